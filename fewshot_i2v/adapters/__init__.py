@@ -1,0 +1,1 @@
+"""Image-to-video adapters: one file each, found by its name."""

@@ -1,0 +1,323 @@
+"""The frozen image tower as blocks that adapters can walk.
+
+A `Tower` holds private copies of the weights of an open_clip vision transformer and computes its
+parts with plain functions. It has no trainable parameter, and nothing ever changes it: an adapter
+says how one block is computed with parameters of its own. All functions take any number of leading
+axes, so that tokens keep the shape `(E, clips, T, N + 1, D)` from the first layer to the last:
+E episodes, T frames, N patches, D the width, class token first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fewshot_i2v.errors import EncoderError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+# Below this length the two matrix products of attention cost less than a fused kernel's set-up.
+_SHORT_SEQUENCE = 16
+# The fused CUDA kernels take at most 65,535 sequences at once.
+_MOST_SEQUENCES = 65_535
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """A frozen layer norm.
+
+    Attributes:
+        weight: scale, (D,).
+        bias: shift, (D,).
+        eps: added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    eps: float = 1e-5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalises the last axis; statistics are in float32 whatever the type of `x`."""
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> LayerNorm:
+        """A copy on a device in a floating type."""
+        return LayerNorm(self.weight.to(device, dtype), self.bias.to(device, dtype), self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenBlock:
+    """One pre-norm transformer block: `x + attend(ln_1(x))`, then `x + mlp(ln_2(x))`.
+
+    Layer scale, where the model has it, is folded into `out` and `proj`; QuickGELU
+    `u * sigmoid(1.702 u)` is computed as SiLU with 1.702 folded into `fc` and its inverse into
+    `proj` (the same function; one operation and one saved tensor fewer). Merging a linear map
+    into `fc` or `proj` commutes with both.
+
+    Attributes:
+        heads: attention heads H; head j owns channels [j D/H, (j + 1) D/H) of q, k and v.
+        norm_1: layer norm before the attention.
+        qkv_weight: (3D, D), rows q, k, v.
+        qkv_bias: (3D,).
+        out_weight: (D, D).
+        out_bias: (D,).
+        norm_2: layer norm before the MLP.
+        fc_weight: (hidden, D).
+        fc_bias: (hidden,).
+        proj_weight: (D, hidden).
+        proj_bias: (D,).
+        activation: "silu" (QuickGELU, folded) or "gelu" (exact).
+    """
+
+    heads: int
+    norm_1: LayerNorm
+    qkv_weight: Tensor
+    qkv_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    norm_2: LayerNorm
+    fc_weight: Tensor
+    fc_bias: Tensor
+    proj_weight: Tensor
+    proj_bias: Tensor
+    activation: str = "gelu"
+
+    def ln_1(self, x: Tensor) -> Tensor:
+        """Layer norm before the attention, (..., D)."""
+        return self.norm_1(x)
+
+    def ln_2(self, x: Tensor) -> Tensor:
+        """Layer norm before the MLP, (..., D)."""
+        return self.norm_2(x)
+
+    def qkv(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens (..., L, D), each (..., L, H, D/H)."""
+        packed = functional.linear(u, self.qkv_weight, self.qkv_bias)
+        size = u.shape[-1] // self.heads
+        q, k, v = packed.reshape(*u.shape[:-1], 3, self.heads, size).unbind(-3)
+        return q, k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over the tokens of each sequence and the output projection.
+
+        Args:
+            q: queries, (..., L, H, D/H).
+            k: keys, same shape.
+            v: values, same shape.
+
+        Returns:
+            (..., L, D).
+        """
+        lead, (length, heads, size) = q.shape[:-3], q.shape[-3:]
+        flat = (-1, length, heads, size)
+        out = _attention(*(t.reshape(flat).transpose(1, 2) for t in (q, k, v)))
+        out = out.transpose(1, 2).reshape(*lead, length, heads * size)
+        return functional.linear(out, self.out_weight, self.out_bias)
+
+    def attend(self, u: Tensor) -> Tensor:
+        """Multi-head self-attention over the second last axis, (..., L, D) -> (..., L, D)."""
+        return self.mix(*self.qkv(u))
+
+    def mlp(self, u: Tensor) -> Tensor:
+        """The two-layer perceptron of the block, (..., D) -> (..., D)."""
+        hidden = functional.linear(u, self.fc_weight, self.fc_bias)
+        hidden = functional.silu(hidden) if self.activation == "silu" else functional.gelu(hidden)
+        return functional.linear(hidden, self.proj_weight, self.proj_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block as it was pretrained, (..., L, D) -> (..., L, D)."""
+        x = x + self.attend(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> FrozenBlock:
+        """A copy on a device in a floating type."""
+        moved: dict[str, Any] = {
+            name: value.to(device, dtype)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | LayerNorm)
+        }
+        return replace(self, **moved)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot product attention of (B, H, L, d) tensors."""
+    if q.shape[-2] <= _SHORT_SEQUENCE:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
+        return weights @ v
+    if q.shape[0] <= _MOST_SEQUENCES or not q.is_cuda:
+        return functional.scaled_dot_product_attention(q, k, v)
+    parts = (torch.split(t, _MOST_SEQUENCES) for t in (q, k, v))
+    attended = [functional.scaled_dot_product_attention(*p) for p in zip(*parts, strict=True)]
+    return torch.cat(attended)
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """A frozen vision transformer, CLS- or mean-pooled.
+
+    Attributes:
+        image_size: pixels on a side of the square input.
+        patch_weight: (D, 3, p, p), a convolution of stride p without bias.
+        class_token: (D,).
+        positions: learned or interpolated positional embedding, (N + 1, D).
+        norm_pre: layer norm before the first block, or None.
+        blocks: the transformer blocks.
+        norm_post: layer norm after the last block.
+        pool: "tok" (class token) or "avg" (mean over the patch tokens).
+        projection: (D, joint width) into the space shared with text, or None.
+        mean: per channel, of pixels in [0, 1], (3,).
+        std: per channel, (3,).
+    """
+
+    image_size: int
+    patch_weight: Tensor
+    class_token: Tensor
+    positions: Tensor
+    norm_pre: LayerNorm | None
+    blocks: tuple[FrozenBlock, ...]
+    norm_post: LayerNorm
+    pool: str
+    projection: Tensor | None
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def width(self) -> int:
+        """Channels D of a token, and of the features."""
+        return self.patch_weight.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of each block."""
+        return self.blocks[0].heads
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def patch(self) -> int:
+        """Pixels on a side of a patch."""
+        return self.patch_weight.shape[-1]
+
+    @property
+    def grid(self) -> int:
+        """Patches on a side of the image; N = grid * grid."""
+        return self.image_size // self.patch
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.patch_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights and of the tokens."""
+        return self.patch_weight.dtype
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """Bytes to normalised pixels in the tower's type.
+
+        Args:
+            frames: (..., H, W, 3) uint8, RGB.
+
+        Returns:
+            (..., 3, H, W), normalised with the constants of these weights.
+        """
+        scale = (255.0 * self.std).reciprocal()
+        shift = -self.mean / self.std
+        moved = frames.to(self.device).movedim(-1, -3).float()
+        return torch.addcmul(shift[:, None, None], moved, scale[:, None, None]).to(self.dtype)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """Patch, class and positional embedding, before the first layer norm.
+
+        Args:
+            pixels: (..., 3, H, W) with H = W = image_size, normalised.
+
+        Returns:
+            Tokens (..., N + 1, D).
+
+        Raises:
+            EncoderError: when the pixels have another size.
+        """
+        size = self.image_size
+        if pixels.shape[-2:] != (size, size):
+            got = tuple(pixels.shape[-2:])
+            raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
+        lead = pixels.shape[:-3]
+        flat = pixels.reshape(-1, *pixels.shape[-3:])
+        patches = functional.conv2d(flat, self.patch_weight, stride=self.patch)
+        patches = patches.flatten(2).transpose(1, 2)
+        first = self.class_token.expand(patches.shape[0], 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + self.positions
+        return tokens.reshape(*lead, *tokens.shape[-2:])
+
+    def ln_pre(self, x: Tensor) -> Tensor:
+        """Layer norm before the first block, or nothing where the model has none."""
+        return x if self.norm_pre is None else self.norm_pre(x)
+
+    def ln_post(self, x: Tensor) -> Tensor:
+        """Layer norm after the last block, (..., D)."""
+        return self.norm_post(x)
+
+    def summary(self, x: Tensor) -> Tensor:
+        """The token that stands for a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
+        return x[..., 0, :] if self.pool == "tok" else x[..., 1:, :].mean(-2)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
+        x = self.ln_pre(self.stem(pixels))
+        for block in self.blocks:
+            x = block.forward(x)
+        return self.ln_post(self.summary(x))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """A copy on a device in a floating type; the pixel constants stay float32."""
+        device = torch.device(device)
+        moved: dict[str, Any] = {
+            name: value.to(device, dtype)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | LayerNorm)
+        }
+        moved["blocks"] = tuple(block.to(device, dtype) for block in self.blocks)
+        moved["mean"], moved["std"] = self.mean.to(device), self.std.to(device)
+        return replace(self, **moved)
+
+    def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:
+        """The same tower with other blocks, for adapters that merge into the weights."""
+        return replace(self, blocks=tuple(blocks))
+
+    def resized(self, image_size: int) -> Self:
+        """The same tower for another input size, positions interpolated (bicubic, antialiased).
+
+        Args:
+            image_size: pixels on a side, a multiple of the patch size.
+
+        Raises:
+            EncoderError: when it is not a positive multiple of the patch size.
+        """
+        if image_size == self.image_size:
+            return self
+        if image_size <= 0 or image_size % self.patch:
+            near = max(1, round(image_size / self.patch)) * self.patch
+            raise EncoderError(
+                f"image size {image_size} is not a multiple of the patch size {self.patch}; "
+                f"the nearest that is: {near}"
+            )
+        first, rest = self.positions[:1], self.positions[1:]
+        old, new = self.grid, image_size // self.patch
+        square = rest.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+        square = functional.interpolate(
+            square, (new, new), mode="bicubic", antialias=True, align_corners=False
+        )
+        rest = square.permute(0, 2, 3, 1).reshape(new * new, -1).to(first.dtype)
+        return replace(self, image_size=image_size, positions=torch.cat([first, rest]))

@@ -1,0 +1,53 @@
+"""Fixtures shared by all tests: no network, a private cache folder, the shared material."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+# Tiny tensors gain nothing from threads, and two test runs on one machine would spin against each
+# other. Set before torch is imported; child processes inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("FEWSHOT_I2V_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to reach the network fails the test."""
+    real = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family == socket.AF_UNIX:
+            real(self, address)  # type: ignore[arg-type]
+            return
+        raise AssertionError(f"a test tried to reach the network: {address!r}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def shared_folder() -> Path | None:
+    """The folder of shared material, or None where there is none."""
+    given = os.environ.get("FEWSHOT_I2V_SHARED")
+    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared material; skips where it is absent, or fails if the environment asks for it."""
+    folder = shared_folder()
+    if folder is None:
+        message = "the shared material is absent (set FEWSHOT_I2V_SHARED to its folder)"
+        if os.environ.get("FEWSHOT_I2V_REQUIRE_SHARED"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
