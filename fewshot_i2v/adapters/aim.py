@@ -1,0 +1,110 @@
+"""AIM: the frozen attention used over time as well, with bottleneck adapters (Yang et al., 2023).
+
+One set of frozen attention weights serves twice: first along the frames of each token, then along
+the tokens of each frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewshot_i2v.adapters._bottleneck import Bottleneck, hidden_width
+from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
+from fewshot_i2v.adapters._layers import EpisodeLayerNorm, TemporalEmbedding
+from fewshot_i2v.encoders.tower import FrozenBlock, Tower
+
+
+class AIMOptions(AdapterOptions):
+    """Options of AIM.
+
+    Attributes:
+        temporal_adapters: 1 (after the temporal attention; the paper's choice for Kinetics and
+            Diving48) or 2 (before it too; Something-Something v2).
+        scale: factor of the adapter beside the MLP, above 0 (0.5 in the paper, 1 for
+            Something-Something v2).
+        ratio: bottleneck width over D, above 0 and at most 1.
+    """
+
+    temporal_adapters: int = Field(default=1, ge=1, le=2)
+    scale: float = Field(default=0.5, gt=0)
+    ratio: float = Field(default=0.25, gt=0, le=1)
+
+
+class AIM(Adapter):
+    """Temporal, spatial and joint adaptation of every block, in this order.
+
+    With tokens x of (E, clips, T, N + 1, D), `A(u) = W2 gelu(W1 u + b1) + b2` (exact GELU, width
+    h = D / 4) and the block's frozen attention and norms in both places:
+
+        x <- x + A_T(attend_over_T([u + A_Tin(u)]))     u = ln_1(x), every token, class token too
+        x <- x + a + A_S(a)                             a = attend(ln_1(x))
+        x <- x + mlp(u) + s A_M(u)                      u = ln_2(x)
+
+    A zero-initialised temporal embedding is added before `ln_pre`, and a copy of `ln_post` is
+    trained. The clip feature is the mean over T of `ln_post` of the class token. The order of the
+    frames can enter through the temporal embedding alone.
+
+    Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that the untrained
+    encoder is the frozen one. Stochastic depth (up to 0.2 in the paper) is left out: on the few
+    clips of an episode it would drop whole classes from a step.
+
+    Parameters of an episode: k L (2 D h + h + D) + T D + 2 D with k = 3 or 4 adapters in each of
+    L blocks; 10,659,072 and 14,209,536 for ViT-B/16 and T = 8.
+
+    Source: Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models for Efficient Video Action
+    Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024.
+    """
+
+    Options = AIMOptions
+    source = (
+        "Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models for Efficient Video Action "
+        "Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024"
+    )
+    identity_at_start = True
+    temporal = True
+
+    def __init__(
+        self, tower: Tower, options: AIMOptions, *, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(tower, options, frames=frames, seeds=seeds)
+        width, hidden = tower.width, hidden_width(tower.width, options.ratio)
+
+        def sites(*, skip: bool, scale: float = 1.0) -> nn.ModuleList:
+            return nn.ModuleList(
+                Bottleneck(
+                    self.generators, width, hidden, activation="gelu", skip=skip, scale=scale
+                )
+                for _ in tower.blocks
+            )
+
+        self.temporal_embedding = TemporalEmbedding(self.episodes, frames, width)
+        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
+        self.temporal_out = sites(skip=False)
+        self.spatial = sites(skip=True)
+        self.joint = sites(skip=False, scale=options.scale)
+        two = options.temporal_adapters == 2
+        self.temporal_in = sites(skip=True) if two else nn.ModuleList(map(_nothing, tower.blocks))
+
+    def embed(self, tower: Tower, x: Tensor) -> Tensor:
+        """The temporal embedding, then `ln_pre`."""
+        return tower.ln_pre(self.temporal_embedding(x))
+
+    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """Block i with attention over frames, over tokens, and an adapter beside the MLP."""
+        u = self.temporal_in[i](frozen.ln_1(x).transpose(2, 3))
+        x = x + self.temporal_out[i](frozen.attend(u)).transpose(2, 3)
+        x = x + self.spatial[i](frozen.attend(frozen.ln_1(x)))
+        u = frozen.ln_2(x)
+        y: Tensor = x + frozen.mlp(u) + self.joint[i](u)
+        return y
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """The trained copy of `ln_post`, (E, ..., D), in float32."""
+        return self.ln_post.forward(x.float())
+
+
+def _nothing(_: FrozenBlock) -> nn.Module:
+    return nn.Identity()

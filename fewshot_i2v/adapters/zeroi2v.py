@@ -1,0 +1,239 @@
+"""ZeroI2V: some attention heads look at neighbour frames; linear adapters merge away (Li et al.).
+
+Training adds linear adapters around the attention and the MLP; afterwards they are folded into
+the frozen weights, and only the heads' frame offsets remain, which cost nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewshot_i2v.adapters._bottleneck import Bottleneck, hidden_width
+from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
+from fewshot_i2v.adapters._layers import EpisodeLayerNorm, TemporalEmbedding
+from fewshot_i2v.encoders.tower import FrozenBlock, Tower
+from fewshot_i2v.errors import AdapterError
+
+_FRAMES = -4  # axis T of (E, clips, T, L, H, D/H)
+_HEADS = -2
+
+
+class ZeroI2VOptions(AdapterOptions):
+    """Options of ZeroI2V.
+
+    Attributes:
+        scale: factor of every adapter's branch, above 0 (0.5 in the paper, 1 for
+            Something-Something v2).
+        ratio: bottleneck width over D, above 0 and at most 1.
+        out_adapter: whether an adapter follows the MLP too (as published).
+        offsets: frame offset of each head, 0 for a spatial head; None for the published table,
+            see `default_offsets`.
+        merged: build no bottlenecks: what remains after `merge`.
+    """
+
+    scale: float = Field(default=0.5, gt=0)
+    ratio: float = Field(default=0.25, gt=0, le=1)
+    out_adapter: bool = True
+    offsets: tuple[int, ...] | None = None
+    merged: bool = False
+
+
+def default_offsets(heads: int) -> tuple[int, ...]:
+    """Frame offset of each head as published for clips of 8 frames.
+
+    Args:
+        heads: attention heads of a block. 16 heads: two look one frame back and two one frame
+            ahead; fewer or more: one back and one ahead. The others stay spatial.
+
+    Raises:
+        AdapterError: for fewer than 2 heads.
+    """
+    if heads < 2:
+        raise AdapterError(
+            f"this encoder has {heads} attention head per block; ZeroI2V needs at least 2, one "
+            "for the frame before and one for the frame after"
+        )
+    temporal = (-1, -1, 1, 1) if heads == 16 else (-1, 1)
+    return temporal + (0,) * (heads - len(temporal))
+
+
+class ZeroI2V(Adapter):
+    """Heads with shifted keys and values, and linear adapters that can be merged.
+
+    With tokens x of (E, clips, T, N + 1, D) and `A(u) = u + s (W2 (W1 u + b1) + b2)`, no
+    activation, width h = D / 4:
+
+        x <- x + A_S(stdha(A_in(ln_1(x))))
+        x <- x + A_out(mlp(A_fc(ln_2(x))))
+
+    `stdha` is the frozen attention in which head j takes its keys and values, class token
+    included, from frame t + offset[j]; where that frame lies outside the clip it keeps its own.
+    Queries stay. A zero-initialised temporal embedding is added before `ln_pre`, and a copy of
+    `ln_post` is trained. The clip feature is the mean over T of `ln_post` of the class token.
+
+    Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that adapters start as
+    the identity. The network does not: the heads read other frames from the start. It equals the
+    frozen encoder for clips whose frames are all the same. No dropout.
+
+    Parameters of an episode: k L (2 D h + h + D) + T D + 2 D with k = 4 (3 without `out_adapter`)
+    in each of L blocks, 14,209,536 for ViT-B/16 and T = 8; T D + 2 D = 7,680 after merging.
+
+    Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
+    Video, ECCV 2024, https://arxiv.org/abs/2310.01324.
+    """
+
+    Options = ZeroI2VOptions
+    source = (
+        "Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to "
+        "Video, ECCV 2024, https://arxiv.org/abs/2310.01324"
+    )
+    identity_at_start = False
+    mergeable = True
+    temporal = True
+    options: ZeroI2VOptions
+
+    def __init__(
+        self, tower: Tower, options: ZeroI2VOptions, *, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(tower, options, frames=frames, seeds=seeds)
+        offsets = default_offsets(tower.heads) if options.offsets is None else options.offsets
+        if len(offsets) != tower.heads:
+            raise AdapterError(
+                f"zeroi2v offsets={list(offsets)}: got {len(offsets)} values; this encoder has "
+                f"{tower.heads} heads per block, and each needs one (0 for a spatial head)"
+            )
+        self.offsets = offsets
+        self.temporal_embedding = TemporalEmbedding(self.episodes, frames, tower.width)
+        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
+        here = not options.merged
+        self.attn_in, self.attn_out = self._sites(tower, here), self._sites(tower, here)
+        self.mlp_in = self._sites(tower, here)
+        self.mlp_out = self._sites(tower, here and options.out_adapter)
+
+    def _sites(self, tower: Tower, here: bool) -> nn.ModuleList:
+        """One linear adapter per block, or what leaves its input alone."""
+        width, options = tower.width, self.options
+        hidden = hidden_width(width, options.ratio)
+
+        def site() -> nn.Module:
+            if not here:
+                return nn.Identity()
+            return Bottleneck(
+                self.generators, width, hidden, activation="none", skip=True, scale=options.scale
+            )
+
+        return nn.ModuleList(site() for _ in tower.blocks)
+
+    def embed(self, tower: Tower, x: Tensor) -> Tensor:
+        """The temporal embedding, then `ln_pre`."""
+        return tower.ln_pre(self.temporal_embedding(x))
+
+    def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
+        q, k, v = frozen.qkv(u)
+        return frozen.mix(q, shifted(k, self.offsets), shifted(v, self.offsets))
+
+    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """Block i with shifted heads and linear adapters around attention and MLP."""
+        x = x + self.attn_out[i](self._stdha(frozen, self.attn_in[i](frozen.ln_1(x))))
+        y: Tensor = x + self.mlp_out[i](frozen.mlp(self.mlp_in[i](frozen.ln_2(x))))
+        return y
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """The trained copy of `ln_post`, (E, ..., D), in float32."""
+        return self.ln_post.forward(x.float())
+
+    def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
+        """The tower with one episode's adapters folded in, and an adapter without bottlenecks.
+
+        Products are taken in float64 and rounded once, to the type of the tower's weights.
+
+        Args:
+            tower: the frozen tower that this adapter was built for; it is left as it is.
+            episode: which of the E copies, 0 to E - 1.
+
+        Returns:
+            A new tower, and an adapter with E = 1 that keeps offsets, temporal embedding and
+            `ln_post`; together they compute what `tower` and this adapter did.
+
+        Raises:
+            AdapterError: when there is no such episode.
+        """
+        if not 0 <= episode < self.episodes:
+            raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")
+        merged = tower.with_blocks(
+            [self._merged_block(i, block, episode) for i, block in enumerate(tower.blocks)]
+        )
+        options = self.options.model_copy(update={"merged": True})
+        rest = ZeroI2V(merged, options, frames=self.frames, seeds=[0])
+        state = self.state_dict()
+        rest.load_state_dict({name: state[name][episode, None] for name in rest.state_dict()})
+        return merged, rest.to(self.temporal_embedding.table.device)
+
+    def _merged_block(self, i: int, block: FrozenBlock, episode: int) -> FrozenBlock:
+        qkv = _before(self.attn_in[i], episode, block.qkv_weight, block.qkv_bias)
+        out = _after(self.attn_out[i], episode, block.out_weight, block.out_bias)
+        fc = _before(self.mlp_in[i], episode, block.fc_weight, block.fc_bias)
+        proj = _after(self.mlp_out[i], episode, block.proj_weight, block.proj_bias)
+        folded: dict[str, Any] = {}
+        for name, (weight, bias) in {"qkv": qkv, "out": out, "fc": fc, "proj": proj}.items():
+            folded |= {f"{name}_weight": weight, f"{name}_bias": bias}
+        return replace(block, **folded)
+
+
+def shifted(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    """Keys or values as each head sees them from its frame.
+
+    Args:
+        x: (E, clips, T, L, H, D/H).
+        offsets: H frame offsets; a head whose frame t + offset lies outside the clip keeps
+            frame t (it is not clamped to the first or last frame).
+
+    Returns:
+        The same shape.
+    """
+    if not any(offsets):
+        return x
+    parts, start = [], 0
+    for offset, group in itertools.groupby(offsets):
+        length = len(list(group))
+        parts.append(_from_frame(x.narrow(_HEADS, start, length), offset))
+        start += length
+    return torch.cat(parts, _HEADS)
+
+
+def _from_frame(x: Tensor, offset: int) -> Tensor:
+    """All heads of `x` moved by one offset."""
+    frames, reach = x.shape[_FRAMES], abs(offset)
+    if reach == 0 or reach >= frames:
+        return x
+    inside = frames - reach
+    if offset > 0:
+        seen, own = x.narrow(_FRAMES, reach, inside), x.narrow(_FRAMES, inside, reach)
+        return torch.cat([seen, own], _FRAMES)
+    own, seen = x.narrow(_FRAMES, 0, reach), x.narrow(_FRAMES, 0, inside)
+    return torch.cat([own, seen], _FRAMES)
+
+
+def _before(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A linear layer with the adapter on its input folded in: W M and W c + b."""
+    if not isinstance(site, Bottleneck):
+        return weight, bias
+    m, c = (t.to(weight.device) for t in site.linear_map(episode))
+    wide = weight.double()
+    return (wide @ m).to(weight.dtype), (wide @ c + bias.double()).to(bias.dtype)
+
+
+def _after(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A linear layer with the adapter on its output folded in: M W and M b + c."""
+    if not isinstance(site, Bottleneck):
+        return weight, bias
+    m, c = (t.to(weight.device) for t in site.linear_map(episode))
+    return (m @ weight.double()).to(weight.dtype), (m @ bias.double() + c).to(bias.dtype)

@@ -1,0 +1,145 @@
+"""AIM: what sets it apart, beyond the contract and the golden outputs."""
+
+from __future__ import annotations
+
+import pydantic
+import pytest
+import torch
+from torch import Tensor
+
+from fewshot_i2v import plugins
+from fewshot_i2v.adapters._contract import AdaptedEncoder, Features
+from fewshot_i2v.errors import AdapterError
+from tests.tiny import tiny_tower
+from tests.tiny_adapters import (
+    FRAMES,
+    count,
+    make_adapter,
+    make_clips,
+    make_tokens,
+    perturb,
+    tokens_after_blocks,
+    vit_b16,
+)
+
+SECOND = pytest.mark.parametrize("temporal_adapters", [1, 2])
+
+
+def _encoder(temporal_adapters: int, *, moved: bool = True) -> AdaptedEncoder:
+    tower = tiny_tower()
+    adapter = make_adapter("aim", tower, temporal_adapters=temporal_adapters)
+    if moved:
+        perturb(adapter, (1,))
+    return AdaptedEncoder(tower, adapter)
+
+
+def _features(encoder: AdaptedEncoder, pixels: Tensor) -> Features:
+    features: Features = encoder(encoder.prefix(pixels))
+    return features
+
+
+@pytest.mark.parametrize(("temporal_adapters", "expected"), [(1, 10_659_072), (2, 14_209_536)])
+def test_parameters_of_vit_b16(temporal_adapters: int, expected: int) -> None:
+    adapter = make_adapter("aim", vit_b16(), frames=8, temporal_adapters=temporal_adapters)
+    assert count(adapter) == expected
+    d, h, k = 768, 192, temporal_adapters + 2
+    assert expected == k * 12 * (2 * d * h + h + d) + 8 * d + 2 * d
+
+
+@SECOND
+def test_untrained_blocks_are_frozen_blocks_bit_for_bit(temporal_adapters: int) -> None:
+    encoder = _encoder(temporal_adapters, moved=False)
+    x = make_tokens(1, 2)
+    for i, block in enumerate(encoder.tower.blocks):
+        assert torch.equal(encoder.adapter.block(i, block, x), block.forward(x))
+
+
+@SECOND
+def test_order_of_frames_enters_through_the_temporal_embedding_alone(
+    temporal_adapters: int,
+) -> None:
+    encoder = _encoder(temporal_adapters)
+    pixels, order = make_clips(encoder.tower, 1, 2), [3, 0, 4, 1, 2]
+    assert (_features(encoder, pixels).clip - _features(encoder, pixels[:, :, order]).clip).any()
+    encoder.adapter.get_parameter("temporal_embedding.table").data.zero_()
+    straight, shuffled = _features(encoder, pixels), _features(encoder, pixels[:, :, order])
+    torch.testing.assert_close(shuffled.frames, straight.frames[:, :, order], rtol=0, atol=1e-4)
+    torch.testing.assert_close(shuffled.clip, straight.clip, rtol=0, atol=1e-4)
+
+
+@SECOND
+def test_frames_of_a_static_clip_are_alike_without_temporal_embedding(
+    temporal_adapters: int,
+) -> None:
+    encoder = _encoder(temporal_adapters)
+    encoder.adapter.get_parameter("temporal_embedding.table").data.zero_()
+    still = make_clips(encoder.tower, 1, 2)[:, :, :1].expand(-1, -1, FRAMES, -1, -1, -1)
+    frames = _features(encoder, still).frames
+    torch.testing.assert_close(frames, frames[:, :, :1].expand_as(frames), rtol=0, atol=1e-5)
+
+
+def test_every_token_attends_over_frames() -> None:
+    encoder = _encoder(1)
+    x = make_tokens(1, 1)
+    other = x.clone()
+    other[:, :, 2] = x[:, :, 2].flip(-1)
+    block = encoder.tower.blocks[0]
+    moved = encoder.adapter.block(0, block, x) - encoder.adapter.block(0, block, other)
+    assert (moved.abs().amax(-1) > 1e-6).all()
+
+
+def test_patch_tokens_go_through_the_trained_norm_too() -> None:
+    encoder = _encoder(1)
+    pixels = make_clips(encoder.tower, 1, 2)
+    *_, last = tokens_after_blocks(encoder, pixels)
+    grid = encoder(encoder.prefix(pixels, grid=True), grid=True).grid
+    torch.testing.assert_close(grid, encoder.adapter.final_norm(encoder.tower, last[..., 1:, :]))
+    assert (grid - encoder.tower.ln_post(last[..., 1:, :])).abs().max() > 1e-2
+
+
+@SECOND
+def test_other_numbers_of_frames_are_refused(temporal_adapters: int) -> None:
+    encoder = _encoder(temporal_adapters)
+    with pytest.raises(AdapterError, match=r"clips of 7 frames.*built for 5"):
+        _features(encoder, make_clips(encoder.tower, 1, 2, frames=7))
+
+
+def test_scale_is_that_of_the_adapter_beside_the_mlp() -> None:
+    tower, x = tiny_tower(), make_tokens(1, 1)
+    outputs = [
+        perturb(make_adapter("aim", tower, scale=scale), (1,)).block(0, tower.blocks[0], x)
+        for scale in (0.5, 1.0, 1.5)
+    ]
+    torch.testing.assert_close(outputs[2] - outputs[1], outputs[1] - outputs[0])
+    assert (outputs[1] - outputs[0]).abs().max() > 1e-2
+
+
+def test_gradients_start_at_the_outer_layers() -> None:
+    """Zero-initialised layers let the gradient through only once they have moved."""
+    encoder = _encoder(2, moved=False)
+    pixels = make_clips(encoder.tower, 1, 2)
+    optimizer = torch.optim.SGD(encoder.adapter.parameters(), lr=1.0)
+    outer = {f"{site}.up" for site in ("temporal_out", "spatial", "joint")}
+    inner = {f"{site}.down" for site in ("temporal_out", "spatial", "joint")}
+    norm = {"temporal_embedding", "ln_post"}
+    expected = [outer | norm, outer | inner | norm | {"temporal_in.up"}]
+    expected.append(expected[-1] | {"temporal_in.down"})
+    for names in expected:
+        optimizer.zero_grad()
+        _features(encoder, pixels).clip.square().sum().backward()
+        started = set()
+        for path, parameter in encoder.adapter.named_parameters():
+            parts = path.split(".")
+            site = parts[0] if len(parts) == 2 else f"{parts[0]}.{parts[2]}"
+            if parameter.grad is not None and parameter.grad.any():
+                started.add(site)
+        assert started == names
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "options", [{"temporal_adapters": 3}, {"scale": 0.0}, {"ratio": 1.5}, {"ratio": 0.0}]
+)
+def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(pydantic.ValidationError, match=next(iter(options))):
+        plugins.load("adapters", "aim").Options(**options)

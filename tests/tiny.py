@@ -1,0 +1,81 @@
+"""Tiny stand-ins that tests build on: random towers, a split of generated clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
+
+
+def tiny_tower(
+    *, width: int = 32, layers: int = 3, heads: int = 4, size: int = 32, patch: int = 8
+) -> Tower:
+    """A vision transformer with random weights of a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int, std: float = 0.1) -> Tensor:
+        return torch.randn(*shape, generator=generator) * std
+
+    def norm() -> LayerNorm:
+        return LayerNorm(1 + normal(width), normal(width))
+
+    blocks = tuple(
+        FrozenBlock(
+            heads=heads,
+            norm_1=norm(),
+            qkv_weight=normal(3 * width, width, std=width**-0.5),
+            qkv_bias=normal(3 * width),
+            out_weight=normal(width, width, std=width**-0.5),
+            out_bias=normal(width),
+            norm_2=norm(),
+            fc_weight=normal(4 * width, width, std=width**-0.5),
+            fc_bias=normal(4 * width),
+            proj_weight=normal(width, 4 * width, std=0.5 * width**-0.5),
+            proj_bias=normal(width),
+            activation="silu",
+        )
+        for _ in range(layers)
+    )
+    return Tower(
+        image_size=size,
+        patch_weight=normal(width, 3, patch, patch),
+        class_token=normal(width, std=1.0),
+        positions=normal((size // patch) ** 2 + 1, width, std=0.5),
+        norm_pre=norm(),
+        blocks=blocks,
+        norm_post=norm(),
+        pool="tok",
+        projection=None,
+        mean=torch.full((3,), 0.5),
+        std=torch.full((3,), 0.5),
+    )
+
+
+def tiny_architecture(folder: Path) -> Path:
+    """An open_clip model configuration of a few thousand parameters."""
+    vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
+    path = folder / "tiny.json"
+    path.write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision}), encoding="utf-8")
+    return path
+
+
+def tiny_split(folder: Path, *, clips: int = 8) -> Path:
+    """A split of generated clips, small enough to make in a test."""
+    path = folder / "tiny.yaml"
+    path.write_text(
+        "name: tiny\nversion: 1\nsource: generated\nlicence: none\n"
+        f"generator: {{name: shapes, seed: 0, size: 32, frames: 8, fps: 8, clips: {clips}}}\n"
+        "subsets:\n  novel: [" + ", ".join(_shape_classes(4)) + "]\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _shape_classes(count: int) -> list[str]:
+    from fewshot_i2v.video.synthetic import class_names
+
+    return list(class_names("shapes")[:count])

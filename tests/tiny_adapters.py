@@ -1,0 +1,111 @@
+"""Adapters, clips and walks for tests of adapters; towers come from `tests.tiny`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fewshot_i2v import plugins
+from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter
+from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
+
+FRAMES = 5
+
+
+def vit_b16() -> Tower:
+    """The shapes of ViT-B/16 without its memory: every weight is one zero, expanded."""
+    zero, width = torch.zeros(()), 768
+
+    def empty(*shape: int) -> Tensor:
+        return zero.expand(shape)
+
+    norm = LayerNorm(empty(width), empty(width))
+    block = FrozenBlock(
+        heads=12,
+        norm_1=norm,
+        qkv_weight=empty(3 * width, width),
+        qkv_bias=empty(3 * width),
+        out_weight=empty(width, width),
+        out_bias=empty(width),
+        norm_2=norm,
+        fc_weight=empty(4 * width, width),
+        fc_bias=empty(4 * width),
+        proj_weight=empty(width, 4 * width),
+        proj_bias=empty(width),
+    )
+    return Tower(
+        image_size=224,
+        patch_weight=empty(width, 3, 16, 16),
+        class_token=empty(width),
+        positions=empty(197, width),
+        norm_pre=norm,
+        blocks=(block,) * 12,
+        norm_post=norm,
+        pool="tok",
+        projection=None,
+        mean=torch.zeros(3),
+        std=torch.ones(3),
+    )
+
+
+def make_adapter(
+    name: str, tower: Tower, *, frames: int = FRAMES, seeds: Sequence[int] = (0,), **options: object
+) -> Adapter:
+    """An adapter by name, fresh."""
+    found = plugins.load("adapters", name)
+    adapter: Adapter = found(tower, found.Options(**options), frames=frames, seeds=list(seeds))
+    return adapter
+
+
+def count(adapter: Adapter) -> int:
+    """Trained values of one episode."""
+    return sum(parameter[0].numel() for parameter in adapter.parameters())
+
+
+def perturb(adapter: Adapter, seeds: Sequence[int], std: float = 0.2) -> Adapter:
+    """Moves every parameter away from its start; episode e by a draw from `seeds[e]` alone."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            for row, generator in zip(parameter, generators, strict=True):
+                row += torch.randn(row.shape, generator=generator) * std
+    return adapter
+
+
+def make_clips(tower: Tower, *lead: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
+    """Normalised pixels (*lead, T, 3, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    size = tower.image_size
+    return torch.randn(*lead, frames, 3, size, size, generator=generator)
+
+
+def make_tokens(*lead: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
+    """Random tokens (*lead, T, N + 1, D) for `tests.tiny.tiny_tower`."""
+    return torch.randn(*lead, frames, 17, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens_after_blocks(encoder: AdaptedEncoder, pixels: Tensor) -> Iterator[Tensor]:
+    """Residual stream after each block, (E, clips, T, N + 1, D)."""
+    tower, adapter = encoder.tower, encoder.adapter
+    x = adapter.embed(tower, tower.stem(pixels))
+    for i, block in enumerate(tower.blocks):
+        x = adapter.block(i, block, x)
+        yield x
+
+
+def tower_tensors(tower: Tower) -> list[Tensor]:
+    """Every tensor of a tower."""
+
+    def inside(part: object) -> Iterator[Tensor]:
+        for value in vars(part).values():
+            if isinstance(value, Tensor):
+                yield value
+            elif isinstance(value, LayerNorm):
+                yield from inside(value)
+            elif isinstance(value, tuple):
+                for block in value:
+                    yield from inside(block)
+
+    return list(inside(tower))
