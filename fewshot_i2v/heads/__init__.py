@@ -1,0 +1,1 @@
+"""Heads: from features of support and query clips to class scores; one file each."""

@@ -1,0 +1,106 @@
+"""Linear classifier on the clip feature, trained with the adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v.heads._contract import Head, HeadOptions
+from fewshot_i2v.heads._features import clip_vectors, full_precision, unit
+
+_INITIAL_STD = 0.01
+
+
+class LinearOptions(HeadOptions):
+    """Options of the linear head.
+
+    Attributes:
+        pooling: "clip": the clip feature as the adapter pools it, D inputs; "ordered": the frame
+            features concatenated in order, T * D inputs, so that the order of frames can matter
+            even where the encoder ignores it.
+        normalize: scale every input vector to length sqrt(inputs), so that each channel has a root
+            mean square of one. The scale is constant rather than learned: the vectors keep about
+            the size that the final layer norm gives, and the same learning rate fits both settings.
+    """
+
+    pooling: Literal["clip", "ordered"] = Field(default="clip")
+    normalize: bool = False
+
+
+class LinearHead(Head):
+    """A fully connected layer from D (or T * D) inputs to the classes.
+
+    Weights start from a normal distribution of standard deviation 0.01, one generator per episode;
+    biases from zero. Parameters per episode: (inputs + 1) * way. Support clips enter through the
+    training alone.
+
+    Args:
+        options: `LinearOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds).
+
+    Raises:
+        HeadError: when a size is below one or there is no seed.
+    """
+
+    Options = LinearOptions
+    options: LinearOptions
+    source: ClassVar[str] = (
+        "the classifier of the adapter papers; few-shot baseline: Chen et al., A Closer Look at "
+        "Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232"
+    )
+
+    def __init__(
+        self, options: LinearOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
+        inputs = width * frames if options.pooling == "ordered" else width
+        drawn = [torch.randn(inputs, way, generator=g) for g in self.generators]
+        self.weight = nn.Parameter(_INITIAL_STD * torch.stack(drawn))
+        self.bias = nn.Parameter(torch.zeros(len(drawn), 1, way))
+
+    def training_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips.
+
+        Args:
+            support: features of the S support clips, frames (E, S, T, D).
+            labels: not read.
+
+        Returns:
+            (E, S, way), float32.
+
+        Raises:
+            HeadError: when the features have other sizes than the head was built for.
+        """
+        return self._scores(support)
+
+    def forward(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips.
+
+        Args:
+            query: features of the Q query clips, frames (E, Q, T, D).
+            support: not read.
+            labels: not read.
+
+        Returns:
+            (E, Q, way), float32.
+
+        Raises:
+            HeadError: when the features have other sizes than the head was built for.
+        """
+        return self._scores(query)
+
+    def _scores(self, features: Features) -> Tensor:
+        with full_precision(features.clip.device):
+            x = clip_vectors(features, self.options.pooling, width=self.width, frames=self.frames)
+            if self.options.normalize:
+                x = math.sqrt(x.shape[-1]) * unit(x)
+            return torch.baddbmm(self.bias, x, self.weight)

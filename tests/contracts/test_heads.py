@@ -1,0 +1,288 @@
+"""What every head promises; a new head is tested without a line being added here."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from fewshot_i2v import plugins
+from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v.errors import HeadError
+from fewshot_i2v.heads._contract import Head, HeadOptions
+
+WIDTH, WAY, FRAMES, EPISODES, QUERIES = 12, 4, 3, 3, 6
+NAMES = [row.name for row in plugins.found("heads")]
+
+
+def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The default options, and every choice and switch changed alone, where that is allowed."""
+    cls = plugins.load("heads", name)
+    yield name, {}
+    for key, info in cls.Options.model_fields.items():
+        choices = typing.get_args(info.annotation) if info.annotation is not bool else (False, True)
+        if info.annotation is not bool and typing.get_origin(info.annotation) is not typing.Literal:
+            continue
+        for value in choices:
+            if value == info.default:
+                continue
+            try:
+                cls.Options(**{key: value})
+            except (HeadError, ValidationError):
+                continue
+            yield f"{name}:{key}={value}", {key: value}
+
+
+CASES = [case for name in NAMES for case in variants(name)]
+every_head = pytest.mark.parametrize(
+    ("name", "options"), [(c[0].partition(":")[0], c[1]) for c in CASES], ids=[c[0] for c in CASES]
+)
+
+
+def build(name: str, options: dict[str, Any], seeds: Sequence[int] = (1, 2, 3)) -> Head:
+    cls = plugins.load("heads", name)
+    head: Head = cls(cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds)
+    return head
+
+
+def features(frames: Tensor) -> Features:
+    return Features(frames, frames.mean(-2), frames.unsqueeze(-2).repeat(1, 1, 1, 4, 1))
+
+
+def pick(given: Features, episodes: slice) -> Features:
+    grid = None if given.grid is None else given.grid[episodes]
+    return Features(given.frames[episodes], given.clip[episodes], grid)
+
+
+def reorder(given: Features, order: Tensor) -> Features:
+    grid = None if given.grid is None else given.grid[:, order]
+    return Features(given.frames[:, order], given.clip[:, order], grid)
+
+
+def episode(shot: int, noise: float = 1.0) -> tuple[Features, Features, Tensor, Tensor]:
+    """Support, query and their labels; each class has its own frame features."""
+    generator = torch.Generator().manual_seed(7)
+    centers = torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=generator)
+    labels = torch.arange(WAY).repeat_interleave(shot).expand(EPISODES, -1)
+    truth = torch.arange(QUERIES).remainder(WAY).expand(EPISODES, -1)
+
+    def draw(of: Tensor) -> Features:
+        clean = torch.stack([centers[e, of[e]] for e in range(EPISODES)])
+        return features(clean + noise * torch.randn(clean.shape, generator=generator))
+
+    return draw(labels), draw(truth), labels, truth
+
+
+def seeded_parameters(head: Head) -> list[Tensor]:
+    return [p.detach().clone() for p in head.parameters()]
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+def test_there_are_heads_with_a_summary_and_a_source() -> None:
+    assert {"linear", "prototype"} <= set(NAMES)
+    for row in plugins.found("heads"):
+        assert 10 <= len(row.summary) <= 90, row.name
+        cls = plugins.load("heads", row.name)
+        assert issubclass(cls.Options, HeadOptions)
+        assert len(cls.source) > 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_options_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="no_such_option"):
+        plugins.load("heads", name).Options(no_such_option=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sizes", [{"width": 0}, {"way": 0}, {"frames": 0}, {"seeds": []}])
+def test_impossible_sizes_are_refused(name: str, sizes: dict[str, Any]) -> None:
+    cls = plugins.load("heads", name)
+    given = {"width": WIDTH, "way": WAY, "frames": FRAMES, "seeds": [1]} | sizes
+    with pytest.raises(HeadError, match=r"at least 1|one seed"):
+        cls(cls.Options(), **given)
+
+
+@every_head
+@pytest.mark.parametrize("shot", [1, 3])
+def test_scores_are_finite_float32_of_the_stated_shape(
+    name: str, options: dict[str, Any], shot: int
+) -> None:
+    head = build(name, options)
+    support, query, labels, _ = episode(shot)
+    training, scores = head.training_logits(support, labels), head(query, support, labels)
+    assert training.shape == (EPISODES, WAY * shot, WAY)
+    assert scores.shape == (EPISODES, QUERIES, WAY)
+    for logits in (training, scores):
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+
+
+@every_head
+def test_lower_precision_around_the_head_changes_nothing(
+    name: str, options: dict[str, Any]
+) -> None:
+    head = build(name, options)
+    support, query, labels, _ = episode(2)
+    plain = head.training_logits(support, labels), head(query, support, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = head.training_logits(support, labels), head(query, support, labels)
+    for one, other in zip(plain, cast, strict=True):
+        assert torch.equal(one, other)
+
+
+def total_loss(
+    head: Head, support: Features, query: Features, labels: Tensor, truth: Tensor
+) -> Tensor:
+    """Backpropagates training and query loss; the scores of the query clips."""
+    scores: Tensor = head(query, support, labels)
+    training = losses(head.training_logits(support, labels), labels)
+    (training + losses(scores, truth)).backward()  # type: ignore[no-untyped-call]
+    return scores.detach()
+
+
+@every_head
+def test_episodes_side_by_side_equal_episodes_alone(name: str, options: dict[str, Any]) -> None:
+    support, query, labels, truth = episode(2)
+    together, frames = build(name, options), support.frames.clone().requires_grad_()
+    scores = total_loss(together, features(frames), query, labels, truth)
+    for e, seed in enumerate((1, 2, 3)):
+        part = slice(e, e + 1)
+        one, own = build(name, options, [seed]), support.frames[part].clone().requires_grad_()
+        alone = total_loss(one, features(own), pick(query, part), labels[part], truth[part])
+        torch.testing.assert_close(alone, scores[part], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own.grad, frames.grad[part], atol=1e-5, rtol=1e-5)  # type: ignore[index]
+        for mine, shared in zip(one.parameters(), together.parameters(), strict=True):
+            assert mine.grad is not None
+            assert shared.grad is not None
+            assert shared.shape[0] == EPISODES
+            assert torch.equal(mine.data, shared.data[part])
+            torch.testing.assert_close(mine.grad, shared.grad[part], atol=1e-5, rtol=1e-5)
+
+
+@every_head
+def test_order_of_clips_does_not_matter(name: str, options: dict[str, Any]) -> None:
+    head = build(name, options)
+    support, query, labels, _ = episode(3)
+    scores = head(query, support, labels)
+    generator = torch.Generator().manual_seed(0)
+    of_query = torch.randperm(QUERIES, generator=generator)
+    of_support = torch.randperm(labels.shape[1], generator=generator)
+    mixed = reorder(support, of_support), labels[:, of_support]
+    torch.testing.assert_close(head(reorder(query, of_query), *mixed), scores[:, of_query])
+    training = head.training_logits(support, labels)[:, of_support]
+    torch.testing.assert_close(head.training_logits(*mixed), training)
+
+
+@every_head
+def test_renaming_the_classes_renames_the_scores(name: str, options: dict[str, Any]) -> None:
+    head = build(name, options)
+    if seeded_parameters(head):
+        pytest.skip("the classes of a head with weights of its own have these weights")
+    support, query, labels, _ = episode(2)
+    order = torch.tensor([2, 0, 3, 1])
+    renamed = head(query, support, order[labels])
+    torch.testing.assert_close(renamed[..., order], head(query, support, labels))
+
+
+@every_head
+def test_same_seed_same_start_and_no_global_randomness(name: str, options: dict[str, Any]) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (
+        build(name, options, seeds) for seeds in ([1, 2, 3], [1, 2, 3], [4, 5, 6])
+    )
+    support, query, labels, _ = episode(2)
+    first(query, support, labels)
+    assert torch.equal(torch.get_rng_state(), before)
+    pairs = zip(*(seeded_parameters(h) for h in (first, again, other)), strict=True)
+    for one, same, different in pairs:
+        assert torch.equal(one, same)
+        drawn = bool(one.any())
+        assert not drawn or not torch.equal(one, different)
+
+
+@every_head
+def test_inputs_are_not_modified(name: str, options: dict[str, Any]) -> None:
+    head = build(name, options)
+    support, query, labels, _ = episode(2)
+    kept = [t.clone() for t in (support.frames, support.clip, query.frames, query.clip, labels)]
+    head.training_logits(support, labels)
+    head(query, support, labels)
+    now = (support.frames, support.clip, query.frames, query.clip, labels)
+    assert all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
+
+
+@every_head
+@pytest.mark.parametrize("value", [0.0, 1.7])
+def test_clips_without_motion_or_content_give_finite_scores_and_gradients(
+    name: str, options: dict[str, Any], value: float
+) -> None:
+    head = build(name, options)
+    support, query, labels, _ = episode(2)
+    frames = support.frames.clone()
+    frames[:, ::2] = value
+    frames.requires_grad_()
+    still = features(frames)
+    logits = head.training_logits(still, labels)
+    scores = head(features(torch.full_like(query.frames, value)), still, labels)
+    (losses(logits, labels) + scores.sum()).backward()
+    assert logits.isfinite().all()
+    assert scores.isfinite().all()
+    assert frames.grad is not None
+    assert frames.grad.isfinite().all()
+    assert frames.grad.abs().max() < 1e4
+
+
+@every_head
+@pytest.mark.parametrize("shot", [1, 2])
+def test_tuned_on_its_training_loss_it_tells_clear_classes_apart(
+    name: str, options: dict[str, Any], shot: int
+) -> None:
+    head = build(name, options)
+    support, query, labels, truth = episode(shot, noise=0.1)
+    for _ in range(20 if seeded_parameters(head) else 0):
+        head.zero_grad()
+        losses(head.training_logits(support, labels), labels).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for p in head.parameters():
+                p.add_(p.grad, alpha=-0.05)  # type: ignore[arg-type]
+    assert torch.equal(head(query, support, labels).argmax(-1), truth)
+
+
+@every_head
+def test_the_training_loss_reaches_the_features_and_every_parameter(
+    name: str, options: dict[str, Any]
+) -> None:
+    head = build(name, options)
+    support, _, labels, _ = episode(2)
+    frames = support.frames.clone().requires_grad_()
+    losses(head.training_logits(features(frames), labels), labels).backward()  # type: ignore[no-untyped-call]
+    assert frames.grad is not None
+    assert (frames.grad.abs().sum((-1, -2)) > 0).all()
+    assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+@every_head
+def test_features_of_other_sizes_are_refused_with_both_sizes(
+    name: str, options: dict[str, Any]
+) -> None:
+    head = build(name, options)
+    support, _, labels, _ = episode(2)
+    wide = features(torch.zeros(EPISODES, QUERIES, FRAMES, WIDTH + 1))
+    with pytest.raises(HeadError, match=rf"{WIDTH} channels.*{WIDTH + 1}"):
+        head(wide, support, labels)
+
+
+@every_head
+def test_state_survives_saving_and_loading(name: str, options: dict[str, Any]) -> None:
+    first, second = build(name, options), build(name, options, [7, 8, 9])
+    second.load_state_dict(first.state_dict())
+    support, query, labels, _ = episode(2)
+    assert torch.equal(first(query, support, labels), second(query, support, labels))
