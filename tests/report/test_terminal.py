@@ -1,0 +1,173 @@
+"""The table: what stands in it, that it is aligned, and that it is safe to print."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report.terminal import TableRow, escaped, render_table
+from fewshot_i2v.statistics import mean_interval, paired_difference
+
+
+def accuracies(number: int, seed: int = 0, start: int = 0) -> dict[int, float]:
+    generator = random.Random(seed)
+    return {start + i: generator.randrange(5, 24) / 25 for i in range(number)}
+
+
+def row(adapter: str = "frozen", head: str = "linear", **changes: object) -> TableRow:
+    given: dict[str, object] = {"shot": 1, "accuracies": accuracies(20), **changes}
+    return TableRow(adapter, head, **given)  # type: ignore[arg-type]
+
+
+def cells(text: str) -> list[list[str]]:
+    """Headings and rows of the table, without the rule and the legend."""
+    lines = text.split("\n\n")[0].splitlines()
+    return [re.split(r" {2,}", line.strip()) for line in (lines[0], *lines[2:])]
+
+
+def test_a_row_says_everything() -> None:
+    values = {0: 0.5, 1: 0.7, 2: 0.6}
+    full = TableRow("aim:scale=1.0", "linear", 5, values, 2, 1_234_567, 0.01234, 2048.4)
+    headings, only = cells(render_table([full], way=5))
+    interval = mean_interval(list(values.values()))
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.half_width is not None
+    assert dict(zip(headings, only, strict=True)) == {
+        "adapter": "aim:scale=1.0",
+        "head": "linear",
+        "shot": "5",
+        "accuracy %": f"60.00 ± {100 * interval.half_width:.2f}",
+        "95 % interval": f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]",
+        "ok/failed": "3/2",
+        "parameters": "1,234,567",
+        "s/episode": "0.0123",
+        "peak MiB": "2,048",
+    }
+
+
+def test_the_gain_is_paired_with_frozen_of_the_same_head_and_shot() -> None:
+    base, other = accuracies(30, 1), accuracies(25, 2, start=10)
+    rows = [
+        row("st-adapter", accuracies=other),
+        row("frozen", accuracies=base),
+        row("frozen", "prototype", accuracies=accuracies(30, 3)),
+        row("aim", shot=5, accuracies=other),
+    ]
+    headings, *lines = cells(render_table(rows, way=5))
+    gains = [line[headings.index("over frozen")] for line in lines]
+    shared = range(10, 30)
+    expected = paired_difference([other[i] for i in shared], [base[i] for i in shared])
+    assert expected.half_width is not None
+    assert gains == [f"{100 * expected.mean:+.2f} ± {100 * expected.half_width:.2f}", "-", "-", "-"]
+
+
+def test_frozen_with_options_is_the_baseline_too() -> None:
+    rows = [row("frozen:grid=true"), row("aim", accuracies=accuracies(20, 1))]
+    assert "over frozen" in render_table(rows, way=5)
+
+
+def test_without_a_pair_there_is_no_gain_column_and_no_word_of_it() -> None:
+    apart = [row(), row("aim", accuracies=accuracies(5, start=100)), row("aim", "prototype")]
+    assert "over frozen" not in render_table(apart, way=5)
+
+
+def test_the_legend_says_what_the_interval_is_and_covers_and_what_chance_is() -> None:
+    text = render_table([row(), row("aim", accuracies=accuracies(20, 1))], way=4)
+    legend = " ".join(text.split("\n\n")[1].split())
+    assert "± and interval: 95 %, Student t over episodes." in legend
+    assert "does not cover new clips" in legend
+    assert "paired Student t over the episodes that both have" in legend
+    assert "Guessing among 4 classes gives 25.0 %." in legend
+    assert "ailed" not in legend
+    assert "Guessing among 4 classes gives 12.5 %." in render_table([row()], way=4, chance=0.125)
+
+
+def test_another_level_is_named() -> None:
+    text = render_table([row()], way=5, level=0.9)
+    assert "90 % interval" in text
+    assert "± and interval: 90 %" in text
+
+
+def test_each_sentence_of_the_legend_stands_once() -> None:
+    rows = [row(), row("aim", accuracies={0: 0.4}), row("b", accuracies={0: 1.0, 1: 1.0})]
+    legend = " ".join(render_table(rows, way=5).split("\n\n")[1].split())
+    sentences = re.split(r"(?<=\.) ", legend)
+    assert len(sentences) == len(set(sentences))
+    assert "One episode: no interval." in sentences
+    assert any("not certainty" in sentence for sentence in sentences)
+
+
+def test_one_episode_has_a_mean_without_a_spread() -> None:
+    headings, only = cells(render_table([row(accuracies={3: 0.4})], way=5))
+    shown = dict(zip(headings, only, strict=True))
+    assert (shown["accuracy %"], shown["95 % interval"]) == ("40.00", "-")
+
+
+def test_failed_episodes_are_shown_even_where_all_failed() -> None:
+    text = render_table([row(accuracies={}, failed=3), row("aim", failed=1)], way=5)
+    headings, first, second = cells(text)
+    assert first[headings.index("accuracy %")] == "-"
+    assert [line[headings.index("ok/failed")] for line in (first, second)] == ["0/3", "20/1"]
+    assert "Failed episodes: 4;" in text
+
+
+def test_all_failed_and_nothing_at_all_still_give_a_table() -> None:
+    assert "0/3" in render_table([row(accuracies={}, failed=3)], way=5)
+    assert render_table([], way=5).startswith("adapter")
+
+
+def test_columns_are_aligned_also_with_wide_characters() -> None:
+    rows = [row("frozen"), row("手手"), row("e\u0301" * 3), row("a-much-longer-name")]
+    table = render_table(rows, way=5).split("\n\n")[0].splitlines()
+    wide = {"手": 2, "\u0301": 0}
+    widths = {sum(wide.get(c, 1) for c in line) for line in table}
+    assert len(widths) == 1
+    assert table[1].replace(" ", "").strip("-") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("st-adapter", "st-adapter"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\u202eback", r"\u202eback"),
+        ("\ud800", r"\ud800"),
+        ("\x9b2J", r"\x9b2J"),
+        ("手 é", "手 é"),
+        ("x" * 60, "x" * 60),
+        ("x" * 61, "x" * 59 + "…"),
+        ("\x00" * 5000, r"\x00" * 14 + r"\x0" + "…"),
+    ],
+)
+def test_names_cannot_control_the_terminal(name: str, shown: str) -> None:
+    assert escaped(name) == shown
+    text = render_table([row(name, name)], way=5)
+    assert shown in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_it_is_never_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = render_table([row()], way=5)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in coloured
+    assert render_table([row()], way=5) == coloured
+
+
+def test_lines_of_the_legend_fit_and_nothing_trails() -> None:
+    text = render_table([row(), row("aim", accuracies=accuracies(20, 1), failed=1)], way=5)
+    assert all(len(line) <= 100 for line in text.split("\n\n")[1].splitlines())
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "bad", [{"way": 0}, {"way": -1}, {"way": 5, "chance": 1.5}, {"way": 5, "chance": float("nan")}]
+)
+def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="expected a way of 1 or more and a chance in"):
+        render_table([row()], **bad)  # type: ignore[arg-type]
