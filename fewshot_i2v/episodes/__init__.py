@@ -1,0 +1,15 @@
+"""Splits and episodes: which classes and clips there are, and which of them make up episode i."""
+
+from fewshot_i2v.episodes.catalog import Clip, Generator
+from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec, episode
+from fewshot_i2v.episodes.split import Split, load_split
+
+__all__ = [
+    "Clip",
+    "EpisodeSampler",
+    "EpisodeSpec",
+    "Generator",
+    "Split",
+    "episode",
+    "load_split",
+]

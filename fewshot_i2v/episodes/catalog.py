@@ -1,0 +1,193 @@
+"""Classes, clips and groups from a list in the split file, from folders or from a CSV.
+
+A clip is named by its path below the split's root, with `/` between folders: that name is what
+episodes, records and reports show. A group says which clips come from one recording: people,
+scenes and cameras repeat inside a group, so a query and a support clip of one group are no test of
+recognition.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from fewshot_i2v.episodes._problems import Problems, path_problem
+
+VIDEO_EXTENSIONS = frozenset(
+    (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
+)
+_CSV_BYTES = 256 * 1024 * 1024
+_ROOT_HINT = "the root can be given with --root"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Clip:
+    """One video of a class.
+
+    Attributes:
+        name: its path below the split's root, with `/` between folders.
+        group: the recording it comes from, or None where unknown.
+    """
+
+    name: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """How the clips of a split are made, where they are not files.
+
+    Attributes:
+        name: the generator, such as "motions".
+        seed: 0 or more.
+        size: height and width in pixels.
+        frames: frames in a clip.
+        fps: frames per second.
+        clips: clips of each class.
+    """
+
+    name: str
+    seed: int = 0
+    size: int = 64
+    frames: int = 16
+    fps: int = 8
+    clips: int = 60
+
+
+Classes: TypeAlias = dict[str, list[Clip]]
+
+
+def listed(mapping: Mapping[str, object], where: str, problems: Problems) -> Classes:
+    """Clips listed class by class.
+
+    Args:
+        mapping: class -> list of names, or of mappings with `clip` and `group`.
+        where: key of the mapping, for problems.
+        problems: takes what is wrong.
+
+    Returns:
+        The clips that are right, by class.
+    """
+    classes: Classes = {}
+    for name, items in mapping.items():
+        key = f"{where}.{name}"
+        if not isinstance(items, list):
+            problems.add(key, f"got {items!r}; expected a list of clip names")
+            continue
+        found = (_listed_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
+        classes[name] = [clip for clip in found if clip is not None]
+    return classes
+
+
+def _listed_clip(item: object, key: str, problems: Problems) -> Clip | None:
+    if isinstance(item, str):
+        return Clip(item)
+    if not isinstance(item, dict):
+        problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
+        return None
+    problems.unknown(key, item, ("clip", "group"))
+    name, group = item.get("clip"), item.get("group")
+    if isinstance(group, int) and not isinstance(group, bool):
+        group = str(group)
+    if not isinstance(name, str):
+        problems.add(key, f"clip: got {name!r}; expected a clip's name")
+        return None
+    if not isinstance(group, str | None):
+        problems.add(key, f"group: got {group!r}; expected text")
+        return None
+    return Clip(name, group)
+
+
+def generated(classes: Sequence[str], clips: int) -> Classes:
+    """Names of generated clips: `<class>/<class>-000.mp4` and so on, `clips` of each class."""
+    return {name: [Clip(f"{name}/{name}-{i:03d}.mp4") for i in range(clips)] for name in classes}
+
+
+def in_folders(
+    root: Path, folder: str, classes: Sequence[str] | None, where: str, problems: Problems
+) -> Classes:
+    """Clips that lie in one folder per class.
+
+    Args:
+        root: the split's root.
+        folder: where the class folders lie, below `root`; "." for `root` itself.
+        classes: the class folders to take; None takes all that are not hidden.
+        where: key of the subset, for problems.
+        problems: takes what is wrong.
+
+    Returns:
+        Per class all video files directly in its folder (by extension, hidden files apart), sorted.
+    """
+    base = root if folder == "." else root / folder
+    if not base.is_dir():
+        problems.add(where, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
+        return {}
+    prefix = "" if folder == "." else folder.rstrip("/") + "/"
+    if classes is None:
+        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
+        if not classes:
+            problems.add(where, f"{base} has no class folders ({_ROOT_HINT})")
+    result: Classes = {}
+    for name in classes:
+        home = base / name
+        if path_problem(name) or "/" in name or "\\" in name:
+            problems.add(where, f"class {name!r}: expected the name of one folder")
+            continue
+        if not home.is_dir():
+            problems.add(where, f"no folder {home} for class {name!r} ({_ROOT_HINT})")
+            continue
+        result[name] = [Clip(f"{prefix}{name}/{file}") for file in _videos(home)]
+    return result
+
+
+def _videos(folder: Path) -> list[str]:
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix.lower() in VIDEO_EXTENSIONS and path.name[0] != "." and path.is_file()
+    )
+
+
+def in_csv(path: Path, where: str, problems: Problems) -> Classes:
+    """Clips from a CSV with the columns `path`, `class` and, if wanted, `group`.
+
+    Args:
+        path: the CSV, in UTF-8 with a header row.
+        where: key of the subset, for problems.
+        problems: takes what is wrong, with line numbers.
+
+    Returns:
+        The clips of the rows that are right, by class.
+    """
+    if not path.is_file():
+        problems.add(where, f"no file {path}; expected a CSV with the columns path,class[,group]")
+        return {}
+    if path.stat().st_size > _CSV_BYTES:
+        problems.add(where, f"{path} is larger than {_CSV_BYTES} bytes")
+        return {}
+    classes: Classes = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for name, clip in _csv_rows(csv.DictReader(file, strict=True), path, where, problems):
+                classes.setdefault(name, []).append(clip)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        problems.add(where, f"{path} cannot be read as a CSV in UTF-8: {error}")
+    return classes
+
+
+def _csv_rows(
+    rows: csv.DictReader[str], path: Path, where: str, problems: Problems
+) -> Iterator[tuple[str, Clip]]:
+    header = list(rows.fieldnames or [])
+    if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
+        problems.add(where, f"{path}:1: header {header}; expected path,class or path,class,group")
+        return
+    for row in rows:
+        if None in row or None in row.values():
+            what = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
+            problems.add(where, what)
+            continue
+        yield row["class"], Clip(row["path"], row.get("group") or None)
