@@ -1,0 +1,71 @@
+"""Few-shot video recognition with frozen CLIP image encoders and image-to-video adapters.
+
+The names below are loaded when they are first used: `import fewshot_i2v` imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fewshot_i2v.config import RunConfig, config_schema, load_config
+    from fewshot_i2v.encoders.clip import load_encoder
+    from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
+    from fewshot_i2v.episodes.split import Split, load_split
+    from fewshot_i2v.errors import FewshotError
+    from fewshot_i2v.evaluation import evaluate
+    from fewshot_i2v.records import read_run
+    from fewshot_i2v.results import EvaluationResult, RowResult
+    from fewshot_i2v.statistics import Interval, mean_interval
+
+__version__ = "0.1.0"
+__all__ = [
+    "EpisodeSampler",
+    "EpisodeSpec",
+    "EvaluationResult",
+    "FewshotError",
+    "Interval",
+    "RowResult",
+    "RunConfig",
+    "Split",
+    "__version__",
+    "config_schema",
+    "evaluate",
+    "load_config",
+    "load_encoder",
+    "load_split",
+    "mean_interval",
+    "read_run",
+]
+
+_HOMES = {
+    "EpisodeSampler": "episodes.sampler",
+    "EpisodeSpec": "episodes.sampler",
+    "EvaluationResult": "results",
+    "FewshotError": "errors",
+    "Interval": "statistics",
+    "RowResult": "results",
+    "RunConfig": "config",
+    "Split": "episodes.split",
+    "config_schema": "config",
+    "evaluate": "evaluation",
+    "load_config": "config",
+    "load_encoder": "encoders.clip",
+    "load_split": "episodes.split",
+    "mean_interval": "statistics",
+    "read_run": "records",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,129 @@
+"""Pydantic's complaints in the words of this package: key, value given, what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Location = tuple[int | str, ...]
+
+_WORDS = {
+    "string_too_short": "expected a name, got an empty text",
+    "path_type": "expected a path",
+    "model_type": "expected a mapping of keys",
+    "dict_type": "expected a mapping of keys",
+    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and no other sign",
+}
+
+
+def config_error(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    origin: str,
+    given: Callable[[Location], bool] = lambda _: False,
+) -> UsageError:
+    """The error to raise for a configuration that does not validate.
+
+    Args:
+        error: what pydantic found.
+        model: the model that was validated.
+        origin: the file, or another name of where the values are from.
+        given: whether a key was given as an override and not in the file.
+
+    Returns:
+        UnknownNameError for a single unknown key, else a ConfigError that lists every bad key.
+    """
+    problems = error.errors(include_url=False)
+    if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
+        return _unknown_key(problems[0]["loc"], model, origin, given=given(problems[0]["loc"]))
+    lines = [_line(problem, model, given(problem["loc"])) for problem in problems]
+    if len(lines) == 1:
+        return ConfigError(f"{origin}: {lines[0]}")
+    return ConfigError(f"{origin}: {len(lines)} bad values\n  " + "\n  ".join(lines))
+
+
+def key_text(location: Sequence[int | str]) -> str:
+    """A location as one writes it.
+
+    >>> key_text(("adapter", 0, "name"))
+    'adapter[0].name'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.lstrip(".")
+
+
+def _line(problem: ErrorDetails, model: type[BaseModel], given: bool) -> str:
+    location, kind = problem["loc"], problem["type"]
+    if kind == "extra_forbidden":
+        return str(_unknown_key(location, model, "", given=given))
+    key = key_text(location) or "configuration"
+    if kind == "missing":
+        return f"{key}: missing, and has no default"
+    source = " (given as an override)" if given else ""
+    shown = repr(problem["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return f"{key}: got {shown}{source}; {_expected(problem)}"
+
+
+def _expected(problem: ErrorDetails) -> str:
+    message: str = problem["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(problem["type"], message)
+    message = message.replace("Input should be a valid", "expected a")
+    message = message.replace("expected a integer", "expected an integer")
+    for sign in ("greater than", "less than"):
+        message = message.replace(f"Input should be {sign}", f"expected a number {sign}")
+    message = message.replace("Input should be", "expected")
+    return message if message.startswith("expected") else f"expected something else: {message}"
+
+
+def _unknown_key(
+    location: Location, model: type[BaseModel], origin: str, *, given: bool
+) -> UnknownNameError:
+    *parents, leaf = location
+    section = key_text(parents)
+    known = _model_at(model, parents).model_fields
+    hints = []
+    elsewhere = _sections_with(str(leaf), model)
+    if elsewhere and leaf not in known:
+        hints.append(f"{leaf!r} is a key of " + " and ".join(f"{s!r}" for s in elsewhere) + ".")
+    if given:
+        hints.append("It was given as an override.")
+    elif origin:
+        hints.append(f"In {origin}.")
+    prefix = f"{section}." if section else ""
+    return UnknownNameError(
+        "config key", f"{prefix}{leaf}", [f"{prefix}{name}" for name in known], " ".join(hints)
+    )
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The model whose keys stand at a location; indices and dict keys stay on the same one."""
+    for part in location:
+        field: Any = model.model_fields.get(str(part))
+        nested = _models_in(field.annotation) if field is not None else []
+        model = nested[0] if nested else model
+    return model
+
+
+def _sections_with(leaf: str, model: type[BaseModel]) -> list[str]:
+    return [
+        name
+        for name, field in model.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and leaf in field.annotation.model_fields
+    ]

@@ -1,0 +1,177 @@
+"""What the commands share: how they are found, how errors and signals end them."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from fewshot_i2v.errors import FewshotError, UnknownNameError
+
+EXIT_CODES = """\b
+Exit status:
+  0         done
+  1         failed while running
+  2         wrong use, configuration or data
+  3         done, but with failed episodes within --max-failed
+  4         stopped: more failed episodes than --max-failed
+  130, 143  interrupted by Ctrl-C, terminated
+"""
+INTERRUPTED = 130
+
+
+class CommandFolder(click.Group):
+    """A group whose commands are the files of a folder, imported when they are used.
+
+    Args:
+        folder: with one file per command; names that start with an underscore are left out.
+        package: import name of the folder.
+        attrs: as for `click.Group`.
+    """
+
+    def __init__(self, *, folder: Path, package: str, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.folder, self.package = folder, package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, RUF100 - click's signature
+        """Names of the commands, sorted."""
+        files = (path.stem for path in self.folder.glob("*.py"))
+        return sorted(stem.replace("_", "-") for stem in files if not stem.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with; an unknown one is an error with the nearest names."""
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UnknownNameError("command", name, known)
+        return super().resolve_command(ctx, args)
+
+    def main(  # type: ignore[override]  # one signature for click's two overloads
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> object:
+        """Runs a command; unless told otherwise, ends the process with the status it calls for."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # any file name can be written
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            status: object = super().main(args, prog_name, complete_var, False, **extra)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except FewshotError as error:
+            click.echo(f"error: {error}", err=True)
+            status = error.exit_code
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            status = INTERRUPTED
+        except OSError as error:
+            status = _os_error(error)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _os_error(error: OSError) -> int:
+    """Status 1: quietly where the reader of our output went away, else with what the system says.
+
+    Raises:
+        OSError: `error` itself where it does not come from the system and so is a bug.
+    """
+    if error.errno == errno.EPIPE:
+        # what is still buffered would raise again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if error.errno is None:
+        raise error
+    click.echo(f"error: {error.filename or 'input/output'}: {error.strerror}", err=True)
+    return 1
+
+
+class Terminated(BaseException):
+    """The process was asked to end by a signal; like KeyboardInterrupt, no `Exception`.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Ends the command on Ctrl-C, SIGTERM or SIGHUP after files are closed, saying how to go on.
+
+    Args:
+        folder: where the finished episodes are.
+
+    Raises:
+        click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    """
+    names = [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    here = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(getattr(signal, n), _raise_terminated) for n in names if here}
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say_how_to_go_on("interrupted", folder)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except Terminated as signalled:
+        _say_how_to_go_on("terminated", folder)
+        raise click.exceptions.Exit(128 + signalled.number) from None
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _say_how_to_go_on(what: str, folder: Path) -> None:
+    click.echo(
+        f"\n{what}: finished episodes are in {folder}; the same command goes on from there",
+        err=True,
+    )
+
+
+def echo_json(data: object) -> None:
+    """Writes plain data to standard output as JSON."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
+    """Writes rows of text to standard output with aligned columns; the last one may be long."""
+    if not rows:
+        return
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo((indent + line).rstrip())

@@ -1,0 +1,243 @@
+"""The flags of `fewshot-i2v evaluate` and the configuration keys they set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from fewshot_i2v import plugins
+from fewshot_i2v.errors import UsageError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+OFF = object()
+"""What `off` gives where the key is then empty; click itself takes None for "not given"."""
+
+
+class KeyFlag(click.Option):
+    """A flag that sets a configuration key.
+
+    Args:
+        decls: as for `click.Option`.
+        key: the key, dotted.
+        section: heading in the help.
+        attrs: as for `click.Option`.
+    """
+
+    def __init__(self, decls: tuple[str, ...], *, key: str, section: str, **attrs: Any) -> None:
+        super().__init__(decls, **attrs)
+        self.key, self.section = key, section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help shows `KeyFlag`s under their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options, section by section, those of the command itself last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        for option in sorted(options, key=lambda option: not isinstance(option, KeyFlag)):
+            record = option.get_help_record(ctx)
+            if record is not None:
+                name = option.section if isinstance(option, KeyFlag) else "Other"
+                sections.setdefault(name, []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def _number_or_off(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+    if value is None or value == "off":
+        return OFF if value else None
+    return _number(value, "a number or off")
+
+
+def _count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+    if value is None or value == "auto":
+        return value
+    if not value.lstrip("-").isdecimal():
+        raise click.BadParameter(f"{value!r} is not a whole number or auto.")
+    return int(value)
+
+
+def _per_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+    if value is None:
+        return None
+    expected = "one number, or three with commas between"
+    numbers = [_number(part, expected) for part in value.split(",")]
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{value!r} is not {expected}.")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not {expected}.") from error
+
+
+def completer(names: Callable[[], list[str]]) -> Complete:
+    """Shell completion from names that are listed when asked for."""
+
+    def complete(
+        _ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+_INT: dict[str, Any] = {"type": int}
+_FLOAT: dict[str, Any] = {"type": float}
+_TEXT: dict[str, Any] = {"type": str}
+_PATH: dict[str, Any] = {"type": click.Path()}
+_SWITCH: dict[str, Any] = {"default": None}
+_CHANNELS: dict[str, Any] = {"callback": _per_channel, "metavar": "NUMBER[,NUMBER,NUMBER]"}
+_METHOD: dict[str, Any] = {"multiple": True, "metavar": "NAME[:KEY=VALUE,...]"}
+
+
+def _one_of(*words: str) -> dict[str, Any]:
+    return {"type": click.Choice(words)}
+
+
+def _named(names: Callable[[], list[str]]) -> dict[str, Any]:
+    return {"shell_complete": completer(names)}
+
+
+_ADAPTERS = _METHOD | _named(lambda: plugins.names("adapters"))
+_HEADS = _METHOD | _named(lambda: plugins.names("heads"))
+_SPLITS = _TEXT | _named(lambda: plugins.data_names("episodes"))
+_POLICIES = _one_of("segment-center", "uniform", "dense")
+_CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
+_AT_ONCE = {"callback": _count_or_auto, "metavar": "INTEGER|auto"}
+
+_Flags = list[tuple[str, dict[str, Any], str]]
+# Heading in the help, section of the configuration, flags: the key is the flag's name.
+_FLAGS: list[tuple[str, str, _Flags]] = [
+    (
+        "Episodes",
+        "",
+        [
+            ("--split", _SPLITS, "Split by name or path."),
+            ("--root", _PATH, "Folder of the split's clips."),
+            ("--subset", _TEXT, "Subset of its classes: base, val, novel."),
+            ("--way", _INT, "Classes of an episode."),
+            ("--shot", _INT | {"multiple": True}, "Support clips per class; repeat for several."),
+            ("--query", _INT, "Query clips per class."),
+            ("--episodes", _INT, "Episodes of each row."),
+            ("--seed", _INT, "Of episodes, initial parameters and augmentation."),
+            ("--disjoint-groups/--no-disjoint-groups", _SWITCH, "Support, query: other groups."),
+        ],
+    ),
+    (
+        "Methods",
+        "",
+        [
+            ("--adapter", _ADAPTERS, "Adapter with its options; repeat for several."),
+            ("--head", _HEADS, "Head with its options; repeat for several."),
+        ],
+    ),
+    (
+        "Encoder",
+        "encoder",
+        [
+            ("--encoder", _TEXT, "By name; if not CONFIG's, its other encoder keys are dropped."),
+            ("--pretrained", _TEXT, "open_clip tag, path of a checkpoint, or the word random."),
+            ("--architecture", _PATH, "open_clip model configuration (JSON)."),
+            ("--image-size", _INT, "Side of a frame in pixels."),
+            ("--mean", _CHANNELS, "Mean of pixels in [0, 1]."),
+            ("--std", _CHANNELS, "Standard deviation of pixels in [0, 1]."),
+        ],
+    ),
+    (
+        "Video",
+        "video",
+        [
+            ("--frames", _INT, "Frames of a clip."),
+            ("--policy", _POLICIES, "Which frames are taken."),
+            ("--stride", _INT, "Frames between two taken ones (dense)."),
+            ("--crop", _FLOAT, "Side of the central square kept, in (0, 1]."),
+        ],
+    ),
+    (
+        "Tuning",
+        "tuning",
+        [
+            ("--steps", _INT, "Optimizer steps."),
+            ("--lr", _FLOAT, "Learning rate of the adapter."),
+            ("--head-lr", _FLOAT, "Learning rate of the head."),
+            ("--weight-decay", _FLOAT, "Weight decay of matrices."),
+            ("--warmup", _FLOAT, "Fraction of the steps with a growing rate."),
+            ("--schedule", _one_of("cosine", "constant"), "Learning rate after that."),
+            ("--clip-norm", _CLIP_NORM, "Largest gradient norm of an episode."),
+            ("--flip", _one_of("off", "auto", "on"), "Mirror support clips; auto: unless sided."),
+        ],
+    ),
+    (
+        "Running",
+        "",
+        [
+            ("--precision", _one_of("fp32", "bf16"), "Of the frozen encoder."),
+            ("--device", _TEXT, "auto, cpu, cuda or cuda:N."),
+            ("--at-once", _AT_ONCE, "Episodes side by side."),
+            ("--deterministic/--no-deterministic", _SWITCH, "Only deterministic kernels."),
+            ("--workers", _INT, "Decoding processes."),
+            ("--cache", _PATH, "Folder of decoded clips."),
+            ("--max-failed", _INT, "Failed episodes a row may have."),
+            ("--output -o", _PATH, "Folder of the results; runs/NAME if not given."),
+        ],
+    ),
+]
+
+
+def key_flags(function: Decorated) -> Decorated:
+    """Adds all flags that set a configuration key to a command."""
+    for heading, section, flags in reversed(_FLAGS):
+        for names, attrs, text in reversed(flags):
+            decls = names.split()
+            leaf = decls[0].partition("/")[0].removeprefix("--").replace("-", "_")
+            leaf = "name" if leaf == section else leaf
+            function = click.option(
+                *decls,
+                cls=KeyFlag,
+                key=f"{section}.{leaf}".lstrip("."),
+                section=heading,
+                help=text,
+                **attrs,
+            )(function)
+    return function
+
+
+def overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Configuration keys that were given on the command line.
+
+    Args:
+        ctx: of a command with `key_flags`.
+        settings: "key=value" texts of `--set`.
+
+    Raises:
+        UsageError: when a setting has no value, or a key is given twice.
+    """
+    from fewshot_i2v.config import parse_value
+
+    out: dict[str, Any] = {}
+    for param in ctx.command.params:
+        given = param.name and ctx.get_parameter_source(param.name) == ParameterSource.COMMANDLINE
+        if isinstance(param, KeyFlag) and given:
+            value = ctx.params[param.name or ""]
+            out[param.key] = None if value is OFF else value
+    for text in settings:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not (key and equals):
+            raise UsageError(f"--set {text}: expected KEY=VALUE, such as tuning.lr=0.003")
+        if key in out:
+            raise UsageError(f"{key} is given twice on the command line")
+        out[key] = parse_value(value.strip(), f"--set {key}")
+    return out

@@ -1,0 +1,103 @@
+"""`fewshot-i2v list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewshot_i2v import plugins
+from fewshot_i2v.cli._common import echo_columns, echo_json
+
+Row = dict[str, Any]
+_HEAD_BYTES = 4096
+
+
+def _plugins(kind: plugins.Kind) -> list[Row]:
+    return [{"name": f.name, "summary": f.summary, "origin": f.origin} for f in plugins.found(kind)]
+
+
+def _files(kind: plugins.DataKind) -> list[Row]:
+    rows = []
+    for name in plugins.data_names(kind):
+        path = plugins.data_file(kind, name)
+        rows.append({"name": name, "summary": head_summary(path), "origin": str(path)})
+    return rows
+
+
+def head_summary(path: Path) -> str:
+    """One line about a YAML file: its `description`, else the comment at its top.
+
+    Only the head of the file is looked at, and not parsed, since a split can list 200,000 clips.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(_HEAD_BYTES).splitlines()
+    comment = [line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
+    for i, line in enumerate(lines):
+        if line.startswith("description:"):
+            first = line.partition(":")[2].strip()
+            folded = first[:1] in {">", "|", ""}
+            return _sentence(_indented(lines[i + 1 :]) if folded else first.strip("'\""))
+    return _sentence(" ".join(comment))
+
+
+def _indented(lines: list[str]) -> str:
+    block = []
+    for line in lines:
+        if not line.startswith(" "):
+            break
+        block.append(line.strip())
+    return " ".join(block)
+
+
+def _sentence(text: str) -> str:
+    """The first sentence, without its full stop."""
+    return text.partition(". ")[0].rstrip(".")
+
+
+def _encoders() -> list[Row]:
+    from fewshot_i2v.encoders.catalog import list_encoders
+
+    rows = []
+    for info in list_encoders():
+        facts = {key: value for key, value in vars(info).items() if key != "name"}
+        rows.append({"name": info.name, "summary": _encoder_summary(facts), **facts})
+    return rows
+
+
+def _encoder_summary(facts: Row) -> str:
+    if facts["width"] is None:
+        return f"{facts['kind']}, usable frozen"
+    text = (
+        f"{facts['kind']}, width {facts['width']}, {facts['layers']} blocks, "
+        f"patch {facts['patch']}, {facts['image_size']} px"
+    )
+    return text if facts["adaptable"] else f"{text}, usable frozen"
+
+
+_KINDS: dict[str, Callable[[], list[Row]]] = {
+    "adapters": lambda: _plugins("adapters"),
+    "heads": lambda: _plugins("heads"),
+    "splits": lambda: _files("episodes"),
+    "encoders": _encoders,
+    "configs": lambda: _files("configs"),
+}
+
+
+@click.command(short_help="List what can be used by name.")
+@click.argument("kind", type=click.Choice(list(_KINDS)), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def command(kind: str | None, as_json: bool) -> None:
+    """List what can be used by name; without KIND, everything but the encoders."""
+    kinds = [kind] if kind else [name for name in _KINDS if name != "encoders"]
+    found = {name: _KINDS[name]() for name in kinds}
+    if as_json:
+        echo_json(found[kind] if kind else found)
+        return
+    for name, rows in found.items():
+        if not kind:
+            click.echo(f"{name}:")
+        echo_columns([(row["name"], row["summary"]) for row in rows], "" if kind else "  ")

@@ -1,0 +1,104 @@
+"""`fewshot-i2v show`: the table of a finished or running evaluation, from its records alone."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v.cli._common import echo_json
+
+if TYPE_CHECKING:
+    from fewshot_i2v.results import EvaluationResult, RowResult
+
+# Rows that differ in anything else do not belong in one table.
+_ROW_KEYS = ("adapter", "head", "shot", "tuning")
+Header = dict[str, Any]
+
+
+@click.command(short_help="Show the table of an evaluation.")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
+def command(run: Path, as_json: bool) -> None:
+    """Show the table of RUN, a run folder or a folder of run folders.
+
+    Rows that were asked the same episodes of the same encoder share a table.
+    """
+    tables = [_table(group, run) for group in _groups(run)]
+    if as_json:
+        echo_json([result.to_dict() for _, result in tables])
+        return
+    for i, (title, result) in enumerate(tables):
+        click.echo(("\n" if i else "") + f"{title}\n\n{result.table()}")
+
+
+def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
+    """Rows with their headers, those of one table together.
+
+    Raises:
+        UsageError: when there is no run folder.
+    """
+    from fewshot_i2v.errors import UsageError
+
+    folders = sorted(path.parent for path in run.rglob("run.json"))
+    if not folders:
+        raise UsageError(
+            f"{run}: no run.json in it or in a folder below; expected the --output of an evaluation"
+        )
+    groups: dict[str, list[tuple[Header, RowResult]]] = defaultdict(list)
+    for folder in folders:
+        header, row = _read(folder)
+        groups[_group_key(header)].append((header, row))
+    for rows in groups.values():
+        rows.sort(key=lambda pair: (pair[1].adapter != "frozen", pair[1].folder))
+    return list(groups.values())
+
+
+def _group_key(header: Header) -> str:
+    identity = header["identity"]
+    config = {k: v for k, v in identity["config"].items() if k not in _ROW_KEYS}
+    return json.dumps([config, identity.get("split"), identity.get("encoder")], sort_keys=True)
+
+
+def _read(folder: Path) -> tuple[Header, RowResult]:
+    from fewshot_i2v.config import Choice
+    from fewshot_i2v.records import read_run
+    from fewshot_i2v.results import RowResult
+    from fewshot_i2v.statistics import mean_interval
+
+    run = read_run(folder)
+    config = run.header["identity"]["config"]
+    good = [r for r in run.records.values() if r.status == "ok"]
+    accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
+    row = RowResult(
+        adapter=Choice.model_validate(config["adapter"]).label,
+        head=Choice.model_validate(config["head"]).label,
+        shot=config["shot"],
+        interval=mean_interval(list(accuracies.values())) if accuracies else None,
+        episodes=len(good),
+        failed=len(run.records) - len(good),
+        parameters=run.header.get("parameters", 0),
+        seconds_per_episode=median(r.seconds for r in good) if good else 0.0,
+        peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
+        folder=folder,
+        accuracies=accuracies,
+    )
+    return run.header, row
+
+
+def _table(group: list[tuple[Header, RowResult]], run: Path) -> tuple[str, EvaluationResult]:
+    from fewshot_i2v.results import EvaluationResult
+
+    config = group[0][0]["identity"]["config"]
+    encoder, video = config["encoder"]["name"], config["video"]
+    title = (
+        f"split {config['split']} ({config['subset']}), {config['way']}-way, "
+        f"{config['query']} query clips per class, seed {config['seed']}, encoder {encoder}, "
+        f"{video['frames']} frames"
+    )
+    rows = tuple(row for _, row in group)
+    return title, EvaluationResult(rows, run, config["way"], config["split"], encoder)

@@ -1,0 +1,293 @@
+"""What a run is: one frozen, validated model, from flags over a YAML file over defaults.
+
+Nothing here needs torch. Every key has a type, a range and a default or is required; an unknown
+key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_serializer,
+)
+
+from fewshot_i2v import plugins
+from fewshot_i2v._config_errors import Location, config_error
+from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
+from fewshot_i2v._config_models import (
+    Choice,
+    EncoderConfig,
+    Section,
+    TuningConfig,
+    VideoConfig,
+    parse_value,
+)
+from fewshot_i2v.errors import UnknownNameError
+
+__all__ = [
+    "Choice",
+    "EncoderConfig",
+    "RowConfig",
+    "RunConfig",
+    "TuningConfig",
+    "VideoConfig",
+    "config_schema",
+    "load_config",
+    "parse_value",
+]
+
+# They change where, how fast and how many, not what an episode gives.
+_NOT_IDENTITY = {
+    "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
+    "device", "at_once", "slug",
+}  # fmt: skip
+
+
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("expected at least one")
+    labels = [v.label if isinstance(v, Choice) else v for v in values]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise ValueError(f"expected each one once; {twice[0]!r} is listed twice")
+    return values
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("expected auto, cpu, cuda or cuda:N")
+    return value
+
+
+def _at_once(value: object) -> object:
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not number and value != "auto":
+        raise ValueError("expected a number of episodes from 1, or auto")
+    return value
+
+
+Choices = Annotated[
+    tuple[Choice, ...],
+    BeforeValidator(_listed, json_schema_input_type=Choice | list[Choice]),
+    AfterValidator(_once),
+]
+
+
+class _Shared(Section):
+    """What a run and each of its rows have in common."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    source: str = ""
+    split: str = Field(min_length=1)
+    root: Annotated[Path | None, Field(strict=False)] = None
+    subset: str = Field(default="novel", min_length=1)
+    way: int = Field(default=5, ge=2)
+    query: PositiveInt = 5
+    episodes: PositiveInt = 200
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    disjoint_groups: bool = False
+    encoder: EncoderConfig = EncoderConfig()
+    video: VideoConfig = VideoConfig()
+    tuning: TuningConfig = TuningConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    at_once: Annotated[int | Literal["auto"], BeforeValidator(_at_once)] = "auto"
+    deterministic: bool = False
+    output: Annotated[Path | None, Field(strict=False)] = None
+    max_failed: int = Field(default=0, ge=0)
+    workers: PositiveInt | None = None
+    cache: Annotated[Path | None, Field(strict=False)] = None
+
+
+class RowConfig(_Shared):
+    """One adapter, one head and one shot of a run; the other keys are those of `RunConfig`.
+
+    Attributes:
+        adapter: the adapter with its options.
+        head: the head with its options.
+        shot: support clips per class.
+        tuning: the run's tuning with the adapter's recipe on top.
+        slug: name of the row's folder, unique within the run.
+    """
+
+    adapter: Choice
+    head: Choice
+    shot: PositiveInt
+    slug: str
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results, in plain types: rows with equal identities can be continued.
+
+        Where things lie and how they are computed (folders, device, workers, number of episodes)
+        is left out; split and weights stand in it by name, and their digests beside it.
+        """
+        plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
+        for key in ("pretrained", "architecture"):
+            value = plain["encoder"][key]
+            if value is not None and (key == "architecture" or is_path(value)):
+                plain["encoder"][key] = Path(value).name
+        return plain
+
+
+class RunConfig(_Shared):
+    """A run: adapters × heads × shots on the same episodes.
+
+    Attributes:
+        name: of the run; the stem of its YAML file when not given.
+        source: where the recipe is from.
+        split: name of a shipped split, or the path of a split's YAML file.
+        root: folder of the clips, for splits that name files.
+        subset: subset of the split's classes to draw from.
+        way: classes of an episode, at least 2.
+        shot: support clips per class, one or several numbers.
+        query: query clips per class.
+        episodes: episodes of each row.
+        seed: of episodes, initial parameters and augmentation.
+        disjoint_groups: whether support and query clips of an episode never share a group.
+        encoder: the frozen image encoder.
+        video: which frames are seen.
+        adapter: one or several adapters.
+        head: one or several heads.
+        tuning: how adapter and head are fine-tuned.
+        recipes: by adapter name, the tuning keys that differ for it.
+        precision: "fp32" or "bf16", of the frozen encoder.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        at_once: episodes tuned side by side, or "auto".
+        deterministic: refuse operations without a deterministic kernel.
+        output: folder of the results; None: `runs/<name>`.
+        max_failed: failed episodes of a row after which the run stops.
+        workers: decoding processes; None: chosen by the machine.
+        cache: folder of decoded clips; None: the user's cache folder.
+    """
+
+    shot: Annotated[
+        tuple[PositiveInt, ...],
+        BeforeValidator(_listed, json_schema_input_type=PositiveInt | list[PositiveInt]),
+        AfterValidator(_once),
+    ] = (1,)
+    adapter: Choices
+    head: Choices = (Choice(name="linear"),)
+    recipes: dict[str, TuningConfig] = Field(default_factory=dict)
+
+    @field_serializer("recipes")
+    def _recipe_keys(self, recipes: dict[str, TuningConfig]) -> dict[str, Any]:
+        """Only the keys that differ, so that what is written reads back as the same."""
+        return {name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()}
+
+    @property
+    def output_folder(self) -> Path:
+        """Where the results go."""
+        return self.output or Path("runs") / self.name
+
+    def rows(self) -> list[RowConfig]:
+        """One row per adapter, head and shot; adapters outermost, shots innermost.
+
+        Raises:
+            UnknownNameError: for an adapter or head that does not exist.
+        """
+        check_names("adapters", [*(c.name for c in self.adapter), *self.recipes])
+        check_names("heads", [c.name for c in self.head])
+        triples = [(a, h, k) for a in self.adapter for h in self.head for k in self.shot]
+        shared = {key: getattr(self, key) for key in _Shared.model_fields if key != "tuning"}
+        return [
+            RowConfig(
+                **shared,
+                adapter=adapter,
+                head=head,
+                shot=shot,
+                tuning=self._tuning_of(adapter.name),
+                slug=slug,
+            )
+            for (adapter, head, shot), slug in zip(triples, _slugs(triples), strict=True)
+        ]
+
+    def _tuning_of(self, adapter: str) -> TuningConfig:
+        recipe = self.recipes.get(adapter)
+        if recipe is None:
+            return self.tuning
+        changed = {key: getattr(recipe, key) for key in recipe.model_fields_set}
+        return self.tuning.model_copy(update=changed)
+
+
+def check_names(kind: plugins.Kind, names: Iterable[str]) -> None:
+    """Refuses names that no adapter or head has, without importing any.
+
+    Raises:
+        UnknownNameError: naming the nearest and all existing names.
+    """
+    known = plugins.names(kind)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind[:-1], name, known)
+
+
+def _slugs(triples: list[tuple[Choice, Choice, int]]) -> list[str]:
+    """File names of the rows: readable, and told apart by a digest where reading cannot."""
+    slugs = []
+    for adapter, head, shot in triples:
+        text = f"{adapter.label}-{head.label}-{shot}shot"
+        safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", text)
+        whole = re.fullmatch(r"[A-Za-z0-9_.,=:+-]{1,100}", text)
+        slugs.append(safe if whole else f"{safe[:88]}-{_digest(text)}")
+    seen = Counter(slug.casefold() for slug in slugs)
+    return [
+        slug if seen[slug.casefold()] == 1 else f"{slug}-{_digest(f'{a.label} {h.label} {k}')}"
+        for slug, (a, h, k) in zip(slugs, triples, strict=True)
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Reads a run configuration; overrides win over the file, the file over the defaults.
+
+    Args:
+        source: None for the shipped "quickstart", the name of a shipped configuration, the path of
+            a YAML file (relative paths in it are relative to the file), or a mapping.
+        overrides: by key, dotted ("tuning.lr") or nested; None as a value is a value.
+
+    Raises:
+        UnknownNameError: for a configuration, key, adapter or head that does not exist.
+        ConfigError: listing every bad key with the value given and what was expected.
+    """
+    data, origin, file = read_source(source)
+    over = expand(overrides or {})
+    if file is not None:
+        data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "run")
+    given = set(leaves(over))
+
+    def is_given(location: Location) -> bool:
+        return any(tuple(map(str, location[: len(leaf)])) == leaf for leaf in given)
+
+    try:
+        config = RunConfig.model_validate(merge(data, over))
+    except ValidationError as error:
+        raise config_error(error, RunConfig, origin=origin, given=is_given) from error
+    config.rows()
+    return config
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a run configuration, for editors that complete and check YAML files."""
+    return RunConfig.model_json_schema()

@@ -1,0 +1,219 @@
+"""`fewshot-i2v evaluate`: flags become configuration keys, results become a table or JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import pytest
+
+from fewshot_i2v.cli._flags import KeyFlag
+from fewshot_i2v.cli.evaluate import command
+from fewshot_i2v.config import RunConfig, TuningConfig, VideoConfig, config_schema
+from fewshot_i2v.yaml_loader import parse_yaml
+from tests.cli.conftest import FakeEvaluation, Invoke
+
+FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
+
+
+def keys_of(schema: dict[str, Any]) -> set[str]:
+    """All dotted keys of a run configuration."""
+    sections = {"encoder": "EncoderConfig", "video": "VideoConfig", "tuning": "TuningConfig"}
+    keys = set(schema["properties"]) - set(sections)
+    for section, name in sections.items():
+        keys |= {f"{section}.{key}" for key in schema["$defs"][name]["properties"]}
+    return keys
+
+
+def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> None:
+    flagged = {flag.key for flag in FLAGS}
+    assert len(flagged) == len(FLAGS)
+    known = keys_of(config_schema())
+    assert flagged <= known
+    assert known - flagged == {"name", "source", "recipes", "tuning.crop_scale"}
+
+
+@pytest.mark.parametrize(
+    ("key", "annotation"),
+    [
+        ("video.policy", VideoConfig.model_fields["policy"].annotation),
+        ("tuning.schedule", TuningConfig.model_fields["schedule"].annotation),
+        ("tuning.flip", TuningConfig.model_fields["flip"].annotation),
+        ("precision", RunConfig.model_fields["precision"].annotation),
+    ],
+)
+def test_the_words_of_a_flag_are_those_of_the_configuration(key: str, annotation: object) -> None:
+    flag = next(flag for flag in FLAGS if flag.key == key)
+    assert isinstance(flag.type, click.Choice)
+    assert tuple(flag.type.choices) == get_args(annotation)
+
+
+def given(evaluation: FakeEvaluation) -> dict[str, Any]:
+    assert evaluation.config is not None
+    return evaluation.config.model_dump(mode="json")
+
+
+def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    result = invoke("evaluate")
+    assert result.exit_code == 0
+    assert given(evaluation)["name"] == "quickstart"
+    assert evaluation.asked == {"progress": False, "retry_failed": False}
+    assert "frozen" in result.stdout
+    assert "62.50" in result.stdout
+    assert result.stderr.strip() == "records are in runs/x"
+
+
+def test_flags_win_over_the_file(
+    invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "split: shapes\nadapter: frozen\nway: 3\nseed: 4\nmax_failed: 7\ndeterministic: true\n"
+        "tuning: {clip_norm: 2.0, warmup: 0.5, flip: on}\n"
+    )
+    args = (
+        "--way 4 --shot 1 --shot 5 --adapter st-adapter:width=8 --adapter aim --head prototype "
+        "--max-failed 0 --no-deterministic --clip-norm off --warmup 0 --flip off --lr 1e-4 "
+        "--mean 0.5 --std 0.2,0.3,0.4 --at-once 3 --frames 4 --crop 1 -o there --root clips"
+    )
+    assert invoke("evaluate", str(path), *args.split()).exit_code == 0
+    config = given(evaluation)
+    assert (config["way"], config["seed"], config["split"]) == (4, 4, "shapes")
+    assert (config["shot"], config["max_failed"], config["deterministic"]) == ([1, 5], 0, False)
+    assert config["adapter"][0] == {"name": "st-adapter", "options": {"width": 8}}
+    tuning = config["tuning"]
+    assert (tuning["clip_norm"], tuning["warmup"], tuning["flip"]) == (None, 0.0, "off")
+    assert tuning["lr"] == 1e-4
+    assert (config["encoder"]["mean"], config["encoder"]["std"]) == (0.5, [0.2, 0.3, 0.4])
+    assert (config["at_once"], config["video"]["frames"], config["video"]["crop"]) == (3, 4, 1.0)
+    assert (config["output"], config["root"]) == ("there", "clips")
+
+
+def test_words_stand_beside_numbers(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    assert invoke("evaluate", "--at-once", "auto", "--clip-norm", "0.5").exit_code == 0
+    assert given(evaluation)["at_once"] == "auto"
+    assert given(evaluation)["tuning"]["clip_norm"] == 0.5
+    for flag, value in (("--clip-norm", "of"), ("--at-once", "1.5"), ("--mean", "1,2")):
+        result = invoke("evaluate", flag, value)
+        assert result.exit_code == 2
+        assert flag in result.stderr
+
+
+def test_set_reaches_every_key(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    args = ["--set", "tuning.crop_scale=[0.5, 1]", "--set", "recipes.aim.lr=1e-4"]
+    assert invoke("evaluate", *args).exit_code == 0
+    assert given(evaluation)["tuning"]["crop_scale"] == [0.5, 1.0]
+    assert given(evaluation)["recipes"] == {"aim": {"lr": 1e-4}}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--set", "tuning.lr"], "expected KEY=VALUE"),
+        (["--lr", "1", "--set", "tuning.lr=2"], "tuning.lr is given twice"),
+        (["--set", "way=3", "--set", "way=4"], "way is given twice"),
+        (["--set", "tuning.lrr=3"], "did you mean 'tuning.lr'"),
+        (["--adapter", "frozn"], "did you mean 'frozen'?"),
+        (["--way", "1"], "way: got 1 (given as an override); expected a number"),
+        (["nope"], "unknown config 'nope'"),
+    ],
+)
+def test_wrong_use_ends_with_status_2_and_a_message(
+    invoke: Invoke, evaluation: FakeEvaluation, args: list[str], message: str
+) -> None:
+    result = invoke("evaluate", *args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert evaluation.config is None
+
+
+def test_failed_episodes_within_the_limit_give_status_3(
+    invoke: Invoke, evaluation: FakeEvaluation
+) -> None:
+    evaluation.failed = 1
+    result = invoke("evaluate", "--max-failed", "2", "--retry-failed")
+    assert result.exit_code == 3
+    assert "62.50" in result.stdout
+    assert evaluation.asked["retry_failed"] is True
+
+
+def test_json_is_all_there_is_on_standard_output(
+    invoke: Invoke, evaluation: FakeEvaluation
+) -> None:
+    result = invoke("evaluate", "--json", "--quiet")
+    data = json.loads(result.stdout)
+    assert (data["split"], data["rows"][0]["interval"]["mean"]) == ("motions", 0.625)
+    assert result.stderr == ""
+    assert evaluation.config is not None
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(
+    invoke: Invoke, evaluation: FakeEvaluation
+) -> None:
+    data = json.loads(invoke("evaluate", "--dry-run", "--json", "--way", "3").stdout)
+    assert (data["config"]["way"], data["cost"]) == (3, {"clips": 3})
+    text = invoke("evaluate", "--dry-run", "--way", "3").stdout
+    assert parse_yaml(text, "plan") == data
+    assert evaluation.asked == {}
+
+
+def test_ctrl_c_says_how_to_go_on(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    evaluation.raises = KeyboardInterrupt()
+    result = invoke("evaluate", "-o", "there")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "finished episodes are in there; the same command goes on from there" in result.stderr
+
+
+def test_ctrl_c_before_the_run_is_130_too(
+    invoke: Invoke, evaluation: FakeEvaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_config: RunConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "plan", interrupt)
+    result = invoke("evaluate", "--dry-run")
+    assert (result.exit_code, result.stderr.split()) == (130, ["interrupted"])
+
+
+SLEEPER = """
+import sys, time, types
+fake = types.ModuleType("fewshot_i2v.evaluation")
+def run(config, **_asked):
+    try:
+        print("running", flush=True)
+        time.sleep(20)
+    finally:
+        print("closed", flush=True)
+fake.run = run
+sys.modules["fewshot_i2v.evaluation"] = fake
+from fewshot_i2v.cli import main
+main(["evaluate", "-o", "there"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_close_files_and_give_their_status(number: signal.Signals, status: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        start = time.perf_counter()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out) == (status, "closed\n")
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    assert time.perf_counter() - start < 5

@@ -1,0 +1,72 @@
+"""`fewshot-i2v list`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fewshot_i2v import plugins
+from fewshot_i2v.cli.list import head_summary
+from tests.cli.conftest import Invoke
+
+KINDS = ("adapters", "heads", "splits", "encoders", "configs")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_names_and_summaries(invoke: Invoke, kind: str) -> None:
+    rows = json.loads(invoke("list", kind, "--json").stdout)
+    assert rows
+    assert all(row["name"] and row["summary"] for row in rows)
+    text = invoke("list", kind).stdout
+    assert [line.split()[0] for line in text.splitlines()] == [row["name"] for row in rows]
+
+
+def test_what_is_listed_is_what_can_be_used(invoke: Invoke) -> None:
+    listed = json.loads(invoke("list", "--json").stdout)
+    assert [row["name"] for row in listed["adapters"]] == plugins.names("adapters")
+    assert [row["name"] for row in listed["heads"]] == plugins.names("heads")
+    assert [row["name"] for row in listed["splits"]] == plugins.data_names("episodes")
+    assert [row["name"] for row in listed["configs"]] == plugins.data_names("configs")
+
+
+def test_without_a_kind_everything_is_listed_under_headings(invoke: Invoke) -> None:
+    lines = invoke("list").stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "adapters:",
+        "heads:",
+        "splits:",
+        "configs:",
+    ]
+    assert any(line.split()[0] == "quickstart" for line in lines)
+
+
+def test_an_unknown_kind_is_wrong_use(invoke: Invoke) -> None:
+    result = invoke("list", "adapter")
+    assert result.exit_code == 2
+    assert "'adapters'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("description: One line. And another.\n", "One line"),
+        ('description: "Quoted."\n', "Quoted"),
+        ("name: x\ndescription: >-\n  Folded over\n  lines. More.\nway: 5\n", "Folded over lines"),
+        ("# A comment that goes\n# on. More.\nname: x\n", "A comment that goes on"),
+        ("name: x\n", ""),
+    ],
+)
+def test_a_summary_is_the_first_sentence_of_the_head(
+    tmp_path: Path, text: str, summary: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    assert head_summary(path) == summary
+
+
+def test_a_summary_reads_only_the_head_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "big.yaml"
+    path.write_text("name: x\n" + "  - clip.webm\n" * 10_000 + "description: too far down\n")
+    assert head_summary(path) == ""

@@ -1,0 +1,124 @@
+"""`fewshot-i2v show`: a table from records, while or after they are written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewshot_i2v.config import load_config
+from fewshot_i2v.records import EpisodeRecord, RunFolder
+from tests.cli.conftest import Invoke
+
+
+def record(index: int, accuracy: float | None) -> EpisodeRecord:
+    """An episode of two classes with two queries each; None is one that failed."""
+    ok = accuracy is not None
+    labels = [0, 0, 1, 1]
+    right = round(4 * (accuracy or 0))
+    predictions = [label if i < right else 1 - label for i, label in enumerate(labels)]
+    return EpisodeRecord(
+        index=index,
+        status="ok" if ok else "failed",
+        classes=["a", "b"],
+        support=[["a/1"], ["b/1"]],
+        query=[["a/2", "a/3"], ["b/2", "b/3"]],
+        labels=labels,
+        predictions=predictions if ok else [],
+        probabilities=[[1.0 - p, float(p)] for p in predictions] if ok else [],
+        accuracy=accuracy,
+        losses=[],
+        seconds=0.25 * (index + 1) if ok else 0.0,
+        peak_memory_mb=10.0 + index,
+        error=None if ok else {"path": "a/1.mp4", "reason": "empty"},
+    )
+
+
+def write(output: Path, adapter: str, accuracies: list[float | None], way: int = 5) -> None:
+    config = load_config({"split": "motions", "adapter": adapter, "way": way})
+    row = config.rows()[0]
+    identity = {
+        "config": row.identity(),
+        "split": {"digest": "d"},
+        "encoder": {"digest": "e"},
+        "device": "cpu",
+    }
+    with RunFolder.open(output / row.slug, {"parameters": 325}, identity=identity) as folder:
+        folder.append([record(i, accuracy) for i, accuracy in enumerate(accuracies)])
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write(tmp_path, "aim:scale=0.5", [0.5, 1.0, None])
+    write(tmp_path, "frozen", [0.5, 0.75, 0.25])
+    return tmp_path
+
+
+def test_rows_of_one_evaluation_share_a_table(invoke: Invoke, runs: Path) -> None:
+    result = invoke("show", str(runs))
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("split motions (novel), 5-way, 5 query clips per class, seed 0")
+    frozen = next(i for i, line in enumerate(lines) if line.startswith("frozen"))
+    assert lines[frozen + 1].startswith("aim:scale=0.5")
+    assert "50.00" in lines[frozen]
+    assert "3/0" in lines[frozen]
+    assert "75.00" in lines[frozen + 1]
+    assert "2/1" in lines[frozen + 1]
+    assert "+12.50" in lines[frozen + 1], "gain over frozen, paired on episodes 0 and 1"
+
+
+def test_one_run_folder_is_one_row(invoke: Invoke, runs: Path) -> None:
+    data = json.loads(invoke("show", str(runs / "frozen-linear-1shot"), "--json").stdout)
+    assert len(data) == 1
+    row = data[0]["rows"][0]
+    assert (row["adapter"], row["head"], row["shot"]) == ("frozen", "linear", 1)
+    assert (row["episodes"], row["failed"], row["parameters"]) == (3, 0, 325)
+    assert (row["seconds_per_episode"], row["peak_memory_mb"]) == (0.5, 12.0)
+    assert row["interval"]["mean"] == 0.5
+
+
+def test_other_episodes_are_another_table(invoke: Invoke, runs: Path) -> None:
+    write(runs / "other", "frozen", [0.5], way=2)
+    data = json.loads(invoke("show", str(runs), "--json").stdout)
+    assert sorted((table["way"], len(table["rows"])) for table in data) == [(2, 1), (5, 2)]
+    text = invoke("show", str(runs)).stdout
+    assert text.count("split motions") == 2
+
+
+def test_a_run_without_a_finished_episode_is_shown(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [])
+    write(tmp_path, "aim", [None])
+    result = invoke("show", str(tmp_path))
+    assert result.exit_code == 0
+    assert "0/1" in result.stdout
+
+
+def test_a_folder_without_runs_is_wrong_use(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("show", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{tmp_path}: no run.json" in result.stderr
+    assert invoke("show", str(tmp_path / "absent")).exit_code == 2
+
+
+def test_a_damaged_run_names_the_file(invoke: Invoke, runs: Path) -> None:
+    path = runs / "frozen-linear-1shot" / "episodes.jsonl"
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    result = invoke("show", str(runs))
+    assert result.exit_code == 2
+    assert f"{path}:1" in result.stderr
+
+
+def test_showing_needs_no_torch(runs: Path) -> None:
+    program = (
+        "import sys\nfrom fewshot_i2v.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    sys.exit('torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "show", str(runs)], capture_output=True, text=True
+    )
+    assert (done.returncode, "frozen" in done.stdout) == (0, True)

@@ -1,0 +1,151 @@
+"""Choices of adapters and heads, the rows of a run, and what makes two rows the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot_i2v.config import Choice, load_config, parse_value
+from fewshot_i2v.errors import ConfigError
+
+BASE: dict[str, Any] = {"split": "motions", "adapter": "frozen"}
+
+
+# --- choices ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("st-adapter", {}),
+        ("st-adapter:sites=both,width=64", {"sites": "both", "width": 64}),
+        ("aim:scale=1e-3, temporal=false", {"scale": 0.001, "temporal": False}),
+        ("a:x=no,y=null,z=[1, 2],w='a,b'", {"x": "no", "y": None, "z": [1, 2], "w": "a,b"}),
+        ("a:x=010", {"x": "010"}),
+        ("a:x=don't,y=isn't", {"x": "don't", "y": "isn't"}),
+        (r'a:x="\"",y="a\\",z={b: "1,2"}', {"x": '"', "y": "a\\", "z": {"b": "1,2"}}),
+    ],
+)
+def test_options_are_read_as_yaml_scalars(text: str, options: dict[str, Any]) -> None:
+    assert Choice.parse(text).options == options
+
+
+def test_the_three_forms_of_a_choice_are_equal() -> None:
+    text = Choice.parse("st-adapter:width=64,sites=both")
+    flat = Choice.model_validate({"name": "st-adapter", "sites": "both", "width": 64})
+    long = Choice.model_validate({"name": "st-adapter", "options": {"sites": "both", "width": 64}})
+    assert text == flat == long
+    assert text.label == long.label == "st-adapter:sites=both,width=64"
+    assert hash(text) == hash(long)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z_]{0,5}", fullmatch=True),
+        st.one_of(
+            st.booleans(),
+            st.none(),
+            st.integers(-(10**6), 10**6),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(
+                st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs")), max_size=8
+            ),
+        ),
+        max_size=3,
+    )
+)
+def test_a_label_reads_back_as_the_same_choice(options: dict[str, Any]) -> None:
+    choice = Choice(name="x", options=options)
+    assert Choice.parse(choice.label) == choice
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "a:", "a:b", "a:=1", "a:b=", "a:b=[1", "a b", "a:b=!x 1"]
+)
+def test_malformed_choices_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        Choice.parse(text)
+
+
+def test_values_of_set_are_yaml_and_one_line() -> None:
+    assert parse_value("1e-3", "x") == 0.001
+    assert parse_value("[a, 2]", "x") == ["a", 2]
+    with pytest.raises(ConfigError, match="line break"):
+        parse_value("1\nway: 2", "x")
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def test_rows_nest_shots_in_heads_in_adapters() -> None:
+    rows = load_config(
+        BASE,
+        {"adapter": ["frozen", "aim"], "head": ["linear", "prototype"], "shot": [1, 5]},
+    ).rows()
+    triples = [(row.adapter.name, row.head.name, row.shot) for row in rows]
+    assert triples == [
+        (a, h, k) for a in ("frozen", "aim") for h in ("linear", "prototype") for k in (1, 5)
+    ]
+    assert rows[1].slug == "frozen-linear-5shot"
+
+
+def test_slugs_are_safe_unique_and_do_not_depend_on_other_rows() -> None:
+    options = ["x=1", "x='1'", "x='a/b'", "x='A/b'", "x='a b'", f"x={'y' * 300}", f"x={'y' * 301}"]
+    adapters = [*(f"aim:{o}" for o in options), "aim"]
+    rows = load_config(BASE, {"adapter": adapters}).rows()
+    slugs = [row.slug for row in rows]
+    assert len({slug.casefold() for slug in slugs}) == len(adapters)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.,=+-]{1,120}", slug) for slug in slugs)
+    assert slugs[0] == "aim_x=1-linear-1shot"
+    for adapter, slug in zip(adapters, slugs, strict=True):
+        assert load_config(BASE, {"adapter": adapter}).rows()[0].slug == slug
+
+
+def test_identity_is_what_decides_the_results() -> None:
+    row = load_config(BASE).rows()[0]
+    same = {
+        "episodes": 3,
+        "output": "x",
+        "workers": 2,
+        "cache": "c",
+        "max_failed": 9,
+        "name": "other",
+        "source": "elsewhere",
+        "root": "r",
+        "device": "cpu",
+        "at_once": 2,
+    }
+    for key, value in same.items():
+        assert load_config(BASE, {key: value}).rows()[0].identity() == row.identity(), key
+    different = {
+        "seed": 1,
+        "way": 3,
+        "shot": 2,
+        "query": 1,
+        "subset": "base",
+        "disjoint_groups": True,
+        "head": "prototype",
+        "adapter": "frozen:x=1",
+        "precision": "bf16",
+        "encoder.mean": 0.5,
+        "video.frames": 4,
+        "tuning.lr": 0.5,
+        "recipes.frozen.lr": 0.5,
+    }
+    for key, value in different.items():
+        assert load_config(BASE, {key: value}).rows()[0].identity() != row.identity(), key
+    assert json.loads(json.dumps(row.identity())) == row.identity()
+
+
+def test_identity_does_not_depend_on_where_files_lie() -> None:
+    one = {"split": "a/mine.yaml", "encoder": {"pretrained": "a/w.pt", "architecture": "a/m.json"}}
+    two = {"split": "b/mine.yaml", "encoder": {"pretrained": "b/w.pt", "architecture": "b/m.json"}}
+    first, second = (load_config(BASE, over).rows()[0].identity() for over in (one, two))
+    assert first == second
+    assert first["split"] == "mine"
+    assert first["encoder"]["pretrained"] == "w.pt"

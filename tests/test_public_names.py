@@ -1,0 +1,39 @@
+"""The package's public names are loaded when used, and there is one list of them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fewshot_i2v
+
+SOURCE = ast.parse(Path(fewshot_i2v.__file__).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", fewshot_i2v.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    value = getattr(fewshot_i2v, name)
+    assert name in dir(fewshot_i2v)
+    if callable(value):
+        assert value.__name__ == name
+        assert value.__doc__
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    guard = next(node for node in SOURCE.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: str(node.module)
+        for node in guard.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    lazy = {name: f"fewshot_i2v.{home}" for name, home in fewshot_i2v._HOMES.items()}
+    assert typed == lazy
+    assert set(fewshot_i2v.__all__) == {*lazy, "__version__"}
+
+
+def test_other_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="'fewshot_i2v' has no attribute 'evalute'"):
+        _ = fewshot_i2v.evalute
