@@ -1,0 +1,233 @@
+"""The main job: which episodes remain, load, tune, predict, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fewshot_i2v._row import RowRunner, typical_seconds
+from fewshot_i2v._workspace import Workspace
+from fewshot_i2v.config import RowConfig, RunConfig, load_config
+from fewshot_i2v.episodes.sampler import EpisodeSpec
+from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.results import EvaluationResult, RowResult
+from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.tuning import Episodes, tune_and_predict
+
+
+def evaluate(
+    config: RunConfig | str | Path | Mapping[str, Any] | None = None, **overrides: Any
+) -> EvaluationResult:
+    """Evaluates adapters on few-shot episodes, as `fewshot-i2v evaluate` does.
+
+    Args:
+        config: a `RunConfig`, the name of a shipped configuration, a path to a YAML file, or a
+            mapping of its keys; None is the shipped `quickstart`.
+        overrides: keys that replace those of the configuration, such as `episodes=50`.
+
+    Returns:
+        One row per adapter, head and shot.
+
+    Raises:
+        FewshotError: as the command does, see `fewshot_i2v.errors`.
+    """
+    if isinstance(config, RunConfig):
+        config = config.model_dump()
+    return run(load_config(config, overrides))
+
+
+def run(
+    config: RunConfig, *, progress: bool = False, retry_failed: bool = False
+) -> EvaluationResult:
+    """Runs what is missing of an evaluation, and returns all of it.
+
+    Args:
+        config: what to evaluate.
+        progress: whether to show bars on standard error.
+        retry_failed: whether episodes recorded as failed run again.
+
+    Raises:
+        FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
+    """
+    output = config.output or Path("runs") / config.name
+    work = Workspace.open(config)
+    runners = [RowRunner(row, work) for row in config.rows()]
+    for runner in runners:
+        _ = runner.parameters  # builds adapter and head: a wrong option shows before any decoding
+    results = tuple(
+        _run_row(runner, output / runner.row.slug, progress=progress, retry_failed=retry_failed)
+        for runner in runners
+    )
+    return EvaluationResult(results, output, config.way, work.split.name, config.encoder.name)
+
+
+def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
+    about, identity = runner.header()
+    with RunFolder.open(path, about, identity=identity) as folder:
+        specs = runner.work.specs[runner.row.shot]
+        todo = _missing(specs, folder, retry_failed=retry_failed)
+        runner.work.prepare(_clips_of(_batches_of(specs, todo, runner.at_once)), progress=progress)
+        _record_failures(runner, folder, todo)
+        _run_batches(runner, folder, specs, progress=progress)
+        result = _result(runner, folder, len(specs))
+        folder.write_summary(result.to_dict() | {"complete": True})
+        return result
+
+
+def _missing(
+    specs: Sequence[EpisodeSpec], folder: RunFolder, *, retry_failed: bool
+) -> list[EpisodeSpec]:
+    done = {
+        index
+        for index, record in folder.records.items()
+        if record.status == "ok" or not retry_failed
+    }
+    return [spec for spec in specs if spec.index not in done]
+
+
+def _batches_of(
+    specs: Sequence[EpisodeSpec], todo: Sequence[EpisodeSpec], size: int
+) -> list[EpisodeSpec]:
+    """All episodes of the batches that have something to do; they are computed as a whole."""
+    wanted = {spec.index // size for spec in todo}
+    return [spec for spec in specs if spec.index // size in wanted]
+
+
+def _clips_of(specs: Sequence[EpisodeSpec]) -> set[str]:
+    return {name for spec in specs for name in spec.clips()}
+
+
+def _record_failures(runner: RowRunner, folder: RunFolder, todo: Sequence[EpisodeSpec]) -> None:
+    """Records the episodes that cannot run, and stops when they are too many."""
+    errors = [(spec, runner.failure(spec)) for spec in todo]
+    folder.append([runner.failed_record(s, error) for s, error in errors if error is not None])
+    failed = sum(record.status == "failed" for record in folder.records.values())
+    if failed > runner.row.max_failed:
+        bad = runner.work.unreadable.values()
+        shown = "\n".join(f"  {error}" for error in list(bad)[:20])
+        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
+        raise TooManyFailuresError(
+            f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
+            f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
+            f"{shown or '  none (recorded earlier)'}{more}\n"
+            "mend or replace them and run the same command with --retry-failed, or raise "
+            "--max-failed"
+        )
+
+
+def _run_batches(
+    runner: RowRunner, folder: RunFolder, specs: Sequence[EpisodeSpec], *, progress: bool
+) -> None:
+    """Runs batches of episodes whose limits do not depend on what is done already.
+
+    An interrupted batch is computed again as a whole and only its missing records are written, so
+    that a resumed run gives the same numbers as an uninterrupted one.
+    """
+    size = runner.at_once
+    accuracies = [r.accuracy for r in folder.records.values() if r.accuracy is not None]
+    label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
+    with tqdm(total=len(specs), desc=label, unit="episode", disable=not progress) as bar:
+        bar.update(len(folder.records))
+        for start in range(0, len(specs), size):
+            batch = [s for s in specs[start : start + size] if runner.failure(s) is None]
+            new = [s for s in batch if not _is_ok(folder.records.get(s.index))]
+            if not new:
+                continue
+            wanted = {spec.index for spec in new}
+            records = [r for r in runner.run(batch) if r.index in wanted]
+            folder.append(records)
+            accuracies += [r.accuracy for r in records if r.accuracy is not None]
+            bar.update(len(records))
+            bar.set_postfix_str(_running(accuracies), refresh=False)
+
+
+def _is_ok(record: EpisodeRecord | None) -> bool:
+    return record is not None and record.status == "ok"
+
+
+def _running(accuracies: Sequence[float]) -> str:
+    interval = mean_interval(accuracies)
+    width = interval.half_width
+    spread = "" if width is None else f" ± {100 * width:.1f}"
+    return f"{100 * interval.mean:.1f}{spread} %"
+
+
+def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
+    """The row over the episodes asked for; the folder may hold more."""
+    records = [r for i, r in sorted(folder.records.items()) if i < episodes]
+    good = [r for r in records if r.status == "ok"]
+    accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
+    return RowResult(
+        adapter=runner.row.adapter.label,
+        head=runner.row.head.label,
+        shot=runner.row.shot,
+        interval=mean_interval(list(accuracies.values())) if accuracies else None,
+        episodes=len(good),
+        failed=len(records) - len(good),
+        parameters=runner.parameters,
+        seconds_per_episode=typical_seconds(good),
+        peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
+        folder=folder.path,
+        accuracies=accuracies,
+    )
+
+
+def plan(config: RunConfig) -> dict[str, Any]:
+    """What `run` would do, without decoding a clip or writing a file.
+
+    Returns:
+        `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and
+        for each row the seconds of an episode as measured on one short trial with empty clips.
+    """
+    work = Workspace.open(config)
+    rows = [_row_cost(RowRunner(row, work), row) for row in config.rows()]
+    clips = set().union(*(_clips_of(specs) for specs in work.specs.values()))
+    first = work.specs[config.shot[0]][0]
+    cost = {
+        "clips": len(clips),
+        "device": str(work.encoder.tower.device),
+        "rows": rows,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+    }
+    resolved = config.model_dump(mode="json")
+    return {"config": resolved, "first_episode": first.to_dict(), "cost": cost}
+
+
+def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
+    """Seconds of an episode, from one step and one prediction on clips of zeros."""
+    tower = runner.work.encoder.tower
+    together = runner.at_once
+    encoder, head = runner.build(range(together))
+    pixels = torch.zeros(
+        row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
+    ).to(tower.device)
+    with torch.no_grad():
+        clip = encoder.prefix(pixels, grid=head.needs_grid)
+    support = clip.expand(together, row.way * row.shot, *clip.shape).contiguous()
+    query = clip.expand(together, row.way * row.query, *clip.shape).contiguous()
+    labels = torch.arange(row.way).repeat_interleave(row.shot).expand(together, -1)
+    episodes = Episodes(lambda _step: support, labels.contiguous().to(tower.device), query)
+    times = []
+    for steps in (1, 1, min(2, row.tuning.steps)):  # the first warms up
+        start = perf_counter()
+        tune_and_predict(
+            encoder, head, episodes, row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
+        )
+        times.append(perf_counter() - start)
+    step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
+    once = max(0.0, times[1] - step)
+    seconds = (once + step * row.tuning.steps) / together
+    return {
+        "row": row.slug,
+        "episodes": row.episodes,
+        "at_once": together,
+        "parameters": runner.parameters,
+        "seconds_per_episode": round(seconds, 4),
+        "seconds": round(seconds * row.episodes, 1),
+    }

@@ -1,0 +1,100 @@
+"""What an evaluation returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fewshot_i2v.report.terminal import TableRow, render_table
+from fewshot_i2v.statistics import Interval
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One adapter, head and shot over all episodes.
+
+    Attributes:
+        adapter: label, such as "st-adapter" or "aim:scale=1.0".
+        head: label, such as "linear".
+        shot: support clips per class.
+        interval: mean accuracy in [0, 1] with its interval, or None when no episode succeeded.
+        episodes: episodes that succeeded.
+        failed: episodes that failed, with the reason in the records.
+        parameters: trained parameters of one episode, adapter and head.
+        seconds_per_episode: median over episodes of tuning and prediction time.
+        peak_memory_mb: largest over episodes, in MiB: of the process on the CPU, of one episode's
+            share of the allocations on a GPU.
+        folder: the run folder.
+        accuracies: accuracy of each episode that succeeded, by episode number.
+    """
+
+    adapter: str
+    head: str
+    shot: int
+    interval: Interval | None
+    episodes: int
+    failed: int
+    parameters: int
+    seconds_per_episode: float
+    peak_memory_mb: float
+    folder: Path
+    accuracies: Mapping[int, float] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        plain = {k: v for k, v in vars(self).items() if k not in {"interval", "accuracies"}}
+        interval = None if self.interval is None else vars(self.interval)
+        return plain | {"folder": str(self.folder), "interval": interval}
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """All rows of an evaluation.
+
+    Attributes:
+        rows: one per adapter, head and shot, in the order of the configuration.
+        output: the folder that holds the run folders.
+        way: classes of an episode.
+        split: name of the split.
+        encoder: name of the encoder.
+    """
+
+    rows: tuple[RowResult, ...]
+    output: Path
+    way: int
+    split: str
+    encoder: str
+
+    @property
+    def failed(self) -> int:
+        """Failed episodes over all rows."""
+        return sum(row.failed for row in self.rows)
+
+    def table(self) -> str:
+        """The rows as aligned plain text, with a legend that says what the intervals cover."""
+        rows = [
+            TableRow(
+                adapter=row.adapter,
+                head=row.head,
+                shot=row.shot,
+                accuracies=row.accuracies,
+                failed=row.failed,
+                parameters=row.parameters,
+                seconds_per_episode=row.seconds_per_episode,
+                peak_memory_mb=row.peak_memory_mb,
+            )
+            for row in self.rows
+        ]
+        return render_table(rows, way=self.way)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {
+            "split": self.split,
+            "encoder": self.encoder,
+            "way": self.way,
+            "output": str(self.output),
+            "rows": [row.to_dict() for row in self.rows],
+        }

@@ -1,0 +1,226 @@
+"""Fine-tuning of an adapter and a head on the support clips of several episodes at once.
+
+Every trained parameter carries the episode axis, the loss is the sum of per-episode losses, and
+clipping is per episode: gradients, AdamW and schedule of one episode do not depend on the others.
+The frozen tower may be held in bfloat16; adapters, head, loss and optimiser stay in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewshot_i2v.adapters._contract import AdaptedEncoder, Features
+from fewshot_i2v.config import TuningConfig
+from fewshot_i2v.errors import TuningError
+from fewshot_i2v.heads._contract import Head
+
+# Tokens times width of one forward pass without gradients, so that memory stays bounded.
+_QUERY_WORK = 30_000 * 768
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What E episodes of one shape are tuned on and asked about.
+
+    Attributes:
+        support: gives the support tokens of a step, (E, S, T, L, D), or the same tokens each step.
+        labels: class of each support clip, (E, S) int64.
+        query: tokens of the query clips, (E, Q, T, L, D).
+    """
+
+    support: Callable[[int], Tensor]
+    labels: Tensor
+    query: Tensor
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of E episodes.
+
+    Attributes:
+        logits: scores of the query clips, (E, Q, way), float32.
+        losses: support loss before each step, (E, steps), float32.
+    """
+
+    logits: Tensor
+    losses: Tensor
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A 63-bit seed that depends on `parts` alone, not on any library's generator."""
+    text = "\x1f".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def rate_factor(step: int, recipe: TuningConfig) -> float:
+    """What the learning rates are multiplied with at a step (0 first).
+
+    Linear warm-up over the first `warmup` fraction of the steps, then constant or half a cosine
+    down to zero.
+    """
+    warm = round(recipe.warmup * recipe.steps)
+    if step < warm:
+        return (step + 1) / warm
+    if recipe.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + cos(pi * (step - warm) / max(1, recipe.steps - warm)))
+
+
+def clip_per_episode(parameters: list[nn.Parameter], limit: float) -> None:
+    """Scales the gradients of each episode so that their norm is at most `limit`.
+
+    Args:
+        parameters: each (E, ...), with or without a gradient.
+        limit: largest Euclidean norm over all gradients of one episode.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if not grads:
+        return
+    squares = torch.stack([g.flatten(1).square().sum(1) for g in grads])
+    scale = (limit / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
+
+
+def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: TuningConfig) -> torch.optim.AdamW:
+    """AdamW over stacked parameters, without weight decay on biases and norms.
+
+    Temporal embeddings (E, T, D) are decayed, as in AIM's published configurations for CLIP.
+    """
+    groups: list[dict[str, object]] = []
+    for module, rate in ((encoder.adapter, recipe.lr), (head, recipe.head_lr)):
+        for matrices in (True, False):
+            chosen = [p for p in module.parameters() if (p.ndim > 2) == matrices]
+            decay = recipe.weight_decay if matrices else 0.0
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "base": rate, "weight_decay": decay})
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def tune(encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: TuningConfig) -> Tensor:
+    """Fine-tunes the adapter and the head of E episodes on their support clips.
+
+    Args:
+        encoder: frozen tower with an adapter of E copies; the adapter is changed.
+        head: of E copies; changed.
+        episodes: the support clips and their labels.
+        recipe: steps, rates, schedule.
+
+    Returns:
+        Support loss before each step, (E, steps); (E, 0) when there is nothing to train.
+
+    Raises:
+        TuningError: when a loss is no longer finite, naming the step.
+    """
+    trained = [*encoder.adapter.parameters(), *head.parameters()]
+    labels = episodes.labels
+    if not trained or recipe.steps == 0:
+        return torch.zeros(labels.shape[0], 0)
+    optimizer = _optimizer(encoder, head, recipe)
+    losses = []
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * rate_factor(step, recipe)
+        features = encoder(episodes.support(step), grid=head.needs_grid)
+        logits = head.training_logits(features, labels)
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        loss = loss.view(labels.shape).mean(1)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.sum())
+        if recipe.clip_norm is not None:
+            clip_per_episode(trained, recipe.clip_norm)
+        optimizer.step()
+        losses.append(loss.detach())
+    trace = torch.stack(losses, 1).cpu()
+    _check_finite(trace)
+    return trace
+
+
+def _check_finite(trace: Tensor) -> None:
+    bad = (~trace.isfinite()).nonzero()
+    if len(bad):
+        step = int(bad[:, 1].min())
+        raise TuningError(
+            f"the support loss is no longer finite at step {step}; a smaller tuning.lr or "
+            "tuning.head_lr, a longer tuning.warmup or precision fp32 may help"
+        )
+
+
+@torch.inference_mode()
+def embed(encoder: AdaptedEncoder, tokens: Tensor, *, grid: bool = False) -> Features:
+    """Features without gradients, in chunks of clips so that memory stays bounded.
+
+    Args:
+        encoder: frozen tower with an adapter of E copies.
+        tokens: (E, C, T, L, D).
+        grid: whether patch tokens are needed.
+
+    Returns:
+        Features of all C clips.
+    """
+    per_clip = tokens.shape[0] * tokens[0, 0].numel()
+    chunks = torch.split(tokens, max(1, _QUERY_WORK // per_clip), dim=1)
+    parts: list[Features] = [encoder(chunk, grid=grid) for chunk in chunks]
+    if len(parts) == 1:
+        return parts[0]
+    grids = [p.grid for p in parts if p.grid is not None]
+    return Features(
+        torch.cat([p.frames for p in parts], 1),
+        torch.cat([p.clip for p in parts], 1),
+        torch.cat(grids, 1) if grids else None,
+    )
+
+
+def predict(encoder: AdaptedEncoder, head: Head, episodes: Episodes) -> Tensor:
+    """Scores of the query clips, (E, Q, way) float32, from un-augmented support clips."""
+    with torch.inference_mode():
+        grid = head.needs_grid
+        support = embed(encoder, episodes.support(-1), grid=grid)
+        query = embed(encoder, episodes.query, grid=grid)
+        scores: Tensor = head(query, support, episodes.labels)
+        return scores.float()
+
+
+def tune_and_predict(
+    encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: TuningConfig
+) -> Tuned:
+    """Fine-tunes on the support clips, then scores the query clips.
+
+    Args:
+        encoder: frozen tower with a fresh adapter of E copies.
+        head: fresh, of E copies.
+        episodes: support and query clips. `support(-1)` gives the un-augmented support.
+        recipe: how to tune.
+
+    Raises:
+        TuningError: when a loss is no longer finite, or the device is out of memory.
+    """
+    try:
+        losses = tune(encoder, head, episodes, recipe)
+        return Tuned(predict(encoder, head, episodes), losses)
+    except torch.OutOfMemoryError as error:
+        count = episodes.labels.shape[0]
+        raise TuningError(
+            f"the device is out of memory with {count} episodes side by side; give a smaller "
+            f"--at-once, fewer frames or --precision bf16 ({str(error).splitlines()[0]})"
+        ) from error
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Refuses operations without a deterministic kernel while it is active."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(enabled or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
