@@ -1,0 +1,74 @@
+"""Which frames of a clip are looked at.
+
+Every policy is a pure function of the true number of frames: no random numbers, so the same clip
+always gives the same frames. Integer arithmetic only, so every machine agrees on each index.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot_i2v.errors import ConfigError, UnknownNameError
+
+POLICIES = ("segment-center", "uniform", "dense")
+"""The names `frame_indices` answers to."""
+
+FrameIndices = npt.NDArray[np.int64]
+
+
+def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> FrameIndices:
+    """Choose frames of a clip, in the order they are shown.
+
+    A clip with fewer frames than are asked for gives some of them more than once: `segment-center`
+    and `uniform` repeat frames evenly, so that time still runs at one speed, and `dense` repeats
+    the last frame once the clip has ended.
+
+    Args:
+        policy: one of
+
+            - `segment-center`: the centre of each of `frames` segments of equal length,
+              `floor((i + 1/2) * total / frames)`; the test-time sampling of Temporal Segment
+              Networks (Wang et al., ECCV 2016).
+            - `uniform`: evenly spaced from the first to the last frame, both included,
+              `i * (total - 1) / (frames - 1)` rounded half up; the first frame if `frames` is 1.
+            - `dense`: frames `stride` apart, the window centred in the clip.
+        total: the number of frames the clip shows, at least 1.
+        frames: how many to choose, at least 1.
+        stride: distance between neighbours, in frames, at least 1; used by `dense` only.
+
+    Returns:
+        Indices of shape (frames,), int64, non-decreasing, each in 0..total-1.
+
+    Raises:
+        UnknownNameError: if the policy is none of the above.
+        ConfigError: if a number is not an integer of at least 1.
+    """
+    if policy not in POLICIES:
+        raise UnknownNameError("frame policy", policy, POLICIES)
+    for name, value in (("total", total), ("frames", frames), ("stride", stride)):
+        check_count(name, value)
+    i = np.arange(frames, dtype=np.int64)
+    if policy == "segment-center":
+        return (2 * i + 1) * total // (2 * frames)
+    if policy == "uniform":
+        gaps = max(frames - 1, 1)
+        return (2 * i * (total - 1) + gaps) // (2 * gaps)
+    first = max(0, (total - 1 - (frames - 1) * stride) // 2)
+    return np.minimum(first + i * stride, total - 1)
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse everything that is not an integer of at least `least`.
+
+    Args:
+        name: what the value is called, for the message.
+        value: the value given; booleans do not count as integers.
+        least: the smallest value allowed.
+
+    Raises:
+        ConfigError: if the value is something else.
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or int(value) < least:  # type: ignore[call-overload]
+        raise ConfigError(f"{name} is {value!r}: an integer of at least {least} is needed")

@@ -1,0 +1,212 @@
+"""What is known of a clip before its frames are read.
+
+The container is walked from end to end without decoding more than the first frame. The frame counts
+and rates written in headers are not believed.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.video._content import MATROSKA, MOV, Content, identify
+from fewshot_i2v.video._pyav import Image, explained, opened, picture
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+MAX_PIXELS = 8192 * 4352
+"""Default limit on the pixels of one frame: 8K."""
+
+MAX_FRAMES = 100_000
+"""Default limit on the frames of one clip: almost an hour at 30 frames per second."""
+
+_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a walk through a file tells.
+
+    Attributes:
+        path: the file.
+        demuxer: the FFmpeg demuxer it must be opened with.
+        codec: FFmpeg's name of the coding, such as "h264".
+        width: pixels per line, as stored (before rotation).
+        height: lines, as stored.
+        pixel_format: FFmpeg's name, such as "yuv420p".
+        rate: average frames per second by the container's account, or None.
+        frames: how many frames are to be shown. Exact for intact files except where one packet
+            does not give one frame; the reader finds that out by decoding.
+        times: presentation times of these frames in units of the stream's time base, ascending;
+            empty if some packet has none.
+        first: the first frame shown, (H, W, 3) uint8, turned as the file asks.
+        rotation: quarter turn the file asks for, in degrees counter-clockwise.
+        doubts: why decord might show other frames or pixels than these, in words; empty if no
+            reason is known.
+    """
+
+    path: Path
+    demuxer: str
+    codec: str
+    width: int
+    height: int
+    pixel_format: str
+    rate: Fraction | None
+    frames: int
+    times: tuple[int, ...] = field(repr=False)
+    first: Image = field(repr=False, compare=False)
+    rotation: int
+    doubts: tuple[str, ...]
+
+
+@dataclass
+class _Walk:
+    """What is gathered packet by packet."""
+
+    shown: int = 0
+    packets: int = 0
+    untimed: int = 0
+    hidden: int = 0
+    starts_at_key: bool = True
+    end: float = 0.0
+    times: list[int] = field(default_factory=list)
+    first: Image | None = None
+    rotation: int = 0
+    interlaced: bool = False
+
+
+def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Probe:
+    """Walk through a file and say what is in it.
+
+    Args:
+        path: the file. What it is is told by its content, never by its name.
+        max_pixels: the most pixels a frame may have.
+        max_frames: the most frames the clip may have.
+
+    Returns:
+        What was found.
+
+    Raises:
+        VideoUnreadable: if it is no regular file, no video, larger than the limits, cut off, or
+            damaged where the walk can see it.
+    """
+    content = identify(path)
+    if content.missing:
+        reason = f"{content.size} bytes are there, {content.missing} more are announced"
+        raise VideoUnreadable(path, f"is cut off: {reason}. Copy or download it again")
+    with opened(path, content.demuxer) as (container, stream):
+        pixels = stream.codec_context.width * stream.codec_context.height
+        if pixels > max_pixels:
+            raise VideoUnreadable(path, f"has frames of {pixels} pixels; the limit is {max_pixels}")
+        walk = _Walk()
+        with explained(path, "is damaged"):
+            for packet in container.demux():
+                if packet.size:
+                    _note(path, walk, packet, stream)
+                    if walk.packets > max_frames:
+                        raise VideoUnreadable(path, f"has more than {max_frames} frames")
+                elif packet.stream_index == stream.index:
+                    _decode_first(path, walk, packet)
+        if walk.first is None:
+            raise VideoUnreadable(path, "holds no frame that can be decoded")
+        _check_end(path, content, walk, container, stream)
+        return _summary(path, content, walk, container, stream, walk.first)
+
+
+def _note(path: Path, walk: _Walk, packet: Packet[Any], stream: VideoStream) -> None:
+    if packet.pts is not None and packet.time_base:
+        walk.end = max(walk.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    if packet.stream_index != stream.index:
+        return
+    if packet.is_corrupt:
+        raise VideoUnreadable(path, f"is damaged or cut off: packet {walk.packets} is not whole")
+    if not walk.packets:
+        walk.starts_at_key = packet.is_keyframe
+    walk.packets += 1
+    if packet.is_discard:
+        walk.hidden += 1
+    else:
+        walk.shown += 1
+        if packet.pts is None:
+            walk.untimed += 1
+        else:
+            bisect.insort(walk.times, packet.pts)
+    _decode_first(path, walk, packet)
+
+
+def _decode_first(path: Path, walk: _Walk, packet: Packet[Any]) -> None:
+    if walk.first is not None:
+        return
+    with explained(path, "is damaged: its first frame cannot be decoded"):
+        frames = packet.decode()
+    if frames:
+        if frames[0].is_corrupt:
+            raise VideoUnreadable(path, "is damaged: its first frame is not whole")
+        walk.first = picture(path, frames[0])
+        walk.rotation = frames[0].rotation
+        walk.interlaced = frames[0].interlaced_frame
+
+
+def _check_end(
+    path: Path, content: Content, walk: _Walk, container: InputContainer, stream: VideoStream
+) -> None:
+    """Refuse files that end before their own account of themselves does."""
+    # PyAV before 16 has no index
+    entries = getattr(stream, "index_entries", ())
+    if content.demuxer == MOV and walk.packets < len(entries):
+        found = f"{walk.packets} of {len(entries)} frames"
+        raise VideoUnreadable(path, f"is cut off: it ends after {found}. Copy or download it again")
+    if content.demuxer == MATROSKA and container.duration:
+        seconds = container.duration / 1e6
+        # the header is written last, so it is exact up to the length of a frame or two
+        if walk.end < seconds - max(0.5, 0.05 * seconds):
+            found = f"{walk.end:.2f} of {seconds:.2f} seconds"
+            raise VideoUnreadable(path, f"is cut off: {found} are there. Copy or download it again")
+
+
+def _summary(
+    path: Path,
+    content: Content,
+    walk: _Walk,
+    container: InputContainer,
+    stream: VideoStream,
+    first: Image,
+) -> Probe:
+    codec = stream.codec_context
+    # "av1", where `name` would be that of one of its decoders
+    name = getattr(codec.codec, "canonical_name", codec.name)
+    layout = codec.pix_fmt or "unknown"
+    doubts = {
+        f"container {content.demuxer}": content.demuxer not in (MOV, MATROSKA),
+        # MPEG-4 part 2: packed B-frames, and an older inverse transform, off by 2 grey levels;
+        # VP8 and VP9: hidden frames, and frame sizes that change; AV1: no decoder
+        f"coding {name}": name not in ("h264", "hevc"),
+        f"pixel format {layout}": layout not in ("yuv420p", "yuvj420p"),
+        "odd width or height": bool(codec.width % 2 or codec.height % 2),
+        "interlaced": walk.interlaced or codec.field_order not in _PROGRESSIVE,
+        "frames hidden by an edit list": walk.hidden > 0,
+        "frames without a time, or with the same time": len(set(walk.times)) != walk.shown,
+        "does not start with a key frame": not walk.starts_at_key,
+        "several video streams": len(container.streams.video) > 1,
+    }
+    return Probe(
+        path=path,
+        demuxer=content.demuxer,
+        codec=name,
+        width=codec.width,
+        height=codec.height,
+        pixel_format=layout,
+        rate=stream.average_rate,
+        frames=walk.shown,
+        times=() if walk.untimed else tuple(walk.times),
+        first=first,
+        rotation=walk.rotation,
+        doubts=tuple(doubt for doubt, holds in doubts.items() if holds),
+    )

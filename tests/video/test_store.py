@@ -1,0 +1,325 @@
+"""Decoded clips on disk: once each, whole or not at all, and never another clip's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.video import _fill
+from fewshot_i2v.video.reader import decode
+from fewshot_i2v.video.store import ClipStore, DecodeOptions, StoreError
+from tests.video._made import write_video
+
+Clips = Callable[[str], Path]
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = DecodeOptions(frames=4, size=16)
+NAMES = ("h264.mp4", "packed.avi", "vfr.mkv")
+
+
+@pytest.fixture
+def three(clips: Clips) -> list[Path]:
+    return [clips(name) for name in NAMES]
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.npy"))
+
+
+def filled(folder: Path, paths: list[Path]) -> ClipStore:
+    store = ClipStore(folder, OPTIONS, workers=0)
+    assert store.prepare(paths) == {}
+    return store
+
+
+def test_each_clip_is_decoded_once(three: list[Path], tmp_path: Path) -> None:
+    told: list[int] = []
+    store = ClipStore(tmp_path, OPTIONS, workers=2)
+    linked = tmp_path / "linked.mp4"
+    linked.symlink_to(three[0])
+    assert store.prepare([*three, *three, linked], told.append) == {}
+    assert store.decoded == 3
+    assert sum(told) == 7
+    assert store.prepare(three, told.append) == {}
+    assert sum(told) == 10
+    again = ClipStore(tmp_path, OPTIONS, workers=2)
+    assert again.prepare(three) == {}
+    assert (store.decoded, again.decoded, again.repaired) == (3, 0, 0)
+    for path in three:
+        for each in (store, again):
+            np.testing.assert_array_equal(each.get(path), decode(path, OPTIONS))
+    assert sorted(p.name for p in tmp_path.glob("*/*")) == [p.name for p in entries(tmp_path)]
+
+
+def test_clips_are_mapped_and_cannot_be_changed(three: list[Path], tmp_path: Path) -> None:
+    clip = filled(tmp_path, three).get(three[0])
+    assert isinstance(clip, np.memmap)
+    assert (clip.shape, clip.dtype) == ((4, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="read-only"):
+        clip[0] = 0
+    for path in entries(tmp_path):
+        assert path.stat().st_mode & 0o222 == 0
+        assert np.load(path, mmap_mode="r").shape == (4, 16, 16, 3)
+
+
+def test_other_options_are_other_entries(three: list[Path], tmp_path: Path) -> None:
+    filled(tmp_path, three[:1])
+    other = ClipStore(tmp_path, DecodeOptions(frames=2, size=16), workers=0)
+    with pytest.raises(VideoUnreadable, match="is not prepared"):
+        other.get(three[0])
+    other.prepare(three[:1])
+    assert other.get(three[0]).shape == (2, 16, 16, 3)
+    assert len(entries(tmp_path)) == 2
+
+
+def test_a_clip_that_changed_is_another_clip(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", "libx264", 6)
+    store = filled(tmp_path / "store", [path])
+    before = np.array(store.get(path))
+    write_video(path, "libx264", 9)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(VideoUnreadable, match="has changed since it was: call prepare first"):
+        store.get(path)
+    assert store.prepare([path]) == {}
+    assert not np.array_equal(store.get(path), before)
+    assert store.repaired == 0
+
+
+def test_unreadable_clips_are_named_all_at_once_and_tried_again(
+    three: list[Path], tmp_path: Path
+) -> None:
+    empty, absent, cut = (tmp_path / name for name in ("empty.mp4", "absent.mp4", "cut.mp4"))
+    empty.touch()
+    cut.write_bytes(three[0].read_bytes()[:-100])
+    told: list[int] = []
+    store = ClipStore(tmp_path / "store", OPTIONS, workers=2)
+    failures = store.prepare([empty, three[0], absent, cut, empty], told.append)
+    reasons = {path: error.reason for path, error in failures.items()}
+    assert reasons.keys() == {empty, absent, cut}
+    assert reasons[empty] == "is empty (0 bytes)"
+    assert reasons[absent] == "does not exist"
+    assert reasons[cut].startswith("is cut off")
+    assert [error.path for error in failures.values()] == [str(path) for path in failures]
+    assert (store.decoded, sum(told)) == (1, 5)
+    with pytest.raises(VideoUnreadable, match="is not prepared"):
+        store.get(cut)
+    cut.write_bytes(three[0].read_bytes())
+    assert store.prepare([cut]) == {}
+    np.testing.assert_array_equal(store.get(cut), store.get(three[0]))
+
+
+def _damaged(whole: bytes, number: int) -> bytes:
+    """One of many ways to damage a file, by number."""
+    draws = np.random.default_rng((3, number))
+    content = bytearray(whole)
+    at = int(draws.integers(len(content)))
+    if number % 4 == 0:
+        del content[at:]
+    elif number % 4 == 1:
+        content[at : at + 64] = bytes(64)
+    else:
+        for place in draws.integers(len(content) if number % 4 == 2 else 200, size=8):
+            content[place] = int(draws.integers(256))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi"])
+def test_damaged_clips_are_refused_or_read_and_nothing_else_happens(
+    name: str, clips: Clips, tmp_path: Path
+) -> None:
+    copies = [tmp_path / f"{number}.mp4" for number in range(40)]
+    for number, path in enumerate(copies):
+        path.write_bytes(_damaged(clips(name).read_bytes(), number))
+    store = ClipStore(tmp_path / "store", OPTIONS, workers=2, seconds=20)
+    failures = store.prepare([*copies, clips(name)])
+    assert clips(name) not in failures
+    assert len(failures) >= 20
+    assert len(entries(tmp_path / "store")) == store.decoded == 41 - len(failures)
+    for path in set(copies) - failures.keys():
+        assert store.get(path).shape == (4, 16, 16, 3)
+
+
+def _truncate(entry: Path, _: Path) -> None:
+    os.truncate(entry, 100)
+
+
+def _empty(entry: Path, _: Path) -> None:
+    os.truncate(entry, 0)
+
+
+def _lengthen(entry: Path, _: Path) -> None:
+    entry.write_bytes(entry.read_bytes() + b"x")
+
+
+def _flip(entry: Path, _: Path) -> None:
+    content = bytearray(entry.read_bytes())
+    content[len(content) // 2] ^= 1
+    entry.write_bytes(content)
+
+
+def _flip_header(entry: Path, _: Path) -> None:
+    content = bytearray(entry.read_bytes())
+    content[20] ^= 1
+    entry.write_bytes(content)
+
+
+def _flip_checksum(entry: Path, _: Path) -> None:
+    content = bytearray(entry.read_bytes())
+    content[-1] ^= 1
+    entry.write_bytes(content)
+
+
+def _zero(entry: Path, _: Path) -> None:
+    entry.write_bytes(bytes(entry.stat().st_size))
+
+
+def _swap(entry: Path, other: Path) -> None:
+    entry.write_bytes(other.read_bytes())
+
+
+def _retype(entry: Path, _: Path) -> None:
+    np.save(entry, np.zeros((4, 16, 16, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_truncate, _empty, _lengthen, _flip, _flip_header, _flip_checksum, _zero, _swap, _retype],
+)
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_damaged_entries_are_noticed_and_made_again(
+    damage: Callable[[Path, Path], None], opened_before: bool, three: list[Path], tmp_path: Path
+) -> None:
+    store = filled(tmp_path, three)
+    expected = [np.array(store.get(path)) for path in three]
+    if not opened_before:
+        store = ClipStore(tmp_path, OPTIONS, workers=0)
+    victim = store._target(_fill.entry_key(three[0], OPTIONS))
+    victim.chmod(0o644)
+    decoded = store.decoded
+    damage(victim, store._target(_fill.entry_key(three[1], OPTIONS)))
+    os.utime(victim, ns=(7, 7))
+    if not opened_before:
+        assert store.prepare(three) == {}
+    for path, clip in zip(three, expected, strict=True):
+        np.testing.assert_array_equal(store.get(path), clip)
+    assert (store.repaired, store.decoded - decoded) == (1, 1)
+    assert victim.with_suffix(".damaged").exists()
+
+
+def test_an_entry_that_vanished_is_made_again(three: list[Path], tmp_path: Path) -> None:
+    store = filled(tmp_path, three)
+    clip = store.get(three[0])
+    expected = np.array(clip)
+    for entry in entries(tmp_path):
+        entry.unlink()
+    np.testing.assert_array_equal(clip, expected)
+    np.testing.assert_array_equal(store.get(three[0]), expected)
+    assert (store.decoded, store.repaired) == (4, 0)
+
+
+def test_two_processes_fill_one_store(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{n}.mp4", "mpeg4", 5 + n) for n in range(12)]
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from fewshot_i2v.video.store import ClipStore, DecodeOptions\n"
+        "store = ClipStore(Path(sys.argv[1]), DecodeOptions(frames=4, size=16), workers=1)\n"
+        "failures = store.prepare([Path(p) for p in sys.argv[2:]])\n"
+        "print(len(failures), store.decoded, sum(int(store.get(Path(p)).sum()) "
+        "for p in sys.argv[2:]))\n"
+    )
+    fillers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "store"), *map(str, paths)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(2)
+    ]
+    told = [filler.communicate(timeout=60)[0].split() for filler in fillers]
+    expected = sum(int(decode(path, OPTIONS).sum()) for path in paths)
+    assert [(failed, total) for failed, _, total in told] == [(b"0", str(expected).encode())] * 2
+    assert 12 <= sum(int(decoded) for _, decoded, _ in told) <= 24
+    assert len(entries(tmp_path / "store")) == 12
+    assert len(list((tmp_path / "store").glob("*/*"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "No space left on device; each clip takes 0.0031 MiB: free space"),
+        (errno.EACCES, "Permission denied; check that the folder may be written to"),
+    ],
+)
+def test_a_store_that_cannot_be_written_says_why(
+    number: int, words: str, three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    store = filled(tmp_path, three[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StoreError, match=words):
+            store.prepare(three)
+    assert len(list(tmp_path.glob("*/*"))) + len(list(tmp_path.glob("*/.*"))) == 1
+    assert store.prepare(three) == {}
+
+
+def test_a_folder_that_is_none_is_an_error_from_the_workers(
+    three: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    store = ClipStore(tmp_path / "file" / "store", OPTIONS, workers=1)
+    with pytest.raises(StoreError, match=r"decoded clips cannot be written to .*Not a directory"):
+        store.prepare(three)
+
+
+def test_what_killed_processes_left_is_removed(three: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    old, new = tmp_path / "ab" / ".old.tmp", tmp_path / "ab" / ".new.tmp"
+    old.touch()
+    new.touch()
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    filled(tmp_path, three[:1])
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_clip_that_takes_too_long_is_unreadable(three: list[Path], tmp_path: Path) -> None:
+    store = ClipStore(tmp_path, OPTIONS, workers=1, seconds=1e-4)
+    failures = store.prepare(three[:1])
+    assert failures[three[0]].reason == "did not finish within 0.0001 s: the decoder was stopped"
+    assert list(tmp_path.glob("*/*")) == []
+
+
+def test_a_clip_that_changes_while_it_is_read_is_not_stored(
+    three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(three[0].read_bytes())
+
+    def slow(clip_path: Path, options: DecodeOptions, **_: object) -> np.ndarray:
+        clip = decode(clip_path, options)
+        os.utime(path, ns=(5, 5))
+        return clip
+
+    monkeypatch.setattr(_fill, "decode", slow)
+    failures = ClipStore(tmp_path / "store", OPTIONS, workers=0).prepare([path])
+    assert failures[path].reason == "changed while it was read: run again"
+    assert entries(tmp_path / "store") == []
+
+
+def test_wrong_limits_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seconds is -1"):
+        ClipStore(tmp_path, OPTIONS, seconds=-1)
+    with pytest.raises(ConfigError, match="workers is -1"):
+        ClipStore(tmp_path, OPTIONS, workers=-1)
