@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 import fewshot_i2v
 from fewshot_i2v import plugins
+from fewshot_i2v._config_errors import config_error
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter
 from fewshot_i2v.augment import Augmenter, is_active
 from fewshot_i2v.config import Choice, RowConfig
 from fewshot_i2v.episodes.sampler import EpisodeSpec
-from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.heads._contract import Head
 from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune_and_predict
@@ -39,19 +40,12 @@ def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN40
     """The validated options of an adapter or head.
 
     Raises:
-        ConfigError: naming the option, the value and what was expected.
+        UsageError: naming the option, the value and what was expected.
     """
-    from pydantic import ValidationError
-
     try:
         return cls.Options.model_validate(choice.options)
     except ValidationError as error:
-        known = ", ".join(cls.Options.model_fields) or "none"
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
-            for e in error.errors()
-        )
-        raise ConfigError(f"{kind} {choice.name!r}: {problems}. Its options: {known}") from error
+        raise config_error(error, cls.Options, origin=f"{kind} {choice.name!r}") from error
 
 
 @dataclass(frozen=True)
@@ -264,8 +258,3 @@ def commit() -> str | None:
         [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
     )
     return head.stdout.strip() + ("+dirty" if changed.stdout.strip() else "")
-
-
-def typical_seconds(records: Sequence[EpisodeRecord]) -> float:
-    """Median seconds of an episode."""
-    return median(r.seconds for r in records) if records else 0.0

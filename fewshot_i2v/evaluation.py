@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fewshot_i2v._row import RowRunner, typical_seconds
+from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RowConfig, RunConfig, load_config
 from fewshot_i2v.episodes.sampler import EpisodeSpec
@@ -55,7 +55,7 @@ def run(
     Raises:
         FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
     """
-    output = config.output or Path("runs") / config.name
+    output = config.output_folder
     work = Workspace.open(config)
     runners = [RowRunner(row, work) for row in config.rows()]
     for runner in runners:
@@ -160,21 +160,13 @@ def _running(accuracies: Sequence[float]) -> str:
 
 def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
     """The row over the episodes asked for; the folder may hold more."""
-    records = [r for i, r in sorted(folder.records.items()) if i < episodes]
-    good = [r for r in records if r.status == "ok"]
-    accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
-    return RowResult(
+    return RowResult.from_records(
+        (record for index, record in sorted(folder.records.items()) if index < episodes),
         adapter=runner.row.adapter.label,
         head=runner.row.head.label,
         shot=runner.row.shot,
-        interval=mean_interval(list(accuracies.values())) if accuracies else None,
-        episodes=len(good),
-        failed=len(records) - len(good),
         parameters=runner.parameters,
-        seconds_per_episode=typical_seconds(good),
-        peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
         folder=folder.path,
-        accuracies=accuracies,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.report.terminal import TableRow, render_table
-from fewshot_i2v.statistics import Interval
+from fewshot_i2v.statistics import Interval, mean_interval
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,35 @@ class RowResult:
     peak_memory_mb: float
     folder: Path
     accuracies: Mapping[int, float] = field(repr=False)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[EpisodeRecord],
+        *,
+        adapter: str,
+        head: str,
+        shot: int,
+        parameters: int,
+        folder: Path,
+    ) -> RowResult:
+        """Sums up the records of a run folder."""
+        records = list(records)
+        good = [r for r in records if r.status == "ok"]
+        accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
+        return cls(
+            adapter=adapter,
+            head=head,
+            shot=shot,
+            interval=mean_interval(list(accuracies.values())) if accuracies else None,
+            episodes=len(good),
+            failed=len(records) - len(good),
+            parameters=parameters,
+            seconds_per_episode=median(r.seconds for r in good) if good else 0.0,
+            peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
+            folder=folder,
+            accuracies=accuracies,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

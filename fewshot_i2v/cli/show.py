@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,24 +67,16 @@ def _read(folder: Path) -> tuple[Header, RowResult]:
     from fewshot_i2v.config import Choice
     from fewshot_i2v.records import read_run
     from fewshot_i2v.results import RowResult
-    from fewshot_i2v.statistics import mean_interval
 
     run = read_run(folder)
     config = run.header["identity"]["config"]
-    good = [r for r in run.records.values() if r.status == "ok"]
-    accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
-    row = RowResult(
+    row = RowResult.from_records(
+        run.records.values(),
         adapter=Choice.model_validate(config["adapter"]).label,
         head=Choice.model_validate(config["head"]).label,
         shot=config["shot"],
-        interval=mean_interval(list(accuracies.values())) if accuracies else None,
-        episodes=len(good),
-        failed=len(run.records) - len(good),
         parameters=run.header.get("parameters", 0),
-        seconds_per_episode=median(r.seconds for r in good) if good else 0.0,
-        peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
         folder=folder,
-        accuracies=accuracies,
     )
     return run.header, row
 

@@ -20,9 +20,8 @@ FrameIndices = npt.NDArray[np.int64]
 def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> FrameIndices:
     """Choose frames of a clip, in the order they are shown.
 
-    A clip with fewer frames than are asked for gives some of them more than once: `segment-center`
-    and `uniform` repeat frames evenly, so that time still runs at one speed, and `dense` repeats
-    the last frame once the clip has ended.
+    A clip that is too short shows every frame it has and then repeats the last one, whatever the
+    policy: the motion keeps its speed, and no index depends on how far the clip falls short.
 
     Args:
         policy: one of
@@ -49,6 +48,8 @@ def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> F
     for name, value in (("total", total), ("frames", frames), ("stride", stride)):
         check_count(name, value)
     i = np.arange(frames, dtype=np.int64)
+    if total < frames:
+        return np.minimum(i, total - 1)
     if policy == "segment-center":
         return (2 * i + 1) * total // (2 * frames)
     if policy == "uniform":

@@ -14,13 +14,13 @@ from fewshot_i2v.video.frames import POLICIES, frame_indices
     [
         ("segment-center", 80, 8, 1, [5, 15, 25, 35, 45, 55, 65, 75]),
         ("segment-center", 10, 3, 1, [1, 5, 8]),
-        ("segment-center", 4, 8, 1, [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("segment-center", 4, 8, 1, [0, 1, 2, 3, 3, 3, 3, 3]),
         ("segment-center", 7, 1, 1, [3]),
         ("segment-center", 1, 4, 1, [0, 0, 0, 0]),
         ("uniform", 9, 3, 1, [0, 4, 8]),
         ("uniform", 8, 3, 1, [0, 4, 7]),  # 3.5 is rounded up
         ("uniform", 5, 1, 1, [0]),
-        ("uniform", 2, 4, 1, [0, 0, 1, 1]),
+        ("uniform", 2, 4, 1, [0, 1, 1, 1]),
         ("dense", 10, 4, 1, [3, 4, 5, 6]),
         ("dense", 11, 4, 2, [2, 4, 6, 8]),
         ("dense", 7, 4, 2, [0, 2, 4, 6]),
