@@ -98,7 +98,8 @@ class FrozenBlock:
 
     def qkv(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens (..., L, D), each (..., L, H, D/H)."""
-        packed = functional.linear(u, self.qkv_weight, self.qkv_bias)
+        # with permuted tokens a linear map would repeat its weights for every sequence
+        packed = functional.linear(u.contiguous(), self.qkv_weight, self.qkv_bias)
         size = u.shape[-1] // self.heads
         q, k, v = packed.reshape(*u.shape[:-1], 3, self.heads, size).unbind(-3)
         return q, k, v
