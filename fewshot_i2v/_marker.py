@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import time
 from pathlib import Path
@@ -53,20 +54,22 @@ class RunMarker:
                 self.path.unlink()
 
     def _create(self) -> bool:
+        """Make the marker appear complete or not at all, so that a kill leaves no empty one."""
+        draft = self.path.with_name(f"running.{self._process}.{secrets.token_hex(4)}")
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+            try:
+                write_all(descriptor, self._content)
+            finally:
+                os.close(descriptor)
+            self.path.hardlink_to(draft)
         except FileExistsError:
             return False
         except OSError as error:
             raise RecordWriteError(self.path, error) from error
-        try:
-            write_all(descriptor, self._content)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-            raise RecordWriteError(self.path, error) from error
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                draft.unlink()
         return True
 
     def _read(self) -> bytes:

@@ -163,3 +163,23 @@ def test_bfloat16_tower_keeps_masters_and_loss_in_float32() -> None:
     encoder, head = _build(full, [1, 2])
     exact = tune_and_predict(encoder, head, _episodes(full, encoder, [0, 1]), RECIPE)
     torch.testing.assert_close(result.losses, exact.losses, atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("adapter", ["frozen", "st-adapter", "aim", "zeroi2v"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_agrees_with_the_cpu(adapter: str, dtype: torch.dtype) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    losses = []
+    for device in ("cpu", "cuda"):
+        tower = tiny_tower().to(device, dtype)
+        encoder, head = _build(tower, [1, 2], adapter)
+        encoder.adapter.to(device)
+        head.to(device)
+        support = encoder.prefix(_pixels(tower, 2, WAY * SHOT, 1))
+        labels = torch.arange(WAY).repeat_interleave(SHOT).expand(2, -1).contiguous().to(device)
+        episodes = Episodes(lambda _step, s=support: s, labels, support)  # type: ignore[misc]
+        losses.append(tune_and_predict(encoder, head, episodes, RECIPE).losses)
+    limit = 1e-3 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(losses[0], losses[1], atol=limit, rtol=limit)

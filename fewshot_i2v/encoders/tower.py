@@ -163,8 +163,8 @@ def _plain_products_are_faster(q: Tensor) -> bool:
     """Whether two matrix products beat the fused kernel, forward and backward.
 
     Measured on CPU, one core with AMX, PyTorch 2.15: in bfloat16 the fused kernel takes 5 times as
-    long at 50 tokens and 1.6 times at 197; in float32 it is the faster at every length. A fused CUDA
-    kernel works on tiles of 128 tokens, which short sequences leave empty.
+    long at 50 tokens and 1.6 times at 197; in float32 it is the faster at every length. A fused
+    CUDA kernel works on tiles of 128 tokens, which short sequences leave empty.
     """
     if q.is_cuda:
         return q.shape[-2] <= _SHORT_SEQUENCE

@@ -1,0 +1,84 @@
+"""What the `demo` encoder is trained on: frames of generated clips, and sentences about them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_i2v.video import synthetic
+from fewshot_i2v.video.synthetic import Attributes
+
+OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
+
+
+@dataclass(frozen=True)
+class Stills:
+    """Frames (N, S, S, 3) uint8, and for each what it shows."""
+
+    frames: NDArray[np.uint8]
+    objects: list[tuple[Attributes, ...]]
+
+
+def _some_stills(span: range, seed: int) -> Stills:
+    """Stills of clips of both generators in turn, of classes drawn at random."""
+    shown = []
+    for number in span:
+        generator = synthetic.GENERATORS[number % len(synthetic.GENERATORS)]
+        names = synthetic.class_names(generator)
+        draw = np.random.default_rng([seed, number]).integers(len(names))
+        shown.append(synthetic.still(generator, names[draw], number, seed=seed))
+    return Stills(np.stack([s.frame for s in shown]), [s.objects for s in shown])
+
+
+def render_stills(count: int, seed: int, workers: int) -> Stills:
+    """`count` stills, rendered by `workers` processes (0: by this one)."""
+    spans = [range(at, min(at + 500, count)) for at in range(0, count, 500)]
+    job = partial(_some_stills, seed=seed)
+    if workers < 2:
+        parts = [job(span) for span in spans]
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            parts = list(pool.map(job, spans))
+    frames = np.concatenate([p.frames for p in parts])
+    return Stills(frames, [o for p in parts for o in p.objects])
+
+
+def turn(frames: NDArray[np.uint8], kind: int) -> NDArray[np.uint8]:
+    """One of the eight symmetries of the square, applied to frames (N, S, S, 3)."""
+    out = frames.transpose(0, 2, 1, 3) if kind & 4 else frames
+    return out[:, :: -1 if kind & 2 else 1, :: -1 if kind & 1 else 1]
+
+
+def turned_position(position: str, kind: int) -> str:
+    """The words for a place after `turn(..., kind)`."""
+    row, column = divmod(synthetic.POSITIONS.index(position), 3)
+    if kind & 4:
+        row, column = column, row
+    row, column = (2 - row if kind & 2 else row), (2 - column if kind & 1 else column)
+    return synthetic.POSITIONS[3 * row + column]
+
+
+def caption(objects: tuple[Attributes, ...], kind: int, rng: np.random.Generator) -> str:
+    """A random true sentence about a frame that was turned by `kind`."""
+    order = list(rng.permutation(len(objects)))
+    if rng.random() < 0.25:
+        order = order[:1]
+    text = " and ".join(_phrase(objects[i], kind, rng) for i in order)
+    if rng.random() < 0.4:
+        text += f" on a {objects[0].background} background"
+    return OPENINGS[int(rng.integers(len(OPENINGS)))].format(text)
+
+
+def _phrase(a: Attributes, kind: int, rng: np.random.Generator) -> str:
+    keep = rng.random(5) < (0.4, 0.8, 0.7, 0.9, 0.8)
+    words = [a.size if keep[0] else "", a.colour if keep[1] else "", a.texture if keep[2] else ""]
+    words.append(a.shape if keep[3] else "object")
+    text = " ".join(w for w in words if w)
+    text = ("an " if text[0] in "aeiou" else "a ") + text
+    return f"{text} at the {turned_position(a.position, kind)}" if keep[4] else text

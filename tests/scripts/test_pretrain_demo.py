@@ -1,0 +1,114 @@
+"""The program that trains the `demo` encoder, and the weights it left in the package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from fewshot_i2v.encoders.catalog import DEMO_CONFIG, DEMO_WEIGHTS
+from fewshot_i2v.video import synthetic
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+TINY = ["--steps", "3", "--batch", "8", "--stills", "24", "--held-out", "12", "--threads", "1"]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program as a module."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # the other tests' setting
+    return importlib.import_module("pretrain_demo_clip")
+
+
+def run(script: ModuleType, out: Path, *more: str) -> str:
+    result = CliRunner().invoke(script.main, ["--out", str(out), *TINY, *more])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_short_run_writes_a_whole_model(script: ModuleType, tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
+    output = run(script, tmp_path / "out")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert "step 3/3" in output
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["demo.json", "demo.safetensors", "training_log.json"]
+    config = (tmp_path / "out" / "demo.json").read_bytes()
+    with safe_open(tmp_path / "out" / "demo.safetensors", "pt") as weights:
+        facts = weights.metadata()
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
+    assert facts["steps"] == "3"
+    assert facts["config_sha256"] == hashlib.sha256(config).hexdigest()
+    log = json.loads((tmp_path / "out" / "training_log.json").read_text())
+    assert log["settings"]["stills"] == 24
+    assert log["loss"][-1][0] == 3
+    assert set(log["zero_shot_from_file"]) == set(synthetic.VOCABULARY)
+    script.reload(tmp_path / "out" / "demo.safetensors")
+
+
+def test_the_same_seed_gives_the_same_weights(script: ModuleType, tmp_path: Path) -> None:
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        run(script, tmp_path / name, "--seed", seed)
+    # not the bytes: the order of a safetensors file's metadata is left to chance
+    a, b, c = (load_file(tmp_path / n / "demo.safetensors") for n in "abc")
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+    assert not torch.equal(a["visual.proj"], c["visual.proj"])
+
+
+def test_captions_stay_true_when_the_frame_is_turned(script: ModuleType) -> None:
+    material = sys.modules["_demo_material"]
+    marked = np.zeros((1, 9, 9, 3), np.uint8)
+    marked[0, 1, 4] = 255  # at the top
+    for kind in range(8):
+        y, x = np.argwhere(script.turn(marked, kind)[0, :, :, 0])[0]
+        there = synthetic.POSITIONS[3 * (y // 3) + x // 3]
+        assert material.turned_position("top", kind) == there
+    words = synthetic.still("shapes", "striped-star", 0).objects
+    rng = np.random.default_rng(0)
+    said = {script.caption(words, 0, rng) for _ in range(200)}
+    assert len(said) > 100
+    allowed = {w for value in vars(words[0]).values() for w in value.split()}
+    allowed |= {"a", "an", "at", "the", "on", "of", "background", "object"}
+    allowed |= {"photo", "picture", "image", "video"}
+    assert {w for text in said for w in text.split()} == allowed
+
+
+def test_words_give_the_tokenizers_own_ids(script: ModuleType) -> None:
+    tokenizer = script.open_clip.SimpleTokenizer(context_length=32)
+    text = "a photo of a small striped star at the top left on a dark blue background"
+    assert script.Words().ids(text) == tokenizer([text])[0].tolist()
+
+
+def test_the_shipped_weights_load_strictly_and_know_shapes(script: ModuleType) -> None:
+    assert DEMO_WEIGHTS.stat().st_size <= 15_000_000
+    assert json.loads(DEMO_CONFIG.read_text()) == script.CONFIG
+    with safe_open(DEMO_WEIGHTS, "pt") as weights:
+        facts = weights.metadata()
+    assert facts["config_sha256"] == hashlib.sha256(DEMO_CONFIG.read_bytes()).hexdigest()
+    assert facts["generator_version"] == str(synthetic.VERSION)
+    model = script.reload(DEMO_WEIGHTS)
+    # frames of clips that neither the training nor its test has seen
+    seen = script.zero_shot(model, script.render_stills(300, 9_000_000, 0), script.Words())
+    assert seen["shape"]["accuracy"] > 0.7
+    assert seen["colour"]["accuracy"] > 0.7
+
+
+def test_the_training_log_says_that_half_precision_costs_nothing(script: ModuleType) -> None:
+    log = json.loads((DEMO_CONFIG.parent / "training_log.json").read_text())
+    for kind, row in log["zero_shot_from_file"].items():
+        assert row["accuracy"] == pytest.approx(
+            log["zero_shot_as_trained"][kind]["accuracy"], abs=0.005
+        )
+        assert row["accuracy"] > row["commonest"]
+    assert log["loss"][-1][1] < log["loss"][0][1] / 2

@@ -1,0 +1,270 @@
+"""Generated clips: pure functions, honest classes, whole files."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from pathlib import Path
+
+import decord
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.plugins import data_file
+from fewshot_i2v.video import _synthetic_files, synthetic
+from fewshot_i2v.video._synthetic_draws import Draws
+from fewshot_i2v.video._synthetic_motions import MOTIONS, WITH_TWO_OBJECTS
+from fewshot_i2v.video._synthetic_scene import draw_backdrop, draw_look, paint
+
+Frames = NDArray[np.uint8]
+
+
+def digest(frames: Frames) -> str:
+    return hashlib.sha256(frames.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("generator", "class_name", "expected"),
+    [
+        (
+            "motions",
+            "spirals-in",
+            "94062b1a744722d951e06e1b3f9522618f15a12f93f7acc301aefc4af4aa18ee",
+        ),
+        (
+            "shapes",
+            "striped-star",
+            "7b74c551910d34040fbb990ab68bd945e914ea4007c1c163058d53a8e80b0e9e",
+        ),
+    ],
+    ids=["motions", "shapes"],
+)
+def test_the_bytes_of_a_clip_never_change(generator: str, class_name: str, expected: str) -> None:
+    # where these pixels change on purpose, VERSION is raised and the figures are replaced
+    assert synthetic.VERSION == 1
+    first = synthetic.render(generator, class_name, 3)
+    assert first.shape == (16, 64, 64, 3)
+    assert first.dtype == np.uint8
+    assert digest(first) == digest(synthetic.render(generator, class_name, 3)) == expected
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"number": 1}, {"class_name": "grows"}])
+def test_every_part_of_the_key_matters(other: dict[str, int | str]) -> None:
+    key: dict[str, int | str] = {"class_name": "shrinks", "number": 0, "seed": 0}
+    a = synthetic.render("motions", **key)  # type: ignore[arg-type]
+    b = synthetic.render("motions", **{**key, **other})  # type: ignore[arg-type]
+    assert np.abs(a.astype(int) - b).mean() > 2
+
+
+def test_size_and_number_of_frames_are_as_asked() -> None:
+    assert synthetic.render("motions", "swings", 0, size=32, frames=5).shape == (5, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n in synthetic.REVERSALS if n < synthetic.REVERSALS[n])
+)
+def test_opposite_classes_are_each_other_backwards(name: str) -> None:
+    t = np.linspace(0, 1, 16)
+    look = draw_look(Draws("look"), "black")
+    backdrop = draw_backdrop(Draws("back"), "black", 32)
+    clips = [
+        paint(backdrop, [(look, track) for track in MOTIONS[motion](Draws("way"), t, 0.15)])
+        for motion in (name, synthetic.REVERSALS[name])
+    ]
+    assert np.array_equal(clips[0], clips[1][::-1])
+    assert not np.array_equal(clips[0], clips[1])
+
+
+@pytest.mark.parametrize("name", list(MOTIONS))
+def test_every_motion_is_plain_to_see(name: str) -> None:
+    for number in range(6):
+        track = MOTIONS[name](Draws(name, number), np.linspace(0, 1, 16), 0.15)[0]
+        way = np.hypot(np.ptp(track.x), np.ptp(track.y))
+        turned = np.ptp(track.angle) > 2
+        changed = max(np.ptp(track.opacity), np.ptp(track.light) * 1.5, np.ptp(track.radius) * 7)
+        assert (
+            way > (0.15 if name in WITH_TWO_OBJECTS | {"shakes"} else 0.33)
+            or turned
+            or changed > 0.9
+        )
+        assert min(track.x.min(), track.y.min()) > 0
+        assert max(track.x.max(), track.y.max()) < 1
+
+
+def _coarse(clip: Frames) -> NDArray[np.float64]:
+    """Frames (T, 64, 64, 3) to grey squares (T, 16, 16), 0 to 1."""
+    return clip.mean(-1).reshape(len(clip), 16, 4, 16, 4).mean((2, 4)) / 255
+
+
+def _centre_of_change(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where, and over how wide an area, the picture changes from frame to frame."""
+    change = np.abs(np.diff(squares, axis=0))
+    share = change / (change.sum((1, 2), keepdims=True) + 1e-4)
+    at = np.arange(16) / 16
+    x, y = (share * at).sum((1, 2)), (share * at[:, None]).sum((1, 2))
+    wide = np.sqrt((share * (at - x[:, None])[:, None, :] ** 2).sum((1, 2)))
+    return np.concatenate([x - x.mean(), y - y.mean(), wide])
+
+
+def _nearest_mean(features: NDArray[np.float64], clips: int) -> float:
+    """Accuracy of the class with the nearest mean; features (classes, clips, D), half to learn."""
+    means = features[:, : clips // 2].mean(1)
+    tests = features[:, clips // 2 :]
+    guess = ((tests[:, :, None] - means) ** 2).sum(-1).argmin(-1)
+    return float((guess == np.arange(len(features))[:, None]).mean())
+
+
+def test_a_single_frame_does_not_tell_the_motion_but_the_change_between_frames_does() -> None:
+    names = yaml.safe_load(data_file("episodes", "motions").read_text())["subsets"]["novel"]
+    clips = 24
+    squares = np.stack(
+        [[_coarse(synthetic.render("motions", n, k)) for k in range(clips)] for n in names]
+    )
+    which = [[int(Draws(n, k).uniform(0, 16)) for k in range(clips)] for n in names]
+    frames = np.take_along_axis(squares, np.array(which)[:, :, None, None, None], axis=2)
+    alone = _nearest_mean(frames.reshape(len(names), clips, -1), clips)
+    moving = _nearest_mean(
+        np.stack([[_centre_of_change(c) for c in row] for row in squares]), clips
+    )
+    assert alone < 0.2  # 10 classes, 120 clips: chance is 0.1
+    assert moving > 0.45
+
+
+def test_a_still_is_a_frame_of_its_clip_and_its_words_are_true() -> None:
+    for number in range(40):
+        shown = synthetic.still("motions", "blinks-slowly", number, seed=5)
+        clip = synthetic.render("motions", "blinks-slowly", number, seed=5)
+        assert np.array_equal(shown.frame, clip[shown.index])
+        for words in shown.objects:
+            for kind, known in synthetic.VOCABULARY.items():
+                assert getattr(words, kind) in known
+    star = synthetic.still("shapes", "striped-star", 0).objects[0]
+    assert (star.shape, star.texture) == ("star", "striped")
+
+
+def test_the_place_in_words_is_where_the_object_is() -> None:
+    right = 0
+    for number in range(60):
+        clip = synthetic.render("shapes", "plain-square", number)
+        shown = synthetic.still("shapes", "plain-square", number)
+        # a picture without the object: the middle value of each pixel over time
+        change = np.abs(shown.frame.astype(float) - np.median(clip, axis=0)).sum(-1)
+        if change.max() < 100:  # it does not move away
+            continue
+        y, x = (int(v.mean() * 3 / 64) for v in np.nonzero(change > 60))
+        position = synthetic.POSITIONS[3 * y + x]
+        right += position == shown.objects[0].position
+    assert right >= 30
+
+
+@pytest.mark.parametrize("generator", synthetic.GENERATORS)
+def test_the_shipped_split_uses_every_class_once(generator: str) -> None:
+    split = yaml.safe_load(data_file("episodes", generator).read_text())
+    assert split["name"] == split["generator"]["name"] == generator
+    used = [name for names in split["subsets"].values() for name in names]
+    assert sorted(used) == list(synthetic.class_names(generator))
+    pairs = [
+        (subset, set(names) & {synthetic.REVERSALS[n] for n in names if n in synthetic.REVERSALS})
+        for subset, names in split["subsets"].items()
+        if generator == "motions"
+    ]
+    for subset, paired in pairs:  # no motion is apart from its opposite
+        assert paired == {n for n in split["subsets"][subset] if n in synthetic.REVERSALS}
+
+
+def test_written_clips_read_back_as_they_were_rendered(tmp_path: Path) -> None:
+    names = [synthetic.clip_name(c, 1000) for c in ("grows", "passes-by", "zigzags")]
+    assert names[0] == "grows/grows-1000.mp4"
+    assert synthetic.materialize("motions", names, tmp_path, seed=4) == 3
+    for name in names:
+        reader = decord.VideoReader(str(tmp_path / name))
+        back = reader.get_batch(range(len(reader))).asnumpy()
+        clip = synthetic.render("motions", name.split("/")[0], 1000, seed=4)
+        assert back.shape == clip.shape
+        assert np.abs(back.astype(int) - clip).mean() < 6
+        assert reader.get_avg_fps() == pytest.approx(8)
+
+
+def test_the_other_encoder_keeps_all_frames_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _synthetic_files, "_codec", lambda: ("mpeg4", {"qmin": "1", "qmax": "3", "g": "8"})
+    )
+    clip = synthetic.render("motions", "grows", 0)
+    (tmp_path / "a.mp4").write_bytes(_synthetic_files.encode(clip, 8))
+    back = decord.VideoReader(str(tmp_path / "a.mp4")).get_batch(range(16)).asnumpy()
+    assert np.abs(back.astype(int) - clip).mean() < 6
+
+
+def test_only_missing_clips_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    names = [synthetic.clip_name("grows", n) for n in range(3)]
+    seen: list[int] = []
+    assert synthetic.materialize("motions", names[:2], tmp_path, progress=seen.append) == 2
+    assert seen == [1, 1]
+    before = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
+    (tmp_path / names[1]).unlink()
+    assert synthetic.materialize("motions", [*names, names[0]], tmp_path) == 2
+    assert synthetic.materialize("motions", names, tmp_path) == 0
+    after = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
+    assert sorted(p.name for p in after) == [f"grows-00{n}.mp4" for n in range(3)]
+    assert all(after[path] == data for path, data in before.items())
+
+
+def test_worker_processes_write_the_same_files(tmp_path: Path) -> None:
+    names = [synthetic.clip_name("swings", n) for n in range(4)]
+    synthetic.materialize("motions", names, tmp_path / "one", size=32, frames=4)
+    seen: list[int] = []
+    written = synthetic.materialize(
+        "motions", names, tmp_path / "two", size=32, frames=4, workers=2, progress=seen.append
+    )
+    assert (written, sum(seen)) == (4, 4)
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_synthetic_files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        synthetic.materialize("motions", [synthetic.clip_name("grows", 0)], tmp_path)
+    assert list((tmp_path / "grows").iterdir()) == []
+
+
+def _materialize(folder: Path) -> None:
+    names = [synthetic.clip_name("grows", n) for n in range(12)]
+    synthetic.materialize("motions", names, folder, size=32, frames=4)
+
+
+def test_two_processes_may_write_the_same_clips(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    other = context.Process(target=_materialize, args=(tmp_path / "both",))
+    other.start()
+    _materialize(tmp_path / "both")
+    other.join(60)
+    assert other.exitcode == 0
+    _materialize(tmp_path / "one")
+    files = {p.name: p.read_bytes() for p in (tmp_path / "both" / "grows").iterdir()}
+    assert files == {p.name: p.read_bytes() for p in (tmp_path / "one" / "grows").iterdir()}
+
+
+def test_unknown_names_are_errors_that_help(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'motions'"):
+        synthetic.class_names("motion")
+    with pytest.raises(UnknownNameError, match=r"class of generator 'motions'.*'moves-up'"):
+        synthetic.render("motions", "move-up", 0)
+    with pytest.raises(UnknownNameError, match="unknown class"):
+        synthetic.still("shapes", "moves-up", 0)
+    with pytest.raises(UnknownNameError, match="unknown class"):
+        synthetic.materialize("motions", ["a/a-000.mp4"], tmp_path)
+    for name in ("grows.mp4", "grows/shrinks-000.mp4", "grows/grows-0001.mp4"):
+        with pytest.raises(UsageError, match="not a generated clip"):
+            synthetic.materialize("motions", [name], tmp_path)
+    with pytest.raises(UsageError, match="size 33"):
+        synthetic.materialize("motions", ["grows/grows-000.mp4"], tmp_path, size=33)
+    assert list(tmp_path.iterdir()) == []
