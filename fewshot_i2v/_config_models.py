@@ -79,7 +79,7 @@ class EncoderConfig(Section):
     name: str = Field(default="demo", min_length=1)
     pretrained: str | None = Field(default=None, min_length=1)
     architecture: Annotated[Path | None, Field(strict=False)] = None
-    image_size: PositiveInt | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     mean: PerChannel = None
     std: Annotated[PerChannel, AfterValidator(_above_zero)] = None
 
@@ -134,7 +134,7 @@ class TuningConfig(Section):
     warmup: float = Field(default=0.1, ge=0, le=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: Annotated[
-        PositiveFloat | None,
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
         BeforeValidator(_off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
     ] = 1.0
     flip: Literal["off", "auto", "on"] = "off"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import version
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,7 +25,7 @@ from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter
 from fewshot_i2v.augment import Augmenter, is_active
 from fewshot_i2v.config import Choice, RowConfig
 from fewshot_i2v.episodes.sampler import EpisodeSpec
-from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.heads._contract import Head
 from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune_and_predict
@@ -32,7 +33,8 @@ from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune
 # Tokens times width of one step that keeps the device busy: more episodes side by side than that
 # bring nothing (measured with scripts/benchmarks/bench_tuning.py).
 _STEP_WORK = {"cuda": 30_000 * 768, "cpu": 400_000}
-_UNTRAINED_WORK = 1 << 23
+# Values of support and query tokens gathered for one batch: bounds its memory.
+_GATHERED_WORK = 1 << 27
 _MOST_AT_ONCE = 256
 
 
@@ -96,13 +98,14 @@ class RowRunner:
         row, tower = self.row, self.work.encoder.tower
         if row.at_once != "auto":
             return row.at_once
-        frame = row.video.frames * tower.width
-        if not self.parameters or row.tuning.steps == 0:
-            fits = _UNTRAINED_WORK // (row.way * (row.shot + row.query) * frame)
-        else:
-            step = row.way * row.shot * frame * (tower.grid**2 + 1)
-            fits = -(-_STEP_WORK[tower.device.type] // step)
-        return max(1, min(_MOST_AT_ONCE, fits))
+        encoder, head = self.build([0])
+        tokens = 1 if encoder.frozen_throughout and not head.needs_grid else tower.tokens
+        clip = row.video.frames * tokens * tower.width
+        most = _GATHERED_WORK // (row.way * (row.shot + row.query) * clip)
+        if self.parameters and row.tuning.steps:
+            busy = -(-_STEP_WORK[tower.device.type] // (row.way * row.shot * clip))
+            most = min(most, busy)
+        return max(1, min(_MOST_AT_ONCE, most))
 
     def failure(self, spec: EpisodeSpec) -> VideoUnreadable | None:
         """Why an episode cannot run: its first unreadable clip."""
@@ -117,9 +120,9 @@ class RowRunner:
         start = perf_counter()
         with deterministic(self.row.deterministic):
             tuned = self._tune(specs)
+            scores = tuned.logits.softmax(-1).cpu()  # waits for the device
         seconds = (perf_counter() - start) / len(specs)
         memory = peak_memory_mb(device, len(specs))
-        scores = tuned.logits.softmax(-1).cpu()
         return [
             self._record(spec, scores[e], tuned.losses[e].tolist(), seconds, memory)
             for e, spec in enumerate(specs)
@@ -137,7 +140,11 @@ class RowRunner:
             labels.contiguous().to(encoder.tower.device),
             bank.tokens(query),
         )
-        return tune_and_predict(encoder, head, episodes, row.tuning)
+        try:
+            return tune_and_predict(encoder, head, episodes, row.tuning)
+        except TuningError as error:
+            first, last = specs[0].index, specs[-1].index
+            raise TuningError(f"{row.slug}, episodes {first} to {last}: {error}") from error
 
     def _support(
         self,
@@ -205,14 +212,18 @@ class RowRunner:
             "encoder": {"digest": encoder.digest},
             "at_once": self.at_once,
             "device": _device_name(encoder.tower.device),
-            "versions": {"fewshot_i2v": fewshot_i2v.__version__, "torch": str(torch.__version__)},
+            "versions": {
+                "fewshot_i2v": fewshot_i2v.__version__,
+                "torch": str(torch.__version__),
+                "readers": reader_versions(),
+            },
         }
         about = {
             "name": self.row.name,
             "split": {"name": split.name, "version": split.version, "path": str(split.path)},
             "encoder": {"name": encoder.name, "pretrained": encoder.pretrained},
             "parameters": self.parameters,
-            "versions": {name: version(name) for name in ("open_clip_torch", "numpy", "av")},
+            "libraries": {name: version(name) for name in ("open_clip_torch", "numpy")},
             "python": sys.version.split()[0],
             "commit": commit(),
             "threads": torch.get_num_threads(),
@@ -245,16 +256,30 @@ def peak_memory_mb(device: torch.device, episodes: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
+def reader_versions() -> dict[str, str | None]:
+    """Versions of what reads the clips; None for a reader that is not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("av", "decord"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@cache
 def commit() -> str | None:
     """The commit of the checkout this package runs from, "+dirty" with changes, else None."""
     folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
+    git = shutil.which("git")
+    if git is None or not (folder / ".git").exists():
         return None
-    git = ["git", "-C", str(folder)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
-    if head.returncode:
-        return None
-    changed = subprocess.run(  # noqa: S603 - fixed words
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+dirty" if changed.stdout.strip() else "")
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
+        )
+        return None if done.returncode else done.stdout.strip()
+
+    head = ask("rev-parse", "HEAD")
+    return head and head + ("+dirty" if ask("status", "--porcelain", "-uno") else "")

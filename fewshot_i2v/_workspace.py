@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fewshot_i2v._bank import ClipBank
+from fewshot_i2v.adapters._contract import prefix
 from fewshot_i2v.config import RunConfig
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
@@ -74,10 +76,13 @@ class Workspace:
     @classmethod
     def open(cls, config: RunConfig) -> Workspace:
         """Loads split and encoder and draws the episodes; decodes nothing yet."""
+        if config.deterministic:
+            # cuBLAS reads it when the device starts; without it no product is deterministic
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         device = choose_device(config.device)
         cache = config.cache or default_cache()
         split = load_split(config.split, root=config.root)
-        folder = split.root or cache / "generated" / split.digest[:16]
+        folder = (config.root or cache / "generated") / split.digest[:16]
         specs = {shot: draw(split, config, shot) for shot in config.shot}
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         e = config.encoder
@@ -139,10 +144,12 @@ class Workspace:
         if key not in self._banks:
             cuda = tower.device.type == "cuda"
             budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if cuda else _CPU_BANK
-            work = self.config.video.frames * (tower.grid**2 + 1) * tower.width
+            work = self.config.video.frames * tower.tokens * tower.width
+            first = encoder.adapter.first_block
             self._banks[key] = ClipBank(
                 self.frames,
-                lambda frames: encoder.prefix(tower.pixels(frames), grid=grid),
+                # closes over the tower alone: the adapter and its gradients may go
+                lambda frames: prefix(tower, first, tower.pixels(frames), grid=grid),
                 budget=budget,
                 chunk=max(1, _ENCODE_WORK // work),
             )

@@ -69,7 +69,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
         raise ValueError("expected auto, cpu, cuda or cuda:N")
     return value
 

@@ -15,7 +15,7 @@ from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RowConfig, RunConfig, load_config
 from fewshot_i2v.episodes.sampler import EpisodeSpec
 from fewshot_i2v.errors import TooManyFailuresError
-from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.records import RunFolder
 from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.tuning import Episodes, tune_and_predict
@@ -73,10 +73,10 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         specs = runner.work.specs[runner.row.shot]
         todo = _missing(specs, folder, retry_failed=retry_failed)
         runner.work.prepare(_clips_of(_batches_of(specs, todo, runner.at_once)), progress=progress)
-        _record_failures(runner, folder, todo)
-        _run_batches(runner, folder, specs, progress=progress)
+        _record_failures(runner, folder, specs, todo)
+        _run_batches(runner, folder, specs, todo, progress=progress)
         result = _result(runner, folder, len(specs))
-        folder.write_summary(result.to_dict() | {"complete": True})
+        folder.write_summary(result.to_dict())
         return result
 
 
@@ -103,11 +103,18 @@ def _clips_of(specs: Sequence[EpisodeSpec]) -> set[str]:
     return {name for spec in specs for name in spec.clips()}
 
 
-def _record_failures(runner: RowRunner, folder: RunFolder, todo: Sequence[EpisodeSpec]) -> None:
+def _record_failures(
+    runner: RowRunner,
+    folder: RunFolder,
+    specs: Sequence[EpisodeSpec],
+    todo: Sequence[EpisodeSpec],
+) -> None:
     """Records the episodes that cannot run, and stops when they are too many."""
     errors = [(spec, runner.failure(spec)) for spec in todo]
     folder.append([runner.failed_record(s, error) for s, error in errors if error is not None])
-    failed = sum(record.status == "failed" for record in folder.records.values())
+    mended = {spec.index for spec, error in errors if error is None}
+    records = [folder.records.get(spec.index) for spec in specs if spec.index not in mended]
+    failed = sum(record is not None and record.status == "failed" for record in records)
     if failed > runner.row.max_failed:
         bad = runner.work.unreadable.values()
         shown = "\n".join(f"  {error}" for error in list(bad)[:20])
@@ -122,33 +129,36 @@ def _record_failures(runner: RowRunner, folder: RunFolder, todo: Sequence[Episod
 
 
 def _run_batches(
-    runner: RowRunner, folder: RunFolder, specs: Sequence[EpisodeSpec], *, progress: bool
+    runner: RowRunner,
+    folder: RunFolder,
+    specs: Sequence[EpisodeSpec],
+    todo: Sequence[EpisodeSpec],
+    *,
+    progress: bool,
 ) -> None:
     """Runs batches of episodes whose limits do not depend on what is done already.
 
     An interrupted batch is computed again as a whole and only its missing records are written, so
-    that a resumed run gives the same numbers as an uninterrupted one.
+    that a resumed run gives the same numbers as an uninterrupted one. (One that is extended may
+    differ in rounding: its last batch was shorter the first time.)
     """
     size = runner.at_once
-    accuracies = [r.accuracy for r in folder.records.values() if r.accuracy is not None]
+    wanted = {spec.index for spec in todo if runner.failure(spec) is None}
+    done = [r for i, r in folder.records.items() if i < len(specs) and i not in wanted]
+    accuracies = [r.accuracy for r in done if r.accuracy is not None]
     label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
     with tqdm(total=len(specs), desc=label, unit="episode", disable=not progress) as bar:
-        bar.update(len(folder.records))
+        bar.update(len(done))
         for start in range(0, len(specs), size):
             batch = [s for s in specs[start : start + size] if runner.failure(s) is None]
-            new = [s for s in batch if not _is_ok(folder.records.get(s.index))]
-            if not new:
+            if not any(s.index in wanted for s in batch):
                 continue
-            wanted = {spec.index for spec in new}
             records = [r for r in runner.run(batch) if r.index in wanted]
             folder.append(records)
             accuracies += [r.accuracy for r in records if r.accuracy is not None]
             bar.update(len(records))
-            bar.set_postfix_str(_running(accuracies), refresh=False)
-
-
-def _is_ok(record: EpisodeRecord | None) -> bool:
-    return record is not None and record.status == "ok"
+            if progress:
+                bar.set_postfix_str(_running(accuracies), refresh=False)
 
 
 def _running(accuracies: Sequence[float]) -> str:
@@ -175,7 +185,8 @@ def plan(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and
-        for each row the seconds of an episode as measured on one short trial with empty clips.
+        for each row the seconds of an episode as measured on one short trial with empty clips;
+        reading the clips and their first pass through the frozen tower come on top.
     """
     work = Workspace.open(config)
     rows = [_row_cost(RowRunner(row, work), row) for row in config.rows()]
@@ -206,14 +217,13 @@ def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
     labels = torch.arange(row.way).repeat_interleave(row.shot).expand(together, -1)
     episodes = Episodes(lambda _step: support, labels.contiguous().to(tower.device), query)
     times = []
-    for steps in (1, 1, min(2, row.tuning.steps)):  # the first warms up
+    for steps in (1, 0, 1):  # the first warms up
+        recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
         start = perf_counter()
-        tune_and_predict(
-            encoder, head, episodes, row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
-        )
+        tune_and_predict(encoder, head, episodes, recipe).logits.cpu()
         times.append(perf_counter() - start)
     step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
-    once = max(0.0, times[1] - step)
+    once = times[1]
     seconds = (once + step * row.tuning.steps) / together
     return {
         "row": row.slug,

@@ -22,6 +22,10 @@ from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.heads._contract import Head
 
+_ADVICE = (
+    "a smaller tuning.lr or tuning.head_lr, a longer tuning.warmup or precision fp32 may help; "
+    "if it happens without any training step, look at the encoder's mean and std"
+)
 # Tokens times width of one forward pass without gradients, so that memory stays bounded.
 _QUERY_WORK = 30_000 * 768
 
@@ -149,10 +153,8 @@ def _check_finite(trace: Tensor) -> None:
     bad = (~trace.isfinite()).nonzero()
     if len(bad):
         step = int(bad[:, 1].min())
-        raise TuningError(
-            f"the support loss is no longer finite at step {step}; a smaller tuning.lr or "
-            "tuning.head_lr, a longer tuning.warmup or precision fp32 may help"
-        )
+        where = "not finite from the start" if step == 0 else f"no longer finite at step {step}"
+        raise TuningError(f"the support loss is {where}; {_ADVICE}")
 
 
 @torch.inference_mode()
@@ -206,7 +208,10 @@ def tune_and_predict(
     """
     try:
         losses = tune(encoder, head, episodes, recipe)
-        return Tuned(predict(encoder, head, episodes), losses)
+        logits = predict(encoder, head, episodes)
+        if not logits.isfinite().all():
+            raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
+        return Tuned(logits, losses)
     except torch.OutOfMemoryError as error:
         count = episodes.labels.shape[0]
         raise TuningError(

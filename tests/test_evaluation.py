@@ -16,7 +16,7 @@ import pytest
 from fewshot_i2v import _row, evaluation
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.episodes.split import load_split
-from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError
+from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
 from fewshot_i2v.records import TIMING_KEYS
 from fewshot_i2v.video import synthetic
 from tests.tiny import tiny_architecture, tiny_split
@@ -78,7 +78,7 @@ def test_rows_records_and_summary(folder: Path, tmp_path: Path) -> None:
         assert row.interval is not None
         assert row.interval.mean == pytest.approx(accuracy)
         summary = json.loads((row.folder / "summary.json").read_text(encoding="utf-8"))
-        assert summary["complete"] is True
+        assert summary["episodes"] == 7
         for r in records:
             right = [p == q for p, q in zip(r["predictions"], r["labels"], strict=True)]
             assert r["accuracy"] == pytest.approx(sum(right) / len(right))
@@ -208,7 +208,7 @@ def test_an_unreadable_clip_is_named_and_fails_its_episodes(folder: Path, tmp_pa
     config = _config(folder, tmp_path / "out", split=str(split), episodes=12, query=1)
     with pytest.raises(TooManyFailuresError, match=victim.name):
         evaluation.run(config)
-    allowed = config.model_copy(update={"max_failed": 12})
+    allowed = config.model_copy(update={"max_failed": 12, "output": tmp_path / "allowed"})
     row = evaluation.run(allowed).rows[0]
     records = {r["index"]: r for r in _records(row.folder)}
     assert row.failed == sum(
@@ -220,9 +220,63 @@ def test_an_unreadable_clip_is_named_and_fails_its_episodes(folder: Path, tmp_pa
     assert bad["error"]["path"] == str(victim)
     assert bad["error"]["reason"]
 
+    again = evaluation.run(allowed).rows[0]  # nothing to do, nothing tried again
+    assert (again.episodes, again.failed) == (row.episodes, row.failed)
+    first_bad = min(r["index"] for r in records.values() if r["status"] == "failed")
+    if first_bad > 0:
+        fewer = {"episodes": first_bad, "max_failed": 0}
+        assert evaluation.run(allowed.model_copy(update=fewer)).rows[0].failed == 0
+
     victim.write_bytes(good)
-    mended = evaluation.run(allowed, retry_failed=True).rows[0]
-    assert (mended.episodes, mended.failed) == (12, 0)
+    for stopped_or_not in (config, allowed):
+        mended = evaluation.run(stopped_or_not, retry_failed=True).rows[0]
+        assert (mended.episodes, mended.failed) == (12, 0)
+
+
+def test_a_rate_that_diverges_names_row_and_episodes(folder: Path, tmp_path: Path) -> None:
+    config = _config(
+        folder, tmp_path, tuning={"steps": 3, "lr": 1e30, "clip_norm": None, "warmup": 0.0}
+    )
+    with pytest.raises(TuningError, match=r"st-adapter-linear-1shot, episodes 0 to 2: .*finite"):
+        evaluation.run(config)
+
+
+def test_a_tower_without_blocks_is_evaluated_frozen(folder: Path, tmp_path: Path) -> None:
+    architecture = tmp_path / "resnet.json"
+    vision = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}
+    architecture.write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision}), encoding="utf-8")
+    encoder = {"name": "rn", "architecture": str(architecture), "pretrained": "random"}
+    config = _config(
+        folder, tmp_path, adapter=["frozen"], head=["linear", "prototype"], encoder=encoder
+    )
+    assert [row.episodes for row in evaluation.run(config).rows] == [7, 7]
+    assert len(evaluation.plan(config)["cost"]["rows"]) == 2
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    _row.commit.cache_clear()
+    assert _row.commit() is None
+    _row.commit.cache_clear()
+
+
+def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "tiny.yaml").read_text(encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(text.replace("seed: 0", "seed: 1"), encoding="utf-8")
+    runs = [
+        evaluation.run(
+            _config(folder, tmp_path / str(i), split=split, root=str(tmp_path / root), episodes=3)
+        )
+        for i, (split, root) in enumerate(
+            [
+                (str(folder / "tiny.yaml"), "shared"),
+                (str(tmp_path / "other.yaml"), "shared"),
+                (str(tmp_path / "other.yaml"), "alone"),
+            ]
+        )
+    ]
+    _, beside, alone = (_records(run.rows[0].folder) for run in runs)
+    assert beside == alone
 
 
 def test_planning_writes_nothing(folder: Path, tmp_path: Path) -> None:

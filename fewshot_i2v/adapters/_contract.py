@@ -22,7 +22,7 @@ from fewshot_i2v.errors import AdapterError
 class AdapterOptions(BaseModel):
     """Options of an adapter; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,11 @@ class Adapter(nn.Module, ABC):
         """
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """The layer norm after the last block, (E, ..., D), or the copy of it that is trained."""
-        return tower.ln_post(x)
+        """The layer norm after the last block, (E, ..., D), or the copy of it that is trained.
+
+        In float32 whatever the type of `x`, so that pooling never rounds to the tower's type.
+        """
+        return tower.ln_post_exact(x)
 
     def pool(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Frame and clip features from each frame's summary token.
@@ -176,16 +179,7 @@ class AdaptedEncoder(nn.Module):
             Tokens that enter the first trained block, (..., T, N + 1, D); where every block is
             frozen and no grid is wanted, the summary token alone, (..., T, 1, D).
         """
-        tower, first = self.tower, self.adapter.first_block
-        x = tower.stem(pixels)
-        if first == 0 and tower.layers:
-            return x
-        x = tower.ln_pre(x)
-        for block in tower.blocks[:first]:
-            x = block.forward(x)
-        if self.frozen_throughout and not grid:
-            return tower.summary(x).unsqueeze(-2)
-        return x
+        return prefix(self.tower, self.adapter.first_block, pixels, grid=grid)
 
     def forward(self, tokens: Tensor, *, grid: bool = False) -> Features:
         """Features of clips from their prefix.
@@ -215,3 +209,16 @@ class AdaptedEncoder(nn.Module):
         frames, clip = adapter.pool(tower, x[..., 0, :] if alone else tower.summary(x))
         patches = adapter.final_norm(tower, x[..., 1:, :]).float() if grid else None
         return Features(frames.float(), clip.float(), patches)
+
+
+def prefix(tower: Tower, first_block: int, pixels: Tensor, *, grid: bool) -> Tensor:
+    """What enters a tower's first trained block; see `AdaptedEncoder.prefix`."""
+    x = tower.stem(pixels)
+    if first_block == 0 and tower.layers:
+        return x
+    x = tower.ln_pre(x)
+    for block in tower.blocks[:first_block]:
+        x = block.forward(x)
+    if first_block >= tower.layers and not grid:
+        return tower.summary(x).unsqueeze(-2)
+    return x

@@ -29,7 +29,7 @@ class AIMOptions(AdapterOptions):
     """
 
     temporal_adapters: int = Field(default=1, ge=1, le=2)
-    scale: float = Field(default=0.5, gt=0)
+    scale: float = Field(default=0.5, gt=0, le=1000)
     ratio: float = Field(default=0.25, gt=0, le=1)
 
 

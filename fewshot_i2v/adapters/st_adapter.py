@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
 from fewshot_i2v.adapters._layers import EpisodeLinear, TemporalDepthwiseConv, kaiming_uniform
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
+from fewshot_i2v.errors import AdapterError
 
 # The paper's width, for D = 768 and for D = 1024; narrower towers get half their own.
 _PUBLISHED_WIDTH = 384
+# A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
+_WIDEST = 16
 
 
 class STAdapterOptions(AdapterOptions):
@@ -87,6 +90,10 @@ class STAdapter(Adapter):
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width = options.width or max(1, min(tower.width // 2, _PUBLISHED_WIDTH))
+        if width > _WIDEST * tower.width:
+            raise AdapterError(
+                f"st-adapter width={width}: more than {_WIDEST} times the tower's {tower.width}"
+            )
         tokens = tower.positions.shape[0]
 
         def sites() -> nn.ModuleList:
@@ -106,4 +113,5 @@ class STAdapter(Adapter):
 
     def pool(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Frame features after `ln_post`; for the clip the mean over T comes first."""
-        return tower.ln_post(summary), tower.ln_post(summary.mean(-2))
+        exact = summary.float()
+        return self.final_norm(tower, exact), self.final_norm(tower, exact.mean(-2))

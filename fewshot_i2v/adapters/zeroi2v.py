@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -34,15 +34,13 @@ class ZeroI2VOptions(AdapterOptions):
         ratio: bottleneck width over D, above 0 and at most 1.
         out_adapter: whether an adapter follows the MLP too (as published).
         offsets: frame offset of each head, 0 for a spatial head; None for the published table,
-            see `default_offsets`.
-        merged: build no bottlenecks: what remains after `merge`.
+            see `default_offsets`. Each must be smaller than the number of frames.
     """
 
-    scale: float = Field(default=0.5, gt=0)
+    scale: float = Field(default=0.5, gt=0, le=1000)
     ratio: float = Field(default=0.25, gt=0, le=1)
     out_adapter: bool = True
-    offsets: tuple[int, ...] | None = None
-    merged: bool = False
+    offsets: Annotated[tuple[int, ...] | None, Field(strict=False)] = None
 
 
 def default_offsets(heads: int) -> tuple[int, ...]:
@@ -85,6 +83,8 @@ class ZeroI2V(Adapter):
     Parameters of an episode: k L (2 D h + h + D) + T D + 2 D with k = 4 (3 without `out_adapter`)
     in each of L blocks, 14,209,536 for ViT-B/16 and T = 8; T D + 2 D = 7,680 after merging.
 
+    `merged` builds no bottlenecks: what remains after `merge`.
+
     Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
     Video, ECCV 2024, https://arxiv.org/abs/2310.01324.
     """
@@ -100,7 +100,13 @@ class ZeroI2V(Adapter):
     options: ZeroI2VOptions
 
     def __init__(
-        self, tower: Tower, options: ZeroI2VOptions, *, frames: int, seeds: Sequence[int]
+        self,
+        tower: Tower,
+        options: ZeroI2VOptions,
+        *,
+        frames: int,
+        seeds: Sequence[int],
+        merged: bool = False,
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         offsets = default_offsets(tower.heads) if options.offsets is None else options.offsets
@@ -109,10 +115,16 @@ class ZeroI2V(Adapter):
                 f"zeroi2v offsets={list(offsets)}: got {len(offsets)} values; this encoder has "
                 f"{tower.heads} heads per block, and each needs one (0 for a spatial head)"
             )
+        far = [offset for offset in options.offsets or () if abs(offset) >= frames]
+        if far:
+            raise AdapterError(
+                f"zeroi2v offsets={list(offsets)}: {far[0]} lies outside every clip of {frames} "
+                "frames; give offsets smaller than the number of frames"
+            )
         self.offsets = offsets
         self.temporal_embedding = TemporalEmbedding(self.episodes, frames, tower.width)
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
-        here = not options.merged
+        here = not merged
         self.attn_in, self.attn_out = self._sites(tower, here), self._sites(tower, here)
         self.mlp_in = self._sites(tower, here)
         self.mlp_out = self._sites(tower, here and options.out_adapter)
@@ -171,8 +183,7 @@ class ZeroI2V(Adapter):
         merged = tower.with_blocks(
             [self._merged_block(i, block, episode) for i, block in enumerate(tower.blocks)]
         )
-        options = self.options.model_copy(update={"merged": True})
-        rest = ZeroI2V(merged, options, frames=self.frames, seeds=[0])
+        rest = ZeroI2V(merged, self.options, frames=self.frames, seeds=[0], merged=True)
         state = self.state_dict()
         rest.load_state_dict({name: state[name][episode, None] for name in rest.state_dict()})
         return merged, rest.to(self.temporal_embedding.table.device)

@@ -60,9 +60,10 @@ def _number_or_off(_ctx: click.Context, _param: click.Parameter, value: str | No
 def _count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
     if value is None or value == "auto":
         return value
-    if not value.lstrip("-").isdecimal():
-        raise click.BadParameter(f"{value!r} is not a whole number or auto.")
-    return int(value)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a whole number or auto.") from error
 
 
 def _per_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:

@@ -25,7 +25,7 @@ Header = dict[str, Any]
 def command(run: Path, as_json: bool) -> None:
     """Show the table of RUN, a run folder or a folder of run folders.
 
-    Rows that were asked the same episodes of the same encoder share a table.
+    Rows of one evaluation that were asked the same episodes of the same encoder share a table.
     """
     tables = [_table(group, run) for group in _groups(run)]
     if as_json:
@@ -51,7 +51,7 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
     groups: dict[str, list[tuple[Header, RowResult]]] = defaultdict(list)
     for folder in folders:
         header, row = _read(folder)
-        groups[_group_key(header)].append((header, row))
+        groups[f"{folder.parent}\n{_group_key(header)}"].append((header, row))
     for rows in groups.values():
         rows.sort(key=lambda pair: (pair[1].adapter != "frozen", pair[1].folder))
     return list(groups.values())

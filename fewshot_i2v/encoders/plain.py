@@ -42,6 +42,11 @@ class PlainTower(Tower):
         """There are no patch tokens; raises `EncoderError`."""
         self._refuse()
 
+    @property
+    def tokens(self) -> int:
+        """One: the feature vector."""
+        return 1
+
     def stem(self, pixels: Tensor) -> Tensor:
         """Features of the whole visual model.
 
@@ -70,6 +75,10 @@ class PlainTower(Tower):
         if 0 in x.shape:
             self._refuse()
         return x
+
+    def ln_post_exact(self, x: Tensor) -> Tensor:
+        """The features as they are, in float32."""
+        return self.ln_post(x).float()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """A copy on a device in a floating type; the pixel constants stay float32."""

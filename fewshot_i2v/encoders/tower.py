@@ -227,6 +227,11 @@ class Tower:
         return self.image_size // self.patch
 
     @property
+    def tokens(self) -> int:
+        """Tokens of a frame, class token included."""
+        return self.positions.shape[0]
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.patch_weight.device
@@ -267,12 +272,20 @@ class Tower:
             got = tuple(pixels.shape[-2:])
             raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
         lead = pixels.shape[:-3]
-        flat = pixels.reshape(-1, *pixels.shape[-3:])
-        patches = functional.conv2d(flat, self.patch_weight, stride=self.patch)
-        patches = patches.flatten(2).transpose(1, 2)
+        patches = self._patches(pixels.reshape(-1, *pixels.shape[-3:]))
         first = self.class_token.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([first, patches], dim=1) + self.positions
         return tokens.reshape(*lead, *tokens.shape[-2:])
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """Patch embedding of images (n, 3, H, W), (n, N, D)."""
+        if not pixels.is_cuda:
+            patches = functional.conv2d(pixels, self.patch_weight, stride=self.patch)
+            return patches.flatten(2).transpose(1, 2)
+        # as one matrix product: PyTorch lets CUDA convolutions round to TF32, products not
+        cut = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
+        cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return functional.linear(cut, self.patch_weight.flatten(1))
 
     def ln_pre(self, x: Tensor) -> Tensor:
         """Layer norm before the first block, or nothing where the model has none."""
@@ -281,6 +294,11 @@ class Tower:
     def ln_post(self, x: Tensor) -> Tensor:
         """Layer norm after the last block, (..., D)."""
         return self.norm_post(x)
+
+    def ln_post_exact(self, x: Tensor) -> Tensor:
+        """`ln_post` computed and returned in float32 whatever the tower's type, (..., D)."""
+        norm = self.norm_post
+        return LayerNorm(norm.weight.float(), norm.bias.float(), norm.eps)(x.float())
 
     def summary(self, x: Tensor) -> Tensor:
         """The token that stands for a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""

@@ -17,7 +17,7 @@ from fewshot_i2v.errors import HeadError
 class HeadOptions(BaseModel):
     """Options of a head; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Head(nn.Module, ABC):

@@ -65,7 +65,7 @@ class LinearHead(Head):
         inputs = width * frames if options.pooling == "ordered" else width
         drawn = [torch.randn(inputs, way, generator=g) for g in self.generators]
         self.weight = nn.Parameter(_INITIAL_STD * torch.stack(drawn))
-        self.bias = nn.Parameter(torch.zeros(len(drawn), 1, way))
+        self.bias = nn.Parameter(torch.zeros(len(drawn), way))
 
     def training_logits(self, support: Features, labels: Tensor) -> Tensor:
         """Scores of the support clips.
@@ -103,4 +103,4 @@ class LinearHead(Head):
             x = clip_vectors(features, self.options.pooling, width=self.width, frames=self.frames)
             if self.options.normalize:
                 x = math.sqrt(x.shape[-1]) * unit(x)
-            return torch.baddbmm(self.bias, x, self.weight)
+            return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)

@@ -102,14 +102,14 @@ def _bounce(angle_degrees: float) -> Motion:
 
 
 def _rotate(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
-    track = still_track(draws, t, radius * 1.15)
+    track = still_track(draws, t, radius)
     # under 15 degrees a frame: even at every second frame, five equal corners do not turn backwards
     return (replace(track, angle=track.angle + math.radians(draws.uniform(150, 215)) * t),)
 
 
 def _sizes(radius: float, done: Values) -> Values:
     """Sizes from small to large, `done` of the way."""
-    large = min(1.55 * radius, 0.27)
+    large = min(1.35 * radius, 0.28)
     return large * (0.4 + 0.6 * done)
 
 
@@ -122,7 +122,7 @@ def _grow(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 def _move_and_grow(move: tuple[float, float], grow: tuple[float, float]) -> Motion:
     def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         shift = draws.uniform(-0.06, 0.06)
-        sizes = _sizes(0.85 * radius, _ramp(t, grow[0] + shift, grow[1] + shift))
+        sizes = _sizes(0.9 * radius, _ramp(t, grow[0] + shift, grow[1] + shift))
         done = _ramp(t, move[0] + shift, move[1] + shift)
         far, angle = draws.uniform(0.42, 0.6), draws.uniform(0, TURN)
         return (replace(_line(draws, t, float(sizes.max()), angle, done, far), radius=sizes),)
@@ -131,8 +131,8 @@ def _move_and_grow(move: tuple[float, float], grow: tuple[float, float]) -> Moti
 
 
 def _zigzag(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
-    angle, far = draws.uniform(0, TURN), draws.uniform(0.5, 0.65)
-    wide = draws.uniform(0.11, 0.15)
+    angle, far = draws.uniform(0, TURN), draws.uniform(0.45, 0.58)
+    wide = draws.uniform(0.1, 0.14)
     side = wide * _wave(draws.uniform(2.0, 2.6) * t + draws.uniform(0, 1))
     dx = far * math.cos(angle) * t - side * math.sin(angle)
     dy = far * math.sin(angle) * t + side * math.cos(angle)
@@ -141,13 +141,13 @@ def _zigzag(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 
 def _circle(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
     angle = TURN * (draws.uniform(0.9, 1.3) * t + draws.uniform(0, 1))
-    wide = draws.uniform(0.2, 0.29)
+    wide = draws.uniform(0.19, 0.26)
     return (_along(draws, t, radius, wide * np.cos(angle), wide * np.sin(angle)),)
 
 
 def _square_path(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
     phase = draws.uniform(0.95, 1.3) * t + draws.uniform(0, 1)
-    half = draws.uniform(0.19, 0.26)
+    half = draws.uniform(0.18, 0.25)
     # a triangle wave cut off at half its height: along one side, wait, back, wait
     dx = half * np.clip(2 * _wave(phase), -1, 1)
     dy = half * np.clip(2 * _wave(phase - 0.25), -1, 1)
@@ -157,7 +157,7 @@ def _square_path(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 def _spiral(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
     sense = draws.pick((-1.0, 1.0))
     angle = TURN * (sense * draws.uniform(1.3, 1.7) * t + draws.uniform(0, 1))
-    wide = draws.uniform(0.27, 0.33) * (0.08 + 0.92 * t)
+    wide = draws.uniform(0.25, 0.3) * (0.08 + 0.92 * t)
     return (_along(draws, t, radius, wide * np.cos(angle), wide * np.sin(angle)),)
 
 
@@ -207,14 +207,14 @@ def _accelerate(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 
 def _darken(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
     least = draws.uniform(0.25, 0.35)
-    return (replace(still_track(draws, t, radius * 1.15), light=1 - (1 - least) * t),)
+    return (replace(still_track(draws, t, radius), light=1 - (1 - least) * t),)
 
 
 def _two(
     draws: Draws, t: Values, radius: float, first: Values, second: Values, beside: float = 0
 ) -> tuple[Track, ...]:
     """Two objects on parallel lines of random direction, at distances along them (T,)."""
-    angle, small, n = draws.uniform(0, TURN), 0.85 * radius, len(t)
+    angle, small, n = draws.uniform(0, TURN), 0.7 * radius, len(t)
     along = np.concatenate([first, second])
     across = np.concatenate([0 * t, beside + 0 * t])
     x = _within(draws, along * math.cos(angle) - across * math.sin(angle), 0.95 * small)
@@ -224,19 +224,19 @@ def _two(
 
 
 def _approach(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
-    near, far = 0.9 * radius, draws.uniform(0.32, 0.38)
+    near, far = 0.75 * radius, draws.uniform(0.3, 0.35)
     half = far + (near - far) * t
     return _two(draws, t, radius, -half, half)
 
 
 def _chase(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
-    way = draws.uniform(0.38, 0.48) * t
-    return _two(draws, t, radius, way, way + 1.9 * radius + draws.uniform(0.0, 0.05))
+    way = draws.uniform(0.36, 0.44) * t
+    return _two(draws, t, radius, way, way + 1.45 * radius + draws.uniform(0.0, 0.04))
 
 
 def _pass_by(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
     way = draws.uniform(0.6, 0.72) * (t - 0.5)
-    return _two(draws, t, radius, way, 0 * t, draws.pick((-1.6, 1.6)) * radius)
+    return _two(draws, t, radius, way, 0 * t, draws.pick((-1.4, 1.4)) * radius)
 
 
 def _reverse(motion: Motion) -> Motion:

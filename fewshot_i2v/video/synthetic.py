@@ -202,7 +202,7 @@ def _scene(
     form = _SHAPE_CLASSES.get(class_name)
     motion = way.pick(_SHAPE_MOTIONS) if form else class_name
     t = np.linspace(0, 1, frames)
-    tracks = MOTIONS[motion](way, t, way.uniform(0.11, 0.19))
+    tracks = MOTIONS[motion](way, t, way.uniform(0.15, 0.23))
     if len(tracks) == 1 and not form and way.chance(_BYSTANDER):
         # one thing moves, another does not: two objects in a frame do not tell the class
         tracks = (*tracks, _bystander(way, t, tracks[0]))
@@ -215,7 +215,7 @@ def _scene(
 
 def _bystander(draws: Draws, t: NDArray[np.float64], mover: Track) -> Track:
     """An object that stays where it is, of eight random places the one farthest from the mover."""
-    places = [still_track(draws, t, draws.uniform(0.09, 0.16)) for _ in range(8)]
+    places = [still_track(draws, t, draws.uniform(0.12, 0.17)) for _ in range(8)]
     return max(places, key=lambda p: float(((p.x - mover.x) ** 2 + (p.y - mover.y) ** 2).min()))
 
 
@@ -232,7 +232,7 @@ def _attributes(look: Look, track: Track, background: str) -> Attributes:
     column = int(min(max(float(track.x[0]) * 3, 0), 2.999))
     row = int(min(max(float(track.y[0]) * 3, 0), 2.999))
     radius = float(track.radius[0])
-    size = SIZES[int(radius > 0.125) + int(radius > 0.175)]
+    size = SIZES[int(radius > 0.155) + int(radius > 0.205)]
     position = POSITIONS[3 * row + column]
     return Attributes(look.shape, look.texture, look.colour, size, position, background)
 

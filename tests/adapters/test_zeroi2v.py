@@ -42,7 +42,13 @@ def test_parameters_of_vit_b16_before_and_after_merging() -> None:
         adapter = make_adapter("zeroi2v", vit_b16(), frames=8, out_adapter=out_adapter)
         assert count(adapter) == sites * 12 * (2 * d * h + h + d) + 8 * d + 2 * d
     assert count(make_adapter("zeroi2v", vit_b16(), frames=8)) == 14_209_536
-    assert count(make_adapter("zeroi2v", vit_b16(), frames=8, merged=True)) == 7_680
+    rest = ZeroI2V(vit_b16(), ZeroI2V.Options(), frames=8, seeds=[0], merged=True)
+    assert count(rest) == 7_680
+
+
+def test_offsets_beyond_the_clip_are_refused() -> None:
+    with pytest.raises(AdapterError, match="outside every clip of 4 frames"):
+        make_adapter("zeroi2v", tiny_tower(), frames=4, offsets=[-4, 1, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -120,7 +126,8 @@ def test_merged_weights_need_the_same_heads() -> None:
     encoder = _encoder()
     pixels = make_clips(encoder.tower, 2)
     tower, rest = encoder.adapter.merge(encoder.tower, 0)
-    other = make_adapter("zeroi2v", tower, merged=True, offsets=[0, 0, -1, 1])
+    options = ZeroI2V.Options(offsets=(0, 0, -1, 1))
+    other = ZeroI2V(tower, options, frames=FRAMES, seeds=[0], merged=True)
     other.load_state_dict(rest.state_dict())
     wrong = _clip(AdaptedEncoder(tower, other), pixels)[0]
     assert (wrong - _clip(encoder, pixels)[0]).abs().max() > 1e-2

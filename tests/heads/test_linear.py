@@ -42,7 +42,7 @@ def test_each_episode_has_its_own_layer(pooling: str) -> None:
     out = scores(built, features)
     for e in range(2):
         x = features.clip[e] if pooling == "clip" else features.frames[e].reshape(6, -1)
-        expected = torch.nn.functional.linear(x, built.weight[e].T, built.bias[e, 0])
+        expected = torch.nn.functional.linear(x, built.weight[e].T, built.bias[e])
         torch.testing.assert_close(out[e], expected, atol=1e-6, rtol=1e-5)
 
 
