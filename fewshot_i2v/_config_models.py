@@ -79,7 +79,7 @@ class EncoderConfig(Section):
     name: str = Field(default="demo", min_length=1)
     pretrained: str | None = Field(default=None, min_length=1)
     architecture: Annotated[Path | None, Field(strict=False)] = None
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    image_size: Annotated[int, Field(gt=0, le=4096)] | None = None
     mean: PerChannel = None
     std: Annotated[PerChannel, AfterValidator(_above_zero)] = None
 
