@@ -79,19 +79,16 @@ def load_encoder(
 ) -> Encoder:
     """Loads a frozen image encoder.
 
-    A checkpoint does not say whether it was trained with GELU or QuickGELU: the name (or the
-    `quick_gelu` of the `architecture`) does. OpenAI's weights as a local file belong to the names
-    that end in `-quickgelu`; for a tag the activation it was trained with is used.
+    A local file does not say whether it was trained with GELU or QuickGELU: the name or the
+    `architecture` does. OpenAI's weights belong to the names that end in `-quickgelu`.
 
     Args:
         name: "demo" (shipped with the package), or an architecture of open_clip such as
             "ViT-B-16"; with `architecture`, a name of your choice.
-        pretrained: a tag of open_clip for this architecture (downloaded once, by open_clip), the
-            path of a local checkpoint (.safetensors preferred), or the word "random" (weights
-            from a fixed seed, for tests). None: the shipped weights, for "demo" only.
+        pretrained: a tag of open_clip (downloaded once, by open_clip), the path of a checkpoint,
+            or the word "random" (from a fixed seed). None: the shipped weights of "demo".
         architecture: a model configuration of your own, in open_clip's JSON format.
-        image_size: pixels on a side of the input, a multiple of the patch size; None: the model's
-            own. The positional embedding is interpolated.
+        image_size: pixels on a side, a multiple of the patch size; None: the model's own.
         mean: of pixels in [0, 1]; None: the constants of the tag, or of the configuration's
             `preprocess_cfg` (0.5 for random weights).
         std: likewise.
@@ -99,8 +96,8 @@ def load_encoder(
         dtype: floating type of the tower.
 
     Raises:
-        EncoderError: when the weights cannot be had or do not fit exactly, are not finite, or the
-            pixel constants that belong to them are not known.
+        EncoderError: when the weights cannot be had, do not fit exactly or are not finite, or
+            their pixel constants are not known.
         UnknownNameError: for an unknown name or tag.
     """
     asked = None if pretrained is None else str(pretrained)
