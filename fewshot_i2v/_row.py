@@ -161,13 +161,13 @@ class RowRunner:
         frames = [[torch.from_numpy(self.work.frames(n).copy()) for n in row] for row in names]
         pixels = encoder.tower.pixels(torch.stack([torch.stack(row) for row in frames]))
 
-        def step_tokens(step: int) -> Tensor:
+        def _step_tokens(step: int) -> Tensor:
             if step < 0:
                 return plain
             with torch.no_grad():
                 return encoder.prefix(augment(pixels), grid=grid)
 
-        return step_tokens
+        return _step_tokens
 
     def _record(
         self, spec: EpisodeSpec, scores: Tensor, losses: list[float], seconds: float, memory: float
@@ -275,11 +275,11 @@ def commit() -> str | None:
     if git is None or not (folder / ".git").exists():
         return None
 
-    def ask(*words: str) -> str | None:
+    def _ask(*words: str) -> str | None:
         done = subprocess.run(  # noqa: S603 - fixed words
             [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
         )
         return None if done.returncode else done.stdout.strip()
 
-    head = ask("rev-parse", "HEAD")
-    return head and head + ("+dirty" if ask("status", "--porcelain", "-uno") else "")
+    head = _ask("rev-parse", "HEAD")
+    return head and head + ("+dirty" if _ask("status", "--porcelain", "-uno") else "")

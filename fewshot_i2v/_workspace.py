@@ -175,7 +175,7 @@ def _bar(total: int, what: str, progress: bool) -> Iterator[Callable[[int], None
     """Shows a progress bar on standard error and gives what advances it."""
     with tqdm(total=total, desc=what, unit="clip", disable=not progress, leave=False) as bar:
 
-        def advance(count: int) -> None:
+        def _advance(count: int) -> None:
             bar.update(count)
 
-        yield advance
+        yield _advance

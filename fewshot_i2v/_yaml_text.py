@@ -57,6 +57,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes every repeated value out, and quotes text that would be read back as a number."""
 
     def ignore_aliases(self, data: object) -> bool:
+        """Whether a value is written out again where it occurs twice: always."""
         return True
 
 

@@ -277,13 +277,13 @@ def load_config(
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "run")
     given = set(leaves(over))
 
-    def is_given(location: Location) -> bool:
+    def _is_given(location: Location) -> bool:
         return any(tuple(map(str, location[: len(leaf)])) == leaf for leaf in given)
 
     try:
         config = RunConfig.model_validate(merge(data, over))
     except ValidationError as error:
-        raise config_error(error, RunConfig, origin=origin, given=is_given) from error
+        raise config_error(error, RunConfig, origin=origin, given=_is_given) from error
     config.rows()
     return config
 

@@ -72,7 +72,7 @@ class AIM(Adapter):
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width, hidden = tower.width, hidden_width(tower.width, options.ratio)
 
-        def sites(*, skip: bool, scale: float = 1.0) -> nn.ModuleList:
+        def _sites(*, skip: bool, scale: float = 1.0) -> nn.ModuleList:
             return nn.ModuleList(
                 Bottleneck(
                     self.generators, width, hidden, activation="gelu", skip=skip, scale=scale
@@ -82,11 +82,11 @@ class AIM(Adapter):
 
         self.temporal_embedding = TemporalEmbedding(self.episodes, frames, width)
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
-        self.temporal_out = sites(skip=False)
-        self.spatial = sites(skip=True)
-        self.joint = sites(skip=False, scale=options.scale)
+        self.temporal_out = _sites(skip=False)
+        self.spatial = _sites(skip=True)
+        self.joint = _sites(skip=False, scale=options.scale)
         two = options.temporal_adapters == 2
-        self.temporal_in = sites(skip=True) if two else nn.ModuleList(map(_nothing, tower.blocks))
+        self.temporal_in = _sites(skip=True) if two else nn.ModuleList(map(_nothing, tower.blocks))
 
     def embed(self, tower: Tower, x: Tensor) -> Tensor:
         """The temporal embedding, then `ln_pre`."""

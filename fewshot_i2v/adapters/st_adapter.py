@@ -54,6 +54,7 @@ class _Site(nn.Module):
         self.register_buffer("patches", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (E, clips, T, N + 1, D) with the patch tokens adapted; the class token stays."""
         return torch.addcmul(x, self.up(self.conv(self.down(x))), self.patches.to(x.dtype))
 
 
@@ -96,12 +97,12 @@ class STAdapter(Adapter):
             )
         tokens = tower.positions.shape[0]
 
-        def sites() -> nn.ModuleList:
+        def _sites() -> nn.ModuleList:
             draws = (_Site(self.generators, tokens, tower.width, width) for _ in tower.blocks)
             return nn.ModuleList(draws)
 
-        self.pre_mlp = sites()
-        self.pre_attn = sites() if options.sites == "both" else None
+        self.pre_mlp = _sites()
+        self.pre_attn = _sites() if options.sites == "both" else None
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with an adapter before the MLP, and before the attention where asked for."""

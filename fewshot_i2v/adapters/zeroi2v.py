@@ -134,14 +134,14 @@ class ZeroI2V(Adapter):
         width, options = tower.width, self.options
         hidden = hidden_width(width, options.ratio)
 
-        def site() -> nn.Module:
+        def _site() -> nn.Module:
             if not here:
                 return nn.Identity()
             return Bottleneck(
                 self.generators, width, hidden, activation="none", skip=True, scale=options.scale
             )
 
-        return nn.ModuleList(site() for _ in tower.blocks)
+        return nn.ModuleList(_site() for _ in tower.blocks)
 
     def embed(self, tower: Tower, x: Tensor) -> Tensor:
         """The temporal embedding, then `ln_pre`."""

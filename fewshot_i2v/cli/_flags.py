@@ -86,12 +86,12 @@ def _number(text: str, expected: str) -> float:
 def completer(names: Callable[[], list[str]]) -> Complete:
     """Shell completion from names that are listed when asked for."""
 
-    def complete(
+    def _complete(
         _ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
-    return complete
+    return _complete
 
 
 _INT: dict[str, Any] = {"type": int}

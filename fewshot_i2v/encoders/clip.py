@@ -83,21 +83,18 @@ def load_encoder(
     `architecture` does. OpenAI's weights belong to the names that end in `-quickgelu`.
 
     Args:
-        name: "demo" (shipped with the package), or an architecture of open_clip such as
-            "ViT-B-16"; with `architecture`, a name of your choice.
+        name: "demo" (shipped), an architecture of open_clip, or your choice with `architecture`.
         pretrained: a tag of open_clip (downloaded once, by open_clip), the path of a checkpoint,
             or the word "random" (from a fixed seed). None: the shipped weights of "demo".
         architecture: a model configuration of your own, in open_clip's JSON format.
         image_size: pixels on a side, a multiple of the patch size; None: the model's own.
-        mean: of pixels in [0, 1]; None: the constants of the tag, or of the configuration's
-            `preprocess_cfg` (0.5 for random weights).
+        mean: of pixels in [0, 1]; None: what comes with the weights (0.5 for random ones).
         std: likewise.
-        device: where to put the tower.
-        dtype: floating type of the tower.
+        device: of the tower.
+        dtype: of the tower.
 
     Raises:
-        EncoderError: when the weights cannot be had, do not fit exactly or are not finite, or
-            their pixel constants are not known.
+        EncoderError: when weights or pixel constants cannot be had, do not fit or are not finite.
         UnknownNameError: for an unknown name or tag.
     """
     asked = None if pretrained is None else str(pretrained)

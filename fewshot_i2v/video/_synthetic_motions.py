@@ -85,20 +85,20 @@ def _ramp(t: Values, start: float, end: float) -> Values:
 
 
 def _translate(angle_degrees: float) -> Motion:
-    def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         angle = math.radians(angle_degrees + draws.uniform(-9, 9))
         return (_line(draws, t, radius, angle, t, draws.uniform(0.4, 0.6)),)
 
-    return motion
+    return _motion
 
 
 def _bounce(angle_degrees: float) -> Motion:
-    def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         angle = math.radians(angle_degrees + draws.uniform(-9, 9))
         done = _wave(draws.uniform(1.2, 1.9) * t + draws.uniform(0, 1)) / 2
         return (_line(draws, t, radius, angle, done, draws.uniform(0.4, 0.6)),)
 
-    return motion
+    return _motion
 
 
 def _rotate(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
@@ -120,14 +120,14 @@ def _grow(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 
 
 def _move_and_grow(move: tuple[float, float], grow: tuple[float, float]) -> Motion:
-    def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         shift = draws.uniform(-0.06, 0.06)
         sizes = _sizes(0.9 * radius, _ramp(t, grow[0] + shift, grow[1] + shift))
         done = _ramp(t, move[0] + shift, move[1] + shift)
         far, angle = draws.uniform(0.42, 0.6), draws.uniform(0, TURN)
         return (replace(_line(draws, t, float(sizes.max()), angle, done, far), radius=sizes),)
 
-    return motion
+    return _motion
 
 
 def _zigzag(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
@@ -175,22 +175,22 @@ def _shake(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 
 
 def _blink(low: float, high: float) -> Motion:
-    def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         wave = _wave(draws.uniform(low, high) * t + draws.uniform(0, 1))
         return (replace(still_track(draws, t, radius), opacity=np.clip(0.5 + 3 * wave, 0, 1)),)
 
-    return motion
+    return _motion
 
 
 def _appear(angle_degrees: float) -> Motion:
-    def motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         angle = math.radians(angle_degrees + draws.uniform(-9, 9))
         middle, gap = draws.uniform(0.42, 0.58), draws.uniform(0.04, 0.08)
         done = np.where(t < middle, 0.0, 1.0)
         track = _line(draws, t, radius, angle, done, draws.uniform(0.4, 0.6))
         return (replace(track, opacity=np.where(np.abs(t - middle) < gap, 0.0, 1.0)),)
 
-    return motion
+    return _motion
 
 
 def _stop_and_go(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
@@ -240,10 +240,10 @@ def _pass_by(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
 
 
 def _reverse(motion: Motion) -> Motion:
-    def reversed_motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
+    def _reversed_motion(draws: Draws, t: Values, radius: float) -> tuple[Track, ...]:
         return motion(draws, t[::-1], radius)
 
-    return reversed_motion
+    return _reversed_motion
 
 
 _PAIRS: dict[tuple[str, str], Motion] = {

@@ -80,6 +80,7 @@ class _Crew:
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
+        """Begins the work with `count` processes."""
         for _ in range(count):
             self._threads.append(threading.Thread(target=self._look_after, daemon=True))
             self._threads[-1].start()

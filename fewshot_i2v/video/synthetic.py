@@ -278,25 +278,23 @@ def materialize(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write those of the named clips that are missing, as MP4 files.
+    """Write those of the named clips that are missing, as MP4 files; safe with several processes.
 
-    Several processes may do this at once: a file appears whole or not at all, and whoever writes
-    it writes the same frames. The folder must be used for one seed, size, frames and fps only; a
-    file that exists is taken as it is.
+    The folder must be used for one seed, size, frames and fps: a file that exists is taken as is.
 
     Args:
         generator: one of `GENERATORS`.
         names: clips by name, as `clip_name` gives them.
-        folder: where they go; made when missing.
+        folder: where they go.
         seed: as for `render`.
         size: as for `render`; even, as video encoders need it.
         frames: as for `render`.
         fps: frames per second of the files.
         workers: processes that work side by side; 0 or 1 works in this one.
-        progress: called with 1 for every clip written, such as `tqdm.update`.
+        progress: called with 1 for every clip written.
 
     Returns:
-        How many files were written.
+        How many were written.
 
     Raises:
         UnknownNameError: when there is no such generator or class.
@@ -310,8 +308,7 @@ def materialize(
         parent.mkdir(parents=True, exist_ok=True)
     write = partial(_write, generator=generator, seed=seed, size=size, frames=frames, fps=fps)
     if workers > 1 and len(jobs) > workers:
-        # never fork: the caller may have threads and open decoders
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("spawn")  # the caller may have threads: never fork
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             _count(pool.map(write, jobs, chunksize=8), progress)
     else:
