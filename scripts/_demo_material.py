@@ -15,6 +15,14 @@ from fewshot_i2v.video.synthetic import Attributes
 
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
+SHORT = {
+    "shape": 0.27, "texture": 0.2, "position": 0.27, "size": 0.12, "colour": 0.07,
+    "background": 0.07,
+}  # fmt: skip
+"""How often a short caption is about each attribute: the more, the harder it is to see."""
+
+_ORDER = ("size", "colour", "texture", "shape", "position")
+
 
 @dataclass(frozen=True)
 class Stills:
@@ -69,14 +77,30 @@ def caption(objects: tuple[Attributes, ...], kind: int, rng: np.random.Generator
     order = list(rng.permutation(len(objects)))
     if rng.random() < 0.25:
         order = order[:1]
-    text = " and ".join(_phrase(objects[i], kind, rng) for i in order)
+    keep = [rng.random(5) < (0.4, 0.8, 0.7, 0.9, 0.8) for _ in order]
+    text = " and ".join(_phrase(objects[i], kind, k) for i, k in zip(order, keep, strict=True))
     if rng.random() < 0.4:
         text += f" on a {objects[0].background} background"
     return OPENINGS[int(rng.integers(len(OPENINGS)))].format(text)
 
 
-def _phrase(a: Attributes, kind: int, rng: np.random.Generator) -> str:
-    keep = rng.random(5) < (0.4, 0.8, 0.7, 0.9, 0.8)
+def short_caption(objects: tuple[Attributes, ...], kind: int, about: str, opening: str) -> str:
+    """A true sentence about one attribute of a frame that was turned by `kind`.
+
+    Args:
+        objects: what the frame shows.
+        kind: as for `turn`.
+        about: a key of `SHORT`.
+        opening: one of `OPENINGS`.
+    """
+    if about == "background":
+        return opening.format(f"an object on a {objects[0].background} background")
+    keep = np.array(_ORDER) == about
+    return opening.format(" and ".join(_phrase(a, kind, keep) for a in objects))
+
+
+def _phrase(a: Attributes, kind: int, keep: NDArray[np.bool_]) -> str:
+    """Words for one object; `keep` (5,) says which attributes, in the order of `_ORDER`."""
     words = [a.size if keep[0] else "", a.colour if keep[1] else "", a.texture if keep[2] else ""]
     words.append(a.shape if keep[3] else "object")
     text = " ".join(w for w in words if w)
