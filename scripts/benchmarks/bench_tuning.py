@@ -10,11 +10,15 @@ be compared between machines; on a shared machine compare ratios, not seconds.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -37,6 +41,7 @@ from fewshot_i2v.tuning import Episodes, embed, tune
 from fewshot_i2v.video import synthetic
 
 SHAPES = {"ViT-B-16": (768, 12, 12), "ViT-Ti-16": (192, 12, 3)}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FRAMES = 8
 
 
@@ -134,7 +139,7 @@ def measure(tower: Tower, pool: torch.Tensor, setting: Setting, repeats: int) ->
         "step_s": steps,
         "query_s": query,
         "tflop_step": counter.get_total_flops() / 1e12,
-        "peak_mb_per_episode": round(peak_memory_mb(device, setting.episodes), 1),
+        "peak_mb": round(peak_memory_mb(device, 1), 1),
     }
 
 
@@ -164,7 +169,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
     loops = {row["adapter"]: row["episodes_per_s"] for row in rows if row["loop"]}
     lines = [
         f"{'adapter':<14}{'precision':<11}{'episodes':>8}{'step s':>10}{'ep/s':>10}"
-        f"{'x loop':>8}{'matmul':>8}{'MB/ep':>9}"
+        f"{'x loop':>8}{'matmul':>8}{'peak MB':>9}"
     ]
     for row in rows:
         gain = row["episodes_per_s"] / loops[row["adapter"]]
@@ -172,7 +177,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{row['adapter']:<14}{name:<11}{row['episodes']:>8}{row['step_s']:>10.4f}"
             f"{row['episodes_per_s']:>10.3f}{gain:>8.2f}{row['matmul_share']:>8.0%}"
-            f"{row['peak_mb_per_episode']:>9.0f}"
+            f"{row['peak_mb']:>9.0f}"
         )
     return "\n".join(lines)
 
@@ -190,6 +195,31 @@ def about(device: torch.device) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }
+
+
+def cell(device: str, encoder: str, size: int, setting: Setting, repeats: int) -> dict[str, Any]:
+    """One cell, from nothing: weights, clips, prefixes, steps."""
+    tower = _tower(encoder, size, setting.precision, device)
+    return measure(tower, _pool(5 * (setting.shot + setting.query), size), setting, repeats)
+
+
+@cache
+def _tower(encoder: str, size: int, precision: str, device: str) -> Tower:
+    return build_tower(encoder, size).to(device, TYPES[precision])
+
+
+_pool = cache(clips)
+
+
+def run_cell(device: torch.device, work: tuple[str, int, Setting, int]) -> dict[str, Any]:
+    """A cell, on the CPU in a process of its own so that its peak memory is its own."""
+    if device.type == "cuda":
+        return cell(str(device), *work)
+    # as the command line does: threads that wait sleep soon
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(cell, str(device), *work).result()
 
 
 @click.command(help=__doc__)
@@ -222,22 +252,15 @@ def main(
         ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     )
     encoder = encoder or ("ViT-B-16" if place.type == "cuda" else "ViT-Ti-16")
-    full = build_tower(encoder, size)
-    towers = {"fp32": full.to(place, torch.float32), "bf16": full.to(place, torch.bfloat16)}
-    rates = {name: matmul_rate(place, t.dtype) for name, t in towers.items()}
-    pool = clips(5 * (shot + query), size)
+    rates = {name: matmul_rate(place, dtype) for name, dtype in TYPES.items()}
     names = adapter or tuple(f.name for f in plugins.found("adapters"))
     rows: list[dict[str, Any]] = []
     for name in names:
-        cells = [(1, "fp32", True), *((e, "bf16", False) for e in episodes)]
-        for count, precision, loop in cells:
+        for count, precision, loop in [(1, "fp32", True), *((e, "bf16", False) for e in episodes)]:
             setting = Setting(name, count, precision, 5, shot, query)
-            row = measure(towers[precision], pool, setting, repeats) | {"loop": loop}
+            row = run_cell(place, (encoder, size, setting, repeats)) | {"loop": loop}
             rows.append(finish(row, steps, rates))
-            click.echo(
-                render(rows[-1:] if loop else [r for r in rows if r["adapter"] == name][-2:]),
-                err=True,
-            )
+            click.echo(f"{name} {precision} x {count}: {row['step_s']:.3f} s a step", err=True)
     report = {
         "about": about(place) | {"encoder": encoder, "size": size, "steps": steps},
         "matmul_tflops": rates,

@@ -111,4 +111,4 @@ def test_the_training_log_says_that_half_precision_costs_nothing(script: ModuleT
             log["zero_shot_as_trained"][kind]["accuracy"], abs=0.005
         )
         assert row["accuracy"] > row["commonest"]
-    assert log["loss"][-1][1] < log["loss"][0][1] / 2
+    assert log["loss"][-1][1] < 0.6 * log["loss"][0][1]
