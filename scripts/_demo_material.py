@@ -16,8 +16,8 @@ from fewshot_i2v.video.synthetic import Attributes
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
 SHORT = {
-    "shape": 0.27, "texture": 0.2, "position": 0.27, "size": 0.12, "colour": 0.07,
-    "background": 0.07,
+    "shape": 0.35, "texture": 0.25, "position": 0.15, "size": 0.15, "colour": 0.05,
+    "background": 0.05,
 }  # fmt: skip
 """How often a short caption is about each attribute: the more, the harder it is to see."""
 

@@ -100,7 +100,7 @@ class Captions:
 def batches(
     stills: Stills, words: Words, batch: int, seed: int
 ) -> Iterator[tuple[NDArray[np.uint8], list[Captions]]]:
-    """Endless batches: turned frames (B, S, S, 3) with a long and three kinds of short captions."""
+    """Endless batches: turned frames (B, S, S, 3) with a long and two kinds of short captions."""
     rng = np.random.default_rng([seed, 1])
     order, at, count = rng.permutation(len(stills.frames)), 0, len(stills.frames)
     while True:
@@ -113,7 +113,7 @@ def batches(
             frames[kinds == kind] = turn(stills.frames[chosen[kinds == kind]], kind)
         shown = [(stills.objects[i], int(k)) for i, k in zip(chosen, kinds, strict=True)]
         texts = [[caption(objects, k, rng) for objects, k in shown]]
-        for about in rng.choice(list(SHORT), size=3, replace=False, p=list(SHORT.values())):
+        for about in rng.choice(list(SHORT), size=2, replace=False, p=list(SHORT.values())):
             opening = str(rng.choice(OPENINGS))
             texts.append([short_caption(objects, k, about, opening) for objects, k in shown])
         yield frames, [Captions.of(some, words) for some in texts]

@@ -187,7 +187,7 @@ def about(device: torch.device) -> dict[str, Any]:
     cuda = device.type == "cuda"
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", sys.argv[0], *(Path(a).name for a in sys.argv[1:])]),
         "commit": commit(),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "threads": torch.get_num_threads(),
