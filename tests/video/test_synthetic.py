@@ -265,3 +265,15 @@ def test_unknown_names_are_errors_that_help(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="size 33"):
         synthetic.materialize("motions", ["grows/grows-000.mp4"], tmp_path, size=33)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_frames_give_the_same_file_whatever_the_memory_held(tmp_path: Path) -> None:
+    clip = synthetic.render("motions", "swings", 0, size=32, frames=4)
+    other = synthetic.render("motions", "grows", 0, size=64)
+    path = tmp_path / "other.mp4"
+    path.write_bytes(_synthetic_files.encode(other, 8))
+    files = set()
+    for _ in range(30):
+        files.add(_synthetic_files.encode(clip, 8))
+        decord.VideoReader(str(path)).get_batch([0, 5, 15])  # leaves its frames in freed memory
+    assert len(files) == 1
