@@ -16,6 +16,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_i2v.video._durable import sync_folder
+
 Clip = npt.NDArray[np.uint8]
 """A decoded clip, (T, H, W, 3), red-green-blue."""
 
@@ -52,7 +54,7 @@ def write_entry(target: Path, temporary: Path, clip: Clip, key: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def open_entry(path: Path, shape: tuple[int, ...], key: str, *, verify: bool) -> Clip:
@@ -108,13 +110,3 @@ def _header(shape: tuple[int, ...]) -> bytes:
     description = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(text, description)
     return text.getvalue()
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open folders, and does not need it
-    with contextlib.suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)

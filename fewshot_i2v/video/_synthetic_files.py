@@ -59,7 +59,7 @@ def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is seen whole or not at all, also by other processes.
 
-    The folder's entry is made durable by `settle`, once for many files.
+    The folder's entry is made durable by `sync_folder`, once for many files.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -73,14 +73,3 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def settle(folder: Path) -> None:
-    """Make the entries of a folder durable, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

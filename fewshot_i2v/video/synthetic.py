@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.video._durable import sync_folder
 from fewshot_i2v.video._synthetic_draws import Draws
-from fewshot_i2v.video._synthetic_files import encode, settle, write_whole
+from fewshot_i2v.video._synthetic_files import encode, write_whole
 from fewshot_i2v.video._synthetic_motions import (
     MOTIONS,
     REVERSALS,
@@ -314,7 +315,7 @@ def materialize(
     else:
         _count(map(write, jobs), progress)
     for parent in {path.parent for _, _, path in jobs}:
-        settle(parent)
+        sync_folder(parent)
     return len(jobs)
 
 
