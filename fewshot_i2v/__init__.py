@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fewshot_i2v.checkpoint import load_adapter, load_merged, save_adapter
     from fewshot_i2v.config import RunConfig, config_schema, load_config
     from fewshot_i2v.encoders.clip import load_encoder
     from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
     from fewshot_i2v.episodes.split import Split, load_split
     from fewshot_i2v.errors import FewshotError
     from fewshot_i2v.evaluation import evaluate
+    from fewshot_i2v.export import export_episode
     from fewshot_i2v.records import read_run
     from fewshot_i2v.results import EvaluationResult, RowResult
     from fewshot_i2v.statistics import Interval, mean_interval
@@ -32,11 +34,15 @@ __all__ = [
     "__version__",
     "config_schema",
     "evaluate",
+    "export_episode",
+    "load_adapter",
     "load_config",
     "load_encoder",
+    "load_merged",
     "load_split",
     "mean_interval",
     "read_run",
+    "save_adapter",
 ]
 
 _HOMES = {
@@ -50,11 +56,15 @@ _HOMES = {
     "Split": "episodes.split",
     "config_schema": "config",
     "evaluate": "evaluation",
+    "export_episode": "export",
+    "load_adapter": "checkpoint",
     "load_config": "config",
     "load_encoder": "encoders.clip",
+    "load_merged": "checkpoint",
     "load_split": "episodes.split",
     "mean_interval": "statistics",
     "read_run": "records",
+    "save_adapter": "checkpoint",
 }
 
 

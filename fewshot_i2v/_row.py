@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from functools import cached_property
+from importlib.metadata import version
+from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -20,21 +18,28 @@ from torch import Tensor
 import fewshot_i2v
 from fewshot_i2v import plugins
 from fewshot_i2v._config_errors import config_error
+from fewshot_i2v._machine import commit, device_name, peak_memory_mb, reader_versions
 from fewshot_i2v._workspace import Workspace
-from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.augment import Augmenter, is_active
 from fewshot_i2v.config import Choice, RowConfig
 from fewshot_i2v.episodes.sampler import EpisodeSpec
 from fewshot_i2v.errors import TuningError, VideoUnreadable
-from fewshot_i2v.heads._contract import Head
+from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune_and_predict
+
+LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
+"""What else takes part in the results; their versions stand in a run's header."""
 
 # Tokens times width of one step that keeps the device busy: more episodes side by side than that
 # bring nothing (measured with scripts/benchmarks/bench_tuning.py).
 _STEP_WORK = {"cuda": 30_000 * 768, "cpu": 400_000}
 # Values of support and query tokens gathered for one batch: bounds its memory.
 _GATHERED_WORK = 1 << 27
+# Trained values of one batch; each takes 16 bytes with its gradient and AdamW's two moments.
+_TRAINED_VALUES = 1 << 28
 _MOST_AT_ONCE = 256
 
 
@@ -44,8 +49,9 @@ def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN40
     Raises:
         UsageError: naming the option, the value and what was expected.
     """
+    parse = cls.parse if kind == "adapter" else cls.Options.model_validate
     try:
-        return cls.Options.model_validate(choice.options)
+        return parse(choice.options)
     except ValidationError as error:
         raise config_error(error, cls.Options, origin=f"{kind} {choice.name!r}") from error
 
@@ -74,14 +80,29 @@ class RowRunner:
             frames=frames,
             seeds=[derive_seed("adapter", row.adapter.name, row.seed, i) for i in indices],
         )
+        options = options_of(row.head, head_class, "head")
+        more = {"texts": self._texts(indices, options)} if head_class.uses_names else {}
         head: Head = head_class(
-            options_of(row.head, head_class, "head"),
+            options,
             width=tower.width,
             way=row.way,
             frames=frames,
             seeds=[derive_seed("head", row.head.name, row.seed, i) for i in indices],
+            **more,
         )
         return AdaptedEncoder(tower, adapter.to(tower.device)), head.to(tower.device)
+
+    def _texts(self, indices: Sequence[int], options: Any) -> ClassTexts:  # noqa: ANN401 - any head's
+        """Embeddings of the class names of some episodes."""
+        specs = self.work.specs[self.row.shot]
+        return self.work.texts([specs[i].classes for i in indices], options.templates)
+
+    @cached_property
+    def marks(self) -> dict[str, Any]:
+        """What must be said beside the row's results: a note on the adapter, and names read."""
+        adapter = plugins.load("adapters", self.row.adapter.name)
+        head = plugins.load("heads", self.row.head.name)
+        return {"note": adapter.note, "uses_names": head.uses_names}
 
     @cached_property
     def parameters(self) -> int:
@@ -99,13 +120,22 @@ class RowRunner:
         if row.at_once != "auto":
             return row.at_once
         encoder, head = self.build([0])
-        tokens = 1 if encoder.frozen_throughout and not head.needs_grid else tower.tokens
-        clip = row.video.frames * tokens * tower.width
+        if encoder.adapter.alone:
+            return 1
+        clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
         most = _GATHERED_WORK // (row.way * (row.shot + row.query) * clip)
         if self.parameters and row.tuning.steps:
             busy = -(-_STEP_WORK[tower.device.type] // (row.way * row.shot * clip))
-            most = min(most, busy)
+            most = min(most, busy, _TRAINED_VALUES // self.parameters)
         return max(1, min(_MOST_AT_ONCE, most))
+
+    @property
+    def remark(self) -> str:
+        """What a user should know about how the row runs; empty when there is nothing."""
+        name = self.row.adapter.name
+        if self.row.at_once != "auto" or not plugins.load("adapters", name).alone:
+            return ""
+        return f"{name}: episodes run one at a time, each copy is large; see --at-once"
 
     def failure(self, spec: EpisodeSpec) -> VideoUnreadable | None:
         """Why an episode cannot run: its first unreadable clip."""
@@ -114,29 +144,36 @@ class RowRunner:
 
     def run(self, specs: Sequence[EpisodeSpec]) -> list[EpisodeRecord]:
         """Tunes and predicts for several episodes side by side."""
+        return self.run_and_keep(specs)[0]
+
+    def run_and_keep(
+        self, specs: Sequence[EpisodeSpec]
+    ) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
+        """Tunes and predicts for several episodes; also what was tuned, one copy per episode."""
         device = self.work.encoder.tower.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         start = perf_counter()
+        encoder, head = self.build([spec.index for spec in specs])
         with deterministic(self.row.deterministic):
-            tuned = self._tune(specs)
+            tuned = self._tune(encoder, head, specs)
             scores = tuned.logits.softmax(-1).cpu()  # waits for the device
         seconds = (perf_counter() - start) / len(specs)
         memory = peak_memory_mb(device, len(specs))
-        return [
+        records = [
             self._record(spec, scores[e], tuned.losses[e].tolist(), seconds, memory)
             for e, spec in enumerate(specs)
         ]
+        return records, encoder, head
 
-    def _tune(self, specs: Sequence[EpisodeSpec]) -> Tuned:
+    def _tune(self, encoder: AdaptedEncoder, head: Head, specs: Sequence[EpisodeSpec]) -> Tuned:
         row = self.row
-        encoder, head = self.build([spec.index for spec in specs])
-        bank = self.work.bank(encoder, grid=head.needs_grid)
+        bank = self.work.bank(encoder, cells=head.cells)
         support = [[name for clips in spec.support for name in clips] for spec in specs]
         query = [[name for clips in spec.query for name in clips] for spec in specs]
         labels = torch.arange(row.way).repeat_interleave(row.shot).expand(len(specs), -1)
         episodes = Episodes(
-            self._support(encoder, support, specs, head.needs_grid),
+            self._support(encoder, support, specs, head.cells),
             labels.contiguous().to(encoder.tower.device),
             bank.tokens(query),
         )
@@ -151,9 +188,9 @@ class RowRunner:
         encoder: AdaptedEncoder,
         names: list[list[str]],
         specs: Sequence[EpisodeSpec],
-        grid: bool,
+        cells: int,
     ) -> Callable[[int], Tensor]:
-        plain = self.work.bank(encoder, grid=grid).tokens(names)
+        plain = self.work.bank(encoder, cells=cells).tokens(names)
         if not is_active(self.row.tuning) or not self.parameters:
             return lambda _step: plain
         seeds = [derive_seed("augment", self.row.seed, spec.index) for spec in specs]
@@ -165,7 +202,7 @@ class RowRunner:
             if step < 0:
                 return plain
             with torch.no_grad():
-                return encoder.prefix(augment(pixels), grid=grid)
+                return encoder.prefix(augment(pixels), cells=cells)
 
         return _step_tokens
 
@@ -206,24 +243,32 @@ class RowRunner:
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The run's header, and the part of it that decides the results."""
         encoder, split = self.work.encoder, self.work.split
+        architecture = self.row.encoder.architecture
         identity = {
             "config": self.row.identity(),
             "split": {"digest": split.digest},
             "encoder": {"digest": encoder.digest},
             "at_once": self.at_once,
-            "device": _device_name(encoder.tower.device),
+            "device": device_name(encoder.tower.device),
             "versions": {
                 "fewshot_i2v": fewshot_i2v.__version__,
                 "torch": str(torch.__version__),
                 "readers": reader_versions(),
             },
         }
+        if self.marks["uses_names"]:
+            identity["text"] = {"digest": self.work.text.digest}
         about = {
             "name": self.row.name,
+            "marks": self.marks,
             "split": {"name": split.name, "version": split.version, "path": str(split.path)},
-            "encoder": {"name": encoder.name, "pretrained": encoder.pretrained},
+            "encoder": {
+                "name": encoder.name,
+                "pretrained": encoder.pretrained,
+                "architecture": None if architecture is None else str(architecture),
+            },
             "parameters": self.parameters,
-            "libraries": {name: version(name) for name in ("open_clip_torch", "numpy")},
+            "libraries": {name: version(name) for name in LIBRARIES},
             "python": sys.version.split()[0],
             "commit": commit(),
             "threads": torch.get_num_threads(),
@@ -238,48 +283,3 @@ def _names(spec: EpisodeSpec) -> dict[str, Any]:
         "support": [list(clips) for clips in spec.support],
         "query": [list(clips) for clips in spec.query],
     }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def peak_memory_mb(device: torch.device, episodes: int) -> float:
-    """Peak memory in MiB: an episode's share on a GPU, the whole process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / episodes / 2**20
-    if sys.platform == "win32":  # no cheap way to ask there
-        return 0.0
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def reader_versions() -> dict[str, str | None]:
-    """Versions of what reads the clips; None for a reader that is not installed."""
-    found: dict[str, str | None] = {}
-    for name in ("av", "decord"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-@cache
-def commit() -> str | None:
-    """The commit of the checkout this package runs from, "+dirty" with changes, else None."""
-    folder = Path(__file__).resolve().parent.parent
-    git = shutil.which("git")
-    if git is None or not (folder / ".git").exists():
-        return None
-
-    def _ask(*words: str) -> str | None:
-        done = subprocess.run(  # noqa: S603 - fixed words
-            [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
-        )
-        return None if done.returncode else done.stdout.strip()
-
-    head = _ask("rev-parse", "HEAD")
-    return head and head + ("+dirty" if _ask("status", "--porcelain", "-uno") else "")

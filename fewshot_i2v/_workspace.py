@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from fewshot_i2v._bank import ClipBank
-from fewshot_i2v.adapters._contract import prefix
+from fewshot_i2v.adapters._reading import Reading, read
 from fewshot_i2v.config import RunConfig
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
+from fewshot_i2v.encoders.text import TextTower, load_text
 from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
 from fewshot_i2v.episodes.split import Split, load_split
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.heads._contract import ClassTexts
 from fewshot_i2v.paths import default_cache
 from fewshot_i2v.video import synthetic
 from fewshot_i2v.video.store import ClipStore, DecodeOptions
 
 if TYPE_CHECKING:
-    from fewshot_i2v.adapters._contract import AdaptedEncoder
+    from fewshot_i2v.adapters._adapted import AdaptedEncoder
 
 _CPU_BANK = 2 << 30
 # Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
@@ -71,7 +75,8 @@ class Workspace:
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     specs: dict[int, list[EpisodeSpec]] = field(default_factory=dict)
     _ready: set[str] = field(default_factory=set)
-    _banks: dict[tuple[int, bool], ClipBank] = field(default_factory=dict)
+    _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
+    _banks: dict[Reading, ClipBank] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: RunConfig) -> Workspace:
@@ -137,23 +142,50 @@ class Workspace:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
         return self.store.get(self.file(clip))
 
-    def bank(self, encoder: AdaptedEncoder, *, grid: bool) -> ClipBank:
-        """The bank of prefixes for adapters that start at the same block."""
-        tower = encoder.tower
-        key = (encoder.adapter.first_block, grid)
-        if key not in self._banks:
+    @cached_property
+    def text(self) -> TextTower:
+        """The text tower that belongs to the encoder's weights, loaded when first asked for.
+
+        Raises:
+            EncoderError: when these weights have none.
+        """
+        e = self.config.encoder
+        return load_text(e.name, pretrained=e.pretrained, architecture=e.architecture)
+
+    def texts(self, classes: Sequence[Sequence[str]], templates: Sequence[str]) -> ClassTexts:
+        """What the text tower says of the classes of some episodes.
+
+        Args:
+            classes: names of the classes of each of E episodes, (E, way).
+            templates: prompts with one {} each.
+        """
+        key = tuple(templates)
+        if key not in self._embedded:
+            # all at once: a name that cannot be embedded shows before anything is decoded
+            drawn = sorted({n for specs in self.specs.values() for s in specs for n in s.classes})
+            vectors = self.text.embed(drawn, templates)
+            self._embedded[key] = dict(zip(drawn, vectors, strict=True))
+        known = self._embedded[key]
+        tower = self.encoder.tower
+        stacked = torch.stack([torch.stack([known[name] for name in row]) for row in classes])
+        projection = None if tower.projection is None else tower.projection.float()
+        return ClassTexts(stacked.to(tower.device), projection, self.text.scale)
+
+    def bank(self, encoder: AdaptedEncoder, *, cells: int) -> ClipBank:
+        """The bank of adapters and heads that read the same of the frozen tower."""
+        tower, reading = encoder.tower, encoder.adapter.reading(cells)
+        if reading not in self._banks:
             cuda = tower.device.type == "cuda"
             budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if cuda else _CPU_BANK
             work = self.config.video.frames * tower.tokens * tower.width
-            first = encoder.adapter.first_block
-            self._banks[key] = ClipBank(
+            self._banks[reading] = ClipBank(
                 self.frames,
                 # closes over the tower alone: the adapter and its gradients may go
-                lambda frames: prefix(tower, first, tower.pixels(frames), grid=grid),
+                lambda frames: read(tower, reading, tower.pixels(frames)),
                 budget=budget,
                 chunk=max(1, _ENCODE_WORK // work),
             )
-        return self._banks[key]
+        return self._banks[reading]
 
 
 def draw(split: Split, config: RunConfig, shot: int) -> list[EpisodeSpec]:

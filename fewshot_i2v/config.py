@@ -164,6 +164,8 @@ class RunConfig(_Shared):
         video: which frames are seen.
         adapter: one or several adapters.
         head: one or several heads.
+        tokens: what heads see of a frame, where their own options do not say: "summary" or "gridG"
+            such as grid4; None: the heads' default.
         tuning: how adapter and head are fine-tuned.
         recipes: by adapter name, the tuning keys that differ for it.
         precision: "fp32" or "bf16", of the frozen encoder.
@@ -183,6 +185,7 @@ class RunConfig(_Shared):
     ] = (1,)
     adapter: Choices
     head: Choices = (Choice(name="linear"),)
+    tokens: str | None = Field(default=None, pattern=r"^(summary|grid[1-9]\d?)$")
     recipes: dict[str, TuningConfig] = Field(default_factory=dict)
 
     @field_serializer("recipes")
@@ -203,7 +206,8 @@ class RunConfig(_Shared):
         """
         check_names("adapters", [*(c.name for c in self.adapter), *self.recipes])
         check_names("heads", [c.name for c in self.head])
-        triples = [(a, h, k) for a in self.adapter for h in self.head for k in self.shot]
+        heads = [self._seeing(head) for head in self.head]
+        triples = [(a, h, k) for a in self.adapter for h in heads for k in self.shot]
         shared = {key: getattr(self, key) for key in _Shared.model_fields if key != "tuning"}
         return [
             RowConfig(
@@ -216,6 +220,12 @@ class RunConfig(_Shared):
             )
             for (adapter, head, shot), slug in zip(triples, _slugs(triples), strict=True)
         ]
+
+    def _seeing(self, head: Choice) -> Choice:
+        """The head with the run's `tokens` among its options, unless it has its own."""
+        if self.tokens is None or "tokens" in head.options:
+            return head
+        return head.model_copy(update={"options": {**head.options, "tokens": self.tokens}})
 
     def _tuning_of(self, adapter: str) -> TuningConfig:
         recipe = self.recipes.get(adapter)

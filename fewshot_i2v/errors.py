@@ -60,6 +60,14 @@ class RecordError(UsageError):
     """A run folder that is damaged or belongs to another run."""
 
 
+class CheckpointError(UsageError):
+    """A saved adapter that is damaged, or does not fit what it is loaded for."""
+
+
+class ExportError(FewshotError):
+    """An adapter that cannot be written, or would not be what the run recorded."""
+
+
 class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the name users see
     """A clip whose frames cannot be had.
 

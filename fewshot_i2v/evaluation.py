@@ -64,7 +64,9 @@ def run(
         _run_row(runner, output / runner.row.slug, progress=progress, retry_failed=retry_failed)
         for runner in runners
     )
-    return EvaluationResult(results, output, config.way, work.split.name, config.encoder.name)
+    remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
+    name, encoder = work.split.name, config.encoder.name
+    return EvaluationResult(results, output, config.way, name, encoder, remarks)
 
 
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
@@ -176,6 +178,7 @@ def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
         head=runner.row.head.label,
         shot=runner.row.shot,
         parameters=runner.parameters,
+        marks=runner.marks,
         folder=folder.path,
     )
 
@@ -205,13 +208,13 @@ def plan(config: RunConfig) -> dict[str, Any]:
 def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
     """Seconds of an episode, from one step and one prediction on clips of zeros."""
     tower = runner.work.encoder.tower
-    together = runner.at_once
+    together = min(runner.at_once, row.episodes)
     encoder, head = runner.build(range(together))
     pixels = torch.zeros(
         row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
     ).to(tower.device)
     with torch.no_grad():
-        clip = encoder.prefix(pixels, grid=head.needs_grid)
+        clip = encoder.prefix(pixels, cells=head.cells)
     support = clip.expand(together, row.way * row.shot, *clip.shape).contiguous()
     query = clip.expand(together, row.way * row.query, *clip.shape).contiguous()
     labels = torch.arange(row.way).repeat_interleave(row.shot).expand(together, -1)
@@ -229,6 +232,7 @@ def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
         "row": row.slug,
         "episodes": row.episodes,
         "at_once": together,
+        **({"remark": runner.remark} if runner.remark else {}),
         "parameters": runner.parameters,
         "seconds_per_episode": round(seconds, 4),
         "seconds": round(seconds * row.episodes, 1),

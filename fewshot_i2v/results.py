@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.report.matrix import render_matrix
 from fewshot_i2v.report.terminal import TableRow, render_table
 from fewshot_i2v.statistics import Interval, mean_interval
 
@@ -30,6 +31,8 @@ class RowResult:
             share of the allocations on a GPU.
         folder: the run folder.
         accuracies: accuracy of each episode that succeeded, by episode number.
+        note: said beside the adapter's name, such as "reconstruction"; or empty.
+        uses_names: whether the head read the class names.
     """
 
     adapter: str
@@ -43,6 +46,8 @@ class RowResult:
     peak_memory_mb: float
     folder: Path
     accuracies: Mapping[int, float] = field(repr=False)
+    note: str = ""
+    uses_names: bool = False
 
     @classmethod
     def from_records(
@@ -53,9 +58,10 @@ class RowResult:
         head: str,
         shot: int,
         parameters: int,
+        marks: Mapping[str, Any],
         folder: Path,
     ) -> RowResult:
-        """Sums up the records of a run folder."""
+        """Sums up the records of a run folder; `marks` are `note` and `uses_names`."""
         records = list(records)
         good = [r for r in records if r.status == "ok"]
         accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
@@ -70,6 +76,8 @@ class RowResult:
             seconds_per_episode=median(r.seconds for r in good) if good else 0.0,
             peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
             folder=folder,
+            note=marks.get("note", ""),
+            uses_names=marks.get("uses_names", False),
             accuracies=accuracies,
         )
 
@@ -90,6 +98,7 @@ class EvaluationResult:
         way: classes of an episode.
         split: name of the split.
         encoder: name of the encoder.
+        remarks: what a user should know about how the rows ran.
     """
 
     rows: tuple[RowResult, ...]
@@ -97,6 +106,7 @@ class EvaluationResult:
     way: int
     split: str
     encoder: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -105,10 +115,19 @@ class EvaluationResult:
 
     def table(self) -> str:
         """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        rows = [
+        return render_table(self._rows(), way=self.way)
+
+    def matrix(self) -> str:
+        """Adapters against heads as Markdown, one table for each number of shots."""
+        return render_matrix(self._rows(), way=self.way)
+
+    def _rows(self) -> list[TableRow]:
+        return [
             TableRow(
                 adapter=row.adapter,
+                note=row.note,
                 head=row.head,
+                uses_names=row.uses_names,
                 shot=row.shot,
                 accuracies=row.accuracies,
                 failed=row.failed,
@@ -118,7 +137,6 @@ class EvaluationResult:
             )
             for row in self.rows
         ]
-        return render_table(rows, way=self.way)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -127,5 +145,6 @@ class EvaluationResult:
             "encoder": self.encoder,
             "way": self.way,
             "output": str(self.output),
+            "remarks": list(self.remarks),
             "rows": [row.to_dict() for row in self.rows],
         }

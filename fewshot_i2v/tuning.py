@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewshot_i2v.adapters._contract import AdaptedEncoder, Features
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.heads._contract import Head
@@ -35,9 +36,10 @@ class Episodes:
     """What E episodes of one shape are tuned on and asked about.
 
     Attributes:
-        support: gives the support tokens of a step, (E, S, T, L, D), or the same tokens each step.
+        support: gives what is kept of the support clips at a step, (E, S, ...) as
+            `AdaptedEncoder.prefix` gives it, or the same each step.
         labels: class of each support clip, (E, S) int64.
-        query: tokens of the query clips, (E, Q, T, L, D).
+        query: the same of the query clips, (E, Q, ...).
     """
 
     support: Callable[[int], Tensor]
@@ -134,7 +136,7 @@ def tune(encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: Tuning
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * rate_factor(step, recipe)
-        features = encoder(episodes.support(step), grid=head.needs_grid)
+        features = encoder(episodes.support(step), cells=head.cells)
         logits = head.training_logits(features, labels)
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         loss = loss.view(labels.shape).mean(1)
@@ -158,20 +160,20 @@ def _check_finite(trace: Tensor) -> None:
 
 
 @torch.inference_mode()
-def embed(encoder: AdaptedEncoder, tokens: Tensor, *, grid: bool = False) -> Features:
+def embed(encoder: AdaptedEncoder, tokens: Tensor, *, cells: int = 0) -> Features:
     """Features without gradients, in chunks of clips so that memory stays bounded.
 
     Args:
         encoder: frozen tower with an adapter of E copies.
-        tokens: (E, C, T, L, D).
-        grid: whether patch tokens are needed.
+        tokens: what is kept of C clips, (E, C, ...).
+        cells: cells on a side of the grid of patch tokens wanted; 0: none.
 
     Returns:
         Features of all C clips.
     """
     per_clip = tokens.shape[0] * tokens[0, 0].numel()
     chunks = torch.split(tokens, max(1, _QUERY_WORK // per_clip), dim=1)
-    parts: list[Features] = [encoder(chunk, grid=grid) for chunk in chunks]
+    parts: list[Features] = [encoder(chunk, cells=cells) for chunk in chunks]
     if len(parts) == 1:
         return parts[0]
     grids = [p.grid for p in parts if p.grid is not None]
@@ -185,9 +187,8 @@ def embed(encoder: AdaptedEncoder, tokens: Tensor, *, grid: bool = False) -> Fea
 def predict(encoder: AdaptedEncoder, head: Head, episodes: Episodes) -> Tensor:
     """Scores of the query clips, (E, Q, way) float32, from un-augmented support clips."""
     with torch.inference_mode():
-        grid = head.needs_grid
-        support = embed(encoder, episodes.support(-1), grid=grid)
-        query = embed(encoder, episodes.query, grid=grid)
+        support = embed(encoder, episodes.support(-1), cells=head.cells)
+        query = embed(encoder, episodes.query, cells=head.cells)
         scores: Tensor = head(query, support, episodes.labels)
         return scores.float()
 

@@ -100,6 +100,11 @@ def _options(golden: Golden) -> tuple[str, dict[str, Any]]:
                 "ratio": golden.json("bottleneck") / width,
             }
             return "aim", options
+        case "adaptformer":
+            return "adaptformer", {
+                "hidden": golden.json("bottleneck"),
+                "scale": golden.json("scale"),
+            }
         case "st_adapter":
             sites = "both" if "pre_attn" in golden.json("sites") else "pre_mlp"
             return "st-adapter", {"sites": sites, "width": golden.json("bottleneck")}

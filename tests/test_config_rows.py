@@ -149,3 +149,20 @@ def test_identity_does_not_depend_on_where_files_lie() -> None:
     assert first == second
     assert first["split"] == "mine"
     assert first["encoder"]["pretrained"] == "w.pt"
+
+
+# --- what heads see -----------------------------------------------------------------------------
+
+
+def test_tokens_go_to_the_heads_that_do_not_say_themselves() -> None:
+    heads = ["linear", "prototype:tokens=summary"]
+    config = load_config({**BASE, "head": heads, "tokens": "grid4"})
+    labels = [row.head.label for row in config.rows()]
+    assert labels == ["linear:tokens=grid4", "prototype:tokens=summary"]
+    assert [row.head.label for row in load_config({**BASE, "head": heads}).rows()] == heads
+
+
+@pytest.mark.parametrize("value", ["grid", "grid0", "patches", "grid100"])
+def test_other_tokens_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="tokens"):
+        load_config({**BASE, "tokens": value})

@@ -20,8 +20,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads"}),
-    frozenset({"augment", "tuning", "training"}),
-    frozenset({"evaluation", "results", "_bank", "_row", "_workspace"}),
+    frozenset({"augment", "tuning", "training", "cost", "checkpoint"}),
+    frozenset({"evaluation", "results", "_bank", "_machine", "_row", "_workspace", "export"}),
     frozenset({"cli", "__main__"}),
 )
 STRANGERS = frozenset({"episodes", "video", "encoders"})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import TuningError
@@ -148,9 +148,9 @@ def test_chunked_features_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> N
     tower = tiny_tower()
     encoder, _ = _build(tower, [1, 2], "aim")
     tokens = encoder.prefix(_pixels(tower, 2, 5, 3))
-    whole = embed(encoder, tokens, grid=True)
+    whole = embed(encoder, tokens, cells=2)
     monkeypatch.setattr("fewshot_i2v.tuning._QUERY_WORK", 1)
-    parts = embed(encoder, tokens, grid=True)
+    parts = embed(encoder, tokens, cells=2)
     torch.testing.assert_close(whole.frames, parts.frames)
     torch.testing.assert_close(whole.clip, parts.clip)
     assert whole.grid is not None

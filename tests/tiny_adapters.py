@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
 
 FRAMES = 5
 
 
 def vit_b16() -> Tower:
-    """The shapes of ViT-B/16 without its memory: every weight is one zero, expanded."""
-    zero, width = torch.zeros(()), 768
+    """The shapes of ViT-B/16 without its memory."""
+    return _hollow(width=768, heads=12, layers=12, patch=16)
+
+
+def vit_l14() -> Tower:
+    """The shapes of ViT-L/14 without its memory."""
+    return _hollow(width=1024, heads=16, layers=24, patch=14)
+
+
+def _hollow(*, width: int, heads: int, layers: int, patch: int) -> Tower:
+    """A tower for frames of 224 pixels in which every weight is one zero, expanded."""
+    zero = torch.zeros(())
 
     def empty(*shape: int) -> Tensor:
         return zero.expand(shape)
 
     norm = LayerNorm(empty(width), empty(width))
     block = FrozenBlock(
-        heads=12,
+        heads=heads,
         norm_1=norm,
         qkv_weight=empty(3 * width, width),
         qkv_bias=empty(3 * width),
@@ -37,11 +49,11 @@ def vit_b16() -> Tower:
     )
     return Tower(
         image_size=224,
-        patch_weight=empty(width, 3, 16, 16),
+        patch_weight=empty(width, 3, patch, patch),
         class_token=empty(width),
-        positions=empty(197, width),
+        positions=empty((224 // patch) ** 2 + 1, width),
         norm_pre=norm,
-        blocks=(block,) * 12,
+        blocks=(block,) * layers,
         norm_post=norm,
         pool="tok",
         projection=None,
@@ -51,17 +63,23 @@ def vit_b16() -> Tower:
 
 
 def make_adapter(
-    name: str, tower: Tower, *, frames: int = FRAMES, seeds: Sequence[int] = (0,), **options: object
+    name: str, tower: Tower, *, frames: int = FRAMES, seeds: Sequence[int] = (0,), **options: Any
 ) -> Adapter:
-    """An adapter by name, fresh."""
+    """An adapter by name, fresh; `preset` is an option like the others."""
     found = plugins.load("adapters", name)
-    adapter: Adapter = found(tower, found.Options(**options), frames=frames, seeds=list(seeds))
+    adapter: Adapter = found(tower, found.parse(options), frames=frames, seeds=list(seeds))
     return adapter
 
 
 def count(adapter: Adapter) -> int:
     """Trained values of one episode."""
     return sum(parameter[0].numel() for parameter in adapter.parameters())
+
+
+def size(name: str, tower: Tower, *, frames: int = 8, **options: Any) -> int:
+    """What `count` gives, without drawing a value: for adapters of full size."""
+    with torch.device("meta"):
+        return count(make_adapter(name, tower, frames=frames, **options))
 
 
 def perturb(adapter: Adapter, seeds: Sequence[int], std: float = 0.2) -> Adapter:

@@ -1,4 +1,4 @@
-"""What every adapter is, and the encoder that a frozen tower and an adapter make together.
+"""What every adapter is.
 
 Every parameter of an adapter carries a leading episode axis E: E independent copies that are
 tuned side by side. E = 1 is the plain case.
@@ -7,16 +7,22 @@ tuned side by side. E = 1 is the plain case.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from fewshot_i2v.adapters._reading import Reading
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
-from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.errors import AdapterError, UnknownNameError
+
+Order = Literal["no", "embedding", "yes"]
+"""Whether the order of frames can matter: not at all, through a temporal embedding alone, or
+through an operator over time."""
 
 
 class AdapterOptions(BaseModel):
@@ -26,13 +32,27 @@ class AdapterOptions(BaseModel):
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Options that a publication used.
+
+    Attributes:
+        options: by name.
+        source: publication and setting, and where they are written.
+    """
+
+    options: Mapping[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
 class Features:
     """What a head sees of clips.
 
     Attributes:
         frames: per frame, after the final layer norm, (E, clips, T, D), float32.
         clip: pooled over frames as the adapter's paper does, (E, clips, D), float32.
-        grid: patch tokens after the final layer norm, (E, clips, T, N, D), or None.
+        grid: patch tokens averaged within cells, then through the final layer norm,
+            (E, clips, T, cells^2, D), float32; None unless asked for.
     """
 
     frames: Tensor
@@ -70,8 +90,14 @@ class Adapter(nn.Module, ABC):
     """Whether the untrained adapter leaves the frozen encoder's features as they are."""
     mergeable: ClassVar[bool] = False
     """Whether `merge` can fold the adapter into the tower's weights."""
-    temporal: ClassVar[bool]
-    """Whether any operator lets one frame see another."""
+    order: ClassVar[Order]
+    """Whether the order of frames can matter to the features."""
+    note: ClassVar[str] = ""
+    """Said beside the name wherever results are shown, such as "reconstruction"."""
+    alone: ClassVar[bool] = False
+    """Whether episodes are tuned one at a time unless asked otherwise, since each copy is large."""
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+    """Published variants by name, given as the option `preset`."""
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
@@ -92,18 +118,64 @@ class Adapter(nn.Module, ABC):
         """Whether the tower must be a transformer whose blocks can be walked."""
         return True
 
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> AdapterOptions:
+        """Options from plain values; those of `preset` are taken where they are not given.
+
+        Raises:
+            UnknownNameError: for a preset that this method does not have.
+            pydantic.ValidationError: for unknown options and values out of range.
+        """
+        given = dict(options)
+        if "preset" in given and "preset" not in cls.Options.model_fields:
+            name = given.pop("preset")
+            if name not in cls.presets:
+                raise UnknownNameError(f"preset of {cls.__name__}", str(name), list(cls.presets))
+            given = {**cls.presets[name].options, **given}
+        return cls.Options.model_validate(given)
+
     @property
     def first_block(self) -> int:
         """Index of the first block that must be computed again when a parameter changes.
 
         The tokens that enter it never change and are computed once per clip (for 0: the output of
-        `Tower.stem`, before `ln_pre`).
+        `Tower.stem`, before `ln_pre`). -1: `stem` has parameters of the adapter too; the number of
+        blocks: none is computed again, as for side branches.
         """
         return 0
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side that one block or level can see; 0 where frames never meet."""
+        return 0
+
+    def reading(self, cells: int = 0) -> Reading:
+        """What of the frozen tower is read, and cached.
+
+        Args:
+            cells: cells on a side of the grid that the head reads; 0: none.
+        """
+        return Reading(self.first_block, cells=cells)
+
+    def stem(self, tower: Tower, pixels: Tensor) -> Tensor:
+        """Pixels (E, clips, T, 3, H, W) to tokens; called where `first_block` is -1."""
+        return tower.stem(pixels)
 
     def embed(self, tower: Tower, x: Tensor) -> Tensor:
         """From the stem's tokens (E, clips, T, N + 1, D) to the input of block 0."""
         return tower.ln_pre(x)
+
+    def side(self, tower: Tower, levels: Tensor) -> Tensor:
+        """The last level with the side branch added; called where `reading` names levels.
+
+        Args:
+            tower: the frozen tower.
+            levels: what `read` gives, (E, clips, levels, T, tokens, D); no gradient is wanted.
+
+        Returns:
+            (E, clips, T, tokens, D), before the final layer norm.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads levels and has no side branch")
 
     @abstractmethod
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
@@ -149,76 +221,3 @@ class Adapter(nn.Module, ABC):
             AdapterError: for methods that cannot be merged.
         """
         raise AdapterError(f"{type(self).__name__} cannot be merged into the frozen weights")
-
-
-class AdaptedEncoder(nn.Module):
-    """A frozen tower walked by an adapter.
-
-    Args:
-        tower: the frozen tower.
-        adapter: built for it.
-    """
-
-    def __init__(self, tower: Tower, adapter: Adapter) -> None:
-        super().__init__()
-        self.tower, self.adapter = tower, adapter
-
-    @property
-    def frozen_throughout(self) -> bool:
-        """Whether no block depends on the adapter: features are then computed once per clip."""
-        return self.adapter.first_block >= self.tower.layers
-
-    def prefix(self, pixels: Tensor, *, grid: bool = False) -> Tensor:
-        """What never changes while the adapter is tuned; computed once per clip.
-
-        Args:
-            pixels: (..., T, 3, H, W), normalised.
-            grid: whether patch tokens will be asked for.
-
-        Returns:
-            Tokens that enter the first trained block, (..., T, N + 1, D); where every block is
-            frozen and no grid is wanted, the summary token alone, (..., T, 1, D).
-        """
-        return prefix(self.tower, self.adapter.first_block, pixels, grid=grid)
-
-    def forward(self, tokens: Tensor, *, grid: bool = False) -> Features:
-        """Features of clips from their prefix.
-
-        Args:
-            tokens: output of `prefix` with the episode axis, (E, clips, T, N + 1, D).
-            grid: whether to give the patch tokens too.
-
-        Returns:
-            The features, float32.
-
-        Raises:
-            AdapterError: when trained blocks get tokens of another number of episodes.
-        """
-        tower, adapter = self.tower, self.adapter
-        if tokens.shape[0] != adapter.episodes and not self.frozen_throughout:
-            raise AdapterError(
-                f"got tokens of {tokens.shape[0]} episodes, {tuple(tokens.shape)}; this adapter "
-                f"holds {adapter.episodes}: give tokens (E, clips, T, N + 1, D) with that E"
-            )
-        x = tokens
-        if adapter.first_block == 0 and tower.layers:
-            x = adapter.embed(tower, x)
-        for i in range(adapter.first_block, tower.layers):
-            x = adapter.block(i, tower.blocks[i], x)
-        alone = x.shape[-2] == 1
-        frames, clip = adapter.pool(tower, x[..., 0, :] if alone else tower.summary(x))
-        patches = adapter.final_norm(tower, x[..., 1:, :]).float() if grid else None
-        return Features(frames.float(), clip.float(), patches)
-
-
-def prefix(tower: Tower, first_block: int, pixels: Tensor, *, grid: bool) -> Tensor:
-    """What enters a tower's first trained block; see `AdaptedEncoder.prefix`."""
-    x = tower.stem(pixels)
-    if first_block == 0 and tower.layers:
-        return x
-    x = tower.ln_pre(x)
-    for block in tower.blocks[:first_block]:
-        x = block.forward(x)
-    if first_block >= tower.layers and not grid:
-        return tower.summary(x).unsqueeze(-2)
-    return x

@@ -52,7 +52,17 @@ def per_episode(init: Initialiser, generators: Sequence[torch.Generator], *shape
     return torch.stack(rows)
 
 
-def _beside(parameter: Tensor, x: Tensor) -> Tensor:
+def copies(tensor: Tensor, episodes: int) -> Tensor:
+    """A frozen tensor once per episode, (E, *shape), contiguous, float32, on the CPU.
+
+    One on the meta device, which has a shape and no values, stays there.
+    """
+    source = tensor.detach() if tensor.is_meta else tensor.detach().cpu()
+    every = source.float().expand(episodes, *tensor.shape)
+    return every.clone(memory_format=torch.contiguous_format)
+
+
+def beside(parameter: Tensor, x: Tensor) -> Tensor:
     """A parameter (E, C) in the type of tokens (E, ..., C) and broadcast against them."""
     middle = (1,) * (x.dim() - 2)
     return parameter.to(x.dtype).reshape(parameter.shape[0], *middle, parameter.shape[-1])
@@ -115,14 +125,14 @@ class EpisodeLayerNorm(nn.Module):
     def __init__(self, norm: tower.LayerNorm, episodes: int) -> None:
         super().__init__()
         self.eps = norm.eps
-        self.weight = nn.Parameter(norm.weight.detach().cpu().float().repeat(episodes, 1))
-        self.bias = nn.Parameter(norm.bias.detach().cpu().float().repeat(episodes, 1))
+        self.weight = nn.Parameter(copies(norm.weight, episodes))
+        self.bias = nn.Parameter(copies(norm.bias, episodes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
         wide = x.float()
         normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
-        scaled = torch.addcmul(_beside(self.bias, normed), normed, _beside(self.weight, normed))
+        scaled = torch.addcmul(beside(self.bias, normed), normed, beside(self.weight, normed))
         return scaled.to(x.dtype)
 
 
@@ -151,9 +161,9 @@ class TemporalDepthwiseConv(nn.Module):
         """The convolution over axis T of (E, clips, T, L, C)."""
         length = x.shape[2]
         padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
-        y = _beside(self.bias, x)
+        y = beside(self.bias, x)
         for tap, weight in enumerate(self.weight.unbind(-1)):
-            y = torch.addcmul(y, padded.narrow(2, tap, length), _beside(weight, x))
+            y = torch.addcmul(y, padded.narrow(2, tap, length), beside(weight, x))
         return y
 
 

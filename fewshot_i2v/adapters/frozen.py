@@ -31,7 +31,7 @@ class Frozen(Adapter):
         "Supervision, ICML 2021, https://arxiv.org/abs/2103.00020"
     )
     identity_at_start = True
-    temporal = False
+    order = "no"
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]

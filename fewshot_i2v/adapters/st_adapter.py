@@ -7,19 +7,21 @@ patch tokens that the adapter has changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
+from fewshot_i2v.adapters._contract import Adapter, AdapterOptions, Preset
 from fewshot_i2v.adapters._layers import EpisodeLinear, TemporalDepthwiseConv, kaiming_uniform
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
 from fewshot_i2v.errors import AdapterError
 
 # The paper's width, for D = 768 and for D = 1024; narrower towers get half their own.
 _PUBLISHED_WIDTH = 384
+_CODE = "https://github.com/linziyi96/st-adapter"
 # A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
 _WIDEST = 16
 
@@ -58,6 +60,32 @@ class _Site(nn.Module):
         return torch.addcmul(x, self.up(self.conv(self.down(x))), self.patches.to(x.dtype))
 
 
+def _published(sites: str, where: str) -> Preset:
+    """One of the published placements, at the one published width."""
+    return Preset({"width": _PUBLISHED_WIDTH, "sites": sites}, where)
+
+
+_PRESETS = MappingProxyType(
+    {
+        "12x384": _published(
+            "pre_mlp",
+            "ST-Adapter with ViT-B/16 on Kinetics-400; "
+            f"{_CODE}, scripts/train_k400_clip_vit_b16_adapter12x384.sh",
+        ),
+        "24x384": _published(
+            "both",
+            "ST-Adapter with ViT-B/16 on Something-Something v2; "
+            f"{_CODE}, scripts/train_ssv2_clip_vit_b16_adapter24x384.sh",
+        ),
+        "l14-24x384": _published(
+            "pre_mlp",
+            "ST-Adapter with ViT-L/14, whose 24 blocks have one adapter each. No script was "
+            f"released ({_CODE}): sites and width are inferred from the published GFLOPs",
+        ),
+    }
+)
+
+
 class STAdapter(Adapter):
     """A bottleneck with a depthwise convolution over time, on the residual stream.
 
@@ -74,6 +102,10 @@ class STAdapter(Adapter):
     ViT-B/16 with "pre_mlp", 14,220,288 with "both". The last block's `pre_mlp` adapter counts, but
     what reads the class token alone never sees its effect, and it then receives no gradient.
 
+    Presets, named by sites and width: "12x384" (before every MLP) and "24x384" (before every
+    attention too) of ViT-B/16, "l14-24x384" (before every MLP) of ViT-L/14. Clips may have another
+    number of frames than the adapter was built for: no parameter depends on it.
+
     Source: Pan, Lin, Zhu, Shao, Li, ST-Adapter: Parameter-Efficient Image-to-Video Transfer
     Learning, NeurIPS 2022, https://arxiv.org/abs/2206.13559.
     """
@@ -84,7 +116,8 @@ class STAdapter(Adapter):
         "Learning, NeurIPS 2022, https://arxiv.org/abs/2206.13559"
     )
     identity_at_start = True
-    temporal = True
+    order = "yes"
+    presets = _PRESETS
 
     def __init__(
         self, tower: Tower, options: STAdapterOptions, *, frames: int, seeds: Sequence[int]
@@ -103,6 +136,11 @@ class STAdapter(Adapter):
 
         self.pre_mlp = _sites()
         self.pre_attn = _sites() if options.sites == "both" else None
+
+    @property
+    def reach(self) -> int:
+        """One frame before and one after."""
+        return min(1, self.frames - 1)
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with an adapter before the MLP, and before the attention where asked for."""

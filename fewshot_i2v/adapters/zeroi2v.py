@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewshot_i2v.adapters._bottleneck import Bottleneck, hidden_width
-from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
+from fewshot_i2v.adapters._contract import Adapter, AdapterOptions, Preset
 from fewshot_i2v.adapters._layers import EpisodeLayerNorm, TemporalEmbedding
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
 from fewshot_i2v.errors import AdapterError
@@ -62,6 +63,31 @@ def default_offsets(heads: int) -> tuple[int, ...]:
     return temporal + (0,) * (heads - len(temporal))
 
 
+def _published(config: str, offsets: tuple[int, ...], scale: float, note: str = "") -> Preset:
+    """What a configuration file of the authors says; heads not in `offsets` are spatial."""
+    heads = 16 if config.startswith("CLIP-L") else 12
+    table = offsets + (0,) * (heads - len(offsets))
+    options = {"offsets": table, "scale": scale, "ratio": 0.25, "out_adapter": True}
+    code = "https://github.com/MCG-NJU/ZeroI2V, configs/recognition/vit_zero_clip"
+    return Preset(options, f"ZeroI2V; {code}/{config}.py{note}")
+
+
+_UNSET = "; the file needs ops_type='stdha', which it does not set"
+_PRESETS = MappingProxyType(
+    {
+        "b16-k400-8": _published("CLIP-B_k400_8x16x1", (-1, 1), 0.5),
+        "b16-hmdb51-ucf101-8": _published("CLIP-B_{hmdb51,ucf101}_u8_split1", (-1, 1), 0.5),
+        "b16-ssv2-16": _published("CLIP-B_sthv2_u16", (-1, 1, -2, 2), 1.0, _UNSET),
+        "b16-hmdb51-ucf101-32": _published(
+            "CLIP-B_{hmdb51,ucf101}_u32_split1", (-1, 1, -2, 2), 0.5, _UNSET
+        ),
+        "l14-k400-8": _published("CLIP-L_k400_8x16x1", (-1, -1, 1, 1), 0.5),
+        "l14-k400-32": _published("CLIP-L_k400_32x4x1", (-1, -1, 1, 1, -2, -2), 0.5),
+        "l14-ssv2-32": _published("CLIP-L_sthv2_u32", (-1, -1, 1, 1, -2, 2, -3), 1.0),
+    }
+)
+
+
 class ZeroI2V(Adapter):
     """Heads with shifted keys and values, and linear adapters that can be merged.
 
@@ -83,6 +109,20 @@ class ZeroI2V(Adapter):
     Parameters of an episode: k L (2 D h + h + D) + T D + 2 D with k = 4 (3 without `out_adapter`)
     in each of L blocks, 14,209,536 for ViT-B/16 and T = 8; T D + 2 D = 7,680 after merging.
 
+    Presets, named by encoder, data and frames of a clip, which fix the offsets of the 12 heads of
+    ViT-B/16 or the 16 of ViT-L/14:
+
+    | preset | offsets of the first heads, the others 0 | scale |
+    |---|---|---|
+    | b16-k400-8, b16-hmdb51-ucf101-8 | -1 1 | 0.5 |
+    | b16-ssv2-16 | -1 1 -2 2 | 1 |
+    | b16-hmdb51-ucf101-32 | -1 1 -2 2 | 0.5 |
+    | l14-k400-8 | -1 -1 1 1 | 0.5 |
+    | l14-k400-32 | -1 -1 1 1 -2 -2 | 0.5 |
+    | l14-ssv2-32 | -1 -1 1 1 -2 2 -3 | 1 |
+
+    The offsets of ViT-B/16 on Something-Something v2 with 8 frames were not released.
+
     `merged` builds no bottlenecks: what remains after `merge`.
 
     Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
@@ -96,7 +136,8 @@ class ZeroI2V(Adapter):
     )
     identity_at_start = False
     mergeable = True
-    temporal = True
+    order = "yes"
+    presets = _PRESETS
     options: ZeroI2VOptions
 
     def __init__(
@@ -109,19 +150,10 @@ class ZeroI2V(Adapter):
         merged: bool = False,
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
-        offsets = default_offsets(tower.heads) if options.offsets is None else options.offsets
-        if len(offsets) != tower.heads:
-            raise AdapterError(
-                f"zeroi2v offsets={list(offsets)}: got {len(offsets)} values; this encoder has "
-                f"{tower.heads} heads per block, and each needs one (0 for a spatial head)"
-            )
-        far = [offset for offset in options.offsets or () if abs(offset) >= frames]
-        if far:
-            raise AdapterError(
-                f"zeroi2v offsets={list(offsets)}: {far[0]} lies outside every clip of {frames} "
-                "frames; give offsets smaller than the number of frames"
-            )
-        self.offsets = offsets
+        given = options.offsets
+        self.offsets = default_offsets(tower.heads) if given is None else given
+        if given is not None:
+            _check_offsets(given, tower.heads, frames)
         self.temporal_embedding = TemporalEmbedding(self.episodes, frames, tower.width)
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
         here = not merged
@@ -142,6 +174,11 @@ class ZeroI2V(Adapter):
             )
 
         return nn.ModuleList(_site() for _ in tower.blocks)
+
+    @property
+    def reach(self) -> int:
+        """The largest offset of a head that stays inside the clip."""
+        return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
 
     def embed(self, tower: Tower, x: Tensor) -> Tensor:
         """The temporal embedding, then `ln_pre`."""
@@ -231,6 +268,23 @@ def _from_frame(x: Tensor, offset: int) -> Tensor:
         return torch.cat([seen, own], _FRAMES)
     own, seen = x.narrow(_FRAMES, 0, reach), x.narrow(_FRAMES, 0, inside)
     return torch.cat([own, seen], _FRAMES)
+
+
+def _check_offsets(offsets: tuple[int, ...], heads: int, frames: int) -> None:
+    """Refuses offsets that do not fit the encoder's heads or the clips."""
+    if len(offsets) != heads:
+        raise AdapterError(
+            f"zeroi2v offsets={list(offsets)}: got {len(offsets)} values; this encoder has {heads} "
+            "heads per block, and each needs one (0 for a spatial head). Presets b16-... have 12 "
+            "and presets l14-... 16: where none fits, give offsets of your own"
+        )
+    far = [offset for offset in offsets if abs(offset) >= frames]
+    if far:
+        clip = "one frame" if frames == 1 else f"{frames} frames"
+        raise AdapterError(
+            f"zeroi2v offsets={list(offsets)}: {far[0]} lies outside every clip of {clip}; give "
+            "offsets smaller than the number of frames, or a preset with smaller ones"
+        )
 
 
 def _before(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

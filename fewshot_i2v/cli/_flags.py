@@ -142,6 +142,7 @@ _FLAGS: list[tuple[str, str, _Flags]] = [
         [
             ("--adapter", _ADAPTERS, "Adapter with its options; repeat for several."),
             ("--head", _HEADS, "Head with its options; repeat for several."),
+            ("--tokens", _TEXT, "What heads see of a frame: summary, or grid4 and the like."),
         ],
     ),
     (

@@ -66,6 +66,8 @@ def command(
     else:
         click.echo(result.table())
     if not quiet:
+        for remark in result.remarks:
+            click.echo(f"\n{remark}", err=True)
         click.echo(f"\nrecords are in {result.output}", err=True)
     if result.failed:
         ctx.exit(FAILED_EPISODES)

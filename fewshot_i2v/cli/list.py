@@ -11,6 +11,8 @@ import click
 
 from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import echo_columns, echo_json
+from fewshot_i2v.cli._costs import show_costs
+from fewshot_i2v.errors import UsageError
 
 Row = dict[str, Any]
 _HEAD_BYTES = 4096
@@ -89,9 +91,29 @@ _KINDS: dict[str, Callable[[], list[Row]]] = {
 
 @click.command(short_help="List what can be used by name.")
 @click.argument("kind", type=click.Choice(list(_KINDS)), required=False)
+@click.option("--encoder", help="For adapters: what they cost on this encoder; no weights needed.")
+@click.option("--architecture", type=click.Path(), help="Likewise, a model configuration (JSON).")
+@click.option("--image-size", type=int, help="Side of a frame in pixels; the encoder's own.")
+@click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip; 8.")
+@click.option("--presets", is_flag=True, help="Costs of the adapters' presets too.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def command(kind: str | None, as_json: bool) -> None:
-    """List what can be used by name; without KIND, everything but the encoders."""
+def command(kind: str | None, as_json: bool, **counting: Any) -> None:
+    """List what can be used by name; without KIND, everything but the encoders.
+
+    `list adapters --encoder ViT-B-16` shows parameters and multiply-accumulates of every adapter.
+    """
+    present = [key for key, value in counting.items() if value is not None and value is not False]
+    given = [f"--{key.replace('_', '-')}" for key in present]
+    if given and kind != "adapters":
+        what = f"`list {kind}`" if kind else "`list` alone"
+        raise UsageError(f"{', '.join(given)}: goes with `list adapters`, not with {what}")
+    if given:
+        show_costs(**counting, as_json=as_json)
+    else:
+        _show_names(kind, as_json=as_json)
+
+
+def _show_names(kind: str | None, *, as_json: bool) -> None:
     kinds = [kind] if kind else [name for name in _KINDS if name != "encoders"]
     found = {name: _KINDS[name]() for name in kinds}
     if as_json:

@@ -21,8 +21,9 @@ Header = dict[str, Any]
 
 @click.command(short_help="Show the table of an evaluation.")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
-def command(run: Path, as_json: bool) -> None:
+def command(run: Path, matrix: bool, as_json: bool) -> None:
     """Show the table of RUN, a run folder or a folder of run folders.
 
     Rows of one evaluation that were asked the same episodes of the same encoder share a table.
@@ -32,7 +33,9 @@ def command(run: Path, as_json: bool) -> None:
         echo_json([result.to_dict() for _, result in tables])
         return
     for i, (title, result) in enumerate(tables):
-        click.echo(("\n" if i else "") + f"{title}\n\n{result.table()}")
+        click.echo(
+            ("\n" if i else "") + f"{title}\n\n{result.matrix() if matrix else result.table()}"
+        )
 
 
 def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
@@ -76,6 +79,7 @@ def _read(folder: Path) -> tuple[Header, RowResult]:
         head=Choice.model_validate(config["head"]).label,
         shot=config["shot"],
         parameters=run.header.get("parameters", 0),
+        marks=run.header.get("marks", {}),
         folder=folder,
     )
     return run.header, row

@@ -34,6 +34,19 @@ class Architecture:
     origin: str = "open_clip"
 
 
+def find(name: str, path: Path | None) -> Architecture:
+    """The architecture that a name, or a file of the user's own with a name for it, stands for.
+
+    Raises:
+        UnknownNameError: for a name open_clip does not have.
+        EncoderError: when the file cannot be read or lacks something.
+    """
+    if path is None:
+        return shipped() if name == "demo" else named(name)
+    # "demo" is what the name is when none was given
+    return from_file(Path(path), "" if name == "demo" else name)
+
+
 def named(name: str) -> Architecture:
     """One of open_clip's own architectures.
 

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.encoders.plain import plain_tower
-from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
+from fewshot_i2v.encoders.tower import QUICK, FrozenBlock, LayerNorm, Tower
 
 if TYPE_CHECKING:
     from open_clip.transformer import LayerScale, ResidualAttentionBlock, VisionTransformer
-
-# QuickGELU is u * sigmoid(1.702 u).
-_QUICK = 1.702
 
 
 def tower_from_visual(visual: nn.Module, *, mean: Tensor, std: Tensor) -> Tower:
@@ -99,7 +96,7 @@ def _scale(layer: LayerScale | nn.Identity) -> Tensor | float:
 
 def _block(block: ResidualAttentionBlock) -> FrozenBlock:
     attention, fc, proj = block.attn, block.mlp.c_fc, block.mlp.c_proj
-    quick = _QUICK if type(block.mlp.gelu).__name__ == "QuickGELU" else 1.0
+    quick = QUICK if type(block.mlp.gelu).__name__ == "QuickGELU" else 1.0
     after, last = _scale(block.ls_1), _scale(block.ls_2)
     return FrozenBlock(
         heads=attention.num_heads,

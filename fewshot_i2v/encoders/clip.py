@@ -15,12 +15,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.encoders import _architecture, _weights, catalog
+from fewshot_i2v.encoders import _architecture, _tags, _weights, catalog
 from fewshot_i2v.encoders._architecture import Architecture
 from fewshot_i2v.encoders._walk import tower_from_visual
 from fewshot_i2v.encoders.plain import PlainTower
 from fewshot_i2v.encoders.tower import Tower
-from fewshot_i2v.errors import EncoderError, UnknownNameError
+from fewshot_i2v.errors import EncoderError
 
 __all__ = ["Constant", "Encoder", "load_encoder", "tower_from_visual"]
 
@@ -98,7 +98,7 @@ def load_encoder(
         UnknownNameError: for an unknown name or tag.
     """
     asked = None if pretrained is None else str(pretrained)
-    model = _architecture_of(name, architecture)
+    model = _architecture.find(name, architecture)
     loaded = _load(model, asked)
     tower = tower_from_visual(
         loaded.visual,
@@ -118,13 +118,6 @@ def load_encoder(
     )
 
 
-def _architecture_of(name: str, path: Path | None) -> Architecture:
-    if path is None:
-        return _architecture.shipped() if name == "demo" else _architecture.named(name)
-    # "demo" is what the name is when none was given
-    return _architecture.from_file(Path(path), "" if name == "demo" else name)
-
-
 def _load(model: Architecture, pretrained: str | None) -> _Loaded:
     named = model.origin == "open_clip"
     if pretrained is None:
@@ -136,15 +129,11 @@ def _load(model: Architecture, pretrained: str | None) -> _Loaded:
         _weights.randomise(visual, _RANDOM_SEED)
         seed = f"{RANDOM} (seed {_RANDOM_SEED})"
         return _Loaded(visual, seed, False, {**_NEUTRAL, **model.preprocess})
-    if _is_path(pretrained):
+    if _weights.is_path(pretrained):
         return _from_file(model, Path(pretrained), pretrained)
     if not named:
         raise EncoderError(f"encoder {model.name!r} has no tag {pretrained!r}: {_choices(model)}")
     return _from_tag(model, pretrained)
-
-
-def _is_path(pretrained: str) -> bool:
-    return "/" in pretrained or "\\" in pretrained or Path(pretrained).suffix in _weights.SUFFIXES
 
 
 def _choices(model: Architecture) -> str:
@@ -166,31 +155,8 @@ def _from_file(model: Architecture, path: Path, what: str) -> _Loaded:
 
 
 def _from_tag(model: Architecture, tag: str) -> _Loaded:
-    import open_clip
-
-    settings = open_clip.get_pretrained_cfg(model.name, tag)
-    if not settings:
-        tags = open_clip.list_pretrained_tags_by_model(model.name)
-        hint = "The path of a local checkpoint works too, and so does 'random'."
-        raise UnknownNameError(f"pretrained tag for {model.name}", tag, tags, hint)
-    try:
-        # open_clip only warns when the tag was trained with the other activation
-        with torch.random.fork_rng(devices=[]):
-            whole = open_clip.create_model(
-                model.name,
-                pretrained=tag,
-                require_pretrained=True,
-                weights_only=True,
-                force_quick_gelu=bool(settings.get("quick_gelu", False)),
-            )
-    except Exception as error:  # downloads and text towers of other packages raise anything
-        where = settings.get("hf_hub") or settings.get("url") or settings.get("file")
-        raise EncoderError(
-            f"the weights {tag!r} of {model.name} ({where}) cannot be had: {error}. Without a "
-            f"network, give a checkpoint on this machine instead: pretrained=/path/to/weights"
-            f"{_weights.SUFFIXES[0]} with mean={settings['mean']} and std={settings['std']}"
-        ) from error
-    visual: nn.Module = whole.visual.eval()
+    whole, settings = _tags.whole_model(model, tag)
+    visual = whole.get_submodule("visual")
     _weights.check_finite(visual.state_dict(), f"{model.name} with {tag!r}")
     return _Loaded(visual, tag, True, settings)
 

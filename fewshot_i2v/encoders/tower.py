@@ -23,6 +23,9 @@ from fewshot_i2v.errors import EncoderError
 if TYPE_CHECKING:
     from typing import Self
 
+QUICK = 1.702
+"""QuickGELU is u * sigmoid(1.702 u)."""
+
 
 @dataclass(frozen=True, eq=False)
 class LayerNorm:
@@ -95,13 +98,21 @@ class FrozenBlock:
     def qkv(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens (..., L, D), each (..., L, H, D/H)."""
         # with permuted tokens a linear map would repeat its weights for every sequence
-        packed = functional.linear(u.contiguous(), self.qkv_weight, self.qkv_bias)
-        size = u.shape[-1] // self.heads
-        q, k, v = packed.reshape(*u.shape[:-1], 3, self.heads, size).unbind(-3)
+        return self.split(functional.linear(u.contiguous(), self.qkv_weight, self.qkv_bias))
+
+    def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values by head, each (..., L, H, D/H), of (..., L, 3D)."""
+        size = packed.shape[-1] // (3 * self.heads)
+        q, k, v = packed.reshape(*packed.shape[:-1], 3, self.heads, size).unbind(-3)
         return q, k, v
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention over the tokens of each sequence and the output projection.
+        """Attention as in `heads_of` and the output projection, (..., L, D)."""
+        return functional.linear(self.heads_of(q, k, v), self.out_weight, self.out_bias)
+
+    @staticmethod
+    def heads_of(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of each head, side by side, before the output projection.
 
         Args:
             q: queries, (..., L, H, D/H).
@@ -114,8 +125,7 @@ class FrozenBlock:
         lead, (length, heads, size) = q.shape[:-3], q.shape[-3:]
         flat = (-1, length, heads, size)
         out = attention(*(t.reshape(flat).transpose(1, 2) for t in (q, k, v)))
-        out = out.transpose(1, 2).reshape(*lead, length, heads * size)
-        return functional.linear(out, self.out_weight, self.out_bias)
+        return out.transpose(1, 2).reshape(*lead, length, heads * size)
 
     def attend(self, u: Tensor) -> Tensor:
         """Multi-head self-attention over the second last axis, (..., L, D) -> (..., L, D)."""
@@ -123,9 +133,17 @@ class FrozenBlock:
 
     def mlp(self, u: Tensor) -> Tensor:
         """The two-layer perceptron of the block, (..., D) -> (..., D)."""
-        hidden = functional.linear(u, self.fc_weight, self.fc_bias)
-        hidden = functional.silu(hidden) if self.activation == "silu" else functional.gelu(hidden)
+        hidden = self.activate(functional.linear(u, self.fc_weight, self.fc_bias))
         return functional.linear(hidden, self.proj_weight, self.proj_bias)
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """The activation between `fc` and `proj`."""
+        return functional.silu(hidden) if self.activation == "silu" else functional.gelu(hidden)
+
+    @property
+    def gain(self) -> float:
+        """What `fc` holds of the pretrained weights: they times this; `proj`: divided by it."""
+        return QUICK if self.activation == "silu" else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """The block as it was pretrained, (..., L, D) -> (..., L, D)."""

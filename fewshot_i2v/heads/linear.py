@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.heads._contract import Head, HeadOptions
-from fewshot_i2v.heads._features import clip_vectors, full_precision, unit
+from fewshot_i2v.heads._features import clip_vectors, unit
 
 _INITIAL_STD = 0.01
 
@@ -62,45 +62,21 @@ class LinearHead(Head):
         self, options: LinearOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
-        inputs = width * frames if options.pooling == "ordered" else width
+        inputs = self.width * frames if options.pooling == "ordered" else self.width
         drawn = [torch.randn(inputs, way, generator=g) for g in self.generators]
         self.weight = nn.Parameter(_INITIAL_STD * torch.stack(drawn))
         self.bias = nn.Parameter(torch.zeros(len(drawn), way))
 
-    def training_logits(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips.
-
-        Args:
-            support: features of the S support clips, frames (E, S, T, D).
-            labels: not read.
-
-        Returns:
-            (E, S, way), float32.
-
-        Raises:
-            HeadError: when the features have other sizes than the head was built for.
-        """
+    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips, (E, S, way); `labels` are not read."""
         return self._scores(support)
 
-    def forward(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips.
-
-        Args:
-            query: features of the Q query clips, frames (E, Q, T, D).
-            support: not read.
-            labels: not read.
-
-        Returns:
-            (E, Q, way), float32.
-
-        Raises:
-            HeadError: when the features have other sizes than the head was built for.
-        """
+    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips, (E, Q, way); `support` and `labels` are not read."""
         return self._scores(query)
 
     def _scores(self, features: Features) -> Tensor:
-        with full_precision(features.clip.device):
-            x = clip_vectors(features, self.options.pooling, width=self.width, frames=self.frames)
-            if self.options.normalize:
-                x = math.sqrt(x.shape[-1]) * unit(x)
-            return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
+        x = clip_vectors(features, self.options.pooling)
+        if self.options.normalize:
+            x = math.sqrt(x.shape[-1]) * unit(x)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)

@@ -31,6 +31,8 @@ class TableRow:
         parameters: trained parameters of one episode, adapter and head.
         seconds_per_episode: typical time of an episode, or None where unknown.
         peak_memory_mb: in MiB, or None where unknown.
+        note: said beside the adapter's name, such as "reconstruction"; or empty.
+        uses_names: whether the head read the class names.
     """
 
     adapter: str
@@ -41,6 +43,8 @@ class TableRow:
     parameters: int = 0
     seconds_per_episode: float | None = None
     peak_memory_mb: float | None = None
+    note: str = ""
+    uses_names: bool = False
 
 
 def render_table(
@@ -74,6 +78,8 @@ def render_table(
     columns = _columns(rows, means, gains, level)
     if not any(gains):
         columns.pop("over frozen")
+    if not any(row.uses_names for row in rows):
+        columns.pop("names")
     legend = _legend(rows, [*filter(None, means)], [*filter(None, gains)])
     guessing = f"Guessing among {way} classes gives {100 * chance:.1f} %."
     notes = [part for line in [*legend, guessing] for part in textwrap.wrap(line, _NOTE_WIDTH)]
@@ -117,6 +123,11 @@ def _gain(row: TableRow, rows: Sequence[TableRow], level: float) -> Interval | N
     return None
 
 
+def adapter_name(row: TableRow) -> str:
+    """The adapter's label as one printable line, with its note behind it in brackets."""
+    return escaped(row.adapter) + (f" ({escaped(row.note)})" if row.note else "")
+
+
 def _columns(
     rows: Sequence[TableRow],
     means: Sequence[Interval | None],
@@ -125,8 +136,9 @@ def _columns(
 ) -> dict[str, list[str]]:
     """Cells by heading, top to bottom."""
     return {
-        "adapter": [escaped(row.adapter) for row in rows],
+        "adapter": [adapter_name(row) for row in rows],
         "head": [escaped(row.head) for row in rows],
+        "names": ["read" if row.uses_names else _NONE for row in rows],
         "shot": [str(row.shot) for row in rows],
         "accuracy %": [_with_half_width(mean, "{:.2f}") for mean in means],
         f"{_percent(level)} interval": [_ends(mean) for mean in means],
@@ -162,7 +174,7 @@ def _percent(level: float) -> str:
 
 def _aligned(columns: Mapping[str, Sequence[str]]) -> list[str]:
     """Lines of the table: names to the left, numbers to the right, a rule below the headings."""
-    lefts = {"adapter", "head"}
+    lefts = {"adapter", "head", "names"}
     padded = []
     for heading, cells in columns.items():
         width = max(_width(cell) for cell in (heading, *cells))
@@ -199,6 +211,11 @@ def _legend(
             f"{_percent(first.level)}, {first.method} over the episodes that both have."
         )
         lines += [line for line in _sentences(gain.covers for gain in gains) if line not in lines]
+    if any(row.uses_names for row in rows):
+        lines.append(
+            "names: rows with read were given the names of the classes; do not rank them with rows "
+            "that saw clips only."
+        )
     failed = sum(row.failed for row in rows)
     if failed:
         lines.append(f"Failed episodes: {failed}; left out of the means, their records say why.")

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_i2v import plugins
 from fewshot_i2v._row import commit, peak_memory_mb
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.encoders.clip import tower_from_visual
 from fewshot_i2v.encoders.tower import Tower

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from tests.golden_tower import Golden, golden_adapter, golden_parameters, golden_tower, ours
 from tests.tiny_adapters import make_adapter, tokens_after_blocks
 
 _HERE = Path(__file__).resolve().parents[1] / "golden"
-_SMALL = ("clip_t8", "aim_k1_s1_t5", "sta_both_t5", "zeroi2v_h4_s0.5_t5")
+_SMALL = ("clip_t8", "adaptformer_b8_t5", "aim_k1_s1_t5", "sta_both_t5", "zeroi2v_h4_s0.5_t5")
 _REST = (
+    "adaptformer_b8_t8",
     "aim_k1_s0.5_t8",
     "aim_k2_s0.5_t8",
     "aim_k2_s1_t8",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import AdaptedEncoder, Features
-from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v.errors import AdapterError, UnknownNameError
 from tests.tiny import tiny_tower
 from tests.tiny_adapters import (
     FRAMES,
@@ -18,8 +19,10 @@ from tests.tiny_adapters import (
     make_clips,
     make_tokens,
     perturb,
+    size,
     tokens_after_blocks,
     vit_b16,
+    vit_l14,
 )
 
 SECOND = pytest.mark.parametrize("temporal_adapters", [1, 2])
@@ -44,6 +47,42 @@ def test_parameters_of_vit_b16(temporal_adapters: int, expected: int) -> None:
     assert count(adapter) == expected
     d, h, k = 768, 192, temporal_adapters + 2
     assert expected == k * 12 * (2 * d * h + h + d) + 8 * d + 2 * d
+
+
+@pytest.mark.parametrize(
+    ("preset", "b16", "l14"),
+    [
+        ("k400", 10_659_072, 37_851_136),
+        ("diving48", 10_659_072, 37_851_136),
+        ("ssv2", 14_209_536, 50_464_768),
+    ],
+)
+def test_presets_have_the_published_size(preset: str, b16: int, l14: int) -> None:
+    assert size("aim", vit_b16(), preset=preset) == b16
+    assert size("aim", vit_l14(), preset=preset) == l14
+
+
+def test_presets_are_the_published_choices() -> None:
+    found = plugins.load("adapters", "aim")
+    chosen = {}
+    for name, preset in found.presets.items():
+        options = found.parse({"preset": name})
+        chosen[name] = (options.temporal_adapters, options.scale, options.ratio)
+        assert "https://github.com/taoyang1122/adapt-image-models" in preset.source
+        assert f'"{name}"' in found.__doc__
+    assert chosen == {"k400": (1, 0.5, 0.25), "diving48": (1, 0.5, 0.25), "ssv2": (2, 1.0, 0.25)}
+    assert "vitclip_large_sthv2.py" in found.presets["ssv2"].source
+
+
+def test_given_options_go_before_those_of_a_preset() -> None:
+    options = plugins.load("adapters", "aim").parse({"preset": "ssv2", "temporal_adapters": 1})
+    assert (options.temporal_adapters, options.scale) == (1, 1.0)
+
+
+def test_unknown_presets_are_refused() -> None:
+    match = r"preset of AIM 'ssv1'; did you mean 'ssv2'\?; known: diving48, k400, ssv2"
+    with pytest.raises(UnknownNameError, match=match):
+        make_adapter("aim", tiny_tower(), preset="ssv1")
 
 
 @SECOND
@@ -92,7 +131,7 @@ def test_patch_tokens_go_through_the_trained_norm_too() -> None:
     encoder = _encoder(1)
     pixels = make_clips(encoder.tower, 1, 2)
     *_, last = tokens_after_blocks(encoder, pixels)
-    grid = encoder(encoder.prefix(pixels, grid=True), grid=True).grid
+    grid = encoder(encoder.prefix(pixels, cells=4), cells=4).grid
     torch.testing.assert_close(grid, encoder.adapter.final_norm(encoder.tower, last[..., 1:, :]))
     assert (grid - encoder.tower.ln_post(last[..., 1:, :])).abs().max() > 1e-2
 
@@ -102,6 +141,26 @@ def test_other_numbers_of_frames_are_refused(temporal_adapters: int) -> None:
     encoder = _encoder(temporal_adapters)
     with pytest.raises(AdapterError, match=r"clips of 7 frames.*built for 5"):
         _features(encoder, make_clips(encoder.tower, 1, 2, frames=7))
+
+
+@SECOND
+def test_one_frame_attends_to_itself(temporal_adapters: int) -> None:
+    """The attention over a single frame is its values, through the output projection."""
+    adapter = make_adapter("aim", tiny_tower(), frames=1, temporal_adapters=temporal_adapters)
+    perturb(adapter, (1,))
+    encoder = AdaptedEncoder(tiny_tower(), adapter)
+    block, x = encoder.tower.blocks[0], make_tokens(1, 2, frames=1)
+    u = adapter.get_submodule("temporal_in.0")(block.ln_1(x))
+    values = torch.nn.functional.linear(u, block.qkv_weight[-32:], block.qkv_bias[-32:])
+    own = torch.nn.functional.linear(values, block.out_weight, block.out_bias)
+    x1 = x + adapter.get_submodule("temporal_out.0")(own)
+    x2 = x1 + adapter.get_submodule("spatial.0")(block.attend(block.ln_1(x1)))
+    u = block.ln_2(x2)
+    expected = x2 + block.mlp(u) + adapter.get_submodule("joint.0")(u)
+    torch.testing.assert_close(adapter.block(0, block, x), expected, rtol=1e-4, atol=1e-4)
+    features = _features(encoder, make_clips(encoder.tower, 1, 2, frames=1))
+    assert torch.equal(features.clip, features.frames[:, :, 0])
+    assert adapter.reach == 0
 
 
 def test_scale_is_that_of_the_adapter_beside_the_mlp() -> None:

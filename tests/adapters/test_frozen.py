@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from tests.tiny import tiny_tower
 from tests.tiny_adapters import FRAMES, count, make_adapter, make_clips
 
@@ -12,8 +12,9 @@ from tests.tiny_adapters import FRAMES, count, make_adapter, make_clips
 def test_only_the_summary_token_of_a_clip_is_kept() -> None:
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, make_adapter("frozen", tower))
-    assert encoder.frozen_throughout
+    assert encoder.adapter.reading().frozen_throughout(tower)
     assert encoder.prefix(make_clips(tower, 2)).shape == (2, FRAMES, 1, tower.width)
+    assert encoder.prefix(make_clips(tower, 2), cells=2).shape == (2, FRAMES, 5, tower.width)
     assert count(encoder.adapter) == 0
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters.st_adapter import STAdapter
+from fewshot_i2v.errors import UnknownNameError
 from tests.tiny import tiny_tower
 from tests.tiny_adapters import (
     count,
@@ -16,8 +17,10 @@ from tests.tiny_adapters import (
     make_clips,
     make_tokens,
     perturb,
+    size,
     tokens_after_blocks,
     vit_b16,
+    vit_l14,
 )
 
 
@@ -37,6 +40,36 @@ def test_parameters_of_vit_b16(sites: str, expected: int) -> None:
     assert count(adapter) == expected
     d, c, s = 768, 384, 12 if sites == "pre_mlp" else 24
     assert expected == s * (2 * d * c + 5 * c + d)
+
+
+@pytest.mark.parametrize(
+    ("preset", "sites", "b16", "l14"),
+    [
+        ("12x384", "pre_mlp", 7_110_144, 18_945_024),
+        ("24x384", "both", 14_220_288, 2 * 18_945_024),
+        ("l14-24x384", "pre_mlp", 7_110_144, 18_945_024),
+    ],
+)
+def test_presets(preset: str, sites: str, b16: int, l14: int) -> None:
+    found = plugins.load("adapters", "st-adapter")
+    options = found.parse({"preset": preset})
+    assert (options.width, options.sites) == (384, sites)
+    assert size("st-adapter", vit_b16(), preset=preset) == b16
+    assert size("st-adapter", vit_l14(), preset=preset) == l14
+    assert "https://github.com/linziyi96/st-adapter" in found.presets[preset].source
+    assert f'"{preset}"' in found.__doc__
+
+
+def test_every_preset_is_tested_and_others_are_refused() -> None:
+    found = plugins.load("adapters", "st-adapter")
+    assert list(found.presets) == ["12x384", "24x384", "l14-24x384"]
+    with pytest.raises(UnknownNameError, match=r"preset of STAdapter '12x348'; did you mean '12x3"):
+        found.parse({"preset": "12x348"})
+
+
+def test_given_options_go_before_those_of_a_preset() -> None:
+    options = plugins.load("adapters", "st-adapter").parse({"preset": "24x384", "width": 64})
+    assert (options.width, options.sites) == (64, "both")
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 16), (5, 5)])
@@ -89,6 +122,34 @@ def test_frames_reach_one_neighbour_per_site(sites: str, per_block: int) -> None
         moved = (before - after).abs().amax((0, 1, 3, 4)).nonzero().flatten().tolist()
         reach = block * per_block
         assert moved == list(range(8 - reach, 9 + reach))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_any_number_of_frames_is_right(frames: int) -> None:
+    """Built for 9 frames it computes what the same parameters built for that number do."""
+    tower, used, built = tiny_tower(), _adapter(), _adapter(moved=False, frames=frames)
+    built.load_state_dict(used.state_dict())
+    pixels = make_clips(tower, 1, 2, frames=frames)
+    got, expected = (
+        encoder(encoder.prefix(pixels))
+        for encoder in (AdaptedEncoder(tower, used), AdaptedEncoder(tower, built))
+    )
+    assert torch.equal(got.frames, expected.frames)
+    assert torch.equal(got.clip, expected.clip)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_convolution_against_frame_by_frame_sums(frames: int) -> None:
+    """Frames outside the clip are zeros in the bottleneck, not copies of the first and last."""
+    site, x = _adapter().pre_attn[0], make_tokens(1, 2, frames=frames)
+    z, weight = site.get_submodule("down")(x), site.get_parameter("conv.weight")[0]
+    mixed = site.get_parameter("conv.bias")[0].expand_as(z).clone()
+    for t in range(frames):
+        for tap, source in enumerate((t - 1, t, t + 1)):
+            if 0 <= source < frames:
+                mixed[:, :, t] += z[:, :, source] * weight[:, tap]
+    expected = x + site.get_submodule("up")(mixed)
+    torch.testing.assert_close(site(x)[..., 1:, :], expected[..., 1:, :], rtol=1e-4, atol=1e-4)
 
 
 def test_the_last_adapter_before_an_mlp_changes_patch_tokens_only() -> None:

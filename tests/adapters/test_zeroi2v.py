@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_i2v.adapters._contract import AdaptedEncoder
+from fewshot_i2v import plugins
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters.zeroi2v import ZeroI2V, default_offsets, shifted
-from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.errors import AdapterError, UnknownNameError
 from tests.tiny import tiny_tower
 from tests.tiny_adapters import (
     FRAMES,
@@ -16,10 +17,15 @@ from tests.tiny_adapters import (
     make_adapter,
     make_clips,
     perturb,
+    size,
     tokens_after_blocks,
     tower_tensors,
     vit_b16,
+    vit_l14,
 )
+
+_BETWEEN = 4 * 12 * (2 * 768 * 192 + 192 + 768)
+_BETWEEN_L = 4 * 24 * (2 * 1024 * 256 + 256 + 1024)
 
 
 def _encoder(*, moved: bool = True, frames: int = FRAMES, **options: object) -> AdaptedEncoder:
@@ -44,6 +50,79 @@ def test_parameters_of_vit_b16_before_and_after_merging() -> None:
     assert count(make_adapter("zeroi2v", vit_b16(), frames=8)) == 14_209_536
     rest = ZeroI2V(vit_b16(), ZeroI2V.Options(), frames=8, seeds=[0], merged=True)
     assert count(rest) == 7_680
+
+
+@pytest.mark.parametrize(
+    ("preset", "offsets", "scale", "parameters"),
+    [
+        ("b16-k400-8", (-1, 1), 0.5, 14_209_536),
+        ("b16-hmdb51-ucf101-8", (-1, 1), 0.5, 14_209_536),
+        ("b16-ssv2-16", (-1, 1, -2, 2), 1.0, 14_215_680),
+        ("b16-hmdb51-ucf101-32", (-1, 1, -2, 2), 0.5, _BETWEEN + 34 * 768),
+        ("l14-k400-8", (-1, -1, 1, 1), 0.5, 50_464_768),
+        ("l14-k400-32", (-1, -1, 1, 1, -2, -2), 0.5, _BETWEEN_L + 34 * 1024),
+        ("l14-ssv2-32", (-1, -1, 1, 1, -2, 2, -3), 1.0, _BETWEEN_L + 34 * 1024),
+    ],
+)
+def test_presets(preset: str, offsets: tuple[int, ...], scale: float, parameters: int) -> None:
+    tower = vit_b16() if preset.startswith("b16") else vit_l14()
+    found = plugins.load("adapters", "zeroi2v")
+    frames = int(preset.rpartition("-")[2])
+    options = found.parse({"preset": preset})
+    assert options.offsets == offsets + (0,) * (tower.heads - len(offsets))
+    assert (options.scale, options.ratio, options.out_adapter) == (scale, 0.25, True)
+    assert size("zeroi2v", tower, frames=frames, preset=preset) == parameters
+    assert "https://github.com/MCG-NJU/ZeroI2V" in found.presets[preset].source
+    assert preset in found.__doc__
+    with torch.device("meta"):
+        rest = ZeroI2V(tower, options, frames=frames, seeds=[0], merged=True)
+    assert count(rest) == (frames + 2) * tower.width
+    assert rest.reach == max(map(abs, offsets))
+
+
+def test_every_preset_is_tested_and_others_are_refused() -> None:
+    found = plugins.load("adapters", "zeroi2v")
+    assert len(found.presets) == 7
+    with pytest.raises(UnknownNameError, match=r"'b16-ssv2-8'; did you mean 'b16-ssv2-16'.*known:"):
+        found.parse({"preset": "b16-ssv2-8"})
+
+
+def test_given_options_go_before_those_of_a_preset() -> None:
+    found = plugins.load("adapters", "zeroi2v")
+    options = found.parse({"preset": "b16-ssv2-16", "offsets": [0, 1, 0, -1], "ratio": 0.5})
+    assert (options.offsets, options.scale, options.ratio) == ((0, 1, 0, -1), 1.0, 0.5)
+    assert make_adapter("zeroi2v", tiny_tower(), preset="b16-k400-8", offsets=None).reach == 1
+
+
+@pytest.mark.parametrize("preset", ["b16-k400-8", "l14-ssv2-32"])
+def test_a_preset_for_another_number_of_heads_is_refused(preset: str) -> None:
+    heads = 12 if preset.startswith("b16") else 16
+    match = rf"got {heads} values; this encoder has 4 heads .*Presets b16-... have 12.*l14-... 16"
+    with pytest.raises(AdapterError, match=match):
+        make_adapter("zeroi2v", tiny_tower(), frames=8, preset=preset)
+
+
+@pytest.mark.parametrize(
+    ("preset", "frames", "match"),
+    [
+        ("b16-k400-8", 1, "-1 lies outside every clip of one frame;"),
+        ("b16-ssv2-16", 2, "-2 lies outside every clip of 2 frames;"),
+        ("l14-ssv2-32", 3, "-3 lies outside every clip of 3 frames;"),
+    ],
+)
+def test_a_preset_for_longer_clips_is_refused(preset: str, frames: int, match: str) -> None:
+    tower = vit_b16() if preset.startswith("b16") else vit_l14()
+    with pytest.raises(AdapterError, match=match):
+        size("zeroi2v", tower, frames=frames, preset=preset)
+    assert size("zeroi2v", tower, frames=frames + 1, preset=preset) > 0
+
+
+def test_with_one_frame_the_default_heads_have_nowhere_to_look() -> None:
+    encoder = _encoder(moved=False, frames=1)
+    pixels = make_clips(encoder.tower, 2, frames=1)
+    expected = encoder.tower.encode(pixels)[:, 0]
+    torch.testing.assert_close(_clip(encoder, pixels)[0], expected, rtol=0, atol=2e-6)
+    assert encoder.adapter.reach == 0
 
 
 def test_offsets_beyond_the_clip_are_refused() -> None:

@@ -37,7 +37,9 @@ def record(index: int, accuracy: float | None) -> EpisodeRecord:
     )
 
 
-def write(output: Path, adapter: str, accuracies: list[float | None], way: int = 5) -> None:
+def write(
+    output: Path, adapter: str, accuracies: list[float | None], way: int = 5, **marks: object
+) -> None:
     config = load_config({"split": "motions", "adapter": adapter, "way": way})
     row = config.rows()[0]
     identity = {
@@ -46,7 +48,8 @@ def write(output: Path, adapter: str, accuracies: list[float | None], way: int =
         "encoder": {"digest": "e"},
         "device": "cpu",
     }
-    with RunFolder.open(output / row.slug, {"parameters": 325}, identity=identity) as folder:
+    about = {"parameters": 325, "marks": marks}
+    with RunFolder.open(output / row.slug, about, identity=identity) as folder:
         folder.append([record(i, accuracy) for i, accuracy in enumerate(accuracies)])
 
 
@@ -87,6 +90,20 @@ def test_other_episodes_are_another_table(invoke: Invoke, runs: Path) -> None:
     assert sorted((table["way"], len(table["rows"])) for table in data) == [(2, 1), (5, 2)]
     text = invoke("show", str(runs)).stdout
     assert text.count("split motions") == 2
+
+
+def test_marks_of_the_header_are_shown(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [0.5], note="reconstruction", uses_names=True)
+    shown = invoke("show", str(tmp_path)).output
+    assert "frozen (reconstruction)  linear  read" in shown
+    assert "given the names of the classes" in shown
+
+
+def test_adapters_against_heads(invoke: Invoke, runs: Path) -> None:
+    shown = invoke("show", str(runs), "--matrix").output
+    assert "| adapter | linear |" in shown
+    assert "| frozen | 50.0 ± 62.1 |" in shown
+    assert "| aim:scale=0.5 | 75.0 ± 317.7* |" in shown
 
 
 def test_a_run_without_a_finished_episode_is_shown(invoke: Invoke, tmp_path: Path) -> None:

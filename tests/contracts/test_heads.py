@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from fewshot_i2v import plugins
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.errors import HeadError
-from fewshot_i2v.heads._contract import Head, HeadOptions
+from fewshot_i2v.heads._contract import ClassTexts, Head, HeadOptions
 
 WIDTH, WAY, FRAMES, EPISODES, QUERIES = 12, 4, 3, 3, 6
+JOINT, SCALE = 9, 20.0
 NAMES = [row.name for row in plugins.found("heads")]
+READERS = [name for name in NAMES if plugins.load("heads", name).uses_names]
 
 
 def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -44,9 +46,34 @@ every_head = pytest.mark.parametrize(
 )
 
 
-def build(name: str, options: dict[str, Any], seeds: Sequence[int] = (1, 2, 3)) -> Head:
+def draw_centers(generator: torch.Generator) -> Tensor:
+    """Frame features of each class, (E, way, T, D)."""
+    return torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=generator)
+
+
+def class_texts(part: slice = slice(None), order: Sequence[int] = range(WAY)) -> ClassTexts:
+    """Texts that lie where the clips of their classes do, in a space of another width.
+
+    `part` says of which episodes, `order` which class each of the names is of.
+    """
+    generator = torch.Generator().manual_seed(7)
+    centers = draw_centers(generator)[part].mean(-2)[:, list(order)]
+    projection = torch.randn(WIDTH, JOINT, generator=torch.Generator().manual_seed(8))
+    return ClassTexts(nn.functional.normalize(centers @ projection, dim=-1), projection, SCALE)
+
+
+def build(
+    name: str,
+    options: dict[str, Any],
+    seeds: Sequence[int] = (1, 2, 3),
+    texts: ClassTexts | None = None,
+) -> Head:
+    """A head of the sizes of `episode`; one that reads names gets those of its classes."""
     cls = plugins.load("heads", name)
-    head: Head = cls(cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds)
+    more = {"texts": texts or class_texts()} if cls.uses_names else {}
+    head: Head = cls(
+        cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds, **more
+    )
     return head
 
 
@@ -67,7 +94,7 @@ def reorder(given: Features, order: Tensor) -> Features:
 def episode(shot: int, noise: float = 1.0) -> tuple[Features, Features, Tensor, Tensor]:
     """Support, query and their labels; each class has its own frame features."""
     generator = torch.Generator().manual_seed(7)
-    centers = torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=generator)
+    centers = draw_centers(generator)
     labels = torch.arange(WAY).repeat_interleave(shot).expand(EPISODES, -1)
     truth = torch.arange(QUERIES).remainder(WAY).expand(EPISODES, -1)
 
@@ -106,6 +133,7 @@ def test_unknown_options_are_refused(name: str) -> None:
 def test_impossible_sizes_are_refused(name: str, sizes: dict[str, Any]) -> None:
     cls = plugins.load("heads", name)
     given = {"width": WIDTH, "way": WAY, "frames": FRAMES, "seeds": [1]} | sizes
+    given |= {"texts": class_texts()} if cls.uses_names else {}
     with pytest.raises(HeadError, match=r"at least 1|one seed"):
         cls(cls.Options(), **given)
 
@@ -155,7 +183,10 @@ def test_episodes_side_by_side_equal_episodes_alone(name: str, options: dict[str
     scores = total_loss(together, features(frames), query, labels, truth)
     for e, seed in enumerate((1, 2, 3)):
         part = slice(e, e + 1)
-        one, own = build(name, options, [seed]), support.frames[part].clone().requires_grad_()
+        one, own = (
+            build(name, options, [seed], class_texts(part)),
+            support.frames[part].clone().requires_grad_(),
+        )
         alone = total_loss(one, features(own), pick(query, part), labels[part], truth[part])
         torch.testing.assert_close(alone, scores[part], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(own.grad, frames.grad[part], atol=1e-5, rtol=1e-5)  # type: ignore[index]
@@ -188,7 +219,9 @@ def test_renaming_the_classes_renames_the_scores(name: str, options: dict[str, A
         pytest.skip("the classes of a head with weights of its own have these weights")
     support, query, labels, _ = episode(2)
     order = torch.tensor([2, 0, 3, 1])
-    renamed = head(query, support, order[labels])
+    # class c is now called order[c], so that name k is of the class order.argsort()[k]
+    other = build(name, options, texts=class_texts(order=order.argsort().tolist()))
+    renamed = other(query, support, order[labels])
     torch.testing.assert_close(renamed[..., order], head(query, support, labels))
 
 
@@ -204,7 +237,7 @@ def test_same_seed_same_start_and_no_global_randomness(name: str, options: dict[
     pairs = zip(*(seeded_parameters(h) for h in (first, again, other)), strict=True)
     for one, same, different in pairs:
         assert torch.equal(one, same)
-        drawn = bool(one.any())
+        drawn = bool((one != one.flatten()[0]).any())  # and not ones or zeros throughout
         assert not drawn or not torch.equal(one, different)
 
 
@@ -286,3 +319,55 @@ def test_state_survives_saving_and_loading(name: str, options: dict[str, Any]) -
     second.load_state_dict(first.state_dict())
     support, query, labels, _ = episode(2)
     assert torch.equal(first(query, support, labels), second(query, support, labels))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_names_matter_to_a_head_that_says_so(name: str) -> None:
+    support, query, labels, _ = episode(2)
+    scores = [
+        build(name, {}, texts=class_texts(order=order))(query, support, labels)
+        for order in (range(WAY), [1, 0, 2, 3])
+    ]
+    assert not torch.equal(*scores)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_templates_are_asked_of_heads_that_read_names_only(name: str) -> None:
+    assert ("templates" in plugins.load("heads", name).Options.model_fields) == (name in READERS)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "templates", ["no place for a name", "a {} and a {}", "a {name}", "a {0}", "{{}}", [], [5], 5]
+)
+def test_templates_without_exactly_one_place_are_refused(name: str, templates: object) -> None:
+    with pytest.raises(ValidationError, match="templates"):
+        plugins.load("heads", name).Options(templates=templates)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_one_template_may_stand_alone_and_several_in_a_list(name: str) -> None:
+    options = plugins.load("heads", name).Options
+    assert options(templates="a {}").templates == ("a {}",)
+    assert options(templates=["a {}", "the {}"]).templates == ("a {}", "the {}")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_texts_of_other_sizes_are_refused_with_both_sizes(name: str) -> None:
+    given = class_texts()
+    few = given.embeddings[:, :-1]
+    narrow = torch.zeros(WIDTH - 1, JOINT)
+    for wrong in (
+        ClassTexts(few, given.projection, SCALE),
+        ClassTexts(given.embeddings[:1], given.projection, SCALE),
+        ClassTexts(given.embeddings, narrow, SCALE),
+        ClassTexts(given.embeddings, None, SCALE),
+    ):
+        with pytest.raises(HeadError, match=rf"{EPISODES} episodes of {WAY} classes .*{WIDTH}"):
+            build(name, {}, texts=wrong)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_names_are_not_compared_with_a_grid(name: str) -> None:
+    with pytest.raises(HeadError, match="use tokens=summary"):
+        build(name, {"tokens": "grid2"})

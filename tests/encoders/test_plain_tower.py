@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.adapters._contract import AdaptedEncoder, Adapter, AdapterOptions
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
 from fewshot_i2v.encoders.clip import tower_from_visual
 from fewshot_i2v.encoders.plain import PlainTower
 from fewshot_i2v.encoders.tower import FrozenBlock
@@ -91,7 +92,7 @@ def test_a_frozen_adapter_works_through_the_common_encoder(
 ) -> None:
     encoder = AdaptedEncoder(plain, Untrained(plain, AdapterOptions(), frames=4, seeds=[0]))
     pixels = random((1, 2, 4, 3, 32, 32))
-    assert encoder.frozen_throughout
+    assert encoder.adapter.reading().frozen_throughout(plain)
     features = encoder(encoder.prefix(pixels))
     assert torch.equal(features.frames, plain.encode(pixels))
     assert torch.equal(features.clip, features.frames.mean(-2))
@@ -103,9 +104,8 @@ def test_adapting_it_is_refused_in_words(plain: PlainTower, random: Random) -> N
         NeedsBlocks(plain, AdapterOptions(), frames=4, seeds=[0])
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
-    tokens = encoder.prefix(random((1, 1, 4, 3, 32, 32)), grid=True)
-    with pytest.raises(EncoderError, match=r"no blocks or patch tokens.*'frozen' only"):
-        encoder(tokens, grid=True)
+    with pytest.raises(AdapterError, match=r"grid2: this encoder has 0 x 0 patches"):
+        encoder.prefix(random((1, 1, 4, 3, 32, 32)), cells=2)
     for name in ("heads", "patch", "grid"):
         with pytest.raises(EncoderError, match="ModifiedResNet is not"):
             getattr(plain, name)

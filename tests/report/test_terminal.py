@@ -171,3 +171,17 @@ def test_lines_of_the_legend_fit_and_nothing_trails() -> None:
 def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected a way of 1 or more and a chance in"):
         render_table([row()], **bad)  # type: ignore[arg-type]
+
+
+def test_rows_that_read_class_names_are_marked_and_notes_stand_beside_the_adapter() -> None:
+    rows = [row("m-adapter", note="reconstruction"), row("frozen", "zero-shot", uses_names=True)]
+    lines = render_table(rows, way=5).splitlines()
+    assert lines[0].split()[:3] == ["adapter", "head", "names"]
+    assert lines[2].startswith("m-adapter (reconstruction)  linear")
+    assert lines[2].split()[3] == "-"
+    assert lines[3].split()[2] == "read"
+    assert "given the names of the classes" in "\n".join(lines)
+
+
+def test_without_such_rows_there_is_no_column_of_names() -> None:
+    assert "names" not in render_table([row("aim")], way=5)

@@ -1,0 +1,316 @@
+"""The files of a saved adapter: what they say, and how they are written and read.
+
+Nothing in them is trusted: sizes are bounded, `adapter.json` is checked key by key, tensors are
+data only. Each file names the other's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fewshot_i2v.encoders.clip import Encoder
+from fewshot_i2v.encoders.plain import PlainTower
+from fewshot_i2v.errors import CheckpointError, ExportError
+from fewshot_i2v.video._durable import sync_folder
+
+SCHEMA = 1
+"""Version of the layout of the two files."""
+INFO = "adapter.json"
+TENSORS = "adapter.safetensors"
+
+_INFO_LIMIT = 4 << 20
+_HEADER_LIMIT = 4 << 20
+_LINK = "info_sha256"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class EncoderFacts(_Facts):
+    """The encoder that an adapter belongs to.
+
+    Attributes:
+        name: of the architecture.
+        pretrained: what was loaded: a tag, a file's name, "shipped", or "random (seed 0)".
+        digest: as in `Encoder`; it does not depend on the input size asked for.
+        image_size: pixels on a side.
+        width: channels D.
+        layers: transformer blocks; 0 where they cannot be walked.
+        heads: attention heads of a block; None without blocks.
+        patch: pixels on a side of a patch; None without blocks.
+    """
+
+    name: str
+    pretrained: str
+    digest: str
+    image_size: int
+    width: int
+    layers: int
+    heads: int | None
+    patch: int | None
+
+    @property
+    def label(self) -> str:
+        """Name, weights, digest and input size, for messages."""
+        return f"{self.name} ({self.pretrained}, sha256 {self.digest[:12]}, {self.image_size} px)"
+
+
+class MethodFacts(_Facts):
+    """An adapter.
+
+    Attributes:
+        name: as `fewshot-i2v list adapters` shows it.
+        options: as they were resolved.
+        preset: that they came from, or None.
+    """
+
+    name: str
+    options: dict[str, Any]
+    preset: str | None
+
+
+class HeadFacts(_Facts):
+    """A head.
+
+    Attributes:
+        name: as `fewshot-i2v list heads` shows it.
+        options: as they were resolved.
+        way: number of classes.
+        text_scale: temperature of the text tower; None for heads that do not read names.
+        text_digest: sha256 of the text tower, where it is known.
+    """
+
+    name: str
+    options: dict[str, Any]
+    way: int
+    text_scale: float | None
+    text_digest: str | None
+
+
+class TensorFacts(_Facts):
+    """The tensors' file: its length in bytes and its sha256."""
+
+    bytes: int
+    sha256: str
+
+
+class AdapterInfo(_Facts):
+    """Content of `adapter.json`.
+
+    Attributes:
+        schema_version: `SCHEMA`.
+        fewshot_i2v: version that wrote it.
+        adapter: the method.
+        head_offsets: frame offset of each attention head, for methods that shift heads.
+        frames: frames T of a clip.
+        encoder: what the adapter belongs to; with `merged_from` the merged weights beside it.
+        merged_from: the frozen encoder whose weights the adapter was merged into, when the tensors
+            are what remains of it; None: it was not merged.
+        head: the head, where it was saved.
+        classes: names in the order of the scores; may be empty.
+        usage: how to load the folder, and what to mind.
+        about: where it comes from, in plain values.
+        tensors: the other file.
+    """
+
+    schema_version: int
+    fewshot_i2v: str
+    adapter: MethodFacts
+    head_offsets: list[int] | None
+    frames: int
+    encoder: EncoderFacts
+    merged_from: EncoderFacts | None
+    head: HeadFacts | None
+    classes: list[str]
+    usage: str
+    about: dict[str, Any]
+    tensors: TensorFacts
+
+
+def facts_of(encoder: Encoder) -> EncoderFacts:
+    """What is written down of an encoder: no folder of this machine."""
+    tower = encoder.tower
+    walked = not isinstance(tower, PlainTower)
+    return EncoderFacts(
+        name=encoder.name,
+        pretrained=Path(encoder.pretrained).name,
+        digest=encoder.digest,
+        image_size=tower.image_size,
+        width=tower.width,
+        layers=tower.layers,
+        heads=tower.heads if walked else None,
+        patch=tower.patch if walked else None,
+    )
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes its name once all is written and durable.
+
+    Args:
+        folder: must be absent or empty.
+
+    Raises:
+        CheckpointError: when it holds something.
+        ExportError: when the disk refuses; nothing is left behind then.
+    """
+    check_free(folder)
+    folder = folder.resolve()
+    new = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        for path in new.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(new)
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
+        sync_folder(folder.parent)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder with something in it, and a file.
+
+    Raises:
+        CheckpointError: naming it.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise CheckpointError(f"{folder}: exists, and nothing is written over; give a new folder")
+
+
+def write_files(
+    folder: Path, info: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> AdapterInfo:
+    """Writes the two files of a saved adapter.
+
+    Args:
+        folder: exists and has neither.
+        info: `AdapterInfo` in plain values, but for `tensors`.
+        tensors: on the CPU.
+
+    Raises:
+        CheckpointError: when a tensor is not finite, or `info` is nothing for JSON or more than
+            will be read.
+    """
+    path = folder / TENSORS
+    _check_finite(tensors, path)
+    try:
+        link = _digest_of(info)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / INFO}: {error}; expected plain JSON values") from error
+    save_file(dict(tensors), path, metadata={_LINK: link})
+    facts = {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
+    whole = AdapterInfo.model_validate({**info, "tensors": facts})
+    text = json.dumps(whole.model_dump(), indent=2, allow_nan=False) + "\n"
+    if len(text) > _INFO_LIMIT:
+        raise CheckpointError(f"{folder / INFO}: {len(text)} bytes; at most {_INFO_LIMIT} are read")
+    (folder / INFO).write_text(text, encoding="utf-8")
+    return whole
+
+
+def read_info(folder: Path) -> AdapterInfo:
+    """Reads `adapter.json`.
+
+    Raises:
+        CheckpointError: when it is absent, damaged, or of another schema version.
+    """
+    path = folder / INFO
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a folder with a saved adapter")
+    if path.stat().st_size > _INFO_LIMIT:
+        raise CheckpointError(f"{path}: more than {_INFO_LIMIT} bytes; not one that was written")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if version != SCHEMA:
+        raise CheckpointError(
+            f"{path}: schema version {version!r}; this version of fewshot-i2v reads {SCHEMA}. "
+            "Use the version that wrote it"
+        )
+    try:
+        return AdapterInfo.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path}: damaged: {where}: {first['msg']}") from error
+
+
+def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
+    """Reads `adapter.safetensors` after checking that it is the file that `info` belongs to.
+
+    Raises:
+        CheckpointError: when it is absent, cut short, changed, or not finite, or was written with
+            another `adapter.json`.
+    """
+    path, facts = folder / TENSORS, info.tensors
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, though {INFO} is there")
+    size = path.stat().st_size
+    if size != facts.bytes:
+        raise CheckpointError(f"{path}: {size} bytes where {INFO} says {facts.bytes}: damaged")
+    found = _file_digest(path)
+    if found != facts.sha256:
+        raise CheckpointError(
+            f"{path}: sha256 {found[:12]}... where {INFO} says {facts.sha256[:12]}...: it was "
+            "changed, or the two files do not belong together"
+        )
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > _HEADER_LIMIT:
+        raise CheckpointError(f"{path}: a header of {header} bytes; at most {_HEADER_LIMIT}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            link = (opened.metadata() or {}).get(_LINK)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    if link != _digest_of(info.model_dump(exclude={"tensors"})):
+        raise CheckpointError(
+            f"{folder / INFO}: changed since it was written, or from another folder: it is not the "
+            f"one that {TENSORS} was written with"
+        )
+    _check_finite(tensors, path)
+    return tensors
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number that JSON has")
+
+
+def _digest_of(info: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(info), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    bad = [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if bad:
+        raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(bad[:5])}")

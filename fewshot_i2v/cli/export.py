@@ -1,0 +1,78 @@
+"""`fewshot-i2v export`: the tuned adapter of one episode of a run, as files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(epilog=EXIT_CODES, short_help="Write the tuned adapter of one episode.")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--episode", type=click.IntRange(min=0), required=True, help="Number of the episode.")
+@click.option("--out", type=_FILE, required=True, help="A new folder.")
+@click.option(
+    "--merge/--no-merge",
+    default=None,
+    help="Fold the adapter into the encoder's weights, for open_clip; where the method can be "
+    "merged, that is the default.",
+)
+@click.option("--split", help="The run's split by name or path, if it is not where it was.")
+@click.option("--root", type=_FILE, help="Folder of the split's clips.")
+@click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
+@click.option("--architecture", type=_FILE, help="The encoder's configuration (JSON).")
+@click.option("--cache", type=_FILE, help="Folder of decoded clips.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def command(
+    run: Path,
+    episode: int,
+    out: Path,
+    merge: bool | None,
+    split: str | None,
+    root: Path | None,
+    pretrained: str | None,
+    architecture: Path | None,
+    cache: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the adapter and the head that RUN, the folder of one row, tuned for an episode.
+
+    A run keeps predictions, not parameters. The episode is tuned again as it was, on the kind of
+    device it was, and nothing is written unless its predictions are those recorded.
+
+    Without merging the folder holds adapter.safetensors and adapter.json. Merged, it also holds
+    open_clip_model.safetensors and open_clip_config.json, and open_clip.create_model loads it as
+    local-dir:OUT where the encoder came with a text tower. What remains of the adapter is needed
+    beside it, if anything does: adapter.json says so under "usage".
+    """
+    from fewshot_i2v.export import export_episode
+
+    done = export_episode(
+        run,
+        episode,
+        out,
+        merge=merge,
+        progress=not quiet and sys.stderr.isatty(),
+        split=split,
+        root=root,
+        pretrained=pretrained,
+        architecture=architecture,
+        cache=cache,
+    )
+    if as_json:
+        echo_json(done.to_dict())
+        return
+    click.echo(
+        f"{done.adapter} with {done.head}, episode {done.episode}: tuned again, same predictions "
+        f"(accuracy {100 * done.accuracy:.1f} %, probabilities within {done.difference:.1g})"
+    )
+    for name in done.files:
+        click.echo(str(done.folder / name))
+    click.echo(done.usage.replace("FOLDER", str(done.folder)))

@@ -1,0 +1,97 @@
+"""Two tasks that the frozen encoder cannot solve by class means, each made for a kind of method.
+
+Pictures are random, so that nothing about them suits one tower or another, and small, so that an
+adapter learns from them in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from fewshot_i2v import plugins
+from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.config import TuningConfig
+from fewshot_i2v.encoders.tower import Tower
+from fewshot_i2v.heads._contract import Head
+from fewshot_i2v.tuning import Episodes, derive_seed, tune_and_predict
+from tests.tiny import tiny_tower
+from tests.tiny_adapters import make_adapter
+
+# seeds; with other pictures the frozen encoder may tell more of the faint ones
+DATA, PICTURES = 0, 23
+EPISODES, FRAMES, SHOT, QUERY = 2, 4, 12, 50
+RECIPE = TuningConfig(steps=40, lr=2e-2, weight_decay=0.0)
+
+Task = tuple[Tensor, Tensor]
+"""Clips (E, C, T, 3, H, W) and their classes (E, C)."""
+
+
+@functools.cache
+def _tower() -> Tower:
+    return tiny_tower(size=16)
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Random pictures (E, *shape, 3, H, W)."""
+    side = _tower().image_size
+    return torch.randn(EPISODES, *shape, 3, side, side, generator=generator)
+
+
+def _of_two_classes(first: Tensor, second: Tensor) -> Task:
+    labels = torch.arange(2).repeat_interleave(first.shape[1])
+    return torch.cat([first, second], 1), labels.expand(EPISODES, -1).contiguous()
+
+
+def order_task(generator: torch.Generator, per_class: int) -> Task:
+    """A picture that appears, or the same frames backwards: it disappears.
+
+    Every clip of one class is a clip of the other played backwards. What does not see the order of
+    frames gives both the same scores, and is right exactly half of the time.
+    """
+    picture = _normal(torch.Generator().manual_seed(PICTURES), 1, 1)
+    amount = torch.linspace(-2, 2, FRAMES).view(1, 1, FRAMES, 1, 1, 1)
+    noise = 0.1 * _normal(generator, per_class, 1) + 0.03 * _normal(generator, per_class, FRAMES)
+    appears = noise + amount * picture
+    return _of_two_classes(appears, appears.flip(2))
+
+
+def look_task(generator: torch.Generator, per_class: int) -> Task:
+    """A faint picture or its negative, below a strong one that resembles it and says nothing."""
+    fixed = torch.Generator().manual_seed(PICTURES)
+    picture, other = _normal(fixed, 1, 1), _normal(fixed, 1, 1)
+
+    def draw(sign: float) -> Tensor:
+        half = torch.rand(EPISODES, per_class // 2, 1, 1, 1, 1, generator=generator) * 2 - 1
+        strength = torch.cat([half, -half], 1)
+        noise = 0.05 * _normal(generator, per_class, FRAMES)
+        return sign * 0.25 * picture + strength * (picture + 2 * other) + noise
+
+    return _of_two_classes(draw(1.0), draw(-1.0))
+
+
+def accuracies(name: str, *, ordered: bool) -> Tensor:
+    """Share of right answers of each episode, (E,), after tuning the adapter alone.
+
+    The head, nearest class mean of the clip features, has no parameters: it is the adapter that
+    solves the task, or nothing does.
+    """
+    make = order_task if ordered else look_task
+    generator = torch.Generator().manual_seed(DATA)
+    (support, labels), (query, truth) = make(generator, SHOT), make(generator, QUERY)
+    # one clip without its counterpart: the class means of the frozen encoder differ by more than
+    # rounding, so that it has an opinion
+    support, labels = support[:, :-1], labels[:, :-1].contiguous()
+    seeds = [derive_seed("adapter", name, 0, index) for index in range(EPISODES)]
+    adapter = make_adapter(name, _tower(), frames=FRAMES, seeds=seeds)
+    encoder = AdaptedEncoder(_tower(), adapter)
+    head_class = plugins.load("heads", "prototype")
+    head: Head = head_class(
+        head_class.Options(), width=_tower().width, way=2, frames=FRAMES, seeds=seeds
+    )
+    kept = encoder.prefix(support)
+    episodes = Episodes(lambda _step: kept, labels, encoder.prefix(query))
+    logits = tune_and_predict(encoder, head, episodes, RECIPE).logits
+    return (logits.argmax(-1) == truth).float().mean(-1)

@@ -1,0 +1,48 @@
+"""The table of adapters against heads."""
+
+from __future__ import annotations
+
+from fewshot_i2v.report.matrix import render_matrix
+from tests.report.test_terminal import row
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_adapters_down_heads_across_and_a_dash_where_nothing_ran() -> None:
+    rows = [
+        row("frozen", "linear", accuracies={0: 0.5, 1: 0.5}),
+        row("frozen", "otam", accuracies={0: 0.25, 1: 0.75}),
+        row("m-adapter", "linear", accuracies={0: 1.0, 1: 1.0}, note="reconstruction"),
+    ]
+    lines = render_matrix(rows, way=4).splitlines()
+    assert lines[0] == "1-shot"
+    assert _cells(lines[2]) == ["adapter", "linear", "otam"]
+    assert _cells(lines[4]) == ["frozen", "50.0 ± 0.0", "50.0 ± 317.7"]
+    assert _cells(lines[5]) == ["m-adapter (reconstruction)", "100.0 ± 0.0", "-"]
+    assert "over 2 episodes; guessing gives 25.0" in lines[7]
+
+
+def test_one_table_for_each_shot_in_order() -> None:
+    text = render_matrix([row(shot=5), row(shot=1)], way=5)
+    assert text.index("1-shot") < text.index("5-shot")
+
+
+def test_heads_that_read_names_and_failures_are_marked() -> None:
+    rows = [
+        row(head="zero-shot", uses_names=True),
+        row("aim", "zero-shot", uses_names=True, accuracies={}, failed=3),
+        row("full", "zero-shot", uses_names=True, accuracies={4: 0.5}, failed=1),
+    ]
+    text = render_matrix(rows, way=5)
+    assert "zero-shot†" in text
+    assert "read the class names" in text
+    assert "| aim | failed |" in text
+    assert "| full | 50.0* |" in text
+
+
+def test_no_mark_without_need_and_bars_in_names_do_not_break_the_table() -> None:
+    text = render_matrix([row("a|b")], way=5)
+    assert "†" not in text
+    assert "a\\|b" in text

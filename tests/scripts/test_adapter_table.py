@@ -1,0 +1,140 @@
+"""The table of adapters in README.md says what the code does."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fewshot_i2v import plugins
+from fewshot_i2v.cost import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+SEEN = {"aim": (2e-5, 4e-6, 1e-7), "frozen": (2e-6, 1e-6, None)}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("adapter_table")
+
+
+@cache
+def rows_on_the_shipped_encoder() -> list[Row]:
+    script = importlib.import_module("adapter_table")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "ENCODER", "demo")
+        patch.setattr(plugins, "names", lambda _: ["aim", "frozen"])
+        rows: list[Row] = script.rows()
+    return rows
+
+
+@pytest.fixture
+def small(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program with a small encoder, two adapters and given differences."""
+    rows = rows_on_the_shipped_encoder()
+    monkeypatch.setattr(script, "rows", lambda: rows)
+    monkeypatch.setattr(script, "shared_folder", lambda: ROOT)
+    monkeypatch.setattr(script, "measured", lambda _: SEEN)
+    return script
+
+
+@pytest.fixture
+def readme(tmp_path: Path) -> Path:
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- adapter-table -->\nold\n<!-- /adapter-table -->\nafter\n")
+    return path
+
+
+def call(script: ModuleType, *args: str) -> Result:
+    return CliRunner().invoke(script.main, list(args))
+
+
+def test_the_readme_is_what_the_code_says(script: ModuleType) -> None:
+    if script.START not in README.read_text(encoding="utf-8"):
+        pytest.skip("README.md has no table of adapters yet")
+    result = call(script, "--check")
+    assert result.exit_code == 0, result.output
+
+
+def test_writing_and_checking(small: ModuleType, readme: Path) -> None:
+    assert call(small, "--check", "--readme", str(readme)).exit_code == 1
+    assert call(small, "--readme", str(readme)).exit_code == 0
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- adapter-table -->\n| adapter |")
+    assert text.endswith("\n<!-- /adapter-table -->\nafter\n")
+    assert "| `frozen` | no | none | 0 | 0.0221 | - | - | < 1e-5 | < 1e-5 | - |\n" in text
+    assert "| `aim` | through the embedding | every frame | 151,616 |" in text
+    assert "`aim:preset=ssv2`" in text
+    assert "`aim:preset=k400`" not in text, "it costs what the defaults do"
+    assert call(small, "--check", "--readme", str(readme)).exit_code == 0
+    printed = call(small, "--stdout", "--readme", str(readme)).stdout
+    assert printed in text
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("151,616", "151,617", "is:     | `aim` "),
+        ("0.0221", "0.0222", "is:     | `frozen` "),
+        ("clips of 8", "clips of 9", "should: ViT-B/16 at 224"),
+        ("to compare with.", "to compare with.\nMore.", "lines of table and legend"),
+        ("< 1e-5 | < 1e-5 | -", "< 1e-6 | < 1e-5 | -", "frozen has < 1e-6 for tokens"),
+        ("< 1e-5 | < 1e-5 | -", "- | < 1e-5 | -", "frozen has - for tokens"),
+        ("< 1e-5 | < 1e-5 | -", "< 1e-5 | < 1e-5 | < 1e-5", "frozen has < 1e-5 for gradients"),
+    ],
+)
+def test_what_the_check_finds(
+    small: ModuleType, readme: Path, old: str, new: str, message: str
+) -> None:
+    call(small, "--readme", str(readme))
+    text = readme.read_text()
+    assert old in text
+    readme.write_text(text.replace(old, new))
+    result = call(small, "--check", "--readme", str(readme))
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_without_the_material_costs_alone_are_checked(
+    small: ModuleType, readme: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(small, "--readme", str(readme))
+    monkeypatch.setattr(small, "shared_folder", lambda: None)
+    assert call(small, "--check", "--readme", str(readme)).exit_code == 0
+    result = call(small, "--readme", str(readme))
+    assert result.exit_code == 1
+    assert "FEWSHOT_I2V_SHARED" in result.output
+    readme.write_text(readme.read_text().replace("151,616", "1"))
+    assert call(small, "--check", "--readme", str(readme)).exit_code == 1
+
+
+def test_without_markers(small: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "a.md"
+    path.write_text("nothing\n")
+    result = call(small, "--readme", str(path))
+    assert (result.exit_code, path.read_text()) == (1, "nothing\n")
+    assert "<!-- /adapter-table -->" in result.output
+
+
+def test_bounds_leave_room_for_other_machines(script: ModuleType) -> None:
+    values = (None, 0.0, 3e-6, 4e-6, 2e-7)
+    assert [script.bound(v) for v in values] == ["-", "< 1e-12", "< 1e-5", "< 1e-4", "< 1e-6"]
+
+
+@pytest.mark.shared
+def test_official_outputs_are_met(script: ModuleType, shared: Path) -> None:
+    found = script.measured(shared)
+    assert {"aim", "frozen", "st-adapter", "zeroi2v"} <= found.keys()
+    for name, (tokens, features, gradients) in found.items():
+        assert 0 < tokens < 1e-4, name
+        assert 0 < features < 3e-5, name
+        assert (gradients is None) is (name == "frozen")
+        assert (gradients or 0) < 1e-5, name

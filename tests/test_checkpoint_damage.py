@@ -1,0 +1,231 @@
+"""A saved adapter that is damaged, forged or of something else is refused, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fewshot_i2v import load_adapter, load_merged, save_adapter
+from fewshot_i2v.adapters import _saved
+from fewshot_i2v.encoders.clip import Encoder
+from fewshot_i2v.errors import CheckpointError, FewshotError
+from tests.saved import WAY, features_of, make_head, moved_adapter, tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return tiny_encoder(tmp_path_factory.mktemp("damage"))
+
+
+@pytest.fixture(scope="module")
+def saved(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an adapter and a head, never changed."""
+    folder = tmp_path_factory.mktemp("saved") / "zeroi2v"
+    adapter, head = moved_adapter("zeroi2v", encoder), make_head("linear", encoder)
+    save_adapter(folder, encoder, "zeroi2v", adapter, "linear", head)
+    return folder
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def _refused(folder: Path, encoder: Encoder, pattern: str, **asked: Any) -> None:
+    with pytest.raises(CheckpointError, match=pattern) as error:
+        load_adapter(folder, encoder, **asked)
+    assert str(folder) in str(error.value)
+
+
+def test_another_encoder_is_refused_with_both_digests(
+    saved: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    other = tiny_encoder(tmp_path, mean=0.25)
+    mine, yours = encoder.digest[:12], other.digest[:12]
+    _refused(saved, other, rf"trained on tiny .*sha256 {mine}.*you gave tiny .*sha256 {yours}")
+    _refused(
+        saved, tiny_encoder(tmp_path, image_size=48), r"trained on .* 32 px\); you gave .* 48 px"
+    )
+
+
+def test_another_method_or_head_is_refused(saved: Path, encoder: Encoder) -> None:
+    _refused(saved, encoder, "holds the adapter 'zeroi2v'; 'aim' is asked for", adapter="aim")
+    _refused(saved, encoder, "holds the head 'linear'; 'otam' is asked for", head="otam")
+
+
+def test_other_frames_are_refused_where_parameters_depend_on_them(
+    saved: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    _refused(
+        saved, encoder, r"trained on clips of 4 frames; you ask for 6.*temporal_embedding", frames=6
+    )
+    adapter = moved_adapter("st-adapter", encoder)
+    ordered = make_head("linear", encoder, pooling="ordered")
+    save_adapter(tmp_path / "a", encoder, "st-adapter", adapter)
+    save_adapter(tmp_path / "b", encoder, "st-adapter", adapter, "linear", ordered)
+    longer = load_adapter(tmp_path / "a", encoder, frames=6).adapter
+    assert features_of(encoder, longer, frames=6).frames.shape == (1, 2 * WAY, 6, 32)
+    _refused(tmp_path / "b", encoder, r"head\.weight .*\(1, 128, 3\).*\(1, 192, 3\)", frames=6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "pattern"),
+    [
+        ("schema_version", 2, r"schema version 2; .* reads 1"),
+        ("schema_version", "1", "schema version '1'"),
+        ("frames", 4.5, "damaged: frames"),
+        ("extra", 1, "damaged: extra"),
+        ("classes", ["x"], "not the one that adapter.safetensors was written with"),
+        ("head_offsets", [1, -1], "not the one that adapter.safetensors was written with"),
+        ("about", {"accuracy": 1.0}, "not the one that adapter.safetensors was written with"),
+    ],
+)
+def test_a_changed_description_is_refused(
+    key: str, value: object, pattern: str, copy: Path, encoder: Encoder
+) -> None:
+    path = copy / "adapter.json"
+    plain = json.loads(path.read_text(encoding="utf-8")) | {key: value}
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    _refused(copy, encoder, pattern)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"schema_version": NaN}', "1"])
+def test_a_description_that_is_none_is_refused(text: str, copy: Path, encoder: Encoder) -> None:
+    (copy / "adapter.json").write_text(text, encoding="utf-8")
+    _refused(copy, encoder, r"damaged|schema version None")
+
+
+def test_a_huge_or_absent_description_is_refused(copy: Path, encoder: Encoder) -> None:
+    path = copy / "adapter.json"
+    with path.open("ab") as file:
+        file.truncate(5 << 20)
+    _refused(copy, encoder, "more than 4194304 bytes")
+    path.unlink()
+    _refused(copy, encoder, "no such file")
+    _refused(copy / "nowhere", encoder, "no such file")
+
+
+def test_damaged_tensors_are_refused(copy: Path, encoder: Encoder) -> None:
+    path = copy / "adapter.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    _refused(copy, encoder, f"{len(whole) - 1} bytes where adapter.json says {len(whole)}")
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    _refused(copy, encoder, "changed, or the two files do not belong together")
+    path.unlink()
+    _refused(copy, encoder, "no such file")
+
+
+def test_files_of_two_folders_do_not_go_together(
+    copy: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    other = moved_adapter("zeroi2v", encoder, (5, 6))
+    save_adapter(tmp_path / "x", encoder, "zeroi2v", other, "linear", make_head("linear", encoder))
+    shutil.copy(tmp_path / "x" / "adapter.safetensors", copy)
+    _refused(copy, encoder, "do not belong together")
+
+
+def _forged(folder: Path, data: bytes) -> None:
+    """Puts other bytes in place of the tensors, and their digest into the description."""
+    (folder / "adapter.safetensors").write_bytes(data)
+    path = folder / "adapter.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    plain["tensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(plain), encoding="utf-8")
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("canary",)
+
+
+def test_nothing_but_safetensors_is_read(
+    copy: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"adapter.x": _Bomb()}, tmp_path / "bomb.pt")
+    _forged(copy, (tmp_path / "bomb.pt").read_bytes())
+    _refused(copy, encoder, r"a header of \d+ bytes|not a safetensors file")
+    assert not (tmp_path / "canary").exists()
+    _forged(copy, (1 << 40).to_bytes(8, "little") + bytes(100))
+    _refused(copy, encoder, f"a header of {1 << 40} bytes")
+    _forged(copy, (90).to_bytes(8, "little") + bytes(100))
+    _refused(copy, encoder, "not a safetensors file")
+
+
+def test_tensors_without_a_description_of_theirs_are_refused(copy: Path, encoder: Encoder) -> None:
+    path = copy / "adapter.safetensors"
+    save_file(load_file(path), path)
+    _forged(copy, path.read_bytes())
+    _refused(copy, encoder, "not the one that adapter.safetensors was written with")
+
+
+def _rename(tensors: dict[str, Tensor]) -> None:
+    tensors["adapter.other"] = tensors.pop("adapter.ln_post.bias")
+
+
+def _cut(tensors: dict[str, Tensor]) -> None:
+    tensors["adapter.ln_post.bias"] = tensors["adapter.ln_post.bias"][:, :-1].clone()
+
+
+def _halve(tensors: dict[str, Tensor]) -> None:
+    tensors["head.bias"] = tensors["head.bias"].half()
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (_rename, r"2 tensors are missing or too many \(adapter.ln_post.bias, adapter.other\)"),
+        (_cut, r"adapter.ln_post.bias is float32 \(1, 31\) and should be float32 \(1, 32\)"),
+        (_halve, r"head.bias is float16 \(1, 3\) and should be float32"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    change: Callable[[dict[str, Tensor]], None],
+    pattern: str,
+    saved: Path,
+    encoder: Encoder,
+    tmp_path: Path,
+) -> None:
+    info = _saved.read_info(saved)
+    tensors = _saved.read_tensors(saved, info)
+    change(tensors)
+    _saved.write_files(tmp_path, info.model_dump(exclude={"tensors"}), tensors)
+    _refused(tmp_path, encoder, pattern)
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        ({"adapter": {"name": "nope", "options": {}, "preset": None}}, "unknown adapter 'nope'"),
+        (
+            {"adapter": {"name": "zeroi2v", "options": {"scal": 1}, "preset": None}},
+            "unknown config key 'scal'.*adapter 'zeroi2v'",
+        ),
+        ({"head_offsets": [1, -1]}, r"saved with the head offsets \[1, -1\]; .* has \[-1, 1\]"),
+    ],
+)
+def test_methods_that_are_not_here_are_named(
+    change: dict[str, Any], pattern: str, saved: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    info = _saved.read_info(saved)
+    tensors = _saved.read_tensors(saved, info)
+    _saved.write_files(tmp_path, info.model_dump(exclude={"tensors"}) | change, tensors)
+    with pytest.raises(FewshotError, match=f"(?s){pattern}"):
+        load_adapter(tmp_path, encoder)
+
+
+def test_a_folder_without_merged_weights_says_so(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"zeroi2v was saved beside .*load_adapter"):
+        load_merged(saved)

@@ -1,0 +1,97 @@
+"""CONTRIBUTING.md's walk-through: its files work, its commands run, its list is complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fewshot_i2v.adapters._contract import Adapter
+from fewshot_i2v.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTION = re.search(
+    r"^## Adding\n(.*?)^## ",
+    (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
+ADDING = SECTION.group(1) if SECTION else ""
+FILES = dict(re.findall(r"<!-- (\w+/\w+\.py) -->\n```python\n(.*?)```", ADDING, re.DOTALL))
+COMMANDS = re.findall(r"<!-- commands -->\n```sh\n(.*?)```", ADDING, re.DOTALL)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with the walk-through's files where it says that they lie."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, text in FILES.items():
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def _lines(block: str) -> list[list[str]]:
+    joined = block.replace("\\\n", " ")
+    words = [shlex.split(line, comments=True) for line in joined.splitlines()]
+    return [[re.sub(r"(^|=)~/", rf"\1{Path.home()}/", word) for word in line] for line in words]
+
+
+def _contract(arguments: list[str]) -> str:
+    """Runs the contract as a process of its own, since it collects what there is when it starts."""
+    done = subprocess.run(
+        [sys.executable, *arguments, "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_commands_run_and_the_files_keep_the_contract(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(FILES) == ["adapters/frame_difference.py", "heads/closest_frames.py"]
+    monkeypatch.chdir(home)
+    shown = []
+    for program, *arguments in _lines(COMMANDS[0]):
+        if program == "export":
+            monkeypatch.setenv(*arguments[0].split("=", 1))
+        elif program == "python":
+            shown.append(_contract(arguments))
+        else:
+            assert program == "fewshot-i2v"
+            result = CliRunner().invoke(cli, arguments)
+            assert result.exit_code == 0, result.output
+            shown.append(result.stdout)
+    listed, table, tests = shown
+    assert re.search(r"^frame-difference +Frame difference: every token also", listed, re.MULTILINE)
+    assert {"frozen", "frame-difference"} <= set(table.split())
+    assert (home / "mine" / "run" / "frame-difference-closest-frames-1shot").is_dir()
+    passed = re.search(r"(\d+) passed", tests)
+    assert passed is not None
+    assert int(passed.group(1)) > 40
+
+
+def test_every_member_of_an_adapter_is_in_the_list() -> None:
+    members = {name for name in vars(Adapter) if not name.startswith("_")}
+    members |= {name for name in Adapter.__annotations__ if not name.startswith("_")}
+    said = set(re.findall(r"`(\w+)`", ADDING))
+    assert members - said == {"parse"}
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]], ids=str)
+def test_the_files_are_written_like_the_package(home: Path, check: list[str]) -> None:
+    settings = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
+    command = [sys.executable, "-m", "ruff", *check, *settings, str(home / "mine")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

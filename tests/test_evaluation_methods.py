@@ -1,0 +1,126 @@
+"""Adapters and heads through the main job: grids of tokens, presets, remarks, side branches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot_i2v import evaluation, plugins
+from fewshot_i2v._workspace import Workspace
+from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.errors import AdapterError, UnknownNameError
+from tests.tiny import tiny_architecture, tiny_split
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Architecture, split and decoded clips that the tests of this file share."""
+    folder = tmp_path_factory.mktemp("methods")
+    tiny_architecture(folder)
+    tiny_split(folder)
+    return folder
+
+
+def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
+    settings: dict[str, Any] = {
+        "split": str(folder / "tiny.yaml"),
+        "encoder": {
+            "name": "tiny",
+            "architecture": str(folder / "tiny.json"),
+            "pretrained": "random",
+        },
+        "video": {"frames": 4, "crop": 1.0},
+        "adapter": ["frozen"],
+        "way": 3,
+        "query": 2,
+        "episodes": 3,
+        "tuning": {"steps": 2},
+        "workers": 1,
+        "cache": str(folder / "cache"),
+        "output": str(output),
+    }
+    return load_config(settings | changes, {})
+
+
+def test_heads_can_see_a_grid_of_patch_tokens(folder: Path, tmp_path: Path) -> None:
+    adapters = ["frozen", "aim", "m-adapter"]
+    heads = ["prototype:pooling=ordered,center=true", "linear"]
+    config = _config(folder, tmp_path, adapter=adapters, head=heads, tokens="grid2")
+    result = evaluation.run(config)
+    assert {row.head for row in result.rows} == {
+        "prototype:center=true,pooling=ordered,tokens=grid2",
+        "linear:tokens=grid2",
+    }
+    width = 32
+    frozen = next(row for row in result.rows if row.adapter == "frozen" and "linear" in row.head)
+    assert frozen.parameters == (2 * 2 * width + 1) * 3
+    assert all(row.episodes == 3 for row in result.rows)
+
+
+def test_a_grid_finer_than_the_patches_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    config = _config(folder, tmp_path, head=["prototype"], tokens="grid9")
+    with pytest.raises(AdapterError, match=r"grid9: this encoder has 2 x 2 patches"):
+        evaluation.run(config)
+
+
+def test_a_preset_is_what_it_stands_for(folder: Path, tmp_path: Path) -> None:
+    adapters = ["aim:preset=ssv2", "aim:temporal_adapters=2,scale=1.0"]
+    result = evaluation.run(_config(folder, tmp_path, adapter=adapters))
+    preset, spelt = result.rows
+    assert preset.adapter == "aim:preset=ssv2"
+    assert preset.parameters == spelt.parameters
+    assert dict(preset.accuracies) == dict(spelt.accuracies)
+
+
+def test_an_unknown_preset_is_refused_before_any_decoding(folder: Path, tmp_path: Path) -> None:
+    config = _config(folder, tmp_path / "out", adapter=["aim:preset=ssv1"])
+    with pytest.raises(UnknownNameError, match="ssv2"):
+        evaluation.run(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_large_copies_run_one_episode_at_a_time_and_the_run_says_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = _config(folder, tmp_path, adapter=["full", "aim"])
+    result = evaluation.run(config)
+    assert len(result.remarks) == 1
+    assert result.remarks[0].startswith("full: episodes run one at a time")
+    header = json.loads((result.rows[0].folder / "run.json").read_text(encoding="utf-8"))
+    assert header["identity"]["at_once"] == 1
+    asked = evaluation.run(_config(folder, tmp_path / "two", adapter=["full"], at_once=2))
+    assert asked.remarks == ()
+    assert dict(asked.rows[0].accuracies) == dict(result.rows[0].accuracies)
+
+
+@pytest.mark.parametrize("tokens", ["summary", "all"])
+def test_the_levels_of_a_clip_are_computed_once_per_run(
+    folder: Path, tmp_path: Path, tokens: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Workspace] = []
+    original = Workspace.open
+
+    def _open(config: RunConfig) -> Workspace:
+        opened.append(original(config))
+        return opened[0]
+
+    monkeypatch.setattr(Workspace, "open", _open)
+    config = _config(folder, tmp_path, adapter=[f"m-adapter:tokens={tokens}"], shot=[1, 2])
+    evaluation.run(config)
+    (bank,) = opened[0]._banks.values()
+    clips = {n for specs in opened[0].specs.values() for spec in specs for n in spec.clips()}
+    assert bank.computed == len(clips)
+
+
+@pytest.mark.slow
+def test_every_adapter_runs_with_every_head(folder: Path, tmp_path: Path) -> None:
+    heads = [h for h in plugins.names("heads") if not plugins.load("heads", h).uses_names]
+    config = _config(
+        folder, tmp_path, adapter=plugins.names("adapters"), head=heads, episodes=2, shot=[2]
+    )
+    result = evaluation.run(config)
+    assert len(result.rows) == len(plugins.names("adapters")) * len(heads)
+    assert all(row.episodes == 2 for row in result.rows)
