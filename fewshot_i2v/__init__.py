@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fewshot_i2v.checkpoint import load_adapter, load_merged, save_adapter
+    from fewshot_i2v.classify import Classifier, Prediction
     from fewshot_i2v.config import RunConfig, config_schema, load_config
     from fewshot_i2v.encoders.clip import load_encoder
     from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
@@ -19,18 +20,22 @@ if TYPE_CHECKING:
     from fewshot_i2v.export import export_episode
     from fewshot_i2v.records import read_run
     from fewshot_i2v.results import EvaluationResult, RowResult
+    from fewshot_i2v.starts import Start, names_of_starts, read_start
     from fewshot_i2v.statistics import Interval, mean_interval
 
 __version__ = "0.1.0"
 __all__ = [
+    "Classifier",
     "EpisodeSampler",
     "EpisodeSpec",
     "EvaluationResult",
     "FewshotError",
     "Interval",
+    "Prediction",
     "RowResult",
     "RunConfig",
     "Split",
+    "Start",
     "__version__",
     "config_schema",
     "evaluate",
@@ -41,19 +46,24 @@ __all__ = [
     "load_merged",
     "load_split",
     "mean_interval",
+    "names_of_starts",
     "read_run",
+    "read_start",
     "save_adapter",
 ]
 
 _HOMES = {
+    "Classifier": "classify",
     "EpisodeSampler": "episodes.sampler",
     "EpisodeSpec": "episodes.sampler",
     "EvaluationResult": "results",
     "FewshotError": "errors",
     "Interval": "statistics",
+    "Prediction": "classify",
     "RowResult": "results",
     "RunConfig": "config",
     "Split": "episodes.split",
+    "Start": "starts",
     "config_schema": "config",
     "evaluate": "evaluation",
     "export_episode": "export",
@@ -63,7 +73,9 @@ _HOMES = {
     "load_merged": "checkpoint",
     "load_split": "episodes.split",
     "mean_interval": "statistics",
+    "names_of_starts": "starts",
     "read_run": "records",
+    "read_start": "starts",
     "save_adapter": "checkpoint",
 }
 

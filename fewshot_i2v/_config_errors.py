@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fewshot_i2v._config_models import Section
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ _WORDS = {
     "path_type": "expected a path",
     "model_type": "expected a mapping of keys",
     "dict_type": "expected a mapping of keys",
-    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and no other sign",
+}
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
+    r"^(summary|grid[1-9]\d?)$": "'summary', or 'gridN' with N from 1 to 99",
 }
 
 
@@ -60,6 +64,15 @@ def key_text(location: Sequence[int | str]) -> str:
     return text.lstrip(".")
 
 
+def pattern_in_words(pattern: str) -> str:
+    """What a text must be that a pattern (of a key or an option) is for.
+
+    >>> pattern_in_words("^x+$")
+    'text that matches ^x+$'
+    """
+    return _PATTERNS.get(pattern, f"text that matches {pattern}")
+
+
 def _line(problem: ErrorDetails, model: type[BaseModel], given: bool) -> str:
     location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
@@ -74,14 +87,15 @@ def _line(problem: ErrorDetails, model: type[BaseModel], given: bool) -> str:
 
 
 def _expected(problem: ErrorDetails) -> str:
+    if problem["type"] == "string_pattern_mismatch":
+        return "expected " + pattern_in_words(problem["ctx"]["pattern"])
     message: str = problem["msg"].removeprefix("Value error, ")
     message = _WORDS.get(problem["type"], message)
     message = message.replace("Input should be a valid", "expected a")
     message = message.replace("expected a integer", "expected an integer")
     for sign in ("greater than", "less than"):
         message = message.replace(f"Input should be {sign}", f"expected a number {sign}")
-    message = message.replace("Input should be", "expected")
-    return message if message.startswith("expected") else f"expected something else: {message}"
+    return message.replace("Input should be", "expected")
 
 
 def _unknown_key(
@@ -99,8 +113,9 @@ def _unknown_key(
     elif origin:
         hints.append(f"In {origin}.")
     prefix = f"{section}." if section else ""
+    kind = "config key" if issubclass(model, Section) else "option"
     return UnknownNameError(
-        "config key", f"{prefix}{leaf}", [f"{prefix}{name}" for name in known], " ".join(hints)
+        kind, f"{prefix}{leaf}", [f"{prefix}{name}" for name in known], " ".join(hints)
     )
 
 

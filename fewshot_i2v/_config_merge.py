@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_starts import is_start_path
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.yaml_loader import load_yaml
 
 Plain = dict[str, Any]
 
-SECTIONS = ("encoder", "video", "tuning")
+SECTIONS = ("encoder", "video", "tuning", "validation", "augment", "inner")
 _PATHS = (("root",), ("output",), ("cache",), ("encoder", "architecture"))
 _NAMES_OR_PATHS = (("split",), ("encoder", "pretrained"))
 _YAML = (".yaml", ".yml")
@@ -164,5 +165,20 @@ def _anchored(data: Plain, folder: Path) -> Plain:
             continue
         value = section.get(leaf)
         if isinstance(value, str) and value and (location in _PATHS or is_path(value)):
-            section[leaf] = str(folder / Path(value).expanduser())
+            section[leaf] = _below(folder, value)
+    if "start" in out:
+        out["start"] = _anchored_start(out["start"], folder)
     return out
+
+
+def _anchored_start(value: object, folder: Path) -> object:
+    """The paths among one or several starting points; names and "fresh" are kept."""
+    if isinstance(value, list):
+        return [_anchored_start(each, folder) for each in value]
+    return (
+        _below(folder, value) if isinstance(value, str) and is_start_path(value, folder) else value
+    )
+
+
+def _below(folder: Path, path: str) -> str:
+    return str(folder / Path(path).expanduser())

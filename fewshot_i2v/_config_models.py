@@ -194,8 +194,16 @@ def _choice_from_text(text: str) -> dict[str, Any]:
         try:
             options[key] = parse_value(value.strip(), f"{name}: {key}")
         except UsageError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(_unreadable(key, value.strip(), error)) from error
     return {"name": name.strip(), "options": options}
+
+
+def _unreadable(key: str, value: str, error: UsageError) -> str:
+    """Why an option's value is not YAML; braces outside quotes are most likely templates."""
+    if not (value.startswith("[") and "{" in value):
+        return str(error)
+    example = '["a video of {}", "a clip of {}"]'
+    return f"{key}={value} cannot be read as a list; quote each: {key}={example}"
 
 
 def _choice_from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,14 +265,14 @@ class Choice(Section):
     @property
     def label(self) -> str:
         """The text form with sorted options; equal choices have equal labels."""
-        parts = [f"{key}={_scalar(value)}" for key, value in sorted(self.options.items())]
+        parts = [f"{key}={value_text(value)}" for key, value in sorted(self.options.items())]
         return self.name + (":" + ",".join(parts) if parts else "")
 
     def __hash__(self) -> int:
         return hash(self.label)
 
 
-def _scalar(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as YAML text that reads back as the same value."""
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _NOT_STRINGS

@@ -94,22 +94,22 @@ def start_or_compare(
             )
         write_atomically(path, asked_json)
         return asked
-    differences = list(_differences(stored["identity"], asked["identity"]))
-    if differences:
+    differing = list(differences(stored["identity"], asked["identity"]))
+    if differing:
         raise RecordError(
             f"{path}: the folder holds another run:\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(differing)
             + "\nChoose another --output for the new run, or ask for what is in the folder"
         )
     return stored
 
 
-def _differences(stored: object, asked: object, key: str = "") -> Iterator[str]:
+def differences(stored: object, asked: object, key: str = "") -> Iterator[str]:
     """One line for each key, nested ones with dots, whose values differ."""
     if isinstance(stored, dict) and isinstance(asked, dict):
         for name in [*stored, *(name for name in asked if name not in stored)]:
             inner = f"{key}.{name}" if key else name
-            yield from _differences(stored.get(name, _ABSENT), asked.get(name, _ABSENT), inner)
+            yield from differences(stored.get(name, _ABSENT), asked.get(name, _ABSENT), inner)
     elif stored != asked or isinstance(stored, bool) != isinstance(asked, bool):
         yield f"{key}: {_shown(stored)} in the folder, {_shown(asked)} asked for"
 

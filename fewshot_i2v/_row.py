@@ -1,4 +1,4 @@
-"""One row of an evaluation: one adapter, head and shot over all episodes, with its records."""
+"""One row of an evaluation: one adapter, start, head and shot over all episodes."""
 
 from __future__ import annotations
 
@@ -12,48 +12,39 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 import fewshot_i2v
 from fewshot_i2v import plugins
-from fewshot_i2v._config_errors import config_error
+from fewshot_i2v._config_starts import FRESH
 from fewshot_i2v._machine import commit, device_name, peak_memory_mb, reader_versions
+from fewshot_i2v._options import options_of
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._check import check_built
 from fewshot_i2v.adapters._contract import Adapter
+from fewshot_i2v.adapters._reading import Reading, check_cells
 from fewshot_i2v.augment import Augmenter, is_active
-from fewshot_i2v.config import Choice, RowConfig
+from fewshot_i2v.config import RowConfig
 from fewshot_i2v.episodes.sampler import EpisodeSpec
 from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.starts import Start
 from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune_and_predict
 
 LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
-"""What else takes part in the results; their versions stand in a run's header."""
+"""What else takes part in the results."""
 
 # Tokens times width of one step that keeps the device busy: more episodes side by side than that
 # bring nothing (measured with scripts/benchmarks/bench_tuning.py).
 _STEP_WORK = {"cuda": 30_000 * 768, "cpu": 400_000}
 # Values of support and query tokens gathered for one batch: bounds its memory.
 _GATHERED_WORK = 1 << 27
-# Trained values of one batch; each takes 16 bytes with its gradient and AdamW's two moments.
+# Trained values of one batch, each of which takes 16 bytes with its gradient and AdamW's two
+# moments; and values that heads keep for the backward pass.
 _TRAINED_VALUES = 1 << 28
 _MOST_AT_ONCE = 256
-
-
-def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN401 - a plug-in's own
-    """The validated options of an adapter or head.
-
-    Raises:
-        UsageError: naming the option, the value and what was expected.
-    """
-    parse = cls.parse if kind == "adapter" else cls.Options.model_validate
-    try:
-        return parse(choice.options)
-    except ValidationError as error:
-        raise config_error(error, cls.Options, origin=f"{kind} {choice.name!r}") from error
 
 
 @dataclass(frozen=True)
@@ -63,13 +54,15 @@ class RowRunner:
     Args:
         row: what to run.
         work: what the rows share.
+        position: place of the row among those of its run.
     """
 
     row: RowConfig
     work: Workspace
+    position: int = 0
 
     def build(self, indices: Sequence[int]) -> tuple[AdaptedEncoder, Head]:
-        """A fresh adapter and head, one copy per episode, each started from its own seed."""
+        """Adapter and head, one copy per episode: fresh from its own seed, or from the start."""
         row, tower = self.row, self.work.encoder.tower
         adapter_class = plugins.load("adapters", row.adapter.name)
         head_class = plugins.load("heads", row.head.name)
@@ -80,6 +73,8 @@ class RowRunner:
             frames=frames,
             seeds=[derive_seed("adapter", row.adapter.name, row.seed, i) for i in indices],
         )
+        if self.start is not None:
+            self.start.fill(adapter, self.work.encoder)
         options = options_of(row.head, head_class, "head")
         more = {"texts": self._texts(indices, options)} if head_class.uses_names else {}
         head: Head = head_class(
@@ -90,6 +85,9 @@ class RowRunner:
             seeds=[derive_seed("head", row.head.name, row.seed, i) for i in indices],
             **more,
         )
+        check_cells(tower, head.cells)
+        check_built(adapter, row.adapter.name)
+        check_built(head, row.head.name)
         return AdaptedEncoder(tower, adapter.to(tower.device)), head.to(tower.device)
 
     def _texts(self, indices: Sequence[int], options: Any) -> ClassTexts:  # noqa: ANN401 - any head's
@@ -98,16 +96,48 @@ class RowRunner:
         return self.work.texts([specs[i].classes for i in indices], options.templates)
 
     @cached_property
-    def marks(self) -> dict[str, Any]:
-        """What must be said beside the row's results: a note on the adapter, and names read."""
-        adapter = plugins.load("adapters", self.row.adapter.name)
-        head = plugins.load("heads", self.row.head.name)
-        return {"note": adapter.note, "uses_names": head.uses_names}
+    def start(self) -> Start | None:
+        """What the adapters begin as; None: fresh.
+
+        Raises:
+            ConfigError: when it was trained on what the row evaluates, unless that is allowed.
+        """
+        row, work = self.row, self.work
+        if row.start == FRESH:
+            return None
+        start = work.start(row.start, row.adapter.name)
+        if not row.allow_seen:
+            start.check_unseen(work.split, row.subset)
+        return start
 
     @cached_property
+    def marks(self) -> dict[str, Any]:
+        """What must be said beside the row's results: note, names read, and the start if any."""
+        adapter = plugins.load("adapters", self.row.adapter.name)
+        head = plugins.load("heads", self.row.head.name)
+        marks = {"note": adapter.note, "uses_names": head.uses_names}
+        if self.start is None:
+            return marks
+        seen = self.start.seen(self.work.split, self.row.subset)
+        facts = {key: getattr(self.start, key) for key in ("kind", "name", "digest")}
+        counts = {"classes": list(seen.classes), "clips": len(seen.clips)} if seen else None
+        return marks | {"start": facts | {"seen": counts}}
+
+    @cached_property
+    def _one(self) -> tuple[int, Reading]:
+        encoder, head = self.build([0])
+        count = sum(p.numel() for module in (encoder, head) for p in module.parameters())
+        return count, encoder.adapter.reading(head.cells)
+
+    @property
     def parameters(self) -> int:
         """Trained parameters of one episode."""
-        return sum(p.numel() for module in self.build([0]) for p in module.parameters())
+        return self._one[0]
+
+    @property
+    def reading(self) -> Reading:
+        """What of the frozen tower the row reads."""
+        return self._one[1]
 
     @cached_property
     def at_once(self) -> int:
@@ -126,7 +156,8 @@ class RowRunner:
         most = _GATHERED_WORK // (row.way * (row.shot + row.query) * clip)
         if self.parameters and row.tuning.steps:
             busy = -(-_STEP_WORK[tower.device.type] // (row.way * row.shot * clip))
-            most = min(most, busy, _TRAINED_VALUES // self.parameters)
+            kept = max(self.parameters, head.training_values(row.way * row.shot))
+            most = min(most, busy, _TRAINED_VALUES // kept)
         return max(1, min(_MOST_AT_ONCE, most))
 
     @property
@@ -250,16 +281,21 @@ class RowRunner:
             "encoder": {"digest": encoder.digest},
             "at_once": self.at_once,
             "device": device_name(encoder.tower.device),
+            "methods": {"adapter": self._method("adapters"), "head": self._method("heads")},
             "versions": {
                 "fewshot_i2v": fewshot_i2v.__version__,
                 "torch": str(torch.__version__),
+                **{name: version(name) for name in LIBRARIES},
                 "readers": reader_versions(),
             },
         }
         if self.marks["uses_names"]:
             identity["text"] = {"digest": self.work.text.digest}
+        if self.start is not None:
+            identity["start"] = {"kind": self.start.kind, "digest": self.start.digest}
         about = {
             "name": self.row.name,
+            "position": self.position,
             "marks": self.marks,
             "split": {"name": split.name, "version": split.version, "path": str(split.path)},
             "encoder": {
@@ -267,13 +303,20 @@ class RowRunner:
                 "pretrained": encoder.pretrained,
                 "architecture": None if architecture is None else str(architecture),
             },
+            **({"start": {"path": str(self.start.folder)}} if self.start else {}),
             "parameters": self.parameters,
-            "libraries": {name: version(name) for name in LIBRARIES},
             "python": sys.version.split()[0],
             "commit": commit(),
             "threads": torch.get_num_threads(),
         }
         return about, identity
+
+    def _method(self, kind: plugins.Kind) -> dict[str, Any]:
+        """Options as they were resolved, and the code where it is not this package's own."""
+        choice = self.row.adapter if kind == "adapters" else self.row.head
+        cls = plugins.load(kind, choice.name)
+        options = options_of(choice, cls, kind[:-1]).model_dump(mode="json")
+        return {"options": options, "code": plugins.code_digest(kind, choice.name)}
 
 
 def _names(spec: EpisodeSpec) -> dict[str, Any]:

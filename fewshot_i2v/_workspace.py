@@ -1,156 +1,47 @@
-"""What all rows of an evaluation share: split, encoder, decoded clips, cached prefixes."""
+"""What all rows of an evaluation share: split, encoder, clips and the episodes that are drawn."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from fewshot_i2v._bank import ClipBank
-from fewshot_i2v.adapters._reading import Reading, read
+from fewshot_i2v._material import Material
 from fewshot_i2v.config import RunConfig
-from fewshot_i2v.encoders.clip import Encoder, load_encoder
-from fewshot_i2v.encoders.text import TextTower, load_text
 from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
-from fewshot_i2v.episodes.split import Split, load_split
-from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.heads._contract import ClassTexts
-from fewshot_i2v.paths import default_cache
-from fewshot_i2v.video import synthetic
-from fewshot_i2v.video.store import ClipStore, DecodeOptions
-
-if TYPE_CHECKING:
-    from fewshot_i2v.adapters._adapted import AdaptedEncoder
-
-_CPU_BANK = 2 << 30
-# Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
-_ENCODE_WORK = 8_000 * 768
-
-
-def choose_device(name: str) -> torch.device:
-    """The device asked for; "auto" is the first CUDA device if there is one, else the CPU.
-
-    Raises:
-        ConfigError: when it is not there. Another device is never taken in its place.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {name!r} was asked for, and PyTorch {torch.__version__} sees "
-            f"{torch.cuda.device_count()} CUDA devices; give --device cpu or auto"
-        )
-    return device
+from fewshot_i2v.starts import Start, read_start
 
 
 @dataclass
-class Workspace:
-    """Split, encoder and clips of an evaluation, each loaded once.
+class Workspace(Material):
+    """Split, encoder, clips and episodes of an evaluation, each had once.
 
     Attributes:
         config: the run.
-        split: where the episodes come from.
-        encoder: the frozen encoder, on the device in the run's precision.
-        store: decoded clips.
-        unreadable: clips that could not be decoded, by clip name.
-        specs: episodes by shot, drawn once.
+        specs: episodes by shot.
     """
 
     config: RunConfig
-    split: Split
-    encoder: Encoder
-    store: ClipStore
-    folder: Path
-    unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     specs: dict[int, list[EpisodeSpec]] = field(default_factory=dict)
-    _ready: set[str] = field(default_factory=set)
+    _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
-    _banks: dict[Reading, ClipBank] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, config: RunConfig) -> Workspace:
+    def of(cls, config: RunConfig) -> Workspace:
         """Loads split and encoder and draws the episodes; decodes nothing yet."""
-        if config.deterministic:
-            # cuBLAS reads it when the device starts; without it no product is deterministic
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        device = choose_device(config.device)
-        cache = config.cache or default_cache()
-        split = load_split(config.split, root=config.root)
-        folder = (config.root or cache / "generated") / split.digest[:16]
-        specs = {shot: draw(split, config, shot) for shot in config.shot}
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        e = config.encoder
-        encoder = load_encoder(
-            e.name,
-            pretrained=e.pretrained,
-            architecture=e.architecture,
-            image_size=e.image_size,
-            mean=e.mean,
-            std=e.std,
-            device=device,
-            dtype=dtype,
-        )
-        video = config.video
-        options = DecodeOptions(
-            frames=video.frames,
-            policy=video.policy,
-            stride=video.stride,
-            size=encoder.tower.image_size,
-            crop=video.crop,
-        )
-        store = ClipStore(cache / "clips", options, workers=config.workers)
-        return cls(config, split, encoder, store, folder, specs=specs)
+        work = cls.open(config)
+        work.specs = {shot: draw(work.split, config, shot) for shot in config.shot}
+        return work
 
-    def file(self, clip: str) -> Path:
-        """The file of a clip; SplitError when the split has no root."""
-        return self.folder / clip if self.split.generator else self.split.file(clip)
-
-    def prepare(self, clips: Iterable[str], *, progress: bool) -> None:
-        """Generates and decodes the clips that are missing; unreadable ones are remembered."""
-        names = sorted(set(clips) - self._ready - self.unreadable.keys())
-        generator = self.split.generator
-        if generator is not None and names:
-            with _bar(len(names), "generate", progress) as advance:
-                synthetic.materialize(
-                    generator.name,
-                    names,
-                    self.folder,
-                    seed=generator.seed,
-                    size=generator.size,
-                    frames=generator.frames,
-                    fps=generator.fps,
-                    progress=advance,
-                )
-        paths = {self.file(name): name for name in names}
-        with _bar(len(paths), "decode", progress) as advance:
-            failures = self.store.prepare(list(paths), progress=advance)
-        self.unreadable.update({paths[path]: error for path, error in failures.items()})
-        self._ready.update(set(names) - self.unreadable.keys())
-
-    def frames(self, clip: str) -> NDArray[np.uint8]:
-        """Decoded frames of a clip, (T, H, W, 3) uint8."""
-        return self.store.get(self.file(clip))
-
-    @cached_property
-    def text(self) -> TextTower:
-        """The text tower that belongs to the encoder's weights, loaded when first asked for.
-
-        Raises:
-            EncoderError: when these weights have none.
-        """
-        e = self.config.encoder
-        return load_text(e.name, pretrained=e.pretrained, architecture=e.architecture)
+    def start(self, place: str, adapter: str) -> Start:
+        """A starting point, read when first asked for; see `read_start`."""
+        if (place, adapter) not in self._starts:
+            self._starts[place, adapter] = read_start(place, adapter)
+        return self._starts[place, adapter]
 
     def texts(self, classes: Sequence[Sequence[str]], templates: Sequence[str]) -> ClassTexts:
         """What the text tower says of the classes of some episodes.
@@ -171,22 +62,6 @@ class Workspace:
         projection = None if tower.projection is None else tower.projection.float()
         return ClassTexts(stacked.to(tower.device), projection, self.text.scale)
 
-    def bank(self, encoder: AdaptedEncoder, *, cells: int) -> ClipBank:
-        """The bank of adapters and heads that read the same of the frozen tower."""
-        tower, reading = encoder.tower, encoder.adapter.reading(cells)
-        if reading not in self._banks:
-            cuda = tower.device.type == "cuda"
-            budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if cuda else _CPU_BANK
-            work = self.config.video.frames * tower.tokens * tower.width
-            self._banks[reading] = ClipBank(
-                self.frames,
-                # closes over the tower alone: the adapter and its gradients may go
-                lambda frames: read(tower, reading, tower.pixels(frames)),
-                budget=budget,
-                chunk=max(1, _ENCODE_WORK // work),
-            )
-        return self._banks[reading]
-
 
 def draw(split: Split, config: RunConfig, shot: int) -> list[EpisodeSpec]:
     """The episodes of a run at one shot, in order."""
@@ -200,14 +75,3 @@ def draw(split: Split, config: RunConfig, shot: int) -> list[EpisodeSpec]:
         disjoint_groups=config.disjoint_groups,
     )
     return [sampler[i] for i in range(config.episodes)]
-
-
-@contextmanager
-def _bar(total: int, what: str, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on standard error and gives what advances it."""
-    with tqdm(total=total, desc=what, unit="clip", disable=not progress, leave=False) as bar:
-
-        def _advance(count: int) -> None:
-            bar.update(count)
-
-        yield _advance

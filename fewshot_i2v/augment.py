@@ -1,7 +1,7 @@
-"""Augmentation of support clips during fine-tuning: one flip and one crop per clip and step.
+"""Augmentation: of support clips while an episode is tuned, and of training clips.
 
-All frames of a clip get the same change, so that motion stays motion. Draws come from one
-generator per episode, so that an episode sees the same whether it is tuned alone or beside others.
+All frames of a clip get the same change, so that motion stays motion. Draws come from CPU
+generators that the caller keys, so that they are the same on every device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewshot_i2v.config import TuningConfig
+from fewshot_i2v.errors import ConfigError
+from fewshot_i2v.train_config import AugmentConfig
 
+_PER_SEGMENT = 3
+"""Frames decoded of each segment for temporal jitter; odd, so that one is the middle."""
+# ITU-R BT.601 weights of red, green and blue in brightness, as image libraries turn to grey.
+_GREY = (0.299, 0.587, 0.114)
 # A mirrored clip of such a class shows another class, or none.
 _SIDED = frozenset(
     {"left", "right", "leftward", "rightward", "leftwards", "rightwards"}
@@ -39,8 +45,49 @@ def is_active(recipe: TuningConfig) -> bool:
     return recipe.flip != "off" or recipe.crop_scale is not None
 
 
+def _flips(flip: str, class_names: Sequence[str]) -> bool:
+    """Whether clips may be mirrored where these classes are told apart."""
+    return flip == "on" or (flip == "auto" and not any(has_sides(name) for name in class_names))
+
+
+def _draw_boxes(
+    clips: int, scale: tuple[float, float] | None, flip: bool, generator: torch.Generator
+) -> Tensor:
+    """Horizontal scale (negative: mirrored), vertical scale and centre of each crop, (clips, 4)."""
+    u = torch.rand(clips, 4, generator=generator)
+    low, high = scale or (1.0, 1.0)
+    side = (low + (high - low) * u[:, 0]).sqrt()
+    centre = (2 * u[:, 1:3] - 1) * (1 - side)[:, None]
+    mirror = torch.where((u[:, 3] < 0.5) & flip, -1.0, 1.0)
+    return torch.stack([side * mirror, side, centre[:, 0], centre[:, 1]], 1)
+
+
+def _cut(pixels: Tensor, box: Tensor) -> Tensor:
+    """Boxes of clips, resized to the whole frame.
+
+    Args:
+        pixels: (n, T, 3, H, W).
+        box: (n, 4) as `_draw_boxes` gives it, on the same device.
+
+    Returns:
+        (n, T, 3, H, W), float32, bilinear.
+    """
+    theta = torch.zeros(len(box), 2, 3, device=box.device)
+    theta[:, 0, 0], theta[:, 1, 1] = box[:, 0], box[:, 1]
+    theta[:, 0, 2], theta[:, 1, 2] = box[:, 2], box[:, 3]
+    size = [len(box), 3, *pixels.shape[-2:]]
+    grid = functional.affine_grid(theta, size, align_corners=False)
+    moved = functional.grid_sample(
+        pixels.flatten(1, 2).float(), grid, padding_mode="reflection", align_corners=False
+    )
+    return moved.reshape(pixels.shape)
+
+
 class Augmenter:
-    """Random flips and crops for E episodes.
+    """Random flips and crops of the support clips of E episodes.
+
+    Each episode has a generator of its own, so that it sees the same whether it is tuned alone or
+    beside others.
 
     Args:
         recipe: `flip` "off", "on", or "auto" (not in an episode with a class name that says left
@@ -53,24 +100,8 @@ class Augmenter:
         self, recipe: TuningConfig, classes: Sequence[Sequence[str]], seeds: Sequence[int]
     ) -> None:
         self.scale = recipe.crop_scale
-        self.flips = [
-            recipe.flip == "on"
-            or (recipe.flip == "auto" and not any(has_sides(name) for name in names))
-            for names in classes
-        ]
+        self.flips = [_flips(recipe.flip, names) for names in classes]
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def _boxes(self, clips: int) -> Tensor:
-        """Horizontal scale, vertical scale and centre of each crop, (E, clips, 4)."""
-        rows = []
-        for flip, generator in zip(self.flips, self.generators, strict=True):
-            u = torch.rand(clips, 4, generator=generator)
-            low, high = self.scale or (1.0, 1.0)
-            side = (low + (high - low) * u[:, 0]).sqrt()
-            centre = (2 * u[:, 1:3] - 1) * (1 - side)[:, None]
-            mirror = torch.where((u[:, 3] < 0.5) & flip, -1.0, 1.0)
-            rows.append(torch.stack([side * mirror, side, centre[:, 0], centre[:, 1]], 1))
-        return torch.stack(rows)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Draws anew and applies.
@@ -81,15 +112,100 @@ class Augmenter:
         Returns:
             The same shape; bilinear where a crop is resized.
         """
-        episodes, clips = pixels.shape[:2]
-        box = self._boxes(clips).to(pixels.device)
-        theta = torch.zeros(episodes, clips, 2, 3, device=pixels.device)
-        theta[..., 0, 0], theta[..., 1, 1] = box[..., 0], box[..., 1]
-        theta[..., 0, 2], theta[..., 1, 2] = box[..., 2], box[..., 3]
-        size = [episodes * clips, 3, *pixels.shape[-2:]]
-        grid = functional.affine_grid(theta.flatten(0, 1), size, align_corners=False)
-        stacked = pixels.flatten(0, 1).flatten(1, 2).float()
-        moved = functional.grid_sample(
-            stacked, grid, padding_mode="reflection", align_corners=False
-        )
+        clips = pixels.shape[1]
+        pairs = zip(self.flips, self.generators, strict=True)
+        boxes = [_draw_boxes(clips, self.scale, flip, generator) for flip, generator in pairs]
+        moved = _cut(pixels.flatten(0, 1), torch.cat(boxes).to(pixels.device))
         return moved.reshape(pixels.shape).to(pixels.dtype)
+
+
+class ClipAugmenter:
+    """Random changes of training clips: frames, crop, flip and colour, each drawn once per clip.
+
+    - Frames: of the `frames_factor` decoded frames of each segment one is taken, for every segment
+      and clip on its own. Segments do not overlap, so the order of frames never changes.
+    - Crop and flip: as for support clips (`Augmenter`).
+    - Colour: brightness, contrast and saturation, in this order, each by a factor from
+      [1 - colour, 1 + colour], on pixels in [0, 1]. Contrast is relative to the mean grey of the
+      clip, not of each frame, so that a still background does not flicker.
+
+    What is switched off leaves the pixels as they are, bit for bit: with everything off, the
+    middle frames, which are those of an evaluation.
+
+    Args:
+        config: which changes, and how large.
+        class_names: of the subset trained on; with flip "auto" nothing is mirrored when one of
+            them says left or right.
+        mean: the encoder's, per channel, of pixels in [0, 1], (3,): `tower.mean`.
+        std: per channel, (3,): `tower.std`.
+
+    Attributes:
+        frames_factor: frames per segment that it expects: 3 with temporal jitter, else 1.
+    """
+
+    def __init__(
+        self, config: AugmentConfig, class_names: Sequence[str], *, mean: Tensor, std: Tensor
+    ) -> None:
+        self.config = config
+        self.frames_factor = _PER_SEGMENT if config.temporal else 1
+        self._flip = _flips(config.flip, class_names)
+        self._mean, self._std = mean.float()[:, None, None], std.float()[:, None, None]
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws anew and applies.
+
+        Args:
+            pixels: (n, frames_factor * T, 3, H, W), normalised, on any device.
+            generator: on the CPU; what is drawn depends on it and on n and T alone.
+
+        Returns:
+            (n, T, 3, H, W), in the type of `pixels`.
+
+        Raises:
+            ConfigError: when the number of frames is not a multiple of `frames_factor`.
+        """
+        clips, device = len(pixels), pixels.device
+        out = self._pick(pixels, generator)
+        # drawn also when it is off, so that switching one change leaves the draws of the others
+        box = _draw_boxes(clips, self.config.crop_scale, self._flip, generator)
+        factors = 1 + self.config.colour * (2 * torch.rand(3, clips, generator=generator) - 1)
+        if self._flip or self.config.crop_scale is not None:
+            out = _cut(out, box.to(device))
+        if self.config.colour:
+            out = self._recolour(out.float(), factors.to(device)[..., None, None, None, None])
+        return out.to(pixels.dtype)
+
+    def _pick(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """One frame of each segment."""
+        clips, decoded = pixels.shape[:2]
+        factor = self.frames_factor
+        if decoded % factor:
+            raise ConfigError(
+                f"got clips of {decoded} frames; temporal jitter takes one of {factor} frames of "
+                f"each segment and needs a multiple of {factor}"
+            )
+        frames = decoded // factor
+        chosen = (factor * torch.rand(clips, frames, generator=generator)).long()
+        if factor == 1:
+            return pixels
+        position = chosen + factor * torch.arange(frames)
+        rows = torch.arange(clips, device=pixels.device)[:, None]
+        return pixels[rows, position.to(pixels.device)]
+
+    def _recolour(self, pixels: Tensor, factors: Tensor) -> Tensor:
+        """Brightness, contrast and saturation, `factors` (3, n, 1, 1, 1, 1), in [0, 1]."""
+        brightness, contrast, saturation = factors
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        x = (brightness * (pixels * std + mean)).clamp(0, 1)
+        grey = _grey(x).mean((1, 2, 3, 4), keepdim=True)
+        x = (grey + contrast * (x - grey)).clamp(0, 1)
+        grey = _grey(x)
+        x = (grey + saturation * (x - grey)).clamp(0, 1)
+        normalised: Tensor = (x - mean) / std
+        return normalised
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Brightness of pixels (n, T, 3, H, W), (n, T, 1, H, W)."""
+    weights = torch.tensor(_GREY, device=pixels.device)[:, None, None]
+    return (pixels * weights).sum(-3, keepdim=True)

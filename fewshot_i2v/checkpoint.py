@@ -5,10 +5,10 @@
 | `adapter.safetensors` | the trained tensors, each with a leading axis of 1 |
 | `adapter.json` | method, options, encoder, frames, head, classes: `AdapterInfo` |
 
-Each file names the other's digest, so that a file that was changed, damaged or taken from another
-folder is an error. A folder appears whole or not at all, and is never written over. Where the
-adapter was merged, `open_clip_model.safetensors` and `open_clip_config.json` lie beside them, and
-the tensors are what remains of it.
+Tensors and description name each other's digest, and the description that of every other file, so
+that what was changed, damaged or taken from another folder is an error. A folder appears whole or
+not at all, and is never written over. Where the adapter was merged, `open_clip_model.safetensors`
+and `open_clip_config.json` lie beside them, and the tensors are what remains of it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,24 @@ from fewshot_i2v._config_errors import config_error
 from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.adapters._merged import Merge
 from fewshot_i2v.adapters._saved import (
+    INFO,
     SCHEMA,
     TENSORS,
     AdapterInfo,
     HeadFacts,
     facts_of,
+    facts_of_file,
     fresh_folder,
     read_info,
     read_tensors,
     write_files,
+)
+from fewshot_i2v.adapters._saved_checks import (
+    MODEL_FILES,
+    check_encoder,
+    check_is_encoder,
+    check_merged,
+    class_of,
 )
 from fewshot_i2v.adapters._state import copy_of, fill
 from fewshot_i2v.encoders import _model_folder
@@ -119,6 +128,7 @@ def write_adapter(
 
     With `merge` the tensors are those of what remains, and belong to the merged encoder.
     """
+    check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
     tensors = copy_of("adapter", *((adapter, episode) if merge is None else (merge.rest, 0)))
     if head is not None and head_name is not None:
@@ -147,6 +157,9 @@ def write_adapter(
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,
         "about": dict(about or {}),
+        "files": {
+            n: facts_of_file(folder / n).model_dump() for n in (MODEL_FILES if merge else ())
+        },
     }
     return write_files(folder, info, tensors)
 
@@ -177,6 +190,7 @@ def load_adapter(
             frames is asked for than they are of.
         UsageError: when the method, its options or the head do not exist here (any more).
     """
+    check_is_encoder(encoder)
     return _load(Path(folder), read_info(Path(folder)), encoder, frames, adapter, head)
 
 
@@ -201,11 +215,7 @@ def load_merged(
     """
     folder = Path(folder)
     info = read_info(folder)
-    if info.merged_from is None:
-        raise CheckpointError(
-            f"{folder}: {info.adapter.name} was saved beside its encoder, not merged into it; use "
-            "load_adapter"
-        )
+    check_merged(folder, info)
     encoder = load_encoder(
         info.encoder.name,
         architecture=folder / _model_folder.CONFIG,
@@ -213,6 +223,12 @@ def load_merged(
         device=device,
         dtype=dtype,
     )
+    if encoder.digest != info.encoder.digest:
+        raise CheckpointError(
+            f"{folder}: its weights load as sha256 {encoder.digest[:12]} where {INFO} says "
+            f"{info.encoder.digest[:12]}: {INFO} was changed, or another version of fewshot-i2v or "
+            "open_clip wrote it"
+        )
     return encoder, _load(folder, info, encoder, None, None, None)
 
 
@@ -224,12 +240,12 @@ def _load(
     adapter: str | None,
     head: str | None,
 ) -> Trained:
-    _check_encoder(folder, info, encoder)
+    tensors = read_tensors(folder, info)
+    check_encoder(folder, info, encoder)
     given = (("adapter", adapter, info.adapter.name), ("head", head, info.head and info.head.name))
     for kind, wanted, found in given:
         if wanted is not None and wanted != found:
             raise CheckpointError(f"{folder}: holds the {kind} {found!r}; {wanted!r} is asked for")
-    tensors = read_tensors(folder, info)
     length = info.frames if frames is None else frames
     own = _adapter(folder, info, encoder.tower, length)
     modules: dict[str, nn.Module] = {"adapter": own}
@@ -242,25 +258,9 @@ def _load(
     return Trained(own.to(device), built and built.to(device), info)
 
 
-def _check_encoder(folder: Path, info: AdapterInfo, encoder: Encoder) -> None:
-    given, wanted = facts_of(encoder), info.encoder
-    if (given.digest, given.image_size) == (wanted.digest, wanted.image_size):
-        return
-    if info.merged_from is not None:
-        raise CheckpointError(
-            f"{folder}: what remains of {info.adapter.name} after it was merged into "
-            f"{info.merged_from.label}. It belongs to the merged weights in this folder, not to "
-            f"{given.label}: use load_merged"
-        )
-    raise CheckpointError(
-        f"{folder}: {info.adapter.name} was trained on {wanted.label}; you gave {given.label}. "
-        "Load the encoder that it was trained on"
-    )
-
-
 def _adapter(folder: Path, info: AdapterInfo, tower: Tower, frames: int) -> Adapter:
     facts = info.adapter
-    cls = plugins.load("adapters", facts.name)
+    cls = class_of("adapters", facts.name, folder)
     try:
         options = cls.parse(facts.options)
     except ValidationError as error:
@@ -278,7 +278,7 @@ def _adapter(folder: Path, info: AdapterInfo, tower: Tower, frames: int) -> Adap
 def _head(
     folder: Path, facts: HeadFacts, tensors: dict[str, Tensor], *, width: int, frames: int
 ) -> Head:
-    cls = plugins.load("heads", facts.name)
+    cls = class_of("heads", facts.name, folder)
     try:
         options = cls.Options.model_validate(facts.options)
     except ValidationError as error:

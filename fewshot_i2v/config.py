@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,15 +25,16 @@ from pydantic import (
 
 from fewshot_i2v import plugins
 from fewshot_i2v._config_errors import Location, config_error
+from fewshot_i2v._config_material import MaterialConfig
 from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
 from fewshot_i2v._config_models import (
     Choice,
     EncoderConfig,
-    Section,
     TuningConfig,
     VideoConfig,
     parse_value,
 )
+from fewshot_i2v._config_starts import FRESH, Place, name_of_start, starts_by_adapter
 from fewshot_i2v.errors import UnknownNameError
 
 __all__ = [
@@ -50,12 +52,17 @@ __all__ = [
 # They change where, how fast and how many, not what an episode gives.
 _NOT_IDENTITY = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
-    "device", "at_once", "slug",
+    "device", "at_once", "slug", "start", "allow_seen",
 }  # fmt: skip
 
 
 def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _start_texts(value: object) -> object:
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(str(v) if isinstance(v, Path) else v for v in values)
 
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -68,12 +75,6 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
-        raise ValueError("expected auto, cpu, cuda or cuda:N")
-    return value
-
-
 def _at_once(value: object) -> object:
     number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not number and value != "auto":
@@ -81,6 +82,11 @@ def _at_once(value: object) -> object:
     return value
 
 
+Starts = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(_start_texts, json_schema_input_type=str | list[str]),
+    AfterValidator(_once),
+]
 Choices = Annotated[
     tuple[Choice, ...],
     BeforeValidator(_listed, json_schema_input_type=Choice | list[Choice]),
@@ -88,37 +94,26 @@ Choices = Annotated[
 ]
 
 
-class _Shared(Section):
+class _Shared(MaterialConfig):
     """What a run and each of its rows have in common."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    source: str = ""
-    split: str = Field(min_length=1)
-    root: Annotated[Path | None, Field(strict=False)] = None
     subset: str = Field(default="novel", min_length=1)
     way: int = Field(default=5, ge=2)
     query: PositiveInt = 5
     episodes: PositiveInt = 200
-    seed: int = Field(default=0, ge=0, lt=2**63)
     disjoint_groups: bool = False
-    encoder: EncoderConfig = EncoderConfig()
-    video: VideoConfig = VideoConfig()
+    allow_seen: bool = False
     tuning: TuningConfig = TuningConfig()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Annotated[str, AfterValidator(_device)] = "auto"
     at_once: Annotated[int | Literal["auto"], BeforeValidator(_at_once)] = "auto"
-    deterministic: bool = False
-    output: Annotated[Path | None, Field(strict=False)] = None
     max_failed: int = Field(default=0, ge=0)
-    workers: PositiveInt | None = None
-    cache: Annotated[Path | None, Field(strict=False)] = None
 
 
 class RowConfig(_Shared):
-    """One adapter, one head and one shot of a run; the other keys are those of `RunConfig`.
+    """One adapter, start, head and shot of a run; the other keys are those of `RunConfig`.
 
     Attributes:
         adapter: the adapter with its options.
+        start: "fresh", or the starting point's name or path.
         head: the head with its options.
         shot: support clips per class.
         tuning: the run's tuning with the adapter's recipe on top.
@@ -126,6 +121,7 @@ class RowConfig(_Shared):
     """
 
     adapter: Choice
+    start: str = FRESH
     head: Choice
     shot: PositiveInt
     slug: str
@@ -134,7 +130,8 @@ class RowConfig(_Shared):
         """What decides the results, in plain types: rows with equal identities can be continued.
 
         Where things lie and how they are computed (folders, device, workers, number of episodes)
-        is left out; split and weights stand in it by name, and their digests beside it.
+        is left out; split, weights and starting point stand in it by name, and their digests
+        beside it. Without a starting point there is no word of one.
         """
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
@@ -142,11 +139,13 @@ class RowConfig(_Shared):
             value = plain["encoder"][key]
             if value is not None and (key == "architecture" or is_path(value)):
                 plain["encoder"][key] = Path(value).name
+        if self.start != FRESH:
+            plain["start"] = name_of_start(self.start)
         return plain
 
 
 class RunConfig(_Shared):
-    """A run: adapters × heads × shots on the same episodes.
+    """A run: adapters × starts × heads × shots on the same episodes.
 
     Attributes:
         name: of the run; the stem of its YAML file when not given.
@@ -163,6 +162,9 @@ class RunConfig(_Shared):
         encoder: the frozen image encoder.
         video: which frames are seen.
         adapter: one or several adapters.
+        start: what the adapters of each episode begin as, one or several: "fresh", the name of a
+            shipped starting point, or the folder of one or of several.
+        allow_seen: also evaluate classes and clips that a starting point was trained on.
         head: one or several heads.
         tokens: what heads see of a frame, where their own options do not say: "summary" or "gridG"
             such as grid4; None: the heads' default.
@@ -184,6 +186,7 @@ class RunConfig(_Shared):
         AfterValidator(_once),
     ] = (1,)
     adapter: Choices
+    start: Starts = (FRESH,)
     head: Choices = (Choice(name="linear"),)
     tokens: str | None = Field(default=None, pattern=r"^(summary|grid[1-9]\d?)$")
     recipes: dict[str, TuningConfig] = Field(default_factory=dict)
@@ -199,26 +202,35 @@ class RunConfig(_Shared):
         return self.output or Path("runs") / self.name
 
     def rows(self) -> list[RowConfig]:
-        """One row per adapter, head and shot; adapters outermost, shots innermost.
+        """One row per adapter, start, head and shot; adapters outermost, shots innermost.
 
         Raises:
-            UnknownNameError: for an adapter or head that does not exist.
+            UnknownNameError: for an adapter, head or starting point that does not exist.
+            UsageError: when the starting points do not belong to the adapters.
         """
         check_names("adapters", [*(c.name for c in self.adapter), *self.recipes])
         check_names("heads", [c.name for c in self.head])
         heads = [self._seeing(head) for head in self.head]
-        triples = [(a, h, k) for a in self.adapter for h in heads for k in self.shot]
+        starts = starts_by_adapter([c.name for c in self.adapter], self.start)
+        parts = [
+            _Parts(adapter, start, place, head, shot)
+            for adapter in self.adapter
+            for start, place in starts[adapter.name].items()
+            for head in heads
+            for shot in self.shot
+        ]
         shared = {key: getattr(self, key) for key in _Shared.model_fields if key != "tuning"}
         return [
             RowConfig(
                 **shared,
-                adapter=adapter,
-                head=head,
-                shot=shot,
-                tuning=self._tuning_of(adapter.name),
+                adapter=part.adapter,
+                start=part.start,
+                head=part.head,
+                shot=part.shot,
+                tuning=self._tuning_of(part.adapter.name),
                 slug=slug,
             )
-            for (adapter, head, shot), slug in zip(triples, _slugs(triples), strict=True)
+            for part, slug in zip(parts, _slugs(parts), strict=True)
         ]
 
     def _seeing(self, head: Choice) -> Choice:
@@ -247,18 +259,40 @@ def check_names(kind: plugins.Kind, names: Iterable[str]) -> None:
             raise UnknownNameError(kind[:-1], name, known)
 
 
-def _slugs(triples: list[tuple[Choice, Choice, int]]) -> list[str]:
+@dataclass(frozen=True)
+class _Parts:
+    """What tells a row from the others of its run."""
+
+    adapter: Choice
+    start: str
+    place: Place | None
+    head: Choice
+    shot: int
+
+    @property
+    def text(self) -> str:
+        """Readable; not always unique."""
+        text = f"{self.adapter.label}-{self.head.label}-{self.shot}shot"
+        return text if self.place is None else f"{text}-from-{name_of_start(self.start)}"
+
+    @property
+    def digest(self) -> str:
+        """Of what makes the row what it is."""
+        text = f"{self.adapter.label} {self.head.label} {self.shot}"
+        return _digest(text if self.place is None else f"{text} {self.place.digest}")
+
+
+def _slugs(parts: list[_Parts]) -> list[str]:
     """File names of the rows: readable, and told apart by a digest where reading cannot."""
     slugs = []
-    for adapter, head, shot in triples:
-        text = f"{adapter.label}-{head.label}-{shot}shot"
+    for text in (part.text for part in parts):
         safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", text)
         whole = re.fullmatch(r"[A-Za-z0-9_.,=:+-]{1,100}", text)
         slugs.append(safe if whole else f"{safe[:88]}-{_digest(text)}")
     seen = Counter(slug.casefold() for slug in slugs)
     return [
-        slug if seen[slug.casefold()] == 1 else f"{slug}-{_digest(f'{a.label} {h.label} {k}')}"
-        for slug, (a, h, k) in zip(slugs, triples, strict=True)
+        slug if seen[slug.casefold()] == 1 else f"{slug}-{part.digest}"
+        for slug, part in zip(slugs, parts, strict=True)
     ]
 
 
@@ -280,6 +314,7 @@ def load_config(
     Raises:
         UnknownNameError: for a configuration, key, adapter or head that does not exist.
         ConfigError: listing every bad key with the value given and what was expected.
+        CheckpointError: for a starting point that is not there, or damaged.
     """
     data, origin, file = read_source(source)
     over = expand(overrides or {})

@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_i2v import plugins
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
+from fewshot_i2v.adapters._check import check_built
 from fewshot_i2v.adapters._contract import Adapter, Order
 from fewshot_i2v.adapters._layers import TemporalDepthwiseConv
 from fewshot_i2v.encoders.tower import Tower
-from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.errors import AdapterError, UsageError
 
 _META = torch.device("meta")
 _CHANNELS = 3
@@ -85,6 +86,7 @@ class Row:
         source: the paper, or where the preset's options are written.
         cost: None where it does not fit.
         reason: why it does not fit, or "".
+        usable: False for a faulty plug-in, which fits nowhere.
     """
 
     adapter: str
@@ -92,6 +94,7 @@ class Row:
     source: str
     cost: Cost | None
     reason: str = ""
+    usable: bool = True
 
     @property
     def label(self) -> str:
@@ -109,12 +112,12 @@ def compare(tower: Tower, *, frames: int = 8, presets: bool = False) -> tuple[Ro
 
     Returns:
         One row each; adapters and presets that do not fit this tower have a reason in place of
-        a cost.
+        a cost, and so have plug-ins with a fault.
     """
     rows: list[Row] = []
     for name in plugins.names("adapters"):
         rows.append(_row(tower, name, frames, "", ""))
-        if presets:
+        if presets and rows[-1].usable:
             known = plugins.load("adapters", name).presets
             rows += [_row(tower, name, frames, p, preset.source) for p, preset in known.items()]
     return tuple(rows)
@@ -125,6 +128,12 @@ def _row(tower: Tower, name: str, frames: int, preset: str, source: str) -> Row:
         cost = cost_of(tower, name, {"preset": preset} if preset else {}, frames=frames)
     except AdapterError as error:
         return Row(name, preset, source, None, str(error))
+    except UsageError as error:
+        return Row(name, preset, source, None, str(error), usable=False)
+    except Exception as error:
+        if plugins.code_digest("adapters", name) is None:
+            raise  # a fault of this package must not hide in a table
+        return Row(name, preset, source, None, f"{type(error).__name__}: {error}", usable=False)
     return Row(name, preset, source or cost.source, cost)
 
 
@@ -153,6 +162,7 @@ def cost_of(
     shapes = tower.to(_META, torch.float32)
     with _without_values(adapter):
         built = found(shapes, chosen, frames=frames, seeds=[0]).to(_META)
+        check_built(built, adapter)
         macs = _macs_per_frame(shapes, built)
         merged_parameters, merged_macs = None, None
         if found.mergeable:

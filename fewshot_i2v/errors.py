@@ -16,7 +16,7 @@ message alone. `exit_code` is the exit status of the command that raised it:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -107,7 +107,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        near = _near(name, names)
         parts = [f"unknown {kind} {name!r}"]
         if near:
             parts.append("did you mean " + " or ".join(repr(n) for n in near) + "?")
@@ -115,3 +115,10 @@ class UnknownNameError(UsageError):
         parts.append(f"known: {shown}" if names else "none exist")
         super().__init__("; ".join(parts) + (f". {hint}" if hint else ""))
         self.kind, self.name, self.known = kind, name, names
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """The names that one most likely means, whatever the case of its letters."""
+    folded = {other.casefold(): other for other in reversed(known)}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)
+    return [folded[key] for key in close]

@@ -32,7 +32,7 @@ def evaluate(
         overrides: keys that replace those of the configuration, such as `episodes=50`.
 
     Returns:
-        One row per adapter, head and shot.
+        One row per adapter, start, head and shot.
 
     Raises:
         FewshotError: as the command does, see `fewshot_i2v.errors`.
@@ -56,17 +56,18 @@ def run(
         FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
     """
     output = config.output_folder
-    work = Workspace.open(config)
-    runners = [RowRunner(row, work) for row in config.rows()]
+    work = Workspace.of(config)
+    runners = [RowRunner(row, work, position) for position, row in enumerate(config.rows())]
     for runner in runners:
         _ = runner.parameters  # builds adapter and head: a wrong option shows before any decoding
-    results = tuple(
-        _run_row(runner, output / runner.row.slug, progress=progress, retry_failed=retry_failed)
-        for runner in runners
-    )
+    results = []
+    for runner in runners:
+        work.forget(keep=[later.reading for later in runners[runner.position :]])
+        place = output / runner.row.slug
+        results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
-    return EvaluationResult(results, output, config.way, name, encoder, remarks)
+    return EvaluationResult(tuple(results), output, config.way, name, encoder, remarks)
 
 
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
@@ -149,6 +150,8 @@ def _run_batches(
     done = [r for i, r in folder.records.items() if i < len(specs) and i not in wanted]
     accuracies = [r.accuracy for r in done if r.accuracy is not None]
     label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
+    if runner.start is not None:
+        label += f" from {runner.start.name}"
     with tqdm(total=len(specs), desc=label, unit="episode", disable=not progress) as bar:
         bar.update(len(done))
         for start in range(0, len(specs), size):
@@ -183,16 +186,21 @@ def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
     )
 
 
-def plan(config: RunConfig) -> dict[str, Any]:
+def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
     """What `run` would do, without decoding a clip or writing a file.
+
+    Args:
+        config: what to evaluate.
+        progress: whether to show a bar on standard error while the rows are tried.
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and
         for each row the seconds of an episode as measured on one short trial with empty clips;
         reading the clips and their first pass through the frozen tower come on top.
     """
-    work = Workspace.open(config)
-    rows = [_row_cost(RowRunner(row, work), row) for row in config.rows()]
+    work = Workspace.of(config)
+    bar = tqdm(config.rows(), desc="estimate", unit="row", disable=not progress, leave=False)
+    rows = [_row_cost(RowRunner(row, work), row) for row in bar]
     clips = set().union(*(_clips_of(specs) for specs in work.specs.values()))
     first = work.specs[config.shot[0]][0]
     cost = {

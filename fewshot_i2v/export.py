@@ -6,7 +6,7 @@ again; they are written only where they give the predictions that were recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from fewshot_i2v import plugins
-from fewshot_i2v._config_merge import is_path
+from fewshot_i2v._export_config import Given, config_of
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._merged import merge_into
 from fewshot_i2v.adapters._saved import AdapterInfo, check_free, fresh_folder
 from fewshot_i2v.checkpoint import write_adapter
-from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.config import RunConfig
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.errors import AdapterError, ConfigError, ExportError, UsageError
 from fewshot_i2v.heads._contract import Head
@@ -30,9 +30,6 @@ from fewshot_i2v.records import EpisodeRecord, RunData, read_run
 
 TOLERANCE = 1e-4
 """Largest difference to a recorded probability."""
-
-
-_Place = str | Path | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,12 @@ def export_episode(
     out: str | Path,
     *,
     merge: bool | None = None,
-    split: _Place = None,
-    root: _Place = None,
-    pretrained: _Place = None,
-    architecture: _Place = None,
-    cache: _Place = None,
+    split: Given = None,
+    root: Given = None,
+    pretrained: Given = None,
+    architecture: Given = None,
+    start: Given = None,
+    cache: Given = None,
     progress: bool = False,
 ) -> Exported:
     """Writes the tuned adapter and head of one recorded episode.
@@ -104,6 +102,7 @@ def export_episode(
         root: folder of the split's clips; None: as the split says.
         pretrained: the encoder's checkpoint; None: where it was.
         architecture: the encoder's configuration, where it had one of its own.
+        start: name or folder of the row's starting point, where it had one; None: where it was.
         cache: folder of decoded clips; None: the user's cache folder.
         progress: whether to show bars on standard error.
 
@@ -118,8 +117,8 @@ def export_episode(
     run, data = Path(run), read_run(_row_folder(Path(run)))
     batch = _batch(run, data, episode)
     files = {"pretrained": pretrained, "architecture": architecture}
-    places = {"split": split, "root": root, "cache": cache}
-    runner = _row(run, data, _config(run, data, batch[-1], files, places))
+    places = {"split": split, "root": root, "start": start, "cache": cache}
+    runner = _row(run, data, config_of(run, data, batch[-1], files, places))
     method = plugins.load("adapters", runner.row.adapter.name)
     if merge and not method.mergeable:
         raise AdapterError(f"{runner.row.adapter.name} cannot be merged into the frozen weights")
@@ -170,71 +169,25 @@ def _batch(run: Path, data: RunData, episode: int) -> list[int]:
     return [r.index for r in near if r is not None and r.status == "ok"]
 
 
-def _config(
-    run: Path, data: RunData, last: int, files: Mapping[str, _Place], places: Mapping[str, _Place]
-) -> RunConfig:
-    """The configuration of the row, from its header and what is known of places."""
-    identity = data.header["identity"]
-    plain: dict[str, Any] = dict(identity["config"])
-    recorded = data.header.get("split", {}).get("path", "")
-    if Path(recorded).is_file():
-        plain["split"] = recorded
-    plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}
-    plain |= {key: str(place) for key, place in places.items() if place is not None}
-    plain |= {
-        "encoder": plain["encoder"] | {k: _file(run, data, k, given) for k, given in files.items()},
-        "device": _device(run, identity["device"]),
-        "at_once": identity["at_once"],
-        "episodes": last + 1,
-    }
-    return load_config(plain)
-
-
-def _file(run: Path, data: RunData, key: str, given: _Place) -> str | None:
-    """The encoder's `pretrained` or `architecture`: as given, or a name, or where it still is."""
-    name: str | None = data.header["identity"]["config"]["encoder"][key]
-    if given is not None:
-        return str(given)
-    if name is None or (key == "pretrained" and not is_path(name)):
-        return name
-    recorded = str(data.header.get("encoder", {}).get(key, ""))
-    if not Path(recorded).is_file():
-        raise ConfigError(
-            f"{run}: its encoder was loaded with {key} {name}; where that file is, is not known "
-            f"(any more). Give --{key}"
-        )
-    return recorded
-
-
-def _device(run: Path, recorded: str) -> str:
-    """The device to repeat a run on: of the recorded kind, since the other rounds differently."""
-    if recorded == "cpu":
-        return "cpu"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    if not names:
-        raise ConfigError(
-            f"{run}: was tuned on {recorded}, and there is no CUDA device here; a CPU would not "
-            "give the same parameters"
-        )
-    return f"cuda:{names.index(recorded)}" if recorded in names else "cuda"
-
-
 def _row(run: Path, data: RunData, config: RunConfig) -> RowRunner:
     """The row, ready to run.
 
     Raises:
         ConfigError: when split, encoder or class names are not those of the run.
     """
-    work = Workspace.open(config)
+    work = Workspace.of(config)
     runner = RowRunner(config.rows()[0], work)
     found = {"split": work.split.digest, "encoder": work.encoder.digest}
     if runner.marks["uses_names"]:
         found["text"] = work.text.digest
+    if runner.start is not None:
+        found["start"] = runner.start.digest
     identity = data.header["identity"]
     for key, digest in found.items():
         recorded = identity.get(key, {}).get("digest")
         if digest != recorded:
-            name = {"split": work.split.path, "encoder": work.encoder.pretrained}.get(key, "")
+            names = {"split": work.split.path, "encoder": work.encoder.pretrained}
+            name = names.get(key, runner.row.start if key == "start" else "")
             raise ConfigError(
                 f"{run}: the {key} {name} has sha256 {digest}; the run was of {recorded}. Give the "
                 "one it was of"
@@ -335,8 +288,11 @@ def _exact(work: Workspace) -> tuple[Encoder, dict[str, Any]]:
 
 def _about(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
     """Where an adapter comes from."""
-    split = runner.work.split
+    split, start = runner.work.split, runner.start
+    begun = {} if start is None else {"kind": start.kind, "digest": start.digest}
     return {
+        # not `start`, which says what a starting point was trained on
+        **({"started_from": begun} if begun else {}),
         "run": run.resolve().name,
         "episode": record.index,
         "accuracy": record.accuracy,

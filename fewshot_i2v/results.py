@@ -16,7 +16,7 @@ from fewshot_i2v.statistics import Interval, mean_interval
 
 @dataclass(frozen=True)
 class RowResult:
-    """One adapter, head and shot over all episodes.
+    """One adapter, start, head and shot over all episodes.
 
     Attributes:
         adapter: label, such as "st-adapter" or "aim:scale=1.0".
@@ -33,6 +33,9 @@ class RowResult:
         accuracies: accuracy of each episode that succeeded, by episode number.
         note: said beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
+        start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
+        start_name: name of the starting point; empty for "fresh".
+        seen: whether the starting point was trained on classes or clips of this evaluation.
     """
 
     adapter: str
@@ -48,6 +51,9 @@ class RowResult:
     accuracies: Mapping[int, float] = field(repr=False)
     note: str = ""
     uses_names: bool = False
+    start: str = "fresh"
+    start_name: str = ""
+    seen: bool = False
 
     @classmethod
     def from_records(
@@ -61,7 +67,8 @@ class RowResult:
         marks: Mapping[str, Any],
         folder: Path,
     ) -> RowResult:
-        """Sums up the records of a run folder; `marks` are `note` and `uses_names`."""
+        """Sums up the records of a run folder; `marks` are those of its header."""
+        start = marks.get("start") or {}
         records = list(records)
         good = [r for r in records if r.status == "ok"]
         accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
@@ -78,6 +85,9 @@ class RowResult:
             folder=folder,
             note=marks.get("note", ""),
             uses_names=marks.get("uses_names", False),
+            start=start.get("kind", "fresh"),
+            start_name=start.get("name", ""),
+            seen=bool(start.get("seen")),
             accuracies=accuracies,
         )
 
@@ -93,7 +103,7 @@ class EvaluationResult:
     """All rows of an evaluation.
 
     Attributes:
-        rows: one per adapter, head and shot, in the order of the configuration.
+        rows: one per adapter, start, head and shot, in the order of the configuration.
         output: the folder that holds the run folders.
         way: classes of an episode.
         split: name of the split.
@@ -118,7 +128,7 @@ class EvaluationResult:
         return render_table(self._rows(), way=self.way)
 
     def matrix(self) -> str:
-        """Adapters against heads as Markdown, one table for each number of shots."""
+        """Adapters and starts against heads as Markdown, one table per number of shots."""
         return render_matrix(self._rows(), way=self.way)
 
     def _rows(self) -> list[TableRow]:
@@ -128,6 +138,9 @@ class EvaluationResult:
                 note=row.note,
                 head=row.head,
                 uses_names=row.uses_names,
+                start=row.start,
+                start_name=row.start_name,
+                seen=row.seen,
                 shot=row.shot,
                 accuracies=row.accuracies,
                 failed=row.failed,

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v.adapters._contract import Adapter, Features
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.heads._contract import Head
@@ -67,7 +68,18 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def rate_factor(step: int, recipe: TuningConfig) -> float:
+class Schedule(Protocol):
+    """What of a recipe, or of a training, decides the learning rate of a step."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102 - keys of the configuration
+    @property
+    def warmup(self) -> float: ...  # noqa: D102
+    @property
+    def schedule(self) -> Literal["cosine", "constant"]: ...  # noqa: D102
+
+
+def rate_factor(step: int, recipe: Schedule) -> float:
     """What the learning rates are multiplied with at a step (0 first).
 
     Linear warm-up over the first `warmup` fraction of the steps, then constant or half a cosine
@@ -97,16 +109,26 @@ def clip_per_episode(parameters: list[nn.Parameter], limit: float) -> None:
         grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: TuningConfig) -> torch.optim.AdamW:
-    """AdamW over stacked parameters, without weight decay on biases and norms.
+def by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trained parameters with weight decay, and those without.
 
-    Temporal embeddings (E, T, D) are decayed, as in AIM's published configurations for CLIP.
+    Biases, norms and other vectors, (E, D), have none, and neither has what an adapter names in
+    `undecayed`.
     """
+    free = module.undecayed if isinstance(module, Adapter) else ()
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        matrix = parameter.ndim > 2 and not name.startswith(free)
+        (decayed if matrix else others).append(parameter)
+    return decayed, others
+
+
+def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: TuningConfig) -> torch.optim.AdamW:
+    """AdamW over stacked parameters, with weight decay as `by_decay` says."""
     groups: list[dict[str, object]] = []
     for module, rate in ((encoder.adapter, recipe.lr), (head, recipe.head_lr)):
-        for matrices in (True, False):
-            chosen = [p for p in module.parameters() if (p.ndim > 2) == matrices]
-            decay = recipe.weight_decay if matrices else 0.0
+        for chosen, decay in zip(by_decay(module), (recipe.weight_decay, 0.0), strict=True):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "base": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)

@@ -76,10 +76,23 @@ def test_options_presets_and_plain_facts_are_kept(encoder: Encoder, tmp_path: Pa
     assert info.about == about
     assert (info.encoder.width, info.encoder.layers, info.encoder.heads) == (32, 2, 2)
     assert (info.encoder.patch, info.encoder.image_size, info.frames) == (16, 32, FRAMES)
+    assert (info.encoder.mean, info.encoder.std) == ([0.5] * 3, [0.5] * 3)
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
         "adapter.json",
         "adapter.safetensors",
     ]
+
+
+def test_all_files_can_be_read_by_the_same_people(encoder: Encoder, tmp_path: Path) -> None:
+    frozen = make_adapter("frozen", encoder.tower, frames=FRAMES)
+    for mask, mode in ((0o022, 0o644), (0o027, 0o640)):
+        before = os.umask(mask)
+        try:
+            save_adapter(tmp_path / str(mask), encoder, "frozen", frozen)
+        finally:
+            os.umask(before)
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / str(mask)).iterdir()}
+        assert modes == {mode}
 
 
 def test_a_tower_without_blocks_has_no_heads_to_write_down(tmp_path: Path) -> None:

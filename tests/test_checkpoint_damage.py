@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fewshot_i2v import load_adapter, load_merged, save_adapter
 from fewshot_i2v.adapters import _saved
-from fewshot_i2v.encoders.clip import Encoder
+from fewshot_i2v.encoders._unwalk import visual_state
+from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.errors import CheckpointError, FewshotError
 from tests.saved import WAY, features_of, make_head, moved_adapter, tiny_encoder
 
@@ -54,9 +55,46 @@ def test_another_encoder_is_refused_with_both_digests(
     other = tiny_encoder(tmp_path, mean=0.25)
     mine, yours = encoder.digest[:12], other.digest[:12]
     _refused(saved, other, rf"trained on tiny .*sha256 {mine}.*you gave tiny .*sha256 {yours}")
+    _refused(saved, other, r"mean of the pixels \[0\.25, 0\.25, 0\.25\] where it was \[0\.5,")
+    large = tiny_encoder(tmp_path, image_size=48, std=0.25)
+    _refused(saved, large, r"trained on .* 32 px\); you gave .* 48 px")
     _refused(
-        saved, tiny_encoder(tmp_path, image_size=48), r"trained on .* 32 px\); you gave .* 48 px"
+        saved, large, r"differs: image size 48 where it was 32, std of the pixels \[0\.25, .*0\.5"
     )
+    weights = tmp_path / "weights.safetensors"
+    save_file({n: t + 1 for n, t in visual_state(encoder.tower).items()}, weights)
+    trained = load_encoder(
+        "tiny", architecture=tmp_path / "tiny.json", pretrained=weights, mean=0.5, std=0.5
+    )
+    _refused(saved, trained, r"differs: .*weights weights\.safetensors where it was random")
+
+
+def test_folders_from_before_a_key_was_added_can_be_read(
+    saved: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    info = _saved.read_info(saved)
+    old = info.model_dump(exclude={"tensors": True, "files": True, "encoder": {"mean", "std"}})
+    _saved.write_files(tmp_path, old, _saved.read_tensors(saved, info))
+    written = json.loads((tmp_path / "adapter.json").read_text(encoding="utf-8"))
+    assert "files" not in written
+    assert "mean" not in written["encoder"]
+    assert load_adapter(tmp_path, encoder).info.encoder.mean is None
+
+
+def test_what_is_no_encoder_or_no_saved_adapter_is_named(
+    saved: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"encoder: got 'ViT-B-16' \(str\); expected what"):
+        load_adapter(saved, "ViT-B-16")  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"encoder: got 'demo' \(str\)"):
+        save_adapter(tmp_path / "x", "demo", "frozen", None)  # type: ignore[arg-type]
+    row = tmp_path / "run" / "a-b-5shot"
+    row.mkdir(parents=True)
+    (row / "run.json").write_text("{}")
+    for folder in (row, row.parent):
+        _refused(folder, encoder, f"fewshot-i2v export {row} --episode 0")
+    _refused(tmp_path / "no", encoder, "there is no such folder")
+    _refused(tmp_path, encoder, "expected a folder with a saved adapter")
 
 
 def test_another_method_or_head_is_refused(saved: Path, encoder: Encoder) -> None:
@@ -122,7 +160,7 @@ def test_damaged_tensors_are_refused(copy: Path, encoder: Encoder) -> None:
     path.write_bytes(whole[:-1])
     _refused(copy, encoder, f"{len(whole) - 1} bytes where adapter.json says {len(whole)}")
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    _refused(copy, encoder, "changed, or the two files do not belong together")
+    _refused(copy, encoder, "changed since it was written, or the two files do not belong together")
     path.unlink()
     _refused(copy, encoder, "no such file")
 
@@ -208,10 +246,13 @@ def test_tensors_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        ({"adapter": {"name": "nope", "options": {}, "preset": None}}, "unknown adapter 'nope'"),
+        (
+            {"adapter": {"name": "my-own", "options": {}, "preset": None}},
+            r"unknown adapter 'my-own'; .*FEWSHOT_I2V_PLUGINS name .* holds adapters/my_own\.py",
+        ),
         (
             {"adapter": {"name": "zeroi2v", "options": {"scal": 1}, "preset": None}},
-            "unknown config key 'scal'.*adapter 'zeroi2v'",
+            "unknown option 'scal'.*adapter 'zeroi2v'",
         ),
         ({"head_offsets": [1, -1]}, r"saved with the head offsets \[1, -1\]; .* has \[-1, 1\]"),
     ],
@@ -222,8 +263,9 @@ def test_methods_that_are_not_here_are_named(
     info = _saved.read_info(saved)
     tensors = _saved.read_tensors(saved, info)
     _saved.write_files(tmp_path, info.model_dump(exclude={"tensors"}) | change, tensors)
-    with pytest.raises(FewshotError, match=f"(?s){pattern}"):
+    with pytest.raises(FewshotError, match=f"(?s){pattern}") as error:
         load_adapter(tmp_path, encoder)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_a_folder_without_merged_weights_says_so(saved: Path) -> None:

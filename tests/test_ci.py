@@ -33,6 +33,8 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     (folder / ".ci").mkdir(parents=True)
     shutil.copy(SCRIPT, folder / ".ci" / "run")
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "install_learn2learn.sh").write_text('echo "ran install for $1"\n')
     (folder / "README.md").write_text(
         "<!-- run-command -->\n```bash\necho wrong block\n```\n\n<!-- test-command -->\n"
         "```bash\npython -m pytest\necho shared=${FEWSHOT_I2V_REQUIRE_SHARED:-}\n```\n"
@@ -70,6 +72,8 @@ def test_it_runs_the_block_of_the_readme_and_then_the_checks(checkout: Path) -> 
         "ran ruff check .",
         "ran ruff format --check .",
         "ran mypy ",
+        "ran install for python",
+        "ran python -m pytest -q -m learn2learn",
     ]
     assert re.search(r"^== lint: \d+ s$", done.stdout, re.M)
     assert not list((checkout.parent / "tmp").iterdir()), "the environment is removed"

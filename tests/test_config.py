@@ -30,7 +30,9 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
 # --- where a configuration comes from -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plugins.data_names("configs"))
+@pytest.mark.parametrize(
+    "name", [n for n in plugins.data_names("configs") if not n.startswith("train/")]
+)
 def test_every_shipped_configuration_loads(name: str) -> None:
     config = load_config(name)
     assert config.rows()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +151,72 @@ def test_identity_does_not_depend_on_where_files_lie() -> None:
     assert first == second
     assert first["split"] == "mine"
     assert first["encoder"]["pretrained"] == "w.pt"
+
+
+# --- starting points ----------------------------------------------------------------------------
+
+
+def _start(folder: Path, adapter: str, digest: str = "d") -> str:
+    """What of a starting point is looked at before it is loaded."""
+    folder.mkdir(parents=True)
+    plain = {"adapter": {"name": adapter}, "tensors": {"sha256": digest}}
+    (folder / "adapter.json").write_text(json.dumps(plain))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("slug", "sha256"),
+    [
+        ("frozen-linear-1shot", "cdf84aac2b1b8224"),
+        ("aim_scale=0.5-linear-5shot", "975f1ad545871d14"),
+        ("aim_scale=_0_5_-linear-5shot-ea09f0ba", "502c2b82fee8beed"),
+    ],
+)
+@pytest.mark.parametrize("over", [{}, {"start": "fresh"}, {"allow_seen": True}])
+def test_fresh_rows_are_what_they_were_before_there_were_starts(
+    slug: str, sha256: str, over: dict[str, Any]
+) -> None:
+    adapters = ["frozen", "aim:scale=0.5", "aim:scale='0/5'"]
+    rows = load_config({**BASE, "adapter": adapters, "head": ["linear"], "shot": [1, 5]}, over)
+    row = {row.slug: row for row in rows.rows()}[slug]
+    text = json.dumps(row.identity(), sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(sha256)
+
+
+def test_starts_nest_between_adapters_and_heads(tmp_path: Path) -> None:
+    start = _start(tmp_path / "mine", "aim")
+    over = {"adapter": ["frozen", "aim"], "start": ["fresh", start], "head": ["linear", "otam"]}
+    rows = load_config(BASE, over).rows()
+    assert [row.slug for row in rows] == [
+        "frozen-linear-1shot",
+        "frozen-otam-1shot",
+        "aim-linear-1shot",
+        "aim-otam-1shot",
+        "aim-linear-1shot-from-mine",
+        "aim-otam-1shot-from-mine",
+    ]
+    assert [row.start for row in rows] == ["fresh"] * 4 + [start] * 2
+    fresh, started = rows[2].identity(), rows[4].identity()
+    assert started == {**fresh, "start": "mine"}
+
+
+def test_starts_of_one_name_have_slugs_of_their_own(tmp_path: Path) -> None:
+    starts = [_start(tmp_path / name / "mine", "aim", name) for name in ("a", "b")]
+    rows = load_config(BASE, {"adapter": "aim", "start": starts}).rows()
+    assert len({row.slug for row in rows}) == 2
+    elsewhere = [_start(tmp_path / "x" / name / "mine", "aim", name) for name in ("a", "b")]
+    again = load_config(BASE, {"adapter": "aim", "start": elsewhere}).rows()
+    assert [row.slug for row in again] == [row.slug for row in rows]
+
+
+def test_starts_can_be_given_as_paths_and_read_back(tmp_path: Path) -> None:
+    start = _start(tmp_path / "mine", "aim")
+    config = load_config(BASE, {"adapter": "aim", "start": Path(start)})
+    assert config.start == (start,)
+    assert load_config(config.model_dump()) == config
+    for wrong in ([], ["fresh", "fresh"], [""], 3):
+        with pytest.raises(ConfigError, match="start"):
+            load_config(BASE, {"start": wrong})
 
 
 # --- what heads see -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from fewshot_i2v import evaluation, plugins
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RunConfig, load_config
-from fewshot_i2v.errors import AdapterError, UnknownNameError
+from fewshot_i2v.errors import AdapterError, RecordError, UnknownNameError
 from tests.tiny import tiny_architecture, tiny_split
 
 
@@ -64,6 +64,7 @@ def test_a_grid_finer_than_the_patches_is_refused_by_name(folder: Path, tmp_path
     config = _config(folder, tmp_path, head=["prototype"], tokens="grid9")
     with pytest.raises(AdapterError, match=r"grid9: this encoder has 2 x 2 patches"):
         evaluation.run(config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_preset_is_what_it_stands_for(folder: Path, tmp_path: Path) -> None:
@@ -101,18 +102,50 @@ def test_the_levels_of_a_clip_are_computed_once_per_run(
     folder: Path, tmp_path: Path, tokens: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Workspace] = []
-    original = Workspace.open
+    original = Workspace.of
 
     def _open(config: RunConfig) -> Workspace:
         opened.append(original(config))
         return opened[0]
 
-    monkeypatch.setattr(Workspace, "open", _open)
+    monkeypatch.setattr(Workspace, "of", _open)
     config = _config(folder, tmp_path, adapter=[f"m-adapter:tokens={tokens}"], shot=[1, 2])
     evaluation.run(config)
     (bank,) = opened[0]._banks.values()
     clips = {n for specs in opened[0].specs.values() for spec in specs for n in spec.clips()}
     assert bank.computed == len(clips)
+
+
+def test_banks_that_no_later_row_reads_are_freed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Workspace] = []
+    original = Workspace.of
+
+    def _of(config: RunConfig) -> Workspace:
+        opened.append(original(config))
+        return opened[0]
+
+    monkeypatch.setattr(Workspace, "of", _of)
+    adapters = ["aim", "frozen", "st-adapter", "m-adapter"]
+    evaluation.run(_config(folder, tmp_path, adapter=adapters))
+    assert [key.levels for key in opened[0]._banks] == [(0, 1)]
+
+
+def test_a_resumed_run_with_an_edited_plug_in_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (Path(plugins.__file__).parent / "heads" / "linear.py").read_text(encoding="utf-8")
+    own = tmp_path / "plug-ins" / "heads" / "mine.py"
+    own.parent.mkdir(parents=True)
+    own.write_text(source, encoding="utf-8")
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path / "plug-ins"))
+    config = _config(folder, tmp_path / "out", head=["mine"])
+    evaluation.run(config)
+    evaluation.run(config)
+    own.write_text(source + "\n# changed\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"methods\.head\.code"):
+        evaluation.run(config)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def _features(tower: Tower, adapter: Adapter, pixels: Tensor) -> Features:
 @torch.no_grad()
 def _probabilities(config: RunConfig, kept: EpisodeRecord, tower: Tower, got: Trained) -> Tensor:
     """What a loaded adapter and head say of the query clips of a record, (Q, way)."""
-    work = Workspace.open(config)
+    work = Workspace.of(config)
     work.prepare({c for clips in (*kept.support, *kept.query) for c in clips}, progress=False)
 
     def features(names: Sequence[str]) -> Features:
@@ -118,7 +118,10 @@ def test_open_clips_own_forward_pass_is_the_adapted_encoder(runs: Runs, name: st
     with torch.no_grad():
         theirs = visual(pixels.flatten(0, 1))
     torch.testing.assert_close(features @ encoder.tower.projection, theirs, rtol=1e-4, atol=1e-4)
-    assert "open_clip's own forward pass is the adapted encoder" in trained.info.usage
+    visual.proj = None  # as `usage` says
+    with torch.no_grad():
+        torch.testing.assert_close(features, visual(pixels.flatten(0, 1)), rtol=1e-4, atol=1e-4)
+    assert "forward gives the features of a frame times visual.proj" in trained.info.usage
 
 
 def test_head_offsets_belong_to_the_merged_weights(runs: Runs, tmp_path: Path) -> None:
@@ -156,7 +159,40 @@ def test_what_remains_does_not_go_with_the_frozen_encoder(runs: Runs, tmp_path: 
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     weights = runs.exported("bitfit").folder / "open_clip_model.safetensors"
     shutil.copy(weights, copy)
-    with pytest.raises(CheckpointError, match="belongs to the merged weights in this folder"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: sha256 .* changed since it was"
+    ):
+        load_merged(copy)
+
+
+@pytest.mark.parametrize("file", ["open_clip_model.safetensors", "open_clip_config.json"])
+def test_merged_files_that_were_changed_are_named(runs: Runs, file: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(runs.exported("lora").folder, tmp_path / "copy"))
+    whole = (copy / file).read_bytes()
+    (copy / file).write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    with pytest.raises(CheckpointError, match=f"{file}: sha256 .* changed since it was written"):
+        load_merged(copy)
+    (copy / file).write_bytes(whole + b" ")
+    with pytest.raises(CheckpointError, match=f"{file}: {len(whole) + 1} bytes where"):
+        load_merged(copy)
+    (copy / file).unlink()
+    with pytest.raises(CheckpointError, match=f"{file}: no such file"):
+        load_merged(copy)
+    modes = {path.stat().st_mode for path in runs.exported("lora").folder.iterdir()}
+    assert len(modes) == 1
+
+
+def test_merged_folders_must_say_which_files_are_theirs(runs: Runs, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(runs.exported("lora").folder, tmp_path / "copy"))
+    path = copy / "adapter.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    assert plain["files"].keys() == {"open_clip_config.json", "open_clip_model.safetensors"}
+    path.write_text(json.dumps(plain | {"files": {}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"does not say which .* export the episode again"):
+        load_merged(copy)
+    changed = plain["encoder"] | {"digest": "0" * 64}
+    path.write_text(json.dumps(plain | {"encoder": changed}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"0{12}: adapter.json was changed, or another"):
         load_merged(copy)
 
 
@@ -187,6 +223,7 @@ def test_a_model_with_a_text_tower_loads_whole(runs: Runs, tmp_path: Path) -> No
         theirs = whole.encode_image(pixels.flatten(0, 1))
     ours = encoder.tower.encode(pixels.flatten(0, 1)) @ encoder.tower.projection
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert "encode_image gives the features of a frame times model.visual.proj" in done.usage
     assert whole.visual.preprocess_cfg["mean"] == encoder.tower.mean.tolist()
     kept = read_run(row).records[1]
     config = runs.config("y", encoder={"name": "demo"}, adapter="frozen")

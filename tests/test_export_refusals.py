@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewshot_i2v import export
+from fewshot_i2v import _export_config, export
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters import _merged
@@ -173,9 +173,9 @@ def test_the_device_is_of_the_recorded_kind(monkeypatch: pytest.MonkeyPatch) -> 
     found: list[str] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: found[i])
-    assert export._device(Path("r"), "cpu") == "cpu"
+    assert _export_config._device(Path("r"), "cpu") == "cpu"
     with pytest.raises(ConfigError, match="r: was tuned on Large, and there is no CUDA device"):
-        export._device(Path("r"), "Large")
+        _export_config._device(Path("r"), "Large")
     found[:] = ["Small", "Large"]
-    assert export._device(Path("r"), "Large") == "cuda:1"
-    assert export._device(Path("r"), "Huge") == "cuda"
+    assert _export_config._device(Path("r"), "Large") == "cuda:1"
+    assert _export_config._device(Path("r"), "Huge") == "cuda"

@@ -16,12 +16,36 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_i2v"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
-        | {"config", "_config_errors", "_config_merge", "_config_models"}
+        | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
+        | {"_config_starts", "_options", "train_config"}
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads"}),
-    frozenset({"augment", "tuning", "training", "cost", "checkpoint"}),
-    frozenset({"evaluation", "results", "_bank", "_machine", "_row", "_workspace", "export"}),
+    frozenset(
+        {"augment", "tuning", "cost", "checkpoint", "starts", "_bank", "_material"}
+        | {
+            "_objectives",
+            "_base_objectives",
+            "_train_batches",
+            "_train_roster",
+            "meta",
+            "_learner",
+            "tasksets",
+        }
+    ),
+    frozenset(
+        {
+            "evaluation",
+            "results",
+            "_machine",
+            "_row",
+            "_workspace",
+            "export",
+            "_export_config",
+            "classify",
+        }
+        | {"training", "_train_loop", "_train_state", "_train_validation"}
+    ),
     frozenset({"cli", "__main__"}),
 )
 STRANGERS = frozenset({"episodes", "video", "encoders"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -81,6 +82,115 @@ def test_two_of_one_name_are_refused(folder: Path) -> None:
     (folder / "linear.py").write_text('"""Another one."""\n')
     with pytest.raises(UsageError, match=r"two heads are called 'linear': .*linear\.py and .*"):
         plugins.load("heads", "linear")
+    assert plugins.load("heads", "prototype"), "the others can be used"
+    rows = [row for row in plugins.found("heads") if row.name == "linear"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row.summary.startswith(f"cannot be used: {row.origin} and ")
+        assert row.summary.endswith(" have the same name")
+    assert rows[0].summary != rows[1].summary
+
+
+def test_one_folder_named_twice_is_one_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", os.pathsep.join([str(folder.parent)] * 2))
+    assert plugins.load("heads", "my-head")
+
+
+def test_a_folder_that_is_one_level_off_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = folder.parent
+    for off in (folder, top.parent):
+        monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(off))
+        pattern = f"{off}: has neither adapters/ nor heads/ inside: give {top}; FEWSHOT"
+        with pytest.raises(UsageError, match=re.escape(pattern)):
+            plugins.names("heads")
+    (top.parent / "empty" / "deep").mkdir(parents=True)
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(top.parent / "empty" / "deep"))
+    with pytest.raises(UsageError, match="has neither adapters/ nor heads/ inside; FEWSHOT"):
+        plugins.names("heads")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("x = 1\nx = 1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("import no_such_module_x\n", 1, "ModuleNotFoundError: No module named 'no_such_"),
+        ("x = 1\n\ndef (\n", 3, "SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit('bye')\n", 2, "SystemExit: bye"),
+        ("import json\n\n\njson.loads('')\n", 4, "JSONDecodeError: Expecting value"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_the_line(
+    folder: Path, text: str, line: int, said: str
+) -> None:
+    (folder / "bad.py").write_text(text)
+    for _ in range(2):
+        with pytest.raises(UsageError) as error:
+            plugins.load("heads", "bad")
+        message = f"{folder / 'bad.py'}, line {line}: cannot be imported: {said}"
+        assert str(error.value).startswith(message)
+    assert plugins.load("heads", "my-head"), "the others can be used"
+
+
+def test_a_file_that_is_no_text_is_listed(folder: Path) -> None:
+    (folder / "bytes.py").write_bytes(b"x = 1\n\0\xff")
+    row = next(row for row in plugins.found("heads") if row.name == "bytes")
+    assert row.summary.startswith("cannot be used: ")
+    with pytest.raises(UsageError, match=r"bytes\.py.*: cannot be imported: "):
+        plugins.load("heads", "bytes")
+
+
+ADAPTER = '''"""An adapter for a test."""
+from fewshot_i2v.adapters._contract import Adapter
+
+
+class Mine(Adapter):
+    source = "a test"
+    identity_at_start = True
+    order = "no"
+
+    def block(self, i, frozen, x):
+        return x
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('    source = "a test"\n', "", "Mine lacks source, which every adapter has"),
+        ('    order = "no"\n', "", "Mine lacks order, which"),
+        ("    identity_at_start = True\n", "", "Mine lacks identity_at_start, which"),
+        ("def block", "def blok", r"Mine lacks block(), which"),
+        ('"no"', '"maybe"', "Mine.order is 'maybe'; expected 'no', 'embedding', 'yes'"),
+    ],
+)
+def test_an_adapter_that_lacks_something_is_refused(
+    folder: Path, old: str, new: str, said: str
+) -> None:
+    (folder.parent / "adapters").mkdir()
+    path = folder.parent / "adapters" / f"mine_{abs(hash(said))}.py"
+    path.write_text(ADAPTER.replace(old, new))
+    with pytest.raises(UsageError, match=re.escape(f"{path}: {said}")):
+        plugins.load("adapters", path.stem.replace("_", "-"))
+
+
+def test_a_head_needs_a_source(folder: Path) -> None:
+    text = "from fewshot_i2v.heads._contract import Head\n\n\nclass Bare(Head):\n    pass\n"
+    (folder / "bare.py").write_text(text)
+    with pytest.raises(UsageError, match=r"Bare lacks source, scores\(\), training_scores\(\)"):
+        plugins.load("heads", "bare")
+
+
+def test_classes_know_their_command_line_names(folder: Path) -> None:
+    assert folder.is_dir()
+    for name in ("my-head", "text-prototype"):
+        assert plugins.name_of(plugins.load("heads", name)) == name
+    for name in ("st-adapter", "m-adapter", "frozen"):
+        assert plugins.name_of(plugins.load("adapters", name)) == name
+    assert plugins.name_of(Path) == "Path"
 
 
 def test_a_file_without_its_class_is_refused(folder: Path) -> None:
@@ -98,17 +208,41 @@ def test_a_file_that_is_not_python_is_listed_with_its_line(folder: Path) -> None
 def test_unknown_adapter_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown adapter 'frozn'; did you mean 'frozen'\?"):
         plugins.load("adapters", "frozn")
+    with pytest.raises(UnknownNameError, match=r"'LORA'; did you mean 'lora'\?"):
+        plugins.load("adapters", "LORA")
+    with pytest.raises(UnknownNameError, match=r"'Zero-Shot'; did you mean 'zero-shot'"):
+        plugins.load("heads", "Zero-Shot")
 
 
 def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    target = "fewshot_i2v.heads._contract:Head"
+    target = "fewshot_i2v.heads.prototype:PrototypeHead"
     point = EntryPoint("theirs", target, "fewshot_i2v.heads")
     monkeypatch.setattr(
         plugins, "entry_points", lambda group: [point] if group == point.group else []
     )
-    assert plugins.load("heads", "theirs") is Head
+    assert plugins.load("heads", "theirs") is plugins.load("heads", "prototype")
+    assert plugins.name_of(plugins.load("heads", "theirs")) == "theirs"
     row = next(row for row in plugins.found("heads") if row.name == "theirs")
     assert row.origin == target
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("fewshot_i2v.errors:UsageError", "expected a subclass of Head, found <class"),
+        ("fewshot_i2v.heads.prototype:Nothing", "cannot be imported: AttributeError"),
+        ("fewshot_i2v.heads._contract:Head", "Head lacks source"),
+    ],
+)
+def test_entry_points_that_are_none_are_refused(
+    monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    point = EntryPoint("theirs", target, "fewshot_i2v.heads")
+    monkeypatch.setattr(
+        plugins, "entry_points", lambda group: [point] if group == point.group else []
+    )
+    with pytest.raises(UsageError, match=f"{target}: {said}"):
+        plugins.load("heads", "theirs")
 
 
 def test_shipped_data_is_found_by_name() -> None:

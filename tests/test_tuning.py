@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import TuningError
-from fewshot_i2v.heads._contract import Head
+from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.tuning import (
     Episodes,
     _optimizer,
@@ -29,6 +30,9 @@ from tests.tiny import tiny_tower
 
 FRAMES, WAY, SHOT, QUERY = 4, 3, 2, 2
 RECIPE = TuningConfig(steps=5, lr=1e-2, head_lr=1e-2)
+ADAPTERS, HEADS = plugins.names("adapters"), plugins.names("heads")
+PAIRS = [(adapter, "linear") for adapter in ADAPTERS] + [("st-adapter", head) for head in HEADS]
+every_adapter_and_head = pytest.mark.parametrize(("adapter", "head"), sorted(set(PAIRS)))
 
 
 def _pixels(tower: Tower, episodes: int, clips: int, seed: int) -> Tensor:
@@ -42,10 +46,19 @@ def _build(
 ) -> tuple[AdaptedEncoder, Head]:
     cls, head_cls = plugins.load("adapters", adapter), plugins.load("heads", head)
     encoder = AdaptedEncoder(tower, cls(tower, cls.Options(), frames=FRAMES, seeds=seeds))
+    more = {"texts": _texts(tower, seeds)} if head_cls.uses_names else {}
     built: Head = head_cls(
-        head_cls.Options(), width=tower.width, way=WAY, frames=FRAMES, seeds=seeds
+        head_cls.Options(), width=tower.width, way=WAY, frames=FRAMES, seeds=seeds, **more
     )
     return encoder, built
+
+
+def _texts(tower: Tower, seeds: list[int]) -> ClassTexts:
+    """Names of the classes of each episode, in the space of the features."""
+    drawn = [
+        torch.randn(WAY, tower.width, generator=torch.Generator().manual_seed(s)) for s in seeds
+    ]
+    return ClassTexts(nn.functional.normalize(torch.stack(drawn), dim=-1), None, 10.0)
 
 
 def _episodes(tower: Tower, encoder: AdaptedEncoder, rows: list[int]) -> Episodes:
@@ -55,8 +68,7 @@ def _episodes(tower: Tower, encoder: AdaptedEncoder, rows: list[int]) -> Episode
     return Episodes(lambda _step: support, labels, query)
 
 
-@pytest.mark.parametrize("adapter", ["frozen", "st-adapter", "aim", "zeroi2v"])
-@pytest.mark.parametrize("head", ["linear", "prototype"])
+@every_adapter_and_head
 def test_an_episode_is_the_same_alone_and_beside_others(adapter: str, head: str) -> None:
     tower = tiny_tower()
     seeds = [derive_seed("x", i) for i in range(4)]
@@ -93,17 +105,59 @@ def test_nothing_to_train_gives_an_empty_trace() -> None:
     assert result.logits.shape == (1, WAY * QUERY, WAY)
 
 
-@pytest.mark.parametrize("adapter", ["st-adapter", "aim", "zeroi2v"])
-def test_biases_and_norms_are_not_decayed(adapter: str) -> None:
+# what is never decayed, by name: biases, norms, and the image model's class token and positions
+VECTORS = r"(^|[._])(\w*bias|\w*norm(_\w+)?|ln_post|class_token|positions|gates)([._]|$)"
+# temporal embeddings: AIM's configurations for CLIP decay them, ZeroI2V's exempt them
+ALSO = {"zeroi2v": r"^temporal_embedding\.", "temporal-embedding": r"^embedding\."}
+
+
+def _without_decay(encoder: AdaptedEncoder, head: Head, module: nn.Module) -> set[str]:
+    groups = _optimizer(encoder, head, RECIPE).param_groups
+    assert {g["weight_decay"] for g in groups} <= {0.0, RECIPE.weight_decay}
+    free = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    every = [id(p) for g in groups for p in g["params"]]
+    trained = [id(p) for part in (encoder.adapter, head) for p in part.parameters()]
+    assert sorted(every) == sorted(trained)
+    return {name for name, p in module.named_parameters() if id(p) in free}
+
+
+@every_adapter_and_head
+def test_biases_norms_and_what_the_method_exempts_are_not_decayed(adapter: str, head: str) -> None:
+    encoder, built = _build(tiny_tower(), [1, 2], adapter, head)
+    for module, also in ((encoder.adapter, ALSO.get(adapter, "^$")), (built, "^$")):
+        named = list(module.named_parameters())
+        by_name = {n for n, _ in named if re.search(VECTORS, n) or re.search(also, n)}
+        assert by_name | {n for n, p in named if p.ndim < 3} == _without_decay(
+            encoder, built, module
+        )
+
+
+@pytest.mark.parametrize(
+    ("adapter", "free", "decayed"),
+    [
+        ("full", {"class_token", "positions"}, {"patch_weight"}),
+        ("zeroi2v", {"temporal_embedding.table"}, {"mlp_in.0.down.weight"}),
+        ("temporal-embedding", {"embedding.table"}, set()),
+        ("aim", {"ln_post.weight"}, {"temporal_embedding.table", "joint.0.up.weight"}),
+        ("st-adapter", {"pre_mlp.0.conv.bias"}, {"pre_mlp.0.conv.weight"}),
+    ],
+)
+def test_published_exemptions(adapter: str, free: set[str], decayed: set[str]) -> None:
     encoder, head = _build(tiny_tower(), [1, 2], adapter)
-    named = {**dict(encoder.adapter.named_parameters()), **dict(head.named_parameters())}
-    plain = {id(p) for n, p in named.items() if n.endswith("bias") or "ln_post" in n}
-    for group in _optimizer(encoder, head, RECIPE).param_groups:
-        inside = [id(p) in plain for p in group["params"]]
-        assert all(inside) if group["weight_decay"] == 0 else not any(inside)
+    without = _without_decay(encoder, head, encoder.adapter)
+    assert free <= without
+    assert not decayed & without
+    assert free | decayed <= {name for name, _ in encoder.adapter.named_parameters()}
 
 
-@pytest.mark.parametrize("adapter", ["frozen", "st-adapter", "aim", "zeroi2v"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_what_is_exempt_from_decay_exists(adapter: str) -> None:
+    built = _build(tiny_tower(), [1, 2], adapter)[0].adapter
+    names = [name for name, _ in built.named_parameters()]
+    assert all(any(name.startswith(start) for name in names) for start in built.undecayed)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
 def test_pooling_is_in_float32_also_for_a_bfloat16_tower(adapter: str) -> None:
     tower = tiny_tower().to("cpu", torch.bfloat16)
     encoder, _ = _build(tower, [1], adapter)
@@ -186,20 +240,20 @@ def test_bfloat16_tower_keeps_masters_and_loss_in_float32() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("adapter", ["frozen", "st-adapter", "aim", "zeroi2v"])
+@every_adapter_and_head
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gpu_agrees_with_the_cpu(adapter: str, dtype: torch.dtype) -> None:
+def test_a_gpu_agrees_with_the_cpu(adapter: str, head: str, dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     losses = []
     for device in ("cpu", "cuda"):
         tower = tiny_tower().to(device, dtype)
-        encoder, head = _build(tower, [1, 2], adapter)
+        encoder, built = _build(tower, [1, 2], adapter, head)
         encoder.adapter.to(device)
-        head.to(device)
+        built.to(device)
         support = encoder.prefix(_pixels(tower, 2, WAY * SHOT, 1))
         labels = torch.arange(WAY).repeat_interleave(SHOT).expand(2, -1).contiguous().to(device)
         episodes = Episodes(lambda _step, s=support: s, labels, support)  # type: ignore[misc]
-        losses.append(tune_and_predict(encoder, head, episodes, RECIPE).losses)
+        losses.append(tune_and_predict(encoder, built, episodes, RECIPE).losses)
     limit = 1e-3 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(losses[0], losses[1], atol=limit, rtol=limit)

@@ -56,8 +56,8 @@ def test_every_file_of_the_package_and_all_shipped_data_are_inside(names: dict[s
         if path.is_file() and "__pycache__" not in path.parts
     }
     for folder, inside in DATA.items():
-        found = list((ROOT / folder).rglob("*.yaml"))
-        assert found
+        found = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+        assert [path for path in found if path.suffix == ".yaml"]
         wanted |= {f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" for path in found}
     assert wanted <= set(names)
     rest = {n for n in set(names) - wanted if ".dist-info/" not in n}
@@ -110,5 +110,12 @@ def test_the_installed_command_works_outside_the_checkout(wheel: Path, tmp_path:
         }
         assert {row["name"] for row in rows} == shipped
         assert all(Path(row["origin"]).is_relative_to(target) for row in rows)
+    shipped = {
+        path.parent.parent.relative_to(ROOT / "configs" / "starts").as_posix()
+        for path in (ROOT / "configs" / "starts").rglob("adapter.json")
+    }
+    rows = json.loads(run("list", "starts", "--json"))
+    assert {row["name"] for row in rows} == shipped
+    assert all(Path(row["origin"]).is_relative_to(target) for row in rows)
     assert "frozen" in run("list", "adapters")
     assert json.loads(run("list", "encoders", "--json"))[0]["name"] == "demo"

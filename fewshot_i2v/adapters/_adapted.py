@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch.utils.checkpoint import checkpoint
 
 from fewshot_i2v.adapters._contract import Adapter, Features
 from fewshot_i2v.adapters._reading import cell_means, read
@@ -16,11 +17,22 @@ class AdaptedEncoder(nn.Module):
     Args:
         tower: the frozen tower.
         adapter: built for it.
+
+    Attributes:
+        checkpointing: whether the backward pass computes each block again in place of keeping what
+            happened inside it. The gradients are the same; memory is saved for time.
     """
 
     def __init__(self, tower: Tower, adapter: Adapter) -> None:
         super().__init__()
+        skipped = [n for n in ("stem", "embed") if _has_own(adapter, n) and not _called(adapter, n)]
+        if skipped:
+            raise AdapterError(
+                f"{type(adapter).__name__} has its own `{skipped[0]}`, which first_block="
+                f"{adapter.first_block} skips: what lies below it is computed once, without it"
+            )
         self.tower, self.adapter = tower, adapter
+        self.checkpointing = False
 
     def prefix(self, pixels: Tensor, *, cells: int = 0) -> Tensor:
         """What never changes while the adapter is tuned; computed once per clip.
@@ -78,6 +90,22 @@ class AdaptedEncoder(nn.Module):
             x = adapter.stem(tower, x)
         if first == 0 and tower.layers:
             x = adapter.embed(tower, x)
+        again = self.checkpointing and is_grad_enabled()
         for i in range(first, tower.layers):
-            x = adapter.block(i, tower.blocks[i], x)
+            if again:
+                # nothing in a block is drawn at random, so no random state has to be kept
+                x = checkpoint(
+                    adapter.block, i, tower.blocks[i], x,
+                    use_reentrant=False, preserve_rng_state=False,
+                )  # fmt: skip
+            else:
+                x = adapter.block(i, tower.blocks[i], x)
         return x
+
+
+def _has_own(adapter: Adapter, name: str) -> bool:
+    return getattr(type(adapter), name) is not getattr(Adapter, name)
+
+
+def _called(adapter: Adapter, name: str) -> bool:
+    return adapter.first_block < (0 if name == "stem" else 1)

@@ -87,7 +87,9 @@ class Adapter(nn.Module, ABC):
     source: ClassVar[str]
     """Authors, title, year and address of the paper."""
     identity_at_start: ClassVar[bool]
-    """Whether the untrained adapter leaves the frozen encoder's features as they are."""
+    """Whether the untrained adapter leaves the frozen encoder's features as they are.
+
+    The clip feature aside where it has a `pool` of its own, which stays what its paper says."""
     mergeable: ClassVar[bool] = False
     """Whether `merge` can fold the adapter into the tower's weights."""
     order: ClassVar[Order]
@@ -96,6 +98,10 @@ class Adapter(nn.Module, ABC):
     """Said beside the name wherever results are shown, such as "reconstruction"."""
     alone: ClassVar[bool] = False
     """Whether episodes are tuned one at a time unless asked otherwise, since each copy is large."""
+    undecayed: ClassVar[tuple[str, ...]] = ()
+    """What the names of parameters without weight decay begin with, beside biases and norms.
+
+    Vectors, (E, D), never have any; this is for embeddings of more axes that should have none."""
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     """Published variants by name, given as the option `preset`."""
 

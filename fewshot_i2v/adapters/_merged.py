@@ -130,6 +130,11 @@ def _usage(rest: Adapter, *, whole: bool) -> str:
             "clips that move. "
         )
     elif not rest.state_dict():
-        parts.append("Nothing else remains: open_clip's own forward pass is the adapted encoder. ")
+        model, forward = ("model.visual", "encode_image") if whole else ("visual", "its forward")
+        parts.append(
+            "Nothing else remains: open_clip's own forward pass is the adapted encoder and one "
+            f"product more. {forward} gives the features of a frame times {model}.proj; after "
+            f"`{model}.proj = None` it gives the features that this toolkit's heads see. "
+        )
     parts.append("Do not apply the adapter to these weights a second time.")
     return "".join(parts)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import AdapterError
@@ -38,6 +38,10 @@ class Reading:
         """Whether summary and cell means are kept in place of all tokens."""
         return self.frozen_throughout(tower) and (self.summary_only or not self.levels)
 
+    def key(self, tower: Tower) -> Reading:
+        """The reading that gives the same of a clip: the grid matters where it is pooled early."""
+        return self if self.condensed(tower) else replace(self, cells=0)
+
     def shape(self, tower: Tower, frames: int) -> tuple[int, ...]:
         """Axes of what `read` gives for one clip of T = `frames`."""
         if self.first_block < 0:
@@ -67,6 +71,7 @@ def read(tower: Tower, reading: Reading, pixels: Tensor) -> Tensor:
     Raises:
         AdapterError: when the tower has fewer patches on a side than `cells`.
     """
+    check_cells(tower, reading.cells)
     if reading.first_block < 0:
         return pixels
     x = tower.stem(pixels)
@@ -83,8 +88,32 @@ def read(tower: Tower, reading: Reading, pixels: Tensor) -> Tensor:
     return _condensed(tower, x, reading.cells) if reading.condensed(tower) else x
 
 
+def check_cells(tower: Tower, cells: int) -> None:
+    """Refuses a grid that a tower cannot give.
+
+    Args:
+        tower: the frozen tower.
+        cells: cells on a side; 0: no grid.
+
+    Raises:
+        AdapterError: when the tower has fewer patches on a side, or none.
+    """
+    side = round((tower.tokens - 1) ** 0.5)
+    if cells and not side:
+        raise AdapterError(f"tokens=grid{cells}: this encoder has no patch tokens; use summary")
+    if side < cells:
+        raise AdapterError(
+            f"tokens=grid{cells}: this encoder has {side} x {side} patches at this image size; "
+            f"give at most grid{side}, or a larger image size"
+        )
+
+
 def _condensed(tower: Tower, x: Tensor, cells: int) -> Tensor:
-    """The summary token and the means of the cells: (..., N + 1, D) -> (..., 1 + cells^2, D)."""
+    """The summary token and the means of the cells, (..., N + 1, D) -> (..., 1 + cells^2, D).
+
+    In float32 whatever the tower's type, as they are where all tokens are kept.
+    """
+    x = x.float() if cells or tower.pool == "avg" else x[..., :1, :].float()
     summary = tower.summary(x).unsqueeze(-2)
     return torch.cat([summary, cell_means(x[..., 1:, :], cells)], -2) if cells else summary
 
@@ -94,24 +123,26 @@ def cell_means(patches: Tensor, cells: int) -> Tensor:
 
     Args:
         patches: (..., N, D), row by row, N a square.
-        cells: cells on a side. Where it does not divide the patches on a side, cells share the
-            patches at their limits, as in PyTorch's adaptive pooling.
+        cells: cells on a side, at most those of the patches. Where it does not divide the patches
+            on a side, cells share the patches at their limits, as in PyTorch's adaptive pooling
+            (whose backward pass is not deterministic on a GPU; this is one matrix product).
 
     Returns:
         (..., cells^2, D), row by row.
-
-    Raises:
-        AdapterError: when there are fewer patches on a side than cells.
     """
-    *lead, count, width = patches.shape
-    side = round(count**0.5)
+    side = round(patches.shape[-2] ** 0.5)
     if side == cells:
         return patches
-    if side < cells:
-        raise AdapterError(
-            f"tokens=grid{cells}: this encoder has {side} x {side} patches at this image size; "
-            f"give at most grid{side}, or a larger image size"
-        )
-    flat = patches.reshape(-1, side, side, width).movedim(-1, 1)
-    pooled = functional.adaptive_avg_pool2d(flat, cells)
-    return pooled.flatten(2).transpose(1, 2).reshape(*lead, cells * cells, width)
+    shares = _shares(side, cells).to(patches.device, patches.dtype)
+    return shares @ patches
+
+
+@lru_cache(maxsize=16)
+def _shares(side: int, cells: int) -> Tensor:
+    """What each patch counts in the mean of each cell, (cells^2, side^2)."""
+    with torch.inference_mode(False):  # it is kept, and training may be what asks for it next
+        along = torch.zeros(cells, side, device="cpu")
+        for cell in range(cells):
+            first, last = cell * side // cells, -(-(cell + 1) * side // cells)
+            along[cell, first:last] = 1 / (last - first)
+        return torch.kron(along, along)

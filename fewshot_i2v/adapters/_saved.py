@@ -16,15 +16,40 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewshot_i2v.encoders.clip import Encoder
-from fewshot_i2v.encoders.plain import PlainTower
+from fewshot_i2v.adapters._saved_facts import (
+    AdapterInfo,
+    EncoderFacts,
+    FileFacts,
+    HeadFacts,
+    MethodFacts,
+    facts_of,
+)
 from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.video._durable import sync_folder
+
+__all__ = [
+    "INFO",
+    "SCHEMA",
+    "TENSORS",
+    "AdapterInfo",
+    "EncoderFacts",
+    "FileFacts",
+    "HeadFacts",
+    "MethodFacts",
+    "check_file",
+    "check_free",
+    "facts_of",
+    "facts_of_file",
+    "fresh_folder",
+    "read_info",
+    "read_tensors",
+    "write_files",
+]
 
 SCHEMA = 1
 """Version of the layout of the two files."""
@@ -34,127 +59,6 @@ TENSORS = "adapter.safetensors"
 _INFO_LIMIT = 4 << 20
 _HEADER_LIMIT = 4 << 20
 _LINK = "info_sha256"
-
-
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class EncoderFacts(_Facts):
-    """The encoder that an adapter belongs to.
-
-    Attributes:
-        name: of the architecture.
-        pretrained: what was loaded: a tag, a file's name, "shipped", or "random (seed 0)".
-        digest: as in `Encoder`; it does not depend on the input size asked for.
-        image_size: pixels on a side.
-        width: channels D.
-        layers: transformer blocks; 0 where they cannot be walked.
-        heads: attention heads of a block; None without blocks.
-        patch: pixels on a side of a patch; None without blocks.
-    """
-
-    name: str
-    pretrained: str
-    digest: str
-    image_size: int
-    width: int
-    layers: int
-    heads: int | None
-    patch: int | None
-
-    @property
-    def label(self) -> str:
-        """Name, weights, digest and input size, for messages."""
-        return f"{self.name} ({self.pretrained}, sha256 {self.digest[:12]}, {self.image_size} px)"
-
-
-class MethodFacts(_Facts):
-    """An adapter.
-
-    Attributes:
-        name: as `fewshot-i2v list adapters` shows it.
-        options: as they were resolved.
-        preset: that they came from, or None.
-    """
-
-    name: str
-    options: dict[str, Any]
-    preset: str | None
-
-
-class HeadFacts(_Facts):
-    """A head.
-
-    Attributes:
-        name: as `fewshot-i2v list heads` shows it.
-        options: as they were resolved.
-        way: number of classes.
-        text_scale: temperature of the text tower; None for heads that do not read names.
-        text_digest: sha256 of the text tower, where it is known.
-    """
-
-    name: str
-    options: dict[str, Any]
-    way: int
-    text_scale: float | None
-    text_digest: str | None
-
-
-class TensorFacts(_Facts):
-    """The tensors' file: its length in bytes and its sha256."""
-
-    bytes: int
-    sha256: str
-
-
-class AdapterInfo(_Facts):
-    """Content of `adapter.json`.
-
-    Attributes:
-        schema_version: `SCHEMA`.
-        fewshot_i2v: version that wrote it.
-        adapter: the method.
-        head_offsets: frame offset of each attention head, for methods that shift heads.
-        frames: frames T of a clip.
-        encoder: what the adapter belongs to; with `merged_from` the merged weights beside it.
-        merged_from: the frozen encoder whose weights the adapter was merged into, when the tensors
-            are what remains of it; None: it was not merged.
-        head: the head, where it was saved.
-        classes: names in the order of the scores; may be empty.
-        usage: how to load the folder, and what to mind.
-        about: where it comes from, in plain values.
-        tensors: the other file.
-    """
-
-    schema_version: int
-    fewshot_i2v: str
-    adapter: MethodFacts
-    head_offsets: list[int] | None
-    frames: int
-    encoder: EncoderFacts
-    merged_from: EncoderFacts | None
-    head: HeadFacts | None
-    classes: list[str]
-    usage: str
-    about: dict[str, Any]
-    tensors: TensorFacts
-
-
-def facts_of(encoder: Encoder) -> EncoderFacts:
-    """What is written down of an encoder: no folder of this machine."""
-    tower = encoder.tower
-    walked = not isinstance(tower, PlainTower)
-    return EncoderFacts(
-        name=encoder.name,
-        pretrained=Path(encoder.pretrained).name,
-        digest=encoder.digest,
-        image_size=tower.image_size,
-        width=tower.width,
-        layers=tower.layers,
-        heads=tower.heads if walked else None,
-        patch=tower.patch if walked else None,
-    )
 
 
 @contextmanager
@@ -206,7 +110,7 @@ def write_files(
 
     Args:
         folder: exists and has neither.
-        info: `AdapterInfo` in plain values, but for `tensors`.
+        info: `AdapterInfo` in plain values, all of them but `tensors`.
         tensors: on the CPU.
 
     Raises:
@@ -220,12 +124,12 @@ def write_files(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / INFO}: {error}; expected plain JSON values") from error
     save_file(dict(tensors), path, metadata={_LINK: link})
-    facts = {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
-    whole = AdapterInfo.model_validate({**info, "tensors": facts})
-    text = json.dumps(whole.model_dump(), indent=2, allow_nan=False) + "\n"
+    whole = AdapterInfo.model_validate({**info, "tensors": facts_of_file(path).model_dump()})
+    text = json.dumps(_written(whole), indent=2, allow_nan=False) + "\n"
     if len(text) > _INFO_LIMIT:
         raise CheckpointError(f"{folder / INFO}: {len(text)} bytes; at most {_INFO_LIMIT} are read")
     (folder / INFO).write_text(text, encoding="utf-8")
+    shutil.copymode(folder / INFO, path)  # safetensors lets nobody else read
     return whole
 
 
@@ -237,7 +141,7 @@ def read_info(folder: Path) -> AdapterInfo:
     """
     path = folder / INFO
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a folder with a saved adapter")
+        raise CheckpointError(f"{path}: no such file; {_instead(folder)}")
     if path.stat().st_size > _INFO_LIMIT:
         raise CheckpointError(f"{path}: more than {_INFO_LIMIT} bytes; not one that was written")
     try:
@@ -265,18 +169,8 @@ def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
         CheckpointError: when it is absent, cut short, changed, or not finite, or was written with
             another `adapter.json`.
     """
-    path, facts = folder / TENSORS, info.tensors
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file, though {INFO} is there")
-    size = path.stat().st_size
-    if size != facts.bytes:
-        raise CheckpointError(f"{path}: {size} bytes where {INFO} says {facts.bytes}: damaged")
-    found = _file_digest(path)
-    if found != facts.sha256:
-        raise CheckpointError(
-            f"{path}: sha256 {found[:12]}... where {INFO} says {facts.sha256[:12]}...: it was "
-            "changed, or the two files do not belong together"
-        )
+    path = folder / TENSORS
+    check_file(path, info.tensors)
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > _HEADER_LIMIT:
@@ -287,13 +181,56 @@ def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
-    if link != _digest_of(info.model_dump(exclude={"tensors"})):
+    if link != _digest_of({k: v for k, v in _written(info).items() if k != "tensors"}):
         raise CheckpointError(
             f"{folder / INFO}: changed since it was written, or from another folder: it is not the "
             f"one that {TENSORS} was written with"
         )
     _check_finite(tensors, path)
     return tensors
+
+
+def facts_of_file(path: Path) -> FileFacts:
+    """Length and sha256 of a file."""
+    return FileFacts(bytes=path.stat().st_size, sha256=_file_digest(path))
+
+
+def check_file(path: Path, facts: FileFacts) -> None:
+    """Checks that a file is the one that was written.
+
+    Raises:
+        CheckpointError: when it is absent, cut short or changed.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, though {INFO} is there")
+    size = path.stat().st_size
+    if size != facts.bytes:
+        raise CheckpointError(f"{path}: {size} bytes where {INFO} says {facts.bytes}: damaged")
+    found = _file_digest(path)
+    if found != facts.sha256:
+        raise CheckpointError(
+            f"{path}: sha256 {found[:12]}... where {INFO} says {facts.sha256[:12]}...: it was "
+            "changed since it was written, or the two files do not belong together"
+        )
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without a description is, and what to do."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    rows = [folder, *sorted(path.parent for path in folder.glob("*/run.json"))]
+    row = next((path for path in rows if (path / "run.json").is_file()), None)
+    if row is None:
+        return "expected a folder with a saved adapter"
+    return (
+        "this is a run, which keeps predictions and no parameters. Write the adapter of an episode "
+        f"with `fewshot-i2v export {row} --episode 0 --out NEW_FOLDER`, and load that folder"
+    )
+
+
+def _written(info: AdapterInfo) -> dict[str, Any]:
+    """The keys that were given or read: folders from before a key was added stay what they were."""
+    return info.model_dump(exclude_unset=True)
 
 
 def _refuse(constant: str) -> NoReturn:

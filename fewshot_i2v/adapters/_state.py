@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,16 @@ def copy_of(kind: str, module: Adapter | Head, episode: int) -> dict[str, Tensor
             raise CheckpointError(f"{kind}.{name}: {tuple(tensor.shape)} has no episode axis")
         out[f"{kind}.{name}"] = tensor[episode, None].to("cpu", copy=True).contiguous()
     return out
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hexadecimal) of tensors: their names, types, shapes and bytes."""
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content.update(tensor.numpy().tobytes())
+    return content.hexdigest()
 
 
 def fill(

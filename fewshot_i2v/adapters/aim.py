@@ -67,9 +67,10 @@ class AIM(Adapter):
         x <- x + a + A_S(a)                             a = attend(ln_1(x))
         x <- x + mlp(u) + s A_M(u)                      u = ln_2(x)
 
-    A zero-initialised temporal embedding is added before `ln_pre`, and a copy of `ln_post` is
-    trained. The clip feature is the mean over T of `ln_post` of the class token. The order of the
-    frames can enter through the temporal embedding alone.
+    A zero-initialised temporal embedding (with weight decay, as in the authors' configurations for
+    CLIP) is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature is the mean
+    over T of `ln_post` of the class token. The order of the frames can enter through the temporal
+    embedding alone.
 
     Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that the untrained
     encoder is the frozen one. Stochastic depth (up to 0.2 in the paper) is left out: on the few

@@ -121,6 +121,7 @@ class BitFit(BlockwiseAdapter):
     )
     identity_at_start = True
     order = "no"
+    note = "spatial only"
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]

@@ -141,7 +141,8 @@ class Full(BlockwiseAdapter):
 
     Parameters are on the scale of the pretrained model (where the tower has folded a constant into
     its weights, it is taken out again), so that learning rates and weight decay mean what they mean
-    elsewhere. Where the encoder has layer scale, it is part of the maps it follows.
+    elsewhere. Biases, norms, class token and positions have no weight decay. Where the encoder has
+    layer scale, it is part of the maps it follows.
 
     Initial values: the pretrained weights, so that the untrained encoder is the frozen one; every
     seed starts alike.
@@ -161,7 +162,9 @@ class Full(BlockwiseAdapter):
     )
     identity_at_start = True
     order = "no"
+    note = "spatial only"
     alone = True
+    undecayed = ("class_token", "positions")
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
@@ -185,7 +188,8 @@ class Full(BlockwiseAdapter):
 
         Args:
             tower: gives the size of image and patches.
-            pixels: (E, clips, T, 3, H, W) with H = W = image_size, normalised.
+            pixels: (E, clips, T, 3, H, W) with H = W = image_size, normalised. Where patches do not
+                fill the image, the rest at the right and below is not seen, as in a convolution.
 
         Returns:
             Tokens (E, clips, T, N + 1, D).
@@ -197,8 +201,8 @@ class Full(BlockwiseAdapter):
         if pixels.shape[-2:] != (side, side):
             got = tuple(pixels.shape[-2:])
             raise AdapterError(f"got frames of {got} pixels; this tower takes {side} x {side}")
-        lead = pixels.shape[:-3]
-        cut = pixels.reshape(self.episodes, -1, 3, size, patch, size, patch)
+        lead, seen = pixels.shape[:-3], size * patch
+        cut = pixels[..., :seen, :seen].reshape(self.episodes, -1, 3, size, patch, size, patch)
         rows = cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         patches = torch.bmm(rows, self.patch_weight.to(rows.dtype))
         patches = patches.reshape(*lead, size * size, tower.width)

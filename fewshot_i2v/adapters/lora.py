@@ -197,6 +197,7 @@ class LoRA(BlockwiseAdapter):
     )
     identity_at_start = True
     order = "no"
+    note = "spatial only"
     presets = MappingProxyType(
         {
             "released-qv": Preset(

@@ -193,7 +193,7 @@ class MAdapter(Adapter):
                 tokens="summary" the summary and behind it the cells of the grid.
 
         Returns:
-            (E, clips, T, tokens, D), before the final layer norm.
+            (E, clips, T, tokens, D), before the final layer norm, float32.
 
         Raises:
             AdapterError: when clips have another number of frames than a temporal embedding.
@@ -203,7 +203,7 @@ class MAdapter(Adapter):
         last = levels.select(2, -1)
         if self.options.tokens == "summary":
             first = last[..., :1, :] + self._up(self._branch(levels[..., :1, :]))
-            return torch.cat([first, last[..., 1:, :]], -2)
+            return torch.cat([first, last[..., 1:, :].float()], -2)
         h = self._branch(levels)
         if self._reads_class:
             frame = (h[..., :1, :] + h[..., 1:, :].mean(-2, keepdim=True)) / 2
@@ -225,7 +225,8 @@ class MAdapter(Adapter):
     def _up(self, h: Tensor) -> Tensor:
         """From the branch's width to the tower's, (..., r) -> (..., D); zero when untrained."""
         y: Tensor = self.up(self.up_norm(h))
-        return y
+        # the sum with the last level would round a small branch away in the tower's type
+        return y.float()
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
         """`ln_post`, or the copy of it that is trained, (E, ..., D), in float32."""

@@ -96,7 +96,10 @@ class STAdapter(Adapter):
     order; there is no temporal embedding and `ln_post` stays frozen.
 
     Initial values: `conv` and all biases zero, `down` and `up` Kaiming-uniform with a = sqrt(5); so
-    the untrained encoder is the frozen one, exactly.
+    tokens and frame features of the untrained encoder are the frozen one's, exactly. Its clip
+    feature is not: the adapter `frozen` has the mean over T of `ln_post`, and the published order
+    of mean and norm is another (by 11 % of the length, on average over generated clips with the
+    encoder `demo`).
 
     Parameters of an episode: S (2 D C + 5 C + D) for S sites (one or two per block); 7,110,144 for
     ViT-B/16 with "pre_mlp", 14,220,288 with "both". The last block's `pre_mlp` adapter counts, but

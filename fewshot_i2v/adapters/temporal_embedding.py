@@ -25,7 +25,7 @@ class TemporalEmbedding(Adapter):
     mean over T of `ln_post` of the class token.
 
     Initial values: zero, so that the untrained encoder is the frozen one, exactly; every seed
-    starts alike.
+    starts alike. There is no weight decay, which would pull the embedding back to that.
 
     Parameters of an episode: T D; 6,144 for ViT-B/16 and T = 8.
 
@@ -41,6 +41,7 @@ class TemporalEmbedding(Adapter):
     )
     identity_at_start = True
     order = "embedding"
+    undecayed = ("embedding",)
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]

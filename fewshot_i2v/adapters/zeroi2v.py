@@ -99,8 +99,9 @@ class ZeroI2V(Adapter):
 
     `stdha` is the frozen attention in which head j takes its keys and values, class token
     included, from frame t + offset[j]; where that frame lies outside the clip it keeps its own.
-    Queries stay. A zero-initialised temporal embedding is added before `ln_pre`, and a copy of
-    `ln_post` is trained. The clip feature is the mean over T of `ln_post` of the class token.
+    Queries stay. A zero-initialised temporal embedding, without weight decay as in the authors'
+    configurations, is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature
+    is the mean over T of `ln_post` of the class token.
 
     Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that adapters start as
     the identity. The network does not: the heads read other frames from the start. It equals the
@@ -137,6 +138,7 @@ class ZeroI2V(Adapter):
     identity_at_start = False
     mergeable = True
     order = "yes"
+    undecayed = ("temporal_embedding",)
     presets = _PRESETS
     options: ZeroI2VOptions
 

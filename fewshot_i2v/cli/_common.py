@@ -133,11 +133,12 @@ def _raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
+def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[None]:
     """Ends the command on Ctrl-C, SIGTERM or SIGHUP after files are closed, saying how to go on.
 
     Args:
-        folder: where the finished episodes are.
+        folder: where things are kept.
+        kept: which things, with a verb.
 
     Raises:
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
@@ -148,21 +149,18 @@ def resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say_how_to_go_on("interrupted", folder)
+        _say_how_to_go_on("interrupted", kept, folder)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except Terminated as signalled:
-        _say_how_to_go_on("terminated", folder)
+        _say_how_to_go_on("terminated", kept, folder)
         raise click.exceptions.Exit(128 + signalled.number) from None
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
 
 
-def _say_how_to_go_on(what: str, folder: Path) -> None:
-    click.echo(
-        f"\n{what}: finished episodes are in {folder}; the same command goes on from there",
-        err=True,
-    )
+def _say_how_to_go_on(what: str, kept: str, folder: Path) -> None:
+    click.echo(f"\n{what}: {kept} in {folder}; the same command goes on from there", err=True)
 
 
 def echo_json(data: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,9 @@ _HEADINGS = (
     "neighbours", "note",
 )  # fmt: skip
 _NUMBERS = range(1, 5)
+# "zeroi2v offsets=[-1, 1]: " before the fact, and what follows it
+_OPTION = re.compile(r"^\S+ (\w+)=(?:\[[^\]]*\]|\S+): ")
+_REST = re.compile(r"\. |, and |; (?=use |give )|\n")
 _LEGEND = """
 parameters: trained in each episode, without the head. GMACs/frame: 10^9 multiply-accumulates
 of the whole encoder (products, convolutions, attention). merged: the same after folding into the
@@ -68,7 +72,7 @@ def show_costs(
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """A row as plain data; what does not fit has nulls and a `reason`."""
+    """A row as plain data; what does not fit or cannot be used has nulls and a `reason`."""
     whole = {
         "name": row.adapter,
         "preset": row.preset or None,
@@ -89,7 +93,8 @@ _COUNTED = (
 
 def _cells(row: Row) -> tuple[str, ...]:
     if row.cost is None:
-        return (row.label, *[_NONE] * 6, f"does not fit: {row.reason}")
+        said = "does not fit: " + _clause(row.reason) if row.usable else _unusable(row.reason)
+        return (row.label, *[_NONE] * 6, said)
     cost: Cost = row.cost
     return (
         row.label,
@@ -101,6 +106,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         cost.neighbours,
         cost.note,
     )
+
+
+def _clause(reason: str) -> str:
+    """The fact in a reason: no values and nothing of what to do; JSON has the whole."""
+    fact = _OPTION.sub(r"\1: ", reason)
+    return _REST.split(fact, maxsplit=1)[0]
+
+
+def _unusable(reason: str) -> str:
+    return "cannot be used: " + " ".join(reason.split())
 
 
 def _count(value: int | None) -> str:

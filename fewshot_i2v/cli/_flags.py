@@ -1,4 +1,4 @@
-"""The flags of `fewshot-i2v evaluate` and the configuration keys they set."""
+"""Flags that set configuration keys: their kinds, and those of `fewshot-i2v evaluate`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_starts import FRESH, names_of_starts
 from fewshot_i2v.errors import UsageError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -94,133 +95,154 @@ def completer(names: Callable[[], list[str]]) -> Complete:
     return _complete
 
 
-_INT: dict[str, Any] = {"type": int}
-_FLOAT: dict[str, Any] = {"type": float}
-_TEXT: dict[str, Any] = {"type": str}
-_PATH: dict[str, Any] = {"type": click.Path()}
-_SWITCH: dict[str, Any] = {"default": None}
-_CHANNELS: dict[str, Any] = {"callback": _per_channel, "metavar": "NUMBER[,NUMBER,NUMBER]"}
-_METHOD: dict[str, Any] = {"multiple": True, "metavar": "NAME[:KEY=VALUE,...]"}
+INT: dict[str, Any] = {"type": int}
+FLOAT: dict[str, Any] = {"type": float}
+TEXT: dict[str, Any] = {"type": str}
+PATH: dict[str, Any] = {"type": click.Path()}
+SWITCH: dict[str, Any] = {"default": None}
+CHANNELS: dict[str, Any] = {"callback": _per_channel, "metavar": "NUMBER[,NUMBER,NUMBER]"}
+METHOD: dict[str, Any] = {"multiple": True, "metavar": "NAME[:KEY=VALUE,...]"}
 
 
-def _one_of(*words: str) -> dict[str, Any]:
+def one_of(*words: str) -> dict[str, Any]:
+    """A flag that takes one of some words."""
     return {"type": click.Choice(words)}
 
 
-def _named(names: Callable[[], list[str]]) -> dict[str, Any]:
+def named(names: Callable[[], list[str]]) -> dict[str, Any]:
+    """A flag whose values can be completed."""
     return {"shell_complete": completer(names)}
 
 
-_ADAPTERS = _METHOD | _named(lambda: plugins.names("adapters"))
-_HEADS = _METHOD | _named(lambda: plugins.names("heads"))
-_SPLITS = _TEXT | _named(lambda: plugins.data_names("episodes"))
-_POLICIES = _one_of("segment-center", "uniform", "dense")
-_CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
+ADAPTERS = METHOD | named(lambda: plugins.names("adapters"))
+HEADS = METHOD | named(lambda: plugins.names("heads"))
+_STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | named(
+    lambda: [FRESH, *names_of_starts()]
+)
+SPLITS = TEXT | named(lambda: plugins.data_names("episodes"))
+POLICIES = one_of("segment-center", "uniform", "dense")
+CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
 _AT_ONCE = {"callback": _count_or_auto, "metavar": "INTEGER|auto"}
 
-_Flags = list[tuple[str, dict[str, Any], str]]
-# Heading in the help, section of the configuration, flags: the key is the flag's name.
-_FLAGS: list[tuple[str, str, _Flags]] = [
+Flags = list[tuple[str, dict[str, Any], str]]
+Table = list[tuple[str, str, Flags]]
+"""Heading in the help, section of the configuration, flags. The key is the flag's name, or `key`
+among its attributes, below the section."""
+
+ENCODER: tuple[str, str, Flags] = (
+    "Encoder",
+    "encoder",
+    [
+        ("--encoder", TEXT, "By name; if not CONFIG's, its other encoder keys are dropped."),
+        ("--pretrained", TEXT, "open_clip tag, path of a checkpoint, or the word random."),
+        ("--architecture", PATH, "open_clip model configuration (JSON)."),
+        ("--image-size", INT, "Side of a frame in pixels."),
+        ("--mean", CHANNELS, "Mean of pixels in [0, 1]."),
+        ("--std", CHANNELS, "Standard deviation of pixels in [0, 1]."),
+    ],
+)
+VIDEO: tuple[str, str, Flags] = (
+    "Video",
+    "video",
+    [
+        ("--frames", INT, "Frames of a clip."),
+        ("--policy", POLICIES, "Which frames are taken."),
+        ("--stride", INT, "Frames between two taken ones (dense)."),
+        ("--crop", FLOAT, "Side of the central square kept, in (0, 1]."),
+    ],
+)
+
+_FLAGS: Table = [
     (
         "Episodes",
         "",
         [
-            ("--split", _SPLITS, "Split by name or path."),
-            ("--root", _PATH, "Folder of the split's clips."),
-            ("--subset", _TEXT, "Subset of its classes: base, val, novel."),
-            ("--way", _INT, "Classes of an episode."),
-            ("--shot", _INT | {"multiple": True}, "Support clips per class; repeat for several."),
-            ("--query", _INT, "Query clips per class."),
-            ("--episodes", _INT, "Episodes of each row."),
-            ("--seed", _INT, "Of episodes, initial parameters and augmentation."),
-            ("--disjoint-groups/--no-disjoint-groups", _SWITCH, "Support, query: other groups."),
+            ("--split", SPLITS, "Split by name or path."),
+            ("--root", PATH, "Folder of the split's clips."),
+            ("--subset", TEXT, "Subset of its classes: base, val, novel."),
+            ("--way", INT, "Classes of an episode."),
+            ("--shot", INT | {"multiple": True}, "Support clips per class; repeat for several."),
+            ("--query", INT, "Query clips per class."),
+            ("--episodes", INT, "Episodes of each row."),
+            ("--seed", INT, "Of episodes, initial parameters and augmentation."),
+            ("--disjoint-groups/--no-disjoint-groups", SWITCH, "Support, query: other groups."),
         ],
     ),
     (
         "Methods",
         "",
         [
-            ("--adapter", _ADAPTERS, "Adapter with its options; repeat for several."),
-            ("--head", _HEADS, "Head with its options; repeat for several."),
-            ("--tokens", _TEXT, "What heads see of a frame: summary, or grid4 and the like."),
+            ("--adapter", ADAPTERS, "Adapter with its options; repeat for several."),
+            ("--start", _STARTS, "What adapters begin as: fresh, a name or folder; repeat too."),
+            ("--allow-seen/--no-allow-seen", SWITCH, "Even what a start was trained on."),
+            ("--head", HEADS, "Head with its options; repeat for several."),
+            ("--tokens", TEXT, "What heads see of a frame: summary, or grid4 and the like."),
         ],
     ),
-    (
-        "Encoder",
-        "encoder",
-        [
-            ("--encoder", _TEXT, "By name; if not CONFIG's, its other encoder keys are dropped."),
-            ("--pretrained", _TEXT, "open_clip tag, path of a checkpoint, or the word random."),
-            ("--architecture", _PATH, "open_clip model configuration (JSON)."),
-            ("--image-size", _INT, "Side of a frame in pixels."),
-            ("--mean", _CHANNELS, "Mean of pixels in [0, 1]."),
-            ("--std", _CHANNELS, "Standard deviation of pixels in [0, 1]."),
-        ],
-    ),
-    (
-        "Video",
-        "video",
-        [
-            ("--frames", _INT, "Frames of a clip."),
-            ("--policy", _POLICIES, "Which frames are taken."),
-            ("--stride", _INT, "Frames between two taken ones (dense)."),
-            ("--crop", _FLOAT, "Side of the central square kept, in (0, 1]."),
-        ],
-    ),
+    ENCODER,
+    VIDEO,
     (
         "Tuning",
         "tuning",
         [
-            ("--steps", _INT, "Optimizer steps."),
-            ("--lr", _FLOAT, "Learning rate of the adapter."),
-            ("--head-lr", _FLOAT, "Learning rate of the head."),
-            ("--weight-decay", _FLOAT, "Weight decay of matrices."),
-            ("--warmup", _FLOAT, "Fraction of the steps with a growing rate."),
-            ("--schedule", _one_of("cosine", "constant"), "Learning rate after that."),
-            ("--clip-norm", _CLIP_NORM, "Largest gradient norm of an episode."),
-            ("--flip", _one_of("off", "auto", "on"), "Mirror support clips; auto: unless sided."),
+            ("--steps", INT, "Optimizer steps."),
+            ("--lr", FLOAT, "Learning rate of the adapter."),
+            ("--head-lr", FLOAT, "Learning rate of the head."),
+            ("--weight-decay", FLOAT, "Weight decay of matrices."),
+            ("--warmup", FLOAT, "Fraction of the steps with a growing rate."),
+            ("--schedule", one_of("cosine", "constant"), "Learning rate after that."),
+            ("--clip-norm", CLIP_NORM, "Largest gradient norm of an episode."),
+            ("--flip", one_of("off", "auto", "on"), "Mirror support clips; auto: unless sided."),
         ],
     ),
     (
         "Running",
         "",
         [
-            ("--precision", _one_of("fp32", "bf16"), "Of the frozen encoder."),
-            ("--device", _TEXT, "auto, cpu, cuda or cuda:N."),
+            ("--precision", one_of("fp32", "bf16"), "Of the frozen encoder."),
+            ("--device", TEXT, "auto, cpu, cuda or cuda:N."),
             ("--at-once", _AT_ONCE, "Episodes side by side."),
-            ("--deterministic/--no-deterministic", _SWITCH, "Only deterministic kernels."),
-            ("--workers", _INT, "Decoding processes."),
-            ("--cache", _PATH, "Folder of decoded clips."),
-            ("--max-failed", _INT, "Failed episodes a row may have."),
-            ("--output -o", _PATH, "Folder of the results; runs/NAME if not given."),
+            ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
+            ("--workers", INT, "Decoding processes."),
+            ("--cache", PATH, "Folder of decoded clips."),
+            ("--max-failed", INT, "Failed episodes a row may have."),
+            ("--output -o", PATH, "Folder of the results; runs/NAME if not given."),
         ],
     ),
 ]
 
 
-def key_flags(function: Decorated) -> Decorated:
-    """Adds all flags that set a configuration key to a command."""
-    for heading, section, flags in reversed(_FLAGS):
-        for names, attrs, text in reversed(flags):
-            decls = names.split()
-            leaf = decls[0].partition("/")[0].removeprefix("--").replace("-", "_")
-            leaf = "name" if leaf == section else leaf
-            function = click.option(
-                *decls,
-                cls=KeyFlag,
-                key=f"{section}.{leaf}".lstrip("."),
-                section=heading,
-                help=text,
-                **attrs,
-            )(function)
-    return function
+def flags_of(table: Table) -> Callable[[Decorated], Decorated]:
+    """A decorator that adds the flags of a table to a command."""
+
+    def _decorate(function: Decorated) -> Decorated:
+        for heading, section, flags in reversed(table):
+            for names, given, text in reversed(flags):
+                decls, attrs = names.split(), dict(given)
+                leaf = decls[0].partition("/")[0].removeprefix("--").replace("-", "_")
+                leaf = attrs.pop("key", "name" if leaf == section else leaf)
+                function = click.option(
+                    *decls,
+                    cls=KeyFlag,
+                    key=f"{section}.{leaf}".lstrip("."),
+                    section=heading,
+                    help=text,
+                    **attrs,
+                )(function)
+        return function
+
+    return _decorate
+
+
+key_flags = flags_of(_FLAGS)
+"""Adds all flags of `fewshot-i2v evaluate` that set a configuration key."""
 
 
 def overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
     """Configuration keys that were given on the command line.
 
     Args:
-        ctx: of a command with `key_flags`.
+        ctx: of a command with flags of `flags_of`.
         settings: "key=value" texts of `--set`.
 
     Raises:

@@ -53,10 +53,10 @@ def command(
     from fewshot_i2v.config import load_config
 
     run = load_config(config, overrides(ctx, settings))
-    if dry_run:
-        _show_plan(run, as_json=as_json)
-        return
     progress = not quiet and sys.stderr.isatty()
+    if dry_run:
+        _show_plan(run, as_json=as_json, progress=progress)
+        return
     with resumable(run.output_folder):
         from fewshot_i2v import evaluation
 
@@ -73,11 +73,11 @@ def command(
         ctx.exit(FAILED_EPISODES)
 
 
-def _show_plan(run: RunConfig, *, as_json: bool) -> None:
+def _show_plan(run: RunConfig, *, as_json: bool, progress: bool) -> None:
     from fewshot_i2v import evaluation
     from fewshot_i2v.yaml_loader import dump_yaml
 
-    plan = evaluation.plan(run)
+    plan = evaluation.plan(run, progress=progress)
     if as_json:
         echo_json(plan)
     else:

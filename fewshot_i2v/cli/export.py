@@ -26,6 +26,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--root", type=_FILE, help="Folder of the split's clips.")
 @click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
 @click.option("--architecture", type=_FILE, help="The encoder's configuration (JSON).")
+@click.option("--start", help="The row's starting point, name or folder, if not where it was.")
 @click.option("--cache", type=_FILE, help="Folder of decoded clips.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -38,6 +39,7 @@ def command(
     root: Path | None,
     pretrained: str | None,
     architecture: Path | None,
+    start: str | None,
     cache: Path | None,
     as_json: bool,
     quiet: bool,
@@ -64,6 +66,7 @@ def command(
         root=root,
         pretrained=pretrained,
         architecture=architecture,
+        start=start,
         cache=cache,
     )
     if as_json:

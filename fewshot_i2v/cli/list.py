@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_starts import names_of_starts, places, starts_folder
 from fewshot_i2v.cli._common import echo_columns, echo_json
 from fewshot_i2v.cli._costs import show_costs
 from fewshot_i2v.errors import UsageError
@@ -80,34 +81,52 @@ def _encoder_summary(facts: Row) -> str:
     return text if facts["adaptable"] else f"{text}, usable frozen"
 
 
+def _starts() -> list[Row]:
+    rows = []
+    for name in names_of_starts():
+        methods = [place.adapter for place in places(name).values()]
+        origin = str(starts_folder() / name)
+        rows.append({"name": name, "summary": f"for {', '.join(methods)}", "origin": origin})
+    return rows
+
+
 _KINDS: dict[str, Callable[[], list[Row]]] = {
     "adapters": lambda: _plugins("adapters"),
     "heads": lambda: _plugins("heads"),
     "splits": lambda: _files("episodes"),
     "encoders": _encoders,
     "configs": lambda: _files("configs"),
+    "starts": _starts,
 }
 
 
 @click.command(short_help="List what can be used by name.")
 @click.argument("kind", type=click.Choice(list(_KINDS)), required=False)
+@click.argument("name", required=False)
 @click.option("--encoder", help="For adapters: what they cost on this encoder; no weights needed.")
 @click.option("--architecture", type=click.Path(), help="Likewise, a model configuration (JSON).")
 @click.option("--image-size", type=int, help="Side of a frame in pixels; the encoder's own.")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip; 8.")
 @click.option("--presets", is_flag=True, help="Costs of the adapters' presets too.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def command(kind: str | None, as_json: bool, **counting: Any) -> None:
+def command(kind: str | None, name: str | None, as_json: bool, **counting: Any) -> None:
     """List what can be used by name; without KIND, everything but the encoders.
 
+    `list adapters NAME` and `list heads NAME` show options, presets and source of one of them.
     `list adapters --encoder ViT-B-16` shows parameters and multiply-accumulates of every adapter.
     """
     present = [key for key, value in counting.items() if value is not None and value is not False]
     given = [f"--{key.replace('_', '-')}" for key in present]
-    if given and kind != "adapters":
-        what = f"`list {kind}`" if kind else "`list` alone"
+    if name is not None and kind not in ("adapters", "heads"):
+        raise UsageError(f"{name!r}: only adapters and heads have options to show")
+    if given and (kind != "adapters" or name is not None):
+        what = f"`list {kind}{' NAME' if name else ''}`" if kind else "`list` alone"
         raise UsageError(f"{', '.join(given)}: goes with `list adapters`, not with {what}")
-    if given:
+    if name is not None:
+        from fewshot_i2v.cli._details import show_details  # plain `list` stays light
+
+        show_details("adapters" if kind == "adapters" else "heads", name, as_json=as_json)
+    elif given:
         show_costs(**counting, as_json=as_json)
     else:
         _show_names(kind, as_json=as_json)
@@ -122,4 +141,6 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
     for name, rows in found.items():
         if not kind:
             click.echo(f"{name}:")
+        if not rows:
+            click.echo(f"{'' if kind else '  '}(no {name} are shipped)", err=bool(kind))
         echo_columns([(row["name"], row["summary"]) for row in rows], "" if kind else "  ")

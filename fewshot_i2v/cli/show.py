@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.results import EvaluationResult, RowResult
 
 # Rows that differ in anything else do not belong in one table.
-_ROW_KEYS = ("adapter", "head", "shot", "tuning")
+_ROW_KEYS = ("adapter", "start", "head", "shot", "tuning")
 Header = dict[str, Any]
 
 
@@ -28,7 +28,10 @@ def command(run: Path, matrix: bool, as_json: bool) -> None:
 
     Rows of one evaluation that were asked the same episodes of the same encoder share a table.
     """
-    tables = [_table(group, run) for group in _groups(run)]
+    groups = _groups(run)
+    tables = [_table(group, run, several=len(groups) > 1) for group in groups]
+    if as_json and matrix:
+        raise click.UsageError("--matrix is Markdown: give either --matrix or --json")
     if as_json:
         echo_json([result.to_dict() for _, result in tables])
         return
@@ -56,8 +59,13 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
         header, row = _read(folder)
         groups[f"{folder.parent}\n{_group_key(header)}"].append((header, row))
     for rows in groups.values():
-        rows.sort(key=lambda pair: (pair[1].adapter != "frozen", pair[1].folder))
+        rows.sort(key=lambda pair: _place(*pair))
     return list(groups.values())
+
+
+def _place(header: Header, row: RowResult) -> tuple[int, bool, Path]:
+    """Where a row stands: in the order of its run; beside other runs `frozen` first, by name."""
+    return header.get("position", 0), row.adapter != "frozen", row.folder
 
 
 def _group_key(header: Header) -> str:
@@ -85,7 +93,9 @@ def _read(folder: Path) -> tuple[Header, RowResult]:
     return run.header, row
 
 
-def _table(group: list[tuple[Header, RowResult]], run: Path) -> tuple[str, EvaluationResult]:
+def _table(
+    group: list[tuple[Header, RowResult]], run: Path, *, several: bool
+) -> tuple[str, EvaluationResult]:
     from fewshot_i2v.results import EvaluationResult
 
     config = group[0][0]["identity"]["config"]
@@ -96,4 +106,6 @@ def _table(group: list[tuple[Header, RowResult]], run: Path) -> tuple[str, Evalu
         f"{video['frames']} frames"
     )
     rows = tuple(row for _, row in group)
+    if several:
+        title = f"{rows[0].folder.parent}: {title}"
     return title, EvaluationResult(rows, run, config["way"], config["split"], encoder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def write_model(
     written = {"model_cfg": config, "preprocess_cfg": known | pixels}
     (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     save_file(visual, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors lets nobody else read
     return whole
 
 

@@ -272,6 +272,7 @@ class Tower:
             patches = functional.conv2d(pixels, self.patch_weight, stride=self.patch)
             return patches.flatten(2).transpose(1, 2)
         # as one matrix product: PyTorch lets CUDA convolutions round to TF32, products not
+        pixels = pixels[..., : self.grid * self.patch, : self.grid * self.patch]
         cut = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
         cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return functional.linear(cut, self.patch_weight.flatten(1))
@@ -281,17 +282,18 @@ class Tower:
         return x if self.norm_pre is None else self.norm_pre(x)
 
     def ln_post(self, x: Tensor) -> Tensor:
-        """Layer norm after the last block, (..., D)."""
-        return self.norm_post(x)
+        """Layer norm after the last block, (..., D), in the type of `x`."""
+        return self.ln_post_exact(x).to(x.dtype)
 
     def ln_post_exact(self, x: Tensor) -> Tensor:
         """`ln_post` computed and returned in float32 whatever the tower's type, (..., D)."""
-        norm = self.norm_post
-        return LayerNorm(norm.weight.float(), norm.bias.float(), norm.eps)(x.float())
+        return self.norm_post(x.float())
 
     def summary(self, x: Tensor) -> Tensor:
         """The token that stands for a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
-        return x[..., 0, :] if self.pool == "tok" else x[..., 1:, :].mean(-2)
+        if self.pool == "tok":
+            return x[..., 0, :]
+        return x[..., 1:, :].mean(-2, dtype=torch.float32)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
@@ -301,15 +303,19 @@ class Tower:
         return self.ln_post(self.summary(x))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """A copy on a device in a floating type; the pixel constants stay float32."""
+        """A copy on a device in a floating type.
+
+        The pixel constants and what follows the last block, `norm_post` and `projection`, stay
+        float32.
+        """
         device = torch.device(device)
+        exact = {"mean", "std", "norm_post", "projection"}
         moved: dict[str, Any] = {
-            name: value.to(device, dtype)
+            name: value.to(device, torch.float32 if name in exact else dtype)
             for name, value in vars(self).items()
             if isinstance(value, Tensor | LayerNorm)
         }
         moved["blocks"] = tuple(block.to(device, dtype) for block in self.blocks)
-        moved["mean"], moved["std"] = self.mean.to(device), self.std.to(device)
         return replace(self, **moved)
 
     def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.errors import HeadError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _GRID = "grid"
 
@@ -107,6 +110,18 @@ class Head(nn.Module, ABC):
         self.way, self.frames, self.texts = way, frames, texts
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the texts along when the head is moved; they are no part of its state."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.texts is not None:
+            projection = self.texts.projection
+            self.texts = replace(
+                self.texts,
+                embeddings=fn(self.texts.embeddings),
+                projection=None if projection is None else fn(projection),
+            )
+        return self
+
     @abstractmethod
     def training_scores(self, support: Features, labels: Tensor) -> Tensor:
         """Scores of the support clips that fine-tuning minimises the cross-entropy of.
@@ -131,6 +146,17 @@ class Head(nn.Module, ABC):
         Returns:
             (E, Q, way), float32, logits of a softmax over the classes.
         """
+
+    def training_values(self, support: int) -> int:
+        """Values that one episode's training scores keep for the backward pass.
+
+        It bounds how many episodes are tuned side by side. 0, the default, is for heads that keep
+        little more than the features themselves.
+
+        Args:
+            support: support clips S of an episode, as many of each class.
+        """
+        return 0
 
     def training_logits(self, support: Features, labels: Tensor) -> Tensor:
         """Scores of the support clips that fine-tuning minimises the cross-entropy of.

@@ -21,6 +21,8 @@ from fewshot_i2v.heads._features import (
 )
 
 Shots = Literal["mean", "prototype"]
+# Values that training keeps per pair of frames and per frame feature: measured for both heads.
+_PER_PAIR, _PER_FEATURE = 5, 3
 
 
 class MatchingOptions(HeadOptions):
@@ -119,6 +121,20 @@ class MatchingHead(Head):
             all_clips = self.between(x, class_means(x, members))
             distances = own.where(members > 0, all_clips)
         return -self.temperature * distances
+
+    def training_values(self, support: int) -> int:
+        """What one episode's training scores keep: tables of frames with frames.
+
+        Args:
+            support: clips S.
+
+        Returns:
+            A few values per pair of frames of two clips, or of a clip and a prototype (of every
+            class, and of its own class without it), and per channel of a frame.
+        """
+        others = support if self.options.shots == "mean" else self.way + 1
+        pairs = support * others * self.frames**2
+        return _PER_PAIR * pairs + _PER_FEATURE * support * self.frames * self.width
 
     def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Minus the scaled distances of the query clips to the classes, (E, Q, way)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ from fewshot_i2v.errors import HeadError
 from fewshot_i2v.heads._features import unit
 from fewshot_i2v.heads.prototype import PrototypeHead, PrototypeOptions
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
 Array = NDArray[np.float64]
+Weights = tuple[Array, Array]
+"""Of a classifier: one row per class, (way, D), and intercepts, (way,)."""
 GRID: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Values of C that leave-one-out chooses from."""
 DEFAULT_C: Final = 1.0
 """C where leave-one-out cannot choose, because a class has one support clip."""
 _TOLERANCE, _MOST_STEPS = 1e-9, 1_000
+# largest gradient at what counts as the optimum, in the unit of `_slope`; usual are 1e-9 and less
+_FLAT = 1e-6
 
 
 class LogisticOptions(PrototypeOptions):
@@ -36,9 +37,10 @@ class LogisticOptions(PrototypeOptions):
 
     Attributes:
         normalize: scale every vector to length one.
-        c: scikit-learn's C, above 0: the inverse of the strength of the L2 penalty. "loo": the one
-            of 0.1, 1, 10, 100, 1000 with the least cross-entropy of support clips that were left
-            out one at a time (the smallest such C); 1 where a class has one support clip.
+        c: C, above 0: the inverse of the strength of the L2 penalty, as in scikit-learn for three
+            classes and more (for two, where it fits one row of weights, this is its C / 2). "loo":
+            the one of 0.1, 1, 10, 100, 1000 with the least cross-entropy of support clips that were
+            left out one at a time (the smallest such C); 1 where a class has one support clip.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -49,10 +51,12 @@ class LogisticOptions(PrototypeOptions):
 class LogisticHead(PrototypeHead):
     """Multinomial logistic regression with an L2 penalty on the vectors of the support clips.
 
-    It is fitted to the support clips after tuning, on the CPU in float64, once per episode; the
-    intercepts are not penalised. Nothing is sent back through the fit: scores of query clips have
-    no gradient. While an adapter is tuned, the loss is that of the leave-one-out prototypes of the
-    `prototype` head on the same vectors instead, and the classifier is no part of it.
+    With one row of weights per class, whatever their number, the loss is the cross-entropy summed
+    over the support clips plus the squared weights / (2 C); the intercepts are not penalised. It is
+    fitted to the support clips after tuning, on the CPU in float64, once per episode. Nothing is
+    sent back through the fit: scores of query clips have no gradient. While an adapter is tuned,
+    the loss is that of the leave-one-out prototypes of the `prototype` head on the same vectors
+    instead, and the classifier is no part of it.
 
     Args:
         options: `LogisticOptions`.
@@ -133,27 +137,53 @@ def _left_out_loss(x: Array, y: NDArray[np.int64], i: int, c: float) -> float:
     return float(np.logaddexp.reduce(scores) - scores[y[i]])
 
 
-def _fit(x: Array, y: NDArray[np.int64], c: float) -> LogisticRegression:
+def _fit(x: Array, y: NDArray[np.int64], c: float) -> Weights:
+    """The minimum over W and b of the cross-entropy of x W' + b, summed, plus |W|^2 / (2 c)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    # for two classes scikit-learn penalises the difference w of the two rows, -w / 2 and w / 2:
+    # |w|^2 / (2 C) is |W|^2 / (2 c) where C is 2 c
+    two = len(np.unique(y)) == 2
     # of the solvers that are multinomial in every version this one comes closest to the optimum
-    model: Any = LogisticRegression(C=c, solver="newton-cg", tol=_TOLERANCE, max_iter=_MOST_STEPS)
+    model: Any = LogisticRegression(
+        C=2 * c if two else c, solver="newton-cg", tol=_TOLERANCE, max_iter=_MOST_STEPS
+    )
     with warnings.catch_warnings():
-        # at the optimum no step lowers the loss any more: that is where it should stop
+        # at the optimum no step lowers the loss any more; whether it is one is measured below
         warnings.filterwarnings("ignore", message="(?i)(the )?line search")
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            return model.fit(x, y)
+            model.fit(x, y)
         except ConvergenceWarning as error:
-            raise HeadError(
-                f"head 'logistic' with c={c:g} does not converge: {error}. Use normalize=true, or "
-                "a smaller c"
-            ) from error
+            raise _unfinished(c, str(error)) from error
+    weight, bias = model.coef_, model.intercept_
+    if two:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    slope = _slope(x, y, (weight, bias), c)
+    if not slope <= _FLAT:
+        raise _unfinished(c, f"the gradient is {slope:.1e}, more than {_FLAT:g}")
+    return weight, bias
 
 
-def _scores(model: Any, q: Array) -> Array:  # noqa: ANN401 - scikit-learn has no types
+def _slope(x: Array, y: NDArray[np.int64], fitted: Weights, c: float) -> float:
+    """Largest derivative of the loss by a weight or bias, per clip and unit of the vectors."""
+    scores = _scores(fitted, x)
+    surplus = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+    surplus[np.arange(len(y)), y] -= 1
+    unit_length = max(1.0, float(np.abs(x).max()))
+    by_weight = np.abs(surplus.T @ x + fitted[0] / c).max() / unit_length
+    return float(max(by_weight, np.abs(surplus.sum(0)).max())) / len(y)
+
+
+def _unfinished(c: float, reason: str) -> HeadError:
+    return HeadError(
+        f"head 'logistic' with c={c:g} does not converge: {reason}. Use normalize=true, or a "
+        "smaller c"
+    )
+
+
+def _scores(fitted: Weights, q: Array) -> Array:
     """Logits of a softmax over all classes, (Q, way)."""
-    scores: Array = model.decision_function(q)
-    # of two classes scikit-learn gives the difference of the logits
-    return np.stack([-scores / 2, scores / 2], -1) if scores.ndim == 1 else scores
+    weight, bias = fitted
+    return q @ weight.T + bias

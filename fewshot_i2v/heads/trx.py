@@ -26,7 +26,11 @@ class TrxOptions(HeadOptions):
         channels: width of keys and values, 1152 as published, and never more than the n D channels
             of a tuple.
         temperature: above 0, factor of minus the squared distance per channel, so that one
-            temperature fits every width; `temperature=channels` gives the published logits.
+            temperature fits every width. The published logits are minus the squared distance,
+            summed over the channels and averaged over the cardinalities. `temperature=channels`
+            gives these where keys and values have that many channels for every cardinality: where
+            channels is at most n D with the smallest n. Above that, tuples of few frames have
+            fewer, and no temperature gives sums for all cardinalities.
     """
 
     cardinalities: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] = (2, 3)
@@ -124,6 +128,24 @@ class TrxHead(Head):
             return -self.options.temperature * torch.stack(distances).mean(0)
 
         return in_pieces(piece_scores, query.frames + self.codes, self._work(classes))
+
+    def training_values(self, support: int) -> int:
+        """What one episode's training scores keep: attention of tuples with tuples, and tuples.
+
+        Args:
+            support: clips S, as many of each class.
+
+        Returns:
+            For each cardinality, with R tuples of all clips: R^2 weights, R C differences from each
+            class, six copies of R C (keys and values, before and after norm and sorting), and the
+            two maps in another order.
+        """
+        total = 0
+        for maps in self.maps:
+            _, inputs, channels = maps.get_parameter("key").shape
+            rows = support * len(maps.get_buffer("places"))
+            total += rows * rows + rows * channels * (self.way + 6) + 2 * inputs * channels
+        return total
 
     def _work(self, classes: list[tuple[Tensor, Tensor]]) -> int:
         """Values of attention and results for one query clip and all classes, E episodes."""

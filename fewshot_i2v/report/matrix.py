@@ -1,17 +1,25 @@
-"""Adapters against heads as a Markdown table, one for each number of shots."""
+"""Adapters and starts against heads as a Markdown table, one for each number of shots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fewshot_i2v.report.terminal import TableRow, adapter_name, escaped
+from fewshot_i2v.report.terminal import (
+    TableRow,
+    adapter_name,
+    escaped,
+    has_starts,
+    sentences,
+    start_cells,
+    start_notes,
+)
 from fewshot_i2v.statistics import mean_interval
 
 _NAMES_MARK = "†"
 
 
 def render_matrix(rows: Sequence[TableRow], *, way: int, level: float = 0.95) -> str:
-    """Mean accuracy of every adapter (rows) with every head (columns).
+    """Mean accuracy of every adapter and start (rows) with every head (columns).
 
     Args:
         rows: in the order to show them; adapters and heads keep their first appearance.
@@ -23,31 +31,66 @@ def render_matrix(rows: Sequence[TableRow], *, way: int, level: float = 0.95) ->
         run is "-". Heads that read class names are marked. A legend says what an interval covers.
     """
     shots = sorted({row.shot for row in rows})
-    parts = [_table([row for row in rows if row.shot == shot], shot, level) for shot in shots]
+    labels, columns = _labels(rows), _heads(rows)
+    parts = [_table(rows, labels, columns, shot, level) for shot in shots]
     return "\n\n".join([*parts, _legend(rows, way, level)])
 
 
-def _table(rows: Sequence[TableRow], shot: int, level: float) -> str:
-    adapters = list(dict.fromkeys(adapter_name(row) for row in rows))
-    heads = list(dict.fromkeys(_head(row) for row in rows))
-    cells = {(adapter_name(row), _head(row)): _cell(row, level) for row in rows}
+def _labels(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
+    """What stands to the left of each row: the adapter, and the start where any row has one."""
+    names = _distinct([(row.adapter, adapter_name(row)) for row in rows])
+    if not has_starts(rows):
+        return [(name,) for name in names]
+    return list(zip(names, start_cells(rows), strict=True))
+
+
+def _heads(rows: Sequence[TableRow]) -> list[str]:
+    """Heading of each row's column."""
+    names = _distinct([(row.head, escaped(row.head)) for row in rows])
+    return [
+        name + (_NAMES_MARK if row.uses_names else "")
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:
+    """What is shown for labels; those that differ only where they were cut get a number."""
+    labels: dict[str, dict[str, int]] = {}
+    for label, shown in names:
+        of_this = labels.setdefault(shown, {})
+        of_this.setdefault(label, len(of_this) + 1)
+    return [
+        shown if len(labels[shown]) == 1 else f"{shown} ({labels[shown][label]})"
+        for label, shown in names
+    ]
+
+
+def _table(
+    rows: Sequence[TableRow],
+    labels: Sequence[tuple[str, ...]],
+    columns: Sequence[str],
+    shot: int,
+    level: float,
+) -> str:
+    triples = zip(rows, labels, columns, strict=True)
+    own = [(row, label, column) for row, label, column in triples if row.shot == shot]
+    lefts = list(dict.fromkeys(label for _, label, _ in own))
+    heads = list(dict.fromkeys(column for _, _, column in own))
+    cells = {(label, column): _cell(row, level) for row, label, column in own}
+    names = ["adapter", "start"][: len(lefts[0])]
     lines = [
         f"{shot}-shot",
         "",
-        _line(["adapter", *heads]),
-        _line(["---", *("--:" for _ in heads)]),
+        _line([*names, *heads]),
+        _line([*("---" for _ in names), *("--:" for _ in heads)]),
     ]
-    lines += [_line([a, *(cells.get((a, head), "-") for head in heads)]) for a in adapters]
+    lines += [_line([*left, *(cells.get((left, h), "-") for h in heads)]) for left in lefts]
     return "\n".join(lines)
-
-
-def _head(row: TableRow) -> str:
-    return escaped(row.head) + (_NAMES_MARK if row.uses_names else "")
 
 
 def _cell(row: TableRow, level: float) -> str:
     if not row.accuracies:
-        return "failed"
+        return "failed" if row.failed else "-"
     interval = mean_interval(list(row.accuracies.values()), level)
     half = interval.half_width
     spread = "" if half is None else f" ± {100 * half:.1f}"
@@ -62,11 +105,12 @@ def _legend(rows: Sequence[TableRow], way: int, level: float) -> str:
     counts = {len(row.accuracies) for row in rows}
     few, many = min(counts, default=0), max(counts, default=0)
     number = str(many) if few == many else f"{few} to {many}"
-    first = next((row for row in rows if row.accuracies), None)
     lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 / way:.1f}."]
-    if first:
-        interval = mean_interval(list(first.accuracies.values()), level)
-        lines.append(f"±: {100 * level:g} %, {interval.method} over episodes. {interval.covers}")
+    means = [mean_interval(list(row.accuracies.values()), level) for row in rows if row.accuracies]
+    if means:
+        covers = " ".join(sentences(mean.covers for mean in means))
+        lines.append(f"±: {100 * level:g} %, {means[0].method} over episodes. {covers}")
+    lines += start_notes(rows)
     if any(row.uses_names for row in rows):
         lines.append(
             f"{_NAMES_MARK}: the head read the class names; do not rank it with heads that saw "

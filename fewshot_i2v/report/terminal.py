@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,11 +17,12 @@ _NONE = "-"
 _LONGEST_NAME = 60
 _NOTE_WIDTH = 100
 _BASELINE = "frozen"
+_FRESH = "fresh"
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One adapter, head and shot of the table.
+    """One adapter, start, head and shot of the table.
 
     Attributes:
         adapter: label, such as "aim:scale=1.0".
@@ -33,6 +35,9 @@ class TableRow:
         peak_memory_mb: in MiB, or None where unknown.
         note: said beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
+        start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
+        start_name: name of the starting point; empty for "fresh".
+        seen: whether the starting point was trained on classes or clips of the evaluation.
     """
 
     adapter: str
@@ -45,6 +50,9 @@ class TableRow:
     peak_memory_mb: float | None = None
     note: str = ""
     uses_names: bool = False
+    start: str = _FRESH
+    start_name: str = ""
+    seen: bool = False
 
 
 def render_table(
@@ -80,9 +88,12 @@ def render_table(
         columns.pop("over frozen")
     if not any(row.uses_names for row in rows):
         columns.pop("names")
+    if not has_starts(rows):
+        columns.pop("start")
     legend = _legend(rows, [*filter(None, means)], [*filter(None, gains)])
     guessing = f"Guessing among {way} classes gives {100 * chance:.1f} %."
-    notes = [part for line in [*legend, guessing] for part in textwrap.wrap(line, _NOTE_WIDTH)]
+    wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False).wrap
+    notes = [part for line in [*legend, guessing] for part in wrap(line)]
     return "\n".join([*_aligned(columns), "", *notes])
 
 
@@ -128,6 +139,29 @@ def adapter_name(row: TableRow) -> str:
     return escaped(row.adapter) + (f" ({escaped(row.note)})" if row.note else "")
 
 
+def has_starts(rows: Sequence[TableRow]) -> bool:
+    """Whether any row has a starting point, so that what each began as must be said."""
+    return any(row.start != _FRESH for row in rows)
+
+
+def start_cells(rows: Sequence[TableRow]) -> list[str]:
+    """What the adapters of each row began as: the kind, and what must be said with it.
+
+    The name of a starting point stands with its kind where there are several of a kind.
+    """
+    names = defaultdict(set)
+    for row in rows:
+        names[row.start].add(row.start_name)
+    return [_start_cell(row, several=len(names[row.start]) > 1) for row in rows]
+
+
+def _start_cell(row: TableRow, *, several: bool) -> str:
+    if row.start == _FRESH and _is_baseline(row):
+        return _NONE
+    name = f" ({escaped(row.start_name)})" if several else ""
+    return escaped(row.start) + name + (", seen" if row.seen else "")
+
+
 def _columns(
     rows: Sequence[TableRow],
     means: Sequence[Interval | None],
@@ -137,6 +171,7 @@ def _columns(
     """Cells by heading, top to bottom."""
     return {
         "adapter": [adapter_name(row) for row in rows],
+        "start": start_cells(rows),
         "head": [escaped(row.head) for row in rows],
         "names": ["read" if row.uses_names else _NONE for row in rows],
         "shot": [str(row.shot) for row in rows],
@@ -174,7 +209,7 @@ def _percent(level: float) -> str:
 
 def _aligned(columns: Mapping[str, Sequence[str]]) -> list[str]:
     """Lines of the table: names to the left, numbers to the right, a rule below the headings."""
-    lefts = {"adapter", "head", "names"}
+    lefts = {"adapter", "start", "head", "names"}
     padded = []
     for heading, cells in columns.items():
         width = max(_width(cell) for cell in (heading, *cells))
@@ -203,14 +238,15 @@ def _legend(
     if means:
         first = means[0]
         lines.append(f"± and interval: {_percent(first.level)}, {first.method} over episodes.")
-        lines += _sentences(mean.covers for mean in means)
+        lines += sentences(mean.covers for mean in means)
     if gains:
         first = gains[0]
         lines.append(
             "over frozen: gain over the frozen encoder with the same head and shot, "
             f"{_percent(first.level)}, {first.method} over the episodes that both have."
         )
-        lines += [line for line in _sentences(gain.covers for gain in gains) if line not in lines]
+        lines += [line for line in sentences(gain.covers for gain in gains) if line not in lines]
+    lines += start_notes(rows)
     if any(row.uses_names for row in rows):
         lines.append(
             "names: rows with read were given the names of the classes; do not rank them with rows "
@@ -222,6 +258,23 @@ def _legend(
     return lines
 
 
-def _sentences(texts: Iterable[str]) -> list[str]:
+def start_notes(rows: Sequence[TableRow]) -> list[str]:
+    """What the column of starts means; nothing where there is none."""
+    if not has_starts(rows):
+        return []
+    lines = [
+        "start: what each episode's adapter begins as: fresh, with untrained values; base-trained "
+        "or meta-trained, with those of a starting point. It was trained on other classes than the "
+        "row's, but where the row says seen."
+    ]
+    if any(row.seen for row in rows):
+        lines.append(
+            "seen: the starting point was trained on classes or clips of this evaluation; such a "
+            "row does not say how well new classes are learnt, and is not to be ranked with others."
+        )
+    return lines
+
+
+def sentences(texts: Iterable[str]) -> list[str]:
     """Each sentence once, in order of first appearance."""
     return list(dict.fromkeys(s for text in texts for s in re.split(r"(?<=\.) ", text)))

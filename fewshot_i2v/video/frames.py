@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from fewshot_i2v.errors import ConfigError, UnknownNameError
 
-POLICIES = ("segment-center", "uniform", "dense")
+SEGMENT_THIRDS = "segment-thirds"
+"""What training with temporal jitter decodes, three frames of each segment."""
+
+POLICIES = ("segment-center", "uniform", "dense", SEGMENT_THIRDS)
 """The names `frame_indices` answers to."""
 
 FrameIndices = npt.NDArray[np.int64]
@@ -32,6 +35,9 @@ def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> F
             - `uniform`: evenly spaced from the first to the last frame, both included,
               `i * (total - 1) / (frames - 1)` rounded half up; the first frame if `frames` is 1.
             - `dense`: frames `stride` apart, the window centred in the clip.
+            - `segment-thirds`: with `frames` 3 T, the centre of each third of T segments, so that
+              every third index from the second on is what `segment-center` chooses for T. A clip
+              is too short when it has fewer than T frames; each is then chosen three times.
         total: the number of frames the clip shows, at least 1.
         frames: how many to choose, at least 1.
         stride: distance between neighbours, in frames, at least 1; used by `dense` only.
@@ -48,9 +54,10 @@ def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> F
     for name, value in (("total", total), ("frames", frames), ("stride", stride)):
         check_count(name, value)
     i = np.arange(frames, dtype=np.int64)
-    if total < frames:
-        return np.minimum(i, total - 1)
-    if policy == "segment-center":
+    each = 3 if policy == SEGMENT_THIRDS else 1
+    if total * each < frames:
+        return np.minimum(i // each, total - 1)
+    if policy in ("segment-center", SEGMENT_THIRDS):
         return (2 * i + 1) * total // (2 * frames)
     if policy == "uniform":
         gaps = max(frames - 1, 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fewshot_i2v import plugins
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters.frozen import Frozen
 from fewshot_i2v.encoders.tower import Tower
@@ -39,6 +40,10 @@ def _their_name(ours: str) -> str:
 
 def _biases(visual: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in visual.named_parameters() if n.endswith("bias")}
+
+
+def test_it_is_shown_as_spatial_only() -> None:
+    assert plugins.load("adapters", "bitfit").note == "spatial only"
 
 
 def test_parameters() -> None:

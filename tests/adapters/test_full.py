@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewshot_i2v import plugins
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters.frozen import Frozen
 from fewshot_i2v.errors import AdapterError
@@ -37,6 +38,10 @@ VARIANTS = pytest.mark.parametrize(
         pytest.param({"quick_gelu": True, "no_ln_pre": True}, id="no-ln-pre"),
     ],
 )
+
+
+def test_it_is_shown_as_spatial_only() -> None:
+    assert plugins.load("adapters", "full").note == "spatial only"
 
 
 def test_parameters_are_those_of_the_whole_tower() -> None:
@@ -136,6 +141,17 @@ def test_every_episode_has_a_stem_of_its_own() -> None:
         merged, _ = adapter.merge(tower, episode)
         torch.testing.assert_close(together[episode], merged.stem(pixels[episode]))
     assert (together[0] - together[1]).abs().max() > 0.1
+
+
+def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
+    """As in the convolution of the tower: 30 pixels hold three patches of 8."""
+    tower = tiny_tower(size=30)
+    adapter = make_adapter("full", tower, seeds=(0, 1))
+    pixels = make_clips(tower, 2, 2)
+    assert pixels.shape[-1] == 30
+    tokens = adapter.stem(tower, pixels)
+    assert tokens.shape[-2] == 3 * 3 + 1
+    torch.testing.assert_close(tokens, tower.stem(pixels), rtol=1e-5, atol=1e-5)
 
 
 def test_frames_of_another_size_are_refused() -> None:

@@ -85,6 +85,10 @@ def _reference(
     return frames.reshape(*pixels.shape[:2], -1).mean(1), factors
 
 
+def test_it_is_shown_as_spatial_only() -> None:
+    assert plugins.load("adapters", "lora").note == "spatial only"
+
+
 def test_parameters() -> None:
     assert size("lora", vit_b16()) == 12 * 8 * 18 * 768 == 1_327_104
     assert size("lora", vit_l14(), rank=4) == 24 * 4 * 18 * 1024

@@ -80,7 +80,7 @@ def test_width(given: int | None, expected: int) -> None:
         plugins.load("adapters", "st-adapter").Options(width=0)
 
 
-def test_untrained_it_is_the_frozen_encoder_bit_for_bit() -> None:
+def test_untrained_its_blocks_are_the_frozen_ones_bit_for_bit() -> None:
     tower, x = tiny_tower(), make_tokens(1, 2, frames=9)
     adapter = _adapter(moved=False)
     for i, block in enumerate(tower.blocks):

@@ -50,7 +50,7 @@ class FakeEvaluation(ModuleType):
         )
         return EvaluationResult((row,), Path("runs/x"), 5, "motions", "demo")
 
-    def plan(self, config: RunConfig) -> dict[str, Any]:
+    def plan(self, config: RunConfig, *, progress: bool) -> dict[str, Any]:
         self.config = config
         return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": {"clips": 3}}
 

@@ -173,7 +173,7 @@ def test_ctrl_c_says_how_to_go_on(invoke: Invoke, evaluation: FakeEvaluation) ->
 def test_ctrl_c_before_the_run_is_130_too(
     invoke: Invoke, evaluation: FakeEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_config: RunConfig) -> None:
+    def interrupt(_config: RunConfig, *, progress: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "plan", interrupt)
@@ -217,3 +217,21 @@ def test_signals_close_files_and_give_their_status(number: signal.Signals, statu
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
     assert time.perf_counter() - start < 5
+
+
+def test_starts_are_given_as_flags(
+    invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path
+) -> None:
+    (tmp_path / "s").mkdir()
+    plain = {"adapter": {"name": "aim"}, "tensors": {"sha256": "d"}}
+    (tmp_path / "s" / "adapter.json").write_text(json.dumps(plain))
+    begin = ("--start", "fresh", "--start", str(tmp_path / "s"))
+    result = invoke("evaluate", "--adapter", "aim", *begin, "--allow-seen")
+    assert result.exit_code == 0, result.output
+    assert evaluation.config is not None
+    assert evaluation.config.start == ("fresh", str(tmp_path / "s"))
+    assert evaluation.config.allow_seen
+    assert [row.start for row in evaluation.config.rows()[::2]] == list(evaluation.config.start)
+    other = invoke("evaluate", "--adapter", "st-adapter", "--start", str(tmp_path / "s"))
+    assert other.exit_code == 2
+    assert "is for 'aim'" in other.stderr

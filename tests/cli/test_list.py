@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_starts import names_of_starts
 from fewshot_i2v.cli.list import head_summary
 from tests.cli.conftest import Invoke
 
@@ -29,6 +30,7 @@ def test_what_is_listed_is_what_can_be_used(invoke: Invoke) -> None:
     assert [row["name"] for row in listed["heads"]] == plugins.names("heads")
     assert [row["name"] for row in listed["splits"]] == plugins.data_names("episodes")
     assert [row["name"] for row in listed["configs"]] == plugins.data_names("configs")
+    assert [row["name"] for row in listed["starts"]] == names_of_starts()
 
 
 def test_without_a_kind_everything_is_listed_under_headings(invoke: Invoke) -> None:
@@ -38,8 +40,29 @@ def test_without_a_kind_everything_is_listed_under_headings(invoke: Invoke) -> N
         "heads:",
         "splits:",
         "configs:",
+        "starts:",
     ]
     assert any(line.split()[0] == "quickstart" for line in lines)
+
+
+def test_shipped_starting_points_and_the_adapters_they_are_for(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "data_folder", lambda _kind: tmp_path)
+    assert invoke("list", "starts").stderr == "(no starts are shipped)\n"
+    assert json.loads(invoke("list", "starts", "--json").stdout) == []
+    assert "starts:\n  (no starts are shipped)\n" in invoke("list").stdout
+    for place, adapter in (("a/one", "aim"), ("a/two", "st-adapter"), ("b/maml/x", "aim")):
+        folder = tmp_path / "starts" / place
+        folder.mkdir(parents=True)
+        plain = {"adapter": {"name": adapter}, "tensors": {"sha256": place}}
+        (folder / "adapter.json").write_text(json.dumps(plain))
+    rows = json.loads(invoke("list", "starts", "--json").stdout)
+    assert [(row["name"], row["summary"]) for row in rows] == [
+        ("a", "for aim, st-adapter"),
+        ("b/maml", "for aim"),
+    ]
+    assert rows[0]["origin"] == str(tmp_path / "starts" / "a")
 
 
 def test_an_unknown_kind_is_wrong_use(invoke: Invoke) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fewshot_i2v import plugins
 from fewshot_i2v.cli._costs import giga
+from fewshot_i2v.cli._details import type_in_words
 from tests.cli.conftest import Invoke
 from tests.test_cost import PLUGIN
 from tests.tiny import tiny_architecture
@@ -70,6 +71,99 @@ def test_presets_have_rows_and_what_does_not_fit_says_why(
     assert row["reason"] == "more heads than there are"
 
 
+def test_what_does_not_fit_is_said_in_one_short_clause(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda _: ["zeroi2v"])
+    text = invoke("list", "adapters", "--encoder", "demo", "--presets").stdout
+    assert row_of(text, "zeroi2v:preset=b16-k400-8")[-1] == (
+        "does not fit: offsets: got 12 values; this encoder has 4 heads per block"
+    )
+    rows = json.loads(invoke("list", "adapters", "--encoder", "demo", "--presets", "--json").stdout)
+    assert "give offsets of your own" in rows[1]["reason"]
+
+
+def test_a_faulty_plug_in_is_a_row_and_not_the_end(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    (folder / "broken.py").write_text('"""Broken."""\n\nraise ValueError("two\\nlines")\n')
+    (folder / "crash.py").write_text(PLUGIN.replace("options.heads > tower", "options.no > tower"))
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
+    monkeypatch.setattr(plugins, "names", lambda _: ["broken", "crash", "frozen"])
+    done = invoke("list", "adapters", "--encoder", "demo", "--presets")
+    assert done.exit_code == 0
+    said = row_of(done.stdout, "broken")[-1]
+    assert said.startswith(f"cannot be used: {folder / 'broken.py'}, line 3: cannot be imported")
+    assert said.endswith("ValueError: two lines")
+    assert row_of(done.stdout, "crash")[-1] == (
+        "cannot be used: AttributeError: 'Options' object has no attribute 'no'"
+    )
+    assert row_of(done.stdout, "frozen")[1] == "0"
+    assert "crash:preset" not in done.stdout
+
+
+def test_options_presets_and_source_of_an_adapter(invoke: Invoke) -> None:
+    text = invoke("list", "adapters", "st-adapter").stdout
+    assert text.startswith("st-adapter: ST-Adapter: depthwise temporal convolution")
+    assert "source: Pan, Lin, Zhu" in text
+    assert "order of frames can matter: yes" in text
+    assert "  width: whole number, at least 1; or null; default null\n      channels C of" in text
+    assert "  sites: pre_mlp or both; default pre_mlp\n" in text
+    assert "  24x384: width=384, sites=both\n      ST-Adapter with" in text
+    details = json.loads(invoke("list", "adapters", "st-adapter", "--json").stdout)
+    width = details["options"][0]
+    assert (width["name"], width["default"], width["required"]) == ("width", None, False)
+    assert details["presets"][1]["options"] == {"width": 384, "sites": "both"}
+    for name in plugins.names("adapters"):
+        for option in json.loads(invoke("list", "adapters", name, "--json").stdout)["options"]:
+            assert option["type"]
+            assert option["description"], (name, option)
+
+
+def test_options_of_a_head(invoke: Invoke) -> None:
+    text = invoke("list", "heads", "zero-shot").stdout
+    assert "reads the class names: yes" in text
+    assert "  tokens: 'summary', or 'gridN' with N from 1 to 99; default summary\n" in text
+    assert '  templates: text; or list of: text; default ["a video of {}"]\n' in text
+    for name in plugins.names("heads"):
+        for option in json.loads(invoke("list", "heads", name, "--json").stdout)["options"]:
+            assert option["description"], (name, option)
+    assert "options: none\n" in invoke("list", "adapters", "frozen").stdout
+
+
+def test_options_of_a_plug_in_without_words(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "adapters").mkdir()
+    odd = PLUGIN.replace("heads: int = 1", "heads: int\n    call: type = int")
+    (tmp_path / "adapters" / "my_plugin.py").write_text(PLUGIN)
+    (tmp_path / "adapters" / "odd.py").write_text(odd)
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
+    text = invoke("list", "adapters", "my-plugin").stdout
+    assert "  heads: whole number; default 1\n  reads: true or false; default false\n" in text
+    assert "  wide: heads=9\n      table 2\n" in text
+    assert "  heads: <class 'int'>; required\n" in invoke("list", "adapters", "odd").stdout
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "number, above 0, at most 1"),
+        ({"const": "loo"}, "loo"),
+        ({"enum": ["a", "b", 3]}, "a, b or 3"),
+        ({"$ref": "#/$defs/X"}, "text"),
+        ({"type": "array", "items": {"$ref": "#/$defs/X"}}, "list of: text"),
+        ({"type": "array"}, "array"),
+        ({}, "any value"),
+        ({"type": "string", "pattern": "^x$"}, "text that matches ^x$"),
+    ],
+)
+def test_types_in_words(schema: dict[str, object], said: str) -> None:
+    assert type_in_words(schema, {"$defs": {"X": {"type": "string"}}}) == said
+
+
 def test_the_shipped_encoder_is_meant_when_none_is_named(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +192,9 @@ def test_an_architecture_of_the_users_own(
         ("adapters --architecture nowhere.json", "nowhere.json: no such file"),
         ("heads --encoder ViT-B-16 --presets", "--encoder, --presets: goes with `list adapters`"),
         ("--frames 4", "not with `list` alone"),
+        ("adapters lora --frames 4", "not with `list adapters NAME`"),
+        ("adapters LORA", "unknown adapter 'LORA'; did you mean 'lora'?"),
+        ("splits motions", "'motions': only adapters and heads have options to show"),
     ],
 )
 def test_wrong_use(invoke: Invoke, args: str, message: str) -> None:

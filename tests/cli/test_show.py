@@ -38,9 +38,14 @@ def record(index: int, accuracy: float | None) -> EpisodeRecord:
 
 
 def write(
-    output: Path, adapter: str, accuracies: list[float | None], way: int = 5, **marks: object
+    output: Path,
+    adapter: str,
+    accuracies: list[float | None],
+    way: int = 5,
+    begin: str = "fresh",
+    **marks: object,
 ) -> None:
-    config = load_config({"split": "motions", "adapter": adapter, "way": way})
+    config = load_config({"split": "motions", "adapter": adapter, "way": way, "start": begin})
     row = config.rows()[0]
     identity = {
         "config": row.identity(),
@@ -99,11 +104,52 @@ def test_marks_of_the_header_are_shown(invoke: Invoke, tmp_path: Path) -> None:
     assert "given the names of the classes" in shown
 
 
+def test_starts_share_a_table_with_fresh_rows(invoke: Invoke, runs: Path) -> None:
+    begun = {"kind": "base-trained", "name": "mine", "digest": "d", "seen": None}
+    folder = runs / "starts" / "mine"
+    folder.mkdir(parents=True)
+    plain = {"adapter": {"name": "aim"}, "tensors": {"sha256": "d"}}
+    (folder / "adapter.json").write_text(json.dumps(plain))
+    write(runs, "aim:scale=0.5", [1.0, 1.0], begin=str(folder), start=begun)
+    assert (runs / "aim_scale=0.5-linear-1shot-from-mine").is_dir()
+    shown = invoke("show", str(runs)).stdout
+    assert shown.count("split motions") == 1
+    lines = [line.split() for line in shown.splitlines() if "scale=0.5" in line]
+    assert [line[1] for line in lines] == ["fresh", "base-trained"]
+    assert "+37.50" in lines[1], "gain over frozen, paired on episodes 0 and 1"
+    matrix = invoke("show", str(runs), "--matrix").stdout
+    assert "| adapter | start | linear |" in matrix
+    assert "| aim:scale=0.5 | base-trained | 100.0 ± 0.0 |" in matrix
+    rows = json.loads(invoke("show", str(runs), "--json").stdout)[0]["rows"]
+    assert [(row["start"], row["start_name"]) for row in rows][-1] == ("base-trained", "mine")
+
+
+def test_what_a_start_had_seen_is_shown(invoke: Invoke, tmp_path: Path) -> None:
+    seen = {"classes": ["up"], "clips": 3}
+    begun = {"kind": "base-trained", "name": "mine", "digest": "d", "seen": seen}
+    write(tmp_path, "frozen", [0.5], start=begun)
+    assert "base-trained, seen" in invoke("show", str(tmp_path)).stdout
+
+
 def test_adapters_against_heads(invoke: Invoke, runs: Path) -> None:
     shown = invoke("show", str(runs), "--matrix").output
     assert "| adapter | linear |" in shown
     assert "| frozen | 50.0 ± 62.1 |" in shown
     assert "| aim:scale=0.5 | 75.0 ± 317.7* |" in shown
+
+
+def test_markdown_and_json_at_once_are_refused(invoke: Invoke, runs: Path) -> None:
+    result = invoke("show", str(runs), "--matrix", "--json")
+    assert result.exit_code == 2
+    assert "either --matrix or --json" in result.stderr
+
+
+def test_several_tables_say_which_folder_they_are_of(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path / "one", "frozen", [0.5])
+    write(tmp_path / "two", "frozen", [0.5])
+    shown = invoke("show", str(tmp_path)).output
+    assert f"{tmp_path / 'one'}: split motions" in shown
+    assert f"{tmp_path / 'two'}: split motions" in shown
 
 
 def test_a_run_without_a_finished_episode_is_shown(invoke: Invoke, tmp_path: Path) -> None:

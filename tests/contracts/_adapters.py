@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from tests.tiny import tiny_tower
 from tests.tiny_adapters import FRAMES, make_adapter, make_clips, perturb
 
 CLIPS = 2
+CELLS = 3
+"""Cells on a side of the grid that is compared; they do not divide the tower's 4 x 4 patches."""
 
 
 @functools.cache
@@ -76,15 +79,24 @@ def train(encoder: AdaptedEncoder, steps: int) -> None:
 
 
 def assert_same(got: Features, expected: Features, limit: float = 1e-5) -> None:
-    """Frame and clip features agree."""
+    """Frame and clip features agree, and the grids; both have one or neither."""
     close = functools.partial(torch.testing.assert_close, rtol=limit, atol=limit)
     close(got.frames, expected.frames)
     close(got.clip, expected.clip)
+    assert (got.grid is None) == (expected.grid is None)
+    if got.grid is not None:
+        close(got.grid, expected.grid)
 
 
 def of_episode(features: Features, episode: int) -> Features:
     """The features of one episode, with an axis of one for it."""
-    return Features(features.frames[episode, None], features.clip[episode, None])
+    return each(features, lambda part: part[episode, None])
+
+
+def each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """The same done to all features."""
+    grid = None if features.grid is None else change(features.grid)
+    return Features(change(features.frames), change(features.clip), grid)
 
 
 with everything():

@@ -12,6 +12,7 @@ from fewshot_i2v.checkpoint import load_adapter, save_adapter
 from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.errors import CheckpointError
 from tests.contracts._adapters import (
+    CELLS,
     assert_same,
     build,
     every_adapter,
@@ -31,9 +32,12 @@ def test_state_round_trip(name: str) -> None:
     trained = build(name, 1, 2, moved=True)
     fresh = build(name, 8, 9)
     fresh.adapter.load_state_dict(trained.adapter.state_dict())
-    got, expected = run(fresh, the_pixels()), run(trained, the_pixels())
+    got, expected = (run(encoder, the_pixels(), cells=CELLS) for encoder in (fresh, trained))
     assert torch.equal(got.frames, expected.frames)
     assert torch.equal(got.clip, expected.clip)
+    assert got.grid is not None
+    assert expected.grid is not None
+    assert torch.equal(got.grid, expected.grid)
 
 
 @every_adapter
@@ -52,7 +56,8 @@ def test_saved_and_loaded_it_is_the_same_and_another_method_is_refused_by_name(
     save_adapter(tmp_path / "saved", encoder, name, trained.adapter, episode=1)
     loaded = load_adapter(tmp_path / "saved", encoder, adapter=name)
     assert type(loaded.adapter) is type(trained.adapter)
-    expected = of_episode(run(trained, the_pixels()), 1)
-    assert_same(run(AdaptedEncoder(the_tower(), loaded.adapter), the_pixels()), expected)
+    expected = of_episode(run(trained, the_pixels(), cells=CELLS), 1)
+    got = run(AdaptedEncoder(the_tower(), loaded.adapter), the_pixels(), cells=CELLS)
+    assert_same(got, expected)
     with pytest.raises(CheckpointError, match=f"{name!r}; {_other(name)!r} is asked for"):
         load_adapter(tmp_path / "saved", encoder, adapter=_other(name))

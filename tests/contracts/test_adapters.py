@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
+from dataclasses import replace
 
 import pydantic
 import pytest
@@ -11,16 +12,18 @@ import torch
 
 from fewshot_i2v import plugins
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._contract import Adapter, Features, Order
+from fewshot_i2v.adapters._contract import Adapter, Order
 from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import AdapterError
 from tests.contracts._adapters import (
+    CELLS,
     CLIPS,
     NAMES,
     ROWS,
     TRAINED,
     assert_same,
     build,
+    each,
     every_adapter,
     every_trained_adapter,
     of_episode,
@@ -80,15 +83,24 @@ def test_its_presets_fit_an_encoder_and_say_where_they_are_from(name: str) -> No
 
 @every_adapter
 def test_untrained_it_is_the_frozen_encoder(name: str) -> None:
-    """For static clips, where an adapter does not claim it for all."""
+    """For static clips, where an adapter does not claim it for all.
+
+    A `pool` of its own makes another clip feature of the same frames; there it is not compared.
+    """
     pixels = the_pixels()
     encoder = build(name, 3, 4)
     if not encoder.adapter.identity_at_start:
         pixels = pixels[:, :1].expand(-1, FRAMES, -1, -1, -1)
     frames = the_tower().encode(pixels)
-    features = run(encoder, pixels)
+    frozen = run(build("frozen"), pixels, cells=CELLS)
+    assert frozen.grid is not None
+    features = run(encoder, pixels, cells=CELLS)
+    assert features.grid is not None
     for episode in range(2):
         torch.testing.assert_close(features.frames[episode], frames, rtol=0, atol=2e-6)
+        torch.testing.assert_close(features.grid[episode], frozen.grid[0], rtol=0, atol=2e-6)
+        if type(encoder.adapter).pool is Adapter.pool:
+            torch.testing.assert_close(features.clip[episode], frames.mean(1), rtol=0, atol=2e-6)
 
 
 @every_adapter
@@ -106,7 +118,25 @@ def test_a_grid_of_patch_tokens_on_request(name: str) -> None:
     plain, gridded = run(encoder, the_pixels()), run(encoder, the_pixels(), cells=2)
     assert gridded.grid is not None
     assert gridded.grid.shape == (1, CLIPS, FRAMES, 4, the_tower().width)
-    assert_same(gridded, plain)
+    assert_same(replace(gridded, grid=None), plain)
+
+
+@every_adapter
+def test_a_cell_is_the_final_norm_of_the_mean_of_its_patches(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three cells on a side of four patches: neighbours share the patches between them."""
+    encoder, side = build(name, 1, 2, moved=True), the_tower().grid
+    cells = run(encoder, the_pixels(), cells=CELLS).grid
+    with monkeypatch.context() as without_norm:
+        without_norm.setattr(encoder.adapter, "final_norm", lambda _tower, x: x)
+        tokens = run(encoder, the_pixels(), cells=side).grid
+    assert tokens is not None
+    patches = tokens.reshape(*tokens.shape[:-2], side, side, -1)
+    shares = [slice(0, 2), slice(1, 3), slice(2, 4)]
+    means = [patches[..., rows, columns, :].mean((-3, -2)) for rows in shares for columns in shares]
+    expected = encoder.adapter.final_norm(the_tower(), torch.stack(means, -2))
+    torch.testing.assert_close(cells, expected, rtol=1e-5, atol=1e-5)
 
 
 @every_adapter
@@ -120,12 +150,12 @@ def test_global_random_states_are_left_alone(name: str) -> None:
 def test_clips_do_not_meet(name: str) -> None:
     """Two clips at once are two batches of one, and changing places changes places."""
     encoder = build(name, 1, 2, moved=True)
-    both = run(encoder, the_pixels())
+    both = run(encoder, the_pixels(), cells=CELLS)
     for clip in range(CLIPS):
-        alone = run(encoder, the_pixels()[clip : clip + 1])
-        assert_same(alone, Features(both.frames[:, clip, None], both.clip[:, clip, None]))
-    swapped = run(encoder, the_pixels().flip(0))
-    assert_same(swapped, Features(both.frames.flip(1), both.clip.flip(1)))
+        alone = run(encoder, the_pixels()[clip : clip + 1], cells=CELLS)
+        assert_same(alone, each(both, lambda part, clip=clip: part[:, clip, None]))  # type: ignore[misc]
+    swapped = run(encoder, the_pixels().flip(0), cells=CELLS)
+    assert_same(swapped, each(both, lambda part: part.flip(1)))
 
 
 @every_trained_adapter
@@ -143,9 +173,10 @@ def test_tokens_of_another_number_of_episodes_are_refused(name: str) -> None:
 def test_bfloat16_is_near_float32_and_masters_stay_float32(name: str) -> None:
     exact = build(name, 1, moved=True)
     half = AdaptedEncoder(the_tower().to("cpu", torch.bfloat16), exact.adapter)
-    expected = run(exact, the_pixels())
-    features = run(half, the_pixels().bfloat16())
-    for got, want in ((features.frames, expected.frames), (features.clip, expected.clip)):
+    expected = run(exact, the_pixels(), cells=CELLS)
+    features = run(half, the_pixels().bfloat16(), cells=CELLS)
+    for part in ("frames", "clip", "grid"):
+        got, want = getattr(features, part), getattr(expected, part)
         assert got.dtype == torch.float32
         assert (got - want).norm() < 3e-2 * want.norm()
     if name in TRAINED:
@@ -185,15 +216,15 @@ def test_merging_changes_nothing_but_the_cost(name: str) -> None:
         with pytest.raises(AdapterError, match="cannot be merged"):
             encoder.adapter.merge(encoder.tower)
         return
-    expected = run(encoder, the_pixels())
+    expected = run(encoder, the_pixels(), cells=CELLS)
     for episode in range(2):
         tower, rest = encoder.adapter.merge(encoder.tower, episode)
         assert isinstance(rest, Adapter)
         assert sum(p.numel() for p in rest.parameters()) * 2 < sum(
             p.numel() for p in encoder.adapter.parameters()
         )
-        merged = AdaptedEncoder(tower, rest)
-        assert_same(run(merged, the_pixels()), of_episode(expected, episode), 1e-4)
+        merged = run(AdaptedEncoder(tower, rest), the_pixels(), cells=CELLS)
+        assert_same(merged, of_episode(expected, episode), 1e-4)
 
 
 @every_adapter
@@ -213,8 +244,9 @@ def test_merging_twice_gives_the_same_and_leaves_adapter_and_tower_as_they_are(n
     assert all(torch.equal(one, other) for one, other in pairs)
     if rest.mergeable:
         last, remains = rest.merge(tower)
-        merged = run(AdaptedEncoder(tower, rest), the_pixels())
-        assert_same(run(AdaptedEncoder(last, remains), the_pixels()), merged, 1e-6)
+        merged = run(AdaptedEncoder(tower, rest), the_pixels(), cells=CELLS)
+        twice = run(AdaptedEncoder(last, remains), the_pixels(), cells=CELLS)
+        assert_same(twice, merged, 1e-6)
 
 
 @pytest.mark.gpu
@@ -223,11 +255,13 @@ def test_on_a_gpu(name: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     encoder = build(name, 1, 2, moved=True)
-    expected = run(encoder, the_pixels())
+    expected = run(encoder, the_pixels(), cells=CELLS)
     for dtype, limit in ((torch.float32, 1e-3), (torch.bfloat16, 3e-2)):
         tower = the_tower().to("cuda", dtype)
         on_gpu = AdaptedEncoder(tower, encoder.adapter.cuda())
-        features = run(on_gpu, the_pixels().to("cuda", dtype))
-        assert (features.clip.cpu() - expected.clip).norm() < limit * expected.clip.norm()
+        features = run(on_gpu, the_pixels().to("cuda", dtype), cells=CELLS)
+        for part in ("frames", "clip", "grid"):
+            got, want = getattr(features, part).cpu(), getattr(expected, part)
+            assert (got - want).norm() < limit * want.norm()
         if name in TRAINED:
             torch.autograd.backward(features.frames.square().sum())

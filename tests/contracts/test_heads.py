@@ -2,115 +2,37 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot_i2v import plugins
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.heads._contract import ClassTexts, Head, HeadOptions
-
-WIDTH, WAY, FRAMES, EPISODES, QUERIES = 12, 4, 3, 3, 6
-JOINT, SCALE = 9, 20.0
-NAMES = [row.name for row in plugins.found("heads")]
-READERS = [name for name in NAMES if plugins.load("heads", name).uses_names]
-
-
-def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The default options, and every choice and switch changed alone, where that is allowed."""
-    cls = plugins.load("heads", name)
-    yield name, {}
-    for key, info in cls.Options.model_fields.items():
-        choices = typing.get_args(info.annotation) if info.annotation is not bool else (False, True)
-        if info.annotation is not bool and typing.get_origin(info.annotation) is not typing.Literal:
-            continue
-        for value in choices:
-            if value == info.default:
-                continue
-            try:
-                cls.Options(**{key: value})
-            except (HeadError, ValidationError):
-                continue
-            yield f"{name}:{key}={value}", {key: value}
-
-
-CASES = [case for name in NAMES for case in variants(name)]
-every_head = pytest.mark.parametrize(
-    ("name", "options"), [(c[0].partition(":")[0], c[1]) for c in CASES], ids=[c[0] for c in CASES]
+from tests.contracts._heads import (
+    EPISODES,
+    FRAMES,
+    JOINT,
+    NAMES,
+    QUERIES,
+    READERS,
+    SCALE,
+    WAY,
+    WIDTH,
+    build,
+    class_texts,
+    episode,
+    every_head,
+    features,
+    losses,
+    pick,
+    reorder,
+    seeded_parameters,
 )
-
-
-def draw_centers(generator: torch.Generator) -> Tensor:
-    """Frame features of each class, (E, way, T, D)."""
-    return torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=generator)
-
-
-def class_texts(part: slice = slice(None), order: Sequence[int] = range(WAY)) -> ClassTexts:
-    """Texts that lie where the clips of their classes do, in a space of another width.
-
-    `part` says of which episodes, `order` which class each of the names is of.
-    """
-    generator = torch.Generator().manual_seed(7)
-    centers = draw_centers(generator)[part].mean(-2)[:, list(order)]
-    projection = torch.randn(WIDTH, JOINT, generator=torch.Generator().manual_seed(8))
-    return ClassTexts(nn.functional.normalize(centers @ projection, dim=-1), projection, SCALE)
-
-
-def build(
-    name: str,
-    options: dict[str, Any],
-    seeds: Sequence[int] = (1, 2, 3),
-    texts: ClassTexts | None = None,
-) -> Head:
-    """A head of the sizes of `episode`; one that reads names gets those of its classes."""
-    cls = plugins.load("heads", name)
-    more = {"texts": texts or class_texts()} if cls.uses_names else {}
-    head: Head = cls(
-        cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds, **more
-    )
-    return head
-
-
-def features(frames: Tensor) -> Features:
-    return Features(frames, frames.mean(-2), frames.unsqueeze(-2).repeat(1, 1, 1, 4, 1))
-
-
-def pick(given: Features, episodes: slice) -> Features:
-    grid = None if given.grid is None else given.grid[episodes]
-    return Features(given.frames[episodes], given.clip[episodes], grid)
-
-
-def reorder(given: Features, order: Tensor) -> Features:
-    grid = None if given.grid is None else given.grid[:, order]
-    return Features(given.frames[:, order], given.clip[:, order], grid)
-
-
-def episode(shot: int, noise: float = 1.0) -> tuple[Features, Features, Tensor, Tensor]:
-    """Support, query and their labels; each class has its own frame features."""
-    generator = torch.Generator().manual_seed(7)
-    centers = draw_centers(generator)
-    labels = torch.arange(WAY).repeat_interleave(shot).expand(EPISODES, -1)
-    truth = torch.arange(QUERIES).remainder(WAY).expand(EPISODES, -1)
-
-    def draw(of: Tensor) -> Features:
-        clean = torch.stack([centers[e, of[e]] for e in range(EPISODES)])
-        return features(clean + noise * torch.randn(clean.shape, generator=generator))
-
-    return draw(labels), draw(truth), labels, truth
-
-
-def seeded_parameters(head: Head) -> list[Tensor]:
-    return [p.detach().clone() for p in head.parameters()]
-
-
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
 def test_there_are_heads_with_a_summary_and_a_source() -> None:
@@ -300,6 +222,37 @@ def test_the_training_loss_reaches_the_features_and_every_parameter(
     assert frames.grad is not None
     assert (frames.grad.abs().sum((-1, -2)) > 0).all()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+def _kept(head: Head, support: Features, labels: Tensor) -> int:
+    """Values that autograd keeps of the training scores, parameters and labels aside."""
+    others = [*head.parameters(), labels, support.frames]
+    storages = {t.untyped_storage().data_ptr() for t in others}
+    kept = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in storages:
+            storages.add(storage.data_ptr())
+            kept.append(storage.nbytes() // support.frames.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = head.training_logits(support, labels)
+    assert scores.requires_grad
+    return sum(kept)
+
+
+@every_head
+def test_what_training_keeps_is_what_the_head_says(name: str, options: dict[str, Any]) -> None:
+    """A head that says 0 keeps little beside the features; others say at most twice too much."""
+    head = build(name, options)
+    support, _, labels, _ = episode(8)
+    frames = support.frames.requires_grad_()
+    said = EPISODES * head.training_values(labels.shape[1])
+    kept = _kept(head, features(frames), labels)
+    assert kept <= said + 12 * frames.numel()
+    assert said <= 2 * kept
 
 
 @every_head

@@ -12,19 +12,27 @@ from pydantic import ValidationError
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.heads import logistic
-from fewshot_i2v.heads.logistic import DEFAULT_C, GRID, LogisticHead, LogisticOptions, choose_c
+from fewshot_i2v.heads.logistic import (
+    DEFAULT_C,
+    GRID,
+    LogisticHead,
+    LogisticOptions,
+    Weights,
+    choose_c,
+)
 from tests.heads.tiny_texts import LABELS, clips, make
 
 Array = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
 PAIRS = torch.tensor([[0, 0, 1, 1, 2, 2], [2, 1, 0, 1, 0, 2], [0, 1, 2, 0, 1, 2]])
 
 
-def clusters(way: int, shot: int, width: int, noise: float, seed: int = 0) -> tuple[Array, Array]:
+def clusters(way: int, shot: int, width: int, noise: float, seed: int = 0) -> tuple[Array, Labels]:
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(way), shot)
     x = rng.normal(size=(way, width))[y] + noise * rng.normal(size=(len(y), width))
@@ -67,13 +75,14 @@ def test_every_judged_clip_is_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[tuple[float, ...]] = []
     fit, scores = logistic._fit, logistic._scores
 
-    def watched_fit(x: Array, y: npt.NDArray[np.int64], c: float) -> LogisticRegression:
+    def watched_fit(x: Array, y: Labels, c: float) -> Weights:
         fits.append({tuple(row) for row in x})
         return fit(x, y, c)
 
-    def watched_scores(model: LogisticRegression, q: Array) -> Array:
-        judged.append(tuple(q[0]))
-        return scores(model, q)
+    def watched_scores(fitted: Weights, q: Array) -> Array:
+        if len(q) == 1:
+            judged.append(tuple(q[0]))
+        return scores(fitted, q)
 
     monkeypatch.setattr(logistic, "_fit", watched_fit)
     monkeypatch.setattr(logistic, "_scores", watched_scores)
@@ -107,15 +116,66 @@ def head_of(way: int, **options: object) -> LogisticHead:
     )
 
 
+def documented(x: Array, y: Labels, c: float, way: int) -> tuple[Array, Array]:
+    """Weights and intercepts at the documented minimum, by a general optimiser in float64."""
+    vectors, labels = torch.from_numpy(x), torch.from_numpy(y)
+    weight, bias = torch.zeros(way, x.shape[1]).double(), torch.zeros(way).double()
+    steps = torch.optim.LBFGS(
+        [weight.requires_grad_(), bias.requires_grad_()],
+        max_iter=1_000,
+        tolerance_grad=1e-10,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        steps.zero_grad()
+        scores = vectors @ weight.T + bias
+        value = nn.functional.cross_entropy(scores, labels, reduction="sum")
+        value = value + weight.square().sum() / (2 * c)
+        torch.autograd.backward(value)
+        return value
+
+    steps.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach().numpy(), bias.detach().numpy()
+
+
+@pytest.mark.parametrize("way", [2, 3])
+@pytest.mark.parametrize("c", [0.1, 2.0, 30.0])
+def test_for_any_number_of_classes_it_is_the_documented_multinomial_model(
+    way: int, c: float
+) -> None:
+    x, y = clusters(way, 3, 4, 1.5)
+    weight, bias = logistic._fit(x, y, c)
+    expected = documented(x, y, c, way)
+    np.testing.assert_allclose(weight, expected[0], atol=1e-6)
+    # a number added to all intercepts changes nothing
+    np.testing.assert_allclose(bias - bias.mean(), expected[1] - expected[1].mean(), atol=1e-6)
+
+
 def test_two_classes_get_two_logits() -> None:
     support, query = clips(4, seed=0), clips(5, seed=1)
     labels = torch.tensor([[0, 1, 1, 0]]).expand(3, -1)
     scores = head_of(2, c=2.0, normalize=False)(query, support, labels)
     assert scores.shape == (3, 5, 2)
-    model = LogisticRegression(C=2.0, tol=1e-10, max_iter=10_000)
-    model.fit(support.clip[0].double().numpy(), labels[0])
-    expected = model.predict_proba(query.clip[0].double().numpy())
-    np.testing.assert_allclose(torch.softmax(scores[0], -1), expected, atol=1e-4)
+    for e in range(3):
+        x, q = (f.clip[e].double().numpy() for f in (support, query))
+        weight, bias = documented(x, labels[e].numpy(), 2.0, 2)
+        expected = torch.from_numpy(q @ weight.T + bias).softmax(-1)
+        torch.testing.assert_close(scores[e].softmax(-1).double(), expected, atol=1e-5, rtol=0)
+
+
+def test_the_chosen_c_of_two_classes_is_of_the_documented_model_too() -> None:
+    x, y = clusters(2, 3, 4, 1.5, seed=9)
+    losses = []
+    for c in GRID:
+        total = 0.0
+        for i in range(len(y)):
+            weight, bias = documented(np.delete(x, i, 0), np.delete(y, i), c, 2)
+            scores = weight @ x[i] + bias
+            total += np.logaddexp.reduce(scores) - scores[y[i]]
+        losses.append(total)
+    assert choose_c(x, y) == GRID[int(np.argmin(losses))]
 
 
 def test_one_class_is_refused() -> None:
@@ -154,12 +214,23 @@ def test_it_works_under_inference() -> None:
         assert torch.equal(head(query, support, LABELS), plain)
 
 
+@pytest.mark.parametrize("way", [2, 3])
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 300.0])
-def test_clips_that_cannot_be_told_apart_or_are_far_apart_still_converge(scale: float) -> None:
-    x, y = clusters(3, 2, 6, 1e-3)
+def test_clips_that_cannot_be_told_apart_or_are_far_apart_still_converge(
+    way: int, scale: float
+) -> None:
+    """The gradient of the documented loss is nearly zero at what the fit gives."""
+    x, y = clusters(way, 2, 6, 1e-3)
+    x *= scale
     for c in GRID:
-        fitted = logistic._fit(scale * x, y, c)
-        assert np.isfinite(logistic._scores(fitted, scale * x)).all()
+        weight, bias = (torch.from_numpy(t).requires_grad_() for t in logistic._fit(x, y, c))
+        scores = torch.from_numpy(x) @ weight.T + bias
+        loss = nn.functional.cross_entropy(scores, torch.from_numpy(y), reduction="sum")
+        torch.autograd.backward(loss + weight.square().sum() / (2 * c))
+        assert weight.grad is not None
+        assert bias.grad is not None
+        assert weight.grad.abs().max() < 1e-7 * max(1.0, scale) * len(y)
+        assert bias.grad.abs().max() < 1e-7 * len(y)
 
 
 def test_a_fit_that_does_not_converge_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +240,23 @@ def test_a_fit_that_does_not_converge_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(LogisticRegression, "fit", give_up)
     with pytest.raises(HeadError, match=r"c=1 does not converge: no end in sight\. Use normalize"):
         make("logistic", None, c=1.0)(clips(5, seed=1), clips(6, seed=0), LABELS)
+
+
+@pytest.mark.parametrize("way", [2, 3])
+def test_a_fit_that_stops_early_without_a_word_is_noticed(
+    way: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a line search that fails far from the optimum."""
+    x, y = clusters(way, 3, 4, 1.5)
+    fit = LogisticRegression.fit
+
+    def stop_early(model: LogisticRegression, *given: Array) -> None:
+        fit(model, *given)
+        model.coef_ *= 1.001
+
+    monkeypatch.setattr(LogisticRegression, "fit", stop_early)
+    with pytest.raises(HeadError, match=r"c=2 does not converge: the gradient is .*e-0\d, more"):
+        logistic._fit(x, y, 2.0)
 
 
 @pytest.mark.parametrize("c", [0.0, -1.0, float("inf"), "best", None])

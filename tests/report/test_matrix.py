@@ -46,3 +46,49 @@ def test_no_mark_without_need_and_bars_in_names_do_not_break_the_table() -> None
     text = render_matrix([row("a|b")], way=5)
     assert "†" not in text
     assert "a\\|b" in text
+
+
+def test_starts_are_rows_of_their_own() -> None:
+    rows = [
+        row("frozen", accuracies={0: 0.5, 1: 0.5}),
+        row("aim", accuracies={0: 0.25, 1: 0.25}),
+        row("aim", accuracies={0: 1.0, 1: 1.0}, start="base-trained", start_name="b", seen=True),
+        row("aim", "otam", accuracies={0: 0.75, 1: 0.75}, start="base-trained", start_name="b"),
+        row("aim", shot=5, start="meta-trained", start_name="m"),
+    ]
+    text = render_matrix(rows, way=4)
+    first, second = (part.splitlines() for part in text.split("\n\n5-shot\n\n"))
+    assert _cells(first[2]) == ["adapter", "start", "linear", "otam"]
+    assert _cells(first[3]) == ["---", "---", "--:", "--:"]
+    assert [_cells(line) for line in first[4:]] == [
+        ["frozen", "-", "50.0 ± 0.0", "-"],
+        ["aim", "fresh", "25.0 ± 0.0", "-"],
+        ["aim", "base-trained, seen", "100.0 ± 0.0", "-"],
+        ["aim", "base-trained", "-", "75.0 ± 0.0"],
+    ]
+    assert _cells(second[2])[:2] == ["aim", "meta-trained"]
+    assert "start: what each episode" in text
+    assert "seen: the starting point" in text
+    assert "| start |" not in render_matrix(rows[:2], way=4)
+
+
+def test_labels_that_differ_behind_the_cut_keep_their_own_cells() -> None:
+    long = "text-prototype:templates=a video of a person who is doing {},weight="
+    rows = [
+        row(head=long + "0.25", accuracies={0: 0.2}),
+        row(head=long + "0.75", accuracies={0: 0.9}),
+    ]
+    lines = render_matrix(rows, way=5).splitlines()
+    heads = _cells(lines[2])[1:]
+    assert len(set(heads)) == 2
+    assert _cells(lines[4])[1:] == ["20.0", "90.0"]
+
+
+def test_the_legend_speaks_for_every_cell() -> None:
+    equal, other = row(accuracies={0: 0.5, 1: 0.5}), row("aim", accuracies={0: 0.2, 1: 0.8})
+    for rows in ([equal, other], [other, equal]):
+        assert "no width" in render_matrix(rows, way=5)
+
+
+def test_a_row_without_any_record_is_not_called_failed() -> None:
+    assert "failed" not in render_matrix([row(accuracies={})], way=5)

@@ -183,5 +183,55 @@ def test_rows_that_read_class_names_are_marked_and_notes_stand_beside_the_adapte
     assert "given the names of the classes" in "\n".join(lines)
 
 
+def _started(rows: list[TableRow]) -> tuple[list[str], str]:
+    """The column of starts, and the legend."""
+    text = render_table(rows, way=5)
+    headings, *lines = cells(text)
+    column = headings.index("start")
+    assert headings[:2] == ["adapter", "start"]
+    return [line[column] for line in lines], " ".join(text.split("\n\n")[1].split())
+
+
+def test_what_adapters_began_as_is_a_column_where_any_had_a_start() -> None:
+    rows = [
+        row(),
+        row("aim", accuracies=accuracies(20, 1)),
+        row("aim", accuracies=accuracies(20, 2), start="base-trained", start_name="b"),
+        row("aim", accuracies=accuracies(20, 3), start="meta-trained", start_name="m"),
+    ]
+    column, legend = _started(rows)
+    assert column == ["-", "fresh", "base-trained", "meta-trained"]
+    assert "start: what each episode's adapter begins as" in legend
+    assert "seen:" not in legend
+    plain = render_table(rows[:2], way=5)
+    assert cells(plain)[0][:2] == ["adapter", "head"]
+    assert "begins as" not in plain
+
+
+def test_starts_are_compared_with_frozen_as_fresh_rows_are() -> None:
+    base, other = accuracies(30, 1), accuracies(30, 2)
+    rows = [row(accuracies=base), row("aim", accuracies=other, start="base-trained")]
+    headings, _, line = cells(render_table(rows, way=5))
+    expected = paired_difference(list(other.values()), list(base.values()))
+    assert line[headings.index("over frozen")].startswith(f"{100 * expected.mean:+.2f} ")
+
+
+def test_names_of_starts_are_shown_where_there_are_several_of_a_kind() -> None:
+    given = (("base-trained", "one"), ("base-trained", "t\x1bwo"), ("meta-trained", "m"))
+    rows = [row("aim", start=kind, start_name=name) for kind, name in given]
+    assert _started(rows)[0] == [
+        "base-trained (one)",
+        r"base-trained (t\x1bwo)",
+        "meta-trained",
+    ]
+
+
+def test_rows_of_seen_classes_are_marked_and_the_legend_says_what_it_means() -> None:
+    rows = [row("aim"), row("aim", start="base-trained", start_name="b", seen=True)]
+    column, legend = _started(rows)
+    assert column == ["fresh", "base-trained, seen"]
+    assert "trained on classes or clips of this evaluation" in legend
+
+
 def test_without_such_rows_there_is_no_column_of_names() -> None:
     assert "names" not in render_table([row("aim")], way=5)

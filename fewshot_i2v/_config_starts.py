@@ -1,0 +1,198 @@
+"""Where starting points lie and which adapter each one is for, without loading any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_i2v import plugins
+from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
+
+FRESH = "fresh"
+"""No starting point: an adapter with its untrained initial values."""
+UNTRAINED = "frozen"
+"""The adapter that has no parameters, and so no starting point."""
+
+_INFO = "adapter.json"
+_INFO_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """One starting point on disk.
+
+    Attributes:
+        folder: with `adapter.json` and `adapter.safetensors`.
+        adapter: the method that it is for.
+        digest: sha256 of the tensors' file, as `adapter.json` says.
+    """
+
+    folder: Path
+    adapter: str
+    digest: str
+
+
+def starts_folder() -> Path:
+    """Where the shipped starting points lie: `NAME/ADAPTER/` below it."""
+    return plugins.data_folder("configs") / "starts"
+
+
+def names_of_starts() -> list[str]:
+    """Names of the shipped starting points, sorted; each stands for one or several adapters."""
+    folder = starts_folder()
+    parents = (path.parent.parent for path in folder.rglob(_INFO))
+    return sorted({p.relative_to(folder).as_posix() for p in parents if folder in p.parents})
+
+
+def name_of_start(entry: str) -> str:
+    """How a starting point is called in tables and file names: its name, or its folder's."""
+    return entry if entry in (FRESH, *names_of_starts()) else _folder(entry).resolve().name
+
+
+def is_start_path(entry: str, folder: Path) -> bool:
+    """Whether an entry of a YAML file in `folder` is a path relative to it, and not a name."""
+    if entry in (FRESH, *names_of_starts()):
+        return False
+    return "/" in entry or (folder / entry).exists()
+
+
+def places(entry: str) -> dict[str, Place]:
+    """The starting points that a name or a path stands for, by adapter.
+
+    Args:
+        entry: name of shipped ones, the folder of one, or a folder with the folders of several.
+
+    Raises:
+        UnknownNameError: for a name that is not shipped and no folder either.
+        CheckpointError: for a folder without a starting point, one that is damaged, and two for
+            the same adapter.
+    """
+    folder = _folder(entry)
+    own = (folder / _INFO).is_file()
+    found = [folder] if own else sorted(path.parent for path in folder.glob(f"*/{_INFO}"))
+    if not found:
+        if folder.exists() or "/" in entry:
+            what = f"no {_INFO} in it or in a folder below" if folder.is_dir() else "no such folder"
+            raise CheckpointError(
+                f"{entry}: {what}; expected a starting point as `fewshot-i2v train` writes it, or "
+                f"the name of a shipped one ({', '.join(names_of_starts()) or 'none are shipped'})"
+            )
+        hint = "The path of a folder that `fewshot-i2v train` wrote works too."
+        raise UnknownNameError("starting point", entry, [FRESH, *names_of_starts()], hint)
+    out: dict[str, Place] = {}
+    for each in found:
+        place = _peek(each)
+        if place.adapter in out:
+            raise CheckpointError(
+                f"{entry}: holds two starting points for {place.adapter}, "
+                f"{out[place.adapter].folder.name} and {each.name}; give the path of one of them"
+            )
+        out[place.adapter] = place
+    return out
+
+
+def place_for(entry: str, adapter: str) -> Place:
+    """The starting point of one adapter.
+
+    Raises:
+        UsageError: as `places`, and when there is none for this adapter.
+    """
+    found = places(entry)
+    if adapter not in found:
+        raise CheckpointError(
+            f"{entry}: holds a starting point for {_listed(found)}; one for {adapter!r} is asked "
+            "for"
+        )
+    return found[adapter]
+
+
+def starts_by_adapter(
+    adapters: Sequence[str], entries: Sequence[str]
+) -> dict[str, dict[str, Place | None]]:
+    """What each adapter of a run is started from.
+
+    A path of one starting point goes to its adapter; a name or a folder of several must hold one
+    for every adapter; the frozen encoder has nothing to start.
+
+    Args:
+        adapters: names of methods, in order; may repeat.
+        entries: "fresh", names and paths.
+
+    Returns:
+        By adapter the entries that it runs from, in order, with their places; None for "fresh".
+
+    Raises:
+        UsageError: when an entry is for none of the adapters, lacks one, or there is none for an
+            adapter; for the same starting point twice; and as `places`.
+    """
+    found = {entry: places(entry) for entry in entries if entry != FRESH}
+    names = list(dict.fromkeys(adapters))
+    trained = [name for name in names if name != UNTRAINED]
+    for entry, by_adapter in found.items():
+        _check_use(entry, by_adapter, trained)
+    out: dict[str, dict[str, Place | None]] = {}
+    for name in names:
+        own: dict[str, Place | None] = {
+            e: found[e][name] if e in found else None
+            for e in entries
+            if e == FRESH or name in found[e]
+        }
+        out[name] = {FRESH: None} if name == UNTRAINED else own
+        if not out[name]:
+            raise ConfigError(
+                f"start: none of {', '.join(entries)} is for the adapter {name!r}; add one that "
+                f"is, or add {FRESH}"
+            )
+        _check_once(name, out[name])
+    return out
+
+
+def _folder(entry: str) -> Path:
+    shipped = entry in names_of_starts()
+    return starts_folder() / entry if shipped else Path(entry).expanduser()
+
+
+def _peek(folder: Path) -> Place:
+    """Method and digest from `adapter.json`; everything else is checked when it is loaded."""
+    path = folder / _INFO
+    try:
+        if path.stat().st_size > _INFO_LIMIT:
+            raise ValueError(f"more than {_INFO_LIMIT} bytes")
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return Place(folder, str(plain["adapter"]["name"]), str(plain["tensors"]["sha256"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {error!r}") from error
+
+
+def _check_use(entry: str, by_adapter: Mapping[str, Place], trained: Sequence[str]) -> None:
+    """Refuses what no adapter of the run, or not every one, can be started from."""
+    if not by_adapter.keys() & set(trained):
+        raise ConfigError(
+            f"start {entry}: is for {_listed(by_adapter)}; the adapters of this run that can be "
+            f"started are {_listed(trained) or 'none'}. Give --adapter {min(by_adapter)}"
+        )
+    single = _folder(entry) in {place.folder for place in by_adapter.values()}
+    missing = [name for name in trained if name not in by_adapter]
+    if missing and not single:
+        raise ConfigError(
+            f"start {entry}: holds starting points for {_listed(by_adapter)}, and none for "
+            f"{_listed(missing)}; train one for each adapter of the run, or leave that adapter out"
+        )
+
+
+def _check_once(adapter: str, own: Mapping[str, Place | None]) -> None:
+    seen: dict[str, str] = {}
+    for entry, place in own.items():
+        if place is not None and place.digest in seen:
+            raise ConfigError(
+                f"start: {seen[place.digest]} and {entry} are the same starting point for "
+                f"{adapter!r}; give it once"
+            )
+        if place is not None:
+            seen[place.digest] = entry
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,214 @@
+"""The state of a training on disk: what a killed training goes on from.
+
+One file, `state/training`, replaced as a whole: a safetensors file with all tensors and, as its
+metadata, the identity of the training and what is known so far; behind it the SHA-256 of these
+bytes, so that a damaged state is an error and not another result. It is data only and may come from
+anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from fewshot_i2v._header import differences
+from fewshot_i2v.errors import CheckpointError, ExportError
+from fewshot_i2v.video._durable import sync_folder
+
+SCHEMA = 1
+"""Version of the layout of the file."""
+FOLDER, FILE = "state", "training"
+_DIGEST_BYTES = 32
+
+
+@dataclass
+class Progress:
+    """How far a training is; what the loop changes besides tensors.
+
+    Attributes:
+        step: steps done.
+        curve: what was seen so far, as in the start that comes of it.
+        losses: of the steps since the last entry of the curve.
+        best_step: steps done when the best state was kept; -1: none yet.
+        best_accuracy: its accuracy on validation; None without validation.
+        best: tensors of the adapter at that step, on the CPU.
+    """
+
+    step: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    best_step: int = -1
+    best_accuracy: float | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What has tensors that change from step to step.
+
+    Attributes:
+        adapter: that is trained.
+        extra: what else is trained.
+        optimizer: over the parameters of both.
+    """
+
+    adapter: nn.Module
+    extra: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name, on the CPU."""
+        out: dict[str, Tensor] = {}
+        for kind, module in (("adapter", self.adapter), ("extra", self.extra)):
+            out |= {f"{kind}.{name}": tensor for name, tensor in module.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    out[f"optimizer.{index}.{name}"] = value
+        return {name: _own(tensor) for name, tensor in out.items()}
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what `tensors` gave."""
+        self.adapter.load_state_dict(_below("adapter.", tensors))
+        self.extra.load_state_dict(_below("extra.", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("optimizer.", tensors).items():
+            index, _, leaf = name.partition(".")
+            state.setdefault(int(index), {})[leaf] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def save_state(
+    output: Path, identity: Mapping[str, Any], moving: Moving, progress: Progress
+) -> None:
+    """Replaces the state of a training: it is wholly the old one or wholly this one.
+
+    Args:
+        output: folder of the training; `state` below it must exist.
+        identity: what decides the result.
+        moving: what is saved of the modules.
+        progress: what is saved besides.
+
+    Raises:
+        ExportError: when the disk refuses; the old state is kept.
+    """
+    known = {
+        "step": progress.step,
+        "curve": progress.curve,
+        "losses": progress.losses,
+        "best_step": progress.best_step,
+        "best_accuracy": progress.best_accuracy,
+    }
+    content = {"schema": SCHEMA, "identity": identity, "progress": known}
+    tensors = moving.tensors()
+    tensors |= {f"best.{name}": _own(tensor) for name, tensor in progress.best.items()}
+    data = save(tensors, metadata={"training": json.dumps(content, allow_nan=False)})
+    replace_file(output / FOLDER / FILE, data + hashlib.sha256(data).digest())
+
+
+def load_state(output: Path, identity: Mapping[str, Any], moving: Moving) -> Progress | None:
+    """Goes back to the state that was saved, if there is one.
+
+    Args:
+        output: folder of the training.
+        identity: what decides the result.
+        moving: filled from the file.
+
+    Returns:
+        How far it was; None when nothing was saved.
+
+    Raises:
+        CheckpointError: when the file is damaged, or of another training, naming what differs.
+    """
+    path = output / FOLDER / FILE
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    data, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() != digest:
+        raise CheckpointError(f"{path}: damaged; delete {path.parent} to train from the beginning")
+    content = json.loads(_metadata(data)["training"])
+    if content["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"{path}: schema version {content['schema']!r}; this version of fewshot-i2v reads "
+            f"{SCHEMA}. Delete {path.parent} to train from the beginning"
+        )
+    refuse_other(path.parent, content["identity"], identity)
+    try:
+        tensors = load(data)
+        moving.fill(tensors)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit this training: {error}") from error
+    return Progress(**content["progress"], best=_below("best.", tensors))
+
+
+def refuse_other(where: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuses a folder that belongs to another training.
+
+    Args:
+        where: named in the error.
+        stored: identity of what is in the folder.
+        asked: identity of what is asked for.
+
+    Raises:
+        CheckpointError: with a line for every key that differs.
+    """
+    differing = list(differences(stored, json.loads(json.dumps(asked))))
+    if differing:
+        raise CheckpointError(
+            f"{where}: another training is in this folder:\n  "
+            + "\n  ".join(differing)
+            + "\ngive another --output, or ask for what is in the folder"
+        )
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a file by new content, at once and durably.
+
+    Raises:
+        ExportError: when it cannot be written; the old content stays.
+    """
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror or error}; once the cause is gone, the "
+            "same command goes on from the last saved state"
+        ) from error
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file whose bytes are known to be whole."""
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy on the CPU with memory of its own, as safetensors asks for."""
+    return tensor.detach().to("cpu", copy=True).contiguous()

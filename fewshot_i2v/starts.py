@@ -1,0 +1,256 @@
+"""Starting points: adapters trained on other classes, from which every episode's tuning begins.
+
+A starting point is a folder as `save_adapter` writes it, of one copy, whose `about["start"]` says
+what it was trained on: `StartFacts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from fewshot_i2v import plugins
+from fewshot_i2v._config_errors import config_error
+from fewshot_i2v._config_starts import name_of_start, names_of_starts, place_for
+from fewshot_i2v.adapters._contract import Adapter
+from fewshot_i2v.adapters._saved import AdapterInfo, facts_of, read_info, read_tensors
+from fewshot_i2v.adapters._state import digest_of, fill
+from fewshot_i2v.encoders.clip import Encoder
+from fewshot_i2v.episodes.split import Split
+from fewshot_i2v.errors import CheckpointError, ConfigError
+
+__all__ = ["Seen", "SplitFacts", "Start", "StartFacts", "names_of_starts", "read_start"]
+
+_SHOWN = 5
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class SplitFacts(_Facts):
+    """The split that a starting point was trained on."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class StartFacts(_Facts):
+    """What a starting point was trained on, and how; further keys are kept.
+
+    Attributes:
+        kind: "base-trained" or "meta-trained".
+        objective: of the training.
+        split: whose classes.
+        subset: of that split.
+        classes: trained on.
+        clip_names: trained on.
+        seed: of the training.
+        steps: of the training.
+        stored: type of the tensors in the file; they are used in float32.
+    """
+
+    kind: Literal["base-trained", "meta-trained"]
+    objective: str
+    split: SplitFacts
+    subset: str
+    classes: list[str]
+    clip_names: list[str]
+    seed: int
+    steps: int
+    stored: Literal["float32", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of an evaluation a starting point was trained on; false when nothing.
+
+    Attributes:
+        classes: their names, sorted.
+        clips: their names, sorted.
+    """
+
+    classes: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.classes or self.clips)
+
+    def __str__(self) -> str:
+        return " and ".join(
+            f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)})"
+            for kind, names in (("classes", self.classes), ("clips", self.clips))
+            if names
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A starting point, read and checked.
+
+    Attributes:
+        name: in tables and file names.
+        folder: where it lies.
+        info: what the folder says of the adapter.
+        facts: what it was trained on.
+        tensors: of the adapter, float32 on the CPU, each with a leading axis of 1.
+    """
+
+    name: str
+    folder: Path
+    info: AdapterInfo
+    facts: StartFacts
+    tensors: dict[str, Tensor]
+
+    @property
+    def kind(self) -> str:
+        """How it was trained: "base-trained" or "meta-trained"."""
+        return self.facts.kind
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the tensors as they are used, which training writes down too."""
+        return digest_of(self.tensors)
+
+    def fill(self, adapter: Adapter, encoder: Encoder) -> None:
+        """Gives every copy of an adapter the values of the starting point.
+
+        Args:
+            adapter: of E copies, on the CPU; changed.
+            encoder: that it was built for.
+
+        Raises:
+            CheckpointError: when method, options or encoder are others than in training, or the
+                number of frames or the input size where parameters depend on them; naming both.
+        """
+        self._check_method(adapter)
+        self._check_encoder(adapter, encoder)
+        copies = {
+            name: t.expand(adapter.episodes, *t.shape[1:]) if t.shape[:1] == (1,) else t
+            for name, t in self.tensors.items()
+        }
+        fill(self.folder, self.info, {"adapter": adapter}, copies, adapter.frames)
+
+    def seen(self, split: Split, subset: str) -> Seen:
+        """Classes and clips of a subset that the starting point was trained on.
+
+        Clips count by name, whatever the split; classes by name where the split has the digest or
+        the name of the one trained on.
+
+        Raises:
+            UnknownNameError: for a subset that the split does not have.
+        """
+        own = self.facts.split
+        same = split.digest == own.digest or split.name == own.name
+        classes = split.classes(subset)
+        clips = {clip.name for name in classes for clip in split.clips(subset, name)}
+        return Seen(
+            tuple(sorted(set(classes) & set(self.facts.classes))) if same else (),
+            tuple(sorted(clips & set(self.facts.clip_names))),
+        )
+
+    def check_unseen(self, split: Split, subset: str) -> None:
+        """Refuses an evaluation on what the starting point was trained on.
+
+        Raises:
+            ConfigError: naming the classes and clips.
+        """
+        seen = self.seen(split, subset)
+        if not seen:
+            return
+        others = [s for s in split.subsets if not self.seen(split, s)]
+        other = f"give --subset {' or '.join(others)}, or " if others else "give "
+        raise ConfigError(
+            f"start {self.folder}: was trained on {self.facts.subset!r} of split "
+            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {seen} of it. "
+            f"The figures would not be of unseen classes: {other}--allow-seen to have the rows "
+            "marked"
+        )
+
+    def _check_method(self, adapter: Adapter) -> None:
+        facts, cls = self.info.adapter, type(adapter)
+        if plugins.load("adapters", facts.name) is not cls:
+            raise CheckpointError(
+                f"{self.folder}: a starting point for {facts.name!r}; got {cls.__name__}"
+            )
+        try:
+            trained = cls.parse(facts.options)
+        except ValidationError as error:
+            origin = f"{self.folder}: adapter {facts.name!r}"
+            raise config_error(error, cls.Options, origin=origin) from error
+        offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
+        mine = adapter.options.model_dump(mode="json") | {"head offsets": offsets and list(offsets)}
+        theirs = trained.model_dump(mode="json") | {"head offsets": self.info.head_offsets}
+        odd = [key for key in mine if mine[key] != theirs[key]]
+        if odd:
+            raise CheckpointError(
+                f"{self.folder}: {facts.name} was trained with {_values(theirs, odd)}; the run "
+                f"asks for {_values(mine, odd)}. Give --adapter with the options of the training"
+            )
+
+    def _check_encoder(self, adapter: Adapter, encoder: Encoder) -> None:
+        given, wanted = facts_of(encoder), self.info.encoder
+        if given.digest != wanted.digest:
+            raise CheckpointError(
+                f"{self.folder}: {self.info.adapter.name} was trained on {wanted.label}; the run "
+                f"is of {given.label}. Evaluate with the encoder that it was trained on"
+            )
+        if given.image_size == wanted.image_size:
+            return
+        # copies are stacked along the first axis; what is left depends on the size of the input
+        shapes = {f"adapter.{n}": t.shape[1:] for n, t in adapter.state_dict().items()}
+        odd = [n for n, t in self.tensors.items() if n in shapes and t.shape[1:] != shapes[n]]
+        if odd and adapter.frames == self.info.frames:
+            raise CheckpointError(
+                f"{self.folder}: trained on frames of {wanted.image_size} px; the run has "
+                f"{given.image_size} px, and parameters depend on it ({', '.join(odd[:_SHOWN])})"
+            )
+
+
+def read_start(place: str | Path, adapter: str) -> Start:
+    """Reads a starting point.
+
+    A head that was saved with it is left out: heads start anew in every episode.
+
+    Args:
+        place: name of a shipped one, the folder of one, or a folder with those of several.
+        adapter: the method that it must be for.
+
+    Raises:
+        UnknownNameError: for a name that is not shipped.
+        CheckpointError: when there is none for this adapter, the folder is damaged, or it holds an
+            adapter that does not say what it was trained on.
+    """
+    folder = place_for(str(place), adapter).folder
+    info = read_info(folder)
+    facts = _facts(folder, info)
+    tensors = {n: t for n, t in read_tensors(folder, info).items() if n.startswith("adapter.")}
+    if facts.stored == "float16":
+        tensors = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+    return Start(name_of_start(str(place)), folder, info, facts, tensors)
+
+
+def _facts(folder: Path, info: AdapterInfo) -> StartFacts:
+    about = info.about.get("start")
+    if about is None or info.merged_from is not None:
+        raise CheckpointError(
+            f"{folder}: holds a saved {info.adapter.name}, and no starting point: it does not say "
+            "which classes and clips it was trained on. Expected a folder that `fewshot-i2v "
+            "train` wrote"
+        )
+    try:
+        return StartFacts.model_validate(about)
+    except ValidationError as error:
+        raise config_error(error, StartFacts, origin=f"{folder}: about.start") from error
+
+
+def _values(options: dict[str, Any], keys: list[str]) -> str:
+    return ", ".join(f"{key}={options[key]!r}" for key in keys)

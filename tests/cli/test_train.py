@@ -1,0 +1,176 @@
+"""`fewshot-i2v train`: flags become configuration keys, a start becomes a curve or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import click
+import pytest
+from pydantic import BaseModel
+
+import fewshot_i2v
+from fewshot_i2v.cli._flags import KeyFlag
+from fewshot_i2v.cli.train import command
+from fewshot_i2v.config import VideoConfig
+from fewshot_i2v.errors import TuningError
+from fewshot_i2v.train_config import AugmentConfig, TrainConfig
+from tests.cli.conftest import Invoke
+from tests.training_samples import settings, training_folder
+
+FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
+_SECTIONS = ("encoder", "video", "validation", "augment", "inner")
+
+
+class FakeTraining(ModuleType):
+    """What `fewshot_i2v.training` offers; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__("fewshot_i2v.training")
+        self.config: TrainConfig | None = None
+        self.raises: BaseException | None = None
+
+    def train(
+        self, config: TrainConfig, *, progress: bool, tell: Callable[[str], object] | None
+    ) -> None:
+        assert not progress
+        self.config = config
+        if tell is not None:
+            tell("about 3.0 min")
+        raise self.raises or TuningError("stopped here")
+
+    def plan(self, config: TrainConfig) -> dict[str, Any]:
+        self.config = config
+        return {"config": config.model_dump(mode="json"), "cost": {"clips": 3}}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
+    module = FakeTraining()
+    monkeypatch.setitem(sys.modules, "fewshot_i2v.training", module)
+    monkeypatch.setattr(fewshot_i2v, "training", module, raising=False)
+    return module
+
+
+def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> None:
+    flagged = {flag.key for flag in FLAGS}
+    assert len(flagged) == len(FLAGS)
+    known = set(TrainConfig.model_fields) - set(_SECTIONS)
+    for section in _SECTIONS:
+        model = TrainConfig.model_fields[section].annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        known |= {f"{section}.{key}" for key in model.model_fields}
+    assert flagged <= known
+    rare = {"classifier", "augment.crop_scale", "validation.way", "validation.query"}
+    assert known - flagged == {"name", "source"} | rare
+
+
+@pytest.mark.parametrize(
+    ("key", "annotation"),
+    [
+        ("objective", TrainConfig.model_fields["objective"].annotation),
+        ("schedule", TrainConfig.model_fields["schedule"].annotation),
+        ("precision", TrainConfig.model_fields["precision"].annotation),
+        ("augment.flip", AugmentConfig.model_fields["flip"].annotation),
+        ("video.policy", VideoConfig.model_fields["policy"].annotation),
+    ],
+)
+def test_the_words_of_a_flag_are_those_of_the_configuration(key: str, annotation: object) -> None:
+    flag = next(flag for flag in FLAGS if flag.key == key)
+    assert isinstance(flag.type, click.Choice)
+    assert tuple(flag.type.choices) == get_args(annotation)
+
+
+def test_flags_reach_the_configuration(fake: FakeTraining, invoke: Invoke) -> None:
+    result = invoke(
+        "train", "motions", "--adapter", "aim", "--objective", "both", "--val-every", "20",
+        "--val-subset", "off", "--clip-norm", "off", "--no-temporal", "--inner-lr", "0.5",
+        "--checkpointing", "--set", "validation.query=3", "-o", "out",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "error: stopped here" in result.stderr
+    assert "about 3.0 min" in result.stderr
+    config = fake.config
+    assert config is not None
+    assert (config.name, config.adapter.label, config.objective) == ("motions", "aim", "both")
+    assert (config.validation.every, config.validation.query) == (20, 3)
+    assert config.validation.subset is None
+    assert config.clip_norm is None
+    assert config.checkpointing
+    assert not config.augment.temporal
+    assert config.augment.colour > 0
+    assert config.inner.lr == 0.5
+    assert config.output_folder == Path("out")
+
+
+def test_without_a_config_it_is_motions_and_quiet_says_nothing(
+    fake: FakeTraining, invoke: Invoke
+) -> None:
+    result = invoke("train", "--quiet")
+    assert fake.config is not None
+    assert fake.config.output_folder == Path("starts/motions")
+    assert result.stderr == "error: stopped here\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--subset", "novel"], "the novel classes are for evaluation"),
+        (["--val-subset", "novel"], "would make its figures too good"),
+        (["--adapter", "frozen"], "nothing to train"),
+        (["--val-class", "grows"], "give `classes` or `subset`, not both"),
+        (["train/motion"], "did you mean 'train/motions'"),
+    ],
+)
+def test_wrong_use_ends_with_status_2(
+    fake: FakeTraining, invoke: Invoke, flags: list[str], message: str
+) -> None:
+    result = invoke("train", *flags)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert fake.config is None
+
+
+def test_classes_are_held_out_one_flag_each(fake: FakeTraining, invoke: Invoke) -> None:
+    invoke("train", "--val-subset", "off", "--val-class", "grows", "--val-class", "shrinks")
+    assert fake.config is not None
+    assert fake.config.validation.classes == ("grows", "shrinks")
+
+
+def test_an_interrupted_training_says_how_to_go_on(fake: FakeTraining, invoke: Invoke) -> None:
+    fake.raises = KeyboardInterrupt()
+    result = invoke("train", "-o", "out")
+    assert result.exit_code == 130
+    assert "the last saved state is in out; the same command goes on from there" in result.stderr
+
+
+def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
+    result = invoke("train", "--dry-run", "--json", "--seed", "3")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["config"]["seed"] == 3
+
+
+def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
+    tmp_path: Path, invoke: Invoke
+) -> None:
+    folder = training_folder(tmp_path)
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps(settings(folder, tmp_path / "start")), encoding="utf-8")
+    first = invoke("train", str(config))
+    assert first.exit_code == 0, first.output
+    lines = first.stdout.splitlines()
+    assert lines[0].split() == ["step", "loss", "validation"]
+    assert [line.split()[0] for line in lines[1:4]] == ["0", "3", "6"]
+    assert sum("kept" in line for line in lines) == 1
+    assert "clips/s" in first.stderr
+    assert "6 steps of 18 clips" in first.stderr
+    again = invoke("train", str(config), "--json")
+    found = json.loads(again.stdout)
+    assert found["digest"] in first.stdout
+    assert found["clips_per_second"] is None
+    assert "nothing was done now" in again.stderr

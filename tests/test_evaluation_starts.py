@@ -1,0 +1,230 @@
+"""Evaluations whose adapters begin as starting points."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fewshot_i2v import evaluation
+from fewshot_i2v._row import RowRunner
+from fewshot_i2v._workspace import Workspace
+from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.episodes.split import load_split
+from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageError
+from fewshot_i2v.export import export_episode
+from fewshot_i2v.records import read_run
+from fewshot_i2v.starts import read_start
+from tests.exports import Runs
+from tests.made_starts import make_start
+
+HEAD = "prototype:pooling=ordered"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The tiny encoder, split and clips, and starts for two adapters in the folder `set`."""
+    runs = Runs(tmp_path_factory.mktemp("started"))
+    for name, seed in (("st-adapter", 7), ("aim", 8)):
+        make_start(runs.folder / "set" / name, runs.encoder(), name, seeds=(seed,))
+    make_start(runs.folder / "meta", runs.encoder(), seeds=(9,), kind="meta-trained")
+    return runs
+
+
+def _config(runs: Runs, output: Path, **changes: Any) -> RunConfig:
+    settings = {"adapter": "st-adapter", "head": HEAD, "start": str(runs.folder / "set")}
+    return runs.config("x", **(settings | changes | {"output": str(output)}))
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    keys = ("index", "classes", "support", "query", "predictions", "probabilities", "losses")
+    return [{k: getattr(r, k) for k in keys} for r in read_run(folder).records.values()]
+
+
+def test_rows_of_all_starts_are_of_the_same_episodes(runs: Runs, tmp_path: Path) -> None:
+    starts = ["fresh", str(runs.folder / "set"), str(runs.folder / "meta")]
+    config = _config(runs, tmp_path, adapter=["frozen", "st-adapter", "aim"], start=starts)
+    result = evaluation.run(config)
+    assert [(row.adapter, row.start, row.start_name) for row in result.rows] == [
+        ("frozen", "fresh", ""),
+        ("st-adapter", "fresh", ""),
+        ("st-adapter", "base-trained", "set"),
+        ("st-adapter", "meta-trained", "meta"),
+        ("aim", "fresh", ""),
+        ("aim", "base-trained", "set"),
+    ]
+    lines = [_lines(row.folder) for row in result.rows]
+    asked = [[[r[k] for k in ("classes", "support", "query")] for r in row] for row in lines]
+    assert all(episodes == asked[0] for episodes in asked)
+    said = [[r["probabilities"] for r in row] for row in lines]
+    assert all(said[i] != said[j] for i in range(6) for j in range(i))
+    header, *rows = result.table().splitlines()
+    assert header.split()[:3] == ["adapter", "start", "head"]
+    assert [line.split()[1] for line in rows[1:5]] == ["-", "fresh", "base-trained", "meta-trained"]
+    assert "over frozen" in header
+    assert "begins as" in result.table()
+    plain = json.loads(json.dumps(result.to_dict()))["rows"][2]
+    assert (plain["start"], plain["start_name"], plain["seen"]) == ("base-trained", "set", False)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_side_by_side_equals_one_at_a_time(runs: Runs, tmp_path: Path, steps: int) -> None:
+    tuning = {"steps": steps, "lr": 0.02}
+    three, one = (
+        _lines(
+            evaluation.run(_config(runs, tmp_path / str(n), at_once=n, tuning=tuning))
+            .rows[0]
+            .folder
+        )
+        for n in (3, 1)
+    )
+    for a, b in zip(three, one, strict=True):
+        assert a["predictions"] == b["predictions"]
+        assert len(a["losses"]) == steps
+        for p, q in zip(a["probabilities"], b["probabilities"], strict=True):
+            assert p == pytest.approx(q, abs=1e-5)
+
+
+def test_without_steps_it_is_the_start_itself(runs: Runs, tmp_path: Path) -> None:
+    """The same predictions whatever the run's seeds would have drawn, and not the frozen ones."""
+    config = _config(runs, tmp_path, tuning={"steps": 0})
+    runner = RowRunner(config.rows()[0], Workspace.of(config))
+    encoder, _ = runner.build([0, 1, 4])
+    start = read_start(runs.folder / "set", "st-adapter")
+    for name, value in encoder.adapter.state_dict().items():
+        assert torch.equal(value, start.tensors[f"adapter.{name}"].expand_as(value))
+    started, fresh, frozen = (
+        evaluation.run(_config(runs, tmp_path / n, tuning={"steps": 0}, **c)).rows[0].folder
+        for n, c in (
+            ("s", {}),
+            ("f", {"start": "fresh"}),
+            ("z", {"adapter": "frozen", "start": "fresh"}),
+        )
+    )
+    assert _lines(fresh) == _lines(frozen)
+    assert _lines(started) != _lines(frozen)
+
+
+def test_a_start_in_half_precision_runs(runs: Runs, tmp_path: Path) -> None:
+    make_start(tmp_path / "half", runs.encoder(), seeds=(7,), half=True)
+    make_start(tmp_path / "whole", runs.encoder(), seeds=(7,))
+    half, whole = (
+        evaluation.run(_config(runs, tmp_path / f"run-{n}", start=str(tmp_path / n))).rows[0]
+        for n in ("half", "whole")
+    )
+    for a, b in zip(_lines(half.folder), _lines(whole.folder), strict=True):
+        for p, q in zip(a["probabilities"], b["probabilities"], strict=True):
+            assert p == pytest.approx(q, abs=0.02)
+
+
+def test_another_start_in_the_same_folder_is_another_run(runs: Runs, tmp_path: Path) -> None:
+    make_start(tmp_path / "s", runs.encoder())
+    config = _config(runs, tmp_path / "out", start=str(tmp_path / "s"))
+    first = evaluation.run(config).rows[0]
+    assert first.folder.name == "st-adapter-prototype_pooling=ordered-1shot-from-s"
+    identity = read_run(first.folder).header["identity"]
+    assert identity["config"]["start"] == "s"
+    assert identity["start"]["kind"] == "base-trained"
+    shutil.rmtree(tmp_path / "s")
+    make_start(tmp_path / "s", runs.encoder(), seeds=(11,))
+    with pytest.raises(RecordError, match="start"):
+        evaluation.run(config)
+
+
+def test_fresh_rows_say_nothing_of_starts(runs: Runs, tmp_path: Path) -> None:
+    row = evaluation.run(_config(runs, tmp_path, start="fresh")).rows[0]
+    header = read_run(row.folder).header
+    assert header["marks"] == {"note": "", "uses_names": False}
+    assert not {"start"} & {*header, *header["identity"], *header["identity"]["config"]}
+    assert "seen" not in json.dumps(header)
+
+
+def test_what_was_seen_is_refused_before_any_decoding_unless_allowed(
+    runs: Runs, tmp_path: Path
+) -> None:
+    split = load_split(runs.folder / "tiny.yaml")
+    trained = list(split.classes("novel"))[:2]
+    own = {"name": split.name, "version": split.version, "digest": split.digest}
+    make_start(tmp_path / "s", runs.encoder(), split=own, classes=trained, subset="novel")
+    for job in (evaluation.run, evaluation.plan):
+        config = _config(runs, tmp_path / "out", start=str(tmp_path / "s"))
+        with pytest.raises(ConfigError, match=rf"2 classes \({trained[0]}, .*--allow-seen"):
+            job(config)
+    assert not (tmp_path / "out").exists()
+    config = _config(runs, tmp_path / "out", start=["fresh", str(tmp_path / "s")], allow_seen=True)
+    result = evaluation.run(config)
+    assert [row.seen for row in result.rows] == [False, True]
+    table = result.table()
+    assert "base-trained, seen" in table
+    assert "seen: the starting point was trained on classes or clips" in table
+    marks = read_run(result.rows[1].folder).header["marks"]["start"]
+    assert marks["seen"] == {"classes": trained, "clips": 0}
+
+
+def test_a_start_that_does_not_fit_is_refused_before_any_decoding(
+    runs: Runs, tmp_path: Path
+) -> None:
+    encoder = vars(runs.config("y", adapter="frozen").encoder) | {"mean": 0.4}
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"adapter": "st-adapter:width=3"}, r"trained with width=.* asks for width=3"),
+        ({"encoder": encoder}, "was trained on"),
+    ]
+    for changes, message in refused:
+        with pytest.raises(CheckpointError, match=message):
+            evaluation.run(_config(runs, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_in_a_file_are_relative_to_it(runs: Runs, tmp_path: Path) -> None:
+    shutil.copytree(runs.folder / "set", tmp_path / "set")
+    (tmp_path / "deep").mkdir()
+    text = "split: motions\nadapter: [st-adapter, aim]\nstart: [fresh, {}]\n"
+    for i, entry in enumerate(("../set", "set")):
+        path = (tmp_path / "deep", tmp_path)[i] / "run.yaml"
+        path.write_text(text.format(entry))
+        names = {row.start for row in load_config(path).rows()}
+        assert names == {"fresh", str(path.parent / entry)}
+    (tmp_path / "run.yaml").write_text(text.format("demo-motoins"))
+    with pytest.raises(UsageError, match="unknown starting point 'demo-motoins'"):
+        load_config(tmp_path / "run.yaml")
+
+
+# --- export -------------------------------------------------------------------------------------
+
+
+def test_an_episode_tuned_from_a_start_is_exported(runs: Runs, tmp_path: Path) -> None:
+    make_start(tmp_path / "s", runs.encoder())
+    row = evaluation.run(_config(runs, tmp_path / "run", start=str(tmp_path / "s"))).rows[0].folder
+    assert runs.export(row, tmp_path / "a").accuracy is not None
+    info = json.loads((tmp_path / "a" / "adapter.json").read_text())
+    digest = read_run(row).header["identity"]["start"]["digest"]
+    assert info["about"]["started_from"] == {"kind": "base-trained", "digest": digest}
+    assert info["about"]["config"]["start"] == "s"
+    with pytest.raises(CheckpointError, match="does not say which classes"):
+        evaluation.run(_config(runs, tmp_path / "again", start=str(tmp_path / "a")))
+
+    moved = (tmp_path / "s").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"starting point s; .* Give --start"):
+        runs.export(row, tmp_path / "b")
+    runs.export(row, tmp_path / "b", start=moved)
+    with pytest.raises(ConfigError, match=r"the start .* has sha256 .* the run was of"):
+        runs.export(row, tmp_path / "c", start=runs.folder / "meta")
+
+
+def test_an_adapter_tuned_from_a_start_is_merged(runs: Runs, tmp_path: Path) -> None:
+    make_start(tmp_path / "s", runs.encoder(), "lora")
+    config = _config(runs, tmp_path / "run", adapter="lora", start=str(tmp_path / "s"))
+    row = evaluation.run(config).rows[0].folder
+    done = runs.export(row, tmp_path / "x")
+    assert done.merged
+    assert done.difference < 1e-4
+
+
+def test_an_export_of_a_fresh_row_takes_no_start(runs: Runs, tmp_path: Path) -> None:
+    row = evaluation.run(_config(runs, tmp_path / "run", start="fresh")).rows[0].folder
+    with pytest.raises(UsageError, match="began fresh; leave out --start"):
+        export_episode(row, 1, tmp_path / "x", start=runs.folder / "set")
