@@ -118,7 +118,7 @@ def test_open_clips_own_forward_pass_is_the_adapted_encoder(runs: Runs, name: st
     with torch.no_grad():
         theirs = visual(pixels.flatten(0, 1))
     torch.testing.assert_close(features @ encoder.tower.projection, theirs, rtol=1e-4, atol=1e-4)
-    visual.proj = None  # as `usage` says
+    visual.proj = None  # type: ignore[assignment]  # as `usage` says
     with torch.no_grad():
         torch.testing.assert_close(features, visual(pixels.flatten(0, 1)), rtol=1e-4, atol=1e-4)
     assert "forward gives the features of a frame times visual.proj" in trained.info.usage

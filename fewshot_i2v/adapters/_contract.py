@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from fewshot_i2v import plugins
 from fewshot_i2v.adapters._reading import Reading
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
 from fewshot_i2v.errors import AdapterError, UnknownNameError
@@ -136,7 +137,8 @@ class Adapter(nn.Module, ABC):
         if "preset" in given and "preset" not in cls.Options.model_fields:
             name = given.pop("preset")
             if name not in cls.presets:
-                raise UnknownNameError(f"preset of {cls.__name__}", str(name), list(cls.presets))
+                what = f"preset of {plugins.name_of(cls)}"
+                raise UnknownNameError(what, str(name), list(cls.presets))
             given = {**cls.presets[name].options, **given}
         return cls.Options.model_validate(given)
 
@@ -226,4 +228,5 @@ class Adapter(nn.Module, ABC):
         Raises:
             AdapterError: for methods that cannot be merged.
         """
-        raise AdapterError(f"{type(self).__name__} cannot be merged into the frozen weights")
+        name = plugins.name_of(type(self))
+        raise AdapterError(f"{name} cannot be merged into the frozen weights")

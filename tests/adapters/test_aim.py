@@ -80,7 +80,7 @@ def test_given_options_go_before_those_of_a_preset() -> None:
 
 
 def test_unknown_presets_are_refused() -> None:
-    match = r"preset of AIM 'ssv1'; did you mean 'ssv2'\?; known: diving48, k400, ssv2"
+    match = r"preset of aim 'ssv1'; did you mean 'ssv2'\?; known: diving48, k400, ssv2"
     with pytest.raises(UnknownNameError, match=match):
         make_adapter("aim", tiny_tower(), preset="ssv1")
 

@@ -1,0 +1,63 @@
+"""Trains the starting points that come with the package: adapters on `motions`, encoder `demo`.
+
+    python scripts/train_demo_starts.py --work runs/demo-starts
+
+Each adapter is trained as `configs/train/motions.yaml` says, some five minutes on one core, and
+written in half precision to `configs/starts/demo-motions/ADAPTER`. A training that was interrupted
+goes on, and one that is finished is not repeated.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from fewshot_i2v import plugins
+from fewshot_i2v.checkpoint import save_adapter
+from fewshot_i2v.encoders.clip import load_encoder
+from fewshot_i2v.starts import read_start
+from fewshot_i2v.train_config import load_train_config
+from fewshot_i2v.training import train
+
+ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
+OUT = Path(__file__).resolve().parents[1] / "configs" / "starts" / "demo-motions"
+LIMIT = 1_500_000
+
+
+@click.command(help=__doc__)
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="For the trainings.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Where they go.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of decoded clips.")
+@click.option("--adapter", "adapters", multiple=True, default=ADAPTERS, help="One of them.")
+@click.option("--steps", type=int, help="Instead of the configuration's, to try the script.")
+def main(
+    work: Path, out: Path, cache: Path | None, adapters: tuple[str, ...], steps: int | None
+) -> None:
+    """Trains and writes each."""
+    encoder = load_encoder("demo")
+    for name in adapters:
+        changes = {} if steps is None else {"steps": steps}
+        changes |= {} if cache is None else {"cache": str(cache)}
+        given = {"adapter": name, "output": str(work / name), **changes}
+        config = load_train_config("train/motions", given)
+        train(config, progress=True, tell=click.echo)
+        start = read_start(work / name, name)
+        cls = plugins.load("adapters", name)
+        options = cls.parse(start.info.adapter.options)
+        adapter = cls(encoder.tower, options, frames=start.info.frames, seeds=[0])
+        start.fill(adapter, encoder)
+        target = out / name
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        about = {"start": {**start.info.about["start"], "stored": "float16"}}
+        save_adapter(target, encoder, name, adapter.half(), about=about)
+        size = sum(path.stat().st_size for path in target.iterdir())
+        if size > LIMIT:
+            raise click.ClickException(f"{target}: {size:,} bytes; at most {LIMIT:,} are shipped")
+        click.echo(f"{target}: {size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
