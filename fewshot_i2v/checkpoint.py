@@ -124,10 +124,7 @@ def write_adapter(
     about: Mapping[str, Any] | None = None,
     merge: Merge | None = None,
 ) -> AdapterInfo:
-    """Writes the two files into a folder that exists; arguments as for `save_adapter`.
-
-    With `merge` the tensors are those of what remains, and belong to the merged encoder.
-    """
+    """Writes the files of `save_adapter` into a folder that exists; with `merge` what remains."""
     check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
     tensors = copy_of("adapter", *((adapter, episode) if merge is None else (merge.rest, 0)))
@@ -139,9 +136,7 @@ def write_adapter(
             f"head {head_name!r} with {None if head is None else head.way} classes, and "
             f"{len(classes)} class names: give a head with its name, and a name for each class"
         )
-    own = {"encoder": facts_of(encoder), "merged_from": None}
-    if merge is not None:
-        own = {"encoder": facts_of(merge.encoder), "merged_from": facts_of(encoder)}
+    own = (encoder, None) if merge is None else (merge.encoder, encoder)
     info = {
         "schema_version": SCHEMA,
         "fewshot_i2v": fewshot_i2v.__version__,
@@ -152,7 +147,8 @@ def write_adapter(
         },
         "head_offsets": _offsets(adapter),
         "frames": adapter.frames,
-        **{key: value and value.model_dump() for key, value in own.items()},
+        "encoder": facts_of(own[0]).model_dump(),
+        "merged_from": own[1] and facts_of(own[1]).model_dump(),
         "head": head and _facts_of_head(str(head_name), head, text_digest).model_dump(),
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,

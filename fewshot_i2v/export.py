@@ -112,13 +112,27 @@ def export_episode(
         ExportError: when the predictions come out differently, or the disk refuses.
         FewshotError: as `evaluate` does.
     """
-    target = Path(out)
-    check_free(target)
-    run, data = Path(run), read_run(_row_folder(Path(run)))
-    batch = _batch(run, data, episode)
     files = {"pretrained": pretrained, "architecture": architecture}
     places = {"split": split, "root": root, "start": start, "cache": cache}
+    check_free(Path(out))
+    run, data = Path(run), read_run(_row_folder(Path(run)))
+    batch = _batch(run, data, episode)
     runner = _row(run, data, config_of(run, data, batch[-1], files, places))
+    return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)
+
+
+def _export(
+    run: Path,
+    data: RunData,
+    runner: RowRunner,
+    batch: list[int],
+    episode: int,
+    target: Path,
+    *,
+    merge: bool | None,
+    progress: bool,
+) -> Exported:
+    """Tunes a batch again, compares one episode with its record, and writes it."""
     method = plugins.load("adapters", runner.row.adapter.name)
     if merge and not method.mergeable:
         raise AdapterError(f"{runner.row.adapter.name} cannot be merged into the frozen weights")

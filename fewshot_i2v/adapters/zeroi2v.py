@@ -6,24 +6,20 @@ the frozen weights, and only the heads' frame offsets remain, which cost nothing
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from fewshot_i2v.adapters._bottleneck import Bottleneck, hidden_width
 from fewshot_i2v.adapters._contract import Adapter, AdapterOptions, Preset
+from fewshot_i2v.adapters._head_shift import shifted
 from fewshot_i2v.adapters._layers import EpisodeLayerNorm, TemporalEmbedding
 from fewshot_i2v.encoders.tower import FrozenBlock, Tower
 from fewshot_i2v.errors import AdapterError
-
-_FRAMES = -4  # axis T of (E, clips, T, L, H, D/H)
-_HEADS = -2
 
 
 class ZeroI2VOptions(AdapterOptions):
@@ -236,40 +232,6 @@ class ZeroI2V(Adapter):
         for name, (weight, bias) in {"qkv": qkv, "out": out, "fc": fc, "proj": proj}.items():
             folded |= {f"{name}_weight": weight, f"{name}_bias": bias}
         return replace(block, **folded)
-
-
-def shifted(x: Tensor, offsets: Sequence[int]) -> Tensor:
-    """Keys or values as each head sees them from its frame.
-
-    Args:
-        x: (E, clips, T, L, H, D/H).
-        offsets: H frame offsets; a head whose frame t + offset lies outside the clip keeps
-            frame t (it is not clamped to the first or last frame).
-
-    Returns:
-        The same shape.
-    """
-    if not any(offsets):
-        return x
-    parts, start = [], 0
-    for offset, group in itertools.groupby(offsets):
-        length = len(list(group))
-        parts.append(_from_frame(x.narrow(_HEADS, start, length), offset))
-        start += length
-    return torch.cat(parts, _HEADS)
-
-
-def _from_frame(x: Tensor, offset: int) -> Tensor:
-    """All heads of `x` moved by one offset."""
-    frames, reach = x.shape[_FRAMES], abs(offset)
-    if reach == 0 or reach >= frames:
-        return x
-    inside = frames - reach
-    if offset > 0:
-        seen, own = x.narrow(_FRAMES, reach, inside), x.narrow(_FRAMES, inside, reach)
-        return torch.cat([seen, own], _FRAMES)
-    own, seen = x.narrow(_FRAMES, 0, reach), x.narrow(_FRAMES, 0, inside)
-    return torch.cat([own, seen], _FRAMES)
 
 
 def _check_offsets(offsets: tuple[int, ...], heads: int, frames: int) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fewshot_i2v.encoders.block import QUICK, FrozenBlock, LayerNorm
 from fewshot_i2v.encoders.plain import plain_tower
-from fewshot_i2v.encoders.tower import QUICK, FrozenBlock, LayerNorm, Tower
+from fewshot_i2v.encoders.tower import Tower
 
 if TYPE_CHECKING:
     from open_clip.transformer import LayerScale, ResidualAttentionBlock, VisionTransformer

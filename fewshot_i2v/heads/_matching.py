@@ -143,12 +143,12 @@ class MatchingHead(Head):
         if not each:
             y = class_means(y, members)
 
-        def piece_distances(piece: Tensor) -> Tensor:
+        def _piece_distances(piece: Tensor) -> Tensor:
             distances = self.between(piece, y)
             return mean_over_shots(distances, members) if each else distances
 
         work = y.shape[0] * y.shape[1] * self.frames**2
-        return -self.temperature * in_pieces(piece_distances, query.frames, work)
+        return -self.temperature * in_pieces(_piece_distances, query.frames, work)
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of each clip of x (..., A, T, D) to each of y (..., B, U, D): (..., A, B)."""

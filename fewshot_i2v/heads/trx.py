@@ -122,12 +122,12 @@ class TrxHead(Head):
         usable, x = slots.usable(), support.frames + self.codes
         classes = [_by_class(maps(x), slots) for maps in self.maps]
 
-        def piece_scores(piece: Tensor) -> Tensor:
+        def _piece_scores(piece: Tensor) -> Tensor:
             seen = zip(self.maps, classes, strict=True)
             distances = [tuple_distances(maps(piece), of, usable) for maps, of in seen]
             return -self.options.temperature * torch.stack(distances).mean(0)
 
-        return in_pieces(piece_scores, query.frames + self.codes, self._work(classes))
+        return in_pieces(_piece_scores, query.frames + self.codes, self._work(classes))
 
     def training_values(self, support: int) -> int:
         """What one episode's training scores keep: attention of tuples with tuples, and tuples.

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fewshot_i2v import plugins
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters.zeroi2v import ZeroI2V, default_offsets, shifted
+from fewshot_i2v.adapters._head_shift import shifted
+from fewshot_i2v.adapters.zeroi2v import ZeroI2V, default_offsets
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from tests.tiny import tiny_tower
 from tests.tiny_adapters import (
