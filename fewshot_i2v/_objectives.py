@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v import plugins
-from fewshot_i2v._config_models import Choice
+from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._options import options_of
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._contract import Adapter, Features

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_errors import config_error
-from fewshot_i2v._config_models import Choice
 
 
 def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN401 - a plug-in's own

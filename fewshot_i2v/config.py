@@ -24,16 +24,11 @@ from pydantic import (
 )
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_choice import Choice, parse_value
 from fewshot_i2v._config_errors import Location, config_error
 from fewshot_i2v._config_material import MaterialConfig
 from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
-from fewshot_i2v._config_models import (
-    Choice,
-    EncoderConfig,
-    TuningConfig,
-    VideoConfig,
-    parse_value,
-)
+from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_starts import FRESH, Place, name_of_start, starts_by_adapter
 from fewshot_i2v.errors import UnknownNameError
 

@@ -20,10 +20,11 @@ from pydantic import (
 )
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_errors import Location, config_error
 from fewshot_i2v._config_material import MaterialConfig
 from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
-from fewshot_i2v._config_models import Choice, Section
+from fewshot_i2v._config_models import Section
 from fewshot_i2v.config import check_names
 from fewshot_i2v.errors import ConfigError
 

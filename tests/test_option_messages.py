@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_errors import config_error, pattern_in_words
-from fewshot_i2v._config_models import Choice
 from fewshot_i2v.config import load_config
 from fewshot_i2v.errors import ConfigError
 

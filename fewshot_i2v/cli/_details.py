@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_choice import value_text
 from fewshot_i2v._config_errors import pattern_in_words
-from fewshot_i2v._config_models import value_text
 from fewshot_i2v.cli._common import echo_json
 
 if TYPE_CHECKING:
