@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v import load_encoder
-from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.config import RunConfig
 from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.evaluation import run
 from fewshot_i2v.export import Exported, export_episode
-from tests.tiny import tiny_architecture, tiny_split
+from tests.tiny import tiny_folder, tiny_run
 
 EPISODE = 4
 MERGEABLE = ("bitfit", "full", "lora", "zeroi2v")
@@ -23,31 +23,20 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tiny_architecture(folder)
-        tiny_split(folder)
+        tiny_folder(folder)
 
     def config(self, name: str, **changes: Any) -> RunConfig:
         settings: dict[str, Any] = {
-            "split": str(self.folder / "tiny.yaml"),
-            "encoder": {
-                "name": "tiny",
-                "architecture": str(self.folder / "tiny.json"),
-                "pretrained": "random",
-                "mean": 0.5,
-                "std": 0.25,
-            },
-            "video": {"frames": 4, "crop": 1.0},
             "head": "linear",
-            "way": 3,
-            "query": 2,
             "episodes": 5,
             "tuning": {"steps": 3, "lr": 0.02},
             "at_once": 3,
-            "workers": 1,
-            "cache": str(self.folder / "cache"),
-            "output": str(self.folder / name),
         }
-        return load_config(settings | changes)
+        config = tiny_run(self.folder, self.folder / name, **settings | changes)
+        if "encoder" in changes:
+            return config
+        encoder = config.encoder.model_copy(update={"std": 0.25})
+        return config.model_copy(update={"encoder": encoder})
 
     def row(self, name: str, **changes: Any) -> Path:
         """The folder of the first row of a run."""

@@ -14,47 +14,30 @@ from typing import Any
 import pytest
 
 from fewshot_i2v import _row, evaluation
-from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.config import RunConfig
 from fewshot_i2v.episodes.split import load_split
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
 from fewshot_i2v.records import TIMING_KEYS
 from fewshot_i2v.video import synthetic
-from tests.tiny import tiny_architecture, tiny_split
+from tests.tiny import tiny_folder, tiny_run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Architecture, split and decoded clips that the tests of this file share."""
-    folder = tmp_path_factory.mktemp("evaluation")
-    tiny_architecture(folder)
-    tiny_split(folder)
-    return folder
+    return tiny_folder(tmp_path_factory.mktemp("evaluation"))
 
 
 def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
     settings: dict[str, Any] = {
-        "split": str(folder / "tiny.yaml"),
-        "encoder": {
-            "name": "tiny",
-            "architecture": str(folder / "tiny.json"),
-            "pretrained": "random",
-            "mean": 0.5,
-            "std": 0.5,
-        },
-        "video": {"frames": 4, "crop": 1.0},
         "adapter": ["st-adapter"],
         "head": ["linear"],
-        "way": 3,
         "shot": [1],
-        "query": 2,
         "episodes": 7,
         "tuning": {"steps": 3},
         "at_once": 3,
-        "workers": 1,
-        "cache": str(folder / "cache"),
-        "output": str(output),
     }
-    return load_config(settings | changes, {})
+    return tiny_run(folder, output, **settings | changes)
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -10,39 +10,19 @@ import pytest
 
 from fewshot_i2v import evaluation, plugins
 from fewshot_i2v._workspace import Workspace
-from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.config import RunConfig
 from fewshot_i2v.errors import AdapterError, RecordError, UnknownNameError
-from tests.tiny import tiny_architecture, tiny_split
+from tests.tiny import tiny_folder, tiny_run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Architecture, split and decoded clips that the tests of this file share."""
-    folder = tmp_path_factory.mktemp("methods")
-    tiny_architecture(folder)
-    tiny_split(folder)
-    return folder
+    return tiny_folder(tmp_path_factory.mktemp("methods"))
 
 
 def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
-    settings: dict[str, Any] = {
-        "split": str(folder / "tiny.yaml"),
-        "encoder": {
-            "name": "tiny",
-            "architecture": str(folder / "tiny.json"),
-            "pretrained": "random",
-        },
-        "video": {"frames": 4, "crop": 1.0},
-        "adapter": ["frozen"],
-        "way": 3,
-        "query": 2,
-        "episodes": 3,
-        "tuning": {"steps": 2},
-        "workers": 1,
-        "cache": str(folder / "cache"),
-        "output": str(output),
-    }
-    return load_config(settings | changes, {})
+    return tiny_run(folder, output, **{"episodes": 3, "tuning": {"steps": 2}} | changes)
 
 
 def test_heads_can_see_a_grid_of_patch_tokens(folder: Path, tmp_path: Path) -> None:

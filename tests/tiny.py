@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
 
 
@@ -73,6 +75,41 @@ def tiny_split(folder: Path, *, clips: int = 8) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def tiny_folder(folder: Path) -> Path:
+    """The folder, with the architecture and the split of `tiny_run` in it."""
+    tiny_architecture(folder)
+    tiny_split(folder)
+    return folder
+
+
+def tiny_run(folder: Path, output: Path, **changes: Any) -> RunConfig:
+    """A small evaluation on the architecture and split of `tiny_folder`.
+
+    Args:
+        folder: with both; decoded clips are cached there, for all tests that share it.
+        output: of the run.
+        changes: keys that replace or add to these.
+    """
+    settings: dict[str, Any] = {
+        "split": str(folder / "tiny.yaml"),
+        "encoder": {
+            "name": "tiny",
+            "architecture": str(folder / "tiny.json"),
+            "pretrained": "random",
+            "mean": 0.5,
+            "std": 0.5,
+        },
+        "video": {"frames": 4, "crop": 1.0},
+        "adapter": ["frozen"],
+        "way": 3,
+        "query": 2,
+        "workers": 1,
+        "cache": str(folder / "cache"),
+        "output": str(output),
+    }
+    return load_config(settings | changes, {})
 
 
 def _shape_classes(count: int) -> list[str]:
