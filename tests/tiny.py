@@ -84,13 +84,13 @@ def tiny_folder(folder: Path) -> Path:
     return folder
 
 
-def tiny_run(folder: Path, output: Path, **changes: Any) -> RunConfig:
+def tiny_run(folder: Path, output: Path, /, **changes: Any) -> RunConfig:
     """A small evaluation on the architecture and split of `tiny_folder`.
 
     Args:
         folder: with both; decoded clips are cached there, for all tests that share it.
         output: of the run.
-        changes: keys that replace or add to these.
+        changes: keys that replace or add to these, `output` too.
     """
     settings: dict[str, Any] = {
         "split": str(folder / "tiny.yaml"),

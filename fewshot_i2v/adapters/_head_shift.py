@@ -19,12 +19,16 @@ def shifted(x: Tensor, offsets: Sequence[int]) -> Tensor:
         x: (E, clips, T, L, H, D/H).
         offsets: H frame offsets; a head whose frame t + offset lies outside the clip keeps
             frame t (it is not clamped to the first or last frame).
+            Where no gradients are recorded, x itself is changed: only the heads that move are
+            copied then.
 
     Returns:
         The same shape.
     """
     if not any(offsets):
         return x
+    if not torch.is_grad_enabled():
+        return _shift_in_place(x, offsets)
     parts, start = [], 0
     for offset, group in itertools.groupby(offsets):
         length = len(list(group))
@@ -44,3 +48,15 @@ def _from_frame(x: Tensor, offset: int) -> Tensor:
         return torch.cat([seen, own], _FRAMES)
     own, seen = x.narrow(_FRAMES, 0, reach), x.narrow(_FRAMES, 0, inside)
     return torch.cat([own, seen], _FRAMES)
+
+
+def _shift_in_place(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    """`shifted` without a copy: frame by frame, each one read before it is written."""
+    frames = x.shape[_FRAMES]
+    for head, offset in enumerate(offsets):
+        ahead = range(frames - offset) if offset > 0 else range(frames - 1, -offset - 1, -1)
+        for t in ahead if offset else ():
+            x.select(_HEADS, head).select(_FRAMES + 1, t).copy_(
+                x.select(_HEADS, head).select(_FRAMES + 1, t + offset)
+            )
+    return x
