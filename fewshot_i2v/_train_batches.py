@@ -48,7 +48,11 @@ class TrainBatches:
         self.config, self.roster, self.objective = config, roster, objective
         tower = material.encoder.tower
         self._augment = ClipAugmenter(
-            config.augment, roster.classes, mean=tower.mean, std=tower.std
+            config.augment,
+            roster.classes,
+            mean=tower.mean,
+            std=tower.std,
+            pixels=tower.pixels,
         )
         self.material = _with_more_frames(material, self._augment.frames_factor)
         self._frames = _Frames(self.material)
@@ -155,8 +159,8 @@ class TrainBatches:
         if not self.config.augment.active or not names:
             return None
         seed = derive_seed("augment", what, self.config.seed, step)
-        frames = self.material.encoder.tower.pixels(self._frames.stacked(names))
-        return self._augment(frames, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return self._augment(self._frames.stacked(names), generator)
 
     def _kept(self, names: Sequence[str], pixels: Tensor | None) -> Tensor:
         """What the encoder takes of clips, (n, ...)."""

@@ -7,7 +7,7 @@ generators that the caller keys, so that they are the same on every device.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -138,74 +138,82 @@ class ClipAugmenter:
             them says left or right.
         mean: the encoder's, per channel, of pixels in [0, 1], (3,): `tower.mean`.
         std: per channel, (3,): `tower.std`.
+        pixels: makes normalised pixels of the frames that are taken, such as `tower.pixels`; None:
+            it is given pixels.
 
     Attributes:
         frames_factor: frames per segment that it expects: 3 with temporal jitter, else 1.
     """
 
     def __init__(
-        self, config: AugmentConfig, class_names: Sequence[str], *, mean: Tensor, std: Tensor
+        self,
+        config: AugmentConfig,
+        class_names: Sequence[str],
+        *,
+        mean: Tensor,
+        std: Tensor,
+        pixels: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.config = config
+        self._pixels = pixels
         self.frames_factor = _PER_SEGMENT if config.temporal else 1
         self._flip = _flips(config.flip, class_names)
         self._mean, self._std = mean.float()[:, None, None], std.float()[:, None, None]
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
         """Draws anew and applies.
 
         Args:
-            pixels: (n, frames_factor * T, 3, H, W), normalised, on any device.
+            clips: (n, frames_factor * T, 3, H, W), normalised, on any device, or what the
+                constructor's `pixels` makes such of.
             generator: on the CPU; what is drawn depends on it and on n and T alone.
 
         Returns:
-            (n, T, 3, H, W), in the type of `pixels`.
+            (n, T, 3, H, W), in the type of the pixels.
 
         Raises:
             ConfigError: when the number of frames is not a multiple of `frames_factor`.
         """
-        clips, device = len(pixels), pixels.device
-        out = self._pick(pixels, generator)
+        out = self._pick(clips, generator)
+        if self._pixels is not None:
+            out = self._pixels(out)
+        count, device, kind = len(out), out.device, out.dtype
         # drawn also when it is off, so that switching one change leaves the draws of the others
-        box = _draw_boxes(clips, self.config.crop_scale, self._flip, generator)
-        factors = 1 + self.config.colour * (2 * torch.rand(3, clips, generator=generator) - 1)
+        box = _draw_boxes(count, self.config.crop_scale, self._flip, generator)
+        factors = 1 + self.config.colour * (2 * torch.rand(3, count, generator=generator) - 1)
         if self._flip or self.config.crop_scale is not None:
             out = _cut(out, box.to(device))
         if self.config.colour:
             out = self._recolour(out.float(), factors.to(device)[..., None, None, None, None])
-        return out.to(pixels.dtype)
+        return out.to(kind)
 
-    def _pick(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def _pick(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """One frame of each segment."""
-        clips, decoded = pixels.shape[:2]
+        clips, decoded = frames.shape[:2]
         factor = self.frames_factor
         if decoded % factor:
             raise ConfigError(
                 f"got clips of {decoded} frames; temporal jitter takes one of {factor} frames of "
                 f"each segment and needs a multiple of {factor}"
             )
-        frames = decoded // factor
-        chosen = (factor * torch.rand(clips, frames, generator=generator)).long()
+        segments = decoded // factor
+        chosen = (factor * torch.rand(clips, segments, generator=generator)).long()
         if factor == 1:
-            return pixels
-        position = chosen + factor * torch.arange(frames)
-        rows = torch.arange(clips, device=pixels.device)[:, None]
-        return pixels[rows, position.to(pixels.device)]
+            return frames
+        position = chosen + factor * torch.arange(segments)
+        rows = torch.arange(clips, device=frames.device)[:, None]
+        return frames[rows, position.to(frames.device)]
 
     def _recolour(self, pixels: Tensor, factors: Tensor) -> Tensor:
         """Brightness, contrast and saturation, `factors` (3, n, 1, 1, 1, 1), in [0, 1]."""
         brightness, contrast, saturation = factors
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        x = (brightness * (pixels * std + mean)).clamp(0, 1)
-        grey = _grey(x).mean((1, 2, 3, 4), keepdim=True)
-        x = (grey + contrast * (x - grey)).clamp(0, 1)
-        grey = _grey(x)
-        x = (grey + saturation * (x - grey)).clamp(0, 1)
-        normalised: Tensor = (x - mean) / std
+        weights = torch.tensor(_GREY, device=pixels.device)
+        # few passes and in place: beside a small encoder, this is what takes the time
+        x = torch.addcmul(brightness * mean, pixels, brightness * std).clamp_(0, 1)
+        grey = (x.mean((1, 3, 4)) @ weights)[:, None, None, None, None]
+        x.mul_(contrast).add_((1 - contrast) * grey).clamp_(0, 1)
+        own = saturation.flatten(2) * torch.eye(3, device=x.device)
+        mixed = (own + (1 - saturation).flatten(2) * weights)[:, None] @ x.flatten(-2)
+        normalised: Tensor = mixed.clamp_(0, 1).reshape(x.shape).sub_(mean).div_(std)
         return normalised
-
-
-def _grey(pixels: Tensor) -> Tensor:
-    """Brightness of pixels (n, T, 3, H, W), (n, T, 1, H, W)."""
-    weights = torch.tensor(_GREY, device=pixels.device)[:, None, None]
-    return (pixels * weights).sum(-3, keepdim=True)
