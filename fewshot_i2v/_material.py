@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from fewshot_i2v._bank import ClipBank
 from fewshot_i2v._config_material import MaterialConfig
-from fewshot_i2v.adapters._reading import Reading, read
+from fewshot_i2v.adapters._contract import packed
+from fewshot_i2v.adapters._reading import read
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.encoders.text import TextTower, load_text
 from fewshot_i2v.episodes.split import Split, load_split
@@ -72,7 +73,7 @@ class Material:
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     _ready: set[str] = field(default_factory=set)
-    _banks: dict[Reading, ClipBank] = field(default_factory=dict)
+    _banks: dict[Hashable, ClipBank] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: MaterialConfig) -> Self:
@@ -147,26 +148,42 @@ class Material:
         e = self.config.encoder
         return load_text(e.name, pretrained=e.pretrained, architecture=e.architecture)
 
-    def forget(self, *, keep: Iterable[Reading]) -> None:
-        """Frees the banks of all other readings."""
-        kept = {reading.key(self.encoder.tower) for reading in keep}
+    def forget(self, *, keep: Iterable[Hashable]) -> None:
+        """Frees the banks that are kept under another key than these."""
+        kept = set(keep)
         self._banks = {key: bank for key, bank in self._banks.items() if key in kept}
 
     def bank(self, encoder: AdaptedEncoder, *, cells: int) -> ClipBank:
         """The bank of adapters and heads that read the same of the frozen tower."""
         tower, reading = encoder.tower, encoder.adapter.reading(cells).key(encoder.tower)
-        if reading not in self._banks:
+        # closes over the tower alone: the adapter and its gradients may go
+        return self._bank(reading, lambda frames: read(tower, reading, tower.pixels(frames)))
+
+    def features(self, encoder: AdaptedEncoder, key: Hashable, *, cells: int) -> ClipBank:
+        """The bank of the features that an adapter of one copy gives as it is, `packed`.
+
+        Args:
+            encoder: tower and adapter, which nothing changes from here on.
+            key: that no other adapter, and no reading, has.
+            cells: cells on a side of the grid that the heads read; 0: none.
+        """
+        tower = encoder.tower
+
+        def _encode(frames: torch.Tensor) -> torch.Tensor:
+            kept = encoder.prefix(tower.pixels(frames), cells=cells)
+            return packed(encoder(kept.unsqueeze(0), cells=cells)).squeeze(0)
+
+        return self._bank(key, _encode)
+
+    def _bank(self, key: Hashable, encode: Callable[[torch.Tensor], torch.Tensor]) -> ClipBank:
+        if key not in self._banks:
+            tower = self.encoder.tower
             cuda = tower.device.type == "cuda"
             budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if cuda else _CPU_BANK
             work = self.config.video.frames * tower.tokens * tower.width
-            self._banks[reading] = ClipBank(
-                self.frames,
-                # closes over the tower alone: the adapter and its gradients may go
-                lambda frames: read(tower, reading, tower.pixels(frames)),
-                budget=budget,
-                chunk=max(1, _ENCODE_WORK // work),
-            )
-        return self._banks[reading]
+            chunk = max(1, _ENCODE_WORK // work)
+            self._banks[key] = ClipBank(self.frames, encode, budget=budget, chunk=chunk)
+        return self._banks[key]
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -14,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import fewshot_i2v
 from fewshot_i2v import plugins
 from fewshot_i2v._config_starts import FRESH
-from fewshot_i2v._machine import commit, device_name, peak_memory_mb, reader_versions
+from fewshot_i2v._machine import peak_memory_mb
 from fewshot_i2v._options import options_of
+from fewshot_i2v._row_header import about_of, identity_of
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._check import check_built
-from fewshot_i2v.adapters._contract import Adapter
+from fewshot_i2v.adapters._contract import Adapter, unpacked
 from fewshot_i2v.adapters._reading import Reading, check_cells
 from fewshot_i2v.augment import Augmenter, is_active
 from fewshot_i2v.config import RowConfig
@@ -31,10 +29,14 @@ from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.starts import Start
-from fewshot_i2v.tuning import Episodes, Tuned, derive_seed, deterministic, tune_and_predict
-
-LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
-"""What else takes part in the results."""
+from fewshot_i2v.tuning import (
+    Episodes,
+    Tuned,
+    compare,
+    derive_seed,
+    deterministic,
+    tune_and_predict,
+)
 
 # Tokens times width of one step that keeps the device busy: more episodes side by side than that
 # bring nothing (measured with scripts/benchmarks/bench_tuning.py).
@@ -63,32 +65,40 @@ class RowRunner:
 
     def build(self, indices: Sequence[int]) -> tuple[AdaptedEncoder, Head]:
         """Adapter and head, one copy per episode: fresh from its own seed, or from the start."""
+        return self.encoder(indices), self.head(indices)
+
+    def encoder(self, indices: Sequence[int]) -> AdaptedEncoder:
+        """Tower and adapter, one copy per episode."""
         row, tower = self.row, self.work.encoder.tower
         adapter_class = plugins.load("adapters", row.adapter.name)
-        head_class = plugins.load("heads", row.head.name)
-        frames = row.video.frames
         adapter: Adapter = adapter_class(
             tower,
             options_of(row.adapter, adapter_class, "adapter"),
-            frames=frames,
+            frames=row.video.frames,
             seeds=[derive_seed("adapter", row.adapter.name, row.seed, i) for i in indices],
         )
         if self.start is not None:
             self.start.fill(adapter, self.work.encoder)
+        check_built(adapter, row.adapter.name)
+        return AdaptedEncoder(tower, adapter.to(tower.device))
+
+    def head(self, indices: Sequence[int]) -> Head:
+        """The head, one copy per episode."""
+        row, tower = self.row, self.work.encoder.tower
+        head_class = plugins.load("heads", row.head.name)
         options = options_of(row.head, head_class, "head")
         more = {"texts": self._texts(indices, options)} if head_class.uses_names else {}
         head: Head = head_class(
             options,
             width=tower.width,
             way=row.way,
-            frames=frames,
+            frames=row.video.frames,
             seeds=[derive_seed("head", row.head.name, row.seed, i) for i in indices],
             **more,
         )
         check_cells(tower, head.cells)
-        check_built(adapter, row.adapter.name)
         check_built(head, row.head.name)
-        return AdaptedEncoder(tower, adapter.to(tower.device)), head.to(tower.device)
+        return head.to(tower.device)
 
     def _texts(self, indices: Sequence[int], options: Any) -> ClassTexts:  # noqa: ANN401 - any head's
         """Embeddings of the class names of some episodes."""
@@ -139,6 +149,19 @@ class RowRunner:
         """What of the frozen tower the row reads."""
         return self._one[1]
 
+    @property
+    def untuned(self) -> bool:
+        """Whether all episodes share the adapter of the start: its features are kept by clip."""
+        return self.start is not None and not self.row.tuning.steps
+
+    @property
+    def bank_key(self) -> Hashable:
+        """What the bank of the row is kept under; rows with the same share it."""
+        if self.start is None or not self.untuned:
+            return self.reading.key(self.work.encoder.tower)
+        options = self.method("adapters")["options"]
+        return (self.row.adapter.name, repr(options), self.start.digest, self.reading.cells)
+
     @cached_property
     def at_once(self) -> int:
         """Episodes side by side: as asked, or as many as keep the device busy.
@@ -150,9 +173,12 @@ class RowRunner:
         if row.at_once != "auto":
             return row.at_once
         encoder, head = self.build([0])
-        if encoder.adapter.alone:
+        if self.untuned:
+            clip = self.features_of_a_clip * tower.width
+        elif encoder.adapter.alone:
             return 1
-        clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
+        else:
+            clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
         most = _GATHERED_WORK // (row.way * (row.shot + row.query) * clip)
         if self.parameters and row.tuning.steps:
             busy = -(-_STEP_WORK[tower.device.type] // (row.way * row.shot * clip))
@@ -164,9 +190,21 @@ class RowRunner:
     def remark(self) -> str:
         """What a user should know about how the row runs; empty when there is nothing."""
         name = self.row.adapter.name
-        if self.row.at_once != "auto" or not plugins.load("adapters", name).alone:
+        alone = plugins.load("adapters", name).alone and not self.untuned
+        if self.row.at_once != "auto" or not alone:
             return ""
         return f"{name}: episodes run one at a time, each copy is large; see --at-once"
+
+    def labels(self, episodes: int) -> Tensor:
+        """Class of each support clip, (episodes, way * shot) int64, on the device."""
+        row = torch.arange(self.row.way).repeat_interleave(self.row.shot)
+        return row.expand(episodes, -1).contiguous().to(self.work.encoder.tower.device)
+
+    @property
+    def features_of_a_clip(self) -> int:
+        """Rows of a clip's features, as `packed` puts them into one tensor."""
+        frames = self.row.video.frames
+        return frames + 1 + frames * self.reading.cells**2
 
     def failure(self, spec: EpisodeSpec) -> VideoUnreadable | None:
         """Why an episode cannot run: its first unreadable clip."""
@@ -175,17 +213,26 @@ class RowRunner:
 
     def run(self, specs: Sequence[EpisodeSpec]) -> list[EpisodeRecord]:
         """Tunes and predicts for several episodes side by side."""
-        return self.run_and_keep(specs)[0]
+        return self._run(specs)[0]
 
     def run_and_keep(
         self, specs: Sequence[EpisodeSpec]
     ) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
         """Tunes and predicts for several episodes; also what was tuned, one copy per episode."""
+        records, encoder, head = self._run(specs)
+        if self.untuned:
+            encoder = self.encoder([spec.index for spec in specs])
+        return records, encoder, head
+
+    def _run(
+        self, specs: Sequence[EpisodeSpec]
+    ) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
         device = self.work.encoder.tower.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         start = perf_counter()
-        encoder, head = self.build([spec.index for spec in specs])
+        indices = [spec.index for spec in specs]
+        encoder, head = self.encoder(indices[:1] if self.untuned else indices), self.head(indices)
         with deterministic(self.row.deterministic):
             tuned = self._tune(encoder, head, specs)
             scores = tuned.logits.softmax(-1).cpu()  # waits for the device
@@ -199,16 +246,20 @@ class RowRunner:
 
     def _tune(self, encoder: AdaptedEncoder, head: Head, specs: Sequence[EpisodeSpec]) -> Tuned:
         row = self.row
-        bank = self.work.bank(encoder, cells=head.cells)
         support = [[name for clips in spec.support for name in clips] for spec in specs]
         query = [[name for clips in spec.query for name in clips] for spec in specs]
-        labels = torch.arange(row.way).repeat_interleave(row.shot).expand(len(specs), -1)
-        episodes = Episodes(
-            self._support(encoder, support, specs, head.cells),
-            labels.contiguous().to(encoder.tower.device),
-            bank.tokens(query),
-        )
+        labels = self.labels(len(specs))
         try:
+            if self.untuned:
+                bank = self.work.features(encoder, self.bank_key, cells=head.cells)
+                frames = row.video.frames
+                given = unpacked(bank.tokens(support), frames)
+                asked = unpacked(bank.tokens(query), frames)
+                return compare(head, given, asked, labels)
+            bank = self.work.bank(encoder, cells=head.cells)
+            episodes = Episodes(
+                self._support(encoder, support, specs, head.cells), labels, bank.tokens(query)
+            )
             return tune_and_predict(encoder, head, episodes, row.tuning)
         except TuningError as error:
             first, last = specs[0].index, specs[-1].index
@@ -273,45 +324,9 @@ class RowRunner:
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The run's header, and the part of it that decides the results."""
-        encoder, split = self.work.encoder, self.work.split
-        architecture = self.row.encoder.architecture
-        identity = {
-            "config": self.row.identity(),
-            "split": {"digest": split.digest},
-            "encoder": {"digest": encoder.digest},
-            "at_once": self.at_once,
-            "device": device_name(encoder.tower.device),
-            "methods": {"adapter": self._method("adapters"), "head": self._method("heads")},
-            "versions": {
-                "fewshot_i2v": fewshot_i2v.__version__,
-                "torch": str(torch.__version__),
-                **{name: version(name) for name in LIBRARIES},
-                "readers": reader_versions(),
-            },
-        }
-        if self.marks["uses_names"]:
-            identity["text"] = {"digest": self.work.text.digest}
-        if self.start is not None:
-            identity["start"] = {"kind": self.start.kind, "digest": self.start.digest}
-        about = {
-            "name": self.row.name,
-            "position": self.position,
-            "marks": self.marks,
-            "split": {"name": split.name, "version": split.version, "path": str(split.path)},
-            "encoder": {
-                "name": encoder.name,
-                "pretrained": encoder.pretrained,
-                "architecture": None if architecture is None else str(architecture),
-            },
-            **({"start": {"path": str(self.start.folder)}} if self.start else {}),
-            "parameters": self.parameters,
-            "python": sys.version.split()[0],
-            "commit": commit(),
-            "threads": torch.get_num_threads(),
-        }
-        return about, identity
+        return about_of(self), identity_of(self)
 
-    def _method(self, kind: plugins.Kind) -> dict[str, Any]:
+    def method(self, kind: plugins.Kind) -> dict[str, Any]:
         """Options as they were resolved, and the code where it is not this package's own."""
         choice = self.row.adapter if kind == "adapters" else self.row.head
         cls = plugins.load(kind, choice.name)

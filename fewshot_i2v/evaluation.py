@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
+from fewshot_i2v.adapters._contract import Features, unpacked
 from fewshot_i2v.config import RowConfig, RunConfig, load_config
 from fewshot_i2v.episodes.sampler import EpisodeSpec
 from fewshot_i2v.errors import TooManyFailuresError
 from fewshot_i2v.records import RunFolder
 from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
-from fewshot_i2v.tuning import Episodes, tune_and_predict
+from fewshot_i2v.tuning import Episodes, compare, tune_and_predict
 
 
 def evaluate(
@@ -62,7 +63,7 @@ def run(
         _ = runner.parameters  # builds adapter and head: a wrong option shows before any decoding
     results = []
     for runner in runners:
-        work.forget(keep=[later.reading for later in runners[runner.position :]])
+        work.forget(keep=[later.bank_key for later in runners[runner.position :]])
         place = output / runner.row.slug
         results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
@@ -196,7 +197,7 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and
         for each row the seconds of an episode as measured on one short trial with empty clips;
-        reading the clips and their first pass through the frozen tower come on top.
+        reading the clips and their first pass through the encoder come on top.
     """
     work = Workspace.of(config)
     bar = tqdm(config.rows(), desc="estimate", unit="row", disable=not progress, leave=False)
@@ -214,28 +215,9 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
 
 
 def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
-    """Seconds of an episode, from one step and one prediction on clips of zeros."""
-    tower = runner.work.encoder.tower
     together = min(runner.at_once, row.episodes)
-    encoder, head = runner.build(range(together))
-    pixels = torch.zeros(
-        row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
-    ).to(tower.device)
-    with torch.no_grad():
-        clip = encoder.prefix(pixels, cells=head.cells)
-    support = clip.expand(together, row.way * row.shot, *clip.shape).contiguous()
-    query = clip.expand(together, row.way * row.query, *clip.shape).contiguous()
-    labels = torch.arange(row.way).repeat_interleave(row.shot).expand(together, -1)
-    episodes = Episodes(lambda _step: support, labels.contiguous().to(tower.device), query)
-    times = []
-    for steps in (1, 0, 1):  # the first warms up
-        recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
-        start = perf_counter()
-        tune_and_predict(encoder, head, episodes, recipe).logits.cpu()
-        times.append(perf_counter() - start)
-    step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
-    once = times[1]
-    seconds = (once + step * row.tuning.steps) / together
+    trial = _untuned_trial if runner.untuned else _tuned_trial
+    seconds = trial(runner, row, together) / together
     return {
         "row": row.slug,
         "episodes": row.episodes,
@@ -245,3 +227,45 @@ def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
         "seconds_per_episode": round(seconds, 4),
         "seconds": round(seconds * row.episodes, 1),
     }
+
+
+def _tuned_trial(runner: RowRunner, row: RowConfig, together: int) -> float:
+    """Seconds of some episodes, from one step and one prediction on clips of zeros."""
+    tower = runner.work.encoder.tower
+    encoder, head = runner.build(range(together))
+    pixels = torch.zeros(
+        row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
+    ).to(tower.device)
+    with torch.no_grad():
+        clip = encoder.prefix(pixels, cells=head.cells)
+    support = clip.expand(together, row.way * row.shot, *clip.shape).contiguous()
+    query = clip.expand(together, row.way * row.query, *clip.shape).contiguous()
+    labels = runner.labels(together)
+    episodes = Episodes(lambda _step: support, labels, query)
+    times = []
+    for steps in (1, 0, 1):  # the first warms up
+        recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
+        start = perf_counter()
+        tune_and_predict(encoder, head, episodes, recipe).logits.cpu()
+        times.append(perf_counter() - start)
+    step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
+    return times[1] + step * row.tuning.steps
+
+
+def _untuned_trial(runner: RowRunner, row: RowConfig, together: int) -> float:
+    """Seconds of comparing features of some episodes; they are drawn, since zeros have no angle."""
+    tower, head = runner.work.encoder.tower, runner.head(range(together))
+    rows = runner.features_of_a_clip
+    draws = torch.Generator().manual_seed(0)
+
+    def _features(clips: int) -> Features:
+        drawn = torch.randn(1, clips, rows, tower.width, generator=draws).to(tower.device)
+        return unpacked(drawn.expand(together, -1, -1, -1), row.video.frames)
+
+    support, query = _features(row.way * row.shot), _features(row.way * row.query)
+    seconds = 0.0
+    for _ in range(2):  # the first warms up
+        start = perf_counter()
+        compare(head, support, query, runner.labels(together)).logits.cpu()
+        seconds = perf_counter() - start
+    return seconds

@@ -208,11 +208,37 @@ def embed(encoder: AdaptedEncoder, tokens: Tensor, *, cells: int = 0) -> Feature
 
 def predict(encoder: AdaptedEncoder, head: Head, episodes: Episodes) -> Tensor:
     """Scores of the query clips, (E, Q, way) float32, from un-augmented support clips."""
-    with torch.inference_mode():
-        support = embed(encoder, episodes.support(-1), cells=head.cells)
-        query = embed(encoder, episodes.query, cells=head.cells)
-        scores: Tensor = head(query, support, episodes.labels)
-        return scores.float()
+    support = embed(encoder, episodes.support(-1), cells=head.cells)
+    query = embed(encoder, episodes.query, cells=head.cells)
+    return _scores(head, support, query, episodes.labels)
+
+
+@torch.inference_mode()
+def _scores(head: Head, support: Features, query: Features, labels: Tensor) -> Tensor:
+    """Scores of the query clips, (E, Q, way), float32.
+
+    Raises:
+        TuningError: when one of them is not finite.
+    """
+    scores: Tensor = head(query, support, labels)
+    if not scores.isfinite().all():
+        raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
+    return scores.float()
+
+
+def compare(head: Head, support: Features, query: Features, labels: Tensor) -> Tuned:
+    """Scores of query clips whose features, and those of the support clips, are known.
+
+    Args:
+        head: of E copies.
+        support: of S clips.
+        query: of Q clips.
+        labels: class of each support clip, (E, S) int64.
+
+    Raises:
+        TuningError: when a score is not finite.
+    """
+    return Tuned(_scores(head, support, query, labels), torch.zeros(labels.shape[0], 0))
 
 
 def tune_and_predict(
@@ -231,10 +257,7 @@ def tune_and_predict(
     """
     try:
         losses = tune(encoder, head, episodes, recipe)
-        logits = predict(encoder, head, episodes)
-        if not logits.isfinite().all():
-            raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
-        return Tuned(logits, losses)
+        return Tuned(predict(encoder, head, episodes), losses)
     except torch.OutOfMemoryError as error:
         count = episodes.labels.shape[0]
         raise TuningError(

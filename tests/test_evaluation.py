@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v import _row, evaluation
+from fewshot_i2v import _machine, _row, evaluation
 from fewshot_i2v.config import RunConfig
 from fewshot_i2v.episodes.split import load_split
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
@@ -238,9 +238,9 @@ def test_a_tower_without_blocks_is_evaluated_frozen(folder: Path, tmp_path: Path
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    _row.commit.cache_clear()
-    assert _row.commit() is None
-    _row.commit.cache_clear()
+    _machine.commit.cache_clear()
+    assert _machine.commit() is None
+    _machine.commit.cache_clear()
 
 
 def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) -> None:

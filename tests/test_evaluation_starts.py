@@ -19,6 +19,7 @@ from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageE
 from fewshot_i2v.export import export_episode
 from fewshot_i2v.records import read_run
 from fewshot_i2v.starts import read_start
+from fewshot_i2v.tuning import Episodes, predict
 from tests.exports import Runs
 from tests.made_starts import make_start
 
@@ -107,6 +108,37 @@ def test_without_steps_it_is_the_start_itself(runs: Runs, tmp_path: Path) -> Non
     )
     assert _lines(fresh) == _lines(frozen)
     assert _lines(started) != _lines(frozen)
+
+
+@pytest.mark.parametrize("cells", [0, 2])
+def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells: int) -> None:
+    """The same scores as one copy of the adapter per episode gives, from features kept by clip."""
+    name = f"{HEAD},tokens=grid{cells}" if cells else HEAD
+    config = _config(runs, tmp_path, head=name, tuning={"steps": 0}, shot=[1, 2])
+    work = Workspace.of(config)
+    first, second = (RowRunner(row, work) for row in config.rows())
+    specs = work.specs[1]
+    work.prepare(
+        [name for shots in work.specs.values() for s in shots for name in s.clips()], progress=False
+    )
+    records = first.run(specs)
+    second.run(work.specs[2])
+    assert first.bank_key == second.bank_key
+    encoder, head = first.build([spec.index for spec in specs])
+    bank = work.features(encoder, first.bank_key, cells=cells)
+    drawn = {name for shots in work.specs.values() for s in shots for name in s.clips()}
+    assert bank.computed == len(drawn)
+    kept = work.bank(encoder, cells=cells)
+    support = kept.tokens([[n for row in s.support for n in row] for s in specs])
+    query = kept.tokens([[n for row in s.query for n in row] for s in specs])
+    alone = predict(encoder, head, Episodes(lambda _: support, first.labels(len(specs)), query))
+    for record, scores in zip(records, alone.softmax(-1), strict=True):
+        assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
+
+
+def test_an_estimate_of_an_untuned_start_needs_no_clips(runs: Runs, tmp_path: Path) -> None:
+    (row,) = evaluation.plan(_config(runs, tmp_path, tuning={"steps": 0}))["cost"]["rows"]
+    assert 0 <= row["seconds_per_episode"] < 1
 
 
 def test_a_start_in_half_precision_runs(runs: Runs, tmp_path: Path) -> None:

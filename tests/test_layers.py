@@ -39,6 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "results",
             "_machine",
             "_row",
+            "_row_header",
             "_workspace",
             "export",
             "_export_config",

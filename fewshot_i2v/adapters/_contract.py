@@ -67,6 +67,22 @@ class Features:
         )
 
 
+def packed(features: Features) -> Tensor:
+    """Features in one tensor, (E, clips, T + 1 + T * cells^2, D): frames, clip, grid if any."""
+    parts = [features.frames, features.clip.unsqueeze(-2)]
+    if features.grid is not None:
+        parts.append(features.grid.flatten(2, 3))
+    return torch.cat(parts, -2)
+
+
+def unpacked(tensor: Tensor, frames: int) -> Features:
+    """What `packed` gave, of clips of T = `frames`."""
+    cells = (tensor.shape[-2] - 1) // frames - 1
+    lead, width = tensor.shape[:-2], tensor.shape[-1]
+    grid = tensor[..., frames + 1 :, :].reshape(*lead, frames, cells, width)
+    return Features(tensor[..., :frames, :], tensor[..., frames, :], grid if cells else None)
+
+
 class Adapter(nn.Module, ABC):
     """An image-to-video adapter for a frozen tower.
 

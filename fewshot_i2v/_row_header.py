@@ -1,0 +1,64 @@
+"""What is written down of a row: what decides its results, and what else a reader wants to know."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import fewshot_i2v
+from fewshot_i2v._machine import commit, device_name, reader_versions
+
+if TYPE_CHECKING:
+    from fewshot_i2v._row import RowRunner
+
+LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
+"""What else takes part in the results."""
+
+
+def identity_of(runner: RowRunner) -> dict[str, Any]:
+    """What decides the results of a row."""
+    work, row = runner.work, runner.row
+    identity = {
+        "config": row.identity(),
+        "split": {"digest": work.split.digest},
+        "encoder": {"digest": work.encoder.digest},
+        "at_once": runner.at_once,
+        "device": device_name(work.encoder.tower.device),
+        "methods": {"adapter": runner.method("adapters"), "head": runner.method("heads")},
+        "versions": {
+            "fewshot_i2v": fewshot_i2v.__version__,
+            "torch": str(torch.__version__),
+            **{name: version(name) for name in LIBRARIES},
+            "readers": reader_versions(),
+        },
+    }
+    if runner.marks["uses_names"]:
+        identity["text"] = {"digest": work.text.digest}
+    if runner.start is not None:
+        identity["start"] = {"kind": runner.start.kind, "digest": runner.start.digest}
+    return identity
+
+
+def about_of(runner: RowRunner) -> dict[str, Any]:
+    """What else is written down of a row."""
+    encoder, split = runner.work.encoder, runner.work.split
+    architecture = runner.row.encoder.architecture
+    return {
+        "name": runner.row.name,
+        "position": runner.position,
+        "marks": runner.marks,
+        "split": {"name": split.name, "version": split.version, "path": str(split.path)},
+        "encoder": {
+            "name": encoder.name,
+            "pretrained": encoder.pretrained,
+            "architecture": None if architecture is None else str(architecture),
+        },
+        **({"start": {"path": str(runner.start.folder)}} if runner.start else {}),
+        "parameters": runner.parameters,
+        "python": sys.version.split()[0],
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+    }
