@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fewshot_i2v.results import EvaluationResult, RowResult
     from fewshot_i2v.starts import Start, names_of_starts, read_start
     from fewshot_i2v.statistics import Interval, mean_interval
+    from fewshot_i2v.train_config import TrainConfig, load_train_config
+    from fewshot_i2v.training import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "RunConfig",
     "Split",
     "Start",
+    "TrainConfig",
     "__version__",
     "config_schema",
     "evaluate",
@@ -45,11 +48,13 @@ __all__ = [
     "load_encoder",
     "load_merged",
     "load_split",
+    "load_train_config",
     "mean_interval",
     "names_of_starts",
     "read_run",
     "read_start",
     "save_adapter",
+    "train",
 ]
 
 _HOMES = {
@@ -64,6 +69,7 @@ _HOMES = {
     "RunConfig": "config",
     "Split": "episodes.split",
     "Start": "starts",
+    "TrainConfig": "train_config",
     "config_schema": "config",
     "evaluate": "evaluation",
     "export_episode": "export",
@@ -72,11 +78,13 @@ _HOMES = {
     "load_encoder": "encoders.clip",
     "load_merged": "checkpoint",
     "load_split": "episodes.split",
+    "load_train_config": "train_config",
     "mean_interval": "statistics",
     "names_of_starts": "starts",
     "read_run": "records",
     "read_start": "starts",
     "save_adapter": "checkpoint",
+    "train": "training",
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -33,6 +34,7 @@ def config_error(
     *,
     origin: str,
     given: Callable[[Location], bool] = lambda _: False,
+    commands: Mapping[str, str] = MappingProxyType({}),
 ) -> UsageError:
     """The error to raise for a configuration that does not validate.
 
@@ -41,14 +43,16 @@ def config_error(
         model: the model that was validated.
         origin: the file, or another name of where the values are from.
         given: whether a key was given as an override and not in the file.
+        commands: by key that the model does not have at the top, whose it is.
 
     Returns:
         UnknownNameError for a single unknown key, else a ConfigError that lists every bad key.
     """
     problems = error.errors(include_url=False)
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
-        return _unknown_key(problems[0]["loc"], model, origin, given=given(problems[0]["loc"]))
-    lines = [_line(problem, model, given(problem["loc"])) for problem in problems]
+        location = problems[0]["loc"]
+        return _unknown_key(location, model, origin, given=given(location), commands=commands)
+    lines = [_line(problem, model, given(problem["loc"]), commands) for problem in problems]
     if len(lines) == 1:
         return ConfigError(f"{origin}: {lines[0]}")
     return ConfigError(f"{origin}: {len(lines)} bad values\n  " + "\n  ".join(lines))
@@ -73,10 +77,12 @@ def pattern_in_words(pattern: str) -> str:
     return _PATTERNS.get(pattern, f"text that matches {pattern}")
 
 
-def _line(problem: ErrorDetails, model: type[BaseModel], given: bool) -> str:
+def _line(
+    problem: ErrorDetails, model: type[BaseModel], given: bool, commands: Mapping[str, str]
+) -> str:
     location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
-        return str(_unknown_key(location, model, "", given=given))
+        return str(_unknown_key(location, model, "", given=given, commands=commands))
     key = key_text(location) or "configuration"
     if kind == "missing":
         return f"{key}: missing, and has no default"
@@ -99,15 +105,22 @@ def _expected(problem: ErrorDetails) -> str:
 
 
 def _unknown_key(
-    location: Location, model: type[BaseModel], origin: str, *, given: bool
+    location: Location,
+    model: type[BaseModel],
+    origin: str,
+    *,
+    given: bool,
+    commands: Mapping[str, str],
 ) -> UnknownNameError:
     *parents, leaf = location
     section = key_text(parents)
     known = _model_at(model, parents).model_fields
     hints = []
-    elsewhere = _sections_with(str(leaf), model)
+    elsewhere = [repr(name) for name in sections_with(str(leaf), model)]
+    if not parents and leaf in commands:
+        elsewhere.append(commands[str(leaf)])
     if elsewhere and leaf not in known:
-        hints.append(f"{leaf!r} is a key of " + " and ".join(f"{s!r}" for s in elsewhere) + ".")
+        hints.append(f"{leaf!r} is a key of {' and of '.join(elsewhere)}.")
     if given:
         hints.append("It was given as an override.")
     elif origin:
@@ -134,7 +147,8 @@ def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[Bas
     return model
 
 
-def _sections_with(leaf: str, model: type[BaseModel]) -> list[str]:
+def sections_with(leaf: str, model: type[BaseModel]) -> list[str]:
+    """Names of the sections of a model that have a key of this name."""
     return [
         name
         for name, field in model.model_fields.items()

@@ -102,7 +102,8 @@ class TuningConfig(Section):
     """How adapter and head are fine-tuned on the support clips, with AdamW.
 
     Attributes:
-        steps: optimizer steps, each over all support clips; 0 leaves adapter and head untrained.
+        steps: optimizer steps, each over all support clips; 0 trains nothing, which needs a head
+            without parameters.
         lr: learning rate of the adapter.
         head_lr: learning rate of the head.
         weight_decay: on matrices; biases and norms have none.

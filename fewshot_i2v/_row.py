@@ -110,7 +110,8 @@ class RowRunner:
         """What the adapters begin as; None: fresh.
 
         Raises:
-            ConfigError: when it was trained on what the row evaluates, unless that is allowed.
+            ConfigError: when it was trained or chosen on what the row evaluates, unless that is
+                allowed.
         """
         row, work = self.row, self.work
         if row.start == FRESH:
@@ -125,12 +126,15 @@ class RowRunner:
         """What must be said beside the row's results: note, names read, and the start if any."""
         adapter = plugins.load("adapters", self.row.adapter.name)
         head = plugins.load("heads", self.row.head.name)
-        marks = {"note": adapter.note, "uses_names": head.uses_names}
+        order = self.row.frame_order
+        said = [adapter.note, "" if order == "natural" else f"frames {order}"]
+        marks = {"note": ", ".join(filter(None, said)), "uses_names": head.uses_names}
         if self.start is None:
             return marks
         seen = self.start.seen(self.work.split, self.row.subset)
         facts = {key: getattr(self.start, key) for key in ("kind", "name", "digest")}
-        counts = {"classes": list(seen.classes), "clips": len(seen.clips)} if seen else None
+        named = {"classes": list(seen.classes), "watched": list(seen.watched)}
+        counts = named | {"clips": len(seen.clips)} if seen else None
         return marks | {"start": facts | {"seen": counts}}
 
     @cached_property

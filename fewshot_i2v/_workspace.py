@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot_i2v._material import Material
@@ -14,6 +16,7 @@ from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
 from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.heads._contract import ClassTexts
 from fewshot_i2v.starts import Start, read_start
+from fewshot_i2v.tuning import derive_seed
 
 
 @dataclass
@@ -36,6 +39,14 @@ class Workspace(Material):
         work = cls.open(config)
         work.specs = {shot: draw(work.split, config, shot) for shot in config.shot}
         return work
+
+    def frames(self, clip: str) -> NDArray[np.uint8]:
+        """Decoded frames of a clip in the run's order, (T, H, W, 3) uint8."""
+        frames = super().frames(clip)
+        order = self.config.frame_order
+        if order == "natural":
+            return frames
+        return frames[::-1].copy() if order == "reversed" else frames[shuffled(clip, len(frames))]
 
     def start(self, place: str, adapter: str) -> Start:
         """A starting point, read when first asked for; see `read_start`."""
@@ -61,6 +72,16 @@ class Workspace(Material):
         stacked = torch.stack([torch.stack([known[name] for name in row]) for row in classes])
         projection = None if tower.projection is None else tower.projection.float()
         return ClassTexts(stacked.to(tower.device), projection, self.text.scale)
+
+
+def shuffled(clip: str, count: int) -> NDArray[np.int64]:
+    """An order of `count` frames that depends on the clip's name alone, never the natural one."""
+    draws = np.random.default_rng(derive_seed("frame order", clip))
+    natural = np.arange(count)
+    order = draws.permutation(natural)
+    while count > 1 and (order == natural).all():
+        order = draws.permutation(natural)
+    return order
 
 
 def draw(split: Split, config: RunConfig, shot: int) -> list[EpisodeSpec]:

@@ -37,7 +37,7 @@ from fewshot_i2v.adapters._saved import (
     facts_of_file,
     fresh_folder,
     read_info,
-    read_tensors,
+    read_values,
     write_files,
 )
 from fewshot_i2v.adapters._saved_checks import (
@@ -170,6 +170,8 @@ def load_adapter(
 ) -> Trained:
     """Loads a saved adapter, and its head if it was saved, for the encoder it was trained on.
 
+    Parameters are in float32, also where a starting point is stored in half precision.
+
     Args:
         folder: as `save_adapter` made it.
         encoder: the same one: weights, pixel constants and input size.
@@ -236,7 +238,7 @@ def _load(
     adapter: str | None,
     head: str | None,
 ) -> Trained:
-    tensors = read_tensors(folder, info)
+    tensors = read_values(folder, info)
     check_encoder(folder, info, encoder)
     given = (("adapter", adapter, info.adapter.name), ("head", head, info.head and info.head.name))
     for kind, wanted, found in given:

@@ -25,9 +25,9 @@ from pydantic import (
 
 from fewshot_i2v import plugins
 from fewshot_i2v._config_choice import Choice, parse_value
-from fewshot_i2v._config_errors import Location, config_error
+from fewshot_i2v._config_commands import refusal
 from fewshot_i2v._config_material import MaterialConfig
-from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
+from fewshot_i2v._config_merge import expand, is_path, merge, read_source
 from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_starts import FRESH, Place, name_of_start, starts_by_adapter
 from fewshot_i2v.errors import UnknownNameError
@@ -97,6 +97,7 @@ class _Shared(MaterialConfig):
     query: PositiveInt = 5
     episodes: PositiveInt = 200
     disjoint_groups: bool = False
+    frame_order: Literal["natural", "shuffled", "reversed"] = "natural"
     allow_seen: bool = False
     tuning: TuningConfig = TuningConfig()
     at_once: Annotated[int | Literal["auto"], BeforeValidator(_at_once)] = "auto"
@@ -126,7 +127,8 @@ class RowConfig(_Shared):
 
         Where things lie and how they are computed (folders, device, workers, number of episodes)
         is left out; split, weights and starting point stand in it by name, and their digests
-        beside it. Without a starting point there is no word of one.
+        beside it. Without a starting point there is no word of one, nor of the frames' order where
+        it is the natural one: older rows can be continued.
         """
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
@@ -136,6 +138,8 @@ class RowConfig(_Shared):
                 plain["encoder"][key] = Path(value).name
         if self.start != FRESH:
             plain["start"] = name_of_start(self.start)
+        if self.frame_order == "natural":
+            del plain["frame_order"]
         return plain
 
 
@@ -154,12 +158,14 @@ class RunConfig(_Shared):
         episodes: episodes of each row.
         seed: of episodes, initial parameters and augmentation.
         disjoint_groups: whether support and query clips of an episode never share a group.
+        frame_order: "natural"; to see what rests on the order of frames, "shuffled" (at random, but
+            for a clip always the same) or "reversed", of support and query clips alike.
         encoder: the frozen image encoder.
         video: which frames are seen.
         adapter: one or several adapters.
         start: what the adapters of each episode begin as, one or several: "fresh", the name of a
             shipped starting point, or the folder of one or of several.
-        allow_seen: also evaluate classes and clips that a starting point was trained on.
+        allow_seen: also evaluate what a starting point was trained on, or its state chosen on.
         head: one or several heads.
         tokens: what heads see of a frame, where their own options do not say: "summary" or "gridG"
             such as grid4; None: the heads' default.
@@ -308,22 +314,18 @@ def load_config(
 
     Raises:
         UnknownNameError: for a configuration, key, adapter or head that does not exist.
-        ConfigError: listing every bad key with the value given and what was expected.
+        ConfigError: listing every bad key with the value given and what was expected; or naming
+            the command that the configuration belongs to.
         CheckpointError: for a starting point that is not there, or damaged.
     """
     data, origin, file = read_source(source)
     over = expand(overrides or {})
     if file is not None:
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "run")
-    given = set(leaves(over))
-
-    def _is_given(location: Location) -> bool:
-        return any(tuple(map(str, location[: len(leaf)])) == leaf for leaf in given)
-
     try:
         config = RunConfig.model_validate(merge(data, over))
     except ValidationError as error:
-        raise config_error(error, RunConfig, origin=origin, given=_is_given) from error
+        raise refusal(error, RunConfig, origin=origin, data=data, over=over) from error
     config.rows()
     return config
 

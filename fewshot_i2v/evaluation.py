@@ -15,7 +15,7 @@ from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._contract import Features, unpacked
 from fewshot_i2v.config import RowConfig, RunConfig, load_config
 from fewshot_i2v.episodes.sampler import EpisodeSpec
-from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.records import RunFolder
 from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
@@ -58,9 +58,7 @@ def run(
     """
     output = config.output_folder
     work = Workspace.of(config)
-    runners = [RowRunner(row, work, position) for position, row in enumerate(config.rows())]
-    for runner in runners:
-        _ = runner.parameters  # builds adapter and head: a wrong option shows before any decoding
+    runners = _runners(config, work)
     results = []
     for runner in runners:
         work.forget(keep=[later.bank_key for later in runners[runner.position :]])
@@ -69,6 +67,28 @@ def run(
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
     return EvaluationResult(tuple(results), output, config.way, name, encoder, remarks)
+
+
+def _runners(config: RunConfig, work: Workspace) -> list[RowRunner]:
+    """The rows, tried out: what is wrong with an adapter or head shows before any decoding.
+
+    Raises:
+        ConfigError: for a head whose parameters no step would train; it would score like guessing.
+        UsageError: when an adapter or head cannot be built.
+    """
+    runners = [RowRunner(row, work, position) for position, row in enumerate(config.rows())]
+    for runner in runners:
+        parameters, row = runner.parameters, runner.row  # builds both
+        if row.tuning.steps or not parameters:
+            continue
+        count = sum(p.numel() for p in runner.head([0]).parameters())
+        if count:
+            raise ConfigError(
+                f"head: {row.head.label} has {count} parameters of its own, which no step trains "
+                f"(tuning.steps is 0 for {row.adapter.label}); give --steps of 1 or more, or a "
+                "head without parameters, such as prototype, otam, bi-mhm or nearest"
+            )
+    return runners
 
 
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
@@ -200,8 +220,9 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
         reading the clips and their first pass through the encoder come on top.
     """
     work = Workspace.of(config)
-    bar = tqdm(config.rows(), desc="estimate", unit="row", disable=not progress, leave=False)
-    rows = [_row_cost(RowRunner(row, work), row) for row in bar]
+    runners = _runners(config, work)
+    bar = tqdm(runners, desc="estimate", unit="row", disable=not progress, leave=False)
+    rows = [_row_cost(runner, runner.row) for runner in bar]
     clips = set().union(*(_clips_of(specs) for specs in work.specs.values()))
     first = work.specs[config.shot[0]][0]
     cost = {

@@ -116,6 +116,12 @@ def export_episode(
     places = {"split": split, "root": root, "start": start, "cache": cache}
     check_free(Path(out))
     run, data = Path(run), read_run(_row_folder(Path(run)))
+    order = data.header["identity"]["config"].get("frame_order", "natural")
+    if order != "natural":
+        raise UsageError(
+            f"{run}: its frames were {order} (frame_order), which an exported classifier does not "
+            "do with the clips it is given; export a row of frames in their natural order"
+        )
     batch = _batch(run, data, episode)
     runner = _row(run, data, config_of(run, data, batch[-1], files, places))
     return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)

@@ -35,7 +35,8 @@ class RowResult:
         uses_names: whether the head read the class names.
         start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
         start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained on classes or clips of this evaluation.
+        seen: whether the starting point was trained on classes or clips of this evaluation, or its
+            state chosen on them.
     """
 
     adapter: str

@@ -12,21 +12,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from fewshot_i2v import plugins
 from fewshot_i2v._config_errors import config_error
 from fewshot_i2v._config_starts import name_of_start, names_of_starts, place_for
 from fewshot_i2v.adapters._contract import Adapter
-from fewshot_i2v.adapters._saved import AdapterInfo, facts_of, read_info, read_tensors
+from fewshot_i2v.adapters._saved import AdapterInfo, facts_of, read_info, read_values
 from fewshot_i2v.adapters._state import digest_of, fill
 from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.errors import CheckpointError, ConfigError
 
-__all__ = ["Seen", "SplitFacts", "Start", "StartFacts", "names_of_starts", "read_start"]
+__all__ = [
+    "Seen",
+    "SplitFacts",
+    "Start",
+    "StartFacts",
+    "ValidationFacts",
+    "names_of_starts",
+    "read_start",
+]
 
 _SHOWN = 5
 
@@ -43,6 +50,16 @@ class SplitFacts(_Facts):
     digest: str
 
 
+class ValidationFacts(_Facts):
+    """What the state that was kept was chosen on.
+
+    Attributes:
+        classes: of the split that was trained on; none where the last state was kept.
+    """
+
+    classes: list[str] = Field(default_factory=list)
+
+
 class StartFacts(_Facts):
     """What a starting point was trained on, and how; further keys are kept.
 
@@ -53,6 +70,7 @@ class StartFacts(_Facts):
         subset: of that split.
         classes: trained on.
         clip_names: trained on.
+        validation: what its state was chosen on.
         seed: of the training.
         steps: of the training.
         stored: type of the tensors in the file; they are used in float32.
@@ -64,6 +82,7 @@ class StartFacts(_Facts):
     subset: str
     classes: list[str]
     clip_names: list[str]
+    validation: ValidationFacts = ValidationFacts()
     seed: int
     steps: int
     stored: Literal["float32", "float16"] = "float32"
@@ -71,25 +90,28 @@ class StartFacts(_Facts):
 
 @dataclass(frozen=True)
 class Seen:
-    """What of an evaluation a starting point was trained on; false when nothing.
+    """What of an evaluation a starting point was trained or chosen on; false when nothing.
 
     Attributes:
-        classes: their names, sorted.
-        clips: their names, sorted.
+        classes: names of those trained on, sorted.
+        clips: names of those trained on, sorted.
+        watched: names of the classes that its state was chosen on, sorted.
     """
 
     classes: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.classes or self.clips)
+        return bool(self.classes or self.clips or self.watched)
 
     def __str__(self) -> str:
-        return " and ".join(
-            f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)})"
-            for kind, names in (("classes", self.classes), ("clips", self.clips))
-            if names
-        )
+        given = (("class", "es", self.classes), ("clip", "s", self.clips))
+        trained = " and ".join(_counted(*each) for each in given if each[-1])
+        chosen = _counted("class", "es", self.watched)
+        parts = [f"{trained} that it was trained on"] if trained else []
+        parts += [f"{chosen} that its state was chosen on"] if self.watched else []
+        return ", and ".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +139,7 @@ class Start:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the tensors as they are used, which training writes down too."""
+        """sha256 of the tensors as they are used; in float32 files the one that training names."""
         return digest_of(self.tensors)
 
     def fill(self, adapter: Adapter, encoder: Encoder) -> None:
@@ -140,7 +162,7 @@ class Start:
         fill(self.folder, self.info, {"adapter": adapter}, copies, adapter.frames)
 
     def seen(self, split: Split, subset: str) -> Seen:
-        """Classes and clips of a subset that the starting point was trained on.
+        """Classes and clips of a subset that the starting point was trained or chosen on.
 
         Clips count by name, whatever the split; classes by name where the split has the digest or
         the name of the one trained on.
@@ -150,15 +172,16 @@ class Start:
         """
         own = self.facts.split
         same = split.digest == own.digest or split.name == own.name
-        classes = split.classes(subset)
-        clips = {clip.name for name in classes for clip in split.clips(subset, name)}
-        return Seen(
-            tuple(sorted(set(classes) & set(self.facts.classes))) if same else (),
-            tuple(sorted(clips & set(self.facts.clip_names))),
+        classes = split.classes(subset) if same else ()
+        trained, watched = (
+            tuple(sorted(set(classes) & set(names)))
+            for names in (self.facts.classes, self.facts.validation.classes)
         )
+        clips = {c.name for name in split.classes(subset) for c in split.clips(subset, name)}
+        return Seen(trained, tuple(sorted(clips & set(self.facts.clip_names))), watched)
 
     def check_unseen(self, split: Split, subset: str) -> None:
-        """Refuses an evaluation on what the starting point was trained on.
+        """Refuses an evaluation on what the starting point was trained or chosen on.
 
         Raises:
             ConfigError: naming the classes and clips.
@@ -170,9 +193,8 @@ class Start:
         other = f"give --subset {' or '.join(others)}, or " if others else "give "
         raise ConfigError(
             f"start {self.folder}: was trained on {self.facts.subset!r} of split "
-            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {seen} of it. "
-            f"The figures would not be of unseen classes: {other}--allow-seen to have the rows "
-            "marked"
+            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {seen}. The "
+            f"figures would not be of unseen classes: {other}--allow-seen to have the rows marked"
         )
 
     def _check_method(self, adapter: Adapter) -> None:
@@ -232,9 +254,7 @@ def read_start(place: str | Path, adapter: str) -> Start:
     folder = place_for(str(place), adapter).folder
     info = read_info(folder)
     facts = _facts(folder, info)
-    tensors = {n: t for n, t in read_tensors(folder, info).items() if n.startswith("adapter.")}
-    if facts.stored == "float16":
-        tensors = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+    tensors = {n: t for n, t in read_values(folder, info).items() if n.startswith("adapter.")}
     return Start(name_of_start(str(place)), folder, info, facts, tensors)
 
 
@@ -250,6 +270,12 @@ def _facts(folder: Path, info: AdapterInfo) -> StartFacts:
         return StartFacts.model_validate(about)
     except ValidationError as error:
         raise config_error(error, StartFacts, origin=f"{folder}: about.start") from error
+
+
+def _counted(kind: str, plural: str, names: Sequence[str]) -> str:
+    """How many there are, and the first of their names."""
+    shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
+    return f"{len(names)} {kind}{plural if len(names) > 1 else ''} ({shown})"
 
 
 def _values(options: dict[str, Any], keys: list[str]) -> str:

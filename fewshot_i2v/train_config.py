@@ -21,9 +21,9 @@ from pydantic import (
 
 from fewshot_i2v import plugins
 from fewshot_i2v._config_choice import Choice
-from fewshot_i2v._config_errors import Location, config_error
+from fewshot_i2v._config_commands import refusal
 from fewshot_i2v._config_material import MaterialConfig
-from fewshot_i2v._config_merge import expand, is_path, leaves, merge, read_source
+from fewshot_i2v._config_merge import expand, is_path, merge, read_source
 from fewshot_i2v._config_models import Section
 from fewshot_i2v.config import check_names
 from fewshot_i2v.errors import ConfigError
@@ -295,7 +295,8 @@ def load_train_config(
 
     Raises:
         UnknownNameError: for a configuration, key, adapter or head that does not exist.
-        ConfigError: listing every bad key with the value given and what was expected.
+        ConfigError: listing every bad key with the value given and what was expected; or naming
+            the command that the configuration belongs to.
     """
     data, origin, file = read_source(_shipped(source))
     over = expand(overrides or {})
@@ -304,15 +305,10 @@ def load_train_config(
     for plain in (data, over):
         if plain.get("augment") == "off":
             plain["augment"] = dict(_UNAUGMENTED)
-    given = set(leaves(over))
-
-    def _is_given(location: Location) -> bool:
-        return any(tuple(map(str, location[: len(leaf)])) == leaf for leaf in given)
-
     try:
         config = TrainConfig.model_validate(merge(data, over))
     except ValidationError as error:
-        raise config_error(error, TrainConfig, origin=origin, given=_is_given) from error
+        raise refusal(error, TrainConfig, origin=origin, data=data, over=over) from error
     check_names("adapters", [config.adapter.name])
     check_names("heads", [config.head.name, config.validation.head.name])
     if config.adapter.name == "frozen":

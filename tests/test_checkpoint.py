@@ -17,6 +17,7 @@ from fewshot_i2v.checkpoint import write_adapter
 from fewshot_i2v.encoders._unwalk import visual_state
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.errors import CheckpointError, ExportError
+from tests.made_starts import make_start
 from tests.saved import FRAMES, WAY, features_of, make_head, moved_adapter, only, tiny_encoder
 from tests.tiny import tiny_architecture
 from tests.tiny_adapters import make_adapter
@@ -62,6 +63,41 @@ def test_every_head_comes_back_as_it_was(name: str, encoder: Encoder, tmp_path: 
         expected = head(features, support, labels)[0]
         found = trained.head(only(features, 0), only(support, 0), labels[:1])[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["st-adapter", "aim", "zeroi2v"])
+def test_a_starting_point_in_half_precision_is_loaded_in_float32(
+    name: str, encoder: Encoder, tmp_path: Path
+) -> None:
+    half, whole = (tmp_path / kind for kind in ("half", "whole"))
+    make_start(whole, encoder, name)
+    make_start(half, encoder, name, half=True)
+    expected = load_adapter(whole, encoder).adapter.state_dict()
+    found = load_adapter(half, encoder).adapter.state_dict()
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert value.dtype == torch.float32, key
+        assert torch.equal(value, expected[key].half().float()), key
+
+
+def test_half_precision_is_damage_where_nothing_says_so(encoder: Encoder, tmp_path: Path) -> None:
+    half = moved_adapter("aim", encoder).half()
+    for i, about in enumerate(({}, {"start": {}}, {"start": "float16"}, {"stored": "float16"})):
+        save_adapter(tmp_path / str(i), encoder, "aim", half, about=about)
+        with pytest.raises(CheckpointError, match=r"float16 .*should be float32"):
+            load_adapter(tmp_path / str(i), encoder)
+
+
+def test_a_changed_starting_point_in_half_precision_is_refused(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    make_start(tmp_path / "s", encoder, half=True)
+    path = tmp_path / "s" / "adapter.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="changed since it was written"):
+        load_adapter(tmp_path / "s", encoder)
 
 
 def test_options_presets_and_plain_facts_are_kept(encoder: Encoder, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fewshot_i2v import evaluation, plugins
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RunConfig
-from fewshot_i2v.errors import AdapterError, RecordError, UnknownNameError
+from fewshot_i2v.errors import AdapterError, ConfigError, RecordError, UnknownNameError
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -61,6 +61,33 @@ def test_an_unknown_preset_is_refused_before_any_decoding(folder: Path, tmp_path
     with pytest.raises(UnknownNameError, match="ssv2"):
         evaluation.run(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("head", ["linear", "trx"])
+@pytest.mark.parametrize("at_once", ["auto", 2])
+def test_a_head_that_no_step_trains_is_refused_before_any_decoding(
+    folder: Path, tmp_path: Path, head: str, at_once: str | int
+) -> None:
+    """Random values would score like guessing, with nothing that says why."""
+    given = {"head": ["prototype", head], "shot": [1, 2], "at_once": at_once}
+    fresh = {"cache": str(tmp_path / "cache")}
+    config = _config(folder, tmp_path / "out", tuning={"steps": 0}, **given, **fresh)
+    said = rf"head: {head} has \d+ parameters .* no step trains .*--steps of 1 or more, or a head"
+    for job in (evaluation.run, evaluation.plan):
+        with pytest.raises(ConfigError, match=said):
+            job(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_without_steps_counts_for_its_adapter(folder: Path, tmp_path: Path) -> None:
+    recipes = {"aim": {"steps": 0}}
+    config = _config(
+        folder, tmp_path / "out", adapter=["frozen", "aim"], head="linear", recipes=recipes
+    )
+    with pytest.raises(ConfigError, match=r"linear has \d+ parameters"):
+        evaluation.plan(config)
+    rows = evaluation.plan(config.model_copy(update={"recipes": {}}))["cost"]["rows"]
+    assert len(rows) == 2
 
 
 def test_large_copies_run_one_episode_at_a_time_and_the_run_says_so(

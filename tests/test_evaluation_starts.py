@@ -193,8 +193,30 @@ def test_what_was_seen_is_refused_before_any_decoding_unless_allowed(
     table = result.table()
     assert "base-trained, seen" in table
     assert "seen: the starting point was trained on classes or clips" in table
+    assert "or its state was chosen on them" in " ".join(table.split())
     marks = read_run(result.rows[1].folder).header["marks"]["start"]
-    assert marks["seen"] == {"classes": trained, "clips": 0}
+    assert marks["seen"] == {"classes": trained, "clips": 0, "watched": []}
+
+
+def test_what_chose_the_state_is_refused_unless_allowed_and_marked(
+    runs: Runs, tmp_path: Path
+) -> None:
+    split = load_split(runs.folder / "tiny.yaml")
+    chosen = list(split.classes("novel"))[:2]
+    own = {"name": split.name, "version": split.version, "digest": split.digest}
+    watched = {"subset": None, "classes": chosen}
+    make_start(tmp_path / "s", runs.encoder(), split=own, validation=watched)
+    config = _config(runs, tmp_path / "out", start=str(tmp_path / "s"))
+    for job in (evaluation.run, evaluation.plan):
+        with pytest.raises(
+            ConfigError, match=r"2 classes .* its state was chosen on.*--allow-seen"
+        ):
+            job(config)
+    assert not (tmp_path / "out").exists()
+    row = evaluation.run(config.model_copy(update={"allow_seen": True})).rows[0]
+    assert row.seen
+    marks = read_run(row.folder).header["marks"]["start"]
+    assert marks["seen"] == {"classes": [], "clips": 0, "watched": chosen}
 
 
 def test_a_start_that_does_not_fit_is_refused_before_any_decoding(

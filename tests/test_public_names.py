@@ -34,6 +34,19 @@ def test_type_checkers_see_the_same_names() -> None:
     assert set(fewshot_i2v.__all__) == {*lazy, "__version__"}
 
 
+def test_what_trains_is_public() -> None:
+    """The names that a training from Python needs, beside those that evaluate what came of it."""
+    assert {"train", "TrainConfig", "load_train_config"} <= set(fewshot_i2v.__all__)
+
+
+@pytest.mark.parametrize("name", fewshot_i2v.__all__)
+def test_no_public_name_is_that_of_a_module(name: str) -> None:
+    """Importing a module binds it in the package, where it would hide what has its name."""
+    folder = Path(fewshot_i2v.__file__).parent
+    assert not (folder / f"{name}.py").exists()
+    assert not (folder / name).exists()
+
+
 def test_other_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="'fewshot_i2v' has no attribute 'evalute'"):
         _ = fewshot_i2v.evalute

@@ -48,6 +48,7 @@ __all__ = [
     "fresh_folder",
     "read_info",
     "read_tensors",
+    "read_values",
     "write_files",
 ]
 
@@ -188,6 +189,21 @@ def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
         )
     _check_finite(tensors, path)
     return tensors
+
+
+def read_values(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
+    """The tensors as they are used: those of a starting point in half precision in float32.
+
+    Only where `about["start"]["stored"]` says "float16"; elsewhere half precision is damage.
+
+    Raises:
+        CheckpointError: as `read_tensors`.
+    """
+    tensors = read_tensors(folder, info)
+    start = info.about.get("start")
+    if not isinstance(start, dict) or start.get("stored") != "float16":
+        return tensors
+    return {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
 
 
 def facts_of_file(path: Path) -> FileFacts:

@@ -121,6 +121,7 @@ _STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | named(
 )
 SPLITS = TEXT | named(lambda: plugins.data_names("episodes"))
 POLICIES = one_of("segment-center", "uniform", "dense")
+ORDERS = one_of("natural", "shuffled", "reversed")
 CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
 _AT_ONCE = {"callback": _count_or_auto, "metavar": "INTEGER|auto"}
 
@@ -166,6 +167,7 @@ _FLAGS: Table = [
             ("--episodes", INT, "Episodes of each row."),
             ("--seed", INT, "Of episodes, initial parameters and augmentation."),
             ("--disjoint-groups/--no-disjoint-groups", SWITCH, "Support, query: other groups."),
+            ("--frame-order", ORDERS, "Of every clip: to see what rests on the order."),
         ],
     ),
     (
@@ -174,7 +176,7 @@ _FLAGS: Table = [
         [
             ("--adapter", ADAPTERS, "Adapter with its options; repeat for several."),
             ("--start", _STARTS, "What adapters begin as: fresh, a name or folder; repeat too."),
-            ("--allow-seen/--no-allow-seen", SWITCH, "Even what a start was trained on."),
+            ("--allow-seen/--no-allow-seen", SWITCH, "Even what a start was trained or chosen on."),
             ("--head", HEADS, "Head with its options; repeat for several."),
             ("--tokens", TEXT, "What heads see of a frame: summary, or grid4 and the like."),
         ],

@@ -37,7 +37,8 @@ class TableRow:
         uses_names: whether the head read the class names.
         start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
         start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained on classes or clips of the evaluation.
+        seen: whether the starting point was trained on classes or clips of the evaluation, or its
+            state chosen on them.
     """
 
     adapter: str
@@ -264,13 +265,14 @@ def start_notes(rows: Sequence[TableRow]) -> list[str]:
         return []
     lines = [
         "start: what each episode's adapter begins as: fresh, with untrained values; base-trained "
-        "or meta-trained, with those of a starting point. It was trained on other classes than the "
-        "row's, but where the row says seen."
+        "or meta-trained, with those of a starting point. Neither its training nor the choice of "
+        "its state looked at the row's classes, but where the row says seen."
     ]
     if any(row.seen for row in rows):
         lines.append(
-            "seen: the starting point was trained on classes or clips of this evaluation; such a "
-            "row does not say how well new classes are learnt, and is not to be ranked with others."
+            "seen: the starting point was trained on classes or clips of this evaluation, or its "
+            "state was chosen on them; such a row does not say how well new classes are learnt, "
+            "and is not to be ranked with others."
         )
     return lines
 

@@ -230,7 +230,8 @@ def test_rows_of_seen_classes_are_marked_and_the_legend_says_what_it_means() -> 
     rows = [row("aim"), row("aim", start="base-trained", start_name="b", seen=True)]
     column, legend = _started(rows)
     assert column == ["fresh", "base-trained, seen"]
-    assert "trained on classes or clips of this evaluation" in legend
+    assert "trained on classes or clips of this evaluation, or its state was chosen on" in legend
+    assert "Neither its training nor the choice of its state" in legend
 
 
 def test_without_such_rows_there_is_no_column_of_names() -> None:
