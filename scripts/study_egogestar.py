@@ -1,0 +1,274 @@
+"""What base-class training brings on real clips: the study of `egogestar` in README.md.
+
+    python scripts/study_egogestar.py OPTIONS choose
+    python scripts/study_egogestar.py OPTIONS train
+    python scripts/study_egogestar.py OPTIONS report
+
+with the same OPTIONS: --root (the clips), --architecture and --pretrained (the encoder), --work.
+
+`choose` compares settings with ST-Adapter by cross-validation within the base classes: two of the
+five are held out, three are trained on. It chooses the learning rates of M-adapter and ZeroI2V in
+the same way. `train` trains every adapter from three seeds on all five base classes with the
+setting that was best; it has no class left to choose a state, so the last one is kept. `report`
+evaluates on the novel classes, writes `report.json` and prints a table. What was finished is not
+done again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import click
+
+from fewshot_i2v import evaluate
+from fewshot_i2v.results import EvaluationResult
+from fewshot_i2v.train_config import load_train_config
+from fewshot_i2v.training import train
+
+ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
+ORDERED = "prototype:pooling=ordered,center=true"
+HEADS = ("prototype", ORDERED)
+GRID = f"{ORDERED},tokens=grid4"
+SEEDS = (0, 1, 2)
+FOLDS = (("up", "square"), ("left", "tick"), ("star", "up"))
+"""Classes held out; each of the five once or twice."""
+STEPS = 100
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "classify": {"objective": "classify", "clips": 16, "lr": 0.003},
+    "episodic": {"objective": "episodic", "shot": 1, "query": 2, "batch": 2, "lr": 0.001},
+    "episodic, rate 0.003": {
+        "objective": "episodic",
+        "shot": 1,
+        "query": 2,
+        "batch": 2,
+        "lr": 0.003,
+    },
+    "both": {"objective": "both", "shot": 1, "query": 2, "batch": 1, "clips": 9, "lr": 0.003},
+}
+RATES: dict[str, tuple[float, ...]] = {
+    "m-adapter": (0.001, 0.005, 0.02),
+    "zeroi2v": (0.001, 0.003),
+}
+"""Rates to choose from where the validation classes of `motions` wanted one of their own."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where the clips and the encoder are, and where results go.
+
+    Attributes:
+        common: keys that all trainings and evaluations share.
+        work: a folder.
+        steps: of a training.
+        episodes: of the rows without fine-tuning.
+        tuned_episodes: of those with.
+    """
+
+    common: Mapping[str, Any]
+    work: Path
+    steps: int
+    episodes: int
+    tuned_episodes: int
+
+    def fold(
+        self, setting: str, held: tuple[str, ...], adapter: str = "st-adapter", **more: Any
+    ) -> float:
+        """Accuracy on two held-out classes after the last step of a training on the others."""
+        watched = {
+            "validation.subset": None,
+            "validation.classes": list(held),
+            "validation.every": max(1, self.steps // 2),
+            "validation.episodes": 100,
+            "validation.shot": 1,
+            "validation.head": ORDERED,
+        }
+        way = {"way": 5 - len(held)}
+        parts = [setting, *map(str, more.values()), *held]
+        if adapter != "st-adapter":
+            parts = [adapter, *parts]
+        output = self.work / "choose" / re.sub("[^a-z0-9]+", "-", "-".join(parts))
+        start = self._train(adapter, output, **SETTINGS[setting] | watched | way | more)
+        accuracy: float = start["curve"][-1]["accuracy"]
+        return accuracy
+
+    def start(self, adapter: str, seed: int, chosen: Mapping[str, Any]) -> Path:
+        """A training on all base classes."""
+        output = self.work / f"seed-{seed}" / adapter
+        given = dict(SETTINGS[chosen["setting"]])
+        if adapter in RATES:
+            given["lr"] = chosen["rates"][adapter]
+        self._train(adapter, output, **given, seed=seed, way=5)
+        return output
+
+    def _train(self, adapter: str, output: Path, **given: Any) -> dict[str, Any]:
+        head = {"head": ORDERED, "steps": self.steps, "adapter": adapter, "output": str(output)}
+        config = load_train_config("train/egogestar", {**self.common, **head, **given})
+        about: dict[str, Any] = train(config, progress=True, tell=click.echo).info.about["start"]
+        return about
+
+    def evaluate(self, name: str, **given: Any) -> EvaluationResult:
+        """Rows on the novel classes."""
+        output = str(self.work / "novel" / name)
+        fixed = {"split": "egogestar", "subset": "novel", "way": 5, "shot": [1, 5], "query": 5}
+        video = {"video": {"frames": 8, "policy": "segment-center"}}
+        return evaluate({**fixed, **self.common, **video, **given, "output": output})
+
+    def results(self) -> Iterator[tuple[str, EvaluationResult]]:
+        """All evaluations, the cheap ones first."""
+        many = {"episodes": self.episodes, "tuning": {"steps": 0}}
+        yield "frozen", self.evaluate("frozen", adapter=["frozen"], head=[*HEADS, GRID], **many)
+        starts = [str(self.work / f"seed-{seed}") for seed in SEEDS]
+        every = {"adapter": list(ADAPTERS), "head": list(HEADS)}
+        yield "started", self.evaluate("started", **every, start=starts, **many)
+        few = {"episodes": self.tuned_episodes, "tuning": {"steps": 10, "lr": 0.001}}
+        yield "tuned", self.evaluate("tuned", **every, start=["fresh", starts[0]], **few)
+
+
+def _chosen(work: Path) -> dict[str, Any]:
+    file = work / "choose" / "chosen.json"
+    if not file.is_file():
+        raise click.UsageError(f"{file}: not there; run `choose` first")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _best(table: Mapping[Any, list[float]]) -> Any:  # noqa: ANN401 - one of the keys
+    """The key with the best mean; of equals the first."""
+    for key, accuracies in table.items():
+        shown = ", ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)
+        click.echo(f"{key}: {100 * mean(accuracies):.1f} % ({shown})")
+    best = max(table, key=lambda key: mean(table[key]))
+    click.echo(f"chosen: {best}")
+    return best
+
+
+def _lines(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]:
+    """One line per evaluation, adapter, kind of start, head and shot, over the starts' seeds."""
+    groups: dict[tuple[str, str, str, str, int], list[Any]] = {}
+    for name, result in results.items():
+        for row in result.rows:
+            key = (name, row.adapter, row.start, row.head, row.shot)
+            groups.setdefault(key, []).append(row)
+    lines = []
+    for (name, adapter, start, head, shot), rows in groups.items():
+        intervals = [row.interval for row in rows]
+        accuracies = [interval.mean for interval in intervals]
+        lines.append(
+            {
+                "rows": name,
+                "adapter": adapter,
+                "start": start,
+                "head": head,
+                "shot": shot,
+                "episodes": rows[0].episodes,
+                "seeds": len(rows),
+                "accuracy": mean(accuracies),
+                "half_width": mean(interval.half_width for interval in intervals),
+                "between_seeds": stdev(accuracies) if len(rows) > 1 else None,
+            }
+        )
+    return lines
+
+
+def _markdown(lines: list[dict[str, Any]]) -> str:
+    out = [
+        "| rows | adapter | start | head | 1-shot | 5-shot |",
+        "| --- | --- | --- | --- | --: | --: |",
+    ]
+    cells: dict[tuple[str, ...], dict[int, str]] = {}
+    for line in lines:
+        text = f"{100 * line['accuracy']:.1f} ± {100 * line['half_width']:.1f}"
+        if line["between_seeds"] is not None:
+            text += f" (seeds {100 * line['between_seeds']:.1f})"
+        key = tuple(str(line[k]) for k in ("rows", "adapter", "start", "head"))
+        cells.setdefault(key, {})[line["shot"]] = text
+    out += [f"| {' | '.join(key)} | {by[1]} | {by[5]} |" for key, by in cells.items()]
+    return "\n".join(out)
+
+
+@click.group(help=__doc__)
+@click.option("--root", type=click.Path(path_type=Path), required=True, help="Folder of clips.")
+@click.option("--architecture", required=True, help="open_clip configuration (JSON).")
+@click.option("--pretrained", required=True, help="Weights.")
+@click.option("--image-size", type=int, default=112, help="Pixels on a side.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="For all results.")
+@click.option("--cache", help="Folder of decoded clips.")
+@click.option("--precision", default="bf16", help="Of the frozen encoder.")
+@click.option("--steps", type=int, default=STEPS, help="Of a training.")
+@click.option("--episodes", type=int, default=200, help="Of rows without fine-tuning.")
+@click.option("--tuned-episodes", type=int, default=40, help="Of rows with fine-tuning.")
+@click.pass_context
+def main(
+    context: click.Context,
+    root: Path,
+    architecture: str,
+    pretrained: str,
+    image_size: int,
+    work: Path,
+    cache: str | None,
+    precision: str,
+    steps: int,
+    episodes: int,
+    tuned_episodes: int,
+) -> None:
+    """Reads what the commands share."""
+    encoder = {"name": Path(architecture).stem, "architecture": architecture}
+    encoder |= {"pretrained": pretrained, "image_size": image_size, "mean": 0.5, "std": 0.5}
+    common = {"root": str(root), "encoder": encoder, "precision": precision, "cache": cache}
+    context.obj = Study(common, work, steps, episodes, tuned_episodes)
+
+
+@main.command()
+@click.option("--setting", "settings", multiple=True, default=tuple(SETTINGS), help="One of them.")
+@click.pass_obj
+def choose(study: Study, settings: tuple[str, ...]) -> None:
+    """Cross-validates settings within the base classes."""
+    table = {name: [study.fold(name, held) for held in FOLDS] for name in settings}
+    setting, rates, folds = _best(table), {}, {}
+    for adapter, candidates in RATES.items():
+        tried = {
+            rate: [study.fold(setting, held, adapter, lr=rate) for held in FOLDS]
+            for rate in candidates
+        }
+        click.echo(f"{adapter}:")
+        rates[adapter] = _best(tried)
+        folds[adapter] = {str(rate): accuracies for rate, accuracies in tried.items()}
+    chosen = {"setting": setting, "rates": rates, "folds": {"st-adapter": table, **folds}}
+    file = study.work / "choose" / "chosen.json"
+    file.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+
+
+@main.command("train")
+@click.option("--adapter", "adapters", multiple=True, default=ADAPTERS, help="One of them.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, help="One of them.")
+@click.pass_obj
+def train_all(study: Study, adapters: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    """Trains on the five base classes."""
+    chosen = _chosen(study.work)
+    for seed in seeds:
+        for adapter in adapters:
+            click.echo(f"== {adapter}, seed {seed}: {study.start(adapter, seed, chosen)}")
+
+
+@main.command()
+@click.pass_obj
+def report(study: Study) -> None:
+    """Evaluates on the novel classes."""
+    results = dict(study.results())
+    lines = _lines(results)
+    about = {"chosen": _chosen(study.work), "steps": study.steps, "lines": lines}
+    file = study.work / "report.json"
+    file.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    click.echo(_markdown(lines))
+    click.echo(f"\n{file}")
+
+
+if __name__ == "__main__":
+    main()
