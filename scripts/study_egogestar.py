@@ -7,11 +7,10 @@
 with the same OPTIONS: --root (the clips), --architecture and --pretrained (the encoder), --work.
 
 `choose` compares settings with ST-Adapter by cross-validation within the base classes: two of the
-five are held out, three are trained on. It chooses the learning rates of M-adapter and ZeroI2V in
-the same way. `train` trains every adapter from three seeds on all five base classes with the
-setting that was best; it has no class left to choose a state, so the last one is kept. `report`
-evaluates on the novel classes, writes `report.json` and prints a table. What was finished is not
-done again.
+five are held out, three are trained on. It chooses the learning rate of M-adapter in the same way.
+`train` trains every adapter from three seeds on all five base classes with the setting that was
+best; it has no class left to choose a state, so the last one is kept. `report` evaluates on the
+novel classes, writes `report.json` and prints a table. What was finished is not done again.
 """
 
 from __future__ import annotations
@@ -52,11 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "both": {"objective": "both", "shot": 1, "query": 2, "batch": 1, "clips": 9, "lr": 0.003},
 }
-RATES: dict[str, tuple[float, ...]] = {
-    "m-adapter": (0.001, 0.005, 0.02),
-    "zeroi2v": (0.001, 0.003),
-}
-"""Rates to choose from where the validation classes of `motions` wanted one of their own."""
+RATES: dict[str, tuple[float, ...]] = {"m-adapter": (0.001, 0.005, 0.02)}
+"""Rates to choose from where the validation classes of `motions` wanted a very different one."""
 
 
 @dataclass(frozen=True)

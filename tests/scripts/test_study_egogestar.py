@@ -38,8 +38,8 @@ class Study:
         assert config.output is not None
         config.output.mkdir(parents=True)
         last = ACCURACY[config.objective]
-        if config.adapter.name == "zeroi2v":
-            last *= config.lr  # of M-adapter all rates are equal: the first is taken
+        if config.adapter.name == "m-adapter":
+            last *= config.lr
         curve = [{"accuracy": 0.5}, {"accuracy": last}]
         return SimpleNamespace(info=SimpleNamespace(about={"start": {"curve": curve}}))
 
@@ -75,7 +75,7 @@ def test_settings_are_chosen_within_the_base_classes(study: Study) -> None:
         assert len(config.validation.classes) == 2
         assert config.way == 3
     names = [config.adapter.name for config in study.trained]
-    assert names == ["st-adapter"] * 12 + ["m-adapter"] * 9 + ["zeroi2v"] * 6
+    assert names == ["st-adapter"] * 12 + ["m-adapter"] * 9
     held = {name for config in study.trained for name in config.validation.classes}
     assert held == {"up", "left", "square", "tick", "star"}
 
@@ -90,7 +90,7 @@ def test_every_adapter_is_trained_from_every_seed_as_was_chosen(study: Study) ->
         assert config.objective == "episodic"
         assert config.validation.subset is None
         assert not config.validation.classes
-        assert config.lr == {"zeroi2v": 0.003}.get(config.adapter.name, 0.001)
+        assert config.lr == {"m-adapter": 0.02}.get(config.adapter.name, 0.001)
 
 
 def test_the_report_sums_up_the_seeds(study: Study) -> None:
