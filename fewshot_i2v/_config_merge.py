@@ -85,8 +85,8 @@ def merge(base: Plain, over: Plain) -> Plain:
     """`over` on top of `base`.
 
     Sections are merged key by key. An override of a tuning key also wins over the recipes of
-    single adapters, and naming another encoder drops the other encoder keys of the file, which
-    belong to the encoder it names.
+    single adapters, and naming another encoder drops the other encoder keys of the file and its
+    starting points, which belong to the encoder it names.
     """
     out = {**base, **{k: v for k, v in over.items() if k not in (*SECTIONS, "recipes")}}
     encoder = over.get("encoder", {})
@@ -94,6 +94,8 @@ def merge(base: Plain, over: Plain) -> Plain:
         old = base.get("encoder", {})
         if isinstance(old, Mapping) and old.get("name", encoder["name"]) != encoder["name"]:
             out["encoder"] = {}
+            if "start" not in over:
+                out.pop("start", None)
     tuned = over.get("tuning", {})
     if isinstance(tuned, Mapping) and isinstance(base.get("recipes"), Mapping):
         out["recipes"] = {name: _without(recipe, tuned) for name, recipe in base["recipes"].items()}

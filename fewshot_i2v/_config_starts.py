@@ -171,14 +171,16 @@ def _check_use(entry: str, by_adapter: Mapping[str, Place], trained: Sequence[st
     if not by_adapter.keys() & set(trained):
         raise ConfigError(
             f"start {entry}: is for {_listed(by_adapter)}; the adapters of this run that can be "
-            f"started are {_listed(trained) or 'none'}. Give --adapter {min(by_adapter)}"
+            f"started are {_listed(trained) or 'none'}. Give --adapter {min(by_adapter)}, or "
+            f"--start {FRESH} to do without it"
         )
     single = _folder(entry) in {place.folder for place in by_adapter.values()}
     missing = [name for name in trained if name not in by_adapter]
     if missing and not single:
         raise ConfigError(
             f"start {entry}: holds starting points for {_listed(by_adapter)}, and none for "
-            f"{_listed(missing)}; train one for each adapter of the run, or leave that adapter out"
+            f"{_listed(missing)}; train one for each adapter of the run, leave that adapter out, "
+            f"or give --start {FRESH} to do without starting points"
         )
 
 

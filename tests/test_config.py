@@ -137,6 +137,14 @@ def test_another_encoder_drops_the_keys_of_the_one_in_the_file() -> None:
     assert load_config(base, {"encoder": "demo"}).encoder.pretrained is None
 
 
+def test_another_encoder_drops_the_starting_points_of_the_one_in_the_file() -> None:
+    base = {**BASE, "encoder": "ViT-B-16", "start": ["fresh", "no-such-start"]}
+    assert load_config(base, {"encoder": "demo"}).start == ("fresh",)
+    for over in ({"encoder": "ViT-B-16"}, {"encoder": "demo", "start": "no-such-start"}):
+        with pytest.raises(UnknownNameError, match="no-such-start"):
+            load_config(base, over)
+
+
 # --- paths --------------------------------------------------------------------------------------
 
 

@@ -134,7 +134,7 @@ ENCODER: tuple[str, str, Flags] = (
     "Encoder",
     "encoder",
     [
-        ("--encoder", TEXT, "By name; if not CONFIG's, its other encoder keys are dropped."),
+        ("--encoder", TEXT, "By name; if not CONFIG's, its other keys and start are dropped."),
         ("--pretrained", TEXT, "open_clip tag, path of a checkpoint, or the word random."),
         ("--architecture", PATH, "open_clip model configuration (JSON)."),
         ("--image-size", INT, "Side of a frame in pixels."),
