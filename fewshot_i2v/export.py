@@ -116,12 +116,7 @@ def export_episode(
     places = {"split": split, "root": root, "start": start, "cache": cache}
     check_free(Path(out))
     run, data = Path(run), read_run(_row_folder(Path(run)))
-    order = data.header["identity"]["config"].get("frame_order", "natural")
-    if order != "natural":
-        raise UsageError(
-            f"{run}: its frames were {order} (frame_order), which an exported classifier does not "
-            "do with the clips it is given; export a row of frames in their natural order"
-        )
+    _check_order(run, data)
     batch = _batch(run, data, episode)
     runner = _row(run, data, config_of(run, data, batch[-1], files, places))
     return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)
@@ -167,6 +162,15 @@ def _row_folder(run: Path) -> Path:
     if rows and not (run / "run.json").is_file():
         raise UsageError(f"{run}: give the folder of one row, {run / rows[0]} or another: {rows}")
     return run
+
+
+def _check_order(run: Path, data: RunData) -> None:
+    order = data.header["identity"]["config"].get("frame_order", "natural")
+    if order != "natural":
+        raise UsageError(
+            f"{run}: its frames were {order} (frame_order), which an exported classifier does not "
+            "do with the clips it is given; export a row of frames in their natural order"
+        )
 
 
 def _batch(run: Path, data: RunData, episode: int) -> list[int]:
