@@ -166,10 +166,28 @@ def _peek(folder: Path) -> Place:
         raise CheckpointError(f"{path}: damaged: {error!r}") from error
 
 
+def fitting(adapters: Iterable[str], entries: Sequence[str]) -> tuple[str, ...]:
+    """The entries that a run of these adapters can use; "fresh" where there is none.
+
+    Raises:
+        UnknownNameError, CheckpointError: as `places`.
+    """
+    trained = [name for name in dict.fromkeys(adapters) if name != UNTRAINED]
+    kept = [e for e in entries if e == FRESH or not _misfit(e, places(e), trained)]
+    return tuple(kept) or (FRESH,)
+
+
 def _check_use(entry: str, by_adapter: Mapping[str, Place], trained: Sequence[str]) -> None:
     """Refuses what no adapter of the run, or not every one, can be started from."""
+    misfit = _misfit(entry, by_adapter, trained)
+    if misfit:
+        raise ConfigError(misfit)
+
+
+def _misfit(entry: str, by_adapter: Mapping[str, Place], trained: Sequence[str]) -> str:
+    """Why a run of some adapters cannot use an entry; empty when it can."""
     if not by_adapter.keys() & set(trained):
-        raise ConfigError(
+        return (
             f"start {entry}: is for {_listed(by_adapter)}; the adapters of this run that can be "
             f"started are {_listed(trained) or 'none'}. Give --adapter {min(by_adapter)}, or "
             f"--start {FRESH} to do without it"
@@ -177,11 +195,12 @@ def _check_use(entry: str, by_adapter: Mapping[str, Place], trained: Sequence[st
     single = _folder(entry) in {place.folder for place in by_adapter.values()}
     missing = [name for name in trained if name not in by_adapter]
     if missing and not single:
-        raise ConfigError(
+        return (
             f"start {entry}: holds starting points for {_listed(by_adapter)}, and none for "
             f"{_listed(missing)}; train one for each adapter of the run, leave that adapter out, "
             f"or give --start {FRESH} to do without starting points"
         )
+    return ""
 
 
 def _check_once(adapter: str, own: Mapping[str, Place | None]) -> None:

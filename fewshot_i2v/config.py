@@ -29,7 +29,13 @@ from fewshot_i2v._config_commands import refusal
 from fewshot_i2v._config_material import MaterialConfig
 from fewshot_i2v._config_merge import expand, is_path, merge, read_source
 from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
-from fewshot_i2v._config_starts import FRESH, Place, name_of_start, starts_by_adapter
+from fewshot_i2v._config_starts import (
+    FRESH,
+    Place,
+    fitting,
+    name_of_start,
+    starts_by_adapter,
+)
 from fewshot_i2v.errors import UnknownNameError
 
 __all__ = [
@@ -307,6 +313,9 @@ def load_config(
 ) -> RunConfig:
     """Reads a run configuration; overrides win over the file, the file over the defaults.
 
+    Starting points of the file that are not for the adapters or the encoder given as overrides are
+    left out, unless overrides name starting points too.
+
     Args:
         source: None for the shipped "quickstart", the name of a shipped configuration, the path of
             a YAML file (relative paths in it are relative to the file), or a mapping.
@@ -326,6 +335,9 @@ def load_config(
         config = RunConfig.model_validate(merge(data, over))
     except ValidationError as error:
         raise refusal(error, RunConfig, origin=origin, data=data, over=over) from error
+    if "adapter" in over and "start" not in over:
+        usable = fitting([choice.name for choice in config.adapter], config.start)
+        config = config.model_copy(update={"start": usable})
     config.rows()
     return config
 

@@ -137,6 +137,26 @@ def test_another_encoder_drops_the_keys_of_the_one_in_the_file() -> None:
     assert load_config(base, {"encoder": "demo"}).encoder.pretrained is None
 
 
+@pytest.mark.parametrize(
+    ("adapters", "starts"),
+    [
+        (["frozen", "st-adapter"], ("fresh", "demo-motions")),
+        (["frozen", "lora"], ("fresh",)),
+        (["st-adapter", "lora"], ("fresh",)),
+        (["frozen"], ("fresh",)),
+    ],
+)
+def test_other_adapters_drop_the_starting_points_that_are_not_for_them(
+    adapters: list[str], starts: tuple[str, ...]
+) -> None:
+    assert load_config("quickstart", {"adapter": adapters}).start == starts
+    if "demo-motions" not in starts:
+        with pytest.raises(ConfigError, match="start demo-motions"):
+            load_config("quickstart", {"adapter": adapters, "start": "demo-motions"})
+        with pytest.raises(ConfigError, match="start demo-motions"):
+            load_config({**BASE, "adapter": adapters, "start": "demo-motions"})
+
+
 def test_another_encoder_drops_the_starting_points_of_the_one_in_the_file() -> None:
     base = {**BASE, "encoder": "ViT-B-16", "start": ["fresh", "no-such-start"]}
     assert load_config(base, {"encoder": "demo"}).start == ("fresh",)

@@ -174,7 +174,11 @@ _FLAGS: Table = [
         "Methods",
         "",
         [
-            ("--adapter", ADAPTERS, "Adapter with its options; repeat for several."),
+            (
+                "--adapter",
+                ADAPTERS,
+                "With its options; repeatable. CONFIG's starts go if not for it.",
+            ),
             ("--start", _STARTS, "What adapters begin as: fresh, a name or folder; repeat too."),
             ("--allow-seen/--no-allow-seen", SWITCH, "Even what a start was trained or chosen on."),
             ("--head", HEADS, "Head with its options; repeat for several."),
