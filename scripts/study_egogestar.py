@@ -24,8 +24,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import click
+import torch
 
 from fewshot_i2v import evaluate
+from fewshot_i2v._machine import commit, device_name
+from fewshot_i2v._material import choose_device
 from fewshot_i2v.results import EvaluationResult
 from fewshot_i2v.train_config import load_train_config
 from fewshot_i2v.training import train
@@ -260,7 +263,16 @@ def report(study: Study) -> None:
     """Evaluates on the novel classes."""
     results = dict(study.results())
     lines = _lines(results)
-    about = {"chosen": _chosen(study.work), "steps": study.steps, "lines": lines}
+    about = {
+        "commit": commit(),
+        "torch": str(torch.__version__),
+        "device": device_name(choose_device("auto")),
+        "precision": study.common["precision"],
+        "image_size": study.common["encoder"]["image_size"],
+        "chosen": _chosen(study.work),
+        "steps": study.steps,
+        "lines": lines,
+    }
     file = study.work / "report.json"
     file.write_text(json.dumps(about, indent=1), encoding="utf-8")
     click.echo(_markdown(lines))
