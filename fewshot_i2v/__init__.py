@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fewshot_i2v.config import RunConfig, config_schema, load_config
     from fewshot_i2v.encoders.clip import load_encoder
     from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
-    from fewshot_i2v.episodes.split import Split, load_split
+    from fewshot_i2v.episodes.split import Split
+    from fewshot_i2v.episodes.split_file import load_split
     from fewshot_i2v.errors import FewshotError
     from fewshot_i2v.evaluation import evaluate
     from fewshot_i2v.export import export_episode
@@ -77,7 +78,7 @@ _HOMES = {
     "load_config": "config",
     "load_encoder": "encoders.clip",
     "load_merged": "checkpoint",
-    "load_split": "episodes.split",
+    "load_split": "episodes.split_file",
     "load_train_config": "train_config",
     "mean_interval": "statistics",
     "names_of_starts": "starts",

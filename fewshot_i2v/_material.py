@@ -21,7 +21,8 @@ from fewshot_i2v.adapters._contract import packed
 from fewshot_i2v.adapters._reading import read
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
 from fewshot_i2v.encoders.text import TextTower, load_text
-from fewshot_i2v.episodes.split import Split, load_split
+from fewshot_i2v.episodes.split import Split
+from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.paths import default_cache
 from fewshot_i2v.video import synthetic

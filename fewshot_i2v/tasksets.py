@@ -42,7 +42,8 @@ class EpisodeTasks:
     def __init__(
         self, sampler: EpisodeSampler, encode: Encode, *, count: int, seed: int = 0
     ) -> None:
-        if sampler.query < sampler.shot:
+        query, shot = sampler.query, sampler.shot
+        if not (isinstance(query, int) and isinstance(shot, int) and query >= shot):
             raise EpisodeError(
                 f"tasks for learn2learn need query >= shot, since its loops take every other clip "
                 f"as support; got {sampler.shot} shots and {sampler.query} queries"

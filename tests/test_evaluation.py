@@ -15,7 +15,7 @@ import pytest
 
 from fewshot_i2v import _machine, _row, evaluation
 from fewshot_i2v.config import RunConfig
-from fewshot_i2v.episodes.split import load_split
+from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
 from fewshot_i2v.records import TIMING_KEYS
 from fewshot_i2v.video import synthetic

@@ -13,7 +13,8 @@ from fewshot_i2v._config_starts import name_of_start, places, starts_by_adapter
 from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.checkpoint import save_adapter
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
-from fewshot_i2v.episodes.split import Split, load_split
+from fewshot_i2v.episodes.split import Split
+from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
 from fewshot_i2v.starts import Start, names_of_starts, read_start
 from tests.made_starts import facts, make_start

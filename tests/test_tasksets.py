@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from fewshot_i2v._material import Material
 from fewshot_i2v.episodes.sampler import EpisodeSampler
-from fewshot_i2v.episodes.split import Split, load_split
+from fewshot_i2v.episodes.split import Split
+from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.tasksets import EpisodeTasks
 from tests.needs_learn2learn import learn2learn_algorithms

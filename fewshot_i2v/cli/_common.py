@@ -36,7 +36,8 @@ class CommandFolder(click.Group):
     """A group whose commands are the files of a folder, imported when they are used.
 
     Args:
-        folder: with one file per command; names that start with an underscore are left out.
+        folder: with one file per command, or a folder for a group of commands; names that start
+            with an underscore are left out.
         package: import name of the folder.
         attrs: as for `click.Group`.
     """
@@ -47,7 +48,8 @@ class CommandFolder(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, RUF100 - click's signature
         """Names of the commands, sorted."""
-        files = (path.stem for path in self.folder.glob("*.py"))
+        files = [path.stem for path in self.folder.glob("*.py")]
+        files += [path.parent.name for path in self.folder.glob("*/__init__.py")]
         return sorted(stem.replace("_", "-") for stem in files if not stem.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

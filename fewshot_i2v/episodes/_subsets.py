@@ -10,9 +10,14 @@ from pathlib import Path
 
 from fewshot_i2v.episodes import catalog
 from fewshot_i2v.episodes._problems import Problems, path_problem, text_problem
-from fewshot_i2v.episodes.catalog import Classes, Clip, Generator
+from fewshot_i2v.episodes.catalog import Classes, ClassNotes, Clip, Generator
+
+__all__ = ["POOLS", "SUBSETS", "ClassNotes", "Origin", "read_subsets"]
 
 SUBSETS = ("base", "val", "novel")
+"""Subsets whose classes differ."""
+POOLS = ("train", "test")
+"""Subsets of the same classes: support clips from the first, query clips from the second."""
 _FORMS = (
     "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
 )
@@ -35,36 +40,50 @@ class Origin:
     pattern: re.Pattern[str] | None
 
 
-def read_subsets(value: object, origin: Origin, problems: Problems) -> dict[str, Classes]:
+def read_subsets(
+    value: object, origin: Origin, problems: Problems, notes: ClassNotes
+) -> dict[str, Classes]:
     """The classes and clips of every subset, checked.
 
     Args:
         value: what stands under `subsets` in the split file.
         origin: where clips come from.
         problems: takes what is wrong.
+        notes: takes ids and folders of the classes.
 
     Returns:
         subset -> class -> clips; only to be used when no problem was noted.
     """
+    either = f"some of {', '.join(SUBSETS)}, or {' and '.join(POOLS)}"
     if not isinstance(value, dict) or not value:
-        problems.add("subsets", f"got {value!r}; expected at least one of {', '.join(SUBSETS)}")
+        problems.add("subsets", f"got {value!r}; expected {either}")
         return {}
-    problems.unknown("subsets", value, SUBSETS)
+    problems.unknown("subsets", value, (*SUBSETS, *POOLS))
+    pools = [name for name in POOLS if name in value]
+    if pools and (len(pools) < len(POOLS) or any(name in value for name in SUBSETS)):
+        problems.add("subsets", f"got {', '.join(value)}; expected {either}")
     subsets: dict[str, Classes] = {}
-    for name in SUBSETS:
+    for name in (*SUBSETS, *POOLS):
         if name in value:
             where = f"subsets.{name}"
-            classes = _read(value[name], where, origin, problems)
+            classes = _read(value[name], where, origin, problems, notes)
             subsets[name] = {
                 c: _with_groups(clips, f"{where}.{c}", origin.pattern, problems)
                 for c, clips in classes.items()
             }
-    _check_classes(subsets, problems)
+    if pools:
+        _check_same_classes(subsets, problems)
+    else:
+        _check_classes(subsets, problems)
+    for subset, classes in subsets.items():
+        _check_names(subset, classes, problems)
     _check_clips(subsets, problems)
     return subsets
 
 
-def _read(value: object, where: str, origin: Origin, problems: Problems) -> Classes:
+def _read(
+    value: object, where: str, origin: Origin, problems: Problems, notes: ClassNotes
+) -> Classes:
     if isinstance(value, list) and value:
         names = _names(value, where, problems)
         if origin.generator is not None:
@@ -84,7 +103,7 @@ def _read(value: object, where: str, origin: Origin, problems: Problems) -> Clas
     if isinstance(value.get("csv"), str):
         problems.unknown(where, value, ("csv",))
         return _csv(value["csv"], f"{where}.csv", origin, problems)
-    return catalog.listed(value, where, problems)
+    return catalog.listed(value, where, problems, notes)
 
 
 def _names(value: object, where: str, problems: Problems) -> list[str]:
@@ -155,16 +174,30 @@ def _same(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def _check_names(subset: str, classes: Classes, problems: Problems) -> None:
+    for name, clips in classes.items():
+        wrong = text_problem(name)
+        if wrong:
+            problems.add(f"subsets.{subset}", f"class name: {wrong}")
+        if not clips:
+            problems.add(f"subsets.{subset}.{name}", "no clips; expected at least one")
+
+
+def _check_same_classes(subsets: Mapping[str, Classes], problems: Problems) -> None:
+    named = {subset: set(classes) for subset, classes in subsets.items()}
+    for subset, names in named.items():
+        absent = sorted(set().union(*named.values()) - names)
+        if absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            both = f"expected the same classes in {' and '.join(POOLS)}"
+            problems.add(f"subsets.{subset}", f"no class {absent[0]!r}{more}; {both}")
+
+
 def _check_classes(subsets: Mapping[str, Classes], problems: Problems) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for subset, classes in subsets.items():
-        for name, clips in classes.items():
+        for name in classes:
             key = f"subsets.{subset}.{name}"
-            wrong = text_problem(name)
-            if wrong:
-                problems.add(f"subsets.{subset}", f"class name: {wrong}")
-            if not clips:
-                problems.add(key, "no clips; expected at least one")
             if _same(name) in seen:
                 other, spelled = seen[_same(name)]
                 same = "" if spelled == name else f" (spelled {spelled!r}: same text in Unicode)"

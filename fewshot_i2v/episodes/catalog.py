@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from fewshot_i2v.episodes._problems import Problems, path_problem
+from fewshot_i2v.episodes._problems import Problems, path_problem, text_problem
 
 VIDEO_EXTENSIONS = frozenset(
     (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
@@ -34,6 +34,19 @@ class Clip:
 
     name: str
     group: str | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A published choice of clips to learn from, as many of every class.
+
+    Attributes:
+        shot: clips of each class.
+        clips: class -> clip names.
+    """
+
+    shot: int
+    clips: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,45 @@ class Generator:
 Classes: TypeAlias = dict[str, list[Clip]]
 
 
-def listed(mapping: Mapping[str, object], where: str, problems: Problems) -> Classes:
+@dataclass
+class ClassNotes:
+    """What a split file says of classes beside their clips.
+
+    Attributes:
+        ids: class -> what the source calls it.
+        folders: class -> the folder that is put before its clip names.
+    """
+
+    ids: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: Mapping[str, object], where: str, problems: Problems) -> None:
+        """Note id and folder of a class; a class of two subsets must have the same in both."""
+        for key, known in (("id", self.ids), ("folder", self.folders)):
+            text = value.get(key, known.get(name))
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                problems.add(where, f"{key}: got {text!r}; expected text (in quotes if a number)")
+                continue
+            wrong = text_problem(text) if key == "id" else path_problem(text)
+            if wrong:
+                problems.add(where, f"{key}: {wrong}")
+            if known.setdefault(name, text) != text:
+                problems.add(where, f"{key}: got {text!r}, elsewhere the class has {known[name]!r}")
+
+
+def listed(
+    mapping: Mapping[str, object], where: str, problems: Problems, notes: ClassNotes
+) -> Classes:
     """Clips listed class by class.
 
     Args:
-        mapping: class -> list of names, or of mappings with `clip` and `group`.
+        mapping: class -> list of names, or of mappings with `clip` and `group`; or a mapping with
+            `clips` (such a list, or a text), `folder` and `id`.
         where: key of the mapping, for problems.
         problems: takes what is wrong.
+        notes: takes ids and folders of the classes.
 
     Returns:
         The clips that are right, by class.
@@ -74,12 +119,42 @@ def listed(mapping: Mapping[str, object], where: str, problems: Problems) -> Cla
     classes: Classes = {}
     for name, items in mapping.items():
         key = f"{where}.{name}"
+        if isinstance(items, dict):
+            problems.unknown(key, items, ("clips", "folder", "id"))
+            notes.add(name, items, key, problems)
+            items = items.get("clips")
+            if isinstance(items, str):
+                texts = clip_texts(items, notes.folders.get(name), key, problems)
+                classes[name] = [Clip(text) for text in texts]
+                continue
         if not isinstance(items, list):
             problems.add(key, f"got {items!r}; expected a list of clip names")
             continue
+        folder = notes.folders.get(name)
         found = (_listed_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
-        classes[name] = [clip for clip in found if clip is not None]
+        clips = [clip for clip in found if clip is not None]
+        classes[name] = [Clip(_inside(folder, clip.name), clip.group) for clip in clips]
     return classes
+
+
+def clip_texts(value: object, folder: str | None, where: str, problems: Problems) -> list[str]:
+    """Names from a list, or from a text with white space between them.
+
+    Args:
+        value: the list or the text.
+        folder: what is put before each name, or None.
+        where: its key, for problems.
+        problems: takes what is wrong.
+    """
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        problems.add(where, f"got {value!r}; expected clip names (in quotes if numbers) or a text")
+        return []
+    return [_inside(folder, name) for name in names]
+
+
+def _inside(folder: str | None, name: str) -> str:
+    return name if folder is None else f"{folder}/{name}"
 
 
 def _listed_clip(item: object, key: str, problems: Problems) -> Clip | None:

@@ -2,98 +2,60 @@
 
 An episode is a pure function of the split's digest, the subset, a seed, its number, way, shot and
 query. Nothing is drawn from a generator with a state: every class and clip has a 64-bit rank in
-every episode, and the lowest ranks are taken. So
+every episode (see `_ranks`), and the lowest ranks are taken; equal ones are ordered by name. So
 
 - episode 7 is the same whether or not episodes 0 to 6 were asked for, in any process and on any
   machine;
 - the queries are the same for every shot count, and the support clips of K shots are the first of
   those of K + 1 shots: a curve over shots differs by its shots alone;
 - the order of classes and clips in the split file does not matter.
-
-Ranks are `mix(id XOR key)`. An id is BLAKE2b (8 bytes) of a class, of a class with a clip's name,
-or of a group; the key is BLAKE2b of split digest, subset, seed and episode number; `mix` is the
-finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-OOPSLA 2014), a bijection of 64-bit integers. Equal ranks are ordered by name.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewshot_i2v.episodes._groups import GroupTable
+from fewshot_i2v.episodes._numbers import Number, check_number, span_of
+from fewshot_i2v.episodes._pools import Pool, check_sizes, published
+from fewshot_i2v.episodes._ranks import ids_of, key_of, lowest, mix
+from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.errors import EpisodeError
 
-Ranks = NDArray[np.uint64]
-
-_SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
-_FACTOR_1, _FACTOR_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeSpec:
-    """One episode, by names.
-
-    Attributes:
-        index: its number, from 0.
-        classes: the episode's classes; label c is `classes[c]`.
-        support: clip names, `shot` of each class, in the order of `classes`.
-        query: clip names, `query` of each class, in the order of `classes`.
-    """
-
-    index: int
-    classes: tuple[str, ...]
-    support: tuple[tuple[str, ...], ...]
-    query: tuple[tuple[str, ...], ...]
-
-    def clips(self) -> tuple[str, ...]:
-        """All distinct clip names: support class by class, then query class by class."""
-        names = (name for part in (self.support, self.query) for row in part for name in row)
-        return tuple(dict.fromkeys(names))
-
-    def to_dict(self) -> dict[str, object]:
-        """The attributes as plain data."""
-        return {
-            "index": self.index,
-            "classes": list(self.classes),
-            "support": [list(names) for names in self.support],
-            "query": [list(names) for names in self.query],
-        }
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of `to_dict` as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+__all__ = ["EpisodeSampler", "EpisodeSpec", "episode"]
 
 
 class EpisodeSampler:
     """The episodes of a split: `sampler[i]` is episode i, for any i from 0.
 
-    Checks once whether the subset can give such episodes.
+    Checks once whether the subset can give such episodes. In a split with the subsets train and
+    test, episodes of "test" have support clips of train and query clips of test.
 
     Args:
         split: the split.
         seed: 0 or more; other seeds give unrelated episodes.
-        way: classes of an episode.
-        shot: support clips of each class.
-        query: query clips of each class.
-        subset: "base", "val" or "novel".
+        way: classes of an episode; a text such as "5-10": each episode has its own number; "all".
+        shot: support clips of each class; a text such as "1-5": each episode has its own number.
+        query: query clips of each class; "all": all that are not support clips.
+        subset: "base", "val", "novel", "train" or "test".
         disjoint_groups: no support clip shares a group with a query clip of the episode. Groups in
             the order of their ranks go to the query side until every class has enough query clips
             there; the support comes from the other groups.
+        uneven_shots: where `shot` is a range, each class of an episode has its own number.
+        draws: name of published draws of the split: episode i has the support clips of draw i
+            among those of `shot` clips per class.
+
+    Attributes:
+        count: how many episodes there are; None: without end.
 
     Raises:
         EpisodeError: when a number is below 1 (seed: 0), or the subset has too few classes, clips
-            or groups; naming every class that is too small.
-        UnknownNameError: for a subset that the split does not have.
+            or groups, naming every class that is too small; or when what is asked for does not go
+            together.
+        UnknownNameError: for a subset or draws that the split does not have.
     """
 
     def __init__(
@@ -101,65 +63,110 @@ class EpisodeSampler:
         split: Split,
         *,
         seed: int,
-        way: int,
-        shot: int,
-        query: int,
+        way: Number,
+        shot: Number,
+        query: Number,
         subset: str = "novel",
         disjoint_groups: bool = False,
+        uneven_shots: bool = False,
+        draws: str | None = None,
     ) -> None:
-        for name, value, least in (
-            ("seed", seed, 0),
-            ("way", way, 1),
-            ("shot", shot, 1),
-            ("query", query, 1),
-        ):
-            _check_number(name, value, least)
+        check_number("seed", seed, 0)
         self.way, self.shot, self.query = way, shot, query
         self._classes = split.classes(subset)
-        clips = [split.clips(subset, name) for name in self._classes]
-        _check_sizes(split, subset, way, shot + query)
-        self._names = [tuple(clip.name for clip in row) for row in clips]
-        self._class_ids = _ids([("class", name) for name in self._classes])
-        self._clip_ids = [
-            _ids([("clip", name, clip) for clip in row])
-            for name, row in zip(self._classes, self._names, strict=True)
-        ]
-        self._groups = GroupTable(split, subset, query, shot) if disjoint_groups else None
-        self._group_ids = _ids(self._groups.keys) if self._groups else _ids([])
+        self._way = span_of("way", way, most=len(self._classes))
+        self._shot = span_of("shot", shot)
+        self._query = None if query == "all" else span_of("query", query)
+        if self._query is not None and not self._query.fixed:
+            raise EpisodeError(f"query: got {query!r}; expected a whole number from 1, or all")
+        self._uneven = uneven_shots
+        check_sizes(split, subset, self._way, self._shot, self._query)
+        self._asked = Pool(split, subset)
+        self._given = Pool(split, "train") if subset == "test" else self._asked
+        self._class_ids = ids_of([("class", name) for name in self._classes])
+        self._draws = published(split, subset, draws, self._shot)
+        self.count = None if self._draws is None else len(self._draws)
+        self._groups = None
+        if disjoint_groups:
+            self._groups = self._group_table(split, subset)
+        self._group_ids = ids_of(self._groups.keys) if self._groups else ids_of([])
         self._prefix = f"{split.digest}/{subset}/{seed}/"
+
+    def _group_table(self, split: Split, subset: str) -> GroupTable:
+        if self._query is None or not self._shot.fixed or self._given is not self._asked:
+            raise EpisodeError(
+                "disjoint_groups: expected fixed numbers of support and query clips from one "
+                f"subset; got shot {self.shot!r}, query {self.query!r}, subset {subset!r}"
+            )
+        return GroupTable(split, subset, self._query.low, self._shot.low)
 
     def __getitem__(self, index: int) -> EpisodeSpec:
         """Episode `index`.
 
         Raises:
-            EpisodeError: when `index` is below 0, or with `disjoint_groups` when the groups leave
-                a class of this episode too few support clips.
+            EpisodeError: when `index` is below 0 or there are no more episodes, or with
+                `disjoint_groups` when the groups leave a class of this episode too few support
+                clips.
         """
-        _check_number("index", index, 0)
-        key = _key(f"{self._prefix}{index}")
-        chosen = _lowest(mix(self._class_ids ^ key), self.way)
-        ranks = self._clip_ranks(chosen, key)
+        check_number("index", index, 0)
+        if self.count is not None and index >= self.count:
+            raise EpisodeError(f"episode {index}: there are {self.count}, from 0")
+        key = key_of(f"{self._prefix}{index}")
+        chosen = lowest(mix(self._class_ids ^ key), self._way.at(key, "way"))
         if self._groups is None:
-            rows = [_lowest(row, self.query + self.shot) for row in ranks]
-            parts = [(row[: self.query], row[self.query :]) for row in rows]
+            names = self._parts(index, chosen, key)
         else:
             order = mix(self._group_ids ^ key).tolist()
-            orders = [_lowest(row, len(row)) for row in ranks]
+            orders = [lowest(row) for row in self._asked.ranks(chosen, key)]
             parts = self._groups.divide(index, chosen, orders, order)
-        names = [self._names[c] for c in chosen]
+            names = [
+                (self._asked.pick(c, support), self._asked.pick(c, query))
+                for c, (query, support) in zip(chosen, parts, strict=True)
+            ]
         return EpisodeSpec(
             index=index,
             classes=tuple(self._classes[c] for c in chosen),
-            support=tuple(_pick(n, part[1]) for n, part in zip(names, parts, strict=True)),
-            query=tuple(_pick(n, part[0]) for n, part in zip(names, parts, strict=True)),
+            support=tuple(support for support, _ in names),
+            query=tuple(query for _, query in names),
         )
 
-    def _clip_ranks(self, chosen: Sequence[int], key: np.uint64) -> list[Ranks]:
-        """Ranks of all clips of each chosen class; mixed in one go, which is faster."""
-        ids = [self._clip_ids[c] for c in chosen]
-        ranks = mix(np.concatenate(ids) ^ key)
-        ends = itertools.accumulate(len(row) for row in ids)
-        return [ranks[end - len(row) : end] for row, end in zip(ids, ends, strict=True)]
+    def _parts(
+        self, index: int, chosen: Sequence[int], key: np.uint64
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Support and query clips of the chosen classes."""
+        shots = self._shots(chosen, key)
+        most = None if self._query is None else self._query.low
+        rows = self._asked.ranks(chosen, key)
+        if self._given is not self._asked:
+            query = [
+                self._asked.pick(c, lowest(r, most)) for c, r in zip(chosen, rows, strict=True)
+            ]
+            return list(zip(self._support(index, chosen, shots, key), query, strict=True))
+        parts = []
+        for c, row, shot in zip(chosen, rows, shots, strict=True):
+            order = lowest(row, None if most is None else most + shot)
+            # where all the others are asked, none of them comes before the support
+            start = 0 if most is None else most
+            support, query_part = order[start : start + shot], order[:start] + order[start + shot :]
+            parts.append((self._asked.pick(c, support), self._asked.pick(c, query_part)))
+        return parts
+
+    def _support(
+        self, index: int, chosen: Sequence[int], shots: Sequence[int], key: np.uint64
+    ) -> list[tuple[str, ...]]:
+        """Support clips from a subset of their own."""
+        if self._draws is not None:
+            return [tuple(sorted(self._draws[index].clips[self._classes[c]])) for c in chosen]
+        rows = self._given.ranks(chosen, key)
+        return [
+            self._given.pick(c, lowest(row, shot))
+            for c, row, shot in zip(chosen, rows, shots, strict=True)
+        ]
+
+    def _shots(self, chosen: Sequence[int], key: np.uint64) -> list[int]:
+        if self._uneven:
+            return [self._shot.at(key, f"shot/{self._classes[c]}") for c in chosen]
+        return [self._shot.at(key, "shot")] * len(chosen)
 
 
 def episode(
@@ -189,61 +196,3 @@ def episode(
         disjoint_groups=disjoint_groups,
     )
     return sampler[index]
-
-
-def mix(values: Ranks) -> Ranks:
-    """The finaliser of SplitMix64.
-
-    Args:
-        values: 64-bit unsigned integers, any shape; overwritten.
-
-    Returns:
-        `values`, each mixed.
-    """
-    values ^= values >> _SHIFT_1
-    values *= _FACTOR_1
-    values ^= values >> _SHIFT_2
-    values *= _FACTOR_2
-    values ^= values >> _SHIFT_3
-    return values
-
-
-def _lowest(ranks: Ranks, count: int) -> list[int]:
-    """Positions of the `count` lowest ranks, lowest first; equal ranks by position."""
-    order: list[int] = ranks.argsort(kind="stable")[:count].tolist()
-    return order
-
-
-def _pick(names: Sequence[str], positions: Sequence[int]) -> tuple[str, ...]:
-    return tuple(names[i] for i in positions)
-
-
-def _ids(parts: Sequence[Sequence[str]]) -> Ranks:
-    """One 64-bit id per row of texts; no two different rows are the same bytes before hashing."""
-    return np.array([_key(json.dumps(list(row))) for row in parts], dtype=np.uint64)
-
-
-def _key(text: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
-
-
-def _check_number(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise EpisodeError(f"{name}: got {value!r}; expected a whole number from {least}")
-
-
-def _check_sizes(split: Split, subset: str, way: int, need: int) -> None:
-    """Whether a subset has enough classes, and each class enough clips."""
-    classes = split.classes(subset)
-    where = f"{subset!r} of split {split.name!r}"
-    others = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way]
-    other = f", or another subset ({', '.join(others)})" if others else ""
-    if way > len(classes):
-        have = f"{where} has {len(classes)} classes"
-        raise EpisodeError(f"{way}-way: {have}; expected at most that many ways{other}")
-    small = [(name, len(split.clips(subset, name))) for name in classes]
-    small = [(name, have) for name, have in small if have < need]
-    if small:
-        listed = ", ".join(f"{name} has {have}" for name, have in small)
-        what = f"shot + query needs {need} clips in every class; in {where} {listed}"
-        raise EpisodeError(f"{what}. Give a smaller shot or query{other}")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.episodes import Clip, EpisodeSampler, EpisodeSpec, Split, episode
-from fewshot_i2v.episodes.sampler import mix
+from fewshot_i2v.episodes._ranks import mix
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
 from tests.episodes.samples import make_split, run_python
 

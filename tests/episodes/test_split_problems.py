@@ -28,7 +28,7 @@ def problems(tmp_path: Path, text: str, *, named: bool = True) -> str:
     [
         ("subset: {}\nsubsets: {base: {a: [x]}}", "split: unknown key 'subset'; did you mean"),
         ("subsets: {novell: {a: [x]}}", "subsets: unknown key 'novell'; did you mean 'novel'"),
-        ("subsets: {}", "subsets: got {}; expected at least one of base, val, novel"),
+        ("subsets: {}", "subsets: got {}; expected some of base, val, novel, or train and test"),
         ("source: x", "subsets: got None"),
         ("subsets: {base: 3}", "subsets.base: got 3; expected a list of class names, a mapping"),
         ("subsets: {base: {}}", "subsets.base: got {}"),

@@ -1,0 +1,78 @@
+"""`fewshot-i2v episodes freeze`: write episodes to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
+from fewshot_i2v.errors import EpisodeError
+
+
+@click.command(short_help="Write episodes to a file.")
+@click.argument("split", **{k: v for k, v in SPLITS.items() if k == "shell_complete"})
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
+@click.option("--subset", default="novel", show_default=True, help="Where query clips come from.")
+@click.option("--way", default="5", show_default=True, help="Classes of an episode.", **WAY)
+@click.option("--shot", default="1", show_default=True, help="Support clips per class.", **SHOT)
+@click.option("--query", default="5", show_default=True, help="Query clips per class.", **QUERY)
+@click.option("--episodes", default="200", show_default=True, help="How many.", **COUNT)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the episodes.")
+@click.option("--sampling", default="independent", show_default=True, **SAMPLING)
+@click.option("--partitions", type=int, default=1, show_default=True, help="Of disjoint episodes.")
+@click.option("--disjoint-groups", is_flag=True, help="Support and query: other groups.")
+@click.option("--uneven-shots", is_flag=True, help="Each class: its own number of shots.")
+@click.option("--draws", help="Published draws of support clips, by name.")
+@click.option("--names", is_flag=True, help="A line per episode with the names themselves.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Say what was written as JSON.")
+def command(
+    split: str,
+    out: Path,
+    root: Path | None,
+    subset: str,
+    episodes: int | str,
+    names: bool,
+    force: bool,
+    as_json: bool,
+    **drawn: Any,
+) -> None:
+    """Write the episodes that `evaluate` would ask with the same flags to OUT, as JSON Lines.
+
+    `evaluate --trials OUT` asks them. The first line names all classes and clips, each further one
+    is an episode by their numbers; the digest in it says that they are all there. With --names,
+    each line has the names themselves, for other programs: longer, and `evaluate` does not read
+    it. A name that ends in .gz is compressed.
+    """
+    from fewshot_i2v.episodes.frozen import freeze, write_frozen, write_names
+    from fewshot_i2v.episodes.kinds import episodes_of
+    from fewshot_i2v.episodes.split_file import load_split
+
+    listed = load_split(split, root=root)
+    source = episodes_of(listed, subset=subset, **drawn)
+    count = source.count if episodes == "all" else episodes
+    if not isinstance(count, int) or count < 1:
+        raise EpisodeError(
+            f"--episodes {episodes}: expected a number from 1, or all where their number is limited"
+        )
+    frozen = freeze(listed, subset, (source[i] for i in range(count)), drawn)
+    (write_names if names else write_frozen)(frozen, out, overwrite=force)
+    facts = {
+        "file": str(out),
+        "episodes": frozen.count,
+        "digest": frozen.digest,
+        "split": {"name": listed.name, "digest": listed.digest},
+        "clips": len({name for spec in frozen.episodes for name in spec.clips()}),
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    click.echo(
+        f"{out}: {frozen.count} episodes of {facts['clips']} clips, sha256 {frozen.digest[:16]}..."
+    )
+    if not names:
+        click.echo(f"ask them with: fewshot-i2v evaluate --split {split} --trials {out}")
