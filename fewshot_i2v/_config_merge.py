@@ -15,9 +15,9 @@ Plain = dict[str, Any]
 
 SECTIONS = ("encoder", "video", "tuning", "validation", "augment", "inner")
 _PATHS = (("root",), ("output",), ("cache",), ("encoder", "architecture"))
-_NAMES_OR_PATHS = (("split",), ("encoder", "pretrained"))
+_NAMES_OR_PATHS = (("split",), ("trials",), ("encoder", "pretrained"))
 _YAML = (".yaml", ".yml")
-_FILES = (*_YAML, ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_FILES = (*_YAML, ".jsonl", ".jsonl.gz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def read_source(source: str | Path | Mapping[str, Any] | None) -> tuple[Plain, str, Path | None]:

@@ -102,8 +102,9 @@ class TuningConfig(Section):
     """How adapter and head are fine-tuned on the support clips, with AdamW.
 
     Attributes:
-        steps: optimizer steps, each over all support clips; 0 trains nothing, which needs a head
-            without parameters.
+        steps: optimizer steps; 0 trains nothing, which needs a head without parameters.
+        batch: support clips that a step sees, all in turn; None: all of them, which some heads
+            need.
         lr: learning rate of the adapter.
         head_lr: learning rate of the head.
         weight_decay: on matrices; biases and norms have none.
@@ -116,6 +117,7 @@ class TuningConfig(Section):
     """
 
     steps: int = Field(default=30, ge=0)
+    batch: PositiveInt | None = None
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     head_lr: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)

@@ -39,6 +39,8 @@ def config_of(
     recorded = data.header.get("split", {}).get("path", "")
     if Path(recorded).is_file():
         plain["split"] = recorded
+    if "trials" in identity:
+        plain["trials"] = data.header.get("trials", {}).get("path", "")
     plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}
     places = {**places, "start": _start(run, data, places.get("start"))}
     plain |= {key: str(place) for key, place in places.items() if place is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +15,7 @@ from fewshot_i2v import plugins
 from fewshot_i2v._config_starts import FRESH
 from fewshot_i2v._machine import peak_memory_mb
 from fewshot_i2v._options import options_of
+from fewshot_i2v._row_batches import by_shape, episodes_at_once, parts_of, picked_clips
 from fewshot_i2v._row_header import about_of, identity_of
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
@@ -24,7 +24,7 @@ from fewshot_i2v.adapters._contract import Adapter, unpacked
 from fewshot_i2v.adapters._reading import Reading, check_cells
 from fewshot_i2v.augment import Augmenter, is_active
 from fewshot_i2v.config import RowConfig
-from fewshot_i2v.episodes.sampler import EpisodeSpec
+from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.records import EpisodeRecord
@@ -37,16 +37,6 @@ from fewshot_i2v.tuning import (
     deterministic,
     tune_and_predict,
 )
-
-# Tokens times width of one step that keeps the device busy: more episodes side by side than that
-# bring nothing (measured with scripts/benchmarks/bench_tuning.py).
-_STEP_WORK = {"cuda": 30_000 * 768, "cpu": 400_000}
-# Values of support and query tokens gathered for one batch: bounds its memory.
-_GATHERED_WORK = 1 << 27
-# Trained values of one batch, each of which takes 16 bytes with its gradient and AdamW's two
-# moments; and values that heads keep for the backward pass.
-_TRAINED_VALUES = 1 << 28
-_MOST_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class RowRunner:
         head: Head = head_class(
             options,
             width=tower.width,
-            way=row.way,
+            way=len(self.specs[indices[0]].classes),
             frames=row.video.frames,
             seeds=[derive_seed("head", row.head.name, row.seed, i) for i in indices],
             **more,
@@ -102,8 +92,12 @@ class RowRunner:
 
     def _texts(self, indices: Sequence[int], options: Any) -> ClassTexts:  # noqa: ANN401 - any head's
         """Embeddings of the class names of some episodes."""
-        specs = self.work.specs[self.row.shot]
-        return self.work.texts([specs[i].classes for i in indices], options.templates)
+        return self.work.texts([self.specs[i].classes for i in indices], options.templates)
+
+    @property
+    def specs(self) -> list[EpisodeSpec]:
+        """The row's episodes."""
+        return self.work.specs[self.row.shot]
 
     @cached_property
     def start(self) -> Start | None:
@@ -168,27 +162,9 @@ class RowRunner:
 
     @cached_property
     def at_once(self) -> int:
-        """Episodes side by side: as asked, or as many as keep the device busy.
-
-        It depends on the shapes and the kind of device alone, never on free memory, so that the
-        same command gives the same batches everywhere.
-        """
-        row, tower = self.row, self.work.encoder.tower
-        if row.at_once != "auto":
-            return row.at_once
-        encoder, head = self.build([0])
-        if self.untuned:
-            clip = self.features_of_a_clip * tower.width
-        elif encoder.adapter.alone:
-            return 1
-        else:
-            clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
-        most = _GATHERED_WORK // (row.way * (row.shot + row.query) * clip)
-        if self.parameters and row.tuning.steps:
-            busy = -(-_STEP_WORK[tower.device.type] // (row.way * row.shot * clip))
-            kept = max(self.parameters, head.training_values(row.way * row.shot))
-            most = min(most, busy, _TRAINED_VALUES // kept)
-        return max(1, min(_MOST_AT_ONCE, most))
+        """Episodes side by side: as asked, or as many as keep the device busy."""
+        asked = self.row.at_once
+        return asked if isinstance(asked, int) else episodes_at_once(self)
 
     @property
     def remark(self) -> str:
@@ -199,10 +175,10 @@ class RowRunner:
             return ""
         return f"{name}: episodes run one at a time, each copy is large; see --at-once"
 
-    def labels(self, episodes: int) -> Tensor:
-        """Class of each support clip, (episodes, way * shot) int64, on the device."""
-        row = torch.arange(self.row.way).repeat_interleave(self.row.shot)
-        return row.expand(episodes, -1).contiguous().to(self.work.encoder.tower.device)
+    def labels(self, specs: Sequence[EpisodeSpec]) -> Tensor:
+        """Class of each support clip of some episodes, (E, S) int64, on the device."""
+        rows = [[c for c, clips in enumerate(spec.support) for _ in clips] for spec in specs]
+        return torch.tensor(rows).to(self.work.encoder.tower.device)
 
     @property
     def features_of_a_clip(self) -> int:
@@ -216,13 +192,14 @@ class RowRunner:
         return next((bad[name] for name in spec.clips() if name in bad), None) if bad else None
 
     def run(self, specs: Sequence[EpisodeSpec]) -> list[EpisodeRecord]:
-        """Tunes and predicts for several episodes side by side."""
-        return self._run(specs)[0]
+        """Tunes and predicts for several episodes, those of one shape side by side."""
+        records = [record for group in by_shape(specs) for record in self._run(group)[0]]
+        return sorted(records, key=lambda record: record.index)
 
     def run_and_keep(
         self, specs: Sequence[EpisodeSpec]
     ) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
-        """Tunes and predicts for several episodes; also what was tuned, one copy per episode."""
+        """Tunes and predicts for episodes of one shape; also what was tuned, one copy of each."""
         records, encoder, head = self._run(specs)
         if self.untuned:
             encoder = self.encoder([spec.index for spec in specs])
@@ -252,22 +229,32 @@ class RowRunner:
         row = self.row
         support = [[name for clips in spec.support for name in clips] for spec in specs]
         query = [[name for clips in spec.query for name in clips] for spec in specs]
-        labels = self.labels(len(specs))
+        labels = self.labels(specs)
         try:
             if self.untuned:
                 bank = self.work.features(encoder, self.bank_key, cells=head.cells)
                 frames = row.video.frames
                 given = unpacked(bank.tokens(support), frames)
-                asked = unpacked(bank.tokens(query), frames)
+                asked = (unpacked(part, frames) for part in parts_of(bank, query)())
                 return compare(head, given, asked, labels)
             bank = self.work.bank(encoder, cells=head.cells)
-            episodes = Episodes(
-                self._support(encoder, support, specs, head.cells), labels, bank.tokens(query)
-            )
+            given_parts, asked_parts = parts_of(bank, support), parts_of(bank, query)
+            picked = self._picked(support, specs)
+            trained = self._support(encoder, support, specs, head.cells, picked)
+            episodes = Episodes(trained, labels, asked_parts, given=given_parts, picked=picked)
             return tune_and_predict(encoder, head, episodes, row.tuning)
         except TuningError as error:
             first, last = specs[0].index, specs[-1].index
             raise TuningError(f"{row.slug}, episodes {first} to {last}: {error}") from error
+
+    def _picked(
+        self, names: list[list[str]], specs: Sequence[EpisodeSpec]
+    ) -> Callable[[int], Tensor] | None:
+        """Which support clips a step sees, where it is not all of them."""
+        batch = self.row.tuning.batch
+        if batch is None or batch >= len(names[0]):
+            return None
+        return picked_clips(names, specs, batch, self.row.seed)
 
     def _support(
         self,
@@ -275,22 +262,36 @@ class RowRunner:
         names: list[list[str]],
         specs: Sequence[EpisodeSpec],
         cells: int,
+        picked: Callable[[int], Tensor] | None,
     ) -> Callable[[int], Tensor]:
-        plain = self.work.bank(encoder, cells=cells).tokens(names)
+        """What is kept of the support clips that a step sees."""
+        bank = self.work.bank(encoder, cells=cells)
+
+        def _seen(step: int) -> list[list[str]]:
+            if picked is None:
+                return names
+            rows = picked(step).tolist()
+            return [[row[i] for i in places] for row, places in zip(names, rows, strict=True)]
+
         if not is_active(self.row.tuning) or not self.parameters:
-            return lambda _step: plain
+            if picked is not None:
+                return lambda step: bank.tokens(_seen(step))
+            plain = bank.tokens(names) if self.parameters and self.row.tuning.steps else None
+            return lambda _step: bank.tokens(names) if plain is None else plain
         seeds = [derive_seed("augment", self.row.seed, spec.index) for spec in specs]
         augment = Augmenter(self.row.tuning, [spec.classes for spec in specs], seeds)
-        frames = [[torch.from_numpy(self.work.frames(n).copy()) for n in row] for row in names]
-        pixels = encoder.tower.pixels(torch.stack([torch.stack(row) for row in frames]))
+        kept = self._pixels(encoder, names) if picked is None else None
 
         def _step_tokens(step: int) -> Tensor:
-            if step < 0:
-                return plain
+            pixels = self._pixels(encoder, _seen(step)) if kept is None else kept
             with torch.no_grad():
                 return encoder.prefix(augment(pixels), cells=cells)
 
         return _step_tokens
+
+    def _pixels(self, encoder: AdaptedEncoder, names: list[list[str]]) -> Tensor:
+        frames = [[torch.from_numpy(self.work.frames(n).copy()) for n in row] for row in names]
+        return encoder.tower.pixels(torch.stack([torch.stack(row) for row in frames]))
 
     def _record(
         self, spec: EpisodeSpec, scores: Tensor, losses: list[float], seconds: float, memory: float

@@ -37,6 +37,8 @@ def identity_of(runner: RowRunner) -> dict[str, Any]:
     }
     if runner.marks["uses_names"]:
         identity["text"] = {"digest": work.text.digest}
+    if work.trials is not None:
+        identity["trials"] = {"digest": work.trials.digest}
     if runner.start is not None:
         identity["start"] = {"kind": runner.start.kind, "digest": runner.start.digest}
     return identity
@@ -45,7 +47,7 @@ def identity_of(runner: RowRunner) -> dict[str, Any]:
 def about_of(runner: RowRunner) -> dict[str, Any]:
     """What else is written down of a row."""
     encoder, split = runner.work.encoder, runner.work.split
-    architecture = runner.row.encoder.architecture
+    architecture, trials = runner.row.encoder.architecture, runner.row.trials
     return {
         "name": runner.row.name,
         "position": runner.position,
@@ -57,6 +59,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
             "architecture": None if architecture is None else str(architecture),
         },
         **({"start": {"path": str(runner.start.folder)}} if runner.start else {}),
+        **({"trials": {"path": str(trials)}} if trials else {}),
         "parameters": runner.parameters,
         "python": sys.version.split()[0],
         "commit": commit(),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v._config_episodes import NEW_KEYS
 from fewshot_i2v._material import Material
 from fewshot_i2v.config import RunConfig
-from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
+from fewshot_i2v.episodes.frozen import FrozenEpisodes, read_frozen
+from fewshot_i2v.episodes.kinds import Episodes, episodes_of, find_trials
+from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.episodes.split import Split
+from fewshot_i2v.errors import ConfigError, EpisodeError
 from fewshot_i2v.heads._contract import ClassTexts
 from fewshot_i2v.starts import Start, read_start
 from fewshot_i2v.tuning import derive_seed
@@ -26,19 +31,37 @@ class Workspace(Material):
     Attributes:
         config: the run.
         specs: episodes by shot.
+        trials: the frozen episodes that the run asks, if it does.
     """
 
     config: RunConfig
-    specs: dict[int, list[EpisodeSpec]] = field(default_factory=dict)
+    specs: dict[int | str, list[EpisodeSpec]] = field(default_factory=dict)
+    trials: FrozenEpisodes | None = None
     _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig) -> Workspace:
         """Loads split and encoder and draws the episodes; decodes nothing yet."""
+        if config.trials is not None:
+            return cls._of_trials(config, read_frozen(find_trials(config.trials)))
         work = cls.open(config)
         work.specs = {shot: draw(work.split, config, shot) for shot in config.shot}
         return work
+
+    @classmethod
+    def _of_trials(cls, config: RunConfig, trials: FrozenEpisodes) -> Workspace:
+        work = cls.open(with_trials(config, trials))
+        trials.check_fits(work.split)
+        count = _count(work.config.episodes, trials)
+        work.specs = {work.config.shot[0]: [trials[i] for i in range(count)]}
+        work.trials = trials
+        return work
+
+    @property
+    def way(self) -> int | str:
+        """Classes of an episode: a number, or a text such as "5-10" where episodes differ."""
+        return _spread({len(spec.classes) for specs in self.specs.values() for spec in specs})
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip in the run's order, (T, H, W, 3) uint8."""
@@ -84,15 +107,72 @@ def shuffled(clip: str, count: int) -> NDArray[np.int64]:
     return order
 
 
-def draw(split: Split, config: RunConfig, shot: int) -> list[EpisodeSpec]:
-    """The episodes of a run at one shot, in order."""
-    sampler = EpisodeSampler(
+def draw(split: Split, config: RunConfig, shot: int | str) -> list[EpisodeSpec]:
+    """The episodes of a run at one shot, in order.
+
+    Raises:
+        EpisodeError: when there are fewer than asked for.
+    """
+    episodes = episodes_of(
         split,
         subset=config.subset,
         seed=config.seed,
         way=config.way,
         shot=shot,
         query=config.query,
+        sampling=config.sampling,
         disjoint_groups=config.disjoint_groups,
+        uneven_shots=config.uneven_shots,
+        draws=config.draws,
+        partitions=config.partitions,
     )
-    return [sampler[i] for i in range(config.episodes)]
+    return [episodes[i] for i in range(_count(config.episodes, episodes))]
+
+
+def _count(asked: int | str, episodes: Episodes) -> int:
+    if isinstance(asked, int):
+        if episodes.count is not None and asked > episodes.count:
+            raise EpisodeError(
+                f"episodes: {asked} are asked for, and there are {episodes.count}; give at most "
+                "that many, or all"
+            )
+        return asked
+    if episodes.count is None:
+        raise EpisodeError("episodes: all is for episodes whose number is limited; give a number")
+    return episodes.count
+
+
+def with_trials(config: RunConfig, trials: FrozenEpisodes) -> RunConfig:
+    """The configuration with the numbers of classes and clips that frozen episodes have.
+
+    Raises:
+        ConfigError: when the configuration says something else, or how to draw episodes.
+    """
+    found: dict[str, Any] = {"subset": trials.subset, **_numbers(trials)}
+    for key in config.model_fields_set & {*found, *NEW_KEYS, "partitions", "disjoint_groups"}:
+        said = getattr(config, key)
+        if said != found.get(key, RunConfig.model_fields[key].default):
+            shown = f"{found[key]!r} in the file" if key in found else "nothing is drawn"
+            raise ConfigError(
+                f"{key}: got {said!r} beside trials {config.trials!r}: {shown}; leave it out"
+            )
+    if "episodes" not in config.model_fields_set:
+        found["episodes"] = "all"
+    return config.model_copy(update=found)
+
+
+def _numbers(trials: FrozenEpisodes) -> dict[str, Any]:
+    """Way, shot and query of frozen episodes as a configuration has them."""
+    specs = trials.episodes
+    ways = {len(spec.classes) for spec in specs}
+    shots = {len(clips) for spec in specs for clips in spec.support}
+    queries = {len(clips) for spec in specs for clips in spec.query}
+    return {
+        "way": _spread(ways),
+        "shot": (_spread(shots),),
+        "query": queries.pop() if len(queries) == 1 else "all",
+    }
+
+
+def _spread(numbers: set[int]) -> int | str:
+    return f"{min(numbers)}-{max(numbers)}" if len(numbers) > 1 else min(numbers)

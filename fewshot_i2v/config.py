@@ -18,7 +18,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PositiveInt,
     ValidationError,
     field_serializer,
 )
@@ -26,7 +25,7 @@ from pydantic import (
 from fewshot_i2v import plugins
 from fewshot_i2v._config_choice import Choice, parse_value
 from fewshot_i2v._config_commands import refusal
-from fewshot_i2v._config_material import MaterialConfig
+from fewshot_i2v._config_episodes import NEW_KEYS, EpisodeConfig, Shot, Shots, listed, once
 from fewshot_i2v._config_merge import expand, is_path, merge, read_source
 from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_starts import (
@@ -53,27 +52,13 @@ __all__ = [
 # They change where, how fast and how many, not what an episode gives.
 _NOT_IDENTITY = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
-    "device", "at_once", "slug", "start", "allow_seen",
+    "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions",
 }  # fmt: skip
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 def _start_texts(value: object) -> object:
     values = value if isinstance(value, (list, tuple)) else (value,)
     return tuple(str(v) if isinstance(v, Path) else v for v in values)
-
-
-def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("expected at least one")
-    labels = [v.label if isinstance(v, Choice) else v for v in values]
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        raise ValueError(f"expected each one once; {twice[0]!r} is listed twice")
-    return values
 
 
 def _at_once(value: object) -> object:
@@ -86,24 +71,18 @@ def _at_once(value: object) -> object:
 Starts = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(_start_texts, json_schema_input_type=str | list[str]),
-    AfterValidator(_once),
+    AfterValidator(once),
 ]
 Choices = Annotated[
     tuple[Choice, ...],
-    BeforeValidator(_listed, json_schema_input_type=Choice | list[Choice]),
-    AfterValidator(_once),
+    BeforeValidator(listed, json_schema_input_type=Choice | list[Choice]),
+    AfterValidator(once),
 ]
 
 
-class _Shared(MaterialConfig):
+class _Shared(EpisodeConfig):
     """What a run and each of its rows have in common."""
 
-    subset: str = Field(default="novel", min_length=1)
-    way: int = Field(default=5, ge=2)
-    query: PositiveInt = 5
-    episodes: PositiveInt = 200
-    disjoint_groups: bool = False
-    frame_order: Literal["natural", "shuffled", "reversed"] = "natural"
     allow_seen: bool = False
     tuning: TuningConfig = TuningConfig()
     at_once: Annotated[int | Literal["auto"], BeforeValidator(_at_once)] = "auto"
@@ -125,7 +104,7 @@ class RowConfig(_Shared):
     adapter: Choice
     start: str = FRESH
     head: Choice
-    shot: PositiveInt
+    shot: Shot
     slug: str
 
     def identity(self) -> dict[str, Any]:
@@ -133,8 +112,8 @@ class RowConfig(_Shared):
 
         Where things lie and how they are computed (folders, device, workers, number of episodes)
         is left out; split, weights and starting point stand in it by name, and their digests
-        beside it. Without a starting point there is no word of one, nor of the frames' order where
-        it is the natural one: older rows can be continued.
+        beside it. Without a starting point there is no word of one, nor of the keys that came
+        later where they are at their defaults: older rows can be continued.
         """
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
@@ -144,8 +123,11 @@ class RowConfig(_Shared):
                 plain["encoder"][key] = Path(value).name
         if self.start != FRESH:
             plain["start"] = name_of_start(self.start)
-        if self.frame_order == "natural":
-            del plain["frame_order"]
+        for key, usual in {**NEW_KEYS, "frame_order": "natural"}.items():
+            if plain[key] == usual:
+                del plain[key]
+        if self.tuning.batch is None:
+            del plain["tuning"]["batch"]
         return plain
 
 
@@ -157,13 +139,18 @@ class RunConfig(_Shared):
         source: where the recipe is from.
         split: name of a shipped split, or the path of a split's YAML file.
         root: folder of the clips, for splits that name files.
-        subset: subset of the split's classes to draw from.
-        way: classes of an episode, at least 2.
-        shot: support clips per class, one or several numbers.
-        query: query clips per class.
-        episodes: episodes of each row.
+        subset: subset of the split's classes to draw from; "test": support clips come from train.
+        way: classes of an episode, at least 2; a range such as "5-10"; "all".
+        shot: support clips per class, one or several numbers, or ranges such as "1-5".
+        query: query clips per class; "all": all that are not support clips.
+        episodes: episodes of each row; "all": as many as there are, where they are limited.
+        sampling: "independent" or "disjoint": no clip is in two episodes.
         seed: of episodes, initial parameters and augmentation.
         disjoint_groups: whether support and query clips of an episode never share a group.
+        uneven_shots: with a range of shots, whether each class has its own number.
+        draws: published draws of support clips, by name.
+        partitions: of the clips, with disjoint sampling; 1: no clip is used twice.
+        trials: file of frozen episodes, or the name of shipped ones, in place of drawing any.
         frame_order: "natural"; to see what rests on the order of frames, "shuffled" (at random, but
             for a clip always the same) or "reversed", of support and query clips alike.
         encoder: the frozen image encoder.
@@ -187,11 +174,7 @@ class RunConfig(_Shared):
         cache: folder of decoded clips; None: the user's cache folder.
     """
 
-    shot: Annotated[
-        tuple[PositiveInt, ...],
-        BeforeValidator(_listed, json_schema_input_type=PositiveInt | list[PositiveInt]),
-        AfterValidator(_once),
-    ] = (1,)
+    shot: Shots = (1,)
     adapter: Choices
     start: Starts = (FRESH,)
     head: Choices = (Choice(name="linear"),)
@@ -274,7 +257,7 @@ class _Parts:
     start: str
     place: Place | None
     head: Choice
-    shot: int
+    shot: int | str
 
     @property
     def text(self) -> str:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
+from fewshot_i2v._estimate import row_cost
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
-from fewshot_i2v.adapters._contract import Features, unpacked
-from fewshot_i2v.config import RowConfig, RunConfig, load_config
-from fewshot_i2v.episodes.sampler import EpisodeSpec
+from fewshot_i2v.config import RunConfig, load_config
+from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.records import RunFolder
 from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
-from fewshot_i2v.tuning import Episodes, compare, tune_and_predict
 
 
 def evaluate(
@@ -58,7 +55,7 @@ def run(
     """
     output = config.output_folder
     work = Workspace.of(config)
-    runners = _runners(config, work)
+    runners = _runners(work)
     results = []
     for runner in runners:
         work.forget(keep=[later.bank_key for later in runners[runner.position :]])
@@ -66,19 +63,26 @@ def run(
         results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
-    return EvaluationResult(tuple(results), output, config.way, name, encoder, remarks)
+    return EvaluationResult(tuple(results), output, work.way, name, encoder, remarks)
 
 
-def _runners(config: RunConfig, work: Workspace) -> list[RowRunner]:
+def _runners(work: Workspace) -> list[RowRunner]:
     """The rows, tried out: what is wrong with an adapter or head shows before any decoding.
 
     Raises:
-        ConfigError: for a head whose parameters no step would train; it would score like guessing.
+        ConfigError: for a head whose parameters no step would train, which would score like
+            guessing, or that cannot be trained on some support clips at a time.
         UsageError: when an adapter or head cannot be built.
     """
-    runners = [RowRunner(row, work, position) for position, row in enumerate(config.rows())]
+    runners = [RowRunner(row, work, position) for position, row in enumerate(work.config.rows())]
     for runner in runners:
         parameters, row = runner.parameters, runner.row  # builds both
+        if row.tuning.batch and parameters and not runner.head([0]).by_clip:
+            raise ConfigError(
+                f"tuning.batch: head {row.head.label} compares support clips with each other and "
+                "needs all of them in every step; leave tuning.batch out, or give a head that does "
+                "not, such as linear"
+            )
         if row.tuning.steps or not parameters:
             continue
         count = sum(p.numel() for p in runner.head([0]).parameters())
@@ -94,7 +98,7 @@ def _runners(config: RunConfig, work: Workspace) -> list[RowRunner]:
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
     about, identity = runner.header()
     with RunFolder.open(path, about, identity=identity) as folder:
-        specs = runner.work.specs[runner.row.shot]
+        specs = runner.specs
         todo = _missing(specs, folder, retry_failed=retry_failed)
         runner.work.prepare(_clips_of(_batches_of(specs, todo, runner.at_once)), progress=progress)
         _record_failures(runner, folder, specs, todo)
@@ -220,9 +224,10 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
         reading the clips and their first pass through the encoder come on top.
     """
     work = Workspace.of(config)
-    runners = _runners(config, work)
+    config = work.config
+    runners = _runners(work)
     bar = tqdm(runners, desc="estimate", unit="row", disable=not progress, leave=False)
-    rows = [_row_cost(runner, runner.row) for runner in bar]
+    rows = [row_cost(runner, runner.row) for runner in bar]
     clips = set().union(*(_clips_of(specs) for specs in work.specs.values()))
     first = work.specs[config.shot[0]][0]
     cost = {
@@ -233,60 +238,3 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
     }
     resolved = config.model_dump(mode="json")
     return {"config": resolved, "first_episode": first.to_dict(), "cost": cost}
-
-
-def _row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
-    together = min(runner.at_once, row.episodes)
-    trial = _untuned_trial if runner.untuned else _tuned_trial
-    seconds = trial(runner, row, together) / together
-    return {
-        "row": row.slug,
-        "episodes": row.episodes,
-        "at_once": together,
-        **({"remark": runner.remark} if runner.remark else {}),
-        "parameters": runner.parameters,
-        "seconds_per_episode": round(seconds, 4),
-        "seconds": round(seconds * row.episodes, 1),
-    }
-
-
-def _tuned_trial(runner: RowRunner, row: RowConfig, together: int) -> float:
-    """Seconds of some episodes, from one step and one prediction on clips of zeros."""
-    tower = runner.work.encoder.tower
-    encoder, head = runner.build(range(together))
-    pixels = torch.zeros(
-        row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
-    ).to(tower.device)
-    with torch.no_grad():
-        clip = encoder.prefix(pixels, cells=head.cells)
-    support = clip.expand(together, row.way * row.shot, *clip.shape).contiguous()
-    query = clip.expand(together, row.way * row.query, *clip.shape).contiguous()
-    labels = runner.labels(together)
-    episodes = Episodes(lambda _step: support, labels, query)
-    times = []
-    for steps in (1, 0, 1):  # the first warms up
-        recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
-        start = perf_counter()
-        tune_and_predict(encoder, head, episodes, recipe).logits.cpu()
-        times.append(perf_counter() - start)
-    step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
-    return times[1] + step * row.tuning.steps
-
-
-def _untuned_trial(runner: RowRunner, row: RowConfig, together: int) -> float:
-    """Seconds of comparing features of some episodes; they are drawn, since zeros have no angle."""
-    tower, head = runner.work.encoder.tower, runner.head(range(together))
-    rows = runner.features_of_a_clip
-    draws = torch.Generator().manual_seed(0)
-
-    def _features(clips: int) -> Features:
-        drawn = torch.randn(1, clips, rows, tower.width, generator=draws).to(tower.device)
-        return unpacked(drawn.expand(together, -1, -1, -1), row.video.frames)
-
-    support, query = _features(row.way * row.shot), _features(row.way * row.query)
-    seconds = 0.0
-    for _ in range(2):  # the first warms up
-        start = perf_counter()
-        compare(head, support, query, runner.labels(together)).logits.cpu()
-        seconds = perf_counter() - start
-    return seconds

@@ -137,6 +137,8 @@ def _export(
     method = plugins.load("adapters", runner.row.adapter.name)
     if merge and not method.mergeable:
         raise AdapterError(f"{runner.row.adapter.name} cannot be merged into the frozen weights")
+    shape = runner.specs[episode].shape  # others were tuned beside these, not among them
+    batch = [index for index in batch if runner.specs[index].shape == shape]
     records, encoder, head = _repeat(runner, batch, data.header.get("threads"), progress=progress)
     position = batch.index(episode)
     difference = _check_record(run, data, records[position], runner)
@@ -200,17 +202,20 @@ def _row(run: Path, data: RunData, config: RunConfig) -> RowRunner:
         ConfigError: when split, encoder or class names are not those of the run.
     """
     work = Workspace.of(config)
-    runner = RowRunner(config.rows()[0], work)
+    runner = RowRunner(work.config.rows()[0], work)
     found = {"split": work.split.digest, "encoder": work.encoder.digest}
     if runner.marks["uses_names"]:
         found["text"] = work.text.digest
     if runner.start is not None:
         found["start"] = runner.start.digest
+    if work.trials is not None:
+        found["trials"] = work.trials.digest
     identity = data.header["identity"]
     for key, digest in found.items():
         recorded = identity.get(key, {}).get("digest")
         if digest != recorded:
             names = {"split": work.split.path, "encoder": work.encoder.pretrained}
+            names["trials"] = config.trials
             name = names.get(key, runner.row.start if key == "start" else "")
             raise ConfigError(
                 f"{run}: the {key} {name} has sha256 {digest}; the run was of {recorded}. Give the "
@@ -227,7 +232,7 @@ def _repeat(
     Raises:
         VideoUnreadable: when a clip cannot be read (any more).
     """
-    specs = [runner.work.specs[runner.row.shot][index] for index in batch]
+    specs = [runner.specs[index] for index in batch]
     clips = {name for spec in specs for name in spec.clips()}
     runner.work.prepare(clips, progress=progress)
     errors = (runner.failure(spec) for spec in specs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from fewshot_i2v.records import EpisodeRecord
@@ -21,7 +21,7 @@ class RowResult:
     Attributes:
         adapter: label, such as "st-adapter" or "aim:scale=1.0".
         head: label, such as "linear".
-        shot: support clips per class.
+        shot: support clips per class, or a range of them.
         interval: mean accuracy in [0, 1] with its interval, or None when no episode succeeded.
         episodes: episodes that succeeded.
         failed: episodes that failed, with the reason in the records.
@@ -37,11 +37,14 @@ class RowResult:
         start_name: name of the starting point; empty for "fresh".
         seen: whether the starting point was trained on classes or clips of this evaluation, or its
             state chosen on them.
+        ways: least and most classes of an episode; (0, 0) where there is no record.
+        chance: accuracy of guessing, the mean over episodes; None where there is no record.
+        shared: whether episodes have clips in common.
     """
 
     adapter: str
     head: str
-    shot: int
+    shot: int | str
     interval: Interval | None
     episodes: int
     failed: int
@@ -55,6 +58,9 @@ class RowResult:
     start: str = "fresh"
     start_name: str = ""
     seen: bool = False
+    ways: tuple[int, int] = (0, 0)
+    chance: float | None = None
+    shared: bool = True
 
     @classmethod
     def from_records(
@@ -63,7 +69,7 @@ class RowResult:
         *,
         adapter: str,
         head: str,
-        shot: int,
+        shot: int | str,
         parameters: int,
         marks: Mapping[str, Any],
         folder: Path,
@@ -73,11 +79,12 @@ class RowResult:
         records = list(records)
         good = [r for r in records if r.status == "ok"]
         accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
+        ways, shared = [len(r.classes) for r in records], _share_clips(records)
         return cls(
             adapter=adapter,
             head=head,
             shot=shot,
-            interval=mean_interval(list(accuracies.values())) if accuracies else None,
+            interval=_interval(accuracies, shared=shared),
             episodes=len(good),
             failed=len(records) - len(good),
             parameters=parameters,
@@ -90,13 +97,30 @@ class RowResult:
             start_name=start.get("name", ""),
             seen=bool(start.get("seen")),
             accuracies=accuracies,
+            ways=(min(ways), max(ways)) if ways else (0, 0),
+            chance=mean(1 / way for way in ways) if ways else None,
+            shared=shared,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        plain = {k: v for k, v in vars(self).items() if k not in {"interval", "accuracies"}}
+        plain = {k: v for k, v in vars(self).items() if k not in {"interval", "accuracies", "ways"}}
         interval = None if self.interval is None else vars(self.interval)
         return plain | {"folder": str(self.folder), "interval": interval}
+
+
+def _interval(accuracies: Mapping[int, float], *, shared: bool) -> Interval | None:
+    return mean_interval(list(accuracies.values()), shared=shared) if accuracies else None
+
+
+def _share_clips(records: Iterable[EpisodeRecord]) -> bool:
+    seen: set[str] = set()
+    for record in records:
+        names = {name for part in (record.support, record.query) for row in part for name in row}
+        if names & seen:
+            return True
+        seen |= names
+    return False
 
 
 @dataclass(frozen=True)
@@ -106,7 +130,7 @@ class EvaluationResult:
     Attributes:
         rows: one per adapter, start, head and shot, in the order of the configuration.
         output: the folder that holds the run folders.
-        way: classes of an episode.
+        way: classes of an episode; a text such as "5-10" where episodes differ.
         split: name of the split.
         encoder: name of the encoder.
         remarks: what a user should know about how the rows ran.
@@ -114,7 +138,7 @@ class EvaluationResult:
 
     rows: tuple[RowResult, ...]
     output: Path
-    way: int
+    way: int | str
     split: str
     encoder: str
     remarks: tuple[str, ...] = ()
@@ -124,13 +148,18 @@ class EvaluationResult:
         """Failed episodes over all rows."""
         return sum(row.failed for row in self.rows)
 
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing, the mean over the episodes of the first row that has any."""
+        return next((row.chance for row in self.rows if row.chance is not None), None)
+
     def table(self) -> str:
         """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        return render_table(self._rows(), way=self.way)
+        return render_table(self._rows(), way=self.way, chance=self.chance)
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""
-        return render_matrix(self._rows(), way=self.way)
+        return render_matrix(self._rows(), way=self.way, chance=self.chance)
 
     def _rows(self) -> list[TableRow]:
         return [
@@ -142,6 +171,7 @@ class EvaluationResult:
                 start=row.start,
                 start_name=row.start_name,
                 seen=row.seen,
+                shared=row.shared,
                 shot=row.shot,
                 accuracies=row.accuracies,
                 failed=row.failed,

@@ -16,6 +16,10 @@ _DIFFERENCE_COVERS = (
     "It covers the mean difference on the same episodes, drawn from these clips and classes; "
     "episodes share clips, so it does not cover new clips, new classes or another trained start."
 )
+_APART_COVERS = (
+    "No clip is in two episodes, so it covers other clips of these classes, drawn as these were; "
+    "not new classes or another trained start."
+)
 _ONE = "One episode: no interval."
 _NO_SPREAD = (
     "All values are equal, so the interval has no width; that is not certainty: these episodes do "
@@ -53,12 +57,13 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float], level: float = 0.95, *, shared: bool = True) -> Interval:
     """Mean and Student t interval with n - 1 degrees of freedom.
 
     Args:
         values: one accuracy in [0, 1] (or any other finite number) per episode.
         level: above 0 and below 1.
+        shared: whether episodes have clips in common, which decides what the interval covers.
 
     Returns:
         The interval: mean ± t · s / sqrt(n), s with n - 1. A single value has no interval; equal
@@ -72,10 +77,13 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         >>> f"{interval.mean:.2f} [{interval.low:.3f}, {interval.high:.3f}]"
         '0.60 [0.103, 1.097]'
     """
-    return _interval(_checked(values, "values"), level, "Student t", _MEAN_COVERS)
+    covers = _MEAN_COVERS if shared else _APART_COVERS
+    return _interval(_checked(values, "values"), level, "Student t", covers)
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], level: float = 0.95, *, shared: bool = True
+) -> Interval:
     """Mean of a - b over the same episodes, with its Student t interval.
 
     Episodes differ in difficulty, and both methods share it; the interval of the difference is
@@ -85,6 +93,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.9
         a: one accuracy per episode of the one method.
         b: of the other, in the same order of episodes.
         level: above 0 and below 1.
+        shared: as for `mean_interval`.
 
     Returns:
         The interval of the difference; positive where `a` is better.
@@ -97,7 +106,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.9
             f"a paired difference needs the same episodes of both; got {len(a)} and {len(b)} values"
         )
     pairs = zip(_checked(a, "a"), _checked(b, "b"), strict=True)
-    return _interval([x - y for x, y in pairs], level, "paired Student t", _DIFFERENCE_COVERS)
+    covers = _DIFFERENCE_COVERS if shared else _APART_COVERS
+    return _interval([x - y for x, y in pairs], level, "paired Student t", covers)
 
 
 def _checked(values: Sequence[float], name: str) -> list[float]:

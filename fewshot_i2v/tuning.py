@@ -8,7 +8,7 @@ The frozen tower may be held in bfloat16; adapters, head, loss and optimiser sta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi
@@ -32,20 +32,33 @@ _ADVICE = (
 _QUERY_WORK = 30_000 * 768
 
 
+Parts = Callable[[], Iterable[Tensor]]
+
+
 @dataclass(frozen=True)
 class Episodes:
     """What E episodes of one shape are tuned on and asked about.
 
     Attributes:
-        support: gives what is kept of the support clips at a step, (E, S, ...) as
-            `AdaptedEncoder.prefix` gives it, or the same each step.
+        support: gives what is kept of the support clips that a step sees, (E, B, ...) as
+            `AdaptedEncoder.prefix` gives it.
         labels: class of each support clip, (E, S) int64.
-        query: the same of the query clips, (E, Q, ...).
+        query: what is kept of the query clips, (E, Q, ...), or gives it in parts along Q.
+        given: the same of all S support clips, for the prediction; None: `support(-1)`.
+        picked: gives the positions of the support clips that a step sees, (E, B) int64; None: all.
     """
 
     support: Callable[[int], Tensor]
     labels: Tensor
-    query: Tensor
+    query: Tensor | Parts
+    given: Parts | None = None
+    picked: Callable[[int], Tensor] | None = None
+
+    def labels_at(self, step: int) -> Tensor:
+        """Class of each support clip that a step sees, (E, B) int64."""
+        if self.picked is None:
+            return self.labels
+        return self.labels.gather(1, self.picked(step).to(self.labels.device))
 
 
 @dataclass(frozen=True)
@@ -150,14 +163,14 @@ def tune(encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: Tuning
         TuningError: when a loss is no longer finite, naming the step.
     """
     trained = [*encoder.adapter.parameters(), *head.parameters()]
-    labels = episodes.labels
     if not trained or recipe.steps == 0:
-        return torch.zeros(labels.shape[0], 0)
+        return torch.zeros(episodes.labels.shape[0], 0)
     optimizer = _optimizer(encoder, head, recipe)
     losses = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * rate_factor(step, recipe)
+        labels = episodes.labels_at(step)
         features = encoder(episodes.support(step), cells=head.cells)
         logits = head.training_logits(features, labels)
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
@@ -195,7 +208,10 @@ def embed(encoder: AdaptedEncoder, tokens: Tensor, *, cells: int = 0) -> Feature
     """
     per_clip = tokens.shape[0] * tokens[0, 0].numel()
     chunks = torch.split(tokens, max(1, _QUERY_WORK // per_clip), dim=1)
-    parts: list[Features] = [encoder(chunk, cells=cells) for chunk in chunks]
+    return _joined([encoder(chunk, cells=cells) for chunk in chunks])
+
+
+def _joined(parts: Sequence[Features]) -> Features:
     if len(parts) == 1:
         return parts[0]
     grids = [p.grid for p in parts if p.grid is not None]
@@ -208,31 +224,36 @@ def embed(encoder: AdaptedEncoder, tokens: Tensor, *, cells: int = 0) -> Feature
 
 def predict(encoder: AdaptedEncoder, head: Head, episodes: Episodes) -> Tensor:
     """Scores of the query clips, (E, Q, way) float32, from un-augmented support clips."""
-    support = embed(encoder, episodes.support(-1), cells=head.cells)
-    query = embed(encoder, episodes.query, cells=head.cells)
+    kept = [episodes.support(-1)] if episodes.given is None else episodes.given()
+    support = _joined([embed(encoder, part, cells=head.cells) for part in kept])
+    asked = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
+    query = (embed(encoder, part, cells=head.cells) for part in asked)
     return _scores(head, support, query, episodes.labels)
 
 
-@torch.inference_mode()
-def _scores(head: Head, support: Features, query: Features, labels: Tensor) -> Tensor:
-    """Scores of the query clips, (E, Q, way), float32.
+def _scores(head: Head, support: Features, query: Iterable[Features], labels: Tensor) -> Tensor:
+    """Scores of the query clips, which come in parts, (E, Q, way), float32.
 
     Raises:
         TuningError: when one of them is not finite.
     """
-    scores: Tensor = head(query, support, labels)
+    rows = []
+    for part in query:  # what is kept of the clips must not come from inside of inference mode
+        with torch.inference_mode():
+            rows.append(head(part, support, labels))
+    scores = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
     if not scores.isfinite().all():
         raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
     return scores.float()
 
 
-def compare(head: Head, support: Features, query: Features, labels: Tensor) -> Tuned:
+def compare(head: Head, support: Features, query: Iterable[Features], labels: Tensor) -> Tuned:
     """Scores of query clips whose features, and those of the support clips, are known.
 
     Args:
         head: of E copies.
         support: of S clips.
-        query: of Q clips.
+        query: of Q clips, in parts.
         labels: class of each support clip, (E, S) int64.
 
     Raises:
@@ -249,7 +270,7 @@ def tune_and_predict(
     Args:
         encoder: frozen tower with a fresh adapter of E copies.
         head: fresh, of E copies.
-        episodes: support and query clips. `support(-1)` gives the un-augmented support.
+        episodes: support and query clips.
         recipe: how to tune.
 
     Raises:

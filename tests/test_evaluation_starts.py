@@ -14,7 +14,7 @@ from fewshot_i2v import evaluation
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RunConfig, load_config
-from fewshot_i2v.episodes.split import load_split
+from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageError
 from fewshot_i2v.export import export_episode
 from fewshot_i2v.records import read_run
@@ -131,7 +131,7 @@ def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells:
     kept = work.bank(encoder, cells=cells)
     support = kept.tokens([[n for row in s.support for n in row] for s in specs])
     query = kept.tokens([[n for row in s.query for n in row] for s in specs])
-    alone = predict(encoder, head, Episodes(lambda _: support, first.labels(len(specs)), query))
+    alone = predict(encoder, head, Episodes(lambda _: support, first.labels(specs), query))
     for record, scores in zip(records, alone.softmax(-1), strict=True):
         assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
 

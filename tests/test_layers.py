@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
+        | {"_config_episodes"}
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads"}),
@@ -39,7 +40,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "results",
             "_machine",
             "_row",
+            "_row_batches",
             "_row_header",
+            "_estimate",
             "_workspace",
             "export",
             "_export_config",

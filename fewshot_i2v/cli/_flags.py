@@ -67,6 +67,13 @@ def _count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} is not a whole number or auto.") from error
 
 
+def _number_or_words(_ctx: click.Context, _param: click.Parameter, value: Any) -> object:  # noqa: ANN401 - click's
+    """Whole numbers as such, everything else as text for the configuration to judge."""
+    if isinstance(value, tuple):
+        return tuple(_number_or_words(_ctx, _param, each) for each in value)
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 def _per_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
     if value is None:
         return None
@@ -123,6 +130,12 @@ SPLITS = TEXT | named(lambda: plugins.data_names("episodes"))
 POLICIES = one_of("segment-center", "uniform", "dense")
 ORDERS = one_of("natural", "shuffled", "reversed")
 CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
+_NUMBER: dict[str, Any] = {"callback": _number_or_words}
+WAY = _NUMBER | {"metavar": "N|LOW-HIGH|all"}
+SHOT = _NUMBER | {"metavar": "K|LOW-HIGH"}
+QUERY = _NUMBER | {"metavar": "N|all"}
+COUNT = _NUMBER | {"metavar": "N|all"}
+SAMPLING = one_of("independent", "disjoint")
 _AT_ONCE = {"callback": _count_or_auto, "metavar": "INTEGER|auto"}
 
 Flags = list[tuple[str, dict[str, Any], str]]
@@ -160,11 +173,16 @@ _FLAGS: Table = [
         [
             ("--split", SPLITS, "Split by name or path."),
             ("--root", PATH, "Folder of the split's clips."),
-            ("--subset", TEXT, "Subset of its classes: base, val, novel."),
-            ("--way", INT, "Classes of an episode."),
-            ("--shot", INT | {"multiple": True}, "Support clips per class; repeat for several."),
-            ("--query", INT, "Query clips per class."),
-            ("--episodes", INT, "Episodes of each row."),
+            ("--subset", TEXT, "Of its classes: base, val, novel; test: support from train."),
+            ("--way", WAY, "Classes of an episode."),
+            ("--shot", SHOT | {"multiple": True}, "Support clips per class; repeat for several."),
+            ("--query", QUERY, "Query clips per class."),
+            ("--episodes", COUNT, "Episodes of each row."),
+            ("--sampling", SAMPLING, "Disjoint: no clip is in two episodes."),
+            ("--partitions", INT, "Of the clips, with disjoint sampling."),
+            ("--uneven-shots/--no-uneven-shots", SWITCH, "Each class: its own number of shots."),
+            ("--draws", TEXT, "Published draws of support clips, by name."),
+            ("--trials", PATH, "Frozen episodes, a file or a name, in place of drawing any."),
             ("--seed", INT, "Of episodes, initial parameters and augmentation."),
             ("--disjoint-groups/--no-disjoint-groups", SWITCH, "Support, query: other groups."),
             ("--frame-order", ORDERS, "Of every clip: to see what rests on the order."),

@@ -71,7 +71,8 @@ def _place(header: Header, row: RowResult) -> tuple[int, bool, Path]:
 def _group_key(header: Header) -> str:
     identity = header["identity"]
     config = {k: v for k, v in identity["config"].items() if k not in _ROW_KEYS}
-    return json.dumps([config, identity.get("split"), identity.get("encoder")], sort_keys=True)
+    parts = [config, *(identity.get(key) for key in ("split", "encoder", "trials"))]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _read(folder: Path) -> tuple[Header, RowResult]:
@@ -99,13 +100,16 @@ def _table(
     from fewshot_i2v.results import EvaluationResult
 
     config = group[0][0]["identity"]["config"]
+    way, (low, high) = config["way"], group[0][1].ways
+    if isinstance(way, str) and high:
+        way = low if low == high else f"{low}-{high}"
     encoder, video = config["encoder"]["name"], config["video"]
     title = (
-        f"split {config['split']} ({config['subset']}), {config['way']}-way, "
+        f"split {config['split']} ({config['subset']}), {way}-way, "
         f"{config['query']} query clips per class, seed {config['seed']}, encoder {encoder}, "
         f"{video['frames']} frames"
     )
     rows = tuple(row for _, row in group)
     if several:
         title = f"{rows[0].folder.parent}: {title}"
-    return title, EvaluationResult(rows, run, config["way"], config["split"], encoder)
+    return title, EvaluationResult(rows, run, way, config["split"], encoder)

@@ -57,6 +57,7 @@ class LinearHead(Head):
         "the classifier of the adapter papers; few-shot baseline: Chen et al., A Closer Look at "
         "Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232"
     )
+    by_clip = True
 
     def __init__(
         self, options: LinearOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]

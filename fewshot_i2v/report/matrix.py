@@ -8,32 +8,36 @@ from fewshot_i2v.report.terminal import (
     TableRow,
     adapter_name,
     escaped,
+    guessing,
     has_starts,
+    mean_of,
     sentences,
     start_cells,
     start_notes,
 )
-from fewshot_i2v.statistics import mean_interval
 
 _NAMES_MARK = "†"
 
 
-def render_matrix(rows: Sequence[TableRow], *, way: int, level: float = 0.95) -> str:
+def render_matrix(
+    rows: Sequence[TableRow], *, way: int | str, chance: float | None = None, level: float = 0.95
+) -> str:
     """Mean accuracy of every adapter and start (rows) with every head (columns).
 
     Args:
         rows: in the order to show them; adapters and heads keep their first appearance.
-        way: classes of an episode.
+        way: classes of an episode, or a text such as "5-10".
+        chance: accuracy of guessing, 0..1; None: 1 / way.
         level: of the intervals, above 0 and below 1.
 
     Returns:
         For each shot a heading and a Markdown table with percent and half-widths; a cell without a
         run is "-". Heads that read class names are marked. A legend says what an interval covers.
     """
-    shots = sorted({row.shot for row in rows})
+    shots = sorted({row.shot for row in rows}, key=lambda shot: (isinstance(shot, str), shot))
     labels, columns = _labels(rows), _heads(rows)
     parts = [_table(rows, labels, columns, shot, level) for shot in shots]
-    return "\n\n".join([*parts, _legend(rows, way, level)])
+    return "\n\n".join([*parts, _legend(rows, guessing(way) if chance is None else chance, level)])
 
 
 def _labels(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
@@ -69,7 +73,7 @@ def _table(
     rows: Sequence[TableRow],
     labels: Sequence[tuple[str, ...]],
     columns: Sequence[str],
-    shot: int,
+    shot: int | str,
     level: float,
 ) -> str:
     triples = zip(rows, labels, columns, strict=True)
@@ -89,9 +93,9 @@ def _table(
 
 
 def _cell(row: TableRow, level: float) -> str:
-    if not row.accuracies:
+    interval = mean_of(row, level)
+    if interval is None:
         return "failed" if row.failed else "-"
-    interval = mean_interval(list(row.accuracies.values()), level)
     half = interval.half_width
     spread = "" if half is None else f" ± {100 * half:.1f}"
     return f"{100 * interval.mean:.1f}{spread}" + ("*" if row.failed else "")
@@ -101,12 +105,12 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _legend(rows: Sequence[TableRow], way: int, level: float) -> str:
+def _legend(rows: Sequence[TableRow], chance: float, level: float) -> str:
     counts = {len(row.accuracies) for row in rows}
     few, many = min(counts, default=0), max(counts, default=0)
     number = str(many) if few == many else f"{few} to {many}"
-    lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 / way:.1f}."]
-    means = [mean_interval(list(row.accuracies.values()), level) for row in rows if row.accuracies]
+    lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 * chance:.1f}."]
+    means = [mean for mean in (mean_of(row, level) for row in rows) if mean is not None]
     if means:
         covers = " ".join(sentences(mean.covers for mean in means))
         lines.append(f"±: {100 * level:g} %, {means[0].method} over episodes. {covers}")

@@ -27,7 +27,7 @@ class TableRow:
     Attributes:
         adapter: label, such as "aim:scale=1.0".
         head: label.
-        shot: support clips per class.
+        shot: support clips per class, or a range of them.
         accuracies: of each episode that succeeded, 0..1, by episode number.
         failed: episodes that failed.
         parameters: trained parameters of one episode, adapter and head.
@@ -39,11 +39,12 @@ class TableRow:
         start_name: name of the starting point; empty for "fresh".
         seen: whether the starting point was trained on classes or clips of the evaluation, or its
             state chosen on them.
+        shared: whether episodes have clips in common.
     """
 
     adapter: str
     head: str
-    shot: int
+    shot: int | str
     accuracies: Mapping[int, float] = field(repr=False)
     failed: int = 0
     parameters: int = 0
@@ -54,10 +55,18 @@ class TableRow:
     start: str = _FRESH
     start_name: str = ""
     seen: bool = False
+    shared: bool = True
+
+
+def mean_of(row: TableRow, level: float) -> Interval | None:
+    """Mean accuracy of a row with its interval; None where no episode succeeded."""
+    if not row.accuracies:
+        return None
+    return mean_interval(list(row.accuracies.values()), level, shared=row.shared)
 
 
 def render_table(
-    rows: Sequence[TableRow], *, way: int, chance: float | None = None, level: float = 0.95
+    rows: Sequence[TableRow], *, way: int | str, chance: float | None = None, level: float = 0.95
 ) -> str:
     """The rows as aligned plain text with a legend below.
 
@@ -67,8 +76,8 @@ def render_table(
 
     Args:
         rows: in the order to show them.
-        way: classes of an episode.
-        chance: accuracy of guessing, 0..1; 1 / way by default.
+        way: classes of an episode, or a text such as "5-10".
+        chance: accuracy of guessing, 0..1; 1 / way by default, 0 where that is a text.
         level: of the intervals, above 0 and below 1.
 
     Returns:
@@ -77,12 +86,12 @@ def render_table(
     Raises:
         UsageError: when `way` is below one, `chance` lies outside 0..1, or `level` is out of range.
     """
-    chance = 1 / way if chance is None and way > 0 else chance
-    if way < 1 or chance is None or not 0 <= chance <= 1:
+    chance = guessing(way) if chance is None else chance
+    if (isinstance(way, int) and way < 1) or not 0 <= chance <= 1:
         raise UsageError(
             f"got way={way}, chance={chance}; expected a way of 1 or more and a chance in 0..1"
         )
-    means = [_mean(row, level) for row in rows]
+    means = [mean_of(row, level) for row in rows]
     gains = [_gain(row, rows, level) for row in rows]
     columns = _columns(rows, means, gains, level)
     if not any(gains):
@@ -92,10 +101,15 @@ def render_table(
     if not has_starts(rows):
         columns.pop("start")
     legend = _legend(rows, [*filter(None, means)], [*filter(None, gains)])
-    guessing = f"Guessing among {way} classes gives {100 * chance:.1f} %."
+    guess = f"Guessing among {way} classes gives {100 * chance:.1f} %."
     wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False).wrap
-    notes = [part for line in [*legend, guessing] for part in wrap(line)]
+    notes = [part for line in [*legend, guess] for part in wrap(line)]
     return "\n".join([*_aligned(columns), "", *notes])
+
+
+def guessing(way: int | str) -> float:
+    """Accuracy of guessing among `way` classes; 0 where that is no one number."""
+    return 1 / way if isinstance(way, int) and way > 0 else 0.0
 
 
 def escaped(name: str) -> str:
@@ -114,10 +128,6 @@ def escaped(name: str) -> str:
     return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
 
 
-def _mean(row: TableRow, level: float) -> Interval | None:
-    return mean_interval(list(row.accuracies.values()), level) if row.accuracies else None
-
-
 def _is_baseline(row: TableRow) -> bool:
     return row.adapter.partition(":")[0] == _BASELINE
 
@@ -131,7 +141,7 @@ def _gain(row: TableRow, rows: Sequence[TableRow], level: float) -> Interval | N
             shared = sorted(row.accuracies.keys() & other.accuracies.keys())
             if shared:
                 a, b = ([r.accuracies[i] for i in shared] for r in (row, other))
-                return paired_difference(a, b, level)
+                return paired_difference(a, b, level, shared=row.shared)
     return None
 
 

@@ -36,7 +36,7 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
     assert len(flagged) == len(FLAGS)
     known = keys_of(config_schema())
     assert flagged <= known
-    assert known - flagged == {"name", "source", "recipes", "tuning.crop_scale"}
+    assert known - flagged == {"name", "source", "recipes", "tuning.batch", "tuning.crop_scale"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_set_reaches_every_key(invoke: Invoke, evaluation: FakeEvaluation) -> No
         (["--set", "way=3", "--set", "way=4"], "way is given twice"),
         (["--set", "tuning.lrr=3"], "did you mean 'tuning.lr'"),
         (["--adapter", "frozn"], "did you mean 'frozen'?"),
-        (["--way", "1"], "way: got 1 (given as an override); expected a number"),
+        (["--way", "1"], "way: got 1 (given as an override); expected a whole number"),
         (["nope"], "unknown config 'nope'"),
     ],
 )
