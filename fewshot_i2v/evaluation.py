@@ -151,8 +151,8 @@ def _record_failures(
             f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
             f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
             f"{shown or '  none (recorded earlier)'}{more}\n"
-            "mend or replace them and run the same command with --retry-failed, or raise "
-            "--max-failed"
+            "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
+            "and run the same command with --retry-failed, or raise --max-failed"
         )
 
 

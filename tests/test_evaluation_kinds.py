@@ -257,3 +257,33 @@ def test_episodes_of_one_shape_are_grouped_in_order(runs: Runs) -> None:
     for group in groups:
         assert len({spec.shape for spec in group}) == 1
         assert [s.index for s in group] == sorted(s.index for s in group)
+
+
+def test_clips_are_found_by_name_wherever_they_lie(runs: Runs, tmp_path: Path) -> None:
+    work = Workspace.of(tiny_run(runs.folder, runs.folder / "runs" / "made", episodes=1))
+    names = load_split(runs.folder / "tiny.yaml").classes("novel")[:3]
+    clips = {name: [f"{name}/{name}-{i:03d}.mp4" for i in range(4)] for name in names}
+    work.prepare([clip for row in clips.values() for clip in row], progress=False)
+    flat = tmp_path / "root" / "videos"
+    flat.mkdir(parents=True)
+    for row in clips.values():
+        for clip in row:
+            data = (work.folder / clip).read_bytes()
+            (flat / Path(clip).name.upper().replace("-", "_")).with_suffix(".MKV").write_bytes(data)
+    listed = {"name": "flat", "find": "name", "subsets": {"novel": {
+        name: [clip.removesuffix(".mp4").replace("-", "_") for clip in row]
+        for name, row in clips.items()
+    }}}  # fmt: skip
+    path = tmp_path / "flat.yaml"
+    path.write_text(json.dumps(listed))
+    asked: dict[str, Any] = {"split": str(path), "root": str(tmp_path / "root"), "shot": 1}
+    good = runs.records("found", **asked, episodes=3)
+    assert [record.status for record in good.records.values()] == ["ok"] * 3
+    next(flat.iterdir()).unlink()
+    result = evaluation.run(runs.config("missing", **asked, episodes=6, max_failed=6))
+    reasons = {
+        record.error["reason"]
+        for record in read_run(result.rows[0].folder).records.values()
+        if record.error
+    }
+    assert reasons == {"does not exist"}

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fewshot_i2v.episodes._problems import path_problem
 from fewshot_i2v.episodes.catalog import Clip, Draw, Generator
+from fewshot_i2v.episodes.matching import Matches, match_files
 from fewshot_i2v.errors import SplitError, UnknownNameError
-
-if TYPE_CHECKING:
-    from fewshot_i2v.episodes.matching import Matches
 
 __all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Split"]
 
@@ -150,8 +148,6 @@ class Split:
         if self.root is None or self.find == "path":
             why = "has no root" if self.root is None else "names the paths of its files"
             raise SplitError(f"split {self.name!r} {why}: there is nothing to look for")
-        from fewshot_i2v.episodes.matching import match_files
-
         return match_files(self.names(), self.root, self.find)
 
     def names(self) -> list[str]:
