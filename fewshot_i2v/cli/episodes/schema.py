@@ -1,0 +1,18 @@
+"""`fewshot-i2v episodes schema`: what a split file may look like, for editors."""
+
+from __future__ import annotations
+
+import click
+
+from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.episodes.schema import split_schema
+
+
+@click.command(short_help="Write the JSON schema of split files, for editors.")
+def command() -> None:
+    """Write the JSON schema (draft 2020-12) of split files.
+
+    With it, editors complete keys, explain them, and mark mistakes. For the YAML language server,
+    write it to a file and begin a split file with `# yaml-language-server: $schema=split.json`.
+    """
+    echo_json(split_schema())
