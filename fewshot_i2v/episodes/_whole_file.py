@@ -1,4 +1,4 @@
-"""Writes text files whole or not at all."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import os
 import uuid
 from pathlib import Path
 
-from fewshot_i2v.errors import SplitError
+from fewshot_i2v.errors import SplitError, UsageError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, in folders that are made where needed.
+def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitError) -> None:
+    """Writes a file, text in UTF-8, in folders that are made where needed.
 
     Whenever this is stopped, the file is the old one or the new one; when it returns, the new one
     is on the disk.
 
-    Raises:
-        SplitError: when it cannot be written.
+    Args:
+        path: the file.
+        text: what is in it.
+        error: what is raised when it cannot be written.
     """
+    data = text.encode() if isinstance(text, str) else text
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
+    except OSError as refusal:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise SplitError(f"{path}: cannot be written: {error.strerror}") from error
+        raise error(f"{path}: cannot be written: {refusal.strerror}") from refusal
 
 
 def _sync(folder: Path) -> None:

@@ -11,17 +11,16 @@ A name that ends in .gz is a compressed file.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.errors import EpisodeError
@@ -118,15 +117,7 @@ def _write(lines: Iterable[str], path: Path, *, overwrite: bool) -> None:
     data = "".join(lines).encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise EpisodeError(f"{path}: cannot be written: {error.strerror}") from error
+    write_whole(path, data, EpisodeError)
 
 
 def _lines(frozen: FrozenEpisodes) -> Iterator[str]:

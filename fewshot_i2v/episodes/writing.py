@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import textwrap
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.episodes.catalog import Clip
 from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.errors import SplitError
@@ -71,16 +70,7 @@ def write_split(
     """
     if path.exists() and not overwrite:
         raise SplitError(f"{path}: is already there; give another name or say to overwrite it")
-    text = split_text(split, comments=comments, with_digest=with_digest)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise SplitError(f"{path}: cannot be written: {error.strerror}") from error
+    write_whole(path, split_text(split, comments=comments, with_digest=with_digest))
 
 
 def _comments(comments: Sequence[str]) -> Iterator[str]:

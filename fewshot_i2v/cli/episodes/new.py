@@ -57,7 +57,7 @@ _NAMES: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
-    r"""Write the split file OUT.yaml for clips in class folders, or listed in a file.
+    """Write the split file OUT.yaml for clips in class folders, or listed in a file.
 
     \b
       fewshot-i2v episodes new mine.yaml --root CLIPS
@@ -74,7 +74,7 @@ def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
 
     No video is opened. Clips are named by their paths below --root; absolute ones in a list are
     shortened to that.
-    """
+    """  # noqa: D301 - click wants the sign itself
     from fewshot_i2v.episodes.new_split import make_split, missing_files, write_new
     from fewshot_i2v.episodes.split_file import load_split
 
