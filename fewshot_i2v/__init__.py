@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from fewshot_i2v.classify import Classifier, Prediction
     from fewshot_i2v.config import RunConfig, config_schema, load_config
     from fewshot_i2v.encoders.clip import load_encoder
-    from fewshot_i2v.episodes.sampler import EpisodeSampler, EpisodeSpec
+    from fewshot_i2v.episodes.disjoint import DisjointSampler
+    from fewshot_i2v.episodes.frozen import FrozenEpisodes, freeze, read_frozen, write_frozen
+    from fewshot_i2v.episodes.kinds import episodes_of
+    from fewshot_i2v.episodes.sampler import EpisodeSampler
+    from fewshot_i2v.episodes.spec import EpisodeSpec
     from fewshot_i2v.episodes.split import Split
     from fewshot_i2v.episodes.split_file import load_split
     from fewshot_i2v.errors import FewshotError
@@ -29,10 +33,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
+    "DisjointSampler",
     "EpisodeSampler",
     "EpisodeSpec",
     "EvaluationResult",
     "FewshotError",
+    "FrozenEpisodes",
     "Interval",
     "Prediction",
     "RowResult",
@@ -42,8 +48,10 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "config_schema",
+    "episodes_of",
     "evaluate",
     "export_episode",
+    "freeze",
     "load_adapter",
     "load_config",
     "load_encoder",
@@ -52,18 +60,22 @@ __all__ = [
     "load_train_config",
     "mean_interval",
     "names_of_starts",
+    "read_frozen",
     "read_run",
     "read_start",
     "save_adapter",
     "train",
+    "write_frozen",
 ]
 
 _HOMES = {
     "Classifier": "classify",
+    "DisjointSampler": "episodes.disjoint",
     "EpisodeSampler": "episodes.sampler",
-    "EpisodeSpec": "episodes.sampler",
+    "EpisodeSpec": "episodes.spec",
     "EvaluationResult": "results",
     "FewshotError": "errors",
+    "FrozenEpisodes": "episodes.frozen",
     "Interval": "statistics",
     "Prediction": "classify",
     "RowResult": "results",
@@ -72,8 +84,10 @@ _HOMES = {
     "Start": "starts",
     "TrainConfig": "train_config",
     "config_schema": "config",
+    "episodes_of": "episodes.kinds",
     "evaluate": "evaluation",
     "export_episode": "export",
+    "freeze": "episodes.frozen",
     "load_adapter": "checkpoint",
     "load_config": "config",
     "load_encoder": "encoders.clip",
@@ -82,10 +96,12 @@ _HOMES = {
     "load_train_config": "train_config",
     "mean_interval": "statistics",
     "names_of_starts": "starts",
+    "read_frozen": "episodes.frozen",
     "read_run": "records",
     "read_start": "starts",
     "save_adapter": "checkpoint",
     "train": "training",
+    "write_frozen": "episodes.frozen",
 }
 
 
