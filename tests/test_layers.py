@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         | {"_config_episodes"}
     ),
     frozenset({"episodes", "video", "encoders"}),
-    frozenset({"adapters", "heads"}),
+    frozenset({"adapters", "heads", "clip_check"}),
     frozenset(
         {"augment", "tuning", "cost", "checkpoint", "starts", "_bank", "_material"}
         | {
@@ -58,7 +58,9 @@ APART = frozenset(
     {"records", "_header", "_journal", "_marker", "_record", "statistics", "report", "_report"}
 )
 """They know the errors and each other; only evaluation and what is above it knows them."""
-NO_TORCH = frozenset({*LAYERS[0], *APART, "episodes", "video", "results", "cli", "__init__"})
+NO_TORCH = frozenset(
+    {*LAYERS[0], *APART, "episodes", "video", "clip_check", "results", "cli", "__init__"}
+)
 NO_PYDANTIC = frozenset({*APART, "errors", "plugins", "cli", "__init__"})
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,192 @@
+"""`fewshot-i2v episodes check`: are all clips of a split there, and can they be read?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v import plugins
+from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
+from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewshot_i2v.clip_check.check import ClipCheck
+    from fewshot_i2v.clip_check.removal import Removal
+
+_SHOWN = 20
+_EXTRA = 5
+_FOLDER = click.Path(path_type=Path)
+_EXIT_CODES = """\b
+Exit status:
+  0         no clip has a problem, or --allow-missing wrote a split without those that have
+  1         some clips have problems
+  2         wrong use, configuration or data: nothing was checked
+  130, 143  interrupted by Ctrl-C, terminated
+"""
+
+
+@click.command(epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
+@click.argument("split", shell_complete=completer(lambda: plugins.data_names("episodes")))
+@click.option("--root", type=_FOLDER, help="Folder of the split's clips.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Frames that a clip should have.",
+)
+@click.option("--quick", is_flag=True, help="Only look for the files; read no clip.")
+@click.option(
+    "--allow-missing", type=_FOLDER, metavar="OUT.yaml", help="Write a split without them."
+)
+@click.option("--drop-classes", is_flag=True, help="With --allow-missing: leave out classes too.")
+@click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
+@click.option("--cache", type=_FOLDER, help="Folder for what was found, for the next check.")
+@click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def command(
+    split: str,
+    root: Path | None,
+    allow_missing: Path | None,
+    drop_classes: bool,
+    everything: bool,
+    as_json: bool,
+    quiet: bool,
+    cache: Path | None,
+    **asked: Any,
+) -> None:
+    """Check that every clip of SPLIT (a name or a path) is there and can be read to its end.
+
+    Found are clips that are missing, ambiguous (several files could be it), empty, unreadable,
+    short (fewer than --frames) or duplicate (the bytes of another clip), and how many files are
+    none of the split's clips. A second check reads only what has changed.
+
+    --allow-missing writes a smaller split, with a name and digest of its own, and says in it which
+    clips are left out.
+    """
+    from fewshot_i2v.clip_check.check import check_clips
+    from fewshot_i2v.clip_check.removal import check_target, without_problems, write_smaller
+    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.paths import default_cache
+
+    if drop_classes and allow_missing is None:
+        raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
+    if allow_missing is not None:
+        check_target(allow_missing)
+    listed = load_split(split, root=root)
+    folder = cache or default_cache()
+    with resumable(folder / "checks", "clips checked so far are"):
+        check = check_clips(listed, cache=folder, progress=not (quiet or as_json), **asked)
+    removal = None
+    if not as_json:
+        _show(check, everything=everything)
+    if allow_missing is not None and check.bad:
+        removal = without_problems(check, drop_classes=drop_classes)
+        write_smaller(removal, listed, allow_missing)
+    if as_json:
+        echo_json(check.facts() | {"written": _written(removal, allow_missing)})
+    elif allow_missing is not None:
+        _show_written(removal, allow_missing)
+    if check.bad and removal is None:
+        raise click.exceptions.Exit(1)
+
+
+def _written(removal: Removal | None, path: Path | None) -> dict[str, Any] | None:
+    if removal is None:
+        return None
+    return {
+        "file": str(path),
+        "split": {"name": removal.split.name, "digest": removal.split.digest},
+        "left_out": dict(removal.clips),
+        "classes_left_out": list(removal.classes),
+        "draws_left_out": list(removal.draws),
+    }
+
+
+def _show(check: ClipCheck, *, everything: bool) -> None:
+    for line in _summary(check):
+        click.echo(line)
+    if check.problems:
+        click.echo()
+        _show_classes(check)
+        click.echo()
+        _show_problems(check, everything=everything)
+    for path, why in list(check.places.refused.items())[: None if everything else _EXTRA]:
+        click.echo(f"not looked at: {path} {why}", err=True)
+    hidden = 0 if everything else len(check.places.refused) - _EXTRA
+    if hidden > 0:
+        click.echo(f"not looked at: {hidden} more (--all names them)", err=True)
+    for hint in check.places.hints:
+        click.echo(f"hint: {hint}", err=True)
+
+
+def _summary(check: ClipCheck) -> Iterator[str]:
+    """What was checked, and what came of it."""
+    total = len(check.split.names())
+    classes = {c for names in check.split.subsets.values() for c in names}
+    yield f"{check.split.name} in {check.places.root}: {total} clips of {len(classes)} classes"
+    if check.quick:
+        yield "looked for files, empty ones and duplicates; no clip was read (--quick)"
+    else:
+        before = f", {check.remembered} of them in an earlier check" if check.remembered else ""
+        known = check.read + check.remembered
+        yield f"tried to read every frame of {known} files{before} ({check.seconds:.1f} s)"
+    extra = check.places.extra
+    if extra:
+        names = ", ".join(path.relative_to(check.places.root).as_posix() for path in extra[:_EXTRA])
+        more = ", ..." if len(extra) > _EXTRA else ""
+        yield f"{len(extra)} video files are no clip of the split: {names}{more}"
+    if check.bad:
+        yield f"{len(check.bad)} clips have problems, {total - len(check.bad)} are fine"
+    elif check.quick:
+        yield f"all {total} clips are there and differ"
+    else:
+        yield f"all {total} clips are there, differ, can be read and have {check.frames}+ frames"
+
+
+def _show_classes(check: ClipCheck) -> None:
+    """A row for each class with problems, a column for each kind that there is."""
+    from fewshot_i2v.clip_check.check import KINDS
+
+    rows = [row for row in check.classes() if row["fine"] < row["clips"]]
+    totals = Counter(problem.kind for problem in check.problems)
+    kinds = [kind for kind in KINDS if totals[kind]]
+    table = [("subset", "class", "clips", "fine", *kinds)]
+    for row in rows:
+        counts = (str(row["problems"].get(kind, "")) for kind in kinds)
+        table.append((row["subset"], row["class"], str(row["clips"]), str(row["fine"]), *counts))
+    sums = [sum(row[key] for row in rows) for key in ("clips", "fine")]
+    table.append(("", "together", *map(str, sums), *(str(totals[kind]) for kind in kinds)))
+    echo_columns(table)
+
+
+def _show_problems(check: ClipCheck, *, everything: bool) -> None:
+    from fewshot_i2v.clip_check.check import KINDS
+
+    for kind in KINDS:
+        found = [problem for problem in check.problems if problem.kind == kind]
+        shown = found if everything else found[:_SHOWN]
+        if not found:
+            continue
+        click.echo(f"{kind}:")
+        echo_columns([(p.clip, p.reason) for p in shown], "  ")
+        if len(found) > len(shown):
+            click.echo(f"  ... and {len(found) - len(shown)} more (--all names them)")
+
+
+def _show_written(removal: Removal | None, path: Path) -> None:
+    if removal is None:
+        click.echo(f"no clip has a problem: {path} was not written, use the split itself", err=True)
+        return
+    left = len(removal.split.names())
+    click.echo(f"\n{path}: {removal.split.name}, {left} clips, digest {removal.split.digest}")
+    if removal.classes:
+        click.echo(f"classes left out: {', '.join(removal.classes)}")
+    if removal.draws:
+        click.echo(f"draws left out: {', '.join(removal.draws)}")

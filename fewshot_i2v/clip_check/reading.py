@@ -1,0 +1,33 @@
+"""Reading a clip from end to end; called in the worker processes of `fewshot_i2v.video.pool`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fewshot_i2v.video.frames import FrameIndices
+from fewshot_i2v.video.reader import read_frames
+
+
+def count_frames(path: str) -> int:
+    """Decode every frame of a clip, and keep none.
+
+    Args:
+        path: the clip.
+
+    Returns:
+        How many frames it shows.
+
+    Raises:
+        VideoUnreadable: if they cannot all be had.
+    """
+    totals = [0]
+
+    def first(total: int) -> FrameIndices:
+        totals.append(total)
+        return np.zeros(1, np.int64)
+
+    # decord would look only at the frame that is kept, and a fault elsewhere would go unnoticed
+    read_frames(Path(path), first, shape=lambda image: image[:1, :1], backend="pyav")
+    return totals[-1]
