@@ -65,10 +65,19 @@ def places(split: Split) -> Places:
 
 
 def _by_path(split: Split, root: Path) -> Places:
-    tree = walk(root)
-    paths = {name: split.file(name) for name in split.names()}
-    files = {name: path for name, path in paths.items() if path.exists()}
-    missing = {name: f"no file {path}" for name, path in paths.items() if name not in files}
+    tree = walk(root, follow=split.links == "follow")
+    files: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for name in split.names():
+        try:
+            path = split.file(name)
+        except SplitError as error:  # a link out of the root
+            missing[name] = str(error)
+            continue
+        if path.exists():
+            files[name] = path
+        else:
+            missing[name] = f"no file {path}"
     extra = [f.path for f in tree.files if f.path not in files and not (f.linked or f.refused)]
     hints = _by_name(list(missing), root) if missing else []
     if not files and not hints:

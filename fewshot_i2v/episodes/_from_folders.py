@@ -72,7 +72,10 @@ def _classes(root: Path, folder: str, listing: Listing, problems: Problems) -> C
         listing.notes.append(f"not looked into folders inside class folders: {_some(deeper)}")
     outside = [clip for clips in classes.values() for clip in _leaving(root, clips)]
     if outside:
-        listing.notes.append(f"links to files outside of {root}: {_some(outside)}")
+        listing.notes.append(
+            f"links to files outside of {root}: {_some(outside)}; they are refused without "
+            "`links: follow` in the split file"
+        )
     return classes
 
 

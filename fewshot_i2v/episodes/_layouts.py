@@ -11,7 +11,9 @@ from typing import NamedTuple
 from fewshot_i2v.episodes.catalog import VIDEO_EXTENSIONS
 from fewshot_i2v.errors import SplitError
 
-_LEADS_OUT = "is a link that leads out of the root: it is not followed"
+_LEADS_OUT = (
+    "is a link that leads out of the root: it is not followed (`links: follow` in the split file)"
+)
 
 
 class Found(NamedTuple):
@@ -59,7 +61,7 @@ def stem_of(name: str) -> tuple[str, str]:
         name, last = stem, last or f"{dot}{extension.lower()}"
 
 
-def walk(root: Path) -> Tree:
+def walk(root: Path, *, follow: bool = False) -> Tree:
     """Find all video files below a folder.
 
     Hidden files and folders are left out. Links are followed as long as they stay below the root;
@@ -67,12 +69,13 @@ def walk(root: Path) -> Tree:
 
     Args:
         root: the folder.
+        follow: whether links that lead out of the root are followed too.
 
     Raises:
         SplitError: when the folder cannot be listed.
     """
     tree = Tree(root)
-    home = os.path.realpath(root)
+    home = os.sep if follow else os.path.realpath(root)
     linked = _descend(tree, home, (), linked=False)
     for folders in linked:
         real = os.path.realpath(root.joinpath(*folders))

@@ -68,15 +68,18 @@ class Matches:
     refused: Mapping[Path, str] = field(default_factory=dict)
 
 
-def match_files(names: Sequence[str], root: Path, how: Literal["name", "youtube"]) -> Matches:
+def match_files(
+    names: Sequence[str], root: Path, how: Literal["name", "youtube"], *, follow: bool = False
+) -> Matches:
     """Find the files of clips below a folder.
 
     Args:
         names: the clips, as in the list, with `/` between folders.
         root: the folder; walked through once. Hidden files and what is not a video by its extension
-            are left out, and links that lead out of it are not followed.
+            are left out.
         how: "name", or "youtube" where the last part of a name is a YouTube id, with or without
             `_start_end`.
+        follow: whether links that lead out of the root are followed.
 
     Returns:
         Every name is in one of `files`, `missing` and `ambiguous`.
@@ -84,7 +87,7 @@ def match_files(names: Sequence[str], root: Path, how: Literal["name", "youtube"
     Raises:
         SplitError: when the folder cannot be listed.
     """
-    search = _Search(names, walk(root), how)
+    search = _Search(names, walk(root, follow=follow), how)
     for key in search.files:
         search.settle(sorted(search.pairs(key)))
     return search.result()

@@ -145,7 +145,9 @@ def missing_files(split: Split) -> list[str]:
     """
     if split.find != "path":
         return []
-    return [name for name in split.names() if not split.file(name).is_file()]
+    if split.root is None:
+        raise SplitError(f"split {split.name!r} has no root")
+    return [name for name in split.names() if not (split.root / name).is_file()]
 
 
 def write_new(split: Split, path: Path, made_from: str, *, overwrite: bool = False) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from fewshot_i2v.episodes._subsets import POOLS, SUBSETS
 from fewshot_i2v.episodes.catalog import Generator
-from fewshot_i2v.episodes.split import Find, GroupScope
+from fewshot_i2v.episodes.split import Find, GroupScope, Links
 
 Schema = dict[str, Any]
 
@@ -27,6 +27,9 @@ _GENERATOR_TEXTS = {
 _FIND = (
     "path: clip names are paths below the root. name: they say which clip, while folders, "
     "extension, case and underscores on disk may differ. youtube: so may the times."
+)
+_LINKS = (
+    "inside: links that lead out of the root are refused. follow: they are read like other files."
 )
 
 
@@ -72,6 +75,7 @@ def _properties() -> Schema:
             "type": ["string", "null"],
         },
         "find": {"description": _FIND, "enum": list(get_args(Find))},
+        "links": {"description": _LINKS, "enum": list(get_args(Links))},
         "group": {
             "description": "Regular expression; its first ( ) in a clip's name is its group.",
             "type": ["string", "null"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,10 +17,11 @@ from fewshot_i2v.episodes.catalog import Clip, Draw, Generator
 from fewshot_i2v.episodes.matching import Matches, match_files
 from fewshot_i2v.errors import SplitError, UnknownNameError
 
-__all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Split"]
+__all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Links", "Split"]
 
 GroupScope = Literal["class", "global"]
 Find = Literal["path", "name", "youtube"]
+Links = Literal["inside", "follow"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Split:
         group_scope: "class" or "global": whether equal group names of two classes are one group.
         find: how a clip's name leads to its file: "path" (below the root), "name" (folders,
             extension, case and underscores may differ) or "youtube" (so may the times).
+        links: "inside": links that lead out of the root are refused; "follow": they are not.
         draws: by name, published choices of clips of "train" to learn from.
         generator: makes the clips, where they are not files.
         root: the folder that clip names are relative to, where one is known.
@@ -57,6 +60,7 @@ class Split:
     group_pattern: str | None = None
     group_scope: GroupScope = "class"
     find: Find = "path"
+    links: Links = "inside"
     draws: Mapping[str, tuple[Draw, ...]] = field(default_factory=dict)
     generator: Generator | None = None
     root: Path | None = None
@@ -119,8 +123,8 @@ class Split:
             exist.
 
         Raises:
-            SplitError: when the split has no root, the name would lead out of it, or several files
-                could be the clip's.
+            SplitError: when the split has no root, the name or a link would lead out of it, or
+                several files could be the clip's.
         """
         if self.root is None:
             how = "its clips are generated" if self.generator else "give one with --root FOLDER"
@@ -129,7 +133,15 @@ class Split:
         if wrong:
             raise SplitError(f"split {self.name!r}: {wrong}")
         if self.find == "path":
-            return self.root / clip_name
+            path = self.root / clip_name
+            real = Path(os.path.realpath(path))
+            if self.links == "inside" and not real.is_relative_to(self._real_root):
+                raise SplitError(
+                    f"split {self.name!r}: clip {clip_name!r} is a link out of {self.root}, to "
+                    f"{real}. Give --root the folder that holds the clips, or write `links: "
+                    "follow` into the split file to have such links read"
+                )
+            return path
         several = self.matches.ambiguous.get(clip_name)
         if several:
             raise SplitError(
@@ -137,6 +149,10 @@ class Split:
                 "; give a --root with only one of them"
             )
         return self.matches.files.get(clip_name, self.root / clip_name)
+
+    @cached_property
+    def _real_root(self) -> Path:
+        return Path(os.path.realpath(self.root or ""))
 
     @cached_property
     def matches(self) -> Matches:
@@ -148,7 +164,8 @@ class Split:
         if self.root is None or self.find == "path":
             why = "has no root" if self.root is None else "names the paths of its files"
             raise SplitError(f"split {self.name!r} {why}: there is nothing to look for")
-        return match_files(self.names(), self.root, self.find)
+        follow = self.links == "follow"
+        return match_files(self.names(), self.root, self.find, follow=follow)
 
     def names(self) -> list[str]:
         """Names of all clips, subset by subset and class by class."""

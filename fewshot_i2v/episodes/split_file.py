@@ -10,6 +10,7 @@
 | root | folder of the clips, relative to the file; can be given when loading instead |
 | find | `path` (default): clip names are paths below the root; `name`: they say which clip, while
   folders, extension, case and underscores on disk may differ; `youtube`: so may the times |
+| links | `inside` (default): links that lead out of the root are refused; `follow`: they are read |
 | group | regular expression: its first capture group in a clip's name is the clip's group |
 | group_scope | `class` (default): equal group names in two classes are two groups; `global`: one |
 | generator | {name, seed, size, frames, fps, clips}: clips are generated, not read |
@@ -39,13 +40,13 @@ from fewshot_i2v.episodes._draws import read_draws
 from fewshot_i2v.episodes._problems import Problems, text_problem
 from fewshot_i2v.episodes._subsets import ClassNotes, Origin, read_subsets
 from fewshot_i2v.episodes.catalog import Generator
-from fewshot_i2v.episodes.split import Find, GroupScope, Split
+from fewshot_i2v.episodes.split import Find, GroupScope, Links, Split
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.yaml_loader import load_yaml
 
 TEXTS = ("source", "licence", "description")
 KEYS = (
-    *("name", "version", *TEXTS, "defects", "digest", "root", "find"),
+    *("name", "version", *TEXTS, "defects", "digest", "root", "find", "links"),
     *("group", "group_scope", "generator", "subsets", "draws"),
 )
 """All keys of a split file."""
@@ -87,7 +88,8 @@ def load_split(name_or_path: str | Path, *, root: Path | None = None) -> Split:
         class_ids=notes.ids,
         group_pattern=None if pattern is None else pattern.pattern,
         group_scope=_scope(data.get("group_scope", "class"), problems),
-        find=_find_how(data.get("find", "path"), problems),
+        find=_one_of(data, "find", get_args(Find), problems),  # type: ignore[arg-type]
+        links=_one_of(data, "links", get_args(Links), problems),  # type: ignore[arg-type]
         draws=draws,
         generator=generator,
         root=home,
@@ -144,13 +146,15 @@ def _lines(value: object, problems: Problems) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _find_how(value: object, problems: Problems) -> Find:
-    for how in get_args(Find):
-        if value == how:
-            found: Find = how
-            return found
-    problems.add("find", f"got {value!r}; expected {', '.join(get_args(Find))}")
-    return "path"
+def _one_of(
+    data: Mapping[str, object], key: str, words: tuple[str, ...], problems: Problems
+) -> str:
+    """One of some words; the first of them where the key is not there."""
+    value = data.get(key, words[0])
+    if isinstance(value, str) and value in words:
+        return value
+    problems.add(key, f"got {value!r}; expected {', '.join(words)}")
+    return words[0]
 
 
 def _scope(value: object, problems: Problems) -> GroupScope:

@@ -39,6 +39,8 @@ def split_text(split: Split, *, comments: Sequence[str] = (), with_digest: bool 
         head["digest"] = split.digest
     if split.find != "path":
         head["find"] = split.find
+    if split.links != "inside":
+        head["links"] = split.links
     if split.group_pattern is not None:
         head["group"] = split.group_pattern
     if split.group_scope != "class":

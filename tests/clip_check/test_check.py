@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -186,12 +187,15 @@ def test_names_that_are_paths(root: Path, tmp_path: Path) -> None:
     assert {path.name for path in found.places.extra} == {"a.mp4", "b.mp4", "c.mp4"}
 
 
-def test_a_path_may_lead_through_a_link(root: Path, tmp_path: Path) -> None:
+def test_a_path_may_lead_through_a_link_where_that_is_allowed(root: Path, tmp_path: Path) -> None:
     (root / "jump").symlink_to(root.parent / "elsewhere", target_is_directory=True)
     (root.parent / "elsewhere").mkdir()
     shutil.copy(root / "wave/a.mp4", root.parent / "elsewhere/q.mp4")
     split = listed(root, "path", base={"jump": ["q.mp4"], "wave": ["b.mp4"]})
-    found = check(split, tmp_path, quick=True)
+    refused = check(split, tmp_path, quick=True)
+    assert kinds(refused) == {"jump/q.mp4": ["missing"]}
+    assert "is a link out of" in refused.problems[0].reason
+    found = check(dataclasses.replace(split, links="follow"), tmp_path, quick=True)
     assert found.problems == ()
     assert found.places.refused == {}
     by_name = check(listed(root, base={"jump": ["q"], "wave": ["b"]}), tmp_path, quick=True)

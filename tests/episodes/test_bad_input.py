@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -38,6 +39,7 @@ RIGHT = {
     "digest": set(),
     "root": {"text", "null"},
     "find": set(),
+    "links": set(),
     "group": {"text", "null"},
     "group_scope": set(),
     "generator": {"mapping"},
@@ -203,10 +205,17 @@ def _linked(folder: Path) -> Split:
     return load_split(folder / "x.yaml")
 
 
-def test_links_that_the_user_put_below_the_root_are_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sit/b.mp4", "wave/c.mp4"])
+def test_links_that_lead_out_of_the_root_are_refused_unless_allowed(
+    tmp_path: Path, name: str
+) -> None:
     split = _linked(tmp_path)
     assert split.names() == ["sit/b.mp4", "wave/a.mp4", "wave/c.mp4"]
-    assert split.file("sit/b.mp4").resolve() == tmp_path / "outside/sit/b.mp4"
+    assert split.file("wave/a.mp4") == tmp_path / "root/wave/a.mp4"
+    with pytest.raises(SplitError, match=f"clip '{name}' is a link out of .*links: follow"):
+        split.file(name)
+    allowed = dataclasses.replace(split, links="follow")
+    assert allowed.file(name).resolve().is_relative_to(tmp_path / "outside")
 
 
 def test_a_folder_that_links_to_its_parent_does_not_hang(tmp_path: Path) -> None:

@@ -353,3 +353,14 @@ def test_one_published_list_against_the_files_of_another(shared: Path, tmp_path:
     for name, file in files.items():
         assert Path(file).name[:11] == name.rpartition("/")[2][:11]
         assert Path(file).parent.name.replace("_", " ") == name.partition("/")[0]
+
+
+def test_links_out_of_the_root_are_followed_where_that_is_allowed(tmp_path: Path) -> None:
+    for name in ("root", "else/wave"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "else/wave/a.mp4").touch()
+    (tmp_path / "root/wave").symlink_to(tmp_path / "else/wave")
+    strict = match_files(["wave/a"], tmp_path / "root", "name")
+    assert (strict.files, strict.missing) == ({}, ("wave/a",))
+    free = match_files(["wave/a"], tmp_path / "root", "name", follow=True)
+    assert free.files == {"wave/a": tmp_path / "root/wave/a.mp4"}

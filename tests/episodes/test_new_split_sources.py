@@ -54,7 +54,10 @@ class TestFolders:
         listing = from_folders(tmp_path / "clips")
         assert clips(listing)["wave"] == ["wave/b.mp4", "wave/c.mp4", "wave/d.mp4"]
         root = tmp_path / "clips"
-        assert listing.notes == [f"links to files outside of {root}: sit/a.mp4, wave/b.mp4"]
+        assert listing.notes == [
+            f"links to files outside of {root}: sit/a.mp4, wave/b.mp4; they are refused without "
+            "`links: follow` in the split file"
+        ]
 
     def test_a_root_that_is_a_link_is_no_way_out(self, tmp_path: Path) -> None:
         touch(tmp_path, "clips/wave/c.mp4")
