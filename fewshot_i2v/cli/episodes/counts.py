@@ -1,0 +1,31 @@
+"""`fewshot-i2v episodes counts`: classes and clips of splits in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fewshot_i2v import plugins
+from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._flags import SPLITS
+
+
+@click.command(short_help="Count classes and clips of splits.")
+@click.argument("splits", nargs=-1, shell_complete=SPLITS["shell_complete"], metavar="[SPLIT]...")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the clips.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
+    """Count classes and clips of SPLITs (names or paths); all that are shipped if none is named.
+
+    A Markdown table: classes / clips (clips of the smallest, the middle and the largest class).
+    """
+    from fewshot_i2v.episodes.counts import counts, counts_table
+    from fewshot_i2v.episodes.split_file import load_split
+
+    names = splits or tuple(plugins.data_names("episodes"))
+    rows = [counts(load_split(name, root=root)) for name in names]
+    if as_json:
+        echo_json([row.to_dict() for row in rows])
+    else:
+        click.echo(counts_table(rows))
