@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -85,3 +86,10 @@ def test_what_is_not_there_is_named() -> None:
     result = CliRunner().invoke(cli, ["episodes", "counts", "hmdb"])
     assert result.exit_code == 2
     assert "unknown split 'hmdb'" in result.stderr
+
+
+def test_the_readme_has_this_table() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    published = [*RECORDED, *TESTED]
+    printed = CliRunner().invoke(cli, ["episodes", "counts", *published]).stdout
+    assert all(line in readme.splitlines() for line in printed.splitlines())

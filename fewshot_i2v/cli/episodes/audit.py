@@ -1,0 +1,71 @@
+"""`fewshot-i2v episodes audit`: what lists hide, and what they have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import click
+
+from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._flags import SPLITS
+
+if TYPE_CHECKING:
+    from fewshot_i2v.episodes.audit import Finding
+
+
+@click.command(short_help="Find what lists hide, and what they have in common.")
+@click.argument(
+    "splits", nargs=-1, required=True, shell_complete=SPLITS["shell_complete"], metavar="SPLIT..."
+)
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the clips.")
+@click.option("--seen-by", help="Classes that an encoder trained on it has seen: kinetics400.")
+@click.option("--classes", "named", is_flag=True, help="Name all common classes.")
+@click.option("--strict", is_flag=True, help="End with status 1 if a finding is grave (!).")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, with all numbers and names.")
+def command(
+    splits: tuple[str, ...],
+    root: Path | None,
+    seen_by: str | None,
+    named: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Audit SPLITs (names or paths): each alone, and each pair.
+
+    Of one: clips that are there twice, query and support clips from one recording, recordings in
+    two subsets, small classes, draws that are not nested. Of two: common classes and clips,
+    whatever their spelling. What can make a result wrong if nobody minds it is marked with an
+    exclamation mark. No video is opened.
+    """
+    from fewshot_i2v.episodes.audit import all_findings
+    from fewshot_i2v.episodes.split_file import load_split
+
+    listed = [load_split(name, root=root) for name in splits]
+    found = all_findings(listed, seen_by)
+    if as_json:
+        echo_json({name: [finding.to_dict() for finding in of] for name, of in found.items()})
+    else:
+        defects = {split.name: split.defects for split in listed}
+        for i, (name, of) in enumerate(found.items()):
+            click.echo(("\n" if i else "") + name)
+            click.echo(_text(of, named=named))
+            if defects.get(name):
+                count = len(defects[name])
+                click.echo(f"  known defects of the list: {count}; see `episodes show {name}`")
+    if strict and any(finding.grave for of in found.values() for finding in of):
+        raise click.exceptions.Exit(1)
+
+
+def _text(findings: list[Finding], *, named: bool) -> str:
+    if not findings:
+        return "  nothing found"
+    lines = []
+    for finding in findings:
+        mark = "! " if finding.grave else "- "
+        lines.append(fill(finding.text, 98, initial_indent=f"  {mark}", subsequent_indent="    "))
+        if named and finding.facts.get("classes") and isinstance(finding.facts["classes"], list):
+            names = "; ".join(finding.facts["classes"])
+            lines.append(fill(names, 98, initial_indent="      ", subsequent_indent="      "))
+    return "\n".join(lines)
