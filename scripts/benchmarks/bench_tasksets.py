@@ -22,13 +22,14 @@ from time import perf_counter
 from typing import Any
 
 import click
+from torch.utils.data import Dataset
 
 from fewshot_i2v.episodes import EpisodeSampler, Split, load_split
 
 Draw = Callable[[int], object]
 
 
-class Names:
+class Names(Dataset[tuple[str, int]]):
     """A data set whose items are names of clips and numbers of classes."""
 
     def __init__(self, split: Split, subset: str) -> None:
