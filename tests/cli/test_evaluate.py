@@ -187,7 +187,7 @@ fake = types.ModuleType("fewshot_i2v.evaluation")
 def run(config, **_asked):
     try:
         print("running", flush=True)
-        time.sleep(20)
+        time.sleep(120)
     finally:
         print("closed", flush=True)
 fake.run = run
@@ -209,7 +209,7 @@ def test_signals_close_files_and_give_their_status(number: signal.Signals, statu
         assert process.stdout.readline() == "running\n"
         start = time.perf_counter()
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -139,7 +139,7 @@ def test_a_hanging_worker_that_nobody_kills_is_ended_by_the_kernel() -> None:
         assert worker.stdin is not None
         worker.stdin.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         worker.stdin.flush()
-        assert worker.wait(timeout=20) == -signal.SIGALRM
+        assert worker.wait(timeout=60) == -signal.SIGALRM
 
 
 def test_output_of_native_code_is_no_answer() -> None:
