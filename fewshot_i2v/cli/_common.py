@@ -146,6 +146,8 @@ def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[Non
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
     """
     names = [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    # nohup has the hang-up ignored: it stays so
+    names = [n for n in names if signal.getsignal(getattr(signal, n)) is not signal.SIG_IGN]
     here = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(getattr(signal, n), _raise_terminated) for n in names if here}
     try:
