@@ -60,6 +60,12 @@ Shots: TypeAlias = Annotated[
     AfterValidator(once),
 ]
 
+TrainingSeeds: TypeAlias = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
+    BeforeValidator(listed, json_schema_input_type=int | list[int]),
+    AfterValidator(lambda seeds: once(seeds) if seeds else seeds),
+]
+
 NEW_KEYS: dict[str, object] = {
     "sampling": "independent",
     "uneven_shots": False,

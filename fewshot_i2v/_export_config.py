@@ -39,6 +39,8 @@ def config_of(
     recorded = data.header.get("split", {}).get("path", "")
     if Path(recorded).is_file():
         plain["split"] = recorded
+    if "training_seed" in plain:
+        plain["training_seeds"] = [plain.pop("training_seed")]
     if "trials" in identity:
         plain["trials"] = data.header.get("trials", {}).get("path", "")
     plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}

@@ -119,11 +119,7 @@ def from_line(line: bytes, key: int) -> EpisodeRecord:
     Raises:
         ValueError: saying what is wrong with the line.
     """
-    head, mark, tail = line.rpartition(_CHECK)
-    if not mark:
-        raise ValueError("no complete record: its checksum is missing")
-    if tail[:8] != f"{zlib.crc32(head, key):08x}".encode():
-        raise ValueError("changed since it was written, or written by another run (checksum)")
+    lasting(line, key)
     data: dict[str, Any] = json.loads(line, parse_constant=_refuse)
     data.pop("crc32")
     if data.keys() != _KEYS:
@@ -134,6 +130,28 @@ def from_line(line: bytes, key: int) -> EpisodeRecord:
     for name in _NAMES:
         object.__setattr__(record, name, data[name])
     return record
+
+
+def lasting(line: bytes, key: int) -> bytes:
+    """The part of a line that `to_line` made for the same run in which equal results are equal.
+
+    Args:
+        line: without the newline.
+        key: fingerprint of the run.
+
+    Returns:
+        The line without checksum and timings: a JSON object but for its closing brace, in the order
+        of the fields of `EpisodeRecord`.
+
+    Raises:
+        ValueError: saying what is wrong with the line.
+    """
+    head, mark, tail = line.rpartition(_CHECK)
+    if not mark:
+        raise ValueError("no complete record: its checksum is missing")
+    if tail[:8] != f"{zlib.crc32(head, key):08x}".encode():
+        raise ValueError("changed since it was written, or written by another run (checksum)")
+    return head
 
 
 def fingerprint(identity: Mapping[str, Any]) -> int:

@@ -65,7 +65,7 @@ class RowRunner:
             tower,
             options_of(row.adapter, adapter_class, "adapter"),
             frames=row.video.frames,
-            seeds=[derive_seed("adapter", row.adapter.name, row.seed, i) for i in indices],
+            seeds=[derive_seed("adapter", row.adapter.name, row.drawn_from, i) for i in indices],
         )
         if self.start is not None:
             self.start.fill(adapter, self.work.encoder)
@@ -83,7 +83,7 @@ class RowRunner:
             width=tower.width,
             way=len(self.specs[indices[0]].classes),
             frames=row.video.frames,
-            seeds=[derive_seed("head", row.head.name, row.seed, i) for i in indices],
+            seeds=[derive_seed("head", row.head.name, row.drawn_from, i) for i in indices],
             **more,
         )
         check_cells(tower, head.cells)
@@ -122,7 +122,10 @@ class RowRunner:
         head = plugins.load("heads", self.row.head.name)
         order = self.row.frame_order
         said = [adapter.note, "" if order == "natural" else f"frames {order}"]
-        marks = {"note": ", ".join(filter(None, said)), "uses_names": head.uses_names}
+        marks: dict[str, Any] = {
+            "note": ", ".join(filter(None, said)),
+            "uses_names": head.uses_names,
+        }
         if self.start is None:
             return marks
         seen = self.start.seen(self.work.split, self.row.subset)
@@ -254,7 +257,7 @@ class RowRunner:
         batch = self.row.tuning.batch
         if batch is None or batch >= len(names[0]):
             return None
-        return picked_clips(names, specs, batch, self.row.seed)
+        return picked_clips(names, specs, batch, self.row.drawn_from)
 
     def _support(
         self,
@@ -278,7 +281,7 @@ class RowRunner:
                 return lambda step: bank.tokens(_seen(step))
             plain = bank.tokens(names) if self.parameters and self.row.tuning.steps else None
             return lambda _step: bank.tokens(names) if plain is None else plain
-        seeds = [derive_seed("augment", self.row.seed, spec.index) for spec in specs]
+        seeds = [derive_seed("augment", self.row.drawn_from, spec.index) for spec in specs]
         augment = Augmenter(self.row.tuning, [spec.classes for spec in specs], seeds)
         kept = self._pixels(encoder, names) if picked is None else None
 

@@ -6,11 +6,8 @@ key is an error that names the nearest known one.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,12 +22,20 @@ from pydantic import (
 from fewshot_i2v import plugins
 from fewshot_i2v._config_choice import Choice, parse_value
 from fewshot_i2v._config_commands import refusal
-from fewshot_i2v._config_episodes import NEW_KEYS, EpisodeConfig, Shot, Shots, listed, once
+from fewshot_i2v._config_episodes import (
+    NEW_KEYS,
+    EpisodeConfig,
+    Shot,
+    Shots,
+    TrainingSeeds,
+    listed,
+    once,
+)
 from fewshot_i2v._config_merge import expand, is_path, merge, read_source
 from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
+from fewshot_i2v._config_rows import RowParts, slugs
 from fewshot_i2v._config_starts import (
     FRESH,
-    Place,
     fitting,
     name_of_start,
     starts_by_adapter,
@@ -99,6 +104,7 @@ class RowConfig(_Shared):
         shot: support clips per class.
         tuning: the run's tuning with the adapter's recipe on top.
         slug: name of the row's folder, unique within the run.
+        training_seed: of initial parameters, batches and augmentation; None: the run's seed.
     """
 
     adapter: Choice
@@ -106,6 +112,12 @@ class RowConfig(_Shared):
     head: Choice
     shot: Shot
     slug: str
+    training_seed: int | None = None
+
+    @property
+    def drawn_from(self) -> int:
+        """The seed of all that is drawn in training; that of the episodes is `seed`."""
+        return self.seed if self.training_seed is None else self.training_seed
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, in plain types: rows with equal identities can be continued.
@@ -126,6 +138,8 @@ class RowConfig(_Shared):
         for key, usual in {**NEW_KEYS, "frame_order": "natural"}.items():
             if plain[key] == usual:
                 del plain[key]
+        if self.training_seed is None:
+            del plain["training_seed"]
         if self.tuning.batch is None:
             del plain["tuning"]["batch"]
         return plain
@@ -160,6 +174,8 @@ class RunConfig(_Shared):
             shipped starting point, or the folder of one or of several.
         allow_seen: also evaluate what a starting point was trained on, or its state chosen on.
         head: one or several heads.
+        training_seeds: of initial parameters, batches and augmentation: every row is run once for
+            each, on the same episodes; empty: once, with `seed`.
         tokens: what heads see of a frame, where their own options do not say: "summary" or "gridG"
             such as grid4; None: the heads' default.
         tuning: how adapter and head are fine-tuned.
@@ -178,6 +194,7 @@ class RunConfig(_Shared):
     adapter: Choices
     start: Starts = (FRESH,)
     head: Choices = (Choice(name="linear"),)
+    training_seeds: TrainingSeeds = ()
     tokens: str | None = Field(default=None, pattern=r"^(summary|grid[1-9]\d?)$")
     recipes: dict[str, TuningConfig] = Field(default_factory=dict)
 
@@ -192,7 +209,7 @@ class RunConfig(_Shared):
         return self.output or Path("runs") / self.name
 
     def rows(self) -> list[RowConfig]:
-        """One row per adapter, start, head and shot; adapters outermost, shots innermost.
+        """One row per adapter, start, head, shot and training seed, the first outermost.
 
         Raises:
             UnknownNameError: for an adapter, head or starting point that does not exist.
@@ -203,11 +220,12 @@ class RunConfig(_Shared):
         heads = [self._seeing(head) for head in self.head]
         starts = starts_by_adapter([c.name for c in self.adapter], self.start)
         parts = [
-            _Parts(adapter, start, place, head, shot)
+            RowParts(adapter, start, place, head, shot, seed)
             for adapter in self.adapter
             for start, place in starts[adapter.name].items()
             for head in heads
             for shot in self.shot
+            for seed in (self.training_seeds or (None,))
         ]
         shared = {key: getattr(self, key) for key in _Shared.model_fields if key != "tuning"}
         return [
@@ -219,8 +237,9 @@ class RunConfig(_Shared):
                 shot=part.shot,
                 tuning=self._tuning_of(part.adapter.name),
                 slug=slug,
+                training_seed=part.seed,
             )
-            for part, slug in zip(parts, _slugs(parts), strict=True)
+            for part, slug in zip(parts, slugs(parts), strict=True)
         ]
 
     def _seeing(self, head: Choice) -> Choice:
@@ -247,47 +266,6 @@ def check_names(kind: plugins.Kind, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError(kind[:-1], name, known)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What tells a row from the others of its run."""
-
-    adapter: Choice
-    start: str
-    place: Place | None
-    head: Choice
-    shot: int | str
-
-    @property
-    def text(self) -> str:
-        """Readable; not always unique."""
-        text = f"{self.adapter.label}-{self.head.label}-{self.shot}shot"
-        return text if self.place is None else f"{text}-from-{name_of_start(self.start)}"
-
-    @property
-    def digest(self) -> str:
-        """Of what makes the row what it is."""
-        text = f"{self.adapter.label} {self.head.label} {self.shot}"
-        return _digest(text if self.place is None else f"{text} {self.place.digest}")
-
-
-def _slugs(parts: list[_Parts]) -> list[str]:
-    """File names of the rows: readable, and told apart by a digest where reading cannot."""
-    slugs = []
-    for text in (part.text for part in parts):
-        safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", text)
-        whole = re.fullmatch(r"[A-Za-z0-9_.,=:+-]{1,100}", text)
-        slugs.append(safe if whole else f"{safe[:88]}-{_digest(text)}")
-    seen = Counter(slug.casefold() for slug in slugs)
-    return [
-        slug if seen[slug.casefold()] == 1 else f"{slug}-{part.digest}"
-        for slug, part in zip(slugs, parts, strict=True)
-    ]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def load_config(

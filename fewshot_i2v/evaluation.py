@@ -207,6 +207,7 @@ def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
         shot=runner.row.shot,
         parameters=runner.parameters,
         marks=runner.marks,
+        training_seed=runner.row.training_seed,
         folder=folder.path,
     )
 

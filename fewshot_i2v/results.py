@@ -10,7 +10,8 @@ from typing import Any
 
 from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.report.matrix import render_matrix
-from fewshot_i2v.report.terminal import TableRow, render_table
+from fewshot_i2v.report.rows import TableRow, over_seeds
+from fewshot_i2v.report.terminal import render_table
 from fewshot_i2v.statistics import Interval, mean_interval
 
 
@@ -40,6 +41,7 @@ class RowResult:
         ways: least and most classes of an episode; (0, 0) where there is no record.
         chance: accuracy of guessing, the mean over episodes; None where there is no record.
         shared: whether episodes have clips in common.
+        training_seed: where rows were run with several.
     """
 
     adapter: str
@@ -61,6 +63,7 @@ class RowResult:
     ways: tuple[int, int] = (0, 0)
     chance: float | None = None
     shared: bool = True
+    training_seed: int | None = None
 
     @classmethod
     def from_records(
@@ -73,6 +76,7 @@ class RowResult:
         parameters: int,
         marks: Mapping[str, Any],
         folder: Path,
+        training_seed: int | None = None,
     ) -> RowResult:
         """Sums up the records of a run folder; `marks` are those of its header."""
         start = marks.get("start") or {}
@@ -100,6 +104,7 @@ class RowResult:
             ways=(min(ways), max(ways)) if ways else (0, 0),
             chance=mean(1 / way for way in ways) if ways else None,
             shared=shared,
+            training_seed=training_seed,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,25 +167,29 @@ class EvaluationResult:
         return render_matrix(self._rows(), way=self.way, chance=self.chance)
 
     def _rows(self) -> list[TableRow]:
-        return [
-            TableRow(
-                adapter=row.adapter,
-                note=row.note,
-                head=row.head,
-                uses_names=row.uses_names,
-                start=row.start,
-                start_name=row.start_name,
-                seen=row.seen,
-                shared=row.shared,
-                shot=row.shot,
-                accuracies=row.accuracies,
-                failed=row.failed,
-                parameters=row.parameters,
-                seconds_per_episode=row.seconds_per_episode,
-                peak_memory_mb=row.peak_memory_mb,
-            )
-            for row in self.rows
-        ]
+        """The rows of a table: those that differ in the training seed alone are one."""
+        return over_seeds(
+            [
+                TableRow(
+                    adapter=row.adapter,
+                    note=row.note,
+                    head=row.head,
+                    uses_names=row.uses_names,
+                    start=row.start,
+                    start_name=row.start_name,
+                    seen=row.seen,
+                    shared=row.shared,
+                    shot=row.shot,
+                    accuracies=row.accuracies,
+                    failed=row.failed,
+                    parameters=row.parameters,
+                    seconds_per_episode=row.seconds_per_episode,
+                    peak_memory_mb=row.peak_memory_mb,
+                    training_seed=row.training_seed,
+                )
+                for row in self.rows
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

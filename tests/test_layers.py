@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
-        | {"_config_episodes"}
+        | {"_config_episodes", "_config_rows"}
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads", "clip_check"}),
@@ -43,6 +43,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_row_batches",
             "_row_header",
             "_estimate",
+            "filmstrips",
+            "reproduction",
             "_workspace",
             "export",
             "_export_config",
@@ -59,7 +61,8 @@ APART = frozenset(
 )
 """They know the errors and each other; only evaluation and what is above it knows them."""
 NO_TORCH = frozenset(
-    {*LAYERS[0], *APART, "episodes", "video", "clip_check", "results", "cli", "__init__"}
+    {*LAYERS[0], *APART, "episodes", "video", "clip_check", "filmstrips", "reproduction"}
+    | {"results", "cli", "__init__"}
 )
 NO_PYDANTIC = frozenset({*APART, "errors", "plugins", "cli", "__init__"})
 FILES = sorted(PACKAGE.rglob("*.py"))

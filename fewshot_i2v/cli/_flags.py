@@ -184,6 +184,11 @@ _FLAGS: Table = [
             ("--draws", TEXT, "Published draws of support clips, by name."),
             ("--trials", PATH, "Frozen episodes, a file or a name, in place of drawing any."),
             ("--seed", INT, "Of episodes, initial parameters and augmentation."),
+            (
+                "--training-seed",
+                INT | {"multiple": True, "key": "training_seeds"},
+                "Of what is drawn in training; repeat: each row once for each.",
+            ),
             ("--disjoint-groups/--no-disjoint-groups", SWITCH, "Support, query: other groups."),
             ("--frame-order", ORDERS, "Of every clip: to see what rests on the order."),
         ],

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._runs import (
+    Header,
+    facts_of,
+    group_key,
+    place_of,
+    run_folders,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from fewshot_i2v.results import EvaluationResult, RowResult
-
-# Rows that differ in anything else do not belong in one table.
-_ROW_KEYS = ("adapter", "start", "head", "shot", "tuning")
-Header = dict[str, Any]
 
 
 @click.command(short_help="Show the table of an evaluation.")
@@ -47,46 +50,23 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
     Raises:
         UsageError: when there is no run folder.
     """
-    from fewshot_i2v.errors import UsageError
-
-    folders = sorted(path.parent for path in run.rglob("run.json"))
-    if not folders:
-        raise UsageError(
-            f"{run}: no run.json in it or in a folder below; expected the --output of an evaluation"
-        )
     groups: dict[str, list[tuple[Header, RowResult]]] = defaultdict(list)
-    for folder in folders:
+    for folder in run_folders(run):
         header, row = _read(folder)
-        groups[f"{folder.parent}\n{_group_key(header)}"].append((header, row))
+        groups[f"{folder.parent}\n{group_key(header)}"].append((header, row))
     for rows in groups.values():
-        rows.sort(key=lambda pair: _place(*pair))
+        rows.sort(key=lambda pair: place_of(pair[0], pair[1].adapter, pair[1].folder))
     return list(groups.values())
 
 
-def _place(header: Header, row: RowResult) -> tuple[int, bool, Path]:
-    """Where a row stands: in the order of its run; beside other runs `frozen` first, by name."""
-    return header.get("position", 0), row.adapter != "frozen", row.folder
-
-
-def _group_key(header: Header) -> str:
-    identity = header["identity"]
-    config = {k: v for k, v in identity["config"].items() if k not in _ROW_KEYS}
-    parts = [config, *(identity.get(key) for key in ("split", "encoder", "trials"))]
-    return json.dumps(parts, sort_keys=True)
-
-
 def _read(folder: Path) -> tuple[Header, RowResult]:
-    from fewshot_i2v.config import Choice
     from fewshot_i2v.records import read_run
     from fewshot_i2v.results import RowResult
 
     run = read_run(folder)
-    config = run.header["identity"]["config"]
     row = RowResult.from_records(
         run.records.values(),
-        adapter=Choice.model_validate(config["adapter"]).label,
-        head=Choice.model_validate(config["head"]).label,
-        shot=config["shot"],
+        **facts_of(run.header),
         parameters=run.header.get("parameters", 0),
         marks=run.header.get("marks", {}),
         folder=folder,
@@ -103,13 +83,9 @@ def _table(
     way, (low, high) = config["way"], group[0][1].ways
     if isinstance(way, str) and high:
         way = low if low == high else f"{low}-{high}"
-    encoder, video = config["encoder"]["name"], config["video"]
-    title = (
-        f"split {config['split']} ({config['subset']}), {way}-way, "
-        f"{config['query']} query clips per class, seed {config['seed']}, encoder {encoder}, "
-        f"{video['frames']} frames"
-    )
+    title = title_of(group[0][0], way)
     rows = tuple(row for _, row in group)
     if several:
         title = f"{rows[0].folder.parent}: {title}"
+    encoder = config["encoder"]["name"]
     return title, EvaluationResult(rows, run, way, config["split"], encoder)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fewshot_i2v.report._columns import sentences
+from fewshot_i2v.report.rows import TableRow, mean_of
 from fewshot_i2v.report.terminal import (
-    TableRow,
     adapter_name,
     escaped,
     guessing,
     has_starts,
-    mean_of,
-    sentences,
     start_cells,
     start_notes,
 )

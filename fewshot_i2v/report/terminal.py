@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import Interval, mean_interval, paired_difference
+from fewshot_i2v.report._columns import aligned, sentences, wrapped
+from fewshot_i2v.report.rows import FRESH, TableRow, mean_of
+from fewshot_i2v.statistics import Interval, paired_difference
 
-_GAP = "  "
 _NONE = "-"
 _LONGEST_NAME = 60
-_NOTE_WIDTH = 100
 _BASELINE = "frozen"
-_FRESH = "fresh"
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One adapter, start, head and shot of the table.
-
-    Attributes:
-        adapter: label, such as "aim:scale=1.0".
-        head: label.
-        shot: support clips per class, or a range of them.
-        accuracies: of each episode that succeeded, 0..1, by episode number.
-        failed: episodes that failed.
-        parameters: trained parameters of one episode, adapter and head.
-        seconds_per_episode: typical time of an episode, or None where unknown.
-        peak_memory_mb: in MiB, or None where unknown.
-        note: said beside the adapter's name, such as "reconstruction"; or empty.
-        uses_names: whether the head read the class names.
-        start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
-        start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained on classes or clips of the evaluation, or its
-            state chosen on them.
-        shared: whether episodes have clips in common.
-    """
-
-    adapter: str
-    head: str
-    shot: int | str
-    accuracies: Mapping[int, float] = field(repr=False)
-    failed: int = 0
-    parameters: int = 0
-    seconds_per_episode: float | None = None
-    peak_memory_mb: float | None = None
-    note: str = ""
-    uses_names: bool = False
-    start: str = _FRESH
-    start_name: str = ""
-    seen: bool = False
-    shared: bool = True
-
-
-def mean_of(row: TableRow, level: float) -> Interval | None:
-    """Mean accuracy of a row with its interval; None where no episode succeeded."""
-    if not row.accuracies:
-        return None
-    return mean_interval(list(row.accuracies.values()), level, shared=row.shared)
+NAMES_GIVEN = "given the names of the classes; do not rank them with rows that saw clips only."
+"""What is said of rows whose head read the names."""
+_LEFTS = frozenset({"adapter", "start", "head", "names"})
 
 
 def render_table(
@@ -96,15 +49,15 @@ def render_table(
     columns = _columns(rows, means, gains, level)
     if not any(gains):
         columns.pop("over frozen")
+    if not has_seeds(rows):
+        columns.pop("over seeds")
     if not any(row.uses_names for row in rows):
         columns.pop("names")
     if not has_starts(rows):
         columns.pop("start")
     legend = _legend(rows, [*filter(None, means)], [*filter(None, gains)])
     guess = f"Guessing among {way} classes gives {100 * chance:.1f} %."
-    wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False).wrap
-    notes = [part for line in [*legend, guess] for part in wrap(line)]
-    return "\n".join([*_aligned(columns), "", *notes])
+    return "\n".join([*aligned(columns, _LEFTS), "", *wrapped([*legend, guess])])
 
 
 def guessing(way: int | str) -> float:
@@ -128,16 +81,17 @@ def escaped(name: str) -> str:
     return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
 
 
-def _is_baseline(row: TableRow) -> bool:
+def is_frozen(row: TableRow) -> bool:
+    """Whether a row is of the frozen encoder alone, which others are compared with."""
     return row.adapter.partition(":")[0] == _BASELINE
 
 
 def _gain(row: TableRow, rows: Sequence[TableRow], level: float) -> Interval | None:
     """The paired difference to the frozen encoder, where both ran some of the same episodes."""
-    if _is_baseline(row):
+    if is_frozen(row):
         return None
     for other in rows:
-        if _is_baseline(other) and (other.head, other.shot) == (row.head, row.shot):
+        if is_frozen(other) and (other.head, other.shot) == (row.head, row.shot):
             shared = sorted(row.accuracies.keys() & other.accuracies.keys())
             if shared:
                 a, b = ([r.accuracies[i] for i in shared] for r in (row, other))
@@ -152,7 +106,7 @@ def adapter_name(row: TableRow) -> str:
 
 def has_starts(rows: Sequence[TableRow]) -> bool:
     """Whether any row has a starting point, so that what each began as must be said."""
-    return any(row.start != _FRESH for row in rows)
+    return any(row.start != FRESH for row in rows)
 
 
 def start_cells(rows: Sequence[TableRow]) -> list[str]:
@@ -167,7 +121,7 @@ def start_cells(rows: Sequence[TableRow]) -> list[str]:
 
 
 def _start_cell(row: TableRow, *, several: bool) -> str:
-    if row.start == _FRESH and _is_baseline(row):
+    if row.start == FRESH and is_frozen(row):
         return _NONE
     name = f" ({escaped(row.start_name)})" if several else ""
     return escaped(row.start) + name + (", seen" if row.seen else "")
@@ -188,6 +142,7 @@ def _columns(
         "shot": [str(row.shot) for row in rows],
         "accuracy %": [_with_half_width(mean, "{:.2f}") for mean in means],
         f"{_percent(level)} interval": [_ends(mean) for mean in means],
+        "over seeds": [_seeds(row) for row in rows],
         "over frozen": [_with_half_width(gain, "{:+.2f}") for gain in gains],
         "ok/failed": [f"{len(row.accuracies)}/{row.failed}" for row in rows],
         "parameters": [f"{row.parameters:,}" for row in rows],
@@ -204,6 +159,11 @@ def _with_half_width(interval: Interval | None, form: str) -> str:
     return form.format(100 * interval.mean) + spread
 
 
+def _seeds(row: TableRow) -> str:
+    deviation = row.seed_deviation
+    return _NONE if deviation is None else f"{len(row.seed_means)}: ± {100 * deviation:.2f}"
+
+
 def _ends(interval: Interval | None) -> str:
     if interval is None or interval.low is None or interval.high is None:
         return _NONE
@@ -216,30 +176,6 @@ def _number(value: float | None, form: str) -> str:
 
 def _percent(level: float) -> str:
     return f"{100 * level:g} %"
-
-
-def _aligned(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of the table: names to the left, numbers to the right, a rule below the headings."""
-    lefts = {"adapter", "start", "head", "names"}
-    padded = []
-    for heading, cells in columns.items():
-        width = max(_width(cell) for cell in (heading, *cells))
-        sides = [
-            cell + " " * (width - _width(cell))
-            if heading in lefts
-            else " " * (width - _width(cell)) + cell
-            for cell in (heading, *cells)
-        ]
-        padded.append([sides[0], "-" * width, *sides[1:]])
-    return [_GAP.join(line).rstrip() for line in zip(*padded, strict=True)]
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def _legend(
@@ -257,16 +193,28 @@ def _legend(
             f"{_percent(first.level)}, {first.method} over the episodes that both have."
         )
         lines += [line for line in sentences(gain.covers for gain in gains) if line not in lines]
-    lines += start_notes(rows)
+    lines += [*seed_notes(rows), *start_notes(rows)]
     if any(row.uses_names for row in rows):
-        lines.append(
-            "names: rows with read were given the names of the classes; do not rank them with rows "
-            "that saw clips only."
-        )
+        lines.append(f"names: rows with read were {NAMES_GIVEN}")
     failed = sum(row.failed for row in rows)
     if failed:
         lines.append(f"Failed episodes: {failed}; left out of the means, their records say why.")
     return lines
+
+
+def has_seeds(rows: Sequence[TableRow]) -> bool:
+    """Whether any row is the mean over several training seeds."""
+    return any(row.seed_means for row in rows)
+
+
+def seed_notes(rows: Sequence[TableRow]) -> list[str]:
+    """What the column of training seeds means; nothing where there is none."""
+    if not has_seeds(rows):
+        return []
+    return [
+        "over seeds: number of training seeds, and the standard deviation of their means; all "
+        "other figures of the row are of the mean over the seeds, episode by episode."
+    ]
 
 
 def start_notes(rows: Sequence[TableRow]) -> list[str]:
@@ -285,8 +233,3 @@ def start_notes(rows: Sequence[TableRow]) -> list[str]:
             "and is not to be ranked with others."
         )
     return lines
-
-
-def sentences(texts: Iterable[str]) -> list[str]:
-    """Each sentence once, in order of first appearance."""
-    return list(dict.fromkeys(s for text in texts for s in re.split(r"(?<=\.) ", text)))

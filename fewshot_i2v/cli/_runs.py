@@ -1,0 +1,72 @@
+"""What `show` and `compare` share: which run folders there are, and what their rows are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+# Rows that differ in anything else do not belong in one table.
+_ROW_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
+Header = dict[str, Any]
+
+
+def run_folders(place: Path) -> list[Path]:
+    """The run folders in a folder or below it, by name.
+
+    Args:
+        place: a run folder, or a folder with some in it at any depth.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    from fewshot_i2v.errors import UsageError
+
+    folders = sorted(path.parent for path in place.rglob("run.json"))
+    if not folders:
+        raise UsageError(
+            f"{place}: no run.json in it or in a folder below; expected the --output of an "
+            "evaluation"
+        )
+    return folders
+
+
+def facts_of(header: Header) -> dict[str, Any]:
+    """What a row is, from its header: labels of adapter and head, shot and training seed."""
+    from fewshot_i2v.config import Choice
+
+    config = header["identity"]["config"]
+    return {
+        "adapter": Choice.model_validate(config["adapter"]).label,
+        "head": Choice.model_validate(config["head"]).label,
+        "shot": config["shot"],
+        "training_seed": config.get("training_seed"),
+    }
+
+
+def group_key(header: Header) -> str:
+    """Equal for rows that belong in one table."""
+    identity = header["identity"]
+    config = {k: v for k, v in identity["config"].items() if k not in _ROW_KEYS}
+    parts = [config, *(identity.get(key) for key in ("split", "encoder", "trials"))]
+    return json.dumps(parts, sort_keys=True)
+
+
+def place_of(header: Header, adapter: str, folder: Path) -> tuple[int, bool, Path]:
+    """Where a row stands: in the order of its run; beside other runs `frozen` first, by name."""
+    return header.get("position", 0), adapter != "frozen", folder
+
+
+def title_of(header: Header, way: int | str) -> str:
+    """The setting of a table in words.
+
+    Args:
+        header: of one of its rows.
+        way: classes of an episode.
+    """
+    config = header["identity"]["config"]
+    return (
+        f"split {config['split']} ({config['subset']}), {way}-way, "
+        f"{config['query']} query clips per class, seed {config['seed']}, "
+        f"encoder {config['encoder']['name']}, {config['video']['frames']} frames"
+    )

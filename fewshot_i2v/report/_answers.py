@@ -1,0 +1,154 @@
+"""What a run answered, read from the few parts of its records that a comparison needs.
+
+Lines of records are written with their keys in one order and guarded by a checksum, so the needed
+parts can be cut out of them. That is many times faster than reading all probabilities.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fewshot_i2v._header import read_header
+from fewshot_i2v._journal import complete_lines
+from fewshot_i2v._record import fingerprint, lasting
+from fewshot_i2v.errors import RecordError
+
+PARTS = ("classes", "support", "query")
+"""What makes an episode the one it is."""
+_MARKS = (b',"classes":', b',"labels":', b',"probabilities":', b',"accuracy":', b',"losses":')
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One episode of a row.
+
+    Attributes:
+        asked: classes, support and query as the text of the record: equal for equal episodes.
+        guesses: labels and predictions, as the text of the record; one for each training seed.
+        accuracy: share of right predictions, 0..1, the mean over training seeds; None: it failed.
+    """
+
+    asked: bytes
+    guesses: tuple[bytes, ...]
+    accuracy: float | None
+
+    def episode(self) -> dict[str, Any]:
+        """Classes, support and query by name."""
+        return dict(json.loads(b"{" + self.asked + b"}"))
+
+    def clips(self) -> tuple[list[str], list[float]]:
+        """The query clips, and the share of training seeds with which each was right."""
+        seeds = [json.loads(b"{" + text + b"}") for text in self.guesses]
+        rights = [
+            [float(a == b) for a, b in zip(s["labels"], s["predictions"], strict=True)]
+            for s in seeds
+        ]
+        names = list(chain.from_iterable(self.episode()["query"]))
+        return names, [fmean(values) for values in zip(*rights, strict=True)]
+
+
+def read_answers(
+    folder: Path, known: dict[bytes, bytes] | None = None
+) -> tuple[dict[str, Any], dict[int, Answer]]:
+    """Header and answers of a run folder, also while a run writes to it.
+
+    Args:
+        folder: the run folder.
+        known: texts of episodes that were read already; equal ones are kept once.
+
+    Returns:
+        Content of `run.json`, and the answers by episode number.
+
+    Raises:
+        RecordError: when it is no run folder, or damaged (naming file and line).
+    """
+    header = read_header(folder / "run.json")
+    if header is None:
+        raise RecordError(f"{folder}: not a run folder: it has no run.json")
+    known = {} if known is None else known
+    path, key = folder / "episodes.jsonl", fingerprint(header["identity"])
+    lines: dict[int, bytes] = {}
+    answers: dict[int, Answer] = {}
+    for number, line in complete_lines(path):
+        try:
+            text = lasting(line, key)
+            index, answer = _cut(text, known)
+        except ValueError as error:
+            raise RecordError(
+                f"{path}:{number}: damaged: {error}. Move this line out of the file and run the "
+                "same evaluation again: its episode will be computed again"
+            ) from error
+        earlier = answers.get(index)
+        if earlier is not None and earlier.accuracy is not None and lines[index] != text:
+            raise RecordError(
+                f"{path}:{number}: a second, different result of episode {index}. An episode gives "
+                "one result: compare the two lines and remove one"
+            )
+        answers[index], lines[index] = answer, text
+    return header, dict(sorted(answers.items()))
+
+
+def _cut(text: bytes, known: dict[bytes, bytes]) -> tuple[int, Answer]:
+    """Number and answer of an episode.
+
+    A quotation mark inside a name is written with a backslash, so no name can hold a mark.
+    """
+    asked, labels, numbers = (text.find(mark) for mark in _MARKS[:3])
+    accuracy = text.rfind(_MARKS[3])
+    losses = text.find(_MARKS[4], accuracy)
+    places = [0, asked, labels, numbers, accuracy, losses]
+    if -1 in places or places != sorted(places):
+        raise ValueError("its keys are not in the order in which they are written")
+    index = text[len(b'{"index":') : text.index(b",")]
+    value = text[accuracy + len(_MARKS[3]) : losses]
+    episode = text[asked + 1 : labels]
+    return int(index), Answer(
+        asked=known.setdefault(episode, episode),
+        guesses=(text[labels + 1 : numbers],),
+        accuracy=None if value == b"null" else float(value),
+    )
+
+
+def over_seeds(runs: Sequence[Mapping[int, Answer]]) -> dict[int, Answer]:
+    """The answers of runs that differ in the training seed alone as one: their mean.
+
+    Args:
+        runs: at least one; episodes that are not in all of them are left out, those that failed
+            with one seed have failed.
+
+    Raises:
+        RecordError: when an episode is another one with another training seed.
+    """
+    if len(runs) == 1:
+        return dict(runs[0])
+    merged = {}
+    for index in sorted(set.intersection(*(set(run) for run in runs))):
+        answers = [run[index] for run in runs]
+        if len({answer.asked for answer in answers}) > 1:
+            raise RecordError(
+                f"episode {index} is not the same with all training seeds; expected rows of one "
+                "evaluation. Give the run folders one by one"
+            )
+        values = [answer.accuracy for answer in answers if answer.accuracy is not None]
+        whole = len(values) == len(answers)
+        guesses = tuple(chain.from_iterable(answer.guesses for answer in answers))
+        merged[index] = Answer(answers[0].asked, guesses, fmean(values) if whole else None)
+    return merged
+
+
+def share_clips(answers: Iterable[Answer]) -> bool:
+    """Whether a clip is in two of the episodes."""
+    seen: set[str] = set()
+    for answer in answers:
+        episode = answer.episode()
+        names = {name for part in PARTS[1:] for row in episode[part] for name in row}
+        if names & seen:
+            return True
+        seen |= names
+    return False

@@ -1,0 +1,161 @@
+"""A comparison as plain text: the table, a sentence for each row, and what it all means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fewshot_i2v.report._columns import aligned, sentences, wrapped
+from fewshot_i2v.report._contenders import Contender
+from fewshot_i2v.report.comparison import Comparison
+from fewshot_i2v.report.terminal import NAMES_GIVEN, escaped, start_notes
+
+_LEFTS = frozenset({"row", "against"})
+_NONE = "-"
+_LEAST_SHOWN = 1e-4
+
+
+def render_comparisons(
+    comparisons: Sequence[Comparison], alone: Sequence[Contender] = (), *, level: float = 0.95
+) -> str:
+    """The comparisons as aligned text, one table for each setting, with sentences and a legend.
+
+    Args:
+        comparisons: as `fewshot_i2v.report.comparison.compare_rows` gives them; one family.
+        alone: rows that were not compared, for want of a baseline.
+        level: the level that they were made with.
+
+    Returns:
+        The text, without a newline at the end.
+    """
+    titles = dict.fromkeys(c.row.title for c in comparisons)
+    tables = [
+        _table(title, [c for c in comparisons if c.row.title == title], level) for title in titles
+    ]
+    notes = [*_legend(comparisons, level), *_missing(alone)]
+    return "\n\n".join([*tables, "\n".join(wrapped(notes))])
+
+
+def _table(title: str, comparisons: Sequence[Comparison], level: float) -> str:
+    columns = {
+        "row": [c.name for c in comparisons],
+        "against": [c.baseline_name for c in comparisons],
+        "shot": [str(c.row.row.shot) for c in comparisons],
+        "units": [str(c.difference.n) for c in comparisons],
+        "accuracy %": [f"{100 * c.mean:.2f}" for c in comparisons],
+        "against %": [f"{100 * c.baseline_mean:.2f}" for c in comparisons],
+        "difference": [_points(c.difference.mean) for c in comparisons],
+        f"{100 * level:g} % interval": [_ends(c) for c in comparisons],
+        "p": [p_text(c.p) for c in comparisons],
+        "Holm p": [p_text(c.p_holm) for c in comparisons],
+        "win/tie/loss": [f"{c.wins}/{c.ties}/{c.losses}" for c in comparisons],
+    }
+    units = {c.unit for c in comparisons}
+    heading = f"{units.pop()}s" if len(units) == 1 else "episodes or clips"
+    columns = {heading if key == "units" else key: cells for key, cells in columns.items()}
+    heads = {contender.row.head for c in comparisons for contender in (c.row, c.baseline)}
+    title += f", head {escaped(heads.pop())}" if len(heads) == 1 else ""
+    said = wrapped(sentence(c, level) for c in comparisons)
+    return "\n".join([title, "", *aligned(columns, _LEFTS), "", *said])
+
+
+def sentence(comparison: Comparison, level: float) -> str:
+    """The verdict on one row in words."""
+    c = comparison
+    start = f"{c.name} {c.verdict} {c.baseline_name} at {c.row.row.shot} shot"
+    start += "" if c.row.row.shot == 1 else "s"
+    size = f"{100 * abs(c.difference.mean):.2f} points"
+    if c.verdict != "cannot be told apart from":
+        return f"{start}, by {size} (Holm p {p_text(c.p_holm)})."
+    if not c.changed:
+        return f"{start}: their accuracies are the same in every {c.unit}."
+    if 2.0 ** (1 - c.changed) > 1 - level:
+        return (
+            f"{start}: they differ in {c.changed} of {c.difference.n} {c.unit}s, too few for any "
+            "verdict, whichever of them is better there."
+        )
+    text = f"{start}: {_points(c.difference.mean)} points (Holm p {p_text(c.p_holm)})"
+    if c.visible is None:
+        return f"{text}."
+    visible = f"a true difference of {100 * c.visible:.1f} points"
+    return f"{text}; {visible} would be told apart in 80 % of such runs."
+
+
+def p_text(p: float) -> str:
+    """A probability with four decimals; smaller ones as a bound."""
+    return f"<{_LEAST_SHOWN:.4f}" if p < _LEAST_SHOWN else f"{p:.4f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
+
+
+def _ends(comparison: Comparison) -> str:
+    low, high = comparison.difference.low, comparison.difference.high
+    return _NONE if low is None or high is None else f"[{_points(low)}, {_points(high)}]"
+
+
+def _legend(comparisons: Sequence[Comparison], level: float) -> list[str]:
+    first, number = comparisons[0].difference, len(comparisons)
+    units = " or ".join(dict.fromkeys(f"{c.unit}s" for c in comparisons))
+    risk = f"{1 - level:.3g}"
+    adjusted = f"Holm p: equal to p, for there is one comparison; at most {risk} is a verdict."
+    if number > 1:
+        adjusted = (
+            f"Holm p: p adjusted for the {number} comparisons shown. Verdicts go by it: at most "
+            f"{risk}, and one or more of them are wrong in at most {100 * (1 - level):.3g} % of "
+            "such tables."
+        )
+    lines = [
+        f"difference: mean of row minus against over the same {units}, in percentage points; "
+        f"interval: {100 * level:g} %, {first.method}.",
+        *sentences(c.difference.covers for c in comparisons),
+        "p: how probable so large a difference is where neither is better "
+        f"({_tests(comparisons)}); it speaks of the same clips and classes as the interval.",
+        adjusted,
+    ]
+    return [*lines, *_rows_legend(comparisons)]
+
+
+def _tests(comparisons: Sequence[Comparison]) -> str:
+    tests = list(dict.fromkeys(c.test for c in comparisons))
+    flips = [t.partition(", ")[2] for t in tests if t.startswith("sign-flip")]
+    ways = dict.fromkeys("all ways counted" if t.startswith("all") else t for t in flips)
+    said = [f"sign-flip test: the rows swapped at random in each, {' or '.join(ways)}"] * bool(ways)
+    said += [f"over clips: {t}" for t in tests if not t.startswith("sign-flip")]
+    return "; ".join(said)
+
+
+def _rows_legend(comparisons: Sequence[Comparison]) -> list[str]:
+    contenders = dict.fromkeys(x for c in comparisons for x in (c.row, c.baseline))
+    lines = []
+    left = max(c.asked.left_out for c in comparisons)
+    if left:
+        lines.append(
+            f"Up to {left} episodes of a comparison were left out: only one of the rows has them, "
+            "or they differ or failed."
+        )
+    across = dict.fromkeys(text for c in comparisons for text in c.asked.across)
+    if across:
+        lines.append("Compared although it differs: " + "; ".join(across) + ".")
+    seeds = sorted({c.seeds for c in contenders} - {1})
+    if seeds:
+        lines.append(
+            f"Rows of {' or '.join(map(str, seeds))} training seeds: the mean over the seeds, "
+            "episode by episode."
+        )
+    lines += start_notes([c.row for c in contenders])
+    named = {c.row.uses_names for c in contenders}
+    if len(named) > 1:
+        heads = ", ".join(dict.fromkeys(c.row.head for c in contenders if c.row.uses_names))
+        lines.append(f"names: rows with the head {heads} were {NAMES_GIVEN}")
+    return lines
+
+
+def _missing(alone: Sequence[Contender]) -> list[str]:
+    if not alone:
+        return []
+    return [
+        "Not compared, for no baseline has their head and shot: "
+        + ", ".join(str(c.folder) for c in alone)
+        + ". --baseline names another one."
+    ]

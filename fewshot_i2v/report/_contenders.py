@@ -1,0 +1,207 @@
+"""The rows of a comparison: what they are called, and which is compared with which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.report._answers import Answer
+from fewshot_i2v.report.rows import FRESH, TableRow
+from fewshot_i2v.report.terminal import adapter_name, escaped, is_frozen
+
+_ADVICE = "give --baseline with the name or folder of one of the rows, or --all-pairs"
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One row of a comparison.
+
+    Attributes:
+        row: adapter, head, shot and what must be said of them.
+        folder: the run folder; that of the first training seed where there are several.
+        identity: what decides the results, as in `run.json`.
+        answers: by episode number.
+        title: the setting in words; rows of one setting share a table.
+        group: equal for rows that differ in nothing but adapter, start, head, shot and tuning.
+        seeds: number of training seeds that the answers are the mean of.
+    """
+
+    row: TableRow
+    folder: Path
+    identity: Mapping[str, Any] = field(repr=False)
+    answers: Mapping[int, Answer] = field(repr=False)
+    title: str
+    group: str = field(repr=False)
+    seeds: int = 1
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        return str(self.identity["config"]["split"])
+
+
+Pair = tuple[Contender, Contender]
+
+
+def names_of(contenders: Sequence[Contender]) -> dict[Contender, str]:
+    """What each row is called: its adapter and whatever else tells it from the others."""
+    rows = [c.row for c in contenders]
+    heads = len({row.head for row in rows}) > 1
+    begun = {row.adapter for row in rows if row.start != FRESH}
+    names = []
+    for row in rows:
+        start = f" from {escaped(row.start_name or row.start)}" if row.start != FRESH else ""
+        start += " (seen)" if row.seen else ""
+        if row.start == FRESH and row.adapter in begun:
+            start = " fresh"
+        names.append(adapter_name(row) + start + (f" with {escaped(row.head)}" if heads else ""))
+    for place in (_above, _itself):
+        alike = Counter(zip(names, (row.shot for row in rows), strict=True))
+        names = [
+            f"{name} ({place(c)})" if alike[name, c.row.shot] > 1 else name
+            for name, c in zip(names, contenders, strict=True)
+        ]
+    return dict(zip(contenders, names, strict=True))
+
+
+def _above(contender: Contender) -> str:
+    return str(contender.folder.parent)
+
+
+def _itself(contender: Contender) -> str:
+    return contender.folder.name
+
+
+def all_pairs(contenders: Sequence[Contender]) -> list[Pair]:
+    """Every two rows of the same shot, the later one first.
+
+    Raises:
+        UsageError: when there are no two rows of one shot.
+    """
+    pairs = [
+        (later, earlier)
+        for earlier, later in combinations(contenders, 2)
+        if earlier.row.shot == later.row.shot
+    ]
+    if not pairs:
+        raise UsageError(
+            f"nothing to compare: {_listed(contenders)}; expected two rows of one shot"
+        )
+    return pairs
+
+
+def against_frozen(contenders: Sequence[Contender]) -> tuple[list[Pair], list[Contender]]:
+    """Each row with the row of the frozen encoder that has the same head and shot.
+
+    Args:
+        contenders: in the order to show them. Two alone, of one shot and both or neither of them
+            frozen, are compared with each other, the first one as the baseline.
+
+    Returns:
+        The pairs, and the rows that have no such baseline.
+
+    Raises:
+        UsageError: when no row has one, or one has several that are equally near.
+    """
+    frozen = [c for c in contenders if is_frozen(c.row)]
+    if len(frozen) != 1 and len(contenders) == 2 and len({c.row.shot for c in contenders}) == 1:
+        return [(contenders[1], contenders[0])], []
+    if not frozen:
+        raise UsageError(f"no row of the adapter frozen among {_listed(contenders)}; {_ADVICE}")
+    return _with_nearest(contenders, frozen, other_heads=False)
+
+
+def against(
+    contenders: Sequence[Contender], baseline: str, folder: Path | None
+) -> tuple[list[Pair], list[Contender]]:
+    """Each row with the baseline asked for.
+
+    Args:
+        contenders: in the order to show them.
+        baseline: an adapter, a row as the table calls it, or the name of a run folder.
+        folder: the folder meant, where `baseline` is one: a run folder or one above some.
+
+    Returns:
+        The pairs, and the rows that have no baseline of their shot.
+
+    Raises:
+        UnknownNameError: when no row is called so.
+        UsageError: when no row can be compared, or one has several that are equally near.
+    """
+    names = names_of(contenders)
+    if folder is None:
+        found = [c for c in contenders if baseline in (names[c], c.folder.name, *_adapters(c))]
+    else:
+        found = [c for c in contenders if folder.resolve() in _places(c.folder)]
+    if not found:
+        known = {*names.values(), *(name for c in contenders for name in _adapters(c))}
+        raise UnknownNameError("baseline", baseline, known)
+    return _with_nearest(contenders, found, other_heads=True)
+
+
+def _adapters(contender: Contender) -> tuple[str, str]:
+    """The adapter with its options and without."""
+    return contender.row.adapter, contender.row.adapter.partition(":")[0]
+
+
+def _places(folder: Path) -> tuple[Path, ...]:
+    whole = folder.resolve()
+    return (whole, *whole.parents)
+
+
+def _with_nearest(
+    contenders: Sequence[Contender],
+    baselines: Sequence[Contender],
+    *,
+    other_heads: bool,
+) -> tuple[list[Pair], list[Contender]]:
+    pairs, alone = [], []
+    for contender in contenders:
+        if contender in baselines:
+            continue
+        nearest = _nearest(contender, baselines, other_heads=other_heads)
+        if len(nearest) > 1:
+            names = names_of(contenders)
+            raise UsageError(
+                f"{contender.folder}: several rows could be its baseline: "
+                + ", ".join(f"{names[c]!r} in {c.folder}" for c in nearest)
+                + "; give --baseline with one of these names or folders"
+            )
+        pairs += [(contender, other) for other in nearest]
+        alone += [] if nearest else [contender]
+    if not pairs:
+        raise UsageError(
+            f"nothing to compare with {_listed(baselines)}: no other row has the same shot"
+            f"{'' if other_heads else ' and head'}; {_ADVICE}"
+        )
+    return pairs, alone
+
+
+def _nearest(
+    contender: Contender, baselines: Iterable[Contender], *, other_heads: bool
+) -> list[Contender]:
+    """The baselines of the shot, narrowed down by what they have in common with a row."""
+    found = [c for c in baselines if c.row.shot == contender.row.shot]
+    if not other_heads:
+        found = [c for c in found if c.row.head == contender.row.head]
+    alike: tuple[Callable[[Contender], Hashable], ...] = (
+        lambda c: c.row.head,
+        lambda c: (c.row.adapter, c.row.start, c.row.start_name),
+        lambda c: c.group,
+        lambda c: c.folder.parent,
+    )
+    for of in alike:
+        if len(found) > 1:
+            found = [c for c in found if of(c) == of(contender)] or found
+    return found
+
+
+def _listed(contenders: Sequence[Contender]) -> str:
+    shown = [str(c.folder) for c in contenders[:5]]
+    more = f" and {len(contenders) - 5} more" if len(contenders) > 5 else ""
+    return ", ".join(shown) + more

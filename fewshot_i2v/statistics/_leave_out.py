@@ -1,0 +1,236 @@
+"""What leaving out clips or classes does to the mean score of a run.
+
+A cluster is a clip, a group of clips or a class. Leaving a cluster of clips out drops every
+prediction that it is part of, as query or as support, and keeps how often each class is asked;
+leaving a class out drops every episode that has it. The change of the mean is a sum over episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_i2v.statistics.outcomes import Codes, Numbers, Outcomes
+
+# a cluster of each clip, from the clips and their classes in the episodes
+ClusterOf = Callable[[Codes, Codes], Codes]
+
+
+@dataclass(frozen=True, eq=False)
+class Deletions:
+    """Changes of the mean score when each of G clusters is left out.
+
+    Attributes:
+        change: A(-g) - A, (G,).
+        cross: squared change without the part that chance in the draw of episodes adds, (G,): the
+            products of what two different episodes contribute. May be negative.
+        stratum: clusters of one number are exchangeable, (G,): those of one class, or all.
+        stuck: clusters that nothing is left without, although they are in several episodes.
+    """
+
+    change: Numbers
+    cross: Numbers
+    stratum: Codes
+    stuck: Codes
+
+    @cached_property
+    def factor(self) -> Numbers:
+        """(n - 1) / n of each cluster, n the clusters of its stratum, (G,)."""
+        sizes = np.bincount(self.stratum)[self.stratum]
+        return np.asarray((sizes - 1) / sizes, dtype=np.float64)
+
+    @cached_property
+    def dof(self) -> int:
+        """Clusters less strata."""
+        return len(self.change) - len(np.unique(self.stratum))
+
+    @cached_property
+    def jackknife(self) -> float:
+        """The jackknife variance: sum of (n - 1) / n · change²."""
+        return float(np.sum(self.factor * self.change**2))
+
+    @cached_property
+    def variance(self) -> float:
+        """The jackknife variance without the noise of the draw of episodes; 0 or more."""
+        return max(float(np.sum(self.factor * self.cross)), 0.0)
+
+    @cached_property
+    def variance_of_variance(self) -> float:
+        """How uncertain `variance` is, from its parts; not less than for normal changes."""
+        parts = self.factor * self.cross
+        spread = float(np.sum((parts - parts.mean()) ** 2))
+        return max(spread, 2 * self.variance**2 / max(self.dof, 1))
+
+
+def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> Deletions:
+    """Leaves out each cluster of clips, in both roles.
+
+    With e = score - mean of the label's class, weights w and W their sum over a class, the change
+    is -W / (W - W_g) · sum of w·e over the predictions for that class that g is part of, and the
+    same for predictions for other classes in episodes where g is support.
+
+    Args:
+        outcomes: at least 2 episodes.
+        score: of each prediction, (R,), such as 1 where it is right and 0 where it is not.
+        cluster_of: the code of the cluster of clips, given their codes and classes.
+    """
+    classes, episodes = len(outcomes.classes), len(outcomes)
+    table = _ByClass(outcomes, score)
+    cluster, group, episode, parts = _joined(outcomes, cluster_of, table)
+    codes, unit = np.unique(cluster * classes + group, return_inverse=True)
+    of_class = codes % classes
+    own = _Part.of(unit, parts[:2], table.own_weight[of_class])
+    other = _Part.of(unit, parts[2:], table.other_weight[of_class])
+    names, of_unit = np.unique(codes // classes, return_inverse=True)
+    change, cross = _squares(
+        of_unit[unit], episode, own.value + other.value, own.noise + other.noise, episodes
+    )
+    spans = len(names) < len(codes)
+    stratum = np.zeros(len(names), dtype=np.int64) if spans else of_class
+    stuck = np.unique(of_unit[own.stuck | other.stuck])
+    return Deletions(change, cross, stratum, names[stuck])
+
+
+def without_classes(outcomes: Outcomes, score: Numbers) -> tuple[Deletions, bool]:
+    """Leaves out each class.
+
+    Args:
+        outcomes: at least 2 episodes.
+        score: of each prediction, (R,).
+
+    Returns:
+        The changes, and whether classes were left out as labels only, since one is in every
+        episode and leaving out its episodes would leave none.
+    """
+    episodes, classes = len(outcomes), len(outcomes.classes)
+    excess = outcomes.weights * (score - outcomes.weights @ score)
+    shares = np.bincount(outcomes.member_class, minlength=classes)
+    labels_only = bool((shares == episodes).any())
+    if labels_only:
+        keys, entry = np.unique(outcomes.label * episodes + outcomes.episode, return_inverse=True)
+        values, weights = np.bincount(entry, excess), np.bincount(entry, outcomes.weights)
+        cluster, episode = keys // episodes, keys % episodes
+    else:
+        cluster, episode = outcomes.member_class, outcomes.member_episode
+        values = np.bincount(outcomes.episode, excess)[episode]
+        weights = np.full(len(episode), 1 / episodes)
+    part = _Part.of(cluster, np.stack([values, weights]), np.ones(classes))
+    change, cross = _squares(cluster, episode, part.value, part.noise, episodes)
+    stratum = np.zeros(classes, dtype=np.int64)
+    return Deletions(change, cross, stratum, np.flatnonzero(part.stuck)), labels_only
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Changes of a mean when each of G units is left out of it.
+
+    Attributes:
+        value: what each entry adds to the change, (P,).
+        noise: the same, shrunk to what its square adds to the noise of the squared change.
+        stuck: whether nothing is left without a unit that has several entries, (G,).
+    """
+
+    value: Numbers
+    noise: Numbers
+    stuck: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, unit: Codes, sums: NDArray[np.float64], whole: Numbers) -> _Part:
+        """From the units, sums of w·e and of w of P entries, and the sum of w of each whole."""
+        gone = np.bincount(unit, sums[1], minlength=len(whole))
+        entries = np.bincount(unit, sums[1] > 0, minlength=len(whole))
+        left = whole - gone
+        lost = (left <= 1e-9 * whole) & (gone > 0)
+        scale = np.divide(whole, left, out=np.ones_like(whole), where=~lost & (whole > 0))
+        value = -scale[unit] * sums[0]
+        # deviations from a mean add up to 0, so a sum over a share of them varies less
+        share = _ratio(gone, whole)
+        shrink = (1 - share) / (1 - _ratio(share, np.maximum(entries, 2)))
+        shrink = np.where(entries > 1, np.sqrt(shrink), 1.0)
+        return cls(value, shrink[unit] * value, lost & (entries > 1))
+
+
+class _ByClass:
+    """Sums over the predictions for a class, and over those beside it in its episodes.
+
+    Attributes:
+        excess: w·e of each prediction, (R,).
+        own: sums of w·e and of w over the predictions for a class in an episode, (T · C,).
+        other: the same over predictions for other classes, less their mean beside this class.
+        own_weight, other_weight: sums of w by class, (C,).
+        episodes: number of episodes with each class, (C,).
+    """
+
+    def __init__(self, outcomes: Outcomes, score: Numbers) -> None:
+        classes, episodes = len(outcomes.classes), len(outcomes)
+        label, weights = outcomes.label, outcomes.weights
+        self.own_weight = np.bincount(label, weights, minlength=classes)
+        scores = np.bincount(label, weights * score, minlength=classes)
+        means = _ratio(scores, self.own_weight)
+        self.excess = weights * (score - means[label])
+        cell = outcomes.episode * classes + label
+        self.own = (
+            np.bincount(cell, self.excess, episodes * classes),
+            np.bincount(cell, weights, episodes * classes),
+        )
+        member, episode = outcomes.member_class, outcomes.member_episode
+        cell = episode * classes + member
+        sums = np.bincount(outcomes.episode, self.excess)[episode] - self.own[0][cell]
+        share = np.bincount(outcomes.episode, weights)[episode] - self.own[1][cell]
+        self.other_weight = np.bincount(member, share, minlength=classes)
+        mean = _ratio(np.bincount(member, sums, classes), self.other_weight)
+        self.other = (
+            np.bincount(cell, sums - mean[member] * share, episodes * classes),
+            np.bincount(cell, share, episodes * classes),
+        )
+        self.episodes = np.bincount(member, minlength=classes)
+
+
+def _joined(
+    outcomes: Outcomes, cluster_of: ClusterOf, table: _ByClass
+) -> tuple[Codes, Codes, Codes, NDArray[np.float64]]:
+    """Cluster, class, episode and the four sums (`own`, `other`) of each part that a cluster has.
+
+    A prediction counts once, however many of its clips are of the cluster.
+    """
+    classes, episodes = len(outcomes.classes), len(outcomes)
+    cluster = cluster_of(outcomes.support_clip, outcomes.support_class)
+    cell = outcomes.support_episode * classes + outcomes.support_class
+    given = _distinct(cluster * (episodes * classes) + cell)
+    asked_cluster = cluster_of(outcomes.query, outcomes.label)
+    asked = asked_cluster * (episodes * classes) + outcomes.episode * classes + outcomes.label
+    alone = np.append(given, -1)[np.searchsorted(given, asked)] != asked
+    asked, entry = np.unique(asked[alone], return_inverse=True)
+    own = [np.bincount(entry, x[alone]) for x in (table.excess, outcomes.weights)]
+    cell, nothing = given % (episodes * classes), np.zeros(len(asked))
+    with_support = [x[cell] for x in (*table.own, *table.other)]
+    parts = np.concatenate([with_support, [*own, nothing, nothing]], axis=1)
+    keys = np.concatenate([given, asked])
+    cell = keys % (episodes * classes)
+    return keys // (episodes * classes), cell % classes, cell // classes, parts
+
+
+def _distinct(codes: Codes) -> Codes:
+    """Each code once, ascending; several times as fast as numpy's `unique`, which hashes."""
+    codes = np.sort(codes)
+    return np.asarray(codes[np.diff(codes, prepend=-1) > 0])
+
+
+def _squares(
+    cluster: Codes, episode: Codes, value: Numbers, noise: Numbers, episodes: int
+) -> tuple[Numbers, Numbers]:
+    """Sum over episodes of each cluster, and its square less the squared noise of the episodes."""
+    change: Numbers = np.bincount(cluster, value).astype(np.float64)
+    keys, cell = np.unique(cluster * episodes + episode, return_inverse=True)
+    squares = np.bincount(cell, noise) ** 2
+    return change, change**2 - np.bincount(keys // episodes, squares, minlength=len(change))
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
+    ratios: Numbers = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return ratios

@@ -1,0 +1,249 @@
+"""Means with intervals, and differences between methods on the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum, sqrt
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics._ends import BOUND, equal_values, inside, percentile_t, wilson_ends
+from fewshot_i2v.statistics._values import check_level, check_repeats, checked, in_range
+
+_MEAN_COVERS = (
+    "It covers the mean accuracy that the episode sampler gives on these clips and classes; "
+    "episodes share clips, so it does not cover new clips, new classes or another trained start."
+)
+_DIFFERENCE_COVERS = (
+    "It covers the mean difference on the same episodes, drawn from these clips and classes; "
+    "episodes share clips, so it does not cover new clips, new classes or another trained start."
+)
+_APART_COVERS = (
+    "No clip is in two episodes, so it covers other clips of these classes, drawn as these were; "
+    "not new classes or another trained start."
+)
+_WILSON_COVERS = (
+    "It covers the share that such trials have, if they are independent; predictions of one "
+    "episode, or of episodes that share clips, are not."
+)
+_ONE = "One episode: no interval."
+_NO_SPREAD = (
+    "All values are equal, so the interval has no width; that is not certainty: these episodes do "
+    "not show how much others would differ."
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with an interval.
+
+    Attributes:
+        mean: arithmetic mean of the values, in their unit.
+        low: lower end, or None where a single value allows none. That of `mean_interval` may be
+            below the lowest possible value.
+        high: upper end, or None.
+        level: share of repetitions in which such an interval holds what it covers, 0..1.
+        n: number of values.
+        method: how it was computed.
+        covers: in a sentence, what it holds and what not.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    method: str
+    covers: str
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval's width, or None where there is none."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / 2
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95, *, shared: bool = True) -> Interval:
+    """Mean and Student t interval with n - 1 degrees of freedom.
+
+    Args:
+        values: one accuracy in [0, 1] (or any other finite number) per episode.
+        level: above 0 and below 1.
+        shared: whether episodes have clips in common, which decides what the interval covers.
+
+    Returns:
+        The interval: mean ± t · s / sqrt(n), s with n - 1. A single value has no interval; equal
+        values have one without width, and `covers` says what that means.
+
+    Raises:
+        UsageError: when there is no value, one is not finite, or the level is out of range.
+
+    Example:
+        >>> interval = mean_interval([0.4, 0.6, 0.8])
+        >>> f"{interval.mean:.2f} [{interval.low:.3f}, {interval.high:.3f}]"
+        '0.60 [0.103, 1.097]'
+    """
+    covers = _MEAN_COVERS if shared else _APART_COVERS
+    return _interval(checked(values, "values"), level, "Student t", covers)
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], level: float = 0.95, *, shared: bool = True
+) -> Interval:
+    """Mean of a - b over the same episodes, with its Student t interval.
+
+    Episodes differ in difficulty, and both methods share it; the interval of the difference is
+    therefore much narrower than the two separate ones. Whether those overlap is no test.
+
+    Args:
+        a: one accuracy per episode of the one method.
+        b: of the other, in the same order of episodes.
+        level: above 0 and below 1.
+        shared: as for `mean_interval`.
+
+    Returns:
+        The interval of the difference; positive where `a` is better.
+
+    Raises:
+        UsageError: when the numbers of episodes differ, or as for `mean_interval`.
+    """
+    if len(a) != len(b):
+        raise UsageError(
+            f"a paired difference needs the same episodes of both; got {len(a)} and {len(b)} values"
+        )
+    pairs = zip(checked(a, "a"), checked(b, "b"), strict=True)
+    covers = _DIFFERENCE_COVERS if shared else _APART_COVERS
+    return _interval([x - y for x, y in pairs], level, "paired Student t", covers)
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Share of successes and Wilson's score interval (1927, https://doi.org/10.2307/2276774).
+
+    Args:
+        successes: 0 to n.
+        n: number of independent trials, at least 1. A single one has an interval too: what it can
+            be is known.
+        level: above 0 and below 1.
+
+    Raises:
+        UsageError: when a number is out of its range.
+    """
+    check_level(level)
+    if n < 1 or not 0 <= successes <= n:
+        raise UsageError(
+            f"{successes} successes of {n}; expected at least 1 trial and from 0 to as many "
+            "successes"
+        )
+    from scipy.special import ndtri
+
+    low, high = wilson_ends(successes / n, n, float(ndtri((1 + level) / 2)))
+    return Interval(successes / n, low, high, level, n, "Wilson", _WILSON_COVERS)
+
+
+def bootstrap_mean(
+    values: Sequence[float],
+    level: float = 0.95,
+    *,
+    seed: int = 0,
+    repeats: int = 2000,
+    low: float = 0.0,
+    high: float = 1.0,
+    shared: bool = True,
+) -> Interval:
+    """Mean of bounded values and its percentile-t bootstrap interval, cut at the bounds.
+
+    Of the bootstraps it is the one that keeps its level with few values and means near an end: for
+    6 to 90 accuracies of episodes with means of 0.6 to 0.987 it held the mean in 93 to 100 % of
+    simulated samples at 95 %, and BCa in 76 to 100 %. Where only three or four values differ from
+    the others it says so by being very wide; `bounded_interval` is narrower there.
+
+    Args:
+        values: independent numbers from `low` to `high`.
+        level: above 0 and below 1.
+        seed: of the resamples, 0 or more.
+        repeats: number of resamples, at least 100.
+        low: lowest possible value.
+        high: highest possible value.
+        shared: as for `mean_interval`.
+
+    Returns:
+        The interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5).
+        A single value has none; equal values have that of `bounded_interval`.
+
+    Raises:
+        UsageError: as for `mean_interval`, or when a value is out of range or there are too few
+            repeats.
+    """
+    check_level(level)
+    check_repeats(repeats)
+    numbers = in_range(checked(values, "values"), low, high)
+    if len(numbers) < 2 or min(numbers) == max(numbers):
+        return bounded_interval(values, level, low=low, high=high, shared=shared)
+    import numpy as np
+
+    mean = fsum(numbers) / len(numbers)
+    ends = percentile_t(numbers, level, np.random.default_rng(seed), repeats)
+    at, first, last = (low + (high - low) * x for x in (mean, *ends))
+    covers = _MEAN_COVERS if shared else _APART_COVERS
+    return Interval(at, first, last, level, len(numbers), "percentile-t bootstrap", covers)
+
+
+def bounded_interval(
+    values: Sequence[float],
+    level: float = 0.95,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    shared: bool = True,
+) -> Interval:
+    """Mean of bounded values and an interval that stays inside the bounds.
+
+    It is Student's t where an interval twice as wide would still be inside: there the two scales
+    agree. Nearer to a bound it is Student's t for the logit of the mean, which held means of 0.85
+    to 0.99 in 92 to 99 % of simulated samples at 95 %, where Student's t held them in 28 to 96 %.
+
+    Args:
+        values: numbers from `low` to `high`, such as one accuracy per episode.
+        level: above 0 and below 1.
+        low: lowest possible value.
+        high: highest possible value.
+        shared: as for `mean_interval`.
+
+    Returns:
+        The interval; `method` says which. A single value has none. Equal values, such as all 1,
+        have that of as many right or wrong answers: no numbers with this mean need a wider one.
+
+    Raises:
+        UsageError: as for `mean_interval`, or when a value is out of range.
+    """
+    check_level(level)
+    numbers = in_range(checked(values, "values"), low, high)
+    n, mean = len(numbers), fsum(numbers) / len(numbers)
+    covers = _MEAN_COVERS if shared else _APART_COVERS
+    if n == 1:
+        return Interval(float(values[0]), None, None, level, n, "Student t", f"{covers} {_ONE}")
+    if min(numbers) == max(numbers):
+        method, (first, last) = BOUND, equal_values(mean, n, level)
+    else:
+        error = sqrt(fsum((value - mean) ** 2 for value in numbers) / (n - 1) / n)
+        first, last, method = inside(mean, error, n - 1, level)
+    at, first, last = (low + (high - low) * x for x in (mean, first, last))
+    return Interval(at, first, last, level, n, method, covers)
+
+
+def _interval(values: list[float], level: float, method: str, covers: str) -> Interval:
+    check_level(level)
+    n = len(values)
+    if n == 1:
+        return Interval(values[0], None, None, level, n, method, f"{covers} {_ONE}")
+    if min(values) == max(values):
+        value = values[0]
+        return Interval(value, value, value, level, n, method, f"{covers} {_NO_SPREAD}")
+    # scipy takes longer to import than everything else here
+    from scipy.special import stdtrit
+
+    mean = fsum(values) / n
+    deviation = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * deviation / sqrt(n)
+    return Interval(mean, mean - half, mean + half, level, n, method, covers)

@@ -1,0 +1,221 @@
+"""What a run's records say about clips and classes, in arrays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_i2v.errors import UsageError
+
+Codes = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+
+class Recorded(Protocol):
+    """What is read of a record: that of the run folder has it, and more."""
+
+    @property
+    def index(self) -> int:
+        """Number of the episode."""
+
+    @property
+    def status(self) -> str:
+        """Either "ok" or "failed"."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of the labels."""
+
+    @property
+    def support(self) -> Sequence[Sequence[str]]:
+        """Support clips of each class."""
+
+    @property
+    def query(self) -> Sequence[Sequence[str]]:
+        """Query clips of each class."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Class of each query clip."""
+
+    @property
+    def predictions(self) -> Sequence[int]:
+        """Predicted class of each query clip."""
+
+    @property
+    def probabilities(self) -> Sequence[Sequence[float]]:
+        """Of each query clip, one per class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """The outcomes of a run: T episodes that succeeded, R predictions, S support clips.
+
+    Predictions, support clips and members are in the order of the episodes, those in the order of
+    their numbers. Classes and clips are codes, counted from 0: places in `classes` and `clips`.
+
+    Attributes:
+        classes: names of the classes.
+        clips: names of the clips.
+        index: number of each episode, (T,), ascending.
+        episode: position of the episode of each prediction, (R,), 0..T-1: a place in `index`.
+        label: class of each query clip, (R,).
+        predicted: class that was predicted, (R,).
+        query: query clip of each prediction, (R,).
+        probability: probability of the label, (R,), 0..1.
+        confidence: probability of the predicted class, (R,), 0..1.
+        support_episode: position of the episode of each support clip, (S,).
+        support_clip: the clip, (S,).
+        support_class: its class in the episode, (S,).
+        member_episode: position of the episode, for each class of each episode.
+        member_class: that class.
+        failed: number of episodes that failed; they are in no array.
+    """
+
+    classes: tuple[str, ...] = field(repr=False)
+    clips: tuple[str, ...] = field(repr=False)
+    index: Codes = field(repr=False)
+    episode: Codes = field(repr=False)
+    label: Codes = field(repr=False)
+    predicted: Codes = field(repr=False)
+    query: Codes = field(repr=False)
+    probability: Numbers = field(repr=False)
+    confidence: Numbers = field(repr=False)
+    support_episode: Codes = field(repr=False)
+    support_clip: Codes = field(repr=False)
+    support_class: Codes = field(repr=False)
+    member_episode: Codes = field(repr=False)
+    member_class: Codes = field(repr=False)
+    failed: int = 0
+
+    @classmethod
+    def from_records(cls, records: Iterable[Recorded]) -> Outcomes:
+        """Reads records, in any order; those that failed are counted and left out.
+
+        Args:
+            records: each with `index`, `status`, `classes`, `support`, `query`, `labels`,
+                `predictions` and `probabilities`, as `fewshot_i2v.records.EpisodeRecord` has them;
+                query clips follow each other in the order of the labels.
+
+        Raises:
+            UsageError: when two records are of one episode, or one has not as many query clips as
+                labels, or not one list of support clips for each class.
+        """
+        everything = list(records)
+        good = sorted((r for r in everything if r.status == "ok"), key=lambda r: r.index)
+        _check(good)
+        return _gather(good, failed=len(everything) - len(good))
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each prediction is the label, (R,)."""
+        return np.equal(self.label, self.predicted)
+
+    @cached_property
+    def queries(self) -> Codes:
+        """Number of query clips of each episode, (T,)."""
+        return np.bincount(self.episode, minlength=len(self.index))
+
+    @cached_property
+    def accuracies(self) -> Numbers:
+        """Accuracy of each episode, (T,), 0..1."""
+        rights = np.bincount(self.episode, self.right, minlength=len(self.index))
+        return np.asarray(rights / self.queries, dtype=np.float64)
+
+    @cached_property
+    def weights(self) -> Numbers:
+        """Share of each prediction in the mean over episodes, (R,); their sum is 1."""
+        return np.asarray(1 / (self.queries[self.episode] * len(self.index)), dtype=np.float64)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the episodes.
+
+        Raises:
+            UsageError: when no episode succeeded.
+        """
+        if not len(self.index):
+            raise UsageError(
+                f"no episode succeeded ({self.failed} failed): there is no accuracy to speak of"
+            )
+        return float(self.accuracies.mean())
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def _check(records: Sequence[Recorded]) -> None:
+    for one, other in pairwise(records):
+        if one.index == other.index:
+            raise UsageError(f"episode {one.index}: two records; expected one of each episode")
+    for record in records:
+        queries, way = sum(map(len, record.query)), len(record.classes)
+        counts = {queries, len(record.labels), len(record.predictions), len(record.probabilities)}
+        if len(counts) != 1 or not queries or len(record.support) != way:
+            raise UsageError(
+                f"episode {record.index}: {queries} query clips, {len(record.labels)} labels, "
+                f"{len(record.predictions)} predictions, {len(record.support)} lists of support "
+                f"clips for {way} classes; expected as many of the first three, at least one, and "
+                "as many lists as classes"
+            )
+
+
+def _gather(records: Sequence[Recorded], failed: int) -> Outcomes:
+    classes, clips = _Codes(), _Codes()
+    members = [classes.of(r.classes) for r in records]
+    flat = [
+        (codes[label], codes[guess], row[label], row[guess])
+        for r, codes in zip(records, members, strict=True)
+        for label, guess, row in zip(r.labels, r.predictions, r.probabilities, strict=True)
+    ]
+    columns: Sequence[Sequence[float]] = list(zip(*flat, strict=True)) or [(), (), (), ()]
+    support_class = [
+        code
+        for r, codes in zip(records, members, strict=True)
+        for code, row in zip(codes, r.support, strict=True)
+        for _ in row
+    ]
+    supports = [sum(map(len, r.support)) for r in records]
+    return Outcomes(
+        query=_ints(clips.of(name for r in records for row in r.query for name in row)),
+        support_clip=_ints(clips.of(name for r in records for row in r.support for name in row)),
+        classes=tuple(classes),
+        clips=tuple(clips),
+        index=_ints([r.index for r in records]),
+        episode=_positions([len(r.labels) for r in records]),
+        label=_ints(columns[0]),
+        predicted=_ints(columns[1]),
+        probability=np.array(columns[2], dtype=np.float64),
+        confidence=np.array(columns[3], dtype=np.float64),
+        support_episode=_positions(supports),
+        support_class=_ints(support_class),
+        member_episode=_positions([len(codes) for codes in members]),
+        member_class=_ints(list(chain.from_iterable(members))),
+        failed=failed,
+    )
+
+
+class _Codes(defaultdict[str, int]):
+    """Names and their codes, in the order of first appearance."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__len__)
+
+    def of(self, names: Iterable[str]) -> list[int]:
+        """The code of each name; new names get the next ones."""
+        return list(map(self.__getitem__, names))
+
+
+def _ints(values: Sequence[float]) -> Codes:
+    return np.array(values, dtype=np.int64)
+
+
+def _positions(counts: Sequence[int]) -> Codes:
+    return np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))

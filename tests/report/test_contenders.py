@@ -1,0 +1,112 @@
+"""Which rows meet, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.report._comparison_text import render_comparisons
+from fewshot_i2v.report._contenders import Pair, against, against_frozen, all_pairs, names_of
+from fewshot_i2v.report.comparison import compare_rows
+from tests.report.contenders import contender
+
+
+def met(pairs: list[Pair]) -> list[tuple[str, str]]:
+    return [(row.folder.name, other.folder.name) for row, other in pairs]
+
+
+def test_the_baseline_is_frozen_with_the_same_head_and_shot() -> None:
+    rows = [
+        contender("aim"),
+        contender(),
+        contender(head="trx"),
+        contender("aim", head="trx"),
+        contender(shot=5),
+        contender("aim", shot=5, head="otam"),
+    ]
+    pairs, alone = against_frozen(rows)
+    assert met(pairs) == [
+        ("aim-linear-1shot", "frozen-linear-1shot"),
+        ("aim-trx-1shot", "frozen-trx-1shot"),
+    ]
+    assert alone == [rows[-1]]
+    shown = render_comparisons(compare_rows(pairs, names_of(rows)), alone)
+    assert "Not compared, for no baseline has their head and shot: runs/aim-otam-5shot" in shown
+    assert "aim with trx" in shown
+
+
+def test_the_frozen_row_of_the_same_run_is_nearer_than_that_of_another() -> None:
+    rows = [
+        contender(name, folder=f"{run}/{name}", encoder=run)
+        for run in ("b16", "b32")
+        for name in ("frozen", "aim")
+    ]
+    pairs, _ = against_frozen(rows)
+    assert [(a.folder, b.folder) for a, b in pairs] == [
+        (Path("b16/aim"), Path("b16/frozen")),
+        (Path("b32/aim"), Path("b32/frozen")),
+    ]
+    assert names_of(rows)[rows[0]] == "frozen (b16)"
+    twice = [contender(folder="x/1"), contender(folder="x/2"), contender("aim", folder="x/3")]
+    with pytest.raises(
+        UsageError, match=r"several rows could be its baseline: 'frozen \(x\) \(1\)'"
+    ):
+        against_frozen(twice)
+
+
+def test_two_rows_alone_are_compared_with_each_other() -> None:
+    rows = [contender("aim"), contender("bitfit")]
+    assert against_frozen(rows) == ([(rows[1], rows[0])], [])
+    frozen = [contender(folder="a/f"), contender(folder="b/f")]
+    assert against_frozen(frozen)[0] == [(frozen[1], frozen[0])]
+    for wrong in ([*rows, contender("lora")], rows[:1], [rows[0], contender("lora", shot=5)]):
+        with pytest.raises(UsageError, match=r"no row of the adapter frozen.*--all-pairs"):
+            against_frozen(wrong)
+    with pytest.raises(UsageError, match="nothing to compare with runs/frozen-linear-1shot"):
+        against_frozen([contender()])
+
+
+def test_a_baseline_can_be_named() -> None:
+    begun = {"start": "base-trained", "start_name": "mine"}
+    rows = [
+        contender(),
+        contender("aim"),
+        contender("aim", folder="runs/aim-from-mine", row=begun),
+        contender("lora:rank=4"),
+    ]
+    assert list(names_of(rows).values()) == ["frozen", "aim fresh", "aim from mine", "lora:rank=4"]
+    for name in ("lora", "lora:rank=4", "lora:rank=4-linear-1shot"):
+        pairs, _ = against(rows, name, None)
+        assert [other for _, other in pairs] == [rows[3]] * 3
+    assert against(rows, "aim fresh", None)[0][0] == (rows[0], rows[1])
+    assert against(rows, "x", Path("runs/aim-from-mine"))[0][-1] == (rows[3], rows[2])
+    with pytest.raises(UsageError, match=r"several rows.*'aim fresh'.*'aim from mine'"):
+        against(rows, "aim", None)
+    with pytest.raises(UnknownNameError, match=r"unknown baseline 'lorra'.*did you mean"):
+        against(rows, "lorra", None)
+
+
+def test_rows_of_a_folder_meet_their_likes_of_another() -> None:
+    rows = [
+        contender(name, folder=f"{run}/{name}", frame_order=run)
+        for run in ("natural", "shuffled")
+        for name in ("frozen", "aim")
+    ]
+    pairs, _ = against(rows, "natural", Path("natural"))
+    assert [(a.folder, b.folder) for a, b in pairs] == [
+        (Path("shuffled/frozen"), Path("natural/frozen")),
+        (Path("shuffled/aim"), Path("natural/aim")),
+    ]
+
+
+def test_all_pairs_are_of_one_shot() -> None:
+    rows = [contender(), contender("aim"), contender("lora"), contender("aim", shot=5)]
+    assert met(all_pairs(rows)) == [
+        ("aim-linear-1shot", "frozen-linear-1shot"),
+        ("lora-linear-1shot", "frozen-linear-1shot"),
+        ("lora-linear-1shot", "aim-linear-1shot"),
+    ]
+    with pytest.raises(UsageError, match="expected two rows of one shot"):
+        all_pairs(rows[2:])

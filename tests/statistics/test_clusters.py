@@ -1,0 +1,234 @@
+"""Intervals over clips, groups and classes: what they are, and when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics import (
+    Interval,
+    Outcomes,
+    bounded_interval,
+    cluster_bootstrap,
+    mean_interval,
+    seed_spread,
+    two_way_jackknife,
+)
+from fewshot_i2v.statistics._found import By, Found, Scope
+from tests.statistics.made_runs import apart, episode, some_records
+
+Make = Callable[..., Interval]
+MAKES = [two_way_jackknife, cluster_bootstrap]
+
+
+def ends(interval: Interval) -> tuple[float, float]:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
+
+
+def test_groups_of_one_clip_are_clips() -> None:
+    outcomes = Outcomes.from_records(some_records(6, episodes=40, shot=2))
+    alone = {clip: clip for clip in outcomes.clips}
+    by_clips = two_way_jackknife(outcomes)
+    scopes: tuple[Scope, ...] = ("class", "global")
+    for scope in scopes:
+        by_groups = Found.of(outcomes, "groups", alone, scope)
+        assert sorted(by_groups.deletions.change) == pytest.approx(
+            sorted(Found.of(outcomes, "clips").deletions.change)
+        )
+    assert ends(two_way_jackknife(outcomes, by="groups", groups=alone)) == pytest.approx(
+        ends(by_clips)
+    )
+
+
+@pytest.mark.parametrize("right", [{0: 1, 3: 0, 5: 1}, {2: 0}])
+def test_episodes_without_a_common_clip_have_the_interval_of_student(
+    right: dict[int, int],
+) -> None:
+    outcomes = apart(12, right)
+    got = two_way_jackknife(outcomes)
+    assert ends(got) == pytest.approx(ends(bounded_interval(outcomes.accuracies.tolist())))
+    assert got.n == 48
+    assert "other clips of these classes" in got.covers
+
+
+def test_the_interval_is_wider_than_that_over_episodes_where_clips_are_shared() -> None:
+    generator = np.random.default_rng(2)
+    records = []
+    hard = generator.random((4, 6)) < 0.4
+    for t in range(300):
+        names = generator.permutation(4)[:3]
+        drawn = [generator.permutation(6)[:2] for _ in names]
+        clips = [[f"c{c}/{i}" for i in row] for c, row in zip(names, drawn, strict=True)]
+        wrong = [hard[c, row[1]] for c, row in zip(names, drawn, strict=True)]
+        guesses = [(label + int(w)) % 3 for label, w in enumerate(wrong)]
+        records.append(episode(t, [f"c{c}" for c in names], clips, 1, guesses))
+    outcomes = Outcomes.from_records(records)
+    closed = mean_interval(outcomes.accuracies.tolist()).half_width
+    widths = [two_way_jackknife(outcomes).half_width, cluster_bootstrap(outcomes).half_width]
+    assert closed is not None
+    assert all(width is not None and width > 2.5 * closed for width in widths)
+    # answers are a function of the query clip, so this is a mean over 24 clips, six of a class
+    spread = np.sqrt(np.mean(hard.var(1, ddof=1)) / 24)
+    error = np.sqrt(Found.of(outcomes, "clips").variance)
+    assert error == pytest.approx(spread, rel=0.3)
+
+
+@pytest.mark.parametrize("by", ["clips", "groups", "classes"])
+def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: By) -> None:
+    records = some_records(10, episodes=400, classes=8, clips=12, right=0.6)
+    outcomes = Outcomes.from_records(records)
+    groups = None
+    if by == "groups":
+        groups = {clip: str(int(clip.split("/")[1]) // 2) for clip in outcomes.clips}
+    plain = two_way_jackknife(outcomes, by=by, groups=groups)
+    drawn = [
+        cluster_bootstrap(outcomes, by, groups=groups, seed=seed, repeats=4000)
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert ends(drawn[0]) != ends(drawn[2])
+    assert ends(drawn[0]) == pytest.approx(ends(plain), abs=0.1 * (plain.half_width or 0))
+    assert drawn[0].n == plain.n == {"clips": 96, "groups": 48, "classes": 8}[by]
+    assert drawn[0].mean == plain.mean == outcomes.mean
+    assert by in plain.method
+    wider = two_way_jackknife(outcomes, 0.99, by=by, groups=groups)
+    assert (wider.half_width or 0) > (plain.half_width or 0)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_near_one_it_stays_inside(make: Make) -> None:
+    outcomes = Outcomes.from_records(some_records(11, episodes=40, right=0.98, clips=20))
+    assert 0.93 < outcomes.mean < 1
+    low, high = ends(make(outcomes))
+    assert 0.8 < low < outcomes.mean < high < 1
+    assert "logit" in make(outcomes).method
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_no_wrong_answer_is_no_certainty(make: Make) -> None:
+    low, high = ends(make(apart(12, {})))
+    t = scipy.stats.t.ppf(0.975, 11)
+    assert (low, high) == pytest.approx((12 / (12 + t * t), 1.0), abs=1e-12)
+    shared = Outcomes.from_records(some_records(12, episodes=50, right=1.1, clips=6))
+    # 24 clips are enough for two episodes of nine
+    low, high = ends(make(shared))
+    t = scipy.stats.t.ppf(0.975, 1)
+    assert (low, high) == pytest.approx((2 / (2 + t * t), 1.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_where_there_is_no_interval_it_says_why(make: Make) -> None:
+    one = make(Outcomes.from_records(some_records(13, episodes=1)))
+    assert (one.low, one.high) == (None, None)
+    assert "One episode: no interval." in one.covers
+    tight = make(Outcomes.from_records(some_records(13, episodes=9, clips=2, classes=3, query=1)))
+    assert (tight.low, tight.high) == (None, None)
+    assert "is in every episode of its class: without it nothing is left" in tight.covers
+    alike = make(Outcomes.from_records(some_records(13, episodes=9, clips=4, right=1.1)))
+    assert (alike.low, alike.high) == (None, None)
+    assert "alike and share clips" in alike.covers
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_the_gain_over_another_run_of_the_same_episodes(make: Make) -> None:
+    records = some_records(14, episodes=150, clips=12)
+    one = Outcomes.from_records(records)
+    changed = [
+        episode(
+            r.index,
+            r.classes,
+            [a + b for a, b in zip(r.support, r.query, strict=True)],
+            1,
+            [0, *r.predictions[1:]],
+        )
+        for r in records
+    ]
+    other = Outcomes.from_records(changed)
+    got, back = make(other, against=one), make(one, against=other)
+    assert got.mean == pytest.approx(other.mean - one.mean)
+    assert got.mean > 0
+    assert back.mean == pytest.approx(-got.mean)
+    assert ends(back)[0] < -got.mean < ends(back)[1]
+    assert (got.half_width or 1) < (make(one).half_width or 0)
+    none = make(one, against=one)
+    assert (none.mean, *ends(none)) == (0, 0, 0)
+    assert "no width" in none.covers
+    with pytest.raises(UsageError, match="same episodes of both runs"):
+        make(one, against=Outcomes.from_records(changed[:-1]))
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_what_makes_no_sense_is_refused(make: Make) -> None:
+    outcomes = Outcomes.from_records(some_records(15))
+    groups = dict.fromkeys(outcomes.clips, "g")
+    with pytest.raises(UsageError, match=r"by is 'videos'; expected"):
+        make(outcomes, by="videos")
+    with pytest.raises(UsageError, match=r"scope is 'all'; expected"):
+        make(outcomes, by="groups", groups=groups, scope="all")
+    with pytest.raises(UsageError, match="expected the group of every clip"):
+        make(outcomes, by="groups")
+    with pytest.raises(UsageError, match="only then"):
+        make(outcomes, by="clips", groups=groups)
+    groups.pop(outcomes.clips[2])
+    with pytest.raises(UsageError, match=f"1 of {len(outcomes.clips)} clips have none"):
+        make(outcomes, by="groups", groups=groups)
+    with pytest.raises(UsageError, match=r"such as 0\.95"):
+        make(outcomes, level=95)
+    with pytest.raises(UsageError, match="no episode succeeded"):
+        make(Outcomes.from_records([]))
+
+
+def test_too_few_repeats_are_refused() -> None:
+    with pytest.raises(UsageError, match="repeats is 10"):
+        cluster_bootstrap(Outcomes.from_records(some_records(16)), repeats=10)
+
+
+def test_seeds_have_a_standard_deviation_and_the_interval_of_student() -> None:
+    means = [0.62, 0.65, 0.60, 0.66]
+    got = seed_spread(means)
+    assert got.sd == pytest.approx(np.std(means, ddof=1))
+    expected = scipy.stats.t.interval(0.95, 3, loc=np.mean(means), scale=scipy.stats.sem(means))
+    assert ends(got.interval) == pytest.approx(expected)
+    assert "other training seeds" in got.interval.covers
+    high = seed_spread([0.99, 0.999]).interval
+    assert 0 < ends(high)[0] < ends(high)[1] < 1
+
+
+def test_one_seed_or_equal_ones_have_no_width() -> None:
+    one = seed_spread([0.6])
+    assert (one.sd, one.interval.low, one.interval.half_width) == (None, None, None)
+    assert "One seed: no interval." in one.interval.covers
+    equal = seed_spread([0.6, 0.6, 0.6])
+    assert (equal.sd, equal.interval.half_width) == (0, 0)
+    assert "no width" in equal.interval.covers
+
+
+def test_means_that_are_no_accuracies_are_refused() -> None:
+    with pytest.raises(UsageError, match="expected accuracies, 0 to 1"):
+        seed_spread([0.5, 62.0])
+    with pytest.raises(UsageError, match="empty"):
+        seed_spread([])
+
+
+def test_queries_of_a_single_class_say_nothing_about_others() -> None:
+    clips = [[["a/0", "a/1"], ["b/0"]], [["a/2", "a/3"], ["b/1"]], [["a/4", "a/5"], ["b/2"]]]
+    records = [episode(t, ["a", "b"], rows, 1, [t % 2]) for t, rows in enumerate(clips)]
+    got = two_way_jackknife(Outcomes.from_records(records), by="classes")
+    assert got.low is None
+    assert "All queries are of 'a'. No interval." in got.covers
+
+
+def test_equal_accuracies_of_other_answers_are_no_certainty() -> None:
+    records = [
+        episode(t, ["a", "b"], [[f"a/{t}", f"a/{t}q"], [f"b/{t}", f"b/{t}q"]], 1, [0, 0])
+        for t in range(7)
+    ]
+    low, high = ends(two_way_jackknife(Outcomes.from_records(records)))
+    assert 0 < low < 0.25
+    assert 0.75 < high < 1
