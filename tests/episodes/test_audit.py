@@ -154,17 +154,20 @@ def test_scenes_are_shared_between_classes() -> None:
         },
     )
     finding = of_kind(audit(split), "same scene", subset="novel")
-    assert finding.facts["pairs"] == 2
+    # of "1" one pair, of "2" one clip with two others
+    assert finding.facts["pairs"] == 3
     assert finding.facts["chance"] == pytest.approx((3 / 9 + 3 / 9 + 0 * 4) / 6)
 
 
 def test_one_clip_under_two_spellings() -> None:
     def split(*names: str, find: str = "name") -> Split:
-        subsets = {"novel": {f"c{i}": (Clip(name),) for i, name in enumerate(names)}}
+        rest = tuple(Clip(f"z/other {i}") for i in range(30))
+        subsets = {"novel": {f"c{i}": (Clip(name),) for i, name in enumerate(names)} | {"z": rest}}
         return Split(name="x", subsets=subsets, find=find)  # type: ignore[arg-type]
 
     for names in (
         ("a/Wave_1", "b/wave 1.mp4"),
+        ("a/Wave_video1", "b/wave_video1"),  # 11 characters, but no YouTube id
         ("a/-kYzxMKp514_000086_000096", "b/-kYzxMKp514"),
         ("a/caf\u00e9", "b/cafe\u0301"),
     ):

@@ -39,10 +39,10 @@ def command(
     whatever their spelling. What can make a result wrong if nobody minds it is marked with an
     exclamation mark. No video is opened.
     """
-    from fewshot_i2v.episodes.audit import all_findings
+    from fewshot_i2v.episodes.audit import all_findings, told_apart
     from fewshot_i2v.episodes.split_file import load_split
 
-    listed = [load_split(name, root=root) for name in splits]
+    listed = told_apart(load_split(name, root=root) for name in splits)
     found = all_findings(listed, seen_by)
     if as_json:
         echo_json({name: [finding.to_dict() for finding in of] for name, of in found.items()})
@@ -65,7 +65,17 @@ def _text(findings: list[Finding], *, named: bool) -> str:
     for finding in findings:
         mark = "! " if finding.grave else "- "
         lines.append(fill(finding.text, 98, initial_indent=f"  {mark}", subsequent_indent="    "))
-        if named and finding.facts.get("classes") and isinstance(finding.facts["classes"], list):
-            names = "; ".join(finding.facts["classes"])
-            lines.append(fill(names, 98, initial_indent="      ", subsequent_indent="      "))
+        names = _names(finding, named=named)
+        if names:
+            text = "; ".join(names)
+            lines.append(fill(text, 98, initial_indent="      ", subsequent_indent="      "))
     return "\n".join(lines)
+
+
+def _names(finding: Finding, *, named: bool) -> list[str]:
+    """Classes to name below a finding: those that are seen always, unless they are all."""
+    facts = finding.facts
+    if finding.kind == "seen":
+        names = [*facts["seen"], *(f"{name} ({other})" for name, other in facts["alike"].items())]
+        return names if named or len(names) < facts["classes"] else []
+    return list(facts["classes"]) if named and finding.kind == "same class" else []
