@@ -16,6 +16,10 @@ Plain = dict[str, Any]
 SECTIONS = ("encoder", "video", "tuning", "validation", "augment", "inner")
 _PATHS = (("root",), ("output",), ("cache",), ("encoder", "architecture"))
 _NAMES_OR_PATHS = (("split",), ("trials",), ("encoder", "pretrained"))
+_DRAWING = (
+    *("subset", "way", "shot", "query", "episodes", "sampling", "partitions"),
+    *("disjoint_groups", "uneven_shots", "draws"),
+)
 _YAML = (".yaml", ".yml")
 _FILES = (*_YAML, ".jsonl", ".jsonl.gz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -86,7 +90,8 @@ def merge(base: Plain, over: Plain) -> Plain:
 
     Sections are merged key by key. An override of a tuning key also wins over the recipes of
     single adapters, and naming another encoder drops the other encoder keys of the file and its
-    starting points, which belong to the encoder it names.
+    starting points, which belong to the encoder it names. Frozen episodes, or published draws, in
+    `over` drop what the file says of the number of episodes, and frozen ones how they are drawn.
     """
     out = {**base, **{k: v for k, v in over.items() if k not in (*SECTIONS, "recipes")}}
     encoder = over.get("encoder", {})
@@ -96,6 +101,7 @@ def merge(base: Plain, over: Plain) -> Plain:
             out["encoder"] = {}
             if "start" not in over:
                 out.pop("start", None)
+    _of_another_kind(out, over)
     tuned = over.get("tuning", {})
     if isinstance(tuned, Mapping) and isinstance(base.get("recipes"), Mapping):
         out["recipes"] = {name: _without(recipe, tuned) for name, recipe in base["recipes"].items()}
@@ -105,6 +111,15 @@ def merge(base: Plain, over: Plain) -> Plain:
     if "recipes" in over:
         out["recipes"] = _recipes(out.get("recipes"), over["recipes"])
     return out
+
+
+def _of_another_kind(out: Plain, over: Plain) -> None:
+    """Drops what the file says of episodes where `over` names other ones."""
+    for key in _DRAWING if over.get("trials") is not None else ():
+        if key not in over:
+            out.pop(key, None)
+    if over.get("draws") is not None and "episodes" not in over:
+        out["episodes"] = "all"
 
 
 def _on_top(base: object, over: object) -> object:

@@ -28,7 +28,7 @@ def config_of(
         data: what it holds.
         last: number of the last episode needed.
         files: `pretrained` and `architecture` of the encoder.
-        places: `split`, `root`, `start` and `cache`.
+        places: `split`, `root`, `start`, `trials` and `cache`.
 
     Raises:
         UsageError: when something is not where it was, and not given; when a start is given and the
@@ -41,6 +41,8 @@ def config_of(
         plain["split"] = recorded
     if "training_seed" in plain:
         plain["training_seeds"] = [plain.pop("training_seed")]
+    if plain.get("sampling") == "disjoint":
+        plain["partitions"] = last + 1  # enough; how many there were does not matter
     if "trials" in identity:
         plain["trials"] = data.header.get("trials", {}).get("path", "")
     plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}

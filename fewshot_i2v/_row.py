@@ -115,6 +115,13 @@ class RowRunner:
             start.check_unseen(work.split, row.subset)
         return start
 
+    @property
+    def _apart(self) -> bool:
+        """Whether episodes were drawn so that they share no clip."""
+        trials = self.work.trials
+        drawn = self.row.sampling if trials is None else trials.settings.get("sampling")
+        return drawn == "disjoint"
+
     @cached_property
     def marks(self) -> dict[str, Any]:
         """What must be said beside the row's results: note, names read, and the start if any."""
@@ -126,6 +133,8 @@ class RowRunner:
             "note": ", ".join(filter(None, said)),
             "uses_names": head.uses_names,
         }
+        if self._apart:
+            marks["disjoint"] = True
         if self.start is None:
             return marks
         seen = self.start.seen(self.work.split, self.row.subset)

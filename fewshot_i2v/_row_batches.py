@@ -52,7 +52,8 @@ def episodes_at_once(runner: RowRunner) -> int:
         return 1
     else:
         clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
-    _, support, query = map(max, zip(*(spec.shape for spec in runner.specs), strict=True))
+    # not of the episodes drawn: a run that is extended keeps its batches
+    _, support, query = runner.work.largest[row.shot]
     most: int = _GATHERED_WORK // ((support + query) * clip)
     if runner.parameters and row.tuning.steps:
         trained = min(support, row.tuning.batch or support)

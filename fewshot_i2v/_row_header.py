@@ -10,6 +10,7 @@ import torch
 
 import fewshot_i2v
 from fewshot_i2v._machine import commit, device_name, reader_versions
+from fewshot_i2v.episodes.kinds import find_trials
 
 if TYPE_CHECKING:
     from fewshot_i2v._row import RowRunner
@@ -59,7 +60,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
             "architecture": None if architecture is None else str(architecture),
         },
         **({"start": {"path": str(runner.start.folder)}} if runner.start else {}),
-        **({"trials": {"path": str(trials)}} if trials else {}),
+        **({"trials": {"path": str(find_trials(trials).resolve())}} if trials else {}),
         "parameters": runner.parameters,
         "python": sys.version.split()[0],
         "commit": commit(),

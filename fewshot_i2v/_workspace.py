@@ -31,11 +31,13 @@ class Workspace(Material):
     Attributes:
         config: the run.
         specs: episodes by shot.
+        largest: most classes, support and query clips that an episode can have, by shot.
         trials: the frozen episodes that the run asks, if it does.
     """
 
     config: RunConfig
     specs: dict[int | str, list[EpisodeSpec]] = field(default_factory=dict)
+    largest: dict[int | str, tuple[int, int, int]] = field(default_factory=dict)
     trials: FrozenEpisodes | None = None
     _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
@@ -46,15 +48,19 @@ class Workspace(Material):
         if config.trials is not None:
             return cls._of_trials(config, read_frozen(find_trials(config.trials)))
         work = cls.open(config)
-        work.specs = {shot: draw(work.split, config, shot) for shot in config.shot}
+        for shot in config.shot:
+            episodes = source_of(work.split, config, shot)
+            work.specs[shot] = _taken(episodes, config.episodes)
+            work.largest[shot] = episodes.largest
         return work
 
     @classmethod
     def _of_trials(cls, config: RunConfig, trials: FrozenEpisodes) -> Workspace:
         work = cls.open(with_trials(config, trials))
         trials.check_fits(work.split)
-        count = _count(work.config.episodes, trials)
-        work.specs = {work.config.shot[0]: [trials[i] for i in range(count)]}
+        (shot,) = work.config.shot
+        work.specs = {shot: _taken(trials, work.config.episodes)}
+        work.largest = {shot: trials.largest}
         work.trials = trials
         return work
 
@@ -113,7 +119,12 @@ def draw(split: Split, config: RunConfig, shot: int | str) -> list[EpisodeSpec]:
     Raises:
         EpisodeError: when there are fewer than asked for.
     """
-    episodes = episodes_of(
+    return _taken(source_of(split, config, shot), config.episodes)
+
+
+def source_of(split: Split, config: RunConfig, shot: int | str) -> Episodes:
+    """The episodes of a run at one shot, by number."""
+    return episodes_of(
         split,
         subset=config.subset,
         seed=config.seed,
@@ -126,7 +137,10 @@ def draw(split: Split, config: RunConfig, shot: int | str) -> list[EpisodeSpec]:
         draws=config.draws,
         partitions=config.partitions,
     )
-    return [episodes[i] for i in range(_count(config.episodes, episodes))]
+
+
+def _taken(episodes: Episodes, asked: int | str) -> list[EpisodeSpec]:
+    return [episodes[i] for i in range(_count(asked, episodes))]
 
 
 def _count(asked: int | str, episodes: Episodes) -> int:
@@ -138,7 +152,10 @@ def _count(asked: int | str, episodes: Episodes) -> int:
             )
         return asked
     if episodes.count is None:
-        raise EpisodeError("episodes: all is for episodes whose number is limited; give a number")
+        raise EpisodeError(
+            "episodes: all is for episodes whose number is limited (sampling disjoint, draws, "
+            "trials); give a number"
+        )
     return episodes.count
 
 

@@ -36,7 +36,7 @@ def evaluate(
         FewshotError: as the command does, see `fewshot_i2v.errors`.
     """
     if isinstance(config, RunConfig):
-        config = config.model_dump()
+        config = config.model_dump(exclude_unset=True)
     return run(load_config(config, overrides))
 
 

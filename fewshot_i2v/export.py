@@ -84,6 +84,7 @@ def export_episode(
     pretrained: Given = None,
     architecture: Given = None,
     start: Given = None,
+    trials: Given = None,
     cache: Given = None,
     progress: bool = False,
 ) -> Exported:
@@ -103,6 +104,7 @@ def export_episode(
         pretrained: the encoder's checkpoint; None: where it was.
         architecture: the encoder's configuration, where it had one of its own.
         start: name or folder of the row's starting point, where it had one; None: where it was.
+        trials: file of the run's frozen episodes, where it had some; None: where it was.
         cache: folder of decoded clips; None: the user's cache folder.
         progress: whether to show bars on standard error.
 
@@ -113,7 +115,7 @@ def export_episode(
         FewshotError: as `evaluate` does.
     """
     files = {"pretrained": pretrained, "architecture": architecture}
-    places = {"split": split, "root": root, "start": start, "cache": cache}
+    places = {"split": split, "root": root, "start": start, "trials": trials, "cache": cache}
     check_free(Path(out))
     run, data = Path(run), read_run(_row_folder(Path(run)))
     _check_order(run, data)

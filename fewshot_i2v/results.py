@@ -83,7 +83,9 @@ class RowResult:
         records = list(records)
         good = [r for r in records if r.status == "ok"]
         accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
-        ways, shared = [len(r.classes) for r in records], _share_clips(records)
+        ways, shared = [len(r.classes) for r in records], True
+        if marks.get("disjoint"):
+            shared = _share_clips(records)
         return cls(
             adapter=adapter,
             head=head,

@@ -203,4 +203,5 @@ def _contender(reads: Sequence[Read]) -> Contender:
         title=title_of(first.header, identity["config"]["way"]),
         group=group_key(first.header),
         seeds=len(reads),
+        apart=marks.get("disjoint", False),
     )

@@ -27,6 +27,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
 @click.option("--architecture", type=_FILE, help="The encoder's configuration (JSON).")
 @click.option("--start", help="The row's starting point, name or folder, if not where it was.")
+@click.option("--trials", type=_FILE, help="The run's frozen episodes, if not where they were.")
 @click.option("--cache", type=_FILE, help="Folder of decoded clips.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -40,6 +41,7 @@ def command(
     pretrained: str | None,
     architecture: Path | None,
     start: str | None,
+    trials: Path | None,
     cache: Path | None,
     as_json: bool,
     quiet: bool,
@@ -67,6 +69,7 @@ def command(
         pretrained=pretrained,
         architecture=architecture,
         start=start,
+        trials=trials,
         cache=cache,
     )
     if as_json:

@@ -30,6 +30,11 @@ class Pool:
             for name, row in zip(classes, self._names, strict=True)
         ]
 
+    @property
+    def sizes(self) -> list[int]:
+        """Clips of each class."""
+        return [len(row) for row in self._names]
+
     def ranks(self, chosen: Sequence[int], key: np.uint64) -> list[Ranks]:
         """Ranks of all clips of each chosen class; mixed in one go, which is faster."""
         ids = [self._ids[c] for c in chosen]

@@ -61,6 +61,7 @@ class DisjointSampler:
     Attributes:
         per_partition: episodes of one partition.
         count: how many episodes there are.
+        largest: classes, support clips and query clips of an episode.
 
     Raises:
         EpisodeError: as `EpisodeSampler`.
@@ -82,6 +83,8 @@ class DisjointSampler:
         check_number("partitions", partitions, 1)
         self.way, self.shot, self.query = way, shot, query
         self._classes = split.classes(subset)
+        if query == "all":
+            raise EpisodeError("query: disjoint episodes are all alike; expected one number")
         spans = {
             "way": span_of("way", way, most=len(self._classes)),
             "shot": span_of("shot", shot),
@@ -100,6 +103,7 @@ class DisjointSampler:
         self.per_partition = disjoint_count(sizes, self._way, self._shot, self._query)
         self.count = self.per_partition * partitions
         self._slots = [size // (self._shot + self._query) for size in sizes]
+        self.largest = (self._way, self._way * self._shot, self._way * self._query)
         self._prefix = f"{split.digest}/{subset}/{seed}/disjoint/{way}/{shot}/{query}/"
         self._partition = cache(self._draw_partition)
 

@@ -53,6 +53,12 @@ class FrozenEpisodes:
         """How many episodes there are."""
         return len(self.episodes)
 
+    @cached_property
+    def largest(self) -> tuple[int, int, int]:
+        """Most classes, support clips and query clips of an episode."""
+        ways, supports, queries = zip(*(spec.shape for spec in self.episodes), strict=True)
+        return max(ways), max(supports), max(queries)
+
     def __getitem__(self, index: int) -> EpisodeSpec:
         """Episode `index`.
 
@@ -88,8 +94,15 @@ class FrozenEpisodes:
 def freeze(
     split: Split, subset: str, episodes: Iterable[EpisodeSpec], settings: Mapping[str, Any]
 ) -> FrozenEpisodes:
-    """Episodes of a split, to be written down; see `FrozenEpisodes`."""
-    return FrozenEpisodes(split.name, split.digest, subset, tuple(episodes), dict(settings))
+    """Episodes of a split, to be written down; see `FrozenEpisodes`.
+
+    Raises:
+        EpisodeError: when there is none.
+    """
+    specs = tuple(episodes)
+    if not specs:
+        raise EpisodeError("there is no episode to be frozen; expected at least one")
+    return FrozenEpisodes(split.name, split.digest, subset, specs, dict(settings))
 
 
 def write_frozen(frozen: FrozenEpisodes, path: Path, *, overwrite: bool = False) -> None:
@@ -177,7 +190,7 @@ def read_frozen(path: Path) -> FrozenEpisodes:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise EpisodeError(f"{path}: damaged: {error!r}; have it written again") from error
     numbers = [spec.index for spec in frozen.episodes]
-    if not whole or numbers != list(range(head["episodes"])):
+    if not whole or not numbers or numbers != list(range(head["episodes"])):
         raise EpisodeError(
             f"{path}: damaged: its episodes are not those that were written (they have another "
             "digest or number); have it written again"

@@ -24,6 +24,10 @@ class Episodes(Protocol):
     def count(self) -> int | None:
         """How many there are; None: without end."""
 
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """Most classes, support clips and query clips of an episode."""
+
     def __getitem__(self, index: int) -> EpisodeSpec:
         """Episode `index`, from 0."""
 
@@ -64,8 +68,6 @@ def episodes_of(
     """
     if uneven_shots and isinstance(shot, int):
         raise EpisodeError(f"uneven_shots: expected a range of shots such as 1-5; got {shot}")
-    if draws is not None and seed and way == "all" and query == "all":
-        raise EpisodeError("draws: nothing is left for the seed to choose; leave it at 0")
     if sampling == "independent":
         if partitions != 1:
             raise EpisodeError("partitions: they are of disjoint episodes; give sampling disjoint")
@@ -99,6 +101,8 @@ def find_trials(name_or_path: str | Path) -> Path:
         UnknownNameError: when there is neither.
     """
     text = str(name_or_path)
+    if Path(text).is_file():
+        return Path(text)
     folder = plugins.data_folder("episodes") / "trials"
     if isinstance(name_or_path, Path) or text.endswith(_ENDINGS) or "/" in text or "\\" in text:
         return Path(text)

@@ -6,8 +6,9 @@ every episode (see `_ranks`), and the lowest ranks are taken; equal ones are ord
 
 - episode 7 is the same whether or not episodes 0 to 6 were asked for, in any process and on any
   machine;
-- the queries are the same for every shot count, and the support clips of K shots are the first of
-  those of K + 1 shots: a curve over shots differs by its shots alone;
+- the queries are the same for every shot count (but where all others are asked), and the support
+  clips of K shots are the first of those of K + 1 shots: a curve over shots differs by its shots
+  alone;
 - the order of classes and clips in the split file does not matter.
 """
 
@@ -91,6 +92,18 @@ class EpisodeSampler:
             self._groups = self._group_table(split, subset)
         self._group_ids = ids_of(self._groups.keys) if self._groups else ids_of([])
         self._prefix = f"{split.digest}/{subset}/{seed}/"
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """Most classes, support clips and query clips of an episode."""
+        way = self._way.high
+        if self._query is not None:
+            query = way * self._query.low
+        else:
+            # the largest classes; where support clips are of the same, at least one is not asked
+            spare = 0 if self._given is not self._asked else self._shot.low
+            query = sum(sorted(self._asked.sizes, reverse=True)[:way]) - way * spare
+        return way, way * self._shot.high, query
 
     def _group_table(self, split: Split, subset: str) -> GroupTable:
         if self._query is None or not self._shot.fixed or self._given is not self._asked:

@@ -29,6 +29,7 @@ class Contender:
         title: the setting in words; rows of one setting share a table.
         group: equal for rows that differ in nothing but adapter, start, head, shot and tuning.
         seeds: number of training seeds that the answers are the mean of.
+        apart: whether episodes were drawn so that they share no clip.
     """
 
     row: TableRow
@@ -38,6 +39,7 @@ class Contender:
     title: str
     group: str = field(repr=False)
     seeds: int = 1
+    apart: bool = False
 
     @property
     def split(self) -> str:

@@ -156,7 +156,7 @@ def _seen(
     if len(asked.indices) == 1:
         return _over_clips(row, baseline, asked, level)
     _, a, b = align(_accuracies(row, asked), _accuracies(baseline, asked))
-    shared = share_clips(row.answers[i] for i in asked.indices)
+    shared = not row.apart or share_clips(row.answers[i] for i in asked.indices)
     paired = compare_paired(a, b, level, shared=shared)
     return _Seen(
         asked, "episode", (a, b), paired, paired.test.p, f"sign-flip, {paired.test.method}"

@@ -143,11 +143,6 @@ def test_published_draws_are_taken_as_they_are() -> None:
             {"subset": "test", "draws": "paper"},
             "'paper' of split 'all-way' has 1, 2",
         ),
-        (
-            ALL_WAY,
-            {"subset": "test", "draws": "paper", "way": "all", "query": "all", "shot": 2},
-            "draws: nothing is left for the seed to choose; leave it at 0",
-        ),
         (ALL_WAY, {"subset": "test", "sampling": "disjoint"}, "disjoint: expected one subset"),
         (NOVEL, {"sampling": "disjoint", "shot": "1-2"}, "shot: disjoint episodes are all alike"),
         (NOVEL, {"sampling": "disjoint", "disjoint_groups": True}, "disjoint_groups: not together"),

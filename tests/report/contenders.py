@@ -50,6 +50,7 @@ def contender(
     encoder: str = "e",
     answers: Mapping[int, Answer] | None = None,
     row: Mapping[str, Any] | None = None,
+    apart: bool = False,
     **config: object,
 ) -> Contender:
     found = {i: answer(i, x) for i, x in accuracies.items()} if answers is None else answers
@@ -73,4 +74,5 @@ def contender(
         answers=found,
         title="the setting",
         group=json.dumps([encoder, given["video"]]),
+        apart=apart,
     )

@@ -89,8 +89,12 @@ def test_the_interval_says_whether_clips_are_shared() -> None:
         Answer(plain({"classes": ["a"], "support": [[f"s{i}"]], "query": [[f"q{i}"]]}), (), x)
         for i, x in enumerate((0.5, 0.25, 0.75))
     ]
-    rows = [contender(name, answers=dict(enumerate(apart))) for name in ("frozen", "aim")]
+    answers = dict(enumerate(apart))
+    rows = [contender(name, answers=answers, apart=True) for name in ("frozen", "aim")]
     assert "No clip is in two episodes" in compared(*rows)[0].difference.covers
+    rows = [contender(name, answers=answers) for name in ("frozen", "aim")]
+    said = compared(*rows)[0].difference.covers
+    assert "episodes share clips" in said, "by chance apart is not drawn apart"
     assert share_clips([apart[0], apart[0]])
 
 
