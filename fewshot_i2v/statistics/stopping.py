@@ -1,12 +1,13 @@
 """When to stop drawing episodes: a mean that is known to a half-width asked for, and no closer.
 
 Stopping as soon as the plain interval is short enough stops where the spread happens to look small:
-at 95 %, accuracies of 0.98 were within the half-width of their mean in 5 to 20 % of simulated runs,
-those of 0.5 in 70 to 90 %. The rule here looks seldom (Hall, "Asymptotic theory of triple sampling
+asked for one point at 95 %, means of 0.98 were that near in 11 to 49 % of simulated runs, those of
+0.5 in 72 to 89 %. The rule here looks seldom (Hall, "Asymptotic theory of triple sampling
 for sequential estimation of a mean", 1981, https://doi.org/10.1214/aos/1176345584) and adds a term
 of order 1/n to the variance, as Chow and Robbins do ("On the asymptotic theory of fixed-width
 sequential confidence intervals for the mean", 1965, https://doi.org/10.1214/aoms/1177700156).
-`scripts/coverage_of_stopping.py` measures what it keeps.
+It was near enough in 94.3 % or more of the runs of each of 77 settings
+(`scripts/coverage_of_stopping.py`), with a fifth more episodes than if the spread were known.
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ def test_where_everything_counts_the_same_it_is_leaving_out_and_taking_the_mean(
     full = float(np.mean([r.accuracy or 0.0 for r in records]))
     for clip, change in zip(outcomes.clips, found.change, strict=True):
         left = [
-            r.accuracy for r in records if clip not in {*r.query[0], *r.support[0], *r.support[1]}
+            r.accuracy or 0.0
+            for r in records
+            if clip not in {*r.query[0], *r.support[0], *r.support[1]}
         ]
         assert change == pytest.approx(float(np.mean(left)) - full, abs=1e-12)
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from math import sqrt
+from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.statistics import mean_interval, stopping
 from fewshot_i2v.statistics.stopping import Decision, decide
 
 Values = list[float | None]
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT / "scripts" / "benchmarks" / "results" / "stopping-coverage.json"
 
 
 def some(seed: int, count: int, mean: float = 0.8, queries: int = 25) -> Values:
@@ -173,3 +180,37 @@ def test_it_keeps_its_coverage_where_the_plain_interval_does_not(
 def test_what_cannot_be_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         decide(**{"rows": [[0.5]], "target": 0.01, **given})  # type: ignore[arg-type]
+
+
+def test_the_simulation_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = importlib.import_module("coverage_of_stopping")
+    path = tmp_path / "coverage.json"
+    given = ["--times", "10", "--most", "40", "--rows", "2", "--output", str(path)]
+    result = CliRunner().invoke(script.main, given, catch_exceptions=False)
+    assert result.exit_code == 0
+    found = json.loads(path.read_text())
+    assert result.output.count("\n") == len(found["settings"]) + 5
+    for line in found["settings"]:
+        assert line["fixed"] <= 40
+        assert line["rule"] >= 30
+        assert 0 <= line["plain_within"] <= 1
+    again = CliRunner().invoke(script.main, given, catch_exceptions=False)
+    assert again.output == result.output
+
+
+def test_what_was_recorded_is_what_is_claimed() -> None:
+    lines = json.loads(RECORDED.read_text())["settings"]
+    said = " ".join((stopping.__doc__ or "").split())
+    worst = min(line["rule_within"] for line in lines)
+    assert f"in {100 * worst:.1f} % or more of the runs of each of {len(lines)} settings" in said
+    for mean in (0.98, 0.5):
+        plain = [
+            100 * line["plain_within"]
+            for line in lines
+            if (line["setting"]["mean"], line["setting"]["target"]) == (mean, 0.01)
+        ]
+        assert f"{min(plain):.0f} to {max(plain) + 1e-6:.0f} %" in said
+    extra = fmean(line["rule"] / line["fixed"] for line in lines if line["fixed"] >= 200)
+    assert extra == pytest.approx(1.2, abs=0.05)
+    assert "with a fifth more episodes" in said
