@@ -82,6 +82,8 @@ class EpisodeConfig(MaterialConfig):
     way: Way = 5
     query: Query = 5
     episodes: Count = 200
+    until: Annotated[float | None, Field(gt=0, lt=50)] = None
+    max_episodes: PositiveInt = 10_000
     sampling: Literal["independent", "disjoint"] = "independent"
     disjoint_groups: bool = False
     uneven_shots: bool = False

@@ -83,7 +83,9 @@ def _line(
     location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
         return str(_unknown_key(location, model, "", given=given, commands=commands))
-    key = key_text(location) or "configuration"
+    if not location:
+        return _expected(problem)  # of several keys together, which it names
+    key = key_text(location)
     if kind == "missing":
         return f"{key}: missing, and has no default"
     source = " (given as an override)" if given else ""

@@ -17,8 +17,8 @@ SECTIONS = ("encoder", "video", "tuning", "validation", "augment", "inner")
 _PATHS = (("root",), ("output",), ("cache",), ("encoder", "architecture"))
 _NAMES_OR_PATHS = (("split",), ("trials",), ("encoder", "pretrained"))
 _DRAWING = (
-    *("subset", "way", "shot", "query", "episodes", "sampling", "partitions"),
-    *("disjoint_groups", "uneven_shots", "draws"),
+    *("subset", "way", "shot", "query", "episodes", "until", "max_episodes", "sampling"),
+    *("partitions", "disjoint_groups", "uneven_shots", "draws"),
 )
 _YAML = (".yaml", ".yml")
 _FILES = (*_YAML, ".jsonl", ".jsonl.gz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -91,7 +91,8 @@ def merge(base: Plain, over: Plain) -> Plain:
     Sections are merged key by key. An override of a tuning key also wins over the recipes of
     single adapters, and naming another encoder drops the other encoder keys of the file and its
     starting points, which belong to the encoder it names. Frozen episodes, or published draws, in
-    `over` drop what the file says of the number of episodes, and frozen ones how they are drawn.
+    `over` drop what the file says of the number of episodes, and frozen ones how they are drawn;
+    `episodes` and `until` drop each other.
     """
     out = {**base, **{k: v for k, v in over.items() if k not in (*SECTIONS, "recipes")}}
     encoder = over.get("encoder", {})
@@ -118,7 +119,12 @@ def _of_another_kind(out: Plain, over: Plain) -> None:
     for key in _DRAWING if over.get("trials") is not None else ():
         if key not in over:
             out.pop(key, None)
-    if over.get("draws") is not None and "episodes" not in over:
+    if over.get("until") is not None and "episodes" not in over:
+        out.pop("episodes", None)
+    elif "episodes" in over and "until" not in over:
+        out.pop("until", None)
+        out.pop("max_episodes", None)
+    elif over.get("draws") is not None and "until" not in out:
         out["episodes"] = "all"
 
 

@@ -17,6 +17,7 @@ from fewshot_i2v._machine import peak_memory_mb
 from fewshot_i2v._options import options_of
 from fewshot_i2v._row_batches import by_shape, episodes_at_once, parts_of, picked_clips
 from fewshot_i2v._row_header import about_of, identity_of
+from fewshot_i2v._row_records import record_of
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._check import check_built
@@ -232,7 +233,7 @@ class RowRunner:
         seconds = (perf_counter() - start) / len(specs)
         memory = peak_memory_mb(device, len(specs))
         records = [
-            self._record(spec, scores[e], tuned.losses[e].tolist(), seconds, memory)
+            record_of(spec, scores[e], tuned.losses[e].tolist(), seconds, memory)
             for e, spec in enumerate(specs)
         ]
         return records, encoder, head
@@ -305,40 +306,6 @@ class RowRunner:
         frames = [[torch.from_numpy(self.work.frames(n).copy()) for n in row] for row in names]
         return encoder.tower.pixels(torch.stack([torch.stack(row) for row in frames]))
 
-    def _record(
-        self, spec: EpisodeSpec, scores: Tensor, losses: list[float], seconds: float, memory: float
-    ) -> EpisodeRecord:
-        labels = [c for c, clips in enumerate(spec.query) for _ in clips]
-        predictions = scores.argmax(-1).tolist()
-        right = sum(p == label for p, label in zip(predictions, labels, strict=True))
-        return EpisodeRecord(
-            **_names(spec),
-            status="ok",
-            labels=labels,
-            predictions=predictions,
-            probabilities=scores.tolist(),
-            accuracy=right / len(labels),
-            losses=losses,
-            seconds=seconds,
-            peak_memory_mb=memory,
-            error=None,
-        )
-
-    def failed_record(self, spec: EpisodeSpec, error: VideoUnreadable) -> EpisodeRecord:
-        """The record of an episode whose clip cannot be read."""
-        return EpisodeRecord(
-            **_names(spec),
-            status="failed",
-            labels=[c for c, clips in enumerate(spec.query) for _ in clips],
-            predictions=[],
-            probabilities=[],
-            accuracy=None,
-            losses=[],
-            seconds=0.0,
-            peak_memory_mb=0.0,
-            error={"path": error.path, "reason": error.reason},
-        )
-
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The run's header, and the part of it that decides the results."""
         return about_of(self), identity_of(self)
@@ -349,12 +316,3 @@ class RowRunner:
         cls = plugins.load(kind, choice.name)
         options = options_of(choice, cls, kind[:-1]).model_dump(mode="json")
         return {"options": options, "code": plugins.code_digest(kind, choice.name)}
-
-
-def _names(spec: EpisodeSpec) -> dict[str, Any]:
-    return {
-        "index": spec.index,
-        "classes": list(spec.classes),
-        "support": [list(clips) for clips in spec.support],
-        "query": [list(clips) for clips in spec.query],
-    }

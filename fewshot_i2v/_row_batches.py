@@ -53,7 +53,7 @@ def episodes_at_once(runner: RowRunner) -> int:
     else:
         clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
     # not of the episodes drawn: a run that is extended keeps its batches
-    _, support, query = runner.work.largest[row.shot]
+    _, support, query = runner.work.sources[row.shot].largest
     most: int = _GATHERED_WORK // ((support + query) * clip)
     if runner.parameters and row.tuning.steps:
         trained = min(support, row.tuning.batch or support)

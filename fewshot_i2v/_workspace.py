@@ -21,6 +21,7 @@ from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.errors import ConfigError, EpisodeError
 from fewshot_i2v.heads._contract import ClassTexts
 from fewshot_i2v.starts import Start, read_start
+from fewshot_i2v.statistics.stopping import PILOT
 from fewshot_i2v.tuning import derive_seed
 
 
@@ -30,14 +31,14 @@ class Workspace(Material):
 
     Attributes:
         config: the run.
-        specs: episodes by shot.
-        largest: most classes, support and query clips that an episode can have, by shot.
+        sources: what there is to draw episodes from, by shot.
+        specs: the episodes drawn, by shot.
         trials: the frozen episodes that the run asks, if it does.
     """
 
     config: RunConfig
+    sources: dict[int | str, Episodes] = field(default_factory=dict)
     specs: dict[int | str, list[EpisodeSpec]] = field(default_factory=dict)
-    largest: dict[int | str, tuple[int, int, int]] = field(default_factory=dict)
     trials: FrozenEpisodes | None = None
     _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
@@ -48,10 +49,8 @@ class Workspace(Material):
         if config.trials is not None:
             return cls._of_trials(config, read_frozen(find_trials(config.trials)))
         work = cls.open(config)
-        for shot in config.shot:
-            episodes = source_of(work.split, config, shot)
-            work.specs[shot] = _taken(episodes, config.episodes)
-            work.largest[shot] = episodes.largest
+        work.sources = {shot: source_of(work.split, config, shot) for shot in config.shot}
+        work._draw_first()
         return work
 
     @classmethod
@@ -59,10 +58,24 @@ class Workspace(Material):
         work = cls.open(with_trials(config, trials))
         trials.check_fits(work.split)
         (shot,) = work.config.shot
-        work.specs = {shot: _taken(trials, work.config.episodes)}
-        work.largest = {shot: trials.largest}
+        work.sources = {shot: trials}
         work.trials = trials
+        work._draw_first()
         return work
+
+    def _draw_first(self) -> None:
+        looking = self.config.until is not None
+        self.draw(min(PILOT, self.most) if looking else self.config.episodes)
+
+    def draw(self, count: int | str) -> None:
+        """Has the first `count` episodes of each shot; "all": as many as there are."""
+        self.specs = {shot: _taken(source, count) for shot, source in self.sources.items()}
+
+    @property
+    def most(self) -> int:
+        """Most episodes that a run until an interval is short enough may ask."""
+        counts = [source.count for source in self.sources.values() if source.count is not None]
+        return min([self.config.max_episodes, *counts])
 
     @property
     def way(self) -> int | str:
@@ -90,13 +103,12 @@ class Workspace(Material):
             classes: names of the classes of each of E episodes, (E, way).
             templates: prompts with one {} each.
         """
-        key = tuple(templates)
-        if key not in self._embedded:
+        known = self._embedded.setdefault(tuple(templates), {})
+        if any(name not in known for row in classes for name in row):
             # all at once: a name that cannot be embedded shows before anything is decoded
-            drawn = sorted({n for specs in self.specs.values() for s in specs for n in s.classes})
-            vectors = self.text.embed(drawn, templates)
-            self._embedded[key] = dict(zip(drawn, vectors, strict=True))
-        known = self._embedded[key]
+            drawn = {n for specs in self.specs.values() for s in specs for n in s.classes}
+            new = sorted(drawn - known.keys())
+            known.update(zip(new, self.text.embed(new, templates), strict=True))
         tower = self.encoder.tower
         stacked = torch.stack([torch.stack([known[name] for name in row]) for row in classes])
         projection = None if tower.projection is None else tower.projection.float()

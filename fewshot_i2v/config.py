@@ -15,8 +15,11 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_serializer,
+    model_serializer,
+    model_validator,
 )
 
 from fewshot_i2v import plugins
@@ -57,7 +60,8 @@ __all__ = [
 # They change where, how fast and how many, not what an episode gives.
 _NOT_IDENTITY = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
-    "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions",
+    "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
+    "max_episodes",
 }  # fmt: skip
 
 
@@ -158,6 +162,10 @@ class RunConfig(_Shared):
         shot: support clips per class, one or several numbers, or ranges such as "1-5".
         query: query clips per class; "all": all that are not support clips.
         episodes: episodes of each row; "all": as many as there are, where they are limited.
+        until: in place of `episodes`: as many as it takes for the mean accuracy of every row to be
+            known to plus or minus so many points (of 100) at 95 %, see
+            `fewshot_i2v.statistics.stopping`.
+        max_episodes: with `until`, most episodes of each row.
         sampling: "independent" or "disjoint": no clip is in two episodes.
         seed: of episodes, initial parameters and augmentation.
         disjoint_groups: whether support and query clips of an episode never share a group.
@@ -202,6 +210,25 @@ class RunConfig(_Shared):
     def _recipe_keys(self, recipes: dict[str, TuningConfig]) -> dict[str, Any]:
         """Only the keys that differ, so that what is written reads back as the same."""
         return {name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()}
+
+    @model_validator(mode="after")
+    def _one_number_of_episodes(self) -> RunConfig:
+        if self.until is not None and "episodes" in self.model_fields_set:
+            raise ValueError(
+                f"episodes: got {self.episodes!r} beside until {self.until:g}; expected one of "
+                "them (max_episodes limits what until may take)"
+            )
+        if self.until is None and "max_episodes" in self.model_fields_set:
+            raise ValueError(
+                f"max_episodes: got {self.max_episodes} without until; give until, or episodes"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_reads_back(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the number of episodes that does not count, which would be refused."""
+        unused = ("until", "max_episodes") if self.until is None else ("episodes",)
+        return {key: value for key, value in plain(self).items() if key not in unused}
 
     @property
     def output_folder(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 from fewshot_i2v._estimate import row_cost
 from fewshot_i2v._row import RowRunner
+from fewshot_i2v._row_records import failed_record
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.records import RunFolder
-from fewshot_i2v.results import EvaluationResult, RowResult
+from fewshot_i2v.results import EvaluationResult, RowResult, Stopped, table_rows
 from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.statistics.stopping import decide
 
 
 def evaluate(
@@ -56,14 +58,34 @@ def run(
     output = config.output_folder
     work = Workspace.of(config)
     runners = _runners(work)
-    results = []
-    for runner in runners:
-        work.forget(keep=[later.bank_key for later in runners[runner.position :]])
-        place = output / runner.row.slug
-        results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
+
+    def _rows() -> list[RowResult]:
+        results = []
+        for runner in runners:
+            work.forget(keep=[later.bank_key for later in runners[runner.position :]])
+            place = output / runner.row.slug
+            results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
+        return results
+
+    rows, stopped = (_rows(), None) if config.until is None else _until(config.until, work, _rows)
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
-    return EvaluationResult(tuple(results), output, work.way, name, encoder, remarks)
+    return EvaluationResult(tuple(rows), output, work.way, name, encoder, remarks, stopped)
+
+
+def _until(
+    points: float, work: Workspace, run_rows: Callable[[], list[RowResult]]
+) -> tuple[list[RowResult], Stopped]:
+    """Runs all rows on more episodes until every mean of the table is known well enough."""
+    while True:
+        rows = run_rows()
+        count = min(map(len, work.specs.values()))
+        values = [[row.accuracies.get(i) for i in range(count)] for row in table_rows(rows)]
+        decision = decide(values, points / 100, cap=work.most)
+        if decision.stop:
+            widths, looks = decision.half_widths, decision.looks
+            return rows, Stopped(points, decision.episodes, decision.met, widths, looks)
+        work.draw(decision.episodes)
 
 
 def _runners(work: Workspace) -> list[RowRunner]:
@@ -139,7 +161,7 @@ def _record_failures(
 ) -> None:
     """Records the episodes that cannot run, and stops when they are too many."""
     errors = [(spec, runner.failure(spec)) for spec in todo]
-    folder.append([runner.failed_record(s, error) for s, error in errors if error is not None])
+    folder.append([failed_record(s, error) for s, error in errors if error is not None])
     mended = {spec.index for spec, error in errors if error is None}
     records = [folder.records.get(spec.index) for spec in specs if spec.index not in mended]
     failed = sum(record is not None and record.status == "failed" for record in records)
@@ -222,7 +244,8 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and
         for each row the seconds of an episode as measured on one short trial with empty clips;
-        reading the clips and their first pass through the encoder come on top.
+        reading the clips and their first pass through the encoder come on top. With `until` it is
+        that of the episodes before the first look.
     """
     work = Workspace.of(config)
     config = work.config

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.report._columns import wrapped
 from fewshot_i2v.report.matrix import render_matrix
 from fewshot_i2v.report.rows import TableRow, over_seeds
 from fewshot_i2v.report.terminal import render_table
-from fewshot_i2v.statistics import Interval, mean_interval
+from fewshot_i2v.statistics import Interval, bounded_interval
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class RowResult:
 
 
 def _interval(accuracies: Mapping[int, float], *, shared: bool) -> Interval | None:
-    return mean_interval(list(accuracies.values()), shared=shared) if accuracies else None
+    return bounded_interval(list(accuracies.values()), shared=shared) if accuracies else None
 
 
 def _share_clips(records: Iterable[EpisodeRecord]) -> bool:
@@ -131,6 +132,41 @@ def _share_clips(records: Iterable[EpisodeRecord]) -> bool:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """How a run ended that drew episodes until its means were known well enough.
+
+    Attributes:
+        points: half-width asked for, in points of 100.
+        episodes: how many were drawn.
+        met: whether every mean is known that well; false where there were no more episodes.
+        half_widths: of the rows of the table, 0..1, as the rule has them: a little above those of
+            Student's t, for spread that has not been seen yet.
+        looks: how often the rule looked at the accuracies.
+    """
+
+    points: float
+    episodes: int
+    met: bool
+    half_widths: tuple[float | None, ...]
+    looks: int
+
+    def sentence(self) -> str:
+        """What is said of it below the table."""
+        if self.met:
+            return (
+                f"Episodes were drawn until every mean was known to ± {self.points:g} points at "
+                f"95 %: {self.episodes:,} of them. The rule allows for spread that has not been "
+                "seen yet, so the intervals above are shorter than that."
+            )
+        known = [width for width in self.half_widths if width is not None]
+        far = f"the widest row is at ± {100 * max(known):.2f}" if known else "no row has a spread"
+        return (
+            f"± {self.points:g} points were not reached: {far} after {self.episodes:,} episodes, "
+            "which is all that there are or that --max-episodes allows."
+        )
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """All rows of an evaluation.
 
@@ -141,6 +177,7 @@ class EvaluationResult:
         split: name of the split.
         encoder: name of the encoder.
         remarks: what a user should know about how the rows ran.
+        stopped: where episodes were drawn until the means were known well enough: how that ended.
     """
 
     rows: tuple[RowResult, ...]
@@ -149,6 +186,7 @@ class EvaluationResult:
     split: str
     encoder: str
     remarks: tuple[str, ...] = ()
+    stopped: Stopped | None = None
 
     @property
     def failed(self) -> int:
@@ -162,36 +200,14 @@ class EvaluationResult:
 
     def table(self) -> str:
         """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        return render_table(self._rows(), way=self.way, chance=self.chance)
+        shown = render_table(table_rows(self.rows), way=self.way, chance=self.chance)
+        if self.stopped is None:
+            return shown
+        return "\n".join([shown, *wrapped([self.stopped.sentence()])])
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""
-        return render_matrix(self._rows(), way=self.way, chance=self.chance)
-
-    def _rows(self) -> list[TableRow]:
-        """The rows of a table: those that differ in the training seed alone are one."""
-        return over_seeds(
-            [
-                TableRow(
-                    adapter=row.adapter,
-                    note=row.note,
-                    head=row.head,
-                    uses_names=row.uses_names,
-                    start=row.start,
-                    start_name=row.start_name,
-                    seen=row.seen,
-                    shared=row.shared,
-                    shot=row.shot,
-                    accuracies=row.accuracies,
-                    failed=row.failed,
-                    parameters=row.parameters,
-                    seconds_per_episode=row.seconds_per_episode,
-                    peak_memory_mb=row.peak_memory_mb,
-                    training_seed=row.training_seed,
-                )
-                for row in self.rows
-            ]
-        )
+        return render_matrix(table_rows(self.rows), way=self.way, chance=self.chance)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -201,5 +217,32 @@ class EvaluationResult:
             "way": self.way,
             "output": str(self.output),
             "remarks": list(self.remarks),
+            "until": None if self.stopped is None else asdict(self.stopped),
             "rows": [row.to_dict() for row in self.rows],
         }
+
+
+def table_rows(results: Iterable[RowResult]) -> list[TableRow]:
+    """The rows of a table: those that differ in the training seed alone are one."""
+    return over_seeds(
+        [
+            TableRow(
+                adapter=row.adapter,
+                note=row.note,
+                head=row.head,
+                uses_names=row.uses_names,
+                start=row.start,
+                start_name=row.start_name,
+                seen=row.seen,
+                shared=row.shared,
+                shot=row.shot,
+                accuracies=row.accuracies,
+                failed=row.failed,
+                parameters=row.parameters,
+                seconds_per_episode=row.seconds_per_episode,
+                peak_memory_mb=row.peak_memory_mb,
+                training_seed=row.training_seed,
+            )
+            for row in results
+        ]
+    )

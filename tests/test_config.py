@@ -286,7 +286,7 @@ def test_one_unknown_key_names_the_file_and_the_near_key(tmp_path: Path) -> None
     path = write(tmp_path, "split: motions\nadapter: frozen\nepisode: 3\n")
     with pytest.raises(UnknownNameError, match="unknown config key 'episode'") as caught:
         load_config(path)
-    assert "did you mean 'episodes'?" in str(caught.value)
+    assert "did you mean 'episodes'" in str(caught.value)
     assert str(path) in str(caught.value)
 
 

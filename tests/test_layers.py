@@ -42,6 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_row",
             "_row_batches",
             "_row_header",
+            "_row_records",
             "_estimate",
             "filmstrips",
             "reproduction",

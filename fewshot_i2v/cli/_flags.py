@@ -178,6 +178,8 @@ _FLAGS: Table = [
             ("--shot", SHOT | {"multiple": True}, "Support clips per class; repeat for several."),
             ("--query", QUERY, "Query clips per class."),
             ("--episodes", COUNT, "Episodes of each row."),
+            ("--until", FLOAT, "Draw episodes until each mean is known to ± so many points."),
+            ("--max-episodes", INT, "Most episodes of each row with --until."),
             ("--sampling", SAMPLING, "Disjoint: no clip is in two episodes."),
             ("--partitions", INT, "Of the clips, with disjoint sampling."),
             ("--uneven-shots/--no-uneven-shots", SWITCH, "Each class: its own number of shots."),

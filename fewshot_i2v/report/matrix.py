@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fewshot_i2v.report._columns import sentences
-from fewshot_i2v.report.rows import TableRow, mean_of
+from fewshot_i2v.report.rows import TableRow, mean_of, methods_of
 from fewshot_i2v.report.terminal import (
     adapter_name,
     escaped,
@@ -112,7 +112,7 @@ def _legend(rows: Sequence[TableRow], chance: float, level: float) -> str:
     means = [mean for mean in (mean_of(row, level) for row in rows) if mean is not None]
     if means:
         covers = " ".join(sentences(mean.covers for mean in means))
-        lines.append(f"±: {100 * level:g} %, {means[0].method} over episodes. {covers}")
+        lines.append(f"±: {100 * level:g} %, {methods_of(means)} {covers}")
     lines += start_notes(rows)
     if any(row.uses_names for row in rows):
         lines.append(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median, stdev
 
-from fewshot_i2v.statistics import Interval, mean_interval
+from fewshot_i2v.statistics import Interval, bounded_interval
 
 FRESH = "fresh"
 
@@ -63,7 +63,19 @@ def mean_of(row: TableRow, level: float) -> Interval | None:
     """Mean accuracy of a row with its interval; None where no episode succeeded."""
     if not row.accuracies:
         return None
-    return mean_interval(list(row.accuracies.values()), level, shared=row.shared)
+    return bounded_interval(list(row.accuracies.values()), level, shared=row.shared)
+
+
+def methods_of(means: Sequence[Interval]) -> str:
+    """How some intervals were computed, in a sentence or two."""
+    methods = " or ".join(sorted({mean.method for mean in means}))
+    lopsided = any(
+        abs(mean.low + mean.high - 2 * mean.mean) > 1e-9
+        for mean in means
+        if mean.low is not None and mean.high is not None
+    )
+    more = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
+    return f"{methods} over episodes." + more * lopsided
 
 
 def over_seeds(rows: Sequence[TableRow]) -> list[TableRow]:

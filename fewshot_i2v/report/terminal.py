@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
-from fewshot_i2v.report.rows import FRESH, TableRow, mean_of
+from fewshot_i2v.report.rows import FRESH, TableRow, mean_of, methods_of
 from fewshot_i2v.statistics import Interval, paired_difference
 
 _NONE = "-"
@@ -183,8 +183,7 @@ def _legend(
 ) -> list[str]:
     lines = []
     if means:
-        first = means[0]
-        lines.append(f"± and interval: {_percent(first.level)}, {first.method} over episodes.")
+        lines.append(f"± and interval: {_percent(means[0].level)}, {methods_of(means)}")
         lines += sentences(mean.covers for mean in means)
     if gains:
         first = gains[0]

@@ -9,7 +9,7 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.terminal import TableRow, escaped, render_table
-from fewshot_i2v.statistics import mean_interval, paired_difference
+from fewshot_i2v.statistics import bounded_interval, paired_difference
 
 
 def accuracies(number: int, seed: int = 0, start: int = 0) -> dict[int, float]:
@@ -32,7 +32,7 @@ def test_a_row_says_everything() -> None:
     values = {0: 0.5, 1: 0.7, 2: 0.6}
     full = TableRow("aim:scale=1.0", "linear", 5, values, 2, 1_234_567, 0.01234, 2048.4)
     headings, only = cells(render_table([full], way=5))
-    interval = mean_interval(list(values.values()))
+    interval = bounded_interval(list(values.values()))
     assert interval.low is not None
     assert interval.high is not None
     assert interval.half_width is not None
@@ -98,7 +98,16 @@ def test_each_sentence_of_the_legend_stands_once() -> None:
     sentences = re.split(r"(?<=\.) ", legend)
     assert len(sentences) == len(set(sentences))
     assert "One episode: no interval." in sentences
-    assert any("not certainty" in sentence for sentence in sentences)
+    assert any("Wilson bound for equal values" in sentence for sentence in sentences)
+
+
+def test_near_an_end_the_interval_stays_inside_and_the_legend_says_how() -> None:
+    values = dict(enumerate([1.0] * 8 + [0.8]))
+    text = render_table([row(accuracies=values)], way=5)
+    assert "Student t on the logit scale" in text
+    assert "it is not the same on both sides" in " ".join(text.split())
+    (low, high) = re.findall(r"\[([\d.]+), ([\d.]+)\]", text)[0]
+    assert 80 < float(low) < 97.78 < float(high) < 100
 
 
 def test_one_episode_has_a_mean_without_a_spread() -> None:
