@@ -1,0 +1,99 @@
+"""The table of a page: the cells and the legend of the terminal, with what sorting needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fewshot_i2v.report import terminal
+from fewshot_i2v.report.rows import TableRow, mean_of
+from fewshot_i2v.statistics import Interval
+
+LEFT = frozenset({"adapter", "start", "head", "names"})
+"""Columns of text."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what stands in it.
+        value: what it is sorted by: a number as text, or empty where it is sorted by its text.
+    """
+
+    text: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its legend.
+
+    Attributes:
+        columns: cells by heading, top to bottom.
+        notes: what headings mean and intervals cover, one sentence or two each.
+        means: mean accuracy of each row with its interval.
+        gains: gain of each row over the frozen encoder.
+    """
+
+    columns: dict[str, list[Cell]]
+    notes: list[str]
+    means: list[Interval | None]
+    gains: list[Interval | None]
+
+
+def table_of(
+    rows: Sequence[TableRow], *, way: int | str, chance: float | None, level: float
+) -> Table:
+    """The table that `render_table` writes, in parts.
+
+    Args:
+        rows: in the order to show them.
+        way: classes of an episode, or a text such as "5-10".
+        chance: accuracy of guessing, 0..1; None: 1 / way.
+        level: of the intervals.
+    """
+    # the terminal's own parts, so that a page cannot say anything else than it does
+    means = [mean_of(row, level) for row in rows]
+    gains = [terminal._gain(row, rows, level) for row in rows]
+    texts = terminal._columns(rows, means, gains, level)
+    absent = {
+        "over frozen": not any(gains),
+        "over seeds": not terminal.has_seeds(rows),
+        "names": not any(row.uses_names for row in rows),
+        "start": not terminal.has_starts(rows),
+    }
+    notes = terminal._legend(rows, [*filter(None, means)], [*filter(None, gains)])
+    guess = terminal.guessing(way) if chance is None else chance
+    notes.append(f"Guessing among {way} classes gives {100 * guess:.1f} %.")
+    values = _values(rows, means, gains)
+    columns = {
+        heading: [
+            Cell(text, value)
+            for text, value in zip(cells, values.get(heading, [""] * len(cells)), strict=True)
+        ]
+        for heading, cells in texts.items()
+        if not absent.get(heading)
+    }
+    return Table(columns, notes, means, gains)
+
+
+def _values(
+    rows: Sequence[TableRow], means: Sequence[Interval | None], gains: Sequence[Interval | None]
+) -> dict[str, list[str]]:
+    """What the columns of numbers are sorted by."""
+    return {
+        "shot": [_number(row.shot if isinstance(row.shot, int) else None) for row in rows],
+        "accuracy %": [_number(None if mean is None else mean.mean) for mean in means],
+        "over seeds": [_number(row.seed_deviation) for row in rows],
+        "over frozen": [_number(None if gain is None else gain.mean) for gain in gains],
+        "ok/failed": [_number(len(row.accuracies)) for row in rows],
+        "parameters": [_number(row.parameters) for row in rows],
+        "s/episode": [_number(row.seconds_per_episode) for row in rows],
+        "peak MiB": [_number(row.peak_memory_mb) for row in rows],
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"

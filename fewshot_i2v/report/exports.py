@@ -1,0 +1,221 @@
+"""The tables of a report as Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from fewshot_i2v._journal import RecordWriteError, write_atomically
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report._labels import labels_of
+from fewshot_i2v.report._summary import summary
+from fewshot_i2v.report._table import LEFT, Table, table_of
+from fewshot_i2v.report._verdicts import against_frozen, best_rows
+from fewshot_i2v.report.sections import LEVEL, Row, Section
+from fewshot_i2v.report.terminal import escaped
+from fewshot_i2v.statistics import Interval
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
+    "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+
+
+def render(sections: Sequence[Section], kind: str, *, title: str = "") -> str:
+    """The tables of a report.
+
+    Args:
+        sections: one for each table.
+        kind: an ending of `KINDS`, such as ".md".
+        title: said above them; by default each has that of its section alone.
+
+    Raises:
+        UsageError: for another kind.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"{kind}: expected one of {', '.join(KINDS)}")
+    return KINDS[kind](sections, title)
+
+
+def _markdown(sections: Sequence[Section], title: str) -> str:
+    parts = [f"# {_marked(title)}"] if title else []
+    for section in sections:
+        table = _table(section)
+        parts += [
+            f"## {_marked(section.title)}",
+            _marked(section.setting),
+            *map(_marked, _told(section)),
+        ]
+        parts.append(_markdown_table(table))
+        parts.append("\n".join(f"- {_marked(note)}" for note in table.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    rules = ["---" if heading in LEFT else "--:" for heading in table.columns]
+    lines = [list(table.columns), rules, *_lines(table)]
+    cells = [lines[0], lines[1], *([_marked(cell) for cell in line] for line in lines[2:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def _marked(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _latex(sections: Sequence[Section], title: str) -> str:
+    parts = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
+    parts += [f"% {' '.join(title.split())}"] if title else []
+    for section in sections:
+        table = _table(section)
+        sides = "".join("l" if heading in LEFT else "r" for heading in table.columns)
+        head = " & ".join(map(_tex, table.columns))
+        body = [" & ".join(map(_tex, line)) + r" \\" for line in _lines(table)]
+        notes = " ".join(map(_tex, table.notes))
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"  \centering",
+                    rf"  \caption{{{_tex(section.title)}: {_tex(section.setting)}. {notes}}}",
+                    rf"  \begin{{tabular}}{{{sides}}}",
+                    r"    \toprule",
+                    rf"    {head} \\",
+                    r"    \midrule",
+                    *(f"    {line}" for line in body),
+                    r"    \bottomrule",
+                    r"  \end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
+
+
+def _csv(sections: Sequence[Section], title: str) -> str:
+    rows = [row for section in sections for row in _facts(section)]
+    flat = [
+        {key: _safe(value) for key, value in row.items() if key != "interval_covers"}
+        for row in rows
+    ]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()
+
+
+def _safe(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _json(sections: Sequence[Section], title: str) -> str:
+    plain = {
+        "title": title,
+        "tables": [
+            {
+                "title": section.title,
+                "setting": section.setting,
+                "way": section.way,
+                "chance": section.chance,
+                "summary": _told(section),
+                "notes": _table(section).notes,
+                "rows": _facts(section),
+            }
+            for section in sections
+        ],
+    }
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _table(section: Section) -> Table:
+    return table_of(section.table_rows, way=section.way, chance=section.chance, level=LEVEL)
+
+
+def _lines(table: Table) -> list[list[str]]:
+    """The cells row by row."""
+    columns = [[cell.text for cell in cells] for cells in table.columns.values()]
+    return [list(line) for line in zip(*columns, strict=True)]
+
+
+def _told(section: Section) -> list[str]:
+    rows = section.table_rows
+    return summary(rows, labels_of(rows), against_frozen(rows, LEVEL), best_rows(rows, LEVEL))
+
+
+def _facts(section: Section) -> list[dict[str, Any]]:
+    """The rows as plain values, shares from 0 to 1; every row has the same keys."""
+    table = _table(section)
+    triples = zip(section.rows, table.means, table.gains, strict=True)
+    return [_row_facts(section, row, mean, gain) for row, mean, gain in triples]
+
+
+def _row_facts(
+    section: Section, row: Row, mean: Interval | None, gain: Interval | None
+) -> dict[str, Any]:
+    t = row.table
+    return {
+        "table": section.title,
+        "setting": section.setting,
+        "adapter": escaped(t.adapter),
+        "note": t.note,
+        "start": t.start,
+        "start_name": t.start_name,
+        "seen": t.seen,
+        "head": t.head,
+        "uses_names": t.uses_names,
+        "way": section.way,
+        "shot": t.shot,
+        "accuracy": None if mean is None else mean.mean,
+        "accuracy_low": None if mean is None else mean.low,
+        "accuracy_high": None if mean is None else mean.high,
+        "over_frozen": None if gain is None else gain.mean,
+        "over_frozen_low": None if gain is None else gain.low,
+        "over_frozen_high": None if gain is None else gain.high,
+        "level": LEVEL,
+        "method": None if mean is None else mean.method,
+        "interval_covers": None if mean is None else mean.covers,
+        "training_seeds": len(t.seed_means) or 1,
+        "seed_deviation": t.seed_deviation,
+        "episodes": len(t.accuracies),
+        "failed": t.failed,
+        "parameters": t.parameters,
+        "seconds_per_episode": t.seconds_per_episode,
+        "peak_memory_mb": t.peak_memory_mb,
+        "folder": row.folder,
+    }
+
+
+KINDS: Mapping[str, Callable[[Sequence[Section], str], str]] = MappingProxyType(
+    {".md": _markdown, ".tex": _latex, ".csv": _csv, ".json": _json}
+)
+"""What a table can be written as, by the ending of the file."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, in UTF-8, that is there whole or not at all; its folder is made when absent.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode(errors="backslashreplace"))
+    except (OSError, RecordWriteError) as refusal:
+        cause = refusal if isinstance(refusal, OSError) else refusal.__cause__
+        reason = getattr(cause, "strerror", None) or cause
+        raise UsageError(f"{path}: cannot be written: {reason}; choose another --out") from refusal

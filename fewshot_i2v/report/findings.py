@@ -1,0 +1,143 @@
+"""What a page shows of a run beyond its accuracies: classes, confusions and single episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.statistics import Interval, Outcomes, mean_interval
+
+Numbers = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Classes, confusions and extreme episodes of a run, or of several training seeds.
+
+    Attributes:
+        classes: names, sorted; C of them.
+        recalls: for each class, the share of its query clips that were right, 0..1, in each episode
+            that has it.
+        asked: how many query clips of a class (row) were asked where another (column) could have
+            been predicted, (C, C).
+        taken: how many of them were taken for it, (C, C).
+        hardest: records of the episodes with the lowest accuracy, the lowest first.
+        easiest: records of those with the highest, the highest first.
+    """
+
+    classes: tuple[str, ...] = ()
+    recalls: tuple[Numbers, ...] = field(default=(), repr=False)
+    asked: Numbers = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    taken: Numbers = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    hardest: tuple[EpisodeRecord, ...] = field(default=(), repr=False)
+    easiest: tuple[EpisodeRecord, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_records(cls, records: Iterable[EpisodeRecord], *, extremes: int = 2) -> Findings:
+        """Sums up records; those that failed are left out.
+
+        Args:
+            records: in any order.
+            extremes: how many of the hardest and of the easiest episodes are kept.
+        """
+        known = {record.index: record for record in records if record.status == "ok"}
+        if not known:
+            return cls()
+        outcomes = Outcomes.from_records(known.values())
+        sure = np.bincount(outcomes.episode, outcomes.probability) / outcomes.queries
+        # where accuracies are equal, the one that was surer of what is wrong is the harder one
+        order = np.lexsort((outcomes.index, sure, outcomes.accuracies))
+        # with few episodes none is shown as both
+        count = min(extremes, len(order) // 2)
+        hardest, easiest = order[:count], order[::-1][:count]
+        names = sorted(range(len(outcomes.classes)), key=lambda code: outcomes.classes[code])
+        rank = np.argsort(np.array(names, dtype=np.int64))
+        return cls(
+            classes=tuple(outcomes.classes[code] for code in names),
+            recalls=_recalls(outcomes, rank),
+            asked=_asked(outcomes, rank),
+            taken=_taken(outcomes, rank),
+            hardest=tuple(known[int(outcomes.index[i])] for i in hardest),
+            easiest=tuple(known[int(outcomes.index[i])] for i in easiest),
+        )
+
+    @classmethod
+    def merged(cls, several: Sequence[Findings]) -> Findings:
+        """Those of several training seeds together; the extreme episodes are those of the first.
+
+        Seeds that have not all of the first one's episodes yet are left out.
+        """
+        first = several[0]
+        alike = [f for f in several if f.classes == first.classes and f._sizes == first._sizes]
+        return replace(
+            first,
+            recalls=tuple(
+                np.asarray(np.mean(of_class, axis=0), dtype=np.float64)
+                for of_class in zip(*(f.recalls for f in alike), strict=True)
+            ),
+            asked=sum((f.asked for f in alike), np.zeros_like(first.asked)),
+            taken=sum((f.taken for f in alike), np.zeros_like(first.taken)),
+        )
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [len(values) for values in self.recalls]
+
+    def rates(self) -> Numbers:
+        """How often a class (row) was taken for another (column) where both were there, (C, C).
+
+        NaN where they never met.
+        """
+        met = np.where(self.asked > 0, self.asked, np.nan)
+        return np.asarray(self.taken / met, dtype=np.float64)
+
+    def confusions(self, most: int = 8) -> list[tuple[str, str, float, int]]:
+        """The most frequent confusions: class, what it was taken for, how often, of how many."""
+        rates = np.nan_to_num(self.rates())
+        np.fill_diagonal(rates, 0)
+        places = np.argsort(-rates, axis=None, kind="stable")[:most].tolist()
+        pairs = [divmod(place, len(self.classes)) for place in places]
+        return [
+            (self.classes[a], self.classes[b], float(rates[a, b]), int(self.asked[a, b]))
+            for a, b in pairs
+            if rates[a, b] >= 0.005
+        ]
+
+    def by_class(self, level: float, *, shared: bool) -> dict[str, Interval]:
+        """Mean share of right query clips of each class over its episodes, with intervals."""
+        return {
+            name: mean_interval(values.tolist(), level, shared=shared)
+            for name, values in zip(self.classes, self.recalls, strict=True)
+            if len(values)
+        }
+
+
+def _recalls(outcomes: Outcomes, rank: Codes) -> tuple[Numbers, ...]:
+    """Of each class, its share of right query clips in each episode that has it."""
+    count, label = len(rank), rank[outcomes.label]
+    cells, places = np.unique(outcomes.episode * count + label, return_inverse=True)
+    shares = np.bincount(places, outcomes.right) / np.bincount(places)
+    # cells are in the order of the episodes, so those of a class are too
+    return tuple(shares[cells % count == code] for code in range(count))
+
+
+def _asked(outcomes: Outcomes, rank: Codes) -> Numbers:
+    """Query clips of a class (row) where another (column) was in the episode, (C, C)."""
+    shape = (len(outcomes), len(rank))
+    queries, there = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    np.add.at(queries, (outcomes.episode, rank[outcomes.label]), 1)
+    there[outcomes.member_episode, rank[outcomes.member_class]] = 1
+    return (queries.T @ there).astype(np.float64)
+
+
+def _taken(outcomes: Outcomes, rank: Codes) -> Numbers:
+    """Query clips of a class (row) that were taken for another (column), (C, C)."""
+    count = len(rank)
+    cells = rank[outcomes.label] * count + rank[outcomes.predicted]
+    counts = np.bincount(cells, minlength=count * count).astype(np.float64)
+    return counts.reshape(count, count)

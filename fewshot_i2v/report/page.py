@@ -1,0 +1,97 @@
+"""The page of a report: one HTML file that holds everything it shows.
+
+It asks for nothing from anywhere: styles, script, figures and film strips are inside, and a content
+security policy forbids the rest. Names of classes, clips, folders and adapters are escaped wherever
+they stand.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_i2v.report._episodes import clips_of
+from fewshot_i2v.report._table import LEFT
+from fewshot_i2v.report._views import View
+from fewshot_i2v.report.sections import Section
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_FOLDER = Path(__file__).parent / "html"
+
+
+def render_page(sections: Sequence[Section], *, title: str = "", version: str = "") -> str:
+    """A report as one HTML page.
+
+    Args:
+        sections: one for each table; at least one.
+        title: of the page; by default that of the first section.
+        version: of the program, said at the end of the page.
+
+    Returns:
+        The page. Equal sections give equal pages.
+    """
+    from markupsafe import Markup
+
+    environment = _environment()
+    style, script = _read("style.css"), _read("script.js")
+    views = [View(section, number) for number, section in enumerate(sections, 1)]
+    return environment.get_template("page.html").render(
+        views=views,
+        title=title or _title(sections),
+        version=version,
+        left=LEFT,
+        policy=_policy(style, script),
+        # files of this package
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+    )
+
+
+def shown_clips(section: Section) -> list[str]:
+    """Names of the clips whose frames the section would show, each once."""
+    detail = View(section, 1).detail
+    return [] if detail is None else clips_of(detail.episodes)
+
+
+def _title(sections: Sequence[Section]) -> str:
+    if len(sections) == 1:
+        return sections[0].title
+    return f"{len(sections)} evaluations"
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from fewshot_i2v.report import _filters
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_filters.FILTERS)
+    return environment
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy that allows exactly this style, this script and images inside."""
+    return (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_source(style)}; script-src {_source(script)}"
+    )
+
+
+def _source(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"

@@ -1,0 +1,144 @@
+"""What a page is made from: the rows of each table with what was found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewshot_i2v.report._verdicts import best_rows
+from fewshot_i2v.report.findings import Findings
+from fewshot_i2v.report.rows import FRESH, TableRow, over_seeds
+from fewshot_i2v.report.terminal import is_frozen
+
+LEVEL = 0.95
+"""Of all intervals of a page."""
+_STARTS = (FRESH, "base-trained", "meta-trained")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a table with what was found in its records.
+
+    Attributes:
+        table: as the table shows it.
+        findings: classes, confusions and extreme episodes.
+        header: content of its `run.json`.
+        folder: the run folder as the user gave it.
+    """
+
+    table: TableRow
+    findings: Findings = field(repr=False)
+    header: Mapping[str, Any] = field(repr=False)
+    folder: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to run an evaluation again.
+
+    Attributes:
+        folder: the evaluation, as the user gave it.
+        config: a configuration as YAML text.
+        command: what to type once that is saved as run.yaml.
+        remarks: what must be known about it, a sentence each.
+    """
+
+    folder: str
+    config: str
+    command: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One table: rows that were asked the same episodes of the same encoder.
+
+    Attributes:
+        title: what it is of, in a few words.
+        setting: the setting in words.
+        way: classes of an episode, or a text such as "5-10".
+        chance: accuracy of guessing, 0..1; None: 1 / way.
+        rows: in the order to show them; those of several training seeds are one already.
+        recipes: how to run it again, one for each evaluation that rows are of.
+        clips: film strips as `data:` addresses, by clip name.
+        clips_note: why clips are not shown, or what is shown of them; or empty.
+        detail: name of the run folder whose row is shown in detail; None: the best one of the
+            fewest shots.
+    """
+
+    title: str
+    setting: str
+    way: int | str
+    chance: float | None
+    rows: tuple[Row, ...]
+    recipes: tuple[Recipe, ...] = ()
+    clips: Mapping[str, str] = field(default_factory=dict, repr=False)
+    clips_note: str = ""
+    detail: str | None = None
+
+    @property
+    def table_rows(self) -> list[TableRow]:
+        """The rows as tables have them."""
+        return [row.table for row in self.rows]
+
+    def detailed(self) -> int | None:
+        """Place of the row that is shown in detail; None where no episode succeeded."""
+        for i, row in enumerate(self.rows):
+            if self.detail is not None and row.folder.rstrip("/").endswith(self.detail):
+                return i
+        best = best_rows(self.table_rows, LEVEL)
+        if best:
+            return next(iter(best.values())).row
+        return next((i for i, row in enumerate(self.rows) if row.table.accuracies), None)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Rows of an adapter together, the frozen encoder first; then by start, head and shots.
+
+    Args:
+        rows: in the order of their runs, which is kept where nothing else decides.
+    """
+    tables = sorted((row.table for row in rows), key=lambda table: not is_frozen(table))
+    adapters = list(dict.fromkeys(table.adapter for table in tables))
+    heads = list(dict.fromkeys(row.table.head for row in rows))
+    shots = sorted({t.shot for t in tables}, key=lambda shot: (isinstance(shot, str), shot))
+
+    def _key(row: Row) -> tuple[object, ...]:
+        t = row.table
+        start = _STARTS.index(t.start) if t.start in _STARTS else len(_STARTS)
+        places = adapters.index(t.adapter), start, t.start_name, heads.index(t.head)
+        return *places, shots.index(t.shot), t.training_seed or 0
+
+    return sorted(rows, key=_key)
+
+
+def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows that differ in the training seed alone become one, in the place of the first."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for i, row in enumerate(rows):
+        key = (i,) if row.table.training_seed is None else _alike(row.table)
+        groups.setdefault(key, []).append(row)
+    return tuple(
+        Row(
+            over_seeds([row.table for row in group])[0],
+            Findings.merged([row.findings for row in group]),
+            _header(group),
+            group[0].folder,
+        )
+        for group in groups.values()
+    )
+
+
+def _header(group: Sequence[Row]) -> Mapping[str, Any]:
+    """The header of the first row, with the training seeds of all."""
+    first = group[0].header
+    if len(group) == 1:
+        return first
+    seeds = ", ".join(str(row.table.training_seed) for row in group)
+    config = {**first["identity"]["config"], "training_seed": seeds}
+    return {**first, "identity": {**first["identity"], "config": config}}
+
+
+def _alike(row: TableRow) -> tuple[object, ...]:
+    return row.adapter, row.note, row.head, row.start, row.start_name, row.shot

@@ -1,0 +1,281 @@
+"""`fewshot-i2v plan`: episodes and clips, from a pilot or from assumed values."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewshot_i2v.config import load_config
+from fewshot_i2v.episodes.disjoint import disjoint_count
+from fewshot_i2v.episodes.split_file import load_split
+from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.statistics import planning
+from fewshot_i2v.statistics.stopping import decide
+from tests.cli.conftest import Invoke
+
+
+def record(index: int, right: list[list[bool]]) -> EpisodeRecord:
+    """An episode with these answers, by class."""
+    way = len(right)
+    labels = [c for c, row in enumerate(right) for _ in row]
+    predictions = [c if ok else (c + 1) % way for c, row in enumerate(right) for ok in row]
+    return EpisodeRecord(
+        index=index,
+        status="ok",
+        classes=[f"c{c}" for c in range(way)],
+        support=[[f"c{c}/s{index}"] for c in range(way)],
+        query=[[f"c{c}/q{index}-{i}" for i in range(len(row))] for c, row in enumerate(right)],
+        labels=labels,
+        predictions=predictions,
+        probabilities=[[float(p == c) for c in range(way)] for p in predictions],
+        accuracy=sum(map(sum, right)) / len(labels),
+    )
+
+
+def broken(index: int) -> EpisodeRecord:
+    return EpisodeRecord(
+        index=index,
+        status="failed",
+        classes=["c0"],
+        support=[["c0/s"]],
+        query=[["c0/q"]],
+        error={"path": "c0/q.mp4", "reason": "empty"},
+    )
+
+
+def write(
+    output: Path, adapter: str, answers: np.ndarray[Any, Any], failed: int = 0, **keys: object
+) -> None:
+    """A run folder with answers (episodes, way, query)."""
+    _, way, query = answers.shape
+    config = load_config(
+        {"split": "motions", "adapter": adapter, "way": way, "query": query, **keys}
+    )
+    row = config.rows()[0]
+    digest = load_split("motions").digest
+    identity = {
+        "config": row.identity(),
+        "split": {"digest": digest},
+        "encoder": {"digest": "e"},
+        "device": "cpu",
+    }
+    with RunFolder.open(output / row.slug, {"marks": {}}, identity=identity) as folder:
+        folder.append([record(i, each.tolist()) for i, each in enumerate(answers)])
+        folder.append([broken(len(answers) + i) for i in range(failed)])
+
+
+def some(seed: int, mean: float, episodes: int = 40, query: int = 5) -> np.ndarray[Any, Any]:
+    generator = np.random.default_rng(seed)
+    chance = generator.beta(9 * mean, 9 * (1 - mean), (episodes, 1, 1))
+    return np.asarray(generator.random((episodes, 5, query)) < chance)
+
+
+@pytest.fixture
+def pilot(tmp_path: Path) -> Path:
+    for shot in (1, 5):
+        write(tmp_path, "frozen", some(shot, 0.6), failed=shot == 1, shot=shot)
+        write(tmp_path, "aim", some(10 + shot, 0.8), shot=shot)
+    return tmp_path
+
+
+def plain(invoke: Invoke, *args: str) -> Any:  # noqa: ANN401 - JSON
+    result = invoke("plan", *args, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
+    found = plain(invoke, str(pilot), "--half-width", "2", "--shot", "1")
+    assert [(row["name"], row["shot"]) for row in found["rows"]] == [("frozen", 1), ("aim", 1)]
+    row, values = found["rows"][0], some(1, 0.6)
+    spread = planning.components(values.tolist())
+    assert row["found"]["between"] == pytest.approx(spread.between)
+    assert row["deviation"] == pytest.approx(values.mean(axis=(1, 2)).std(ddof=1))
+    away = max(spread.mean, 1 - spread.mean)
+    assert row["episodes"] == planning.episodes_for_half_width(row["deviation"], 0.02, away=away)
+    assert row["between"][0] < row["episodes"] < row["between"][1]
+    assert "Failed episodes of the pilot: 1; left out." in found["remarks"]
+
+
+def test_until_draws_about_as_many_as_planned(invoke: Invoke, pilot: Path) -> None:
+    row = plain(invoke, str(pilot), "--half-width", "2", "--shot", "5")["rows"][1]
+    stops = [
+        decide([some(seed, 0.8, episodes=1500).mean(axis=(1, 2)).tolist()], 0.02).episodes
+        for seed in range(20, 40)
+    ]
+    assert np.mean(stops) == pytest.approx(row["episodes"], rel=0.25)
+
+
+def test_differences_are_planned_from_the_paired_spread(invoke: Invoke, pilot: Path) -> None:
+    found = plain(invoke, str(pilot), "--difference", "3", "--power", "0.9")
+    pair = found["pairs"][0]
+    assert (pair["name"], pair["against"], pair["shot"]) == ("aim", "frozen", 1)
+    apart = some(11, 0.8).mean(axis=(1, 2)) - some(1, 0.6).mean(axis=(1, 2))
+    assert pair["gain"] == pytest.approx(apart.mean())
+    assert pair["deviation"] == pytest.approx(apart.std(ddof=1))
+    needed = planning.episodes_for_difference(apart.std(ddof=1), 0.03, power=0.9)
+    together = planning.episodes_for_difference(
+        apart.std(ddof=1), 0.03, power=0.9, level=1 - 0.05 / 2
+    )
+    assert (pair["episodes"], pair["together"]) == (needed, together)
+    assert pair["common"] == 40
+    assert pair["visible"] > 0.03
+
+
+def test_clips_are_counted(invoke: Invoke, pilot: Path) -> None:
+    found = plain(invoke, str(pilot), "--shot", "1")
+    (clips,) = found["clips"]
+    sizes = [60] * 10
+    assert (clips["classes"], clips["sizes"]) == (10, [60, 60])
+    assert clips["asked"]["episodes"] == disjoint_count(sizes, 5, 1, 5)
+    best = clips["best"]
+    assert best["episodes"] == disjoint_count(sizes, 5, 1, best["query"])
+    assert best["half_width"] <= clips["asked"]["half_width"]
+    assert (
+        disjoint_count([clips["needed"]] * 10, 5, 1, clips["use"]["query"])
+        >= (clips["use"]["episodes"])
+    )
+    assert clips["use"]["half_width"] <= 0.01
+    assert clips["pair"] == ["aim", "frozen"]
+
+
+def test_another_query_count_changes_the_spread(invoke: Invoke, pilot: Path) -> None:
+    few, many = (plain(invoke, str(pilot), "--query", query)["rows"][0] for query in ("1", "20"))
+    assert few["episodes"] > many["episodes"]
+    found = planning.Components(**many["found"])
+    assert many["deviation"] == pytest.approx(found.deviation(100))
+
+
+def test_it_is_said_in_plain_words(invoke: Invoke, pilot: Path) -> None:
+    result = invoke("plan", str(pilot), "--half-width", "2")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    for said in (
+        "From a pilot: split motions (novel), 5-way, 5 query clips per class",
+        "episodes of 5 query clips per class give the mean of every row to ± 2 points",
+        "--until 2 draws until that is so",
+        "A true difference of 2 points between aim and frozen",
+        "For other clips: episodes that share no clip, of 10 classes with 60 clips each",
+        "what to expect of other clips, only those say that share none",
+        "smaller ones cannot be seen with these clips",
+        "may be: what 40 episodes can tell",
+    ):
+        assert said in text
+    assert max(map(len, result.stdout.splitlines())) < 125
+
+
+def test_rows_that_hardly_differ_are_not_planned(invoke: Invoke, tmp_path: Path) -> None:
+    values = some(1, 0.6)
+    write(tmp_path, "frozen", values)
+    other = values.copy()
+    other[0, 0, 0] ^= True
+    write(tmp_path, "aim", other)
+    (pair,) = plain(invoke, str(tmp_path))["pairs"]
+    assert (pair["differ"], pair["episodes"]) == (1, None)
+    text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
+    assert "No plan for aim (1-shot): too few episodes in which they differ from frozen" in text
+
+
+def test_one_query_per_class_is_said(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", some(1, 0.6, query=1))
+    text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
+    assert "With one query clip per class" in text
+    assert "Differences: not planned, there is one row." in text
+
+
+def test_without_a_pilot_values_are_assumed(invoke: Invoke) -> None:
+    found = plain(invoke, "--accuracy", "0.9", "--split", "motions", "--shot", "5")
+    (row,) = found["rows"]
+    spread = planning.assumed(0.9, 25, 0.05)
+    assert row["deviation"] == pytest.approx(spread.deviation())
+    assert row["between"] is None
+    assert found["pairs"][0]["deviation"] == pytest.approx(spread.deviation() * 1.4**0.5)
+    assert found["clips"][0]["star"] == pytest.approx((0.95 * 5 / (5 * 0.05)) ** 0.5)
+    text = invoke("plan").stdout
+    assert "Assumed: accuracy 80 %" in text
+    assert "give --split" in text
+
+
+def test_no_common_spread_has_no_best_query_count(invoke: Invoke) -> None:
+    (clips,) = plain(invoke, "--common", "0", "--split", "motions")["clips"]
+    assert clips["star"] is None
+    assert "as many as there are at 1-shot" in invoke(
+        "plan", "--common", "0", "--split", "motions"
+    ).stdout.replace("\n", " ")
+
+
+def test_a_split_with_too_few_clips_says_so(invoke: Invoke) -> None:
+    result = invoke("plan", "--split", "motions", "--shot", "40")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    assert "40-shot: best are" in text
+    assert " >50 " in result.stdout
+    result = invoke("plan", "--split", "motions", "--shot", "60")
+    assert "60-shot: these clips do not allow two such episodes" in result.stdout
+
+
+def test_a_pilot_whose_split_is_gone_is_planned_without_clips(
+    invoke: Invoke, pilot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_i2v.plugins.data_folder", lambda _kind: pilot)
+    found = plain(invoke, str(pilot))
+    assert found["clips"] == []
+    assert "the pilot's split cannot be read" in found["remarks"][-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--way", "3"], "--way 3: {run} is a pilot of way 5; expected that"),
+        (["--shot", "2"], "{run}: no row of shot 2; there are rows of shot 1, 5"),
+        (["--accuracy", "0.5"], "--accuracy is assumed where there is no pilot"),
+        (["--split", "motion"], "unknown split 'motion'; did you mean 'motions'?"),
+        (["--subset", "novels", "--split", "motions"], "unknown subset 'novels'"),
+        (["--half-width", "0.01"], "0.01 is not from 0.05 to 50; in points"),
+        (["--power", "0.01"], "--power 0.01: expected more than 1 - --level, 0.05"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(
+    invoke: Invoke, pilot: Path, args: list[str], message: str
+) -> None:
+    result = invoke("plan", str(pilot), *args)
+    assert result.exit_code != 0
+    assert message.format(run=pilot) in result.output
+
+
+def test_too_few_classes_are_refused(invoke: Invoke) -> None:
+    result = invoke("plan", "--split", "motions", "--way", "11")
+    assert "10 classes; expected at least 11" in result.output
+
+
+def test_rows_of_other_settings_do_not_mix(invoke: Invoke, pilot: Path) -> None:
+    write(pilot / "more", "frozen", some(3, 0.6, query=2))
+    result = invoke("plan", str(pilot))
+    assert "rows of 2 settings" in result.output
+
+
+def test_a_pilot_of_one_episode_is_refused(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", some(1, 0.6, episodes=1))
+    result = invoke("plan", str(tmp_path))
+    assert "fewer than 2 episodes that succeeded in every row" in result.output
+
+
+def test_it_is_quick_and_loads_no_torch(pilot: Path) -> None:
+    program = (
+        "import sys\nfrom fewshot_i2v.cli import main\n"
+        "try:\n    main(['plan', sys.argv[1]])\n"
+        "finally:\n    assert 'torch' not in sys.modules\n"
+    )
+    begun = perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(pilot)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert perf_counter() - begun < 20  # a busy machine is no failure; usually half a second

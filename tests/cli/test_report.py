@@ -1,0 +1,187 @@
+"""`fewshot-i2v report`: which rows share a table, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewshot_i2v.records import RunFolder
+from tests.cli.conftest import Invoke
+from tests.cli.test_show import record, write
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    write(folder, "aim:scale=0.5", [1.0, 1.0, 0.75, None])
+    write(folder, "frozen", [0.5, 0.75, 0.25, 0.5])
+    return folder
+
+
+def tables(invoke: Invoke, out: Path, *args: str) -> list[dict[str, object]]:
+    done = invoke("report", *args, "--out", str(out))
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, object]] = json.loads(out.read_text())["tables"]
+    return found
+
+
+def rows(table: dict[str, object]) -> list[tuple[str, object, str]]:
+    found = table["rows"]
+    assert isinstance(found, list)
+    return [(row["adapter"], row["shot"], row["note"]) for row in found]
+
+
+def test_a_page_is_written_and_its_size_is_said(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "new" / "page.html"
+    done = invoke("report", str(runs), "--out", str(out), "--title", "My <title>", "--no-clips")
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(rf"{out}: 0\.\d\d MB\n", done.stdout)
+    page = out.read_text(encoding="utf-8")
+    assert "<h1>My &lt;title&gt;</h1>" in page
+    assert "aim:scale=0.5" in page
+    assert page.count("<figure") >= 4
+    assert "Frames" not in page
+
+
+def test_without_out_it_is_report_html_here(
+    invoke: Invoke, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs.parent)
+    assert invoke("report", "runs").exit_code == 0
+    assert Path("report.html").is_file()
+
+
+def test_frames_that_are_gone_are_said_to_be(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "page.html"
+    assert invoke("report", str(runs), "--out", str(out)).exit_code == 0
+    assert "Frames are not shown: motions: another list of clips" in out.read_text(
+        encoding="utf-8"
+    ).replace("&#39;", "'")
+    done = invoke("report", str(runs), "--out", str(out), "--split", "motions")
+    assert done.exit_code == 2
+    assert "another list of clips than the run's" in done.stderr
+
+
+def test_the_same_rows_give_the_same_page(invoke: Invoke, runs: Path) -> None:
+    pages = [runs.parent / "one.html", runs.parent / "two.html"]
+    for page in pages:
+        assert invoke("report", str(runs), "--out", str(page)).exit_code == 0
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_rows_asked_the_same_share_a_table_whatever_their_folder(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path / "a", "frozen", [0.5, 0.75])
+    write(tmp_path / "b", "aim", [1.0, 1.0])
+    write(tmp_path / "c", "aim", [0.5, 0.5], way=2)
+    found = tables(invoke, tmp_path / "t.json", *(str(tmp_path / name) for name in "abc"))
+    assert [rows(table) for table in found] == [
+        [("frozen", 1, ""), ("aim", 1, "")],
+        [("aim", 1, "")],
+    ]
+
+
+def test_folders_that_are_named_twice_are_read_once(invoke: Invoke, runs: Path) -> None:
+    once = tables(invoke, runs.parent / "t.json", str(runs))
+    place = str(runs / "frozen-linear-1shot")
+    assert tables(invoke, runs.parent / "t.json", str(runs), place, str(runs)) == once
+
+
+def test_rows_that_differ_in_their_folder_alone_are_told_apart(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path / "one", "aim", [0.5])
+    write(tmp_path / "two", "aim", [1.0])
+    (table,) = tables(invoke, tmp_path / "t.json", str(tmp_path))
+    assert rows(table) == [("aim", 1, "one"), ("aim", 1, "two")]
+
+
+@pytest.mark.parametrize("kind", ["md", "tex", "csv", "json"])
+def test_other_kinds_of_file_hold_the_table(invoke: Invoke, runs: Path, kind: str) -> None:
+    out = runs.parent / f"table.{kind.upper()}"
+    assert invoke("report", str(runs), "--out", str(out)).exit_code == 0
+    assert "aim:scale=0.5" in out.read_text()
+
+
+def test_the_row_in_detail_is_named_by_its_folder(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "page.html"
+    done = invoke("report", str(runs), "--out", str(out), "--detail", "frozen-linear-1shot")
+    assert done.exit_code == 0
+    assert "In detail: frozen, 1 shot" in out.read_text(encoding="utf-8")
+    wrong = invoke("report", str(runs), "--out", str(out), "--detail", "frozen-linear-5shot")
+    assert wrong.exit_code == 2
+    assert "did you mean 'frozen-linear-1shot'" in wrong.stderr
+
+
+def test_how_to_run_it_again_is_checked_against_the_rows(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "page.html"
+    assert invoke("report", str(runs), "--out", str(out)).exit_code == 0
+    page = out.read_text(encoding="utf-8")
+    assert "It gives exactly these rows." in page
+    assert "episodes: 4" in page
+
+
+def test_wrong_use_is_refused_before_anything_is_written(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "page.pdf"
+    done = invoke("report", str(runs), "--out", str(out))
+    assert done.exit_code == 2
+    assert "expected a file that ends in .html, .htm, .md, .tex, .csv, .json" in done.stderr
+    empty = runs.parent / "empty"
+    empty.mkdir()
+    assert (
+        "no run.json" in invoke("report", str(empty), "--out", str(out.with_suffix(".md"))).stderr
+    )
+    assert invoke("report").exit_code == 2
+    assert not list(runs.parent.glob("page.*"))
+
+
+def test_a_damaged_journal_names_its_line(invoke: Invoke, runs: Path) -> None:
+    path = runs / "frozen-linear-1shot" / "episodes.jsonl"
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    done = invoke("report", str(runs), "--out", str(runs.parent / "page.html"))
+    assert done.exit_code == 2
+    assert f"{path}:1" in done.stderr
+
+
+def test_a_run_without_records_is_reported(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [])
+    out = tmp_path / "page.html"
+    assert invoke("report", str(tmp_path), "--out", str(out)).exit_code == 0
+    assert "No episode has succeeded so far." in out.read_text(encoding="utf-8")
+
+
+def test_reporting_needs_no_torch_and_tables_no_matplotlib(runs: Path) -> None:
+    program = (
+        "import sys\nfrom fewshot_i2v.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print(sorted({'torch', 'matplotlib', 'jinja2'} & sys.modules.keys()))\n"
+    )
+    loaded = {}
+    for kind in ("html", "md"):
+        out = str(runs.parent / f"out.{kind}")
+        done = subprocess.run(
+            [sys.executable, "-c", program, "report", str(runs), "--out", out],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        loaded[kind] = done.stdout.splitlines()[-1]
+    assert loaded == {"html": "['jinja2', 'matplotlib']", "md": "[]"}
+
+
+def test_several_thousand_episodes_take_seconds(tmp_path: Path, invoke: Invoke) -> None:
+    write(tmp_path, "frozen", [])
+    (place,) = tmp_path.iterdir()
+    header = json.loads((place / "run.json").read_text())
+    with RunFolder.open(place, header, identity=header["identity"]) as folder:
+        folder.append([record(i, (i % 5) / 4) for i in range(3000)])
+    (table,) = tables(invoke, tmp_path / "t.json", str(tmp_path))
+    assert isinstance(table["rows"], list)
+    assert table["rows"][0]["episodes"] == 3000
+    assert table["rows"][0]["accuracy"] == pytest.approx(0.5)

@@ -1,0 +1,144 @@
+"""The answer in words: what is said of the best row, of those as good, and of the others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from fewshot_i2v.report._labels import labels_of
+from fewshot_i2v.report._summary import summary
+from fewshot_i2v.report._verdicts import against_frozen, best_rows, frozen_of
+from fewshot_i2v.report.rows import TableRow
+from fewshot_i2v.statistics.paired import compare_paired, holm
+
+
+def accuracies(mean: float, seed: int, count: int = 60) -> dict[int, float]:
+    draws = random.Random(seed)
+    return {i: sum(draws.random() < mean for _ in range(25)) / 25 for i in range(count)}
+
+
+def row(adapter: str, found: Mapping[int, float], **given: object) -> TableRow:
+    values: dict[str, object] = {"head": "linear", "shot": 1, **given}
+    return TableRow(adapter=adapter, accuracies=found, **values)  # type: ignore[arg-type]
+
+
+def told(rows: Sequence[TableRow]) -> list[str]:
+    return summary(rows, labels_of(rows), against_frozen(rows, 0.95), best_rows(rows, 0.95))
+
+
+FROZEN = accuracies(0.4, 1)
+SAME = accuracies(0.4, 2)
+HIGH = accuracies(0.8, 3)
+ALSO_HIGH = accuracies(0.8, 4)
+
+
+def test_the_best_row_its_gain_and_those_as_good() -> None:
+    rows = [row("frozen", FROZEN), row("aim", HIGH), row("lora", ALSO_HIGH), row("full", SAME)]
+    (text,) = told(rows)
+    best, other = (
+        ("aim", "lora") if sum(HIGH.values()) > sum(ALSO_HIGH.values()) else ("lora", "aim")
+    )
+    assert text.startswith(f"With 1 clip per class: {best} beats frozen by ")
+    assert f"It cannot be told apart from {other}; the other 2 rows are lower." in text
+    assert "No gain over frozen is shown for full." in text
+
+
+def test_numbers_and_intervals_are_those_of_the_paired_difference() -> None:
+    rows = [row("frozen", FROZEN), row("aim", HIGH)]
+    found = compare_paired(list(HIGH.values()), list(FROZEN.values())).difference
+    assert found.low is not None
+    assert found.high is not None
+    ends = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    (text,) = told(rows)
+    assert f"by {100 * found.mean:.1f} points {ends}, at " in text
+    assert text.endswith("The other row is lower.")
+
+
+def test_a_paragraph_for_each_number_of_shots() -> None:
+    rows = [row("frozen", FROZEN, shot=shot) for shot in (1, 5)]
+    rows += [row("aim", HIGH, shot=shot) for shot in (1, 5)]
+    texts = told(rows)
+    assert [t.partition(":")[0] for t in texts] == [
+        "With 1 clip per class",
+        "With 5 clips per class",
+    ]
+
+
+def test_no_gain_is_no_gain_even_of_the_best() -> None:
+    (text,) = told([row("frozen", FROZEN), row("aim", SAME | {0: 1.0})])
+    if "aim has the highest" in text:
+        assert "but no gain over frozen is shown" in text
+    else:
+        assert "frozen has the highest accuracy" in text
+    assert "beats" not in text
+
+
+def test_worse_than_frozen_is_said() -> None:
+    low = {i: value / 4 for i, value in FROZEN.items()}
+    (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("bad", low)])
+    assert "Worse than frozen: bad." in text
+
+
+def test_rows_that_saw_the_classes_or_read_names_are_not_ranked() -> None:
+    rows = [
+        row("frozen", FROZEN),
+        row("seen", ALSO_HIGH, start="base-trained", start_name="b", seen=True),
+        row("aim", HIGH),
+        row("named", ALSO_HIGH, head="zero-shot", uses_names=True),
+    ]
+    (text,) = told(rows)
+    assert text.startswith("With 1 clip per class: fresh aim")
+    assert "seen" not in text
+    assert "named" not in text
+    assert "Every row saw" in told([rows[1]])[0]
+
+
+def test_a_row_with_few_episodes_is_neither_the_best_nor_called_alike() -> None:
+    few = dict.fromkeys(range(4), 1.0)
+    (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("lucky", few)])
+    assert ": aim beats" in text
+    assert "Of one row there are too few episodes to tell." in text
+    assert "lucky" not in text
+
+
+def test_one_row_alone_and_none_at_all() -> None:
+    (text,) = told([row("aim", HIGH)])
+    assert "aim is right for " in text
+    assert told([row("aim", {})]) == ["No episode has succeeded so far."]
+
+
+def test_many_names_are_cut_short() -> None:
+    rows = [row("frozen", FROZEN), row("best", HIGH)]
+    rows += [row(f"a{i}", accuracies(0.4, 10 + i)) for i in range(8)]
+    (text,) = told(rows)
+    assert " and 5 more rows." in text
+
+
+def test_heads_are_named_where_they_differ() -> None:
+    rows = [row("frozen", FROZEN), row("aim", HIGH), row("aim", SAME, head="otam")]
+    assert "aim with linear beats frozen" in told(rows)[0]
+
+
+def test_verdicts_against_frozen_are_those_of_compare() -> None:
+    low = {i: value / 2 for i, value in FROZEN.items()}
+    rows = [row("frozen", FROZEN), row("a", HIGH), row("b", SAME), row("c", low)]
+    found = against_frozen(rows, 0.95)
+    p = holm([compare_paired(list(r.accuracies.values()), list(FROZEN.values())).test.p
+              for r in rows[1:]])  # fmt: skip
+    expected = ["open" if value > 0.05 else "apart" for value in p]
+    assert [a.verdict if a.verdict == "open" else "apart" for a in found.values()] == expected
+    assert found[1].verdict == "better"
+    assert found[3].verdict == "worse"
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0, 0), (1, 0), (2, None), (3, None)])
+def test_the_partner_has_the_same_head_shot_and_episodes(place: int, expected: int | None) -> None:
+    rows = [
+        row("frozen", FROZEN),
+        row("aim", HIGH),
+        row("aim", HIGH, shot=5),
+        row("aim", {i + 1000: v for i, v in HIGH.items()}),
+    ]
+    assert frozen_of(place, rows) == expected
