@@ -102,7 +102,8 @@ def _note(found: int, missing: Counter[str], shelf: _Shelf) -> str:
     shown = f"{min(frames, _MOST_FRAMES)} of its {frames}" if frames > _MOST_FRAMES else str(frames)
     text = f"Each strip shows the {shown} frames that the encoder sees of a clip."
     if order != "natural":
-        text += f" They stand in their natural order; the encoder saw them {order}."
+        saw = "saw the middle one in every place" if order == "single" else f"saw them {order}"
+        text += f" They stand in their natural order; the encoder {saw}."
     if not missing:
         return text
     count, reason = sum(missing.values()), missing.most_common(1)[0][0]
@@ -124,7 +125,7 @@ class _Shelf:
     def of(cls, header: Mapping[str, Any], places: Places) -> _Shelf:
         config = header["identity"]["config"]
         cache = places.cache or default_cache()
-        split = _split(header, places)
+        split = find_split(header, places)
         generated = (places.root or cache / "generated") / split.digest[:16]
         video = config["video"]
         options = DecodeOptions(
@@ -157,7 +158,7 @@ class _Shelf:
             raise VideoUnreadable(path, "its decoded frames cannot be read") from error
 
 
-def _split(header: Mapping[str, Any], places: Places) -> Split:
+def find_split(header: Mapping[str, Any], places: Places) -> Split:
     """The split of the run.
 
     Raises:

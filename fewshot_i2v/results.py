@@ -86,7 +86,7 @@ class RowResult:
         accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
         ways, shared = [len(r.classes) for r in records], True
         if marks.get("disjoint"):
-            shared = _share_clips(records)
+            shared = share_clips(records)
         return cls(
             adapter=adapter,
             head=head,
@@ -121,7 +121,8 @@ def _interval(accuracies: Mapping[int, float], *, shared: bool) -> Interval | No
     return bounded_interval(list(accuracies.values()), shared=shared) if accuracies else None
 
 
-def _share_clips(records: Iterable[EpisodeRecord]) -> bool:
+def share_clips(records: Iterable[EpisodeRecord]) -> bool:
+    """Whether a clip is in two of the episodes."""
     seen: set[str] = set()
     for record in records:
         names = {name for part in (record.support, record.query) for row in part for name in row}

@@ -25,12 +25,27 @@ if TYPE_CHECKING:
 @click.command(short_help="Show the table of an evaluation.")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")
+@click.option(
+    "--intervals",
+    is_flag=True,
+    help="What the accuracies say of other clips, groups of clips, classes and training seeds.",
+)
+@click.option("--split", help="With --intervals: the split, where the run's is not to be found.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
-def command(run: Path, matrix: bool, as_json: bool) -> None:
+def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json: bool) -> None:
     """Show the table of RUN, a run folder or a folder of run folders.
 
     Rows of one evaluation that were asked the same episodes of the same encoder share a table.
     """
+    if intervals and matrix:
+        raise click.UsageError("--intervals is a table of its own: leave out --matrix")
+    if split is not None and not intervals:
+        raise click.UsageError("--split is for --intervals: give both or none")
+    if intervals:
+        from fewshot_i2v.cli._intervals import show_intervals
+
+        show_intervals(run, split, as_json=as_json)
+        return
     groups = _groups(run)
     tables = [_table(group, run, several=len(groups) > 1) for group in groups]
     if as_json and matrix:

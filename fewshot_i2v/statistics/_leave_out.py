@@ -150,7 +150,8 @@ class _Part:
         value = -scale[unit] * sums[0]
         # deviations from a mean add up to 0, so a sum over a share of them varies less
         share = _ratio(gone, whole)
-        shrink = (1 - share) / (1 - _ratio(share, np.maximum(entries, 2)))
+        # rounding may put a share of all a little above 1
+        shrink = np.maximum(1 - share, 0) / (1 - _ratio(share, np.maximum(entries, 2)))
         shrink = np.where(entries > 1, np.sqrt(shrink), 1.0)
         return cls(value, shrink[unit] * value, lost & (entries > 1))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,31 @@ class Outcomes:
         _check(good)
         return _gather(good, failed=len(everything) - len(good))
 
+    @classmethod
+    def pooled(cls, several: Sequence[Outcomes]) -> Outcomes:
+        """The predictions of several runs of the same episodes, such as those of training seeds.
+
+        An episode then has the predictions of all of them, so its accuracy is the mean over them,
+        and a clip that is left out is left out of all.
+
+        Raises:
+            UsageError: when there is none, or episodes differ.
+        """
+        if not several:
+            raise UsageError("nothing to pool; expected the outcomes of at least one run")
+        first = several[0]
+        for other in several[1:]:
+            if not _same_episodes(first, other):
+                raise UsageError("outcomes of different episodes; expected the same ones of each")
+        order = np.argsort(np.concatenate([o.episode for o in several]), kind="stable")
+
+        def _together(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(o, name) for o in several])[order]
+
+        names = ("episode", "label", "predicted", "query", "probability", "confidence")
+        failed = max(o.failed for o in several)
+        return replace(first, **{name: _together(name) for name in names}, failed=failed)
+
     @cached_property
     def right(self) -> NDArray[np.bool_]:
         """Whether each prediction is the label, (R,)."""
@@ -149,6 +174,14 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+def _same_episodes(one: Outcomes, other: Outcomes) -> bool:
+    names = ("index", "episode", "label", "query", "support_episode", "support_clip")
+    same_names = (one.classes, one.clips) == (other.classes, other.clips)
+    return same_names and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
+    )
 
 
 def _check(records: Sequence[Recorded]) -> None:

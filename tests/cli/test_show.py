@@ -185,3 +185,34 @@ def test_showing_needs_no_torch(runs: Path) -> None:
         [sys.executable, "-c", program, "show", str(runs)], capture_output=True, text=True
     )
     assert (done.returncode, "frozen" in done.stdout) == (0, True)
+
+
+def test_intervals_for_other_clips_classes_and_seeds(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [0.5, 0.75, 0.5])
+    write(tmp_path, "aim", [0.75, 1.0, None, 0.75])
+    done = invoke("show", str(tmp_path), "--intervals")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["frozen", "1", "58.33"] in [line[:3] for line in lines]
+    assert ["aim", "1", "83.33"] in [line[:3] for line in lines]
+    assert ["aim", "1", "+25.00"] in [line[:3] for line in lines], "episodes 0 and 1 are common"
+    assert "groups of clips are not looked at; give it with --split" in done.stderr
+    assert "Warning" not in done.stderr
+    assert "'a/1' is in every episode of its class" in " ".join(done.stdout.split())
+    (table,) = json.loads(invoke("show", str(tmp_path), "--intervals", "--json").stdout)
+    assert [row["row"] for row in table["rows"]] == ["frozen", "aim"]
+    assert table["over_frozen"][0]["intervals"]["these clips"]["mean"] == pytest.approx(0.25)
+
+
+def test_intervals_where_nothing_has_succeeded_yet(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [None])
+    assert "no episode succeeded yet" in invoke("show", str(tmp_path), "--intervals").stdout
+
+
+def test_what_does_not_go_together_is_refused(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [0.5])
+    both = invoke("show", str(tmp_path), "--intervals", "--matrix")
+    assert (both.exit_code, "leave out --matrix" in both.stderr) == (2, True)
+    alone = invoke("show", str(tmp_path), "--split", "motions")
+    assert (alone.exit_code, "--split is for --intervals" in alone.stderr) == (2, True)
+    other = invoke("show", str(tmp_path), "--intervals", "--split", "shapes")
+    assert (other.exit_code, "another list of clips" in other.stderr) == (2, True)
