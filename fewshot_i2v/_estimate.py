@@ -20,6 +20,7 @@ _CLIPS_AT_ONCE = 1024
 
 
 def row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
+    """What a row would cost, in plain types, from one short trial on clips of zeros."""
     episodes = len(runner.specs)
     specs = [max(runner.specs, key=lambda spec: spec.shape)] * min(runner.at_once, episodes)
     trial = _untuned_trial if runner.untuned else _tuned_trial

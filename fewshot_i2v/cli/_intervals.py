@@ -56,6 +56,7 @@ class _Row:
         )
 
     def name(self, *, heads: bool) -> str:
+        """What it is called in a table; the head is named where rows differ in it."""
         from fewshot_i2v.report.terminal import escaped
 
         start = f" from {escaped(self.start)}" if self.start else ""

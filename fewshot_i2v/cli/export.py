@@ -53,8 +53,7 @@ def command(
 
     Without merging the folder holds adapter.safetensors and adapter.json. Merged, it also holds
     open_clip_model.safetensors and open_clip_config.json, and open_clip.create_model loads it as
-    local-dir:OUT where the encoder came with a text tower. What remains of the adapter is needed
-    beside it, if anything does: adapter.json says so under "usage".
+    local-dir:OUT where the encoder came with a text tower; adapter.json says what else it takes.
     """
     from fewshot_i2v.export import export_episode
 

@@ -51,13 +51,13 @@ def _split(groups: Iterable[Sequence[Path]], memory: Memory, key: str) -> list[l
 
 
 def _quietly(digest: Callable[[Path], str]) -> Callable[[Path], str]:
-    def digest_or_nothing(path: Path) -> str:
+    def _digest_or_nothing(path: Path) -> str:
         try:
             return digest(path)
         except OSError:  # reported where the clip is read
             return ""
 
-    return digest_or_nothing
+    return _digest_or_nothing
 
 
 def sample(path: Path) -> str:

@@ -24,10 +24,10 @@ def count_frames(path: str) -> int:
     """
     totals = [0]
 
-    def first(total: int) -> FrameIndices:
+    def _first(total: int) -> FrameIndices:
         totals.append(total)
         return np.zeros(1, np.int64)
 
     # decord would look only at the frame that is kept, and a fault elsewhere would go unnoticed
-    read_frames(Path(path), first, shape=lambda image: image[:1, :1], backend="pyav")
+    read_frames(Path(path), _first, shape=lambda image: image[:1, :1], backend="pyav")
     return totals[-1]

@@ -223,7 +223,7 @@ def _clusters(
         return tuple(names.tolist()), lambda clips, _: codes[clips]
     several = len(outcomes.classes)
 
-    def within(clips: Codes, classes: Codes) -> Codes:
+    def _within(clips: Codes, classes: Codes) -> Codes:
         return np.asarray(codes[clips] * several + classes)
 
-    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), within
+    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), _within
