@@ -90,4 +90,4 @@ class EpisodeConfig(MaterialConfig):
     draws: Annotated[str | None, Field(min_length=1)] = None
     partitions: PositiveInt = 1
     trials: Annotated[str | None, Field(min_length=1)] = None
-    frame_order: Literal["natural", "shuffled", "reversed"] = "natural"
+    frame_order: Literal["natural", "shuffled", "reversed", "single"] = "natural"

@@ -86,9 +86,7 @@ class Workspace(Material):
         """Decoded frames of a clip in the run's order, (T, H, W, 3) uint8."""
         frames = super().frames(clip)
         order = self.config.frame_order
-        if order == "natural":
-            return frames
-        return frames[::-1].copy() if order == "reversed" else frames[shuffled(clip, len(frames))]
+        return frames if order == "natural" else frames[positions(order, clip, len(frames))]
 
     def start(self, place: str, adapter: str) -> Start:
         """A starting point, read when first asked for; see `read_start`."""
@@ -113,6 +111,20 @@ class Workspace(Material):
         stacked = torch.stack([torch.stack([known[name] for name in row]) for row in classes])
         projection = None if tower.projection is None else tower.projection.float()
         return ClassTexts(stacked.to(tower.device), projection, self.text.scale)
+
+
+def positions(order: str, clip: str, count: int) -> NDArray[np.int64]:
+    """Which of a clip's `count` frames stands where, in another order than the natural one.
+
+    Args:
+        order: "reversed", "shuffled" or "single": the middle frame, of an even number the later
+            one of the two, in every place.
+        clip: name of the clip.
+        count: number of its frames.
+    """
+    if order == "single":
+        return np.full(count, count // 2)
+    return np.arange(count)[::-1] if order == "reversed" else shuffled(clip, count)
 
 
 def shuffled(clip: str, count: int) -> NDArray[np.int64]:

@@ -174,7 +174,8 @@ class RunConfig(_Shared):
         partitions: of the clips, with disjoint sampling; 1: no clip is used twice.
         trials: file of frozen episodes, or the name of shipped ones, in place of drawing any.
         frame_order: "natural"; to see what rests on the order of frames, "shuffled" (at random, but
-            for a clip always the same) or "reversed", of support and query clips alike.
+            for a clip always the same) or "reversed"; to see what rests on there being several,
+            "single" (each is replaced by the middle one); of support and query clips alike.
         encoder: the frozen image encoder.
         video: which frames are seen.
         adapter: one or several adapters.

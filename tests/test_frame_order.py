@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
 from fewshot_i2v import evaluation
-from fewshot_i2v._workspace import Workspace, shuffled
+from fewshot_i2v._workspace import Workspace, positions, shuffled
+from fewshot_i2v.cli import cli
 from fewshot_i2v.config import RunConfig
+from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import RecordError, UnknownNameError, UsageError
 from fewshot_i2v.export import export_episode
 from fewshot_i2v.records import read_run
@@ -68,6 +73,48 @@ def test_the_frames_are_the_same_in_another_order(runs: Runs) -> None:
     assert (natural != turned).any()
 
 
+def test_a_single_frame_stands_in_every_place_and_the_cache_keeps_all(runs: Runs) -> None:
+    one, natural = (Workspace.of(runs.config(order)) for order in ("single", "natural"))
+    clip = one.specs[1][0].clips()[0]
+    for work in (one, natural):
+        work.prepare([clip], progress=False)
+    frames, whole = one.frames(clip), natural.frames(clip)
+    assert (frames == frames[0]).all()
+    assert (frames[0] == whole[len(whole) // 2]).all()
+    assert (frames.shape, frames.dtype) == (whole.shape, whole.dtype)
+    assert (whole != frames).any(), "what was decoded has all its frames"
+    assert one.config.frame_order == "single"
+
+
+def test_adapters_see_as_many_frames_of_a_single_one(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    real = Tower.pixels
+
+    def _pixels(tower: Tower, frames: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(frames.shape))
+        assert (frames == frames[..., :1, :, :, :]).all()
+        return real(tower, frames)
+
+    monkeypatch.setattr(Tower, "pixels", _pixels)
+    config = tiny_run(
+        runs.folder, runs.folder / "tuned", frame_order="single", adapter=["st-adapter"],
+        head=["prototype"], episodes=2, tuning={"steps": 1}, shot=[1],
+    )  # fmt: skip
+    assert evaluation.run(config).rows[0].episodes == 2
+    assert {shape[-4] for shape in seen} == {config.video.frames}
+    assert config.video.frames > 1
+
+
+def test_the_middle_is_the_later_one_of_two() -> None:
+    assert positions("single", "a", 1).tolist() == [0]
+    assert positions("single", "a", 2).tolist() == [1, 1]
+    assert positions("single", "a", 5).tolist() == [2] * 5
+    assert positions("reversed", "a", 3).tolist() == [2, 1, 0]
+    assert positions("shuffled", "a", 4).tolist() == shuffled("a", 4).tolist()
+
+
 @pytest.mark.parametrize("order", ["shuffled", "reversed"])
 def test_means_over_frames_do_not_notice(runs: Runs, order: str) -> None:
     natural, other = runs.probabilities("natural", 0), runs.probabilities(order, 0)
@@ -84,6 +131,8 @@ def test_the_table_says_it(runs: Runs) -> None:
     result = runs.run("shuffled")
     assert "frozen (frames shuffled)" in result.table()
     assert "frozen (frames shuffled)" in result.matrix()
+    assert "frozen (frames single)" in runs.run("single").table()
+    assert {row.note for row in runs.run("single").rows} == {"frames single"}
     assert {row.note for row in runs.run("natural").rows} == {""}
 
 
@@ -96,6 +145,22 @@ def test_another_order_is_another_run(runs: Runs) -> None:
 def test_only_natural_order_is_trained_and_exported(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="frame_order"):
         load_train_config("motions", {"frame_order": "shuffled"})
-    row = runs.run("shuffled").rows[0].folder
-    with pytest.raises(UsageError, match="frames were shuffled"):
-        export_episode(row, 0, tmp_path / "out")
+    for order in ("shuffled", "single"):
+        row = runs.run(order).rows[0].folder
+        with pytest.raises(UsageError, match=f"frames were {order}"):
+            export_episode(row, 0, tmp_path / "out")
+
+
+def test_runs_of_two_orders_are_compared_where_that_is_said(runs: Runs) -> None:
+    folders = [str(runs.run(order).rows[1].folder) for order in ("natural", "single")]
+    refused = CliRunner().invoke(cli, ["compare", *folders])
+    assert refused.exit_code == 2
+    assert "frame_order: single and natural" in refused.output
+    assert "--across frame_order" in refused.output
+    assert "--common" not in refused.output
+    done = CliRunner().invoke(cli, ["compare", *folders, "--across", "frame_order", "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)["comparisons"]
+    assert found["across"] == ["frame_order: single and natural"]
+    assert (found["name"], found["baseline_name"]) == ("frozen (frames single)", "frozen")
+    assert found["episodes"] == 5

@@ -128,7 +128,7 @@ _STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | named(
 )
 SPLITS = TEXT | named(lambda: plugins.data_names("episodes"))
 POLICIES = one_of("segment-center", "uniform", "dense")
-ORDERS = one_of("natural", "shuffled", "reversed")
+ORDERS = one_of("natural", "shuffled", "reversed", "single")
 CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
 _NUMBER: dict[str, Any] = {"callback": _number_or_words}
 WAY = _NUMBER | {"metavar": "N|LOW-HIGH|all"}

@@ -83,11 +83,12 @@ def command(
     """Write a report of RUN..., run folders or folders of run folders.
 
     The page holds everything it shows, so that it can be sent to others: the answer in words, the
-    table, figures, classes, the hardest and easiest episodes with their frames, and how to run it
-    again. Rows that were asked the same episodes share a table, whichever folder they are in.
+    tables, figures, classes, the hardest and easiest episodes with their frames, and how to run it
+    again. Rows that were asked the same episodes share a table, whichever folder they are in. Of
+    runs that differ in --frame-order alone, given together, it says what rows lose.
 
     Frames come from the clips that the run had decoded; nothing is decoded. The other kinds of file
-    hold the table alone.
+    hold the tables alone.
     """
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report import exports
@@ -217,9 +218,11 @@ def _section(group: Sequence[Read], detail: str | None) -> Section:
 
     reads = sorted(group, key=_place)
     config, way = reads[0].header["identity"]["config"], _way(reads)
+    order = config.get("frame_order")
+    named = f", frames {order}" if order else ""
     return Section(
-        title=f"{config['split']} ({config['subset']}), {way}-way",
-        setting=title_of(reads[0].header, way),
+        title=f"{config['split']} ({config['subset']}), {way}-way{named}",
+        setting=f"{title_of(reads[0].header, way)}{named}",
         way=way,
         chance=next((read.chance for read in reads if read.chance is not None), None),
         rows=merged(in_order(_told_apart([read.row for read in reads]))),

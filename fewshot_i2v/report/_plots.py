@@ -33,6 +33,21 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Plate:
+    """A figure with its caption.
+
+    Attributes:
+        title: what it is, in a few words.
+        caption: what is drawn and what its intervals cover.
+        drawn: the figure.
+    """
+
+    title: str
+    caption: str
+    drawn: Drawn
+
+
+@dataclass(frozen=True)
 class Point:
     """A row of a table as it is drawn.
 

@@ -66,18 +66,18 @@ def same_episodes(
         raise UsageError(
             f"{row.folder} and {other.folder} were not asked the same:\n  "
             + "\n  ".join(dict.fromkeys(lines))
-            + f"\n{_advice(fixed, refused, common=common, number=len(indices))}"
+            + f"\n{_advice(fixed, refused, partly=bool(odd) and not common, number=len(indices))}"
         )
     numbers = len(row.answers.keys() | other.answers.keys())
     values = tuple(f"{key}: {_value(row, key)} and {_value(other, key)}" for key in allowed)
     return Asked(indices, numbers - len(indices), values)
 
 
-def _advice(fixed: Sequence[str], refused: Sequence[str], *, common: bool, number: int) -> str:
+def _advice(fixed: Sequence[str], refused: Sequence[str], *, partly: bool, number: int) -> str:
     if fixed:
         return "Clips of other splits or subsets cannot be compared: evaluate both on the same one"
     parts = [f"--across {key.partition('.')[0]}" for key in refused]
-    if number and not common:
+    if number and partly:
         parts.append(f"--common (they have {number} episodes in common)")
     if not number:
         return (
@@ -138,7 +138,8 @@ def _relevant(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration and digests under the keys that a user knows, without what is compared."""
     config = {
         key: value
-        for key, value in identity["config"].items()
+        # an identity has no word of this key where it is at its default
+        for key, value in {"frame_order": "natural", **identity["config"]}.items()
         if key not in _COMPARED | _NUMERICS | {"split"}
     }
     digests = {"split": identity.get("split"), "trials": identity.get("trials")}

@@ -7,47 +7,32 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fewshot_i2v.report import figures
+from fewshot_i2v.report._beyond import Bin, Extra, beyond_accuracy, bins_of, order_of_frames
 from fewshot_i2v.report._columns import sentences
-from fewshot_i2v.report._episodes import Episode, episodes_of
+from fewshot_i2v.report._detail import Detail
 from fewshot_i2v.report._labels import Label, labels_of
-from fewshot_i2v.report._plots import shots_text
+from fewshot_i2v.report._order import Reliance
+from fewshot_i2v.report._plots import Plate, shots_text
 from fewshot_i2v.report._settings import compared
 from fewshot_i2v.report._summary import summary
 from fewshot_i2v.report._table import Cell, Table, table_of
-from fewshot_i2v.report._verdicts import against_frozen, best_rows, frozen_of
-from fewshot_i2v.report.figures import Drawn, Point
+from fewshot_i2v.report._verdicts import against_frozen, best_rows
+from fewshot_i2v.report.figures import Point
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.report.terminal import escaped, guessing
 from fewshot_i2v.statistics import Interval
+from fewshot_i2v.statistics.calibration import Reliability
 
 _MOST_CURVES = 6
 _MOST_IN_FOREST = 40
+_MOST_RELIABLE = 6
+_RELIABILITY = (
+    "Each mark is a bin of predictions: across, how sure the row was of them; up, how many of them "
+    "were right; the larger, the more predictions. Above the dotted line a row is right more often "
+    "than it is sure, below it less often. Small marks are mostly chance. Shares, without "
+    "intervals; marks as in the legend of the figures."
+)
 _AS_BEFORE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
-
-
-@dataclass(frozen=True)
-class Plate:
-    """A figure with its caption.
-
-    Attributes:
-        title: what it is, in a few words.
-        caption: what is drawn and what its intervals cover.
-        drawn: the figure.
-    """
-
-    title: str
-    caption: str
-    drawn: Drawn
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A class in the table of classes."""
-
-    name: str
-    episodes: int
-    value: Interval
-    frozen: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +42,12 @@ class View:
     Attributes:
         section: the section.
         number: its place in the page, from 1; part of the key of each of its figures.
+        reliances: what rows lose in other orders of frames, of all sections.
     """
 
     section: Section
     number: int
+    reliances: Mapping[Row, Reliance] = field(default_factory=dict, repr=False)
     _keys: list[str] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -95,6 +82,21 @@ class View:
                   row.table.seconds_per_episode)
             for (row, label), (mean, gain) in zip(triples, ends, strict=True)
         ]  # fmt: skip
+
+    @cached_property
+    def extras(self) -> list[Extra]:
+        """The tables that follow that of the accuracies."""
+        shown = replace(self.table, columns=self.columns)
+        found = (
+            beyond_accuracy(self.section, shown),
+            order_of_frames(self.section, shown, self.reliances),
+        )
+        return [extra for extra in found if extra is not None]
+
+    @cached_property
+    def bins(self) -> list[Bin]:
+        """The reliability curves in numbers."""
+        return bins_of(self.section.rows)
 
     @property
     def common_head(self) -> str:
@@ -170,6 +172,22 @@ class View:
                 text = f"Across: {what}. Means over episodes; their intervals are in the table."
                 yield Plate(title, text + more, drawn)
 
+    def reliability(self) -> Iterator[Plate]:
+        """The figures of calibration, one for each number of shots and head."""
+        groups: dict[tuple[int | str, str], list[tuple[Label, Reliability]]] = {}
+        for row, label in zip(self.section.rows, self.labels, strict=True):
+            if row.measures is not None:
+                group = groups.setdefault((row.table.shot, label.head), [])
+                group.append((label, row.measures.curve))
+        text, left = _RELIABILITY, len(groups) - _MOST_RELIABLE
+        text += f" {left} more are in the table." if left > 0 else ""
+        for (shot, head), curves in list(groups.items())[:_MOST_RELIABLE]:
+            drawn = figures.reliability(curves, key=self._key())
+            if drawn is not None:
+                named = f", head {head}" if head else ""
+                yield Plate(f"Confidence and truth, {shots_text(shot)}{named}", text, drawn)
+                text = "As the figure before; shares, without intervals."
+
     def _interval_text(self, values: Sequence[Interval | None]) -> str:
         found = [value for value in values if value is not None]
         if not found:
@@ -221,117 +239,3 @@ def _parts(points: Sequence[Point]) -> list[tuple[str, list[Point]]]:
             named = f", head {head}" if head else ""
             parts.append((f", {shots_text(shot)}{named}", same))
     return parts
-
-
-@dataclass(frozen=True, eq=False)
-class Detail:
-    """One row in detail: its classes, confusions and episodes.
-
-    Attributes:
-        view: of its section.
-        place: of the row in its section.
-    """
-
-    view: View
-    place: int
-
-    @property
-    def row(self) -> Row:
-        """The row."""
-        return self.view.section.rows[self.place]
-
-    @property
-    def label(self) -> Label:
-        """Its name and marks."""
-        return self.view.labels[self.place]
-
-    @cached_property
-    def frozen(self) -> Row | None:
-        """The frozen encoder with the same head and shot, where it is another row."""
-        other = frozen_of(self.place, self.view.section.table_rows)
-        if other is None or other == self.place:
-            return None
-        return self.view.section.rows[other]
-
-    @property
-    def name(self) -> str:
-        """The row in words."""
-        return f"{self.label.full}, {shots_text(self.row.table.shot)}"
-
-    @property
-    def why(self) -> str:
-        """Why this row is shown, and what follows."""
-        if self.view.section.detail is not None:
-            return "The row that was asked for."
-        return (
-            "The row with the highest accuracy at the fewest shots. It was picked on these same "
-            "episodes, which flatters it a little."
-        )
-
-    @cached_property
-    def _by_class(self) -> tuple[dict[str, Interval], dict[str, Interval]]:
-        row, frozen = self.row, self.frozen
-        own = row.findings.by_class(LEVEL, shared=row.table.shared)
-        if frozen is None:
-            return own, {}
-        return own, frozen.findings.by_class(LEVEL, shared=frozen.table.shared)
-
-    @cached_property
-    def classes(self) -> list[ClassRow]:
-        """The classes, the highest accuracy first."""
-        own, frozen = self._by_class
-        names = sorted(own, key=lambda name: (-own[name].mean, name))
-        return [ClassRow(name, own[name].n, own[name], frozen.get(name)) for name in names]
-
-    @cached_property
-    def confusions(self) -> list[tuple[str, str, float, int]]:
-        """The most frequent confusions."""
-        return self.row.findings.confusions()
-
-    @cached_property
-    def class_notes(self) -> str:
-        """What the intervals of classes cover."""
-        values = self._by_class[0].values()
-        covers = " ".join(sentences(value.covers for value in values))
-        return (
-            f"{100 * LEVEL:g} % intervals, Student t over the episodes that have the class. "
-            f"{covers} They are not adjusted for the number of classes."
-        )
-
-    def plates(self) -> Iterator[Plate]:
-        """The figures of the row."""
-        own, frozen = self._by_class
-        findings, number = self.row.findings, len(own)
-        drawn = figures.classes(own, frozen, self.label, key=self.view._key())
-        if drawn is not None:
-            ring = " Rings: the frozen encoder in the same episodes." if frozen else ""
-            most = "" if number <= 40 else f" The 20 highest and the 20 lowest of {number}."
-            yield Plate("Classes", f"Lines: {self.class_notes}{ring}{most}", drawn)
-        drawn = figures.confusion(findings.classes, findings.rates(), key=self.view._key())
-        if drawn is not None:
-            text = (
-                "How often a query clip of a class (row) was taken for another (column), among the "
-                "episodes that have both; the darker, the more often. Shares, without intervals."
-            )
-            yield Plate("Confusions", text, drawn)
-        yield from self._spread()
-
-    def _spread(self) -> Iterator[Plate]:
-        rows = [(self.label, list(self.row.table.accuracies.values()))]
-        if self.frozen is not None:
-            place = self.view.section.rows.index(self.frozen)
-            rows.append((self.view.labels[place], list(self.frozen.table.accuracies.values())))
-        drawn = figures.spread(rows, key=self.view._key(), chance=self.view.chance)
-        if drawn is not None:
-            text = "Filled: the row; dashed: frozen. " if len(rows) > 1 else ""
-            text += (
-                "Upright lines: means. It shows how much single episodes differ, which is no "
-                "interval of the mean."
-            )
-            yield Plate("Episodes", text, drawn)
-
-    @cached_property
-    def episodes(self) -> list[Episode]:
-        """The hardest and the easiest episodes."""
-        frozen: Mapping[int, float] = {} if self.frozen is None else self.frozen.table.accuracies
-        return episodes_of(self.row.findings, frozen)

@@ -13,7 +13,10 @@ from typing import Any
 
 from fewshot_i2v._journal import RecordWriteError, write_atomically
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report._beyond import Bin, Extra, beyond_accuracy, bins_of, order_of_frames
 from fewshot_i2v.report._labels import labels_of
+from fewshot_i2v.report._measures import Measures
+from fewshot_i2v.report._order import ORDERS, Reliance, order_of, reliances
 from fewshot_i2v.report._summary import summary
 from fewshot_i2v.report._table import LEFT, Table, table_of
 from fewshot_i2v.report._verdicts import against_frozen, best_rows
@@ -28,6 +31,9 @@ _TEX = {
     ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
+_NESTED = frozenset({"interval_covers", "ece_covers", "reliability"})
+"""Keys of a row that JSON has and CSV has not."""
+Reliances = Mapping[Row, Reliance]
 
 
 def render(sections: Sequence[Section], kind: str, *, title: str = "") -> str:
@@ -48,6 +54,7 @@ def render(sections: Sequence[Section], kind: str, *, title: str = "") -> str:
 
 def _markdown(sections: Sequence[Section], title: str) -> str:
     parts = [f"# {_marked(title)}"] if title else []
+    found = reliances(sections, LEVEL)
     for section in sections:
         table = _table(section)
         parts += [
@@ -55,16 +62,19 @@ def _markdown(sections: Sequence[Section], title: str) -> str:
             _marked(section.setting),
             *map(_marked, _told(section)),
         ]
-        parts.append(_markdown_table(table))
-        parts.append("\n".join(f"- {_marked(note)}" for note in table.notes))
+        parts += _markdown_table(table)
+        for extra in _extras(section, table, found):
+            parts += [f"### {_marked(extra.title)}", *_markdown_table(extra)]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: Table | Extra) -> list[str]:
+    """A table and its notes."""
     rules = ["---" if heading in LEFT else "--:" for heading in table.columns]
     lines = [list(table.columns), rules, *_lines(table)]
     cells = [lines[0], lines[1], *([_marked(cell) for cell in line] for line in lines[2:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+    notes = "\n".join(f"- {_marked(note)}" for note in table.notes)
+    return ["\n".join("| " + " | ".join(line) + " |" for line in cells), notes]
 
 
 def _marked(text: str) -> str:
@@ -75,30 +85,35 @@ def _marked(text: str) -> str:
 def _latex(sections: Sequence[Section], title: str) -> str:
     parts = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
     parts += [f"% {' '.join(title.split())}"] if title else []
+    found = reliances(sections, LEVEL)
     for section in sections:
-        table = _table(section)
-        sides = "".join("l" if heading in LEFT else "r" for heading in table.columns)
-        head = " & ".join(map(_tex, table.columns))
-        body = [" & ".join(map(_tex, line)) + r" \\" for line in _lines(table)]
-        notes = " ".join(map(_tex, table.notes))
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"  \centering",
-                    rf"  \caption{{{_tex(section.title)}: {_tex(section.setting)}. {notes}}}",
-                    rf"  \begin{{tabular}}{{{sides}}}",
-                    r"    \toprule",
-                    rf"    {head} \\",
-                    r"    \midrule",
-                    *(f"    {line}" for line in body),
-                    r"    \bottomrule",
-                    r"  \end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
+        table, named = _table(section), f"{section.title}: {section.setting}"
+        parts.append(_latex_table(table, f"{named}."))
+        for extra in _extras(section, table, found):
+            parts.append(_latex_table(extra, f"{extra.caption}: {named}."))
     return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table | Extra, caption: str) -> str:
+    sides = "".join("l" if heading in LEFT else "r" for heading in table.columns)
+    head = " & ".join(map(_tex, table.columns))
+    body = [" & ".join(map(_tex, line)) + r" \\" for line in _lines(table)]
+    notes = " ".join(map(_tex, table.notes))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_tex(caption)} {notes}}}",
+            rf"  \begin{{tabular}}{{{sides}}}",
+            r"    \toprule",
+            rf"    {head} \\",
+            r"    \midrule",
+            *(f"    {line}" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    )
 
 
 def _tex(text: str) -> str:
@@ -106,11 +121,9 @@ def _tex(text: str) -> str:
 
 
 def _csv(sections: Sequence[Section], title: str) -> str:
-    rows = [row for section in sections for row in _facts(section)]
-    flat = [
-        {key: _safe(value) for key, value in row.items() if key != "interval_covers"}
-        for row in rows
-    ]
+    found = reliances(sections, LEVEL)
+    rows = [row for section in sections for row in _facts(section, found)]
+    flat = [{key: _safe(value) for key, value in row.items() if key not in _NESTED} for row in rows]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
@@ -124,6 +137,7 @@ def _safe(value: object) -> object:
 
 
 def _json(sections: Sequence[Section], title: str) -> str:
+    found = reliances(sections, LEVEL)
     plain = {
         "title": title,
         "tables": [
@@ -133,8 +147,8 @@ def _json(sections: Sequence[Section], title: str) -> str:
                 "way": section.way,
                 "chance": section.chance,
                 "summary": _told(section),
-                "notes": _table(section).notes,
-                "rows": _facts(section),
+                "notes": _notes(section, found),
+                "rows": _facts(section, found),
             }
             for section in sections
         ],
@@ -146,7 +160,19 @@ def _table(section: Section) -> Table:
     return table_of(section.table_rows, way=section.way, chance=section.chance, level=LEVEL)
 
 
-def _lines(table: Table) -> list[list[str]]:
+def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:
+    """The tables that follow that of the accuracies."""
+    extras = beyond_accuracy(section, table), order_of_frames(section, table, found)
+    return [extra for extra in extras if extra is not None]
+
+
+def _notes(section: Section, found: Reliances) -> list[str]:
+    table = _table(section)
+    every = [*table.notes, *(n for e in _extras(section, table, found) for n in e.notes)]
+    return list(dict.fromkeys(every))
+
+
+def _lines(table: Table | Extra) -> list[list[str]]:
     """The cells row by row."""
     columns = [[cell.text for cell in cells] for cells in table.columns.values()]
     return [list(line) for line in zip(*columns, strict=True)]
@@ -157,11 +183,18 @@ def _told(section: Section) -> list[str]:
     return summary(rows, labels_of(rows), against_frozen(rows, LEVEL), best_rows(rows, LEVEL))
 
 
-def _facts(section: Section) -> list[dict[str, Any]]:
+def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
     """The rows as plain values, shares from 0 to 1; every row has the same keys."""
     table = _table(section)
     triples = zip(section.rows, table.means, table.gains, strict=True)
-    return [_row_facts(section, row, mean, gain) for row, mean, gain in triples]
+    return [
+        _row_facts(section, row, mean, gain)
+        | _measured(row.measures)
+        | {"reliability": [_bin(one) for one in bins_of([row])]}
+        | _lost(row, found.get(row))
+        | {"folder": row.folder}
+        for row, mean, gain in triples
+    ]
 
 
 def _row_facts(
@@ -196,8 +229,39 @@ def _row_facts(
         "parameters": t.parameters,
         "seconds_per_episode": t.seconds_per_episode,
         "peak_memory_mb": t.peak_memory_mb,
-        "folder": row.folder,
     }
+
+
+def _measured(m: Measures | None) -> dict[str, Any]:
+    return {
+        "balanced_accuracy": None if m is None else m.balanced,
+        "ece": None if m is None else m.ece.mean,
+        "ece_low": None if m is None else m.ece.low,
+        "ece_high": None if m is None else m.ece.high,
+        "ece_by_chance": None if m is None else m.by_chance,
+        "ece_covers": None if m is None else m.ece.covers,
+        "over_confident": None if m is None else m.over_confident,
+        "log_loss": None if m is None else m.log_loss,
+        "log_loss_is_a_bound": None if m is None else bool(m.unresolved),
+        "brier": None if m is None else m.brier,
+        "predictions": None if m is None else m.predictions,
+    }
+
+
+def _bin(one: Bin) -> dict[str, Any]:
+    return {key: value for key, value in vars(one).items() if key != "row"}
+
+
+def _lost(row: Row, reliance: Reliance | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"frame_order": order_of(row)}
+    for order in ORDERS:
+        lost = None if reliance is None else reliance.lost.get(order)
+        facts |= {
+            f"lost_{order}": None if lost is None else lost.mean,
+            f"lost_{order}_low": None if lost is None else lost.low,
+            f"lost_{order}_high": None if lost is None else lost.high,
+        }
+    return facts
 
 
 KINDS: Mapping[str, Callable[[Sequence[Section], str], str]] = MappingProxyType(

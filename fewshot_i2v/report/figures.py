@@ -6,6 +6,7 @@ figure is drawn.
 
 from fewshot_i2v.report._class_figures import classes, confusion, spread
 from fewshot_i2v.report._plots import WIDTH, Drawn, Point, swatch
+from fewshot_i2v.report._reliability_figure import reliability
 from fewshot_i2v.report._row_figures import cost, curves, forest
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "cost",
     "curves",
     "forest",
+    "reliability",
     "spread",
     "swatch",
 ]

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.records import EpisodeRecord
-from fewshot_i2v.statistics import Interval, Outcomes, mean_interval
+from fewshot_i2v.statistics import (
+    Calibration,
+    Interval,
+    Outcomes,
+    bounded_interval,
+    brier_score,
+    log_loss,
+)
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -17,7 +24,7 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Classes, confusions and extreme episodes of a run, or of several training seeds.
+    """Classes, confusions, calibration and extreme episodes of a run, or of its training seeds.
 
     Attributes:
         classes: names, sorted; C of them.
@@ -28,6 +35,10 @@ class Findings:
         taken: how many of them were taken for it, (C, C).
         hardest: records of the episodes with the lowest accuracy, the lowest first.
         easiest: records of those with the highest, the highest first.
+        calibration: confidences and right answers; None where no episode succeeded.
+        log_loss: as `fewshot_i2v.statistics.log_loss` gives it.
+        brier: as `fewshot_i2v.statistics.brier_score` gives it.
+        unresolved: predictions whose label has a recorded probability of 0.
     """
 
     classes: tuple[str, ...] = ()
@@ -36,6 +47,10 @@ class Findings:
     taken: Numbers = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
     hardest: tuple[EpisodeRecord, ...] = field(default=(), repr=False)
     easiest: tuple[EpisodeRecord, ...] = field(default=(), repr=False)
+    calibration: Calibration | None = field(default=None, repr=False)
+    log_loss: float = np.nan
+    brier: float = np.nan
+    unresolved: int = 0
 
     @classmethod
     def from_records(cls, records: Iterable[EpisodeRecord], *, extremes: int = 2) -> Findings:
@@ -64,6 +79,10 @@ class Findings:
             taken=_taken(outcomes, rank),
             hardest=tuple(known[int(outcomes.index[i])] for i in hardest),
             easiest=tuple(known[int(outcomes.index[i])] for i in easiest),
+            calibration=Calibration.of(outcomes),
+            log_loss=log_loss(outcomes),
+            brier=brier_score(known.values()),
+            unresolved=int((outcomes.probability == 0).sum()),
         )
 
     @classmethod
@@ -74,6 +93,7 @@ class Findings:
         """
         first = several[0]
         alike = [f for f in several if f.classes == first.classes and f._sizes == first._sizes]
+        judged = [f.calibration for f in alike if f.calibration is not None]
         return replace(
             first,
             recalls=tuple(
@@ -82,7 +102,18 @@ class Findings:
             ),
             asked=sum((f.asked for f in alike), np.zeros_like(first.asked)),
             taken=sum((f.taken for f in alike), np.zeros_like(first.taken)),
+            calibration=Calibration.pooled(judged) if judged else None,
+            log_loss=float(np.mean([f.log_loss for f in alike])),
+            brier=float(np.mean([f.brier for f in alike])),
+            unresolved=sum(f.unresolved for f in alike),
         )
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the recalls of the classes, as `fewshot_i2v.statistics.balanced_accuracy`."""
+        asked = self.taken.sum(axis=1)
+        right = np.diagonal(self.taken)
+        return float(np.mean(right[asked > 0] / asked[asked > 0]))
 
     @property
     def _sizes(self) -> list[int]:
@@ -111,7 +142,7 @@ class Findings:
     def by_class(self, level: float, *, shared: bool) -> dict[str, Interval]:
         """Mean share of right query clips of each class over its episodes, with intervals."""
         return {
-            name: mean_interval(values.tolist(), level, shared=shared)
+            name: bounded_interval(values.tolist(), level, shared=shared)
             for name, values in zip(self.classes, self.recalls, strict=True)
             if len(values)
         }

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_i2v.report._episodes import clips_of
+from fewshot_i2v.report._order import reliances
 from fewshot_i2v.report._table import LEFT
 from fewshot_i2v.report._views import View
-from fewshot_i2v.report.sections import Section
+from fewshot_i2v.report.sections import LEVEL, Section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,7 +40,8 @@ def render_page(sections: Sequence[Section], *, title: str = "", version: str = 
 
     environment = _environment()
     style, script = _read("style.css"), _read("script.js")
-    views = [View(section, number) for number, section in enumerate(sections, 1)]
+    found = reliances(sections, LEVEL)
+    views = [View(section, number, found) for number, section in enumerate(sections, 1)]
     return environment.get_template("page.html").render(
         views=views,
         title=title or _title(sections),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from fewshot_i2v.report._measures import Measures, measures_of
 from fewshot_i2v.report._verdicts import best_rows
 from fewshot_i2v.report.findings import Findings
 from fewshot_i2v.report.rows import FRESH, TableRow, over_seeds
@@ -22,7 +24,7 @@ class Row:
 
     Attributes:
         table: as the table shows it.
-        findings: classes, confusions and extreme episodes.
+        findings: classes, confusions, calibration and extreme episodes.
         header: content of its `run.json`.
         folder: the run folder as the user gave it.
     """
@@ -31,6 +33,11 @@ class Row:
     findings: Findings = field(repr=False)
     header: Mapping[str, Any] = field(repr=False)
     folder: str
+
+    @cached_property
+    def measures(self) -> Measures | None:
+        """What it is judged by beyond its accuracy; None where no episode succeeded."""
+        return measures_of(self.findings, LEVEL)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ from fewshot_i2v.statistics.intervals import (
 )
 
 if TYPE_CHECKING:
+    from fewshot_i2v.statistics.calibration import (
+        Calibration,
+        Reliability,
+        expected_calibration_error,
+    )
     from fewshot_i2v.statistics.clusters import (
         SeedSpread,
         cluster_bootstrap,
@@ -37,20 +42,29 @@ if TYPE_CHECKING:
         sign_flip,
         smallest_visible,
     )
+    from fewshot_i2v.statistics.per_class import balanced_accuracy, class_recalls
+    from fewshot_i2v.statistics.scores import brier_score, log_loss
 
 __all__ = [
+    "Calibration",
     "Interval",
     "McNemar",
     "Outcomes",
     "Paired",
+    "Reliability",
     "SeedSpread",
     "SignFlip",
     "align",
+    "balanced_accuracy",
     "bootstrap_mean",
     "bounded_interval",
+    "brier_score",
+    "class_recalls",
     "cluster_bootstrap",
     "compare_paired",
+    "expected_calibration_error",
     "holm",
+    "log_loss",
     "mcnemar",
     "mean_interval",
     "paired_difference",
@@ -62,15 +76,22 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Calibration": "calibration",
     "McNemar": "paired",
     "Outcomes": "outcomes",
     "Paired": "paired",
+    "Reliability": "calibration",
     "SeedSpread": "clusters",
     "SignFlip": "paired",
     "align": "paired",
+    "balanced_accuracy": "per_class",
+    "brier_score": "scores",
+    "class_recalls": "per_class",
     "cluster_bootstrap": "clusters",
     "compare_paired": "paired",
+    "expected_calibration_error": "calibration",
     "holm": "paired",
+    "log_loss": "scores",
     "mcnemar": "paired",
     "seed_spread": "clusters",
     "sign_flip": "paired",

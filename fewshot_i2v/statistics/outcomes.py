@@ -134,9 +134,16 @@ class Outcomes:
         def _together(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(o, name) for o in several])[order]
 
-        names = ("episode", "label", "predicted", "query", "probability", "confidence")
-        failed = max(o.failed for o in several)
-        return replace(first, **{name: _together(name) for name in names}, failed=failed)
+        return replace(
+            first,
+            episode=_together("episode"),
+            label=_together("label"),
+            predicted=_together("predicted"),
+            query=_together("query"),
+            probability=_together("probability"),
+            confidence=_together("confidence"),
+            failed=max(o.failed for o in several),
+        )
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:

@@ -87,6 +87,27 @@ def test_rows_asked_the_same_share_a_table_whatever_their_folder(
     ]
 
 
+def test_orders_of_frames_have_tables_of_their_own_and_are_compared(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path / "natural", "aim", [1.0, 0.75, 1.0])
+    (natural,) = (tmp_path / "natural").iterdir()
+    identity = json.loads((natural / "run.json").read_text())["identity"]
+    identity["config"]["frame_order"] = "single"
+    about = {"parameters": 325, "marks": {"note": "frames single"}}
+    with RunFolder.open(tmp_path / "single" / natural.name, about, identity=identity) as folder:
+        folder.append([record(i, accuracy) for i, accuracy in enumerate((0.5, 0.5, 0.75))])
+    first, second = tables(invoke, tmp_path / "t.json", str(tmp_path))
+    assert first["title"] == "motions (novel), 5-way"
+    assert second["title"] == "motions (novel), 5-way, frames single"
+    assert str(second["setting"]).endswith("8 frames, frames single")
+    assert isinstance(first["rows"], list)
+    assert first["rows"][0]["lost_single"] == pytest.approx(1 / 3)
+    page = tmp_path / "page.html"
+    assert invoke("report", str(tmp_path), "--out", str(page), "--no-clips").exit_code == 0
+    assert page.read_text(encoding="utf-8").count("lost with one frame") == 1
+
+
 def test_folders_that_are_named_twice_are_read_once(invoke: Invoke, runs: Path) -> None:
     once = tables(invoke, runs.parent / "t.json", str(runs))
     place = str(runs / "frozen-linear-1shot")

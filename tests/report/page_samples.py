@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -101,3 +101,22 @@ def section(*rows: Row, **changes: Any) -> Section:
         ),
     )
     return replace(made, **changes)
+
+
+def orders(skills: Mapping[str, float], **given: Any) -> list[Section]:
+    """A section for each order of frames, each with a row of the given skill and nothing else."""
+    return [
+        section(in_order_of(row("aim", skill, **given), order), title=f"of {order}")
+        for order, skill in skills.items()
+    ]
+
+
+def in_order_of(given: Row, order: str) -> Row:
+    """The row as if its frames had been in that order."""
+    if order == "natural":
+        return given
+    identity = given.header["identity"]
+    config = {**identity["config"], "frame_order": order}
+    note = f"frames {order}"
+    header = {**given.header, "identity": {**identity, "config": config}}
+    return replace(given, header=header, table=replace(given.table, note=note))

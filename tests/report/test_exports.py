@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report._order import reliances
 from fewshot_i2v.report.exports import KINDS, render, write_whole
 from fewshot_i2v.report.terminal import render_table
 from fewshot_i2v.statistics import mean_interval, paired_difference
-from tests.report.page_samples import row, section
+from tests.report.page_samples import orders, row, section
 
 NASTY = r"a|b_c&d%e#f$g{h}~i^j\k<l>*`"
 
@@ -24,7 +25,10 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     made = section()
     text = render([made], ".md", title="Of *mine*")
     assert text.startswith("# Of \\*mine\\*\n\n## motions (novel), 3-way\n")
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    first, beyond = text.split("\n### ")
+    assert beyond.startswith("Beyond accuracy\n\n| adapter | head | shot | balanced % | ECE % |")
+    assert len([line for line in beyond.splitlines() if line.startswith("| ")]) == 2 + 6
+    lines = [line for line in first.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(made.rows)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
     assert len(widths) == 1
@@ -46,6 +50,9 @@ def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:
     assert all(line.endswith(r"\\") and line.count(" & ") == 9 for line in rows)
     assert r"$\pm$" in text
     assert "Student t over episodes" in text
+    assert text.count(r"\begin{table}") == 2
+    assert r"Balanced accuracy and calibration of every row: motions (novel), 3-way" in text
+    assert r"balanced \% & ECE \% & 95 \% interval & by chance \%" in text
 
 
 def test_names_with_special_characters_stay_names() -> None:
@@ -55,7 +62,7 @@ def test_names_with_special_characters_stay_names() -> None:
         r"a\textbar{}b\_c\&d\%e\#f\$g\{h\}\textasciitilde{}i\textasciicircum{}j"
         r"\textbackslash{}k\textless{}l\textgreater{}*`"
     )
-    assert tex.count(escaped) == 2
+    assert tex.count(escaped) == 2 + 2, "in caption and row of both tables"
     table = [line for line in render([made], ".md").splitlines() if line.startswith("| ")]
     assert r"a\|b\_c&d%e\#f$g{h}~i^j\\k\<l\>\*\`" in table[2]
 
@@ -73,6 +80,46 @@ def test_csv_has_numbers_and_no_formulas() -> None:
     assert float(lines[0]["over_frozen"]) == pytest.approx(gain.mean)
     assert lines[1]["over_frozen"] == ""
     assert lines[0]["method"] == "Student t"
+
+
+def test_csv_and_json_have_the_measures_of_every_row() -> None:
+    made = section(row("frozen", 0.5), row("aim", count=0))
+    data = json.loads(render([made], ".json"))["tables"][0]
+    first, empty = data["rows"]
+    lines = list(csv.DictReader(io.StringIO(render([made], ".csv"))))
+    measures = made.rows[0].measures
+    assert measures is not None
+    for key, value in (
+        ("ece", measures.ece.mean),
+        ("ece_low", measures.ece.low),
+        ("ece_high", measures.ece.high),
+        ("ece_by_chance", measures.by_chance),
+        ("balanced_accuracy", measures.balanced),
+        ("log_loss", measures.log_loss),
+        ("brier", measures.brier),
+        ("over_confident", measures.over_confident),
+    ):
+        assert first[key] == pytest.approx(value)
+        assert float(lines[0][key]) == pytest.approx(value)
+        assert empty[key] is None
+        assert lines[1][key] == ""
+    assert sum(one["count"] for one in first["reliability"]) == first["predictions"] == 360
+    assert "reliability" not in lines[0]
+    assert any(note.startswith("ECE %: expected calibration error") for note in data["notes"])
+
+
+def test_what_rows_lose_in_other_orders_is_exported() -> None:
+    made = orders({"natural": 0.9, "shuffled": 0.5})
+    first, second = (table["rows"][0] for table in json.loads(render(made, ".json"))["tables"])
+    assert (first["frame_order"], second["frame_order"]) == ("natural", "shuffled")
+    found = reliances(made, 0.95)[made[0].rows[0]].lost["shuffled"]
+    assert first["lost_shuffled"] == pytest.approx(found.mean)
+    assert first["lost_shuffled_high"] == pytest.approx(found.high)
+    assert first["lost_single"] is second["lost_shuffled"] is None
+    markdown = render(made, ".md")
+    assert markdown.count("### Order of frames") == 1
+    assert "| lost when shuffled |" in markdown
+    assert render(made, ".tex").count("What rows lose with their frames in another order") == 1
 
 
 def test_a_negative_number_is_a_number() -> None:

@@ -12,7 +12,7 @@ from fewshot_i2v.report import figures
 from fewshot_i2v.report._labels import Label, labels_of
 from fewshot_i2v.report.figures import Drawn, Point
 from fewshot_i2v.report.rows import TableRow
-from fewshot_i2v.statistics import Interval, mean_interval
+from fewshot_i2v.statistics import Interval, Reliability, mean_interval
 from tests.report.page_samples import HOSTILE
 
 
@@ -34,6 +34,17 @@ def texts(drawn: Drawn | None) -> list[str]:
     return [element.text or "" for element in Tree.fromstring(drawn.svg).iter("text")]  # noqa: S314
 
 
+def curve() -> Reliability:
+    """Of 3 bins, the first empty; above the diagonal, then below it."""
+    return Reliability(
+        lower=np.array([0, 1 / 3, 2 / 3]),
+        upper=np.array([1 / 3, 2 / 3, 1]),
+        count=np.array([0, 10, 90]),
+        confidence=np.array([np.nan, 0.5, 0.875]),
+        accuracy=np.array([np.nan, 0.6, 0.75]),
+    )
+
+
 EVERY = [
     lambda name: figures.curves([point(0.5, 1, name), point(0.6, 5, name)], key="k", chance=0.2),
     lambda name: figures.forest([point(0.5, 1, name, gain=interval(0.1))], key="k"),
@@ -45,6 +56,7 @@ EVERY = [
     ),
     lambda name: figures.classes({name: interval(0.5)}, {}, label(), key="k"),
     lambda name: figures.confusion([name, "b"], np.array([[0.9, 0.1], [0.2, 0.8]]), key="k"),
+    lambda name: figures.reliability([(label(name), curve())], key="k"),
     lambda name: figures.spread([(label(name), [0.2, 0.4, 0.6])], key="k", chance=0.2),
 ]
 
@@ -166,6 +178,27 @@ def test_the_spread_says_its_quantiles() -> None:
     assert "median 50 %, nine of ten between 5 and 95 %" in drawn.alt
     assert figures.spread([(label(), [0.5])], key="k") is None
     assert figures.spread([(label(), [0.5, 0.5, 0.5])], key="k") is not None
+
+
+def test_reliability_says_its_points_and_leaves_empty_bins_out() -> None:
+    drawn = figures.reliability([(label(), curve()), (label("lora"), curve())], key="k")
+    assert drawn is not None
+    assert "aim: 60 at 50, 75 at 88; lora: 60 at 50, 75 at 88." in drawn.alt
+    assert "on the diagonal both are equal" in drawn.alt
+    assert {"as often right as sure", "confidence in %"} <= set(texts(drawn))
+    assert "nan" not in drawn.svg
+    assert figures.reliability([], key="k") is None
+
+
+def test_marks_of_bins_are_as_large_as_their_share() -> None:
+    drawn = figures.reliability([(label(), curve())], key="k")
+    assert drawn is not None
+    paths = [e.attrib["d"] for e in Tree.fromstring(drawn.svg).iter("path") if e.get("id")]  # noqa: S314
+    # those of the axes are open lines
+    small, large = sorted(
+        max(map(float, re.findall(r"-?[\d.]+", path))) for path in paths if path.endswith("z")
+    )
+    assert large / small == pytest.approx((90 / 10) ** 0.5, rel=0.02)
 
 
 def test_labels_tell_rows_apart_in_colour_mark_and_line() -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.report._measures import measures_of
 from fewshot_i2v.report.findings import Findings
+from fewshot_i2v.statistics import (
+    Outcomes,
+    balanced_accuracy,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+)
 from tests.report.page_samples import record, records
 
 
@@ -67,6 +77,33 @@ def test_recalls_are_one_for_each_episode_with_the_class() -> None:
     assert intervals["run"].n == len([r for r in given if "run" in r.classes])
 
 
+def test_measures_are_those_of_the_statistics() -> None:
+    given = records(0.7, 30)
+    outcomes = Outcomes.from_records(given)
+    found = Findings.from_records(given)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy(outcomes))
+    measures = measures_of(found, 0.95)
+    assert measures is not None
+    assert measures.ece == expected_calibration_error(outcomes)
+    assert measures.log_loss == log_loss(outcomes)
+    assert measures.brier == brier_score(given)
+    assert measures.over_confident == pytest.approx(0.7 - outcomes.right.mean())
+    assert (measures.predictions, measures.unresolved) == (180, 0)
+    assert measures_of(Findings(), 0.95) is None
+
+
+def test_labels_without_any_probability_are_counted() -> None:
+    sure = [
+        replace(r, probabilities=[[float(c == guess) for c in range(3)] for guess in r.predictions])
+        for r in records(0.5, 10)
+    ]
+    found = Findings.from_records(sure)
+    wrong = sum(a != b for r in sure for a, b in zip(r.labels, r.predictions, strict=True))
+    assert 0 < wrong == found.unresolved
+    assert found.calibration is not None
+    assert found.calibration.ece == pytest.approx(wrong / 60)
+
+
 def test_hardest_and_easiest_are_by_accuracy_then_by_what_was_sure() -> None:
     given = records(0.6, 30)
     found = Findings.from_records(given, extremes=3)
@@ -103,3 +140,8 @@ def test_training_seeds_are_averaged_and_one_that_lags_behind_is_left_out() -> N
     assert {float(v) for values in merged.recalls for v in values} == {0.5}
     assert (merged.asked == 2 * one.asked).all()
     assert merged.hardest == one.hardest
+    assert merged.calibration is not None
+    assert merged.calibration.predictions == 2 * 20 * 6
+    assert merged.calibration.accuracy == 0.5
+    assert merged.balanced_accuracy == 0.5
+    assert merged.brier == pytest.approx((one.brier + two.brier) / 2)

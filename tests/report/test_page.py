@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import pytest
 
+from fewshot_i2v.report._order import reliances
 from fewshot_i2v.report.page import render_page, shown_clips
-from fewshot_i2v.report.sections import Row, in_order, merged
+from fewshot_i2v.report.sections import LEVEL, Row, in_order, merged
 from fewshot_i2v.report.terminal import render_table
-from tests.report.page_samples import HOSTILE, row, section
+from tests.report.page_samples import HOSTILE, orders, row, section
 
 VOID = {"meta", "img", "wbr", "br", "link", "input", "hr"}
 
@@ -131,6 +132,66 @@ def test_every_figure_says_what_its_intervals_are(outline: Outline, page: str) -
         assert "interval" in caption
     for title in ("Accuracy over shots", "Gain over frozen", "Classes", "Confusions", "Episodes"):
         assert any(title in caption for caption in captions), title
+
+
+def test_calibration_stands_in_a_table_a_figure_and_numbers(outline: Outline, page: str) -> None:
+    text = " ".join(outline.text["main"].split())
+    measures = section().rows[0].measures
+    assert measures is not None
+    assert f"{100 * measures.balanced:.2f}{100 * measures.ece.mean:.2f}[" in text.replace(" ", "")
+    for said in (
+        "Beyond accuracy",
+        "says whether a row is as often right as it is sure",
+        "ECE is too high with few of them",
+        "bootstrap over episodes. It covers the binned calibration error",
+        "Guessing gives 1.099 and 0.667.",
+        "Confidence and truth, 1 shot.",
+        "Confidence and truth, 5 shots.",
+    ):
+        assert said in text
+    assert page.count("Reliability diagram:") == 2
+    curve = measures.curve
+    (place,) = [b for b in range(15) if curve.lower[b] < 0.7 <= curve.upper[b]]
+    number = f'<td class="number">{curve.count[place]}</td>'
+    assert (
+        f'<td class="number">70.0</td><td class="number">{{}}</td>{number}'.format(
+            f"{100 * curve.accuracy[place]:.1f}"
+        )
+        in page
+    )
+
+
+def test_many_heads_have_a_table_and_some_figures() -> None:
+    rows = [row("frozen", 0.5, head=f"head-{i}") for i in range(9)]
+    page = render_page([section(*rows)])
+    assert page.count("Reliability diagram:") == 6
+    assert "3 more are in the table." in page
+
+
+def test_labels_of_no_probability_make_the_log_loss_a_bound() -> None:
+    made = row("frozen", 0.5)
+    odd = replace(made, findings=replace(made.findings, unresolved=7))
+    assert "up to 7 labels of a row have one of 0" in render_page([section(odd)])
+
+
+def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
+    made = orders({"natural": 0.9, "shuffled": 0.5, "reversed": 0.9, "single": 0.4})
+    outline = Outline(render_page(made))
+    text = " ".join(outline.text["main"].split())
+    assert text.count("Order of frames") == 1
+    assert text.index("Order of frames") < text.index("of shuffled")
+    found = reliances(made, LEVEL)[made[0].rows[0]].lost
+    for order, heading in (
+        ("shuffled", "lost when shuffled"),
+        ("reversed", "lost when reversed"),
+        ("single", "lost with one frame"),
+    ):
+        assert heading in outline.text["thead"]
+        lost = found[order]
+        assert lost.half_width is not None
+        assert f"{100 * lost.mean:+.2f} ± {100 * lost.half_width:.2f}" in text
+    assert "not adjusted for the number of rows" in text
+    assert "Order of frames" not in render_page(made[1:])
 
 
 def test_hostile_names_are_only_names() -> None:
@@ -257,3 +318,4 @@ def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
     assert two.table.adapter == "frozen"
     page = render_page([section(two, one)])
     assert "over seeds" in page
+    assert "Predictions of all training seeds of a row are counted together." in page

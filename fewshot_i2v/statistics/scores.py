@@ -1,0 +1,60 @@
+"""Scores of probabilities: they reward being right, and being no surer than that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+import numpy as np
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.outcomes import Outcomes, Recorded
+
+LEAST = 5e-7
+"""The largest probability that records, rounded to 6 decimals, have as 0."""
+
+
+def log_loss(outcomes: Outcomes) -> float:
+    """Negative log-likelihood of a run: mean of -ln(probability of the label) over predictions.
+
+    Args:
+        outcomes: of the run.
+
+    Returns:
+        In nats, 0 or more; guessing among w classes gives ln(w). Records have probabilities rounded
+        to 6 decimals. One recorded as 0 counts as `LEAST`, the largest that it can have been: with
+        any of them the value is a lower bound, and the true one is not in the records.
+
+    Raises:
+        UsageError: when no episode succeeded.
+    """
+    if not len(outcomes):
+        raise UsageError(f"no episode succeeded ({outcomes.failed} failed): there is no likelihood")
+    return float(-np.log(np.maximum(outcomes.probability, LEAST)).mean())
+
+
+def brier_score(records: Iterable[Recorded]) -> float:
+    """Brier score of a run: mean over predictions of the squared distance to the right answer.
+
+    The distance is over all classes of the episode (Brier, "Verification of Forecasts Expressed in
+    Terms of Probability", 1950). It takes records, since `Outcomes` has two of the probabilities of
+    a query clip only; it is exact but for their rounding to 6 decimals.
+
+    Args:
+        records: as for `Outcomes.from_records`; those that failed are left out.
+
+    Returns:
+        0 (sure and right) to 2 (sure and wrong); guessing among w classes gives 1 - 1 / w.
+
+    Raises:
+        UsageError: when no episode succeeded.
+    """
+    good = [record for record in records if record.status == "ok"]
+    label = np.array(
+        [row[c] for r in good for c, row in zip(r.labels, r.probabilities, strict=True)]
+    )
+    if not len(label):
+        raise UsageError("no episode succeeded: there is no probability to score")
+    rows = chain.from_iterable(record.probabilities for record in good)
+    every = np.fromiter(chain.from_iterable(rows), dtype=np.float64)
+    return float(1 + (every @ every - 2 * label.sum()) / len(label))
