@@ -123,9 +123,12 @@ def _of_another_kind(out: Plain, over: Plain) -> None:
         out.pop("episodes", None)
     elif "episodes" in over and "until" not in over:
         out.pop("until", None)
-        out.pop("max_episodes", None)
-    elif over.get("draws") is not None and "until" not in out:
-        out["episodes"] = "all"
+        if "max_episodes" not in over:  # given beside episodes, it is refused
+            out.pop("max_episodes", None)
+    elif over.get("draws") is not None:
+        out.pop("episodes", None)
+    if out.get("draws") is not None and out.get("until") is None:
+        out.setdefault("episodes", "all")
 
 
 def _on_top(base: object, over: object) -> object:

@@ -31,8 +31,8 @@ def config_of(
         places: `split`, `root`, `start`, `trials` and `cache`.
 
     Raises:
-        UsageError: when something is not where it was, and not given; when a start is given and the
-            row had none; when the device is not there.
+        UsageError: when something is not where it was, and not given; when a start or trials are
+            given and the row had none; when the device is not there.
     """
     identity = data.header["identity"]
     plain: dict[str, Any] = dict(identity["config"])
@@ -43,10 +43,9 @@ def config_of(
         plain["training_seeds"] = [plain.pop("training_seed")]
     if plain.get("sampling") == "disjoint":
         plain["partitions"] = last + 1  # enough; how many there were does not matter
-    if "trials" in identity:
-        plain["trials"] = data.header.get("trials", {}).get("path", "")
     plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}
     places = {**places, "start": _start(run, data, places.get("start"))}
+    places["trials"] = _trials(run, data, places.get("trials"))
     plain |= {key: str(place) for key, place in places.items() if place is not None}
     plain |= {
         "encoder": plain["encoder"] | {k: _file(run, data, k, given) for k, given in files.items()},
@@ -76,6 +75,21 @@ def _start(run: Path, data: RunData, given: Given) -> str | None:
         f"{run}: began from the starting point {name}; where that is, is not known (any more). "
         "Give --start"
     )
+
+
+def _trials(run: Path, data: RunData, given: Given) -> str | None:
+    """The file of frozen episodes: as given, or where it was; None: they were drawn."""
+    if "trials" not in data.header["identity"]:
+        if given is not None:
+            raise UsageError(f"{run}: its episodes were drawn; leave out --trials {given}")
+        return None
+    recorded = str(data.header.get("trials", {}).get("path", ""))
+    if given is None and not Path(recorded).is_file():
+        raise ConfigError(
+            f"{run}: its episodes were those of the file {recorded or '(unknown)'}, which is not "
+            "there (any more). Give --trials"
+        )
+    return recorded if given is None else str(given)
 
 
 def _file(run: Path, data: RunData, key: str, given: Given) -> str | None:

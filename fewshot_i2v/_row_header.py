@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import fewshot_i2v
+from fewshot_i2v._config_merge import is_path
 from fewshot_i2v._machine import commit, device_name, reader_versions
 from fewshot_i2v.episodes.kinds import find_trials
 
@@ -48,21 +50,28 @@ def identity_of(runner: RowRunner) -> dict[str, Any]:
 def about_of(runner: RowRunner) -> dict[str, Any]:
     """What else is written down of a row."""
     encoder, split = runner.work.encoder, runner.work.split
+    weights = encoder.pretrained
     architecture, trials = runner.row.encoder.architecture, runner.row.trials
     return {
         "name": runner.row.name,
         "position": runner.position,
         "marks": runner.marks,
-        "split": {"name": split.name, "version": split.version, "path": str(split.path)},
+        "split": {"name": split.name, "version": split.version, "path": _place(split.path or "")},
         "encoder": {
             "name": encoder.name,
-            "pretrained": encoder.pretrained,
-            "architecture": None if architecture is None else str(architecture),
+            "pretrained": _place(weights) if is_path(weights) else weights,
+            "architecture": None if architecture is None else _place(architecture),
         },
-        **({"start": {"path": str(runner.start.folder)}} if runner.start else {}),
-        **({"trials": {"path": str(find_trials(trials).resolve())}} if trials else {}),
+        **({"start": {"path": _place(runner.start.folder)}} if runner.start else {}),
+        **({"trials": {"path": _place(find_trials(trials))}} if trials else {}),
         "parameters": runner.parameters,
         "python": sys.version.split()[0],
         "commit": commit(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _place(path: str | Path) -> str:
+    """A path that is the same from any other folder; its last part, which may be a link, stays."""
+    path = Path(path)
+    return str(path.parent.resolve() / path.name)

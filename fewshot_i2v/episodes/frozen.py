@@ -184,13 +184,14 @@ def read_frozen(path: Path) -> FrozenEpisodes:
             head["split"]["digest"],
             head["subset"],
             tuple(_spec(json.loads(line), classes, clips) for line in lines[1:]),
-            head["settings"],
+            dict(head["settings"]),
         )
-        whole = frozen.digest == head["digest"]
+        count, whole = int(head["episodes"]), frozen.digest == head["digest"]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise EpisodeError(f"{path}: damaged: {error!r}; have it written again") from error
-    numbers = [spec.index for spec in frozen.episodes]
-    if not whole or not numbers or numbers != list(range(head["episodes"])):
+    if whole and not count and not frozen.episodes:
+        raise EpisodeError(f"{path}: has no episodes; expected at least one")
+    if not whole or [spec.index for spec in frozen.episodes] != list(range(count)):
         raise EpisodeError(
             f"{path}: damaged: its episodes are not those that were written (they have another "
             "digest or number); have it written again"

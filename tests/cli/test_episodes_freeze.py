@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from fewshot_i2v.cli import cli
 from fewshot_i2v.episodes import EpisodeSampler, load_split
 from fewshot_i2v.episodes.frozen import read_frozen
+from tests.tiny import tiny_folder
 
 FREEZE = ("episodes", "freeze")
 
@@ -87,3 +89,36 @@ def test_a_file_that_is_there_needs_force(tmp_path: Path) -> None:
     assert "is already there" in refused("motions", out, "--episodes", "1")
     said("motions", out, "--episodes", "1", "--force")
     assert read_frozen(out).count == 1
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "my trials"])
+def test_the_command_that_is_printed_asks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from fewshot_i2v import evaluation
+
+    monkeypatch.setattr(evaluation, "row_cost", lambda *_: {"seconds": 0.0})
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "some clips"
+    folder.mkdir()
+    tiny_folder(folder)
+    asked = ("--way", "2-3", "--shot", "1-2", "--query", "1", "--episodes", "3", "--seed", "5")
+    text = said("some clips/tiny.yaml", name, *asked)
+    program, *command = shlex.split(text.partition("ask them with: ")[2])
+    assert (program, command[0]) == ("fewshot-i2v", "evaluate")
+    more = ["--dry-run", "--json", "--quiet", "--adapter", "frozen", "--head", "nearest"]
+    done = CliRunner().invoke(cli, [*command, *more, "--cache", "cache", "--output", "out"])
+    assert done.exit_code == 0, done.output
+    plan = json.loads(done.stdout)
+    first = read_frozen(tmp_path / name)[0]
+    assert plan["first_episode"]["classes"] == list(first.classes)
+    assert plan["config"]["way"] == "2-3"
+    assert len(plan["cost"]["rows"]) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_printed_command_names_the_folder_of_the_clips(tmp_path: Path) -> None:
+    (tmp_path / "my clips").mkdir()
+    text = said("hmdb51-arn", tmp_path / "e", "--root", tmp_path / "my clips", "--episodes", "1")
+    command = shlex.split(text.partition("ask them with: ")[2])
+    assert command[-2:] == ["--root", str(tmp_path / "my clips")]

@@ -16,6 +16,7 @@ from fewshot_i2v.episodes.frozen import (
     write_frozen,
     write_names,
 )
+from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import EpisodeError
 from tests.episodes.samples import make_split
 
@@ -64,6 +65,22 @@ def test_the_digest_covers_split_subset_and_episodes() -> None:
     assert len({episodes.digest, *(other.digest for other in others)}) == 5
 
 
+def test_no_episodes_are_neither_frozen_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(EpisodeError, match="no episode to be frozen; expected at least one"):
+        frozen(0)
+    none = FrozenEpisodes("sample", SPLIT.digest, "novel", ())
+    write_frozen(none, tmp_path / "none.jsonl")
+    with pytest.raises(EpisodeError, match=r"none\.jsonl: has no episodes; expected at least one"):
+        read_frozen(tmp_path / "none.jsonl")
+
+
+def test_the_largest_of_each_number_may_be_of_other_episodes() -> None:
+    many = EpisodeSpec(0, ("a", "b", "c"), (("a1",), ("b1",), ("c1",)), (("a2",), ("b2",), ("c2",)))
+    deep = EpisodeSpec(1, ("a", "b"), (("a1", "a2"), ("b1", "b2")), (("a3", "a4"), ("b3", "b4")))
+    for specs in ((many, deep), (deep, many)):
+        assert FrozenEpisodes("s", "0" * 64, "novel", specs).largest == (3, 4, 4)
+
+
 def test_another_split_is_refused() -> None:
     frozen().check_fits(make_split())
     with pytest.raises(EpisodeError, match="drawn from split 'sample' with digest") as caught:
@@ -97,6 +114,12 @@ def test_there_is_no_episode_past_the_last() -> None:
         (lambda lines: lines[1:], "expected a file written by `fewshot-i2v episodes freeze`"),
         (lambda lines: [], "expected a file written by"),
         (lambda lines: [lines[0].replace('"clips"', '"clip"'), *lines[1:]], "damaged: KeyError"),
+        (lambda lines: [lines[0].replace('"episodes":', '"e":'), *lines[1:]], "damaged: KeyError"),
+        (lambda lines: [lines[0].replace('s": 6', 's": []'), *lines[1:]], "damaged: TypeError"),
+        (
+            lambda lines: [lines[0].replace('{"seed": 5}', '"seed"'), *lines[1:]],
+            "damaged: ValueError",
+        ),
     ],
 )
 def test_a_changed_file_is_refused(tmp_path: Path, change: object, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,7 @@ def test_published_draws_are_taken_as_they_are() -> None:
         ),
         (ALL_WAY, {"subset": "test", "sampling": "disjoint"}, "disjoint: expected one subset"),
         (NOVEL, {"sampling": "disjoint", "shot": "1-2"}, "shot: disjoint episodes are all alike"),
+        (NOVEL, {"sampling": "disjoint", "query": "all"}, "query: disjoint episodes are all alike"),
         (NOVEL, {"sampling": "disjoint", "disjoint_groups": True}, "disjoint_groups: not together"),
     ],
 )
@@ -160,3 +162,53 @@ def test_unknown_draws_and_trials_are_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown trials 'hmdb51-a6'"):
         find_trials("hmdb51-a6")
     assert find_trials("hmdb51-a5").is_file()
+
+
+@pytest.mark.parametrize("name", ["mine", "e.jsonl", "e.txt", "hmdb51-a5", "below/mine"])
+def test_a_file_that_is_there_is_taken_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    shipped = find_trials("hmdb51-a5")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+    (tmp_path / name).write_text("")
+    for given in (name, Path(name), str(tmp_path / name)):
+        assert find_trials(given) == Path(given)
+        assert find_trials(given) != shipped
+    (tmp_path / name).unlink()
+    (tmp_path / "hmdb51-a5").mkdir()
+    assert find_trials("hmdb51-a5") == shipped
+
+
+def test_published_draws_with_another_seed_are_the_same_draws() -> None:
+    asked = {"subset": "test", "way": "all", "shot": 2, "query": "all", "draws": "paper"}
+    first, other = (episodes_of(ALL_WAY, seed=seed, **asked) for seed in (0, 1))  # type: ignore[arg-type]
+    assert first.count == other.count == 2
+    for i in range(2):
+        given, same = (dict(zip(e[i].classes, e[i].support, strict=True)) for e in (first, other))
+        assert given == same
+    few = [episodes_of(ALL_WAY, seed=s, **asked | {"query": 1})[0] for s in (0, 1)]  # type: ignore[arg-type]
+    assert {n for row in few[0].query for n in row} != {n for row in few[1].query for n in row}
+
+
+@pytest.mark.parametrize(
+    ("split", "asked", "largest"),
+    [
+        (NOVEL, {"way": "2-4", "shot": "1-3"}, (4, 12, 8)),
+        (NOVEL, {"way": "2-4", "shot": "1-3", "uneven_shots": True}, (4, 12, 8)),
+        (NOVEL, {"way": 2, "shot": "1-3", "query": "all"}, (2, 6, 23)),
+        (NOVEL, {"way": "all", "shot": 1, "query": "all"}, (6, 6, 57)),
+        (NOVEL, {"sampling": "disjoint"}, (4, 12, 8)),
+        (NOVEL, {"sampling": "disjoint", "way": "all", "partitions": 3}, (6, 18, 12)),
+        (ALL_WAY, {"subset": "test", "way": "2-3", "shot": 2, "query": "all"}, (3, 6, 21)),
+        (ALL_WAY, {"subset": "test", "way": 2, "shot": 2, "draws": "paper"}, (2, 4, 4)),
+    ],
+)
+def test_no_episode_is_larger_than_the_largest(
+    split: Split, asked: dict[str, object], largest: tuple[int, int, int]
+) -> None:
+    episodes = episodes_of(split, **FIXED | asked)  # type: ignore[arg-type]
+    assert episodes.largest == largest
+    shapes = [episodes[i].shape for i in range(min(60, episodes.count or 60))]
+    reached = tuple(map(max, zip(*shapes, strict=True)))
+    assert reached == largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,6 @@ def command(
         f"{out}: {frozen.count} episodes of {facts['clips']} clips, sha256 {frozen.digest[:16]}..."
     )
     if not names:
-        click.echo(f"ask them with: fewshot-i2v evaluate --split {split} --trials {out}")
+        asked = ["evaluate", "--split", split, "--trials", str(out)]
+        asked += [] if root is None else ["--root", str(root)]
+        click.echo(f"ask them with: fewshot-i2v {shlex.join(asked)}")
