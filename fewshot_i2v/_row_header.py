@@ -64,6 +64,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
         },
         **({"start": {"path": _place(runner.start.folder)}} if runner.start else {}),
         **({"trials": {"path": _place(find_trials(trials))}} if trials else {}),
+        **({"partitions": runner.row.partitions} if runner.row.sampling == "disjoint" else {}),
         "parameters": runner.parameters,
         "python": sys.version.split()[0],
         "commit": commit(),

@@ -32,7 +32,7 @@ def recipe_of(folder: str, headers: Sequence[Header], *, episodes: int) -> Recip
     """
     config = _config(headers, episodes)
     remarks = [_checked(config, headers)]
-    if config.get("sampling") == "disjoint":
+    if config.get("sampling") == "disjoint" and "partitions" not in headers[0]:
         remarks.append("How many partitions were asked for (--partitions) is not recorded.")
     command = "fewshot-i2v evaluate run.yaml --output runs/again"
     return Recipe(folder, dump_yaml(config), command, tuple(remarks))
@@ -55,6 +55,7 @@ def _config(headers: Sequence[Header], episodes: int) -> Plain:
         "encoder": encoder,
         "episodes": episodes,
         **({"trials": trials} if trials else {}),
+        **({"partitions": about["partitions"]} if "partitions" in about else {}),
         "adapter": _once(_choice(c["adapter"]) for c in configs),
         "start": _starts(headers),
         "head": _once(_choice(c["head"]) for c in configs),

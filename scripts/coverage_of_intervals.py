@@ -7,6 +7,10 @@ known truth (`_simulated_benchmark.py`). Each line of the table counts how often
 one truth: `here` is the mean over all episodes on these clips, `clips` that over all clips of these
 classes, `classes` that over all classes. An interval should hold what it claims in 95 % of the
 repetitions; where it does not claim a truth, the line says what taking it for that would cost.
+
+    python scripts/coverage_of_intervals.py --recorded interval-coverage.json
+
+prints the short table of the docs from such a file, without simulating anything.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import Any
 
 import click
 import numpy as np
+from _coverage_table import short, table
 from _simulated_benchmark import (
     Classes,
     Design,
@@ -37,7 +42,6 @@ from _simulated_benchmark import (
     truth_of_clips,
 )
 from _simulated_means import Ends, Held, held, means
-from scipy.special import ndtri
 
 from fewshot_i2v.statistics import (
     Interval,
@@ -137,6 +141,7 @@ def drawn_again(design: Design, outcomes: Outcomes, seed: int, product: bool) ->
 
 
 OPEN = {"jackknife, clips": "clips", "bootstrap, clips": "clips"}
+GAIN = {"jackknife, clips": "clips"}
 PLAIN = {"Student t": "clips", "bounded": "clips", "percentile-t": "clips"}
 NEAR = {"bounded": "clips", "percentile-t": "clips"}
 GROUPS = {"jackknife, groups": "clips", "bootstrap, groups": "clips"}
@@ -166,7 +171,7 @@ def settings(times: int) -> list[Setting]:
         Setting("5-shot, 5 queries", replace(five, query=5), 1000, few, **closed),
         Setting("1-shot, 20 clips", replace(one, clips=20), 1000, few, **closed),
         Setting("1-shot near 1", high, 1000, few, **closed),
-        Setting("gain, 1-shot", one, 1000, few, OPEN, other=replace(one, level=1.3)),
+        Setting("gain, 1-shot", one, 1000, few, GAIN, other=replace(one, level=1.3)),
         Setting("1-shot, disjoint", one, 0, times, PLAIN | OPEN),
         Setting("5-shot, 5 queries, disjoint", replace(five, query=5), 0, times, PLAIN | OPEN),
         Setting("1-shot near 1, disjoint", high, 0, times, NEAR | OPEN, {"Student t": "clips"}),
@@ -279,31 +284,22 @@ def _plain(
     }
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """The lines as Markdown."""
-    rows = [
-        "| setting | episodes | mean % | interval | holds | claimed | coverage % | ± % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for line in lines:
-        coverage = 100 * line["coverage"]
-        error = 100 * np.sqrt(line["coverage"] * (1 - line["coverage"]) / line["repetitions"])
-        rows.append(
-            f"| {line['setting']} | {line['episodes'] or ''} | {100 * line['mean']:.1f} "
-            f"| {line['interval']} | {line['truth']} | {'yes' if line['claimed'] else 'no'} "
-            f"| {coverage:.1f} ± {float(ndtri(0.975)) * error:.1f} "
-            f"| {100 * line['half_width']:.2f} |"
-        )
-    return "\n".join(rows)
-
-
 @click.command(context_settings={"show_default": True})
 @click.option("--times", type=click.IntRange(min=2), default=1000, help="Repetitions.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the simulation.")
 @click.option("--quick", is_flag=True, help="40 repetitions of the settings up to 200 episodes.")
+@click.option(
+    "--recorded",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Print the short table of this file.",
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON to write.")
-def main(*, times: int, seed: int, quick: bool, output: Path | None) -> None:
+def main(*, times: int, seed: int, quick: bool, recorded: Path | None, output: Path | None) -> None:
     """How often the intervals hold what they claim to hold."""
+    if recorded is not None:
+        lines = json.loads(recorded.read_text(encoding="utf-8"))["lines"]
+        click.echo(short(lines, f"python scripts/{Path(__file__).name}"))
+        return
     start = perf_counter()
     times = 40 if quick else times
     chosen = [s for s in settings(times) if not quick or s.episodes <= 200]

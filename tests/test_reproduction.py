@@ -82,3 +82,7 @@ def test_paths_that_the_header_has_are_whole_again() -> None:
 def test_a_number_that_is_not_recorded_is_named() -> None:
     made = headers(sampling="disjoint")
     assert "--partitions" in recipe_of("x", made, episodes=1).remarks[1]
+    noted = [{**header, "partitions": 3} for header in made]
+    recipe = recipe_of("x", noted, episodes=1)
+    assert load_config(parse_yaml(recipe.config, "recipe")).partitions == 3
+    assert len(recipe.remarks) == 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_i2v.cli._clip_planning import Key
 from fewshot_i2v.cli._planning import EQUAL
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.planning import Components, components
+from fewshot_i2v.statistics.outcomes import Outcomes
+from fewshot_i2v.statistics.planning import ClipSpread, Components, clip_spread, components
 
 if TYPE_CHECKING:
     from fewshot_i2v.report._answers import Answer
@@ -20,12 +23,13 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class PilotRow:
-    """A row of the pilot."""
+    """A row of the pilot; of several training seeds, the outcomes are those of the first."""
 
     name: str
     shot: int | str
     found: Components
     failed: int
+    outcomes: Outcomes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,21 @@ class PilotPair:
     shot: int | str
     found: Components
     differ: int
+    outcomes: tuple[Outcomes, Outcomes] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """An answer as `Outcomes` reads it; probabilities are not needed here."""
+
+    index: int
+    status: str
+    classes: list[str]
+    support: list[list[str]]
+    query: list[list[str]]
+    labels: list[int]
+    predictions: list[int]
+    probabilities: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class Pilot:
         config: what decides its results.
         digest: of its split.
         rows: those with at least two episodes.
-        pairs: each row with that of the frozen encoder, where there is one.
+        pairs: each row with that of the frozen encoder, or with the first one of its shot.
         remarks: what was left out, and why.
     """
 
@@ -106,6 +125,21 @@ def read_pilot(run: Path, shots: Sequence[int]) -> Pilot:
     )
 
 
+def spreads_over_clips(pilot: Pilot, sizes: Sequence[int]) -> dict[Key, ClipSpread]:
+    """How much clips matter to the rows and pairs of which the pilot is long enough to tell.
+
+    Args:
+        pilot: with `sampling` shared: where no clip is in two episodes, nothing can be told.
+        sizes: clips of each class of its subset.
+    """
+    asked: dict[Key, tuple[Outcomes, Outcomes | None]] = {
+        (row.name, None, row.shot): (row.outcomes, None) for row in pilot.rows
+    }
+    asked |= {(*pair.names, pair.shot): pair.outcomes for pair in pilot.pairs}
+    found = {key: clip_spread(one, sizes, other) for key, (one, other) in asked.items()}
+    return {key: spread for key, spread in found.items() if spread is not None}
+
+
 def _some(folders: Iterable[Path]) -> str:
     return " and ".join(str(folder) for folder in sorted(folders)[:_LISTED])
 
@@ -115,7 +149,7 @@ def _rows(contenders: Sequence[Contender]) -> tuple[list[PilotRow], list[str]]:
 
     names, rows, remarks = names_of(contenders), [], []
     for contender in contenders:
-        good = [a for a in contender.answers.values() if a.accuracy is not None]
+        good = {i: a for i, a in contender.answers.items() if a.accuracy is not None}
         failed = len(contender.answers) - len(good)
         if len(good) < 2:
             remarks.append(
@@ -123,9 +157,20 @@ def _rows(contenders: Sequence[Contender]) -> tuple[list[PilotRow], list[str]]:
                 f"{len(good)} episodes that succeeded."
             )
             continue
-        found = components([_by_class(answer) for answer in good])
-        rows.append(PilotRow(names[contender], contender.row.shot, found, failed))
+        found = components([_by_class(answer) for answer in good.values()])
+        name, shot = names[contender], contender.row.shot
+        rows.append(PilotRow(name, shot, found, failed, _outcomes(good)))
     return rows, remarks
+
+
+def _outcomes(answers: Mapping[int, Answer]) -> Outcomes:
+    records = []
+    for index, answer in answers.items():
+        told = json.loads(b"{" + answer.guesses[0] + b"}")
+        episode = answer.episode()
+        nothing = [[0.0] * len(episode["classes"])] * len(told["labels"])
+        records.append(_Recorded(index, "ok", probabilities=nothing, **episode, **told))
+    return Outcomes.from_records(records)
 
 
 def _by_class(answer: Answer) -> list[list[float]]:
@@ -139,27 +184,37 @@ def _pairs(contenders: Sequence[Contender]) -> tuple[list[PilotPair], list[str]]
 
     if len(contenders) < 2:
         return [], ["Differences: not planned, there is one row."]
-    names = names_of(contenders)
+    names, remarks = names_of(contenders), []
     try:
         found, _alone = against_frozen(contenders)
     except UsageError:
-        return [], [
-            "Differences: not planned, no row of the adapter frozen with the same head and shot "
-            "as another row."
+        found = _against_first(contenders)
+        remarks = [
+            "Differences: planned against the first row of each shot, since no row of the adapter "
+            "frozen is the baseline; `compare` asks for --baseline then."
         ]
+    if not found:
+        return [], ["Differences: not planned, there is one row of each shot."]
     pairs = [_pair(a, b, (names[a], names[b])) for a, b in found]
-    return [pair for pair in pairs if pair is not None], []
+    return [pair for pair in pairs if pair is not None], remarks
+
+
+def _against_first(contenders: Sequence[Contender]) -> list[tuple[Contender, Contender]]:
+    first: dict[object, Contender] = {}
+    for contender in contenders:
+        first.setdefault(contender.row.shot, contender)
+    return [(c, first[c.row.shot]) for c in contenders if c is not first[c.row.shot]]
 
 
 def _pair(a: Contender, b: Contender, names: tuple[str, str]) -> PilotPair | None:
-    both = [
-        (a.answers[i], b.answers[i])
+    both = {
+        i: (a.answers[i], b.answers[i])
         for i in sorted(a.answers.keys() & b.answers.keys())
         if a.answers[i].accuracy is not None and b.answers[i].accuracy is not None
-    ]
+    }
     if len(both) < 2:
         return None
-    if any(x.asked != y.asked for x, y in both):
+    if any(x.asked != y.asked for x, y in both.values()):
         raise UsageError(
             f"{a.folder} and {b.folder}: an episode of the same number is not the same; expected "
             "rows of one evaluation. Give one of the folders"
@@ -169,7 +224,8 @@ def _pair(a: Contender, b: Contender, names: tuple[str, str]) -> PilotPair | Non
             [x - y for x, y in zip(*groups, strict=True)]
             for groups in zip(_by_class(one), _by_class(other), strict=True)
         ]
-        for one, other in both
+        for one, other in both.values()
     ]
     differ = sum(abs(sum(map(sum, episode))) > EQUAL for episode in values)
-    return PilotPair(names, a.row.shot, components(values), differ)
+    one, other = (_outcomes({i: pair[k] for i, pair in both.items()}) for k in (0, 1))
+    return PilotPair(names, a.row.shot, components(values), differ, (one, other))

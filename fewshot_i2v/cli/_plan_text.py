@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from math import isinf
 
-from fewshot_i2v.cli._planning import Aims, ClipPlan, PairPlan, Range, RowPlan
+from fewshot_i2v.cli._clip_planning import ClipNeed, ClipPlan
+from fewshot_i2v.cli._plan_answer import answer, hardest, in_clips, number, points
+from fewshot_i2v.cli._planning import Aims, PairPlan, Range, RowPlan
 from fewshot_i2v.report._columns import aligned, wrapped
 
 _NONE = "-"
+_WIDTH = 100
 
 
 def render(
@@ -34,29 +38,27 @@ def render(
         query: query clips per class that are planned for; None where the pilot's differ.
         remarks: what is to be said besides.
     """
-    parts = [*wrapped([title]), "", *_row_table(rows, aims)]
+    told = [line for each in answer(rows, pairs, clips, aims, query) for line in _item(each)]
+    parts = [*wrapped([title]), "", *told, "", *_row_table(rows, aims)]
     if pairs:
         parts += ["", *_pair_table(pairs, aims)]
     if clips:
-        parts += ["", *_clip_table(clips, aims)]
+        parts += ["", *_need_table(clips), "", *_clip_table(clips, aims)]
     said = [
-        *_about_rows(rows, aims, query),
+        *_about_rows(rows, aims, way, query),
         *_about_pairs(pairs, aims),
-        *_about_queries(rows, aims, way, query),
         *_about_clips(clips, aims),
+        *_assumed(rows, pairs, clips),
         *remarks,
     ]
-    return "\n".join([*parts, "", *wrapped(said)])
+    notes = [line for each in said for line in _item(each)]
+    return "\n".join([*parts, "", "How to read it, and what is assumed", "", *notes])
 
 
-def points(value: float) -> str:
-    """A share in points, such as "1 point" or "0.25 points"; three digits."""
-    number = _number(value)
-    return f"{number} point" if number == "1" else f"{number} points"
-
-
-def _number(value: float) -> str:
-    return f"{100 * value:.3g}"
+def _item(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+    )
 
 
 def _queries(count: int) -> str:
@@ -144,27 +146,52 @@ def _clip_table(clips: Sequence[ClipPlan], aims: Aims) -> list[str]:
         "best query": best["query"],
         "its episodes": best["episodes"],
         "its ±": best["±"],
-        f"clips for ± {_number(aims.half_width)}": [_count(plan.needed) for plan in clips],
+        f"clips for ± {number(aims.half_width)}": [_count(plan.needed) for plan in clips],
         "in episodes": [_count(plan.use.episodes) for plan in clips],
         "of query": [str(plan.use.query) for plan in clips],
     }
     first = clips[0]
     low, high = first.sizes
-    sizes = f"{low} clips each" if low == high else f"{low} to {high} clips"
     heading = (
-        f"For other clips: episodes that share no clip, of {first.classes} classes with {sizes}"
+        f"Other clips, by episodes that share none (--sampling disjoint): {first.classes} classes "
+        f"with {in_clips(low, high)} clips"
     )
     return [heading, "", *aligned(columns, set())]
 
 
-def _about_rows(rows: Sequence[RowPlan], aims: Aims, query: int | None) -> Iterator[str]:
-    most = max(rows, key=lambda row: row.episodes)
-    each = "every row" if len(rows) > 1 else "the row"
-    queries = "" if query is None else f" of {_queries(query)}"
+def _need_table(clips: Sequence[ClipPlan]) -> list[str]:
+    """The row and the comparison of each shot that need most clips."""
+    needs: list[ClipNeed] = []
+    for plan in clips:
+        for compared in (False, True):
+            of = [need for need in plan.needs if (need.against is not None) is compared]
+            needs += [hardest(of)] if of else []
+    marks = ["<= " if need.most else "" for need in needs]
+    columns = {
+        "row": [need.name for need in needs],
+        "against": [need.against or _NONE for need in needs],
+        "shot": [str(need.shot) for need in needs],
+        "left": [m + _wide(need.left) for m, need in zip(marks, needs, strict=True)],
+        "clips": [m + _count(need.clips) for m, need in zip(marks, needs, strict=True)],
+        "may be": [_range(need.between) for need in needs],
+        "in episodes": [_count(need.episodes) for need in needs],
+    }
+    low, high = clips[0].sizes
+    heading = (
+        f"Other clips, by episodes that share some: clips of each class that it takes; there are "
+        f"{in_clips(low, high)}"
+    )
+    return [heading, "", *aligned(columns, {"row", "against"})]
+
+
+def _about_rows(
+    rows: Sequence[RowPlan], aims: Aims, way: int | str, query: int | None
+) -> Iterator[str]:
+    from fewshot_i2v.statistics.planning import episodes_for_half_width
+
     yield (
-        f"{most.episodes:,} episodes{queries} give the mean of {each} to "
-        f"± {points(aims.half_width)} (--episodes {most.episodes}); "
-        f"--until {_number(aims.half_width)} draws until that is so."
+        "s.d.: standard deviation over episodes. by queries: share of its square that is chance of "
+        "the queries, and that more query clips take away."
     )
     pilot = min((row.found.episodes for row in rows if row.now is not None), default=0)
     if pilot:
@@ -172,36 +199,6 @@ def _about_rows(rows: Sequence[RowPlan], aims: Aims, query: int | None) -> Itera
             f"may be: what {pilot} episodes can tell of the spread, {_level(aims)}; a longer pilot "
             "narrows it."
         )
-
-
-def _about_pairs(pairs: Sequence[PairPlan], aims: Aims) -> Iterator[str]:
-    planned = [(p, p.episodes) for p in pairs if p.episodes is not None]
-    if planned:
-        pair, most = max(planned, key=lambda each: each[1])
-        yield (
-            f"A true difference of {points(aims.difference)} between {pair.name} and "
-            f"{pair.against} ({pair.shot}-shot) is found in {100 * aims.power:g} % of runs of "
-            f"{most:,} episodes; a smaller one mostly stays unseen."
-        )
-    if len(planned) > 1:
-        yield "all judged: where all comparisons are judged together, as `compare` does."
-    if any(p.visible is not None for p in pairs):
-        yield "seen so far: the smallest true difference that the pilot would mostly find."
-    few = [p for p in pairs if p.found is None]
-    if few:
-        names = ", ".join(f"{p.name} ({p.shot}-shot)" for p in few)
-        yield (
-            f"No plan for {names}: too few episodes in which they differ from {few[0].against}, so "
-            "how much they do cannot be told yet. A longer pilot shows it."
-        )
-
-
-def _about_queries(
-    rows: Sequence[RowPlan], aims: Aims, way: int | str, query: int | None
-) -> Iterator[str]:
-    from fewshot_i2v.statistics.planning import episodes_for_half_width
-
-    yield "by queries: share of the variance of an episode that is chance of its queries."
     if any(not row.found.per_class for row in rows):
         yield (
             "With one query clip per class, what classes and support clips add to the spread "
@@ -221,44 +218,86 @@ def _about_queries(
     )
 
 
+def _about_pairs(pairs: Sequence[PairPlan], aims: Aims) -> Iterator[str]:
+    if any(p.visible is not None for p in pairs):
+        yield "seen so far: the smallest true difference that the pilot would mostly find."
+    if sum(p.episodes is not None for p in pairs) > 1:
+        yield (
+            f"all {len(pairs)} judged: found although {len(pairs)} comparisons are tested, each at "
+            f"1/{len(pairs)} of {100 - 100 * aims.level:g} %; Holm's correction in `compare` asks "
+            "no more."
+        )
+    if any(p.alike for p in pairs):
+        yield (
+            f"Where two rows hardly differ in the pilot, s.d. is the least of two that differ by "
+            f"{points(aims.difference)}."
+        )
+    few = [p for p in pairs if p.found is None]
+    if few:
+        names = ", ".join(f"{p.name} ({p.shot}-shot)" for p in few)
+        yield (
+            f"No plan for {names}: too few episodes in which they differ from {few[0].against}, so "
+            "how much they do cannot be told yet. A longer pilot shows it."
+        )
+
+
 def _about_clips(clips: Sequence[ClipPlan], aims: Aims) -> Iterator[str]:
     if not clips:
         return
     yield (
-        "Episodes that share clips say how well the mean over these clips is known, however many "
-        "they are; what to expect of other clips, only those say that share none (--sampling "
-        "disjoint)."
+        f"left: the half-width, or the difference found in {100 * aims.power:g} % of runs, that "
+        "these clips leave however many the episodes. clips, in episodes: what it takes together."
     )
-    for plan in clips:
-        yield _allowed(plan, aims)
-        if plan.pair is not None and plan.visible is not None:
-            yield (
-                f"Of differences between {' and '.join(plan.pair)} they mostly "
-                f"({100 * aims.power:g} %) show those of {points(plan.visible)} or more; smaller "
-                "ones cannot be seen with these clips."
-            )
+    yield (
+        "Episodes that share no clip need no such estimate, but use each clip once, so they take "
+        "more clips; query: with how many query clips."
+    )
+    yield from filter(None, (_allowed(plan, aims) for plan in clips))
     star = [f"{_star(plan.star)} at {plan.shot}-shot" for plan in clips]
     yield (
-        f"Query clips per class that make the most of clips: {', '.join(star)} for clips without "
-        "end, the square root of w · shot / (way · b)."
+        f"Query clips per class that make the most of clips used once: {', '.join(star)}; the "
+        "square root of w · shot / (way · b), w the variance of a query and b what all queries of "
+        "an episode have in common."
     )
+
+
+def _assumed(
+    rows: Sequence[RowPlan], pairs: Sequence[PairPlan], clips: Sequence[ClipPlan]
+) -> Iterator[str]:
+    pilot = any(row.now is not None for row in rows)
+    like = "later episodes spread as those of the pilot do" if pilot else "the spread named above"
+    paired = "; rows are compared on the same episodes" if pairs else ""
+    yield f"Assumed: {like}, and means over episodes are about normal{paired}."
+    if clips:
+        yield (
+            "Assumed: other clips of the same classes, drawn as these were; twice the clips leave "
+            "half the variance. Clips cut from one recording count as less than one each. New "
+            "classes and another training are covered by no number of clips."
+        )
+    if any(need.most for plan in clips for need in plan.needs):
+        yield (
+            "<=, at most: rows and comparisons of which too few clips were in several episodes to "
+            "tell how much clips matter; it is no more than (way · shot · b + w) / (classes · "
+            "clips)."
+        )
 
 
 def _star(value: float) -> str:
     return "as many as there are" if isinf(value) else f"{value:.1f}"
 
 
-def _allowed(plan: ClipPlan, aims: Aims) -> str:
-    wanted = f"± {points(aims.half_width)}"
+def _allowed(plan: ClipPlan, aims: Aims) -> str | None:
     if plan.best is None:
         return (
-            f"{plan.shot}-shot: these clips do not allow two such episodes; {plan.needed:,} clips "
-            f"of each class would give {wanted}."
+            f"{plan.shot}-shot: these clips do not allow two episodes that share none; "
+            f"{plan.needed:,} clips of each class would give ± {points(aims.half_width)}."
         )
-    best = plan.best
-    enough = best.half_width <= aims.half_width
-    rest = "which is enough" if enough else f"{wanted} takes {plan.needed:,} clips of each class"
-    return (
-        f"{plan.shot}-shot: best are {_queries(best.query)}; there are {best.episodes:,} such "
-        f"episodes, which give {plan.row} to ± {points(best.half_width)}; {rest}."
+    if plan.pair is None or plan.visible is None:
+        return None
+    episodes = f"{plan.best.episodes:,} episodes of {_queries(plan.best.query)} that share no clip"
+    seen = (
+        "show no difference that there can be"
+        if plan.visible > 0.5
+        else f"mostly show differences of {points(plan.visible)} or more"
     )
+    return f"{plan.shot}-shot: {episodes} {seen} ({' against '.join(plan.pair)})."

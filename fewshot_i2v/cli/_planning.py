@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewshot_i2v.statistics import planning
-from fewshot_i2v.statistics.planning import Apart, Components
+from fewshot_i2v.statistics.planning import Components
 
-_MOST_QUERIES = 100
 EQUAL = 1e-9
 """Accuracies that differ by less are the same."""
 FEW = 5
@@ -75,6 +73,8 @@ class PairPlan:
         episodes: for the difference and power asked for, or None as `found`.
         between: as in `RowPlan`.
         together: the same where all comparisons are judged together (Bonferroni).
+        alike: whether the two differ so little in the pilot that the least spread of two methods
+            with the difference asked for was taken.
     """
 
     name: str
@@ -89,37 +89,7 @@ class PairPlan:
     episodes: int | None = None
     between: Range | None = None
     together: int | None = None
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """What the clips of a split allow, for episodes that share none.
-
-    Attributes:
-        shot: support clips per class.
-        row: the row with the largest spread, which is planned for.
-        classes: of the subset.
-        sizes: clips of the smallest and of the largest class.
-        star: the best number of query clips per class, if clips could be divided at will.
-        asked: with the number of query clips planned for; None where there are no two episodes.
-        best: with the number that says most; None as `asked`.
-        pair: names of the two rows whose difference spreads most, or None.
-        visible: smallest difference of theirs that the episodes of `best` mostly find, or None.
-        needed: clips that each class needs for the half-width asked for.
-        use: the episodes that they are for.
-    """
-
-    shot: int
-    row: str
-    classes: int
-    sizes: Range
-    star: float
-    asked: Apart | None
-    best: Apart | None
-    pair: tuple[str, str] | None
-    visible: float | None
-    needed: int
-    use: Apart
+    alike: bool = False
 
 
 def row_plan(name: str, shot: int | str, found: Components, queries: float, aims: Aims) -> RowPlan:
@@ -172,7 +142,9 @@ def pair_plan(
     gain = found.mean if known else None
     if differ is not None and differ < FEW:
         return PairPlan(*names, shot, gain, differ, found.episodes)
-    deviation = found.deviation(queries)
+    least = planning.least_deviation(aims.difference, queries)
+    alike = found.deviation(queries) < least
+    deviation = max(found.deviation(queries), least)
 
     def _count(spread: float, level: float = aims.level) -> int:
         return planning.episodes_for_difference(
@@ -181,8 +153,8 @@ def pair_plan(
 
     visible, between = None, None
     if known:
-        low, high = planning.deviation_range(deviation, found.episodes, aims.level)
-        between = _count(low), _count(high)
+        low, high = planning.deviation_range(found.deviation(queries), found.episodes, aims.level)
+        between = _count(max(low, least)), _count(max(high, least))
         visible = planning.visible_difference(
             found.deviation(), found.episodes, power=aims.power, level=aims.level
         )
@@ -198,64 +170,5 @@ def pair_plan(
         episodes=_count(deviation),
         between=between,
         together=_count(deviation, 1 - (1 - aims.level) / comparisons),
+        alike=alike,
     )
-
-
-def clip_plan(
-    sizes: Sequence[int],
-    way: int,
-    query: int,
-    rows: Sequence[RowPlan],
-    pairs: Sequence[PairPlan],
-    aims: Aims,
-) -> ClipPlan:
-    """Plans episodes that share no clip, for the rows of one shot.
-
-    Args:
-        sizes: clips of each class.
-        way: classes of an episode, no more than there are.
-        query: query clips per class, to plan for.
-        rows: of one shot, at least one.
-        pairs: of the same shot.
-        aims: what is asked for.
-    """
-    from fewshot_i2v.episodes.disjoint import disjoint_count
-
-    widest = max(rows, key=lambda row: row.deviation)
-    shot, found = int(widest.shot), widest.found
-    most = min(max(sizes) - shot, _MOST_QUERIES)
-    counts = {q: disjoint_count(sizes, way, shot, q) for q in range(1, most + 1)}
-    asked = {query: counts.get(query, disjoint_count(sizes, way, shot, query))}
-    best = planning.best_apart(found, way, counts, aims.level)
-    needed, use = planning.fewest_clips(
-        found, aims.half_width, classes=len(sizes), way=way, shot=shot, level=aims.level
-    )
-    pair, visible = _hardest(pairs, way, best, aims)
-    return ClipPlan(
-        shot=shot,
-        row=widest.name,
-        classes=len(sizes),
-        sizes=(min(sizes), max(sizes)),
-        star=planning.best_query_count(found, way, shot),
-        asked=planning.best_apart(found, way, asked, aims.level),
-        best=best,
-        pair=pair,
-        visible=visible,
-        needed=needed,
-        use=use,
-    )
-
-
-def _hardest(
-    pairs: Sequence[PairPlan], way: int, apart: Apart | None, aims: Aims
-) -> tuple[tuple[str, str] | None, float | None]:
-    """The pair whose difference spreads most, and the smallest one that is mostly found."""
-    spread = [(p, p.found, p.deviation) for p in pairs if p.found and p.deviation is not None]
-    if apart is None or not spread:
-        return None, None
-    pair, found, _ = max(spread, key=lambda each: each[2])
-    deviation = found.deviation(way * apart.query)
-    visible = planning.visible_difference(
-        deviation, apart.episodes, power=aims.power, level=aims.level
-    )
-    return (pair.name, pair.against), visible

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +15,9 @@ from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import completer
 
 if TYPE_CHECKING:
+    from fewshot_i2v.cli._clip_planning import ClipPlan, Spreads
     from fewshot_i2v.cli._pilot import Pilot
-    from fewshot_i2v.cli._planning import Aims, ClipPlan, PairPlan, RowPlan
+    from fewshot_i2v.cli._planning import Aims, PairPlan, RowPlan
 
 _WAY, _SHOT, _QUERY = 5, 1, 5
 _ACCURACY, _COMMON, _PAIRING = 0.8, 0.05, 0.3
@@ -101,8 +103,9 @@ def command(
 
     RUN is a pilot: a run folder or a folder of run folders, 30 episodes or so of each row. Without
     one, accuracy and spread are assumed. Accuracies are wanted to ± --half-width, and a
-    --difference between two rows is to be found in a share --power of runs. Said are also what the
-    clips of the split allow, and what cannot be seen with them.
+    --difference between two rows is to be found in a share --power of runs. More episodes bring
+    both for the clips there are; for other clips of the same classes it takes more clips, and how
+    many is said, too, with a warning where the split has too few.
     """
     from fewshot_i2v.cli._planning import Aims
 
@@ -218,11 +221,11 @@ def _clips(
     plan: Plan, pilot: Pilot | None, aims: Aims, given: dict[str, Any]
 ) -> tuple[list[ClipPlan], list[str]]:
     """What the clips of the split allow, or why that cannot be said."""
-    from fewshot_i2v.cli._planning import clip_plan
+    from fewshot_i2v.cli._clip_planning import clip_plan
 
     name = given["split"] or (pilot and pilot.config["split"])
     if name is None:
-        return [], ["What the clips of a split allow: give --split."]
+        return [], ["Whether a split has clips enough for that: give --split."]
     subset = given["subset"] or (pilot.config["subset"] if pilot else "novel")
     if plan.query is None or not isinstance(plan.way, int):
         return [], ["What the clips allow: not counted where way or query of episodes differ."]
@@ -231,7 +234,9 @@ def _clips(
             "What the clips allow: not counted for the subset test, whose episodes share the "
             "support clips of train."
         ]
-    sizes, remarks = _sizes(str(name), subset, pilot, given)
+    sizes, spreads, remarks = _sizes(str(name), subset, pilot, given)
+    again = pilot is not None and pilot.config.get("sampling") != "disjoint"
+    pool = harmonic_mean(sizes) if again and sizes and not remarks else None
     plans = []
     for shot in dict.fromkeys(row.shot for row in plan.rows):
         rows = [row for row in plan.rows if row.shot == shot]
@@ -239,18 +244,23 @@ def _clips(
             break
         if isinstance(shot, int):
             pairs = [pair for pair in plan.pairs if pair.shot == shot]
-            plans.append(clip_plan(sizes, plan.way, plan.query, rows, pairs, aims))
+            plans.append(
+                clip_plan(sizes, plan.way, plan.query, rows, pairs, aims, spreads, pool=pool)
+            )
     return plans, remarks
 
 
 def _sizes(
     name: str, subset: str, pilot: Pilot | None, given: dict[str, Any]
-) -> tuple[list[int], list[str]]:
-    """Clips of each class; none where the split of a pilot is not there any more.
+) -> tuple[list[int], Spreads, list[str]]:
+    """Clips of each class, and how much they matter in the pilot where it was drawn from them.
+
+    None where the split of a pilot is not there any more.
 
     Raises:
         UsageError: when the split asked for cannot be read, or has too few classes.
     """
+    from fewshot_i2v.cli._pilot import spreads_over_clips
     from fewshot_i2v.episodes.split_file import load_split
     from fewshot_i2v.episodes.summary import class_sizes
     from fewshot_i2v.errors import FewshotError
@@ -260,11 +270,13 @@ def _sizes(
     except FewshotError as error:
         if given["split"] or given["root"]:
             raise
-        return [], [f"What the clips allow: the pilot's split cannot be read ({error})."]
-    remarks = []
-    if pilot and split.digest != pilot.digest:
-        remarks.append(f"The clips counted are those of {name} as it is now, not the pilot's.")
-    return list(class_sizes(split, subset).values()), remarks
+        return [], {}, [f"What the clips allow: the pilot's split cannot be read ({error})."]
+    sizes = list(class_sizes(split, subset).values())
+    if pilot is None:
+        return sizes, {}, []
+    if (split.digest, subset) != (pilot.digest, pilot.config["subset"]):
+        return sizes, {}, [f"The clips counted are those of {name} ({subset}), not the pilot's."]
+    return sizes, spreads_over_clips(pilot, sizes), []
 
 
 def _plain(plan: Plan, clips: list[ClipPlan], aims: Aims, remarks: list[str]) -> dict[str, Any]:

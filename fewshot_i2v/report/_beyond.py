@@ -12,6 +12,7 @@ from fewshot_i2v.report._measures import Measures
 from fewshot_i2v.report._order import ORDERS, Reliance
 from fewshot_i2v.report._plots import signed
 from fewshot_i2v.report._table import Cell, Table
+from fewshot_i2v.report.reach import QUESTIONS, covered
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import BINS
@@ -191,6 +192,29 @@ def order_of_frames(
     )
     caption = "What rows lose with their frames in another order, in points"
     return Extra("Order of frames", caption, columns, notes)
+
+
+def other_questions(section: Section, table: Table) -> Extra | None:
+    """What the accuracies say of other clips, classes and seeds; None where there are none.
+
+    Args:
+        section: of the rows.
+        table: that of their accuracies.
+    """
+    found = [row.reach for row in section.rows]
+    known = [reach for reach in found if reach is not None]
+    asked = [q for q in QUESTIONS if any(q in reach.intervals for reach in known)]
+    if not known:
+        return None
+    columns = {**_names(table, range(len(found))), "accuracy %": table.columns["accuracy %"]}
+    for question in asked:
+        columns[question] = [
+            _NONE if r is None or question not in r.intervals else _ends(r.intervals[question])
+            for r in found
+        ]
+    notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
+    notes += [covered(question, known) for question in asked]
+    return Extra("How far it reaches", "Accuracy for other clips and classes", columns, notes)
 
 
 def _names(table: Table, places: Sequence[int]) -> dict[str, list[Cell]]:

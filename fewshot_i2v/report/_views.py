@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fewshot_i2v.report import figures
-from fewshot_i2v.report._beyond import Bin, Extra, beyond_accuracy, bins_of, order_of_frames
+from fewshot_i2v.report._beyond import (
+    Bin,
+    Extra,
+    beyond_accuracy,
+    bins_of,
+    order_of_frames,
+    other_questions,
+)
 from fewshot_i2v.report._columns import sentences
 from fewshot_i2v.report._detail import Detail
 from fewshot_i2v.report._labels import Label, labels_of
@@ -89,6 +96,7 @@ class View:
         shown = replace(self.table, columns=self.columns)
         found = (
             beyond_accuracy(self.section, shown),
+            other_questions(self.section, shown),
             order_of_frames(self.section, shown, self.reliances),
         )
         return [extra for extra in found if extra is not None]

@@ -13,13 +13,21 @@ from typing import Any
 
 from fewshot_i2v._journal import RecordWriteError, write_atomically
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report._beyond import Bin, Extra, beyond_accuracy, bins_of, order_of_frames
+from fewshot_i2v.report._beyond import (
+    Bin,
+    Extra,
+    beyond_accuracy,
+    bins_of,
+    order_of_frames,
+    other_questions,
+)
 from fewshot_i2v.report._labels import labels_of
 from fewshot_i2v.report._measures import Measures
 from fewshot_i2v.report._order import ORDERS, Reliance, order_of, reliances
 from fewshot_i2v.report._summary import summary
 from fewshot_i2v.report._table import LEFT, Table, table_of
 from fewshot_i2v.report._verdicts import against_frozen, best_rows
+from fewshot_i2v.report.reach import CLASSES, CLIPS, SEEDS, Reach
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.report.terminal import escaped
 from fewshot_i2v.statistics import Interval
@@ -162,7 +170,11 @@ def _table(section: Section) -> Table:
 
 def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:
     """The tables that follow that of the accuracies."""
-    extras = beyond_accuracy(section, table), order_of_frames(section, table, found)
+    extras = (
+        beyond_accuracy(section, table),
+        other_questions(section, table),
+        order_of_frames(section, table, found),
+    )
     return [extra for extra in extras if extra is not None]
 
 
@@ -190,6 +202,7 @@ def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
     return [
         _row_facts(section, row, mean, gain)
         | _measured(row.measures)
+        | _reached(row.reach)
         | {"reliability": [_bin(one) for one in bins_of([row])]}
         | _lost(row, found.get(row))
         | {"folder": row.folder}
@@ -246,6 +259,16 @@ def _measured(m: Measures | None) -> dict[str, Any]:
         "brier": None if m is None else m.brier,
         "predictions": None if m is None else m.predictions,
     }
+
+
+def _reached(found: Reach | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for question in (CLIPS, CLASSES, SEEDS):
+        interval = None if found is None else found.intervals.get(question)
+        name = question.replace(" ", "_")
+        facts[f"{name}_low"] = None if interval is None else interval.low
+        facts[f"{name}_high"] = None if interval is None else interval.high
+    return facts
 
 
 def _bin(one: Bin) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Findings:
         log_loss: as `fewshot_i2v.statistics.log_loss` gives it.
         brier: as `fewshot_i2v.statistics.brier_score` gives it.
         unresolved: predictions whose label has a recorded probability of 0.
+        outcomes: of each training seed, of the same episodes.
     """
 
     classes: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Findings:
     log_loss: float = np.nan
     brier: float = np.nan
     unresolved: int = 0
+    outcomes: tuple[Outcomes, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_records(cls, records: Iterable[EpisodeRecord], *, extremes: int = 2) -> Findings:
@@ -83,6 +85,7 @@ class Findings:
             log_loss=log_loss(outcomes),
             brier=brier_score(known.values()),
             unresolved=int((outcomes.probability == 0).sum()),
+            outcomes=(outcomes,),
         )
 
     @classmethod
@@ -106,6 +109,9 @@ class Findings:
             log_loss=float(np.mean([f.log_loss for f in alike])),
             brier=float(np.mean([f.brier for f in alike])),
             unresolved=sum(f.unresolved for f in alike),
+            outcomes=tuple(
+                o for f in alike for o in f.outcomes if first.outcomes[0].same_episodes(o)
+            ),
         )
 
     @property

@@ -132,13 +132,16 @@ def reach_text(rows: Sequence[Reach], gains: Sequence[Reach], level: float = 0.9
         parts += ["", *_table(gains, "over frozen", "{:+.2f}")]
     everything = [*rows, *gains]
     notes = [f"Intervals are {100 * level:g} %, in percent; each answers its own question."]
-    for question in QUESTIONS:
-        found = [r.intervals[question] for r in everything if question in r.intervals]
-        if found:
-            methods = " or ".join(sorted({interval.method for interval in found}))
-            covers = " ".join(sentences(interval.covers for interval in found))
-            notes.append(f"{question}: {methods}. {covers}")
+    asked = [q for q in QUESTIONS if any(q in one.intervals for one in everything)]
+    notes += [covered(question, everything) for question in asked]
     return "\n".join([*parts, "", *wrapped(notes)])
+
+
+def covered(question: str, rows: Sequence[Reach]) -> str:
+    """How the intervals for a question were computed, and what they cover."""
+    found = [row.intervals[question] for row in rows if question in row.intervals]
+    methods = " or ".join(sorted({interval.method for interval in found}))
+    return f"{question}: {methods}. " + " ".join(sentences(one.covers for one in found))
 
 
 def _table(rows: Sequence[Reach], heading: str, form: str) -> list[str]:

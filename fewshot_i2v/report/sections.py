@@ -10,6 +10,7 @@ from typing import Any
 from fewshot_i2v.report._measures import Measures, measures_of
 from fewshot_i2v.report._verdicts import best_rows
 from fewshot_i2v.report.findings import Findings
+from fewshot_i2v.report.reach import Reach, reach
 from fewshot_i2v.report.rows import FRESH, TableRow, over_seeds
 from fewshot_i2v.report.terminal import is_frozen
 
@@ -38,6 +39,14 @@ class Row:
     def measures(self) -> Measures | None:
         """What it is judged by beyond its accuracy; None where no episode succeeded."""
         return measures_of(self.findings, LEVEL)
+
+    @cached_property
+    def reach(self) -> Reach | None:
+        """What its accuracy says of other clips, classes and seeds; None where there is none."""
+        seeds, table = self.findings.outcomes, self.table
+        if not seeds:
+            return None
+        return reach(table.adapter, table.shot, seeds, shared=table.shared, level=LEVEL)
 
 
 @dataclass(frozen=True)

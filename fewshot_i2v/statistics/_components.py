@@ -23,6 +23,8 @@ class Components:
         per_class: whether w was measured inside the classes of episodes. With one query per class
             it cannot be; then differences between the classes of an episode count as w, and b is
             too small.
+        short: by how much the variance over episodes is below w / M, where it is and b is 0:
+            episodes that use most of the clips of a class are more alike than their queries.
     """
 
     mean: float
@@ -31,6 +33,7 @@ class Components:
     queries: float
     episodes: int = 0
     per_class: bool = True
+    short: float = 0.0
 
     def deviation(self, queries: float | None = None) -> float:
         """Standard deviation over episodes with so many queries each; None: as many as here."""
@@ -72,8 +75,9 @@ def components(episodes: Sequence[Sequence[Sequence[float]]]) -> Components:
     within = _pooled(groups if per_class else flat)
     means = [fmean(values) for values in flat]
     queries = harmonic_mean([len(values) for values in flat])
-    between = max(0.0, variance(means) - within / queries)
-    return Components(fmean(means), between, within, queries, len(flat), per_class)
+    rest = variance(means) - within / queries
+    between, short = max(0.0, rest), max(0.0, -rest)
+    return Components(fmean(means), between, within, queries, len(flat), per_class, short)
 
 
 def _pooled(groups: Sequence[Sequence[float]]) -> float:

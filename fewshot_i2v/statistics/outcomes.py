@@ -127,7 +127,7 @@ class Outcomes:
             raise UsageError("nothing to pool; expected the outcomes of at least one run")
         first = several[0]
         for other in several[1:]:
-            if not _same_episodes(first, other):
+            if not first.same_episodes(other):
                 raise UsageError("outcomes of different episodes; expected the same ones of each")
         order = np.argsort(np.concatenate([o.episode for o in several]), kind="stable")
 
@@ -143,6 +143,13 @@ class Outcomes:
             probability=_together("probability"),
             confidence=_together("confidence"),
             failed=max(o.failed for o in several),
+        )
+
+    def same_episodes(self, other: Outcomes) -> bool:
+        """Whether another run was asked the same episodes."""
+        names = ("index", "episode", "label", "query", "support_episode", "support_clip")
+        return (self.classes, self.clips) == (other.classes, other.clips) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in names
         )
 
     @cached_property
@@ -181,14 +188,6 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.index)
-
-
-def _same_episodes(one: Outcomes, other: Outcomes) -> bool:
-    names = ("index", "episode", "label", "query", "support_episode", "support_clip")
-    same_names = (one.classes, one.clips) == (other.classes, other.clips)
-    return same_names and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
-    )
 
 
 def _check(records: Sequence[Recorded]) -> None:

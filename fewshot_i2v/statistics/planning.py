@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, inf, log2, sqrt
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics._clip_spread import (
+    CLIP_SHARE,
+    ClipSpread,
+    clip_spread,
+    clips_for_difference,
+    clips_for_half_width,
+    half_width_over_clips,
+    most_clip_spread,
+    over_other_clips,
+    visible_over_clips,
+)
 from fewshot_i2v.statistics._components import (
     Components,
     assumed,
@@ -22,13 +33,18 @@ from fewshot_i2v.statistics._ends import t_quantile
 from fewshot_i2v.statistics._values import check_level
 
 __all__ = [
+    "CLIP_SHARE",
     "MOST",
     "Apart",
+    "ClipSpread",
     "Components",
     "assumed",
     "assumed_difference",
     "best_apart",
     "best_query_count",
+    "clip_spread",
+    "clips_for_difference",
+    "clips_for_half_width",
     "clips_per_class",
     "components",
     "deviation_range",
@@ -36,7 +52,12 @@ __all__ = [
     "episodes_for_half_width",
     "fewest_clips",
     "half_width",
+    "half_width_over_clips",
+    "least_deviation",
+    "most_clip_spread",
+    "over_other_clips",
     "visible_difference",
+    "visible_over_clips",
 ]
 
 MOST = 10**9
@@ -114,21 +135,39 @@ def episodes_for_difference(
 ) -> int:
     """Fewest episodes with which `visible_difference` is `difference` or less.
 
+    There are never so few that no pattern of signs could give the sign-flip test a p of 1 - level:
+    the smallest p of n episodes is 2^(1 - n).
+
     Raises:
         UsageError: when a number is out of its range, or more than 10^9 episodes would be needed.
     """
     _check_aim("difference", difference, deviation)
-    return _fewest(
+    fewest = _fewest(
         lambda n: visible_difference(deviation, n, power=power, level=level) <= difference
     )
+    return max(fewest, 1 + ceil(-log2(1 - level)))
 
 
-def deviation_range(deviation: float, episodes: int, level: float = 0.95) -> tuple[float, float]:
+def least_deviation(difference: float, queries: float) -> float:
+    """The least spread over episodes of a difference of two methods that is truly so large.
+
+    Answers must differ in a share `difference` of the queries at least. If the better method only
+    wins, and each query on its own, that gives a variance of d · (1 - d) / M. A pilot in which two
+    methods hardly differ shows less, but its spread is not that of two methods that do.
+
+    Args:
+        difference: true mean, above 0 and below 1.
+        queries: of an episode, M.
+    """
+    return sqrt(difference * (1 - difference) / queries)
+
+
+def deviation_range(deviation: float, episodes: float, level: float = 0.95) -> tuple[float, float]:
     """What the true standard deviation may be, by the chi-square distribution.
 
     Args:
         deviation: that of a pilot.
-        episodes: of the pilot, at least 2.
+        episodes: of the pilot, at least 2; or degrees of freedom and one.
         level: above 0 and below 1.
     """
     check_level(level)

@@ -25,9 +25,13 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     made = section()
     text = render([made], ".md", title="Of *mine*")
     assert text.startswith("# Of \\*mine\\*\n\n## motions (novel), 3-way\n")
-    first, beyond = text.split("\n### ")
+    first, beyond, far = text.split("\n### ")
     assert beyond.startswith("Beyond accuracy\n\n| adapter | head | shot | balanced % | ECE % |")
     assert len([line for line in beyond.splitlines() if line.startswith("| ")]) == 2 + 6
+    assert far.startswith(
+        "How far it reaches\n\n| adapter | head | shot | accuracy % | these clips |"
+    )
+    assert "- other clips: jackknife over clips" in text
     lines = [line for line in first.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(made.rows)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
@@ -50,7 +54,7 @@ def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:
     assert all(line.endswith(r"\\") and line.count(" & ") == 9 for line in rows)
     assert r"$\pm$" in text
     assert "Student t over episodes" in text
-    assert text.count(r"\begin{table}") == 2
+    assert text.count(r"\begin{table}") == 3
     assert r"Balanced accuracy and calibration of every row: motions (novel), 3-way" in text
     assert r"balanced \% & ECE \% & 95 \% interval & by chance \%" in text
 

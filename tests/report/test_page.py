@@ -161,6 +161,19 @@ def test_calibration_stands_in_a_table_a_figure_and_numbers(outline: Outline, pa
     )
 
 
+def test_what_the_accuracies_say_of_other_clips_stands_in_a_table(outline: Outline) -> None:
+    text = " ".join(outline.text["main"].split())
+    reach = section().rows[0].reach
+    assert reach is not None
+    ends = reach.intervals["other clips"]
+    assert ends.low is not None
+    assert ends.high is not None
+    assert f"[{100 * ends.low:.2f}, {100 * ends.high:.2f}]" in text
+    assert "How far it reaches" in text
+    assert "It covers other clips of these classes, drawn as these were" in text
+    assert "It covers other classes" in text
+
+
 def test_many_heads_have_a_table_and_some_figures() -> None:
     rows = [row("frozen", 0.5, head=f"head-{i}") for i in range(9)]
     page = render_page([section(*rows)])
