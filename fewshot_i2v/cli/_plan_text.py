@@ -111,7 +111,7 @@ def _pair_table(pairs: Sequence[PairPlan], aims: Aims) -> list[str]:
         "shot": [str(pair.shot) for pair in pairs],
     }
     if pilot:
-        columns["gain"] = [_NONE if p.gain is None else f"{100 * p.gain:+.2f}" for p in pairs]
+        columns["gain"] = [_NONE if p.gain is None else f"{100 * p.gain:+z.2f}" for p in pairs]
         columns["differ"] = [f"{p.differ}/{p.common}" for p in pairs]
     columns["s.d."] = [_half(pair.deviation) for pair in pairs]
     if pilot:

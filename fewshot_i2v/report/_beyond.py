@@ -243,4 +243,4 @@ def _lost(interval: Interval | None) -> Cell:
         return _NONE
     half = interval.half_width
     spread = "" if half is None else f" ± {100 * half:.2f}"
-    return Cell(f"{100 * interval.mean:+.2f}{spread}", f"{interval.mean:.9g}")
+    return Cell(f"{100 * interval.mean:+z.2f}{spread}", f"{interval.mean:.9g}")

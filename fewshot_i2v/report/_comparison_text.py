@@ -86,7 +86,7 @@ def p_text(p: float) -> str:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f}"
+    return f"{100 * difference:+z.2f}"
 
 
 def _ends(comparison: Comparison) -> str:

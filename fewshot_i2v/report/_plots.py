@@ -87,7 +87,7 @@ def ends_text(interval: Interval, form: str = "{:.1f}") -> str:
 
 def signed(share: float) -> str:
     """A difference of shares in points with its sign; what rounds to nothing has none."""
-    text = f"{100 * share:+.1f}"
+    text = f"{100 * share:+z.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 

@@ -139,7 +139,7 @@ def forest(
 
 
 def _forest_text(drawn: Sequence[tuple[Point, Interval]], *, gains: bool) -> str:
-    form = "{:+.1f}" if gains else "{:.1f}"
+    form = "{:+z.1f}" if gains else "{:.1f}"
     said = [
         f"{p.label.full}, {shots_text(p.shot)}: {form.format(100 * v.mean)}{ends_text(v, form)}"
         for p, v in drawn

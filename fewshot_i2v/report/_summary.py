@@ -52,7 +52,7 @@ def _lead(best: Best, labels: Sequence[Label], frozen: Mapping[int, Against]) ->
     if gain.verdict == "open":
         return (
             f"{name} has the highest accuracy, {accuracy}, but no gain over frozen is shown: "
-            f"{100 * gain.difference.mean:+.1f} points{_ends(gain.difference)}."
+            f"{100 * gain.difference.mean:+z.1f} points{_ends(gain.difference)}."
         )
     sign, verb = (1, "beats") if gain.verdict == "better" else (-1, "is worse than")
     ends = _ends(gain.difference, sign=sign)

@@ -129,7 +129,7 @@ def reach_text(rows: Sequence[Reach], gains: Sequence[Reach], level: float = 0.9
     """
     parts = _table(rows, "accuracy %", "{:.2f}")
     if gains:
-        parts += ["", *_table(gains, "over frozen", "{:+.2f}")]
+        parts += ["", *_table(gains, "over frozen", "{:+z.2f}")]
     everything = [*rows, *gains]
     notes = [f"Intervals are {100 * level:g} %, in percent; each answers its own question."]
     asked = [q for q in QUESTIONS if any(q in one.intervals for one in everything)]
@@ -163,4 +163,4 @@ def _ends(interval: Interval | None, form: str) -> str:
 
 
 def _percent(share: float, form: str) -> str:
-    return form.format(round(100 * share, 2) + 0.0)  # there is no -0.00
+    return form.format(100 * share)

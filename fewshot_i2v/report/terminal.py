@@ -143,7 +143,7 @@ def _columns(
         "accuracy %": [_with_half_width(mean, "{:.2f}") for mean in means],
         f"{_percent(level)} interval": [_ends(mean) for mean in means],
         "over seeds": [_seeds(row) for row in rows],
-        "over frozen": [_with_half_width(gain, "{:+.2f}") for gain in gains],
+        "over frozen": [_with_half_width(gain, "{:+z.2f}") for gain in gains],
         "ok/failed": [f"{len(row.accuracies)}/{row.failed}" for row in rows],
         "parameters": [f"{row.parameters:,}" for row in rows],
         "s/episode": [_number(row.seconds_per_episode, "{:.3g}") for row in rows],

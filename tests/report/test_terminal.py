@@ -245,3 +245,13 @@ def test_rows_of_seen_classes_are_marked_and_the_legend_says_what_it_means() -> 
 
 def test_without_such_rows_there_is_no_column_of_names() -> None:
     assert "names" not in render_table([row("aim")], way=5)
+
+
+def test_a_loss_of_nothing_is_not_minus_nothing() -> None:
+    rows = [
+        row("frozen", accuracies={0: 0.2, 1: 0.4, 2: 0.3}),
+        row("aim", accuracies={0: 0.1 + 0.2 - 0.1, 1: 0.4, 2: 0.3 - 1e-9}),
+    ]
+    text = render_table(rows, way=5)
+    assert "+0.00 ± 0.00" in text
+    assert "-0.00" not in text
