@@ -66,6 +66,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
         **({"trials": {"path": _place(find_trials(trials))}} if trials else {}),
         **({"partitions": runner.row.partitions} if runner.row.sampling == "disjoint" else {}),
         "parameters": runner.parameters,
+        "macs_per_clip": runner.work.macs(runner.row.adapter, runner.row.video.frames),
         "python": sys.version.split()[0],
         "commit": commit(),
         "threads": torch.get_num_threads(),

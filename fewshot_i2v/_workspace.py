@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_episodes import NEW_KEYS
 from fewshot_i2v._material import Material
 from fewshot_i2v.config import RunConfig
+from fewshot_i2v.cost import macs_per_clip
 from fewshot_i2v.episodes.frozen import FrozenEpisodes, read_frozen
 from fewshot_i2v.episodes.kinds import Episodes, episodes_of, find_trials
 from fewshot_i2v.episodes.spec import EpisodeSpec
@@ -41,6 +43,7 @@ class Workspace(Material):
     specs: dict[int | str, list[EpisodeSpec]] = field(default_factory=dict)
     trials: FrozenEpisodes | None = None
     _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
+    _macs: dict[tuple[str, int], float | None] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
@@ -93,6 +96,14 @@ class Workspace(Material):
         if (place, adapter) not in self._starts:
             self._starts[place, adapter] = read_start(place, adapter)
         return self._starts[place, adapter]
+
+    def macs(self, adapter: Choice, frames: int) -> float | None:
+        """Multiply-accumulates of a clip of so many frames, counted once for each adapter."""
+        key = adapter.label, frames
+        if key not in self._macs:
+            tower = self.encoder.tower
+            self._macs[key] = macs_per_clip(tower, adapter.name, adapter.options, frames=frames)
+        return self._macs[key]
 
     def texts(self, classes: Sequence[Sequence[str]], templates: Sequence[str]) -> ClassTexts:
         """What the text tower says of the classes of some episodes.

@@ -184,6 +184,34 @@ def cost_of(
     )
 
 
+def macs_per_clip(
+    tower: Tower, adapter: str, options: Mapping[str, Any], *, frames: int
+) -> float | None:
+    """Multiply-accumulates of the adapted encoder for one clip, as `Cost` counts them.
+
+    Args:
+        tower: as for `cost_of`.
+        adapter: name.
+        options: of the adapter.
+        frames: frames T of a clip, at least 1.
+
+    Returns:
+        None for an adapter that cannot be counted without values, as one of a user may be.
+    """
+    found: type[Adapter] = plugins.load("adapters", adapter)
+    shapes = tower.to(_META, torch.float32)
+    try:
+        with _without_values(adapter):
+            built = found(shapes, found.parse(options), frames=frames, seeds=[0]).to(_META)
+            return _macs_per_frame(shapes, built) * frames
+    except AdapterError:
+        return None
+    except Exception:
+        if plugins.code_digest("adapters", adapter) is None:
+            raise  # a fault of this package must not hide
+        return None
+
+
 @contextmanager
 def _without_values(adapter: str) -> Iterator[None]:
     """New tensors get a shape and no values.

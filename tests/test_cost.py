@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from fewshot_i2v import plugins
-from fewshot_i2v.cost import compare, cost_of
+from fewshot_i2v.cost import compare, cost_of, macs_per_clip
 from fewshot_i2v.encoders.shapes import shapes_of
 from fewshot_i2v.encoders.tower import Tower
 from fewshot_i2v.errors import AdapterError, EncoderError, UnknownNameError
@@ -250,3 +250,13 @@ def test_rows_of_presets_and_of_what_does_not_fit(
     assert (wide.cost, wide.reason) == (None, "more heads than there are")
     assert curious.cost is None
     assert "cannot be counted without weights" in curious.reason
+    counted = macs_per_clip(towers["demo"], "my-plugin", {}, frames=2)
+    assert counted == 2 * plain_macs(towers["demo"])
+    assert macs_per_clip(towers["demo"], "my-plugin", {"reads": True}, frames=2) is None
+
+
+@pytest.mark.parametrize("adapter", [AIM, ST, "frozen"])
+def test_a_clip_costs_what_its_frames_do(adapter: str) -> None:
+    tower = tiny_tower()
+    frame = cost_of(tower, adapter, frames=4).macs_per_frame
+    assert macs_per_clip(tower, adapter, {}, frames=4) == pytest.approx(4 * frame)

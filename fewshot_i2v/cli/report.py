@@ -194,7 +194,8 @@ def _read(folder: Path) -> Read:
         folder=folder,
     )
     same = {field.name for field in fields(TableRow)} & vars(result).keys()
-    table = TableRow(**{name: getattr(result, name) for name in same})
+    known = {name: getattr(result, name) for name in same}
+    table = TableRow(**known, macs_per_clip=run.header.get("macs_per_clip"))
     findings = Findings.from_records(run.records.values())
     return Read(
         Row(table, findings, run.header, str(folder)),

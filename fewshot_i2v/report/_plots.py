@@ -58,6 +58,7 @@ class Point:
         gain: paired difference to the frozen encoder; None where there is none.
         parameters: trained in one episode.
         seconds: of an episode, or None.
+        macs: multiply-accumulates of a clip, or None.
     """
 
     label: Label
@@ -66,6 +67,7 @@ class Point:
     gain: Interval | None = None
     parameters: int = 0
     seconds: float | None = None
+    macs: float | None = None
 
 
 def ordered(shots: Sequence[int | str]) -> list[int | str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from fewshot_i2v.report._labels import Label
 from fewshot_i2v.report._plots import (
@@ -182,18 +183,28 @@ def _whisker(axes: Axes, place: float, value: Interval, label: Label) -> None:
     axes.plot([100 * value.mean], [place], ls="none", ms=4.2, **marks(label))
 
 
-def cost(points: Sequence[Point], *, key: str, seconds: bool) -> Drawn | None:
+Cost = Literal["parameters", "macs", "seconds"]
+_COSTS: Mapping[Cost, str] = MappingProxyType(
+    {
+        "parameters": "trained parameters",
+        "macs": "multiply-accumulates of a clip",
+        "seconds": "seconds per episode",
+    }
+)
+
+
+def cost(points: Sequence[Point], *, key: str, of: Cost) -> Drawn | None:
     """Accuracy against the cost of an episode; the shots of a row are joined, more shots larger.
 
     Args:
         points: in the order to show them.
         key: of the figure in its page.
-        seconds: whether the cost is time; else trained parameters.
+        of: which cost.
 
     Returns:
         The figure; None where all cost the same.
     """
-    known = [(p.seconds if seconds else float(p.parameters), p.mean, p) for p in points]
+    known = [(getattr(p, of), p.mean, p) for p in points]
     drawn = [(x, mean, p) for x, mean, p in known if x is not None and mean is not None]
     if len({x for x, _, _ in drawn}) < 2:
         return None
@@ -208,7 +219,7 @@ def cost(points: Sequence[Point], *, key: str, seconds: bool) -> Drawn | None:
             for at, mean, point in line:
                 size = 4.5 + 3 * shots.index(point.shot) / max(1, len(shots) - 1)
                 axes.plot([at], [100 * mean.mean], ms=size, ls="none", **marks(label))
-        what = "seconds per episode" if seconds else "trained parameters"
+        what = _COSTS[of]
         axes.set_xlabel(what)
         axes.set_ylabel("accuracy in %")
         axes.grid(axis="y")

@@ -11,6 +11,10 @@ from fewshot_i2v.statistics import Interval
 
 LEFT = frozenset({"adapter", "start", "head", "names"})
 """Columns of text."""
+_MACS = (
+    "GMACs/clip: 10^9 multiply-accumulates of the adapted encoder for one clip; a prediction takes "
+    "that once for each clip, a step of fine-tuning about three times for each support clip."
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def table_of(
     means = [mean_of(row, level) for row in rows]
     gains = [terminal._gain(row, rows, level) for row in rows]
     texts = terminal._columns(rows, means, gains, level)
+    texts = _with_computation(texts, rows)
     absent = {
         "over frozen": not any(gains),
         "over seeds": not terminal.has_seeds(rows),
@@ -66,6 +71,8 @@ def table_of(
     }
     notes = terminal._legend(rows, [*filter(None, means)], [*filter(None, gains)])
     guess = terminal.guessing(way) if chance is None else chance
+    if any(row.macs_per_clip is not None for row in rows):
+        notes.append(_MACS)
     notes.append(f"Guessing among {way} classes gives {100 * guess:.1f} %.")
     values = _values(rows, means, gains)
     columns = {
@@ -79,6 +86,19 @@ def table_of(
     return Table(columns, notes, means, gains)
 
 
+def _with_computation(
+    texts: dict[str, list[str]], rows: Sequence[TableRow]
+) -> dict[str, list[str]]:
+    """The cells with those of the computation behind the parameters, where any is known."""
+    macs = [row.macs_per_clip for row in rows]
+    if all(value is None for value in macs):
+        return texts
+    cells = ["-" if value is None else f"{value / 1e9:.3g}" for value in macs]
+    pairs = list(texts.items())
+    place = list(texts).index("parameters") + 1
+    return dict([*pairs[:place], ("GMACs/clip", cells), *pairs[place:]])
+
+
 def _values(
     rows: Sequence[TableRow], means: Sequence[Interval | None], gains: Sequence[Interval | None]
 ) -> dict[str, list[str]]:
@@ -90,6 +110,7 @@ def _values(
         "over frozen": [_number(None if gain is None else gain.mean) for gain in gains],
         "ok/failed": [_number(len(row.accuracies)) for row in rows],
         "parameters": [_number(row.parameters) for row in rows],
+        "GMACs/clip": [_number(row.macs_per_clip) for row in rows],
         "s/episode": [_number(row.seconds_per_episode) for row in rows],
         "peak MiB": [_number(row.peak_memory_mb) for row in rows],
     }

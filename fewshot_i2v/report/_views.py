@@ -39,6 +39,20 @@ _RELIABILITY = (
     "than it is sure, below it less often. Small marks are mostly chance. Shares, without "
     "intervals; marks as in the legend of the figures."
 )
+_COSTS: dict[figures.Cost, tuple[str, str]] = {
+    "parameters": (
+        "Accuracy and parameters",
+        "trained in each episode, adapter and head",
+    ),
+    "macs": (
+        "Accuracy and computation",
+        "multiply-accumulates of the adapted encoder for one clip",
+    ),
+    "seconds": (
+        "Accuracy and time",
+        "median time of tuning and prediction, on the machine of the run",
+    ),
+}
 _AS_BEFORE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
 
 
@@ -86,7 +100,7 @@ class View:
         ends = zip(self.table.means, self.table.gains, strict=True)
         return [
             Point(label, row.table.shot, mean, gain, row.table.parameters,
-                  row.table.seconds_per_episode)
+                  row.table.seconds_per_episode, row.table.macs_per_clip)
             for (row, label), (mean, gain) in zip(triples, ends, strict=True)
         ]  # fmt: skip
 
@@ -169,14 +183,9 @@ class View:
     def _costs(self) -> Iterator[Plate]:
         several = len({point.shot for point in self.points}) > 1
         more = " The shots of a row are joined; the larger the mark, the more." if several else ""
-        for seconds, title in ((False, "Accuracy and parameters"), (True, "Accuracy and time")):
-            drawn = figures.cost(self.points, key=self._key(), seconds=seconds)
+        for of, (title, what) in _COSTS.items():
+            drawn = figures.cost(self.points, key=self._key(), of=of)
             if drawn is not None:
-                what = (
-                    "median time of tuning and prediction, on the machine of the run"
-                    if seconds
-                    else "trained in each episode, adapter and head"
-                )
                 text = f"Across: {what}. Means over episodes; their intervals are in the table."
                 yield Plate(title, text + more, drawn)
 

@@ -240,6 +240,7 @@ def _row_facts(
         "episodes": len(t.accuracies),
         "failed": t.failed,
         "parameters": t.parameters,
+        "macs_per_clip": t.macs_per_clip,
         "seconds_per_episode": t.seconds_per_episode,
         "peak_memory_mb": t.peak_memory_mb,
     }

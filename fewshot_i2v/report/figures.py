@@ -7,10 +7,11 @@ figure is drawn.
 from fewshot_i2v.report._class_figures import classes, confusion, spread
 from fewshot_i2v.report._plots import WIDTH, Drawn, Point, swatch
 from fewshot_i2v.report._reliability_figure import reliability
-from fewshot_i2v.report._row_figures import cost, curves, forest
+from fewshot_i2v.report._row_figures import Cost, cost, curves, forest
 
 __all__ = [
     "WIDTH",
+    "Cost",
     "Drawn",
     "Point",
     "classes",

@@ -34,6 +34,7 @@ class TableRow:
         shared: whether episodes have clips in common.
         training_seed: where the row is one of several that differ in it.
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
+        macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
     """
 
     adapter: str
@@ -52,6 +53,7 @@ class TableRow:
     shared: bool = True
     training_seed: int | None = None
     seed_means: tuple[float, ...] = ()
+    macs_per_clip: float | None = None
 
     @property
     def seed_deviation(self) -> float | None:

@@ -52,7 +52,7 @@ EVERY = [
     lambda name: figures.cost(
         [point(0.5, 1, name, parameters=0), point(0.6, 5, name, parameters=99_000)],
         key="k",
-        seconds=False,
+        of="parameters",
     ),
     lambda name: figures.classes({name: interval(0.5)}, {}, label(), key="k"),
     lambda name: figures.confusion([name, "b"], np.array([[0.9, 0.1], [0.2, 0.8]]), key="k"),
@@ -145,9 +145,9 @@ def test_cost_has_a_place_for_zero_and_round_numbers() -> None:
         point(0.6, 1, parameters=99_456),
         point(0.6, 5, parameters=201_728),
     ]
-    assert {"0", "100k", "200k"} <= set(texts(figures.cost(points, key="k", seconds=False)))
-    assert figures.cost(points[:1], key="k", seconds=False) is None
-    assert figures.cost(points, key="k", seconds=True) is None, "no times are known"
+    assert {"0", "100k", "200k"} <= set(texts(figures.cost(points, key="k", of="parameters")))
+    assert figures.cost(points[:1], key="k", of="parameters") is None
+    assert figures.cost(points, key="k", of="seconds") is None, "no times are known"
 
 
 def test_many_classes_are_cut_to_the_highest_and_the_lowest() -> None:

@@ -332,3 +332,15 @@ def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
     page = render_page([section(two, one)])
     assert "over seeds" in page
     assert "Predictions of all training seeds of a row are counted together." in page
+
+
+def test_computation_has_a_column_and_a_figure_where_it_is_known() -> None:
+    known = [row("frozen", 0.4, macs_per_clip=1.5e9), row("aim", 0.8, macs_per_clip=2.25e9)]
+    page = render_page([section(*known)], version="1")
+    assert "GMACs/clip" in page
+    assert ">2.25<" in page
+    assert "Accuracy and computation" in page
+    assert "10^9 multiply-accumulates of the adapted encoder for one clip" in page
+    unknown = render_page([section(row("frozen", 0.4), row("aim", 0.8))], version="1")
+    assert "GMACs/clip" not in unknown
+    assert "Accuracy and computation" not in unknown
