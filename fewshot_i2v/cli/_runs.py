@@ -1,14 +1,29 @@
-"""What `show` and `compare` share: which run folders there are, and what their rows are."""
+"""What commands that read runs share: which run folders there are, and what their rows are."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fewshot_i2v.records import RunData
+    from fewshot_i2v.results import RowResult
 
 # Rows that differ in anything else do not belong in one table.
 _ROW_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
 Header = dict[str, Any]
+
+several_runs = click.argument(
+    "runs",
+    metavar="RUN...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+"""Run folders, or folders of some: the argument of commands that read several."""
 
 
 def run_folders(place: Path) -> list[Path]:
@@ -42,6 +57,26 @@ def facts_of(header: Header) -> dict[str, Any]:
         "shot": config["shot"],
         "training_seed": config.get("training_seed"),
     }
+
+
+def read_row(folder: Path) -> tuple[RunData, RowResult]:
+    """A run folder with the row that it is.
+
+    Raises:
+        RecordError: when it is damaged.
+    """
+    from fewshot_i2v.records import read_run
+    from fewshot_i2v.results import RowResult
+
+    run = read_run(folder)
+    row = RowResult.from_records(
+        run.records.values(),
+        **facts_of(run.header),
+        parameters=run.header.get("parameters", 0),
+        marks=run.header.get("marks", {}),
+        folder=folder,
+    )
+    return run, row
 
 
 def group_key(header: Header) -> str:

@@ -18,6 +18,7 @@ from fewshot_i2v.cli._runs import (
     group_key,
     place_of,
     run_folders,
+    several_runs,
     title_of,
 )
 
@@ -66,13 +67,7 @@ class Read:
 
 
 @click.command(short_help="Say which rows differ, and whether that could be chance.")
-@click.argument(
-    "runs",
-    metavar="RUN...",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@several_runs
 @click.option(
     "--baseline",
     metavar="NAME|FOLDER",

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v import __version__
-from fewshot_i2v.cli._runs import Header, facts_of, group_key, place_of, run_folders, title_of
+from fewshot_i2v.cli._runs import (
+    Header,
+    group_key,
+    place_of,
+    read_row,
+    run_folders,
+    several_runs,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from fewshot_i2v.filmstrips import Places
@@ -41,13 +49,7 @@ class Read:
 
 
 @click.command(short_help="Write a page, or a table for a paper, of one or several runs.")
-@click.argument(
-    "runs",
-    metavar="RUN...",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@several_runs
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -179,20 +181,11 @@ def _check_detail(detail: str | None, reads: Sequence[Read]) -> None:
 
 
 def _read(folder: Path) -> Read:
-    from fewshot_i2v.records import read_run
     from fewshot_i2v.report.findings import Findings
     from fewshot_i2v.report.rows import TableRow
     from fewshot_i2v.report.sections import Row
-    from fewshot_i2v.results import RowResult
 
-    run = read_run(folder)
-    result = RowResult.from_records(
-        run.records.values(),
-        **facts_of(run.header),
-        parameters=run.header.get("parameters", 0),
-        marks=run.header.get("marks", {}),
-        folder=folder,
-    )
+    run, result = read_row(folder)
     same = {field.name for field in fields(TableRow)} & vars(result).keys()
     known = {name: getattr(result, name) for name in same}
     table = TableRow(**known, macs_per_clip=run.header.get("macs_per_clip"))

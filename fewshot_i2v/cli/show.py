@@ -11,9 +11,9 @@ import click
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._runs import (
     Header,
-    facts_of,
     group_key,
     place_of,
+    read_row,
     run_folders,
     title_of,
 )
@@ -67,26 +67,11 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
     """
     groups: dict[str, list[tuple[Header, RowResult]]] = defaultdict(list)
     for folder in run_folders(run):
-        header, row = _read(folder)
-        groups[f"{folder.parent}\n{group_key(header)}"].append((header, row))
+        data, row = read_row(folder)
+        groups[f"{folder.parent}\n{group_key(data.header)}"].append((data.header, row))
     for rows in groups.values():
         rows.sort(key=lambda pair: place_of(pair[0], pair[1].adapter, pair[1].folder))
     return list(groups.values())
-
-
-def _read(folder: Path) -> tuple[Header, RowResult]:
-    from fewshot_i2v.records import read_run
-    from fewshot_i2v.results import RowResult
-
-    run = read_run(folder)
-    row = RowResult.from_records(
-        run.records.values(),
-        **facts_of(run.header),
-        parameters=run.header.get("parameters", 0),
-        marks=run.header.get("marks", {}),
-        folder=folder,
-    )
-    return run.header, row
 
 
 def _table(

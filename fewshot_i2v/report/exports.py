@@ -14,23 +14,18 @@ from typing import Any
 from fewshot_i2v._journal import RecordWriteError, write_atomically
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report._beyond import (
-    Bin,
     Extra,
     beyond_accuracy,
-    bins_of,
     order_of_frames,
     other_questions,
 )
+from fewshot_i2v.report._facts import facts_of
 from fewshot_i2v.report._labels import labels_of
-from fewshot_i2v.report._measures import Measures
-from fewshot_i2v.report._order import ORDERS, Reliance, order_of, reliances
+from fewshot_i2v.report._order import Reliance, reliances
 from fewshot_i2v.report._summary import summary
 from fewshot_i2v.report._table import LEFT, Table, table_of
 from fewshot_i2v.report._verdicts import against_frozen, best_rows
-from fewshot_i2v.report.reach import CLASSES, CLIPS, SEEDS, Reach
 from fewshot_i2v.report.sections import LEVEL, Row, Section
-from fewshot_i2v.report.terminal import escaped
-from fewshot_i2v.statistics import Interval
 
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -199,93 +194,7 @@ def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
     """The rows as plain values, shares from 0 to 1; every row has the same keys."""
     table = _table(section)
     triples = zip(section.rows, table.means, table.gains, strict=True)
-    return [
-        _row_facts(section, row, mean, gain)
-        | _measured(row.measures)
-        | _reached(row.reach)
-        | {"reliability": [_bin(one) for one in bins_of([row])]}
-        | _lost(row, found.get(row))
-        | {"folder": row.folder}
-        for row, mean, gain in triples
-    ]
-
-
-def _row_facts(
-    section: Section, row: Row, mean: Interval | None, gain: Interval | None
-) -> dict[str, Any]:
-    t = row.table
-    return {
-        "table": section.title,
-        "setting": section.setting,
-        "adapter": escaped(t.adapter),
-        "note": t.note,
-        "start": t.start,
-        "start_name": t.start_name,
-        "seen": t.seen,
-        "head": t.head,
-        "uses_names": t.uses_names,
-        "way": section.way,
-        "shot": t.shot,
-        "accuracy": None if mean is None else mean.mean,
-        "accuracy_low": None if mean is None else mean.low,
-        "accuracy_high": None if mean is None else mean.high,
-        "over_frozen": None if gain is None else gain.mean,
-        "over_frozen_low": None if gain is None else gain.low,
-        "over_frozen_high": None if gain is None else gain.high,
-        "level": LEVEL,
-        "method": None if mean is None else mean.method,
-        "interval_covers": None if mean is None else mean.covers,
-        "training_seeds": len(t.seed_means) or 1,
-        "seed_deviation": t.seed_deviation,
-        "episodes": len(t.accuracies),
-        "failed": t.failed,
-        "parameters": t.parameters,
-        "macs_per_clip": t.macs_per_clip,
-        "seconds_per_episode": t.seconds_per_episode,
-        "peak_memory_mb": t.peak_memory_mb,
-    }
-
-
-def _measured(m: Measures | None) -> dict[str, Any]:
-    return {
-        "balanced_accuracy": None if m is None else m.balanced,
-        "ece": None if m is None else m.ece.mean,
-        "ece_low": None if m is None else m.ece.low,
-        "ece_high": None if m is None else m.ece.high,
-        "ece_by_chance": None if m is None else m.by_chance,
-        "ece_covers": None if m is None else m.ece.covers,
-        "over_confident": None if m is None else m.over_confident,
-        "log_loss": None if m is None else m.log_loss,
-        "log_loss_is_a_bound": None if m is None else bool(m.unresolved),
-        "brier": None if m is None else m.brier,
-        "predictions": None if m is None else m.predictions,
-    }
-
-
-def _reached(found: Reach | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for question in (CLIPS, CLASSES, SEEDS):
-        interval = None if found is None else found.intervals.get(question)
-        name = question.replace(" ", "_")
-        facts[f"{name}_low"] = None if interval is None else interval.low
-        facts[f"{name}_high"] = None if interval is None else interval.high
-    return facts
-
-
-def _bin(one: Bin) -> dict[str, Any]:
-    return {key: value for key, value in vars(one).items() if key != "row"}
-
-
-def _lost(row: Row, reliance: Reliance | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"frame_order": order_of(row)}
-    for order in ORDERS:
-        lost = None if reliance is None else reliance.lost.get(order)
-        facts |= {
-            f"lost_{order}": None if lost is None else lost.mean,
-            f"lost_{order}_low": None if lost is None else lost.low,
-            f"lost_{order}_high": None if lost is None else lost.high,
-        }
-    return facts
+    return [facts_of(section, row, mean, gain, found.get(row)) for row, mean, gain in triples]
 
 
 KINDS: Mapping[str, Callable[[Sequence[Section], str], str]] = MappingProxyType(
