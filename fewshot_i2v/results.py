@@ -43,6 +43,7 @@ class RowResult:
         chance: accuracy of guessing, the mean over episodes; None where there is no record.
         shared: whether episodes have clips in common.
         training_seed: where rows were run with several.
+        key: equal for the training seeds of a row; empty where its name says that.
     """
 
     adapter: str
@@ -65,6 +66,7 @@ class RowResult:
     chance: float | None = None
     shared: bool = True
     training_seed: int | None = None
+    key: str = field(default="", repr=False)
 
     @classmethod
     def from_records(
@@ -78,6 +80,7 @@ class RowResult:
         marks: Mapping[str, Any],
         folder: Path,
         training_seed: int | None = None,
+        key: str = "",
     ) -> RowResult:
         """Sums up the records of a run folder; `marks` are those of its header."""
         start = marks.get("start") or {}
@@ -108,11 +111,16 @@ class RowResult:
             chance=mean(1 / way for way in ways) if ways else None,
             shared=shared,
             training_seed=training_seed,
+            key=key,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        plain = {k: v for k, v in vars(self).items() if k not in {"interval", "accuracies", "ways"}}
+        plain = {
+            k: v
+            for k, v in vars(self).items()
+            if k not in {"interval", "accuracies", "ways", "key"}
+        }
         interval = None if self.interval is None else vars(self.interval)
         return plain | {"folder": str(self.folder), "interval": interval}
 
@@ -243,6 +251,7 @@ def table_rows(results: Iterable[RowResult]) -> list[TableRow]:
                 seconds_per_episode=row.seconds_per_episode,
                 peak_memory_mb=row.peak_memory_mb,
                 training_seed=row.training_seed,
+                key=row.key,
             )
             for row in results
         ]

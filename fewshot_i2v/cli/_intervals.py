@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._runs import Header, facts_of, group_key, place_of, run_folders, title_of
+from fewshot_i2v.cli._runs import (
+    Header,
+    check_seeds,
+    facts_of,
+    group_key,
+    place_of,
+    row_key,
+    run_folders,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from fewshot_i2v.records import EpisodeRecord
@@ -112,18 +121,15 @@ def _tables(run: Path) -> Iterator[list[_Row]]:
         yield _rows(found)
 
 
-def _rows(found: Iterable[tuple[Header, Path]]) -> list[_Row]:
+def _rows(found: Sequence[tuple[Header, Path]]) -> list[_Row]:
     """Rows, those that differ in the training seed alone as one."""
     from fewshot_i2v.records import read_run
 
-    rows: dict[tuple[Any, ...], _Row] = {}
+    check_seeds(found)
+    rows: dict[str | Path, _Row] = {}
     for header, folder in found:
-        facts = facts_of(header)
-        start = header.get("marks", {}).get("start") or {}
-        key: tuple[Any, ...] = (facts["adapter"], facts["head"], facts["shot"], start.get("digest"))
-        if facts["training_seed"] is None:
-            key = (folder,)
-        row = rows.setdefault(key, _Row([], [], folder))
+        one = facts_of(header)["training_seed"] is None
+        row = rows.setdefault(folder if one else row_key(header, folder), _Row([], [], folder))
         row.headers.append(header)
         row.records.append(read_run(folder).records)
     return list(rows.values())

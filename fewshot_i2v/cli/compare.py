@@ -14,9 +14,11 @@ import click
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._runs import (
     Header,
+    check_seeds,
     facts_of,
     group_key,
     place_of,
+    row_key,
     run_folders,
     several_runs,
     title_of,
@@ -62,8 +64,7 @@ class Read:
         """Equal for runs that differ in the training seed alone."""
         if self.facts["training_seed"] is None:
             return (self.folder,)
-        what = (self.facts[key] for key in ("adapter", "head", "shot"))
-        return (self.folder.parent, group_key(self.header), self.start.get("digest"), *what)
+        return (row_key(self.header, self.folder),)
 
 
 @click.command(short_help="Say which rows differ, and whether that could be chance.")
@@ -164,6 +165,7 @@ def _contenders(places: Sequence[Path]) -> list[Contender]:
             if folder.resolve() not in done
         ]
         done |= {read.folder.resolve() for read in reads}
+        check_seeds([(read.header, read.folder) for read in reads])
         for read in sorted(reads, key=Read.order):
             alike[read.but_for_the_seed].append(read)
     return [_contender(reads) for reads in alike.values()]

@@ -15,12 +15,14 @@ import click
 from fewshot_i2v import __version__
 from fewshot_i2v.cli._runs import (
     Header,
+    check_seeds,
     group_key,
     place_of,
     read_row,
     run_folders,
     several_runs,
     title_of,
+    told_apart,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +149,9 @@ def _sections(runs: Sequence[Path], detail: str | None) -> list[Section]:
             with _no_collection():
                 read = _read(folder)
             groups[group_key(read.header)].append(read)
-    _check_detail(detail, [read for group in groups.values() for read in group])
+    reads = [read for group in groups.values() for read in group]
+    check_seeds([(read.header, Path(read.row.folder)) for read in reads])
+    _check_detail(detail, reads)
     sections = [_section(group, detail) for group in groups.values()]
     titles = Counter(section.title for section in sections)
     # evaluations that differ in what the setting alone says are told apart by their folders
@@ -244,16 +248,14 @@ def _place(read: Read) -> tuple[str, tuple[int, bool, Path]]:
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:
-    """Rows that differ in their folder alone are noted with its name."""
+    """The rows; those that a table would call the same are noted with what tells them apart."""
 
-    def _known_by(row: Row) -> tuple[object, ...]:
+    def _name(row: Row) -> tuple[object, ...]:
         t = row.table
-        return t.adapter, t.note, t.head, t.start, t.start_name, t.shot, t.training_seed
+        return t.adapter, t.note, t.head, t.start, t.start_name, t.shot
 
-    alike = Counter(map(_known_by, rows))
-    found = []
-    for row in rows:
-        where = Path(row.folder).parent.name if alike[_known_by(row)] > 1 else ""
-        note = ", ".join(filter(None, [row.table.note, where]))
-        found.append(replace(row, table=replace(row.table, note=note)))
-    return found
+    notes = told_apart([(_name(row), dict(row.header), Path(row.folder)) for row in rows])
+    return [
+        replace(row, table=replace(row.table, note=", ".join(filter(None, [row.table.note, note]))))
+        for row, note in zip(rows, notes, strict=True)
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,13 @@ import click
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._runs import (
     Header,
+    check_seeds,
     group_key,
     place_of,
     read_row,
     run_folders,
     title_of,
+    told_apart,
 )
 
 if TYPE_CHECKING:
@@ -70,8 +74,22 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
         data, row = read_row(folder)
         groups[f"{folder.parent}\n{group_key(data.header)}"].append((data.header, row))
     for rows in groups.values():
+        check_seeds([(header, row.folder) for header, row in rows])
         rows.sort(key=lambda pair: place_of(pair[0], pair[1].adapter, pair[1].folder))
-    return list(groups.values())
+    return [_told_apart(rows) for rows in groups.values()]
+
+
+def _told_apart(rows: Sequence[tuple[Header, RowResult]]) -> list[tuple[Header, RowResult]]:
+    """The rows; those that the table would call the same are noted with what tells them apart."""
+
+    def _name(row: RowResult) -> tuple[object, ...]:
+        return row.adapter, row.note, row.head, row.start, row.start_name, row.shot
+
+    notes = told_apart([(_name(row), header, row.folder) for header, row in rows])
+    return [
+        (header, replace(row, note=", ".join(filter(None, [row.note, note]))))
+        for (header, row), note in zip(rows, notes, strict=True)
+    ]
 
 
 def _table(

@@ -35,6 +35,7 @@ class TableRow:
         training_seed: where the row is one of several that differ in it.
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
         macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
+        key: equal for the training seeds of a row; empty where its name says that.
     """
 
     adapter: str
@@ -54,6 +55,13 @@ class TableRow:
     training_seed: int | None = None
     seed_means: tuple[float, ...] = ()
     macs_per_clip: float | None = None
+    key: str = field(default="", repr=False)
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """Equal for rows that differ in the training seed alone."""
+        names = (self.adapter, self.note, self.head, self.start, self.start_name, self.shot)
+        return (self.key, *names)
 
     @property
     def seed_deviation(self) -> float | None:
@@ -91,8 +99,7 @@ def over_seeds(rows: Sequence[TableRow]) -> list[TableRow]:
     """
     groups: dict[tuple[object, ...], list[TableRow]] = defaultdict(list)
     for i, row in enumerate(rows):
-        alike = (row.adapter, row.note, row.head, row.start, row.start_name, row.shot)
-        groups[(i,) if row.training_seed is None else alike].append(row)
+        groups[(i,) if row.training_seed is None else row.alike].append(row)
     return [_mean_row(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 

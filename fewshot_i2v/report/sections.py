@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from fewshot_i2v.report._measures import Measures, measures_of
@@ -28,12 +29,14 @@ class Row:
         findings: classes, confusions, calibration and extreme episodes.
         header: content of its `run.json`.
         folder: the run folder as the user gave it.
+        others: those of its other training seeds.
     """
 
     table: TableRow
     findings: Findings = field(repr=False)
     header: Mapping[str, Any] = field(repr=False)
     folder: str
+    others: tuple[str, ...] = ()
 
     @cached_property
     def measures(self) -> Measures | None:
@@ -101,7 +104,7 @@ class Section:
     def detailed(self) -> int | None:
         """Place of the row that is shown in detail; None where no episode succeeded."""
         for i, row in enumerate(self.rows):
-            if self.detail is not None and row.folder.rstrip("/").endswith(self.detail):
+            if self.detail in {PurePath(folder).name for folder in (row.folder, *row.others)}:
                 return i
         best = best_rows(self.table_rows, LEVEL)
         if best:
@@ -133,7 +136,7 @@ def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Rows that differ in the training seed alone become one, in the place of the first."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for i, row in enumerate(rows):
-        key = (i,) if row.table.training_seed is None else _alike(row.table)
+        key = (i,) if row.table.training_seed is None else row.table.alike
         groups.setdefault(key, []).append(row)
     return tuple(
         Row(
@@ -141,6 +144,7 @@ def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             Findings.merged([row.findings for row in group]),
             _header(group),
             group[0].folder,
+            tuple(row.folder for row in group[1:]),
         )
         for group in groups.values()
     )
@@ -154,7 +158,3 @@ def _header(group: Sequence[Row]) -> Mapping[str, Any]:
     seeds = ", ".join(str(row.table.training_seed) for row in group)
     config = {**first["identity"]["config"], "training_seed": seeds}
     return {**first, "identity": {**first["identity"], "config": config}}
-
-
-def _alike(row: TableRow) -> tuple[object, ...]:
-    return row.adapter, row.note, row.head, row.start, row.start_name, row.shot
