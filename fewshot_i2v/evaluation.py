@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def run(
         return results
 
     rows, stopped = (_rows(), None) if config.until is None else _until(config.until, work, _rows)
+    if stopped is not None:
+        _note_end(runners, rows, stopped)
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
     return EvaluationResult(tuple(rows), output, work.way, name, encoder, remarks, stopped)
@@ -86,6 +89,14 @@ def _until(
             widths, looks = decision.half_widths, decision.looks
             return rows, Stopped(points, decision.episodes, decision.met, widths, looks)
         work.draw(decision.episodes)
+
+
+def _note_end(runners: Sequence[RowRunner], rows: Sequence[RowResult], stopped: Stopped) -> None:
+    """Writes down how it ended beside the figures of each row."""
+    for runner, row in zip(runners, rows, strict=True):
+        about, identity = runner.header()
+        with RunFolder.open(row.folder, about, identity=identity) as folder:
+            folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
 
 
 def _runners(work: Workspace) -> list[RowRunner]:

@@ -159,6 +159,18 @@ class Stopped:
     half_widths: tuple[float | None, ...]
     looks: int
 
+    @classmethod
+    def from_summary(cls, said: object, episodes: int) -> Stopped | None:
+        """That of a run's summary; None where the run has other episodes by now.
+
+        Args:
+            said: what the summary says of it.
+            episodes: those that the run has, failed ones among them.
+        """
+        if not isinstance(said, Mapping) or said.get("episodes") != episodes:
+            return None
+        return cls(**{**said, "half_widths": tuple(said["half_widths"])})
+
     def sentence(self) -> str:
         """What is said of it below the table."""
         if self.met:
@@ -171,7 +183,8 @@ class Stopped:
         far = f"the widest row is at ± {100 * max(known):.2f}" if known else "no row has a spread"
         return (
             f"± {self.points:g} points were not reached: {far} after {self.episodes:,} episodes, "
-            "which is all that there are or that --max-episodes allows."
+            "which is all that there are or that --max-episodes allows. That allows for spread "
+            "that has not been seen yet, so the intervals above are shorter."
         )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fewshot_i2v import evaluation
+from fewshot_i2v.cli import cli
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.records import read_run
@@ -71,6 +74,12 @@ def test_it_stops_where_the_rule_says_with_the_records_of_a_fixed_number(runs: R
     )
     assert result.to_dict()["until"]["episodes"] == end.episodes
     assert fixed.to_dict()["until"] is None
+    summary = json.loads((result.rows[0].folder / "summary.json").read_text())
+    assert summary["until"]["points"] == 8
+    shown = CliRunner().invoke(cli, ["show", str(result.output)]).output
+    assert f"known to ± 8 points at 95 %: {end.episodes} of them" in " ".join(shown.split())
+    shown = CliRunner().invoke(cli, ["show", str(fixed.output)]).output
+    assert "Episodes were drawn until" not in shown
 
 
 def test_run_again_it_does_nothing_and_a_smaller_target_goes_on(runs: Runs) -> None:

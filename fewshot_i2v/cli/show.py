@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from fewshot_i2v.cli._runs import (
 )
 
 if TYPE_CHECKING:
-    from fewshot_i2v.results import EvaluationResult, RowResult
+    from fewshot_i2v.results import EvaluationResult, RowResult, Stopped
 
 
 @click.command(short_help="Show the table of an evaluation.")
@@ -106,4 +107,19 @@ def _table(
     if several:
         title = f"{rows[0].folder.parent}: {title}"
     encoder = config["encoder"]["name"]
-    return title, EvaluationResult(rows, run, way, config["split"], encoder)
+    stopped = _stopped(rows)
+    return title, EvaluationResult(rows, run, way, config["split"], encoder, stopped=stopped)
+
+
+def _stopped(rows: Sequence[RowResult]) -> Stopped | None:
+    """How a run ended that drew episodes until its means were known; None where it is not one."""
+    from fewshot_i2v.results import Stopped
+
+    found = []
+    for row in rows:
+        try:
+            summary = json.loads((row.folder / "summary.json").read_bytes())
+        except (OSError, ValueError):  # it is being written, or was never finished
+            return None
+        found.append(Stopped.from_summary(summary.get("until"), row.episodes + row.failed))
+    return found[0] if found and all(one == found[0] for one in found) else None
