@@ -30,9 +30,15 @@ def refusal(
         over: the overrides, nested.
 
     Returns:
-        A ConfigError that names the other command where the configuration is one of that; else
-        what `config_error` returns, with the other command at keys that it has.
+        A ConfigError that says so where it is what `--dry-run` writes, or that names the other
+        command where the configuration is one of that; else what `config_error` returns, with the
+        other command at keys that it has.
     """
+    if _is_dry_run(model, data):
+        return ConfigError(
+            f"{origin}: this is the output of --dry-run; the configuration is what stands below "
+            "its key config. Give a file with that alone"
+        )
     other = _other(model)
     foreign = [key for key in data if key in other.model_fields.keys() - model.model_fields.keys()]
     if foreign and _is_of(other, model, data, foreign, error):
@@ -47,6 +53,12 @@ def refusal(
 
     commands = dict.fromkeys(other.model_fields.keys() - model.model_fields.keys(), _command(other))
     return config_error(error, model, origin=origin, given=_is_given, commands=commands)
+
+
+def _is_dry_run(model: type[BaseModel], data: Mapping[str, Any]) -> bool:
+    """Whether a configuration stands below a key and none beside it, as in a plan of a run."""
+    beside = data.keys() & model.model_fields.keys() - {"name"}  # a file's name is filled in
+    return isinstance(data.get("config"), Mapping) and not beside
 
 
 def _is_of(

@@ -103,6 +103,42 @@ def test_an_override_of_the_other_command_does_not_give_the_file_away() -> None:
     assert "given as an override" in message
 
 
+DRY_RUN = """\
+config:
+  split: motions
+  adapter: aim
+first_episode: {index: 0}
+cost:
+  multiply_accumulates: 7
+"""
+
+
+@pytest.mark.parametrize("load", [load_config, load_train_config])
+@pytest.mark.parametrize("json", [False, True])
+def test_the_output_of_a_dry_run_is_named_as_such(tmp_path: Path, load: Load, json: bool) -> None:
+    path = tmp_path / ("dry.json" if json else "dry.yaml")
+    path.write_text(
+        '{"config": {"split": "motions"}, "cost": {}}' if json else DRY_RUN, encoding="utf-8"
+    )
+    for over in ({}, {"adapter": "aim", "seed": 3}):
+        with pytest.raises(ConfigError) as raised:
+            load(str(path), over)
+        assert str(raised.value) == (
+            f"{path}: this is the output of --dry-run; the configuration is what stands below its "
+            "key config. Give a file with that alone"
+        )
+
+
+def test_a_key_config_beside_keys_that_count_is_an_unknown_key(tmp_path: Path) -> None:
+    for text in ("config: {way: 3}\n", "config: mine\n"):
+        with pytest.raises(UnknownNameError, match="unknown config key 'config'"):
+            load_config(_file(tmp_path, text))
+    lone = tmp_path / "lone.yaml"
+    lone.write_text("config: mine\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="unknown config key 'config'"):
+        load_config(lone)
+
+
 def test_keys_of_neither_belong_to_no_command(tmp_path: Path) -> None:
     for load in (load_config, load_train_config):
         with pytest.raises(UnknownNameError, match="'nonsense'") as raised:

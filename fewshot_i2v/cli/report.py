@@ -230,14 +230,17 @@ def _section(group: Sequence[Read], detail: str | None) -> Section:
 
 
 def _recipes(reads: Sequence[Read]) -> tuple[Recipe, ...]:
-    from fewshot_i2v.reproduction import recipe_of
+    from fewshot_i2v.reproduction import recipes_of
 
     folders: dict[str, list[Read]] = defaultdict(list)
     for read in reads:
         folders[str(Path(read.row.folder).parent)].append(read)
     return tuple(
-        recipe_of(folder, [r.header for r in own], episodes=1 + max(r.last for r in own))
+        recipe
         for folder, own in folders.items()
+        for recipe in recipes_of(
+            folder, [r.header for r in own], episodes=1 + max(r.last for r in own)
+        )
     )
 
 

@@ -27,12 +27,42 @@ def render_comparisons(
     Returns:
         The text, without a newline at the end.
     """
-    titles = dict.fromkeys(c.row.title for c in comparisons)
-    tables = [
-        _table(title, [c for c in comparisons if c.row.title == title], level) for title in titles
-    ]
+    settings: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        settings.setdefault(_title(c), []).append(c)
+    tables = [_table(title, of_it, level) for title, of_it in settings.items()]
     notes = [*_legend(comparisons, level), *_missing(alone)]
     return "\n\n".join([*tables, "\n".join(wrapped(notes))])
+
+
+def _title(comparison: Comparison) -> str:
+    """The setting of both rows; where something of it differs, that of the row comes first."""
+    row, baseline = comparison.row.title, comparison.baseline.title
+    parts, others = row.split(", "), baseline.split(", ")
+    if len(parts) != len(others):
+        return f"{row}; against {baseline}"
+    return ", ".join(map(_both, parts, others))
+
+
+def _both(one: str, other: str) -> str:
+    """Two texts as one, with what they begin and end with said once: "16 and 8 frames"."""
+    if one == other:
+        return one
+    a, b = one.split(), other.split()
+    start = _common(a, b)  # the word there is of the middle, so the end begins behind it
+    end = _common(a[:start:-1], b[:start:-1])
+    middles = [words[start : len(words) - end] for words in (a, b)]
+    if not all(middles):
+        return f"{one} and {other}"
+    joined = [*a[:start], *middles[0], "and", *middles[1], *a[len(a) - end :]]
+    return " ".join(joined)
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many of the first words are the same."""
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
 
 
 def _table(title: str, comparisons: Sequence[Comparison], level: float) -> str:

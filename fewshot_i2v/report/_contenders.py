@@ -14,6 +14,8 @@ from fewshot_i2v.report._answers import Answer
 from fewshot_i2v.report.rows import FRESH, TableRow
 from fewshot_i2v.report.terminal import adapter_name, escaped, is_frozen
 
+_MOST_KEYS = 3
+_EMPTY = {"batch": "all"}
 _ADVICE = "give --baseline with the name or folder of one of the rows, or --all-pairs"
 
 
@@ -51,17 +53,23 @@ Pair = tuple[Contender, Contender]
 
 
 def names_of(contenders: Sequence[Contender]) -> dict[Contender, str]:
-    """What each row is called: its adapter and whatever else tells it from the others."""
+    """What each row is called: its adapter and whatever else tells it from the others.
+
+    Rows of one adapter that were not all tuned alike have what differs in their names, at whatever
+    shot and head, for it decides what they are good for as an option of the adapter does.
+    """
     rows = [c.row for c in contenders]
+    tuned = _tuned(contenders)
     heads = len({row.head for row in rows}) > 1
     begun = {row.adapter for row in rows if row.start != FRESH}
     names = []
-    for row in rows:
+    for row, tuning in zip(rows, tuned, strict=True):
         start = f" from {escaped(row.start_name or row.start)}" if row.start != FRESH else ""
         start += " (seen)" if row.seen else ""
         if row.start == FRESH and row.adapter in begun:
             start = " fresh"
-        names.append(adapter_name(row) + start + (f" with {escaped(row.head)}" if heads else ""))
+        head = f" with {escaped(row.head)}" if heads else ""
+        names.append(adapter_name(row) + start + head + (f" ({tuning})" if tuning else ""))
     for place in (_above, _itself):
         alike = Counter(zip(names, (row.shot for row in rows), strict=True))
         names = [
@@ -69,6 +77,32 @@ def names_of(contenders: Sequence[Contender]) -> dict[Contender, str]:
             for name, c in zip(names, contenders, strict=True)
         ]
     return dict(zip(contenders, names, strict=True))
+
+
+def _tuned(contenders: Sequence[Contender]) -> list[str]:
+    """Of each row the keys of its tuning that differ between rows of its adapter, as text."""
+    of_adapter: dict[str, list[Mapping[str, Any]]] = {}
+    for c in contenders:
+        of_adapter.setdefault(c.row.adapter, []).append(c.identity["config"].get("tuning", {}))
+    differing = {
+        adapter: sorted(
+            key
+            for key in {key for tuning in tunings for key in tuning}
+            if any(tuning.get(key) != tunings[0].get(key) for tuning in tunings)
+        )
+        for adapter, tunings in of_adapter.items()
+    }
+    return [_tuning_text(c, differing[c.row.adapter]) for c in contenders]
+
+
+def _tuning_text(contender: Contender, keys: Sequence[str]) -> str:
+    tuning = contender.identity["config"].get("tuning", {})
+    found = []
+    for key in keys[:_MOST_KEYS]:
+        value = tuning.get(key)
+        found.append(f"{key} {_EMPTY.get(key, 'off') if value is None else value}")
+    more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+    return escaped(", ".join(found)) + more
 
 
 def _above(contender: Contender) -> str:

@@ -208,6 +208,56 @@ def test_settings_have_tables_of_their_own_but_one_family() -> None:
     assert shown.index("the setting, head") < shown.index("another setting, head")
 
 
+TITLE = "split motions (novel), 5-way, 2 query clips per class, seed 0, encoder b16, 16 frames"
+
+
+@pytest.mark.parametrize(
+    ("place", "other", "said"),
+    [
+        (0, "split others (novel)", "split motions and others (novel)"),
+        (0, "split motions (val)", "split motions (novel) and (val)"),
+        (0, "split others (val)", "split motions (novel) and others (val)"),
+        (1, "5-10-way", "5-way and 5-10-way"),
+        (2, "4 query clips per class", "2 and 4 query clips per class"),
+        (3, "seed 7", "seed 0 and 7"),
+        (4, "encoder b32", "encoder b16 and b32"),
+        (4, "encoder b16 b16", "encoder b16 and encoder b16 b16"),
+        (5, "16 frames", "16 frames"),
+        (5, "8 frames", "16 and 8 frames"),
+    ],
+)
+def test_the_title_has_what_differs_of_both_rows(place: int, other: str, said: str) -> None:
+    """Whatever part of a title differs: that of the row first, as in the columns."""
+    rows = [contender(), contender("aim", OVER)]
+    for c, part in zip(rows, (other, None), strict=True):
+        object.__setattr__(c, "title", with_part(place, part))
+    title = render_comparisons(compared(*rows)).splitlines()[0]
+    assert title == f"{with_part(place, said)}, head linear"
+
+
+def with_part(place: int, part: str | None) -> str:
+    """The title with another part in a place."""
+    parts = TITLE.split(", ")
+    return ", ".join([*parts[:place], part or parts[place], *parts[place + 1 :]])
+
+
+def test_titles_of_other_lengths_are_both_said() -> None:
+    rows = [contender(), contender("aim", OVER)]
+    for c, title in zip(rows, ("a, b", "a, b, frames shuffled"), strict=True):
+        object.__setattr__(c, "title", title)
+    title = render_comparisons(compared(*rows)).splitlines()[0]
+    assert title == "a, b, frames shuffled; against a, b, head linear"
+
+
+def test_pairs_of_one_setting_and_of_two_have_tables_of_their_own() -> None:
+    rows = [contender(), contender("aim", OVER), contender("lora", OVER)]
+    for c, frames in zip(rows, (8, 8, 16), strict=True):
+        object.__setattr__(c, "title", f"{frames} frames")
+    shown = render_comparisons(compared(*rows)).splitlines()
+    titles = [line for line in shown if line.endswith("frames, head linear")]
+    assert titles == ["8 frames, head linear", "16 and 8 frames, head linear"]
+
+
 def test_small_probabilities_are_bounds() -> None:
     assert [p_text(p) for p in (1.0, 0.05, 0.0001, 1e-12)] == [
         "1.0000",

@@ -110,3 +110,45 @@ def test_all_pairs_are_of_one_shot() -> None:
     ]
     with pytest.raises(UsageError, match="expected two rows of one shot"):
         all_pairs(rows[2:])
+
+
+def test_rows_of_one_adapter_that_were_tuned_in_other_ways_are_told_apart_by_it() -> None:
+    usual = {"steps": 30, "lr": 0.1, "clip_norm": 1.0}
+    rows = [
+        contender(tuning=usual),
+        contender("aim", tuning=usual),
+        contender("aim", folder="other/aim", tuning={**usual, "steps": 4}),
+        contender("aim", folder="more/aim", shot=5, tuning={**usual, "batch": 2}),
+        contender("lora", tuning={**usual, "lr": 0.5}),
+    ]
+    assert list(names_of(rows).values()) == [
+        "frozen",
+        "aim (batch all, steps 30)",
+        "aim (batch all, steps 4)",
+        "aim (batch 2, steps 30)",
+        "lora",
+    ]
+    assert against(rows, "aim (batch all, steps 4)", None)[0][0] == (rows[0], rows[2])
+    assert list(names_of(rows[:2]).values()) == ["frozen", "aim"]
+
+
+def test_rows_that_the_tuning_does_not_tell_apart_are_told_by_their_folders() -> None:
+    rows = [
+        contender("aim", folder=f"{run}/aim", tuning={"steps": steps})
+        for run, steps in (("a", 1), ("b", 1), ("c", 4))
+    ]
+    assert list(names_of(rows).values()) == [
+        "aim (steps 1) (a)",
+        "aim (steps 1) (b)",
+        "aim (steps 4)",
+    ]
+
+
+def test_where_much_of_the_tuning_differs_it_is_counted() -> None:
+    one = {"steps": 1, "lr": 0.1, "head_lr": 0.1, "flip": "on"}
+    other = {"steps": 2, "lr": 0.2, "head_lr": 0.2, "flip": "off"}
+    rows = [contender("aim", folder=f"{t['steps']}/aim", tuning=t) for t in (one, other)]
+    assert list(names_of(rows).values()) == [
+        "aim (flip on, head_lr 0.1, lr 0.1 and 1 more)",
+        "aim (flip off, head_lr 0.2, lr 0.2 and 1 more)",
+    ]
