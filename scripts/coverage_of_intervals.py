@@ -6,7 +6,8 @@ A benchmark is made up again and again: other clips, other episodes, answers by 
 known truth (`_simulated_benchmark.py`). Each line of the table counts how often one interval held
 one truth: `here` is the mean over all episodes on these clips, `clips` that over all clips of these
 classes, `classes` that over all classes. An interval should hold what it claims in 95 % of the
-repetitions; where it does not claim a truth, the line says what taking it for that would cost.
+repetitions that have one (`refused` is the share of those that have none); where it does not claim
+a truth, the line says what taking it for that would cost.
 
     python scripts/coverage_of_intervals.py --recorded interval-coverage.json
 
@@ -187,7 +188,7 @@ def settings(times: int) -> list[Setting]:
 
 def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
     """The lines of one setting."""
-    counts: dict[tuple[str, str, bool], list[tuple[bool, float]]] = defaultdict(list)
+    counts: dict[tuple[str, str, bool], Held] = defaultdict(list)
     asked = [
         (name, truth, claimed, MAKERS[name](setting))
         for claimed, names in ((True, setting.claims), (False, setting.also))
@@ -206,7 +207,9 @@ def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
         outcomes, truths = _run(setting, classes, generator)
         accuracies.append(outcomes.mean)
         for name, truth, claimed, make in asked:
-            counts[name, truth, claimed].append(held(make(outcomes, number), truths[truth]))
+            made = make(outcomes, number)
+            if not isinstance(made, Interval) or made.low is not None:
+                counts[name, truth, claimed].append(held(made, truths[truth]))
     for (name, truth, claimed), times in counts.items():
         yield {
             "setting": setting.name,
@@ -218,7 +221,13 @@ def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
             "repetitions": len(times),
             "coverage": round(float(np.mean([h for h, _ in times])), 4),
             "half_width": round(float(np.median([width for _, width in times])), 5),
-        }
+        } | _refused(setting, times)
+
+
+def _refused(setting: Setting, times: Held) -> dict[str, float]:
+    """The share of repetitions without an interval, where there are any."""
+    share = round(1 - len(times) / setting.times, 4)
+    return {"refused": share} if share else {}
 
 
 def _run(

@@ -65,6 +65,21 @@ def _accuracies(rows: Sequence[RowPlan], aims: Aims, query: int | None) -> str:
     return (
         f"Accuracy to ± {points(aims.half_width)}: {most:,} episodes{queries}, for {each} "
         f"(--episodes {most}; or --until {number(aims.half_width)}, which draws until it is so)."
+        f"{_evenly(rows)}"
+    )
+
+
+def _evenly(rows: Sequence[RowPlan]) -> str:
+    """What no spread at all leaves open; empty where every row shows some."""
+    even = [row for row in rows if row.even and row.between is not None]
+    if not even:
+        return ""
+    most = max(even, key=lambda row: row.between or (0, 0))
+    high = most.between[1] if most.between else 0
+    several = f" and {len(even) - 1} more" if len(even) > 1 else ""
+    return (
+        f" WARNING: {most.name} ({most.shot}-shot){several} did the same in every episode of the "
+        f"pilot, which does not say how they spread: it may take up to {high:,} episodes."
     )
 
 

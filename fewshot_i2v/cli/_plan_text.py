@@ -199,6 +199,11 @@ def _about_rows(
             f"may be: what {pilot} episodes can tell of the spread, {_level(aims)}; a longer pilot "
             "narrows it."
         )
+    if any(row.even for row in rows):
+        yield (
+            "Where all episodes of the pilot are alike, ± so far and the upper end of may be are "
+            "the most that so many equal accuracies leave open."
+        )
     if any(not row.found.per_class for row in rows):
         yield (
             "With one query clip per class, what classes and support clips add to the spread "
@@ -208,6 +213,8 @@ def _about_rows(
     if query is None or not isinstance(way, int):
         return
     row = max(rows, key=lambda r: r.deviation)
+    if row.even:
+        return
     away = max(row.found.mean, 1 - row.found.mean)
     fewer = episodes_for_half_width(
         row.found.deviation(2 * query * way), aims.half_width, aims.level, away=away

@@ -41,7 +41,8 @@ class RowPlan:
         found: how its episodes spread.
         deviation: standard deviation over episodes with the number of queries planned for.
         query_share: share of their variance that is chance of the queries.
-        now: half-width with the episodes of the pilot, or None.
+        now: half-width with the episodes of the pilot, the longer half where it is lopsided; or
+            None.
         episodes: for the half-width asked for, as `--until` will draw them.
         between: what `episodes` may be, for all that the pilot can tell; or None.
     """
@@ -54,6 +55,11 @@ class RowPlan:
     now: float | None
     episodes: int
     between: Range | None
+
+    @property
+    def even(self) -> bool:
+        """Whether the pilot shows no spread at all, as where every answer was right."""
+        return not self.deviation
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,15 @@ def row_plan(name: str, shot: int | str, found: Components, queries: float, aims
         return planning.episodes_for_half_width(spread, aims.half_width, aims.level, away=away)
 
     known = found.episodes > 1
-    now = planning.half_width(found.deviation(), found.episodes, aims.level) if known else None
+    now = None
     share = found.within / queries / deviation**2 if deviation else 0.0
     between = None
     if known:
         low, high = planning.deviation_range(deviation, found.episodes, aims.level)
+        now = planning.half_width(found.deviation(), found.episodes, aims.level)
+        if not deviation:
+            high = planning.equal_deviation(found.mean, found.episodes, aims.level)
+            now = planning.equal_half_width(found.mean, found.episodes, aims.level)
         between = _count(low), _count(high)
     return RowPlan(name, shot, found, deviation, share, now, _count(deviation), between)
 
@@ -154,9 +164,13 @@ def pair_plan(
     visible, between = None, None
     if known:
         low, high = planning.deviation_range(found.deviation(queries), found.episodes, aims.level)
+        seen = found.deviation()
+        if not seen:
+            share = (1 + found.mean) / 2
+            high, seen = 2 * planning.equal_deviation(share, found.episodes, aims.level), least
         between = _count(max(low, least)), _count(max(high, least))
         visible = planning.visible_difference(
-            found.deviation(), found.episodes, power=aims.power, level=aims.level
+            seen, found.episodes, power=aims.power, level=aims.level
         )
     return PairPlan(
         *names,

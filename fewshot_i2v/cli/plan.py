@@ -239,15 +239,25 @@ def _clips(
     pool = harmonic_mean(sizes) if again and sizes and not remarks else None
     plans = []
     for shot in dict.fromkeys(row.shot for row in plan.rows):
-        rows = [row for row in plan.rows if row.shot == shot]
+        every = [row for row in plan.rows if row.shot == shot]
         if not sizes:
             break
-        if isinstance(shot, int):
+        rows = [row for row in every if not row.even]
+        remarks += [_unplanned(row) for row in every if row.even]
+        if isinstance(shot, int) and rows:
             pairs = [pair for pair in plan.pairs if pair.shot == shot]
             plans.append(
                 clip_plan(sizes, plan.way, plan.query, rows, pairs, aims, spreads, pool=pool)
             )
     return plans, remarks
+
+
+def _unplanned(row: RowPlan) -> str:
+    return (
+        f"Other clips are not planned for {row.name}, {row.shot}-shot: it did the same in every "
+        "episode of the pilot, so nothing shows how much clips matter. A longer pilot may; what "
+        "can be said of other clips by now says `show RUN --intervals`."
+    )
 
 
 def _sizes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, log2
 
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
 from fewshot_i2v.report._contenders import Contender
@@ -104,6 +105,12 @@ def sentence(comparison: Comparison, level: float) -> str:
             "verdict, whichever of them is better there."
         )
     text = f"{start}: {_points(c.difference.mean)} points (Holm p {p_text(c.p_holm)})"
+    if c.unit == "episode" and c.undecided * 2.0 ** (1 - c.changed) > 1 - level:
+        least = ceil(1 + log2(c.undecided / (1 - level)))
+        return (
+            f"{text}; with {c.undecided} comparisons left to decide, {c.changed} episodes that "
+            f"differ allow no verdict, however large the difference: it takes at least {least}."
+        )
     if c.visible is None:
         return f"{text}."
     visible = f"a true difference of {100 * c.visible:.1f} points"
@@ -185,7 +192,7 @@ def _missing(alone: Sequence[Contender]) -> list[str]:
     if not alone:
         return []
     return [
-        "Not compared, for no baseline has their head and shot: "
+        "Not compared, for no other row has their head and shot and was asked the same: "
         + ", ".join(str(c.folder) for c in alone)
-        + ". --baseline names another one."
+        + ". --baseline names what to compare with, and says what differs."
     ]

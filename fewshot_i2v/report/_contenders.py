@@ -210,6 +210,14 @@ def _with_nearest(
             )
         pairs += [(contender, other) for other in nearest]
         alone += [] if nearest else [contender]
+    # baselines that nothing was compared with, such as those of another split
+    used = {other for _, other in pairs}
+    alone += [c for c in baselines if c not in used]
+    if not pairs and len(baselines) == len(contenders) > 1:
+        raise UsageError(
+            f"nothing to compare: all of {_listed(baselines)} are what others would be compared "
+            f"with; {_ADVICE}"
+        )
     if not pairs:
         raise UsageError(
             f"nothing to compare with {_listed(baselines)}: no other row has the same shot"

@@ -53,6 +53,7 @@ class Comparison:
             tell apart, at the level left to one of the comparisons; None where nothing can say.
         verdict: what holds at the level for the whole table.
         asked: the episodes compared.
+        undecided: comparisons of the table without a verdict, this one among them.
     """
 
     row: Contender
@@ -72,6 +73,7 @@ class Comparison:
     visible: float | None
     verdict: Verdict
     asked: Asked
+    undecided: int = 0
 
     @property
     def changed(self) -> int:
@@ -143,10 +145,12 @@ def compare_rows(
         raise UsageError("nothing to compare; expected at least one pair of rows")
     seen = [_seen(*pair, level=level, common=common, across=across) for pair in pairs]
     adjusted = holm([one.p for one in seen])
-    return [
+    found = [
         _comparison(pair, names, one, p, 1 - (1 - level) / len(pairs), level)
         for pair, one, p in zip(pairs, seen, adjusted, strict=True)
     ]
+    undecided = sum(one.verdict == "cannot be told apart from" for one in found)
+    return [replace(one, undecided=undecided) for one in found]
 
 
 def _seen(

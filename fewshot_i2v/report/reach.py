@@ -18,9 +18,9 @@ from fewshot_i2v.statistics import (
     bounded_interval,
     paired_difference,
     seed_spread,
-    two_way_jackknife,
 )
-from fewshot_i2v.statistics._found import Scope
+from fewshot_i2v.statistics._found import Found, Scope
+from fewshot_i2v.statistics.clusters import jackknife_of
 
 HERE, CLIPS, GROUPS = "these clips", "other clips", "other groups"
 CLASSES, SEEDS = "other classes", "other seeds"
@@ -93,12 +93,13 @@ def reach(
         found = {HERE: bounded_interval(values, level, shared=shared)}
     else:
         found = {HERE: paired_difference(values, other.accuracies.tolist(), level, shared=shared)}
-    found[CLIPS] = two_way_jackknife(outcomes, level, against=other)
+    clips = Found.of(outcomes, "clips", against=other)
+    found[CLIPS] = jackknife_of(clips, level)
     if groups is not None:
-        found[GROUPS] = two_way_jackknife(
-            outcomes, level, by="groups", groups=groups.of, scope=groups.scope, against=other
-        )
-    found[CLASSES] = two_way_jackknife(outcomes, level, by="classes", against=other)
+        grouped = Found.of(outcomes, "groups", groups.of, groups.scope, other, clips)
+        found[GROUPS] = jackknife_of(grouped, level)
+    classes = Found.of(outcomes, "classes", against=other, clips=clips)
+    found[CLASSES] = jackknife_of(classes, level)
     if len(seeds) > 1 and other is None:
         found[SEEDS] = seed_spread([one.mean for one in seeds], level).interval
     return Reach(name, shot, found[HERE].mean, found)

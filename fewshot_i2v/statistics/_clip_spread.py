@@ -59,12 +59,9 @@ def clip_spread(
     from fewshot_i2v.statistics._found import Found
 
     deletions = Found.of(outcomes, "clips", against=against).deletions
-    if not deletions.variance:
+    if deletions.own_dof < LEAST_DOF:
         return None
-    dof = 2 * deletions.variance**2 / deletions.variance_of_variance
-    if dof < LEAST_DOF:
-        return None
-    return ClipSpread(deletions.variance * harmonic_mean(sizes), dof)
+    return ClipSpread(deletions.variance * harmonic_mean(sizes), deletions.own_dof)
 
 
 def most_clip_spread(

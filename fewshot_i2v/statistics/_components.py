@@ -8,6 +8,7 @@ from math import fsum, isfinite, sqrt
 from statistics import fmean, harmonic_mean, variance
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics._ends import equal_values
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,34 @@ def components(episodes: Sequence[Sequence[Sequence[float]]]) -> Components:
     rest = variance(means) - within / queries
     between, short = max(0.0, rest), max(0.0, -rest)
     return Components(fmean(means), between, within, queries, len(flat), per_class, short)
+
+
+def equal_deviation(mean: float, episodes: int, level: float = 0.95) -> float:
+    """The most that the standard deviation over episodes may be where a pilot's are all alike.
+
+    Values between 0 and 1 with a mean p have a variance of at most p · (1 - p), and p is where
+    Wilson's interval for so many equal values has it (`intervals.bounded_interval`).
+
+    Args:
+        mean: of every episode, 0..1.
+        episodes: at least 2.
+        level: above 0 and below 1.
+    """
+    low, high = equal_values(mean, episodes, level)
+    share = min(max(low, 0.5), high)
+    return sqrt(share * (1 - share))
+
+
+def equal_half_width(mean: float, episodes: int, level: float = 0.95) -> float:
+    """How far the mean may be from that of a pilot whose episodes are all alike.
+
+    Args:
+        mean: of every episode, 0..1.
+        episodes: at least 2.
+        level: above 0 and below 1.
+    """
+    low, high = equal_values(mean, episodes, level)
+    return max(mean - low, high - mean)
 
 
 def _pooled(groups: Sequence[Sequence[float]]) -> float:

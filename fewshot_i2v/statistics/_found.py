@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics._ends import BOUND, equal_values, inside, shifted
+from fewshot_i2v.statistics._ends import BOUND, equal_values, inside, shifted, t_quantile
 from fewshot_i2v.statistics._leave_out import ClusterOf, Deletions, without_classes, without_clips
 from fewshot_i2v.statistics.intervals import Interval
 from fewshot_i2v.statistics.outcomes import Codes, Numbers, Outcomes
@@ -24,13 +24,14 @@ _COVERS = {
     "and as query; not new classes or another trained start.",
     "classes": "It covers other classes with clips of their own, drawn as these were; not another "
     "trained start.",
-    "labels": "It covers other classes to be recognised among the alternatives of these, since "
-    "some class is in every episode; not other alternatives or another trained start.",
 }
 # a variance that rounding alone leaves
 _NOTHING = 1e-20
 # by simulation: without, few episodes give far too wide intervals; 12 and 6 give too narrow ones
 _LEAST_DOF = {"clips": 8, "groups": 8, "classes": 3}
+# by simulation: with these episodes or more, the interval over clips also holds where chance in
+# their draw hides what clips add; with fewer it is then hardly another than that for these clips
+_ENOUGH = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class Found:
         apart: how many episodes could have been drawn without a common cluster.
         covers: what an interval holds.
         stuck: a sentence about clusters that nothing is left without; or empty.
-        least_dof: the least degrees of freedom.
+        by: what is left out.
+        n: number of clusters.
+        clips: the same over clips, which other groups and other classes come with.
     """
 
     mean: float
@@ -55,7 +58,9 @@ class Found:
     apart: int
     covers: str
     stuck: str
-    least_dof: int
+    by: By
+    n: int
+    clips: Found | None = None
 
     @classmethod
     def of(
@@ -65,27 +70,32 @@ class Found:
         groups: Mapping[str, str] | None = None,
         scope: Scope = "class",
         against: Outcomes | None = None,
+        clips: Found | None = None,
     ) -> Found:
         """Checks what is asked for, and leaves the clusters out.
+
+        Args:
+            outcomes: as for `two_way_jackknife`, and so are `by` to `against`.
+            by: what is left out.
+            groups: the group of every clip, or None.
+            scope: "class" or "global".
+            against: another run, or None.
+            clips: the answer for `by="clips"`, where it is there already.
 
         Raises:
             UsageError: as `two_way_jackknife` says.
         """
         _check_by(by, groups, scope)
         score = _scores(outcomes, against)
-        covers, names = _COVERS[by], outcomes.classes
+        names, cluster_of = _clusters(outcomes, groups, scope)
         if by == "classes":
-            deletions, labels_only = without_classes(outcomes, score)
-            covers = _COVERS["labels"] if labels_only else covers
+            deletions = without_classes(outcomes, score)
+            stuck = _stuck_classes(outcomes.classes, deletions.stuck)
         else:
-            names, cluster_of = _clusters(outcomes, groups, scope)
             deletions = without_clips(outcomes, score, cluster_of)
-        stuck = ""
-        if len(deletions.stuck):
-            first = names[int(deletions.stuck[0])]
-            stuck = f"{first!r} is in every episode of its class: without it nothing is left."
-            if by == "classes":
-                stuck = f"All queries are of {first!r}."
+            stuck = _stuck_clips(names, deletions.stuck)
+        if by != "clips" and clips is None:
+            clips = cls.of(outcomes, "clips", against=against)
         sums = np.bincount(outcomes.episode, score) / outcomes.queries
         return cls(
             mean=float(sums.mean()),
@@ -93,15 +103,43 @@ class Found:
             scores=sums,
             deletions=deletions,
             apart=int(min(len(deletions.change) / _per_episode(outcomes, by), len(outcomes))),
-            covers=covers,
+            covers=_COVERS[by],
             stuck=stuck,
-            least_dof=_LEAST_DOF[by],
+            by=by,
+            n=len(deletions.change),
+            clips=clips,
         )
 
+    def widened(self, level: float) -> Found:
+        """For groups no less than clips show: other groups come with other clips."""
+        if self.by != "groups" or self.clips is None or not self._narrower(level):
+            return self
+        covers = (
+            f"{self.covers} Where groups show less than clips do, it is as wide as that for other "
+            "clips, which other groups come with."
+        )
+        return replace(self, deletions=self.clips.deletions, covers=covers)
+
+    def _narrower(self, level: float) -> bool:
+        """Whether it is no wider than the interval for other clips; not where nothing varies."""
+        if self.clips is None or len(self.scores) < 2 or self.clips.variance <= _NOTHING:
+            return False
+        if self.deletions.variance <= self.clips.deletions.variance:
+            return True
+        own, clips = (
+            t_quantile(level, found.dof) * found.variance**0.5 for found in (self, self.clips)
+        )
+        return bool(own < clips)
+
     @property
-    def n(self) -> int:
-        """Number of clusters."""
-        return len(self.deletions.change)
+    def _hidden(self) -> bool:
+        """Whether clips are shared, but in so few episodes that what they add does not show."""
+        if self.clips is not None and self.clips._hidden:
+            return True
+        if self.by == "classes":
+            return False
+        few = len(self.scores) < _ENOUGH and self.deletions.own_dof < _LEAST_DOF["clips"]
+        return self.deletions.shared and few and self.variance > _NOTHING
 
     @property
     def closed(self) -> float:
@@ -120,10 +158,10 @@ class Found:
         """Degrees of freedom of the variance (Satterthwaite, 1946).
 
         Where the variance of the clusters drowns in the noise of few episodes, they go to 0; but
-        the part of the episodes is known, so fewer than `least_dof` are not needed.
+        the part of the episodes is known, so fewer than `_LEAST_DOF` are not needed.
         """
         episodes = len(self.scores) - 1
-        least = min(self.least_dof, episodes, max(self.deletions.dof, 1))
+        least = min(_LEAST_DOF[self.by], episodes, max(self.deletions.dof, 1))
         parts = 2 * self.closed**2 / episodes + self.deletions.variance_of_variance
         return max(2 * self.variance**2 / parts, float(least))
 
@@ -131,22 +169,49 @@ class Found:
         """The answer where the records show no spread or allow no interval; else None."""
         low: float | None = None
         high: float | None = None
-        covers = self.covers
-        if self.stuck:
-            covers = f"{covers} {self.stuck} No interval."
-        elif len(self.scores) < 2:
-            covers = f"{covers} One episode: no interval."
-        elif self.variance > _NOTHING:
+        why = self._why_none(level)
+        if not why and self.variance > _NOTHING:
             return None
-        elif self.lowest < 0:
-            low = high = self.mean
-            covers = f"{covers} Every episode shows the same gain, so the interval has no width."
-        elif self.apart < 2:
-            covers = f"{covers} All episodes are alike and share clips: no interval."
-        else:
+        if not why:
             low, high = self.outwards(*equal_values(self.share, self.apart, level))
             method = f"{method}, {BOUND}"
+        covers = f"{self.covers} {why}".rstrip()
         return Interval(self.mean, low, high, level, self.n, method, covers)
+
+    def _why_none(self, level: float) -> str:
+        """Why there is no interval; empty where there is one."""
+        if self.stuck:
+            return f"{self.stuck} No interval."
+        if len(self.scores) < 2:
+            return "One episode: no interval."
+        if self.closed <= _NOTHING and self.lowest < 0:
+            return (
+                "Where every episode shows the same gain, nothing tells how it would differ: no "
+                "interval."
+            )
+        if self._hidden:
+            return (
+                f"With {len(self.scores)} episodes too few clips were in several of them to tell "
+                f"how much they matter: no interval. {_ENOUGH} or more tell."
+            )
+        if self.by == "classes" and self._narrower(level):
+            return (
+                "Where classes show no more spread than their clips do, there are too few of them "
+                "to tell: no interval."
+            )
+        if self.variance <= _NOTHING and self.apart < 2:
+            return "All episodes are alike and share clips: no interval."
+        return ""
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of an interval, with a space before it; or empty."""
+        if self.deletions.variance or not self.deletions.shared:
+            return ""
+        return (
+            f" Where chance in the draw of the episodes hides what {self.by} add, that counts as "
+            "0; more episodes tell."
+        )
 
     @property
     def share(self) -> float:
@@ -188,6 +253,24 @@ def _scores(outcomes: Outcomes, against: Outcomes | None) -> Numbers:
                 "make them of the records of episodes that succeeded in both"
             )
     return np.asarray(score - against.right)
+
+
+def _stuck_clips(names: Sequence[str], stuck: Codes) -> str:
+    if not len(stuck):
+        return ""
+    first = names[int(stuck[0])]
+    return f"{first!r} is in every episode of its class: without it nothing is left."
+
+
+def _stuck_classes(names: Sequence[str], stuck: Codes) -> str:
+    if not len(stuck):
+        return ""
+    if len(stuck) == len(names):
+        return (
+            f"All {len(names)} classes are in every episode, so one set of classes was seen and "
+            "nothing tells how another would do."
+        )
+    return f"{names[int(stuck[0])]!r} is in every episode: without it nothing is left."
 
 
 def _check_by(by: str, groups: Mapping[str, str] | None, scope: str) -> None:

@@ -3,6 +3,7 @@
 A cluster is a clip, a group of clips or a class. Leaving a cluster of clips out drops every
 prediction that it is part of, as query or as support, and keeps how often each class is asked;
 leaving a class out drops every episode that has it. The change of the mean is a sum over episodes.
+For clips it is that to first order: see `without_clips`.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ class Deletions:
             products of what two different episodes contribute. May be negative.
         stratum: clusters of one number are exchangeable, (G,): those of one class, or all.
         stuck: clusters that nothing is left without, although they are in several episodes.
+        shared: whether any cluster is in several episodes.
     """
 
     change: Numbers
     cross: Numbers
     stratum: Codes
     stuck: Codes
+    shared: bool
 
     @cached_property
     def factor(self) -> Numbers:
@@ -66,6 +69,13 @@ class Deletions:
         spread = float(np.sum((parts - parts.mean()) ** 2))
         return max(spread, 2 * self.variance**2 / max(self.dof, 1))
 
+    @cached_property
+    def own_dof(self) -> float:
+        """Degrees of freedom of `variance` alone (Satterthwaite, 1946); 0 where it is 0."""
+        if not self.variance:
+            return 0.0
+        return 2 * self.variance**2 / self.variance_of_variance
+
 
 def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> Deletions:
     """Leaves out each cluster of clips, in both roles.
@@ -73,6 +83,9 @@ def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> 
     With e = score - mean of the label's class, weights w and W their sum over a class, the change
     is -W / (W - W_g) · sum of w·e over the predictions for that class that g is part of, and the
     same for predictions for other classes in episodes where g is support.
+
+    Dropping the predictions and taking the mean again, each class weighted as before, would take
+    the means of the classes anew, too; these sums leave them as they are.
 
     Args:
         outcomes: at least 2 episodes.
@@ -87,42 +100,35 @@ def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> 
     own = _Part.of(unit, parts[:2], table.own_weight[of_class])
     other = _Part.of(unit, parts[2:], table.other_weight[of_class])
     names, of_unit = np.unique(codes // classes, return_inverse=True)
-    change, cross = _squares(
+    change, cross, shared = _squares(
         of_unit[unit], episode, own.value + other.value, own.noise + other.noise, episodes
     )
     spans = len(names) < len(codes)
     stratum = np.zeros(len(names), dtype=np.int64) if spans else of_class
     stuck = np.unique(of_unit[own.stuck | other.stuck])
-    return Deletions(change, cross, stratum, names[stuck])
+    return Deletions(change, cross, stratum, names[stuck], shared)
 
 
-def without_classes(outcomes: Outcomes, score: Numbers) -> tuple[Deletions, bool]:
-    """Leaves out each class.
+def without_classes(outcomes: Outcomes, score: Numbers) -> Deletions:
+    """Leaves out each class; `stuck` are those that are in every episode.
+
+    Leaving a class out among the labels only, with the same alternatives, is no way round that:
+    errors are mostly confusions of two classes, and with W classes in every episode the spread of
+    their accuracies holds (W - 2) / (2 W - 2) of what such pairs add to the variance of the mean.
 
     Args:
         outcomes: at least 2 episodes.
         score: of each prediction, (R,).
-
-    Returns:
-        The changes, and whether classes were left out as labels only, since one is in every
-        episode and leaving out its episodes would leave none.
     """
     episodes, classes = len(outcomes), len(outcomes.classes)
     excess = outcomes.weights * (score - outcomes.weights @ score)
-    shares = np.bincount(outcomes.member_class, minlength=classes)
-    labels_only = bool((shares == episodes).any())
-    if labels_only:
-        keys, entry = np.unique(outcomes.label * episodes + outcomes.episode, return_inverse=True)
-        values, weights = np.bincount(entry, excess), np.bincount(entry, outcomes.weights)
-        cluster, episode = keys // episodes, keys % episodes
-    else:
-        cluster, episode = outcomes.member_class, outcomes.member_episode
-        values = np.bincount(outcomes.episode, excess)[episode]
-        weights = np.full(len(episode), 1 / episodes)
+    cluster, episode = outcomes.member_class, outcomes.member_episode
+    values = np.bincount(outcomes.episode, excess)[episode]
+    weights = np.full(len(episode), 1 / episodes)
     part = _Part.of(cluster, np.stack([values, weights]), np.ones(classes))
-    change, cross = _squares(cluster, episode, part.value, part.noise, episodes)
+    change, cross, shared = _squares(cluster, episode, part.value, part.noise, episodes)
     stratum = np.zeros(classes, dtype=np.int64)
-    return Deletions(change, cross, stratum, np.flatnonzero(part.stuck)), labels_only
+    return Deletions(change, cross, stratum, np.flatnonzero(part.stuck), shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,12 +230,16 @@ def _distinct(codes: Codes) -> Codes:
 
 def _squares(
     cluster: Codes, episode: Codes, value: Numbers, noise: Numbers, episodes: int
-) -> tuple[Numbers, Numbers]:
-    """Sum over episodes of each cluster, and its square less the squared noise of the episodes."""
+) -> tuple[Numbers, Numbers, bool]:
+    """Sum over episodes of each cluster, its square less the squared noise, and if any has two.
+
+    The noise is that of the episodes.
+    """
     change: Numbers = np.bincount(cluster, value).astype(np.float64)
     keys, cell = np.unique(cluster * episodes + episode, return_inverse=True)
-    squares = np.bincount(cell, noise) ** 2
-    return change, change**2 - np.bincount(keys // episodes, squares, minlength=len(change))
+    squares, owner = np.bincount(cell, noise) ** 2, keys // episodes
+    shared = bool((np.bincount(owner) > 1).any())
+    return change, change**2 - np.bincount(owner, squares, minlength=len(change)), shared
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:

@@ -38,11 +38,13 @@ def two_way_jackknife(
     """Mean accuracy and an interval for other clips, by leaving each clip out in both roles.
 
     The variance is (n - 1) / n · sum of (A(-i) - A)² over the n clips of a class, summed over the
-    classes, where A(-i) is the mean without the predictions that clip i is part of, as query or as
-    support, every class asked as often as before. Each such change holds chance from the draw of
-    the episodes, too, once for every clip of an episode; that is taken out (only products of two
-    different episodes count) and added once: s² / T of the episodes' accuracies. So the interval
-    also holds for few episodes; where none share a clip it is that of Student's t.
+    classes. A(-i) - A is, to first order, what the mean changes by without the predictions that
+    clip i is part of, as query or as support, every class asked as often as before: what they are
+    above or below the means of their classes, which themselves are not taken anew without them.
+    Each such change holds chance from the draw of the episodes, too, once for every clip of an
+    episode; that is taken out (only products of two different episodes count) and added once:
+    s² / T of the episodes' accuracies. Where no clip is in two episodes it is the interval of
+    Student's t.
 
     Args:
         outcomes: of a run; at least 2 episodes for an interval.
@@ -55,20 +57,33 @@ def two_way_jackknife(
     Returns:
         The interval, inside 0 and 1 (-1 and 1 for a gain): Student's t with the degrees of freedom
         that match the variance of the variance (Satterthwaite, 1946); `n` is the number of
-        clusters. There is none where a clip is in all of several episodes, and `covers` says so.
+        clusters. Other groups come with other clips, so the interval for them is no narrower than
+        that over clips. There is none, and `covers` says why, where a clip is in every episode of
+        its class; where a class is in every episode, or classes show no more spread than their
+        clips do; in fewer than 30 episodes of which too few share clips to tell what they add; and
+        for a gain that is the same in every episode.
 
     Raises:
         UsageError: when the level, `by` or `scope` is none, a clip has no group, no episode
             succeeded, or `against` has other episodes.
     """
+    return jackknife_of(Found.of(outcomes, by, groups, scope, against), level)
+
+
+def jackknife_of(found: Found, level: float = 0.95) -> Interval:
+    """`two_way_jackknife` of what leaving out has given already.
+
+    Raises:
+        UsageError: when the level is none.
+    """
     check_level(level)
-    found = Found.of(outcomes, by, groups, scope, against)
-    plain = found.no_interval(level, f"jackknife over {by}")
+    found, method = found.widened(level), f"jackknife over {found.by}"
+    plain = found.no_interval(level, method)
     if plain is not None:
         return plain
     low, high, scale = found.by_t(level)
-    method = f"jackknife over {by}, {scale}"
-    return Interval(found.mean, low, high, level, found.n, method, found.covers)
+    covers = found.covers + found.remark
+    return Interval(found.mean, low, high, level, found.n, f"{method}, {scale}", covers)
 
 
 def cluster_bootstrap(
@@ -111,7 +126,7 @@ def cluster_bootstrap(
     """
     check_level(level)
     check_repeats(repeats)
-    found = Found.of(outcomes, by, groups, scope, against)
+    found = Found.of(outcomes, by, groups, scope, against).widened(level)
     method = f"bootstrap over {by}"
     plain = found.no_interval(level, method)
     if plain is not None:
@@ -122,7 +137,9 @@ def cluster_bootstrap(
     stretch = t_quantile(level, found.dof) / float(ndtri((1 + level) / 2))
     below, above = stretch * np.quantile(moves, [(1 - level) / 2, (1 + level) / 2])
     low, high, scale = found.moved(float(below), float(above))
-    return Interval(found.mean, low, high, level, found.n, f"{method}, {scale}", found.covers)
+    return Interval(
+        found.mean, low, high, level, found.n, f"{method}, {scale}", found.covers + found.remark
+    )
 
 
 @dataclass(frozen=True)

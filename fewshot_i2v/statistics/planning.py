@@ -28,6 +28,8 @@ from fewshot_i2v.statistics._components import (
     assumed,
     assumed_difference,
     components,
+    equal_deviation,
+    equal_half_width,
 )
 from fewshot_i2v.statistics._ends import t_quantile
 from fewshot_i2v.statistics._values import check_level
@@ -50,6 +52,8 @@ __all__ = [
     "deviation_range",
     "episodes_for_difference",
     "episodes_for_half_width",
+    "equal_deviation",
+    "equal_half_width",
     "fewest_clips",
     "half_width",
     "half_width_over_clips",

@@ -166,7 +166,7 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
     (five,) = comparisons(invoke, tmp_path, "--baseline", tmp_path / "frozen-linear-5shot")
     assert five["shot"] == 5
     said = invoke("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))
-    assert "Not compared, for no baseline has their head and shot" in said.stdout
+    assert "Not compared, for no other row has their head and shot" in said.stdout
 
 
 def test_other_episodes_are_refused_and_the_key_is_named(invoke: Invoke, runs: Path) -> None:

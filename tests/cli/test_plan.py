@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.episodes.disjoint import disjoint_count
-from fewshot_i2v.statistics import planning
+from fewshot_i2v.statistics import bounded_interval, planning
 from fewshot_i2v.statistics.stopping import decide
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
@@ -124,6 +124,45 @@ def test_rows_that_hardly_differ_are_not_planned(invoke: Invoke, tmp_path: Path)
     assert (pair["differ"], pair["episodes"]) == (1, None)
     text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
     assert "No plan for aim (1-shot): too few episodes in which they differ from frozen" in text
+
+
+def test_a_pilot_without_a_mistake_is_no_certainty(invoke: Invoke, tmp_path: Path) -> None:
+    values = np.ones_like(some(1, 0.6))
+    write(tmp_path, "frozen", values)
+    found = plain(invoke, str(tmp_path))
+    (row,) = found["rows"]
+    low, high = row["between"]
+    assert low == row["episodes"] == 198
+    assert high > 1000
+    low_end = bounded_interval([1.0] * len(values)).low
+    assert row["now"] == pytest.approx(1 - (low_end or 1.0))
+    assert row["now"] > 0.05
+    assert found["clips"] == []
+    assert any("Other clips are not planned for frozen, 1-shot" in r for r in found["remarks"])
+    text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
+    assert f"it may take up to {high:,} episodes" in text
+    assert "There are enough" not in text
+    assert "198-198" not in text
+
+
+def test_a_row_that_is_always_right_leaves_the_others_planned(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path, "frozen", some(1, 0.6))
+    write(tmp_path, "aim", np.ones_like(some(1, 0.6)))
+    found = plain(invoke, str(tmp_path))
+    (clips,) = found["clips"]
+    names = {(need["name"], need["against"]) for need in clips["needs"]}
+    assert names == {("frozen", None), ("aim", "frozen")}
+    assert clips["row"] == "frozen"
+
+
+def test_rows_that_always_differ_alike_are_no_certainty(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", np.zeros_like(some(1, 0.6)))
+    write(tmp_path, "aim", np.ones_like(some(1, 0.6)))
+    (pair,) = plain(invoke, str(tmp_path))["pairs"]
+    assert pair["visible"] > 0
+    assert pair["between"][1] > 5 * pair["between"][0]
 
 
 def test_one_query_per_class_is_said(invoke: Invoke, tmp_path: Path) -> None:

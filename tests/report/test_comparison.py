@@ -285,3 +285,24 @@ def test_a_single_episode_of_several_training_seeds_is_compared_by_shares() -> N
     (got,) = compared(contender(answers=seeds[1]), contender("aim", answers=over_seeds(seeds)))
     assert (got.unit, got.test) == ("clip", "sign-flip, all 2^1 sign patterns")
     assert got.mean == pytest.approx(1 / 6)
+
+
+def test_where_no_verdict_is_possible_that_is_said() -> None:
+    """Eight episodes cannot pass the correction for many comparisons, however large they differ."""
+    rows = [contender("frozen", dict.fromkeys(range(8), 0.25))]
+    over = {i: 0.75 + 0.125 * (i % 3 == 0) for i in range(8)}
+    rows += [contender(f"aim:scale={i}.0", over) for i in range(1, 13)]
+    found = compare_rows([(row, rows[0]) for row in rows[1:]], names_of(rows))
+    assert {c.verdict for c in found} == {"cannot be told apart from"}
+    said = sentence(found[0], 0.95)
+    assert "12 comparisons left to decide, 8 episodes that differ allow no verdict" in said
+    assert said.endswith("it takes at least 9.")
+    assert "would be told apart in 80 %" not in said
+    few = compare_rows([(rows[1], rows[0])], names_of(rows))
+    assert few[0].verdict == "beats"
+
+
+def test_all_baselines_are_not_called_different() -> None:
+    rows = [contender(folder="a"), contender(folder="b"), contender(folder="c")]
+    with pytest.raises(UsageError, match="all of a, b, c are what others would be compared with"):
+        against_frozen(rows)

@@ -109,3 +109,28 @@ def test_no_gain_is_not_minus_nothing() -> None:
     text = reach_text([], [reach("aim", 1, [one], against=[one])])
     assert "+0.00" in text
     assert "-0.00" not in text
+
+
+def test_ties_have_no_interval_for_other_clips_or_classes() -> None:
+    (one,) = runs(1)
+    found = reach("aim", 1, [one], against=[one]).intervals
+    assert (found[HERE].low, found[HERE].high) == (0, 0)
+    for question in (CLIPS, CLASSES):
+        assert (found[question].low, found[question].high) == (None, None)
+        assert "every episode shows the same gain" in found[question].covers
+
+
+def test_no_interval_for_other_groups_or_classes_is_narrower_than_that_for_other_clips() -> None:
+    shown = 0
+    for seed in range(25):
+        records = some_records(seed, episodes=40, classes=6, query=3)
+        one = Outcomes.from_records(records)
+        groups = Groups({name: name[-1] for name in one.clips}, "global")
+        found = reach("frozen", 1, [one], groups=groups).intervals
+        assert found[CLASSES] == two_way_jackknife(one, by="classes")
+        clips = found[CLIPS].half_width
+        assert clips is not None
+        assert (found[GROUPS].half_width or 0) >= clips
+        shown += found[CLASSES].low is not None
+        assert found[CLASSES].low is None or (found[CLASSES].half_width or 0) >= clips
+    assert 0 < shown < 25

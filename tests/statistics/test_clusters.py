@@ -79,10 +79,34 @@ def test_the_interval_is_wider_than_that_over_episodes_where_clips_are_shared() 
     assert error == pytest.approx(spread, rel=0.3)
 
 
+def made(seed: int, right: Callable[[str], float], classes: int = 8) -> Outcomes:
+    """400 episodes in which a query is right as often as its name says."""
+    generator = np.random.default_rng(seed)
+    records = []
+    for r in some_records(seed, episodes=400, classes=classes, clips=12):
+        names = [name for row in r.query for name in row]
+        guesses = [
+            label if generator.random() < right(name) else (label + 1) % 3
+            for name, label in zip(names, r.labels, strict=True)
+        ]
+        clips = [a + b for a, b in zip(r.support, r.query, strict=True)]
+        records.append(episode(r.index, r.classes, clips, 1, guesses))
+    return Outcomes.from_records(records)
+
+
+def hard_classes(classes: int = 8) -> Outcomes:
+    """Every second class is hard; all clips of a class are alike."""
+    return made(10, lambda name: 0.4 if int(name[1]) % 2 else 0.8, classes)
+
+
+def hard_groups() -> Outcomes:
+    """Groups of two clips, every second one hard; all classes are alike."""
+    return made(11, lambda name: 0.3 if int(name.split("/")[1]) // 2 % 2 else 0.9)
+
+
 @pytest.mark.parametrize("by", ["clips", "groups", "classes"])
 def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: By) -> None:
-    records = some_records(10, episodes=400, classes=8, clips=12, right=0.6)
-    outcomes = Outcomes.from_records(records)
+    outcomes = hard_classes() if by == "classes" else hard_groups()
     groups = None
     if by == "groups":
         groups = {clip: str(int(clip.split("/")[1]) // 2) for clip in outcomes.clips}
@@ -97,6 +121,7 @@ def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: By) -> None:
     assert drawn[0].n == plain.n == {"clips": 96, "groups": 48, "classes": 8}[by]
     assert drawn[0].mean == plain.mean == outcomes.mean
     assert by in plain.method
+    assert by in plain.covers
     wider = two_way_jackknife(outcomes, 0.99, by=by, groups=groups)
     assert (wider.half_width or 0) > (plain.half_width or 0)
 
@@ -156,9 +181,9 @@ def test_the_gain_over_another_run_of_the_same_episodes(make: Make) -> None:
     assert back.mean == pytest.approx(-got.mean)
     assert ends(back)[0] < -got.mean < ends(back)[1]
     assert (got.half_width or 1) < (make(one).half_width or 0)
-    none = make(one, against=one)
-    assert (none.mean, *ends(none)) == (0, 0, 0)
-    assert "no width" in none.covers
+    tie = make(one, against=one)
+    assert (tie.mean, tie.low, tie.high) == (0, None, None)
+    assert "every episode shows the same gain" in tie.covers
     with pytest.raises(UsageError, match="same episodes of both runs"):
         make(one, against=Outcomes.from_records(changed[:-1]))
 
@@ -216,12 +241,85 @@ def test_means_that_are_no_accuracies_are_refused() -> None:
         seed_spread([])
 
 
-def test_queries_of_a_single_class_say_nothing_about_others() -> None:
-    clips = [[["a/0", "a/1"], ["b/0"]], [["a/2", "a/3"], ["b/1"]], [["a/4", "a/5"], ["b/2"]]]
-    records = [episode(t, ["a", "b"], rows, 1, [t % 2]) for t, rows in enumerate(clips)]
-    got = two_way_jackknife(Outcomes.from_records(records), by="classes")
+@pytest.mark.parametrize("make", MAKES)
+def test_one_set_of_classes_says_nothing_about_others(make: Make) -> None:
+    records = some_records(8, episodes=50, classes=4, way=4)
+    got = make(Outcomes.from_records(records), by="classes")
+    assert (got.low, got.high) == (None, None)
+    assert "All 4 classes are in every episode, so one set of classes was seen" in got.covers
+    clips = [[["a/0", "a/1"], ["b/0"]], [["a/2", "a/3"], ["c/1"]], [["a/4", "a/5"], ["d/2"]]]
+    records = [episode(t, ["a", rows[1][0][0]], rows, 1, [t % 2]) for t, rows in enumerate(clips)]
+    got = make(Outcomes.from_records(records), by="classes")
     assert got.low is None
-    assert "All queries are of 'a'. No interval." in got.covers
+    assert "'a' is in every episode: without it nothing is left. No interval." in got.covers
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_classes_that_show_less_than_their_clips_say_nothing_about_others(make: Make) -> None:
+    even = hard_groups()
+    got = make(even, by="classes")
+    assert (got.low, got.high) == (None, None)
+    assert "Where classes show no more spread than their clips do" in got.covers
+    assert (make(hard_classes(), by="classes").half_width or 0) > (
+        make(hard_classes()).half_width or 1
+    )
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_an_interval_over_groups_is_no_narrower_than_that_over_clips(make: Make) -> None:
+    outcomes = hard_groups()
+    # every group has clips of both kinds, so groups hardly differ
+    mixed = {clip: str(int(clip.split("/")[1]) % 2) for clip in outcomes.clips}
+    got = make(outcomes, by="groups", groups=mixed)
+    assert ends(got) == ends(make(outcomes))
+    assert got.n == 16
+    assert "groups" in got.method
+    assert "it is as wide as that for other clips" in got.covers
+    alike = {clip: str(int(clip.split("/")[1]) // 2) for clip in outcomes.clips}
+    wider = make(outcomes, by="groups", groups=alike)
+    assert (wider.half_width or 0) > (got.half_width or 1)
+    assert "as wide as" not in wider.covers
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_few_episodes_do_not_tell_what_clips_add(make: Make) -> None:
+    for seed in range(3):
+        few = Outcomes.from_records(some_records(seed, episodes=20, clips=12, classes=6))
+        for by in ("clips", "classes"):
+            got = make(few, by=by)
+            assert (got.low, got.high) == (None, None)
+            assert "With 20 episodes too few clips were in several of them" in got.covers
+
+
+def test_few_episodes_that_share_no_clip_tell_of_classes() -> None:
+    names, records = "abcdef", []
+    for t in range(24):
+        two = [names[t % 6], names[(t + 1 + t // 6) % 6]]
+        clips = [[f"{name}/{t}-{i}" for i in range(6)] for name in two]
+        # classes a, b and c are hard
+        guesses = [
+            c if (i + t) % 5 < (2 if two[c] < "d" else 4) else 1 - c
+            for c in range(2)
+            for i in range(5)
+        ]
+        records.append(episode(t, two, clips, 1, guesses))
+    outcomes = Outcomes.from_records(records)
+    assert (two_way_jackknife(outcomes, by="classes").half_width or 0) > (
+        two_way_jackknife(outcomes).half_width or 1
+    )
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_what_chance_hides_is_said(make: Make) -> None:
+    hidden = [
+        Outcomes.from_records(some_records(seed, episodes=40, clips=12)) for seed in range(12)
+    ]
+    cut = [one for one in hidden if not Found.of(one, "clips").deletions.variance]
+    assert 0 < len(cut) < len(hidden)
+    for one in hidden:
+        assert ("hides what clips add, that counts as 0" in make(one).covers) == (one in cut)
+    apart_from_each_other = make(apart(12, {0: 1, 3: 0}))
+    assert "hides" not in apart_from_each_other.covers
 
 
 def test_equal_accuracies_of_other_answers_are_no_certainty() -> None:

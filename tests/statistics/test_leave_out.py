@@ -15,7 +15,7 @@ from fewshot_i2v.statistics import (
     two_way_jackknife,
 )
 from fewshot_i2v.statistics._found import By, Found, Scope
-from tests.statistics.made_runs import episode, some_records
+from tests.statistics.made_runs import apart, episode, some_records
 
 
 def ends(interval: Interval) -> tuple[float, float]:
@@ -136,19 +136,27 @@ def test_leaving_out_a_class_is_recomputing_without_its_episodes() -> None:
     assert found.dof == 5
 
 
-def test_with_all_classes_in_every_episode_they_are_left_out_as_labels() -> None:
-    records = some_records(8, episodes=20, classes=4, way=4)
-    outcomes = Outcomes.from_records(records)
-    interval = two_way_jackknife(outcomes, by="classes")
-    assert "alternatives" in interval.covers
-    found = Found.of(outcomes, "classes").deletions
-    full = outcomes.mean
-    rights = {
-        name: [p.right for p in asked(records) if p.label != name] for name in outcomes.classes
-    }
-    assert found.change == pytest.approx(
-        [np.mean(rights[name]) - full for name in outcomes.classes], abs=1e-12
-    )
+def test_a_class_in_every_episode_cannot_be_left_out() -> None:
+    outcomes = Outcomes.from_records(some_records(8, episodes=20, classes=4, way=4))
+    assert Found.of(outcomes, "classes").deletions.stuck.tolist() == [0, 1, 2, 3]
+    outcomes = Outcomes.from_records(some_records(8, episodes=20, classes=5, way=4))
+    assert not len(Found.of(outcomes, "classes").deletions.stuck)
+
+
+def test_labels_alone_would_show_too_little_of_what_pairs_of_classes_add() -> None:
+    """Why they are not left out as labels: with 5 classes it would be 3/8 of the variance."""
+    generator, way = np.random.default_rng(0), 5
+    confused = np.triu(generator.random((20_000, way, way)), 1)
+    right = 1 - (confused + confused.transpose(0, 2, 1)).sum(2)
+    of_labels = right.var(1, ddof=1).mean() / way
+    assert of_labels / right.mean(1).var() == pytest.approx((way - 2) / (2 * way - 2), rel=0.05)
+
+
+def test_clips_of_one_episode_each_are_not_shared() -> None:
+    assert not Found.of(apart(6, {0: 1}), "clips").deletions.shared
+    assert Found.of(apart(6, {0: 1}), "classes").deletions.shared
+    records = some_records(3, episodes=20)
+    assert Found.of(Outcomes.from_records(records), "clips").deletions.shared
 
 
 def test_only_products_of_two_episodes_count() -> None:
@@ -183,5 +191,10 @@ def test_episodes_without_support_count_their_queries(by: By) -> None:
     if by == "clips":
         expected = [change_without(records, {clip}) for clip in outcomes.clips]
         assert found.change == pytest.approx(expected, abs=1e-12)
-    low, high = ends(two_way_jackknife(outcomes, by=by))
-    assert low < outcomes.mean < high
+    if by == "clips":
+        low, high = ends(two_way_jackknife(outcomes, by=by))
+        assert low < outcomes.mean < high
+    else:
+        full = np.mean([r.accuracy or 0.0 for r in records])
+        left = [r.accuracy or 0.0 for r in records if outcomes.classes[2] not in r.classes]
+        assert found.change[2] == pytest.approx(np.mean(left) - full, abs=1e-12)

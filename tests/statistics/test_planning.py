@@ -11,7 +11,7 @@ from scipy import stats
 
 from fewshot_i2v.episodes.disjoint import disjoint_count
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.statistics import bounded_interval, mean_interval
 from fewshot_i2v.statistics import planning as plan
 from fewshot_i2v.statistics.paired import smallest_visible
 
@@ -213,3 +213,13 @@ def test_the_fewest_clips_are_found(common: float) -> None:
     assert clips == min(every)
     assert use.half_width <= 0.03
     assert disjoint_count([clips] * 8, 5, 5, use.query) >= use.episodes
+
+
+def test_equal_episodes_leave_a_spread_open() -> None:
+    few, many = (plan.equal_deviation(1.0, n) for n in (30, 300))
+    low = bounded_interval([1.0] * 30).low or 0.0
+    assert few == pytest.approx((low * (1 - low)) ** 0.5)
+    assert 0.3 < few < 0.35
+    assert 0 < many < few / 2
+    assert plan.equal_deviation(0.0, 30) == pytest.approx(few)
+    assert plan.equal_deviation(0.5, 30) == 0.5
