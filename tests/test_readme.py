@@ -26,7 +26,7 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - that is the point
     printed = capsys.readouterr().out
-    assert re.search(r"st-adapter 1-shot: \d+\.\d %", printed)
+    assert re.search(r"st-adapter \(base-trained\) 1-shot: \d+\.\d %", printed)
     assert "95 % interval" in printed
     assert (tmp_path / "runs" / "example").is_dir()
 

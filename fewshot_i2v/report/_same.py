@@ -76,7 +76,11 @@ def same_episodes(
 def _advice(fixed: Sequence[str], refused: Sequence[str], *, partly: bool, number: int) -> str:
     if fixed:
         return "Clips of other splits or subsets cannot be compared: evaluate both on the same one"
-    parts = [f"--across {key.partition('.')[0]}" for key in refused]
+    sections = [key.partition(".")[0] for key in refused]
+    parts = [
+        f"--across {key if sections.count(section) == 1 else section}"
+        for key, section in zip(refused, sections, strict=True)
+    ]
     if number and partly:
         parts.append(f"--common (they have {number} episodes in common)")
     if not number:

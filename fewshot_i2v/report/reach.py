@@ -8,7 +8,7 @@ for them are wider: with 10,000 episodes of few clips by far.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
@@ -26,6 +26,10 @@ HERE, CLIPS, GROUPS = "these clips", "other clips", "other groups"
 CLASSES, SEEDS = "other classes", "other seeds"
 QUESTIONS = (HERE, CLIPS, GROUPS, CLASSES, SEEDS)
 _NONE = "-"
+_NOTHING_DRAWN = (
+    "All training seeds gave the same answers: nothing that they draw takes part in such a row, so "
+    "there is no interval over them."
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,17 @@ def reach(
     classes = Found.of(outcomes, "classes", against=other, clips=clips)
     found[CLASSES] = jackknife_of(classes, level)
     if len(seeds) > 1 and other is None:
-        found[SEEDS] = seed_spread([one.mean for one in seeds], level).interval
+        found[SEEDS] = _over_seeds(seeds, level)
     return Reach(name, shot, found[HERE].mean, found)
+
+
+def _over_seeds(seeds: Sequence[Outcomes], level: float) -> Interval:
+    """The interval over training seeds; none where they cannot have changed anything."""
+    spread = seed_spread([one.mean for one in seeds], level).interval
+    first = seeds[0].predicted.tolist()
+    if any(one.predicted.tolist() != first for one in seeds[1:]):
+        return spread
+    return replace(spread, low=None, high=None, covers=_NOTHING_DRAWN)
 
 
 def _pooled(

@@ -119,7 +119,7 @@ def test_keys_that_differ_are_named_and_can_be_allowed() -> None:
         "precision: bf16 and not set",
     ):
         assert line in said
-    assert "add --across encoder and --across video and --across precision" in said
+    assert "add --across encoder and --across video.frames and --across precision" in said
     assert "tuning" not in said
     assert "encoder.digest" not in refusal(*rows, across=["encoder", "video"])
     (got,) = compared(*rows, across=["encoder", "video.frames", "precision"])

@@ -134,3 +134,10 @@ def test_no_interval_for_other_groups_or_classes_is_narrower_than_that_for_other
         shown += found[CLASSES].low is not None
         assert found[CLASSES].low is None or (found[CLASSES].half_width or 0) >= clips
     assert 0 < shown < 25
+
+
+def test_seeds_that_change_nothing_are_no_certainty() -> None:
+    (one,) = runs(1)
+    found = reach("frozen", 1, [one, one, one]).intervals[SEEDS]
+    assert (found.low, found.high, found.n) == (None, None, 3)
+    assert "gave the same answers" in found.covers
