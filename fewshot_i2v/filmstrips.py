@@ -147,7 +147,10 @@ class _Shelf:
             FewshotError: when they are not there.
         """
         path = self.split.file(clip) if self.files is None else self.files / clip
-        key = entry_key(path, self.options)
+        try:
+            key = entry_key(path, self.options)
+        except VideoUnreadable as error:
+            raise VideoUnreadable(path, self._told(path, error.reason)) from error
         try:
             entry = self.store / key[:2] / f"{key}.npy"
             return open_entry(entry, self.options.shape, key, verify=True)
@@ -156,6 +159,14 @@ class _Shelf:
             raise VideoUnreadable(path, reason) from error
         except (DamagedEntryError, OSError) as error:
             raise VideoUnreadable(path, "its decoded frames cannot be read") from error
+
+    def _told(self, path: Path, reason: str) -> str:
+        """Why a file cannot be used, in words that hold for several clips where that is so."""
+        if reason != "does not exist":
+            return f"{path} {reason}"
+        if self.files is not None:
+            return f"no such file in {self.files}; give the cache of the run with --cache"
+        return f"no such file in {self.split.root}; give the folder of the clips with --root"
 
 
 def find_split(header: Mapping[str, Any], places: Places) -> Split:

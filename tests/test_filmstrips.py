@@ -82,7 +82,8 @@ def test_clips_that_were_not_decoded_are_counted_and_the_reason_is_given(
     asked = [names[0], "nowhere/at-all-001.mp4"]
     strips = film_strips(asked, header(split), Places(cache=cache), budget=BUDGET)
     assert list(strips.images) == names[:1]
-    assert "Frames of 1 clip are not shown" in strips.note
+    assert "Frames of 1 clip are not shown: no such file in " in strips.note
+    assert strips.note.endswith("; give the cache of the run with --cache.")
     other = header(split, video={"frames": 5, "policy": "uniform", "stride": 1, "crop": 1.0})
     none = film_strips(names, other, Places(cache=cache), budget=BUDGET)
     assert none.images == {}
@@ -156,6 +157,14 @@ def test_a_split_of_files_needs_a_root(tmp_path: Path) -> None:
     assert "give the folder with --root" in note
     with pytest.raises(UsageError):
         film_strips(["a/1.mp4"], given, Places(root=tmp_path / "absent"), budget=BUDGET)
+    note = film_strips(["a/1.mp4", "b/1.mp4"], given, Places(root=tmp_path), budget=BUDGET).note
+    assert note == (
+        f"Frames of 2 clips are not shown: no such file in {tmp_path}; give the folder of the "
+        "clips with --root."
+    )
+    (tmp_path / "a" / "1.mp4").mkdir(parents=True)
+    note = film_strips(["a/1.mp4"], given, Places(root=tmp_path), budget=BUDGET).note
+    assert note.endswith(f"not shown: {tmp_path / 'a' / '1.mp4'} is a folder, not a file.")
 
 
 def test_the_size_of_images_is_that_of_the_encoder(split: Split, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fewshot_i2v.report._columns import sentences
 from fewshot_i2v.report._measures import Measures
 from fewshot_i2v.report._order import ORDERS, Reliance
 from fewshot_i2v.report._plots import signed
+from fewshot_i2v.report._spread import with_spread
 from fewshot_i2v.report._table import Cell, Table
 from fewshot_i2v.report.reach import QUESTIONS, covered
 from fewshot_i2v.report.sections import LEVEL, Row, Section
@@ -39,7 +40,11 @@ _OVER = (
     "over-confident: mean confidence less the share of right predictions, in points; above 0 a row "
     "is surer than it is right, below 0 less sure."
 )
-_SEEDS = "Predictions of all training seeds of a row are counted together."
+_SEEDS = (
+    "Rows of several training seeds: ECE, its interval and by chance are means over the seeds, so "
+    "more seeds do not lower them as more episodes do; predictions, and what is said of confidence "
+    "and truth below, are of all seeds together."
+)
 _HEADINGS = {
     "shuffled": "lost when shuffled",
     "reversed": "lost when reversed",
@@ -241,6 +246,4 @@ def _ends(interval: Interval) -> Cell:
 def _lost(interval: Interval | None) -> Cell:
     if interval is None:
         return _NONE
-    half = interval.half_width
-    spread = "" if half is None else f" ± {100 * half:.2f}"
-    return Cell(f"{100 * interval.mean:+z.2f}{spread}", f"{interval.mean:.9g}")
+    return Cell(with_spread(interval, "{:+z.2f}"), f"{interval.mean:.9g}")

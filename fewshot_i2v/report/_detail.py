@@ -99,6 +99,8 @@ class Detail:
     def class_notes(self) -> str:
         """What the intervals of classes cover."""
         values = self._by_class[0].values()
+        if all(value.low is None for value in values):
+            return "Each class is in one episode: no interval."
         covers = " ".join(sentences(value.covers for value in values))
         return (
             f"{100 * LEVEL:g} % intervals over the episodes that have the class. "
@@ -111,9 +113,10 @@ class Detail:
         findings, number = self.row.findings, len(own)
         drawn = figures.classes(own, frozen, self.label, key=self.view._key())
         if drawn is not None:
+            lines = "Lines: " if any(value.low is not None for value in own.values()) else ""
             ring = " Rings: the frozen encoder in the same episodes." if frozen else ""
             most = "" if number <= 40 else f" The 20 highest and the 20 lowest of {number}."
-            yield Plate("Classes", f"Lines: {self.class_notes}{ring}{most}", drawn)
+            yield Plate("Classes", f"{lines}{self.class_notes}{ring}{most}", drawn)
         drawn = figures.confusion(findings.classes, findings.rates(), key=self.view._key())
         if drawn is not None:
             text = (

@@ -66,8 +66,8 @@ def _row_facts(
         "failed": t.failed,
         "parameters": t.parameters,
         "macs_per_clip": t.macs_per_clip,
-        "seconds_per_episode": t.seconds_per_episode,
-        "peak_memory_mb": t.peak_memory_mb,
+        "seconds_per_episode": t.seconds_per_episode if t.accuracies else None,
+        "peak_memory_mb": t.peak_memory_mb if t.accuracies else None,
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from fewshot_i2v.report.findings import Findings
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.statistics.calibration import Reliability
+from fewshot_i2v.statistics.calibration import Calibration, Reliability
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,11 @@ class Measures:
     """The measures of a row, or of several training seeds together.
 
     Attributes:
-        ece: expected calibration error with its interval, 0..1.
-        by_chance: about what it would be if the row were perfectly calibrated, 0..1.
+        ece: expected calibration error with its interval, 0..1. Of several training seeds it is
+            the mean of theirs: predictions of the same clips are not independent, and with equal
+            seeds it is that of one.
+        by_chance: about what it would be if the row were perfectly calibrated, 0..1; the mean over
+            training seeds too.
         over_confident: mean confidence less share of right predictions, -1..1.
         balanced: mean over classes of the share of their query clips that were right, 0..1.
         log_loss: mean of -ln(probability of the label), in nats.
@@ -47,9 +52,10 @@ def measures_of(findings: Findings, level: float) -> Measures | None:
     found = findings.calibration
     if found is None:
         return None
+    seeds = [Calibration.of(outcomes) for outcomes in findings.outcomes] or [found]
     return Measures(
-        ece=found.interval(level),
-        by_chance=found.if_calibrated,
+        ece=_mean([seed.interval(level) for seed in seeds]),
+        by_chance=fmean(seed.if_calibrated for seed in seeds),
         over_confident=found.mean_confidence - found.accuracy,
         balanced=findings.balanced_accuracy,
         log_loss=findings.log_loss,
@@ -57,4 +63,21 @@ def measures_of(findings: Findings, level: float) -> Measures | None:
         unresolved=findings.unresolved,
         predictions=found.predictions,
         curve=found.curve,
+    )
+
+
+def _mean(seeds: Sequence[Interval]) -> Interval:
+    """Means of the errors and of their ends.
+
+    The interval is never too narrow for that: a mean of several errors spreads at most as much as
+    they do on average, which it does where they are equal.
+    """
+    lows = [seed.low for seed in seeds if seed.low is not None]
+    highs = [seed.high for seed in seeds if seed.high is not None]
+    whole = len(lows) == len(highs) == len(seeds)
+    return replace(
+        seeds[0],
+        mean=fmean(seed.mean for seed in seeds),
+        low=fmean(lows) if whole else None,
+        high=fmean(highs) if whole else None,
     )

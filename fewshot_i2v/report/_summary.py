@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_i2v.report._labels import Label
-from fewshot_i2v.report._verdicts import Against, Best
+from fewshot_i2v.report._labels import Label, labels_of
+from fewshot_i2v.report._left_out import left_out, listed
+from fewshot_i2v.report._verdicts import Against, Best, against_frozen, best_rows
 from fewshot_i2v.report.rows import TableRow
+from fewshot_i2v.report.sections import LEVEL, Section
 from fewshot_i2v.statistics import Interval
 
-_NAMED = 3
+_ONE = (
+    "A single episode says nothing of others: compare its rows clip by clip with "
+    "`fewshot-i2v compare`."
+)
+
+
+def summary_of(section: Section) -> list[str]:
+    """The answer of a section's table, as `summary` gives it, with the answers to single clips."""
+    rows, findings = section.table_rows, [row.findings for row in section.rows]
+    return summary(
+        rows,
+        labels_of(rows),
+        against_frozen(rows, LEVEL, findings),
+        best_rows(rows, LEVEL, findings),
+    )
 
 
 def summary(
@@ -30,13 +46,42 @@ def summary(
         return ["No episode has succeeded so far."]
     told = []
     for shot, of_shot in best.items():
-        parts = [_lead(of_shot, labels, frozen), *_as_good(of_shot, labels)]
+        parts = [_lead(of_shot, labels, frozen), *_others(of_shot, rows, labels)]
         parts += _below(shot, of_shot, rows, labels, frozen)
+        gain = frozen.get(of_shot.row)
+        if any(_single(a) for a in (*of_shot.others, *([gain] if gain else []))):
+            parts.append(_ONE)
+        parts += left_out(shot, of_shot, rows, labels, frozen)
         told.append(f"{_with(shot)}: {' '.join(parts)}")
     return told or [
         "Every row saw the classes or clips that it is evaluated on: none says how well new ones "
         "are learnt."
     ]
+
+
+def families(frozen: Mapping[int, Against], best: Mapping[int | str, Best]) -> list[str]:
+    """What the verdicts of a table are adjusted for, a sentence each; none without verdicts."""
+    parts = []
+    if frozen:
+        which = "1 comparison" if len(frozen) == 1 else f"{len(frozen)} comparisons"
+        parts.append(
+            f"Verdicts against frozen are adjusted for the {which} with it of this table (Holm)."
+        )
+    pairs = [one.pairs for one in best.values() if one.others]
+    if pairs:
+        least, most = min(pairs), max(pairs)
+        number = f"{most}" if least == most else f"{least} to {most}"
+        which = "1 pair" if most == 1 else f"{number} pairs"
+        parts.append(
+            f"Those against the best row are adjusted for the {which} of rows with as many shots "
+            "(Bonferroni)."
+        )
+    if parts:
+        parts.append(
+            "fewshot-i2v compare adjusts for all comparisons that it is given at once, so its "
+            "verdicts can be others."
+        )
+    return parts
 
 
 def _with(shot: int | str) -> str:
@@ -47,34 +92,59 @@ def _lead(best: Best, labels: Sequence[Label], frozen: Mapping[int, Against]) ->
     name, gain = labels[best.row].full, frozen.get(best.row)
     accuracy = f"{100 * best.mean.mean:.1f} %{_ends(best.mean)}"
     if gain is None:
-        what = "has the highest accuracy," if best.others else "is right for"
-        return f"{name} {what} {accuracy}{'' if best.others else ' of the query clips'}."
+        if best.others:
+            return f"{name} has the highest accuracy, {accuracy}."
+        if best.mean.n == 1:
+            return f"{name} is right for {accuracy} of the query clips of one episode."
+        return f"{name} has a mean accuracy of {accuracy} over episodes."
+    ends, points = _ends(gain.difference), f"{100 * gain.difference.mean:+z.1f} points"
+    if _single(gain):
+        return f"{name} has the highest accuracy, {accuracy}, {points} over frozen."
     if gain.verdict == "open":
         return (
             f"{name} has the highest accuracy, {accuracy}, but no gain over frozen is shown: "
-            f"{100 * gain.difference.mean:+z.1f} points{_ends(gain.difference)}."
+            f"{points}{ends}."
         )
     sign, verb = (1, "beats") if gain.verdict == "better" else (-1, "is worse than")
     ends = _ends(gain.difference, sign=sign)
     return f"{name} {verb} frozen by {_points(gain.difference)}{ends}, at {accuracy}."
 
 
-def _as_good(best: Best, labels: Sequence[Label]) -> list[str]:
-    """Which rows cannot be told apart from the best one, and that the others are lower."""
-    few = [a.row for a in best.others if a.verdict == "open" and a.few]
-    alike = [a.row for a in best.others if a.verdict != "worse" and a.row not in few]
-    lower = len(best.others) - len(alike) - len(few)
+def _others(best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> list[str]:
+    """Which rows are as good as the best one or better, and that the others are lower."""
+    still = [a for a in best.others if a.verdict == "open" and not _single(a)]
+    few = [a.row for a in still if a.few]
+    alike = [a.row for a in still if not a.few]
+    lower = sum(a.verdict == "worse" for a in best.others)
     parts = []
     if alike:
-        names = _listed([_beside(labels[i], labels[best.row]) for i in alike])
+        names = listed([_beside(labels[i], labels[best.row]) for i in alike])
         rest = f"; the other {_rows(lower)} lower" if lower else ""
         parts.append(f"It cannot be told apart from {names}{rest}.")
+    elif lower and lower < len(best.others):
+        parts.append(f"{'One row is' if lower == 1 else f'{lower} rows are'} lower.")
     elif lower:
         parts.append("The other row is lower." if lower == 1 else "All other rows are lower.")
+    parts += [_better(a, best, rows, labels) for a in best.others if a.verdict == "better"]
     if few:
         which = "one row" if len(few) == 1 else f"{len(few)} rows"
         parts.append(f"Of {which} there are too few episodes to tell.")
     return parts
+
+
+def _better(a: Against, best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> str:
+    """A row that is not the best one by name, though it is better where both can be compared."""
+    name = _beside(labels[a.row], labels[best.row])
+    both = f"the {a.difference.n} episodes" if a.unit == "episode" else "the one episode"
+    most = max(len(rows[i].accuracies) for i in (best.row, *(b.row for b in best.others)))
+    few = 2 * len(rows[a.row].accuracies) < most
+    why = "it has too few to be named best" if few else "its mean is lower over its other ones"
+    return f"{name} is better on {both} that both have; {why}."
+
+
+def _single(against: Against) -> bool:
+    """Whether it is of one episode whose clips are not known, which no test can judge."""
+    return against.unit == "episode" and against.difference.n == 1
 
 
 def _rows(number: int) -> str:
@@ -100,16 +170,8 @@ def _below(
     found = []
     for verdict, text in said.items():
         names = [labels[a.row].full for a in of_shot if a.verdict == verdict]
-        found += [text.format(_listed(names))] if names else []
+        found += [text.format(listed(names))] if names else []
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names in a sentence; many are cut short."""
-    shown = list(names[:_NAMED])
-    if len(names) > _NAMED + 1:
-        return f"{', '.join(shown)} and {len(names) - _NAMED} more rows"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _points(difference: Interval) -> str:

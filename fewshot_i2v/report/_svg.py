@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,10 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
         escaped. Colours are variables of the page, with those of `PALETTE` where it has none.
     """
     out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # text stays text, which a page draws with the reader's fonts
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        figure.savefig(out, format="svg", metadata={"Date": None})
     # matplotlib wrote it a moment ago
     root = Tree.fromstring(out.getvalue())  # noqa: S314
     wanted = {match for e in root.iter() for match in _references(e.attrib)}

@@ -111,10 +111,15 @@ def _values(
         "ok/failed": [_number(len(row.accuracies)) for row in rows],
         "parameters": [_number(row.parameters) for row in rows],
         "GMACs/clip": [_number(row.macs_per_clip) for row in rows],
-        "s/episode": [_number(row.seconds_per_episode) for row in rows],
-        "peak MiB": [_number(row.peak_memory_mb) for row in rows],
+        "s/episode": [_number(_known(row, row.seconds_per_episode)) for row in rows],
+        "peak MiB": [_number(_known(row, row.peak_memory_mb)) for row in rows],
     }
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.9g}"
+
+
+def _known(row: TableRow, value: float | None) -> float | None:
+    """A number that only episodes that succeeded can have."""
+    return value if row.accuracies else None

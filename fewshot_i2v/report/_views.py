@@ -21,9 +21,9 @@ from fewshot_i2v.report._labels import Label, labels_of
 from fewshot_i2v.report._order import Reliance
 from fewshot_i2v.report._plots import Plate, shots_text
 from fewshot_i2v.report._settings import compared
-from fewshot_i2v.report._summary import summary
+from fewshot_i2v.report._summary import families, summary
 from fewshot_i2v.report._table import Cell, Table, table_of
-from fewshot_i2v.report._verdicts import against_frozen, best_rows
+from fewshot_i2v.report._verdicts import Against, Best, against_frozen, best_rows
 from fewshot_i2v.report.figures import Point
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.report.terminal import escaped, guessing
@@ -53,6 +53,9 @@ _COSTS: dict[figures.Cost, tuple[str, str]] = {
         "median time of tuning and prediction, on the machine of the run",
     ),
 }
+_UNITS = "episodes or, where two rows have one episode in common, its query clips"
+_MEANS = "Means over episodes; their intervals are in the table."
+_NO_LINES = "One episode: no interval."
 _AS_BEFORE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
 
 
@@ -85,8 +88,21 @@ class View:
     @cached_property
     def summary(self) -> list[str]:
         """The answer in plain words, a paragraph for each number of shots."""
-        rows = self.section.table_rows
-        return summary(rows, self.labels, against_frozen(rows, LEVEL), best_rows(rows, LEVEL))
+        return summary(self.section.table_rows, self.labels, *self._verdicts)
+
+    @cached_property
+    def _verdicts(self) -> tuple[dict[int, Against], dict[int | str, Best]]:
+        rows, findings = self.section.table_rows, [row.findings for row in self.section.rows]
+        return against_frozen(rows, LEVEL, findings), best_rows(rows, LEVEL, findings)
+
+    @cached_property
+    def _gains(self) -> list[Interval | None]:
+        """Gains over frozen as figures show them: over clips where there is one episode."""
+        frozen = self._verdicts[0]
+        return [
+            frozen[i].difference if i in frozen and frozen[i].unit == "clip" else gain
+            for i, gain in enumerate(self.table.gains)
+        ]
 
     @property
     def chance(self) -> float | None:
@@ -97,7 +113,7 @@ class View:
     def points(self) -> list[Point]:
         """The rows as figures show them."""
         triples = zip(self.section.rows, self.labels, strict=True)
-        ends = zip(self.table.means, self.table.gains, strict=True)
+        ends = zip(self.table.means, self._gains, strict=True)
         return [
             Point(label, row.table.shot, mean, gain, row.table.parameters,
                   row.table.seconds_per_episode, row.table.macs_per_clip)
@@ -134,14 +150,18 @@ class View:
 
     @property
     def intervals(self) -> str:
-        """What the brackets of the summary are."""
-        found = [value for value in self.table.means if value is not None]
-        if not found:
+        """What the brackets of the summary are, and what its verdicts are adjusted for."""
+        means = [value for value in self.table.means if value is not None]
+        if not means:
             return ""
-        covers = " ".join(sentences(v.covers for v in found))
-        return (
-            f"In brackets: {100 * LEVEL:g} % intervals, {found[0].method} over episodes. {covers}"
-        )
+        frozen, best = self._verdicts
+        clips = [a.difference for a in frozen.values() if a.unit == "clip"]
+        parts = []
+        if any(value.low is not None for value in means) or not clips:
+            parts.append(_covered("In brackets: ", means, "episodes"))
+        if clips:
+            parts.append(_covered("Over frozen, in brackets: ", clips, "query clips"))
+        return " ".join([*parts, *families(frozen, best)])
 
     @cached_property
     def legend(self) -> list[tuple[str, str]]:
@@ -157,7 +177,8 @@ class View:
 
     def _curves(self) -> Iterator[Plate]:
         heads = list(dict.fromkeys(point.label.head for point in self.points))
-        text, left = self._interval_text(self.table.means), len(heads) - _MOST_CURVES
+        text = _covered("Bands: ", self.table.means, "episodes")
+        left = len(heads) - _MOST_CURVES
         text += f" {left} more heads are in the table." if left > 0 else ""
         for head in heads[:_MOST_CURVES]:
             own = [point for point in self.points if point.label.head == head]
@@ -165,20 +186,23 @@ class View:
             if drawn is None:
                 continue
             title = "Accuracy over shots" + (f", head {head}" if head else "")
-            yield Plate(title, f"Bands: {text}", drawn)
-            text = _AS_BEFORE
+            yield Plate(title, text, drawn)
+            text = f"Bands: {_AS_BEFORE}" if _has_ends(self.table.means) else _NO_LINES
 
     def _forests(self) -> Iterator[Plate]:
-        gains = any(self.table.gains)
-        values = self.table.gains if gains else self.table.means
-        what = "Gain over frozen, episode by episode" if gains else "Accuracy of each row"
-        text, parts = f"Lines: {self._interval_text(values)}", _parts(self.points)
+        gains = any(self._gains)
+        values = self._gains if gains else self.table.means
+        clips = {a.unit for a in self._verdicts[0].values()} if gains else set()
+        units = _UNITS if len(clips) > 1 else "query clips" if "clip" in clips else "episodes"
+        by = "clip by clip" if units == "query clips" else "episode by episode"
+        what = f"Gain over frozen, {by}" if gains else "Accuracy of each row"
+        text, parts = _covered("Lines: ", values, units), _parts(self.points)
         span = _span(values) if len(parts) > 1 else None
         for title, part in parts:
             drawn = figures.forest(part, key=self._key(), gains=gains, span=span)
             if drawn is not None:
                 yield Plate(f"{what}{title}", text, drawn)
-                text = f"Lines: {_AS_BEFORE}"
+                text = f"Lines: {_AS_BEFORE}" if _has_ends(values) else _NO_LINES
 
     def _costs(self) -> Iterator[Plate]:
         several = len({point.shot for point in self.points}) > 1
@@ -186,7 +210,8 @@ class View:
         for of, (title, what) in _COSTS.items():
             drawn = figures.cost(self.points, key=self._key(), of=of)
             if drawn is not None:
-                text = f"Across: {what}. Means over episodes; their intervals are in the table."
+                means = _MEANS if _has_ends(self.table.means) else _NO_LINES
+                text = f"Across: {what}. {means}"
                 yield Plate(title, text + more, drawn)
 
     def reliability(self) -> Iterator[Plate]:
@@ -205,13 +230,6 @@ class View:
                 yield Plate(f"Confidence and truth, {shots_text(shot)}{named}", text, drawn)
                 text = "As the figure before; shares, without intervals."
 
-    def _interval_text(self, values: Sequence[Interval | None]) -> str:
-        found = [value for value in values if value is not None]
-        if not found:
-            return ""
-        covers = " ".join(sentences(value.covers for value in found))
-        return f"{100 * LEVEL:g} % intervals, {found[0].method} over episodes. {covers}"
-
     def _key(self) -> str:
         self._keys.append(f"s{self.number}f{len(self._keys) + 1}")
         return self._keys[-1]
@@ -226,6 +244,20 @@ class View:
     def settings(self) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
         """What the headers of the rows share, and in what each differs."""
         return compared([row.header for row in self.section.rows])
+
+
+def _has_ends(values: Sequence[Interval | None]) -> bool:
+    return any(value is not None and value.low is not None for value in values)
+
+
+def _covered(lead: str, values: Sequence[Interval | None], units: str) -> str:
+    """What intervals are and cover, or that there are none."""
+    known = [value for value in values if value is not None and value.low is not None]
+    if not known:
+        return _NO_LINES
+    covers = " ".join(sentences(value.covers for value in values if value is not None))
+    methods = " or ".join(sorted({value.method for value in known}))
+    return f"{lead}{100 * LEVEL:g} % intervals, {methods} over {units}. {covers}"
 
 
 def _span(values: Sequence[Interval | None]) -> tuple[float, float]:

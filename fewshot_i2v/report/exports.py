@@ -20,11 +20,9 @@ from fewshot_i2v.report._beyond import (
     other_questions,
 )
 from fewshot_i2v.report._facts import facts_of
-from fewshot_i2v.report._labels import labels_of
 from fewshot_i2v.report._order import Reliance, reliances
-from fewshot_i2v.report._summary import summary
+from fewshot_i2v.report._summary import summary_of
 from fewshot_i2v.report._table import LEFT, Table, table_of
-from fewshot_i2v.report._verdicts import against_frozen, best_rows
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 
 _TEX = {
@@ -100,7 +98,7 @@ def _latex(sections: Sequence[Section], title: str) -> str:
 def _latex_table(table: Table | Extra, caption: str) -> str:
     sides = "".join("l" if heading in LEFT else "r" for heading in table.columns)
     head = " & ".join(map(_tex, table.columns))
-    body = [" & ".join(map(_tex, line)) + r" \\" for line in _lines(table)]
+    body = [" & ".join(map(_tex_cell, line)) + r" \\" for line in _lines(table)]
     notes = " ".join(map(_tex, table.notes))
     return "\n".join(
         [
@@ -117,6 +115,11 @@ def _latex_table(table: Table | Extra, caption: str) -> str:
             r"\end{table}",
         ]
     )
+
+
+def _tex_cell(text: str) -> str:
+    """A cell; the hyphen before a number is a minus sign, that in a name is none."""
+    return _tex(re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
 
 
 def _tex(text: str) -> str:
@@ -186,8 +189,7 @@ def _lines(table: Table | Extra) -> list[list[str]]:
 
 
 def _told(section: Section) -> list[str]:
-    rows = section.table_rows
-    return summary(rows, labels_of(rows), against_frozen(rows, LEVEL), best_rows(rows, LEVEL))
+    return summary_of(section)
 
 
 def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:

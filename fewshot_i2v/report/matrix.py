@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fewshot_i2v.report._columns import sentences
+from fewshot_i2v.report._spread import episode_notes, lopsided, lopsided_note, with_spread
 from fewshot_i2v.report.rows import TableRow, mean_of, methods_of
 from fewshot_i2v.report.terminal import (
     adapter_name,
@@ -30,7 +31,7 @@ def render_matrix(
         level: of the intervals, above 0 and below 1.
 
     Returns:
-        For each shot a heading and a Markdown table with percent and half-widths; a cell without a
+        For each shot a heading and a Markdown table with percent and intervals; a cell without a
         run is "-". Heads that read class names are marked. A legend says what an interval covers.
     """
     shots = sorted({row.shot for row in rows}, key=lambda shot: (isinstance(shot, str), shot))
@@ -95,9 +96,7 @@ def _cell(row: TableRow, level: float) -> str:
     interval = mean_of(row, level)
     if interval is None:
         return "failed" if row.failed else "-"
-    half = interval.half_width
-    spread = "" if half is None else f" ± {100 * half:.1f}"
-    return f"{100 * interval.mean:.1f}{spread}" + ("*" if row.failed else "")
+    return with_spread(interval, "{:.1f}") + ("*" if row.failed else "")
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -113,6 +112,8 @@ def _legend(rows: Sequence[TableRow], chance: float, level: float) -> str:
     if means:
         covers = " ".join(sentences(mean.covers for mean in means))
         lines.append(f"±: {100 * level:g} %, {methods_of(means)} {covers}")
+        lines += [lopsided_note(means, 1)] if any(map(lopsided, means)) else []
+    lines += episode_notes(rows, paired=False)
     lines += start_notes(rows)
     if any(row.uses_names for row in rows):
         lines.append(

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
+from fewshot_i2v.report._spread import (
+    episode_notes,
+    lined_up,
+    lopsided,
+    lopsided_note,
+    with_spread,
+)
 from fewshot_i2v.report.rows import FRESH, TableRow, mean_of, methods_of
 from fewshot_i2v.statistics import Interval, paired_difference
 
@@ -47,6 +54,7 @@ def render_table(
     means = [mean_of(row, level) for row in rows]
     gains = [_gain(row, rows, level) for row in rows]
     columns = _columns(rows, means, gains, level)
+    columns["accuracy %"] = lined_up(columns["accuracy %"])
     if not any(gains):
         columns.pop("over frozen")
     if not has_seeds(rows):
@@ -140,23 +148,19 @@ def _columns(
         "head": [escaped(row.head) for row in rows],
         "names": ["read" if row.uses_names else _NONE for row in rows],
         "shot": [str(row.shot) for row in rows],
-        "accuracy %": [_with_half_width(mean, "{:.2f}") for mean in means],
+        "accuracy %": [_with_spread(mean, "{:.2f}") for mean in means],
         f"{_percent(level)} interval": [_ends(mean) for mean in means],
         "over seeds": [_seeds(row) for row in rows],
-        "over frozen": [_with_half_width(gain, "{:+z.2f}") for gain in gains],
+        "over frozen": [_with_spread(gain, "{:+z.2f}") for gain in gains],
         "ok/failed": [f"{len(row.accuracies)}/{row.failed}" for row in rows],
         "parameters": [f"{row.parameters:,}" for row in rows],
-        "s/episode": [_number(row.seconds_per_episode, "{:.3g}") for row in rows],
-        "peak MiB": [_number(row.peak_memory_mb, "{:,.0f}") for row in rows],
+        "s/episode": [_of_episodes(row, row.seconds_per_episode, "{:.3g}") for row in rows],
+        "peak MiB": [_of_episodes(row, row.peak_memory_mb, "{:,.0f}") for row in rows],
     }
 
 
-def _with_half_width(interval: Interval | None, form: str) -> str:
-    if interval is None:
-        return _NONE
-    half = interval.half_width
-    spread = "" if half is None else f" ± {100 * half:.2f}"
-    return form.format(100 * interval.mean) + spread
+def _with_spread(interval: Interval | None, form: str) -> str:
+    return _NONE if interval is None else with_spread(interval, form)
 
 
 def _seeds(row: TableRow) -> str:
@@ -170,8 +174,9 @@ def _ends(interval: Interval | None) -> str:
     return f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def _number(value: float | None, form: str) -> str:
-    return _NONE if value is None else form.format(value)
+def _of_episodes(row: TableRow, value: float | None, form: str) -> str:
+    """A number that only episodes that succeeded can have."""
+    return _NONE if value is None or not row.accuracies else form.format(value)
 
 
 def _percent(level: float) -> str:
@@ -184,7 +189,9 @@ def _legend(
     lines = []
     if means:
         lines.append(f"± and interval: {_percent(means[0].level)}, {methods_of(means)}")
+        lines += [lopsided_note(means)] if any(map(lopsided, means)) else []
         lines += sentences(mean.covers for mean in means)
+    lines += episode_notes(rows, paired=bool(gains))
     if gains:
         first = gains[0]
         lines.append(

@@ -119,7 +119,7 @@ def test_starts_share_a_table_with_fresh_rows(invoke: Invoke, runs: Path) -> Non
     assert "+37.50" in lines[1], "gain over frozen, paired on episodes 0 and 1"
     matrix = invoke("show", str(runs), "--matrix").stdout
     assert "| adapter | start | linear |" in matrix
-    assert "| aim:scale=0.5 | base-trained | 100.0 ± 49.4 |" in matrix
+    assert "| aim:scale=0.5 | base-trained | 100.0 -98.8 +0.0 |" in matrix
     rows = json.loads(invoke("show", str(runs), "--json").stdout)[0]["rows"]
     assert [(row["start"], row["start_name"]) for row in rows][-1] == ("base-trained", "mine")
 
@@ -135,7 +135,7 @@ def test_adapters_against_heads(invoke: Invoke, runs: Path) -> None:
     shown = invoke("show", str(runs), "--matrix").output
     assert "| adapter | linear |" in shown
     assert "| frozen | 50.0 ± 42.3 |" in shown
-    assert "| aim:scale=0.5 | 75.0 ± 50.0* |" in shown
+    assert "| aim:scale=0.5 | 75.0 -75.0 +25.0* |" in shown
 
 
 def test_markdown_and_json_at_once_are_refused(invoke: Invoke, runs: Path) -> None:

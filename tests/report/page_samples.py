@@ -63,10 +63,12 @@ def row(
     *,
     count: int = 60,
     classes: Sequence[str] = CLASSES,
+    way: int = 3,
+    query: int = 2,
     **changes: Any,
 ) -> Row:
     """A row of a table with what was found in its records."""
-    found = records(skill, count, classes=classes, salt=adapter)
+    found = records(skill, count, classes=classes, way=way, query=query, salt=adapter)
     given: dict[str, Any] = {"head": "linear", "shot": 1, "seconds_per_episode": 0.5, **changes}
     table = TableRow(
         adapter=adapter,

@@ -160,3 +160,12 @@ def test_files_are_written_whole_in_folders_that_are_made(tmp_path: Path) -> Non
     assert [p.name for p in path.parent.iterdir()] == ["table.md"]
     with pytest.raises(UsageError, match="cannot be written"):
         write_whole(path / "below", "x")
+
+
+def test_numbers_below_zero_have_a_minus_in_latex_and_names_do_not() -> None:
+    text = render([section(row("frozen", 0.8), row("st-adapter-2", 0.4))], ".tex")
+    (line,) = [line for line in text.splitlines() if "st-adapter-2 & " in line and r"$-$" in line][
+        :1
+    ]
+    assert r"& $-$" in line
+    assert " -" not in line.replace(" & - ", " & ")

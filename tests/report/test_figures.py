@@ -224,3 +224,9 @@ def test_labels_are_as_long_as_it_takes_to_tell_rows_apart() -> None:
     long = "text-prototype:templates=a video of a person who is doing it,weight="
     heads = [one.head for one in labels_of([TableRow("aim", long + w, 1, {}) for w in "12"])]
     assert len(set(heads)) == 2
+
+
+def test_characters_that_the_font_lacks_stay_text_and_warn_of_nothing() -> None:
+    values = {name: interval(0.5) for name in ("\U0001f642 smile", "手を振る", "wave")}
+    drawn = figures.classes(values, {}, label(), key="k")
+    assert {"\U0001f642 smile", "手を振る"} <= set(texts(drawn))

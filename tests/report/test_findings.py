@@ -145,3 +145,24 @@ def test_training_seeds_are_averaged_and_one_that_lags_behind_is_left_out() -> N
     assert merged.calibration.accuracy == 0.5
     assert merged.balanced_accuracy == 0.5
     assert merged.brier == pytest.approx((one.brier + two.brier) / 2)
+
+
+def test_calibration_of_equal_training_seeds_is_that_of_one() -> None:
+    one = Findings.from_records(records(0.7, 30))
+    first, merged = measures_of(one, 0.95), measures_of(Findings.merged([one] * 4), 0.95)
+    assert first is not None
+    assert merged is not None
+    assert merged.by_chance == pytest.approx(first.by_chance)
+    assert merged.ece.mean == pytest.approx(first.ece.mean)
+    assert merged.ece.low == pytest.approx(first.ece.low)
+    assert merged.ece.high == pytest.approx(first.ece.high)
+    assert merged.predictions == 4 * first.predictions
+
+
+def test_calibration_of_other_training_seeds_is_the_mean_of_theirs() -> None:
+    seeds = [Findings.from_records(records(0.7, 30, salt=salt)) for salt in ("a", "b")]
+    each = [m for seed in seeds if (m := measures_of(seed, 0.95)) is not None]
+    merged = measures_of(Findings.merged(seeds), 0.95)
+    assert merged is not None
+    assert merged.ece.mean == pytest.approx(np.mean([m.ece.mean for m in each]))
+    assert merged.by_chance == pytest.approx(np.mean([m.by_chance for m in each]))

@@ -20,7 +20,7 @@ def test_adapters_down_heads_across_and_a_dash_where_nothing_ran() -> None:
     assert lines[0] == "1-shot"
     assert _cells(lines[2]) == ["adapter", "linear", "otam"]
     assert _cells(lines[4]) == ["frozen", "50.0 ± 49.7", "50.0 ± 50.0"]
-    assert _cells(lines[5]) == ["m-adapter (reconstruction)", "100.0 ± 49.4", "-"]
+    assert _cells(lines[5]) == ["m-adapter (reconstruction)", "100.0 -98.8 +0.0", "-"]
     assert "over 2 episodes; guessing gives 25.0" in lines[7]
 
 
@@ -62,9 +62,9 @@ def test_starts_are_rows_of_their_own() -> None:
     assert _cells(first[3]) == ["---", "---", "--:", "--:"]
     assert [_cells(line) for line in first[4:]] == [
         ["frozen", "-", "50.0 ± 49.7", "-"],
-        ["aim", "fresh", "25.0 ± 49.6", "-"],
-        ["aim", "base-trained, seen", "100.0 ± 49.4", "-"],
-        ["aim", "base-trained", "-", "75.0 ± 49.6"],
+        ["aim", "fresh", "25.0 -24.9 +74.3", "-"],
+        ["aim", "base-trained, seen", "100.0 -98.8 +0.0", "-"],
+        ["aim", "base-trained", "-", "75.0 -74.3 +24.9"],
     ]
     assert _cells(second[2])[:2] == ["aim", "meta-trained"]
     assert "start: what each episode" in text
@@ -93,3 +93,11 @@ def test_the_legend_speaks_for_every_cell() -> None:
 
 def test_a_row_without_any_record_is_not_called_failed() -> None:
     assert "failed" not in render_matrix([row(accuracies={})], way=5)
+
+
+def test_the_legend_says_what_two_sides_are_and_that_episodes_differ() -> None:
+    rows = [row("frozen", accuracies={0: 1.0, 1: 1.0}), row("aim", accuracies={0: 0.4, 2: 0.6})]
+    said = render_matrix(rows, way=5)
+    assert "100.0 -98.8 +0.0 is an interval that reaches 98.8 below the mean and 0.0 above" in said
+    assert "Rows have different episodes, the least 2 of 3" in said
+    assert "different episodes" not in render_matrix(rows[:1], way=5)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from fewshot_i2v.report import sections
 from fewshot_i2v.report._labels import labels_of
-from fewshot_i2v.report._summary import summary
+from fewshot_i2v.report._summary import summary, summary_of
 from fewshot_i2v.report._verdicts import against_frozen, best_rows, frozen_of
 from fewshot_i2v.report.rows import TableRow
-from fewshot_i2v.statistics.paired import compare_paired, holm
+from fewshot_i2v.statistics.paired import compare_paired, holm, mcnemar
+from tests.report import page_samples
 
 
 def accuracies(mean: float, seed: int, count: int = 60) -> dict[int, float]:
@@ -90,8 +94,11 @@ def test_rows_that_saw_the_classes_or_read_names_are_not_ranked() -> None:
     ]
     (text,) = told(rows)
     assert text.startswith("With 1 clip per class: fresh aim")
-    assert "seen" not in text
-    assert "named" not in text
+    ranked, _, left = text.partition("Not ranked: ")
+    assert "seen" not in ranked
+    assert "named" not in ranked
+    assert "fresh named with zero-shot, which read the class names" in left
+    assert "base-trained seen (seen) with linear, which saw what it is evaluated on" in left
     assert "Every row saw" in told([rows[1]])[0]
 
 
@@ -105,7 +112,8 @@ def test_a_row_with_few_episodes_is_neither_the_best_nor_called_alike() -> None:
 
 def test_one_row_alone_and_none_at_all() -> None:
     (text,) = told([row("aim", HIGH)])
-    assert "aim is right for " in text
+    assert "aim has a mean accuracy of " in text
+    assert text.endswith(" over episodes.")
     assert told([row("aim", {})]) == ["No episode has succeeded so far."]
 
 
@@ -142,3 +150,81 @@ def test_the_partner_has_the_same_head_shot_and_episodes(place: int, expected: i
         row("aim", {i + 1000: v for i, v in HIGH.items()}),
     ]
     assert frozen_of(place, rows) == expected
+
+
+def test_a_better_row_with_few_episodes_is_called_better() -> None:
+    few = dict.fromkeys(range(20), 1.0)
+    (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("lucky", few)])
+    assert ": aim beats" in text
+    assert "cannot be told apart" not in text
+    said = "lucky is better on the 20 episodes that both have; it has too few to be named best."
+    assert said in text
+
+
+def test_a_better_row_with_a_lower_mean_over_other_episodes_is_called_better() -> None:
+    best = dict.fromkeys(range(40), 0.6) | dict.fromkeys(range(40, 80), 1.0)
+    other = {i: 0.7 + 0.001 * i for i in range(40)}
+    (text,) = told([row("aim", best), row("lora", other)])
+    assert "aim has the highest accuracy" in text
+    assert "lora is better on the 40 episodes that both have; its mean is lower" in text
+
+
+def test_rows_without_a_common_episode_are_named() -> None:
+    apart = {i + 1000: value for i, value in SAME.items()}
+    (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("late", apart), row("none", {})])
+    assert "Not ranked: late, which has no episode in common with aim" in text
+    assert "none, of which no episode has succeeded" in text
+
+
+def test_rows_that_cannot_be_compared_with_frozen_are_named() -> None:
+    late = {i: HIGH[i] / 2 for i in range(30, 60)}
+    base = {i: FROZEN[i] for i in range(30)}
+    (text,) = told([row("frozen", base), row("aim", HIGH), row("late", late)])
+    assert "Not compared with frozen: late, which has no episode in common with it." in text
+
+
+def _one_episode(adapter: str, skill: float, way: int = 4) -> sections.Row:
+    return page_samples.row(adapter, skill, count=1, way=way, query=20)
+
+
+def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
+    rows = [_one_episode("frozen", 0.3), _one_episode("aim", 0.95)]
+    made = page_samples.section(*rows)
+    frozen, aim = (r.findings.outcomes[0] for r in rows)
+    expected = mcnemar(range(80), aim.right, range(80), frozen.right)
+    assert expected.p < 0.05
+    found = against_frozen(made.table_rows, 0.95, [r.findings for r in made.rows])[1]
+    assert (found.unit, found.verdict, found.few) == ("clip", "better", False)
+    assert found.difference.n == 80
+    difference = aim.right.astype(float) - frozen.right
+    assert found.difference.mean == pytest.approx(difference.mean())
+    (text,) = summary_of(made)
+    assert "aim beats frozen by " in text
+    assert "The other row is lower." in text
+    assert "too few episodes" not in text
+
+
+def test_one_episode_without_its_clips_sends_to_compare() -> None:
+    rows = page_samples.section(_one_episode("frozen", 0.3), _one_episode("aim", 0.95)).table_rows
+    (text,) = told(rows)
+    assert text.count("clip by clip with `fewshot-i2v compare`") == 1
+    assert " points over frozen. " in text
+    assert "too few episodes" not in text
+    assert "no gain" not in text
+
+
+def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
+    def _seeded(adapter: str, skill: float, seed: int) -> sections.Row:
+        made = _one_episode(adapter, skill)
+        return replace(made, table=replace(made.table, training_seed=seed))
+
+    rows = sections.merged(
+        [_seeded("frozen", 0.3, 0), _seeded("frozen", 0.3, 1), _seeded("aim", 0.9, 0),
+         _seeded("aim", 0.5, 1)]
+    )  # fmt: skip
+    found = against_frozen([r.table for r in rows], 0.95, [r.findings for r in rows])[1]
+    rights = [np.mean([o.right for o in r.findings.outcomes], axis=0) for r in rows]
+    expected = compare_paired(rights[1].tolist(), rights[0].tolist())
+    assert found.difference.mean == pytest.approx(expected.difference.mean)
+    assert found.difference.low == pytest.approx(expected.difference.low)
+    assert (found.verdict == "better") == (expected.test.p <= 0.05)

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.terminal import TableRow, escaped, render_table
+from fewshot_i2v.report.rows import TableRow
+from fewshot_i2v.report.terminal import escaped, render_table
 from fewshot_i2v.statistics import bounded_interval, paired_difference
 
 
@@ -35,12 +36,12 @@ def test_a_row_says_everything() -> None:
     interval = bounded_interval(list(values.values()))
     assert interval.low is not None
     assert interval.high is not None
-    assert interval.half_width is not None
+    below, above = 60 - 100 * interval.low, 100 * interval.high - 60
     assert dict(zip(headings, only, strict=True)) == {
         "adapter": "aim:scale=1.0",
         "head": "linear",
         "shot": "5",
-        "accuracy %": f"60.00 ± {100 * interval.half_width:.2f}",
+        "accuracy %": f"60.00 -{below:.2f} +{above:.2f}",
         "95 % interval": f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]",
         "ok/failed": "3/2",
         "parameters": "1,234,567",
@@ -255,3 +256,56 @@ def test_a_loss_of_nothing_is_not_minus_nothing() -> None:
     text = render_table(rows, way=5)
     assert "+0.00 ± 0.00" in text
     assert "-0.00" not in text
+
+
+def test_lopsided_intervals_show_both_sides_below_each_other() -> None:
+    rows = [
+        row("perfect", accuracies=dict.fromkeys(range(18), 1.0)),
+        row("near", accuracies=dict(enumerate([1.0] * 17 + [0.8]))),
+        row("plain", accuracies=dict(enumerate([0.5, 0.6] * 9))),
+    ]
+    text = render_table(rows, way=5)
+    lines = text.splitlines()
+    assert "100.00 -19.83 +0.00" in lines[2]
+    mean = bounded_interval(list(rows[1].accuracies.values()))
+    assert mean.low is not None
+    assert mean.high is not None
+    below, above = 100 * (mean.mean - mean.low), 100 * (mean.high - mean.mean)
+    assert f" {100 * mean.mean:.2f}  -{below:.2f} +{above:.2f} " in lines[3]
+    assert " 55.00 ± " in lines[4]
+    assert len({line.index(".") for line in lines[2:5]}) == 1
+    legend = " ".join(text.split("\n\n")[1].split())
+    assert (
+        "100.00 -19.83 +0.00 is an interval that reaches 19.83 below the mean and 0.00 above it."
+        in legend
+    )
+    assert "stand apart" not in render_table(rows[2:], way=5)
+
+
+def test_equal_sides_stand_below_each_other() -> None:
+    wide = row("wide", accuracies=dict(enumerate([0.2, 0.8] * 6)))
+    lines = render_table([row(), wide, row("none", accuracies={})], way=5).splitlines()
+    assert len({line.index("±") for line in lines[2:4]}) == 1
+    assert len({line.index("[") for line in lines[2:4]}) == 1
+    assert " ± 1" in lines[3]
+    assert " ±  " in lines[2]
+
+
+def test_rows_of_different_episodes_are_said_to_be() -> None:
+    rows = [row(), row("aim", accuracies=accuracies(15, 1))]
+    legend = " ".join(render_table(rows, way=5).split("\n\n")[1].split())
+    assert "Rows have different episodes, the least 15 of 20" in legend
+    assert "use the column over frozen or fewshot-i2v compare --common" in legend
+    other = render_table([row("lora"), row("aim", accuracies=accuracies(15, 1))], way=5)
+    assert "use fewshot-i2v compare --common" in " ".join(other.split())
+    same = [row(), row("aim"), row("none", accuracies={}), row(shot=5, accuracies=accuracies(3))]
+    assert "different episodes" not in render_table(same, way=5)
+
+
+def test_what_no_episode_took_is_not_known() -> None:
+    given: dict[str, object] = {"seconds_per_episode": 0.0, "peak_memory_mb": 0.0}
+    headings, first = cells(
+        render_table([row("aim", "linear", accuracies={}, failed=3, **given)], way=5)
+    )
+    shown = dict(zip(headings, first, strict=True))
+    assert (shown["s/episode"], shown["peak MiB"]) == ("-", "-")

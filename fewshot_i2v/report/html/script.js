@@ -35,6 +35,22 @@
       button.addEventListener("click", () => sort(table, heading, column));
     });
   }
+  // A line above each table that does not fit.
+  const parts = Array.from(document.querySelectorAll(".scroll"), (part) => {
+    const line = document.createElement("p");
+    line.className = "caption more";
+    line.textContent = "Scroll sideways for more columns \u2192";
+    part.before(line);
+    return { part, line };
+  });
+  const fit = () => {
+    for (const { part, line } of parts) {
+      line.classList.toggle("shown", part.scrollWidth > part.clientWidth + 1);
+    }
+  };
+  window.addEventListener("resize", fit);
+  document.addEventListener("toggle", fit, true);
+  fit();
   // Paper cannot be unfolded.
   const closed = [];
   window.addEventListener("beforeprint", () => {
