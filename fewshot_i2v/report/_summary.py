@@ -63,7 +63,7 @@ def families(frozen: Mapping[int, Against], best: Mapping[int | str, Best]) -> l
     """What the verdicts of a table are adjusted for, a sentence each; none without verdicts."""
     parts = []
     if frozen:
-        which = "1 comparison" if len(frozen) == 1 else f"{len(frozen)} comparisons"
+        which = _number(len(frozen))
         parts.append(
             f"Verdicts against frozen are adjusted for the {which} with it of this table (Holm)."
         )
@@ -100,6 +100,12 @@ def _lead(best: Best, labels: Sequence[Label], frozen: Mapping[int, Against]) ->
     ends, points = _ends(gain.difference), f"{100 * gain.difference.mean:+z.1f} points"
     if _single(gain):
         return f"{name} has the highest accuracy, {accuracy}, {points} over frozen."
+    if gain.verdict == "open" and gain.few:
+        units = f"{gain.difference.n} {gain.unit}s"
+        return (
+            f"{name} has the highest accuracy, {accuracy}, {points}{ends} over frozen; but {units} "
+            f"allow no verdict on {_number(len(frozen))}, however large the difference."
+        )
     if gain.verdict == "open":
         return (
             f"{name} has the highest accuracy, {accuracy}, but no gain over frozen is shown: "
@@ -127,8 +133,10 @@ def _others(best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> li
         parts.append("The other row is lower." if lower == 1 else "All other rows are lower.")
     parts += [_better(a, best, rows, labels) for a in best.others if a.verdict == "better"]
     if few:
-        which = "one row" if len(few) == 1 else f"{len(few)} rows"
-        parts.append(f"Of {which} there are too few episodes to tell.")
+        which = "one other row" if len(few) == 1 else f"{len(few)} other rows"
+        parts.append(
+            f"Against {which} there are too few episodes for any verdict on so many pairs of rows."
+        )
     return parts
 
 
@@ -145,6 +153,10 @@ def _better(a: Against, best: Best, rows: Sequence[TableRow], labels: Sequence[L
 def _single(against: Against) -> bool:
     """Whether it is of one episode whose clips are not known, which no test can judge."""
     return against.unit == "episode" and against.difference.n == 1
+
+
+def _number(comparisons: int) -> str:
+    return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
 def _rows(number: int) -> str:

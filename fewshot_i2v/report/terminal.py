@@ -165,7 +165,10 @@ def _with_spread(interval: Interval | None, form: str) -> str:
 
 def _seeds(row: TableRow) -> str:
     deviation = row.seed_deviation
-    return _NONE if deviation is None else f"{len(row.seed_means)}: ± {100 * deviation:.2f}"
+    if deviation is None:
+        return _NONE
+    # equal means are no certainty: mostly, nothing that a seed draws takes part
+    return f"{len(row.seed_means)}: " + (f"± {100 * deviation:.2f}" if deviation else "the same")
 
 
 def _ends(interval: Interval | None) -> str:

@@ -106,7 +106,10 @@ def test_a_row_with_few_episodes_is_neither_the_best_nor_called_alike() -> None:
     few = dict.fromkeys(range(4), 1.0)
     (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("lucky", few)])
     assert ": aim beats" in text
-    assert "Of one row there are too few episodes to tell." in text
+    assert (
+        "Against one other row there are too few episodes for any verdict on so many pairs of rows."
+        in text
+    )
     assert "lucky" not in text
 
 
@@ -228,3 +231,13 @@ def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
     assert found.difference.mean == pytest.approx(expected.difference.mean)
     assert found.difference.low == pytest.approx(expected.difference.low)
     assert (found.verdict == "better") == (expected.test.p <= 0.05)
+
+
+def test_a_gain_that_no_verdict_can_reach_is_not_said_to_be_none() -> None:
+    """Six episodes in which a row is always far better, beside too many comparisons."""
+    under, over = dict.fromkeys(range(6), 0.25), {i: 0.75 + i / 100 for i in range(6)}
+    rows = [TableRow("frozen", "linear", 1, under)]
+    rows += [TableRow(f"aim:scale={i}.0", "linear", 1, over) for i in range(1, 13)]
+    said = summary(rows, labels_of(rows), against_frozen(rows, 0.95), best_rows(rows, 0.95))[0]
+    assert "over frozen; but 6 episodes allow no verdict on 12 comparisons" in said
+    assert "no gain" not in said
