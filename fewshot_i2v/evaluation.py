@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ from tqdm import tqdm
 from fewshot_i2v._estimate import row_cost
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._row_records import failed_record
+from fewshot_i2v._until import note_end, run_until
 from fewshot_i2v._workspace import Workspace
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.records import RunFolder
-from fewshot_i2v.results import EvaluationResult, RowResult, Stopped, table_rows
+from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
-from fewshot_i2v.statistics.stopping import decide
 
 
 def evaluate(
@@ -68,35 +67,15 @@ def run(
             results.append(_run_row(runner, place, progress=progress, retry_failed=retry_failed))
         return results
 
-    rows, stopped = (_rows(), None) if config.until is None else _until(config.until, work, _rows)
-    if stopped is not None:
-        _note_end(runners, rows, stopped)
+    stopped = None
+    if config.until is None:
+        rows = _rows()
+    else:
+        rows, stopped = run_until(config.until, work, _rows)
+        note_end(runners, rows, stopped)
     remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
     name, encoder = work.split.name, config.encoder.name
     return EvaluationResult(tuple(rows), output, work.way, name, encoder, remarks, stopped)
-
-
-def _until(
-    points: float, work: Workspace, run_rows: Callable[[], list[RowResult]]
-) -> tuple[list[RowResult], Stopped]:
-    """Runs all rows on more episodes until every mean of the table is known well enough."""
-    while True:
-        rows = run_rows()
-        count = min(map(len, work.specs.values()))
-        values = [[row.accuracies.get(i) for i in range(count)] for row in table_rows(rows)]
-        decision = decide(values, points / 100, cap=work.most)
-        if decision.stop:
-            widths, looks = decision.half_widths, decision.looks
-            return rows, Stopped(points, decision.episodes, decision.met, widths, looks)
-        work.draw(decision.episodes)
-
-
-def _note_end(runners: Sequence[RowRunner], rows: Sequence[RowResult], stopped: Stopped) -> None:
-    """Writes down how it ended beside the figures of each row."""
-    for runner, row in zip(runners, rows, strict=True):
-        about, identity = runner.header()
-        with RunFolder.open(row.folder, about, identity=identity) as folder:
-            folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
 
 
 def _runners(work: Workspace) -> list[RowRunner]:

@@ -43,6 +43,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_row_batches",
             "_row_header",
             "_row_records",
+            "_stopped",
+            "_until",
             "_estimate",
             "filmstrips",
             "reproduction",

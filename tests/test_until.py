@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v import evaluation
+from fewshot_i2v._stopped import Stopped
 from fewshot_i2v.cli import cli
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.records import read_run
-from fewshot_i2v.results import EvaluationResult, Stopped
+from fewshot_i2v.results import EvaluationResult
 from fewshot_i2v.statistics.stopping import PILOT, decide
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._runs import (
-    Header,
-    check_seeds,
-    facts_of,
-    group_key,
-    place_of,
-    row_key,
-    run_folders,
-    title_of,
-)
+from fewshot_i2v.cli._runs import Header, facts_of, group_key, place_of, run_folders, title_of
+from fewshot_i2v.cli._same_rows import check_seeds, row_key
 
 if TYPE_CHECKING:
     from fewshot_i2v.records import EpisodeRecord

@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from math import isinf
 
-from fewshot_i2v.cli._clip_planning import ClipNeed, ClipPlan
-from fewshot_i2v.cli._plan_answer import answer, hardest, in_clips, number, points
-from fewshot_i2v.cli._planning import Aims, PairPlan, Range, RowPlan
-from fewshot_i2v.report._columns import aligned, wrapped
+from fewshot_i2v.cli._clip_planning import ClipPlan
+from fewshot_i2v.cli._plan_answer import answer, points
+from fewshot_i2v.cli._plan_tables import clip_table, level_text, need_table, pair_table, row_table
+from fewshot_i2v.cli._planning import Aims, PairPlan, RowPlan
+from fewshot_i2v.report._columns import wrapped
 
-_NONE = "-"
 _WIDTH = 100
 
 
@@ -39,11 +39,11 @@ def render(
         remarks: what is to be said besides.
     """
     told = [line for each in answer(rows, pairs, clips, aims, query) for line in _item(each)]
-    parts = [*wrapped([title]), "", *told, "", *_row_table(rows, aims)]
+    parts = [*wrapped([title]), "", *told, "", *row_table(rows, aims)]
     if pairs:
-        parts += ["", *_pair_table(pairs, aims)]
+        parts += ["", *pair_table(pairs, aims)]
     if clips:
-        parts += ["", *_need_table(clips), "", *_clip_table(clips, aims)]
+        parts += ["", *need_table(clips), "", *clip_table(clips, aims)]
     said = [
         *_about_rows(rows, aims, way, query),
         *_about_pairs(pairs, aims),
@@ -65,125 +65,6 @@ def _queries(count: int) -> str:
     return f"{count} query clip{'' if count == 1 else 's'} per class"
 
 
-def _level(aims: Aims) -> str:
-    return f"{100 * aims.level:g} %"
-
-
-def _half(value: float | None) -> str:
-    return _NONE if value is None else f"{100 * value:.2f}"
-
-
-def _wide(value: float) -> str:
-    """A half-width; one that leaves no accuracy out is no figure."""
-    return ">50" if value > 0.5 else _half(value)
-
-
-def _range(between: Range | None) -> str:
-    return _NONE if between is None else f"{between[0]:,}-{between[1]:,}"
-
-
-def _count(value: int | None) -> str:
-    return _NONE if value is None else f"{value:,}"
-
-
-def _row_table(rows: Sequence[RowPlan], aims: Aims) -> list[str]:
-    columns = {
-        "row": [row.name for row in rows],
-        "shot": [str(row.shot) for row in rows],
-        "accuracy %": [_half(row.found.mean) for row in rows],
-        "s.d.": [_half(row.deviation) for row in rows],
-        "by queries": [f"{100 * row.query_share:.0f} %" for row in rows],
-        "± so far": [_half(row.now) for row in rows],
-        "episodes": [_count(row.episodes) for row in rows],
-        "may be": [_range(row.between) for row in rows],
-    }
-    if all(row.now is None for row in rows):
-        del columns["± so far"], columns["may be"]
-    heading = f"Each row to ± {points(aims.half_width)} ({_level(aims)})"
-    return [heading, "", *aligned(columns, {"row"})]
-
-
-def _pair_table(pairs: Sequence[PairPlan], aims: Aims) -> list[str]:
-    pilot = any(pair.gain is not None for pair in pairs)
-    columns = {
-        "row": [pair.name for pair in pairs],
-        "against": [pair.against for pair in pairs],
-        "shot": [str(pair.shot) for pair in pairs],
-    }
-    if pilot:
-        columns["gain"] = [_NONE if p.gain is None else f"{100 * p.gain:+z.2f}" for p in pairs]
-        columns["differ"] = [f"{p.differ}/{p.common}" for p in pairs]
-    columns["s.d."] = [_half(pair.deviation) for pair in pairs]
-    if pilot:
-        columns["seen so far"] = [_half(pair.visible) for pair in pairs]
-    columns["episodes"] = [_count(pair.episodes) for pair in pairs]
-    if pilot:
-        columns["may be"] = [_range(pair.between) for pair in pairs]
-    if len(pairs) > 1:
-        columns[f"all {len(pairs)} judged"] = [_count(pair.together) for pair in pairs]
-    heading = (
-        f"A difference of {points(aims.difference)}, found in {100 * aims.power:g} % of runs "
-        f"({_level(aims)})"
-    )
-    return [heading, "", *aligned(columns, {"row", "against"})]
-
-
-def _clip_table(clips: Sequence[ClipPlan], aims: Aims) -> list[str]:
-    def _part(name: str) -> dict[str, list[str]]:
-        found = [getattr(plan, name) for plan in clips]
-        return {
-            "query": [_NONE if f is None else str(f.query) for f in found],
-            "episodes": [_NONE if f is None else _count(f.episodes) for f in found],
-            "±": [_NONE if f is None else _wide(f.half_width) for f in found],
-        }
-
-    best, asked = _part("best"), _part("asked")
-    columns = {
-        "shot": [str(plan.shot) for plan in clips],
-        "query": asked["query"],
-        "episodes": asked["episodes"],
-        "±": asked["±"],
-        "best query": best["query"],
-        "its episodes": best["episodes"],
-        "its ±": best["±"],
-        f"clips for ± {number(aims.half_width)}": [_count(plan.needed) for plan in clips],
-        "in episodes": [_count(plan.use.episodes) for plan in clips],
-        "of query": [str(plan.use.query) for plan in clips],
-    }
-    first = clips[0]
-    low, high = first.sizes
-    heading = (
-        f"Other clips, by episodes that share none (--sampling disjoint): {first.classes} classes "
-        f"with {in_clips(low, high)} clips"
-    )
-    return [heading, "", *aligned(columns, set())]
-
-
-def _need_table(clips: Sequence[ClipPlan]) -> list[str]:
-    """The row and the comparison of each shot that need most clips."""
-    needs: list[ClipNeed] = []
-    for plan in clips:
-        for compared in (False, True):
-            of = [need for need in plan.needs if (need.against is not None) is compared]
-            needs += [hardest(of)] if of else []
-    marks = ["<= " if need.most else "" for need in needs]
-    columns = {
-        "row": [need.name for need in needs],
-        "against": [need.against or _NONE for need in needs],
-        "shot": [str(need.shot) for need in needs],
-        "left": [m + _wide(need.left) for m, need in zip(marks, needs, strict=True)],
-        "clips": [m + _count(need.clips) for m, need in zip(marks, needs, strict=True)],
-        "may be": [_range(need.between) for need in needs],
-        "in episodes": [_count(need.episodes) for need in needs],
-    }
-    low, high = clips[0].sizes
-    heading = (
-        f"Other clips, by episodes that share some: clips of each class that it takes; there are "
-        f"{in_clips(low, high)}"
-    )
-    return [heading, "", *aligned(columns, {"row", "against"})]
-
-
 def _about_rows(
     rows: Sequence[RowPlan], aims: Aims, way: int | str, query: int | None
 ) -> Iterator[str]:
@@ -196,8 +77,8 @@ def _about_rows(
     pilot = min((row.found.episodes for row in rows if row.now is not None), default=0)
     if pilot:
         yield (
-            f"may be: what {pilot} episodes can tell of the spread, {_level(aims)}; a longer pilot "
-            "narrows it."
+            f"may be: what {pilot} episodes can tell of the spread, {level_text(aims)}; a longer "
+            "pilot narrows it."
         )
     if any(row.even for row in rows):
         yield (

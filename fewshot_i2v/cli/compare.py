@@ -14,15 +14,14 @@ import click
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._runs import (
     Header,
-    check_seeds,
     facts_of,
     group_key,
     place_of,
-    row_key,
     run_folders,
     several_runs,
     title_of,
 )
+from fewshot_i2v.cli._same_rows import check_seeds, row_key
 
 if TYPE_CHECKING:
     from fewshot_i2v.report._answers import Answer

@@ -15,15 +15,14 @@ import click
 from fewshot_i2v import __version__
 from fewshot_i2v.cli._runs import (
     Header,
-    check_seeds,
     group_key,
     place_of,
     read_row,
     run_folders,
     several_runs,
     title_of,
-    told_apart,
 )
+from fewshot_i2v.cli._same_rows import check_seeds, told_apart
 
 if TYPE_CHECKING:
     from fewshot_i2v.filmstrips import Places

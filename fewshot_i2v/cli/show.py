@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._runs import (
-    Header,
-    check_seeds,
-    group_key,
-    place_of,
-    read_row,
-    run_folders,
-    title_of,
-    told_apart,
-)
+from fewshot_i2v.cli._runs import Header, group_key, place_of, read_row, run_folders, title_of
+from fewshot_i2v.cli._same_rows import check_seeds, told_apart
 
 if TYPE_CHECKING:
-    from fewshot_i2v.results import EvaluationResult, RowResult, Stopped
+    from fewshot_i2v._stopped import Stopped
+from fewshot_i2v.results import EvaluationResult, RowResult
 
 
 @click.command(short_help="Show the table of an evaluation.")
@@ -113,7 +106,7 @@ def _table(
 
 def _stopped(rows: Sequence[RowResult]) -> Stopped | None:
     """How a run ended that drew episodes until its means were known; None where it is not one."""
-    from fewshot_i2v.results import Stopped
+    from fewshot_i2v._stopped import Stopped
 
     found = []
     for row in rows:

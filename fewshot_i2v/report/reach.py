@@ -19,7 +19,8 @@ from fewshot_i2v.statistics import (
     paired_difference,
     seed_spread,
 )
-from fewshot_i2v.statistics._found import Found, Scope
+from fewshot_i2v.statistics._asked import Scope
+from fewshot_i2v.statistics._found import Found
 from fewshot_i2v.statistics.clusters import jackknife_of
 
 HERE, CLIPS, GROUPS = "these clips", "other clips", "other groups"

@@ -14,8 +14,9 @@ from math import sqrt
 import numpy as np
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics._asked import By, Scope
 from fewshot_i2v.statistics._ends import inside, t_quantile
-from fewshot_i2v.statistics._found import By, Found, Scope
+from fewshot_i2v.statistics._found import Found
 from fewshot_i2v.statistics._values import check_level, check_repeats, checked
 from fewshot_i2v.statistics.intervals import Interval
 from fewshot_i2v.statistics.outcomes import Numbers, Outcomes

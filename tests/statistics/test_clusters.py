@@ -18,7 +18,8 @@ from fewshot_i2v.statistics import (
     seed_spread,
     two_way_jackknife,
 )
-from fewshot_i2v.statistics._found import By, Found, Scope
+from fewshot_i2v.statistics._asked import By, Scope
+from fewshot_i2v.statistics._found import Found
 from tests.statistics.made_runs import apart, episode, some_records
 
 Make = Callable[..., Interval]

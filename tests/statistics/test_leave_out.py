@@ -14,7 +14,8 @@ from fewshot_i2v.statistics import (
     Outcomes,
     two_way_jackknife,
 )
-from fewshot_i2v.statistics._found import By, Found, Scope
+from fewshot_i2v.statistics._asked import By, Scope
+from fewshot_i2v.statistics._found import Found
 from tests.statistics.made_runs import apart, episode, some_records
 
 
