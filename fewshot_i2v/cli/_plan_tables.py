@@ -13,10 +13,12 @@ _NONE = "-"
 
 
 def level_text(aims: Aims) -> str:
+    """The level of the intervals in percent."""
     return f"{100 * aims.level:g} %"
 
 
 def half_text(value: float | None) -> str:
+    """A share in points; a dash where there is none."""
     return _NONE if value is None else f"{100 * value:.2f}"
 
 
@@ -26,14 +28,17 @@ def wide_text(value: float) -> str:
 
 
 def range_text(between: Range | None) -> str:
+    """From and to; a dash where there is neither."""
     return _NONE if between is None else f"{between[0]:,}-{between[1]:,}"
 
 
 def count_text(value: int | None) -> str:
+    """A number; a dash where there is none."""
     return _NONE if value is None else f"{value:,}"
 
 
 def row_table(rows: Sequence[RowPlan], aims: Aims) -> list[str]:
+    """How many episodes each row takes."""
     columns = {
         "row": [row.name for row in rows],
         "shot": [str(row.shot) for row in rows],
@@ -51,6 +56,7 @@ def row_table(rows: Sequence[RowPlan], aims: Aims) -> list[str]:
 
 
 def pair_table(pairs: Sequence[PairPlan], aims: Aims) -> list[str]:
+    """How many episodes a difference between two rows takes."""
     pilot = any(pair.gain is not None for pair in pairs)
     columns = {
         "row": [pair.name for pair in pairs],
@@ -76,6 +82,8 @@ def pair_table(pairs: Sequence[PairPlan], aims: Aims) -> list[str]:
 
 
 def clip_table(clips: Sequence[ClipPlan], aims: Aims) -> list[str]:
+    """What the clips of the split leave, and how many it takes."""
+
     def _part(name: str) -> dict[str, list[str]]:
         found = [getattr(plan, name) for plan in clips]
         return {

@@ -70,6 +70,7 @@ class _Compared:
     unit: Literal["episode", "clip"]
 
     def against(self, row: int, other: int, p: float, tests: int, level: float) -> Against:
+        """The verdict, given the adjusted p and the number of tests of the family."""
         verdict: Verdict = "open"
         if p <= 1 - level + _ROUNDING:
             verdict = "better" if self.difference.mean > 0 else "worse"

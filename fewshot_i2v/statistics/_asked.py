@@ -35,6 +35,7 @@ def scores_of(outcomes: Outcomes, against: Outcomes | None) -> Numbers:
 
 
 def stuck_clips(names: Sequence[str], stuck: Codes) -> str:
+    """Why nothing is left without a clip or group; empty where something is."""
     if not len(stuck):
         return ""
     first = names[int(stuck[0])]
@@ -42,6 +43,7 @@ def stuck_clips(names: Sequence[str], stuck: Codes) -> str:
 
 
 def stuck_classes(names: Sequence[str], stuck: Codes) -> str:
+    """Why nothing is left without a class; empty where something is."""
     if not len(stuck):
         return ""
     if len(stuck) == len(names):
@@ -53,6 +55,7 @@ def stuck_classes(names: Sequence[str], stuck: Codes) -> str:
 
 
 def check_by(by: str, groups: Mapping[str, str] | None, scope: str) -> None:
+    """Refuses what cannot be left out, and groups where none are asked for or none are given."""
     if by not in ("clips", "groups", "classes"):
         raise UsageError(f'by is {by!r}; expected "clips", "groups" or "classes"')
     if scope not in ("class", "global"):

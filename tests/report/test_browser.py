@@ -48,22 +48,44 @@ def fewshot(*args: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def page(browser: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of two adapters at two numbers of shots; asks for the browser first, to skip."""
-    folder = tmp_path_factory.mktemp("page")
-    given = {
-        "split": "motions", "way": "3", "query": "2", "episodes": "4", "steps": "1",
-        "output": str(folder / "run"), "cache": str(folder / "cache"), "workers": "1",
-    }  # fmt: skip
-    flags = [part for key, value in given.items() for part in (f"--{key}", value)]
+def made_page(folder: Path, **given: str) -> Path:
+    """The page of two adapters at two numbers of shots, with film strips."""
+    few = {"query": "2", "episodes": "4", "steps": "1", "workers": "1"}
+    places = {"output": str(folder / "run"), "cache": str(folder / "cache")}
+    settings = {**few, **given, **places}
+    flags = [
+        part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)
+    ]
     several = ["--adapter", "frozen", "--adapter", "bitfit", "--shot", "1", "--shot", "2"]
     fewshot("evaluate", *flags, *several, "--head", "prototype", "--set", "video.frames=4")
     path = folder / "page.html"
-    cache = ["--cache", str(folder / "cache")]
-    fewshot("report", str(folder / "run"), "--out", str(path), *cache)
+    root = ["--root", given["root"]] if "root" in given else []
+    fewshot("report", str(folder / "run"), "--out", str(path), "--cache", places["cache"], *root)
     assert path.stat().st_size < 5_000_000
     return path
+
+
+@pytest.fixture(scope="module")
+def page(browser: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of generated clips; asks for the browser first, to skip."""
+    return made_page(tmp_path_factory.mktemp("page"), split="motions", way="3")
+
+
+@pytest.fixture(scope="module")
+def real_page(browser: WebDriver, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of real clips and a real pretrained encoder."""
+    weights = shared / "weights"
+    return made_page(
+        tmp_path_factory.mktemp("real"),
+        split="egogestar",
+        root=str(shared / "clips" / "egogestar"),
+        encoder="vit-ti",
+        architecture=str(weights / "vit_tiny_16_in1k.json"),
+        pretrained=str(weights / "vit_tiny_16_in1k_visual.safetensors"),
+        image_size="112",
+        mean="0.5",
+        std="0.5",
+    )
 
 
 def show(browser: WebDriver, page: Path, width: int = 1100, *, dark: bool = False) -> None:
@@ -92,8 +114,22 @@ def screenshot(browser: WebDriver, name: str) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"), dtype=np.float64)
 
 
-def test_nothing_fails_and_nothing_is_asked_of_the_network(browser: WebDriver, page: Path) -> None:
+BOTH = pytest.mark.parametrize(
+    ("which", "title"),
+    [
+        ("page", "motions (novel), 3-way"),
+        pytest.param("real_page", "egogestar (novel), 5-way", marks=pytest.mark.shared),
+    ],
+)
+
+
+@BOTH
+def test_nothing_fails_and_nothing_is_asked_of_the_network(
+    browser: WebDriver, which: str, title: str, request: pytest.FixtureRequest
+) -> None:
+    page: Path = request.getfixturevalue(which)
     show(browser, page)
+    assert browser.execute_script("return document.querySelector('h1').textContent") == title
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -105,8 +141,11 @@ def test_nothing_fails_and_nothing_is_asked_of_the_network(browser: WebDriver, p
     assert [url for url in urls if not url.startswith("data:")] == [page.as_uri()]
 
 
-def test_figures_and_film_strips_are_there(browser: WebDriver, page: Path) -> None:
-    show(browser, page)
+@BOTH
+def test_figures_and_film_strips_are_there(
+    browser: WebDriver, which: str, title: str, request: pytest.FixtureRequest
+) -> None:
+    show(browser, request.getfixturevalue(which))
     found = browser.execute_script(
         """return {
           figures: [...document.querySelectorAll('figure svg')].map(
@@ -116,7 +155,7 @@ def test_figures_and_film_strips_are_there(browser: WebDriver, page: Path) -> No
           ink: getComputedStyle(document.querySelector('figure svg text')).fill,
         }"""
     )
-    assert found["title"] == "motions (novel), 3-way"
+    assert found["title"] == title
     assert len(found["figures"]) >= 6
     assert all(width > 250 and paths for width, paths in found["figures"])
     assert len(found["images"]) >= 12
@@ -124,8 +163,12 @@ def test_figures_and_film_strips_are_there(browser: WebDriver, page: Path) -> No
     assert found["ink"].startswith("rgb("), "variables of the page reach the drawings"
 
 
-def test_tables_sort_by_their_headings_and_say_so(browser: WebDriver, page: Path) -> None:
-    show(browser, page)
+@BOTH
+def test_tables_sort_by_their_headings_and_say_so(
+    browser: WebDriver, which: str, title: str, request: pytest.FixtureRequest
+) -> None:
+    show(browser, request.getfixturevalue(which))
+    assert browser.title.startswith(title)
     clicked = """
       const table = document.querySelector('table.results');
       const names = [...table.tHead.rows[0].cells].map(c => c.textContent.trim());
