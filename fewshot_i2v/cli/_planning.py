@@ -163,11 +163,7 @@ def pair_plan(
 
     visible, between = None, None
     if known:
-        low, high = planning.deviation_range(found.deviation(queries), found.episodes, aims.level)
-        seen = found.deviation()
-        if not seen:
-            share = (1 + found.mean) / 2
-            high, seen = 2 * planning.equal_deviation(share, found.episodes, aims.level), least
+        low, high, seen = _told(found, queries, least, aims)
         between = _count(max(low, least)), _count(max(high, least))
         visible = planning.visible_difference(
             seen, found.episodes, power=aims.power, level=aims.level
@@ -186,3 +182,16 @@ def pair_plan(
         together=_count(deviation, 1 - (1 - aims.level) / comparisons),
         alike=alike,
     )
+
+
+def _told(
+    found: Components, queries: float, least: float, aims: Aims
+) -> tuple[float, float, float]:
+    """What a pilot tells of the spread: low, high, and what there is in its own episodes."""
+    low, high = planning.deviation_range(found.deviation(queries), found.episodes, aims.level)
+    seen = found.deviation()
+    if seen:
+        return low, high, seen
+    # no spread was seen, which is no certainty that there is none
+    share = (1 + found.mean) / 2
+    return low, 2 * planning.equal_deviation(share, found.episodes, aims.level), least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +54,7 @@ def without_problems(check: ClipCheck, *, drop_classes: bool = False) -> Removal
     }
     emptied = _emptied(split, kept)
     if emptied and not drop_classes:
-        names = sorted(emptied)
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        shown = ", ".join(map(repr, names[:_NAMED])) + more
-        raise SplitError(
-            f"split {split.name!r}: no clip would be left of {shown}; "
-            "get their clips, or leave the classes out with --drop-classes"
-        )
+        raise _no_clip_left(split, sorted(emptied))
     subsets = {
         subset: {name: tuple(clips) for name, clips in classes.items() if name not in emptied}
         for subset, classes in kept.items()
@@ -85,6 +79,15 @@ def without_problems(check: ClipCheck, *, drop_classes: bool = False) -> Removal
     )
     lost = tuple(name for name, whole in draws.items() if not whole)
     return Removal(smaller, reasons, tuple(sorted(emptied)), lost)
+
+
+def _no_clip_left(split: Split, names: Sequence[str]) -> SplitError:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    shown = ", ".join(map(repr, names[:_NAMED])) + more
+    return SplitError(
+        f"split {split.name!r}: no clip would be left of {shown}; "
+        "get their clips, or leave the classes out with --drop-classes"
+    )
 
 
 def write_smaller(removal: Removal, origin: Split, path: Path) -> None:
