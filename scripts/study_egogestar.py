@@ -1,6 +1,7 @@
 """What base-class training brings on real clips: the study of `egogestar` in README.md.
 
     python scripts/study_egogestar.py OPTIONS choose
+    python scripts/study_egogestar.py OPTIONS choose-tuning
     python scripts/study_egogestar.py OPTIONS train
     python scripts/study_egogestar.py OPTIONS report
 
@@ -8,16 +9,18 @@ with the same OPTIONS: --root (the clips), --architecture and --pretrained (the 
 
 `choose` compares settings with ST-Adapter by cross-validation within the base classes: two of the
 five are held out, three are trained on. It chooses the learning rate of M-adapter in the same way.
-`train` trains every adapter from three seeds on all five base classes with the setting that was
-best; it has no class left to choose a state, so the last one is kept. `report` evaluates on the
-novel classes, writes `report.json` and prints a table. What was finished is not done again.
+`choose-tuning` takes these trainings as starting points and chooses, for each head, the learning
+rate of fine-tuning, by episodes of the two held-out classes. `train` trains every adapter from
+three seeds on all five base classes with the setting that was best; it has no class left to choose
+a state, so the last one is kept. `report` evaluates on the novel classes, writes `report.json` and
+prints a table. What was finished is not done again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,6 +28,9 @@ from typing import Any
 
 import click
 import torch
+from _egogestar_tuning import RATES as TUNING_RATES
+from _egogestar_tuning import STEPS as TUNING_STEPS
+from _egogestar_tuning import gains, held_out_split
 
 from fewshot_i2v import evaluate
 from fewshot_i2v._machine import commit, device_name
@@ -34,7 +40,7 @@ from fewshot_i2v.train_config import load_train_config
 from fewshot_i2v.training import train
 
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
-ORDERED = "prototype:pooling=ordered,center=true"
+ORDERED = "prototype:center=true,pooling=ordered"
 HEADS = ("prototype", ORDERED)
 GRID = f"{ORDERED},tokens=grid4"
 SEEDS = (0, 1, 2)
@@ -92,10 +98,35 @@ class Study:
         parts = [setting, *map(str, more.values()), *held]
         if adapter != "st-adapter":
             parts = [adapter, *parts]
-        output = self.work / "choose" / re.sub("[^a-z0-9]+", "-", "-".join(parts))
+        output = self._fold_folder(*parts)
         start = self._train(adapter, output, **SETTINGS[setting] | watched | way | more)
         accuracy: float = start["curve"][-1]["accuracy"]
         return accuracy
+
+    def _fold_folder(self, *parts: str) -> Path:
+        return self.work / "choose" / re.sub("[^a-z0-9]+", "-", "-".join(parts))
+
+    def tuned_fold(self, setting: str, held: tuple[str, ...], rate: float) -> dict[str, float]:
+        """Accuracy of ST-Adapter, tuned further, on two held-out classes by head, over 1, 5 shots.
+
+        A rate of zero stands for no tuning.
+        """
+        folder = self.work / "choose-tuning"
+        result = self.evaluate(
+            f"../choose-tuning/{'-'.join(held)}-{rate:g}",
+            split=str(held_out_split(held, folder)),
+            subset="val",
+            way=len(held),
+            adapter=["st-adapter"],
+            head=list(HEADS),
+            start=[str(self._fold_folder(setting, *held))],
+            episodes=self.tuned_episodes,
+            tuning={"steps": TUNING_STEPS, "lr": rate} if rate else {"steps": 0},
+        )
+        found: dict[str, list[float]] = {}
+        for row in result.rows:
+            found.setdefault(row.head, []).append(mean(row.accuracies.values()))
+        return {head: mean(accuracies) for head, accuracies in found.items()}
 
     def start(self, adapter: str, seed: int, chosen: Mapping[str, Any]) -> Path:
         """A training on all base classes."""
@@ -119,16 +150,19 @@ class Study:
         video = {"video": {"frames": 8, "policy": "segment-center"}}
         return evaluate({**fixed, **self.common, **video, **given, "output": output})
 
-    def results(self) -> Iterator[tuple[str, EvaluationResult]]:
-        """All evaluations, the cheap ones first."""
-        # fine-tuning takes seconds per episode: from the first seed alone, and fewer episodes
+    def results(self, rates: Mapping[str, float]) -> Iterator[tuple[str, EvaluationResult]]:
+        """All evaluations, the cheap ones first; `rates` of tuning by head."""
         many = {"episodes": self.episodes, "tuning": {"steps": 0}}
         yield "frozen", self.evaluate("frozen", adapter=["frozen"], head=[*HEADS, GRID], **many)
         starts = [str(self.work / f"seed-{seed}") for seed in SEEDS]
-        every = {"adapter": list(ADAPTERS), "head": list(HEADS)}
-        yield "started", self.evaluate("started", **every, start=starts, **many)
-        few = {"episodes": self.tuned_episodes, "tuning": {"steps": 10, "lr": 0.001}}
-        yield "tuned", self.evaluate("tuned", **every, start=starts[:1], **few)
+        every = {"adapter": list(ADAPTERS), "start": starts}
+        yield "started", self.evaluate("started", **every, head=list(HEADS), **many)
+        # fine-tuning takes seconds per episode: fewer episodes
+        for head in HEADS:
+            few = {"steps": TUNING_STEPS, "lr": rates[head]}
+            name = f"tuned-{HEADS.index(head)}"
+            given = {"head": [head], "episodes": self.tuned_episodes, "tuning": few}
+            yield "tuned", self.evaluate(name, **every, **given)
 
 
 def _chosen(work: Path) -> dict[str, Any]:
@@ -149,10 +183,10 @@ def _best(table: Mapping[Any, list[float]]) -> Any:  # noqa: ANN401 - one of the
     return best
 
 
-def _lines(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]:
+def _lines(results: Iterable[tuple[str, EvaluationResult]]) -> list[dict[str, Any]]:
     """One line per evaluation, adapter, kind of start, head and shot, over the starts' seeds."""
-    groups: dict[tuple[str, str, str, str, int], list[Any]] = {}
-    for name, result in results.items():
+    groups: dict[tuple[str, str, str, str, int | str], list[Any]] = {}
+    for name, result in results:
         for row in result.rows:
             key = (name, row.adapter, row.start, row.head, row.shot)
             groups.setdefault(key, []).append(row)
@@ -245,6 +279,27 @@ def choose(study: Study, settings: tuple[str, ...]) -> None:
     file.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
 
 
+@main.command()
+@click.pass_obj
+def choose_tuning(study: Study) -> None:
+    """Cross-validates the learning rate of tuning within the base classes."""
+    chosen = _chosen(study.work)
+    tried = {
+        rate: [study.tuned_fold(chosen["setting"], held, rate) for held in FOLDS]
+        for rate in (0.0, *TUNING_RATES)
+    }
+    for head in HEADS:
+        click.echo(f"{head}, untuned and tuned:")
+        by_rate = {rate: [fold[head] for fold in folds] for rate, folds in tried.items()}
+        untuned = by_rate.pop(0.0)
+        click.echo(f"untuned: {100 * mean(untuned):.1f} %")
+        found = {"rate": _best(by_rate), "untuned": untuned}
+        found["folds"] = {str(rate): accuracies for rate, accuracies in by_rate.items()}
+        chosen.setdefault("tuning", {})[head] = found
+    file = study.work / "choose" / "chosen.json"
+    file.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+
+
 @main.command("train")
 @click.option("--adapter", "adapters", multiple=True, default=ADAPTERS, help="One of them.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, help="One of them.")
@@ -261,17 +316,24 @@ def train_all(study: Study, adapters: tuple[str, ...], seeds: tuple[int, ...]) -
 @click.pass_obj
 def report(study: Study) -> None:
     """Evaluates on the novel classes."""
-    results = dict(study.results())
+    chosen = _chosen(study.work)
+    if "tuning" not in chosen:
+        raise click.UsageError("run `choose-tuning` first")
+    results = list(study.results({head: t["rate"] for head, t in chosen["tuning"].items()}))
     lines = _lines(results)
+    rows = [(name, row) for name, result in results for row in result.rows]
+    tuned = gains([r for n, r in rows if n == "tuned"], [r for n, r in rows if n == "started"])
     about = {
         "commit": commit(),
         "torch": str(torch.__version__),
         "device": device_name(choose_device("auto")),
         "precision": study.common["precision"],
         "image_size": study.common["encoder"]["image_size"],
-        "chosen": _chosen(study.work),
+        "chosen": chosen,
         "steps": study.steps,
+        "tuning_steps": TUNING_STEPS,
         "lines": lines,
+        "gains_of_tuning": tuned,
     }
     file = study.work / "report.json"
     file.write_text(json.dumps(about, indent=1), encoding="utf-8")
