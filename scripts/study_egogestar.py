@@ -253,7 +253,7 @@ def main(
     tuned_episodes: int,
 ) -> None:
     """Reads what the commands share."""
-    encoder = {"name": Path(architecture).stem, "architecture": architecture}
+    encoder: dict[str, Any] = {"name": Path(architecture).stem, "architecture": architecture}
     encoder |= {"pretrained": pretrained, "image_size": image_size, "mean": 0.5, "std": 0.5}
     common = {"root": str(root), "encoder": encoder, "precision": precision, "cache": cache}
     context.obj = Study(common, work, steps, episodes, tuned_episodes)

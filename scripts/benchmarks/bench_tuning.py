@@ -31,7 +31,7 @@ from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_i2v import plugins
-from fewshot_i2v._row import commit, peak_memory_mb
+from fewshot_i2v._machine import commit, peak_memory_mb
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.config import TuningConfig
 from fewshot_i2v.encoders.clip import tower_from_visual
@@ -88,7 +88,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 3.0) 
     """TFLOP/s of square matrix products, warm, median."""
     n = 8192 if device.type == "cuda" else 2048
     a = torch.randn(n, n, device=device).to(dtype)
-    times = []
+    times: list[float] = []
     end = perf_counter() + seconds
     while perf_counter() < end or len(times) < 5:
         synchronize(device)
@@ -101,8 +101,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 3.0) 
 
 def prepare(
     tower: Tower, pool: torch.Tensor, setting: Setting
-) -> tuple[AdaptedEncoder, Head, Episodes]:
-    """A fresh adapter and head and their episodes, prefixes computed."""
+) -> tuple[AdaptedEncoder, Head, Episodes, torch.Tensor]:
+    """A fresh adapter and head, their episodes and query clips, prefixes computed."""
     seeds = list(range(setting.episodes))
     cls = plugins.load("adapters", setting.adapter)
     adapter = cls(tower, cls.Options(), frames=FRAMES, seeds=seeds).to(tower.device)
@@ -112,32 +112,35 @@ def prepare(
         linear.Options(), width=tower.width, way=setting.way, frames=FRAMES, seeds=seeds
     ).to(tower.device)
     with torch.no_grad():
-        prefix = torch.cat([encoder.prefix(tower.pixels(part)) for part in pool.split(5)])
+        parts = torch.split(pool, 5)
+        prefix = torch.cat([encoder.prefix(tower.pixels(part)) for part in parts])
     total = setting.way * (setting.shot + setting.query)
     picked = torch.arange(setting.episodes * total) % len(prefix)
     tokens = prefix[picked.view(setting.episodes, total).to(prefix.device)]
-    support, query = tokens.split([setting.way * setting.shot, setting.way * setting.query], dim=1)
+    sizes = [setting.way * setting.shot, setting.way * setting.query]
+    support, query = torch.split(tokens, sizes, dim=1)
     support = support.contiguous()
     labels = torch.arange(setting.way).repeat_interleave(setting.shot)
     labels = labels.expand(setting.episodes, -1).contiguous().to(tower.device)
-    return encoder, head, Episodes(lambda _step: support, labels, query.contiguous())
+    query = query.contiguous()
+    return encoder, head, Episodes(lambda _step: support, labels, query), query
 
 
 def measure(tower: Tower, pool: torch.Tensor, setting: Setting, repeats: int) -> dict[str, Any]:
     """Step and query time of one cell."""
     device = tower.device
-    encoder, head, episodes = prepare(tower, pool, setting)
+    encoder, head, episodes, query = prepare(tower, pool, setting)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     one = TuningConfig(steps=1, warmup=0.0)
     with FlopCounterMode(display=False) as counter:  # the warm-up step, counted
         tune(encoder, head, episodes, one)
     steps = timed(lambda: tune(encoder, head, episodes, one), device, repeats)
-    query = timed(lambda: embed(encoder, episodes.query), device, 1)
+    asked = timed(lambda: embed(encoder, query), device, 1)
     return {
         **vars(setting),
         "step_s": steps,
-        "query_s": query,
+        "query_s": asked,
         "tflop_step": counter.get_total_flops() / 1e12,
         "peak_mb": round(peak_memory_mb(device, 1), 1),
     }

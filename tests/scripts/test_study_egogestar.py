@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from fewshot_i2v.train_config import TrainConfig
@@ -22,6 +24,7 @@ class Study:
 
     def __init__(self, work: Path) -> None:
         self.work = work
+        self.tuned_by_rate = {0.0: 0.7, 0.0001: 0.72, 0.0003: 0.75, 0.001: 0.6}
         self.trained: list[TrainConfig] = []
         self.evaluated: list[dict[str, Any]] = []
         self.script = runpy.run_path(str(ROOT / "scripts" / "study_egogestar.py"))
@@ -46,25 +49,32 @@ class Study:
     def _evaluate(self, config: dict[str, Any]) -> SimpleNamespace:
         self.evaluated.append(config)
         starts = config.get("start", ["fresh"])
-        rows = [
-            SimpleNamespace(
-                adapter=adapter,
-                start="fresh" if start == "fresh" else "base-trained",
-                head=head,
-                shot=shot,
-                episodes=config["episodes"],
-                interval=SimpleNamespace(mean=0.5 + 0.1 * number, half_width=0.02),
-            )
-            for adapter in config["adapter"]
-            for number, start in enumerate(starts)
-            for head in config["head"]
-            for shot in config["shot"]
-        ]
+        tuning = config["tuning"]
+        tuned = self.tuned_by_rate[tuning["lr"] if tuning["steps"] else 0.0] - 0.7
+        rows = []
+        for adapter in config["adapter"]:
+            for number, start in enumerate(starts):
+                accuracy = 0.5 + 0.1 * number + tuned * (1 + number)
+                rows += [
+                    SimpleNamespace(
+                        adapter=adapter,
+                        start="fresh" if start == "fresh" else "base-trained",
+                        start_name=Path(start).name,
+                        head=head,
+                        shot=shot,
+                        episodes=config["episodes"],
+                        interval=SimpleNamespace(mean=accuracy, half_width=0.02),
+                        accuracies=dict.fromkeys(range(config["episodes"]), accuracy),
+                    )
+                    for head in config["head"]
+                    for shot in config["shot"]
+                ]
         return SimpleNamespace(rows=rows)
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
     return Study(tmp_path / "work")
 
 
@@ -93,11 +103,45 @@ def test_every_adapter_is_trained_from_every_seed_as_was_chosen(study: Study) ->
         assert config.lr == {"m-adapter": 0.02}.get(config.adapter.name, 0.001)
 
 
+def test_the_rate_of_tuning_is_chosen_on_held_out_base_classes(study: Study) -> None:
+    assert "run `choose` first" in study.call("choose-tuning").output
+    study.call("choose")
+    assert "chosen: 0.0003" in study.call("choose-tuning").output
+    assert len(study.evaluated) == 12  # three folds, untuned and three rates
+    for config in study.evaluated:
+        split = yaml.safe_load(Path(config["split"]).read_text(encoding="utf-8"))
+        assert set(split["subsets"]) == {"base", "val"}
+        held = list(split["subsets"]["val"])
+        assert config["subset"] == "val"
+        assert config["way"] == len(held) == 2
+        # the starting point is the training in which these two were held out
+        assert Path(config["start"][0]).name.endswith("-".join(held))
+        every = {name for subset in split["subsets"].values() for name in subset}
+        assert every == {"up", "left", "square", "tick", "star"}
+    chosen = json.loads((study.work / "choose" / "chosen.json").read_text())
+    assert {tuning["rate"] for tuning in chosen["tuning"].values()} == {0.0003}
+    assert len(chosen["tuning"]) == 2
+
+
 def test_the_report_sums_up_the_seeds(study: Study) -> None:
     study.call("choose")
+    assert "run `choose-tuning` first" in study.call("report").output
+    study.call("choose-tuning")
+    study.evaluated.clear()
     table = study.call("report").output
     assert {config["subset"] for config in study.evaluated} == {"novel"}
-    lines = json.loads((study.work / "report.json").read_text())["lines"]
+    written = json.loads((study.work / "report.json").read_text())
+    tuned = [config for config in study.evaluated if config["tuning"]["steps"]]
+    assert [len(config["start"]) for config in tuned] == [3, 3]
+    assert {config["tuning"]["lr"] for config in tuned} == {0.0003}
+    gains = written["gains_of_tuning"]
+    assert len(gains) == 5 * 2 * 2
+    for gain in gains:
+        # the rows above say 5, 10 and 15 points
+        assert gain["gain"] == pytest.approx(0.1)
+        assert gain["between_seeds"] == pytest.approx(0.05)
+        assert (gain["seeds"], gain["episodes"]) == (3, 20)
+    lines = written["lines"]
     (line,) = [
         x
         for x in lines
