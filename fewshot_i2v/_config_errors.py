@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
@@ -52,7 +53,7 @@ def config_error(
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
         location = problems[0]["loc"]
         return _unknown_key(location, model, origin, given=given(location), commands=commands)
-    lines = [_line(problem, model, given(problem["loc"]), commands) for problem in problems]
+    lines = [_line(problem, model, given, commands) for problem in problems]
     if len(lines) == 1:
         return ConfigError(f"{origin}: {lines[0]}")
     return ConfigError(f"{origin}: {len(lines)} bad values\n  " + "\n  ".join(lines))
@@ -78,20 +79,30 @@ def pattern_in_words(pattern: str) -> str:
 
 
 def _line(
-    problem: ErrorDetails, model: type[BaseModel], given: bool, commands: Mapping[str, str]
+    problem: ErrorDetails,
+    model: type[BaseModel],
+    given: Callable[[Location], bool],
+    commands: Mapping[str, str],
 ) -> str:
     location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
-        return str(_unknown_key(location, model, "", given=given, commands=commands))
+        return str(_unknown_key(location, model, "", given=given(location), commands=commands))
     if not location:
-        return _expected(problem)  # of several keys together, which it names
+        return _together(_expected(problem), model, given)
     key = key_text(location)
     if kind == "missing":
         return f"{key}: missing, and has no default"
-    source = " (given as an override)" if given else ""
+    source = " (given as an override)" if given(location) else ""
     shown = repr(problem["input"])
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     return f"{key}: got {shown}{source}; {_expected(problem)}"
+
+
+def _together(text: str, model: type[BaseModel], given: Callable[[Location], bool]) -> str:
+    """What is wrong with several keys together, which `text` names: which of them are overrides."""
+    named = [key for key in model.model_fields if re.search(rf"\b{key}\b", text)]
+    over = [key for key in named if given((key,))]
+    return f"{text}; given as overrides: {', '.join(over)}" if over else text
 
 
 def _expected(problem: ErrorDetails) -> str:

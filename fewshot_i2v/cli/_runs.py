@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,39 @@ if TYPE_CHECKING:
 _ROW_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
 Header = dict[str, Any]
 
+
+class RunPath(click.Path):
+    """A folder with runs in it: what `evaluate` wrote to its `--output`."""
+
+    name = "run folder"
+
+    def __init__(self) -> None:
+        """A folder that is there."""
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """The folder; where there is none, the error says where the usual one would be."""
+        given, usual = Path(value), Path("runs") / value
+        if not given.exists():
+            hint = f"; did you mean {usual}?" if usual.is_dir() else ""
+            self.fail(
+                f"{given}: no such folder; expected the --output of an evaluation{hint}", param, ctx
+            )
+        super().convert(value, param, ctx)
+        return given
+
+
 several_runs = click.argument(
     "runs",
     metavar="RUN...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=RunPath(),
 )
 """Run folders, or folders of some: the argument of commands that read several."""
 

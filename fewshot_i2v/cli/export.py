@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._runs import RunPath
 
 _FILE = click.Path(path_type=Path)
 
 
 @click.command(epilog=EXIT_CODES, short_help="Write the tuned adapter of one episode.")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=RunPath())
 @click.option("--episode", type=click.IntRange(min=0), required=True, help="Number of the episode.")
 @click.option("--out", type=_FILE, required=True, help="A new folder.")
 @click.option(

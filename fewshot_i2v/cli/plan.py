@@ -13,6 +13,7 @@ import click
 from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._runs import RunPath
 
 if TYPE_CHECKING:
     from fewshot_i2v.cli._clip_planning import ClipPlan, Spreads
@@ -57,9 +58,7 @@ class Plan:
 
 
 @click.command(epilog=EXIT_CODES, short_help="Say how many episodes and clips a question takes.")
-@click.argument(
-    "run", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("run", required=False, type=RunPath())
 @click.option("--half-width", default=1.0, help="Of accuracies, in points.", **_POINTS)
 @click.option(
     "--difference", default=2.0, help="Between two rows, to be found; in points.", **_POINTS

@@ -100,6 +100,7 @@ def command(
     if out.suffix.lower() not in kinds:
         raise UsageError(f"--out {out}: expected a file that ends in {', '.join(kinds)}")
     sections = _sections(runs, detail)
+    replaced = "; the file that was there is replaced" if out.exists() else ""
     if out.suffix.lower() not in _PAGES:
         exports.write_whole(out, exports.render(sections, out.suffix.lower(), title=title))
     else:
@@ -107,7 +108,7 @@ def command(
 
         places = Places(split, root, cache) if clips else None
         exports.write_whole(out, _page(sections, title, places))
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
 
 
 def _page(sections: Sequence[Section], title: str, places: Places | None) -> str:

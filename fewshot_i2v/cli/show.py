@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._runs import Header, group_key, place_of, read_row, run_folders, title_of
+from fewshot_i2v.cli._runs import (
+    Header,
+    RunPath,
+    group_key,
+    place_of,
+    read_row,
+    run_folders,
+    title_of,
+)
 from fewshot_i2v.cli._same_rows import check_seeds, told_apart
 
 if TYPE_CHECKING:
@@ -21,7 +29,7 @@ from fewshot_i2v.results import EvaluationResult, RowResult
 
 
 @click.command(short_help="Show the table of an evaluation.")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=RunPath())
 @click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")
 @click.option(
     "--intervals",

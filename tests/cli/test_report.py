@@ -48,6 +48,12 @@ def test_a_page_is_written_and_its_size_is_said(invoke: Invoke, runs: Path) -> N
     assert "Frames" not in page
 
 
+def test_a_file_that_is_replaced_is_said_to_be(invoke: Invoke, runs: Path) -> None:
+    args = ("report", str(runs), "--out", str(runs.parent / "table.md"))
+    first = invoke(*args)
+    assert invoke(*args).stdout == f"{first.stdout.rstrip()}; the file that was there is replaced\n"
+
+
 def test_without_out_it_is_report_html_here(
     invoke: Invoke, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

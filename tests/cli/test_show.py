@@ -79,6 +79,21 @@ def test_rows_of_one_evaluation_share_a_table(invoke: Invoke, runs: Path) -> Non
     assert "+12.50" in lines[frozen + 1], "gain over frozen, paired on episodes 0 and 1"
 
 
+@pytest.mark.parametrize("command", ["show", "report", "compare", "plan", "export"])
+def test_the_usual_folder_is_proposed_for_one_that_is_not_there(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    wrong = invoke(command, "mine")
+    assert wrong.exit_code == 2
+    assert "mine: no such folder; expected the --output of an evaluation; " in wrong.stderr
+    assert f"did you mean {Path('runs', 'mine')}?" in wrong.stderr
+    other = invoke(command, "others")
+    assert "others: no such folder" in other.stderr
+    assert "did you mean" not in other.stderr
+
+
 def test_one_run_folder_is_one_row(invoke: Invoke, runs: Path) -> None:
     data = json.loads(invoke("show", str(runs / "frozen-linear-1shot"), "--json").stdout)
     assert len(data) == 1
