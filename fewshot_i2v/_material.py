@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from fewshot_i2v._bank import ClipBank
 from fewshot_i2v._config_material import MaterialConfig
+from fewshot_i2v._progress import bar
 from fewshot_i2v.adapters._contract import packed
 from fewshot_i2v.adapters._reading import read
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
@@ -190,9 +190,9 @@ class Material:
 @contextmanager
 def _bar(total: int, what: str, progress: bool) -> Iterator[Callable[[int], None]]:
     """Shows a progress bar on standard error and gives what advances it."""
-    with tqdm(total=total, desc=what, unit="clip", disable=not progress, leave=False) as bar:
+    with bar(total=total, desc=what, unit="clip", progress=progress, leave=False) as shown:
 
         def _advance(count: int) -> None:
-            bar.update(count)
+            shown.update(count)
 
         yield _advance

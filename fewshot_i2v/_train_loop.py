@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fewshot_i2v._objectives import Objective
+from fewshot_i2v._progress import bar
 from fewshot_i2v._train_batches import TrainBatches
 from fewshot_i2v._train_state import Moving, Progress, load_state, save_state
 from fewshot_i2v._train_validation import Validation
@@ -112,7 +112,7 @@ class Loop:
 
     def _go_on(self, known: Progress, *, progress: bool) -> None:
         config = self.config
-        with tqdm(total=config.steps, unit="step", initial=known.step, disable=not progress) as bar:
+        with bar(total=config.steps, unit="step", initial=known.step, progress=progress) as shown:
             while known.step < config.steps:
                 known.losses.append(self._step(known.step))
                 known.step += 1
@@ -121,8 +121,8 @@ class Loop:
                     self._look(known)
                 if looks or (config.save_every and known.step % config.save_every == 0):
                     self._save(known)
-                bar.update()
-                bar.set_postfix_str(self._shown(known), refresh=False)
+                shown.update()
+                shown.set_postfix_str(self._shown(known), refresh=False)
 
     def _step(self, step: int) -> float:
         """One step of the optimizer; the loss before it."""

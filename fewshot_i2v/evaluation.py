@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from fewshot_i2v._estimate import row_cost
+from fewshot_i2v._progress import bar
 from fewshot_i2v._row import RowRunner
 from fewshot_i2v._row_records import failed_record
 from fewshot_i2v._until import note_end, run_until
@@ -189,8 +188,8 @@ def _run_batches(
     label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
     if runner.start is not None:
         label += f" from {runner.start.name}"
-    with tqdm(total=len(specs), desc=label, unit="episode", disable=not progress) as bar:
-        bar.update(len(done))
+    with bar(total=len(specs), desc=label, unit="episode", progress=progress) as shown:
+        shown.update(len(done))
         for start in range(0, len(specs), size):
             batch = [s for s in specs[start : start + size] if runner.failure(s) is None]
             if not any(s.index in wanted for s in batch):
@@ -198,9 +197,9 @@ def _run_batches(
             records = [r for r in runner.run(batch) if r.index in wanted]
             folder.append(records)
             accuracies += [r.accuracy for r in records if r.accuracy is not None]
-            bar.update(len(records))
+            shown.update(len(records))
             if progress:
-                bar.set_postfix_str(_running(accuracies), refresh=False)
+                shown.set_postfix_str(_running(accuracies), refresh=False)
 
 
 def _running(accuracies: Sequence[float]) -> str:
@@ -240,8 +239,8 @@ def plan(config: RunConfig, *, progress: bool = False) -> dict[str, Any]:
     work = Workspace.of(config)
     config = work.config
     runners = _runners(work)
-    bar = tqdm(runners, desc="estimate", unit="row", disable=not progress, leave=False)
-    rows = [row_cost(runner, runner.row) for runner in bar]
+    tried = bar(runners, desc="estimate", unit="row", progress=progress, leave=False)
+    rows = [row_cost(runner, runner.row) for runner in tried]
     clips = set().union(*(_clips_of(specs) for specs in work.specs.values()))
     first = work.specs[config.shot[0]][0]
     cost = {

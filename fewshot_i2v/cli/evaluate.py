@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +52,7 @@ def command(
     from fewshot_i2v.config import load_config
 
     run = load_config(config, overrides(ctx, settings))
-    progress = not quiet and sys.stderr.isatty()
+    progress = not quiet
     if dry_run:
         _show_plan(run, as_json=as_json, progress=progress)
         return

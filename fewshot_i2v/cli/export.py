@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -63,7 +62,7 @@ def command(
         episode,
         out,
         merge=merge,
-        progress=not quiet and sys.stderr.isatty(),
+        progress=not quiet,
         split=split,
         root=root,
         pretrained=pretrained,

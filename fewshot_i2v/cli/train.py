@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,7 +64,7 @@ def command(
     with resumable(run.output_folder, "the last saved state is"):
         from fewshot_i2v import training
 
-        progress = not quiet and sys.stderr.isatty()
+        progress = not quiet
         done = training.train(run, progress=progress, tell=None if quiet else _tell)
     if as_json:
         echo_json(done.to_dict())

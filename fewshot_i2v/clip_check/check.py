@@ -27,8 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tqdm import tqdm
-
+from fewshot_i2v._progress import bar
 from fewshot_i2v.clip_check.copies import copies
 from fewshot_i2v.clip_check.memory import Memory
 from fewshot_i2v.clip_check.places import Places, places
@@ -241,11 +240,11 @@ class _Check:
         jobs = {Job(file, function, (str(file),)): file for file in todo}
         self.remembered = len(self.usable) - len(todo)
         saved = time.monotonic()
-        with tqdm(
-            total=len(jobs), desc="read", unit="clip", disable=not (progress and jobs), leave=False
-        ) as bar:
+        with bar(
+            total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
+        ) as shown:
             for job, result in run_jobs(list(jobs), workers, limits):
-                bar.update()
+                shown.update()
                 self.read += 1
                 if isinstance(result, VideoUnreadable):
                     self._add(self.usable[jobs[job]], "unreadable", f"{job.path} {result.reason}")

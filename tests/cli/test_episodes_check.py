@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_i2v import _progress
 from fewshot_i2v.clip_check import check as clip_check
 from tests.cli.conftest import Invoke
 from tests.video._made import write_video
@@ -40,7 +41,11 @@ def arguments(four: Path, tmp_path: Path) -> list[str]:
     return [str(tmp_path / "moves.yaml"), "--root", str(tmp_path / "clips"), "--workers", "1"]
 
 
-def test_a_clean_split(invoke: Invoke, arguments: list[str]) -> None:
+def test_a_clean_split(
+    invoke: Invoke, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # else only what takes a minute says how far it is
+    monkeypatch.setattr(_progress._Lines, "seconds", 0.0)
     done = invoke("episodes", "check", *arguments)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()

@@ -63,7 +63,7 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
     result = invoke("evaluate")
     assert result.exit_code == 0
     assert given(evaluation)["name"] == "quickstart"
-    assert evaluation.asked == {"progress": False, "retry_failed": False}
+    assert evaluation.asked == {"progress": True, "retry_failed": False}
     assert "frozen" in result.stdout
     assert "62.50" in result.stdout
     assert result.stderr.strip() == "records are in runs/x"
@@ -147,6 +147,7 @@ def test_json_is_all_there_is_on_standard_output(
     invoke: Invoke, evaluation: FakeEvaluation
 ) -> None:
     result = invoke("evaluate", "--json", "--quiet")
+    assert evaluation.asked["progress"] is False
     data = json.loads(result.stdout)
     assert (data["split"], data["rows"][0]["interval"]["mean"]) == ("motions", 0.625)
     assert result.stderr == ""
