@@ -29,7 +29,7 @@ def row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
         "row": row.slug,
         "episodes": episodes,
         "at_once": len(specs),
-        **({"remark": runner.remark} if runner.remark else {}),
+        **({"remark": "; ".join(runner.remarks)} if runner.remarks else {}),
         "parameters": runner.parameters,
         "seconds_per_episode": round(seconds, 4),
         "seconds": round(seconds * episodes, 1),

@@ -29,6 +29,7 @@ from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.heads._contract import ClassTexts, Head
 from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.report.rows import READ_OTHERWISE
 from fewshot_i2v.starts import Start
 from fewshot_i2v.tuning import (
     Episodes,
@@ -130,6 +131,7 @@ class RowRunner:
         head = plugins.load("heads", self.row.head.name)
         order = self.row.frame_order
         said = [adapter.note, "" if order == "natural" else f"frames {order}"]
+        said += [READ_OTHERWISE] if self.read_otherwise else []
         marks: dict[str, Any] = {
             "note": ", ".join(filter(None, said)),
             "uses_names": head.uses_names,
@@ -141,7 +143,8 @@ class RowRunner:
         seen = self.start.seen(self.work.split, self.row.subset)
         facts = {key: getattr(self.start, key) for key in ("kind", "name", "digest")}
         named = {"classes": list(seen.classes), "watched": list(seen.watched)}
-        counts = named | {"clips": len(seen.clips)} if seen else None
+        clips = {"clips": len(seen.clips), "watched_clips": len(seen.watched_clips)}
+        counts = named | clips if seen else None
         return marks | {"start": facts | {"seen": counts}}
 
     @cached_property
@@ -180,13 +183,24 @@ class RowRunner:
         return asked if isinstance(asked, int) else episodes_at_once(self)
 
     @property
-    def remark(self) -> str:
-        """What a user should know about how the row runs; empty when there is nothing."""
-        name = self.row.adapter.name
-        alone = plugins.load("adapters", name).alone and not self.untuned
-        if self.row.at_once != "auto" or not alone:
+    def read_otherwise(self) -> str:
+        """How clips are read otherwise than in the start's training; empty when they are not."""
+        if self.start is None:
             return ""
-        return f"{name}: episodes run one at a time, each copy is large; see --at-once"
+        row = self.row
+        return self.start.read_otherwise(row.video, row.precision, self.work.encoder)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know about how the row runs."""
+        name, found = self.row.adapter.name, []
+        if self.start is not None and self.read_otherwise:
+            place = self.start.folder
+            found.append(f"{name}: clips are read unlike its start, {place}: {self.read_otherwise}")
+        alone = plugins.load("adapters", name).alone and not self.untuned
+        if self.row.at_once == "auto" and alone:
+            found.append(f"{name}: episodes run one at a time, each copy is large; see --at-once")
+        return found
 
     def labels(self, specs: Sequence[EpisodeSpec]) -> Tensor:
         """Class of each support clip of some episodes, (E, S) int64, on the device."""

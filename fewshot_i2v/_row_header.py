@@ -56,14 +56,14 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
         "name": runner.row.name,
         "position": runner.position,
         "marks": runner.marks,
-        "split": {"name": split.name, "version": split.version, "path": _place(split.path or "")},
+        "split": {"name": split.name, "version": split.version, "path": whole(split.path or "")},
         "encoder": {
             "name": encoder.name,
-            "pretrained": _place(weights) if is_path(weights) else weights,
-            "architecture": None if architecture is None else _place(architecture),
+            "pretrained": whole(weights) if is_path(weights) else weights,
+            "architecture": None if architecture is None else whole(architecture),
         },
-        **({"start": {"path": _place(runner.start.folder)}} if runner.start else {}),
-        **({"trials": {"path": _place(find_trials(trials))}} if trials else {}),
+        **({"start": {"path": whole(runner.start.folder)}} if runner.start else {}),
+        **({"trials": {"path": whole(find_trials(trials))}} if trials else {}),
         **({"partitions": runner.row.partitions} if runner.row.sampling == "disjoint" else {}),
         "parameters": runner.parameters,
         "macs_per_clip": runner.work.macs(runner.row.adapter, runner.row.video.frames),
@@ -73,7 +73,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
     }
 
 
-def _place(path: str | Path) -> str:
+def whole(path: str | Path) -> str:
     """A path that is the same from any other folder; its last part, which may be a link, stays."""
     path = Path(path)
     return str(path.parent.resolve() / path.name)

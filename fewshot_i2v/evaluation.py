@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fewshot_i2v._estimate import row_cost
 from fewshot_i2v._progress import bar
 from fewshot_i2v._row import RowRunner
+from fewshot_i2v._row_header import whole
 from fewshot_i2v._row_records import failed_record
 from fewshot_i2v._until import note_end, run_until
 from fewshot_i2v._workspace import Workspace
@@ -16,6 +18,7 @@ from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.records import RunFolder
+from fewshot_i2v.report._start_names import start_names
 from fewshot_i2v.results import EvaluationResult, RowResult
 from fewshot_i2v.statistics import mean_interval
 
@@ -72,9 +75,21 @@ def run(
     else:
         rows, stopped = run_until(config.until, work, _rows)
         note_end(runners, rows, stopped)
-    remarks = tuple(dict.fromkeys(runner.remark for runner in runners if runner.remark))
+    rows = _with_start_names(rows, runners)
+    remarks = tuple(dict.fromkeys(remark for runner in runners for remark in runner.remarks))
     name, encoder = work.split.name, config.encoder.name
     return EvaluationResult(tuple(rows), output, work.way, name, encoder, remarks, stopped)
+
+
+def _with_start_names(rows: Sequence[RowResult], runners: Sequence[RowRunner]) -> list[RowResult]:
+    """The rows; starts of one adapter and one name are called by what tells their paths apart."""
+    starts = [
+        (runner.row.adapter.label, *((start.name, whole(start.folder)) if start else ("", "")))
+        for runner, start in ((runner, runner.start) for runner in runners)
+    ]
+    return [
+        replace(row, start_name=name) for row, name in zip(rows, start_names(starts), strict=True)
+    ]
 
 
 def _runners(work: Workspace) -> list[RowRunner]:

@@ -10,14 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from fewshot_i2v import plugins
 from fewshot_i2v._config_errors import config_error
+from fewshot_i2v._config_models import VideoConfig
 from fewshot_i2v._config_starts import name_of_start, names_of_starts, place_for
+from fewshot_i2v._start_facts import (
+    SplitFacts,
+    StartFacts,
+    ValidationFacts,
+    reading_of,
+    unlike,
+)
+from fewshot_i2v._start_seen import Seen, seen_of
 from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.adapters._saved import AdapterInfo, facts_of, read_info, read_values
 from fewshot_i2v.adapters._state import digest_of, fill
@@ -36,82 +45,6 @@ __all__ = [
 ]
 
 _SHOWN = 5
-
-
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-
-class SplitFacts(_Facts):
-    """The split that a starting point was trained on."""
-
-    name: str
-    version: int
-    digest: str
-
-
-class ValidationFacts(_Facts):
-    """What the state that was kept was chosen on.
-
-    Attributes:
-        classes: of the split that was trained on; none where the last state was kept.
-    """
-
-    classes: list[str] = Field(default_factory=list)
-
-
-class StartFacts(_Facts):
-    """What a starting point was trained on, and how; further keys are kept.
-
-    Attributes:
-        kind: "base-trained" or "meta-trained".
-        objective: of the training.
-        split: whose classes.
-        subset: of that split.
-        classes: trained on.
-        clip_names: trained on.
-        validation: what its state was chosen on.
-        seed: of the training.
-        steps: of the training.
-        stored: type of the tensors in the file; they are used in float32.
-    """
-
-    kind: Literal["base-trained", "meta-trained"]
-    objective: str
-    split: SplitFacts
-    subset: str
-    classes: list[str]
-    clip_names: list[str]
-    validation: ValidationFacts = ValidationFacts()
-    seed: int
-    steps: int
-    stored: Literal["float32", "float16"] = "float32"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What of an evaluation a starting point was trained or chosen on; false when nothing.
-
-    Attributes:
-        classes: names of those trained on, sorted.
-        clips: names of those trained on, sorted.
-        watched: names of the classes that its state was chosen on, sorted.
-    """
-
-    classes: tuple[str, ...] = ()
-    clips: tuple[str, ...] = ()
-    watched: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.classes or self.clips or self.watched)
-
-    def __str__(self) -> str:
-        given = (("class", "es", self.classes), ("clip", "s", self.clips))
-        trained = " and ".join(_counted(*each) for each in given if each[-1])
-        chosen = _counted("class", "es", self.watched)
-        parts = [f"{trained} that it was trained on"] if trained else []
-        parts += [f"{chosen} that its state was chosen on"] if self.watched else []
-        return ", and ".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,21 +97,25 @@ class Start:
     def seen(self, split: Split, subset: str) -> Seen:
         """Classes and clips of a subset that the starting point was trained or chosen on.
 
-        Clips count by name, whatever the split; classes by name where the split has the digest or
-        the name of the one trained on.
+        Both count by name, whatever the split; see `seen_of`.
 
         Raises:
             UnknownNameError: for a subset that the split does not have.
         """
-        own = self.facts.split
-        same = split.digest == own.digest or split.name == own.name
-        classes = split.classes(subset) if same else ()
-        trained, watched = (
-            tuple(sorted(set(classes) & set(names)))
-            for names in (self.facts.classes, self.facts.validation.classes)
-        )
-        clips = {c.name for name in split.classes(subset) for c in split.clips(subset, name)}
-        return Seen(trained, tuple(sorted(clips & set(self.facts.clip_names))), watched)
+        return seen_of(self.facts, split, subset)
+
+    def read_otherwise(self, video: VideoConfig, precision: str, encoder: Encoder) -> str:
+        """How the clips of a run are read otherwise than in training; empty when they are not.
+
+        Args:
+            video: of the run.
+            precision: of the run; alone it counts for nothing.
+            encoder: of the run.
+        """
+        known = {"video.frames": self.info.frames, "image size": self.info.encoder.image_size}
+        size = facts_of(encoder).image_size
+        asked = reading_of(video) | {"image size": size, "precision": precision}
+        return unlike(self.facts.reading() | known, asked)
 
     def check_unseen(self, split: Split, subset: str) -> None:
         """Refuses an evaluation on what the starting point was trained or chosen on.
@@ -270,12 +207,6 @@ def _facts(folder: Path, info: AdapterInfo) -> StartFacts:
         return StartFacts.model_validate(about)
     except ValidationError as error:
         raise config_error(error, StartFacts, origin=f"{folder}: about.start") from error
-
-
-def _counted(kind: str, plural: str, names: Sequence[str]) -> str:
-    """How many there are, and the first of their names."""
-    shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
-    return f"{len(names)} {kind}{plural if len(names) > 1 else ''} ({shown})"
 
 
 def _values(options: dict[str, Any], keys: list[str]) -> str:

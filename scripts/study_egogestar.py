@@ -120,6 +120,9 @@ class Study:
             adapter=["st-adapter"],
             head=list(HEADS),
             start=[str(self._fold_folder(setting, *held))],
+            # the fold's training was watched on these two: they are base classes, on which rates
+            # are compared with each other, and say nothing of new classes
+            allow_seen=True,
             episodes=self.tuned_episodes,
             tuning={"steps": TUNING_STEPS, "lr": rate} if rate else {"steps": 0},
         )

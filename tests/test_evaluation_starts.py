@@ -195,7 +195,7 @@ def test_what_was_seen_is_refused_before_any_decoding_unless_allowed(
     assert "seen: the starting point was trained on classes or clips" in table
     assert "or its state was chosen on them" in " ".join(table.split())
     marks = read_run(result.rows[1].folder).header["marks"]["start"]
-    assert marks["seen"] == {"classes": trained, "clips": 0, "watched": []}
+    assert marks["seen"] == {"classes": trained, "clips": 0, "watched": [], "watched_clips": 0}
 
 
 def test_what_chose_the_state_is_refused_unless_allowed_and_marked(
@@ -216,7 +216,8 @@ def test_what_chose_the_state_is_refused_unless_allowed_and_marked(
     row = evaluation.run(config.model_copy(update={"allow_seen": True})).rows[0]
     assert row.seen
     marks = read_run(row.folder).header["marks"]["start"]
-    assert marks["seen"] == {"classes": [], "clips": 0, "watched": chosen}
+    nothing = {"classes": [], "clips": 0, "watched_clips": 0}
+    assert marks["seen"] == nothing | {"watched": chosen}
 
 
 def test_a_start_that_does_not_fit_is_refused_before_any_decoding(
@@ -245,6 +246,46 @@ def test_paths_in_a_file_are_relative_to_it(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text.format("demo-motoins"))
     with pytest.raises(UsageError, match="unknown starting point 'demo-motoins'"):
         load_config(tmp_path / "run.yaml")
+
+
+def test_starts_of_one_name_are_told_apart_by_their_paths(runs: Runs, tmp_path: Path) -> None:
+    places = [tmp_path / seed / "aim" for seed in ("seed-0", "seed-1")]
+    for seed, place in enumerate(places):
+        make_start(place, runs.encoder(), "aim", seeds=(20 + seed,))
+    starts = ["fresh", *map(str, places)]
+    config = _config(runs, tmp_path / "out", adapter="aim", start=starts)
+    result = evaluation.run(config)
+    assert [row.start_name for row in result.rows] == ["", "seed-0/aim", "seed-1/aim"]
+    for shown in (result.table(), result.matrix()):
+        assert [f"base-trained (seed-{seed}/aim)" in shown for seed in (0, 1)] == [True, True]
+    headers = [read_run(row.folder).header for row in result.rows[1:]]
+    assert [h["identity"]["config"]["start"] for h in headers] == ["aim", "aim"], "as ever"
+    again = evaluation.run(config)
+    assert [row.start_name for row in again.rows] == ["", "seed-0/aim", "seed-1/aim"]
+
+
+def test_clips_that_are_read_unlike_the_start_are_said_to_be(runs: Runs, tmp_path: Path) -> None:
+    video = runs.config("x", adapter="frozen").video.model_dump()
+    for name, crop in (("same", video["crop"]), ("other", 0.5)):
+        trained = {"video": {**video, "crop": crop}, "precision": "bf16"}
+        make_start(tmp_path / name, runs.encoder(), frames=video["frames"], config=trained)
+    same, other = (
+        evaluation.run(_config(runs, tmp_path / "out", start=str(tmp_path / name)))
+        for name in ("same", "other")
+    )
+    assert same.remarks == ()
+    assert same.rows[0].note == ""
+    (said,) = other.remarks
+    assert f"st-adapter: clips are read unlike its start, {tmp_path / 'other'}: trained" in said
+    assert f"video.crop 0.5, precision bf16; the run has video.crop {video['crop']}" in said
+    assert "st-adapter (read unlike its start)" in other.table()
+    assert "read unlike its start: the run has" in " ".join(other.table().split())
+    a, b = (read_run(r.rows[0].folder).header["identity"]["config"] for r in (same, other))
+    assert a | {"start": "other"} == b
+    (row,) = evaluation.plan(_config(runs, tmp_path / "p", start=str(tmp_path / "other")))["cost"][
+        "rows"
+    ]
+    assert said in row["remark"]
 
 
 # --- export -------------------------------------------------------------------------------------

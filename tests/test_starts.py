@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +12,10 @@ from fewshot_i2v._config_starts import name_of_start, places, starts_by_adapter
 from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.checkpoint import save_adapter
 from fewshot_i2v.encoders.clip import Encoder, load_encoder
-from fewshot_i2v.episodes.split import Split
-from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
-from fewshot_i2v.starts import Start, names_of_starts, read_start
+from fewshot_i2v.starts import names_of_starts, read_start
 from tests.made_starts import facts, make_start
 from tests.saved import features_of, tiny_encoder
-from tests.tiny import tiny_split
 from tests.tiny_adapters import make_adapter, perturb
 
 
@@ -198,112 +194,6 @@ def test_the_input_size_counts_only_where_parameters_depend_on_it(
     start = read_start(tmp_path / "f", "full")
     with pytest.raises(CheckpointError, match=r"frames of 32 px; the run has 64 px"):
         start.fill(_fresh(larger, "full"), larger)
-
-
-# --- what was seen ------------------------------------------------------------------------------
-
-
-def _start(tmp_path: Path, encoder: Encoder, **changes: Any) -> Start:
-    make_start(tmp_path / "s", encoder, **changes)
-    return read_start(tmp_path / "s", "st-adapter")
-
-
-def test_classes_count_in_the_same_split_and_clips_everywhere(
-    tmp_path: Path, encoder: Encoder
-) -> None:
-    split = load_split(tiny_split(tmp_path))
-    first, *_ = split.classes("novel")
-    clip = split.clips("novel", first)[0].name
-    elsewhere = {"name": "elsewhere", "version": 1, "digest": "0" * 64}
-    cases: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
-        ({"split": elsewhere, "classes": [first]}, (), ()),
-        ({"split": elsewhere | {"name": "tiny"}, "classes": [first, "x"]}, (first,), ()),
-        ({"split": elsewhere | {"digest": split.digest}, "classes": [first]}, (first,), ()),
-        ({"clip_names": [clip, "x.mp4"]}, (), (clip,)),
-    ]
-    for i, (changes, classes, clips) in enumerate(cases):
-        seen = _start(tmp_path / str(i), encoder, **changes).seen(split, "novel")
-        assert (seen.classes, seen.clips) == (classes, clips)
-        assert bool(seen) == bool(classes or clips)
-
-
-def _split(folder: Path, **classes: slice) -> Split:
-    """The tiny split with its classes dealt out to subsets."""
-    path = tiny_split(folder)
-    head, _, listed = path.read_text().partition("  novel: [")
-    names = listed.rstrip("]\n").split(", ")
-    lines = [f"  {subset}: [{', '.join(names[part])}]\n" for subset, part in classes.items()]
-    path.write_text(head + "".join(lines))
-    return load_split(path)
-
-
-def test_a_refusal_names_what_was_seen_and_where_to_go(tmp_path: Path, encoder: Encoder) -> None:
-    split = _split(tmp_path, base=slice(2), novel=slice(2, None))
-    trained = list(split.classes("base"))
-    own = {"name": "tiny", "version": 1, "digest": split.digest}
-    clips = [clip.name for name in trained for clip in split.clips("base", name)]
-    start = _start(tmp_path, encoder, split=own, classes=trained, clip_names=clips)
-    start.check_unseen(split, "novel")
-    with pytest.raises(ConfigError) as raised:
-        start.check_unseen(split, "base")
-    message = str(raised.value)
-    assert f"2 classes ({', '.join(sorted(trained))}) and {len(clips)} clips (" in message
-    assert "give --subset novel, or --allow-seen" in message
-
-
-def test_classes_that_chose_the_state_count_like_those_trained_on(
-    tmp_path: Path, encoder: Encoder
-) -> None:
-    split = _split(tmp_path, base=slice(1), val=slice(1, 2), novel=slice(2, None))
-    trained, chosen = list(split.classes("base")), list(split.classes("val"))
-    digest = {"name": "renamed", "version": 1, "digest": split.digest}
-    named = {"name": "tiny", "version": 1, "digest": "0" * 64}
-    elsewhere = named | {"name": "elsewhere"}
-    watched = {"classes": trained, "validation": {"subset": "val", "classes": chosen}}
-    for own, expected in ((digest, tuple(chosen)), (named, tuple(chosen)), (elsewhere, ())):
-        start = _start(tmp_path / own["name"], encoder, split=own, **watched)
-        seen = start.seen(split, "val")
-        assert (seen.classes, seen.clips, seen.watched) == ((), (), expected)
-        assert bool(seen) == bool(expected)
-        assert not start.seen(split, "base").watched
-        assert not start.seen(split, "novel")
-
-
-def test_a_refusal_says_that_the_state_was_chosen_on_the_classes(
-    tmp_path: Path, encoder: Encoder
-) -> None:
-    split = _split(tmp_path, base=slice(1), val=slice(1, 2), novel=slice(2, None))
-    (chosen,) = split.classes("val")
-    start = _start(
-        tmp_path,
-        encoder,
-        split={"name": "tiny", "version": 1, "digest": split.digest},
-        classes=list(split.classes("base")),
-        validation={"subset": "val", "classes": [chosen]},
-    )
-    start.check_unseen(split, "novel")
-    with pytest.raises(ConfigError) as raised:
-        start.check_unseen(split, "val")
-    message = str(raised.value)
-    assert f"'val' of split 'tiny' has 1 class ({chosen}) that its state was chosen on" in message
-    assert "give --subset novel, or --allow-seen" in message
-    with pytest.raises(ConfigError, match=r"has 1 class \(.*\) that it was trained on\. The"):
-        start.check_unseen(split, "base")
-
-
-@pytest.mark.parametrize("validation", [None, {"subset": None, "classes": []}])
-def test_starts_that_no_class_chose_have_none(
-    tmp_path: Path, encoder: Encoder, validation: dict[str, Any] | None
-) -> None:
-    split = load_split(tiny_split(tmp_path))
-    about = facts(split={"name": "tiny", "version": 1, "digest": split.digest})
-    del about["validation"]
-    if validation is not None:
-        about["validation"] = validation
-    save_adapter(tmp_path / "s", encoder, "st-adapter", _fresh(encoder), about={"start": about})
-    start = read_start(tmp_path / "s", "st-adapter")
-    assert start.facts.validation.classes == []
-    assert not start.seen(split, "novel")
 
 
 # --- which start is for which adapter -----------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._runs import Header, facts_of, group_key, place_of, run_folders, title_of
-from fewshot_i2v.cli._same_rows import check_seeds, row_key
+from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, row_key
 
 if TYPE_CHECKING:
     from fewshot_i2v.records import EpisodeRecord
@@ -27,15 +27,11 @@ class _Row:
     headers: list[Header]
     records: list[Mapping[int, EpisodeRecord]]
     folder: Path
+    start: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
         return facts_of(self.headers[0])
-
-    @property
-    def start(self) -> str:
-        start = self.headers[0].get("marks", {}).get("start") or {}
-        return str(start.get("name", ""))
 
     @property
     def frozen(self) -> bool:
@@ -124,7 +120,8 @@ def _rows(found: Sequence[tuple[Header, Path]]) -> list[_Row]:
         row = rows.setdefault(folder if one else row_key(header, folder), _Row([], [], folder))
         row.headers.append(header)
         row.records.append(read_run(folder).records)
-    return list(rows.values())
+    names = names_of_starts([(row.headers[0], row.folder) for row in rows.values()])
+    return [replace(row, start=name) for row, name in zip(rows.values(), names, strict=True)]
 
 
 def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], list[Reach]]:

@@ -21,6 +21,25 @@ def row_key(header: Header, folder: Path) -> str:
     )
 
 
+def names_of_starts(rows: Sequence[tuple[Header, Path]]) -> list[str]:
+    """What the starting point of each row is called; empty where it began fresh.
+
+    Starts of one evaluation and adapter that have the same name are called by their paths.
+
+    Args:
+        rows: of each its header and its folder.
+    """
+    from fewshot_i2v.report._start_names import start_names
+
+    starts = []
+    for header, folder in rows:
+        adapter = json.dumps(header["identity"]["config"]["adapter"], sort_keys=True)
+        start = header.get("marks", {}).get("start") or {}
+        path = (header.get("start") or {}).get("path", "")
+        starts.append(((str(folder.parent.resolve()), adapter), start.get("name", ""), path))
+    return start_names(starts)
+
+
 def check_seeds(folders: Sequence[tuple[Header, Path]]) -> None:
     """Refuses a row that is there twice, as a copy of its folder is, which would count double.
 

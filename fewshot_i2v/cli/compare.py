@@ -21,7 +21,7 @@ from fewshot_i2v.cli._runs import (
     several_runs,
     title_of,
 )
-from fewshot_i2v.cli._same_rows import check_seeds, row_key
+from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, row_key
 
 if TYPE_CHECKING:
     from fewshot_i2v.report._answers import Answer
@@ -167,10 +167,12 @@ def _contenders(places: Sequence[Path]) -> list[Contender]:
         check_seeds([(read.header, read.folder) for read in reads])
         for read in sorted(reads, key=Read.order):
             alike[read.but_for_the_seed].append(read)
-    return [_contender(reads) for reads in alike.values()]
+    found = [*alike.values()]
+    names = names_of_starts([(reads[0].header, reads[0].folder) for reads in found])
+    return [_contender(reads, name) for reads, name in zip(found, names, strict=True)]
 
 
-def _contender(reads: Sequence[Read]) -> Contender:
+def _contender(reads: Sequence[Read], start_name: str) -> Contender:
     from fewshot_i2v.report._answers import over_seeds
     from fewshot_i2v.report._contenders import Contender
     from fewshot_i2v.report.rows import FRESH, TableRow
@@ -186,7 +188,7 @@ def _contender(reads: Sequence[Read]) -> Contender:
         note=marks.get("note", ""),
         uses_names=marks.get("uses_names", False),
         start=start.get("kind", FRESH),
-        start_name=start.get("name", ""),
+        start_name=start_name,
         seen=bool(start.get("seen")),
         training_seed=None if len(reads) > 1 else first.facts["training_seed"],
     )

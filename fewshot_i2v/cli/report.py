@@ -22,7 +22,7 @@ from fewshot_i2v.cli._runs import (
     several_runs,
     title_of,
 )
-from fewshot_i2v.cli._same_rows import check_seeds, told_apart
+from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, told_apart
 
 if TYPE_CHECKING:
     from fewshot_i2v.filmstrips import Places
@@ -223,7 +223,7 @@ def _section(group: Sequence[Read], detail: str | None) -> Section:
         setting=f"{title_of(reads[0].header, way)}{named}",
         way=way,
         chance=next((read.chance for read in reads if read.chance is not None), None),
-        rows=merged(in_order(_told_apart([read.row for read in reads]))),
+        rows=merged(in_order(_told_apart(_with_start_names([read.row for read in reads])))),
         recipes=_recipes(reads),
         detail=detail if detail in {Path(read.row.folder).name for read in reads} else None,
     )
@@ -248,6 +248,14 @@ def _place(read: Read) -> tuple[str, tuple[int, bool, Path]]:
     """Where a row stands in the order of its run, those of a folder together."""
     folder = Path(read.row.folder)
     return str(folder.parent), place_of(read.header, read.row.table.adapter, folder)
+
+
+def _with_start_names(rows: Sequence[Row]) -> list[Row]:
+    names = names_of_starts([(dict(row.header), Path(row.folder)) for row in rows])
+    return [
+        replace(row, table=replace(row.table, start_name=name))
+        for row, name in zip(rows, names, strict=True)
+    ]
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

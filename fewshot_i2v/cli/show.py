@@ -21,7 +21,7 @@ from fewshot_i2v.cli._runs import (
     run_folders,
     title_of,
 )
-from fewshot_i2v.cli._same_rows import check_seeds, told_apart
+from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, told_apart
 
 if TYPE_CHECKING:
     from fewshot_i2v._stopped import Stopped
@@ -78,6 +78,11 @@ def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
     for rows in groups.values():
         check_seeds([(header, row.folder) for header, row in rows])
         rows.sort(key=lambda pair: place_of(pair[0], pair[1].adapter, pair[1].folder))
+        names = names_of_starts([(header, row.folder) for header, row in rows])
+        rows[:] = [
+            (header, replace(row, start_name=name))
+            for (header, row), name in zip(rows, names, strict=True)
+        ]
     return [_told_apart(rows) for rows in groups.values()]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 
 from fewshot_i2v.report._columns import sentences
 from fewshot_i2v.report._spread import episode_notes, lopsided, lopsided_note, with_spread
@@ -32,7 +33,8 @@ def render_matrix(
 
     Returns:
         For each shot a heading and a Markdown table with percent and intervals; a cell without a
-        run is "-". Heads that read class names are marked. A legend says what an interval covers.
+        run is "-". Rows that nothing shown tells apart are numbered. Heads that read class names
+        are marked. A legend says what an interval covers.
     """
     shots = sorted({row.shot for row in rows}, key=lambda shot: (isinstance(shot, str), shot))
     labels, columns = _labels(rows), _heads(rows)
@@ -42,10 +44,11 @@ def render_matrix(
 
 def _labels(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
     """What stands to the left of each row: the adapter, and the start where any row has one."""
-    names = _distinct([(row.adapter, adapter_name(row)) for row in rows])
+    names = _distinct([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
     if not has_starts(rows):
         return [(name,) for name in names]
-    return list(zip(names, start_cells(rows), strict=True))
+    cells = zip([row.start_name for row in rows], start_cells(rows), strict=True)
+    return list(zip(names, _distinct([*cells]), strict=True))
 
 
 def _heads(rows: Sequence[TableRow]) -> list[str]:
@@ -78,9 +81,14 @@ def _table(
 ) -> str:
     triples = zip(rows, labels, columns, strict=True)
     own = [(row, label, column) for row, label, column in triples if row.shot == shot]
-    lefts = list(dict.fromkeys(label for _, label, _ in own))
     heads = list(dict.fromkeys(column for _, _, column in own))
-    cells = {(label, column): _cell(row, level) for row, label, column in own}
+    taken = {label for _, label, _ in own}
+    lines_of = {label: [label] for label in taken}
+    cells: dict[tuple[tuple[str, ...], str], str] = {}
+    for row, label, column in own:
+        left = _free(lines_of[label], column, cells, taken)
+        cells[left, column] = _cell(row, level)
+    lefts = [left for label in dict.fromkeys(x for _, x, _ in own) for left in lines_of[label]]
     names = ["adapter", "start"][: len(lefts[0])]
     lines = [
         f"{shot}-shot",
@@ -90,6 +98,24 @@ def _table(
     ]
     lines += [_line([*left, *(cells.get((left, h), "-") for h in heads)]) for left in lefts]
     return "\n".join(lines)
+
+
+def _free(
+    lines: list[tuple[str, ...]],
+    column: str,
+    cells: Mapping[tuple[tuple[str, ...], str], str],
+    taken: set[tuple[str, ...]],
+) -> tuple[str, ...]:
+    """The first line of a label that has room in a column; a new one, numbered, where none has."""
+    for left in lines:
+        if (left, column) not in cells:
+            return left
+    first, *rest = lines[0]
+    numbered = ((f"{first} ({number})", *rest) for number in count(len(lines) + 1))
+    new = next(left for left in numbered if left not in taken)
+    lines.append(new)
+    taken.add(new)
+    return new
 
 
 def _cell(row: TableRow, level: float) -> str:

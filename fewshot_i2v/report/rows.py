@@ -10,6 +10,8 @@ from statistics import fmean, median, stdev
 from fewshot_i2v.statistics import Interval, bounded_interval
 
 FRESH = "fresh"
+READ_OTHERWISE = "read unlike its start"
+"""Note of rows whose clips are read in another way than the starting point was trained with."""
 
 
 @dataclass(frozen=True)

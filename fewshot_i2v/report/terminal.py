@@ -14,7 +14,7 @@ from fewshot_i2v.report._spread import (
     lopsided_note,
     with_spread,
 )
-from fewshot_i2v.report.rows import FRESH, TableRow, mean_of, methods_of
+from fewshot_i2v.report.rows import FRESH, READ_OTHERWISE, TableRow, mean_of, methods_of
 from fewshot_i2v.statistics import Interval, paired_difference
 
 _NONE = "-"
@@ -240,5 +240,10 @@ def start_notes(rows: Sequence[TableRow]) -> list[str]:
             "seen: the starting point was trained on classes or clips of this evaluation, or its "
             "state was chosen on them; such a row does not say how well new classes are learnt, "
             "and is not to be ranked with others."
+        )
+    if any(READ_OTHERWISE in row.note for row in rows):
+        lines.append(
+            f"{READ_OTHERWISE}: the run has other frames of a clip, or another size or crop of "
+            "them, than the starting point was trained with."
         )
     return lines

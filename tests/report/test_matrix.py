@@ -101,3 +101,31 @@ def test_the_legend_says_what_two_sides_are_and_that_episodes_differ() -> None:
     assert "100.0 -98.8 +0.0 is an interval that reaches 98.8 below the mean and 0.0 above" in said
     assert "Rows have different episodes, the least 2 of 3" in said
     assert "different episodes" not in render_matrix(rows[:1], way=5)
+
+
+def test_starts_that_differ_behind_the_cut_keep_their_own_rows() -> None:
+    long = "a-name-that-is-cut-before-it-says-which-one-of-the-two-it-is-of-"
+    rows = [
+        row("aim", accuracies={0: 0.1 * i}, start="base-trained", start_name=f"{long}{i}")
+        for i in (1, 2)
+    ]
+    lines = render_matrix(rows, way=5).splitlines()
+    assert [_cells(line)[2] for line in lines[4:6]] == ["10.0", "20.0"]
+    assert len({_cells(line)[1] for line in lines[4:6]}) == 2
+
+
+def test_no_cell_is_written_over() -> None:
+    """Rows that nothing tells apart are numbered, those of one number in one line."""
+    rows = [
+        row("aim", head, accuracies={0: 0.1 * number}, start="base-trained", start_name="s")
+        for number in (1, 2, 3)
+        for head in ("linear", "otam")
+    ]
+    rows.append(row("aim (2)", accuracies={0: 0.9}, start="base-trained", start_name="s"))
+    lines = render_matrix(rows, way=5).splitlines()
+    assert [_cells(line) for line in lines[4:8]] == [
+        ["aim", "base-trained", "10.0", "10.0"],
+        ["aim (3)", "base-trained", "20.0", "20.0"],
+        ["aim (4)", "base-trained", "30.0", "30.0"],
+        ["aim (2)", "base-trained", "90.0", "-"],
+    ]

@@ -116,6 +116,7 @@ def test_the_rate_of_tuning_is_chosen_on_held_out_base_classes(study: Study) -> 
         assert config["way"] == len(held) == 2
         # the starting point is the training in which these two were held out
         assert Path(config["start"][0]).name.endswith("-".join(held))
+        assert config["allow_seen"]  # it was watched on them
         every = {name for subset in split["subsets"].values() for name in subset}
         assert every == {"up", "left", "square", "tick", "star"}
     chosen = json.loads((study.work / "choose" / "chosen.json").read_text())
@@ -130,6 +131,7 @@ def test_the_report_sums_up_the_seeds(study: Study) -> None:
     study.evaluated.clear()
     table = study.call("report").output
     assert {config["subset"] for config in study.evaluated} == {"novel"}
+    assert not [config for config in study.evaluated if config.get("allow_seen")]
     written = json.loads((study.work / "report.json").read_text())
     tuned = [config for config in study.evaluated if config["tuning"]["steps"]]
     assert [len(config["start"]) for config in tuned] == [3, 3]
