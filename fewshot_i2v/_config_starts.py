@@ -16,7 +16,8 @@ UNTRAINED = "frozen"
 """The adapter that has no parameters, and so no starting point."""
 
 _INFO = "adapter.json"
-_INFO_LIMIT = 4 << 20
+INFO_LIMIT = 64 << 20
+"""Bytes of an `adapter.json` that are read: a starting point names every clip of its training."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def _peek(folder: Path) -> Place:
     """Method and digest from `adapter.json`; everything else is checked when it is loaded."""
     path = folder / _INFO
     try:
-        if path.stat().st_size > _INFO_LIMIT:
-            raise ValueError(f"more than {_INFO_LIMIT} bytes")
+        if path.stat().st_size > INFO_LIMIT:
+            raise ValueError(f"more than {INFO_LIMIT} bytes")
         plain = json.loads(path.read_text(encoding="utf-8"))
         return Place(folder, str(plain["adapter"]["name"]), str(plain["tensors"]["sha256"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:

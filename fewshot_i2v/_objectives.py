@@ -33,7 +33,7 @@ from fewshot_i2v._options import options_of
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._contract import Adapter, Features
 from fewshot_i2v.encoders.tower import Tower
-from fewshot_i2v.errors import ConfigError
+from fewshot_i2v.errors import ConfigError, TuningError
 from fewshot_i2v.heads._contract import Head
 from fewshot_i2v.train_config import TrainConfig
 from fewshot_i2v.tuning import by_decay, derive_seed
@@ -58,6 +58,10 @@ class EpisodeBatch:
     support_labels: Tensor
     query_labels: Tensor
     classes: tuple[tuple[str, ...], ...]
+
+
+class NotFiniteError(TuningError):
+    """A number of a training broke; whoever knows the step and the saved state adds them."""
 
 
 @dataclass(frozen=True)

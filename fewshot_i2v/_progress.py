@@ -42,9 +42,11 @@ class _WholeLines:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Writes what is more than a sign that moves the cursor."""
         return self._stream.write(text) if text.strip() else 0
 
     def flush(self) -> None:
+        """Flushes the stream."""
         self._stream.flush()
 
 

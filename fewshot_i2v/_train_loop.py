@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v._objectives import Objective
+from fewshot_i2v._objectives import NotFiniteError, Objective
 from fewshot_i2v._progress import bar
 from fewshot_i2v._train_batches import TrainBatches
 from fewshot_i2v._train_state import Moving, Progress, load_state, save_state
 from fewshot_i2v._train_validation import Validation
-from fewshot_i2v.errors import TuningError
+from fewshot_i2v.errors import CheckpointError, TuningError
+from fewshot_i2v.statistics import Interval
 from fewshot_i2v.train_config import TrainConfig
 from fewshot_i2v.tuning import rate_factor
 
@@ -54,6 +55,7 @@ class Loop:
     def __post_init__(self) -> None:
         adapter, extra = self.objective.encoder.adapter, self.objective.extra
         self._moving = Moving(adapter, extra, self.objective.optimizer())
+        self._known = Progress()
         self._saved = 0
 
     def run(self, *, progress: bool) -> Progress:
@@ -67,37 +69,77 @@ class Loop:
             TuningError: when a clip cannot be read, memory is short, or a number is not finite,
                 naming the step and the state to go on from.
         """
-        stored = load_state(self.output, self.identity, self._moving)
-        known = stored or Progress()
-        self._saved = known.step
+        known = self._load()
         self.batches.prepare(progress=progress)
         if self.validation is not None:
             self.validation.prepare(progress=progress)
         with _memory_named():
             self._begin(known)
             self._go_on(known, progress=progress)
+            self._keep(known)
+            if self.validation is None:
+                self._try_it(known)
+        return known
+
+    def finish(self) -> Progress:
+        """Ends a training at its last saved state; the adapter then holds the best one so far.
+
+        Raises:
+            CheckpointError: when no state was saved, or it is damaged or of another training.
+            TuningError: when the state was never validated and gives no finite loss.
+        """
+        known = self._load()
+        if not known.step:
+            raise CheckpointError(f"{self.output}: no state was saved that could be made a start")
+        if self.validation is None:
+            known.best_step, known.best = known.step, {}
+            self.batches.prepare(progress=False)
+            self._try_it(known)
+        self._keep(known)
+        return known
+
+    def _load(self) -> Progress:
+        known = load_state(self.output, self.identity, self._moving) or self._known
+        here = threads_of(self.objective.encoder.tower.device)
+        if known.step and self.tell is not None and known.threads != here:
+            self.tell(
+                f"the state after step {known.step} is of {known.threads} CPU threads, and now it "
+                f"is {here}: sums are rounded in another way, so the digest at the end will not be "
+                "that of a training without a stop"
+            )
+        self._known, self._saved, known.threads = known, known.step, here
+        return known
+
+    def _keep(self, known: Progress) -> None:
         if known.best:
             self._moving.adapter.load_state_dict(known.best)
-        return known
+
+    def _try_it(self, known: Progress) -> None:
+        """Refuses to keep a state that was never looked at and gives no numbers."""
+        losses = [self.objective.backward(part) for part in self.batches.parts(0)]
+        self._moving.optimizer.zero_grad(set_to_none=True)
+        if not all(isfinite(float(loss)) for loss in losses):
+            raise self._broken(f"the loss of the state after step {known.step} is not finite")
 
     def _begin(self, known: Progress) -> None:
         """The validation before the first step, and what the rest will take."""
-        start = perf_counter()
-        seconds = 0.0
         if self.validation is not None and not known.curve:
             self._look(known)
-            seconds = perf_counter() - start
         if self.tell is None or known.step == self.config.steps:
             return
-        each = self._trial(known.step)
+        try:
+            each = self._trial(known.step)
+        except NotFiniteError:
+            return  # the step itself says it better
         todo = self.config.steps - known.step
-        looks = -(-todo // self.config.validation.every)
+        looks = 0 if self.validation is None else -(-todo // self.config.validation.every)
         where = f"after step {known.step}: " if known.step else ""
-        watched = f" and {looks} validations of {seconds:.1f} s" if seconds else ""
+        kind = "validation" if looks == 1 else "validations"
+        watched = f" and {looks} {kind} of {known.look_seconds:.1f} s" if looks else ""
         clips = self.config.clips_per_step
         self.tell(
             f"{where}{todo} steps of {clips} clips, {each:.2f} s each ({clips / each:.0f} clips/s)"
-            f"{watched}: about {(todo * each + looks * seconds) / 60:.1f} min"
+            f"{watched}: about {(todo * each + looks * known.look_seconds) / 60:.1f} min"
         )
 
     def _trial(self, step: int) -> float:
@@ -131,7 +173,10 @@ class Loop:
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * rate_factor(step, self.config)
         optimizer.zero_grad(set_to_none=True)
-        losses = [self.objective.backward(part) for part in self.batches.parts(step)]
+        try:
+            losses = [self.objective.backward(part) for part in self.batches.parts(step)]
+        except NotFiniteError as error:
+            raise self._broken(str(error)) from error
         loss = float(torch.stack(losses).sum())
         limit = self.config.clip_norm if self.objective.limits_gradient else None
         norm = limit_gradient(self.objective.trained(), limit)
@@ -149,7 +194,7 @@ class Loop:
         Without validation the last adapter is the best.
         """
         self._check_finite(known.step)
-        interval = None if self.validation is None else self.validation.accuracy()
+        interval = None if self.validation is None else self._accuracy(self.validation, known)
         mean = sum(known.losses) / len(known.losses) if known.losses else None
         known.losses.clear()
         accuracy = None if interval is None else interval.mean
@@ -162,6 +207,15 @@ class Loop:
             state = self._moving.adapter.state_dict()
             known.best = {name: t.to("cpu", copy=True) for name, t in state.items()}
 
+    def _accuracy(self, validation: Validation, known: Progress) -> Interval:
+        start = perf_counter()
+        try:
+            found = validation.accuracy()
+        except NotFiniteError as error:
+            raise self._broken(f"after step {known.step} {error}") from error
+        known.look_seconds = perf_counter() - start
+        return found
+
     def _save(self, known: Progress) -> None:
         self._check_finite(known.step)
         save_state(self.output, self.identity, self._moving, known)
@@ -172,10 +226,17 @@ class Loop:
             raise self._broken(f"a parameter is not finite after step {step}")
 
     def _broken(self, what: str) -> TuningError:
-        kept = f"the state after step {self._saved} is kept in {self.output}"
+        kept, best = "no state was saved before it", self._known.best_accuracy
+        if self._saved:
+            kept = f"the state after step {self._saved} is kept in {self.output}"
+            of_it = "it"
+            if best is not None:
+                step = self._known.best_step
+                of_it = f"the best so far, {100 * best:.1f} % on validation after step {step}"
+            kept += f", and the same command with --finish makes a start of {of_it}"
         return TuningError(
-            f"{what}; {kept if self._saved else 'no state was saved before it'}. A smaller lr, a "
-            "longer warmup or precision fp32 may help: give them with another --output"
+            f"{what}; {kept}. A smaller lr, inner.lr or a longer warmup, or precision fp32 may "
+            "help: give them with another --output"
         )
 
     def _shown(self, known: Progress) -> str:
@@ -186,6 +247,11 @@ class Loop:
             parts.append(f"val {100 * last:.1f} % (best {100 * known.best_accuracy:.1f} %)")
         parts.append(f"{self.config.clips_per_step * self.steps / self.seconds:.0f} clips/s")
         return ", ".join(parts)
+
+
+def threads_of(device: torch.device) -> int | None:
+    """CPU threads, on which the rounding of sums depends; None on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else None
 
 
 def limit_gradient(parameters: list[nn.Parameter], limit: float | None) -> float:

@@ -32,11 +32,12 @@ class Roster:
 
     @classmethod
     def of(cls, split: Split, config: TrainConfig) -> Roster:
-        """Who is who in a split, whose subsets share neither classes nor clips.
+        """Who is who in a split.
 
         Raises:
             UnknownNameError: for a subset or a class that the split does not have.
-            ConfigError: when holding out classes leaves fewer than two.
+            ConfigError: when holding out classes leaves fewer than two, or is one alone, or when
+                classes that are trained on would be watched.
         """
         rows = {name: split.clips(config.subset, name) for name in split.classes(config.subset)}
         watched = config.validation
@@ -57,7 +58,13 @@ class Roster:
                 f"validation.classes leave {len(rows)} classes of {config.subset!r} to train on; "
                 "expected at least 2"
             )
+        if len(held) == 1:
+            raise ConfigError(
+                f"validation.classes holds out {watched.classes[0]!r} alone; expected at least 2, "
+                "to tell them apart"
+            )
         if watched.subset is not None:
+            _check_apart(split, config.subset, watched.subset)
             held = {n: split.clips(watched.subset, n) for n in split.classes(watched.subset)}
         made = [
             dataclasses.replace(split, subsets={subset: classes}) if classes else None
@@ -76,6 +83,14 @@ class Roster:
     def watched(self) -> tuple[str, ...]:
         """Classes of the validation, sorted."""
         return () if self.watch is None else self.watch.classes(WATCH)
+
+    @property
+    def watched_clips(self) -> tuple[str, ...]:
+        """Names of the clips of the validation classes, sorted."""
+        if self.watch is None:
+            return ()
+        found = (clip for name in self.watched for clip in self.watch.clips(WATCH, name))
+        return tuple(sorted(clip.name for clip in found))
 
     @cached_property
     def clips(self) -> tuple[str, ...]:
@@ -110,3 +125,14 @@ class Roster:
             query=asked.query,
         )
         return [sampler[i] for i in range(asked.episodes)]
+
+
+def _check_apart(split: Split, trained: str, watched: str) -> None:
+    """Refuses a validation on classes that are trained on."""
+    both = sorted(set(split.classes(trained)) & set(split.classes(watched)))
+    if both:
+        raise ConfigError(
+            f"validation.subset {watched!r}: {len(both)} of its classes are in {trained!r} too, "
+            f"such as {both[0]!r}, and cannot tell how well new classes are learnt; hold out some "
+            f"of {trained!r} with validation.classes (--val-class), or give validation.subset: off"
+        )

@@ -1,6 +1,6 @@
 """The state of a training on disk: what a killed training goes on from.
 
-One file, `state/training`, replaced as a whole: a safetensors file with all tensors and, as its
+One file, `.training/state`, replaced as a whole: a safetensors file with all tensors and, as its
 metadata, the identity of the training and what is known so far; behind it the SHA-256 of these
 bytes, so that a damaged state is an error and not another result. It is data only and may come from
 anywhere.
@@ -28,7 +28,7 @@ from fewshot_i2v.video._durable import sync_folder
 
 SCHEMA = 1
 """Version of the layout of the file."""
-FOLDER, FILE = "state", "training"
+FOLDER, FILE = ".training", "state"
 _DIGEST_BYTES = 32
 
 
@@ -43,6 +43,8 @@ class Progress:
         best_step: steps done when the best state was kept; -1: none yet.
         best_accuracy: its accuracy on validation; None without validation.
         best: tensors of the adapter at that step, on the CPU.
+        look_seconds: that a validation took.
+        threads: of the CPU when the state was saved; None on a GPU.
     """
 
     step: int = 0
@@ -51,6 +53,8 @@ class Progress:
     best_step: int = -1
     best_accuracy: float | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    look_seconds: float = 0.0
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def save_state(
     """Replaces the state of a training: it is wholly the old one or wholly this one.
 
     Args:
-        output: folder of the training; `state` below it must exist.
+        output: folder of the training; `.training` below it must exist.
         identity: what decides the result.
         moving: what is saved of the modules.
         progress: what is saved besides.
@@ -110,6 +114,8 @@ def save_state(
         "losses": progress.losses,
         "best_step": progress.best_step,
         "best_accuracy": progress.best_accuracy,
+        "look_seconds": progress.look_seconds,
+        "threads": progress.threads,
     }
     content = {"schema": SCHEMA, "identity": identity, "progress": known}
     tensors = moving.tensors()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v._material import Material
-from fewshot_i2v._objectives import Objective, Workshop, training_free
+from fewshot_i2v._objectives import NotFiniteError, Objective, Workshop, training_free
 from fewshot_i2v._train_batches import class_by_class, refuse_unreadable
 from fewshot_i2v._train_roster import Roster
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
@@ -74,7 +74,11 @@ class Validation:
         refuse_unreadable(self.material)
 
     def accuracy(self) -> Interval:
-        """Mean accuracy over the episodes, with its interval."""
+        """Mean accuracy over the episodes, with its interval.
+
+        Raises:
+            NotFiniteError: when a score is not finite.
+        """
         names = self.clips
         encoder, known = self.objective.encoder, None
         out: list[float] = []
@@ -90,7 +94,10 @@ class Validation:
                 sides = [_gathered(known, names, clips) for clips in rows]
             answers = self._labels(specs, len(specs[0].query[0]))
             with torch.inference_mode():
-                right = self.head(sides[1], sides[0], labels).argmax(-1) == answers
+                scores = self.head(sides[1], sides[0], labels)
+                if not bool(scores.isfinite().all()):
+                    raise NotFiniteError("a score of the validation is not finite")
+                right = scores.argmax(-1) == answers
             out += right.double().mean(-1).tolist()
         return mean_interval(out)
 

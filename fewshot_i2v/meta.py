@@ -32,6 +32,7 @@ from fewshot_i2v._learner import (
 from fewshot_i2v._objectives import (
     EpisodeBatch,
     Kind,
+    NotFiniteError,
     Objective,
     Part,
     Workshop,
@@ -39,14 +40,12 @@ from fewshot_i2v._objectives import (
     clips_of,
 )
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.errors import ConfigError, TuningError
+from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.heads._contract import Head
 from fewshot_i2v.tuning import derive_seed
 
 INSTALL = "scripts/install_learn2learn.sh"
 """The script of the repository that installs learn2learn."""
-
-_ADVICE = "a smaller inner.lr or fewer inner.steps may help"
 
 
 def algorithms() -> Any:  # noqa: ANN401 - it ships no types
@@ -118,13 +117,13 @@ class MetaObjective(Objective):
         """Refuses losses that are not finite: (B,) of each inner step, then of the outer loss.
 
         Raises:
-            TuningError: naming the step.
+            NotFiniteError: naming the step.
         """
         finite = torch.stack(trace).isfinite().all(1).tolist()
         if not all(finite):
             first = finite.index(False)
-            which = "query loss" if first == self.inner.steps else f"inner step {first + 1}"
-            raise TuningError(f"the loss is not finite at step {part.step + 1}, {which}; {_ADVICE}")
+            which = "query clips" if first == self.inner.steps else f"inner step {first + 1}"
+            raise NotFiniteError(f"the loss of step {part.step + 1} is not finite at the {which}")
 
 
 class Maml(MetaObjective):

@@ -32,6 +32,8 @@ Objective = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", 
 META = ("maml", "meta-sgd", "anil", "reptile")
 """Objectives that train an initialisation for fine-tuning."""
 _FOLDER = "train"
+_EVALUATED = {"novel": "classes", "test": "clips"}
+"""Subsets that are never trained on, and what of them is asked about in evaluations."""
 _UNAUGMENTED = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -198,9 +200,11 @@ class TrainConfig(MaterialConfig):
 
     @field_validator("subset")
     @classmethod
-    def _not_novel(cls, subset: str) -> str:
-        if subset == "novel":
-            raise ValueError("the novel classes are for evaluation; train on another subset")
+    def _not_evaluated(cls, subset: str) -> str:
+        if subset in _EVALUATED:
+            raise ValueError(
+                f"the {subset} {_EVALUATED[subset]} are for evaluation; train on others"
+            )
         return subset
 
     @field_validator("classifier")
@@ -211,13 +215,13 @@ class TrainConfig(MaterialConfig):
         return classifier
 
     @model_validator(mode="after")
-    def _novel_is_never_watched(self) -> TrainConfig:
+    def _nothing_evaluated_is_watched(self) -> TrainConfig:
         watched = self.validation.subset
-        if watched == "novel":
+        if watched in _EVALUATED:
             raise ValueError(
-                "validation.subset is 'novel': choosing a state on the classes of the evaluation "
-                "would make its figures too good; name another subset, or hold out `classes` of "
-                f"{self.subset!r}"
+                f"validation.subset is {watched!r}: choosing a state on the {_EVALUATED[watched]} "
+                "of the evaluation would make its figures too good; name another subset, or hold "
+                f"out `classes` of {self.subset!r}"
             )
         if watched == self.subset:
             raise ValueError(
@@ -235,6 +239,15 @@ class TrainConfig(MaterialConfig):
                     f"accumulate {self.accumulate} does not divide {key} {getattr(self, key)}: "
                     "expected parts of equal size"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _inner_keys_are_used(self) -> TrainConfig:
+        if self.inner.second_order and self.objective not in ("maml", "meta-sgd", "anil"):
+            raise ValueError(
+                f"inner.second_order has no meaning for the objective {self.objective}: expected "
+                "maml, meta-sgd or anil with it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -302,6 +315,9 @@ def load_train_config(
     over = expand(overrides or {})
     if file is not None:
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "run")
+    watched = over.get("validation")
+    if isinstance(watched, dict) and watched.get("classes"):
+        watched.setdefault("subset", None)  # classes held out take the place of the file's subset
     for plain in (data, over):
         if plain.get("augment") == "off":
             plain["augment"] = dict(_UNAUGMENTED)

@@ -7,11 +7,7 @@ killed and continued therefore ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,24 +18,18 @@ import torch
 import fewshot_i2v
 from fewshot_i2v._base_objectives import base_objective
 from fewshot_i2v._machine import device_name, peak_memory_mb, reader_versions
-from fewshot_i2v._marker import RunMarker
 from fewshot_i2v._material import Material
 from fewshot_i2v._objectives import Objective, Workshop
 from fewshot_i2v._train_batches import TrainBatches
+from fewshot_i2v._train_folder import START, check_room, clear, finished, held, write
 from fewshot_i2v._train_loop import Loop, Tell
 from fewshot_i2v._train_roster import Roster
-from fewshot_i2v._train_state import FOLDER, Progress, refuse_other
+from fewshot_i2v._train_state import Progress
 from fewshot_i2v._train_validation import Validation
-from fewshot_i2v.adapters._saved import INFO, TENSORS, AdapterInfo, read_info
+from fewshot_i2v.adapters._saved import AdapterInfo
 from fewshot_i2v.adapters._state import copy_of, digest_of
-from fewshot_i2v.checkpoint import write_adapter
-from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.train_config import META, TrainConfig, load_train_config
 from fewshot_i2v.tuning import deterministic
-from fewshot_i2v.video._durable import sync_folder
-
-START = "start"
-"""Key of `AdapterInfo.about` under which a starting point says how it was trained."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +123,29 @@ class _Setup:
             "split": {"name": split.name, "version": split.version, "digest": split.digest},
             "subset": config.subset,
             "classes": list(roster.classes),
-            "validation": {"subset": config.validation.subset, "classes": list(roster.watched)},
+            "validation": {
+                "subset": config.validation.subset,
+                "classes": list(roster.watched),
+                "clip_names": list(roster.watched_clips),
+            },
             "clips": roster.clips_digest,
             "clip_names": list(roster.clips),
             "seed": config.seed,
-            "steps": config.steps,
+            "steps": known.step,
             "best_step": known.best_step,
             "curve": known.curve,
             "digest": digest,
             "device": device_name(self.device),
             "config": config.identity(),
         }
+
+    def write(self, output: Path, known: Progress) -> AdapterInfo:
+        """Makes a starting point of the adapter as it stands."""
+        adapter = self.objective.encoder.adapter
+        about = self.about(known, digest_of(copy_of("adapter", adapter, 0)))
+        info = write(output, self.material.encoder, self.config.adapter, adapter, about)
+        clear(output)
+        return info
 
 
 def _objective(workshop: Workshop) -> Objective:
@@ -160,6 +162,7 @@ def train(
     *,
     progress: bool = False,
     tell: Tell | None = None,
+    finish: bool = False,
     **overrides: Any,
 ) -> TrainedStart:
     """Trains an adapter on base classes, as `fewshot-i2v train` does.
@@ -172,6 +175,8 @@ def train(
             mapping of its keys; None is the shipped "train/motions".
         progress: whether to show bars on standard error.
         tell: takes notes to show, such as an estimate before the first step.
+        finish: do no further step: make the starting point of the last saved state of a training
+            that was stopped, or rather of the best one so far on the validation classes.
         overrides: keys that replace those of the configuration, such as `steps=50`.
 
     Returns:
@@ -187,92 +192,21 @@ def train(
     output = config.output_folder
     setup = _Setup.of(config)
     identity = setup.identity()
-    info = _finished(output, identity)
+    info = finished(output, identity)
     if info is not None:
         return TrainedStart(output, info)
-    with _held(output):
+    check_room(setup.about(Progress(), ""), output)
+    with held(output):
         parts = (config, setup.objective, setup.batches, setup.validation)
         loop = Loop(*parts, output, identity, tell)
         if setup.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(setup.device)
         with deterministic(config.deterministic):
-            known = loop.run(progress=progress)
-        info = _write(output, setup, known)
+            known = loop.finish() if finish else loop.run(progress=progress)
+        info = setup.write(output, known)
     speed = config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
     memory = peak_memory_mb(setup.device, 1)
     return TrainedStart(output, info, loop.seconds, speed and round(speed, 1), memory)
-
-
-def _finished(output: Path, identity: Mapping[str, Any]) -> AdapterInfo | None:
-    """What a finished training in the folder says; None where there is none.
-
-    Raises:
-        CheckpointError: when the folder holds another training, or something else.
-    """
-    if not (output / INFO).exists():
-        if output.exists() and not (output / FOLDER).is_dir():
-            there = [output] if output.is_file() else list(output.iterdir())
-            if there:
-                raise CheckpointError(
-                    f"{output}: holds {there[0].name} and no training; give a new --output"
-                )
-        return None
-    info = read_info(output)
-    start = info.about.get(START)
-    if not isinstance(start, dict):
-        raise CheckpointError(f"{output}: holds an adapter that is no start; give a new --output")
-    asked = {key: identity[key] for key in ("config", "split", "encoder", "device")}
-    stored = {
-        "config": start["config"],
-        "split": start["split"]["digest"],
-        "encoder": info.encoder.digest,
-        "device": start["device"],
-    }
-    refuse_other(output, stored, asked)
-    shutil.rmtree(output / FOLDER, ignore_errors=True)  # of a run killed in its last moment
-    return info
-
-
-@contextmanager
-def _held(output: Path) -> Iterator[None]:
-    """Keeps a second process from training into the same folder."""
-    try:
-        (output / FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written: {error.strerror or error}") from error
-    marker = RunMarker(output / FOLDER)
-    try:
-        yield
-    finally:
-        marker.release()
-
-
-def _write(output: Path, setup: _Setup, known: Progress) -> AdapterInfo:
-    """Makes the folder a starting point: whole once `adapter.json` is there, which comes last."""
-    adapter, choice = setup.objective.encoder.adapter, setup.config.adapter
-    digest = digest_of(copy_of("adapter", adapter, 0))
-    new = output / FOLDER / "new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    preset = choice.options.get("preset")
-    info = write_adapter(
-        new,
-        setup.material.encoder,
-        choice.name,
-        adapter,
-        preset=None if preset is None else str(preset),
-        about={START: json.loads(json.dumps(setup.about(known, digest)))},
-    )
-    try:
-        for name in (TENSORS, INFO):
-            with (new / name).open("rb+") as file:
-                os.fsync(file.fileno())
-            (new / name).replace(output / name)
-            sync_folder(output)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written: {error.strerror or error}") from error
-    shutil.rmtree(output / FOLDER, ignore_errors=True)
-    return info
 
 
 def plan(config: TrainConfig) -> dict[str, Any]:

@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"adapters", "heads", "clip_check"}),
     frozenset(
         {"augment", "tuning", "cost", "checkpoint", "starts", "_bank", "_material"}
+        | {"_start_facts", "_start_seen"}
         | {
             "_objectives",
             "_base_objectives",
@@ -53,7 +54,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_export_config",
             "classify",
         }
-        | {"training", "_train_loop", "_train_state", "_train_validation"}
+        | {"training", "_train_folder", "_train_loop", "_train_state", "_train_validation"}
     ),
     frozenset({"cli", "__main__"}),
 )

@@ -37,6 +37,9 @@ def test_every_shipped_configuration_of_a_training_loads(name: str) -> None:
     [
         ({"subset": "novel"}, "novel classes are for evaluation"),
         ({"validation": {"subset": "novel"}}, "would make its figures too good"),
+        ({"subset": "test"}, "test clips are for evaluation"),
+        ({"validation": {"subset": "test"}}, "clips of the evaluation would make its figures"),
+        ({"inner": {"second_order": True}}, "no meaning for the objective episodic"),
         ({"subset": "val"}, "both 'val'"),
         ({"validation": {"subset": "val", "classes": ["grows"]}}, "not both"),
         ({"objective": "protonet"}, "episodic"),
@@ -85,6 +88,13 @@ def test_all_augmentation_is_switched_off_by_one_word() -> None:
     assert AugmentConfig().active
     again = load_train_config(_LEAST | {"augment": "off"}, {"augment.colour": 0.2})
     assert again.augment == AugmentConfig(flip="off", crop_scale=None, colour=0.2, temporal=False)
+
+
+def test_held_out_classes_take_the_place_of_the_files_subset() -> None:
+    assert load_train_config("motions").validation.subset == "val"
+    config = load_train_config("motions", {"validation.classes": ["grows", "shrinks"]})
+    assert config.validation.subset is None
+    assert config.validation.classes == ("grows", "shrinks")
 
 
 def test_held_out_classes_take_the_place_of_the_default_subset() -> None:

@@ -92,7 +92,7 @@ def test_damage_is_an_error_and_not_another_result(tmp_path: Path, damage: str) 
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes({"flipped": data, "cut": data[:-7], "empty": bytearray()}[damage]))
-    with pytest.raises(CheckpointError, match=r"training: damaged; delete"):
+    with pytest.raises(CheckpointError, match=r"state: damaged; delete"):
         load_state(tmp_path, _IDENTITY, _moving(0))
 
 

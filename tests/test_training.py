@@ -83,7 +83,11 @@ def test_a_start_says_how_it_was_trained_and_loads(folder: Path, tmp_path: Path)
         "rotates-clockwise",
         "shrinks",
     ]
+    watched = start["validation"].pop("clip_names")
     assert start["validation"] == {"subset": "val", "classes": ["moves-down", "moves-up"]}
+    assert watched == sorted(watched)
+    assert {name.partition("/")[0] for name in watched} == {"moves-down", "moves-up"}
+    assert not set(watched) & set(start["clip_names"])
     assert len(start["clip_names"]) == 5 * 8
     assert start["split"]["name"] == "few-motions"
     assert (start["seed"], start["steps"], start["subset"]) == (0, 6, "base")
@@ -120,7 +124,7 @@ def test_a_stopped_training_ends_with_the_same_files(
     _stop_after(saves, monkeypatch)
     with pytest.raises(_StoppedError):
         _run(folder, tmp_path / "stopped", **changes)
-    assert sorted(_files_below(tmp_path / "stopped")) == ["training"]
+    assert sorted(_files_below(tmp_path / "stopped")) == ["state"]
     monkeypatch.undo()
     done = _run(folder, tmp_path / "stopped", **changes)
     assert _files(tmp_path / "stopped") == _files(tmp_path / "whole")
@@ -139,7 +143,7 @@ def test_a_killed_training_ends_with_the_same_digest(folder: Path, tmp_path: Pat
     environment = os.environ | {"PYTHONPATH": str(Path(training.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", program], env=environment)
     end = time.monotonic() + 60
-    while not (tmp_path / "killed" / "state" / "training").exists():
+    while not (tmp_path / "killed" / ".training" / "state").exists():
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -183,8 +187,8 @@ def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "notes" / "todo.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"holds todo.txt and no training"):
         _run(folder, tmp_path / "notes")
-    (tmp_path / "busy" / "state").mkdir(parents=True)
-    marker = RunMarker(tmp_path / "busy" / "state")
+    (tmp_path / "busy" / ".training").mkdir(parents=True)
+    marker = RunMarker(tmp_path / "busy" / ".training")
     try:
         with pytest.raises(RecordError, match="in use by process"):
             _run(folder, tmp_path / "busy")
@@ -198,7 +202,7 @@ def test_numbers_that_break_stop_it_with_step_and_last_state(folder: Path, tmp_p
         _run(folder, tmp_path / "broken", **changes)
     found = str(caught.value)
     assert "not finite" in found
-    state = tmp_path / "broken" / "state" / "training"
+    state = tmp_path / "broken" / ".training" / "state"
     kept = f"the state after step {int(found.split('the state after step ')[1].split()[0])}"
     assert f"{kept} is kept in {tmp_path / 'broken'}" in found
     assert state.is_file()
@@ -247,7 +251,9 @@ def test_held_out_classes_are_watched_and_never_trained_on(folder: Path, tmp_pat
     held = ["moves-left", "moves-right"]
     done = _run(folder, tmp_path, validation={"classes": held, "every": 3, "query": 2})
     assert done.start["classes"] == ["grows", "rotates-clockwise", "shrinks"]
-    assert done.start["validation"] == {"subset": None, "classes": held}
+    watched = done.start["validation"]
+    assert (watched["subset"], watched["classes"]) == (None, held)
+    assert {name.partition("/")[0] for name in watched["clip_names"]} == set(held)
     assert not [name for name in done.start["clip_names"] if name.startswith("moves")]
 
 
@@ -281,7 +287,8 @@ def test_only_base_and_validation_clips_are_decoded(
             "leave 1 classes",
         ),
         ({"subset": "train"}, UnknownNameError, "subset 'train'"),
-        ({"validation": {"subset": "test"}}, ConfigError, "hold out classes of 'base'"),
+        ({"validation": {"subset": "dev"}}, ConfigError, "hold out classes of 'base'"),
+        ({"validation": {"classes": ["grows"]}}, ConfigError, "'grows' alone; expected at least 2"),
         (
             {"objective": "both", "classifier": "linear:tokens=grid2"},
             ConfigError,

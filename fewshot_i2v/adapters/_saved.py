@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fewshot_i2v._config_starts import INFO_LIMIT
 from fewshot_i2v.adapters._saved_facts import (
     AdapterInfo,
     EncoderFacts,
@@ -34,6 +35,7 @@ from fewshot_i2v.video._durable import sync_folder
 
 __all__ = [
     "INFO",
+    "INFO_LIMIT",
     "SCHEMA",
     "TENSORS",
     "AdapterInfo",
@@ -57,7 +59,6 @@ SCHEMA = 1
 INFO = "adapter.json"
 TENSORS = "adapter.safetensors"
 
-_INFO_LIMIT = 4 << 20
 _HEADER_LIMIT = 4 << 20
 _LINK = "info_sha256"
 
@@ -127,8 +128,8 @@ def write_files(
     save_file(dict(tensors), path, metadata={_LINK: link})
     whole = AdapterInfo.model_validate({**info, "tensors": facts_of_file(path).model_dump()})
     text = json.dumps(_written(whole), indent=2, allow_nan=False) + "\n"
-    if len(text) > _INFO_LIMIT:
-        raise CheckpointError(f"{folder / INFO}: {len(text)} bytes; at most {_INFO_LIMIT} are read")
+    if len(text) > INFO_LIMIT:
+        raise CheckpointError(f"{folder / INFO}: {len(text)} bytes; at most {INFO_LIMIT} are read")
     (folder / INFO).write_text(text, encoding="utf-8")
     shutil.copymode(folder / INFO, path)  # safetensors lets nobody else read
     return whole
@@ -143,8 +144,8 @@ def read_info(folder: Path) -> AdapterInfo:
     path = folder / INFO
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {_instead(folder)}")
-    if path.stat().st_size > _INFO_LIMIT:
-        raise CheckpointError(f"{path}: more than {_INFO_LIMIT} bytes; not one that was written")
+    if path.stat().st_size > INFO_LIMIT:
+        raise CheckpointError(f"{path}: more than {INFO_LIMIT} bytes; not one that was written")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -31,6 +31,11 @@ def _configs() -> list[str]:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
 )
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Train no further: make a start of what a stopped training has best.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
@@ -40,6 +45,7 @@ def command(
     /,
     config: str | None,
     settings: tuple[str, ...],
+    finish: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -65,7 +71,8 @@ def command(
         from fewshot_i2v import training
 
         progress = not quiet
-        done = training.train(run, progress=progress, tell=None if quiet else _tell)
+        tell = None if quiet else _tell
+        done = training.train(run, progress=progress, tell=tell, finish=finish)
     if as_json:
         echo_json(done.to_dict())
     else:
@@ -101,6 +108,8 @@ def _notes(done: TrainedStart) -> list[str]:
             f"{done.seconds:.1f} s of training steps, {speed} clips/s, peak memory {memory:.0f} MiB"
         )
     start = done.start
+    if start["steps"] < start["config"]["steps"]:
+        notes.append(f"it was ended after {start['steps']} of {start['config']['steps']} steps")
     if start["best_step"] == 0:
         notes.append("no later state was better on validation: the start is the untrained adapter")
     elif not start["validation"]["classes"]:

@@ -32,13 +32,19 @@ class FakeTraining(ModuleType):
     def __init__(self) -> None:
         super().__init__("fewshot_i2v.training")
         self.config: TrainConfig | None = None
+        self.finish: bool | None = None
         self.raises: BaseException | None = None
 
     def train(
-        self, config: TrainConfig, *, progress: bool, tell: Callable[[str], object] | None
+        self,
+        config: TrainConfig,
+        *,
+        progress: bool,
+        tell: Callable[[str], object] | None,
+        finish: bool,
     ) -> None:
         assert progress == (tell is not None)  # --quiet turns both off
-        self.config = config
+        self.config, self.finish = config, finish
         if tell is not None:
             tell("about 3.0 min")
         raise self.raises or TuningError("stopped here")
@@ -114,6 +120,9 @@ def test_without_a_config_it_is_motions_and_quiet_says_nothing(
     result = invoke("train", "--quiet")
     assert fake.config is not None
     assert fake.config.output_folder == Path("starts/motions")
+    assert fake.finish is False
+    invoke("train", "--finish")
+    assert fake.finish is True
     assert result.stderr == "error: stopped here\n"
 
 
@@ -123,7 +132,7 @@ def test_without_a_config_it_is_motions_and_quiet_says_nothing(
         (["--subset", "novel"], "the novel classes are for evaluation"),
         (["--val-subset", "novel"], "would make its figures too good"),
         (["--adapter", "frozen"], "nothing to train"),
-        (["--val-class", "grows"], "give `classes` or `subset`, not both"),
+        (["--val-subset", "val", "--val-class", "grows"], "give `classes` or `subset`, not both"),
         (["train/motion"], "did you mean 'train/motions'"),
     ],
 )
@@ -137,7 +146,7 @@ def test_wrong_use_ends_with_status_2(
 
 
 def test_classes_are_held_out_one_flag_each(fake: FakeTraining, invoke: Invoke) -> None:
-    invoke("train", "--val-subset", "off", "--val-class", "grows", "--val-class", "shrinks")
+    invoke("train", "--val-class", "grows", "--val-class", "shrinks")
     assert fake.config is not None
     assert fake.config.validation.classes == ("grows", "shrinks")
 
