@@ -101,10 +101,10 @@ class Loop:
     def _load(self) -> Progress:
         known = load_state(self.output, self.identity, self._moving) or self._known
         here = threads_of(self.objective.encoder.tower.device)
-        if known.step and self.tell is not None and known.threads != here:
+        if 0 < known.step < self.config.steps and self.tell and known.threads != here:
             self.tell(
-                f"the state after step {known.step} is of {known.threads} CPU threads, and now it "
-                f"is {here}: sums are rounded in another way, so the digest at the end will not be "
+                f"CPU threads were {known.threads} up to step {known.step}, and now they are "
+                f"{here}: sums are rounded in another way, so the digest at the end will not be "
                 "that of a training without a stop"
             )
         self._known, self._saved, known.threads = known, known.step, here

@@ -203,7 +203,9 @@ def test_another_number_of_threads_is_told_on_going_on(
     notes: list[str] = []
     monkeypatch.setattr(_train_loop, "threads_of", lambda _: 99)
     train(train_config(folder, tmp_path, save_every=2), tell=notes.append)
-    assert f"is of {torch.get_num_threads()} CPU threads, and now it is 99" in notes[0]
+    assert (
+        f"CPU threads were {torch.get_num_threads()} up to step 2, and now they are 99" in notes[0]
+    )
 
 
 def test_the_estimate_counts_the_validations_that_are_left(folder: Path, tmp_path: Path) -> None:
