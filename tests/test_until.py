@@ -79,8 +79,13 @@ def test_it_stops_where_the_rule_says_with_the_records_of_a_fixed_number(runs: R
     assert summary["until"]["points"] == 8
     shown = CliRunner().invoke(cli, ["show", str(result.output)]).output
     assert f"known to ± 8 points at 95 %: {end.episodes} of them" in " ".join(shown.split())
+    page = runs.folder / "table.md"
+    CliRunner().invoke(cli, ["report", str(result.output), "--out", str(page)])
+    assert f"known to ± 8 points at 95 %: {end.episodes} of them" in page.read_text("utf-8")
     shown = CliRunner().invoke(cli, ["show", str(fixed.output)]).output
     assert "Episodes were drawn until" not in shown
+    CliRunner().invoke(cli, ["report", str(fixed.output), "--out", str(page)])
+    assert "Episodes were drawn until" not in page.read_text("utf-8")
 
 
 def test_run_again_it_does_nothing_and_a_smaller_target_goes_on(runs: Runs) -> None:

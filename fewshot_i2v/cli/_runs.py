@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from fewshot_i2v.cli._same_rows import row_key
 
 if TYPE_CHECKING:
+    from fewshot_i2v._stopped import Stopped
     from fewshot_i2v.records import RunData
     from fewshot_i2v.results import RowResult
 
@@ -136,3 +138,24 @@ def title_of(header: Header, way: int | str) -> str:
         f"{config['query']} query clips per class, seed {config['seed']}, "
         f"encoder {config['encoder']['name']}, {config['video']['frames']} frames"
     )
+
+
+def stopped_of(rows: Sequence[tuple[Path, int]]) -> Stopped | None:
+    """How an evaluation ended that drew episodes until its means were known well enough.
+
+    Args:
+        rows: the run folder of each row, and how many episodes it has, failed ones among them.
+
+    Returns:
+        None where it is not one, is not finished, or has other episodes by now.
+    """
+    from fewshot_i2v._stopped import Stopped
+
+    found = []
+    for folder, episodes in rows:
+        try:
+            summary = json.loads((folder / "summary.json").read_bytes())
+        except (OSError, ValueError):  # it is being written, or was never finished
+            return None
+        found.append(Stopped.from_summary(summary.get("until"), episodes))
+    return found[0] if found and all(one == found[0] for one in found) else None

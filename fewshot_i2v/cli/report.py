@@ -20,6 +20,7 @@ from fewshot_i2v.cli._runs import (
     read_row,
     run_folders,
     several_runs,
+    stopped_of,
     title_of,
 )
 from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, told_apart
@@ -226,7 +227,20 @@ def _section(group: Sequence[Read], detail: str | None) -> Section:
         rows=merged(in_order(_told_apart(_with_start_names([read.row for read in reads])))),
         recipes=_recipes(reads),
         detail=detail if detail in {Path(read.row.folder).name for read in reads} else None,
+        stopped=tuple(_stopped(reads)),
     )
+
+
+def _stopped(reads: Sequence[Read]) -> Iterator[str]:
+    """How each evaluation ended that drew episodes until its means were known well enough."""
+    folders: dict[Path, list[tuple[Path, int]]] = defaultdict(list)
+    for read in reads:
+        folder, t = Path(read.row.folder), read.row.table
+        folders[folder.parent].append((folder, len(t.accuracies) + t.failed))
+    for parent, rows in folders.items():
+        end = stopped_of(rows)
+        if end is not None:
+            yield end.sentence() if len(folders) == 1 else f"{parent}: {end.sentence()}"
 
 
 def _recipes(reads: Sequence[Read]) -> tuple[Recipe, ...]:

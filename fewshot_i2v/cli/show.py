@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,12 +17,10 @@ from fewshot_i2v.cli._runs import (
     place_of,
     read_row,
     run_folders,
+    stopped_of,
     title_of,
 )
 from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, told_apart
-
-if TYPE_CHECKING:
-    from fewshot_i2v._stopped import Stopped
 from fewshot_i2v.results import EvaluationResult, RowResult
 
 
@@ -113,19 +109,5 @@ def _table(
     if several:
         title = f"{rows[0].folder.parent}: {title}"
     encoder = config["encoder"]["name"]
-    stopped = _stopped(rows)
+    stopped = stopped_of([(row.folder, row.episodes + row.failed) for row in rows])
     return title, EvaluationResult(rows, run, way, config["split"], encoder, stopped=stopped)
-
-
-def _stopped(rows: Sequence[RowResult]) -> Stopped | None:
-    """How a run ended that drew episodes until its means were known; None where it is not one."""
-    from fewshot_i2v._stopped import Stopped
-
-    found = []
-    for row in rows:
-        try:
-            summary = json.loads((row.folder / "summary.json").read_bytes())
-        except (OSError, ValueError):  # it is being written, or was never finished
-            return None
-        found.append(Stopped.from_summary(summary.get("until"), row.episodes + row.failed))
-    return found[0] if found and all(one == found[0] for one in found) else None

@@ -48,7 +48,12 @@ class Table:
 
 
 def table_of(
-    rows: Sequence[TableRow], *, way: int | str, chance: float | None, level: float
+    rows: Sequence[TableRow],
+    *,
+    way: int | str,
+    chance: float | None,
+    level: float,
+    said: Sequence[str] = (),
 ) -> Table:
     """The table that `render_table` writes, in parts.
 
@@ -57,6 +62,7 @@ def table_of(
         way: classes of an episode, or a text such as "5-10".
         chance: accuracy of guessing, 0..1; None: 1 / way.
         level: of the intervals.
+        said: what else is noted of the rows together.
     """
     # the terminal's own parts, so that a page cannot say anything else than it does
     means = [mean_of(row, level) for row in rows]
@@ -74,6 +80,7 @@ def table_of(
     if any(row.macs_per_clip is not None for row in rows):
         notes.append(_MACS)
     notes.append(f"Guessing among {way} classes gives {100 * guess:.1f} %.")
+    notes += said
     values = _values(rows, means, gains)
     columns = {
         heading: [

@@ -83,7 +83,13 @@ class View:
     def table(self) -> Table:
         """The table of the rows."""
         section = self.section
-        return table_of(section.table_rows, way=section.way, chance=section.chance, level=LEVEL)
+        return table_of(
+            section.table_rows,
+            way=section.way,
+            chance=section.chance,
+            level=LEVEL,
+            said=section.stopped,
+        )
 
     @cached_property
     def summary(self) -> list[str]:

@@ -163,7 +163,13 @@ def _json(sections: Sequence[Section], title: str) -> str:
 
 
 def _table(section: Section) -> Table:
-    return table_of(section.table_rows, way=section.way, chance=section.chance, level=LEVEL)
+    return table_of(
+        section.table_rows,
+        way=section.way,
+        chance=section.chance,
+        level=LEVEL,
+        said=section.stopped,
+    )
 
 
 def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:

@@ -84,6 +84,7 @@ class Section:
         clips_note: why clips are not shown, or what is shown of them; or empty.
         detail: name of the run folder whose row is shown in detail; None: the best one of the
             fewest shots.
+        stopped: how evaluations ended that drew episodes until means were known well enough.
     """
 
     title: str
@@ -95,6 +96,7 @@ class Section:
     clips: Mapping[str, str] = field(default_factory=dict, repr=False)
     clips_note: str = ""
     detail: str | None = None
+    stopped: tuple[str, ...] = ()
 
     @property
     def table_rows(self) -> list[TableRow]:
