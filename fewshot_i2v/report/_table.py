@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fewshot_i2v.report import terminal
 from fewshot_i2v.report.rows import TableRow, mean_of
+from fewshot_i2v.report.sections import LEVEL, Section
 from fewshot_i2v.statistics import Interval
 
 LEFT = frozenset({"adapter", "start", "head", "names"})
@@ -47,23 +48,9 @@ class Table:
     gains: list[Interval | None]
 
 
-def table_of(
-    rows: Sequence[TableRow],
-    *,
-    way: int | str,
-    chance: float | None,
-    level: float,
-    said: Sequence[str] = (),
-) -> Table:
-    """The table that `render_table` writes, in parts.
-
-    Args:
-        rows: in the order to show them.
-        way: classes of an episode, or a text such as "5-10".
-        chance: accuracy of guessing, 0..1; None: 1 / way.
-        level: of the intervals.
-        said: what else is noted of the rows together.
-    """
+def table_of(section: Section) -> Table:
+    """The table that `render_table` writes of the rows of a section, in parts."""
+    rows, way, level = section.table_rows, section.way, LEVEL
     # the terminal's own parts, so that a page cannot say anything else than it does
     means = [mean_of(row, level) for row in rows]
     gains = [terminal._gain(row, rows, level) for row in rows]
@@ -76,11 +63,11 @@ def table_of(
         "start": not terminal.has_starts(rows),
     }
     notes = terminal._legend(rows, [*filter(None, means)], [*filter(None, gains)])
-    guess = terminal.guessing(way) if chance is None else chance
+    guess = terminal.guessing(way) if section.chance is None else section.chance
     if any(row.macs_per_clip is not None for row in rows):
         notes.append(_MACS)
     notes.append(f"Guessing among {way} classes gives {100 * guess:.1f} %.")
-    notes += said
+    notes += section.stopped
     values = _values(rows, means, gains)
     columns = {
         heading: [

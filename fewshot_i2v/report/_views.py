@@ -82,14 +82,7 @@ class View:
     @cached_property
     def table(self) -> Table:
         """The table of the rows."""
-        section = self.section
-        return table_of(
-            section.table_rows,
-            way=section.way,
-            chance=section.chance,
-            level=LEVEL,
-            said=section.stopped,
-        )
+        return table_of(self.section)
 
     @cached_property
     def summary(self) -> list[str]:

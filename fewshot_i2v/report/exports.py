@@ -57,7 +57,7 @@ def _markdown(sections: Sequence[Section], title: str) -> str:
     parts = [f"# {_marked(title)}"] if title else []
     found = reliances(sections, LEVEL)
     for section in sections:
-        table = _table(section)
+        table = table_of(section)
         parts += [
             f"## {_marked(section.title)}",
             _marked(section.setting),
@@ -88,7 +88,7 @@ def _latex(sections: Sequence[Section], title: str) -> str:
     parts += [f"% {' '.join(title.split())}"] if title else []
     found = reliances(sections, LEVEL)
     for section in sections:
-        table, named = _table(section), f"{section.title}: {section.setting}"
+        table, named = table_of(section), f"{section.title}: {section.setting}"
         parts.append(_latex_table(table, f"{named}."))
         for extra in _extras(section, table, found):
             parts.append(_latex_table(extra, f"{extra.caption}: {named}."))
@@ -162,16 +162,6 @@ def _json(sections: Sequence[Section], title: str) -> str:
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _table(section: Section) -> Table:
-    return table_of(
-        section.table_rows,
-        way=section.way,
-        chance=section.chance,
-        level=LEVEL,
-        said=section.stopped,
-    )
-
-
 def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:
     """The tables that follow that of the accuracies."""
     extras = (
@@ -183,7 +173,7 @@ def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:
 
 
 def _notes(section: Section, found: Reliances) -> list[str]:
-    table = _table(section)
+    table = table_of(section)
     every = [*table.notes, *(n for e in _extras(section, table, found) for n in e.notes)]
     return list(dict.fromkeys(every))
 
@@ -200,7 +190,7 @@ def _told(section: Section) -> list[str]:
 
 def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
     """The rows as plain values, shares from 0 to 1; every row has the same keys."""
-    table = _table(section)
+    table = table_of(section)
     triples = zip(section.rows, table.means, table.gains, strict=True)
     return [facts_of(section, row, mean, gain, found.get(row)) for row, mean, gain in triples]
 
