@@ -147,8 +147,8 @@ def test_a_description_that_is_none_is_refused(text: str, copy: Path, encoder: E
 def test_a_huge_or_absent_description_is_refused(copy: Path, encoder: Encoder) -> None:
     path = copy / "adapter.json"
     with path.open("ab") as file:
-        file.truncate(5 << 20)
-    _refused(copy, encoder, "more than 4194304 bytes")
+        file.truncate(65 << 20)
+    _refused(copy, encoder, "more than 67108864 bytes")
     path.unlink()
     _refused(copy, encoder, "no such file")
     _refused(copy / "nowhere", encoder, "no such file")
