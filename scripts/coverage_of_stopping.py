@@ -70,7 +70,8 @@ class Setting:
     @property
     def fixed(self) -> int:
         """Episodes that would do if the variance were known."""
-        return max(2, ceil(ndtri((1 + self.level) / 2) ** 2 * self.variance / self.target**2))
+        quantile = float(ndtri((1 + self.level) / 2))
+        return max(2, ceil(quantile**2 * self.variance / self.target**2))
 
     def draw(self, generator: np.random.Generator, count: int) -> Array:
         """Accuracies of `count` episodes of each row, (rows, count)."""
