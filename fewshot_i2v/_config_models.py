@@ -80,12 +80,14 @@ class VideoConfig(Section):
             frame, evenly) or "dense" (T frames, `stride` apart, around the middle).
         stride: frames between two sampled ones, for "dense".
         crop: side of the central square that is kept, as a fraction of the shorter side, in (0, 1].
+        backend: "pyav"; or "decord", for comparisons with programs that read through it.
     """
 
     frames: PositiveInt = 8
     policy: Literal["segment-center", "uniform", "dense"] = "segment-center"
     stride: PositiveInt = 1
     crop: float = Field(default=0.875, gt=0, le=1)
+    backend: Literal["pyav", "decord"] = "pyav"
 
 
 def _off_is_none(value: object) -> object:

@@ -105,6 +105,7 @@ class Material:
             stride=video.stride,
             size=encoder.tower.image_size,
             crop=video.crop,
+            backend=video.backend,
         )
         store = ClipStore(cache / "clips", options, workers=config.workers)
         return cls(config, split, encoder, store, folder)

@@ -104,6 +104,7 @@ class Classifier:
             stride=video.stride,
             size=encoder.tower.image_size,
             crop=video.crop,
+            backend=video.backend,
         )
         folder = default_cache() if cache is None else Path(cache)
         self._store = ClipStore(folder / "clips", options, workers=workers)

@@ -134,6 +134,7 @@ class _Shelf:
             stride=video["stride"],
             size=_image_size(header),
             crop=video["crop"],
+            backend=video.get("backend", "pyav"),
         )
         if split.generator is None and split.root is None:
             raise UsageError(f"split {split.name!r} has no root; give the folder with --root")

@@ -37,6 +37,7 @@ from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.paths import default_cache
 from fewshot_i2v.video.frames import check_count
 from fewshot_i2v.video.pool import Job, Limits, run_jobs
+from fewshot_i2v.video.reader import READER_FAMILY
 
 __all__ = ["KINDS", "ClipCheck", "Kind", "Problem", "check_clips"]
 
@@ -163,7 +164,7 @@ def check_clips(
     start = time.perf_counter()
     found = places(split)
     folder = (default_cache() if cache is None else cache) / "checks"
-    search = _Check(split, found, Memory(folder, found.root, "whole clip, pyav"), frames)
+    search = _Check(split, found, Memory(folder, found.root, READER_FAMILY), frames)
     try:
         search.look()
         search.compare()

@@ -28,6 +28,5 @@ def count_frames(path: str) -> int:
         totals.append(total)
         return np.zeros(1, np.int64)
 
-    # decord would look only at the frame that is kept, and a fault elsewhere would go unnoticed
-    read_frames(Path(path), _first, shape=lambda image: image[:1, :1], backend="pyav")
+    read_frames(Path(path), _first, shape=lambda image: image[:1, :1])
     return totals[-1]

@@ -61,10 +61,16 @@ def opened(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStre
         yield container, stream
 
 
-def _best_stream(container: InputContainer) -> VideoStream | None:
+def moving(container: InputContainer) -> list[VideoStream]:
+    """Video streams of a container, cover pictures left out."""
     from av.stream import Disposition
 
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = container.streams.video
+    return [s for s in streams if not s.disposition & Disposition.attached_pic]
+
+
+def _best_stream(container: InputContainer) -> VideoStream | None:
+    videos = moving(container)
     best: Any = container.streams.best("video")
     return best if best in videos else (videos[0] if videos else None)
 

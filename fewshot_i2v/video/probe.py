@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.video._content import MATROSKA, MOV, Content, identify
-from fewshot_i2v.video._pyav import Image, explained, opened, picture
+from fewshot_i2v.video._h264 import begins_anew
+from fewshot_i2v.video._pyav import Image, explained, moving, opened, picture
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,6 +27,16 @@ MAX_PIXELS = 8192 * 4352
 
 MAX_FRAMES = 100_000
 """Default limit on the frames of one clip: almost an hour at 30 frames per second."""
+
+CUT = (
+    "was cut out of a longer file without encoding it again: its first pictures cannot be decoded "
+    "exactly. Encode it again: ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
+)
+"""What is said of a file that begins in the middle of a stream."""
+
+_NEVER_LEADING = ("h264",)
+"""Codings in which a picture shown before the first key frame needs frames before it. The decoders
+of others know which of these pictures they can decode."""
 
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
@@ -50,6 +61,9 @@ class Probe:
         rotation: quarter turn the file asks for, in degrees counter-clockwise.
         doubts: why decord might show other frames or pixels than these, in words; empty if no
             reason is known.
+        cut: whether it begins in the middle of a stream, as copies do.
+        start: the time before which no picture can be decoded, or None if all can.
+        notes: what a user should know of a file that is read all the same, in words.
     """
 
     path: Path
@@ -64,6 +78,9 @@ class Probe:
     first: Image = field(repr=False, compare=False)
     rotation: int
     doubts: tuple[str, ...]
+    cut: bool
+    start: int | None
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -75,6 +92,9 @@ class _Walk:
     untimed: int = 0
     hidden: int = 0
     starts_at_key: bool = True
+    cut: bool = False
+    start: int | None = None
+    leading: int = 0
     end: float = 0.0
     times: list[int] = field(default_factory=list)
     first: Image | None = None
@@ -115,7 +135,8 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
                 elif packet.stream_index == stream.index:
                     _decode_first(path, walk, packet)
         if walk.first is None:
-            raise VideoUnreadable(path, "holds no frame that can be decoded")
+            reason = CUT if walk.cut else "holds no frame that can be decoded"
+            raise VideoUnreadable(path, reason)
         _check_end(path, content, walk, container, stream)
         return _summary(path, content, walk, container, stream, walk.first)
 
@@ -127,9 +148,19 @@ def _note(path: Path, walk: _Walk, packet: Packet[Any], stream: VideoStream) -> 
         return
     if packet.is_corrupt:
         raise VideoUnreadable(path, f"is damaged or cut off: packet {walk.packets} is not whole")
+    if packet.has_sidedata("encryption_info"):
+        raise VideoUnreadable(path, "is encrypted: get it without protection, or decrypt it first")
     if not walk.packets:
-        walk.starts_at_key = packet.is_keyframe
+        walk.starts_at_key, walk.start = packet.is_keyframe, packet.pts
+        walk.cut = not packet.is_keyframe or (
+            stream.codec_context.name == "h264"
+            and not begins_anew(bytes(packet), stream.codec_context.extradata)
+        )
     walk.packets += 1
+    if before(packet, walk.start):
+        walk.leading += 1
+        if stream.codec_context.name in _NEVER_LEADING:
+            return
     if packet.is_discard:
         walk.hidden += 1
     else:
@@ -141,12 +172,21 @@ def _note(path: Path, walk: _Walk, packet: Packet[Any], stream: VideoStream) -> 
     _decode_first(path, walk, packet)
 
 
+def before(packet: Packet[Any], start: int | None) -> bool:
+    """Whether a packet is shown before a time; False where either has none."""
+    return start is not None and packet.pts is not None and packet.pts < start
+
+
 def _decode_first(path: Path, walk: _Walk, packet: Packet[Any]) -> None:
     if walk.first is not None:
         return
-    with explained(path, "is damaged: its first frame cannot be decoded"):
+    with explained(path, CUT if walk.cut else "is damaged: its first frame cannot be decoded"):
         frames = packet.decode()
     if frames:
+        # containers forget to mark key frames, so the decoder is asked too
+        first = frames[0]
+        if not (walk.starts_at_key or (first.key_frame and first.pts == walk.start)):
+            raise VideoUnreadable(path, CUT)
         if frames[0].is_corrupt:
             raise VideoUnreadable(path, "is damaged: its first frame is not whole")
         walk.first = picture(path, frames[0])
@@ -194,7 +234,15 @@ def _summary(
         "frames hidden by an edit list": walk.hidden > 0,
         "frames without a time, or with the same time": len(set(walk.times)) != walk.shown,
         "does not start with a key frame": not walk.starts_at_key,
+        "pictures before the key frame that they need": walk.leading > 0,
         "several video streams": len(container.streams.video) > 1,
+    }
+    streams = len(moving(container))
+    notes = {
+        f"begins with {walk.leading} pictures shown before its first key frame, as copies do that "
+        "were cut without encoding: those that cannot be decoded are left out": walk.leading > 0,
+        f"holds {streams} video streams: number {stream.index}, of {codec.width} x {codec.height} "
+        "pixels, is read": streams > 1,
     }
     return Probe(
         path=path,
@@ -209,4 +257,7 @@ def _summary(
         first=first,
         rotation=walk.rotation,
         doubts=tuple(doubt for doubt, holds in doubts.items() if holds),
+        cut=walk.cut,
+        start=walk.start if walk.leading and name in _NEVER_LEADING else None,
+        notes=tuple(note for note, holds in notes.items() if holds),
     )

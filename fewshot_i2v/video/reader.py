@@ -1,14 +1,17 @@
 """Reading clips: the frames asked for are exactly the frames returned.
 
 Frame n of a clip is the n-th picture, in the order of showing, of a complete decode that conceals
-nothing. PyAV decodes that way for every file. decord reads a file instead where no reason is known
-why it might show anything else, where it agrees on the number of frames and on the first one, and
-where its messages can be watched, which is in the worker processes of `fewshot_i2v.video.pool`.
-Which of the two read a clip is therefore not to be seen in its pixels.
+nothing. PyAV decodes every file that way, from its first packet to its last, on every platform.
+Nothing is skipped and nothing seeks: whether a key frame is a safe place to start from cannot be
+told without decoding what lies before it (open GOP, intra refresh, fragments).
 
-What cannot be noticed: damage that still decodes without any sign of it (decord's decoder, of 2018,
-gives somewhat fewer signs than PyAV's), and MPEG-TS, MPEG-PS, ASF, FLV and GIF files that were cut
-off between two frames, because their headers do not reliably say how long they are.
+decord is there for comparisons with programs that read through it, and reads only when it is asked
+for (`backend="decord"`). Its frames are the same ones; single values can differ by 1 or 2 grey
+levels, since its conversion to RGB is an older one. It refuses what it does not read exactly.
+
+What cannot be noticed: damage that still decodes without any sign of it, and MPEG-TS, MPEG-PS, ASF,
+FLV and GIF files that were cut off between two frames, because their headers do not reliably say
+how long they are.
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
-from fewshot_i2v.video._decord import NativeLog, Shape, decord_present, read_with_decord
+from fewshot_i2v.video._decord import NativeLog, Shape, read_with_decord
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
 from fewshot_i2v.video.frames import POLICIES, FrameIndices, check_count, frame_indices
-from fewshot_i2v.video.probe import MAX_FRAMES, MAX_PIXELS, Probe, probe
+from fewshot_i2v.video.probe import CUT, MAX_FRAMES, MAX_PIXELS, Probe, before, probe
 
-BACKENDS = ("auto", "decord", "pyav")
+BACKENDS = ("pyav", "decord")
 
-READER_FAMILY = "ffmpeg-rgb24"
-"""Names the pixels a reader gives: readers of one family give the same."""
+READER_FAMILY = "strict-rgb24"
+"""Names what the readers give: changed when an older version gave other frames or pixels."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ class DecodeOptions:
             side is resized to `size / crop`, then the centre is cut out; 1.0 keeps all of it.
         max_pixels: clips with larger frames are refused.
         max_frames: clips with more frames are refused.
+        backend: "pyav", or "decord" for pixels as programs see them that read through decord.
 
     Raises:
         ConfigError: if a value is outside its range.
-        UnknownNameError: if the policy does not exist.
+        UnknownNameError: if there is no such policy or backend.
     """
 
     frames: int = 8
@@ -59,12 +63,15 @@ class DecodeOptions:
     crop: float = 0.875
     max_pixels: int = MAX_PIXELS
     max_frames: int = MAX_FRAMES
+    backend: str = "pyav"
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "size", "max_pixels", "max_frames"):
             check_count(name, getattr(self, name))
         if self.policy not in POLICIES:
             raise UnknownNameError("frame policy", self.policy, POLICIES)
+        if self.backend not in BACKENDS:
+            raise UnknownNameError("video backend", self.backend, BACKENDS)
         if self.size > 4096:
             raise ConfigError(f"size is {self.size}: at most 4096 pixels are possible")
         number = isinstance(self.crop, (int, float)) and not isinstance(self.crop, bool)
@@ -79,15 +86,12 @@ class DecodeOptions:
     def key(self) -> str:
         """Everything in these options that changes pixels, as one line of text."""
         policy = f"dense/{self.stride}" if self.policy == "dense" else self.policy
-        return f"frames={self.frames} policy={policy} size={self.size} crop={float(self.crop)!r}"
+        text = f"frames={self.frames} policy={policy} size={self.size} crop={float(self.crop)!r}"
+        return text if self.backend == "pyav" else f"{text} backend={self.backend}"
 
 
 def decode(
-    path: Path,
-    options: DecodeOptions | None = None,
-    *,
-    backend: str = "auto",
-    log: NativeLog | None = None,
+    path: Path, options: DecodeOptions | None = None, *, log: NativeLog | None = None
 ) -> Image:
     """Read the frames of a clip and bring them to one size.
 
@@ -96,8 +100,7 @@ def decode(
 
     Args:
         path: the clip.
-        options: which frames, how large; the defaults if None.
-        backend: "auto", "pyav" or "decord"; see `read_frames`.
+        options: which frames, how large, by which back end; the defaults if None.
         log: see `read_frames`.
 
     Returns:
@@ -105,14 +108,14 @@ def decode(
 
     Raises:
         VideoUnreadable: if the frames cannot be had exactly.
-        UnknownNameError: if the backend does not exist.
+        ConfigError: if decord is asked for where it cannot be watched, or is not installed.
     """
     wanted = options or DecodeOptions()
     return read_frames(
         path,
         lambda total: frame_indices(wanted.policy, total, wanted.frames, stride=wanted.stride),
         shape=lambda image: _fit(path, image, wanted),
-        backend=backend,
+        backend=wanted.backend,
         log=log,
         max_pixels=wanted.max_pixels,
         max_frames=wanted.max_frames,
@@ -124,7 +127,7 @@ def read_frames(
     choose: Callable[[int], FrameIndices],
     *,
     shape: Shape = lambda image: image,
-    backend: str = "auto",
+    backend: str = "pyav",
     log: NativeLog | None = None,
     max_pixels: int = MAX_PIXELS,
     max_frames: int = MAX_FRAMES,
@@ -136,11 +139,9 @@ def read_frames(
         choose: given the true number of frames, the indices wanted, (T,), non-decreasing, each in
             0..number-1. It may be called twice.
         shape: what to do with each picture (H, W, 3) before it is kept.
-        backend: "auto" reads with decord where that is exact and can be watched, else with PyAV.
-            "decord" refuses what decord does not read exactly; "pyav" never uses decord.
+        backend: "pyav", or "decord", which refuses what it does not read exactly.
         log: says how many bytes native code has written to standard error, which is where decord
-            tells of damage, and nowhere else. Without it "auto" reads with PyAV, and "decord" is
-            an error.
+            tells of damage, and nowhere else: without it decord is refused.
         max_pixels: clips with larger frames are refused.
         max_frames: clips with more frames are refused.
 
@@ -150,33 +151,18 @@ def read_frames(
     Raises:
         VideoUnreadable: if the frames cannot be had exactly.
         UnknownNameError: if the backend does not exist.
-        ConfigError: if decord is asked for where it cannot be watched.
+        ConfigError: if decord is asked for where it cannot be watched, or is not installed.
     """
     if backend not in BACKENDS:
         raise UnknownNameError("video backend", backend, BACKENDS)
-    if backend == "decord" and log is None:
-        raise ConfigError("backend 'decord' needs `log`: decord conceals damage otherwise")
     clip = probe(path, max_pixels=max_pixels, max_frames=max_frames)
-    if backend != "pyav" and log is not None:
-        found = _try_decord(clip, choose, shape, log)
-        if found is not None:
-            return np.stack(found)
-        if backend == "decord":
-            why = ", ".join(clip.doubts) or "decord is absent, or shows another clip than PyAV"
-            raise VideoUnreadable(path, f"cannot be read exactly by decord ({why}): use PyAV")
+    if backend == "decord":
+        return np.stack(read_with_decord(clip, choose(clip.frames), shape, log))
     total, pictures = _decode_all(clip, choose(max(clip.frames, 1)), shape, max_pixels)
     if total != clip.frames:
         # one packet was not one frame: choose again, by the number that was really shown
         _, pictures = _decode_all(clip, choose(total), shape, max_pixels)
     return np.stack(pictures)
-
-
-def _try_decord(
-    clip: Probe, choose: Callable[[int], FrameIndices], shape: Shape, log: NativeLog
-) -> list[np.ndarray] | None:
-    if clip.doubts or not decord_present():
-        return None
-    return read_with_decord(clip, choose(clip.frames), shape, log)
 
 
 def _decode_all(
@@ -185,13 +171,17 @@ def _decode_all(
     """Decode a clip to its end; the true number of frames, and the pictures if they exist."""
     wanted = {int(i) for i in indices}
     found: dict[int, np.ndarray] = {}
-    total = 0
+    total = keys = 0
     with opened(clip.path, clip.demuxer) as (container, stream):
         # checked by the decoder before it sets memory aside; a header may announce smaller frames
         stream.codec_context.options |= {"max_pixels": str(max_pixels)}
         for packet in container.demux(stream):
+            if before(packet, clip.start):
+                continue
+            keys += packet.is_keyframe
             number = total if packet.pts is None else bisect.bisect_left(clip.times, packet.pts)
-            with explained(clip.path, f"is damaged at frame {number} of {clip.frames}"):
+            damage = f"is damaged at frame {number} of {clip.frames}"
+            with explained(clip.path, CUT if clip.cut and keys <= 1 else damage):
                 frames = packet.decode()
             for frame in frames:
                 if frame.is_corrupt:

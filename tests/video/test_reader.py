@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
-from fewshot_i2v.video import reader
+from fewshot_i2v.video import _decord, reader
 from fewshot_i2v.video._decord import decord_present, read_with_decord
 from fewshot_i2v.video.frames import frame_indices
 from fewshot_i2v.video.pool import Job, run_jobs
@@ -63,16 +63,15 @@ def plain_decode(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("name", MADE)
 def test_every_frame_is_the_one_its_number_says(name: str, clips: Clips) -> None:
-    for backend, log in (("pyav", None), ("auto", quiet)):
-        totals: list[int] = []
+    totals: list[int] = []
 
-        def choose(total: int, totals: list[int] = totals) -> np.ndarray:
-            totals.append(total)
-            return np.arange(total)
+    def choose(total: int) -> np.ndarray:
+        totals.append(total)
+        return np.arange(total)
 
-        pictures = read_frames(clips(name), choose, backend=backend, log=log)
-        assert numbers_in(pictures) == list(range(MADE[name]))
-        assert totals[-1] == MADE[name]
+    pictures = read_frames(clips(name), choose)
+    assert numbers_in(pictures) == list(range(MADE[name]))
+    assert totals[-1] == MADE[name]
 
 
 def test_the_packed_file_is_packed(clips: Clips) -> None:
@@ -117,45 +116,57 @@ def test_a_packet_that_is_no_frame_makes_the_frames_be_chosen_again(
 @needs_decord
 @pytest.mark.parametrize("name", ["h264.mp4", "open-gop.mkv", "vfr.mp4", "vfr.mkv", "single.mp4"])
 def test_both_readers_give_the_same_pixels(name: str, clips: Clips) -> None:
-    first = read_frames(clips(name), np.arange, backend="pyav")
+    first = read_frames(clips(name), np.arange)
     second = read_frames(clips(name), np.arange, backend="decord", log=quiet)
     np.testing.assert_array_equal(first, second)
 
 
 @needs_decord
-def test_decord_is_used_where_it_can_be_watched(
+def test_decord_reads_only_when_it_is_asked_for(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used: list[bool] = []
+    def refuse(*_: Any) -> None:
+        raise AssertionError("decord was used")
 
-    def watched(*arguments: Any) -> list[np.ndarray] | None:
-        found = read_with_decord(*arguments)
-        used.append(found is not None)
-        return found
-
-    monkeypatch.setattr(reader, "read_with_decord", watched)
-    read_frames(clips("h264.mp4"), np.arange)
-    assert used == []
-    read_frames(clips("h264.mp4"), np.arange, log=quiet)
-    assert used == [True]
-    complaints = itertools.count()
-    pictures = read_frames(clips("h264.mp4"), np.arange, log=lambda: next(complaints))
-    assert used == [True, False]
-    assert numbers_in(pictures) == list(range(30))
-
-
-def test_decord_refuses_what_it_does_not_read_exactly(clips: Clips) -> None:
-    with pytest.raises(VideoUnreadable, match=r"by decord \(coding mpeg4\): use PyAV"):
-        read_frames(clips("mpeg4.mp4"), np.arange, backend="decord", log=quiet)
-    with pytest.raises(ConfigError, match="'decord' needs `log`"):
-        read_frames(clips("h264.mp4"), np.arange, backend="decord")
-
-
-def test_without_decord_everything_is_read_all_the_same(
-    clips: Clips, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "decord_present", lambda: False)
+    monkeypatch.setattr(reader, "read_with_decord", refuse)
     assert numbers_in(read_frames(clips("h264.mp4"), np.arange, log=quiet)) == list(range(30))
+    with pytest.raises(AssertionError, match="decord was used"):
+        decode(clips("h264.mp4"), DecodeOptions(backend="decord"), log=quiet)
+
+
+@needs_decord
+def test_decord_refuses_what_it_does_not_read_exactly(clips: Clips) -> None:
+    def read(name: str, log: Callable[[], int] | None = quiet) -> None:
+        read_frames(clips(name), np.arange, backend="decord", log=log)
+
+    with pytest.raises(VideoUnreadable, match=r"by decord \(coding mpeg4\): use "):
+        read("mpeg4.mp4")
+    with pytest.raises(ConfigError, match="'decord' needs `log`"):
+        read("h264.mp4", None)
+    complaints = itertools.count()
+    with pytest.raises(VideoUnreadable, match="it complains of damage"):
+        read("h264.mp4", lambda: next(complaints))
+
+
+@needs_decord
+def test_decord_is_compared_with_the_strict_decoder(clips: Clips) -> None:
+    clip = probe(clips("h264.mp4"))
+    wrong = {
+        "it counts 30 frames of 31": dataclasses.replace(clip, frames=31),
+        "its first frame is another one": dataclasses.replace(clip, first=clip.first[::-1]),
+    }
+    for reason, other in wrong.items():
+        with pytest.raises(VideoUnreadable, match=reason):
+            read_with_decord(other, np.arange(3), lambda image: image, quiet)
+
+
+def test_without_decord_it_cannot_be_asked_for(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_decord, "decord_present", lambda: False)
+    assert numbers_in(read_frames(clips("h264.mp4"), np.arange, log=quiet)) == list(range(30))
+    with pytest.raises(ConfigError, match="is decord, which is not installed here: use pyav"):
+        read_frames(clips("h264.mp4"), np.arange, backend="decord", log=quiet)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +178,7 @@ def test_pictures_are_turned_as_the_file_asks(turn: tuple[int, bool, bool], tmp_
     expected = np.rot90(read_frames(upright, np.arange), turn[0] // 90, axes=(1, 2))
     if turn[1]:
         expected = expected[:, :, ::-1]
-    for log in (None, quiet):
-        np.testing.assert_array_equal(read_frames(turned, np.arange, log=log), expected)
+    np.testing.assert_array_equal(read_frames(turned, np.arange), expected)
 
 
 def test_turns_that_are_no_quarters_are_refused(tmp_path: Path) -> None:
@@ -189,7 +199,7 @@ def test_damage_is_refused_and_its_frame_is_named(clips: Clips, tmp_path: Path) 
     path.write_bytes(content)
     with pytest.raises(VideoUnreadable, match=rf"at frame {number} of 30 \(FFmpeg: "):
         read_frames(path, lambda _: np.array([0]))
-    # decord would show 30 frames here, and complain on standard error only: a worker hears that
+    # the same words come from a worker
     damaged = Job(path, "fewshot_i2v.video._fill:fill", (str(path), "{}", "", "absent", ""))
     ((_, heard),) = run_jobs([damaged], 1)
     assert f"at frame {number} of 30 (FFmpeg: " in str(heard)
@@ -250,7 +260,9 @@ def test_unknown_names_are_refused(clips: Clips) -> None:
     with pytest.raises(UnknownNameError, match="frame policy"):
         DecodeOptions(policy="first")
     with pytest.raises(UnknownNameError, match="video backend"):
-        decode(clips("h264.mp4"), backend="opencv")
+        DecodeOptions(backend="opencv")
+    with pytest.raises(UnknownNameError, match="video backend"):
+        read_frames(clips("h264.mp4"), np.arange, backend="opencv")
 
 
 def test_the_key_covers_what_changes_pixels_and_nothing_else() -> None:
@@ -263,8 +275,9 @@ def test_the_key_covers_what_changes_pixels_and_nothing_else() -> None:
         DecodeOptions(crop=1),
         DecodeOptions(policy="dense"),
         DecodeOptions(policy="dense", stride=2),
+        DecodeOptions(backend="decord"),
     ]
-    assert len({options.key() for options in [base, *other]}) == 6
+    assert len({options.key() for options in [base, *other]}) == 7
     assert DecodeOptions(crop=1).key() == DecodeOptions(crop=1.0).key()
 
 
@@ -299,8 +312,7 @@ def test_real_clips_are_read_as_a_plain_decode_shows_them(shared: Path) -> None:
         if path in uneven:
             gaps = np.diff(found.times)
             assert gaps.max() > 1.2 * gaps.min()
-        for log in (None, quiet):
-            pictures = read_frames(path, lambda n: frame_indices("uniform", n, 6), log=log)
-            np.testing.assert_array_equal(pictures, plain[frame_indices("uniform", len(plain), 6)])
+        pictures = read_frames(path, lambda n: frame_indices("uniform", n, 6))
+        np.testing.assert_array_equal(pictures, plain[frame_indices("uniform", len(plain), 6)])
     assert codings == {"h264", "mpeg4"}
     assert len(uneven) == 3
