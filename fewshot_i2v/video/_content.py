@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -104,7 +105,7 @@ def identify(path: Path) -> Content:
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; a FIFO that somebody put there does not block the opening.
 
     Raises:

@@ -52,7 +52,9 @@ def write_entry(target: Path, temporary: Path, clip: Clip, key: str) -> None:
 def read_entry(
     path: Path, shape: tuple[int, ...], key: str, seen: Look | None
 ) -> tuple[Clip, Look]:
-    """Read an entry. It is never mapped: who shortens a mapped file ends the processes that read it.
+    """Read an entry into memory.
+
+    It is never mapped: whoever shortens a mapped file ends the processes that look at it.
 
     Args:
         path: the entry.

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.video._content import identify, open_regular, regular_file
 
-_LINE = re.compile(r"^([0-9a-f]{32}) ([0-9a-f]{64})$", re.MULTILINE)
+_LINE = re.compile(r"^([0-9a-f]{32}) ([0-9a-f]{64}) [0-9a-f]{8}$", re.MULTILINE)
 _MOST_BYTES = 1 << 28
 _TRIES = 3
 # two writes within one tick of the clock leave the same time: it tells nothing until it has passed
@@ -129,7 +130,7 @@ class Digests:
         if self._file is None or not self.new:
             return
         # in front, since a process that was killed may have left half a line
-        lines = "".join(f"\n{token} {digest}" for token, digest in self.new.items()) + "\n"
+        lines = "".join(f"\n{_line(*pair)}" for pair in self.new.items()) + "\n"
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab", buffering=0) as file:
@@ -140,5 +141,11 @@ class Digests:
 def _read(file: Path) -> dict[str, str]:
     """What earlier processes have noted; a line that is damaged counts as none."""
     with contextlib.suppress(OSError), open_regular(file) as opened:
-        return dict(_LINE.findall(opened.read(_MOST_BYTES).decode("ascii", "replace")))
+        text = opened.read(_MOST_BYTES).decode("ascii", "replace")
+        return {m[1]: m[2] for m in _LINE.finditer(text) if _line(m[1], m[2]) == m[0]}
     return {}
+
+
+def _line(token: str, digest: str) -> str:
+    """Both with a checksum: writers on several machines may write over each other."""
+    return f"{token} {digest} {zlib.crc32(f'{token} {digest}'.encode()):08x}"

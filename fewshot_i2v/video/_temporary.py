@@ -1,4 +1,4 @@
-"""Files that are being written: seen whole or not at all, and swept where their writer was killed."""
+"""Files that are being written: seen whole or not at all, and swept if the writer was killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def being_written(path: Path) -> Iterator[BinaryIO]:
     """Give a new file to write to, locked; in the end the name is removed.
 
     Args:
-        path: a name that nobody else uses; it should end in ".tmp", so that `sweep` can be given it.
+        path: a name that nobody else uses, and that `sweep` will be given.
 
     Raises:
         OSError: if it cannot be written.

@@ -2,11 +2,11 @@
 
 One file per clip under `<folder>/<aa>/<key>.npy`. The key covers the clip's content, the options,
 and the version of this format, so nothing ever needs to be invalidated: a clip that changed has
-another key, one that was moved, copied or touched keeps its own. Clips that were not written to since
-(`fewshot_i2v.video._identity`) are not read again for that; `<folder>/digests.txt` remembers them.
-Entries are written whole or not at all and never changed, so several processes, or machines with one
-file system, may fill one store without a lock; a clip that two of them miss at the same moment is
-decoded by both, with the same result.
+another key, one that was moved, copied or touched keeps its own. What was not written to since is
+not read again for that (`fewshot_i2v.video._identity`): `<folder>/digests.txt` remembers it.
+Entries are written whole or not at all and never changed, so several processes, or machines with
+one file system, may fill one store without a lock; a clip that two of them miss at the same moment
+is decoded by both, with the same result.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class ClipStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StoreError(f"{target} cannot be read: {error.strerror}") from error
+            raise StoreError(f"{target} cannot be read: {error.strerror}; delete it") from error
         self._known[key] = found
         return clip
 
@@ -201,7 +201,7 @@ class ClipStore:
             ) from error
 
     def _decode(self, missing: list[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
-        """Have the first of some names of each clip decoded; gives the names with what came of it."""
+        """Have clips decoded that have one or more names; gives the names with what came of it."""
         options = json.dumps(dataclasses.asdict(self.options))
         names: dict[Job, list[Path]] = {}
         temporaries: dict[Job, Path] = {}
