@@ -106,7 +106,7 @@ class Material:
             size=encoder.tower.image_size,
             crop=video.crop,
         )
-        store = ClipStore(cache / "clips", options, workers=config.workers)
+        store = ClipStore(cache / "clips", options, workers=config.workers, verify=config.verify)
         return cls(config, split, encoder, store, folder)
 
     def file(self, clip: str) -> Path:
