@@ -34,6 +34,7 @@ class MaterialConfig(Section):
         output: folder of the results.
         workers: decoding processes; None: chosen by the machine.
         cache: folder of decoded clips; None: the user's cache folder.
+        verify: read every clip once more to know which it is, whatever the cache remembers.
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -49,3 +50,4 @@ class MaterialConfig(Section):
     output: Annotated[Path | None, Field(strict=False)] = None
     workers: PositiveInt | None = None
     cache: Annotated[Path | None, Field(strict=False)] = None
+    verify: bool = False

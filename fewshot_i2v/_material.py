@@ -107,7 +107,7 @@ class Material:
             crop=video.crop,
             backend=video.backend,
         )
-        store = ClipStore(cache / "clips", options, workers=config.workers)
+        store = ClipStore(cache / "clips", options, workers=config.workers, verify=config.verify)
         return cls(config, split, encoder, store, folder)
 
     def file(self, clip: str) -> Path:

@@ -23,7 +23,6 @@ from fewshot_i2v.errors import TuningError
 from fewshot_i2v.train_config import TrainConfig
 from fewshot_i2v.tuning import derive_seed
 from fewshot_i2v.video.frames import SEGMENT_THIRDS
-from fewshot_i2v.video.store import ClipStore
 
 # Bytes of decoded frames kept in memory; beyond that they are read from the store every time.
 _KEPT_BYTES = 2 << 30
@@ -237,7 +236,7 @@ def _with_more_frames(material: Material, factor: int) -> Material:
     )
     return dataclasses.replace(
         material,
-        store=ClipStore(store.folder, options, workers=store.workers),
+        store=store.with_options(options),
         unreadable={},
         _ready=set(),
         _banks={},

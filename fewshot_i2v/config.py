@@ -60,7 +60,7 @@ __all__ = [
 # They change where, how fast and how many, not what an episode gives.
 _NOT_IDENTITY = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
-    "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
+    "verify", "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
     "max_episodes",
 }  # fmt: skip
 
@@ -197,6 +197,7 @@ class RunConfig(_Shared):
         max_failed: failed episodes of a row after which the run stops.
         workers: decoding processes; None: chosen by the machine.
         cache: folder of decoded clips; None: the user's cache folder.
+        verify: read every clip once more to know which it is, whatever the cache remembers.
     """
 
     shot: Shots = (1,)

@@ -21,8 +21,9 @@ from fewshot_i2v.episodes.split import Split
 from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable
 from fewshot_i2v.paths import default_cache
-from fewshot_i2v.video._entry import Clip, DamagedEntryError, open_entry
-from fewshot_i2v.video._fill import entry_key
+from fewshot_i2v.video._entry import Clip, DamagedEntryError, read_entry
+from fewshot_i2v.video._fill import entry_file, entry_key
+from fewshot_i2v.video._identity import Digests
 from fewshot_i2v.video.reader import DecodeOptions
 
 _MOST_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
@@ -120,6 +121,7 @@ class _Shelf:
     store: Path
     options: DecodeOptions
     order: str
+    digests: Digests
 
     @classmethod
     def of(cls, header: Mapping[str, Any], places: Places) -> _Shelf:
@@ -139,7 +141,9 @@ class _Shelf:
         if split.generator is None and split.root is None:
             raise UsageError(f"split {split.name!r} has no root; give the folder with --root")
         files = generated if split.generator else None
-        return cls(split, files, cache / "clips", options, config.get("frame_order", "natural"))
+        order = config.get("frame_order", "natural")
+        store = cache / "clips"
+        return cls(split, files, store, options, order, Digests(store))
 
     def frames(self, clip: str) -> Clip:
         """Decoded frames of a clip in their natural order, (T, H, W, 3).
@@ -149,12 +153,11 @@ class _Shelf:
         """
         path = self.split.file(clip) if self.files is None else self.files / clip
         try:
-            key = entry_key(path, self.options)
+            key = entry_key(path, self.options, self.digests)
         except VideoUnreadable as error:
             raise VideoUnreadable(path, self._told(path, error.reason)) from error
         try:
-            entry = self.store / key[:2] / f"{key}.npy"
-            return open_entry(entry, self.options.shape, key, verify=True)
+            return read_entry(entry_file(self.store, key), self.options.shape, key, None)[0]
         except FileNotFoundError as error:
             reason = f"it is not among the decoded clips in {self.store} (--cache)"
             raise VideoUnreadable(path, reason) from error

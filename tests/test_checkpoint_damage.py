@@ -49,6 +49,13 @@ def _refused(folder: Path, encoder: Encoder, pattern: str, **asked: Any) -> None
     assert str(folder) in str(error.value)
 
 
+def test_tensors_that_were_read_outlive_their_file(copy: Path) -> None:
+    tensors = _saved.read_tensors(copy, _saved.read_info(copy))
+    os.truncate(copy / "adapter.safetensors", 0)
+    # where they are still mapped, this ends the process
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
 def test_another_encoder_is_refused_with_both_digests(
     saved: Path, encoder: Encoder, tmp_path: Path
 ) -> None:

@@ -180,7 +180,9 @@ def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as opened:
             link = (opened.metadata() or {}).get(_LINK)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            # copies: what is mapped ends the process where somebody shortens the file later
+            names = list(opened.keys())
+            tensors = {name: opened.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
     if link != _digest_of({k: v for k, v in _written(info).items() if k != "tensors"}):

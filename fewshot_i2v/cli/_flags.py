@@ -236,6 +236,11 @@ _FLAGS: Table = [
             ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
             ("--workers", INT, "Decoding processes."),
             ("--cache", PATH, "Folder of decoded clips."),
+            (
+                "--verify/--no-verify",
+                SWITCH,
+                "Read all clips again, changed or not.",
+            ),
             ("--max-failed", INT, "Failed episodes a row may have."),
             ("--output -o", PATH, "Folder of the results; runs/NAME if not given."),
         ],

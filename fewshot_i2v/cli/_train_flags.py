@@ -106,6 +106,11 @@ _FLAGS: Table = [
             ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
             ("--workers", INT, "Decoding processes."),
             ("--cache", PATH, "Folder of decoded clips."),
+            (
+                "--verify/--no-verify",
+                SWITCH,
+                "Read all clips again, changed or not.",
+            ),
             ("--save-every", INT, "Steps between two saved states."),
             ("--output -o", PATH, "Folder of the starting point; starts/NAME if not given."),
         ],

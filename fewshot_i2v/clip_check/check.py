@@ -138,6 +138,7 @@ def check_clips(
     frames: int = 8,
     quick: bool = False,
     cache: Path | None = None,
+    verify: bool = False,
     workers: int | None = None,
     limits: Limits | None = None,
     progress: bool = False,
@@ -150,6 +151,7 @@ def check_clips(
         quick: only look for files, empty ones and duplicates; read no clip.
         cache: the folder under which what was found is kept, in `checks`; the package's own if
             None. Clips that did not change since an earlier check are not read again.
+        verify: read all clips, whatever earlier checks found.
         workers: decoding processes; None: one per processor, at most 8. 0: in this process, without
             any limit: for tests.
         limits: time and memory that a clip may take.
@@ -164,7 +166,8 @@ def check_clips(
     start = time.perf_counter()
     found = places(split)
     folder = (default_cache() if cache is None else cache) / "checks"
-    search = _Check(split, found, Memory(folder, found.root, READER_FAMILY), frames)
+    memory = Memory(folder, found.root, READER_FAMILY, trust=not verify)
+    search = _Check(split, found, memory, frames)
     try:
         search.look()
         search.compare()

@@ -13,8 +13,9 @@ from typing import Any
 
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.video._identity import look_of
 
-VERSION = 1
+VERSION = 2
 """Raised when what an older program noted must not be used any more."""
 
 
@@ -24,14 +25,14 @@ class Known:
 
     Attributes:
         size: bytes.
-        changed: time of change, in nanoseconds.
+        look: what else tells that it was not written to since (`fewshot_i2v.video._identity`).
         frames: how many it shows, once read to its end.
         sample: digest of some of its bytes, once taken.
         digest: digest of all of them, once taken.
     """
 
     size: int
-    changed: int
+    look: str
     frames: int | None = None
     sample: str | None = None
     digest: str | None = None
@@ -47,13 +48,14 @@ class Memory:
         folder: where the notes of all roots are.
         root: the folder of the clips.
         options: how clips are read: notes with other options are not used.
+        trust: whether to use what earlier checks noted.
     """
 
-    def __init__(self, folder: Path, root: Path, options: str) -> None:
+    def __init__(self, folder: Path, root: Path, options: str, *, trust: bool = True) -> None:
         self._home = os.path.realpath(root)
         key = f"{VERSION}\0{options}\0{self._home}".encode(errors="surrogateescape")
         self.file = folder / f"{hashlib.sha256(key).hexdigest()}.json"
-        self._files = self._load()
+        self._files = self._load() if trust else {}
         self._changed = False
 
     def look_at(self, path: Path) -> Known:
@@ -63,9 +65,11 @@ class Memory:
             OSError: if the file cannot be looked at.
         """
         status = path.stat()
+        seen = look_of(path, status)
         known = self._files.get(str(path))
-        if known is None or (known.size, known.changed) != (status.st_size, status.st_mtime_ns):
-            known = self._files[str(path)] = Known(status.st_size, status.st_mtime_ns)
+        if known is None or known.look != seen.token:
+            look = seen.token if seen.settled else ""
+            known = self._files[str(path)] = Known(status.st_size, look)
         return known
 
     def known(self, path: Path) -> Known:

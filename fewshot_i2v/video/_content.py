@@ -7,9 +7,11 @@ file is called.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -90,13 +92,9 @@ def identify(path: Path) -> Content:
     """
     regular_file(path)
     try:
-        # a FIFO put there since then does not block the opening
-        opened = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-        with os.fdopen(opened, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD)
-            size = os.fstat(opened).st_size
+            size = os.fstat(file.fileno()).st_size
             if not head:
                 raise VideoUnreadable(path, "is empty (0 bytes)")
             demuxer = next((name for name, fits in _CONTAINERS if fits(head)), None)
@@ -105,6 +103,19 @@ def identify(path: Path) -> Content:
             return Content(demuxer, size, max(0, _announced_end(file, demuxer) - size))
     except OSError as error:
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; a FIFO that somebody put there does not block the opening.
+
+    Raises:
+        OSError: if it cannot be opened, or is no regular file.
+    """
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return os.fdopen(opened, "rb")
 
 
 def regular_file(path: Path) -> os.stat_result:

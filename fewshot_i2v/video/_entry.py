@@ -6,17 +6,18 @@ The checksum covers the entry's key too, so an entry that holds another clip's f
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_i2v.video._content import open_regular
 from fewshot_i2v.video._durable import sync_folder
+from fewshot_i2v.video._identity import Look, look_of
+from fewshot_i2v.video._temporary import being_written, publish
 
 Clip = npt.NDArray[np.uint8]
 """A decoded clip, (T, H, W, 3), red-green-blue."""
@@ -33,7 +34,7 @@ def write_entry(target: Path, temporary: Path, clip: Clip, key: str) -> None:
 
     Args:
         target: where it is to be.
-        temporary: a name in the same folder that nobody else uses.
+        temporary: a name in the same file system that nobody else uses.
         clip: the frames (T, H, W, 3).
         key: the name of what is in it.
 
@@ -42,33 +43,28 @@ def write_entry(target: Path, temporary: Path, clip: Clip, key: str) -> None:
     """
     data = _header(clip.shape) + np.ascontiguousarray(clip).tobytes()
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data + hashlib.sha256(key.encode() + data).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        # an entry is never changed in place: others may have it mapped
-        temporary.chmod(0o444)
-        temporary.replace(target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with being_written(temporary) as file:
+        file.write(data + hashlib.sha256(key.encode() + data).digest())
+        publish(file, target, mode=0o444, replace=True)
     sync_folder(target.parent)
 
 
-def open_entry(path: Path, shape: tuple[int, ...], key: str, *, verify: bool) -> Clip:
-    """Map an entry into memory, read-only.
+def read_entry(
+    path: Path, shape: tuple[int, ...], key: str, seen: Look | None
+) -> tuple[Clip, Look]:
+    """Read an entry into memory.
+
+    It is never mapped: whoever shortens a mapped file ends the processes that look at it.
 
     Args:
         path: the entry.
         shape: what it must hold, (T, H, W, 3).
         key: the name of what must be in it.
-        verify: whether to read all of it and check the checksum first. The size is always checked,
-            since touching a mapping beyond the end of its file ends the process.
+        seen: the look of this entry when its checksum was right; the checksum is taken again unless
+            nothing was written since. None: always.
 
     Returns:
-        The clip.
+        The clip, read-only, and the look of the entry.
 
     Raises:
         DamagedEntryError: if it is not what was written for this key and shape.
@@ -76,12 +72,18 @@ def open_entry(path: Path, shape: tuple[int, ...], key: str, *, verify: bool) ->
         OSError: if it cannot be read.
     """
     header = _header(shape)
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != entry_size(shape):
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size != entry_size(shape):
             raise DamagedEntryError(f"{path}: its size is wrong")
-        if verify:
-            _verify(file, path, header, key)
-        return np.memmap(file, dtype=np.uint8, mode="r", offset=len(header), shape=shape)
+        content = file.read(entry_size(shape))
+    found = look_of(path, status)
+    if len(content) != entry_size(shape):
+        raise DamagedEntryError(f"{path}: it was cut off while it was read")
+    if seen is None or not seen.settled or seen.token != found.token:
+        _verify(content, path, header, key)
+    clip = np.frombuffer(content, np.uint8, int(np.prod(shape)), len(header))
+    return clip.reshape(shape), found
 
 
 def entry_size(shape: tuple[int, ...]) -> int:
@@ -96,12 +98,12 @@ def entry_size(shape: tuple[int, ...]) -> int:
     return len(_header(shape)) + int(np.prod(shape)) + _DIGEST
 
 
-def _verify(file: BinaryIO, path: Path, header: bytes, key: str) -> None:
-    content = file.read()
-    data, digest = content[:-_DIGEST], content[-_DIGEST:]
-    if hashlib.sha256(key.encode() + data).digest() != digest:
+def _verify(content: bytes, path: Path, header: bytes, key: str) -> None:
+    digest = hashlib.sha256(key.encode())
+    digest.update(memoryview(content)[:-_DIGEST])
+    if digest.digest() != content[-_DIGEST:]:
         raise DamagedEntryError(f"{path}: its checksum is wrong")
-    if not data.startswith(header):
+    if not content.startswith(header):
         raise DamagedEntryError(f"{path}: it holds an array of another shape or type")
 
 

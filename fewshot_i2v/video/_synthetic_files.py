@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fewshot_i2v.video._temporary import being_written, publish
 
 
 @cache
@@ -56,20 +57,19 @@ def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is seen whole or not at all, also by other processes.
+def write_new(path: Path, data: bytes) -> bool:
+    """Make a file that is seen whole or not at all, also by other processes.
 
     The folder's entry is made durable by `sync_folder`, once for many files.
+
+    Args:
+        path: the file. One that is there stays: others may be reading it.
+        data: its content.
+
+    Returns:
+        Whether there was none.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with being_written(temporary) as file:
+        file.write(data)
+        return publish(file, path, mode=0o644, replace=False)

@@ -1,38 +1,48 @@
 """Decoded clips on disk: each clip is decoded once, whatever the number of episodes.
 
-One file per clip under `<folder>/<aa>/<key>.npy`. The key covers the clip's path, size and time of
-change, the options, and the version of this format, so nothing ever needs to be invalidated: a clip
-that changed has another key. Entries are written whole or not at all and never changed, so several
-processes, or machines with one file system, may fill one store without a lock; a clip that two of
-them miss at the same moment is decoded by both, with the same result.
+One file per clip under `<folder>/<aa>/<key>.npy`. The key covers the clip's content, the options,
+and the version of this format, so nothing ever needs to be invalidated: a clip that changed has
+another key, one that was moved, copied or touched keeps its own. What was not written to since is
+not read again for that (`fewshot_i2v.video._identity`): `<folder>/digests.txt` remembers it.
+Entries are written whole or not at all and never changed, so several processes, or machines with
+one file system, may fill one store without a lock; a clip that two of them miss at the same moment
+is decoded by both, with the same result.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 import os
-import time
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.video._entry import Clip, DamagedEntryError, entry_size, open_entry
-from fewshot_i2v.video._fill import STORE_VERSION, StoreError, entry_key, fill
+from fewshot_i2v.video._entry import Clip, DamagedEntryError, entry_size, read_entry
+from fewshot_i2v.video._fill import (
+    STORE_VERSION,
+    StoreError,
+    entry_file,
+    entry_key,
+    fill,
+    key_of,
+)
+from fewshot_i2v.video._identity import Digests, Look
+from fewshot_i2v.video._temporary import sweep
 from fewshot_i2v.video.frames import check_count
 from fewshot_i2v.video.pool import Job, Limits, run_jobs
 from fewshot_i2v.video.reader import DecodeOptions
 
 __all__ = ["STORE_VERSION", "ClipStore", "DecodeOptions", "StoreError"]
 
-_FORGOTTEN = 24 * 3600.0
-
 
 class ClipStore:
-    """Decoded clips, memory-mapped.
+    """Decoded clips, read from disk each time they are asked for.
 
     Args:
         folder: where the entries are; made when something is written.
@@ -40,6 +50,7 @@ class ClipStore:
         workers: decoding processes, at least 1; None: one per processor, at most 8. 0 decodes in
             this process, without any limit: for tests.
         seconds: wall-clock limit for each clip, above 0.
+        verify: read every clip once more, whatever the store remembers of its content.
 
     Attributes:
         decoded: how many clips this object has had decoded.
@@ -53,6 +64,7 @@ class ClipStore:
         *,
         workers: int | None = None,
         seconds: float = 60.0,
+        verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.options = options
@@ -61,8 +73,15 @@ class ClipStore:
         self.limits = Limits(seconds=seconds)
         self.decoded = 0
         self.repaired = 0
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._digests = Digests(self.folder, trust=not verify)
+        self._known: dict[str, Look | None] = {}
         self._swept = False
+
+    def with_options(self, options: DecodeOptions) -> ClipStore:
+        """A store like this one for clips that are decoded with other options."""
+        other = copy.copy(self)
+        other.options, other._known, other.decoded, other.repaired = options, {}, 0, 0
+        return other
 
     def prepare(
         self, paths: Sequence[Path], progress: Callable[[int], object] | None = None
@@ -88,24 +107,26 @@ class ClipStore:
         missing: dict[str, list[Path]] = {}
         for path in paths:
             try:
-                key = entry_key(path, self.options)
+                digest = self._digests.known(path)
             except VideoUnreadable as error:
                 failures[path] = error
                 tell(1)
                 continue
-            if key in missing or not self._usable(key):
-                missing.setdefault(key, []).append(path)
-            else:
-                self._known.setdefault(key, ())
+            key = digest and key_of(digest, self.options)
+            if key and self._usable(key):
+                self._known.setdefault(key)
                 tell(1)
-        for key, result in self._decode(missing):
-            same = missing[key]
+            else:
+                missing.setdefault(os.path.realpath(path), []).append(path)
+        for same, result in self._decode(list(missing.values())):
             if isinstance(result, VideoUnreadable):
                 failures |= {path: VideoUnreadable(path, result.reason) for path in same}
             else:
-                self.decoded += bool(result)
-                self._known.setdefault(key, ())
+                self.decoded += result["decoded"]
+                self._digests.learn(result["digests"])
+                self._known.setdefault(result["key"])
             tell(len(same))
+        self._digests.save()
         return failures
 
     def get(self, path: Path) -> Clip:
@@ -115,16 +136,16 @@ class ClipStore:
             path: a clip that `prepare` was called with, in this process or another.
 
         Returns:
-            The frames (T, size, size, 3), uint8, read-only, mapped from disk. The first time an
-            entry is opened its checksum is verified; a damaged one is moved aside (`.damaged`) and
-            made again.
+            The frames (T, size, size, 3), uint8, read-only. The checksum of an entry is verified
+            the first time, and where it was written to since; a damaged one is moved aside
+            (`.damaged`) and made again.
 
         Raises:
             VideoUnreadable: if the clip was not prepared, has changed since, or can no longer be
                 read.
             StoreError: if its entry cannot be read.
         """
-        key = entry_key(path, self.options)
+        key = entry_key(path, self.options, self._digests)
         try:
             return self._open(key)
         except FileNotFoundError as error:
@@ -142,28 +163,26 @@ class ClipStore:
             raise StoreError(f"{self.folder} does not keep what is written: {error}") from error
 
     def _target(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.npy"
+        return entry_file(self.folder, key)
 
     def _open(self, key: str) -> Clip:
         target = self._target(key)
         try:
-            found = _identity(target)
-            verify = self._known.get(key) != found
-            clip = open_entry(target, self.options.shape, key, verify=verify)
+            clip, found = read_entry(target, self.options.shape, key, self._known.get(key))
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StoreError(f"{target} cannot be read: {error.strerror}") from error
+            raise StoreError(f"{target} cannot be read: {error.strerror}; delete it") from error
         self._known[key] = found
         return clip
 
     def _usable(self, key: str) -> bool:
         """Whether there is an entry of the right size; `get` looks at the rest."""
         try:
-            size = self._target(key).stat().st_size
+            status = self._target(key).stat()
         except OSError:
             return False
-        if size != entry_size(self.options.shape):
+        if not stat.S_ISREG(status.st_mode) or status.st_size != entry_size(self.options.shape):
             self._move_aside(key)
             return False
         return True
@@ -171,26 +190,32 @@ class ClipStore:
     def _move_aside(self, key: str) -> None:
         self.repaired += 1
         target = self._target(key)
-        # another process may have done it already
-        with contextlib.suppress(FileNotFoundError):
-            target.replace(target.with_suffix(".damaged"))
-
-    def _decode(self, missing: dict[str, list[Path]]) -> Iterator[tuple[str, Any]]:
-        """Have one clip of each key decoded; gives each key with what came of it."""
-        options = dataclasses.asdict(self.options)
-        keys: dict[Job, str] = {}
-        temporaries: dict[str, Path] = {}
-        for key, paths in missing.items():
-            target = self._target(key)
-            temporaries[key] = target.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
-            given = (str(paths[0]), json.dumps(options), key, str(target), str(temporaries[key]))
-            keys[Job(paths[0], f"{fill.__module__}:{fill.__name__}", given)] = key
+        aside = target.with_suffix(".damaged")
         try:
-            for job, result in run_jobs(list(keys), self.workers, self.limits):
-                yield keys[job], result
+            target.replace(aside)
+        except FileNotFoundError:
+            pass  # another process may have done it already
+        except OSError as error:
+            raise StoreError(
+                f"{target} is damaged and cannot be moved to {aside}: {error.strerror}; delete both"
+            ) from error
+
+    def _decode(self, missing: list[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
+        """Have clips decoded that have one or more names; gives the names with what came of it."""
+        options = json.dumps(dataclasses.asdict(self.options))
+        names: dict[Job, list[Path]] = {}
+        temporaries: dict[Job, Path] = {}
+        for same in missing:
+            temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+            given = (str(same[0]), options, str(self.folder), str(temporary))
+            job = Job(same[0], f"{fill.__module__}:{fill.__name__}", given)
+            names[job], temporaries[job] = same, temporary
+        try:
+            for job, result in run_jobs(list(names), self.workers, self.limits):
+                yield names[job], result
+                temporary = temporaries.pop(job)
                 if isinstance(result, VideoUnreadable):
-                    _remove(temporaries[keys[job]])
-                del temporaries[keys[job]]
+                    _remove(temporary)
         except FewshotError as error:
             # from a worker only its words arrive
             raise StoreError(str(error)) from error
@@ -201,18 +226,9 @@ class ClipStore:
 
     def _sweep(self) -> None:
         """Remove what processes that were killed while writing have left."""
-        if self._swept:
-            return
-        self._swept = True
-        for left in self.folder.glob("??/.*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _FORGOTTEN:
-                    left.unlink()
-
-
-def _identity(target: Path) -> tuple[int, ...]:
-    status = target.stat()
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
+        if not self._swept:
+            self._swept = True
+            sweep([*self.folder.glob(".*.tmp"), *self.folder.glob("??/.*.tmp")])
 
 
 def _remove(file: Path) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fewshot_i2v.errors import UnknownNameError, UsageError
 from fewshot_i2v.video._durable import sync_folder
 from fewshot_i2v.video._synthetic_draws import Draws
-from fewshot_i2v.video._synthetic_files import encode, write_whole
+from fewshot_i2v.video._synthetic_files import encode, write_new
 from fewshot_i2v.video._synthetic_motions import (
     MOTIONS,
     REVERSALS,
@@ -46,6 +46,7 @@ from fewshot_i2v.video._synthetic_scene import (
     paint,
 )
 from fewshot_i2v.video._synthetic_shapes import SHAPES, TEXTURES, Pixels
+from fewshot_i2v.video._temporary import sweep
 
 __all__ = [
     "GENERATORS",
@@ -261,10 +262,12 @@ def _parse(generator: str, name: str) -> tuple[str, int]:
 
 def _write(
     job: tuple[str, int, Path], *, generator: str, seed: int, size: int, frames: int, fps: int
-) -> None:
+) -> bool:
     class_name, number, path = job
+    if path.exists():  # another process was faster
+        return False
     clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
-    write_whole(path, encode(clip, fps))
+    return write_new(path, encode(clip, fps))
 
 
 def materialize(
@@ -281,7 +284,8 @@ def materialize(
 ) -> int:
     """Write those of the named clips that are missing, as MP4 files; safe with several processes.
 
-    The folder must be used for one seed, size, frames and fps: a file that exists is taken as is.
+    The folder must be used for one seed, size, frames and fps: a file that exists is taken as is,
+    also one that another process makes meanwhile. What killed processes left is removed.
 
     Args:
         generator: one of `GENERATORS`.
@@ -292,10 +296,10 @@ def materialize(
         frames: as for `render`.
         fps: frames per second of the files.
         workers: processes that work side by side; 0 or 1 works in this one.
-        progress: called with 1 for every clip written.
+        progress: called with 1 for every clip that was missing.
 
     Returns:
-        How many were written.
+        How many were written by this call.
 
     Raises:
         UnknownNameError: when there is no such generator or class.
@@ -304,22 +308,26 @@ def materialize(
     if size % 2:
         raise UsageError(f"size {size}: video files need an even number of pixels")
     parsed = {name: _parse(generator, name) for name in names}
-    jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
-    for parent in {path.parent for _, _, path in jobs}:
+    for parent in {(folder / name).parent for name in parsed}:
         parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent.glob(".*.tmp"))
+    jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
     write = partial(_write, generator=generator, seed=seed, size=size, frames=frames, fps=fps)
     if workers > 1 and len(jobs) > workers:
         context = multiprocessing.get_context("spawn")  # the caller may have threads: never fork
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            _count(pool.map(write, jobs, chunksize=8), progress)
+            written = _count(pool.map(write, jobs, chunksize=8), progress)
     else:
-        _count(map(write, jobs), progress)
+        written = _count(map(write, jobs), progress)
     for parent in {path.parent for _, _, path in jobs}:
         sync_folder(parent)
-    return len(jobs)
+    return written
 
 
-def _count(done: Iterable[None], progress: Callable[[int], None] | None) -> None:
-    for _ in done:
+def _count(done: Iterable[bool], progress: Callable[[int], None] | None) -> int:
+    written = 0
+    for wrote in done:
+        written += wrote
         if progress is not None:
             progress(1)
+    return written

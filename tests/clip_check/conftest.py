@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fewshot_i2v.video import _identity
 from tests.video._made import write_video
+
+
+@pytest.fixture(autouse=True)
+def _settled_at_once() -> Iterator[None]:
+    """Clips are written moments before they are checked; their times tell all the same here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_identity, "_TICK", 0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,19 @@ def test_what_was_read_is_remembered(root: Path, three: list[Path], tmp_path: Pa
     assert "short" in kinds(changed)["wave/a"]
 
 
+def test_clips_that_were_exchanged_in_place_are_read_again(
+    root: Path, three: list[Path], tmp_path: Path
+) -> None:
+    split, clip = listed(root, base={"wave": "ab"}), root / "wave/b.mp4"
+    check(split, tmp_path / "cache")
+    before = clip.stat()
+    clip.write_bytes(three[2].read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
+    os.utime(clip, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert check(split, tmp_path / "cache").read == 1
+    again = check_clips(split, cache=tmp_path / "cache", workers=0, verify=True)
+    assert (again.read, again.remembered) == (2, 0)
+
+
 def test_a_damaged_memory_counts_as_none(root: Path, tmp_path: Path) -> None:
     split = listed(root, base={"wave": "ab"})
     check(split, tmp_path / "cache")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
-from fewshot_i2v.video import _fill
+from fewshot_i2v.video import _fill, _identity
+from fewshot_i2v.video._identity import Digests
+from fewshot_i2v.video._temporary import being_written
 from fewshot_i2v.video.reader import decode
 from fewshot_i2v.video.store import ClipStore, DecodeOptions, StoreError
 from tests.video._made import write_video
@@ -33,6 +35,10 @@ def three(clips: Clips) -> list[Path]:
 
 def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.npy"))
+
+
+def entry_of(store: ClipStore, path: Path) -> Path:
+    return _fill.entry_file(store.folder, _fill.entry_key(path, OPTIONS, Digests()))
 
 
 def filled(folder: Path, paths: list[Path]) -> ClipStore:
@@ -60,15 +66,20 @@ def test_each_clip_is_decoded_once(three: list[Path], tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.glob("*/*")) == [p.name for p in entries(tmp_path)]
 
 
-def test_clips_are_mapped_and_cannot_be_changed(three: list[Path], tmp_path: Path) -> None:
+def test_clips_cannot_be_changed_and_outlive_their_entries(
+    three: list[Path], tmp_path: Path
+) -> None:
     clip = filled(tmp_path, three).get(three[0])
-    assert isinstance(clip, np.memmap)
     assert (clip.shape, clip.dtype) == ((4, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="read-only"):
         clip[0] = 0
     for path in entries(tmp_path):
         assert path.stat().st_mode & 0o222 == 0
-        assert np.load(path, mmap_mode="r").shape == (4, 16, 16, 3)
+        assert np.load(path).shape == (4, 16, 16, 3)
+        path.chmod(0o644)
+        os.truncate(path, 0)
+    # of a mapped file, this would end the process
+    np.testing.assert_array_equal(clip, decode(three[0], OPTIONS))
 
 
 def test_other_options_are_other_entries(three: list[Path], tmp_path: Path) -> None:
@@ -84,14 +95,75 @@ def test_other_options_are_other_entries(three: list[Path], tmp_path: Path) -> N
 def test_a_clip_that_changed_is_another_clip(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", "libx264", 6)
     store = filled(tmp_path / "store", [path])
-    before = np.array(store.get(path))
+    before = store.get(path)
     write_video(path, "libx264", 9)
-    os.utime(path, ns=(1, 1))
     with pytest.raises(VideoUnreadable, match="has changed since it was: call prepare first"):
         store.get(path)
     assert store.prepare([path]) == {}
     assert not np.array_equal(store.get(path), before)
     assert store.repaired == 0
+
+
+def test_a_clip_that_was_touched_copied_or_moved_is_the_same_clip(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", "libx264", 6)
+    clip = filled(tmp_path / "store", [path]).get(path)
+    os.utime(path, ns=(1, 1))
+    copied = shutil.copy(path, tmp_path / "copied.mp4")
+    moved = path.rename(tmp_path / "moved.mp4")
+    store = filled(tmp_path / "store", [Path(copied), moved])
+    assert store.decoded == 0
+    np.testing.assert_array_equal(store.get(moved), clip)
+
+
+def _exchanged(path: Path, new: bytes) -> None:
+    """Write to a clip in place, with the size and the time of change that it had."""
+    before = path.stat()
+    path.write_bytes(new.ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_clip_with_the_size_and_time_of_another_is_another_clip(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{n}.mp4", "libx264", n) for n in (9, 6)]
+    store = filled(tmp_path / "store", paths[:1])
+    before = store.get(paths[0])
+    _exchanged(paths[0], paths[1].read_bytes())
+    with pytest.raises(VideoUnreadable, match="has changed since it was"):
+        store.get(paths[0])
+    again = filled(tmp_path / "store", paths)
+    assert again.decoded == 2
+    assert not np.array_equal(again.get(paths[0]), before)
+
+
+def test_verify_reads_clips_again_where_the_system_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = lambda path, status: _identity.Look(f"{status.st_size:032x}", settled=True)  # noqa: E731
+    monkeypatch.setattr(_identity, "look_of", blind)
+    path, other = (write_video(tmp_path / f"{n}.mp4", "libx264", n) for n in (9, 6))
+    filled(tmp_path / "store", [path])
+    _exchanged(path, other.read_bytes())
+    assert filled(tmp_path / "store", [path]).decoded == 0
+    store = ClipStore(tmp_path / "store", OPTIONS, workers=0, verify=True)
+    assert store.prepare([path]) == {}
+    np.testing.assert_array_equal(store.get(path), decode(path, OPTIONS))
+    assert store.decoded == 1
+
+
+def test_clips_are_read_once_for_all_processes(
+    three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_identity, "_TICK", 0)
+    expected = filled(tmp_path, three).get(three[0])
+    notes = tmp_path / "digests.txt"
+    lines = [line.split() for line in notes.read_text().splitlines() if line]
+    lines[0][1], lines[2][2] = lines[1][1], lines[2][2][:3]
+    # what another clip has, a whole line, nonsense, and a line torn by a kill
+    notes.write_text("\n".join(" ".join(line) for line in [*lines[:2], ["nonsense"], lines[2]]))
+    assert filled(tmp_path, three).decoded == 0
+    monkeypatch.setattr(_identity, "content_digest", None)
+    store = filled(tmp_path, three)
+    assert store.decoded == 0
+    np.testing.assert_array_equal(store.get(three[0]), expected)
 
 
 def test_unreadable_clips_are_named_all_at_once_and_tried_again(
@@ -143,8 +215,11 @@ def test_damaged_clips_are_refused_or_read_and_nothing_else_happens(
     failures = store.prepare([*copies, clips(name)])
     assert clips(name) not in failures
     assert len(failures) >= 20
-    assert len(entries(tmp_path / "store")) == store.decoded == 41 - len(failures)
-    for path in set(copies) - failures.keys():
+    read = [path for path in (*copies, clips(name)) if path not in failures]
+    # damage that changes no byte is another copy of the same clip
+    different = len({path.read_bytes() for path in read})
+    assert len(entries(tmp_path / "store")) == different <= store.decoded
+    for path in read:
         assert store.get(path).shape == (4, 16, 16, 3)
 
 
@@ -202,11 +277,12 @@ def test_damaged_entries_are_noticed_and_made_again(
     expected = [np.array(store.get(path)) for path in three]
     if not opened_before:
         store = ClipStore(tmp_path, OPTIONS, workers=0)
-    victim = store._target(_fill.entry_key(three[0], OPTIONS))
+    victim, other = (entry_of(store, path) for path in three[:2])
+    before = victim.stat()
     victim.chmod(0o644)
     decoded = store.decoded
-    damage(victim, store._target(_fill.entry_key(three[1], OPTIONS)))
-    os.utime(victim, ns=(7, 7))
+    damage(victim, other)
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     if not opened_before:
         assert store.prepare(three) == {}
     for path, clip in zip(three, expected, strict=True):
@@ -215,10 +291,27 @@ def test_damaged_entries_are_noticed_and_made_again(
     assert victim.with_suffix(".damaged").exists()
 
 
+def test_a_folder_in_place_of_an_entry(three: list[Path], tmp_path: Path) -> None:
+    store = filled(tmp_path, three[:1])
+    entry = entry_of(store, three[0])
+    entry.unlink()
+    entry.mkdir()
+    with pytest.raises(StoreError, match="cannot be read: is no regular file; delete it"):
+        store.get(three[0])
+    assert store.prepare(three[:1]) == {}
+    np.testing.assert_array_equal(store.get(three[0]), decode(three[0], OPTIONS))
+    assert (store.repaired, entry.with_suffix(".damaged").is_dir()) == (1, True)
+    entry.write_bytes(b"short")
+    with pytest.raises(
+        StoreError, match=r"is damaged and cannot be moved to .*\.damaged: .*delete"
+    ):
+        store.get(three[0])
+
+
 def test_an_entry_that_vanished_is_made_again(three: list[Path], tmp_path: Path) -> None:
     store = filled(tmp_path, three)
     clip = store.get(three[0])
-    expected = np.array(clip)
+    expected = clip.copy()
     for entry in entries(tmp_path):
         entry.unlink()
     np.testing.assert_array_equal(clip, expected)
@@ -250,6 +343,7 @@ def test_two_processes_fill_one_store(tmp_path: Path) -> None:
     assert 12 <= sum(int(decoded) for _, decoded, _ in told) <= 24
     assert len(entries(tmp_path / "store")) == 12
     assert len(list((tmp_path / "store").glob("*/*"))) == 12
+    assert list((tmp_path / "store").glob("**/.*")) == []
 
 
 @pytest.mark.parametrize(
@@ -285,13 +379,13 @@ def test_a_folder_that_is_none_is_an_error_from_the_workers(
 
 def test_what_killed_processes_left_is_removed(three: list[Path], tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
-    old, new = tmp_path / "ab" / ".old.tmp", tmp_path / "ab" / ".new.tmp"
-    old.touch()
-    new.touch()
-    os.utime(old, (time.time() - 2 * 86400,) * 2)
-    filled(tmp_path, three[:1])
-    assert not old.exists()
-    assert new.exists()
+    left = [tmp_path / ".1.tmp", tmp_path / "ab" / ".2.tmp"]
+    for path in left:
+        path.touch()
+    with being_written(tmp_path / ".3.tmp") as file:
+        filled(tmp_path, three[:1])
+        assert Path(file.name).exists()
+    assert not any(path.exists() for path in [*left, tmp_path / ".3.tmp"])
 
 
 def test_a_clip_that_takes_too_long_is_unreadable(three: list[Path], tmp_path: Path) -> None:
@@ -309,7 +403,7 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
 
     def slow(clip_path: Path, options: DecodeOptions, **_: object) -> np.ndarray:
         clip = decode(clip_path, options)
-        os.utime(path, ns=(5, 5))
+        path.write_bytes(three[1].read_bytes())
         return clip
 
     monkeypatch.setattr(_fill, "decode", slow)

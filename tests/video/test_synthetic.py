@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
+import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -229,10 +233,72 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_synthetic_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         synthetic.materialize("motions", [synthetic.clip_name("grows", 0)], tmp_path)
     assert list((tmp_path / "grows").iterdir()) == []
+
+
+def test_a_clip_that_another_process_just_made_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = synthetic.clip_name("grows", 0), tmp_path / "grows" / "grows-000.mp4"
+    encode = _synthetic_files.encode
+
+    def slow(frames: Frames, fps: int) -> bytes:
+        path.write_bytes(b"made meanwhile")
+        return encode(frames, fps)
+
+    monkeypatch.setattr(synthetic, "encode", slow)
+    assert synthetic.materialize("motions", [name], tmp_path) == 0
+    assert path.read_bytes() == b"made meanwhile"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_clips_are_written_where_there_are_no_hard_links(
+    meanwhile: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _: Path) -> None:
+        if meanwhile:
+            path.write_bytes(b"made meanwhile")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    names = [synthetic.clip_name("grows", n) for n in range(2)]
+    written = synthetic.materialize("motions", names, tmp_path, size=32, frames=4)
+    contents = [(tmp_path / name).read_bytes() for name in names]
+    assert written == (0 if meanwhile else 2)
+    assert all((content == b"made meanwhile") == meanwhile for content in contents)
+    assert len(list((tmp_path / "grows").iterdir())) == 2
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    writer = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from fewshot_i2v.video._temporary import being_written\n"
+        "with being_written(Path(sys.argv[1])) as file:\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    folder = tmp_path / "grows"
+    folder.mkdir()
+    left = folder / ".grows-000.mp4.1.tmp"
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(left)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        synthetic.materialize("motions", [synthetic.clip_name("grows", 0)], tmp_path)
+        assert left.exists()
+        process.kill()
+        process.wait()
+    assert left.exists()
+    assert synthetic.materialize("motions", [synthetic.clip_name("grows", 0)], tmp_path) == 0
+    assert [path.name for path in folder.iterdir()] == ["grows-000.mp4"]
 
 
 def _materialize(folder: Path) -> None:

@@ -47,6 +47,7 @@ Exit status:
 @click.option("--drop-classes", is_flag=True, help="With --allow-missing: leave out classes too.")
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
 @click.option("--cache", type=_FOLDER, help="Folder for what was found, for the next check.")
+@click.option("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
