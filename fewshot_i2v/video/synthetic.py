@@ -14,12 +14,9 @@ number.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -259,14 +256,6 @@ def _parse(generator: str, name: str) -> tuple[str, int]:
     return found["folder"], int(found["number"])
 
 
-def _write(
-    job: tuple[str, int, Path], *, generator: str, seed: int, size: int, frames: int, fps: int
-) -> None:
-    class_name, number, path = job
-    clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
-    write_whole(path, encode(clip, fps))
-
-
 def materialize(
     generator: str,
     names: Sequence[str],
@@ -276,8 +265,7 @@ def materialize(
     size: int = 64,
     frames: int = 16,
     fps: int = 8,
-    workers: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Write those of the named clips that are missing, as MP4 files; safe with several processes.
 
@@ -291,7 +279,6 @@ def materialize(
         size: as for `render`; even, as video encoders need it.
         frames: as for `render`.
         fps: frames per second of the files.
-        workers: processes that work side by side; 0 or 1 works in this one.
         progress: called with 1 for every clip written.
 
     Returns:
@@ -307,19 +294,10 @@ def materialize(
     jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
     for parent in {path.parent for _, _, path in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
-    write = partial(_write, generator=generator, seed=seed, size=size, frames=frames, fps=fps)
-    if workers > 1 and len(jobs) > workers:
-        context = multiprocessing.get_context("spawn")  # the caller may have threads: never fork
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            _count(pool.map(write, jobs, chunksize=8), progress)
-    else:
-        _count(map(write, jobs), progress)
+    for class_name, number, path in jobs:
+        clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
+        write_whole(path, encode(clip, fps))
+        progress(1)
     for parent in {path.parent for _, _, path in jobs}:
         sync_folder(parent)
     return len(jobs)
-
-
-def _count(done: Iterable[None], progress: Callable[[int], None] | None) -> None:
-    for _ in done:
-        if progress is not None:
-            progress(1)
