@@ -53,7 +53,7 @@ def test_the_command_imports_nothing_from_the_current_folder(
     trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [synthetic.clip_name(c, n) for c in ("grows", "shrinks") for n in range(2)]
-    synthetic.materialize("motions", names, tmp_path / "clips", size=32, frames=4)
+    synthetic.materialize("motions", names, tmp_path / "clips", size=32)
     script = tmp_path / "bin" / "fewshot-i2v"
     script.parent.mkdir()
     script.write_text("import sys\nfrom fewshot_i2v.cli import main\nsys.exit(main())\n")
@@ -63,7 +63,7 @@ def test_the_command_imports_nothing_from_the_current_folder(
         done = subprocess.run(
             [sys.executable, str(script), *words], capture_output=True, text=True, cwd=trap
         )
-        assert (done.returncode, bitten(trap)) == (0, ""), done.stderr
+        assert (done.returncode, bitten(trap)) == (0, ""), done.stdout + done.stderr
 
 
 def test_as_a_module_only_what_python_itself_needs_can_be_shadowed(trap: Path) -> None:
@@ -76,7 +76,7 @@ def test_as_a_module_only_what_python_itself_needs_can_be_shadowed(trap: Path) -
         text=True,
         env={**os.environ, "PYTHONPATH": str(HOME)},
     )
-    assert (done.returncode, bitten(trap)) == (0, ""), done.stderr
+    assert (done.returncode, bitten(trap)) == (0, ""), done.stdout + done.stderr
 
 
 def test_what_the_user_asked_for_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

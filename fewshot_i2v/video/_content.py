@@ -8,11 +8,11 @@ file is called.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from fewshot_i2v import _files
 from fewshot_i2v.errors import VideoUnreadable
 
 _HEAD = 4096
@@ -90,13 +90,9 @@ def identify(path: Path) -> Content:
     """
     regular_file(path)
     try:
-        # a FIFO put there since then does not block the opening
-        opened = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-        with os.fdopen(opened, "rb") as file:
+        with _files.open_regular(path) as file:
             head = file.read(_HEAD)
-            size = os.fstat(opened).st_size
+            size = os.fstat(file.fileno()).st_size
             if not head:
                 raise VideoUnreadable(path, "is empty (0 bytes)")
             demuxer = next((name for name, fits in _CONTAINERS if fits(head)), None)
@@ -120,27 +116,13 @@ def regular_file(path: Path) -> os.stat_result:
         VideoUnreadable: if it does not exist, or is a folder, a named pipe, a device, a socket.
     """
     try:
-        status = path.stat()
+        return _files.regular_file(path)
     except FileNotFoundError as error:
         raise VideoUnreadable(path, "does not exist") from error
-    except (OSError, ValueError) as error:
-        # ValueError: a NUL character in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise VideoUnreadable(path, f"cannot be looked at: {reason}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoUnreadable(path, f"is {_kind(status.st_mode)}, not a file")
-    return status
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((name for test, name in kinds if test(mode)), "something special")
+    except OSError as error:
+        refused = isinstance(error, _files.NotAFileError)
+        reason = error.strerror if refused else f"cannot be looked at: {error.strerror}"
+        raise VideoUnreadable(path, reason) from error
 
 
 def _repeats_sync(head: bytes, start: int, step: int) -> bool:
