@@ -84,8 +84,9 @@ def read_regular(path: str | Path, most: int) -> bytes:
         OSError: as `open_regular`, and when it is larger.
     """
     with open_regular(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        whole = os.fstat(file.fileno()).st_size <= most
+        data = file.read(most + 1) if whole else b""
+    if not whole or len(data) > most:
         raise OSError(errno.EFBIG, f"has more than {most} bytes, the most that is read", str(path))
     return data
 
