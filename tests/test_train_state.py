@@ -147,9 +147,10 @@ def test_a_digest_tells_names_shapes_and_values_apart() -> None:
     assert len({digest_of(tensors) for tensors in [base, *others]}) == 5
 
 
-def _resaved(
-    path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
-) -> None:
+Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
+
+
+def _resaved(path: Path, change: Change) -> None:
     """Changes tensors and content of a state, with the digest of what it then holds."""
     data = path.read_bytes()[:-32]
     tensors = load(data)
@@ -160,7 +161,7 @@ def _resaved(
     path.write_bytes(data + hashlib.sha256(data).digest())
 
 
-def _put(*keys: Any) -> Callable[[dict[str, torch.Tensor], dict[str, Any]], object]:
+def _put(*keys: Any) -> Change:
     """Sets the last but one key to the last, in the content or, for one key, in the tensors."""
 
     def _change(tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> None:
@@ -203,7 +204,7 @@ def _put(*keys: Any) -> Callable[[dict[str, torch.Tensor], dict[str, Any]], obje
         _put("other", torch.zeros(2)),
     ],
 )
-def test_a_forged_state_is_an_error_that_names_it(tmp_path: Path, change: Any) -> None:
+def test_a_forged_state_is_an_error_that_names_it(tmp_path: Path, change: Change) -> None:
     path = _saved(tmp_path)
     _resaved(path, lambda *_: None)
     assert load_state(tmp_path, _IDENTITY, _moving(1)) is not None
