@@ -5,9 +5,7 @@ The names below are loaded when they are first used: `import fewshot_i2v` import
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # the command line is not to import more before it can be interrupted
 if TYPE_CHECKING:
     from fewshot_i2v.checkpoint import load_adapter, load_merged, save_adapter
     from fewshot_i2v.classify import Classifier, Prediction
@@ -109,6 +107,8 @@ def __getattr__(name: str) -> object:
     """Imports a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

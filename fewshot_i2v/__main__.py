@@ -1,8 +1,15 @@
-"""`python -m fewshot_i2v` is `fewshot-i2v`."""
+"""`python -m fewshot_i2v` is `fewshot-i2v`.
 
-from __future__ import annotations
+What Python itself imports before it comes here may be from the current folder, which it puts first;
+the command, and `python -P -m fewshot_i2v`, take nothing from there.
+"""
 
-from fewshot_i2v.cli import main
+import sys
+
+from fewshot_i2v._search_path import without_current_folder
 
 if __name__ == "__main__":
+    sys.path[:] = without_current_folder()
+    from fewshot_i2v.cli import main
+
     main()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_i2v import plugins
+from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
 
 FRESH = "fresh"
@@ -159,11 +159,9 @@ def _peek(folder: Path) -> Place:
     """Method and digest from `adapter.json`; everything else is checked when it is loaded."""
     path = folder / _INFO
     try:
-        if path.stat().st_size > INFO_LIMIT:
-            raise ValueError(f"more than {INFO_LIMIT} bytes")
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(read_regular(path, INFO_LIMIT))
         return Place(folder, str(plain["adapter"]["name"]), str(plain["tensors"]["sha256"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged: {error!r}") from error
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from tqdm import tqdm
 
+from fewshot_i2v._printable import printable, terminal
+
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
@@ -63,6 +65,8 @@ def bar(
         progress: whether to show anything.
         **options: those of tqdm.
     """
+    if "desc" in options:
+        options["desc"] = printable(options["desc"])
     if progress and not sys.stderr.isatty():
         return _Lines(iterable, **options)
-    return tqdm(iterable, disable=not progress, **options)
+    return tqdm(iterable, disable=not progress, file=terminal(), **options)

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v._header import differences
 from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.video._durable import sync_folder
@@ -30,6 +32,8 @@ SCHEMA = 1
 """Version of the layout of the file."""
 FOLDER, FILE = ".training", "state"
 _DIGEST_BYTES = 32
+_ROOM = 64 << 20
+_OPTIMIZER_STATE = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
 @dataclass
@@ -55,6 +59,31 @@ class Progress:
     best: dict[str, Tensor] = field(default_factory=dict)
     look_seconds: float = 0.0
     threads: int | None = None
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Entry(_Plain):
+    """One entry of the curve."""
+
+    step: int = Field(ge=0)
+    loss: float | None
+    accuracy: float | None = Field(ge=0, le=1)
+    half_width: float | None
+
+
+class _Known(_Plain):
+    """`Progress` in a file, without its tensors."""
+
+    step: int = Field(ge=0)
+    curve: list[_Entry]
+    losses: list[float]
+    best_step: int = Field(ge=-1)
+    best_accuracy: float | None = Field(ge=0, le=1)
+    look_seconds: float = Field(ge=0)
+    threads: int | None = Field(ge=1)
 
 
 @dataclass(frozen=True)
@@ -83,15 +112,40 @@ class Moving:
         return {name: _own(tensor) for name, tensor in out.items()}
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Puts back what `tensors` gave."""
+        """Puts back what `tensors` gave.
+
+        Raises:
+            ValueError, RuntimeError: for other names, shapes or types.
+        """
+        self._check(tensors)
         self.adapter.load_state_dict(_below("adapter.", tensors))
         self.extra.load_state_dict(_below("extra.", tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimizer.", tensors).items():
             index, _, leaf = name.partition(".")
             state.setdefault(int(index), {})[leaf] = tensor
+        wanted = _OPTIMIZER_STATE[type(self.optimizer).__name__]
+        if any(values.keys() != wanted for values in state.values()):
+            raise ValueError(f"the optimizer's state is not {', '.join(sorted(wanted))}")
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuses tensors that are not like those of this training."""
+        own = {f"extra.{name}": t for name, t in self.extra.state_dict().items()}
+        for kind in ("adapter", "best"):
+            own |= {f"{kind}.{name}": t for name, t in self.adapter.state_dict().items()}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for name, tensor in tensors.items():
+            like = own.get(name)
+            kind, _, rest = name.partition(".")
+            index, _, leaf = rest.partition(".")
+            if kind == "optimizer" and int(index) in range(len(parameters)):
+                like = torch.zeros(()) if leaf == "step" else parameters[int(index)]
+            if like is None or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+                raise ValueError(f"no tensor of it has name, shape and type of {name!r}")
+        if (best := _below("best.", tensors)) and best.keys() != self.adapter.state_dict().keys():
+            raise ValueError("its best state is not whole")
 
 
 def save_state(
@@ -139,26 +193,27 @@ def load_state(output: Path, identity: Mapping[str, Any], moving: Moving) -> Pro
         CheckpointError: when the file is damaged, or of another training, naming what differs.
     """
     path = output / FOLDER / FILE
+    # adapter and best state, and up to two tensors of the optimizer for each parameter
+    most = 5 * sum(tensor.nbytes for tensor in moving.tensors().values()) + _ROOM
     try:
-        whole = path.read_bytes()
+        whole = read_regular(path, most)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; delete it, or give it back") from error
     data, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         raise CheckpointError(f"{path}: damaged; delete {path.parent} to train from the beginning")
-    content = json.loads(_metadata(data)["training"])
-    if content["schema"] != SCHEMA:
-        raise CheckpointError(
-            f"{path}: schema version {content['schema']!r}; this version of fewshot-i2v reads "
-            f"{SCHEMA}. Delete {path.parent} to train from the beginning"
-        )
+    content = _content(path, data)
     refuse_other(path.parent, content["identity"], identity)
     try:
+        known = _Known.model_validate(content["progress"])
         tensors = load(data)
         moving.fill(tensors)
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit this training: {error}") from error
-    return Progress(**content["progress"], best=_below("best.", tensors))
+    except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(f"{path}: does not fit this training: {said}") from error
+    return Progress(**known.model_dump(), best=_below("best.", tensors))
 
 
 def refuse_other(where: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -204,11 +259,27 @@ def replace_file(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file whose bytes are known to be whole."""
-    length = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
-    return metadata
+def _content(path: Path, data: bytes) -> dict[str, Any]:
+    """What the metadata of a safetensors file, whose bytes are known to be whole, says.
+
+    Raises:
+        CheckpointError: when it is that of no state, or of one of another version.
+    """
+    try:
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        content = parse_json(header["__metadata__"]["training"])
+        version, _ = content["schema"], content["identity"].keys() | content["progress"].keys()
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: is not the state of a training ({error!r}); delete {path.parent} to train "
+            "from the beginning"
+        ) from error
+    if version != SCHEMA:
+        raise CheckpointError(
+            f"{path}: schema version {version!r}; this version of fewshot-i2v reads {SCHEMA}. "
+            f"Delete {path.parent} to train from the beginning"
+        )
+    return dict(content)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
 
+from fewshot_i2v._files import read_regular
 from fewshot_i2v.errors import UnknownNameError, UsageError
 
 Kind = Literal["adapters", "heads"]
@@ -36,6 +37,7 @@ _BASES = {"adapters": "Adapter", "heads": "Head"}
 _NEEDED = {"adapters": ("source", "identity_at_start", "order"), "heads": ("source",)}
 _ORDERS = ("no", "embedding", "yes")
 _EXTRA = "_fewshot_i2v_extra_"
+_SOURCE_LIMIT = 4 << 20
 _extra_folders: dict[str, list[Path]] = {"adapters": [], "heads": []}
 
 
@@ -152,7 +154,7 @@ def names(kind: Kind) -> list[str]:
 def _summary(path: Path) -> str:
     """First line of a file's docstring, read without running it."""
     try:
-        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        doc = ast.get_docstring(ast.parse(read_regular(path, _SOURCE_LIMIT))) or ""
     except SyntaxError as error:
         return f"cannot be used: line {error.lineno} is not valid Python"
     except (OSError, ValueError, RecursionError) as error:
@@ -165,6 +167,7 @@ def _module(path: Path) -> ModuleType:
     if path.parent.parent == _PACKAGE:
         return importlib.import_module(f"fewshot_i2v.{path.parent.name}.{path.stem}")
     name = f"{_EXTRA}{path.parent.name}_{path.stem}"
+    _guarded(path, lambda: read_regular(path, _SOURCE_LIMIT))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: cannot be imported as a Python module")
@@ -289,4 +292,4 @@ def code_digest(kind: Kind, name: str) -> str | None:
     path = Path(inspect.getfile(load(kind, name)))
     if path.resolve().is_relative_to(_PACKAGE):
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path, _SOURCE_LIMIT)).hexdigest()

@@ -26,6 +26,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, cast
 
 import yaml
 
+from fewshot_i2v._files import NotAFileError, open_regular
 from fewshot_i2v._yaml_text import dump_yaml, plain_value
 from fewshot_i2v.errors import ConfigError
 
@@ -241,12 +242,13 @@ def load_yaml(
         ConfigError: when the file is missing, not a regular file, too large, not UTF-8, or breaks
             a rule; naming the file, and line and column where there is one.
     """
-    if not path.is_file():
-        state = "not a regular file" if path.exists() else "no such file"
-        raise ConfigError(f"{path}: {state}; expected a YAML file")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(max_bytes + 4)  # a byte order mark does not count
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; expected a YAML file") from error
+    except NotAFileError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected a YAML file") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     data = data.removeprefix(b"\xef\xbb\xbf")

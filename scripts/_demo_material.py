@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ def render_stills(count: int, seed: int, workers: int) -> Stills:
     if workers < 2:
         parts = [job(span) for span in spans]
     else:
+        os.environ["PYTHONSAFEPATH"] = "1"  # its processes never import from the current folder
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             parts = list(pool.map(job, spans))

@@ -15,15 +15,15 @@ here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 
 install() {
-  "$python" -m pip install --disable-pip-version-check --quiet "$@"
+  "$python" -P -m pip install --disable-pip-version-check --quiet "$@"
 }
 
-"$python" -c 'import torch' || {
+"$python" -P -c 'import torch' || {
   echo "$python has no PyTorch: give the Python of the environment that has fewshot-i2v" >&2
   exit 1
 }
 # the versions that are there stay as they are
-"$python" -c '
+"$python" -P -c '
 from importlib.metadata import version
 for name in ("torch", "torchvision", "numpy"):
     print(f"{name}=={version(name)}")
@@ -35,7 +35,7 @@ install --use-pep517 --no-build-isolation --no-deps \
 
 # imported away from a checkout, and put to work once
 cd "$here"
-"$python" - <<'END'
+"$python" -P - <<'END'
 import learn2learn
 import torch
 

@@ -47,7 +47,7 @@ def test_an_environment_without_pytorch_is_refused(tmp_path: Path) -> None:
     assert "pip" not in notes
 
 
-@pytest.mark.parametrize("failing", ["*learn2learn==*", "-"])
+@pytest.mark.parametrize("failing", ["*learn2learn==*", '"-P -"'])
 def test_every_failure_ends_it(tmp_path: Path, failing: str) -> None:
     done, _ = _run(tmp_path, f'[[ "$*" != {failing} ]]')
     assert done.returncode != 0

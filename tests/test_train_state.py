@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 from fewshot_i2v._train_state import (
@@ -140,3 +145,92 @@ def test_a_digest_tells_names_shapes_and_values_apart() -> None:
         {**base, "b": torch.ones(1) + 1e-6},
     ]
     assert len({digest_of(tensors) for tensors in [base, *others]}) == 5
+
+
+Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
+
+
+def _resaved(path: Path, change: Change) -> None:
+    """Changes tensors and content of a state, with the digest of what it then holds."""
+    data = path.read_bytes()[:-32]
+    tensors = load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    content = json.loads(header["__metadata__"]["training"])
+    change(tensors, content)
+    data = save(tensors, metadata={"training": json.dumps(content)})
+    path.write_bytes(data + hashlib.sha256(data).digest())
+
+
+def _put(*keys: Any) -> Change:
+    """Sets the last but one key to the last, in the content or, for one key, in the tensors."""
+
+    def _change(tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> None:
+        *parents, leaf, value = keys
+        place: Any = content if parents or leaf in content else tensors
+        for key in parents:
+            place = place[key]
+        place[leaf] = value
+
+    return _change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, content: content.clear(),
+        lambda tensors, _: tensors.clear(),
+        lambda tensors, _: tensors.pop("best.bias"),
+        lambda tensors, _: tensors.pop("optimizer.0.exp_avg"),
+        lambda tensors, _: [tensors.pop(f"optimizer.{i}.exp_avg_sq") for i in range(4)],
+        _put("schema", [1]),
+        _put("identity", None),
+        _put("progress", []),
+        _put("progress", "step", "2"),
+        _put("progress", "step", -1),
+        _put("progress", "step", 1e300),
+        _put("progress", "more", 1),
+        _put("progress", "curve", [{}]),
+        _put("progress", "curve", 0, "accuracy", "high"),
+        _put("progress", "losses", [None]),
+        _put("progress", "best_accuracy", 7.0),
+        _put("progress", "best", {}),
+        _put("progress", "threads", "all"),
+        _put("optimizer.0.exp_avg", torch.zeros(7)),
+        _put("optimizer.0.exp_avg", torch.zeros(2, 3, dtype=torch.int64)),
+        _put("optimizer.9.exp_avg", torch.zeros(2, 3)),
+        _put("optimizer.x.exp_avg", torch.zeros(2, 3)),
+        _put("best.bias", torch.zeros(7)),
+        _put("adapter.bias", torch.zeros(2, dtype=torch.int8)),
+        _put("other", torch.zeros(2)),
+    ],
+)
+def test_a_forged_state_is_an_error_that_names_it(tmp_path: Path, change: Change) -> None:
+    path = _saved(tmp_path)
+    _resaved(path, lambda *_: None)
+    assert load_state(tmp_path, _IDENTITY, _moving(1)) is not None
+    _resaved(path, change)
+    with pytest.raises(CheckpointError) as caught:
+        load_state(tmp_path, _IDENTITY, _moving(1))
+    assert str(path.parent) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x02\0\0\0\0\0\0\0{}", b"\xff" * 8, b"\x04" + b"\0" * 7 + b"null"]
+)
+def test_what_is_no_state_is_an_error_whatever_its_digest(tmp_path: Path, data: bytes) -> None:
+    path = _saved(tmp_path)
+    path.write_bytes(data + hashlib.sha256(data).digest())
+    with pytest.raises(CheckpointError, match="state: is not the state of a training"):
+        load_state(tmp_path, _IDENTITY, _moving(1))
+
+
+def test_a_state_that_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
+    path = _saved(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(4 << 30)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match="the most that is read"):
+        load_state(tmp_path, _IDENTITY, _moving(1))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="state: is a named pipe"):
+        load_state(tmp_path, _IDENTITY, _moving(1))

@@ -205,8 +205,8 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, words in (
         ("none.yaml", "no such file"),
-        (".", "not a regular"),
-        ("fifo", "not a reg"),
+        (".", "is a folder, not a file"),
+        ("fifo", "is a named pipe, not a file"),
     ):
         with pytest.raises(ConfigError, match=words):
             load_yaml(tmp_path / name)

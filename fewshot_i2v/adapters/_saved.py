@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fewshot_i2v._config_starts import INFO_LIMIT
+from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v.adapters._saved_facts import (
     AdapterInfo,
     EncoderFacts,
@@ -142,13 +143,13 @@ def read_info(folder: Path) -> AdapterInfo:
         CheckpointError: when it is absent, damaged, or of another schema version.
     """
     path = folder / INFO
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; {_instead(folder)}")
-    if path.stat().st_size > INFO_LIMIT:
-        raise CheckpointError(f"{path}: more than {INFO_LIMIT} bytes; not one that was written")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        plain = parse_json(read_regular(path, INFO_LIMIT), parse_constant=_refuse)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; {_instead(folder)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; not one that was written") from error
+    except ValueError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
     if version != SCHEMA:

@@ -7,29 +7,14 @@ once a command runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
-import click
+    from fewshot_i2v.cli._root import cli
 
-from fewshot_i2v import __version__
-from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
-
-
-@click.group(
-    cls=CommandFolder,
-    folder=Path(__file__).parent,
-    package=__name__,
-    epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(__version__, prog_name="fewshot-i2v")
-def cli() -> None:
-    """Few-shot video recognition with frozen CLIP image encoders and image-to-video adapters.
-
-    Results go to standard output, progress and notes to standard error.
-    """
+__all__ = ["cli", "main"]
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -41,5 +26,19 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always, with a status as in `fewshot_i2v.errors`.
     """
+    # nothing else is imported before Ctrl-C ends the process as it should
+    from fewshot_i2v.cli._start import start
+
+    start()
+    from fewshot_i2v.cli._root import cli
+
     cli.main(args, prog_name="fewshot-i2v")
     raise SystemExit(0)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the group of commands
+    if name != "cli":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fewshot_i2v.cli._root import cli
+
+    return cli

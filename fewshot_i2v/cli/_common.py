@@ -7,18 +7,17 @@ import importlib
 import io
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from fewshot_i2v.errors import FewshotError, UnknownNameError
+from fewshot_i2v._printable import printable_output
+from fewshot_i2v.cli._start import Terminated, signals_raise
+from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 
 EXIT_CODES = """\b
 Exit status:
@@ -85,21 +84,48 @@ class CommandFolder(click.Group):
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if isinstance(sys.stdout, io.TextIOWrapper):  # any file name can be written
             sys.stdout.reconfigure(errors="backslashreplace")
-        try:
-            status: object = super().main(args, prog_name, complete_var, False, **extra)
-            sys.stdout.flush()
-        except click.ClickException as error:
-            error.show()
-            status = error.exit_code
-        except FewshotError as error:
-            click.echo(f"error: {error}", err=True)
-            status = error.exit_code
-        except click.Abort:
-            click.echo("interrupted", err=True)
-            status = INTERRUPTED
-        except OSError as error:
-            status = _os_error(error)
-        sys.exit(status if isinstance(status, int) else 0)
+        with printable_output(), signals_raise():
+            status = _status(
+                lambda: super(CommandFolder, self).main(
+                    _checked(args), prog_name, complete_var, False, **extra
+                )
+            )
+        sys.exit(status)
+
+
+def _checked(args: Sequence[str] | None) -> Sequence[str] | None:
+    """The arguments of a command that can be run.
+
+    Raises:
+        UsageError: when nothing that it writes would go anywhere, or no file can have such a name.
+    """
+    if getattr(sys.stdout, "stream", None) is None:
+        raise UsageError("standard output is closed; send it to a file, or to /dev/null")
+    if any("\0" in arg for arg in args or ()):
+        raise UsageError("an argument has a NUL character, which no name of a file can have")
+    return args
+
+
+def _status(run: Callable[[], object]) -> int:
+    """Runs a command; the status that the process ends with, after saying why if it is an error."""
+    try:
+        status = run()
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except FewshotError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except Terminated as signalled:
+        click.echo("terminated", err=True)
+        return 128 + signalled.number
+    except OSError as error:
+        return _os_error(error)
+    return status if isinstance(status, int) else 0
 
 
 def _os_error(error: OSError) -> int:
@@ -118,22 +144,6 @@ def _os_error(error: OSError) -> int:
     return 1
 
 
-class Terminated(BaseException):
-    """The process was asked to end by a signal; like KeyboardInterrupt, no `Exception`.
-
-    Args:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated(number)
-
-
 @contextmanager
 def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[None]:
     """Ends the command on Ctrl-C, SIGTERM or SIGHUP after files are closed, saying how to go on.
@@ -145,11 +155,6 @@ def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[Non
     Raises:
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
     """
-    names = [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    # nohup has the hang-up ignored: it stays so
-    names = [n for n in names if signal.getsignal(getattr(signal, n)) is not signal.SIG_IGN]
-    here = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(getattr(signal, n), _raise_terminated) for n in names if here}
     try:
         yield
     except KeyboardInterrupt:
@@ -158,9 +163,6 @@ def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[Non
     except Terminated as signalled:
         _say_how_to_go_on("terminated", kept, folder)
         raise click.exceptions.Exit(128 + signalled.number) from None
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def _say_how_to_go_on(what: str, kept: str, folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from fewshot_i2v._files import open_regular
 from fewshot_i2v.clip_check.memory import Memory
 
 _PART = 4096
@@ -62,7 +63,7 @@ def _quietly(digest: Callable[[Path], str]) -> Callable[[Path], str]:
 
 def sample(path: Path) -> str:
     """Digest of the first, middle and last bytes of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256()
         for start in (0, max(0, size // 2), max(0, size - _PART)):
@@ -74,7 +75,7 @@ def sample(path: Path) -> str:
 def whole(path: Path) -> str:
     """Digest of all bytes of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

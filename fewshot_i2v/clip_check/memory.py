@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.video._identity import look_of
 
 VERSION = 2
 """Raised when what an older program noted must not be used any more."""
+_MOST_BYTES = 256 << 20
 
 
 @dataclass
@@ -98,6 +100,6 @@ class Memory:
 
     def _load(self) -> dict[str, Known]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            data = json.loads(self.file.read_text(encoding="utf-8"))
+            data = parse_json(read_regular(self.file, _MOST_BYTES))
             return {path: Known(*facts) for path, facts in data["files"].items()}
         return {}

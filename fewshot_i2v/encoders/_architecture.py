@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v.encoders import catalog
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 
@@ -109,13 +109,15 @@ def from_file(path: Path, name: str = "") -> Architecture:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EncoderError(f"{path}: no such file; expected a model configuration (JSON)")
-    if path.stat().st_size > _SIZE_LIMIT:
-        raise EncoderError(f"{path}: more than {_SIZE_LIMIT} bytes; not a model configuration")
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        whole = parse_json(read_regular(path, _SIZE_LIMIT))
+    except FileNotFoundError as error:
+        raise EncoderError(
+            f"{path}: no such file; expected a model configuration (JSON)"
+        ) from error
+    except OSError as error:
+        raise EncoderError(f"{path}: {error.strerror}; not a model configuration") from error
+    except ValueError as error:
         raise EncoderError(f"{path}: not JSON that can be read: {error}") from error
     if not isinstance(whole, dict):
         raise EncoderError(f"{path}: expected a JSON object, found {type(whole).__name__}")

@@ -117,7 +117,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             kept = [name for name in file.keys() if not _is_visual(name)]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in kept}
     else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _weights.load_pickle(path)
         loaded = loaded.get("state_dict", loaded)
         tensors = {name: value for name, value in loaded.items() if not _is_visual(name)}
     return {name.removeprefix("module."): value.detach() for name, value in tensors.items()}

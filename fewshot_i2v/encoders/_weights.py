@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from fewshot_i2v._files import regular_file
 from fewshot_i2v.errors import EncoderError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -57,10 +59,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if path.suffix not in SUFFIXES:
         raise EncoderError(f"{path}: expected a checkpoint ending in {', '.join(SUFFIXES)}")
-    if not path.exists():
-        raise EncoderError(f"{path}: no such file")
-    if not path.is_file():
-        raise EncoderError(f"{path}: not a regular file")
+    try:
+        regular_file(path)
+    except FileNotFoundError as error:
+        raise EncoderError(f"{path}: no such file") from error
+    except OSError as error:
+        raise EncoderError(f"{path}: {error.strerror}; expected a checkpoint") from error
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
@@ -85,14 +89,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_pickle(path: Path) -> Checkpoint:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EncoderError(
-            f"{path}: not a state dict that can be read as data only, and nothing else is read "
-            f"({reason[0][:300]}). Save the model's state_dict() as .safetensors and give that file"
-        ) from error
+    loaded = load_pickle(path)
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
@@ -104,6 +101,51 @@ def _read_pickle(path: Path) -> Checkpoint:
             raise EncoderError(f"{path}: expected only tensors; {name!r} is a {what}")
     names, text = _visual_names(loaded, path)
     return Checkpoint({new: loaded[old].detach() for new, old in names.items()}, text)
+
+
+def load_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """What torch saved, as data only and with no more bytes than the file has.
+
+    Raises:
+        EncoderError: when it is damaged, holds anything but data, or would become larger in memory
+            than it is.
+    """
+    if _is_packed(path) or _names_bytearray(path):
+        raise EncoderError(
+            f"{path}: holds packed or unusual data, which may become far larger than the file; no "
+            "model's weights need that. Save the model's state_dict() as .safetensors and give "
+            "that file"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged pickles raise nearly anything
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EncoderError(
+            f"{path}: not a state dict that can be read as data only, and nothing else is read "
+            f"({reason[0][:300]}). Save the model's state_dict() as .safetensors and give that file"
+        ) from error
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether entries of an archive are larger than in the file; torch.save packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # of the older format, or damaged: torch says so
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    return packed or sum(entry.file_size for entry in entries) > path.stat().st_size
+
+
+def _names_bytearray(path: Path) -> bool:
+    """Whether a file has the word by which a pickle makes as many zeros as it likes."""
+    word, before = b"bytearray", b""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            if word in before + block:
+                return True
+            before = block[-len(word) :]
+    return False
 
 
 def _visual_names(names: Iterable[str], path: Path) -> tuple[dict[str, str], bool]:

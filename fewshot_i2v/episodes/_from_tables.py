@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from fewshot_i2v._files import open_lines
 from fewshot_i2v.episodes._listing import Listing, Rows
 from fewshot_i2v.episodes._problems import Problems
 from fewshot_i2v.errors import SplitError
@@ -115,11 +116,11 @@ def opened(path: Path) -> Iterator[TextIO]:
     Raises:
         SplitError: when it cannot be read, also while it is used.
     """
-    if not path.is_file():
-        raise SplitError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_lines(path) as file:
             yield file
+    except FileNotFoundError as error:
+        raise SplitError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise SplitError(f"{path}: not text in UTF-8; save it as UTF-8") from error
     except csv.Error as error:

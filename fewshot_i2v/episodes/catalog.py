@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from fewshot_i2v._files import open_lines
 from fewshot_i2v.episodes._problems import Problems, path_problem, text_problem
 
 VIDEO_EXTENSIONS = frozenset(
     (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
 )
-_CSV_BYTES = 256 * 1024 * 1024
 _ROOT_HINT = "the root can be given with --root"
 
 
@@ -240,12 +240,9 @@ def in_csv(path: Path, where: str, problems: Problems) -> Classes:
     if not path.is_file():
         problems.add(where, f"no file {path}; expected a CSV with the columns path,class[,group]")
         return {}
-    if path.stat().st_size > _CSV_BYTES:
-        problems.add(where, f"{path} is larger than {_CSV_BYTES} bytes")
-        return {}
     classes: Classes = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_lines(path) as file:
             for name, clip in _csv_rows(csv.DictReader(file, strict=True), path, where, problems):
                 classes.setdefault(name, []).append(clip)
     except (csv.Error, UnicodeDecodeError, OSError) as error:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v._files import open_regular, parse_json
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.episodes.spec import EpisodeSpec
 from fewshot_i2v.episodes.split import Split
@@ -28,6 +30,7 @@ from fewshot_i2v.errors import EpisodeError
 FORMAT = "fewshot-i2v episodes"
 _VERSION = 1
 _MOST_BYTES = 1 << 30
+_LONGEST_LINE = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def read_head(path: Path) -> dict[str, Any]:
     Raises:
         EpisodeError: when it is no such file.
     """
-    return _head(path, _text(path, first=True)[0])
+    return _head(path, next(_read_lines(path), ""))
 
 
 def read_frozen(path: Path) -> FrozenEpisodes:
@@ -175,23 +178,24 @@ def read_frozen(path: Path) -> FrozenEpisodes:
     Raises:
         EpisodeError: when the file cannot be read, is no file of episodes, or is damaged.
     """
-    lines = _text(path)
-    head = _head(path, lines[0])
+    lines = _read_lines(path)
+    head = _head(path, next(lines, ""))
+    specs: list[EpisodeSpec] = []
     try:
-        classes, clips = head["classes"], head["clips"]
-        frozen = FrozenEpisodes(
-            head["split"]["name"],
-            head["split"]["digest"],
-            head["subset"],
-            tuple(_spec(json.loads(line), classes, clips) for line in lines[1:]),
-            dict(head["settings"]),
-        )
-        count, whole = int(head["episodes"]), frozen.digest == head["digest"]
+        count = int(head["episodes"])
+        for line in lines:
+            specs.append(_spec(parse_json(line), head["classes"], head["clips"]))
+            if specs[-1].index != len(specs) - 1 or len(specs) > count:
+                break
+        named = head["split"]["name"], head["split"]["digest"], head["subset"]
+        frozen = FrozenEpisodes(*named, tuple(specs), dict(head["settings"]))
+        whole = len(specs) == count and frozen.digest == head["digest"]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise EpisodeError(f"{path}: damaged: {error!r}; have it written again") from error
-    if whole and not count and not frozen.episodes:
+        where = f"{path}: line {len(specs) + 2}"
+        raise EpisodeError(f"{where}: damaged: {error!r}; have it written again") from error
+    if whole and not count:
         raise EpisodeError(f"{path}: has no episodes; expected at least one")
-    if not whole or [spec.index for spec in frozen.episodes] != list(range(count)):
+    if not whole:
         raise EpisodeError(
             f"{path}: damaged: its episodes are not those that were written (they have another "
             "digest or number); have it written again"
@@ -199,23 +203,27 @@ def read_frozen(path: Path) -> FrozenEpisodes:
     return frozen
 
 
-def _text(path: Path, *, first: bool = False) -> list[str]:
-    opened = gzip.open if path.suffix == ".gz" else open
+def _read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file, unpacked while they are asked for, so that none is unpacked in vain."""
+    left = _MOST_BYTES
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            text = file.readline() if first else file.read(_MOST_BYTES + 1)
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        with open_regular(path) as raw:
+            file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            while line := file.readline(_LONGEST_LINE):
+                left -= len(line)
+                if left < 0 or len(line) == _LONGEST_LINE:
+                    most = f"lines of {_LONGEST_LINE} bytes and {_MOST_BYTES} in all"
+                    raise ValueError(f"it is larger than what is read ({most})")
+                yield line.decode()
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise EpisodeError(f"{path}: cannot be read: {said}") from error
-    if len(text) > _MOST_BYTES:
-        raise EpisodeError(f"{path}: is larger than {_MOST_BYTES} characters")
-    return text.splitlines() or [""]
 
 
 def _head(path: Path, line: str) -> dict[str, Any]:
     try:
-        head = json.loads(line)
-    except (ValueError, RecursionError):
+        head = parse_json(line)
+    except ValueError:
         head = None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise EpisodeError(

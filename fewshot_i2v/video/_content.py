@@ -7,14 +7,12 @@ file is called.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Callable
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from fewshot_i2v import _files
 from fewshot_i2v.errors import VideoUnreadable
 
 _HEAD = 4096
@@ -92,7 +90,7 @@ def identify(path: Path) -> Content:
     """
     regular_file(path)
     try:
-        with open_regular(path) as file:
+        with _files.open_regular(path) as file:
             head = file.read(_HEAD)
             size = os.fstat(file.fileno()).st_size
             if not head:
@@ -103,19 +101,6 @@ def identify(path: Path) -> Content:
             return Content(demuxer, size, max(0, _announced_end(file, demuxer) - size))
     except OSError as error:
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading; a FIFO that somebody put there does not block the opening.
-
-    Raises:
-        OSError: if it cannot be opened, or is no regular file.
-    """
-    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
-    return os.fdopen(opened, "rb")
 
 
 def regular_file(path: Path) -> os.stat_result:
@@ -131,27 +116,13 @@ def regular_file(path: Path) -> os.stat_result:
         VideoUnreadable: if it does not exist, or is a folder, a named pipe, a device, a socket.
     """
     try:
-        status = path.stat()
+        return _files.regular_file(path)
     except FileNotFoundError as error:
         raise VideoUnreadable(path, "does not exist") from error
-    except (OSError, ValueError) as error:
-        # ValueError: a NUL character in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise VideoUnreadable(path, f"cannot be looked at: {reason}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoUnreadable(path, f"is {_kind(status.st_mode)}, not a file")
-    return status
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((name for test, name in kinds if test(mode)), "something special")
+    except OSError as error:
+        refused = isinstance(error, _files.NotAFileError)
+        reason = error.strerror if refused else f"cannot be looked at: {error.strerror}"
+        raise VideoUnreadable(path, reason) from error
 
 
 def _repeats_sync(head: bytes, start: int, step: int) -> bool:

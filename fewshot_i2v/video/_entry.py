@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot_i2v.video._content import open_regular
+from fewshot_i2v._files import open_regular
 from fewshot_i2v.video._durable import sync_folder
 from fewshot_i2v.video._identity import Look, look_of
 from fewshot_i2v.video._temporary import being_written, publish

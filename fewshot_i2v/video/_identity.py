@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from fewshot_i2v._files import open_regular
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.video._content import identify, open_regular, regular_file
+from fewshot_i2v.video._content import identify, regular_file
 
 _LINE = re.compile(r"^([0-9a-f]{32}) ([0-9a-f]{64}) [0-9a-f]{8}$", re.MULTILINE)
 _MOST_BYTES = 1 << 28

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fewshot_i2v._search_path import without_current_folder
 from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
 from fewshot_i2v.video.frames import check_count
 
@@ -76,14 +77,18 @@ class WorkerProcess:
         self._expired = False
         self.served = 0
         self.crashed = False
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
+        changed = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        # an empty entry is the current folder
+        asked = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        changed["PYTHONPATH"] = os.pathsep.join(asked)
+        path = json.dumps(without_current_folder())
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
-            [sys.executable, "-c", _BOOT, path],
+            # -P: the text's own imports are not from the current folder either
+            [sys.executable, "-P", "-c", _BOOT, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **threads},
+            env={**os.environ, **changed},
         )
 
     @property
@@ -102,7 +107,7 @@ class WorkerProcess:
             code = self._end()
             raise FewshotError(
                 f"a decoding process could not be started (exit status {code}): "
-                f"check that {sys.executable} -c 'import av, numpy, PIL' works"
+                f"check that {sys.executable} -P -c 'import av, numpy, PIL' works"
             )
 
     def run(self, job: Job) -> Any:  # noqa: ANN401 - whatever the function returns

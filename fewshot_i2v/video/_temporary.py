@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fewshot_i2v.video._content import open_regular
+from fewshot_i2v._files import open_regular
 
 _FORGOTTEN = 24 * 3600.0
 # what file systems say that have no hard links (FAT, exFAT, some network drives)

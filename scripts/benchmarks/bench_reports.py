@@ -31,7 +31,7 @@ SHOTS = (1, 5)
 
 def fewshot(*args: str) -> list[str]:
     """The command, run by this Python."""
-    return [sys.executable, "-m", "fewshot_i2v", *args]
+    return [sys.executable, "-P", "-m", "fewshot_i2v", *args]
 
 
 def make_runs(work: Path, episodes: int) -> list[Path]:

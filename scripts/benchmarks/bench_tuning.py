@@ -220,6 +220,7 @@ def run_cell(device: torch.device, work: tuple[str, int, Setting, int]) -> dict[
         return cell(str(device), *work)
     # as the command line does: threads that wait sleep soon
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ["PYTHONSAFEPATH"] = "1"  # the process never imports from the current folder
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(cell, str(device), *work).result()

@@ -74,7 +74,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         "loop.mp4": "cannot be looked at",
         "endless.mp4": "is a device, not a file",
         "absent.mp4": "does not exist",
-        "nul\0.mp4": "cannot be looked at",
+        "nul\0.mp4": "has a NUL character",
         "x" * 300: "cannot be looked at",
     }
     for name, reason in reasons.items():

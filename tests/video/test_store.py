@@ -296,7 +296,7 @@ def test_a_folder_in_place_of_an_entry(three: list[Path], tmp_path: Path) -> Non
     entry = entry_of(store, three[0])
     entry.unlink()
     entry.mkdir()
-    with pytest.raises(StoreError, match="cannot be read: is no regular file; delete it"):
+    with pytest.raises(StoreError, match="cannot be read: is a folder, not a file; delete it"):
         store.get(three[0])
     assert store.prepare(three[:1]) == {}
     np.testing.assert_array_equal(store.get(three[0]), decode(three[0], OPTIONS))

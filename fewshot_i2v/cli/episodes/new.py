@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewshot_i2v._files import read_text
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _SUBSETS = ("base", "val", "novel")
 _SHOTS, _QUERY, _WAY = (1, 5), 5, 5  # of the quickstart, which evaluates without a CONFIG
 _SHOWN = 3
+_NAMES_LIMIT = 4 << 20
 _ALL_WAY_SHOTS = (1, 2, 4, 8, 16)
 _FILE: dict[str, Any] = {"type": click.Path(path_type=Path)}
 _SHARE: dict[str, Any] = {"metavar": "N|FRACTION"}
@@ -180,9 +182,9 @@ def _names(option: str, text: str) -> list[str]:
         names = [name.strip() for name in text.split(",")]
     else:
         try:
-            names = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SplitError(f"{option}: {path} cannot be read: {error}") from error
+            names = read_text(path, _NAMES_LIMIT).splitlines()
+        except OSError as error:
+            raise SplitError(f"{option}: {path}: {error.strerror}") from error
     names = [name.strip() for name in names if name.strip()]
     if not names:
         raise UsageError(f"{option}: got {text!r}; expected names of classes")
