@@ -14,12 +14,9 @@ number.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -260,16 +257,6 @@ def _parse(generator: str, name: str) -> tuple[str, int]:
     return found["folder"], int(found["number"])
 
 
-def _write(
-    job: tuple[str, int, Path], *, generator: str, seed: int, size: int, frames: int, fps: int
-) -> bool:
-    class_name, number, path = job
-    if path.exists():  # another process was faster
-        return False
-    clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
-    return write_new(path, encode(clip, fps))
-
-
 def materialize(
     generator: str,
     names: Sequence[str],
@@ -279,8 +266,7 @@ def materialize(
     size: int = 64,
     frames: int = 16,
     fps: int = 8,
-    workers: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Write those of the named clips that are missing, as MP4 files; safe with several processes.
 
@@ -295,7 +281,6 @@ def materialize(
         size: as for `render`; even, as video encoders need it.
         frames: as for `render`.
         fps: frames per second of the files.
-        workers: processes that work side by side; 0 or 1 works in this one.
         progress: called with 1 for every clip that was missing.
 
     Returns:
@@ -312,22 +297,12 @@ def materialize(
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent.glob(".*.tmp"))
     jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
-    write = partial(_write, generator=generator, seed=seed, size=size, frames=frames, fps=fps)
-    if workers > 1 and len(jobs) > workers:
-        context = multiprocessing.get_context("spawn")  # the caller may have threads: never fork
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            written = _count(pool.map(write, jobs, chunksize=8), progress)
-    else:
-        written = _count(map(write, jobs), progress)
+    written = 0
+    for class_name, number, path in jobs:
+        if not path.exists():  # no other process was faster
+            clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
+            written += write_new(path, encode(clip, fps))
+        progress(1)
     for parent in {path.parent for _, _, path in jobs}:
         sync_folder(parent)
-    return written
-
-
-def _count(done: Iterable[bool], progress: Callable[[int], None] | None) -> int:
-    written = 0
-    for wrote in done:
-        written += wrote
-        if progress is not None:
-            progress(1)
     return written

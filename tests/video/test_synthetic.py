@@ -217,18 +217,6 @@ def test_only_missing_clips_are_written_and_nothing_else_is_left(tmp_path: Path)
     assert all(after[path] == data for path, data in before.items())
 
 
-def test_worker_processes_write_the_same_files(tmp_path: Path) -> None:
-    names = [synthetic.clip_name("swings", n) for n in range(4)]
-    synthetic.materialize("motions", names, tmp_path / "one", size=32, frames=4)
-    seen: list[int] = []
-    written = synthetic.materialize(
-        "motions", names, tmp_path / "two", size=32, frames=4, workers=2, progress=seen.append
-    )
-    assert (written, sum(seen)) == (4, 4)
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
 def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
