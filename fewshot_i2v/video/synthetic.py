@@ -299,7 +299,7 @@ def materialize(
     jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
     written = 0
     for class_name, number, path in jobs:
-        if not path.exists():  # else another process was faster
+        if not path.exists():  # no other process was faster
             clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
             written += write_new(path, encode(clip, fps))
         progress(1)
