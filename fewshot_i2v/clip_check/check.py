@@ -80,6 +80,7 @@ class ClipCheck:
         read: clips that were read to their end in this check.
         remembered: clips that an earlier check had read.
         seconds: what it took.
+        unkept: why the next check will not know what this one found; "" where it will.
     """
 
     split: Split
@@ -90,6 +91,7 @@ class ClipCheck:
     read: int
     remembered: int
     seconds: float
+    unkept: str = ""
 
     @cached_property
     def bad(self) -> Mapping[str, Problem]:
@@ -128,6 +130,7 @@ class ClipCheck:
             "read": self.read,
             "remembered": self.remembered,
             "seconds": round(self.seconds, 3),
+            "unkept": self.unkept,
         }
 
 
@@ -156,7 +159,6 @@ def check_clips(
 
     Raises:
         SplitError: when the split has no root, or its clips are generated.
-        UsageError: when what was found cannot be kept.
         FewshotError: when the decoding processes cannot be started.
     """
     check_count("frames", frames)
@@ -171,10 +173,11 @@ def check_clips(
             count = min(_processors(), 8) if workers is None else workers
             search.read_all(count, limits or Limits(), progress=progress)
     finally:
-        search.memory.save()
+        unkept = search.memory.save()
     problems = search.sorted_problems()
     read = (search.read, 0 if quick else search.remembered)
-    return ClipCheck(split, found, frames, quick, problems, *read, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return ClipCheck(split, found, frames, quick, problems, *read, seconds, unkept)
 
 
 class _Check:

@@ -77,20 +77,24 @@ class Memory:
         self._files[str(path)] = dataclasses.replace(self._files[str(path)], **facts)
         self._changed = True
 
-    def save(self) -> None:
+    def save(self) -> str:
         """Write what is new, beside what other processes have written since.
 
-        Raises:
-            UsageError: if it cannot be written.
+        Returns:
+            Why it could not be written, or "". That is no error: a check has found what it found.
         """
         if not self._changed:
-            return
+            return ""
         merged = self._load() | {
             path: known for path, known in self._files.items() if known.frames or known.sample
         }
         facts = {path: list(vars(known).values()) for path, known in merged.items()}
-        write_whole(self.file, json.dumps({"root": self._home, "files": facts}), UsageError)
+        try:
+            write_whole(self.file, json.dumps({"root": self._home, "files": facts}), UsageError)
+        except UsageError as error:
+            return str(error)
         self._changed = False
+        return ""
 
     def _load(self) -> dict[str, Known]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -88,6 +88,16 @@ def test_quick_reads_nothing(
     assert "all 4 clips are there and differ" in done.stdout
 
 
+def test_a_report_is_printed_where_it_cannot_be_remembered(
+    invoke: Invoke, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").touch()
+    done = invoke("episodes", "check", *arguments, "--cache", str(tmp_path / "cache"))
+    assert done.exit_code == 0, done.output
+    assert "all 4 clips are there, differ" in done.stdout
+    assert "note: the next check reads all again (--cache): " in done.stderr
+
+
 def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "clips/wave/a.mp4").unlink()
     done = invoke("episodes", "check", *arguments, "--quick", "--json")

@@ -17,7 +17,7 @@ from fewshot_i2v.clip_check.copies import copies
 from fewshot_i2v.clip_check.memory import Memory
 from fewshot_i2v.episodes import Clip, Generator, Split
 from fewshot_i2v.episodes.split import Find
-from fewshot_i2v.errors import ConfigError, SplitError, UsageError
+from fewshot_i2v.errors import ConfigError, SplitError
 from fewshot_i2v.video.pool import Limits
 from tests.clip_check.samples import check, kinds, listed
 
@@ -119,10 +119,12 @@ def test_two_checks_at_a_time_lose_nothing(root: Path, tmp_path: Path) -> None:
     assert Memory(tmp_path / "cache", root, "y").look_at(root / "wave/a.mp4").frames is None
 
 
-def test_a_memory_that_cannot_be_written_is_an_error(root: Path, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_written_loses_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(UsageError, match="cannot be written"):
-        check(listed(root, base={"wave": "ab"}), tmp_path / "cache")
+    found = check(listed(root, base={"wave": "abc"}), tmp_path / "cache")
+    assert kinds(found) == {"wave/c": ["empty"]}
+    assert "cannot be written: " in found.unkept
+    assert found.facts()["unkept"] == found.unkept
 
 
 def test_what_was_found_is_kept_when_a_check_is_stopped(

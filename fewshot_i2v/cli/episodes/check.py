@@ -124,6 +124,8 @@ def _show(check: ClipCheck, *, everything: bool) -> None:
         click.echo(f"not looked at: {hidden} more (--all names them)", err=True)
     for hint in check.places.hints:
         click.echo(f"hint: {hint}", err=True)
+    if check.unkept:
+        click.echo(f"note: the next check reads all again (--cache): {check.unkept}", err=True)
 
 
 def _summary(check: ClipCheck) -> Iterator[str]:
