@@ -256,13 +256,15 @@ def in_csv(path: Path, where: str, problems: Problems) -> Classes:
 def _csv_rows(
     rows: csv.DictReader[str], path: Path, where: str, problems: Problems
 ) -> Iterator[tuple[str, Clip]]:
-    header = list(rows.fieldnames or [])
+    rows.fieldnames = header = [name.strip() for name in rows.fieldnames or []]
     if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
-        problems.add(where, f"{path}:1: header {header}; expected path,class or path,class,group")
+        expected = "expected path,class or path,class,group, with commas"
+        problems.add(where, f"{path}:1: header {header}; {expected}")
         return
     for row in rows:
         if None in row or None in row.values():
             what = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
             problems.add(where, what)
             continue
+        row = {key: text.strip() for key, text in row.items()}
         yield row["class"], Clip(row["path"], row.get("group") or None)

@@ -12,6 +12,7 @@ from fewshot_i2v.errors import FewshotError, VideoUnreadable
 from fewshot_i2v.video._content import regular_file
 from fewshot_i2v.video._entry import entry_size, write_entry
 from fewshot_i2v.video._worker import native_log
+from fewshot_i2v.video.frame_folder import identity, is_folder
 from fewshot_i2v.video.reader import READER_FAMILY, DecodeOptions, decode
 
 STORE_VERSION = "1"
@@ -30,22 +31,27 @@ def entry_key(path: Path, options: DecodeOptions) -> str:
         options: how it is decoded.
 
     Returns:
-        64 hexadecimal digits: SHA-256 of the clip's real path, size and time of change, the options
-        and the versions of the reader and of the store.
+        64 hexadecimal digits: SHA-256 of the clip's real path, size and time of change (of a folder
+        of frames those of all pictures), the options and the versions of the reader and the store.
 
     Raises:
-        VideoUnreadable: if there is no such file.
+        VideoUnreadable: if there is no such file, or a folder is no clip.
     """
-    status = regular_file(path)
     parts = (
         STORE_VERSION,
         READER_FAMILY,
         options.key(),
-        str(status.st_size),
-        str(status.st_mtime_ns),
+        *_state(path),
         os.path.realpath(path),
     )
     return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _state(path: Path) -> tuple[str, ...]:
+    if is_folder(path):
+        return (identity(path).digest,)
+    status = regular_file(path)
+    return (str(status.st_size), str(status.st_mtime_ns))
 
 
 def fill(path: str, options: str, key: str, target: str, temporary: str) -> bool:
