@@ -12,6 +12,8 @@ all. Every problem is found in one go:
 | short | the clip has fewer frames than are asked for: the last would be repeated |
 | duplicate | another clip has the same bytes |
 
+A clip is a video file or a folder of numbered pictures, whose bytes are those of the pictures.
+
 Of duplicates in one class of one subset the first has no problem. Where classes or subsets differ,
 all have: the label, or the division into subsets, is wrong for some of them.
 """
@@ -212,7 +214,10 @@ class _Check:
             except OSError as error:
                 self._add(clip, "unreadable", f"{file} cannot be looked at: {error.strerror}")
                 continue
-            if not file.is_file():
+            except VideoUnreadable as error:
+                self._add(clip, "unreadable", f"{file} {error.reason}")
+                continue
+            if not (file.is_file() or file.is_dir()):
                 self._add(clip, "unreadable", f"{file} is no regular file")
             elif not size:
                 self._add(clip, "empty", f"{file} has 0 bytes")

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fewshot_i2v.clip_check.memory import Memory
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.video.frame_folder import frame_files, is_folder
 
 _PART = 4096
 _BLOCK = 1 << 20
@@ -54,15 +56,16 @@ def _quietly(digest: Callable[[Path], str]) -> Callable[[Path], str]:
     def _digest_or_nothing(path: Path) -> str:
         try:
             return digest(path)
-        except OSError:  # reported where the clip is read
+        except (OSError, VideoUnreadable):  # reported where the clip is read
             return ""
 
     return _digest_or_nothing
 
 
 def sample(path: Path) -> str:
-    """Digest of the first, middle and last bytes of a file."""
-    with path.open("rb") as file:
+    """Digest of the first, middle and last bytes of a clip, of frames those of the middle one."""
+    frames = _files(path)
+    with frames[len(frames) // 2].open("rb") as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256()
         for start in (0, max(0, size // 2), max(0, size - _PART)):
@@ -72,9 +75,14 @@ def sample(path: Path) -> str:
 
 
 def whole(path: Path) -> str:
-    """Digest of all bytes of a file."""
+    """Digest of all bytes of a clip, of frames in their order."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    for frame in _files(path):
+        with frame.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return frame_files(path) if is_folder(path) else [path]

@@ -13,6 +13,7 @@ from typing import Any
 
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.video.frame_folder import identity, is_folder
 
 VERSION = 1
 """Raised when what an older program noted must not be used any more."""
@@ -20,11 +21,11 @@ VERSION = 1
 
 @dataclass
 class Known:
-    """One file.
+    """One clip: a file, or a folder of frames.
 
     Attributes:
         size: bytes.
-        changed: time of change, in nanoseconds.
+        changed: time of change, in nanoseconds; of a folder a number that changes with its frames.
         frames: how many it shows, once read to its end.
         sample: digest of some of its bytes, once taken.
         digest: digest of all of them, once taken.
@@ -61,11 +62,12 @@ class Memory:
 
         Raises:
             OSError: if the file cannot be looked at.
+            VideoUnreadable: if a folder is no clip.
         """
-        status = path.stat()
+        now = _state(path)
         known = self._files.get(str(path))
-        if known is None or (known.size, known.changed) != (status.st_size, status.st_mtime_ns):
-            known = self._files[str(path)] = Known(status.st_size, status.st_mtime_ns)
+        if known is None or (known.size, known.changed) != now:
+            known = self._files[str(path)] = Known(*now)
         return known
 
     def known(self, path: Path) -> Known:
@@ -101,3 +103,11 @@ class Memory:
             data = json.loads(self.file.read_text(encoding="utf-8"))
             return {path: Known(*facts) for path, facts in data["files"].items()}
         return {}
+
+
+def _state(path: Path) -> tuple[int, int]:
+    if is_folder(path):
+        size, digest = identity(path)
+        return size, int(digest[:16], 16)
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

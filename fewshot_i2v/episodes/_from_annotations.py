@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from fewshot_i2v.episodes._from_tables import filled, from_kinetics, is_kinetics, opened
 from fewshot_i2v.episodes._listing import Listing, Rows
+from fewshot_i2v.episodes._on_disk import VIDEO_EXTENSIONS
 from fewshot_i2v.episodes._problems import Problems
-from fewshot_i2v.episodes.catalog import VIDEO_EXTENSIONS
 from fewshot_i2v.errors import SplitError
 
 _NUMBERED = re.compile(r"(\d+)(?:\s*[,;\t]\s*|\s+)(\S.*)")
@@ -84,8 +84,8 @@ def _read(
 
 def _fields(lines: Sequence[tuple[str, str]], problems: Problems) -> Iterator[tuple[str, str, str]]:
     """Place, path and label of each line; a path may have spaces in it, or quotes around it."""
-    cut = [(where, *_cut(line)) for where, line in lines]
-    shorter = [_cut(path) for _, path, _ in cut]
+    cut = [(where, *_cut(line, line)) for where, line in lines]
+    shorter = [_cut(path, line) for (_, path, _), (_, line) in zip(cut, lines, strict=True)]
     with_frames = all(path and frames.isdecimal() for path, frames in shorter)
     for i, (where, path, label) in enumerate(cut):
         if not path:
@@ -97,14 +97,12 @@ def _fields(lines: Sequence[tuple[str, str]], problems: Problems) -> Iterator[tu
         yield where, path[1:-1] if _quoted(path) else path, label
 
 
-def _cut(line: str) -> tuple[str, str]:
-    """A line as what is before its last word, and that word: one in quotes, or behind a tab."""
-    if line.endswith('"') and line.count('"') > 1:
-        path, _, word = line[:-1].rpartition('"')
-    elif "\t" in line:
-        path, _, word = line.rpartition("\t")
+def _cut(text: str, line: str) -> tuple[str, str]:
+    """What is before the last word, and that word: one in quotes, or behind a tab of the line."""
+    if text.endswith('"') and text.count('"') > 1:
+        path, _, word = text[:-1].rpartition('"')
     else:
-        path, word = ("", *line.rsplit(None, 1))[-2:]
+        path, word = ("", "", *text.rsplit("\t" if "\t" in line else None, 1))[-2:]
     return path.strip(), word.strip()
 
 

@@ -99,7 +99,8 @@ def _folder_rank(clip: Wanted, file: Found) -> int:
 
 
 def _extension_rank(clip: Wanted, file: Found) -> int:
-    return int(clip.extension not in ("", file.extension))
+    """A folder of frames is second to any video file, whose frames it mostly holds."""
+    return 2 if file.frames else int(clip.extension not in ("", file.extension))
 
 
 def name_rank(clip: Wanted, file: Found) -> Rank:

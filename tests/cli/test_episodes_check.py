@@ -158,10 +158,10 @@ def test_long_lists_are_cut(invoke: Invoke, arguments: list[str], tmp_path: Path
         (tmp_path / f"clips/link{i}.mp4").symlink_to("/nowhere")
     done = invoke("episodes", "check", *arguments, "--quick")
     assert "... and 10 more (--all names them)" in done.stdout
-    assert "not looked at: 2 more (--all names them)" in done.stderr
+    assert "not used: 2 more (--all names them)" in done.stderr
     everything = invoke("episodes", "check", *arguments, "--quick", "--all")
     assert everything.stdout.count("no file of this name") == 30
-    assert everything.stderr.count("not looked at: ") == 7
+    assert everything.stderr.count("not used: ") == 7
 
 
 @pytest.mark.parametrize(

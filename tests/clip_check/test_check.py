@@ -214,7 +214,7 @@ def test_the_wrong_folder_is_guessed(find: Find, root: Path, tmp_path: Path) -> 
 def test_a_folder_in_place_of_a_clip(root: Path, tmp_path: Path) -> None:
     (root / "wave/d.mp4").mkdir()
     found = check(listed(root, "path", base={"wave": ["d.mp4"]}), tmp_path)
-    assert found.bad["wave/d.mp4"].reason.endswith("d.mp4 is no regular file")
+    assert found.bad["wave/d.mp4"].reason.endswith("such as img_00001.jpg; it is empty")
 
 
 @pytest.mark.parametrize(

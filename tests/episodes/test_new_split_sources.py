@@ -39,8 +39,9 @@ class TestFolders:
     def test_what_is_passed_over_is_said(self, tmp_path: Path) -> None:
         touch(tmp_path, "wave/b.mp4", "docs/x.txt", "wave/old/c.mp4", "wave/older/c.mp4")
         assert from_folders(tmp_path).notes == [
-            "no video files in docs: no class of that name",
-            "not looked into folders inside class folders: wave/old, wave/older",
+            "left out: 2 videos in folders inside class folders: wave/old/c.mp4, wave/older/c.mp4; "
+            "move them into class folders, or list them with --csv",
+            "no clips in docs (1 .txt): no class of that name",
         ]
 
     def test_links_are_followed_and_those_that_leave_the_root_are_said(
@@ -55,8 +56,9 @@ class TestFolders:
         assert clips(listing)["wave"] == ["wave/b.mp4", "wave/c.mp4", "wave/d.mp4"]
         root = tmp_path / "clips"
         assert listing.notes == [
+            "left out: 1 file that cannot be read as videos: wave/e.mp4 is a link to no file",
             f"links to files outside of {root}: sit/a.mp4, wave/b.mp4; they are refused without "
-            "`links: follow` in the split file"
+            "`links: follow` in the split file",
         ]
 
     def test_a_root_that_is_a_link_is_no_way_out(self, tmp_path: Path) -> None:
@@ -68,8 +70,9 @@ class TestFolders:
         ("files", "words"),
         [
             ((), "has no class folders"),
-            (("a.mp4",), "has no class folders"),
-            (("wave/x.txt",), "no video files in its folders wave; expected some of .avi, "),
+            (("a.mp4",), ": no class folders, but 1 video in no folder: a.mp4; move them into"),
+            (("wave/x.txt",), ": expected video files in class folders, or folders of numbered"),
+            (("wave/x.txt",), "; no clips in wave (1 .txt): no class of that name"),
             (("train/wave/a.mp4",), "expected the class folders themselves: give --root "),
             (("train/wave/a.mp4", "test/wave/b.mp4"), "; --all-way takes train and test, where"),
         ],

@@ -240,6 +240,26 @@ def test_a_damaged_picture_never_ends_in_another_error(tmp_path: Path) -> None:
         (folder / name).unlink()
 
 
+def test_a_jpeg_with_a_hole_is_refused_and_no_whole_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = Image.fromarray(random.integers(0, 256, (16, 24, 3), np.uint8)).resize((96, 64))
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"quality": 30, "progressive": True},
+        {"subsampling": 0, "optimize": True, "comment": b"x" * 999},
+        {"restart_marker_blocks": 2},
+    )
+    for options in kinds:
+        for image in (noise, noise.convert("L")):
+            folder = one(tmp_path / "clip", image, "1.jpg", **options)
+            read_frames(folder, ALL)
+    file = one(tmp_path / "clip", noise, "1.jpg", quality=95) / "1.jpg"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 800] = bytes(800)
+    file.write_bytes(data)
+    assert "its picture 1.jpg is damaged" in refusal(tmp_path / "clip")
+
+
 def test_a_frame_is_known_by_its_name() -> None:
     frames = ("1.jpg", "img_00001.JPEG", "a b 2.webp")
     others = ("a.jpg", "1.mp4", "1", "img_1_left.png", ".jpg", "x\u0663.png")
