@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -105,8 +106,9 @@ def _descend(
                 raise SplitError(f"{here}: cannot be listed: {error.strerror}") from error
             tree.refused["/".join(folders)] = f"cannot be listed: {error.strerror}"
             continue
-        before, framed = len(tree.files), False
-        for entry in shown:
+        before = len(tree.files)
+        frames = [e for e in shown if is_frame(e.name) and not e.is_dir(follow_symlinks=False)]
+        for entry in shown if not frames else set(shown).difference(frames):
             if entry.is_symlink():
                 if _link(tree, home, entry, folders, linked=linked):
                     links.append((*folders, entry.name))
@@ -115,11 +117,27 @@ def _descend(
             else:
                 plain = entry.is_file(follow_symlinks=False)
                 _add(tree, entry, folders, linked, "" if plain else "is no regular file")
-            framed = framed or is_frame(entry.name)
-        if framed and folders and all(file.refused for file in tree.files[before:]):
-            path, stem = "/".join(folders), stem_of(folders[-1])
-            tree.files.append(Found(path, folders[:-1], *stem, linked, frames=True))
+        if frames and folders and all(file.refused for file in tree.files[before:]):
+            _add_frames(tree, home, frames, folders, linked=linked)
     return links
+
+
+def _add_frames(
+    tree: Tree,
+    home: str,
+    frames: Sequence[os.DirEntry[str]],
+    folders: tuple[str, ...],
+    *,
+    linked: bool,
+) -> None:
+    """Take in a folder of frames."""
+    links = (entry.path for entry in frames if entry.is_symlink())
+    out = any(not _inside(os.path.realpath(link), home) for link in links)
+    path, refused = "/".join(folders), f"holds what {_LEADS_OUT}" if out else ""
+    stem = stem_of(folders[-1])
+    tree.files.append(Found(path, folders[:-1], *stem, linked, refused, frames=True))
+    if refused:
+        tree.refused[path] = refused
 
 
 def _add(

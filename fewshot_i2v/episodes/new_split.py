@@ -207,5 +207,7 @@ def _table(split: Split, subset: str) -> str:
     rows.writerow(("path", "class", "group") if grouped else ("path", "class"))
     for name, clips in split.subsets[subset].items():
         for clip in clips:
+            if (clip.name, name) != (clip.name.strip(), name.strip()):
+                raise SplitError(f"{clip.name!r} of {name!r}: a CSV keeps no spaces at the ends")
             rows.writerow((clip.name, name, clip.group or "") if grouped else (clip.name, name))
     return text.getvalue()

@@ -16,7 +16,7 @@ from fewshot_i2v.episodes._problems import path_problem
 from fewshot_i2v.episodes.catalog import Clip, Draw, Generator
 from fewshot_i2v.episodes.matching import Matches, match_files
 from fewshot_i2v.errors import SplitError, UnknownNameError
-from fewshot_i2v.video.frame_folder import is_folder, links_in
+from fewshot_i2v.video.frame_folder import links_in
 
 __all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Links", "Split"]
 
@@ -143,10 +143,11 @@ class Split:
                 f"split {self.name!r}: clip {clip_name!r} could be {' or '.join(map(str, several))}"
                 "; give a --root with only one of them"
             )
-        path = self.matches.files.get(clip_name, self.root / clip_name)
-        if is_folder(path):
-            self._refuse_links_out(clip_name, path)
-        return path
+        found = self.matches.files.get(clip_name)
+        if found is None:
+            found = self.root / clip_name
+            self._refuse_links_out(clip_name, found)
+        return found
 
     def _refuse_links_out(self, clip_name: str, path: Path) -> None:
         """Refuse a clip that is a link out of the root, or a folder with such links in it."""

@@ -90,6 +90,13 @@ class TestFolders:
         with pytest.raises(SplitError, match=r"--root: no folder .*none; expected one folder per"):
             from_folders(tmp_path / "none")
 
+    def test_circles_of_links_and_folders_deeper_down_are_named(self, tmp_path: Path) -> None:
+        touch(tmp_path, "wave/a.mp4", "wave/x/y/b.mp4")
+        (tmp_path / "wave/loop").symlink_to(tmp_path / "wave/loop")
+        first, second = from_folders(tmp_path).notes
+        assert "wave/loop cannot be looked at: Too many levels of symbolic links" in first
+        assert second == "not looked into 1 folder deeper down: wave/x/y"
+
     def test_folders_train_and_test(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/wave/a.mp4", "train/sit/a.mp4", "val/wave/b.mp4", "val/sit/b.mp4")
         listing = from_folders(tmp_path, all_way=True)
@@ -200,6 +207,9 @@ class TestAnnotations:
         "text",
         [
             "w/a.mp4 0\nw/b c.mp4 1\n",
+            '"w/a.mp4" 0\n"w/b c.mp4" "1"\n',
+            "'w/a.mp4' 7 0\n'w/b c.mp4' 8 1\n",
+            "w/a.mp4\t7\t0\nw/b c.mp4\t8\t1\n",
             "w/a.mp4 300 0\nw/b c.mp4 250 1\n",
             "w/a.mp4\t0\nw/b c.mp4\t1",
         ],
@@ -247,6 +257,13 @@ class TestAnnotations:
         path.write_text(text)
         with pytest.raises(SplitError, match=words):
             read_labels(path)
+
+    def test_with_tabs_words_belong_to_paths_and_labels(self, tmp_path: Path) -> None:
+        path = tmp_path / "train.txt"
+        path.write_text("w/clip 1.mp4\tsit down\nw/clip 2\tsit down\n")
+        assert clips(from_annotations(path)) == {"sit down": ["w/clip 1.mp4", "w/clip 2"]}
+        path.write_text("w/clip 1\t0\nw/clip 2\t0\n")
+        assert clips(from_annotations(path)) == {"0": ["w/clip 1", "w/clip 2"]}
 
     def test_folders_of_frames_are_found_by_name(self, tmp_path: Path) -> None:
         path = tmp_path / "train.txt"
@@ -298,4 +315,4 @@ class TestAnnotations:
         with pytest.raises(SplitError) as caught:
             from_annotations(path)
         assert "line 2: time_start: got 'soon'; expected seconds" in str(caught.value)
-        assert "line 2: time_end: got '-1'; expected seconds from 0" in str(caught.value)
+        assert "line 2: time_end: got '-1'; expected seconds from 0 to 999999" in str(caught.value)
