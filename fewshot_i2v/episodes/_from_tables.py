@@ -170,7 +170,7 @@ def table_rows(
     reader.fieldnames = header
     for row in reader:
         where = f"line {reader.line_num}"
-        extra = row.pop(None, None) or []  # type: ignore[call-overload]
+        extra = row.pop(None, None) or []
         if not any(text and text.strip() for text in (*row.values(), *extra)):
             continue
         if extra or None in row.values():

@@ -108,7 +108,7 @@ def _descend(
             continue
         before = len(tree.files)
         frames = [e for e in shown if is_frame(e.name) and not e.is_dir(follow_symlinks=False)]
-        for entry in shown if not frames else set(shown).difference(frames):
+        for entry in _without(shown, frames):
             if entry.is_symlink():
                 if _link(tree, home, entry, folders, linked=linked):
                     links.append((*folders, entry.name))
@@ -120,6 +120,13 @@ def _descend(
         if frames and folders and all(file.refused for file in tree.files[before:]):
             _add_frames(tree, home, frames, folders, linked=linked)
     return links
+
+
+def _without(
+    entries: Sequence[os.DirEntry[str]], others: Sequence[os.DirEntry[str]]
+) -> Sequence[os.DirEntry[str]]:
+    out = set(others)
+    return [entry for entry in entries if entry not in out] if out else entries
 
 
 def _add_frames(

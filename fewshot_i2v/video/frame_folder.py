@@ -247,7 +247,8 @@ def _check(picture: Picture, max_pixels: int) -> None:
     pixels = picture.width * picture.height
     if pixels > max_pixels:
         raise _Refused(f"has {pixels} pixels; the limit is {max_pixels}")
-    deep = picture.format == "PNG" and any("16" in str(tile[3]) for tile in picture.tile)
+    tiles: Any = getattr(picture, "tile", ())
+    deep = picture.format == "PNG" and any("16" in str(tile[3]) for tile in tiles)
     if picture.mode not in _MODES or deep:
         kind = "16 bits per value" if deep or picture.mode[0] == "I" else f"mode {picture.mode}"
         raise _Refused(f"has {kind}: convert it to 8-bit grey or RGB")

@@ -39,7 +39,7 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-def refusal(folder: Path, **limits: int) -> str:
+def refusal(folder: Path, **limits: Any) -> str:
     with pytest.raises(VideoUnreadable) as caught:
         read_frames(folder, ALL, **limits)
     assert caught.value.path == str(folder)
@@ -157,7 +157,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "img_00001.png is larger than Pillow opens" in refusal(folder)
 
 
-def one(folder: Path, image: Image.Image, name: str = "1.png", **options: object) -> Path:
+def one(folder: Path, image: Image.Image, name: str = "1.png", **options: Any) -> Path:
     folder.mkdir(exist_ok=True)
     image.save(folder / name, **options)
     return folder
@@ -167,7 +167,7 @@ def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path: Path) -> Non
     plain = Image.fromarray(numbered_picture(3))
     for mode in ("1", "L", "LA", "P", "RGBA"):
         image = plain.convert(mode)
-        options = {"transparency": bytes(range(256))} if mode == "P" else {}
+        options: dict[str, Any] = {"transparency": bytes(range(256))} if mode == "P" else {}
         (shown,) = read_frames(one(tmp_path / mode, image, **options), ALL)
         expected = np.asarray(image.convert("RGB"))
         assert np.array_equal(shown, expected), mode
