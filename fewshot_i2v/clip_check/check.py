@@ -12,6 +12,8 @@ all. Every problem is found in one go:
 | short | the clip has fewer frames than are asked for: the last would be repeated |
 | duplicate | another clip has the same bytes |
 
+A clip is a video file or a folder of numbered pictures, whose bytes are those of the pictures.
+
 Of duplicates in one class of one subset the first has no problem. Where classes or subsets differ,
 all have: the label, or the division into subsets, is wrong for some of them.
 """
@@ -81,6 +83,7 @@ class ClipCheck:
         read: clips that were read to their end in this check.
         remembered: clips that an earlier check had read.
         seconds: what it took.
+        unkept: why the next check will not know what this one found; "" where it will.
     """
 
     split: Split
@@ -91,6 +94,7 @@ class ClipCheck:
     read: int
     remembered: int
     seconds: float
+    unkept: str = ""
 
     @cached_property
     def bad(self) -> Mapping[str, Problem]:
@@ -129,6 +133,7 @@ class ClipCheck:
             "read": self.read,
             "remembered": self.remembered,
             "seconds": round(self.seconds, 3),
+            "unkept": self.unkept,
         }
 
 
@@ -159,7 +164,6 @@ def check_clips(
 
     Raises:
         SplitError: when the split has no root, or its clips are generated.
-        UsageError: when what was found cannot be kept.
         FewshotError: when the decoding processes cannot be started.
     """
     check_count("frames", frames)
@@ -175,10 +179,11 @@ def check_clips(
             count = min(_processors(), 8) if workers is None else workers
             search.read_all(count, limits or Limits(), progress=progress)
     finally:
-        search.memory.save()
+        unkept = search.memory.save()
     problems = search.sorted_problems()
     read = (search.read, 0 if quick else search.remembered)
-    return ClipCheck(split, found, frames, quick, problems, *read, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return ClipCheck(split, found, frames, quick, problems, *read, seconds, unkept)
 
 
 class _Check:
@@ -213,7 +218,10 @@ class _Check:
             except OSError as error:
                 self._add(clip, "unreadable", f"{file} cannot be looked at: {error.strerror}")
                 continue
-            if not file.is_file():
+            except VideoUnreadable as error:
+                self._add(clip, "unreadable", f"{file} {error.reason}")
+                continue
+            if not (file.is_file() or file.is_dir()):
                 self._add(clip, "unreadable", f"{file} is no regular file")
             elif not size:
                 self._add(clip, "empty", f"{file} has 0 bytes")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fewshot_i2v._files import open_regular
 from fewshot_i2v.clip_check.memory import Memory
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.video.frame_folder import frame_files, is_folder
 
 _PART = 4096
 _BLOCK = 1 << 20
@@ -55,15 +57,16 @@ def _quietly(digest: Callable[[Path], str]) -> Callable[[Path], str]:
     def _digest_or_nothing(path: Path) -> str:
         try:
             return digest(path)
-        except OSError:  # reported where the clip is read
+        except (OSError, VideoUnreadable):  # reported where the clip is read
             return ""
 
     return _digest_or_nothing
 
 
 def sample(path: Path) -> str:
-    """Digest of the first, middle and last bytes of a file."""
-    with open_regular(path) as file:
+    """Digest of the first, middle and last bytes of a clip, of frames those of the middle one."""
+    frames = _files(path)
+    with open_regular(frames[len(frames) // 2]) as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256()
         for start in (0, max(0, size // 2), max(0, size - _PART)):
@@ -73,9 +76,14 @@ def sample(path: Path) -> str:
 
 
 def whole(path: Path) -> str:
-    """Digest of all bytes of a file."""
+    """Digest of all bytes of a clip, of frames in their order."""
     digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    for frame in _files(path):
+        with open_regular(frame) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return frame_files(path) if is_folder(path) else [path]

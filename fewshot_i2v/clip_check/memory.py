@@ -14,7 +14,8 @@ from typing import Any
 from fewshot_i2v._files import parse_json, read_regular
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.video._identity import look_of
+from fewshot_i2v.video._identity import look, look_of
+from fewshot_i2v.video.frame_folder import is_folder
 
 VERSION = 2
 """Raised when what an older program noted must not be used any more."""
@@ -23,7 +24,7 @@ _MOST_BYTES = 256 << 20
 
 @dataclass
 class Known:
-    """One file.
+    """One clip: a file, or a folder of frames.
 
     Attributes:
         size: bytes.
@@ -65,13 +66,13 @@ class Memory:
 
         Raises:
             OSError: if the file cannot be looked at.
+            VideoUnreadable: if a folder is no clip.
         """
-        status = path.stat()
-        seen = look_of(path, status)
+        seen = look(path) if is_folder(path) else look_of(path, path.stat())
         known = self._files.get(str(path))
         if known is None or known.look != seen.token:
-            look = seen.token if seen.settled else ""
-            known = self._files[str(path)] = Known(status.st_size, look)
+            token = seen.token if seen.settled else ""
+            known = self._files[str(path)] = Known(seen.size, token)
         return known
 
     def known(self, path: Path) -> Known:
@@ -83,20 +84,24 @@ class Memory:
         self._files[str(path)] = dataclasses.replace(self._files[str(path)], **facts)
         self._changed = True
 
-    def save(self) -> None:
+    def save(self) -> str:
         """Write what is new, beside what other processes have written since.
 
-        Raises:
-            UsageError: if it cannot be written.
+        Returns:
+            Why it could not be written, or "". That is no error: a check has found what it found.
         """
         if not self._changed:
-            return
+            return ""
         merged = self._load() | {
             path: known for path, known in self._files.items() if known.frames or known.sample
         }
         facts = {path: list(vars(known).values()) for path, known in merged.items()}
-        write_whole(self.file, json.dumps({"root": self._home, "files": facts}), UsageError)
+        try:
+            write_whole(self.file, json.dumps({"root": self._home, "files": facts}), UsageError)
+        except UsageError as error:
+            return str(error)
         self._changed = False
+        return ""
 
     def _load(self) -> dict[str, Known]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -23,8 +23,8 @@ class Places:
         files: clip name -> its file.
         missing: clip name -> why there is no file.
         ambiguous: clip name -> the files that could be it.
-        extra: video files that are no clip's.
-        refused: what was not looked at -> why.
+        extra: videos and folders of frames that are no clip's.
+        refused: what is not used -> why.
         hints: what to try, in words.
     """
 

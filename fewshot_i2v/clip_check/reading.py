@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot_i2v.video.frame_folder import is_folder
 from fewshot_i2v.video.frames import FrameIndices
 from fewshot_i2v.video.reader import read_frames
 
@@ -26,7 +27,8 @@ def count_frames(path: str) -> int:
 
     def _first(total: int) -> FrameIndices:
         totals.append(total)
-        return np.zeros(1, np.int64)
+        # of a folder only the pictures that are asked for are decoded whole
+        return np.arange(total if is_folder(Path(path)) else 1)
 
-    read_frames(Path(path), _first, shape=lambda image: image[:1, :1])
+    read_frames(Path(path), _first, shape=lambda image: image[:1, :1].copy())
     return totals[-1]

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from fewshot_i2v.episodes._from_tables import filled, from_kinetics, is_kinetics, opened
 from fewshot_i2v.episodes._listing import Listing, Rows
+from fewshot_i2v.episodes._on_disk import VIDEO_EXTENSIONS
 from fewshot_i2v.episodes._problems import Problems
-from fewshot_i2v.episodes.catalog import VIDEO_EXTENSIONS
 from fewshot_i2v.errors import SplitError
 
 _NUMBERED = re.compile(r"(\d+)(?:\s*[,;\t]\s*|\s+)(\S.*)")
@@ -83,17 +83,31 @@ def _read(
 
 
 def _fields(lines: Sequence[tuple[str, str]], problems: Problems) -> Iterator[tuple[str, str, str]]:
-    """Place, path and label of each line; a path may have spaces in it."""
-    ends = (line.rsplit(None, 2) for _, line in lines)
-    with_frames = all(len(parts) == 3 and parts[1].isdecimal() for parts in ends)
-    for where, line in lines:
-        parts = line.rsplit(None, 2 if with_frames else 1)
-        if len(parts) < 2:
+    """Place, path and label of each line; a path may have spaces in it, or quotes around it."""
+    cut = [(where, *_cut(line, line)) for where, line in lines]
+    shorter = [_cut(path, line) for (_, path, _), (_, line) in zip(cut, lines, strict=True)]
+    with_frames = all(path and frames.isdecimal() for path, frames in shorter)
+    for i, (where, path, label) in enumerate(cut):
+        if not path:
             expected = "expected PATH LABEL, PATH FRAMES LABEL, or the header of a Kinetics CSV"
-            hint = "; a CSV of your own goes with --csv" if "," in parts[0] else ""
-            problems.add(where, f"got {parts[0]!r}; {expected}{hint}")
+            hint = "; a CSV of your own goes with --csv" if "," in label else ""
+            problems.add(where, f"got {lines[i][1]!r}; {expected}{hint}")
             continue
-        yield where, parts[0], parts[-1]
+        path = shorter[i][0] if with_frames else path
+        yield where, path[1:-1] if _quoted(path) else path, label
+
+
+def _cut(text: str, line: str) -> tuple[str, str]:
+    """What is before the last word, and that word: one in quotes, or behind a tab of the line."""
+    if text.endswith('"') and text.count('"') > 1:
+        path, _, word = text[:-1].rpartition('"')
+    else:
+        path, word = ("", "", *text.rsplit("\t" if "\t" in line else None, 1))[-2:]
+    return path.strip(), word.strip()
+
+
+def _quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def read_labels(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +18,7 @@ COLUMNS = ("path", "class", "group", "split")
 """What a table can say of a clip; the first two are needed."""
 KINETICS = ("label", "youtube_id", "time_start", "time_end")
 _DELIMITERS = (",", ";", "\t")
+_MOST_SECONDS = 1_000_000
 
 Row = tuple[str, Mapping[str, str]]
 
@@ -49,8 +51,8 @@ def from_csv(
     with opened(path) as file:
         for where, row in table_rows(file, path, needed, problems):
             part = rows.part(f"{where}: {names['split']}", row[names["split"]]) if all_way else ""
-            group = row.get(names["group"], "").strip() or None
-            rows.add(where, row[names["path"]], row[names["class"]].strip(), group, part)
+            group = row.get(names["group"]) or None
+            rows.add(where, row[names["path"]], row[names["class"]], group, part)
     problems.stop()
     return filled(listing)
 
@@ -58,8 +60,8 @@ def from_csv(
 def from_kinetics(path: Path, *, all_way: bool = False) -> Listing:
     """The clips of a CSV of Kinetics: label, youtube_id, time_start, time_end and split.
 
-    A clip's name is LABEL/ID_START_END, with six digits for each time, as the usual downloads
-    call it; `find` is "youtube", so that other names of its file will do as well.
+    A clip's name is LABEL/ID_START_END, with six digits for a time of whole seconds, as the usual
+    downloads call it; `find` is "youtube", so that other names of its file will do as well.
 
     Raises:
         SplitError: with the file and the lines of all that is wrong in it.
@@ -72,7 +74,7 @@ def from_kinetics(path: Path, *, all_way: bool = False) -> Listing:
             label, clip = row["label"], row["youtube_id"]
             times = [_seconds(row[key], f"{where}: {key}", problems) for key in KINETICS[2:]]
             part = rows.part(f"{where}: split", row["split"]) if all_way else ""
-            rows.add(where, f"{label}/{clip}_{times[0]:06d}_{times[1]:06d}", label, None, part)
+            rows.add(where, f"{label}/{clip}_{times[0]}_{times[1]}", label, None, part)
     problems.stop()
     return filled(listing)
 
@@ -84,7 +86,8 @@ def is_kinetics(path: Path) -> bool:
         SplitError: when it cannot be read.
     """
     with opened(path) as file:
-        return set(KINETICS) <= {name.strip(' "\n\r') for name in file.readline().split(",")}
+        first = file.readline()
+    return set(KINETICS) <= {name.strip(' "\n\r') for name in first.split(_delimiter(first))}
 
 
 def filled(listing: Listing) -> Listing:
@@ -98,15 +101,22 @@ def filled(listing: Listing) -> Listing:
     return listing
 
 
-def _seconds(text: str, where: str, problems: Problems) -> int:
+def _seconds(text: str, where: str, problems: Problems) -> str:
+    """A time as a clip's name has it: six digits, or as many as it has where it is no whole one."""
     try:
-        value = int(float(text))
-    except (ValueError, OverflowError):
-        problems.add(where, f"got {text!r}; expected seconds")
-        return 0
-    if value < 0:
-        problems.add(where, f"got {text!r}; expected seconds from 0")
-    return max(value, 0)
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not (value.is_finite() and 0 <= value < _MOST_SECONDS):
+        what = "" if value.is_nan() else f" from 0 to {_MOST_SECONDS - 1}"
+        problems.add(where, f"got {text!r}; expected seconds{what}")
+        return ""
+    whole = value == value.to_integral_value()
+    return f"{int(value):06d}" if whole else f"{value.normalize():f}"
+
+
+def _delimiter(header: str) -> str:
+    return max(_DELIMITERS, key=header.count)
 
 
 @contextmanager
@@ -138,14 +148,17 @@ def table_rows(
         file: the table.
         path: its file, for messages.
         needed: names of columns that must be there.
-        problems: takes rows that have not as many fields as the header.
+        problems: takes rows that have not as many fields as the header. Those without any text are
+            passed over: programs for tables leave them at the end.
+
+    Yields:
+        Place and fields, without spaces around them.
 
     Raises:
         SplitError: when a column is missing.
     """
-    first = file.readline()
+    delimiter = _delimiter(file.readline())
     file.seek(0)
-    delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
     header = [name.strip() for name in reader.fieldnames or []]
     absent = [name for name in dict.fromkeys(needed) if header.count(name) != 1]
@@ -158,7 +171,10 @@ def table_rows(
     reader.fieldnames = header
     for row in reader:
         where = f"line {reader.line_num}"
-        if None in row or None in row.values():
+        extra = row.pop(None, None) or []
+        if not any(text and text.strip() for text in (*row.values(), *extra)):
+            continue
+        if extra or None in row.values():
             problems.add(where, f"not {len(header)} fields as in the header")
         else:
-            yield where, row
+            yield where, {name: text.strip() for name, text in row.items()}

@@ -1,15 +1,17 @@
-"""The video files below a folder, whatever its layout; names are only text, never patterns."""
+"""The clips below a folder, whatever its layout; names are only text, never patterns."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fewshot_i2v.episodes.catalog import VIDEO_EXTENSIONS
-from fewshot_i2v.errors import SplitError
+from fewshot_i2v.episodes._on_disk import VIDEO_EXTENSIONS, is_video
+from fewshot_i2v.errors import SplitError, VideoUnreadable
+from fewshot_i2v.video.frame_folder import is_frame
 
 _LEADS_OUT = (
     "is a link that leads out of the root: it is not followed (`links: follow` in the split file)"
@@ -17,15 +19,16 @@ _LEADS_OUT = (
 
 
 class Found(NamedTuple):
-    """A video file, by its name.
+    """A video file, or a folder of frames.
 
     Attributes:
         path: below the root, with `/` between folders.
         folders: the folders above it, from the root down.
         stem: its name without the extension, or extensions (`x.mp4.mkv`).
-        extension: the last one, in lower case, with its dot.
+        extension: the last one, in lower case, with its dot; "" where it is not a video's.
         linked: whether a link leads to it.
-        refused: why it must not be read, or "".
+        refused: why it must not or cannot be read, or "".
+        frames: whether it is a folder of frames.
     """
 
     path: str
@@ -34,6 +37,7 @@ class Found(NamedTuple):
     extension: str
     linked: bool = False
     refused: str = ""
+    frames: bool = False
 
 
 @dataclass
@@ -42,8 +46,8 @@ class Tree:
 
     Attributes:
         root: the folder.
-        files: the video files, sorted by path.
-        refused: what was not looked at, below the root -> why.
+        files: the clips, sorted by path.
+        refused: what is not used, below the root -> why.
     """
 
     root: Path
@@ -62,7 +66,7 @@ def stem_of(name: str) -> tuple[str, str]:
 
 
 def walk(root: Path, *, follow: bool = False) -> Tree:
-    """Find all video files below a folder.
+    """Find all video files and folders of frames below a folder.
 
     Hidden files and folders are left out. Links are followed as long as they stay below the root;
     in a linked folder, further links to folders are not.
@@ -102,7 +106,9 @@ def _descend(
                 raise SplitError(f"{here}: cannot be listed: {error.strerror}") from error
             tree.refused["/".join(folders)] = f"cannot be listed: {error.strerror}"
             continue
-        for entry in shown:
+        before = len(tree.files)
+        frames = [e for e in shown if is_frame(e.name) and not e.is_dir(follow_symlinks=False)]
+        for entry in _without(shown, frames):
             if entry.is_symlink():
                 if _link(tree, home, entry, folders, linked=linked):
                     links.append((*folders, entry.name))
@@ -110,17 +116,53 @@ def _descend(
                 todo.append((*folders, entry.name))
             else:
                 plain = entry.is_file(follow_symlinks=False)
-                _add(tree, entry.name, folders, linked, "" if plain else "is no regular file")
+                _add(tree, entry, folders, linked, "" if plain else "is no regular file")
+        if frames and folders and all(file.refused for file in tree.files[before:]):
+            _add_frames(tree, home, frames, folders, linked=linked)
     return links
 
 
-def _add(tree: Tree, name: str, folders: tuple[str, ...], linked: bool, refused: str) -> None:
-    stem, extension = stem_of(name)
-    if extension:
-        path = "/".join((*folders, name))
-        tree.files.append(Found(path, folders, stem, extension, linked, refused))
-        if refused:
-            tree.refused[path] = refused
+def _without(
+    entries: Sequence[os.DirEntry[str]], others: Sequence[os.DirEntry[str]]
+) -> Sequence[os.DirEntry[str]]:
+    out = set(others)
+    return [entry for entry in entries if entry not in out] if out else entries
+
+
+def _add_frames(
+    tree: Tree,
+    home: str,
+    frames: Sequence[os.DirEntry[str]],
+    folders: tuple[str, ...],
+    *,
+    linked: bool,
+) -> None:
+    """Take in a folder of frames."""
+    links = (entry.path for entry in frames if entry.is_symlink())
+    out = any(not _inside(os.path.realpath(link), home) for link in links)
+    path, refused = "/".join(folders), f"holds what {_LEADS_OUT}" if out else ""
+    stem = stem_of(folders[-1])
+    tree.files.append(Found(path, folders[:-1], *stem, linked, refused, frames=True))
+    if refused:
+        tree.refused[path] = refused
+
+
+def _add(
+    tree: Tree, entry: os.DirEntry[str], folders: tuple[str, ...], linked: bool, refused: str
+) -> None:
+    """Take in a file, if it is a video or could be meant as one."""
+    stem, extension = stem_of(entry.name)
+    if refused and not extension:
+        return
+    try:
+        if not refused and not is_video(entry.name, entry.path):
+            return
+    except VideoUnreadable as error:
+        refused = error.reason
+    path = "/".join((*folders, entry.name))
+    tree.files.append(Found(path, folders, stem, extension, linked, refused))
+    if refused:
+        tree.refused[path] = refused
 
 
 def _link(
@@ -131,16 +173,16 @@ def _link(
     try:
         mode = Path(real).stat().st_mode
     except OSError:
-        _add(tree, entry.name, folders, True, "is a link to a file that is not there")
+        _add(tree, entry, folders, True, "is a link to a file that is not there")
         return False
     if _inside(real, home):
         if stat.S_ISDIR(mode):
             return not linked
-        _add(tree, entry.name, folders, True, "" if stat.S_ISREG(mode) else "is no regular file")
+        _add(tree, entry, folders, True, "" if stat.S_ISREG(mode) else "is no regular file")
     elif stat.S_ISDIR(mode):
         tree.refused["/".join((*folders, entry.name))] = _LEADS_OUT
     else:
-        _add(tree, entry.name, folders, True, _LEADS_OUT)
+        _add(tree, entry, folders, True, _LEADS_OUT)
     return False
 
 

@@ -99,7 +99,8 @@ def _folder_rank(clip: Wanted, file: Found) -> int:
 
 
 def _extension_rank(clip: Wanted, file: Found) -> int:
-    return int(clip.extension not in ("", file.extension))
+    """A folder of frames is second to any video file, whose frames it mostly holds."""
+    return 2 if file.frames else int(clip.extension not in ("", file.extension))
 
 
 def name_rank(clip: Wanted, file: Found) -> Rank:
@@ -118,12 +119,26 @@ def youtube_key(stem: str) -> str:
 
 
 def youtube_rank(clip: Wanted, file: Found) -> Rank | None:
-    """For ids of one key: case, times, folders, extension; None where both have other times."""
+    """For ids of one key: case, times, folders, extension; None where both have other times.
+
+    Files whose names tell whole seconds of times that have a fraction are second to equal times.
+    """
     theirs, ours = _YOUTUBE.fullmatch(clip.stem), _YOUTUBE.fullmatch(file.stem)
     if theirs is None or ours is None:
         return None
     (one, *start), (other, *times) = theirs.groups(), ours.groups()
-    if start[0] and times[0] and [float(x or 0) for x in start] != [float(x or 0) for x in times]:
+    how = _times_rank(start, times)
+    if how is None:
         return None
-    untimed = int(bool(start[0]) != bool(times[0]))
-    return (int(one != other), untimed, _folder_rank(clip, file), _extension_rank(clip, file))
+    return (int(one != other), how, _folder_rank(clip, file), _extension_rank(clip, file))
+
+
+def _times_rank(one: Sequence[str | None], other: Sequence[str | None]) -> int | None:
+    """0: equal times; 1: whole seconds of each other; 2: only one has times; None: others."""
+    if not (one[0] and other[0]):
+        return 2 * int(bool(one[0]) != bool(other[0]))
+    pair = [[float(x or 0) for x in times] for times in (one, other)]
+    if pair[0] == pair[1]:
+        return 0
+    whole = [[float(int(x)) for x in times] for times in pair]
+    return 1 if whole[0] == whole[1] and any(map(list.__eq__, pair, whole)) else None

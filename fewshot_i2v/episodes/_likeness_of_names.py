@@ -13,7 +13,7 @@ from fewshot_i2v.episodes._layouts import stem_of
 from fewshot_i2v.episodes._likeness import folder_key, name_key, youtube_key
 from fewshot_i2v.episodes.split import Split
 
-_TIMED = re.compile(r"([\w-]{11})_(\d{6}_\d{6})", re.ASCII)
+_TIMED = re.compile(r"([\w-]{11})_((?:\d{6}|\d+\.\d+)_(?:\d{6}|\d+\.\d+))", re.ASCII)
 _KEPT = frozenset("LNMS")  # letters, digits, marks that belong to letters, and signs such as +
 _ARTICLES = frozenset(("a", "an", "the"))
 

@@ -69,6 +69,7 @@ class Rows:
     def __init__(self, listing: Listing, root: Path | None, problems: Problems) -> None:
         self.listing, self.problems = listing, problems
         self.within = ""
+        self._root = root
         self._homes = [] if root is None else _spellings(root)
         self._seen: dict[str, str] = {}
 
@@ -79,7 +80,8 @@ class Rows:
 
         Args:
             where: its place in the source, for problems.
-            path: the clip, below the root or absolute.
+            path: the clip, below the root or absolute. Backslashes are those of Windows, unless a
+                file below the root has them in its name.
             label: its class.
             group: the recording it comes from, or None.
             part: "train", "val", "test" or "".
@@ -113,7 +115,10 @@ class Rows:
 
     def _relative(self, path: str, where: str) -> str | None:
         """The clip's name; None, with a problem noted, where there is none."""
-        text = path.replace("\\", "/") if os.sep == "\\" else path
+        text = path
+        if "\\" in path and not (os.sep == "/" and self._root and (self._root / path).exists()):
+            text = path.replace("\\", "/")
+        text = text.rstrip("/") or text
         if not text.startswith("/") and not _DRIVE.match(text):
             return text.removeprefix("./")
         if not self._homes:

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fewshot_i2v._files import open_lines
+from fewshot_i2v.episodes._on_disk import ClassFolder, class_folder
 from fewshot_i2v.episodes._problems import Problems, path_problem, text_problem
 
-VIDEO_EXTENSIONS = frozenset(
-    (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
-)
 _ROOT_HINT = "the root can be given with --root"
 
 
@@ -184,7 +182,30 @@ def generated(classes: Sequence[str], clips: int) -> Classes:
 def in_folders(
     root: Path, folder: str, classes: Sequence[str] | None, where: str, problems: Problems
 ) -> Classes:
-    """Clips that lie in one folder per class.
+    """Clips that lie in one folder per class; the arguments are those of `class_folders`.
+
+    Returns:
+        Per class all its clips, sorted: video files directly in its folder, by content, hidden
+        ones apart; where there are none, folders of numbered pictures.
+    """
+    prefix = "" if folder == "." else folder.rstrip("/") + "/"
+    found = class_folders(root, folder, classes, where, problems)
+    return {
+        name: [Clip(f"{prefix}{name}/{clip}") for clip in held.clips]
+        for name, held in found.items()
+    }
+
+
+def class_folders(
+    root: Path,
+    folder: str,
+    classes: Sequence[str] | None,
+    where: str,
+    problems: Problems,
+    *,
+    deep: bool = False,
+) -> dict[str, ClassFolder]:
+    """Class folders and what is in them.
 
     Args:
         root: the split's root.
@@ -192,20 +213,20 @@ def in_folders(
         classes: the class folders to take; None takes all that are not hidden.
         where: key of the subset, for problems.
         problems: takes what is wrong.
+        deep: whether to look into all folders in class folders.
 
-    Returns:
-        Per class all video files directly in its folder (by extension, hidden files apart), sorted.
+    Raises:
+        OSError: if one cannot be listed.
     """
     base = root if folder == "." else root / folder
     if not base.is_dir():
         problems.add(where, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
         return {}
-    prefix = "" if folder == "." else folder.rstrip("/") + "/"
     if classes is None:
         classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
         if not classes:
             problems.add(where, f"{base} has no class folders ({_ROOT_HINT})")
-    result: Classes = {}
+    result: dict[str, ClassFolder] = {}
     for name in classes:
         home = base / name
         if path_problem(name) or "/" in name or "\\" in name:
@@ -214,16 +235,8 @@ def in_folders(
         if not home.is_dir():
             problems.add(where, f"no folder {home} for class {name!r} ({_ROOT_HINT})")
             continue
-        result[name] = [Clip(f"{prefix}{name}/{file}") for file in _videos(home)]
+        result[name] = class_folder(home, deep=deep)
     return result
-
-
-def _videos(folder: Path) -> list[str]:
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_EXTENSIONS and path.name[0] != "." and path.is_file()
-    )
 
 
 def in_csv(path: Path, where: str, problems: Problems) -> Classes:
@@ -253,13 +266,15 @@ def in_csv(path: Path, where: str, problems: Problems) -> Classes:
 def _csv_rows(
     rows: csv.DictReader[str], path: Path, where: str, problems: Problems
 ) -> Iterator[tuple[str, Clip]]:
-    header = list(rows.fieldnames or [])
+    rows.fieldnames = header = [name.strip() for name in rows.fieldnames or []]
     if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
-        problems.add(where, f"{path}:1: header {header}; expected path,class or path,class,group")
+        expected = "expected path,class or path,class,group, with commas"
+        problems.add(where, f"{path}:1: header {header}; {expected}")
         return
     for row in rows:
         if None in row or None in row.values():
             what = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
             problems.add(where, what)
             continue
+        row = {key: text.strip() for key, text in row.items()}
         yield row["class"], Clip(row["path"], row.get("group") or None)

@@ -138,16 +138,16 @@ def _pattern(group: str | None) -> re.Pattern[str] | None:
 
 
 def missing_files(split: Split) -> list[str]:
-    """Names of clips that are paths of no file below the split's root.
+    """Names of clips for which there is nothing, or too much, below the split's root.
 
     Raises:
         SplitError: when the split has no root.
     """
-    if split.find != "path":
-        return []
     if split.root is None:
         raise SplitError(f"split {split.name!r} has no root")
-    return [name for name in split.names() if not (split.root / name).is_file()]
+    if split.find != "path":
+        return [name for name in split.names() if name not in split.matches.files]
+    return [name for name in split.names() if not (split.root / name).exists()]
 
 
 def write_new(split: Split, path: Path, made_from: str, *, overwrite: bool = False) -> list[Path]:
@@ -207,5 +207,7 @@ def _table(split: Split, subset: str) -> str:
     rows.writerow(("path", "class", "group") if grouped else ("path", "class"))
     for name, clips in split.subsets[subset].items():
         for clip in clips:
+            if (clip.name, name) != (clip.name.strip(), name.strip()):
+                raise SplitError(f"{clip.name!r} of {name!r}: a CSV keeps no spaces at the ends")
             rows.writerow((clip.name, name, clip.group or "") if grouped else (clip.name, name))
     return text.getvalue()

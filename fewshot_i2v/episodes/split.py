@@ -16,6 +16,7 @@ from fewshot_i2v.episodes._problems import path_problem
 from fewshot_i2v.episodes.catalog import Clip, Draw, Generator
 from fewshot_i2v.episodes.matching import Matches, match_files
 from fewshot_i2v.errors import SplitError, UnknownNameError
+from fewshot_i2v.video.frame_folder import links_in
 
 __all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Links", "Split"]
 
@@ -134,13 +135,7 @@ class Split:
             raise SplitError(f"split {self.name!r}: {wrong}")
         if self.find == "path":
             path = self.root / clip_name
-            real = Path(os.path.realpath(path))
-            if self.links == "inside" and not real.is_relative_to(self._real_root):
-                raise SplitError(
-                    f"split {self.name!r}: clip {clip_name!r} is a link out of {self.root}, to "
-                    f"{real}. Give --root the folder that holds the clips, or write `links: "
-                    "follow` into the split file to have such links read"
-                )
+            self._refuse_links_out(clip_name, path)
             return path
         several = self.matches.ambiguous.get(clip_name)
         if several:
@@ -148,7 +143,25 @@ class Split:
                 f"split {self.name!r}: clip {clip_name!r} could be {' or '.join(map(str, several))}"
                 "; give a --root with only one of them"
             )
-        return self.matches.files.get(clip_name, self.root / clip_name)
+        found = self.matches.files.get(clip_name)
+        if found is None:
+            found = self.root / clip_name
+            self._refuse_links_out(clip_name, found)
+        return found
+
+    def _refuse_links_out(self, clip_name: str, path: Path) -> None:
+        """Refuse a clip that is a link out of the root, or a folder with such links in it."""
+        if self.links == "follow":
+            return
+        for place in (path, *links_in(path)):
+            real = Path(os.path.realpath(place))
+            if not real.is_relative_to(self._real_root):
+                what = "is" if place is path else f"has with {place.name}"
+                raise SplitError(
+                    f"split {self.name!r}: clip {clip_name!r} {what} a link out of {self.root}, to "
+                    f"{real}. Give --root the folder that holds the clips, or write `links: "
+                    "follow` into the split file to have such links read"
+                )
 
     @cached_property
     def _real_root(self) -> Path:

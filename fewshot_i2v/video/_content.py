@@ -8,7 +8,8 @@ file is called.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -45,6 +46,9 @@ _TEXTS = (
     (b"<html", "is a web page, not a video: the download gave an error page"),
 )
 
+_PLAINLY_OTHER = "not a video"
+"""How the reason ends where there is nothing to advise."""
+
 _OTHERS = (
     (b"\x89PNG", "is a picture (PNG), not a video"),
     (b"\xff\xd8\xff", "is a picture (JPEG), not a video"),
@@ -75,6 +79,25 @@ class Content(NamedTuple):
     missing: int
 
 
+def container(path: Path) -> str:
+    """Tell whether a file could be a video, from its first bytes alone.
+
+    Args:
+        path: the file; symbolic links are followed.
+
+    Returns:
+        The demuxer to open it with; "" for a text or a picture, which nobody takes for a video.
+
+    Raises:
+        VideoUnreadable: as `identify` does for everything else.
+    """
+    with _opened(path) as file:
+        head = file.read(_HEAD)
+    if _demuxer(head) is None and _not_a_video(head).endswith(_PLAINLY_OTHER):
+        return ""
+    return _known(path, head)
+
+
 def identify(path: Path) -> Content:
     """Tell the container of a file from its content.
 
@@ -88,19 +111,35 @@ def identify(path: Path) -> Content:
         VideoUnreadable: if there is no such file, it is no regular file (nothing else is ever
             opened: a FIFO would block), it is empty, or it is no video container.
     """
+    with _opened(path) as file:
+        head = file.read(_HEAD)
+        size = os.fstat(file.fileno()).st_size
+        demuxer = _known(path, head)
+        return Content(demuxer, size, max(0, _announced_end(file, demuxer) - size))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading; what goes wrong is `VideoUnreadable`."""
     regular_file(path)
     try:
         with _files.open_regular(path) as file:
-            head = file.read(_HEAD)
-            size = os.fstat(file.fileno()).st_size
-            if not head:
-                raise VideoUnreadable(path, "is empty (0 bytes)")
-            demuxer = next((name for name, fits in _CONTAINERS if fits(head)), None)
-            if demuxer is None:
-                raise VideoUnreadable(path, _not_a_video(head))
-            return Content(demuxer, size, max(0, _announced_end(file, demuxer) - size))
+            yield file
     except OSError as error:
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
+
+
+def _demuxer(head: bytes) -> str | None:
+    return next((name for name, fits in _CONTAINERS if fits(head)), None)
+
+
+def _known(path: Path, head: bytes) -> str:
+    if not head:
+        raise VideoUnreadable(path, "is empty (0 bytes)")
+    demuxer = _demuxer(head)
+    if demuxer is None:
+        raise VideoUnreadable(path, _not_a_video(head))
+    return demuxer
 
 
 def regular_file(path: Path) -> os.stat_result:

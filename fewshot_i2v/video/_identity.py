@@ -21,6 +21,7 @@ from typing import NamedTuple
 from fewshot_i2v._files import open_regular
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.video._content import identify, regular_file
+from fewshot_i2v.video.frame_folder import frame_files, is_folder, pictures
 
 _LINE = re.compile(r"^([0-9a-f]{32}) ([0-9a-f]{64}) [0-9a-f]{8}$", re.MULTILINE)
 _MOST_BYTES = 1 << 28
@@ -38,22 +39,28 @@ class Look(NamedTuple):
     Attributes:
         token: equal only where nothing was written in between.
         settled: whether a later write is sure to change the token.
+        size: bytes; of a folder, those of its pictures.
     """
 
     token: str
     settled: bool
+    size: int = 0
 
 
 def look(path: Path) -> Look:
     """Look at a clip without reading it.
 
     Args:
-        path: the clip; symbolic links are followed.
+        path: the clip, a file or a folder of pictures; symbolic links are followed.
 
     Raises:
-        VideoUnreadable: if there is no such file, or it is no regular file.
+        VideoUnreadable: if there is no such file, it is no regular file, or the folder is no clip.
     """
-    return look_of(path, regular_file(path))
+    if not is_folder(path):
+        return look_of(path, regular_file(path))
+    looks = [look_of(*picture) for picture in pictures(path)]
+    token = hashlib.sha256("".join(each.token for each in looks).encode()).hexdigest()[:32]
+    return Look(token, all(each.settled for each in looks), sum(each.size for each in looks))
 
 
 def look_of(path: Path, status: os.stat_result) -> Look:
@@ -63,20 +70,30 @@ def look_of(path: Path, status: os.stat_result) -> Look:
     text = "\0".join((*map(str, facts), os.path.abspath(path)))  # noqa: PTH100 - keeps links
     token = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
     tick = _TICK if changed % 1_000_000_000 else _COARSE_TICK
-    return Look(token, time.time_ns() - changed > tick)
+    return Look(token, time.time_ns() - changed > tick, status.st_size)
 
 
 def content_digest(path: Path) -> str:
     """SHA-256 of a clip's content, 64 hexadecimal digits.
 
     Args:
-        path: the clip; symbolic links are followed.
+        path: the clip, a file or a folder of pictures; symbolic links are followed.
+
+    Returns:
+        Of a folder, that of the digests of its pictures in their order, whatever their names.
 
     Raises:
         VideoUnreadable: if it cannot be read, or is no video container: that is said before all of
             a large file is read.
     """
+    if is_folder(path):
+        digests = "".join(_digest(file) for file in frame_files(path))
+        return hashlib.sha256(digests.encode()).hexdigest()
     identify(path)
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

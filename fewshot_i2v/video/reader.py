@@ -27,6 +27,7 @@ import numpy as np
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
 from fewshot_i2v.video._decord import NativeLog, Shape, read_with_decord
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
+from fewshot_i2v.video.frame_folder import is_folder, read_frame_folder
 from fewshot_i2v.video.frames import POLICIES, FrameIndices, check_count, frame_indices
 from fewshot_i2v.video.probe import CUT, MAX_FRAMES, MAX_PIXELS, Probe, before, probe
 
@@ -135,7 +136,8 @@ def read_frames(
     """Read chosen frames of a clip.
 
     Args:
-        path: the clip.
+        path: the clip: a video file, or a folder of numbered pictures, which no back end reads
+            (`fewshot_i2v.video.frame_folder`).
         choose: given the true number of frames, the indices wanted, (T,), non-decreasing, each in
             0..number-1. It may be called twice.
         shape: what to do with each picture (H, W, 3) before it is kept.
@@ -155,6 +157,9 @@ def read_frames(
     """
     if backend not in BACKENDS:
         raise UnknownNameError("video backend", backend, BACKENDS)
+    if is_folder(path):
+        limits = {"max_pixels": max_pixels, "max_frames": max_frames}
+        return read_frame_folder(path, choose, shape=shape, **limits)
     clip = probe(path, max_pixels=max_pixels, max_frames=max_frames)
     if backend == "decord":
         return np.stack(read_with_decord(clip, choose(clip.frames), shape, log))

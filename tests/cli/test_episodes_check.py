@@ -88,6 +88,16 @@ def test_quick_reads_nothing(
     assert "all 4 clips are there and differ" in done.stdout
 
 
+def test_a_report_is_printed_where_it_cannot_be_remembered(
+    invoke: Invoke, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").touch()
+    done = invoke("episodes", "check", *arguments, "--cache", str(tmp_path / "cache"))
+    assert done.exit_code == 0, done.output
+    assert "all 4 clips are there, differ" in done.stdout
+    assert "note: the next check reads all again (--cache): " in done.stderr
+
+
 def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "clips/wave/a.mp4").unlink()
     done = invoke("episodes", "check", *arguments, "--quick", "--json")
@@ -148,10 +158,10 @@ def test_long_lists_are_cut(invoke: Invoke, arguments: list[str], tmp_path: Path
         (tmp_path / f"clips/link{i}.mp4").symlink_to("/nowhere")
     done = invoke("episodes", "check", *arguments, "--quick")
     assert "... and 10 more (--all names them)" in done.stdout
-    assert "not looked at: 2 more (--all names them)" in done.stderr
+    assert "not used: 2 more (--all names them)" in done.stderr
     everything = invoke("episodes", "check", *arguments, "--quick", "--all")
     assert everything.stdout.count("no file of this name") == 30
-    assert everything.stderr.count("not looked at: ") == 7
+    assert everything.stderr.count("not used: ") == 7
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fewshot_i2v.clip_check import check as clip_check
 from fewshot_i2v.clip_check import reading
@@ -17,9 +18,10 @@ from fewshot_i2v.clip_check.copies import copies
 from fewshot_i2v.clip_check.memory import Memory
 from fewshot_i2v.episodes import Clip, Generator, Split
 from fewshot_i2v.episodes.split import Find
-from fewshot_i2v.errors import ConfigError, SplitError, UsageError
+from fewshot_i2v.errors import ConfigError, SplitError
 from fewshot_i2v.video.pool import Limits
 from tests.clip_check.samples import check, kinds, listed
+from tests.video._made import numbered_picture
 
 
 def test_every_kind_of_problem(root: Path, three: list[Path], tmp_path: Path) -> None:
@@ -132,10 +134,12 @@ def test_two_checks_at_a_time_lose_nothing(root: Path, tmp_path: Path) -> None:
     assert Memory(tmp_path / "cache", root, "y").look_at(root / "wave/a.mp4").frames is None
 
 
-def test_a_memory_that_cannot_be_written_is_an_error(root: Path, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_written_loses_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(UsageError, match="cannot be written"):
-        check(listed(root, base={"wave": "ab"}), tmp_path / "cache")
+    found = check(listed(root, base={"wave": "abc"}), tmp_path / "cache")
+    assert kinds(found) == {"wave/c": ["empty"]}
+    assert "cannot be written: " in found.unkept
+    assert found.facts()["unkept"] == found.unkept
 
 
 def test_what_was_found_is_kept_when_a_check_is_stopped(
@@ -225,7 +229,7 @@ def test_the_wrong_folder_is_guessed(find: Find, root: Path, tmp_path: Path) -> 
 def test_a_folder_in_place_of_a_clip(root: Path, tmp_path: Path) -> None:
     (root / "wave/d.mp4").mkdir()
     found = check(listed(root, "path", base={"wave": ["d.mp4"]}), tmp_path)
-    assert found.bad["wave/d.mp4"].reason.endswith("d.mp4 is no regular file")
+    assert found.bad["wave/d.mp4"].reason.endswith("such as img_00001.jpg; it is empty")
 
 
 @pytest.mark.parametrize(
@@ -256,3 +260,43 @@ def test_awkward_real_files(shared: Path, tmp_path: Path) -> None:
         "workout_lfs_pointer_martin-squats.mp4": "unreadable",
     }
     assert "git lfs pull" in found.bad["workout_lfs_pointer_martin-squats.mp4"].reason
+
+
+def test_folders_of_frames(tmp_path: Path) -> None:
+    for name, first in {"a": 0, "b": 10, "c": 0, "d": 30, "e": 40}.items():
+        folder = tmp_path / "clips/wave" / name
+        folder.mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(numbered_picture(first + i)).save(folder / f"{i:03d}.png")
+    (tmp_path / "clips/wave/d/003.png").unlink()
+    broken = tmp_path / "clips/wave/e/005.png"  # evaluate may not look at it
+    broken.write_bytes(broken.read_bytes()[:-100])
+    split = listed(tmp_path / "clips", "path", base={"wave": "abcde"})
+    found = check(split, tmp_path / "cache")
+    expected = {"wave/c": ["duplicate"], "wave/d": ["unreadable"], "wave/e": ["unreadable"]}
+    assert kinds(found) == expected
+    assert "wave/d lacks 1 pictures between 000.png and 007.png: 3" in found.bad["wave/d"].reason
+    assert "its picture 005.png is damaged" in found.bad["wave/e"].reason
+    assert (found.read, found.places.extra) == (4, ())
+    again = check(split, tmp_path / "cache")
+    assert (again.remembered, again.problems) == (3, found.problems)
+    Image.fromarray(numbered_picture(99)).save(tmp_path / "clips/wave/a/000.png")
+    os.utime(tmp_path / "clips/wave/a/000.png", (1, 1))
+    changed = check(split, tmp_path / "cache")
+    assert changed.remembered == 2
+    assert "wave/c" not in kinds(changed)
+    assert kinds(check(split, tmp_path / "cache", frames=9))["wave/a"] == ["short"]
+
+
+def test_pictures_that_are_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
+    for place in ("clips/wave/a", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(numbered_picture(0)).save(tmp_path / place / "1.png")
+    (tmp_path / "clips/wave/a/2.png").symlink_to(tmp_path / "elsewhere/1.png")
+    finds: tuple[Find, ...] = ("path", "name")
+    for find in finds:
+        split = listed(tmp_path / "clips", find, base={"wave": "a"})
+        with pytest.raises(SplitError, match=r"'wave/a' has with 2.png a link out of"):
+            split.file("wave/a")
+        assert kinds(check(split, tmp_path / "cache", quick=True)) == {"wave/a": ["missing"]}
+        assert dataclasses.replace(split, links="follow").file("wave/a").is_dir()

@@ -18,6 +18,7 @@ from fewshot_i2v.episodes._layouts import walk
 from fewshot_i2v.episodes.matching import Matches, match_files
 from fewshot_i2v.errors import SplitError
 
+ID = "abcdefghijk"
 CLIPS = ("brush_hair/April_09", "brush_hair/Brushing_my_hair", "hand_stand/v_HandStand_g01")
 
 
@@ -364,3 +365,31 @@ def test_links_out_of_the_root_are_followed_where_that_is_allowed(tmp_path: Path
     assert (strict.files, strict.missing) == ({}, ("wave/a",))
     free = match_files(["wave/a"], tmp_path / "root", "name", follow=True)
     assert free.files == {"wave/a": tmp_path / "root/wave/a.mp4"}
+
+
+def test_a_folder_of_frames_is_a_clip_and_second_to_a_video(tmp_path: Path) -> None:
+    names = ["wave/a", "wave/b", "wave/c.mp4"]
+    frames = [f"x/{name}/{i}.jpg" for name in ("wave/a", "wave/b", "wave/c") for i in (1, 2)]
+    files, matches = matched(tmp_path, names, *frames, "x/wave/b.avi", "x/wave/notes/1.txt")
+    assert files == {"wave/a": "x/wave/a", "wave/b": "x/wave/b.avi", "wave/c.mp4": "x/wave/c"}
+    assert matches.extra == (tmp_path / "x/wave/b",)
+
+
+def test_a_file_that_cannot_be_read_is_the_reason_why_a_clip_is_missing(tmp_path: Path) -> None:
+    made(tmp_path, "wave/b.mp4")
+    (tmp_path / "wave/a.ogm").write_bytes(b"OggS" + bytes(40))
+    _, matches = matched(tmp_path, ["wave/a.ogm", "wave/b"])
+    assert "wave/a.ogm is an Ogg file" in matches.reasons["wave/a.ogm"]
+    assert "Ogg" in matches.refused[tmp_path / "wave/a.ogm"]
+
+
+def test_whole_seconds_stand_for_times_with_a_fraction_where_only_one_can(tmp_path: Path) -> None:
+    names = [f"a/{ID}_40.5_42.5", f"a/{ID}_000050_52.25"]
+    files, _ = matched(tmp_path, names, f"a/{ID}_40.5_42.5.mp4", f"a/{ID}_50_52.mp4", how="youtube")
+    assert list(files) == names
+    twins = [f"a/{ID}_60.2_61.2", f"a/{ID}_60.7_61.7"]
+    files, matches = matched(tmp_path / "more", twins, f"a/{ID}_000060_000061.mp4", how="youtube")
+    assert files == {}
+    assert "could as well be" in matches.reasons[twins[0]]
+    other = [f"a/{ID}_60.5_61.5"]
+    assert matched(tmp_path / "x", other, f"a/{ID}_60.2_61.2.mp4", how="youtube")[0] == {}

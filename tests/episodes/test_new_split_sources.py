@@ -39,8 +39,9 @@ class TestFolders:
     def test_what_is_passed_over_is_said(self, tmp_path: Path) -> None:
         touch(tmp_path, "wave/b.mp4", "docs/x.txt", "wave/old/c.mp4", "wave/older/c.mp4")
         assert from_folders(tmp_path).notes == [
-            "no video files in docs: no class of that name",
-            "not looked into folders inside class folders: wave/old, wave/older",
+            "left out: 2 videos in folders inside class folders: wave/old/c.mp4, wave/older/c.mp4; "
+            "move them into class folders, or list them with --csv",
+            "no clips in docs (1 .txt): no class of that name",
         ]
 
     def test_links_are_followed_and_those_that_leave_the_root_are_said(
@@ -55,8 +56,9 @@ class TestFolders:
         assert clips(listing)["wave"] == ["wave/b.mp4", "wave/c.mp4", "wave/d.mp4"]
         root = tmp_path / "clips"
         assert listing.notes == [
+            "left out: 1 file that cannot be read as videos: wave/e.mp4 is a link to no file",
             f"links to files outside of {root}: sit/a.mp4, wave/b.mp4; they are refused without "
-            "`links: follow` in the split file"
+            "`links: follow` in the split file",
         ]
 
     def test_a_root_that_is_a_link_is_no_way_out(self, tmp_path: Path) -> None:
@@ -68,8 +70,9 @@ class TestFolders:
         ("files", "words"),
         [
             ((), "has no class folders"),
-            (("a.mp4",), "has no class folders"),
-            (("wave/x.txt",), "no video files in its folders wave; expected some of .avi, "),
+            (("a.mp4",), ": no class folders, but 1 video in no folder: a.mp4; move them into"),
+            (("wave/x.txt",), ": expected video files in class folders, or folders of numbered"),
+            (("wave/x.txt",), "; no clips in wave (1 .txt): no class of that name"),
             (("train/wave/a.mp4",), "expected the class folders themselves: give --root "),
             (("train/wave/a.mp4", "test/wave/b.mp4"), "; --all-way takes train and test, where"),
         ],
@@ -86,6 +89,13 @@ class TestFolders:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(SplitError, match=r"--root: no folder .*none; expected one folder per"):
             from_folders(tmp_path / "none")
+
+    def test_circles_of_links_and_folders_deeper_down_are_named(self, tmp_path: Path) -> None:
+        touch(tmp_path, "wave/a.mp4", "wave/x/y/b.mp4")
+        (tmp_path / "wave/loop").symlink_to(tmp_path / "wave/loop")
+        first, second = from_folders(tmp_path).notes
+        assert "wave/loop cannot be looked at: Too many levels of symbolic links" in first
+        assert second == "not looked into 1 folder deeper down: wave/x/y"
 
     def test_folders_train_and_test(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/wave/a.mp4", "train/sit/a.mp4", "val/wave/b.mp4", "val/sit/b.mp4")
@@ -197,6 +207,9 @@ class TestAnnotations:
         "text",
         [
             "w/a.mp4 0\nw/b c.mp4 1\n",
+            '"w/a.mp4" 0\n"w/b c.mp4" "1"\n',
+            "'w/a.mp4' 7 0\n'w/b c.mp4' 8 1\n",
+            "w/a.mp4\t7\t0\nw/b c.mp4\t8\t1\n",
             "w/a.mp4 300 0\nw/b c.mp4 250 1\n",
             "w/a.mp4\t0\nw/b c.mp4\t1",
         ],
@@ -244,6 +257,13 @@ class TestAnnotations:
         path.write_text(text)
         with pytest.raises(SplitError, match=words):
             read_labels(path)
+
+    def test_with_tabs_words_belong_to_paths_and_labels(self, tmp_path: Path) -> None:
+        path = tmp_path / "train.txt"
+        path.write_text("w/clip 1.mp4\tsit down\nw/clip 2\tsit down\n")
+        assert clips(from_annotations(path)) == {"sit down": ["w/clip 1.mp4", "w/clip 2"]}
+        path.write_text("w/clip 1\t0\nw/clip 2\t0\n")
+        assert clips(from_annotations(path)) == {"0": ["w/clip 1", "w/clip 2"]}
 
     def test_folders_of_frames_are_found_by_name(self, tmp_path: Path) -> None:
         path = tmp_path / "train.txt"
@@ -295,4 +315,4 @@ class TestAnnotations:
         with pytest.raises(SplitError) as caught:
             from_annotations(path)
         assert "line 2: time_start: got 'soon'; expected seconds" in str(caught.value)
-        assert "line 2: time_end: got '-1'; expected seconds from 0" in str(caught.value)
+        assert "line 2: time_end: got '-1'; expected seconds from 0 to 999999" in str(caught.value)

@@ -11,6 +11,7 @@ import pytest
 from fewshot_i2v import plugins
 from fewshot_i2v.episodes import Clip, Generator, Split, load_split
 from fewshot_i2v.errors import ConfigError, SplitError, UnknownNameError
+from tests.episodes.folders import touch
 from tests.episodes.samples import run_python
 
 Write = Callable[[str], Path]
@@ -135,6 +136,14 @@ def test_csv(write: Write, tmp_path: Path) -> None:
     assert split.clips("novel", "wave") == (Clip("w/1.mp4"),)
     table.write_text("path,class\ns/a.mp4,sit\n")
     assert load_split(path).clips("novel", "sit") == (Clip("s/a.mp4"),)
+    table.write_text(" path , class \n s/a.mp4 , sit \n")
+    assert load_split(path).clips("novel", "sit") == (Clip("s/a.mp4"),)
+
+
+def test_class_folders_hold_videos_or_folders_of_frames(write: Write, tmp_path: Path) -> None:
+    touch(tmp_path, "sit/a/1.jpg", "sit/b/1.png", "sit/c/x.jpg", "wave/1.mp4", "wave/a/1.jpg")
+    split = load_split(write("name: c\nroot: .\nsubsets: {novel: {folder: .}}"))
+    assert split.names() == ["sit/a", "sit/b", "wave/1.mp4"]
 
 
 def test_lookups_name_what_exists(write: Write) -> None:

@@ -119,16 +119,20 @@ def _show(check: ClipCheck, *, everything: bool) -> None:
         click.echo()
         _show_problems(check, everything=everything)
     for path, why in list(check.places.refused.items())[: None if everything else _EXTRA]:
-        click.echo(f"not looked at: {path} {why}", err=True)
+        click.echo(f"not used: {path} {why}", err=True)
     hidden = 0 if everything else len(check.places.refused) - _EXTRA
     if hidden > 0:
-        click.echo(f"not looked at: {hidden} more (--all names them)", err=True)
+        click.echo(f"not used: {hidden} more (--all names them)", err=True)
     for hint in check.places.hints:
         click.echo(f"hint: {hint}", err=True)
+    if check.unkept:
+        click.echo(f"note: the next check reads all again (--cache): {check.unkept}", err=True)
 
 
 def _summary(check: ClipCheck) -> Iterator[str]:
     """What was checked, and what came of it."""
+    from fewshot_i2v.video.frame_folder import is_folder
+
     total = len(check.split.names())
     classes = {c for names in check.split.subsets.values() for c in names}
     yield f"{check.split.name} in {check.places.root}: {total} clips of {len(classes)} classes"
@@ -142,7 +146,8 @@ def _summary(check: ClipCheck) -> Iterator[str]:
     if extra:
         names = ", ".join(path.relative_to(check.places.root).as_posix() for path in extra[:_EXTRA])
         more = ", ..." if len(extra) > _EXTRA else ""
-        yield f"{len(extra)} video files are no clip of the split: {names}{more}"
+        what = "videos and folders of frames" if any(map(is_folder, extra)) else "video files"
+        yield f"{len(extra)} {what} are no clip of the split: {names}{more}"
     if check.bad:
         yield f"{len(check.bad)} clips have problems, {total - len(check.bad)} are fine"
     elif check.quick:

@@ -74,8 +74,9 @@ def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
     With --all-way there are the subsets train and test with the same classes: from folders train
     and test in --root, the column split of the CSV, or --test-annotations.
 
-    No video is opened. Clips are named by their paths below --root; absolute ones in a list are
-    shortened to that.
+    A clip is a video file or a folder of numbered pictures. Files whose names do not say what they
+    are have their first bytes read. Clips are named by their paths below --root; absolute ones in a
+    list are shortened to that.
     """  # noqa: D301 - click wants the sign itself
     from fewshot_i2v.episodes.new_split import make_split, missing_files, write_new
     from fewshot_i2v.episodes.split_file import load_split
