@@ -15,7 +15,8 @@ from PIL import Image
 
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.video import frame_folder
-from fewshot_i2v.video.frame_folder import frame_files, identity
+from fewshot_i2v.video._identity import content_digest, look
+from fewshot_i2v.video.frame_folder import frame_files
 from fewshot_i2v.video.reader import DecodeOptions, decode, read_frames
 from fewshot_i2v.video.store import ClipStore
 from tests.video._made import numbered_picture, numbers_in
@@ -80,8 +81,12 @@ def test_equal_names_sizes_and_times_elsewhere_are_another_clip(tmp_path: Path) 
     one, other = (write_frames(tmp_path / name, 1) for name in "ab")
     for folder in (one, other):
         os.utime(folder / "img_00001.png", (1, 1))
-    assert identity(one).size == identity(other).size
-    assert identity(one).digest != identity(other).digest
+    assert look(one).size == look(other).size
+    assert look(one).token != look(other).token
+    # one clip all the same, until a picture differs
+    assert content_digest(one) == content_digest(other)
+    Image.fromarray(numbered_picture(9)).save(other / "img_00001.png")
+    assert content_digest(one) != content_digest(other)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +143,7 @@ def test_each_picture_must_be_whole_and_of_one_size(tmp_path: Path) -> None:
     os.mkfifo(third)
     assert refusal(folder) == "its picture img_00003.png is a named pipe, not a file"
     with pytest.raises(VideoUnreadable, match=r"its picture img_00003.png is a named pipe"):
-        identity(folder)
+        look(folder)
     third.unlink()
     Image.fromarray(numbered_picture(2, 48, 32)).save(third)
     expected = "its picture img_00003.png has another size or turn than those before it"

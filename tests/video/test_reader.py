@@ -200,7 +200,7 @@ def test_damage_is_refused_and_its_frame_is_named(clips: Clips, tmp_path: Path) 
     with pytest.raises(VideoUnreadable, match=rf"at frame {number} of 30 \(FFmpeg: "):
         read_frames(path, lambda _: np.array([0]))
     # the same words come from a worker
-    damaged = Job(path, "fewshot_i2v.video._fill:fill", (str(path), "{}", "", "absent", ""))
+    damaged = Job(path, "fewshot_i2v.video._fill:fill", (str(path), "{}", str(tmp_path), "x.tmp"))
     ((_, heard),) = run_jobs([damaged], 1)
     assert f"at frame {number} of 30 (FFmpeg: " in str(heard)
 
