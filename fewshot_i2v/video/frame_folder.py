@@ -128,8 +128,8 @@ def _check_numbers(folder: Path, series: _Series) -> None:
         first, last = series[numbers[0]][0], series[numbers[-1]][0]
         raise VideoUnreadable(
             folder,
-            f"lacks {absent} pictures between {first} and {last}: {', '.join(gaps[:_SHOWN])}{more}"
-            ". Copy it again, or number its pictures without gaps",
+            f"lacks {absent} of {absent + len(series)} pictures from {first} to {last}: "
+            f"{', '.join(gaps[:_SHOWN])}{more}. Copy it again, or number its pictures without gaps",
         )
 
 

@@ -275,7 +275,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     found = check(split, tmp_path / "cache")
     expected = {"wave/c": ["duplicate"], "wave/d": ["unreadable"], "wave/e": ["unreadable"]}
     assert kinds(found) == expected
-    assert "wave/d lacks 1 pictures between 000.png and 007.png: 3" in found.bad["wave/d"].reason
+    assert "wave/d lacks 1 of 8 pictures from 000.png to 007.png: 3" in found.bad["wave/d"].reason
     assert "its picture 005.png is damaged" in found.bad["wave/e"].reason
     assert (found.read, found.places.extra) == (4, ())
     again = check(split, tmp_path / "cache")

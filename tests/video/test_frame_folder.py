@@ -120,8 +120,11 @@ def test_the_series_of_frames_is_found(names: list[str], kept: str, tmp_path: Pa
         (["img_1.jpg", "1.jpg"], "2 series of pictures: 1.jpg (1), img_1.jpg (1); expected one"),
         (["1.jpg", "001.jpg"], "two pictures of one number: 001.jpg and 1.jpg"),
         (["1.jpg", "1.png"], "two pictures of one number: 1.jpg and 1.png"),
-        (["1.jpg", "3.jpg", "9.jpg"], "lacks 6 pictures between 1.jpg and 9.jpg: 2, 4 to 8."),
-        (["1403636579763555584.png", "1403636579813555456.png"], "lacks 49999871 pictures"),
+        (["1.jpg", "3.jpg", "9.jpg"], "lacks 6 of 9 pictures from 1.jpg to 9.jpg: 2, 4 to 8."),
+        (
+            ["1403636579763555584.png", "1403636579813555456.png"],
+            "lacks 49999871 of 49999873 pictures",
+        ),
     ],
 )
 def test_names_that_tell_no_order_are_refused(names: list[str], words: str, tmp_path: Path) -> None:
