@@ -18,7 +18,7 @@ from pydantic import (
 
 MOST = 1_000_000
 """The largest number of episodes, steps or clips: far more than anybody waits for."""
-Number = Annotated[int, Field(ge=1, le=MOST)]
+Number = Annotated[int, Field(gt=0, le=MOST)]
 
 
 class Section(BaseModel):
@@ -95,7 +95,7 @@ class VideoConfig(Section):
         crop: side of the central square that is kept, as a fraction of the shorter side, in (0, 1].
     """
 
-    frames: int = Field(default=8, ge=1, le=4096)
+    frames: int = Field(default=8, gt=0, le=4096)
     policy: Literal["segment-center", "uniform", "dense"] = "segment-center"
     stride: Number = 1
     crop: float = Field(default=0.875, gt=0, le=1)

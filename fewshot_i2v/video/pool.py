@@ -72,9 +72,10 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # threads raise the latter
+        said = getattr(error, "strerror", None) or error
         raise FewshotError(
-            f"a decoding process could not be started: {getattr(error, 'strerror', None) or error}; "
-            "end other programs, allow more processes (ulimit -u), or give fewer --workers"
+            f"a decoding process could not be started: {said}; end other programs, allow more "
+            "processes (ulimit -u), or give fewer --workers"
         ) from error
 
 
