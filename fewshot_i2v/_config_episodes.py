@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_material import MaterialConfig
+from fewshot_i2v._config_models import MOST, Number
 
-_RANGE = re.compile(r"[1-9]\d{0,8}-[1-9]\d{0,8}")
+_RANGE = re.compile(r"[1-9]\d{0,5}-[1-9]\d{0,5}")
 
 
 def _number(least: int, *words: str, ranges: bool) -> Callable[[object], object]:
@@ -23,6 +24,8 @@ def _number(least: int, *words: str, ranges: bool) -> Callable[[object], object]
 
     def _check(value: object) -> object:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if whole and isinstance(value, int) and value > MOST:
+            raise ValueError(f"expected at most {MOST}")
         if whole or (isinstance(value, str) and value in words):
             return value
         if ranges and isinstance(value, str) and _RANGE.fullmatch(value):
@@ -83,11 +86,11 @@ class EpisodeConfig(MaterialConfig):
     query: Query = 5
     episodes: Count = 200
     until: Annotated[float | None, Field(gt=0, lt=50)] = None
-    max_episodes: PositiveInt = 10_000
+    max_episodes: Number = 10_000
     sampling: Literal["independent", "disjoint"] = "independent"
     disjoint_groups: bool = False
     uneven_shots: bool = False
     draws: Annotated[str | None, Field(min_length=1)] = None
-    partitions: PositiveInt = 1
+    partitions: Number = 1
     trials: Annotated[str | None, Field(min_length=1)] = None
     frame_order: Literal["natural", "shuffled", "reversed", "single"] = "natural"

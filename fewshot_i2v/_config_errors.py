@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Location = tuple[int | str, ...]
 
+_SHOWN = 20
 _WORDS = {
     "string_too_short": "expected a name, got an empty text",
     "path_type": "expected a path",
@@ -53,10 +54,12 @@ def config_error(
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
         location = problems[0]["loc"]
         return _unknown_key(location, model, origin, given=given(location), commands=commands)
-    lines = [_line(problem, model, given, commands) for problem in problems]
+    lines = [_line(problem, model, given, commands) for problem in problems[:_SHOWN]]
     if len(lines) == 1:
         return ConfigError(f"{origin}: {lines[0]}")
-    return ConfigError(f"{origin}: {len(lines)} bad values\n  " + "\n  ".join(lines))
+    more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    text = "\n  ".join([*lines, *more])
+    return ConfigError(f"{origin}: {len(problems)} bad values\n  {text}")
 
 
 def key_text(location: Sequence[int | str]) -> str:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field
 
-from fewshot_i2v._config_models import EncoderConfig, Section, VideoConfig
+from fewshot_i2v._config_models import EncoderConfig, Number, Section, VideoConfig
 
 
 def _device(value: str) -> str:
@@ -48,6 +48,6 @@ class MaterialConfig(Section):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     deterministic: bool = False
     output: Annotated[Path | None, Field(strict=False)] = None
-    workers: PositiveInt | None = None
+    workers: Number | None = None
     cache: Annotated[Path | None, Field(strict=False)] = None
     verify: bool = False

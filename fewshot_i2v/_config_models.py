@@ -13,14 +13,27 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
+    field_validator,
 )
+
+MOST = 1_000_000
+"""The largest number of episodes, steps or clips: far more than anybody waits for."""
+Number = Annotated[int, Field(gt=0, le=MOST)]
 
 
 class Section(BaseModel):
     """Base of all configuration models: frozen, typed strictly, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_nul(cls, value: object) -> object:
+        """No text, and so no path, has the sign that ends a name for the system."""
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(each, (str, Path)) and "\0" in str(each) for each in values):
+            raise ValueError("expected text without a NUL character")
+        return value
 
 
 def _per_channel(value: object) -> object:
@@ -75,7 +88,7 @@ class VideoConfig(Section):
     """Which frames of a clip are seen.
 
     Attributes:
-        frames: frames T of a clip.
+        frames: frames T of a clip, 1 to 4096.
         policy: "segment-center" (the middle of each of T equal parts), "uniform" (first to last
             frame, evenly) or "dense" (T frames, `stride` apart, around the middle).
         stride: frames between two sampled ones, for "dense".
@@ -83,9 +96,9 @@ class VideoConfig(Section):
         backend: "pyav"; or "decord", for comparisons with programs that read through it.
     """
 
-    frames: PositiveInt = 8
+    frames: int = Field(default=8, gt=0, le=4096)
     policy: Literal["segment-center", "uniform", "dense"] = "segment-center"
-    stride: PositiveInt = 1
+    stride: Number = 1
     crop: float = Field(default=0.875, gt=0, le=1)
     backend: Literal["pyav", "decord"] = "pyav"
 
@@ -118,8 +131,8 @@ class TuningConfig(Section):
         crop_scale: smallest and largest area of a random resized crop, as fractions; None: none.
     """
 
-    steps: int = Field(default=30, ge=0)
-    batch: PositiveInt | None = None
+    steps: int = Field(default=30, ge=0, le=MOST)
+    batch: Number | None = None
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     head_lr: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)

@@ -136,9 +136,8 @@ def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None
     Raises:
         ValueError: for what is no JSON, is nested too deep, or has more values than are read.
     """
-    signs = (b",", b"[", b"{") if isinstance(data, bytes) else (",", "[", "{")
-    values = sum(data.count(sign) for sign in signs)  # type: ignore[arg-type]
-    if values > MOST_JSON_VALUES:
+    text = data if isinstance(data, bytes) else data.encode()
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_JSON_VALUES:
         raise ValueError(f"has more than {MOST_JSON_VALUES} values, the most that is read")
     try:
         return json.loads(data, parse_constant=parse_constant)

@@ -55,9 +55,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
+        raise RecordWriteError(path, error) from error
+    finally:  # a signal may end the writing as well
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise RecordWriteError(path, error) from error
 
 
 def remove_temporaries(path: Path) -> None:

@@ -41,6 +41,8 @@ class _Printing:
 
     color = False
     """click leaves the escaping to this stream."""
+    encoding = "utf-8"
+    """click writes past a stream that says less; what the stream itself lacks becomes an escape."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -51,8 +53,6 @@ class _Printing:
         return len(text)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
-        if name == "buffer":  # nothing is written past `write`
-            raise AttributeError(name)
         return getattr(self.stream, name)
 
 
@@ -60,7 +60,7 @@ class _Printing:
 def printable_output() -> Iterator[None]:
     """Lets everything that is written to standard output and error go through `printable`."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Printing(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (_Printing(stream) for stream in before)
     try:
         yield
     finally:

@@ -251,12 +251,13 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ExportError(
             f"{path}: cannot be written: {error.strerror or error}; once the cause is gone, the "
             "same command goes on from the last saved state"
         ) from error
+    finally:  # a signal may end the writing as well
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _content(path: Path, data: bytes) -> dict[str, Any]:

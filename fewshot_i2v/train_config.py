@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -24,7 +23,7 @@ from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_commands import refusal
 from fewshot_i2v._config_material import MaterialConfig
 from fewshot_i2v._config_merge import expand, is_path, merge, read_source
-from fewshot_i2v._config_models import Section
+from fewshot_i2v._config_models import Number, Section
 from fewshot_i2v.config import check_names
 from fewshot_i2v.errors import ConfigError
 
@@ -96,11 +95,11 @@ class ValidationConfig(Section):
 
     subset: Annotated[str | None, BeforeValidator(_off_is_none)] = "val"
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    every: PositiveInt = 50
-    episodes: PositiveInt = 100
+    every: Number = 50
+    episodes: Number = 100
     way: Annotated[int, Field(ge=2)] | None = None
-    shot: PositiveInt = 1
-    query: PositiveInt = 5
+    shot: Number = 1
+    query: Number = 5
     head: Choice = Choice(name="prototype", options={"pooling": "ordered", "center": True})
 
     @model_validator(mode="before")
@@ -133,7 +132,7 @@ class InnerConfig(Section):
         rate: of Reptile, how far the start moves towards what was fine-tuned, 0 to 1.
     """
 
-    steps: PositiveInt = 5
+    steps: Number = 5
     lr: Positive = 0.01
     second_order: bool = False
     rate: Fraction = 0.5
@@ -178,11 +177,11 @@ class TrainConfig(MaterialConfig):
     head: Choice = Choice(name="prototype")
     classifier: Choice = Choice(name="linear")
     way: int = Field(default=5, ge=2)
-    shot: PositiveInt = 1
-    query: PositiveInt = 2
-    batch: PositiveInt = 4
-    clips: PositiveInt = 32
-    steps: PositiveInt = 300
+    shot: Number = 1
+    query: Number = 2
+    batch: Number = 4
+    clips: Number = 32
+    steps: Number = 300
     lr: Positive = 1e-3
     head_lr: Positive = 1e-2
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
@@ -192,7 +191,7 @@ class TrainConfig(MaterialConfig):
         Positive | None,
         BeforeValidator(_off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
     ] = 1.0
-    accumulate: PositiveInt = 1
+    accumulate: Number = 1
     checkpointing: bool = False
     augment: AugmentConfig = AugmentConfig()
     inner: InnerConfig = InnerConfig()

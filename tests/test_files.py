@@ -79,10 +79,10 @@ def bombs() -> dict[str, Callable[[Path], Path]]:
     head, line = json.dumps(HEAD).encode() + b"\n", json.dumps(LINE).encode() + b"\n"
     million = 1 << 20
     return {
-        "newlines": lambda p: packed(p / "a.jsonl.gz", b"", b"\n" * million, 300),
-        "newlines behind a head": lambda p: packed(p / "a.jsonl.gz", head, b"\n" * million, 300),
+        "newlines": lambda p: packed(p / "a.jsonl.gz", b"", b"\n" * million, 60),
+        "newlines behind a head": lambda p: packed(p / "a.jsonl.gz", head, b"\n" * million, 60),
         "one episode again and again": lambda p: packed(p / "a.jsonl.gz", head, line * 10_000, 100),
-        "a line without end": lambda p: packed(p / "a.jsonl.gz", b"", b" " * million, 300),
+        "a line without end": lambda p: packed(p / "a.jsonl.gz", b"", b" " * million, 220),
         "a head of lists": lambda p: packed(
             p / "a.jsonl.gz", head[:-3] + b", ", b"[]," * (million // 3), 30
         ),

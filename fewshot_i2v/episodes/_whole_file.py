@@ -32,9 +32,10 @@ def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitEr
         temporary.replace(path)
         _sync(path.parent)
     except OSError as refusal:
+        raise error(f"{path}: cannot be written: {refusal.strerror}") from refusal
+    finally:  # a signal may end the writing as well
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise error(f"{path}: cannot be written: {refusal.strerror}") from refusal
 
 
 def _sync(folder: Path) -> None:

@@ -11,6 +11,7 @@ import importlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
@@ -65,6 +66,19 @@ def _run_here(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
         return error
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Says what to do where the system gives no more threads or processes."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # threads raise the latter
+        said = getattr(error, "strerror", None) or error
+        raise FewshotError(
+            f"a decoding process could not be started: {said}; end other programs, allow more "
+            "processes (ulimit -u), or give fewer --workers"
+        ) from error
+
+
 class _Crew:
     """Threads that each look after one worker, fed from one queue."""
 
@@ -82,8 +96,10 @@ class _Crew:
     def start(self, count: int) -> None:
         """Begins the work with `count` processes."""
         for _ in range(count):
-            self._threads.append(threading.Thread(target=self._look_after, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._look_after, daemon=True)
+            with _refusals():
+                thread.start()
+            self._threads.append(thread)
 
     def stop(self) -> None:
         """End everything, finished or not, and wait until it has ended."""
@@ -109,15 +125,16 @@ class _Crew:
 
     def _run(self, job: Job, worker: WorkerProcess | None) -> tuple[WorkerProcess | None, Any]:
         try:
-            if worker is None or not worker.alive:
-                self._dismiss(worker)
-                worker = self._hire()
-            result = worker.run(job)
-            if worker.crashed and worker.served > 1:
-                # an earlier clip may have done the harm: this one gets a fresh process
-                self._dismiss(worker)
-                worker = self._hire()
+            with _refusals():
+                if worker is None or not worker.alive:
+                    self._dismiss(worker)
+                    worker = self._hire()
                 result = worker.run(job)
+                if worker.crashed and worker.served > 1:
+                    # an earlier clip may have done the harm: this one gets a fresh process
+                    self._dismiss(worker)
+                    worker = self._hire()
+                    result = worker.run(job)
         except Exception as error:  # noqa: BLE001 - raised again where the results are taken
             return worker, error
         return worker, result
@@ -130,7 +147,7 @@ class _Crew:
                 worker.kill()
         try:
             worker.wait_until_ready()
-        except FewshotError:
+        except Exception:
             self._dismiss(worker)
             raise
         return worker

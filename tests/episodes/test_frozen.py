@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,26 @@ def test_names_are_written_for_other_programs(tmp_path: Path) -> None:
     write_names(frozen(), tmp_path / "e.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert lines == [json.loads(json.dumps(spec.to_dict())) for spec in frozen().episodes]
+
+
+def test_more_episodes_than_the_first_line_says_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    write_frozen(frozen(), path)
+    lines = path.read_text().splitlines()
+    more = json.dumps(json.loads(lines[-1]) | {"index": len(lines) - 1})
+    path.write_text("\n".join([*lines, more]) + "\n")
+    with pytest.raises(EpisodeError, match="damaged: its episodes are not those"):
+        read_frozen(path)
+
+
+def test_episodes_that_are_read_take_the_memory_of_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    write_frozen(frozen(), path)
+    read_frozen(path)
+    tracemalloc.start()
+    found = read_frozen(path)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < path.stat().st_size + 100 * found.count + 20_000
+    assert found.episodes == frozen().episodes
+    assert found == frozen()

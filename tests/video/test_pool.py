@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,26 @@ def test_arguments_that_are_no_json_are_an_error() -> None:
     with pytest.raises(TypeError, match="JSON"):
         results([job("os:getpid", object())])
     assert json.loads(json.dumps("\udcff")) == "\udcff"  # names of files may hold such characters
+
+
+def refused(*_: object, **__: object) -> None:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize(
+    ("place", "stand_in"),
+    [("subprocess.Popen", refused), ("threading.Thread.start", no_thread)],
+)
+def test_no_more_processes_or_threads_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, place: str, stand_in: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(place, stand_in)
+    with pytest.raises(
+        FewshotError, match=r"could not be started: .*; end other programs"
+    ) as found:
+        results([job("os:getpid")] * 2, workers=2)
+    assert "\n" not in str(found.value)

@@ -49,16 +49,17 @@ def command(
     each line has the names themselves, for other programs: longer, and `evaluate` does not read
     it. A name that ends in .gz is compressed.
     """
-    from fewshot_i2v.episodes.frozen import freeze, write_frozen, write_names
+    from fewshot_i2v.episodes.frozen import MOST_EPISODES, freeze, write_frozen, write_names
     from fewshot_i2v.episodes.kinds import episodes_of
     from fewshot_i2v.episodes.split_file import load_split
 
     listed = load_split(split, root=root)
     source = episodes_of(listed, subset=subset, **drawn)
     count = source.count if episodes == "all" else episodes
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, int) or not 1 <= count <= MOST_EPISODES:
         raise EpisodeError(
-            f"--episodes {episodes}: expected a number from 1, or all where their number is limited"
+            f"--episodes {episodes}: expected a number from 1, or all where their number is "
+            f"limited; at most {MOST_EPISODES}"
         )
     frozen = freeze(listed, subset, (source[i] for i in range(count)), drawn)
     (write_names if names else write_frozen)(frozen, out, overwrite=force)
