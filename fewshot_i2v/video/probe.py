@@ -6,14 +6,15 @@ and rates written in headers are not believed.
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.video._complete import check_complete, check_length, promised_frames
 from fewshot_i2v.video._content import MATROSKA, MOV, Content, identify
+from fewshot_i2v.video._damage import PacketCheck, watched
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
 
 if TYPE_CHECKING:
@@ -101,13 +102,16 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
     if content.missing:
         reason = f"{content.size} bytes are there, {content.missing} more are announced"
         raise VideoUnreadable(path, f"is cut off: {reason}. Copy or download it again")
-    with opened(path, content.demuxer) as (container, stream):
+    with watched(path), opened(path, content.demuxer) as (container, stream):
         pixels = stream.codec_context.width * stream.codec_context.height
         if pixels > max_pixels:
             raise VideoUnreadable(path, f"has frames of {pixels} pixels; the limit is {max_pixels}")
-        walk = _Walk()
+        promised = promised_frames(stream, content.demuxer)
+        walk, check = _Walk(), PacketCheck(path, stream)
         with explained(path, "is damaged"):
             for packet in container.demux():
+                if packet.stream_index == stream.index:
+                    check.look(walk.packets, packet)
                 if packet.size:
                     _note(path, walk, packet, stream)
                     if walk.packets > max_frames:
@@ -116,7 +120,9 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
                     _decode_first(path, walk, packet)
         if walk.first is None:
             raise VideoUnreadable(path, "holds no frame that can be decoded")
-        _check_end(path, content, walk, container, stream)
+        check_complete(path, max(promised, promised_frames(stream, content.demuxer)), walk.packets)
+        if content.demuxer == MATROSKA:
+            check_length(path, container, walk.end)
         return _summary(path, content, walk, container, stream, walk.first)
 
 
@@ -137,7 +143,7 @@ def _note(path: Path, walk: _Walk, packet: Packet[Any], stream: VideoStream) -> 
         if packet.pts is None:
             walk.untimed += 1
         else:
-            bisect.insort(walk.times, packet.pts)
+            walk.times.append(packet.pts)
     _decode_first(path, walk, packet)
 
 
@@ -152,23 +158,6 @@ def _decode_first(path: Path, walk: _Walk, packet: Packet[Any]) -> None:
         walk.first = picture(path, frames[0])
         walk.rotation = frames[0].rotation
         walk.interlaced = frames[0].interlaced_frame
-
-
-def _check_end(
-    path: Path, content: Content, walk: _Walk, container: InputContainer, stream: VideoStream
-) -> None:
-    """Refuse files that end before their own account of themselves does."""
-    # PyAV before 16 has no index
-    entries = getattr(stream, "index_entries", ())
-    if content.demuxer == MOV and walk.packets < len(entries):
-        found = f"{walk.packets} of {len(entries)} frames"
-        raise VideoUnreadable(path, f"is cut off: it ends after {found}. Copy or download it again")
-    if content.demuxer == MATROSKA and container.duration:
-        seconds = container.duration / 1e6
-        # the header is written last, so it is exact up to the length of a frame or two
-        if walk.end < seconds - max(0.5, 0.05 * seconds):
-            found = f"{walk.end:.2f} of {seconds:.2f} seconds"
-            raise VideoUnreadable(path, f"is cut off: {found} are there. Copy or download it again")
 
 
 def _summary(
@@ -205,7 +194,7 @@ def _summary(
         pixel_format=layout,
         rate=stream.average_rate,
         frames=walk.shown,
-        times=() if walk.untimed else tuple(walk.times),
+        times=() if walk.untimed else tuple(sorted(walk.times)),
         first=first,
         rotation=walk.rotation,
         doubts=tuple(doubt for doubt, holds in doubts.items() if holds),

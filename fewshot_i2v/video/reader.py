@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
+from fewshot_i2v.video._damage import watched
 from fewshot_i2v.video._decord import NativeLog, Shape, decord_present, read_with_decord
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
 from fewshot_i2v.video.frames import POLICIES, FrameIndices, check_count, frame_indices
@@ -186,7 +187,7 @@ def _decode_all(
     wanted = {int(i) for i in indices}
     found: dict[int, np.ndarray] = {}
     total = 0
-    with opened(clip.path, clip.demuxer) as (container, stream):
+    with watched(clip.path), opened(clip.path, clip.demuxer) as (container, stream):
         # checked by the decoder before it sets memory aside; a header may announce smaller frames
         stream.codec_context.options |= {"max_pixels": str(max_pixels)}
         for packet in container.demux(stream):
