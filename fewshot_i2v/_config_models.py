@@ -16,6 +16,8 @@ from pydantic import (
     PositiveInt,
 )
 
+from fewshot_i2v._limits import FRAMES, MEMORY, PIXELS, SECONDS
+
 
 class Section(BaseModel):
     """Base of all configuration models: frozen, typed strictly, unknown keys refused."""
@@ -86,6 +88,26 @@ class VideoConfig(Section):
     policy: Literal["segment-center", "uniform", "dense"] = "segment-center"
     stride: PositiveInt = 1
     crop: float = Field(default=0.875, gt=0, le=1)
+
+
+class LimitsConfig(Section):
+    """What one clip may take: for safety, not to keep long clips out.
+
+    They change whether a clip is read, never what is read: runs that differ in them are the same.
+
+    Attributes:
+        frames: most frames of its file.
+        pixels: most pixels of a frame.
+        seconds: most processor time for reading it, in seconds. A decoder that hangs without
+            computing is stopped after four times as long by the clock, which is also what counts on
+            Windows.
+        memory: most memory of a decoding process, in GiB; 0: no limit. Not on Windows and macOS.
+    """
+
+    frames: PositiveInt = FRAMES
+    pixels: PositiveInt = PIXELS
+    seconds: float = Field(default=SECONDS, gt=0, allow_inf_nan=False)
+    memory: float = Field(default=MEMORY, ge=0, allow_inf_nan=False)
 
 
 def _off_is_none(value: object) -> object:

@@ -237,7 +237,7 @@ def _with_more_frames(material: Material, factor: int) -> Material:
     )
     return dataclasses.replace(
         material,
-        store=ClipStore(store.folder, options, workers=store.workers),
+        store=ClipStore(store.folder, options, workers=store.workers, limits=store.limits),
         unreadable={},
         _ready=set(),
         _banks={},

@@ -14,7 +14,7 @@ from typing import Any
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
 
-VERSION = 1
+VERSION = 2
 """Raised when what an older program noted must not be used any more."""
 
 
@@ -26,6 +26,7 @@ class Known:
         size: bytes.
         changed: time of change, in nanoseconds.
         frames: how many it shows, once read to its end.
+        note: what is odd about them, in words; no problem.
         sample: digest of some of its bytes, once taken.
         digest: digest of all of them, once taken.
     """
@@ -35,6 +36,7 @@ class Known:
     frames: int | None = None
     sample: str | None = None
     digest: str | None = None
+    note: str = ""
 
 
 class Memory:

@@ -6,18 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot_i2v._limits import FRAMES, PIXELS
+from fewshot_i2v.video._complete import PROMISING
+from fewshot_i2v.video._content import identify
 from fewshot_i2v.video.frames import FrameIndices
+from fewshot_i2v.video.probe import probe
 from fewshot_i2v.video.reader import read_frames
 
 
-def count_frames(path: str) -> int:
+def count_frames(path: str, max_frames: int = FRAMES, max_pixels: int = PIXELS) -> tuple[int, str]:
     """Decode every frame of a clip, and keep none.
 
     Args:
         path: the clip.
+        max_frames: clips with more frames are refused.
+        max_pixels: clips with larger frames are refused.
 
     Returns:
-        How many frames it shows.
+        How many frames it shows, and what is odd about them, in words: gaps in time, where the
+        container does not say how much it holds.
 
     Raises:
         VideoUnreadable: if they cannot all be had.
@@ -29,5 +36,14 @@ def count_frames(path: str) -> int:
         return np.zeros(1, np.int64)
 
     # decord would look only at the frame that is kept, and a fault elsewhere would go unnoticed
-    read_frames(Path(path), _first, shape=lambda image: image[:1, :1], backend="pyav")
-    return totals[-1]
+    read_frames(
+        Path(path),
+        _first,
+        shape=lambda image: image[:1, :1],
+        backend="pyav",
+        max_frames=max_frames,
+        max_pixels=max_pixels,
+    )
+    if identify(Path(path)).demuxer in PROMISING:
+        return totals[-1], ""
+    return totals[-1], probe(Path(path), max_frames=max_frames, max_pixels=max_pixels).gaps

@@ -8,6 +8,7 @@ something is missing, and a recording may have such gaps rightly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -82,23 +83,28 @@ def check_length(path: Path, container: InputContainer, end: float) -> None:
         raise VideoUnreadable(path, f"is cut off: {found} are there. {_ADVICE}")
 
 
-def gaps_in_time(times: Sequence[int], unit: float) -> str:
+def gaps_in_time(times: Sequence[int], unit: Fraction | None) -> str:
     """Say where a clip has no frames for a while.
 
     Args:
         times: of its frames, ascending.
-        unit: of the times, in seconds.
+        unit: of the times, in seconds; None if it is not known.
 
     Returns:
         How many gaps there are, how long and where the longest is; empty if there is none. A gap
         lasts more than a quarter of a second and more than four frames of this clip.
     """
+    unit = unit or Fraction(0)
     steps = [after - before for before, after in pairwise(times)]
-    least = max(0.25 / unit, 4 * median(steps)) if steps else 0.0
-    gaps = [(step, start) for step, start in zip(steps, times, strict=False) if step > least]
+    usual = 4 * median(steps) if steps else 0
+    gaps = [
+        (step, start)
+        for step, start in zip(steps, times, strict=False)
+        if step > usual and step * unit > 0.25
+    ]
     if not gaps:
         return ""
     longest, start = max(gaps, key=lambda gap: gap[0])
     count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
-    where = f"{(start - times[0]) * unit:.2f} s"
-    return f"{count} in time, the longest {longest * unit:.2f} s at {where}: frames may be missing"
+    long, where = (f"{float(n * unit):.2f} s" for n in (longest, start - times[0]))
+    return f"{count} in time, the longest {long} at {where}: frames may be missing"

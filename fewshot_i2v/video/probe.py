@@ -11,8 +11,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_i2v._limits import FRAMES, PIXELS, raising
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.video._complete import check_complete, check_length, promised_frames
+from fewshot_i2v.video._complete import (
+    PROMISING,
+    check_complete,
+    check_length,
+    gaps_in_time,
+    promised_frames,
+)
 from fewshot_i2v.video._content import MATROSKA, MOV, Content, identify
 from fewshot_i2v.video._damage import PacketCheck, watched
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
@@ -21,12 +28,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-MAX_PIXELS = 8192 * 4352
-"""Default limit on the pixels of one frame: 8K."""
-
-MAX_FRAMES = 100_000
-"""Default limit on the frames of one clip: almost an hour at 30 frames per second."""
 
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
@@ -49,6 +50,8 @@ class Probe:
             empty if some packet has none.
         first: the first frame shown, (H, W, 3) uint8, turned as the file asks.
         rotation: quarter turn the file asks for, in degrees counter-clockwise.
+        gaps: where it has no frames for a while, in words; only told of containers that do not say
+            how much they hold, and empty if there is none.
         doubts: why decord might show other frames or pixels than these, in words; empty if no
             reason is known.
     """
@@ -64,6 +67,7 @@ class Probe:
     times: tuple[int, ...] = field(repr=False)
     first: Image = field(repr=False, compare=False)
     rotation: int
+    gaps: str
     doubts: tuple[str, ...]
 
 
@@ -83,7 +87,7 @@ class _Walk:
     interlaced: bool = False
 
 
-def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Probe:
+def probe(path: Path, *, max_pixels: int = PIXELS, max_frames: int = FRAMES) -> Probe:
     """Walk through a file and say what is in it.
 
     Args:
@@ -105,7 +109,8 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
     with watched(path), opened(path, content.demuxer) as (container, stream):
         pixels = stream.codec_context.width * stream.codec_context.height
         if pixels > max_pixels:
-            raise VideoUnreadable(path, f"has frames of {pixels} pixels; the limit is {max_pixels}")
+            reason = f"has frames of {pixels} pixels, more than {max_pixels}; {raising('pixels')}"
+            raise VideoUnreadable(path, reason)
         promised = promised_frames(stream, content.demuxer)
         walk, check = _Walk(), PacketCheck(path, stream)
         with explained(path, "is damaged"):
@@ -115,7 +120,8 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
                 if packet.size:
                     _note(path, walk, packet, stream)
                     if walk.packets > max_frames:
-                        raise VideoUnreadable(path, f"has more than {max_frames} frames")
+                        reason = f"has more than {max_frames} frames; {raising('frames')}"
+                        raise VideoUnreadable(path, reason)
                 elif packet.stream_index == stream.index:
                     _decode_first(path, walk, packet)
         if walk.first is None:
@@ -172,6 +178,7 @@ def _summary(
     # "av1", where `name` would be that of one of its decoders
     name = getattr(codec.codec, "canonical_name", codec.name)
     layout = codec.pix_fmt or "unknown"
+    times = tuple(sorted(walk.times))
     doubts = {
         f"container {content.demuxer}": content.demuxer not in (MOV, MATROSKA),
         # MPEG-4 part 2: packed B-frames, and an older inverse transform, off by 2 grey levels;
@@ -194,8 +201,9 @@ def _summary(
         pixel_format=layout,
         rate=stream.average_rate,
         frames=walk.shown,
-        times=() if walk.untimed else tuple(sorted(walk.times)),
+        times=() if walk.untimed else times,
         first=first,
         rotation=walk.rotation,
+        gaps="" if content.demuxer in PROMISING else gaps_in_time(times, stream.time_base),
         doubts=tuple(doubt for doubt, holds in doubts.items() if holds),
     )

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot_i2v._limits import FRAMES, PIXELS, raising
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
 from fewshot_i2v.video._damage import watched
 from fewshot_i2v.video._decord import NativeLog, Shape, decord_present, read_with_decord
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
 from fewshot_i2v.video.frames import POLICIES, FrameIndices, check_count, frame_indices
-from fewshot_i2v.video.probe import MAX_FRAMES, MAX_PIXELS, Probe, probe
+from fewshot_i2v.video.probe import Probe, probe
 
 BACKENDS = ("auto", "decord", "pyav")
 
@@ -58,8 +59,8 @@ class DecodeOptions:
     stride: int = 1
     size: int = 224
     crop: float = 0.875
-    max_pixels: int = MAX_PIXELS
-    max_frames: int = MAX_FRAMES
+    max_pixels: int = PIXELS
+    max_frames: int = FRAMES
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "size", "max_pixels", "max_frames"):
@@ -127,8 +128,8 @@ def read_frames(
     shape: Shape = lambda image: image,
     backend: str = "auto",
     log: NativeLog | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_frames: int = MAX_FRAMES,
+    max_pixels: int = PIXELS,
+    max_frames: int = FRAMES,
 ) -> np.ndarray:
     """Read chosen frames of a clip.
 
@@ -215,7 +216,8 @@ def _fit(path: Path, image: Image, options: DecodeOptions) -> Image:
     wide = math.floor(short * width / min(height, width))
     high = math.floor(short * height / min(height, width))
     if wide * high > options.max_pixels:
-        raise VideoUnreadable(path, f"is too elongated ({width} x {height}) to be resized")
+        reason = f"is too elongated ({width} x {height}) to be resized; {raising('pixels')}"
+        raise VideoUnreadable(path, reason)
     resized = Pillow.fromarray(np.ascontiguousarray(image)).resize(
         (wide, high), Pillow.Resampling.BICUBIC
     )

@@ -155,9 +155,9 @@ def test_files_cut_off_are_refused_even_if_they_do_not_know_their_length(
 
 
 def test_limits(clips: Clips) -> None:
-    with pytest.raises(VideoUnreadable, match="6144 pixels; the limit is 6143"):
+    with pytest.raises(VideoUnreadable, match="6144 pixels, more than 6143; --max-pixels"):
         probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT - 1)
-    with pytest.raises(VideoUnreadable, match="more than 29 frames"):
+    with pytest.raises(VideoUnreadable, match="more than 29 frames; --max-frames"):
         probe(clips("h264.mp4"), max_frames=29)
     assert probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT, max_frames=30).frames == 30
 
