@@ -18,6 +18,8 @@ from pydantic import (
 
 from fewshot_i2v._limits import FRAMES, MEMORY, PIXELS, SECONDS
 
+_LEAST_MEMORY = 0.5
+
 
 class Section(BaseModel):
     """Base of all configuration models: frozen, typed strictly, unknown keys refused."""
@@ -90,6 +92,14 @@ class VideoConfig(Section):
     crop: float = Field(default=0.875, gt=0, le=1)
 
 
+def _enough(memory: float) -> float:
+    if 0 < memory < _LEAST_MEMORY:
+        raise ValueError(
+            f"expected 0 for no limit, or at least {_LEAST_MEMORY} GiB: decoders alone need that"
+        )
+    return memory
+
+
 class LimitsConfig(Section):
     """What one clip may take: for safety, not to keep long clips out.
 
@@ -101,13 +111,14 @@ class LimitsConfig(Section):
         seconds: most processor time for reading it, in seconds. A decoder that hangs without
             computing is stopped after four times as long by the clock, which is also what counts on
             Windows.
-        memory: most memory of a decoding process, in GiB; 0: no limit. Not on Windows and macOS.
+        memory: most memory of a decoding process, in GiB, from 0.5; 0: no limit. Not on Windows and
+            macOS.
     """
 
     frames: PositiveInt = FRAMES
     pixels: PositiveInt = PIXELS
     seconds: float = Field(default=SECONDS, gt=0, allow_inf_nan=False)
-    memory: float = Field(default=MEMORY, ge=0, allow_inf_nan=False)
+    memory: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_enough)] = MEMORY
 
 
 def _off_is_none(value: object) -> object:
