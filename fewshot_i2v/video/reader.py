@@ -7,8 +7,8 @@ where its messages can be watched, which is in the worker processes of `fewshot_
 Which of the two read a clip is therefore not to be seen in its pixels.
 
 What cannot be noticed: damage that still decodes without any sign of it (decord's decoder, of 2018,
-gives somewhat fewer signs than PyAV's), and MPEG-TS, MPEG-PS, ASF, FLV and GIF files that were cut
-off between two frames, because their headers do not reliably say how long they are.
+gives somewhat fewer signs than PyAV's), and MPEG-TS, MPEG-PS, ASF and FLV files that were cut off
+between two frames, because their headers do not reliably say how long they are.
 """
 
 from __future__ import annotations

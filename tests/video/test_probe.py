@@ -118,7 +118,9 @@ def test_reasons_not_to_trust_decord(name: str, doubt: str, clips: Clips) -> Non
     assert doubt in probe(clips(name)).doubts
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "front.mp4", "mpeg4.avi", "vfr.mkv", "vp9-odd.webm"])
+@pytest.mark.parametrize(
+    "name", ["h264.mp4", "front.mp4", "mpeg4.avi", "vfr.mkv", "vp9-odd.webm", "animated.gif"]
+)
 @pytest.mark.parametrize("part", [0.5, 0.95])
 def test_files_cut_off_are_refused(name: str, part: float, clips: Clips, tmp_path: Path) -> None:
     whole = clips(name).read_bytes()
