@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fewshot_i2v._config_errors import Location, config_error, sections_with
-from fewshot_i2v._config_merge import leaves
+from fewshot_i2v._config_merge import expand, leaves
+from fewshot_i2v._config_models import LimitsConfig
 from fewshot_i2v.errors import ConfigError, UsageError
 
 
@@ -53,6 +54,21 @@ def refusal(
 
     commands = dict.fromkeys(other.model_fields.keys() - model.model_fields.keys(), _command(other))
     return config_error(error, model, origin=origin, given=_is_given, commands=commands)
+
+
+def limits_of(over: Mapping[str, Any]) -> LimitsConfig:
+    """What a clip may take, for a command that has flags for it and no configuration.
+
+    Args:
+        over: the flags given, by dotted key.
+
+    Raises:
+        ConfigError: listing every bad value.
+    """
+    try:
+        return LimitsConfig.model_validate(expand(over).get("limits", {}))
+    except ValidationError as error:
+        raise config_error(error, LimitsConfig, origin="limits (flags --max-...)") from error
 
 
 def _is_dry_run(model: type[BaseModel], data: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from fewshot_i2v._config_models import EncoderConfig, Number, Section, VideoConfig
+from fewshot_i2v._config_models import EncoderConfig, LimitsConfig, Number, Section, VideoConfig
 
 
 def _device(value: str) -> str:
@@ -28,6 +28,7 @@ class MaterialConfig(Section):
         seed: of everything that is drawn.
         encoder: the frozen image encoder.
         video: which frames are seen.
+        limits: what a clip may take.
         precision: "fp32" or "bf16", of the frozen encoder.
         device: "auto", "cpu", "cuda" or "cuda:N".
         deterministic: refuse operations without a deterministic kernel.
@@ -44,6 +45,7 @@ class MaterialConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     encoder: EncoderConfig = EncoderConfig()
     video: VideoConfig = VideoConfig()
+    limits: LimitsConfig = LimitsConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Annotated[str, AfterValidator(_device)] = "auto"
     deterministic: bool = False

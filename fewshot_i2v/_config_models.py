@@ -16,9 +16,12 @@ from pydantic import (
     field_validator,
 )
 
+from fewshot_i2v._limits import FRAMES, MEMORY, PIXELS, SECONDS
+
 MOST = 1_000_000
 """The largest number of episodes, steps or clips: far more than anybody waits for."""
 Number = Annotated[int, Field(gt=0, le=MOST)]
+_LEAST_MEMORY = 0.5
 
 
 class Section(BaseModel):
@@ -101,6 +104,35 @@ class VideoConfig(Section):
     stride: Number = 1
     crop: float = Field(default=0.875, gt=0, le=1)
     backend: Literal["pyav", "decord"] = "pyav"
+
+
+def _enough(memory: float) -> float:
+    if 0 < memory < _LEAST_MEMORY:
+        raise ValueError(
+            f"expected 0 for no limit, or at least {_LEAST_MEMORY} GiB: decoders alone need that"
+        )
+    return memory
+
+
+class LimitsConfig(Section):
+    """What one clip may take: for safety, not to keep long clips out.
+
+    They change whether a clip is read, never what is read: runs that differ in them are the same.
+
+    Attributes:
+        frames: most frames of its file.
+        pixels: most pixels of a frame.
+        seconds: most processor time for reading it, in seconds. A decoder that hangs without
+            computing is stopped after four times as long by the clock, which is also what counts on
+            Windows.
+        memory: most memory of a decoding process, in GiB, from 0.5; 0: no limit. Not on Windows and
+            macOS.
+    """
+
+    frames: Annotated[int, Field(gt=0)] = FRAMES
+    pixels: Annotated[int, Field(gt=0)] = PIXELS
+    seconds: float = Field(default=SECONDS, gt=0, allow_inf_nan=False)
+    memory: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_enough)] = MEMORY
 
 
 def _off_is_none(value: object) -> object:

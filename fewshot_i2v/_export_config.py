@@ -19,7 +19,12 @@ Given = str | Path | None
 
 
 def config_of(
-    run: Path, data: RunData, last: int, files: Mapping[str, Given], places: Mapping[str, Given]
+    run: Path,
+    data: RunData,
+    last: int,
+    files: Mapping[str, Given],
+    places: Mapping[str, Given],
+    limits: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The configuration of a row.
 
@@ -29,6 +34,7 @@ def config_of(
         last: number of the last episode needed.
         files: `pretrained` and `architecture` of the encoder.
         places: `split`, `root`, `start`, `trials` and `cache`.
+        limits: what a clip may take, by key of the configuration.
 
     Raises:
         UsageError: when something is not where it was, and not given; when a start or trials are
@@ -54,7 +60,7 @@ def config_of(
         "episodes": last + 1,
         "allow_seen": True,  # the run had it allowed, where that was needed
     }
-    return load_config(plain)
+    return load_config(plain, limits)
 
 
 def _start(run: Path, data: RunData, given: Given) -> str | None:

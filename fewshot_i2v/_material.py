@@ -26,6 +26,7 @@ from fewshot_i2v.episodes.split_file import load_split
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.paths import default_cache
 from fewshot_i2v.video import synthetic
+from fewshot_i2v.video.pool import Limits
 from fewshot_i2v.video.store import ClipStore, DecodeOptions
 
 if TYPE_CHECKING:
@@ -106,8 +107,16 @@ class Material:
             size=encoder.tower.image_size,
             crop=video.crop,
             backend=video.backend,
+            max_pixels=config.limits.pixels,
+            max_frames=config.limits.frames,
         )
-        store = ClipStore(cache / "clips", options, workers=config.workers, verify=config.verify)
+        store = ClipStore(
+            cache / "clips",
+            options,
+            workers=config.workers,
+            limits=Limits.of(config.limits),
+            verify=config.verify,
+        )
         return cls(config, split, encoder, store, folder)
 
     def file(self, clip: str) -> Path:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fewshot_i2v._config_errors import config_error
-from fewshot_i2v._config_models import VideoConfig
+from fewshot_i2v._config_models import LimitsConfig, VideoConfig
 from fewshot_i2v.adapters._adapted import AdaptedEncoder
 from fewshot_i2v.adapters._contract import Features
 from fewshot_i2v.adapters._saved import AdapterInfo, read_info
@@ -21,6 +21,7 @@ from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.heads._contract import Head
 from fewshot_i2v.paths import default_cache
+from fewshot_i2v.video.pool import Limits
 from fewshot_i2v.video.store import ClipStore, DecodeOptions
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Classifier:
         video: how clips become frames.
         cache: folder of decoded clips; None: the user's cache folder.
         workers: decoding processes; None: one per processor, at most 8.
+        limits: what a clip may take; the defaults if None.
 
     Attributes:
         classes: their names, in the order of the scores.
@@ -86,8 +88,9 @@ class Classifier:
         *,
         cache: str | Path | None = None,
         workers: int | None = None,
+        limits: LimitsConfig | None = None,
     ) -> None:
-        info = trained.info
+        info, limits = trained.info, limits or LimitsConfig()
         if trained.head is None or len(info.classes) != trained.head.way:
             raise CheckpointError(
                 f"{info.adapter.name} was saved without a head, or without the names of its "
@@ -105,9 +108,13 @@ class Classifier:
             size=encoder.tower.image_size,
             crop=video.crop,
             backend=video.backend,
+            max_pixels=limits.pixels,
+            max_frames=limits.frames,
         )
         folder = default_cache() if cache is None else Path(cache)
-        self._store = ClipStore(folder / "clips", options, workers=workers)
+        self._store = ClipStore(
+            folder / "clips", options, workers=workers, limits=Limits.of(limits)
+        )
 
     @classmethod
     def load(
@@ -118,6 +125,7 @@ class Classifier:
         device: torch.device | str = "cpu",
         cache: str | Path | None = None,
         workers: int | None = None,
+        limits: LimitsConfig | None = None,
     ) -> Self:
         """Loads what `fewshot-i2v export` wrote.
 
@@ -128,6 +136,7 @@ class Classifier:
             device: of a merged export's encoder; one that is given stays where it is.
             cache: folder of decoded clips; None: the user's cache folder.
             workers: decoding processes; None: one per processor, at most 8.
+            limits: what a clip may take; the defaults if None.
 
         Raises:
             CheckpointError: when the files are damaged, there is no head, an encoder is missing,
@@ -151,7 +160,7 @@ class Classifier:
             )
         else:
             trained = load_adapter(folder, encoder)
-        return cls(encoder, trained, video, cache=cache, workers=workers)
+        return cls(encoder, trained, video, cache=cache, workers=workers, limits=limits)
 
     def fit(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
         """Takes support clips, in place of earlier ones; nothing is tuned.

@@ -35,7 +35,7 @@ from fewshot_i2v._config_episodes import (
     once,
 )
 from fewshot_i2v._config_merge import expand, is_path, merge, read_source
-from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
+from fewshot_i2v._config_models import EncoderConfig, LimitsConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_rows import RowParts, slugs
 from fewshot_i2v._config_starts import (
     FRESH,
@@ -48,6 +48,7 @@ from fewshot_i2v.errors import UnknownNameError
 __all__ = [
     "Choice",
     "EncoderConfig",
+    "LimitsConfig",
     "RowConfig",
     "RunConfig",
     "TuningConfig",
@@ -61,7 +62,7 @@ __all__ = [
 _NOT_IDENTITY = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
     "verify", "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
-    "max_episodes",
+    "max_episodes", "limits",
 }  # fmt: skip
 
 
@@ -178,6 +179,7 @@ class RunConfig(_Shared):
             "single" (each is replaced by the middle one); of support and query clips alike.
         encoder: the frozen image encoder.
         video: which frames are seen.
+        limits: what a clip may take.
         adapter: one or several adapters.
         start: what the adapters of each episode begin as, one or several: "fresh", the name of a
             shipped starting point, or the folder of one or of several.

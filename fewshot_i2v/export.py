@@ -6,7 +6,7 @@ again; they are written only where they give the predictions that were recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ def export_episode(
     start: Given = None,
     trials: Given = None,
     cache: Given = None,
+    limits: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Exported:
     """Writes the tuned adapter and head of one recorded episode.
@@ -106,6 +107,7 @@ def export_episode(
         start: name or folder of the row's starting point, where it had one; None: where it was.
         trials: file of the run's frozen episodes, where it had some; None: where it was.
         cache: folder of decoded clips; None: the user's cache folder.
+        limits: what a clip may take, by key, such as `limits.frames`; the defaults where not given.
         progress: whether to show bars on standard error.
 
     Raises:
@@ -120,7 +122,7 @@ def export_episode(
     run, data = Path(run), read_run(_row_folder(Path(run)))
     _check_order(run, data)
     batch = _batch(run, data, episode)
-    runner = _row(run, data, config_of(run, data, batch[-1], files, places))
+    runner = _row(run, data, config_of(run, data, batch[-1], files, places, limits))
     return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)
 
 

@@ -285,8 +285,7 @@ class TrainConfig(MaterialConfig):
         Folders, device and workers are left out; split and weights stand in it by name.
         """
         out = {"name", "source", "root", "output", "workers", "cache", "verify", "device"}
-        out.add("save_every")
-        plain = self.model_dump(mode="json", exclude=out)
+        plain = self.model_dump(mode="json", exclude=out | {"save_every", "limits"})
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
         for key in ("pretrained", "architecture"):
             value = plain["encoder"][key]

@@ -121,6 +121,10 @@ def test_identity_is_what_decides_the_results() -> None:
         "root": "r",
         "device": "cpu",
         "at_once": 2,
+        "limits.frames": 9,
+        "limits.pixels": 9,
+        "limits.seconds": 9.0,
+        "limits.memory": 9.0,
     }
     for key, value in same.items():
         assert load_config(BASE, {key: value}).rows()[0].identity() == row.identity(), key

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_i2v"
 # Lowest first; a layer may import itself and those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
+        {"errors", "plugins", "_limits", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
         | {"_config_episodes", "_config_rows", "_progress", "_search_path", "_files", "_printable"}

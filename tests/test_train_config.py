@@ -107,6 +107,7 @@ def test_held_out_classes_take_the_place_of_the_default_subset() -> None:
 def test_identity_leaves_out_where_things_are(tmp_path: Path) -> None:
     here = {"split": "/somewhere/mine.yaml", "root": "/clips", "cache": "/c", "output": "/o"}
     there = {"split": "/elsewhere/mine.yaml", "workers": 3, "device": "cuda", "save_every": 9}
+    there["limits"] = {"frames": 9, "pixels": 9, "seconds": 9.0, "memory": 9.0}
     first, second = (
         load_train_config(_LEAST | keys).identity() for keys in (here, there | {"name": "other"})
     )

@@ -165,6 +165,16 @@ VIDEO: tuple[str, str, Flags] = (
         ("--crop", FLOAT, "Side of the central square kept, in (0, 1]."),
     ],
 )
+LIMITS: tuple[str, str, Flags] = (
+    "Limits of a clip",
+    "limits",
+    [
+        ("--max-frames", INT | {"key": "frames"}, "Most frames of its file."),
+        ("--max-pixels", INT | {"key": "pixels"}, "Most pixels of a frame."),
+        ("--max-seconds", FLOAT | {"key": "seconds"}, "Most processor time for reading it."),
+        ("--max-memory", FLOAT | {"key": "memory"}, "Most memory for reading it, in GiB; 0: any."),
+    ],
+)
 
 _FLAGS: Table = [
     (
@@ -245,6 +255,7 @@ _FLAGS: Table = [
             ("--output -o", PATH, "Folder of the results; runs/NAME if not given."),
         ],
     ),
+    LIMITS,
 ]
 
 
@@ -269,6 +280,9 @@ def flags_of(table: Table) -> Callable[[Decorated], Decorated]:
 
     return _decorate
 
+
+limit_flags = flags_of([LIMITS])
+"""Adds the flags of what a clip may take, for commands without a configuration."""
 
 key_flags = flags_of(_FLAGS)
 """Adds all flags of `fewshot-i2v evaluate` that set a configuration key."""

@@ -11,6 +11,7 @@ from fewshot_i2v.cli._flags import (
     FLOAT,
     HEADS,
     INT,
+    LIMITS,
     PATH,
     SPLITS,
     SWITCH,
@@ -115,6 +116,7 @@ _FLAGS: Table = [
             ("--output -o", PATH, "Folder of the starting point; starts/NAME if not given."),
         ],
     ),
+    LIMITS,
 ]
 
 train_flags = flags_of(_FLAGS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._flags import limit_flags, overrides
 from fewshot_i2v.cli._runs import RunPath
 
 _FILE = click.Path(path_type=Path)
@@ -29,9 +31,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--start", help="The row's starting point, name or folder, if not where it was.")
 @click.option("--trials", type=_FILE, help="The run's frozen episodes, if not where they were.")
 @click.option("--cache", type=_FILE, help="Folder of decoded clips.")
+@limit_flags
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     run: Path,
     episode: int,
     out: Path,
@@ -45,6 +51,7 @@ def command(
     cache: Path | None,
     as_json: bool,
     quiet: bool,
+    **_limits: Any,
 ) -> None:
     """Write the adapter and the head that RUN, the folder of one row, tuned for an episode.
 
@@ -70,6 +77,7 @@ def command(
         start=start,
         trials=trials,
         cache=cache,
+        limits=overrides(ctx, ()),
     )
     if as_json:
         echo_json(done.to_dict())

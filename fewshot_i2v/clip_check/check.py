@@ -29,6 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fewshot_i2v._config_models import LimitsConfig
 from fewshot_i2v._progress import bar
 from fewshot_i2v.clip_check.copies import copies
 from fewshot_i2v.clip_check.memory import Memory
@@ -80,6 +81,8 @@ class ClipCheck:
         frames: how many a clip should have.
         quick: whether no clip was read.
         problems: in the order of the split.
+        notes: by clip, what is odd about it and no problem: gaps in time, where nothing tells how
+            many frames there should be; several video streams; pictures that a cut left out.
         read: clips that were read to their end in this check.
         remembered: clips that an earlier check had read.
         seconds: what it took.
@@ -91,6 +94,7 @@ class ClipCheck:
     frames: int
     quick: bool
     problems: tuple[Problem, ...]
+    notes: Mapping[str, str]
     read: int
     remembered: int
     seconds: float
@@ -127,6 +131,7 @@ class ClipCheck:
                 {"class" if k == "class_name" else k: v for k, v in vars(problem).items()}
                 for problem in self.problems
             ],
+            "notes": dict(self.notes),
             "extra": [str(path) for path in self.places.extra],
             "refused": {str(path): why for path, why in self.places.refused.items()},
             "hints": list(self.places.hints),
@@ -145,7 +150,7 @@ def check_clips(
     cache: Path | None = None,
     verify: bool = False,
     workers: int | None = None,
-    limits: Limits | None = None,
+    limits: LimitsConfig | None = None,
     progress: bool = False,
 ) -> ClipCheck:
     """Look for every clip of a split, and read each from its first to its last frame.
@@ -159,7 +164,7 @@ def check_clips(
         verify: read all clips, whatever earlier checks found.
         workers: decoding processes; None: one per processor, at most 8. 0: in this process, without
             any limit: for tests.
-        limits: time and memory that a clip may take.
+        limits: what a clip may take; the defaults if None.
         progress: whether to show a bar on standard error.
 
     Raises:
@@ -177,13 +182,14 @@ def check_clips(
         search.compare()
         if not quick:
             count = min(_processors(), 8) if workers is None else workers
-            search.read_all(count, limits or Limits(), progress=progress)
+            search.read_all(count, limits or LimitsConfig(), progress=progress)
     finally:
         unkept = search.memory.save()
     problems = search.sorted_problems()
     read = (search.read, 0 if quick else search.remembered)
+    notes = {} if quick else search.notes()
     seconds = time.perf_counter() - start
-    return ClipCheck(split, found, frames, quick, problems, *read, seconds, unkept)
+    return ClipCheck(split, found, frames, quick, problems, notes, *read, seconds, unkept)
 
 
 class _Check:
@@ -245,23 +251,25 @@ class _Check:
                 reason = f"has the same bytes as {others[0]!r}{where}{more}"
                 self._add(clip, "duplicate", reason, others)
 
-    def read_all(self, workers: int, limits: Limits, *, progress: bool) -> None:
+    def read_all(self, workers: int, limits: LimitsConfig, *, progress: bool) -> None:
         """Clips that cannot be read to their end, or have too few frames."""
         function = f"{count_frames.__module__}:{count_frames.__name__}"
         todo = [file for file in self.usable if self.memory.known(file).frames is None]
-        jobs = {Job(file, function, (str(file),)): file for file in todo}
+        sizes = (limits.frames, limits.pixels)
+        jobs = {Job(file, function, (str(file), *sizes)): file for file in todo}
         self.remembered = len(self.usable) - len(todo)
         saved = time.monotonic()
         with bar(
             total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
         ) as shown:
-            for job, result in run_jobs(list(jobs), workers, limits):
+            for job, result in run_jobs(list(jobs), workers, Limits.of(limits)):
                 shown.update()
                 self.read += 1
                 if isinstance(result, VideoUnreadable):
                     self._add(self.usable[jobs[job]], "unreadable", f"{job.path} {result.reason}")
                     continue
-                self.memory.note(jobs[job], frames=result)
+                frames, odd = result
+                self.memory.note(jobs[job], frames=frames, note=odd)
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     self.memory.save()
                     saved = time.monotonic()
@@ -270,6 +278,11 @@ class _Check:
             if count is not None and count < self.frames:
                 reason = f"{file} has {count} frames, fewer than {self.frames}"
                 self._add(clip, "short", reason)
+
+    def notes(self) -> dict[str, str]:
+        """What is odd about clips that could be read."""
+        found = ((clip, self.memory.known(file).note) for file, clip in self.usable.items())
+        return {clip: note for clip, note in found if note}
 
     def sorted_problems(self) -> tuple[Problem, ...]:
         """In the order of the split; a file that is no video is nothing but unreadable."""

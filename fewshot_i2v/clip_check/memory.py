@@ -30,6 +30,7 @@ class Known:
         size: bytes.
         look: what else tells that it was not written to since (`fewshot_i2v.video._identity`).
         frames: how many it shows, once read to its end.
+        note: what is odd about them, in words; no problem.
         sample: digest of some of its bytes, once taken.
         digest: digest of all of them, once taken.
     """
@@ -39,6 +40,7 @@ class Known:
     frames: int | None = None
     sample: str | None = None
     digest: str | None = None
+    note: str = ""
 
 
 class Memory:

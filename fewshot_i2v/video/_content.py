@@ -160,7 +160,7 @@ def regular_file(path: Path) -> os.stat_result:
         raise VideoUnreadable(path, "does not exist") from error
     except OSError as error:
         refused = isinstance(error, _files.NotAFileError)
-        reason = error.strerror if refused else f"cannot be looked at: {error.strerror}"
+        reason = f"{error.strerror}" if refused else f"cannot be looked at: {error.strerror}"
         raise VideoUnreadable(path, reason) from error
 
 
@@ -199,6 +199,8 @@ def _announced_end(file: BinaryIO, demuxer: str) -> int:
     file.seek(0)
     if demuxer == "avi":
         return int.from_bytes(file.read(8)[4:], "little") + 8
+    if demuxer == "gif":
+        return _end_of_gif(file)
     if demuxer == MATROSKA:
         file.read(4)
         header = _ebml_length(file)
@@ -224,6 +226,29 @@ def _end_of_boxes(file: BinaryIO) -> int:
         if end + length >= 1 << 62:
             return end
         end += length
+
+
+def _end_of_gif(file: BinaryIO) -> int:
+    """Where the last block of a GIF ends, or one byte behind the file if it has no last block."""
+    head = file.read(13)
+    _skip_colours(file, head[10])
+    while (kind := file.read(1)) in (b"!", b","):
+        if kind == b"!":
+            file.seek(1, os.SEEK_CUR)
+        else:
+            _skip_colours(file, (file.read(9) or b"\0")[-1])
+            file.seek(1, os.SEEK_CUR)
+        while length := file.read(1):
+            if length == b"\0":
+                break
+            file.seek(length[0], os.SEEK_CUR)
+    # other blocks than these: rubbish, for the decoder to judge
+    return 0 if kind else os.fstat(file.fileno()).st_size + 1
+
+
+def _skip_colours(file: BinaryIO, flags: int) -> None:
+    if flags & 128:
+        file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
 
 
 def _ebml_length(file: BinaryIO) -> int | None:

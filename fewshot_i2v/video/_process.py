@@ -12,17 +12,22 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fewshot_i2v._limits import MEMORY, SECONDS, raising
 from fewshot_i2v._search_path import without_current_folder
 from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
 from fewshot_i2v.video.frames import check_count
+
+if TYPE_CHECKING:
+    from fewshot_i2v._config_models import LimitsConfig
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
     "from fewshot_i2v.video._worker import main; main()"
 )
 _STARTUP_SECONDS = 120.0
+_PATIENCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,9 @@ class Limits:
     """What one clip may take.
 
     Args:
-        seconds: wall-clock time, above 0.
+        seconds: processor time of the decoding process, above 0: what else the machine does, does
+            not count. A process that hangs without computing is ended after four times as long by
+            the clock, which is also what counts on Windows.
         memory: address space of the decoding process in bytes, 0 for no limit. Enforced where the
             system can (not on Windows and macOS).
 
@@ -38,13 +45,23 @@ class Limits:
         ConfigError: if a limit is no such number.
     """
 
-    seconds: float = 60.0
-    memory: int = 4 * 2**30
+    seconds: float = SECONDS
+    memory: int = round(MEMORY * 2**30)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.seconds) or self.seconds <= 0:
             raise ConfigError(f"seconds is {self.seconds!r}: a number above 0 is needed")
         check_count("memory", self.memory, least=0)
+
+    @classmethod
+    def of(cls, limits: LimitsConfig) -> Limits:
+        """Those of a configuration, which counts memory in GiB."""
+        return cls(seconds=limits.seconds, memory=round(limits.memory * 2**30))
+
+    @property
+    def clock(self) -> float:
+        """Seconds by the clock after which a process is taken for hanging."""
+        return _PATIENCE * self.seconds
 
 
 class Job(NamedTuple):
@@ -102,7 +119,8 @@ class WorkerProcess:
         Raises:
             FewshotError: if the process ends instead.
         """
-        setup = {"seconds": self._limits.seconds, "memory": self._limits.memory}
+        limits = self._limits
+        setup = {"seconds": limits.seconds, "clock": limits.clock, "memory": limits.memory}
         if self._ask(setup, _STARTUP_SECONDS) is None:
             code = self._end()
             raise FewshotError(
@@ -122,7 +140,7 @@ class WorkerProcess:
         """
         self.served += 1
         call = {"function": job.function, "arguments": job.arguments}
-        answer = self._ask(call, self._limits.seconds)
+        answer = self._ask(call, self._limits.clock)
         if answer is None:
             return VideoUnreadable(job.path, self._epitaph(self._end()))
         if "unreadable" in answer:
@@ -174,7 +192,10 @@ class WorkerProcess:
         return self._process.wait()
 
     def _epitaph(self, code: int) -> str:
+        limits, how = self._limits, f"the decoder was stopped; {raising('seconds')}"
+        if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
+            return f"took more than {limits.seconds:g} s of processor time: {how}"
         if self._expired or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
-            return f"did not finish within {self._limits.seconds:g} s: the decoder was stopped"
+            return f"did not finish within {limits.clock:g} s: {how}"
         self.crashed = True
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit status {code}'})"

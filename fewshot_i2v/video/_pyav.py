@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_i2v._limits import raising
 from fewshot_i2v.errors import VideoUnreadable
 
 if TYPE_CHECKING:
@@ -92,10 +93,21 @@ def explained(path: Path, reason: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise VideoUnreadable(path, "needs more memory to decode than is allowed") from error
+        reason = f"needs more memory to decode than is allowed; {raising('memory')}"
+        raise VideoUnreadable(path, reason) from error
     except (av.FFmpegError, ValueError, IndexError, EOFError, OverflowError) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoUnreadable(path, f"{reason} (FFmpeg: {words})") from error
+
+
+def _one_thread() -> dict[str, Any]:
+    """From release 17 on PyAV starts a thread per processor for each frame that is converted.
+
+    They live as long as the frame: a few dozen use up the memory that a process may have.
+    """
+    import av
+
+    return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 def picture(path: Path, frame: VideoFrame) -> Image:
@@ -115,7 +127,7 @@ def picture(path: Path, frame: VideoFrame) -> Image:
         VideoUnreadable: if it is to be turned by an angle that is no multiple of 90 degrees.
     """
     with explained(path, "holds pictures that cannot be turned into RGB"):
-        image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        image = np.asarray(frame.to_ndarray(format="rgb24", **_one_thread()), dtype=np.uint8)
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

@@ -4,7 +4,8 @@ It is started by `fewshot_i2v.video.pool` with plain `subprocess`, not `multipro
 inherited by forking, and the caller's main script is not run a second time.
 
 A hanging decoder may keep Python's lock, so nothing written in Python can be relied upon to end it.
-The caller kills this process at the time limit; should the caller be gone, the kernel's alarm does.
+The kernel ends this process when it has used its processor time. The caller kills it when it hangs
+without using any; should the caller be gone, the kernel's alarm does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fewshot_i2v._limits import raising
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
 
 _LOG_LIMIT = 1 << 20
@@ -60,9 +62,9 @@ def main() -> None:
     limit_memory(setup["memory"])
     _answer(answers, {"ready": True})
     for line in calls:
-        _alarm(math.ceil(setup["seconds"]) + _GRACE)
+        _limit_time(setup["seconds"], math.ceil(setup["clock"]) + _GRACE)
         answer = _serve(json.loads(line), setup["memory"])
-        _alarm(0)
+        _limit_time(0, 0)
         _answer(answers, answer)
         _shorten_log()
 
@@ -103,9 +105,11 @@ def limit_memory(size: int) -> None:
                 resource.setrlimit(resource.RLIMIT_AS, (size, hard))
 
 
-def _alarm(seconds: int) -> None:
+def _limit_time(seconds: float, clock: int) -> None:
+    """Have the kernel end this process after so much processor time, and so long by the clock."""
     if hasattr(signal, "alarm"):
-        signal.alarm(seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.alarm(clock)
 
 
 def _serve(call: dict[str, Any], memory: int) -> dict[str, Any]:
@@ -117,8 +121,9 @@ def _serve(call: dict[str, Any], memory: int) -> dict[str, Any]:
     except FewshotError as error:
         return {"failed": str(error)}
     except MemoryError:
-        limit = f"{memory / 2**30:.3g} GiB"
-        return {"unreadable": f"needs more memory to decode than the limit of {limit}"}
+        limit = f"the limit of {memory / 2**30:.3g} GiB"
+        reason = f"needs more memory to decode than {limit}; {raising('memory')}"
+        return {"unreadable": reason}
     except Exception as error:  # noqa: BLE001 - one clip must not end the run, whatever it raises
         return {"unreadable": f"the decoder failed: {type(error).__name__}: {error}"}
 

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_i2v._limits import raising
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.video._content import regular_file
 
@@ -175,7 +176,7 @@ def read_frame_folder(
 
     files = frame_files(folder)
     if len(files) > max_frames:
-        raise VideoUnreadable(folder, f"has more than {max_frames} frames")
+        raise VideoUnreadable(folder, f"has more than {max_frames} frames; {raising('frames')}")
     indices = choose(len(files))
     wanted = {int(i) for i in indices}
     found: dict[int, np.ndarray] = {}
@@ -231,7 +232,7 @@ class _Refused(Exception):  # noqa: N818 - becomes VideoUnreadable with the pict
 def _check(picture: Picture, max_pixels: int) -> None:
     pixels = picture.width * picture.height
     if pixels > max_pixels:
-        raise _Refused(f"has {pixels} pixels; the limit is {max_pixels}")
+        raise _Refused(f"has {pixels} pixels, more than {max_pixels}; {raising('pixels')}")
     tiles: Any = getattr(picture, "tile", ())
     deep = picture.format == "PNG" and any("16" in str(tile[3]) for tile in tiles)
     if picture.mode not in _MODES or deep:

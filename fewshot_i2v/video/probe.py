@@ -6,14 +6,22 @@ and rates written in headers are not believed.
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_i2v._limits import FRAMES, PIXELS, raising
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.video._complete import (
+    PROMISING,
+    check_complete,
+    check_length,
+    gaps_in_time,
+    promised_frames,
+)
 from fewshot_i2v.video._content import MATROSKA, MOV, Content, identify
+from fewshot_i2v.video._damage import PacketCheck, watched
 from fewshot_i2v.video._h264 import begins_anew
 from fewshot_i2v.video._pyav import Image, explained, moving, opened, picture
 
@@ -21,12 +29,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-MAX_PIXELS = 8192 * 4352
-"""Default limit on the pixels of one frame: 8K."""
-
-MAX_FRAMES = 100_000
-"""Default limit on the frames of one clip: almost an hour at 30 frames per second."""
 
 CUT = (
     "was cut out of a longer file without encoding it again: its first pictures cannot be decoded "
@@ -102,7 +104,7 @@ class _Walk:
     interlaced: bool = False
 
 
-def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Probe:
+def probe(path: Path, *, max_pixels: int = PIXELS, max_frames: int = FRAMES) -> Probe:
     """Walk through a file and say what is in it.
 
     Args:
@@ -121,23 +123,31 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRA
     if content.missing:
         reason = f"{content.size} bytes are there, {content.missing} more are announced"
         raise VideoUnreadable(path, f"is cut off: {reason}. Copy or download it again")
-    with opened(path, content.demuxer) as (container, stream):
+    with watched(path), opened(path, content.demuxer) as (container, stream):
         pixels = stream.codec_context.width * stream.codec_context.height
         if pixels > max_pixels:
-            raise VideoUnreadable(path, f"has frames of {pixels} pixels; the limit is {max_pixels}")
-        walk = _Walk()
+            reason = f"has frames of {pixels} pixels, more than {max_pixels}; {raising('pixels')}"
+            raise VideoUnreadable(path, reason)
+        promised = promised_frames(stream, content.demuxer)
+        walk, check = _Walk(), PacketCheck(path, stream)
         with explained(path, "is damaged"):
             for packet in container.demux():
+                number = walk.packets
                 if packet.size:
                     _note(path, walk, packet, stream)
                     if walk.packets > max_frames:
-                        raise VideoUnreadable(path, f"has more than {max_frames} frames")
+                        reason = f"has more than {max_frames} frames; {raising('frames')}"
+                        raise VideoUnreadable(path, reason)
                 elif packet.stream_index == stream.index:
                     _decode_first(path, walk, packet)
+                if packet.stream_index == stream.index:
+                    check.look(number, packet)
         if walk.first is None:
             reason = CUT if walk.cut else "holds no frame that can be decoded"
             raise VideoUnreadable(path, reason)
-        _check_end(path, content, walk, container, stream)
+        check_complete(path, max(promised, promised_frames(stream, content.demuxer)), walk.packets)
+        if content.demuxer == MATROSKA:
+            check_length(path, container, walk.end)
         return _summary(path, content, walk, container, stream, walk.first)
 
 
@@ -168,7 +178,7 @@ def _note(path: Path, walk: _Walk, packet: Packet[Any], stream: VideoStream) -> 
         if packet.pts is None:
             walk.untimed += 1
         else:
-            bisect.insort(walk.times, packet.pts)
+            walk.times.append(packet.pts)
     _decode_first(path, walk, packet)
 
 
@@ -194,23 +204,6 @@ def _decode_first(path: Path, walk: _Walk, packet: Packet[Any]) -> None:
         walk.interlaced = frames[0].interlaced_frame
 
 
-def _check_end(
-    path: Path, content: Content, walk: _Walk, container: InputContainer, stream: VideoStream
-) -> None:
-    """Refuse files that end before their own account of themselves does."""
-    # PyAV before 16 has no index
-    entries = getattr(stream, "index_entries", ())
-    if content.demuxer == MOV and walk.packets < len(entries):
-        found = f"{walk.packets} of {len(entries)} frames"
-        raise VideoUnreadable(path, f"is cut off: it ends after {found}. Copy or download it again")
-    if content.demuxer == MATROSKA and container.duration:
-        seconds = container.duration / 1e6
-        # the header is written last, so it is exact up to the length of a frame or two
-        if walk.end < seconds - max(0.5, 0.05 * seconds):
-            found = f"{walk.end:.2f} of {seconds:.2f} seconds"
-            raise VideoUnreadable(path, f"is cut off: {found} are there. Copy or download it again")
-
-
 def _summary(
     path: Path,
     content: Content,
@@ -223,6 +216,7 @@ def _summary(
     # "av1", where `name` would be that of one of its decoders
     name = getattr(codec.codec, "canonical_name", codec.name)
     layout = codec.pix_fmt or "unknown"
+    times = tuple(sorted(walk.times))
     doubts = {
         f"container {content.demuxer}": content.demuxer not in (MOV, MATROSKA),
         # MPEG-4 part 2: packed B-frames, and an older inverse transform, off by 2 grey levels;
@@ -237,12 +231,13 @@ def _summary(
         "pictures before the key frame that they need": walk.leading > 0,
         "several video streams": len(container.streams.video) > 1,
     }
-    streams = len(moving(container))
+    streams, gaps = len(moving(container)), gaps_in_time(times, stream.time_base)
     notes = {
         f"begins with {walk.leading} pictures shown before its first key frame, as copies do that "
         "were cut without encoding: those that cannot be decoded are left out": walk.leading > 0,
         f"holds {streams} video streams: number {stream.index}, of {codec.width} x {codec.height} "
         "pixels, is read": streams > 1,
+        gaps: bool(gaps) and content.demuxer not in PROMISING,
     }
     return Probe(
         path=path,
@@ -253,7 +248,7 @@ def _summary(
         pixel_format=layout,
         rate=stream.average_rate,
         frames=walk.shown,
-        times=() if walk.untimed else tuple(walk.times),
+        times=() if walk.untimed else times,
         first=first,
         rotation=walk.rotation,
         doubts=tuple(doubt for doubt, holds in doubts.items() if holds),

@@ -9,9 +9,9 @@ decord is there for comparisons with programs that read through it, and reads on
 for (`backend="decord"`). Its frames are the same ones; single values can differ by 1 or 2 grey
 levels, since its conversion to RGB is an older one. It refuses what it does not read exactly.
 
-What cannot be noticed: damage that still decodes without any sign of it, and MPEG-TS, MPEG-PS, ASF,
-FLV and GIF files that were cut off between two frames, because their headers do not reliably say
-how long they are.
+What cannot be noticed: damage that still decodes without any sign of it, and MPEG-TS, MPEG-PS, ASF
+and FLV files that were cut off between two frames, because their headers do not reliably say how
+long they are.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot_i2v._limits import FRAMES, PIXELS, raising
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
+from fewshot_i2v.video._damage import watched
 from fewshot_i2v.video._decord import NativeLog, Shape, read_with_decord
 from fewshot_i2v.video._pyav import Image, explained, opened, picture
 from fewshot_i2v.video.frame_folder import is_folder, read_frame_folder
 from fewshot_i2v.video.frames import POLICIES, FrameIndices, check_count, frame_indices
-from fewshot_i2v.video.probe import CUT, MAX_FRAMES, MAX_PIXELS, Probe, before, probe
+from fewshot_i2v.video.probe import CUT, Probe, before, probe
 
 BACKENDS = ("pyav", "decord")
 
@@ -62,8 +64,8 @@ class DecodeOptions:
     stride: int = 1
     size: int = 224
     crop: float = 0.875
-    max_pixels: int = MAX_PIXELS
-    max_frames: int = MAX_FRAMES
+    max_pixels: int = PIXELS
+    max_frames: int = FRAMES
     backend: str = "pyav"
 
     def __post_init__(self) -> None:
@@ -130,8 +132,8 @@ def read_frames(
     shape: Shape = lambda image: image,
     backend: str = "pyav",
     log: NativeLog | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_frames: int = MAX_FRAMES,
+    max_pixels: int = PIXELS,
+    max_frames: int = FRAMES,
 ) -> np.ndarray:
     """Read chosen frames of a clip.
 
@@ -177,9 +179,11 @@ def _decode_all(
     wanted = {int(i) for i in indices}
     found: dict[int, np.ndarray] = {}
     total = keys = 0
-    with opened(clip.path, clip.demuxer) as (container, stream):
-        # checked by the decoder before it sets memory aside; a header may announce smaller frames
-        stream.codec_context.options |= {"max_pixels": str(max_pixels)}
+    with watched(clip.path), opened(clip.path, clip.demuxer) as (container, stream):
+        # checked by the decoder before it sets memory aside; a header may announce smaller frames.
+        # It counts the margins of its buffers, too
+        margins = (clip.width + 128) * (clip.height + 128)
+        stream.codec_context.options |= {"max_pixels": str(max(max_pixels, margins))}
         for packet in container.demux(stream):
             if before(packet, clip.start):
                 continue
@@ -209,7 +213,8 @@ def _fit(path: Path, image: Image, options: DecodeOptions) -> Image:
     wide = math.floor(short * width / min(height, width))
     high = math.floor(short * height / min(height, width))
     if wide * high > options.max_pixels:
-        raise VideoUnreadable(path, f"is too elongated ({width} x {height}) to be resized")
+        reason = f"is too elongated ({width} x {height}) to be resized; {raising('pixels')}"
+        raise VideoUnreadable(path, reason)
     resized = Pillow.fromarray(np.ascontiguousarray(image)).resize(
         (wide, high), Pillow.Resampling.BICUBIC
     )

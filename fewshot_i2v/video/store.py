@@ -49,7 +49,7 @@ class ClipStore:
         options: how clips are decoded. Stores with different options may share a folder.
         workers: decoding processes, at least 1; None: one per processor, at most 8. 0 decodes in
             this process, without any limit: for tests.
-        seconds: wall-clock limit for each clip, above 0.
+        limits: processor time and memory for each clip; the defaults if None.
         verify: read every clip once more, whatever the store remembers of its content.
 
     Attributes:
@@ -63,14 +63,14 @@ class ClipStore:
         options: DecodeOptions,
         *,
         workers: int | None = None,
-        seconds: float = 60.0,
+        limits: Limits | None = None,
         verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.options = options
         self.workers = min(_processors(), 8) if workers is None else workers
         check_count("workers", self.workers, least=0)
-        self.limits = Limits(seconds=seconds)
+        self.limits = limits or Limits()
         self.decoded = 0
         self.repaired = 0
         self._digests = Digests(self.folder, trust=not verify)

@@ -64,7 +64,6 @@ def test_a_clean_split(
 def test_problems_in_a_table_and_one_by_one(
     invoke: Invoke, arguments: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "clips/wave/a.mp4").unlink()
     (tmp_path / "clips/run/b.mp4").write_bytes(b"<html>not found</html>")
     done = invoke("episodes", "check", *arguments, "-q", "--frames", "10")
     assert done.exit_code == 1, done.output
@@ -102,7 +101,6 @@ def test_a_report_is_printed_where_it_cannot_be_remembered(
 
 
 def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / "clips/wave/a.mp4").unlink()
     done = invoke("episodes", "check", *arguments, "--quick", "--json")
     assert (done.exit_code, done.stderr) == (1, "")
     facts = json.loads(done.stdout)
@@ -115,7 +113,6 @@ def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
 def test_a_smaller_split_is_written(
     as_json: bool, invoke: Invoke, arguments: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "clips/wave/a.mp4").unlink()
     out = str(tmp_path / "smaller.yaml")
     asked = [*arguments, "--quick", "--allow-missing", out, *(["--json"] if as_json else [])]
     done = invoke("episodes", "check", *asked)
@@ -191,3 +188,23 @@ def test_an_interrupted_check_says_how_to_go_on(
     done = invoke("episodes", "check", *arguments)
     assert done.exit_code == 130
     assert "clips checked so far are in " in done.stderr
+
+
+def test_limits_can_be_set(invoke: Invoke, arguments: list[str]) -> None:
+    done = invoke("episodes", "check", *arguments, "--max-frames", "10")
+    assert done.exit_code == 1
+    assert "run/b" in done.stdout
+    assert "has more than 10 frames; --max-frames raises the limit" in done.stdout
+    wrong = invoke("episodes", "check", *arguments, "--max-memory", "-1")
+    assert wrong.exit_code == 2
+    assert "memory: got -1.0" in wrong.stderr
+
+
+def test_gaps_in_time_are_noted(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
+    times = [40 * n + 3000 * (n > 5) for n in range(12)]
+    stream = write_video(tmp_path / "a.ts", "libx264", 12, times=times, options={"bf": "0"})
+    stream.replace(tmp_path / "clips/wave/a.mp4")
+    for _ in range(2):  # the second time from memory
+        done = invoke("episodes", "check", *arguments)
+        assert done.exit_code == 0, done.output
+        assert "note: wave/a: 1 gap in time, the longest 3.04 s at 0.20 s" in done.stdout

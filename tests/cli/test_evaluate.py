@@ -25,6 +25,7 @@ FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
 def keys_of(schema: dict[str, Any]) -> set[str]:
     """All dotted keys of a run configuration."""
     sections = {"encoder": "EncoderConfig", "video": "VideoConfig", "tuning": "TuningConfig"}
+    sections["limits"] = "LimitsConfig"
     keys = set(schema["properties"]) - set(sections)
     for section, name in sections.items():
         keys |= {f"{section}.{key}" for key in schema["$defs"][name]["properties"]}

@@ -23,7 +23,7 @@ from tests.cli.conftest import Invoke
 from tests.training_samples import settings, training_folder
 
 FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
-_SECTIONS = ("encoder", "video", "validation", "augment", "inner")
+_SECTIONS = ("encoder", "video", "limits", "validation", "augment", "inner")
 
 
 class FakeTraining(ModuleType):

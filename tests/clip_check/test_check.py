@@ -16,10 +16,10 @@ from fewshot_i2v.clip_check import reading
 from fewshot_i2v.clip_check.check import check_clips
 from fewshot_i2v.clip_check.copies import copies
 from fewshot_i2v.clip_check.memory import Memory
+from fewshot_i2v.config import LimitsConfig
 from fewshot_i2v.episodes import Clip, Generator, Split
 from fewshot_i2v.episodes.split import Find
 from fewshot_i2v.errors import ConfigError, SplitError
-from fewshot_i2v.video.pool import Limits
 from tests.clip_check.samples import check, kinds, listed
 from tests.video._made import numbered_picture
 
@@ -67,7 +67,7 @@ def test_nothing_is_wrong_with_good_clips(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_number_of_frames_is_counted(three: list[Path]) -> None:
-    assert [reading.count_frames(str(path)) for path in three] == [8, 9, 5]
+    assert [reading.count_frames(str(path))[0] for path in three] == [8, 9, 5]
 
 
 def test_the_least_number_of_frames_is_chosen(root: Path, tmp_path: Path) -> None:
@@ -148,12 +148,12 @@ def test_what_was_found_is_kept_when_a_check_is_stopped(
     split = listed(root, base={"wave": "ab"})
     real, calls = reading.count_frames, 0
 
-    def stopped(path: str) -> int:
+    def stopped(path: str, *sizes: int) -> tuple[int, str]:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return real(path)
+        return real(path, *sizes)
 
     monkeypatch.setattr(reading, "count_frames", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -251,7 +251,7 @@ def test_awkward_real_files(shared: Path, tmp_path: Path) -> None:
     clips = tuple(Clip(path.name) for path in files)
     split = Split("nasty", {"base": {"all": clips}}, root=shared / "nasty")
     found = check_clips(
-        split, frames=3, cache=tmp_path, workers=2, limits=Limits(seconds=20), progress=True
+        split, frames=3, cache=tmp_path, workers=2, limits=LimitsConfig(seconds=20), progress=True
     )
     assert {problem.clip: problem.kind for problem in found.problems} == {
         "decord_corrupted.mp4": "unreadable",

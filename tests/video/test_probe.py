@@ -118,7 +118,9 @@ def test_reasons_not_to_trust_decord(name: str, doubt: str, clips: Clips) -> Non
     assert doubt in probe(clips(name)).doubts
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "front.mp4", "mpeg4.avi", "vfr.mkv", "vp9-odd.webm"])
+@pytest.mark.parametrize(
+    "name", ["h264.mp4", "front.mp4", "mpeg4.avi", "vfr.mkv", "vp9-odd.webm", "animated.gif"]
+)
 @pytest.mark.parametrize("part", [0.5, 0.95])
 def test_files_cut_off_are_refused(name: str, part: float, clips: Clips, tmp_path: Path) -> None:
     whole = clips(name).read_bytes()
@@ -155,9 +157,9 @@ def test_files_cut_off_are_refused_even_if_they_do_not_know_their_length(
 
 
 def test_limits(clips: Clips) -> None:
-    with pytest.raises(VideoUnreadable, match="6144 pixels; the limit is 6143"):
+    with pytest.raises(VideoUnreadable, match="6144 pixels, more than 6143; --max-pixels"):
         probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT - 1)
-    with pytest.raises(VideoUnreadable, match="more than 29 frames"):
+    with pytest.raises(VideoUnreadable, match="more than 29 frames; --max-frames"):
         probe(clips("h264.mp4"), max_frames=29)
     assert probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT, max_frames=30).frames == 30
 

@@ -11,7 +11,7 @@ import click
 
 from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._flags import completer, limit_flags, overrides
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ Exit status:
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
 @click.option("--cache", type=_FOLDER, help="Folder for what was found, for the next check.")
 @click.option("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
+@limit_flags
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     split: str,
     root: Path | None,
     allow_missing: Path | None,
@@ -60,17 +64,22 @@ def command(
     as_json: bool,
     quiet: bool,
     cache: Path | None,
-    **asked: Any,
+    frames: int,
+    quick: bool,
+    workers: int | None,
+    **_limits: Any,
 ) -> None:
     """Check that every clip of SPLIT (a name or a path) is there and can be read to its end.
 
     Found are clips that are missing, ambiguous (several files could be it), empty, unreadable,
     short (fewer than --frames) or duplicate (the bytes of another clip), and how many files are
-    none of the split's clips. A second check reads only what has changed.
+    none of the split's clips. Gaps in time are noted where the kind of file does not say how many
+    frames there should be. A second check reads only what has changed.
 
     --allow-missing writes a smaller split, with a name and digest of its own, and says in it which
     clips are left out.
     """
+    from fewshot_i2v._config_commands import limits_of
     from fewshot_i2v.clip_check.check import check_clips
     from fewshot_i2v.clip_check.removal import check_target, without_problems, write_smaller
     from fewshot_i2v.episodes.split_file import load_split
@@ -80,10 +89,19 @@ def command(
         raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
     if allow_missing is not None:
         check_target(allow_missing)
+    limits = limits_of(overrides(ctx, ()))
     listed = load_split(split, root=root)
     folder = cache or default_cache()
     with resumable(folder / "checks", "clips checked so far are"):
-        check = check_clips(listed, cache=folder, progress=not (quiet or as_json), **asked)
+        check = check_clips(
+            listed,
+            frames=frames,
+            quick=quick,
+            cache=folder,
+            workers=workers,
+            limits=limits,
+            progress=not (quiet or as_json),
+        )
     removal = None
     if not as_json:
         _show(check, everything=everything)
@@ -118,6 +136,11 @@ def _show(check: ClipCheck, *, everything: bool) -> None:
         _show_classes(check)
         click.echo()
         _show_problems(check, everything=everything)
+    for clip, note in list(check.notes.items())[: None if everything else _SHOWN]:
+        click.echo(f"note: {clip}: {note}")
+    more = 0 if everything else len(check.notes) - _SHOWN
+    if more > 0:
+        click.echo(f"note: {more} more clips with notes (--all names them)")
     for path, why in list(check.places.refused.items())[: None if everything else _EXTRA]:
         click.echo(f"not used: {path} {why}", err=True)
     hidden = 0 if everything else len(check.places.refused) - _EXTRA
