@@ -64,6 +64,7 @@ def test_a_clean_split(
 def test_problems_in_a_table_and_one_by_one(
     invoke: Invoke, arguments: list[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "clips/wave/a.mp4").unlink()
     (tmp_path / "clips/run/b.mp4").write_bytes(b"<html>not found</html>")
     done = invoke("episodes", "check", *arguments, "-q", "--frames", "10")
     assert done.exit_code == 1, done.output
@@ -101,6 +102,7 @@ def test_a_report_is_printed_where_it_cannot_be_remembered(
 
 
 def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "clips/wave/a.mp4").unlink()
     done = invoke("episodes", "check", *arguments, "--quick", "--json")
     assert (done.exit_code, done.stderr) == (1, "")
     facts = json.loads(done.stdout)
@@ -113,6 +115,7 @@ def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
 def test_a_smaller_split_is_written(
     as_json: bool, invoke: Invoke, arguments: list[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "clips/wave/a.mp4").unlink()
     out = str(tmp_path / "smaller.yaml")
     asked = [*arguments, "--quick", "--allow-missing", out, *(["--json"] if as_json else [])]
     done = invoke("episodes", "check", *asked)
