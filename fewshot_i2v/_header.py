@@ -104,6 +104,40 @@ def start_or_compare(
     return stored
 
 
+def with_clips(
+    path: Path, header: Mapping[str, Any], contents: Mapping[str, str]
+) -> dict[str, Any]:
+    """Add the contents of clips to `run.json`, or check that they are those that it names.
+
+    Args:
+        path: the file.
+        header: what is in it.
+        contents: clip name -> digest of its content.
+
+    Returns:
+        What is in the file then.
+
+    Raises:
+        RecordError: naming clips that are not what they were at an earlier start of the run.
+        RecordWriteError: when the disk refuses.
+    """
+    known = header.get("clips", {})
+    if not isinstance(known, dict):
+        raise RecordError(f"{path}: damaged: its clips have no names. Choose another --output")
+    changed = sorted(name for name in contents if known.get(name, contents[name]) != contents[name])
+    if changed:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise RecordError(
+            f"{path}: these clips are not what they were when the run began: "
+            f"{', '.join(changed[:5])}{more}. Put the former files back, or choose another --output"
+        )
+    if contents.keys() <= known.keys():
+        return dict(header)
+    new = {**header, "clips": {**known, **contents}}
+    write_atomically(path, to_json(path, new))
+    return new
+
+
 def differences(stored: object, asked: object, key: str = "") -> Iterator[str]:
     """One line for each key, nested ones with dots, whose values differ."""
     if isinstance(stored, dict) and isinstance(asked, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fewshot_i2v.adapters._adapted import AdaptedEncoder
 
+_DIGITS = 16
 _CPU_BANK = 2 << 30
 # Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
 _ENCODE_WORK = 8_000 * 768
@@ -148,6 +149,14 @@ class Material:
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
         return self.store.get(self.file(clip))
+
+    def contents(self, clips: Iterable[str]) -> dict[str, str]:
+        """Digests of what is in clips, by name; without those that cannot be read."""
+        found = {}
+        for name in sorted(set(clips) - self.unreadable.keys()):
+            with suppress(VideoUnreadable):
+                found[name] = self.store.digest(self.file(name))[:_DIGITS]
+        return found
 
     @cached_property
     def text(self) -> TextTower:

@@ -127,6 +127,7 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         specs = runner.specs
         todo = _missing(specs, folder, retry_failed=retry_failed)
         runner.work.prepare(_clips_of(_batches_of(specs, todo, runner.at_once)), progress=progress)
+        folder.keep_clips(runner.work.contents(_clips_of(_answered(specs, folder, todo))))
         _record_failures(runner, folder, specs, todo)
         _run_batches(runner, folder, specs, todo, progress=progress)
         result = _result(runner, folder, len(specs))
@@ -151,6 +152,14 @@ def _batches_of(
     """All episodes of the batches that have something to do; they are computed as a whole."""
     wanted = {spec.index // size for spec in todo}
     return [spec for spec in specs if spec.index // size in wanted]
+
+
+def _answered(
+    specs: Sequence[EpisodeSpec], folder: RunFolder, todo: Sequence[EpisodeSpec]
+) -> list[EpisodeSpec]:
+    """Episodes that are done or will be: a clip of one that failed may still be mended."""
+    new = {spec.index for spec in todo}
+    return [s for s in specs if s.index in new or folder.records[s.index].status == "ok"]
 
 
 def _clips_of(specs: Sequence[EpisodeSpec]) -> set[str]:

@@ -2,7 +2,7 @@
 
 | file | content |
 |---|---|
-| `run.json` | schema version, identity (what decides the results), further facts about the run |
+| `run.json` | schema version, identity (what decides the results), contents of clips, other facts |
 | `episodes.jsonl` | one `EpisodeRecord` per line, appended and synced as episodes finish |
 | `summary.json` | what follows from the records; can be made again at any time |
 | `running` | host and process of the run in progress |
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fewshot_i2v._header import SCHEMA, read_header, start_or_compare, to_json
+from fewshot_i2v._header import SCHEMA, read_header, start_or_compare, to_json, with_clips
 from fewshot_i2v._journal import (
     Journal,
     RecordWriteError,
@@ -131,6 +131,14 @@ class RunFolder:
         if lines:
             self._journal.append(lines)
             self.records.update(new)
+
+    def keep_clips(self, contents: Mapping[str, str]) -> None:
+        """Note what is in the clips of the run; errors as `with_clips`.
+
+        Args:
+            contents: clip name -> digest of its content.
+        """
+        self.header = with_clips(self.path / "run.json", self.header, contents)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`, atomically.

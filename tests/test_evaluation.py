@@ -181,6 +181,25 @@ def _own_folder(tmp_path: Path) -> Path:
     return path
 
 
+def test_clips_that_were_exchanged_between_two_starts_are_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    split = _own_folder(tmp_path)
+    config = _config(folder, tmp_path / "out", split=str(split), episodes=2, query=1)
+    (first, *_) = _records(evaluation.run(config).rows[0].folder)
+    one, other = (tmp_path / "clips" / first["query"][n][0] for n in (0, 1))
+    more = config.model_copy(update={"episodes": 3})
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(
+        RecordError, match=f"not what they were when the run began: .*{one.name}\\."
+    ):
+        evaluation.run(more)
+    one.unlink()
+    one.write_bytes(kept)
+    assert len(_records(evaluation.run(more).rows[0].folder)) == 3
+
+
 def test_an_unreadable_clip_is_named_and_fails_its_episodes(folder: Path, tmp_path: Path) -> None:
     split = _own_folder(tmp_path)
     root = tmp_path / "clips"

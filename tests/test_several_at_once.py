@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "fewshot_i2v"]
 EVALUATE = ["evaluate", "--adapter", "frozen", "--shot", "1", "--episodes", "4", "--quiet"]
-TRAIN = ["train", "--steps", "2", "--quiet"]
+TRAIN = ["train", "--steps", "2", "--set", "validation.episodes=4", "--set", "clips=4", "--quiet"]
 # what an evaluation does before anything is computed, in the order in which it does it
 PREPARE = """
 import hashlib, sys

@@ -162,6 +162,14 @@ class ClipStore:
         except (DamagedEntryError, OSError) as error:
             raise StoreError(f"{self.folder} does not keep what is written: {error}") from error
 
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a clip's content, read only if it is not remembered.
+
+        Raises:
+            VideoUnreadable: if it cannot be read.
+        """
+        return self._digests.of(path)
+
     def _target(self, key: str) -> Path:
         return entry_file(self.folder, key)
 
