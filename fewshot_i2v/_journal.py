@@ -98,9 +98,11 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Line number, 1 first, and content. A torn last line is left out.
 
     Raises:
-        RecordError: when the file cannot be read.
+        RecordError: when the file cannot be read, or is no regular file.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RecordError(f"{path}: not a regular file; expected lines of JSON")
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):
@@ -137,11 +139,14 @@ class Journal:
             self.close()
             raise RecordWriteError(path, error) from error
 
-    def append(self, lines: Sequence[bytes]) -> None:
+    def append(self, lines: Sequence[bytes]) -> int:
         """Add whole lines: one write, then fsync. When it returns they are on the disk.
 
         Args:
             lines: contents without newlines.
+
+        Returns:
+            Where the first of them begins, in bytes.
 
         Raises:
             RecordError: when something else wrote to the file in the meantime.
@@ -162,6 +167,7 @@ class Journal:
                 os.ftruncate(self._descriptor, self._size)
             raise RecordWriteError(self.path, error) from error
         self._size += len(data)
+        return self._size - len(data)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -61,7 +61,17 @@ LAYERS: tuple[frozenset[str], ...] = (
 STRANGERS = frozenset({"episodes", "video", "encoders"})
 """Members of one layer that do not import each other."""
 APART = frozenset(
-    {"records", "_header", "_journal", "_marker", "_record", "statistics", "report", "_report"}
+    {
+        "records",
+        "_header",
+        "_journal",
+        "_marker",
+        "_record",
+        "_record_lines",
+        "statistics",
+        "report",
+        "_report",
+    }
 )
 """They know the errors and each other; only evaluation and what is above it knows them."""
 NO_TORCH = frozenset(
