@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fewshot_i2v._leftovers import sweep, temporary_of
 from fewshot_i2v.errors import FewshotError, RecordError
 
 _BLOCK = 1 << 16
@@ -49,8 +50,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RecordWriteError: when it cannot be written; nothing is left behind then.
     """
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_of(path)
     try:
+        sweep(path)
         _write_new(temporary, data)
         temporary.replace(path)
         sync_folder(path.parent)
@@ -61,8 +63,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what an interrupted `write_atomically` of this file left behind."""
-    for leftover in path.parent.glob(f"{path.name}.tmp-*"):
+    """Remove what `write_atomically` left behind of this file when it was killed."""
+    sweep(path)
+    for leftover in path.parent.glob(f"{path.name}.tmp-*"):  # of version 0.1
         with contextlib.suppress(OSError):
             leftover.unlink()
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_i2v"
 # Lowest first; a layer may import itself and those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
+        {"errors", "_leftovers", "plugins", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
         | {"_config_episodes", "_config_rows", "_progress"}
@@ -126,7 +126,7 @@ def allowed(part: str, other: str) -> bool:
     if part == other or part == "__init__":
         return True
     if part in APART:
-        return other in APART or other == "errors"
+        return other in APART or other in {"errors", "_leftovers"}
     if other in APART:
         return level_of(part) >= level_of("evaluation")
     if {part, other} <= STRANGERS:
