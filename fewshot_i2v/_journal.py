@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fewshot_i2v._leftovers import sweep, temporary_of
 from fewshot_i2v.errors import FewshotError, RecordError
 
 _BLOCK = 1 << 16
@@ -49,8 +50,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RecordWriteError: when it cannot be written; nothing is left behind then.
     """
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_of(path)
     try:
+        sweep(path)
         _write_new(temporary, data)
         temporary.replace(path)
         sync_folder(path.parent)
@@ -62,8 +64,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what an interrupted `write_atomically` of this file left behind."""
-    for leftover in path.parent.glob(f"{path.name}.tmp-*"):
+    """Remove what `write_atomically` left behind of this file when it was killed."""
+    sweep(path)
+    for leftover in path.parent.glob(f"{path.name}.tmp-*"):  # of version 0.1
         with contextlib.suppress(OSError):
             leftover.unlink()
 
@@ -99,9 +102,11 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Line number, 1 first, and content. A torn last line is left out.
 
     Raises:
-        RecordError: when the file cannot be read.
+        RecordError: when the file cannot be read, or is no regular file.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RecordError(f"{path}: not a regular file; expected lines of JSON")
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):
@@ -138,11 +143,14 @@ class Journal:
             self.close()
             raise RecordWriteError(path, error) from error
 
-    def append(self, lines: Sequence[bytes]) -> None:
+    def append(self, lines: Sequence[bytes]) -> int:
         """Add whole lines: one write, then fsync. When it returns they are on the disk.
 
         Args:
             lines: contents without newlines.
+
+        Returns:
+            Where the first of them begins, in bytes.
 
         Raises:
             RecordError: when something else wrote to the file in the meantime.
@@ -163,6 +171,7 @@ class Journal:
                 os.ftruncate(self._descriptor, self._size)
             raise RecordWriteError(self.path, error) from error
         self._size += len(data)
+        return self._size - len(data)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -16,6 +19,11 @@ from fewshot_i2v.errors import RecordError
 
 # a process that has created the marker needs this long at most to write its few bytes
 _PATIENCE_SECONDS = 1.0
+# and this long is more than it needs by far: what is empty then was left by a kill
+_FORGOTTEN_SECONDS = 60.0
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+_LEFT = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
+_MOST_BYTES = 1 << 16
 
 
 class RunMarker:
@@ -23,6 +31,9 @@ class RunMarker:
 
     A marker whose process is dead on this host is taken over at once. One of another host never is,
     since nothing here can tell whether that process lives.
+
+    Where the file system has no hard links, a marker is created first and written then. A kill in
+    between leaves an empty one, which says nothing for a minute and is taken over after that.
 
     Args:
         folder: the run folder, which must exist.
@@ -42,81 +53,112 @@ class RunMarker:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._content = json.dumps(own).encode()
-        if not self._create():
-            self._take_over()
-            if not self._create():
-                raise self._held(self._read())
+        self._take(self.path)
+        self._sweep()
 
     def release(self) -> None:
         """Remove the marker, if it is still this process's."""
-        if os.getpid() == self._process and self._read() == self._content:
+        if os.getpid() == self._process and _read(self.path) == self._content:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
-    def _create(self) -> bool:
-        """Make the marker appear complete or not at all, so that a kill leaves no empty one."""
+    def _take(self, path: Path) -> None:
+        """Create a file that one process has at a time, in place of one whose process is dead."""
+        if not self._create(path):
+            self._remove_dead(path)
+            if not self._create(path):
+                raise self._held(_read(path))
+
+    def _create(self, path: Path) -> bool:
+        """Make a file appear complete or not at all, so that a kill leaves no empty one."""
         draft = self.path.with_name(f"running.{self._process}.{secrets.token_hex(4)}")
         try:
-            descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
-            try:
-                write_all(descriptor, self._content)
-            finally:
-                os.close(descriptor)
-            self.path.hardlink_to(draft)
+            self._write(draft, os.O_TRUNC)
+            path.hardlink_to(draft)
         except FileExistsError:
             return False
         except OSError as error:
+            if error.errno in _NO_LINKS:
+                return self._create_and_write(path)
             raise RecordWriteError(self.path, error) from error
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()
         return True
 
-    def _read(self) -> bytes:
+    def _create_and_write(self, path: Path) -> bool:
+        """Without hard links: who creates the file has it, if it is still there once written."""
         try:
-            return self.path.read_bytes()
-        except OSError:
-            return b""
+            self._write(path, os.O_EXCL)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if self._content.startswith(_read(path)):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            raise RecordWriteError(self.path, error) from error
+        return _read(path) == self._content
 
-    def _take_over(self) -> None:
-        """Remove a stale marker, or raise.
+    def _write(self, path: Path, flags: int) -> None:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flags, 0o644)
+        try:
+            write_all(descriptor, self._content)
+        finally:
+            os.close(descriptor)
 
-        Two processes may find the same stale marker. The one that makes a second name for it owns
-        the removal; the name is given back only after the marker is gone, so that the other one
-        can never remove a marker made in the meantime.
+    def _remove_dead(self, path: Path) -> None:
+        """Remove a file whose process is dead, or raise.
+
+        Several processes may find it. One at a time may remove it: the one that has the claim, a
+        file named after the very content to be removed. A claim whose process was killed is removed
+        in the same way, with a claim of its own; one that is left over allows nothing once the
+        content that it is named after is gone.
         """
-        stale = self._settled()
-        if stale is None:
+        content = self._settled(path)
+        if content is None:
             return
-        if not _is_dead(_parsed(stale)):
-            raise self._held(stale)
-        claim = self.path.with_name("running.stale")
+        if content and not _is_dead(_parsed(content)):
+            raise self._held(content)
+        claim = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:16]}")
+        self._take(claim)
         try:
-            claim.hardlink_to(self.path)
+            # an empty one that is new is another process's, which is writing it
+            if _read(path) == content and (content or _age(path) > _FORGOTTEN_SECONDS):
+                path.unlink()
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise self._held(stale) from error
-        try:
-            if claim.read_bytes() == stale:
-                self.path.unlink()
         except OSError as error:
             raise RecordWriteError(self.path, error) from error
         finally:
             with contextlib.suppress(OSError):
                 claim.unlink()
 
-    def _settled(self) -> bytes | None:
-        """The marker's content once it is complete, or None when it has gone meanwhile."""
+    def _settled(self, path: Path) -> bytes | None:
+        """A file's content once it is complete, or None when it has gone meanwhile.
+
+        Empty where it was left by a kill before it was written.
+        """
         end = time.monotonic() + _PATIENCE_SECONDS
-        while self.path.exists():
-            content = self._read()
+        while os.path.lexists(path):
+            content = _read(path)
             if _parsed(content):
                 return content
+            if not content and _age(path) > _FORGOTTEN_SECONDS:
+                return b""
             if time.monotonic() > end:
                 raise self._held(content)
             time.sleep(0.01)
         return None
+
+    def _sweep(self) -> None:
+        """Remove drafts and claims that killed processes have left; this process has the marker."""
+        for path in self.path.parent.glob("running.*"):
+            if not _LEFT.fullmatch(path.name):
+                continue
+            owner = _parsed(_read(path))
+            if _is_dead(owner) or (not owner and _age(path) > _FORGOTTEN_SECONDS):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _held(self, content: bytes) -> RecordError:
         owner = _parsed(content)
@@ -124,18 +166,35 @@ class RunMarker:
         if owner:
             who = f"process {owner.get('pid')} on host {owner.get('host')!r}"
             who += f" (since {owner.get('since')})"
-        leftover = self.path.with_name("running.stale")
-        files = f"{self.path} and {leftover}" if leftover.exists() else str(self.path)
         return RecordError(
             f"{self.path.parent}: in use by {who}. Choose another --output; if that process has "
-            f"ended, delete {files} and run the command again"
+            f"ended, delete {self.path} and run the command again"
         )
+
+
+def _read(path: Path) -> bytes:
+    """What is in a marker; nothing where there is none, or something that is no file."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES)
+    except OSError:
+        return b""
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 for what is no file, or has gone."""
+    try:
+        return time.time() - path.stat().st_mtime if path.is_file() else 0.0
+    except OSError:
+        return 0.0
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
         owner = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 
@@ -152,7 +211,7 @@ def _is_dead(owner: dict[str, Any]) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     started = _started(pid)
     return started == "" or (

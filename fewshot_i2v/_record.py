@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from math import isfinite
+from operator import eq
 from typing import Any, Literal, NoReturn
 
 from fewshot_i2v.errors import RecordError
@@ -15,6 +18,9 @@ TIMING_KEYS = ("seconds", "peak_memory_mb")
 """The keys of a record that differ when the same episode is computed again."""
 _TOLERANCE = 1e-6
 _CHECK = b',"crc32":"'
+_HEAD = re.compile(rb'\{"index":(0|[1-9]\d{0,14}),"status":"(ok|failed)",')
+_NUMBER = rb"(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:[eE][+-]?\d\d?)?"  # finite in any case
+_TAIL = re.compile(rb'([0-9a-f]{8})","seconds":%b,"peak_memory_mb":%b\}\s*' % (_NUMBER, _NUMBER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,7 @@ class EpisodeRecord:
         }
         for name, value in rounded.items():
             object.__setattr__(self, name, value)
-        _check_numbers(self)
-        _check_parts(self)
+        _check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as lists, strings and numbers (not copied), in the order of the fields."""
@@ -90,7 +95,6 @@ class EpisodeRecord:
 
 
 _NAMES = tuple(f.name for f in fields(EpisodeRecord))
-_KEYS = frozenset(_NAMES)
 
 
 def to_line(record: EpisodeRecord, key: int) -> bytes:
@@ -117,18 +121,19 @@ def from_line(line: bytes, key: int) -> EpisodeRecord:
         key: fingerprint of the run.
 
     Raises:
-        ValueError: saying what is wrong with the line.
+        ValueError: saying what is wrong with the line. Its checksum does not vouch for its values:
+            whoever edits a line can make a checksum, too.
     """
     lasting(line, key)
-    data: dict[str, Any] = json.loads(line, parse_constant=_refuse)
-    data.pop("crc32")
-    if data.keys() != _KEYS:
-        odd = ", ".join(sorted(data.keys() ^ _KEYS))
-        raise ValueError(f"keys missing or unknown: {odd}")
-    # the checksum vouches for what the constructor would check and round again
+    data = _read(line, {*_NAMES, "crc32"})
+    # numbers are rounded already: the constructor would do so once more
     record = object.__new__(EpisodeRecord)
     for name in _NAMES:
         object.__setattr__(record, name, data[name])
+    try:
+        _check(record)
+    except (RecordError, OverflowError) as error:
+        raise ValueError(str(error)) from error
     return record
 
 
@@ -149,9 +154,53 @@ def lasting(line: bytes, key: int) -> bytes:
     head, mark, tail = line.rpartition(_CHECK)
     if not mark:
         raise ValueError("no complete record: its checksum is missing")
-    if tail[:8] != f"{zlib.crc32(head, key):08x}".encode():
+    timings = _TAIL.fullmatch(tail)
+    if not timings:
+        raise ValueError("its checksum and timings are not as they are written")
+    if timings[1] != f"{zlib.crc32(head, key):08x}".encode():
         raise ValueError("changed since it was written, or written by another run (checksum)")
     return head
+
+
+def glance(text: bytes) -> tuple[int, bool]:
+    """Number of an episode and whether it is ok, from what `lasting` gives, without reading it all.
+
+    Raises:
+        ValueError: when the text does not begin with them.
+    """
+    found = _HEAD.match(text)
+    if not found:
+        raise ValueError("it does not begin with an index and a status that a record has")
+    return int(found[1]), found[2] == b"ok"
+
+
+def parts(text: bytes, names: Collection[str]) -> dict[str, Any]:
+    """Some keys of a record that stand beside each other in its line.
+
+    Args:
+        text: from the quotation mark of the first name to before the comma behind the last value.
+        names: of these keys.
+
+    Raises:
+        ValueError: when they are not there, or are nothing that a record has.
+    """
+    return _read(b"{%b}" % text, names)
+
+
+def _read(text: bytes, names: Collection[str]) -> dict[str, Any]:
+    """A JSON object with these keys of a record, and with values of the types that a record has."""
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(data, dict) or data.keys() != set(names):
+        odd = ", ".join(sorted(set(data) ^ set(names))) if isinstance(data, dict) else "all"
+        raise ValueError(f"keys missing or unknown: {odd}")
+    for name, value in data.items():
+        fits, expected = _FORMS[name]
+        if not fits(value):
+            raise ValueError(f"{name}: expected {expected}")
+    return data
 
 
 def fingerprint(identity: Mapping[str, Any]) -> int:
@@ -171,54 +220,134 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number that JSON has")
 
 
-def _numbers(record: EpisodeRecord) -> Iterator[tuple[str, float]]:
-    yield "accuracy", 0.0 if record.accuracy is None else record.accuracy
-    yield "seconds", record.seconds
-    yield "peak_memory_mb", record.peak_memory_mb
-    yield from (("losses", loss) for loss in record.losses)
-    yield from (("probabilities", p) for row in record.probabilities for p in row)
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {str}
 
 
-def _check_numbers(record: EpisodeRecord) -> None:
-    for name, value in _numbers(record):
-        if not isfinite(value):
+def _whole(value: object) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {int}
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {int, float}
+
+
+def _rows(value: object, fits: Callable[[object], bool]) -> bool:
+    lists = isinstance(value, list) and set(map(type, value)) <= {list}
+    return lists and fits(list(chain.from_iterable(value)))  # type: ignore[arg-type]
+
+
+_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "index": (lambda value: type(value) is int, "a whole number"),
+    "status": (lambda value: value in ("ok", "failed"), '"ok" or "failed"'),
+    "classes": (_texts, "a list of texts"),
+    "support": (lambda value: _rows(value, _texts), "lists of texts"),
+    "query": (lambda value: _rows(value, _texts), "lists of texts"),
+    "labels": (_whole, "a list of whole numbers"),
+    "predictions": (_whole, "a list of whole numbers"),
+    "probabilities": (lambda value: _rows(value, _numbers), "lists of numbers"),
+    "accuracy": (lambda value: value is None or _numbers([value]), "a number or null"),
+    "losses": (_numbers, "a list of numbers"),
+    "seconds": (lambda value: _numbers([value]), "a number"),
+    "peak_memory_mb": (lambda value: _numbers([value]), "a number"),
+    "crc32": (lambda value: isinstance(value, str), "text"),
+    "error": (
+        lambda value: value is None or (isinstance(value, dict) and _texts([*value.values()])),
+        "null, or path and reason",
+    ),
+}
+
+
+def _check(record: EpisodeRecord) -> None:
+    """Refuses numbers that are not finite, and parts that contradict each other."""
+    given: dict[str, Iterable[float]] = {
+        "accuracy": () if record.accuracy is None else (record.accuracy,),
+        "seconds": (record.seconds,),
+        "peak_memory_mb": (record.peak_memory_mb,),
+        "losses": record.losses,
+        "probabilities": list(chain.from_iterable(record.probabilities)),
+    }
+    for name, values in given.items():
+        if not all(map(isfinite, values)):
+            odd = next(value for value in values if not isfinite(value))
             raise RecordError(
-                f"episode {record.index}: {name} holds {value}; a record holds finite numbers "
+                f"episode {record.index}: {name} holds {odd}; a record holds finite numbers "
                 "only. Record the episode as failed, with the values before that one"
             )
+    _check_parts(record)
 
 
 def _check_parts(record: EpisodeRecord) -> None:
     if record.index < 0 or record.status not in ("ok", "failed"):
         raise _contradiction(
-            record, f"index {record.index}, status {record.status!r}", '0 or more, "ok" or "failed"'
+            record.index,
+            f"index {record.index}, status {record.status!r}",
+            '0 or more, "ok" or "failed"',
         )
     if record.status == "failed":
         if record.accuracy is not None or not {"path", "reason"} <= set(record.error or ()):
             raise _contradiction(
-                record,
+                record.index,
                 f"failed, with accuracy {record.accuracy} and error {record.error}",
                 "no accuracy, and an error with path and reason",
             )
         return
     if record.error is not None:
-        raise _contradiction(record, f"ok, with error {record.error}", "no error")
-    sizes = {len(record.labels), len(record.predictions), len(record.probabilities)}
-    if len(sizes) != 1 or not record.labels:
+        raise _contradiction(record.index, f"ok, with error {record.error}", "no error")
+    way, rows = len(record.classes), record.probabilities
+    queries = sum(map(len, record.query))
+    check_answers(
+        record.index, record.labels, record.predictions, record.accuracy, way=way, queries=queries
+    )
+    if len(rows) != queries or set(map(len, rows)) != {way}:
         raise _contradiction(
-            record,
-            f"{len(record.labels)} labels, {len(record.predictions)} predictions, "
-            f"{len(record.probabilities)} rows of probabilities",
+            record.index,
+            "other rows of probabilities",
+            f"{queries} rows of {way} numbers, one per class",
+        )
+    every = list(chain.from_iterable(rows))
+    if min(every) < 0 or max(every) > 1 + _TOLERANCE:
+        raise _contradiction(record.index, "a probability below 0 or above 1", "0 to 1")
+    if len(record.support) != way:
+        raise _contradiction(
+            record.index, f"{len(record.support)} lists of support clips", f"{way}, one per class"
+        )
+
+
+def check_answers(
+    index: int,
+    labels: Sequence[int],
+    predictions: Sequence[int],
+    accuracy: float | None,
+    *,
+    way: int,
+    queries: int,
+) -> None:
+    """Checks that the answers of an episode that is ok fit each other.
+
+    Args:
+        index: number of the episode.
+        labels: of its query clips.
+        predictions: of its query clips.
+        accuracy: share of right ones, as recorded.
+        way: number of its classes.
+        queries: number of its query clips.
+
+    Raises:
+        RecordError: naming what does not fit.
+    """
+    if {len(labels), len(predictions)} != {queries} or not queries:
+        raise _contradiction(
+            index,
+            f"{len(labels)} labels, {len(predictions)} predictions, {queries} query clips",
             "the same number of each, at least one",
         )
-    way = len(record.classes)
-    if any(len(row) != way for row in record.probabilities):
-        raise _contradiction(record, "a row of probabilities", f"{way} numbers, one per class")
-    pairs = zip(record.labels, record.predictions, strict=True)
-    share = sum(label == guess for label, guess in pairs) / len(record.labels)
-    if record.accuracy is None or abs(record.accuracy - share) > _TOLERANCE:
-        raise _contradiction(record, f"accuracy {record.accuracy}", f"{share}, as predicted")
+    if min(*labels, *predictions) < 0 or max(*labels, *predictions) >= way:
+        raise _contradiction(index, "a label or prediction that is no class", f"0 to {way - 1}")
+    share = sum(map(eq, labels, predictions)) / queries
+    if accuracy is None or abs(accuracy - share) > _TOLERANCE:
+        raise _contradiction(index, f"accuracy {accuracy}", f"{share}, as predicted")
 
 
-def _contradiction(record: EpisodeRecord, got: str, expected: str) -> RecordError:
-    return RecordError(f"episode {record.index}: got {got}; expected {expected}")
+def _contradiction(index: int, got: str, expected: str) -> RecordError:
+    return RecordError(f"episode {index}: got {got}; expected {expected}")

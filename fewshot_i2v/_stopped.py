@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,23 @@ class Stopped:
         Args:
             said: what the summary says of it.
             episodes: those that the run has, failed ones among them.
+
+        Raises:
+            ValueError: when it is nothing that a run says.
         """
-        if not isinstance(said, Mapping) or said.get("episodes") != episodes:
+        if said is None:
             return None
-        return cls(**{**said, "half_widths": tuple(said["half_widths"])})
+        if not isinstance(said, Mapping) or said.keys() != {f.name for f in fields(cls)}:
+            raise ValueError(f"until: expected the keys {', '.join(f.name for f in fields(cls))}")
+        widths = said["half_widths"]
+        whole = all(type(said[key]) is int for key in ("episodes", "looks"))
+        if not (whole and isinstance(said["met"], bool) and _is_width(said["points"])):
+            raise ValueError("until: expected whole numbers, true or false, and points above 0")
+        if not isinstance(widths, list) or not all(w is None or _is_width(w) for w in widths):
+            raise ValueError("until.half_widths: expected a list of numbers")
+        if said["episodes"] != episodes:
+            return None
+        return cls(**{**said, "half_widths": tuple(widths)})
 
     def sentence(self) -> str:
         """What is said of it below the table."""
@@ -52,3 +65,7 @@ class Stopped:
             "which is all that there are or that --max-episodes allows. That allows for spread "
             "that has not been seen yet, so the intervals above are shorter."
         )
+
+
+def _is_width(value: object) -> bool:
+    return type(value) in (int, float) and value >= 0  # type: ignore[operator]

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fewshot_i2v._marker import RunMarker
 from fewshot_i2v._train_state import FILE, FOLDER, refuse_other
 from fewshot_i2v.adapters._contract import Adapter
@@ -150,23 +152,24 @@ def write(
         ExportError: when the disk refuses; the state to go on from is kept then.
     """
     new = output / FOLDER / _NEW
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
     preset = choice.options.get("preset")
-    info = write_adapter(
-        new,
-        encoder,
-        choice.name,
-        adapter,
-        preset=None if preset is None else str(preset),
-        about={START: json.loads(json.dumps(about))},
-    )
     try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        info = write_adapter(
+            new,
+            encoder,
+            choice.name,
+            adapter,
+            preset=None if preset is None else str(preset),
+            about={START: json.loads(json.dumps(about))},
+        )
         for name in (TENSORS, INFO):
             with (new / name).open("rb+") as file:
                 os.fsync(file.fileno())
             (new / name).replace(output / name)
             sync_folder(output)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(f"{output}: cannot be written: {reason}") from error
     return info

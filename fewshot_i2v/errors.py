@@ -16,8 +16,12 @@ message alone. `exit_code` is the exit status of the command that raised it:
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
+_DISK = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
 
 
 class FewshotError(Exception):
@@ -66,6 +70,15 @@ class CheckpointError(UsageError):
 
 class ExportError(FewshotError):
     """An adapter that cannot be written, or would not be what the run recorded."""
+
+
+class DiskError(FewshotError):
+    """A file that the disk does not take: it is full, broken or read-only."""
+
+    @staticmethod
+    def is_behind(error: BaseException | None) -> bool:
+        """Whether the disk is the reason of an error, and not the name that a user gave."""
+        return isinstance(error, OSError) and error.errno in _DISK
 
 
 class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the name users see

@@ -138,12 +138,8 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
 def _missing(
     specs: Sequence[EpisodeSpec], folder: RunFolder, *, retry_failed: bool
 ) -> list[EpisodeSpec]:
-    done = {
-        index
-        for index, record in folder.records.items()
-        if record.status == "ok" or not retry_failed
-    }
-    return [spec for spec in specs if spec.index not in done]
+    again = folder.records.failed if retry_failed else ()
+    return [s for s in specs if s.index not in folder.records or s.index in again]
 
 
 def _batches_of(
@@ -176,8 +172,7 @@ def _record_failures(
     errors = [(spec, runner.failure(spec)) for spec in todo]
     folder.append([failed_record(s, error) for s, error in errors if error is not None])
     mended = {spec.index for spec, error in errors if error is None}
-    records = [folder.records.get(spec.index) for spec in specs if spec.index not in mended]
-    failed = sum(record is not None and record.status == "failed" for record in records)
+    failed = len({spec.index for spec in specs} & folder.records.failed - mended)
     if failed > runner.row.max_failed:
         bad = runner.work.unreadable.values()
         shown = "\n".join(f"  {error}" for error in list(bad)[:20])
@@ -207,8 +202,8 @@ def _run_batches(
     """
     size = runner.at_once
     wanted = {spec.index for spec in todo if runner.failure(spec) is None}
-    done = [r for i, r in folder.records.items() if i < len(specs) and i not in wanted]
-    accuracies = [r.accuracy for r in done if r.accuracy is not None]
+    done = [i for i in folder.records if i < len(specs) and i not in wanted]
+    accuracies = [r.accuracy for r in folder.records.read(done) if r.accuracy is not None]
     label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
     if runner.start is not None:
         label += f" from {runner.start.name}"
@@ -236,7 +231,7 @@ def _running(accuracies: Sequence[float]) -> str:
 def _result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
     """The row over the episodes asked for; the folder may hold more."""
     return RowResult.from_records(
-        (record for index, record in sorted(folder.records.items()) if index < episodes),
+        folder.records.read(index for index in sorted(folder.records) if index < episodes),
         adapter=runner.row.adapter.label,
         head=runner.row.head.label,
         shot=runner.row.shot,

@@ -25,12 +25,12 @@ from fewshot_i2v._header import SCHEMA, read_header, start_or_compare, to_json, 
 from fewshot_i2v._journal import (
     Journal,
     RecordWriteError,
-    complete_lines,
     remove_temporaries,
     write_atomically,
 )
 from fewshot_i2v._marker import RunMarker
-from fewshot_i2v._record import TIMING_KEYS, EpisodeRecord, fingerprint, from_line, to_line
+from fewshot_i2v._record import TIMING_KEYS, EpisodeRecord, fingerprint, to_line
+from fewshot_i2v._record_lines import RecordLines, second_result
 from fewshot_i2v.errors import RecordError
 
 __all__ = [
@@ -50,11 +50,12 @@ class RunData:
 
     Attributes:
         header: content of `run.json`.
-        records: the record of each episode, by index, in ascending order.
+        records: the record of each episode, by index, in ascending order; each is read from the
+            file when it is asked for.
     """
 
     header: dict[str, Any]
-    records: dict[int, EpisodeRecord]
+    records: RecordLines
 
 
 class RunFolder:
@@ -64,7 +65,7 @@ class RunFolder:
         path: the folder.
         header: content of `run.json`.
         records: the record of each episode so far, by index; a failed one gives way to a later one,
-            one that is ok never does.
+            one that is ok never does. Each is read from the file when it is asked for.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class RunFolder:
             for name in ("run.json", "summary.json"):
                 remove_temporaries(folder / name)
             stored = start_or_compare(folder, header, identity)
-            records = _read_records(folder / "episodes.jsonl", _key(stored))
+            records = RecordLines(folder / "episodes.jsonl", _key(stored))
             journal = Journal(folder / "episodes.jsonl")
             held.callback(journal.close)
             return cls(folder, RunData(stored, records), journal, held.pop_all())
@@ -122,15 +123,22 @@ class RunFolder:
             RecordWriteError: when the disk refuses; earlier records are kept.
         """
         new: dict[int, EpisodeRecord] = {}
-        lines: list[bytes] = []
+        lines: list[tuple[EpisodeRecord, bytes]] = []
         for record in records:
-            known = new.get(record.index) or self.records.get(record.index)
+            known = new.get(record.index) or self._known(record.index)
             if _adds(known, record, f"{self._journal.path}: not added"):
                 new[record.index] = record
-                lines.append(to_line(record, self._fingerprint))
-        if lines:
-            self._journal.append(lines)
-            self.records.update(new)
+                lines.append((record, to_line(record, self._fingerprint)))
+        if not lines:
+            return
+        place = self._journal.append([line for _, line in lines])
+        for record, line in lines:
+            self.records.note(record.index, place, ok=record.status == "ok")
+            place += len(line) + 1
+
+    def _known(self, index: int) -> EpisodeRecord | None:
+        """The record of an episode where a new one may not replace it."""
+        return None if index in self.records.failed else self.records.get(index)
 
     def keep_clips(self, contents: Mapping[str, str]) -> None:
         """Note what is in the clips of the run; errors as `with_clips`.
@@ -185,8 +193,8 @@ def read_run(path: str | Path) -> RunData:
     header = read_header(folder / "run.json")
     if header is None:
         raise RecordError(f"{folder}: not a run folder: it has no run.json")
-    records = _read_records(folder / "episodes.jsonl", _key(header))
-    return RunData(header, dict(sorted(records.items())))
+    records = RecordLines(folder / "episodes.jsonl", _key(header))
+    return RunData(header, records.in_order())
 
 
 def _make_folder(folder: Path) -> None:
@@ -214,24 +222,4 @@ def _adds(known: EpisodeRecord | None, record: EpisodeRecord, where: str) -> boo
         return True
     if known.same_result(record):
         return False
-    raise RecordError(
-        f"{where}: a second, different result of episode {record.index}, which has one already. "
-        "Nothing was changed. An episode gives one result; compare the two, and remove one if it "
-        "is in the file, or use another --output"
-    )
-
-
-def _read_records(path: Path, key: int) -> dict[int, EpisodeRecord]:
-    records: dict[int, EpisodeRecord] = {}
-    for number, line in complete_lines(path):
-        where = f"{path}:{number}"
-        try:
-            record = from_line(line, key)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(
-                f"{where}: damaged: {error}. Nothing was changed. Move this line out of the file "
-                "and run the same command again: its episode will be computed again"
-            ) from error
-        if _adds(records.get(record.index), record, where):
-            records[record.index] = record
-    return records
+    raise second_result(where, record.index)

@@ -84,36 +84,11 @@ class RowResult:
         key: str = "",
     ) -> RowResult:
         """Sums up the records of a run folder; `marks` are those of its header."""
-        start = marks.get("start") or {}
-        records = list(records)
-        good = [r for r in records if r.status == "ok"]
-        accuracies = {r.index: r.accuracy for r in good if r.accuracy is not None}
-        ways, shared = [len(r.classes) for r in records], True
-        if marks.get("disjoint"):
-            shared = share_clips(records)
-        return cls(
-            adapter=adapter,
-            head=head,
-            shot=shot,
-            interval=_interval(accuracies, shared=shared),
-            episodes=len(good),
-            failed=len(records) - len(good),
-            parameters=parameters,
-            seconds_per_episode=median(r.seconds for r in good) if good else 0.0,
-            peak_memory_mb=max((r.peak_memory_mb for r in good), default=0.0),
-            folder=folder,
-            note=marks.get("note", ""),
-            uses_names=marks.get("uses_names", False),
-            start=start.get("kind", "fresh"),
-            start_name=start.get("name", ""),
-            seen=bool(start.get("seen")),
-            accuracies=accuracies,
-            ways=(min(ways), max(ways)) if ways else (0, 0),
-            chance=mean(1 / way for way in ways) if ways else None,
-            shared=shared,
-            training_seed=training_seed,
-            key=key,
-        )
+        sums = Sums(marks)
+        for record in records:
+            sums.add(record)
+        facts = {"adapter": adapter, "head": head, "shot": shot, "parameters": parameters}
+        return sums.row(**facts, folder=folder, training_seed=training_seed, key=key)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -126,13 +101,65 @@ class RowResult:
         return plain | {"folder": str(self.folder), "interval": interval}
 
 
+class Sums:
+    """What a row says of its records, which are taken up one by one.
+
+    Args:
+        marks: those of the row's header.
+    """
+
+    def __init__(self, marks: Mapping[str, Any]) -> None:
+        self._marks = marks
+        self._accuracies: dict[int, float] = {}
+        self._seconds: list[float] = []
+        self._memory = 0.0
+        self._ways: list[int] = []
+        self._clips: set[str] = set()
+        self._shared = not marks.get("disjoint")
+
+    def add(self, record: EpisodeRecord) -> None:
+        """Takes up a record."""
+        self._ways.append(len(record.classes))
+        if record.accuracy is not None:
+            self._accuracies[record.index] = record.accuracy
+            self._seconds.append(record.seconds)
+            self._memory = max(self._memory, record.peak_memory_mb)
+        if not self._shared:
+            self._shared = share_clips([record], self._clips)
+
+    def row(self, **facts: Any) -> RowResult:
+        """The row.
+
+        Args:
+            facts: attributes of `RowResult` that records do not have.
+        """
+        start, ways = self._marks.get("start") or {}, self._ways
+        return RowResult(
+            interval=_interval(self._accuracies, shared=self._shared),
+            episodes=len(self._accuracies),
+            failed=len(ways) - len(self._accuracies),
+            seconds_per_episode=median(self._seconds) if self._seconds else 0.0,
+            peak_memory_mb=self._memory,
+            note=self._marks.get("note", ""),
+            uses_names=self._marks.get("uses_names", False),
+            start=start.get("kind", "fresh"),
+            start_name=start.get("name", ""),
+            seen=bool(start.get("seen")),
+            accuracies=self._accuracies,
+            ways=(min(ways), max(ways)) if ways else (0, 0),
+            chance=mean(1 / way for way in ways) if ways else None,
+            shared=self._shared,
+            **facts,
+        )
+
+
 def _interval(accuracies: Mapping[int, float], *, shared: bool) -> Interval | None:
     return bounded_interval(list(accuracies.values()), shared=shared) if accuracies else None
 
 
-def share_clips(records: Iterable[EpisodeRecord]) -> bool:
-    """Whether a clip is in two of the episodes."""
-    seen: set[str] = set()
+def share_clips(records: Iterable[EpisodeRecord], seen: set[str] | None = None) -> bool:
+    """Whether a clip is in two of the episodes, or in one and in `seen`, which it is added to."""
+    seen = set() if seen is None else seen
     for record in records:
         names = {name for part in (record.support, record.query) for row in part for name in row}
         if names & seen:

@@ -8,7 +8,19 @@ from typing import Any
 
 from fewshot_i2v.records import EpisodeRecord, RunFolder
 
-IDENTITY: dict[str, Any] = {"tuning": {"lr": 0.001, "flip": "off"}, "way": 2, "shots": (1, 5)}
+CONFIG: dict[str, Any] = {
+    **{"split": "motions", "subset": "novel", "way": 2, "shot": 1, "query": 2, "seed": 0},
+    "adapter": {"name": "frozen", "options": {}},
+    "head": {"name": "nearest", "options": {}},
+    "encoder": {"name": "demo", "pretrained": None, "architecture": None, "image_size": None},
+    "video": {"frames": 8, "policy": "segment-center", "stride": 1, "crop": 1.0},
+    "tuning": {},
+}
+IDENTITY: dict[str, Any] = {
+    "config": CONFIG,
+    **{"split": {"digest": "d"}, "encoder": {"digest": "e"}, "device": "cpu"},
+    **{"tuning": {"lr": 0.001, "flip": "off"}, "way": 2, "shots": (1, 5)},
+}
 HEADER: dict[str, Any] = {"name": "sample", "versions": {"torch": "2"}}
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_i2v"
 # Lowest first; a layer may import itself and those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"errors", "plugins", "_limits", "paths", "yaml_loader", "_yaml_text"}
+        {"errors", "_leftovers", "plugins", "_limits", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
         | {"_config_episodes", "_config_rows", "_progress", "_search_path", "_files", "_printable"}
@@ -63,7 +63,17 @@ STRANGERS = frozenset({"episodes", "video", "encoders"})
 WHAT_A_FILE_IS = ("fewshot_i2v.video._content.", "fewshot_i2v.video.frame_folder.")
 """Modules that import errors alone and say what lies on a disk: lists of clips need it too."""
 APART = frozenset(
-    {"records", "_header", "_journal", "_marker", "_record", "statistics", "report", "_report"}
+    {
+        "records",
+        "_header",
+        "_journal",
+        "_marker",
+        "_record",
+        "_record_lines",
+        "statistics",
+        "report",
+        "_report",
+    }
 )
 """They know the errors and each other; only evaluation and what is above it knows them."""
 NO_TORCH = frozenset(
@@ -119,7 +129,7 @@ def allowed(part: str, other: str) -> bool:
     if part == other or part == "__init__":
         return True
     if part in APART:
-        return other in APART or other == "errors"
+        return other in APART or other in {"errors", "_leftovers"}
     if other in APART:
         return level_of(part) >= level_of("evaluation")
     if {part, other} <= STRANGERS:

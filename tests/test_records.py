@@ -133,7 +133,7 @@ def test_values_are_compared_as_json_has_them(tmp_path: Path, asked: object, sam
         (b"", "damaged"),
         (b"{", "damaged"),
         (b"\xff\xfe", "damaged"),
-        (b"[1]", "schema version None"),
+        (b"[1]", "no JSON object"),
         (b"{}", "schema version None"),
         (b'{"schema": 2, "identity": {}}', "schema version 2; this version of fewshot-i2v reads 1"),
         (b'{"schema": 1}', "no identity"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import socket
@@ -15,6 +17,7 @@ import pytest
 
 from fewshot_i2v._marker import RunMarker
 from fewshot_i2v.errors import RecordError
+from fewshot_i2v.records import RecordWriteError
 from tests._record_samples import filled, opened, record
 
 CHILD = """
@@ -108,7 +111,7 @@ def test_a_process_that_ended_but_was_not_collected_is_dead(tmp_path: Path) -> N
                 time.sleep(0.01)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 50_000])
 def test_a_marker_that_says_nothing_is_not_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
@@ -119,7 +122,7 @@ def test_a_marker_that_says_nothing_is_not_taken_over(
     assert (tmp_path / "running").read_bytes() == content
 
 
-@pytest.mark.parametrize("pid", [0, -1, "x", None])
+@pytest.mark.parametrize("pid", [0, -1, "x", None, 1 << 80])
 def test_a_marker_with_an_impossible_process_is_not_taken_over(tmp_path: Path, pid: object) -> None:
     write_marker(tmp_path, pid=pid)
     with pytest.raises(RecordError, match="delete"):
@@ -134,11 +137,36 @@ def test_a_marker_still_being_written_is_waited_for(tmp_path: Path) -> None:
     late.join()
 
 
-def test_of_many_that_find_a_stale_marker_exactly_one_gets_the_folder(tmp_path: Path) -> None:
+@pytest.fixture(params=[True, False], ids=["with links", "without links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the file system has hard links."""
+    if not request.param:
+
+        def refused(*_args: object, **_more: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+        monkeypatch.setattr(os, "link", refused)
+    return bool(request.param)
+
+
+def leave_claims(folder: Path, marker: bytes, depth: int) -> None:
+    """What take-overs leave that were killed while they held the claim to a marker."""
+    name = "running"
+    for level in range(depth):
+        name = f"{name}.{hashlib.sha256(marker).hexdigest()[:16]}"
+        marker = marker.replace(b"then", f"then {level}".encode())
+        (folder / name).write_bytes(marker)
+
+
+@pytest.mark.usefixtures("links")
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_of_many_that_find_a_stale_marker_exactly_one_gets_the_folder(
+    tmp_path: Path, depth: int
+) -> None:
     dead = dead_process()
-    for round_number in range(50):
+    for round_number in range(20):
         folder = tmp_path / str(round_number)
-        write_marker(folder, pid=dead)
+        leave_claims(folder, write_marker(folder, pid=dead), depth)
         got: list[RunMarker] = []
         refused: list[RecordError] = []
         together = threading.Barrier(8)
@@ -166,11 +194,52 @@ def test_of_many_that_find_a_stale_marker_exactly_one_gets_the_folder(tmp_path: 
         assert not list(folder.iterdir())
 
 
-def test_a_takeover_that_was_killed_half_way_names_both_files(tmp_path: Path) -> None:
-    write_marker(tmp_path, pid=dead_process())
-    (tmp_path / "running.stale").touch()
-    with pytest.raises(RecordError, match=r"running and .*running\.stale"):
-        opened(tmp_path)
+@pytest.mark.usefixtures("links")
+def test_what_killed_starts_left_is_swept_and_blocks_nobody(tmp_path: Path) -> None:
+    dead = write_marker(tmp_path, pid=dead_process())
+    left = ("running.stale", "running.123.0123abcd", "running" + 2 * ".0123456789abcdef")
+    for name in left:
+        (tmp_path / name).write_bytes(dead)
+    empty = tmp_path / "running.124.0123abcd"
+    empty.touch()
+    os.utime(empty, (0, 0))
+    kept = ("running.5.0123abcd", "running.txt", "running.7.0123abcd")
+    (tmp_path / kept[0]).write_bytes(dead.replace(b'"pid": ', b'"pid": 0, "was": '))
+    for name in kept[1:]:
+        (tmp_path / name).touch()
+    with opened(tmp_path):
+        assert {p.name for p in tmp_path.glob("running*")} == {"running", *kept}
+
+
+def test_an_empty_marker_is_taken_over_once_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / "running").touch()
+    os.utime(tmp_path / "running", (0, 0))
+    opened(tmp_path).close()
+    assert not list(tmp_path.glob("running*"))
+
+
+def test_without_links_a_marker_that_is_written_half_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    written = 0
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    real = os.write
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(RecordWriteError, match="No space left"):
+        RunMarker(tmp_path)
+    assert not list(tmp_path.iterdir())
+    opened(tmp_path).close()
 
 
 def test_only_the_own_marker_is_removed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fewshot_i2v._config_starts import INFO_LIMIT
 from fewshot_i2v._files import parse_json, read_regular
+from fewshot_i2v._leftovers import sweep, temporary_of
 from fewshot_i2v.adapters._saved_facts import (
     AdapterInfo,
     EncoderFacts,
@@ -77,9 +78,9 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
     """
     check_free(folder)
     folder = folder.resolve()
-    new = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    new = temporary_of(folder)
     try:
-        shutil.rmtree(new, ignore_errors=True)
+        sweep(folder)
         new.mkdir(parents=True)
         yield new
         for path in new.iterdir():

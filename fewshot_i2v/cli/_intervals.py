@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from fewshot_i2v.cli._runs import Header, facts_of, group_key, place_of, run_fol
 from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, row_key
 
 if TYPE_CHECKING:
-    from fewshot_i2v.records import EpisodeRecord
+    from fewshot_i2v._record_lines import RecordLines
     from fewshot_i2v.report.reach import Groups, Reach
 
 
@@ -25,7 +25,7 @@ class _Row:
     """One row: a run folder for each of its training seeds."""
 
     headers: list[Header]
-    records: list[Mapping[int, EpisodeRecord]]
+    records: list[RecordLines]
     folder: Path
     start: str = ""
 
@@ -46,11 +46,9 @@ class _Row:
             return True
         return share_clips(self.records[0].values())
 
-    def good(self) -> set[int]:
+    def good(self) -> frozenset[int]:
         """Episodes that succeeded with every seed."""
-        return set.intersection(
-            *({i for i, r in records.items() if r.status == "ok"} for records in self.records)
-        )
+        return frozenset.intersection(*(frozenset(one) - one.failed for one in self.records))
 
     def name(self, *, heads: bool) -> str:
         """What it is called in a table; the head is named where rows differ in it."""
@@ -129,9 +127,10 @@ def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], 
     from fewshot_i2v.report.reach import reach
     from fewshot_i2v.statistics import Outcomes
 
-    def _outcomes(row: _Row, indices: set[int]) -> list[Outcomes]:
+    @cache
+    def _outcomes(row: _Row, indices: frozenset[int]) -> list[Outcomes]:
         chosen = sorted(indices)
-        return [Outcomes.from_records(records[i] for i in chosen) for records in row.records]
+        return [Outcomes.from_records(records.read(chosen)) for records in row.records]
 
     heads = len({row.facts["head"] for row in rows}) > 1
     accuracies, gains = [], []
@@ -142,7 +141,7 @@ def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], 
         of = partial(reach, name, shot, groups=groups, shared=row.shared)
         accuracies.append(of(_outcomes(row, good)))
         frozen = next((other for other in rows if _is_frozen_of(other, row)), None)
-        both = good & frozen.good() if frozen else set()
+        both = good & frozen.good() if frozen else frozenset()
         if frozen and both:
             against = _outcomes(frozen, both)
             gains.append(of(_outcomes(row, both), against=against))

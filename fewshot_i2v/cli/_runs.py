@@ -15,7 +15,7 @@ from fewshot_i2v.cli._same_rows import row_key
 if TYPE_CHECKING:
     from fewshot_i2v._stopped import Stopped
     from fewshot_i2v.records import RunData
-    from fewshot_i2v.results import RowResult
+    from fewshot_i2v.results import RowResult, Sums
 
 # Rows that differ in anything else do not belong in one table.
 _ROW_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
@@ -98,18 +98,19 @@ def read_row(folder: Path) -> tuple[RunData, RowResult]:
         RecordError: when it is damaged.
     """
     from fewshot_i2v.records import read_run
-    from fewshot_i2v.results import RowResult
+    from fewshot_i2v.results import Sums
 
     run = read_run(folder)
-    row = RowResult.from_records(
-        run.records.values(),
-        **facts_of(run.header),
-        parameters=run.header.get("parameters", 0),
-        marks=run.header.get("marks", {}),
-        folder=folder,
-        key=row_key(run.header, folder),
-    )
-    return run, row
+    sums = Sums(run.header.get("marks", {}))
+    for record in run.records.values():
+        sums.add(record)
+    return run, row_of(run.header, folder, sums)
+
+
+def row_of(header: Header, folder: Path, sums: Sums) -> RowResult:
+    """The row that a run folder is, once its records are summed up."""
+    facts, parameters = facts_of(header), header.get("parameters", 0)
+    return sums.row(**facts, parameters=parameters, folder=folder, key=row_key(header, folder))
 
 
 def group_key(header: Header) -> str:
@@ -148,14 +149,23 @@ def stopped_of(rows: Sequence[tuple[Path, int]]) -> Stopped | None:
 
     Returns:
         None where it is not one, is not finished, or has other episodes by now.
+
+    Raises:
+        RecordError: when a summary is damaged.
     """
+    from fewshot_i2v._header import read_object
     from fewshot_i2v._stopped import Stopped
+    from fewshot_i2v.errors import RecordError
 
     found = []
     for folder, episodes in rows:
-        try:
-            summary = json.loads((folder / "summary.json").read_bytes())
-        except (OSError, ValueError):  # it is being written, or was never finished
+        path = folder / "summary.json"
+        advice = "Delete it: the command that wrote the run writes it again"
+        summary = read_object(path, advice)
+        if summary is None:  # it was never finished
             return None
-        found.append(Stopped.from_summary(summary.get("until"), episodes))
+        try:
+            found.append(Stopped.from_summary(summary.get("until"), episodes))
+        except ValueError as error:
+            raise RecordError(f"{path}: damaged: {error}. {advice}") from error
     return found[0] if found and all(one == found[0] for one in found) else None

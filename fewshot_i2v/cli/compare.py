@@ -24,7 +24,7 @@ from fewshot_i2v.cli._runs import (
 from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, row_key
 
 if TYPE_CHECKING:
-    from fewshot_i2v.report._answers import Answer
+    from fewshot_i2v.report._answers import Answer, Episode
     from fewshot_i2v.report._contenders import Contender, Pair
     from fewshot_i2v.report.comparison import Comparison
 
@@ -154,7 +154,7 @@ def _contenders(places: Sequence[Path]) -> list[Contender]:
     """The rows of the folders, each once; those that differ in the training seed alone are one."""
     from fewshot_i2v.report._answers import read_answers
 
-    known: dict[bytes, bytes] = {}
+    known: dict[bytes, Episode] = {}
     done: set[Path] = set()
     alike: dict[tuple[object, ...], list[Read]] = defaultdict(list)
     for place in places:

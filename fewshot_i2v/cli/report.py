@@ -17,7 +17,7 @@ from fewshot_i2v.cli._runs import (
     Header,
     group_key,
     place_of,
-    read_row,
+    row_of,
     run_folders,
     several_runs,
     stopped_of,
@@ -186,15 +186,19 @@ def _check_detail(detail: str | None, reads: Sequence[Read]) -> None:
 
 
 def _read(folder: Path) -> Read:
+    from fewshot_i2v.records import read_run
     from fewshot_i2v.report.findings import Findings
     from fewshot_i2v.report.rows import TableRow
     from fewshot_i2v.report.sections import Row
+    from fewshot_i2v.results import Sums
 
-    run, result = read_row(folder)
+    run = read_run(folder)
+    sums = Sums(run.header.get("marks", {}))
+    findings = Findings.from_records(run.records, also=sums.add)
+    result = row_of(run.header, folder, sums)
     same = {field.name for field in fields(TableRow)} & vars(result).keys()
     known = {name: getattr(result, name) for name in same}
     table = TableRow(**known, macs_per_clip=run.header.get("macs_per_clip"))
-    findings = Findings.from_records(run.records.values())
     return Read(
         Row(table, findings, run.header, str(folder)),
         result.ways,

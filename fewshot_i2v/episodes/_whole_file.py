@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from pathlib import Path
 
-from fewshot_i2v.errors import SplitError, UsageError
+from fewshot_i2v._leftovers import sweep, temporary_of
+from fewshot_i2v.errors import DiskError, SplitError, UsageError
 
 
 def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitError) -> None:
@@ -19,11 +19,15 @@ def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitEr
     Args:
         path: the file.
         text: what is in it.
-        error: what is raised when it cannot be written.
+        error: what is raised when it cannot be written, as to a folder that is none.
+
+    Raises:
+        DiskError: when the disk does not take it.
     """
     data = text.encode() if isinstance(text, str) else text
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_of(path)
     try:
+        sweep(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
@@ -32,7 +36,8 @@ def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitEr
         temporary.replace(path)
         _sync(path.parent)
     except OSError as refusal:
-        raise error(f"{path}: cannot be written: {refusal.strerror}") from refusal
+        kind = DiskError if DiskError.is_behind(refusal) else error
+        raise kind(f"{path}: cannot be written: {refusal.strerror}") from refusal
     finally:  # a signal may end the writing as well
         with contextlib.suppress(OSError):
             temporary.unlink()

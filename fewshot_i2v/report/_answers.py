@@ -14,10 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fewshot_i2v._header import read_header
-from fewshot_i2v._journal import complete_lines
-from fewshot_i2v._record import fingerprint, lasting
+from fewshot_i2v._record import check_answers, glance, parts
 from fewshot_i2v.errors import RecordError
+from fewshot_i2v.records import read_run
 
 PARTS = ("classes", "support", "query")
 """What makes an episode the one it is."""
@@ -53,14 +52,23 @@ class Answer:
         return names, [fmean(values) for values in zip(*rights, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An episode that was read already: its text, and how many classes and query clips it has."""
+
+    text: bytes
+    way: int
+    queries: int
+
+
 def read_answers(
-    folder: Path, known: dict[bytes, bytes] | None = None
+    folder: Path, known: dict[bytes, Episode] | None = None
 ) -> tuple[dict[str, Any], dict[int, Answer]]:
     """Header and answers of a run folder, also while a run writes to it.
 
     Args:
         folder: the run folder.
-        known: texts of episodes that were read already; equal ones are kept once.
+        known: episodes that were read already, by their text; equal ones are kept once.
 
     Returns:
         Content of `run.json`, and the answers by episode number.
@@ -68,51 +76,45 @@ def read_answers(
     Raises:
         RecordError: when it is no run folder, or damaged (naming file and line).
     """
-    header = read_header(folder / "run.json")
-    if header is None:
-        raise RecordError(f"{folder}: not a run folder: it has no run.json")
+    run = read_run(folder)
     known = {} if known is None else known
-    path, key = folder / "episodes.jsonl", fingerprint(header["identity"])
-    lines: dict[int, bytes] = {}
     answers: dict[int, Answer] = {}
-    for number, line in complete_lines(path):
+    for index, line in run.records.lines(run.records):
         try:
-            text = lasting(line, key)
-            index, answer = _cut(text, known)
-        except ValueError as error:
-            raise RecordError(
-                f"{path}:{number}: damaged: {error}. Move this line out of the file and run the "
-                "same evaluation again: its episode will be computed again"
-            ) from error
-        earlier = answers.get(index)
-        if earlier is not None and earlier.accuracy is not None and lines[index] != text:
-            raise RecordError(
-                f"{path}:{number}: a second, different result of episode {index}. An episode gives "
-                "one result: compare the two lines and remove one"
-            )
-        answers[index], lines[index] = answer, text
-    return header, dict(sorted(answers.items()))
+            answers[index] = _cut(index, line, known)
+        except (ValueError, OverflowError, RecordError) as error:
+            raise run.records.damage(index, error) from error
+    return run.header, answers
 
 
-def _cut(text: bytes, known: dict[bytes, bytes]) -> tuple[int, Answer]:
-    """Number and answer of an episode.
+def _cut(index: int, line: bytes, known: dict[bytes, Episode]) -> Answer:
+    """The answer of an episode.
 
     A quotation mark inside a name is written with a backslash, so no name can hold a mark.
+
+    Raises:
+        ValueError: when the line is not as it is written.
+        RecordError: when its parts do not fit each other.
     """
-    asked, labels, numbers = (text.find(mark) for mark in _MARKS[:3])
-    accuracy = text.rfind(_MARKS[3])
-    losses = text.find(_MARKS[4], accuracy)
+    asked, labels, numbers = (line.find(mark) for mark in _MARKS[:3])
+    accuracy = line.rfind(_MARKS[3])
+    losses = line.find(_MARKS[4], accuracy)
     places = [0, asked, labels, numbers, accuracy, losses]
     if -1 in places or places != sorted(places):
         raise ValueError("its keys are not in the order in which they are written")
-    index = text[len(b'{"index":') : text.index(b",")]
-    value = text[accuracy + len(_MARKS[3]) : losses]
-    episode = text[asked + 1 : labels]
-    return int(index), Answer(
-        asked=known.setdefault(episode, episode),
-        guesses=(text[labels + 1 : numbers],),
-        accuracy=None if value == b"null" else float(value),
-    )
+    text, guesses = line[asked + 1 : labels], line[labels + 1 : numbers]
+    episode = known.get(text)
+    if episode is None:
+        said = parts(text, PARTS)
+        queries = sum(map(len, said["query"]))
+        episode = known[text] = Episode(text, len(said["classes"]), queries)
+    told = parts(guesses, ("labels", "predictions"))
+    value = parts(line[accuracy + 1 : losses], ("accuracy",))["accuracy"]
+    if glance(line)[1]:
+        check_answers(index, **told, accuracy=value, way=episode.way, queries=episode.queries)
+    elif value is not None:
+        raise ValueError("it failed and has an accuracy")
+    return Answer(asked=episode.text, guesses=(guesses,), accuracy=value)
 
 
 def over_seeds(runs: Sequence[Mapping[int, Answer]]) -> dict[int, Answer]:

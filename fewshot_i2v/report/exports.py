@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fewshot_i2v._journal import RecordWriteError, write_atomically
-from fewshot_i2v.errors import UsageError
+from fewshot_i2v.errors import DiskError, UsageError
 from fewshot_i2v.report._beyond import (
     Extra,
     beyond_accuracy,
@@ -205,7 +205,8 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file, in UTF-8, that is there whole or not at all; its folder is made when absent.
 
     Raises:
-        UsageError: when it cannot be written.
+        DiskError: when the disk does not take it.
+        UsageError: when it cannot be written for another reason.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,4 +214,5 @@ def write_whole(path: Path, text: str) -> None:
     except (OSError, RecordWriteError) as refusal:
         cause = refusal if isinstance(refusal, OSError) else refusal.__cause__
         reason = getattr(cause, "strerror", None) or cause
-        raise UsageError(f"{path}: cannot be written: {reason}; choose another --out") from refusal
+        kind = DiskError if DiskError.is_behind(cause) else UsageError
+        raise kind(f"{path}: cannot be written: {reason}; choose another --out") from refusal

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,9 @@ from fewshot_i2v.statistics import (
     Interval,
     Outcomes,
     bounded_interval,
-    brier_score,
     log_loss,
 )
+from fewshot_i2v.statistics.scores import brier_of
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -55,17 +57,35 @@ class Findings:
     outcomes: tuple[Outcomes, ...] = field(default=(), repr=False)
 
     @classmethod
-    def from_records(cls, records: Iterable[EpisodeRecord], *, extremes: int = 2) -> Findings:
+    def from_records(
+        cls,
+        records: Mapping[int, EpisodeRecord] | Iterable[EpisodeRecord],
+        *,
+        extremes: int = 2,
+        also: Callable[[EpisodeRecord], object] | None = None,
+    ) -> Findings:
         """Sums up records; those that failed are left out.
 
         Args:
-            records: in any order.
+            records: in any order; or by number in ascending order, as a run folder gives them:
+                then one at a time is in memory.
             extremes: how many of the hardest and of the easiest episodes are kept.
+            also: called with each record, since reading them takes time.
         """
-        known = {record.index: record for record in records if record.status == "ok"}
-        if not known:
+        if not isinstance(records, Mapping):
+            records = {r.index: r for r in sorted(records, key=lambda record: record.index)}
+        every = array("d")
+
+        def _passing() -> Iterator[EpisodeRecord]:
+            for record in records.values():
+                every.extend(chain.from_iterable(record.probabilities))
+                if also is not None:
+                    also(record)
+                yield record
+
+        outcomes = Outcomes.from_records(_passing())
+        if not len(outcomes):
             return cls()
-        outcomes = Outcomes.from_records(known.values())
         sure = np.bincount(outcomes.episode, outcomes.probability) / outcomes.queries
         # where accuracies are equal, the one that was surer of what is wrong is the harder one
         order = np.lexsort((outcomes.index, sure, outcomes.accuracies))
@@ -79,11 +99,11 @@ class Findings:
             recalls=_recalls(outcomes, rank),
             asked=_asked(outcomes, rank),
             taken=_taken(outcomes, rank),
-            hardest=tuple(known[int(outcomes.index[i])] for i in hardest),
-            easiest=tuple(known[int(outcomes.index[i])] for i in easiest),
+            hardest=tuple(records[int(outcomes.index[i])] for i in hardest),
+            easiest=tuple(records[int(outcomes.index[i])] for i in easiest),
             calibration=Calibration.of(outcomes),
             log_loss=log_loss(outcomes),
-            brier=brier_score(known.values()),
+            brier=brier_of(outcomes.probability, np.frombuffer(every)),
             unresolved=int((outcomes.probability == 0).sum()),
             outcomes=(outcomes,),
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,16 +103,19 @@ class Outcomes:
         Args:
             records: each with `index`, `status`, `classes`, `support`, `query`, `labels`,
                 `predictions` and `probabilities`, as `fewshot_i2v.records.EpisodeRecord` has them;
-                query clips follow each other in the order of the labels.
+                query clips follow each other in the order of the labels. Of an iterator, which must
+                give them in the order of their numbers, one at a time is in memory.
 
         Raises:
             UsageError: when two records are of one episode, or one has not as many query clips as
                 labels, or not one list of support clips for each class.
         """
-        everything = list(records)
-        good = sorted((r for r in everything if r.status == "ok"), key=lambda r: r.index)
-        _check(good)
-        return _gather(good, failed=len(everything) - len(good))
+        if not isinstance(records, Iterator):
+            records = sorted(records, key=lambda record: record.index)
+        gathered = _Gathered()
+        for record in records:
+            gathered.add(record)
+        return gathered.outcomes()
 
     @classmethod
     def pooled(cls, several: Sequence[Outcomes]) -> Outcomes:
@@ -190,55 +194,83 @@ class Outcomes:
         return len(self.index)
 
 
-def _check(records: Sequence[Recorded]) -> None:
-    for one, other in pairwise(records):
-        if one.index == other.index:
-            raise UsageError(f"episode {one.index}: two records; expected one of each episode")
-    for record in records:
-        queries, way = sum(map(len, record.query)), len(record.classes)
-        counts = {queries, len(record.labels), len(record.predictions), len(record.probabilities)}
-        if len(counts) != 1 or not queries or len(record.support) != way:
-            raise UsageError(
-                f"episode {record.index}: {queries} query clips, {len(record.labels)} labels, "
-                f"{len(record.predictions)} predictions, {len(record.support)} lists of support "
-                f"clips for {way} classes; expected as many of the first three, at least one, and "
-                "as many lists as classes"
-            )
+def _check(record: Recorded, earlier: int) -> None:
+    if record.index == earlier:
+        raise UsageError(f"episode {record.index}: two records; expected one of each episode")
+    if record.index < earlier:
+        raise UsageError(
+            f"episode {record.index} after {earlier}; expected an iterator to give them in order"
+        )
+    queries, way = sum(map(len, record.query)), len(record.classes)
+    counts = {queries, len(record.labels), len(record.predictions), len(record.probabilities)}
+    if len(counts) != 1 or not queries or len(record.support) != way:
+        raise UsageError(
+            f"episode {record.index}: {queries} query clips, {len(record.labels)} labels, "
+            f"{len(record.predictions)} predictions, {len(record.support)} lists of support "
+            f"clips for {way} classes; expected as many of the first three, at least one, and "
+            "as many lists as classes"
+        )
 
 
-def _gather(records: Sequence[Recorded], failed: int) -> Outcomes:
-    classes, clips = _Codes(), _Codes()
-    members = [classes.of(r.classes) for r in records]
-    flat = [
-        (codes[label], codes[guess], row[label], row[guess])
-        for r, codes in zip(records, members, strict=True)
-        for label, guess, row in zip(r.labels, r.predictions, r.probabilities, strict=True)
-    ]
-    columns: Sequence[Sequence[float]] = list(zip(*flat, strict=True)) or [(), (), (), ()]
-    support_class = [
-        code
-        for r, codes in zip(records, members, strict=True)
-        for code, row in zip(codes, r.support, strict=True)
-        for _ in row
-    ]
-    supports = [sum(map(len, r.support)) for r in records]
-    return Outcomes(
-        query=_ints(clips.of(name for r in records for row in r.query for name in row)),
-        support_clip=_ints(clips.of(name for r in records for row in r.support for name in row)),
-        classes=tuple(classes),
-        clips=tuple(clips),
-        index=_ints([r.index for r in records]),
-        episode=_positions([len(r.labels) for r in records]),
-        label=_ints(columns[0]),
-        predicted=_ints(columns[1]),
-        probability=np.array(columns[2], dtype=np.float64),
-        confidence=np.array(columns[3], dtype=np.float64),
-        support_episode=_positions(supports),
-        support_class=_ints(support_class),
-        member_episode=_positions([len(codes) for codes in members]),
-        member_class=_ints(list(chain.from_iterable(members))),
-        failed=failed,
-    )
+class _Gathered:
+    """Outcomes in the making: plain arrays that grow by a record at a time."""
+
+    def __init__(self) -> None:
+        self._classes, self._asked, self._given = _Codes(), _Codes(), _Codes()
+        self._index, self._queries, self._supports, self._ways = (array("q") for _ in range(4))
+        self._label, self._predicted, self._query = (array("q") for _ in range(3))
+        self._support, self._support_class, self._member = (array("q") for _ in range(3))
+        self._probability, self._confidence = array("d"), array("d")
+        self._failed = 0
+
+    def add(self, record: Recorded) -> None:
+        """Take up a record."""
+        if record.status != "ok":
+            self._failed += 1
+            return
+        _check(record, self._index[-1] if self._index else -1)
+        codes = self._classes.of(record.classes)
+        given = [
+            (code, name) for code, row in zip(codes, record.support, strict=True) for name in row
+        ]
+        pairs = zip(record.labels, record.predictions, record.probabilities, strict=True)
+        shares = [(row[label], row[guess]) for label, guess, row in pairs]
+        self._index.append(record.index)
+        self._queries.append(len(shares))
+        self._supports.append(len(given))
+        self._ways.append(len(codes))
+        self._label.extend(codes[label] for label in record.labels)
+        self._predicted.extend(codes[guess] for guess in record.predictions)
+        self._query.extend(self._asked.of(chain.from_iterable(record.query)))
+        self._support.extend(self._given.of(name for _, name in given))
+        self._support_class.extend(code for code, _ in given)
+        self._member.extend(codes)
+        self._probability.extend(share for share, _ in shares)
+        self._confidence.extend(share for _, share in shares)
+
+    def outcomes(self) -> Outcomes:
+        """The outcomes of all that was taken up."""
+        # codes of query clips come first, then those of clips that are support clips alone
+        clips = self._asked
+        of_support = _ints(clips.of(self._given))
+        support = _ints(self._support)
+        return Outcomes(
+            query=_ints(self._query),
+            support_clip=of_support[support] if len(support) else support,
+            classes=tuple(self._classes),
+            clips=tuple(clips),
+            index=_ints(self._index),
+            episode=_positions(self._queries),
+            label=_ints(self._label),
+            predicted=_ints(self._predicted),
+            probability=np.frombuffer(self._probability, dtype=np.float64),
+            confidence=np.frombuffer(self._confidence, dtype=np.float64),
+            support_episode=_positions(self._supports),
+            support_class=_ints(self._support_class),
+            member_episode=_positions(self._ways),
+            member_class=_ints(self._member),
+            failed=self._failed,
+        )
 
 
 class _Codes(defaultdict[str, int]):
@@ -252,9 +284,10 @@ class _Codes(defaultdict[str, int]):
         return list(map(self.__getitem__, names))
 
 
-def _ints(values: Sequence[float]) -> Codes:
-    return np.array(values, dtype=np.int64)
+def _ints(values: array[int] | Sequence[int]) -> Codes:
+    given = values if isinstance(values, array) else array("q", values)
+    return np.frombuffer(given, dtype=np.int64)  # no copy
 
 
-def _positions(counts: Sequence[int]) -> Codes:
-    return np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
+def _positions(counts: array[int]) -> Codes:
+    return np.repeat(np.arange(len(counts)), _ints(counts))

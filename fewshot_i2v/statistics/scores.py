@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from itertools import chain
+from operator import getitem
 
 import numpy as np
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.outcomes import Outcomes, Recorded
+from fewshot_i2v.statistics.outcomes import Numbers, Outcomes, Recorded
 
 LEAST = 5e-7
 """The largest probability that records, rounded to 6 decimals, have as 0."""
@@ -49,12 +51,24 @@ def brier_score(records: Iterable[Recorded]) -> float:
     Raises:
         UsageError: when no episode succeeded.
     """
-    good = [record for record in records if record.status == "ok"]
-    label = np.array(
-        [row[c] for r in good for c, row in zip(r.labels, r.probabilities, strict=True)]
-    )
+    label, every = array("d"), array("d")
+    for record in records:
+        if record.status == "ok":
+            label.extend(map(getitem, record.probabilities, record.labels))
+            every.extend(chain.from_iterable(record.probabilities))
+    return brier_of(np.frombuffer(label), np.frombuffer(every))
+
+
+def brier_of(label: Numbers, every: Numbers) -> float:
+    """`brier_score` of probabilities that are arrays already.
+
+    Args:
+        label: probability of the label of each query clip, (R,).
+        every: probabilities of all classes of each query clip, one clip after the other.
+
+    Raises:
+        UsageError: when there is none.
+    """
     if not len(label):
         raise UsageError("no episode succeeded: there is no probability to score")
-    rows = chain.from_iterable(record.probabilities for record in good)
-    every = np.fromiter(chain.from_iterable(rows), dtype=np.float64)
     return float(1 + (every @ every - 2 * label.sum()) / len(label))
