@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v._files import parse_json, read_regular
+from fewshot_i2v._files import read_regular
 from fewshot_i2v.episodes._whole_file import write_whole
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.video._identity import look, look_of
@@ -107,6 +107,6 @@ class Memory:
 
     def _load(self) -> dict[str, Known]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            data = parse_json(read_regular(self.file, _MOST_BYTES))
+            data = json.loads(read_regular(self.file, _MOST_BYTES))
             return {path: Known(*facts) for path, facts in data["files"].items()}
         return {}

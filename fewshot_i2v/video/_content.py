@@ -160,8 +160,8 @@ def regular_file(path: Path) -> os.stat_result:
         raise VideoUnreadable(path, "does not exist") from error
     except OSError as error:
         refused = isinstance(error, _files.NotAFileError)
-        reason = f"{error.strerror}" if refused else f"cannot be looked at: {error.strerror}"
-        raise VideoUnreadable(path, reason) from error
+        said = "" if refused else "cannot be looked at: "
+        raise VideoUnreadable(path, f"{said}{error.strerror}") from error
 
 
 def _repeats_sync(head: bytes, start: int, step: int) -> bool:
