@@ -257,7 +257,7 @@ def test_what_is_no_checkpoint_file_is_refused(tmp_path: Path) -> None:
     endless.symlink_to("/dev/zero")
     folder.mkdir()
     for path in (endless, folder):
-        with pytest.raises(EncoderError, match="not a regular file"):
+        with pytest.raises(EncoderError, match=r"is a (device|folder), not a file"):
             _weights.read_checkpoint(path)
 
 
