@@ -34,7 +34,7 @@ from fewshot_i2v._config_episodes import (
     listed,
     once,
 )
-from fewshot_i2v._config_merge import expand, is_path, merge, read_source
+from fewshot_i2v._config_merge import expand, file_name, merge, read_source, with_file
 from fewshot_i2v._config_models import EncoderConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_rows import RowParts, slugs
 from fewshot_i2v._config_starts import (
@@ -133,10 +133,11 @@ class RowConfig(_Shared):
         """
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        for key in ("pretrained", "architecture"):
-            value = plain["encoder"][key]
-            if value is not None and (key == "architecture" or is_path(value)):
-                plain["encoder"][key] = Path(value).name
+        encoder = plain["encoder"]
+        if encoder["architecture"] is not None:
+            encoder["architecture"] = file_name(encoder["architecture"])
+        if encoder["pretrained"] is not None:
+            encoder["pretrained"] = with_file(encoder["pretrained"], file_name)
         if self.start != FRESH:
             plain["start"] = name_of_start(self.start)
         for key, usual in {**NEW_KEYS, "frame_order": "natural"}.items():
