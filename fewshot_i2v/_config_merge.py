@@ -49,6 +49,16 @@ def read_source(source: str | Path | Mapping[str, Any] | None) -> tuple[Plain, s
     return _anchored(_without_empty(_normal(data, str(path))), path.parent), str(path), path
 
 
+def is_of_other_clips(source: object, over: Plain) -> bool:
+    """Whether no configuration is given, and a split that the shipped "quickstart" is not made for.
+
+    Its settings (no crop, few steps and episodes) fit its own generated clips and nothing else.
+    """
+    if source is not None or "split" not in over:
+        return False
+    return bool(over["split"] != load_yaml(_find(None)).get("split"))
+
+
 def _without_empty(data: Plain) -> Plain:
     """A section with nothing below its heading, which YAML reads as null, is not there."""
     return {

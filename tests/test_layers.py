@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"errors", "plugins", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
-        | {"_config_episodes", "_config_rows", "_progress"}
+        | {"_config_episodes", "_config_rows", "_config_origins", "_progress"}
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads", "clip_check"}),

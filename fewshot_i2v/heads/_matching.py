@@ -33,17 +33,19 @@ class MatchingOptions(HeadOptions):
             "prototype": the distance to one clip whose frame t is the mean of their frames t. The
             same for one shot.
         eps: added to the product of the two norms in the cosine of two frames, at least 0. 0: the
-            plain cosine, where a frame of zeros has distance 1 to everything.
+            plain cosine, as the papers write it, where a frame of zeros has distance 1 to
+            everything. The code of OTAM, HyRSM and CLIP-FSAR adds 0.01, which draws the distances
+            of small features together: predictions then depend on the size of the features.
     """
 
     shots: Shots = "mean"
-    eps: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    eps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-def frame_distances(x: Tensor, y: Tensor, eps: float = 0.01) -> Tensor:
+def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
     """One minus the cosine of every frame of every clip of x with every frame of those of y.
 
-    `1 - <a, b> / (|a| |b| + eps)`: the constant is added to the product of the norms.
+    `1 - <a, b> / (|a| |b| + eps)`: a constant is added to the product of the norms.
 
     Args:
         x: (..., A, T, D).
@@ -89,6 +91,7 @@ class MatchingHead(Head):
 
     Options = MatchingOptions
     options: MatchingOptions
+    compares_with_itself = True
 
     @property
     @abstractmethod

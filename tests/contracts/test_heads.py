@@ -324,3 +324,15 @@ def test_texts_of_other_sizes_are_refused_with_both_sizes(name: str) -> None:
 def test_names_are_not_compared_with_a_grid(name: str) -> None:
     with pytest.raises(HeadError, match="use tokens=summary"):
         build(name, {"tokens": "grid2"})
+
+
+@every_head
+def test_comparing_a_lonely_clip_with_itself_is_declared(
+    name: str, options: dict[str, Any]
+) -> None:
+    support, _, labels, _ = episode(shot=1)
+    head = build(name, options)
+    trained, itself = head.training_logits(support, labels), head(support, support, labels)
+    other = features(support.frames.roll(1, 1) + support.frames.flip(-1))
+    seen = not torch.allclose(head(support, other, labels), itself)
+    assert head.compares_with_itself == (seen and torch.allclose(trained, itself, atol=1e-5))
