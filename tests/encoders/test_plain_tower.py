@@ -100,7 +100,7 @@ def test_a_frozen_adapter_works_through_the_common_encoder(
 
 
 def test_adapting_it_is_refused_in_words(plain: PlainTower, random: Random) -> None:
-    with pytest.raises(AdapterError, match="this encoder has none; use an open_clip ViT"):
+    with pytest.raises(AdapterError, match="those of this encoder cannot be adapted: it"):
         NeedsBlocks(plain, AdapterOptions(), frames=4, seeds=[0])
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
