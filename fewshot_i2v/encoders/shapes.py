@@ -15,7 +15,7 @@ from fewshot_i2v.errors import EncoderError
 
 
 def shapes_of(
-    name: str = "demo", *, image_size: int | None = None, architecture: Path | None = None
+    name: str = "demo", *, image_size: int | None = None, architecture: str | Path | None = None
 ) -> Tower:
     """The tower of an architecture on PyTorch's meta device: shapes, and no values.
 
