@@ -170,12 +170,13 @@ def read_head(path: Path) -> dict[str, Any]:
     return _head(path, _text(path, first=True)[0])
 
 
-def read_frozen(path: Path) -> FrozenEpisodes:
+def read_frozen(path: str | Path) -> FrozenEpisodes:
     """Reads episodes and checks their digest.
 
     Raises:
         EpisodeError: when the file cannot be read, is no file of episodes, or is damaged.
     """
+    path = Path(path)
     lines = _text(path)
     head = _head(path, lines[0])
     try:
