@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ Plain = dict[str, Any]
 
 SECTIONS = ("encoder", "video", "tuning", "validation", "augment", "inner")
 _PATHS = (("root",), ("output",), ("cache",), ("encoder", "architecture"))
-_NAMES_OR_PATHS = (("split",), ("trials",), ("encoder", "pretrained"))
+_NAMES_OR_PATHS = (("split",), ("trials",))
+_WEIGHTS = ("encoder", "pretrained")
+_TAGGED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@(.+)")
 _DRAWING = (
     *("subset", "way", "shot", "query", "episodes", "until", "max_episodes", "sampling"),
     *("partitions", "disjoint_groups", "uneven_shots", "draws"),
@@ -44,6 +47,16 @@ def read_source(source: str | Path | Mapping[str, Any] | None) -> tuple[Plain, s
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: expected a mapping of keys, got {type(data).__name__}")
     return _anchored(_without_empty(_normal(data, str(path))), path.parent), str(path), path
+
+
+def is_of_other_clips(source: object, over: Plain) -> bool:
+    """Whether no configuration is given, and a split that the shipped "quickstart" is not made for.
+
+    Its settings (no crop, few steps and episodes) fit its own generated clips and nothing else.
+    """
+    if source is not None or "split" not in over:
+        return False
+    return bool(over["split"] != load_yaml(_find(None)).get("split"))
 
 
 def _without_empty(data: Plain) -> Plain:
@@ -178,19 +191,50 @@ def is_path(text: str) -> bool:
     return text.lower().endswith(_FILES) or text.startswith(("/", "./", "../", "~"))
 
 
+def split_weights(pretrained: str) -> tuple[str | None, str | None]:
+    """Tag and file of what is given as `pretrained`; None for what it does not name.
+
+    Args:
+        pretrained: "TAG", a path, or "TAG@PATH": the tag's settings with the bytes of the file.
+    """
+    tagged = _TAGGED.fullmatch(pretrained)
+    if tagged is not None:
+        return tagged[1], str(Path(tagged[2]).expanduser())
+    if is_path(pretrained):
+        return None, str(Path(pretrained).expanduser())
+    return pretrained, None
+
+
+def with_file(pretrained: str, change: Callable[[str], str]) -> str:
+    """The same choice of weights, with its file, if it names one, written in another way."""
+    tag, file = split_weights(pretrained)
+    if file is None:
+        return pretrained
+    return change(file) if tag is None else f"{tag}@{change(file)}"
+
+
+def file_name(path: str) -> str:
+    """The last part of a path: all of it that decides results."""
+    return Path(path).name
+
+
 def _anchored(data: Plain, folder: Path) -> Plain:
     """Relative paths made relative to the file they are written in."""
     out = {
         key: dict(value) if key in SECTIONS and isinstance(value, Mapping) else value
         for key, value in data.items()
     }
-    for location in (*_PATHS, *_NAMES_OR_PATHS):
+    for location in (*_PATHS, *_NAMES_OR_PATHS, _WEIGHTS):
         *parents, leaf = location
         section: object = out.get(parents[0]) if parents else out
         if not isinstance(section, dict):
             continue
         value = section.get(leaf)
-        if isinstance(value, str) and value and (location in _PATHS or is_path(value)):
+        if not isinstance(value, str) or not value:
+            continue
+        if location == _WEIGHTS:
+            section[leaf] = with_file(value, lambda file: _below(folder, file))
+        elif location in _PATHS or is_path(value):
             section[leaf] = _below(folder, value)
     if "start" in out:
         out["start"] = _anchored_start(out["start"], folder)

@@ -70,8 +70,9 @@ class EncoderConfig(Section):
 
     Attributes:
         name: an encoder as `fewshot-i2v list encoders` shows it, or an open_clip model name.
-        pretrained: an open_clip tag, the path of a checkpoint, or the word "random"; None: the
-            weights that belong to the encoder's name.
+        pretrained: an open_clip tag, the path of a checkpoint, "TAG@PATH" (all settings of a tag,
+            the bytes of a file), or the word "random"; None: the weights that belong to the
+            encoder's name.
         architecture: an open_clip model configuration (JSON) of the user's own.
         image_size: side of a frame in pixels; None: the model's own.
         mean: subtracted from pixels in [0, 1], one number or one per channel; None: the constants

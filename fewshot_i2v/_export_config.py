@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fewshot_i2v._config_merge import is_path
+from fewshot_i2v._config_merge import split_weights
 from fewshot_i2v._config_starts import names_of_starts
 from fewshot_i2v.config import RunConfig, load_config
 from fewshot_i2v.errors import ConfigError, UsageError
@@ -103,10 +103,11 @@ def _file(run: Path, data: RunData, key: str, given: Given) -> str | None:
     name: str | None = data.header["identity"]["config"]["encoder"][key]
     if given is not None:
         return str(given)
-    if name is None or (key == "pretrained" and not is_path(name)):
+    if name is None or (key == "pretrained" and split_weights(name)[1] is None):
         return name
     recorded = str(data.header.get("encoder", {}).get(key, ""))
-    if not Path(recorded).is_file():
+    file = split_weights(recorded)[1] if key == "pretrained" else recorded
+    if file is None or not Path(file).is_file():
         raise ConfigError(
             f"{run}: its encoder was loaded with {key} {name}; where that file is, is not known "
             f"(any more). Give --{key}"

@@ -138,6 +138,8 @@ class RowRunner:
         }
         if self._apart:
             marks["disjoint"] = True
+        if self.learns_nothing:
+            marks["learns_nothing"] = True
         if self.start is None:
             return marks
         seen = self.start.seen(self.work.split, self.row.subset)
@@ -146,6 +148,15 @@ class RowRunner:
         clips = {"clips": len(seen.clips), "watched_clips": len(seen.watched_clips)}
         counts = named | clips if seen else None
         return marks | {"start": facts | {"seen": counts}}
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether it is tuned on clips that are compared with nothing but themselves."""
+        head = plugins.load("heads", self.row.head.name)
+        alone = str(self.row.shot).split("-")[0] == "1"  # a range such as 1-5 has such classes
+        return bool(
+            head.compares_with_itself and alone and self.row.tuning.steps and self.parameters
+        )
 
     @cached_property
     def _one(self) -> tuple[int, Reading]:
@@ -197,6 +208,12 @@ class RowRunner:
         if self.start is not None and self.read_otherwise:
             place = self.start.folder
             found.append(f"{name}: clips are read unlike its start, {place}: {self.read_otherwise}")
+        if self.row.encoder.name == "demo" and not self.work.split.generator:
+            found.append(
+                "encoder demo is a toy that was trained on generated pictures of 64 pixels: on "
+                "these clips give --encoder ViT-B-16 --pretrained openai, or another one of "
+                "`fewshot-i2v list encoders`"
+            )
         alone = plugins.load("adapters", name).alone and not self.untuned
         if self.row.at_once == "auto" and alone:
             found.append(f"{name}: episodes run one at a time, each copy is large; see --at-once")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fewshot_i2v
-from fewshot_i2v._config_merge import is_path
+from fewshot_i2v._config_merge import with_file
 from fewshot_i2v._machine import commit, device_name, reader_versions
 from fewshot_i2v.episodes.kinds import find_trials
 
@@ -50,7 +50,6 @@ def identity_of(runner: RowRunner) -> dict[str, Any]:
 def about_of(runner: RowRunner) -> dict[str, Any]:
     """What else is written down of a row."""
     encoder, split = runner.work.encoder, runner.work.split
-    weights = encoder.pretrained
     architecture, trials = runner.row.encoder.architecture, runner.row.trials
     return {
         "name": runner.row.name,
@@ -59,7 +58,7 @@ def about_of(runner: RowRunner) -> dict[str, Any]:
         "split": {"name": split.name, "version": split.version, "path": whole(split.path or "")},
         "encoder": {
             "name": encoder.name,
-            "pretrained": whole(weights) if is_path(weights) else weights,
+            "pretrained": with_file(encoder.pretrained, whole),
             "architecture": None if architecture is None else whole(architecture),
         },
         **({"start": {"path": whole(runner.start.folder)}} if runner.start else {}),

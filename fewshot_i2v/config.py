@@ -34,7 +34,14 @@ from fewshot_i2v._config_episodes import (
     listed,
     once,
 )
-from fewshot_i2v._config_merge import expand, is_path, merge, read_source
+from fewshot_i2v._config_merge import (
+    expand,
+    file_name,
+    is_of_other_clips,
+    merge,
+    read_source,
+    with_file,
+)
 from fewshot_i2v._config_models import EncoderConfig, LimitsConfig, TuningConfig, VideoConfig
 from fewshot_i2v._config_rows import RowParts, slugs
 from fewshot_i2v._config_starts import (
@@ -134,10 +141,11 @@ class RowConfig(_Shared):
         """
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        for key in ("pretrained", "architecture"):
-            value = plain["encoder"][key]
-            if value is not None and (key == "architecture" or is_path(value)):
-                plain["encoder"][key] = Path(value).name
+        encoder = plain["encoder"]
+        if encoder["architecture"] is not None:
+            encoder["architecture"] = file_name(encoder["architecture"])
+        if encoder["pretrained"] is not None:
+            encoder["pretrained"] = with_file(encoder["pretrained"], file_name)
         if self.start != FRESH:
             plain["start"] = name_of_start(self.start)
         for key, usual in {**NEW_KEYS, "frame_order": "natural"}.items():
@@ -180,7 +188,7 @@ class RunConfig(_Shared):
         encoder: the frozen image encoder.
         video: which frames are seen.
         limits: what a clip may take.
-        adapter: one or several adapters.
+        adapter: one or several adapters; the frozen encoder alone, which others are compared with.
         start: what the adapters of each episode begin as, one or several: "fresh", the name of a
             shipped starting point, or the folder of one or of several.
         allow_seen: also evaluate what a starting point was trained on, or its state chosen on.
@@ -203,7 +211,7 @@ class RunConfig(_Shared):
     """
 
     shot: Shots = (1,)
-    adapter: Choices
+    adapter: Choices = (Choice(name="frozen"),)
     start: Starts = (FRESH,)
     head: Choices = (Choice(name="linear"),)
     training_seeds: TrainingSeeds = ()
@@ -306,11 +314,13 @@ def load_config(
     """Reads a run configuration; overrides win over the file, the file over the defaults.
 
     Starting points of the file that are not for the adapters or the encoder given as overrides are
-    left out, unless overrides name starting points too.
+    left out, unless overrides name starting points too. Without a source it is the shipped
+    "quickstart"; where the overrides name another split than that, nothing of it is taken: they
+    start from the defaults.
 
     Args:
-        source: None for the shipped "quickstart", the name of a shipped configuration, the path of
-            a YAML file (relative paths in it are relative to the file), or a mapping.
+        source: the name of a shipped configuration, the path of a YAML file (relative paths in it
+            are relative to the file), a mapping, or None.
         overrides: by key, dotted ("tuning.lr") or nested; None as a value is a value.
 
     Raises:
@@ -321,6 +331,8 @@ def load_config(
     """
     data, origin, file = read_source(source)
     over = expand(overrides or {})
+    if is_of_other_clips(source, over):
+        data, origin, file = {}, "the defaults", Path(str(over["split"]))
     if file is not None:
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "run")
     try:

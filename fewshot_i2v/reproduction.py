@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fewshot_i2v import plugins
+from fewshot_i2v._config_merge import file_name, split_weights, with_file
 from fewshot_i2v._config_starts import FRESH, UNTRAINED, names_of_starts
 from fewshot_i2v.config import Choice, load_config
 from fewshot_i2v.errors import FewshotError
@@ -148,7 +149,12 @@ def _choice(choice: Mapping[str, Any]) -> str | Plain:
 
 def _whole_path(name: str, path: object) -> str:
     """The path whose last part is all that decides the results, where the header has it."""
-    return path if isinstance(path, str) and Path(path).name == name else name
+    if not isinstance(path, str):
+        return name
+    # weights that were known by their digest are recorded with a tag that was not given
+    places = [path, split_weights(path)[1] or ""]
+    fitting = [p for p in places if name in (Path(p).name, with_file(p, file_name))]
+    return fitting[0] if fitting else name
 
 
 def _tunings(configs: Sequence[Mapping[str, Any]]) -> tuple[Plain, dict[str, Plain]]:

@@ -45,6 +45,7 @@ class RowResult:
         shared: whether episodes have clips in common.
         training_seed: where rows were run with several.
         key: equal for the training seeds of a row; empty where its name says that.
+        learns_nothing: whether it was tuned on clips that were compared with themselves alone.
     """
 
     adapter: str
@@ -68,6 +69,7 @@ class RowResult:
     shared: bool = True
     training_seed: int | None = None
     key: str = field(default="", repr=False)
+    learns_nothing: bool = False
 
     @classmethod
     def from_records(
@@ -145,6 +147,7 @@ class Sums:
             start=start.get("kind", "fresh"),
             start_name=start.get("name", ""),
             seen=bool(start.get("seen")),
+            learns_nothing=self._marks.get("learns_nothing", False),
             accuracies=self._accuracies,
             ways=(min(ways), max(ways)) if ways else (0, 0),
             chance=mean(1 / way for way in ways) if ways else None,
@@ -245,6 +248,7 @@ def table_rows(results: Iterable[RowResult]) -> list[TableRow]:
                 peak_memory_mb=row.peak_memory_mb,
                 training_seed=row.training_seed,
                 key=row.key,
+                learns_nothing=row.learns_nothing,
             )
             for row in results
         ]

@@ -22,7 +22,7 @@ from fewshot_i2v import plugins
 from fewshot_i2v._config_choice import Choice
 from fewshot_i2v._config_commands import refusal
 from fewshot_i2v._config_material import MaterialConfig
-from fewshot_i2v._config_merge import expand, is_path, merge, read_source
+from fewshot_i2v._config_merge import expand, file_name, merge, read_source, with_file
 from fewshot_i2v._config_models import Number, Section
 from fewshot_i2v.config import check_names
 from fewshot_i2v.errors import ConfigError
@@ -287,10 +287,11 @@ class TrainConfig(MaterialConfig):
         out = {"name", "source", "root", "output", "workers", "cache", "verify", "device"}
         plain = self.model_dump(mode="json", exclude=out | {"save_every", "limits"})
         plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        for key in ("pretrained", "architecture"):
-            value = plain["encoder"][key]
-            if value is not None and (key == "architecture" or is_path(value)):
-                plain["encoder"][key] = Path(value).name
+        encoder = plain["encoder"]
+        if encoder["architecture"] is not None:
+            encoder["architecture"] = file_name(encoder["architecture"])
+        if encoder["pretrained"] is not None:
+            encoder["pretrained"] = with_file(encoder["pretrained"], file_name)
         return plain
 
 

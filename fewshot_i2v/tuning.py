@@ -126,7 +126,8 @@ def by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]
     """Trained parameters with weight decay, and those without.
 
     Biases, norms and other vectors, (E, D), have none, and neither has what an adapter names in
-    `undecayed`.
+    `undecayed`. That is one rule for all adapters, and ST-Adapter's; AIM and ZeroI2V let the biases
+    of their adapters decay as published (0.05 times the rate).
     """
     free = module.undecayed if isinstance(module, Adapter) else ()
     decayed: list[nn.Parameter] = []

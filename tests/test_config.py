@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fewshot_i2v import plugins
-from fewshot_i2v.config import RunConfig, config_schema, load_config
+from fewshot_i2v._config_origins import origins
+from fewshot_i2v.config import EncoderConfig, RunConfig, config_schema, load_config
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 from fewshot_i2v.yaml_loader import dump_yaml, parse_yaml
 
@@ -42,6 +43,31 @@ def test_every_shipped_configuration_loads(name: str) -> None:
 def test_without_a_source_it_is_quickstart() -> None:
     assert load_config() == load_config("quickstart")
     assert load_config().name == "quickstart"
+    assert load_config(None, {"split": "motions", "way": 3}).name == "quickstart"
+
+
+def test_on_other_clips_than_quickstart_s_flags_start_from_the_defaults() -> None:
+    run = load_config(None, {"split": "ego clips.yaml", "encoder.name": "ViT-B-16"})
+    same = RunConfig(split="ego clips.yaml", encoder=EncoderConfig(name="ViT-B-16"))
+    assert run == same.model_copy(update={"name": "ego-clips"})
+    assert (run.video.crop, run.tuning.steps, run.episodes) == (0.875, 30, 200)
+    assert [choice.label for choice in run.adapter] == ["frozen"]
+    named = load_config("quickstart", {"split": "shapes"})
+    assert (named.video.crop, named.split) == (1.0, "shapes")
+
+
+def test_what_is_not_at_its_default_is_told_with_where_it_came_from() -> None:
+    over = {"tuning.lr": 0.5, "adapter": ["aim:scale=1.0"], "encoder": "ViT-B-16", "way": 5}
+    found = origins(load_config("quickstart", over), "quickstart", over)
+    assert found["flags"] == {
+        "tuning.lr": "0.5",
+        "adapter": "aim:scale=1.0",
+        "encoder.name": "ViT-B-16",
+    }
+    assert found["quickstart"]["video.crop"] == "1.0"
+    assert found["quickstart"]["shot"] == "1 5"
+    assert not {"tuning.lr", "start", "way", "split"} & found["quickstart"].keys()
+    assert origins(load_config({"split": "x"}), "mine", {}) == {}
 
 
 def test_the_name_is_the_file_stem_made_safe(tmp_path: Path) -> None:
@@ -343,7 +369,7 @@ def test_configurations_cannot_be_changed() -> None:
 def test_the_schema_names_every_key_and_allows_short_forms() -> None:
     schema = config_schema()
     assert set(schema["properties"]) == set(RunConfig.model_fields)
-    assert schema["required"] == ["split", "adapter"]
+    assert schema["required"] == ["split"]
     assert {"type": "string"} in schema["$defs"]["Choice"]["anyOf"]
     assert schema["additionalProperties"] is False
     json.dumps(schema)

@@ -18,7 +18,8 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"errors", "_leftovers", "plugins", "_limits", "paths", "yaml_loader", "_yaml_text"}
         | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
         | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
-        | {"_config_episodes", "_config_rows", "_progress", "_search_path", "_files", "_printable"}
+        | {"_config_episodes", "_config_rows", "_config_origins", "_progress", "_search_path"}
+        | {"_files", "_printable"}
     ),
     frozenset({"episodes", "video", "encoders"}),
     frozenset({"adapters", "heads", "clip_check"}),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from fewshot_i2v._config_merge import file_name, with_file
 from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.encoders.plain import PlainTower
 
@@ -144,7 +144,7 @@ def facts_of(encoder: Encoder) -> EncoderFacts:
     walked = not isinstance(tower, PlainTower)
     return EncoderFacts(
         name=encoder.name,
-        pretrained=Path(encoder.pretrained).name,
+        pretrained=with_file(encoder.pretrained, file_name),
         digest=encoder.digest,
         image_size=tower.image_size,
         width=tower.width,

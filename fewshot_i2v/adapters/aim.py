@@ -67,6 +67,9 @@ class AIM(Adapter):
         x <- x + a + A_S(a)                             a = attend(ln_1(x))
         x <- x + mlp(u) + s A_M(u)                      u = ln_2(x)
 
+    Biases have no weight decay here, as for every adapter (see `by_decay`), so that rows differ in
+    the adapter alone; the authors' configurations let the adapters' biases decay like the weights.
+
     A zero-initialised temporal embedding (with weight decay, as in the authors' configurations for
     CLIP) is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature is the mean
     over T of `ln_post` of the class token. The order of the frames can enter through the temporal

@@ -97,7 +97,9 @@ class ZeroI2V(Adapter):
     included, from frame t + offset[j]; where that frame lies outside the clip it keeps its own.
     Queries stay. A zero-initialised temporal embedding, without weight decay as in the authors'
     configurations, is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature
-    is the mean over T of `ln_post` of the class token.
+    is the mean over T of `ln_post` of the class token. Biases have no weight decay here, as for
+    every adapter (see `by_decay`), so that rows differ in the adapter alone; in the authors'
+    configurations those of the adapters decay like the weights.
 
     Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that adapters start as
     the identity. The network does not: the heads read other frames from the start. It equals the

@@ -148,7 +148,7 @@ ENCODER: tuple[str, str, Flags] = (
     "encoder",
     [
         ("--encoder", TEXT, "By name; if not CONFIG's, its other keys and start are dropped."),
-        ("--pretrained", TEXT, "open_clip tag, path of a checkpoint, or the word random."),
+        ("--pretrained", TEXT, "open_clip tag, path of a checkpoint, TAG@path, or random."),
         ("--architecture", PATH, "open_clip model configuration (JSON)."),
         ("--image-size", INT, "Side of a frame in pixels."),
         ("--mean", CHANNELS, "Mean of pixels in [0, 1]."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,13 +48,18 @@ def command(
 ) -> None:
     """Evaluate adapters as CONFIG says: a YAML file or the name of a shipped configuration.
 
-    Without CONFIG it is `quickstart`. Flags win over CONFIG, CONFIG over the defaults. Records are
-    kept episode by episode: the same command again goes on where it was stopped.
+    Without CONFIG it is `quickstart`; with --split of other clips the defaults take its place.
+    Flags win over CONFIG, CONFIG over the defaults. Records are kept episode by episode: the same
+    command again goes on where it was stopped.
     """
     from fewshot_i2v.config import load_config
 
-    run = load_config(config, overrides(ctx, settings))
+    given = overrides(ctx, settings)
+    run = load_config(config, given)
     progress = not quiet
+    if not quiet:
+        for line in _header(run, config or "quickstart", given):
+            click.echo(line, err=True)
     if dry_run:
         _show_plan(run, as_json=as_json, progress=progress)
         return
@@ -70,6 +77,21 @@ def command(
         click.echo(f"\nrecords are in {result.output}", err=True)
     if result.failed:
         ctx.exit(FAILED_EPISODES)
+
+
+def _header(run: RunConfig, source: str, given: Mapping[str, Any]) -> list[str]:
+    """What is evaluated, and where each setting that is not at its default came from."""
+    from fewshot_i2v._config_origins import origins
+
+    encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
+    lines = [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
+    found = origins(run, source, given)
+    for origin, settings in found.items():
+        text = ", ".join(f"{key} {value}" for key, value in settings.items())
+        lines += wrap(f"{origin}: {text}", 100, initial_indent="  ", subsequent_indent="    ")
+    if not {"adapter"} & {*given, *found.get(source, {})}:
+        lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")
+    return [*lines, ""]
 
 
 def _show_plan(run: RunConfig, *, as_json: bool, progress: bool) -> None:

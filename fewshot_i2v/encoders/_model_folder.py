@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fewshot_i2v._config_merge import split_weights
 from fewshot_i2v.encoders import _architecture, _tags, _text_model, _weights, catalog, clip
 from fewshot_i2v.encoders._architecture import Architecture
 from fewshot_i2v.encoders._unwalk import visual_state
@@ -90,13 +91,15 @@ def _besides_the_visual(
     settings: Mapping[str, Any] = model.preprocess
     if pretrained == clip.RANDOM:
         return {}, settings
-    if pretrained is None or _weights.is_path(pretrained):
-        path = catalog.DEMO_WEIGHTS if pretrained is None else Path(pretrained)
+    tag, file = (None, None) if pretrained is None else split_weights(pretrained)
+    if tag is None or file is not None:
+        path = Path(file or catalog.DEMO_WEIGHTS)
+        settings = _tags.for_file(model, tag, path)[0].preprocess
         if not _weights.read_checkpoint(path).text:
             return {}, settings
         rest = _text_model.read_tensors(path)
     else:
-        whole, settings = _tags.whole_model(model, pretrained)
+        whole, settings = _tags.whole_model(model, tag)
         rest = {k: t for k, t in whole.state_dict().items() if not k.startswith(_VISUAL)}
     # copies: tied weights share memory, which a safetensors file cannot
     return {k: t.detach().to("cpu", copy=True).contiguous() for k, t in rest.items()}, settings

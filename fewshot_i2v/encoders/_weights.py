@@ -29,11 +29,6 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SHOWN = 5
 
 
-def is_path(pretrained: str) -> bool:
-    """Whether a choice of weights is a path, and not a tag."""
-    return "/" in pretrained or "\\" in pretrained or Path(pretrained).suffix in SUFFIXES
-
-
 class Checkpoint(NamedTuple):
     """The visual part of a checkpoint.
 

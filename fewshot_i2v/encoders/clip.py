@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from fewshot_i2v._config_merge import split_weights
 from fewshot_i2v.encoders import _architecture, _tags, _weights, catalog
 from fewshot_i2v.encoders._architecture import Architecture
 from fewshot_i2v.encoders._walk import tower_from_visual
@@ -43,7 +44,8 @@ class Encoder:
         digest: sha256 (hexadecimal) of the visual weights as float32, of what else decides the
             features (activation, heads, pooling, epsilons) and of the pixel constants; whatever
             the device, the precision and the input size asked for.
-        pretrained: what was loaded: a tag, a path, "shipped", or "random (seed 0)".
+        pretrained: what was loaded: a tag, a path, "TAG@PATH" where a tag gives the settings,
+            "shipped", or "random (seed 0)".
         text: whether a text tower belongs to these weights.
         parameters: number of parameters of the visual tower.
     """
@@ -70,7 +72,7 @@ def load_encoder(
     name: str = "demo",
     *,
     pretrained: str | Path | None = None,
-    architecture: Path | None = None,
+    architecture: str | Path | None = None,
     image_size: int | None = None,
     mean: Constant | None = None,
     std: Constant | None = None,
@@ -79,13 +81,16 @@ def load_encoder(
 ) -> Encoder:
     """Loads a frozen image encoder.
 
-    A local file does not say whether it was trained with GELU or QuickGELU: the name or the
-    `architecture` does. OpenAI's weights belong to the names that end in `-quickgelu`.
+    A local file does not say whether it was trained with GELU or QuickGELU, nor with which pixels.
+    "TAG@PATH" takes all settings of a tag of open_clip and only the bytes from the file; a file
+    that open_clip publishes is known by its digest. Otherwise the name or the `architecture` must
+    say it: a path alone is refused for a name whose tags differ in the activation.
 
     Args:
         name: "demo" (shipped), an architecture of open_clip, or your choice with `architecture`.
         pretrained: a tag of open_clip (downloaded once, by open_clip), the path of a checkpoint,
-            or the word "random" (from a fixed seed). None: the shipped weights of "demo".
+            "TAG@PATH", or the word "random" (from a fixed seed). None: the shipped weights of
+            "demo".
         architecture: a model configuration of your own, in open_clip's JSON format.
         image_size: pixels on a side, a multiple of the patch size; None: the model's own.
         mean: of pixels in [0, 1]; None: what comes with the weights (0.5 for random ones).
@@ -129,8 +134,10 @@ def _load(model: Architecture, pretrained: str | None) -> _Loaded:
         _weights.randomise(visual, _RANDOM_SEED)
         seed = f"{RANDOM} (seed {_RANDOM_SEED})"
         return _Loaded(visual, seed, False, {**_NEUTRAL, **model.preprocess})
-    if _weights.is_path(pretrained):
-        return _from_file(model, Path(pretrained), pretrained)
+    tag, file = split_weights(pretrained)
+    if file is not None:
+        model, tag = _tags.for_file(model, tag, Path(file))
+        return _from_file(model, Path(file), f"{tag}@{file}" if tag else file)
     if not named:
         raise EncoderError(f"encoder {model.name!r} has no tag {pretrained!r}: {_choices(model)}")
     return _from_tag(model, pretrained)
@@ -143,8 +150,9 @@ def _choices(model: Architecture) -> str:
         import open_clip
 
         tags = open_clip.list_pretrained_tags_by_model(model.name)
-    first = f"a tag ({', '.join(tags)}), " if tags else ""
-    return f"give {first}the path of a local checkpoint ({_weights.SUFFIXES[0]}), or '{RANDOM}'"
+    first = f"a tag ({', '.join(tags)}), TAG@PATH for a local file with a tag's settings, "
+    local = f"the path of a local checkpoint ({_weights.SUFFIXES[0]}), or '{RANDOM}'"
+    return f"give {first if tags else ''}{local}"
 
 
 def _from_file(model: Architecture, path: Path, what: str) -> _Loaded:
@@ -169,7 +177,8 @@ def _constant(
     if value is None:
         raise EncoderError(
             f"encoder {model.name!r}: the {kind} of the pixels that these weights were trained "
-            f"with is not known. Give `{kind}`, or a 'preprocess_cfg' in the `architecture` file; "
+            f"with is not known. Give `{kind}`, a 'preprocess_cfg' in the `architecture` file, or "
+            "the tag of open_clip whose settings they take, as in pretrained=TAG@PATH; "
             "OpenAI's and most open_clip models have mean 0.48145466 0.4578275 0.40821073 "
             "and std 0.26862954 0.26130258 0.27577711"
         )

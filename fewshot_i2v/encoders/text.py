@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewshot_i2v._config_merge import split_weights
 from fewshot_i2v.encoders import _architecture, _tags, _text_model, _weights, catalog, clip
 from fewshot_i2v.encoders._architecture import Architecture
 from fewshot_i2v.errors import EncoderError
@@ -93,14 +94,17 @@ def template_problem(template: str) -> str | None:
 
 
 def load_text(
-    name: str = "demo", *, pretrained: str | Path | None = None, architecture: Path | None = None
+    name: str = "demo",
+    *,
+    pretrained: str | Path | None = None,
+    architecture: str | Path | None = None,
 ) -> TextTower:
     """Loads the text tower of the weights that `load_encoder` loads for the same arguments.
 
     Args:
         name: "demo" (shipped), an architecture of open_clip, or your choice with `architecture`.
-        pretrained: a tag of open_clip, or the path of a checkpoint with both towers; None: the
-            shipped weights of "demo".
+        pretrained: a tag of open_clip, the path of a checkpoint with both towers, or "TAG@PATH";
+            None: the shipped weights of "demo".
         architecture: a model configuration of your own, in open_clip's JSON format.
 
     Raises:
@@ -116,7 +120,7 @@ def load_text(
             f"{_text_model.ADVICE}"
         )
     _text_model.text_config(model)
-    path = _file(model, asked)
+    model, path = _file(model, asked)
     if path is not None:
         return _tower(model, _text_model.read_tensors(path), str(path), quick_gelu=False)
     tag = str(asked)
@@ -125,14 +129,15 @@ def load_text(
     return _tower(model, whole.state_dict(), f"{model.name} with {tag!r}", quick_gelu=quick_gelu)
 
 
-def _file(model: Architecture, pretrained: str | None) -> Path | None:
-    """The checkpoint that is meant, or None for a tag of open_clip."""
+def _file(model: Architecture, pretrained: str | None) -> tuple[Architecture, Path | None]:
+    """The architecture as the weights need it; the checkpoint, or None for a tag of open_clip."""
     if pretrained is None and model.origin == str(catalog.DEMO_CONFIG):
-        return catalog.DEMO_WEIGHTS
-    if pretrained is not None and _weights.is_path(pretrained):
-        return Path(pretrained)
+        return model, catalog.DEMO_WEIGHTS
+    tag, file = (None, None) if pretrained is None else split_weights(pretrained)
+    if file is not None:
+        return _tags.for_file(model, tag, Path(file))[0], Path(file)
     if pretrained is not None and model.origin == "open_clip":
-        return None
+        return model, None
     raise EncoderError(
         f"encoder {model.name!r} has no weights {pretrained!r}: give `pretrained`, the path of a "
         "checkpoint with both towers, or a tag where the architecture is one of open_clip's"

@@ -80,6 +80,9 @@ class Head(nn.Module, ABC):
     """Where the head comes from."""
     uses_names: ClassVar[bool] = False
     """Whether it reads the class names (such rows must not be ranked with those that do not)."""
+    compares_with_itself: ClassVar[bool] = False
+    """Whether training compares a clip with itself where its class has no other: with one clip per
+    class there is then nothing to learn from, and tables say so."""
     by_clip: ClassVar[bool] = False
     """Whether the training scores of a clip depend on no other: it can be trained on some at a
     time."""

@@ -21,8 +21,9 @@ from fewshot_i2v.heads._features import (
 )
 
 Shots = Literal["mean", "prototype"]
-# Values that training keeps per pair of frames and per frame feature: measured for both heads.
-_PER_PAIR, _PER_FEATURE = 5, 3
+# Values that training keeps per pair of frames, without and with a constant in the cosine, and per
+# frame feature: measured for both heads.
+_PER_PAIR, _PER_PAIR_WITH_EPS, _PER_FEATURE = 3, 5, 3
 
 
 class MatchingOptions(HeadOptions):
@@ -33,17 +34,19 @@ class MatchingOptions(HeadOptions):
             "prototype": the distance to one clip whose frame t is the mean of their frames t. The
             same for one shot.
         eps: added to the product of the two norms in the cosine of two frames, at least 0. 0: the
-            plain cosine, where a frame of zeros has distance 1 to everything.
+            plain cosine, as the papers write it, where a frame of zeros has distance 1 to
+            everything. The code of OTAM, HyRSM and CLIP-FSAR adds 0.01, which draws the distances
+            of small features together: predictions then depend on the size of the features.
     """
 
     shots: Shots = "mean"
-    eps: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    eps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-def frame_distances(x: Tensor, y: Tensor, eps: float = 0.01) -> Tensor:
+def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
     """One minus the cosine of every frame of every clip of x with every frame of those of y.
 
-    `1 - <a, b> / (|a| |b| + eps)`: the constant is added to the product of the norms.
+    `1 - <a, b> / (|a| |b| + eps)`: a constant is added to the product of the norms.
 
     Args:
         x: (..., A, T, D).
@@ -89,6 +92,7 @@ class MatchingHead(Head):
 
     Options = MatchingOptions
     options: MatchingOptions
+    compares_with_itself = True
 
     @property
     @abstractmethod
@@ -134,7 +138,8 @@ class MatchingHead(Head):
         """
         others = support if self.options.shots == "mean" else self.way + 1
         pairs = support * others * self.frames**2
-        return _PER_PAIR * pairs + _PER_FEATURE * support * self.frames * self.width
+        per_pair = _PER_PAIR_WITH_EPS if self.options.eps else _PER_PAIR
+        return per_pair * pairs + _PER_FEATURE * support * self.frames * self.width
 
     def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Minus the scaled distances of the query clips to the classes, (E, Q, way)."""

@@ -20,7 +20,8 @@ def position_codes(frames: int, width: int) -> Tensor:
     """What is added to the features of each frame, (frames, width) float32.
 
     Sines on even channels and cosines on odd ones, of wavelengths from 2 pi frames up to 10,000
-    times that, with amplitude 0.1 (our choice).
+    times that, with the amplitude of the authors' code (`pe_scale_factor=0.1` in `model.py` of
+    https://github.com/tobyperrett/trx); the paper gives none.
     """
     rates = _LONGEST_WAVE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(frames, dtype=torch.float64).unsqueeze(-1) * rates

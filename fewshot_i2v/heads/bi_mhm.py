@@ -33,7 +33,8 @@ class BiMhmHead(MatchingHead):
 
     The mean over the frames of the query clip of the distance to the nearest frame of the support
     clip, plus the converse; the frame distance is one minus the cosine. The order of the frames
-    does not matter, apart from what the encoder puts into their features. `temperature` changes
+    does not matter, apart from what the encoder puts into their features, and neither does the size
+    of the features, unless `eps` says so. `temperature` changes
     probabilities and the training loss, never which class is predicted.
 
     Args:

@@ -48,6 +48,7 @@ class NearestHead(VectorHead):
 
     Options = NearestOptions
     options: NearestOptions
+    compares_with_itself = True
     source: ClassVar[str] = (
         "Cover, Hart: Nearest Neighbor Pattern Classification, IEEE Transactions on Information "
         "Theory 13(1), 1967, https://doi.org/10.1109/TIT.1967.1053964; soft version: Goldberger, "

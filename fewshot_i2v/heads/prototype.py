@@ -36,6 +36,7 @@ class PrototypeHead(VectorHead):
 
     Options = PrototypeOptions
     options: PrototypeOptions
+    compares_with_itself = True
     source: ClassVar[str] = (
         "Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, "
         "https://arxiv.org/abs/1703.05175"

@@ -72,6 +72,7 @@ class TrxHead(Head):
 
     Options = TrxOptions
     options: TrxOptions
+    compares_with_itself = True
     codes: Tensor
     source: ClassVar[str] = (
         "Perrett, Masullo, Burghardt, Mirmehdi, Damen: Temporal-Relational CrossTransformers for "

@@ -15,6 +15,7 @@ from fewshot_i2v.report.terminal import (
     has_starts,
     start_cells,
     start_notes,
+    tuning_notes,
 )
 
 _NAMES_MARK = "†"
@@ -140,7 +141,7 @@ def _legend(rows: Sequence[TableRow], chance: float, level: float) -> str:
         lines.append(f"±: {100 * level:g} %, {methods_of(means)} {covers}")
         lines += [lopsided_note(means, 1)] if any(map(lopsided, means)) else []
     lines += episode_notes(rows, paired=False)
-    lines += start_notes(rows)
+    lines += [*start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(
             f"{_NAMES_MARK}: the head read the class names; do not rank it with heads that saw "

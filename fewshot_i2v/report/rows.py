@@ -38,6 +38,7 @@ class TableRow:
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
         macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
         key: equal for the training seeds of a row; empty where its name says that.
+        learns_nothing: whether it was tuned on clips that were compared with themselves alone.
     """
 
     adapter: str
@@ -58,6 +59,7 @@ class TableRow:
     seed_means: tuple[float, ...] = ()
     macs_per_clip: float | None = None
     key: str = field(default="", repr=False)
+    learns_nothing: bool = False
 
     @property
     def alike(self) -> tuple[object, ...]:

@@ -202,7 +202,7 @@ def _legend(
             f"{_percent(first.level)}, {first.method} over the episodes that both have."
         )
         lines += [line for line in sentences(gain.covers for gain in gains) if line not in lines]
-    lines += [*seed_notes(rows), *start_notes(rows)]
+    lines += [*seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(f"names: rows with read were {NAMES_GIVEN}")
     failed = sum(row.failed for row in rows)
@@ -223,6 +223,18 @@ def seed_notes(rows: Sequence[TableRow]) -> list[str]:
     return [
         "over seeds: number of training seeds, and the standard deviation of their means; all "
         "other figures of the row are of the mean over the seeds, episode by episode."
+    ]
+
+
+def tuning_notes(rows: Sequence[TableRow]) -> list[str]:
+    """What is to be said of rows that were tuned on clips compared with themselves alone."""
+    heads = sorted({row.head.partition(":")[0] for row in rows if row.learns_nothing})
+    if not heads:
+        return []
+    return [
+        f"1 shot with head {', '.join(heads)}: in tuning, the only clip of a class is compared "
+        "with itself, so there is nothing to learn from, and steps can cost accuracy; --steps 0 "
+        "evaluates adapters as they start."
     ]
 
 

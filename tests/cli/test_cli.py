@@ -92,7 +92,7 @@ def test_an_error_is_shown_as_its_message_alone(
     invoke: Invoke, evaluation: FakeEvaluation, error: Exception, status: int
 ) -> None:
     evaluation.raises = error
-    result = invoke("evaluate")
+    result = invoke("evaluate", "--quiet")
     assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr == f"error: {error}\n"
 
@@ -101,7 +101,7 @@ def test_a_full_disk_is_shown_without_a_traceback(
     invoke: Invoke, evaluation: FakeEvaluation
 ) -> None:
     evaluation.raises = OSError(errno.ENOSPC, "No space left on device", "runs/x/episodes.jsonl")
-    result = invoke("evaluate")
+    result = invoke("evaluate", "--quiet")
     assert (result.exit_code, result.stderr) == (
         1,
         "error: runs/x/episodes.jsonl: No space left on device\n",

@@ -45,9 +45,9 @@ def test_class_folders_become_a_split_and_the_next_commands_are_said(
     [
         (6, 10, []),
         (3, 10, ["--way", "3"]),
-        (6, 9, ["--shot", "1"]),
-        (6, 5, ["--shot", "1", "--query", "4"]),
-        (6, 2, ["--shot", "1", "--query", "1"]),
+        (6, 6, []),
+        (6, 5, ["--query", "4"]),
+        (6, 2, ["--query", "1"]),
     ],
 )
 def test_the_evaluation_that_is_proposed_can_be_drawn(

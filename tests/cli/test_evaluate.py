@@ -67,7 +67,23 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
     assert evaluation.asked == {"progress": True, "retry_failed": False}
     assert "frozen" in result.stdout
     assert "62.50" in result.stdout
-    assert result.stderr.strip() == "records are in runs/x"
+    head, _, rest = result.stderr.partition("\n\n")
+    assert head.startswith("split motions, encoder demo; settings that are not the defaults:\n")
+    assert "  quickstart: query" not in head
+    assert "video.crop 1.0" in head
+    assert "flags" not in head
+    assert rest.strip() == "records are in runs/x"
+
+
+def test_on_clips_of_one_s_own_the_defaults_hold_and_flags_are_told(
+    invoke: Invoke, evaluation: FakeEvaluation
+) -> None:
+    result = invoke("evaluate", "--split", "mine.yaml", "--crop", "0.5", "--root", "clips")
+    assert given(evaluation)["video"]["crop"] == 0.5
+    assert given(evaluation)["episodes"] == 200
+    assert "quickstart" not in result.stderr
+    assert "  flags: video.crop 0.5\n" in result.stderr
+    assert "adapter frozen alone" in result.stderr
 
 
 def test_flags_win_over_the_file(
@@ -179,7 +195,7 @@ def test_ctrl_c_before_the_run_is_130_too(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "plan", interrupt)
-    result = invoke("evaluate", "--dry-run")
+    result = invoke("evaluate", "--dry-run", "--quiet")
     assert (result.exit_code, result.stderr.split()) == (130, ["interrupted"])
 
 

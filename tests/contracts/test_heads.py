@@ -324,3 +324,14 @@ def test_texts_of_other_sizes_are_refused_with_both_sizes(name: str) -> None:
 def test_names_are_not_compared_with_a_grid(name: str) -> None:
     with pytest.raises(HeadError, match="use tokens=summary"):
         build(name, {"tokens": "grid2"})
+
+
+@every_head
+def test_comparing_a_lonely_clip_with_itself_is_declared(
+    name: str, options: dict[str, Any]
+) -> None:
+    """Then clips of noise, one per class, are told apart before any step."""
+    noise = torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=torch.Generator().manual_seed(1))
+    labels, head = torch.arange(WAY).expand(EPISODES, -1), build(name, options)
+    known = torch.equal(head.training_logits(features(noise), labels).argmax(-1), labels)
+    assert head.compares_with_itself == known

@@ -116,7 +116,9 @@ def test_impossible_constants_are_refused(
 
 def test_local_checkpoints_of_named_models_must_fit_and_bring_constants(weights: Path) -> None:
     with pytest.raises(EncoderError, match=r"does not fit this visual tower: .* missing"):
-        load_encoder("ViT-B-32", pretrained=weights)
+        load_encoder("ViT-B-32-quickgelu", pretrained=weights)
+    with pytest.raises(EncoderError, match=r"does not fit this visual tower: .* missing"):
+        load_encoder("ViT-B-32", pretrained=f"openai@{weights}")
 
 
 def test_weights_are_random_only_by_the_word(configuration: Configuration, random: Random) -> None:
@@ -182,9 +184,9 @@ def test_a_tag_brings_its_activation_and_constants(
     assert encoder.tower.mean.tolist() == pytest.approx(MEAN)
     assert encoder.tower.std.tolist() == pytest.approx(STD)
     assert (encoder.name, encoder.pretrained, encoder.text) == ("tiny-clip", name, True)
-    local = load_encoder("tiny-clip", pretrained=tag, mean=MEAN, std=STD)
-    assert local.text
-    assert (local.digest == encoder.digest) == (activation == "gelu")
+    local = load_encoder("tiny-clip", pretrained=f"{name}@{tag}")
+    assert (local.digest, local.text) == (encoder.digest, True)
+    assert local.pretrained == f"{name}@{tag}"
     model = open_clip.create_model(
         "tiny-clip", pretrained=str(tag), force_quick_gelu=activation == "silu"
     ).eval()
@@ -207,7 +209,7 @@ def test_a_tag_that_cannot_be_had_says_which_file_and_what_to_do(
 
     monkeypatch.setattr(factory, "download_pretrained", offline)
     with pytest.raises(
-        EncoderError, match=r"'far' of tiny-clip \(someone/something/\) .*no network.*pretrained=/"
+        EncoderError, match=r"'far' of tiny-clip \(someone/something/\) .*no network.*=far@/"
     ) as caught:
         load_encoder("tiny-clip", pretrained="far")
     assert f"mean={MEAN}" in str(caught.value)

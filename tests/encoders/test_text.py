@@ -344,10 +344,13 @@ def tag(architecture: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_tag_gives_the_tower_of_its_file_with_its_activation(
     tag: Path, architecture: Path
 ) -> None:
-    local = load_text("tiny", pretrained=tag)
+    local = load_text("tiny", pretrained=f"plain@{tag}")
     assert load_text("tiny", pretrained="plain").digest == local.digest
     quick = load_text("tiny", pretrained="quick")
     assert quick.digest != local.digest
+    assert load_text("tiny", pretrained=f"quick@{tag}").digest == quick.digest
+    with pytest.raises(EncoderError, match="trained with GELU or QuickGELU"):
+        load_text("tiny", pretrained=tag)
     with torch.random.fork_rng(devices=[]):
         whole = open_clip.create_model("tiny", pretrained=str(tag), force_quick_gelu=True).eval()
     expected = embedded(whole, NAMES, TEMPLATES)

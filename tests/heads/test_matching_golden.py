@@ -24,10 +24,10 @@ _CASES = [_SMALL, *_SHARED]
 _LAMBDAS = (0.1, 0.5)
 # head and options, start of the names in the file
 _DISTANCES: list[tuple[str, dict[str, Any], str]] = [
-    ("otam", {"lam": 0.1}, "otam.l0.1"),
-    ("otam", {"lam": 0.5}, "otam.l0.5"),
-    ("bi-mhm", {"reduce": "sum"}, "bimhm.eps0.01"),
-    ("bi-mhm", {"reduce": "sum", "eps": 0.0}, "bimhm.norm"),
+    ("otam", {"lam": 0.1, "eps": 0.01}, "otam.l0.1"),
+    ("otam", {"lam": 0.5, "eps": 0.01}, "otam.l0.5"),
+    ("bi-mhm", {"reduce": "sum", "eps": 0.01}, "bimhm.eps0.01"),
+    ("bi-mhm", {"reduce": "sum"}, "bimhm.norm"),
 ]
 every_distance = pytest.mark.parametrize(
     ("name", "options", "start"), _DISTANCES, ids=[row[2] for row in _DISTANCES]
@@ -76,14 +76,14 @@ def test_frame_distances(golden: Golden) -> None:
 @pytest.mark.parametrize("golden", _CASES, indirect=True)
 def test_alignment_in_both_directions(golden: Golden, lam: float) -> None:
     for directions, theirs in (("query", "q2s"), ("support", "s2q"), ("both", "sum")):
-        head = _head("otam", {"lam": lam, "directions": directions}, golden)
+        head = _head("otam", {"lam": lam, "directions": directions, "eps": 0.01}, golden)
         got = head.between(golden["query"], golden["support"])
         _close(got, golden[f"otam.l{lam}.{theirs}"])
 
 
 @pytest.mark.parametrize("golden", _CASES, indirect=True)
 def test_sums_of_nearest_frames(golden: Golden) -> None:
-    head = _head("bi-mhm", {"reduce": "sum"}, golden)
+    head = _head("bi-mhm", {"reduce": "sum", "eps": 0.01}, golden)
     _close(head.between(golden["query"], golden["support"]), golden["bimhm.eps0.01.sum"])
 
 

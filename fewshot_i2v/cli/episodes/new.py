@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.episodes.split import Split
 
 _SUBSETS = ("base", "val", "novel")
-_SHOTS, _QUERY, _WAY = (1, 5), 5, 5  # of the quickstart, which evaluates without a CONFIG
+_QUERY, _WAY = 5, 5  # defaults of an evaluation, with one shot
 _SHOWN = 3
 _NAMES_LIMIT = 4 << 20
 _ALL_WAY_SHOTS = (1, 2, 4, 8, 16)
@@ -267,6 +267,8 @@ def _report(split: Split, files: list[Path], root: Path | None, *, as_json: bool
     if len(commands) > 1:
         click.echo("and with an encoder for real videos, add to the last one")
         click.echo("  --encoder ViT-B-16 --pretrained openai")
+        click.echo("and to compare adapters with the frozen encoder")
+        click.echo("  --adapter frozen --adapter st-adapter --adapter aim")
         grouped = all(f["groups"] and not f["groups"]["clips_without"] for f in held.values())
         if grouped and "test" not in held:
             click.echo("and so that support and query clips share no group")
@@ -300,6 +302,5 @@ def _fitting(split: Split) -> tuple[list[str] | None, str | None]:
         return None, f"class {small!r} has one clip; episodes need one for support, one for query"
     options = [] if subset == "novel" else ["--subset", subset]
     options += ["--way", str(len(sizes))] if len(sizes) < _WAY else []
-    options += ["--shot", "1"] if sizes[small] < _QUERY + _SHOTS[-1] else []
     options += ["--query", str(sizes[small] - 1)] if sizes[small] <= _QUERY else []
     return options, None
