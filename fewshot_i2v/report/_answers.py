@@ -18,6 +18,7 @@ from fewshot_i2v._header import read_header
 from fewshot_i2v._journal import complete_lines
 from fewshot_i2v._record import fingerprint, lasting
 from fewshot_i2v.errors import RecordError
+from fewshot_i2v.statistics.outcomes import Outcomes
 
 PARTS = ("classes", "support", "query")
 """What makes an episode the one it is."""
@@ -51,6 +52,36 @@ class Answer:
         ]
         names = list(chain.from_iterable(self.episode()["query"]))
         return names, [fmean(values) for values in zip(*rights, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """An answer as `Outcomes` reads it; probabilities are not needed here."""
+
+    index: int
+    status: str
+    classes: list[str]
+    support: list[list[str]]
+    query: list[list[str]]
+    labels: list[int]
+    predictions: list[int]
+    probabilities: list[list[float]]
+
+
+def outcomes_of(answers: Mapping[int, Answer], seed: int = 0) -> Outcomes:
+    """Answers as the intervals over clips read them, without probabilities.
+
+    Args:
+        answers: of episodes that succeeded, by episode number.
+        seed: place of the training seed.
+    """
+    records = []
+    for index, answer in answers.items():
+        told = json.loads(b"{" + answer.guesses[seed] + b"}")
+        episode = answer.episode()
+        nothing = [[0.0] * len(episode["classes"])] * len(told["labels"])
+        records.append(_Recorded(index, "ok", probabilities=nothing, **episode, **told))
+    return Outcomes.from_records(records)
 
 
 def read_answers(

@@ -19,7 +19,8 @@ from fewshot_i2v.statistics._asked import (
 )
 from fewshot_i2v.statistics._ends import BOUND, equal_values, inside, shifted, t_quantile
 from fewshot_i2v.statistics._leave_out import Deletions, without_classes, without_clips
-from fewshot_i2v.statistics.intervals import Interval
+from fewshot_i2v.statistics._values import too_few_differ
+from fewshot_i2v.statistics.intervals import _FEW_DIFFER, Interval
 from fewshot_i2v.statistics.outcomes import Numbers, Outcomes
 
 _COVERS = {
@@ -194,6 +195,8 @@ class Found:
                 "Where every episode shows the same gain, nothing tells how it would differ: no "
                 "interval."
             )
+        if self.lowest < 0 and too_few_differ(self.scores):
+            return _FEW_DIFFER.format(unit="episode")
         if self._hidden:
             return (
                 f"With {len(self.scores)} episodes too few clips were in several of them to tell "
