@@ -8,7 +8,7 @@ from math import ceil, log2
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
 from fewshot_i2v.report._contenders import Contender
 from fewshot_i2v.report._spread import same_text
-from fewshot_i2v.report.comparison import Comparison
+from fewshot_i2v.report.comparison import Comparison, elsewhere, where
 from fewshot_i2v.report.terminal import NAMES_GIVEN, escaped, start_notes
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import each_level
@@ -96,12 +96,12 @@ def _table(title: str, comparisons: Sequence[Comparison], level: float) -> str:
 def sentence(comparison: Comparison, level: float) -> str:
     """The verdict on one row in words."""
     c = comparison
-    where = f"{'with' if c.unit == 'clip' else 'on'} {' and on '.join(c.covers)}"
-    start = f"{c.name} {c.verdict} {c.baseline_name} {where} at {c.row.row.shot} shot"
+    start = f"{c.name} {c.verdict} {c.baseline_name} {where(c.unit, also=c.also)}"
+    start += f" at {c.row.row.shot} shot"
     start += "" if c.row.row.shot == 1 else "s"
     size = f"{100 * abs(c.difference.mean):.2f} points"
     if c.verdict != "cannot be told apart from":
-        return f"{start}, by {size} (Holm p {p_text(c.p_holm)}){_elsewhere(c)}."
+        return f"{start}, by {size} (Holm p {p_text(c.p_holm)}){_open(c)}."
     if not c.changed:
         return f"{start}: their accuracies are the same in every {c.unit}."
     if 2.0 ** (1 - c.changed) > 1 - level:
@@ -122,14 +122,11 @@ def sentence(comparison: Comparison, level: float) -> str:
     return f"{text}; {visible} there would be told apart in 80 % of such runs."
 
 
-def _elsewhere(comparison: Comparison) -> str:
-    """What a verdict that holds on these clips leaves open of others; empty where nothing."""
-    if comparison.also or comparison.unit == "clip":
-        return ""
+def _open(comparison: Comparison) -> str:
+    """What a verdict leaves open of other clips; empty where nothing."""
     ends = _ends(comparison.other_clips)
-    if ends == _NONE:
-        return "; what other clips would show is not known"
-    return f"; on other clips the difference may be another, {ends}"
+    ends = "" if ends == _NONE else ends
+    return elsewhere(comparison.unit, also=comparison.also, ends=ends)
 
 
 def p_text(p: float) -> str:

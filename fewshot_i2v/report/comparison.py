@@ -29,6 +29,33 @@ _POWER = 0.8
 HERE, WITH_SUPPORT, ALSO = "these clips", "these support clips", "other clips of these classes"
 """What a verdict covers: the first, or the second for a single episode; the last besides."""
 
+
+def where(unit: Unit, *, also: bool) -> str:
+    """On which clips a verdict holds, as a part of a sentence.
+
+    Args:
+        unit: what was compared.
+        also: whether it holds on other clips of these classes, too.
+    """
+    here = f"with {WITH_SUPPORT}" if unit == "clip" else f"on {HERE}"
+    return f"{here} and on {ALSO}" if also else here
+
+
+def elsewhere(unit: Unit, *, also: bool, ends: str) -> str:
+    """What a verdict leaves open of other clips, to be put behind it; empty where nothing.
+
+    Args:
+        unit: what was compared.
+        also: whether the verdict holds on other clips of these classes, too.
+        ends: of the interval of the difference on other clips; empty where there is none.
+    """
+    if also or unit == "clip":
+        return ""
+    if not ends:
+        return "; what other clips would show is not known"
+    return f"; on other clips the difference may be another, {ends}"
+
+
 _Known = dict[tuple[Contender, tuple[int, ...]], list[Outcomes]]
 
 

@@ -152,6 +152,8 @@ class Outcomes:
             indices: numbers of episodes; those that are not there are left out.
         """
         kept = np.isin(self.index, np.array(indices, dtype=np.int64))
+        if kept.all():
+            return self
         new = np.cumsum(kept) - 1
         own, given, member = (
             kept[of] for of in (self.episode, self.support_episode, self.member_episode)
