@@ -115,6 +115,12 @@ ROWS: tuple[tuple[str, str, str, Callable[..., bool]], ...] = (
         _is("jackknife, classes", "classes"),
     ),
     (
+        "jackknife over classes",
+        "other classes (**not claimed**)",
+        "wrong: classes are near relatives, by threes",
+        _is("jackknife, classes", "classes", claimed=False),
+    ),
+    (
         "bootstrap over classes",
         "other classes",
         "12 or 24 classes drawn anew",

@@ -38,6 +38,8 @@ class Design:
         group: clips of a group; 1 for clips that stand alone.
         group_share: share of the variance of clips that is common to a group, 0..1.
         pull: how much the other classes' support takes away at most, on either side.
+        family: classes that are near relatives of each other; 1 for classes that stand alone.
+        family_share: share of the variance of classes that is common to a family, 0..1.
     """
 
     classes: int = 12
@@ -52,6 +54,8 @@ class Design:
     group: int = 1
     group_share: float = 0.0
     pull: float = 0.05
+    family: int = 1
+    family_share: float = 0.0
 
     @property
     def floor(self) -> float:
@@ -82,9 +86,15 @@ class Clips:
 
 
 def some_classes(design: Design, generator: np.random.Generator) -> Classes:
-    """Draws classes."""
-    effect = design.level + design.class_sd * generator.normal(size=design.classes)
-    return Classes(effect, generator.uniform(-0.5, 0.5, design.classes))
+    """Draws classes; what they share within families of `design.family` is drawn once."""
+    normal = generator.normal(size=design.classes)
+    draw = generator.uniform(-0.5, 0.5, design.classes)
+    if design.family > 1:
+        families = -(-design.classes // design.family)
+        common = generator.normal(size=families).repeat(design.family)[: design.classes]
+        share = design.family_share
+        normal = np.sqrt(1 - share) * normal + np.sqrt(share) * common
+    return Classes(design.level + design.class_sd * normal, draw)
 
 
 def some_clips(design: Design, generator: np.random.Generator) -> Clips:

@@ -21,6 +21,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -183,7 +184,20 @@ def settings(times: int) -> list[Setting]:
         Setting(
             "1-shot, 24 new classes", replace(one, classes=24), 1000, few, new_classes=True, **fresh
         ),
+        *_few_clips_or_relatives(one, few),
     ]
+
+
+def _few_clips_or_relatives(one: Design, few: int) -> Iterator[Setting]:
+    """New classes with few clips, where more runs have no interval; and near relatives."""
+    for classes, clips in product((12, 24), (8, 14)):
+        name = f"1-shot, {classes} new classes of {clips} clips"
+        design = replace(one, classes=classes, clips=clips)
+        yield Setting(name, design, 1000, few, {"jackknife, classes": "classes"}, {}, True)
+    for classes in (12, 24):
+        name = f"1-shot, {classes} new classes, near relatives"
+        design = replace(one, classes=classes, family=3, family_share=0.5)
+        yield Setting(name, design, 1000, few, {}, {"jackknife, classes": "classes"}, True)
 
 
 def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:

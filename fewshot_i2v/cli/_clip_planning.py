@@ -10,6 +10,7 @@ from statistics import harmonic_mean
 from fewshot_i2v.cli._planning import Aims, PairPlan, Range, RowPlan
 from fewshot_i2v.statistics import planning
 from fewshot_i2v.statistics.planning import Apart, ClipSpread, Components
+from fewshot_i2v.statistics.verdicts import each_level
 
 _MOST_QUERIES = 100
 # what a half-width leaves to the episodes where the clips have their share of the variance
@@ -28,7 +29,7 @@ class ClipNeed:
         against: the row it is compared with; None where its accuracy is asked for.
         shot: of both.
         left: what the clips there are leave, however many the episodes: the half-width, or the
-            smallest true difference that is mostly found.
+            smallest true difference that is mostly found, all comparisons judged together.
         clips: of each class, for the half-width or difference asked for.
         episodes: on that many clips.
         between: what `clips` may be, for all that the pilot can tell; None where `most`.
@@ -197,7 +198,8 @@ def _pair_need(pair: PairPlan, drawn: _Drawn, aims: Aims) -> ClipNeed | None:
         spread = planning.most_clip_spread(most, drawn.way, shot, len(drawn.sizes))
     else:
         spread = drawn.spread((pair.name, pair.against, shot), found)
-    risk = {"power": aims.power, "level": aims.level}
+    # as `compare` decides on other clips: all comparisons judged together
+    risk = {"power": aims.power, "level": each_level(aims.level, pair.comparisons)}
 
     def _count(spread: ClipSpread) -> int:
         return planning.clips_for_difference(spread, aims.difference, **risk)

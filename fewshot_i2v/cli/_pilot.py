@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fewshot_i2v.cli._clip_planning import Key
 from fewshot_i2v.cli._planning import EQUAL
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report._answers import outcomes_of
 from fewshot_i2v.statistics.outcomes import Outcomes
 from fewshot_i2v.statistics.planning import ClipSpread, Components, clip_spread, components
 
@@ -41,20 +41,6 @@ class PilotPair:
     found: Components
     differ: int
     outcomes: tuple[Outcomes, Outcomes] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class _Recorded:
-    """An answer as `Outcomes` reads it; probabilities are not needed here."""
-
-    index: int
-    status: str
-    classes: list[str]
-    support: list[list[str]]
-    query: list[list[str]]
-    labels: list[int]
-    predictions: list[int]
-    probabilities: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -159,18 +145,8 @@ def _rows(contenders: Sequence[Contender]) -> tuple[list[PilotRow], list[str]]:
             continue
         found = components([_by_class(answer) for answer in good.values()])
         name, shot = names[contender], contender.row.shot
-        rows.append(PilotRow(name, shot, found, failed, _outcomes(good)))
+        rows.append(PilotRow(name, shot, found, failed, outcomes_of(good)))
     return rows, remarks
-
-
-def _outcomes(answers: Mapping[int, Answer]) -> Outcomes:
-    records = []
-    for index, answer in answers.items():
-        told = json.loads(b"{" + answer.guesses[0] + b"}")
-        episode = answer.episode()
-        nothing = [[0.0] * len(episode["classes"])] * len(told["labels"])
-        records.append(_Recorded(index, "ok", probabilities=nothing, **episode, **told))
-    return Outcomes.from_records(records)
 
 
 def _by_class(answer: Answer) -> list[list[float]]:
@@ -227,5 +203,5 @@ def _pair(a: Contender, b: Contender, names: tuple[str, str]) -> PilotPair | Non
         for one, other in both.values()
     ]
     differ = sum(abs(sum(map(sum, episode))) > EQUAL for episode in values)
-    one, other = (_outcomes({i: pair[k] for i, pair in both.items()}) for k in (0, 1))
+    one, other = (outcomes_of({i: pair[k] for i, pair in both.items()}) for k in (0, 1))
     return PilotPair(names, a.row.shot, components(values), differ, (one, other))

@@ -89,7 +89,8 @@ def _differences(planned: Sequence[PairPlan], aims: Aims) -> str:
 
     pair = max(planned, key=_episodes)
     text = (
-        f"A difference of {points(aims.difference)}: {_episodes(pair):,} episodes show it in "
+        f"A difference of {points(aims.difference)} on these clips: {_episodes(pair):,} episodes "
+        "show it in "
         f"{100 * aims.power:g} % of runs if it is there"
     )
     if len(planned) > 1:
@@ -121,7 +122,8 @@ def _other_differences(plan: ClipPlan, need: ClipNeed, aims: Aims) -> str:
         else f"differences of {points(need.left)} mostly show"
     )
     return (
-        f"A difference of {points(aims.difference)} on other clips "
+        f"A difference of {points(aims.difference)} on other clips of these classes, all "
+        "comparisons judged together "
         f"({_pair(need.name, need.against or '', need.shot)}): it takes {_takes(need)}. With the "
         f"{in_clips(low, high)} there are, {shown}. {_verdict(need, plan)}"
     )

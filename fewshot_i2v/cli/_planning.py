@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fewshot_i2v.statistics import planning
 from fewshot_i2v.statistics.planning import Components
+from fewshot_i2v.statistics.verdicts import each_level
 
 EQUAL = 1e-9
 """Accuracies that differ by less are the same."""
@@ -79,6 +80,7 @@ class PairPlan:
         episodes: for the difference and power asked for, or None as `found`.
         between: as in `RowPlan`.
         together: the same where all comparisons are judged together (Bonferroni).
+        comparisons: how many these are.
         alike: whether the two differ so little in the pilot that the least spread of two methods
             with the difference asked for was taken.
     """
@@ -96,6 +98,7 @@ class PairPlan:
     between: Range | None = None
     together: int | None = None
     alike: bool = False
+    comparisons: int = 1
 
 
 def row_plan(name: str, shot: int | str, found: Components, queries: float, aims: Aims) -> RowPlan:
@@ -179,8 +182,9 @@ def pair_plan(
         visible=visible,
         episodes=_count(deviation),
         between=between,
-        together=_count(deviation, 1 - (1 - aims.level) / comparisons),
+        together=_count(deviation, each_level(aims.level, comparisons)),
         alike=alike,
+        comparisons=comparisons,
     )
 
 

@@ -7,7 +7,7 @@ parts can be cut out of them. That is many times faster than reading all probabi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from fewshot_i2v._record import check_answers, glance, parts
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.records import read_run
+from fewshot_i2v.statistics.outcomes import Outcomes
 
 PARTS = ("classes", "support", "query")
 """What makes an episode the one it is."""
@@ -59,6 +60,38 @@ class Episode:
     text: bytes
     way: int
     queries: int
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """An answer as `Outcomes` reads it; probabilities are not needed here."""
+
+    index: int
+    status: str
+    classes: list[str]
+    support: list[list[str]]
+    query: list[list[str]]
+    labels: list[int]
+    predictions: list[int]
+    probabilities: list[list[float]]
+
+
+def outcomes_of(answers: Mapping[int, Answer], seed: int = 0) -> Outcomes:
+    """Answers as the intervals over clips read them, without probabilities.
+
+    Args:
+        answers: of episodes that succeeded, by episode number.
+        seed: place of the training seed.
+    """
+
+    def _records() -> Iterator[_Recorded]:
+        for index in sorted(answers):
+            told = json.loads(b"{" + answers[index].guesses[seed] + b"}")
+            episode = answers[index].episode()
+            nothing = [[0.0] * len(episode["classes"])] * len(told["labels"])
+            yield _Recorded(index, "ok", probabilities=nothing, **episode, **told)
+
+    return Outcomes.from_records(_records())
 
 
 def read_answers(

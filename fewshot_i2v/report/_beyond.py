@@ -20,6 +20,7 @@ from fewshot_i2v.statistics.calibration import BINS
 
 _NAMES = ("adapter", "start", "head", "shot")
 _NONE = Cell("-")
+_GAIN = "over frozen, other clips"
 _BALANCED = (
     "balanced %: mean over the classes of the share of their query clips that were right; every "
     "class counts the same, however often it was drawn."
@@ -219,7 +220,18 @@ def other_questions(section: Section, table: Table) -> Extra | None:
         ]
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
     notes += [covered(question, known) for question in asked]
+    gains = [section.verdicts[0].get(i) for i in range(len(found))]
+    others = [gain and gain.other_clips for gain in gains]
+    if any(others):
+        columns[_GAIN] = [_NONE if one is None else _ends(one, "{:+z.2f}") for one in others]
+        notes.append(_gain_note([one for one in others if one is not None]))
     return Extra("How far it reaches", "Accuracy for other clips and classes", columns, notes)
+
+
+def _gain_note(gains: Sequence[Interval]) -> str:
+    methods = " or ".join(sorted({gain.method for gain in gains}))
+    covers = " ".join(sentences(gain.covers for gain in gains))
+    return f"{_GAIN}: of the gain over frozen, in points; {methods}. {covers}"
 
 
 def _names(table: Table, places: Sequence[int]) -> dict[str, list[Cell]]:
@@ -237,10 +249,11 @@ def _cell(value: float, form: str) -> Cell:
     return Cell(form.format(value), f"{value:.9g}")
 
 
-def _ends(interval: Interval) -> Cell:
+def _ends(interval: Interval, form: str = "{:.2f}") -> Cell:
     if interval.low is None or interval.high is None:
         return _NONE
-    return Cell(f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]", f"{interval.low:.9g}")
+    low, high = (form.format(100 * end) for end in (interval.low, interval.high))
+    return Cell(f"[{low}, {high}]", f"{interval.low:.9g}")
 
 
 def _lost(interval: Interval | None) -> Cell:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.report.comparison import _CLIPS_COVER
 from fewshot_i2v.report.findings import Findings
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.outcomes import Outcomes
@@ -39,11 +36,10 @@ def over_clips(
         return None
     clips, a = one
     b = two[1]
-    paired = compare_paired(a, b, level)
-    difference = replace(paired.difference, covers=_CLIPS_COVER)
+    paired = compare_paired(a, b, level, unit="clip")
     if {*a, *b} <= {0.0, 1.0} and len(set(clips)) == len(clips):
-        return difference, mcnemar(clips, a, clips, b).p
-    return difference, paired.test.p
+        return paired.difference, mcnemar(clips, a, clips, b).p
+    return paired.difference, paired.test.p
 
 
 def _answers(findings: Findings, episode: int) -> Answers | None:

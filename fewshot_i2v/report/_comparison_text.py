@@ -7,8 +7,11 @@ from math import ceil, log2
 
 from fewshot_i2v.report._columns import aligned, sentences, wrapped
 from fewshot_i2v.report._contenders import Contender
-from fewshot_i2v.report.comparison import Comparison
+from fewshot_i2v.report._spread import same_text
+from fewshot_i2v.report.comparison import Comparison, elsewhere, where
 from fewshot_i2v.report.terminal import NAMES_GIVEN, escaped, start_notes
+from fewshot_i2v.statistics import Interval
+from fewshot_i2v.statistics.verdicts import each_level
 
 _LEFTS = frozenset({"row", "against"})
 _NONE = "-"
@@ -74,8 +77,9 @@ def _table(title: str, comparisons: Sequence[Comparison], level: float) -> str:
         "units": [str(c.difference.n) for c in comparisons],
         "accuracy %": [f"{100 * c.mean:.2f}" for c in comparisons],
         "against %": [f"{100 * c.baseline_mean:.2f}" for c in comparisons],
-        "difference": [_points(c.difference.mean) for c in comparisons],
-        f"{100 * level:g} % interval": [_ends(c) for c in comparisons],
+        "difference": [_difference(c) for c in comparisons],
+        f"{100 * level:g} % interval": [_ends(c.difference) for c in comparisons],
+        "other clips": [_ends(c.other_clips) for c in comparisons],
         "p": [p_text(c.p) for c in comparisons],
         "Holm p": [p_text(c.p_holm) for c in comparisons],
         "win/tie/loss": [f"{c.wins}/{c.ties}/{c.losses}" for c in comparisons],
@@ -92,11 +96,12 @@ def _table(title: str, comparisons: Sequence[Comparison], level: float) -> str:
 def sentence(comparison: Comparison, level: float) -> str:
     """The verdict on one row in words."""
     c = comparison
-    start = f"{c.name} {c.verdict} {c.baseline_name} at {c.row.row.shot} shot"
+    start = f"{c.name} {c.verdict} {c.baseline_name} {where(c.unit, also=c.also)}"
+    start += f" at {c.row.row.shot} shot"
     start += "" if c.row.row.shot == 1 else "s"
     size = f"{100 * abs(c.difference.mean):.2f} points"
     if c.verdict != "cannot be told apart from":
-        return f"{start}, by {size} (Holm p {p_text(c.p_holm)})."
+        return f"{start}, by {size} (Holm p {p_text(c.p_holm)}){_open(c)}."
     if not c.changed:
         return f"{start}: their accuracies are the same in every {c.unit}."
     if 2.0 ** (1 - c.changed) > 1 - level:
@@ -114,7 +119,14 @@ def sentence(comparison: Comparison, level: float) -> str:
     if c.visible is None:
         return f"{text}."
     visible = f"a true difference of {100 * c.visible:.1f} points"
-    return f"{text}; {visible} would be told apart in 80 % of such runs."
+    return f"{text}; {visible} there would be told apart in 80 % of such runs."
+
+
+def _open(comparison: Comparison) -> str:
+    """What a verdict leaves open of other clips; empty where nothing."""
+    ends = _ends(comparison.other_clips)
+    ends = "" if ends == _NONE else ends
+    return elsewhere(comparison.unit, also=comparison.also, ends=ends)
 
 
 def p_text(p: float) -> str:
@@ -126,9 +138,17 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+z.2f}"
 
 
-def _ends(comparison: Comparison) -> str:
-    low, high = comparison.difference.low, comparison.difference.high
-    return _NONE if low is None or high is None else f"[{_points(low)}, {_points(high)}]"
+def _difference(comparison: Comparison) -> str:
+    """The difference; in words where it is the same in all episodes or clips."""
+    interval = comparison.difference
+    text = _points(interval.mean)
+    return same_text(interval, text, comparison.unit) if interval.equal else text
+
+
+def _ends(interval: Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return _NONE
+    return f"[{_points(interval.low)}, {_points(interval.high)}]"
 
 
 def _legend(comparisons: Sequence[Comparison], level: float) -> list[str]:
@@ -139,8 +159,8 @@ def _legend(comparisons: Sequence[Comparison], level: float) -> list[str]:
     if number > 1:
         adjusted = (
             f"Holm p: p adjusted for the {number} comparisons shown. Verdicts go by it: at most "
-            f"{risk}, and one or more of them are wrong in at most {100 * (1 - level):.3g} % of "
-            "such tables."
+            f"{risk}, and one or more of them are wrong on these clips in at most "
+            f"{100 * (1 - level):.3g} % of such tables."
         )
     lines = [
         f"difference: mean of row minus against over the same {units}, in percentage points; "
@@ -149,8 +169,28 @@ def _legend(comparisons: Sequence[Comparison], level: float) -> list[str]:
         "p: how probable so large a difference is where neither is better "
         f"({_tests(comparisons)}); it speaks of the same clips and classes as the interval.",
         adjusted,
+        *_other_clips_legend(comparisons, level),
     ]
     return [*lines, *_rows_legend(comparisons)]
+
+
+def _other_clips_legend(comparisons: Sequence[Comparison], level: float) -> list[str]:
+    """What the intervals for other clips are, and when a verdict covers other clips."""
+    found = [c.other_clips for c in comparisons if c.other_clips is not None]
+    known = sorted({one.method for one in found if one.low is not None})
+    covers = " ".join(sentences(one.covers for one in found))
+    if not known:
+        return [f"other clips: {covers}"] if found else []
+    number, wrong = len(comparisons), f"{100 * (1 - level):.3g} %"
+    strict = f"{100 * each_level(level, number):.4g} %"
+    shared = "" if number == 1 else f", so that all {number} hold together (Bonferroni)"
+    return [
+        f"other clips: interval of the difference, {100 * level:g} %, {' or '.join(known)}. "
+        f"{covers}",
+        f"A verdict says other clips of these classes only where, besides, that interval at "
+        f"{strict}{shared} excludes 0: one or more of these are wrong in at most {wrong} of such "
+        "tables.",
+    ]
 
 
 def _tests(comparisons: Sequence[Comparison]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from fewshot_i2v.report._beyond import Bin, bins_of
 from fewshot_i2v.report._measures import Measures
 from fewshot_i2v.report._order import ORDERS, Reliance, order_of
+from fewshot_i2v.report._verdicts import Against
+from fewshot_i2v.report.comparison import where
 from fewshot_i2v.report.reach import CLASSES, CLIPS, SEEDS, Reach
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.report.terminal import escaped
@@ -14,7 +16,12 @@ from fewshot_i2v.statistics import Interval
 
 
 def facts_of(
-    section: Section, row: Row, mean: Interval | None, gain: Interval | None, order: Reliance | None
+    section: Section,
+    row: Row,
+    mean: Interval | None,
+    gain: Interval | None,
+    against: Against | None,
+    order: Reliance | None,
 ) -> dict[str, Any]:
     """All that is known of a row; shares are from 0 to 1, and every row has the same keys.
 
@@ -23,10 +30,12 @@ def facts_of(
         row: the row.
         mean: its accuracy.
         gain: over the frozen encoder.
+        against: what may be said of that gain.
         order: what it loses with its frames in other orders.
     """
     return (
         _row_facts(section, row, mean, gain)
+        | _judged(against)
         | _measured(row.measures)
         | _reached(row.reach)
         | {"reliability": [_bin(one) for one in bins_of([row])]}
@@ -68,6 +77,19 @@ def _row_facts(
         "macs_per_clip": t.macs_per_clip,
         "seconds_per_episode": t.seconds_per_episode if t.accuracies else None,
         "peak_memory_mb": t.peak_memory_mb if t.accuracies else None,
+    }
+
+
+def _judged(against: Against | None) -> dict[str, Any]:
+    others = None if against is None else against.other_clips
+    shown = against is not None and against.verdict != "open"
+    return {
+        "over_frozen_other_clips_low": None if others is None else others.low,
+        "over_frozen_other_clips_high": None if others is None else others.high,
+        "over_frozen_verdict": None if against is None else against.verdict,
+        "over_frozen_verdict_on": where(against.unit, also=against.also)
+        if against is not None and shown
+        else None,
     }
 
 

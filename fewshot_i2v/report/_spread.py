@@ -7,6 +7,7 @@ from itertools import chain
 
 from fewshot_i2v.report.rows import TableRow
 from fewshot_i2v.statistics import Interval
+from fewshot_i2v.statistics.intervals import Unit
 
 _EQUAL = 1e-9
 
@@ -21,11 +22,15 @@ def lopsided(interval: Interval) -> bool:
 def with_spread(interval: Interval, form: str) -> str:
     """A share in percent with its interval: "60.00 ± 5.10", or "97.00 -8.48 +2.26" if lopsided.
 
+    A difference that is the same in all episodes has none: "same in all 12 episodes".
+
     Args:
         interval: of a share or a difference of shares.
         form: of a number, such as "{:+.2f}"; its decimals are those of the sides too.
     """
     text = form.format(100 * interval.mean)
+    if interval.equal:
+        return same_text(interval, text)
     if interval.low is None or interval.high is None:
         return text
     places = len(text.rpartition(".")[2])
@@ -33,6 +38,18 @@ def with_spread(interval: Interval, form: str) -> str:
         below, above = interval.mean - interval.low, interval.high - interval.mean
         return f"{text} -{100 * below:.{places}f} +{100 * above:.{places}f}"
     return f"{text} ± {50 * (interval.high - interval.low):.{places}f}"
+
+
+def same_text(interval: Interval, text: str, unit: Unit = "episode") -> str:
+    """A difference that is the same in all episodes, in words, since nothing shows its spread.
+
+    Args:
+        interval: that is `equal`.
+        text: of its mean.
+        unit: what it is over.
+    """
+    where = f"in all {interval.n:,} {unit}s"
+    return f"{text} {where}" if abs(interval.mean) > _EQUAL else f"same {where}"
 
 
 def lined_up(cells: Sequence[str]) -> list[str]:

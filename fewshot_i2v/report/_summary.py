@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from fewshot_i2v.report._labels import Label, labels_of
 from fewshot_i2v.report._left_out import left_out, listed
-from fewshot_i2v.report._verdicts import Against, Best, against_frozen, best_rows
+from fewshot_i2v.report._verdicts import Against, Best
+from fewshot_i2v.report.comparison import ALSO, HERE, elsewhere, where
 from fewshot_i2v.report.rows import TableRow
-from fewshot_i2v.report.sections import LEVEL, Section
+from fewshot_i2v.report.sections import Section
 from fewshot_i2v.statistics import Interval
 
 _ONE = (
@@ -19,13 +20,8 @@ _ONE = (
 
 def summary_of(section: Section) -> list[str]:
     """The answer of a section's table, as `summary` gives it, with the answers to single clips."""
-    rows, findings = section.table_rows, [row.findings for row in section.rows]
-    return summary(
-        rows,
-        labels_of(rows),
-        against_frozen(rows, LEVEL, findings),
-        best_rows(rows, LEVEL, findings),
-    )
+    rows = section.table_rows
+    return summary(rows, labels_of(rows), *section.verdicts)
 
 
 def summary(
@@ -78,6 +74,10 @@ def families(frozen: Mapping[int, Against], best: Mapping[int | str, Best]) -> l
         )
     if parts:
         parts.append(
+            f"A verdict says {ALSO} only where, besides, a jackknife interval of the difference "
+            "excludes 0, at the level that so many comparisons leave to each (Bonferroni)."
+        )
+        parts.append(
             "fewshot-i2v compare adjusts for all comparisons that it is given at once, so its "
             "verdicts can be others."
         )
@@ -113,7 +113,12 @@ def _lead(best: Best, labels: Sequence[Label], frozen: Mapping[int, Against]) ->
         )
     sign, verb = (1, "beats") if gain.verdict == "better" else (-1, "is worse than")
     ends = _ends(gain.difference, sign=sign)
-    return f"{name} {verb} frozen by {_points(gain.difference)}{ends}, at {accuracy}."
+    others = "" if gain.other_clips is None else _ends(gain.other_clips, sign=sign).strip()
+    more = elsewhere(gain.unit, also=gain.also, ends=others)
+    return (
+        f"{name} {verb} frozen {where(gain.unit, also=gain.also)} by "
+        f"{_points(gain.difference)}{ends}, at {accuracy}{more}."
+    )
 
 
 def _others(best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> list[str]:
@@ -121,16 +126,18 @@ def _others(best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> li
     still = [a for a in best.others if a.verdict == "open" and not _single(a)]
     few = [a.row for a in still if a.few]
     alike = [a.row for a in still if not a.few]
-    lower = sum(a.verdict == "worse" for a in best.others)
+    worse = [a for a in best.others if a.verdict == "worse"]
+    lower, on = len(worse), _lower_on(worse)
     parts = []
     if alike:
         names = listed([_beside(labels[i], labels[best.row]) for i in alike])
-        rest = f"; the other {_rows(lower)} lower" if lower else ""
+        rest = f"; the other {_rows(lower)} lower{on}" if lower else ""
         parts.append(f"It cannot be told apart from {names}{rest}.")
     elif lower and lower < len(best.others):
-        parts.append(f"{'One row is' if lower == 1 else f'{lower} rows are'} lower.")
+        parts.append(f"{'One row is' if lower == 1 else f'{lower} rows are'} lower{on}.")
     elif lower:
-        parts.append("The other row is lower." if lower == 1 else "All other rows are lower.")
+        which = "The other row is" if lower == 1 else "All other rows are"
+        parts.append(f"{which} lower{on}.")
     parts += [_better(a, best, rows, labels) for a in best.others if a.verdict == "better"]
     if few:
         which = "one other row" if len(few) == 1 else f"{len(few)} other rows"
@@ -138,6 +145,16 @@ def _others(best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> li
             f"Against {which} there are too few episodes for any verdict on so many pairs of rows."
         )
     return parts
+
+
+def _lower_on(worse: Sequence[Against]) -> str:
+    """On which clips rows are lower than the best one."""
+    also = sum(a.also for a in worse)
+    if worse and also == len(worse):
+        return f" on {HERE} and on {ALSO}"
+    if also:
+        return f" on {HERE}, {also} of them on {ALSO}, too"
+    return f" {where(worse[0].unit, also=False)}" if worse else ""
 
 
 def _better(a: Against, best: Best, rows: Sequence[TableRow], labels: Sequence[Label]) -> str:
@@ -178,7 +195,10 @@ def _below(
     """Which adapters show no gain over the frozen encoder, and which are worse."""
     told = {against.row for against in best.others}
     of_shot = [a for i, a in frozen.items() if i in told and rows[i].shot == shot and not a.few]
-    said = {"open": "No gain over frozen is shown for {}.", "worse": "Worse than frozen: {}."}
+    said = {
+        "open": "No gain over frozen is shown for {}.",
+        "worse": f"Worse than frozen on {HERE}: {{}}.",
+    }
     found = []
     for verdict, text in said.items():
         names = [labels[a.row].full for a in of_shot if a.verdict == verdict]

@@ -1,8 +1,9 @@
 """What may be said of the rows of a table: which beat the frozen encoder, and which the best row.
 
-Everything that a page says about differences comes from here: the same tests as `compare` makes,
-over episodes, and over the query clips where two rows have a single episode in common. They are
-adjusted for the comparisons of one table; `compare` adjusts for all that it is given.
+Everything that a page says about differences comes from here: the same tests and verdicts as
+`compare` has, over episodes, and over the query clips where two rows have a single episode in
+common. They are adjusted for the comparisons of one table; `compare` adjusts for all that it is
+given.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from typing import Literal
 
 from fewshot_i2v.report._clips import over_clips
 from fewshot_i2v.report.findings import Findings
+from fewshot_i2v.report.reach import gain_over_clips
 from fewshot_i2v.report.rows import TableRow, mean_of
 from fewshot_i2v.report.terminal import is_frozen
 from fewshot_i2v.statistics import Interval, paired_difference
-from fewshot_i2v.statistics.paired import holm, sign_flip
+from fewshot_i2v.statistics._found import Found
+from fewshot_i2v.statistics.intervals import Unit
+from fewshot_i2v.statistics.paired import sign_flip
+from fewshot_i2v.statistics.verdicts import Seen, Verdict, verdicts
 
-Verdict = Literal["better", "worse", "open"]
+Words = Literal["better", "worse", "open"]
+_WORDS: tuple[Words, ...] = ("open", "better", "worse")
 _ROUNDING = 1e-12
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,11 @@ class Against:
         row: place of the one in its table.
         other: place of the other.
         difference: mean of row - other with its interval.
-        verdict: "better" or "worse" where that holds for the whole family of tests, else "open".
+        verdict: "better" or "worse" where that holds on these clips for the whole family of tests,
+            else "open".
+        other_clips: the difference with an interval for other clips of these classes; None where
+            the answers to single clips are not known.
+        also: whether the verdict holds on other clips of these classes, too.
         few: whether the episodes are too few for any verdict, however large the difference.
         unit: what the difference is over: "episode", or "clip" where they share a single episode
             and the answers to its query clips are known.
@@ -39,9 +50,11 @@ class Against:
     row: int
     other: int
     difference: Interval
-    verdict: Verdict
+    verdict: Words
     few: bool = False
-    unit: Literal["episode", "clip"] = "episode"
+    unit: Unit = "episode"
+    other_clips: Interval | None = None
+    also: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,17 +78,31 @@ class Best:
 class _Compared:
     """What two rows say by themselves, before the number of comparisons is known."""
 
+    row: int
+    other: int
     difference: Interval
     p: float
-    unit: Literal["episode", "clip"]
+    unit: Unit
+    clips: Found | None
 
-    def against(self, row: int, other: int, p: float, tests: int, level: float) -> Against:
-        """The verdict, given the adjusted p and the number of tests of the family."""
-        verdict: Verdict = "open"
-        if p <= 1 - level + _ROUNDING:
-            verdict = "better" if self.difference.mean > 0 else "worse"
+    @property
+    def seen(self) -> Seen:
+        """What decides on a verdict."""
+        return Seen(self.difference.mean, self.p, self.clips)
+
+    def against(self, verdict: Verdict, tests: int, level: float) -> Against:
+        """With the verdict, given the number of tests of the family."""
         few = _few(self.difference.n, tests, level)
-        return Against(row, other, self.difference, verdict, few, self.unit)
+        return Against(
+            self.row,
+            self.other,
+            self.difference,
+            _WORDS[verdict.sign],
+            few,
+            self.unit,
+            verdict.other_clips,
+            verdict.also,
+        )
 
 
 def against_frozen(
@@ -97,11 +124,7 @@ def against_frozen(
         if (j := frozen_of(i, rows)) is not None and not is_frozen(row)
     ]
     compared = [_compared(rows, i, j, findings, level) for i, j in pairs]
-    adjusted = holm([one.p for one in compared]) if compared else []
-    return {
-        i: one.against(i, j, p, len(pairs), level)
-        for (i, j), one, p in zip(pairs, compared, adjusted, strict=True)
-    }
+    return {one.row: one for one in _judged(compared, level)}
 
 
 def frozen_of(place: int, rows: Sequence[TableRow]) -> int | None:
@@ -139,13 +162,23 @@ def best_rows(
         most = max(mean.n for mean in means.values())
         best = max((i for i in means if 2 * means[i].n >= most), key=lambda i: means[i].mean)
         pairs = len(means) * (len(means) - 1) // 2
-        others = []
-        for i in means:
-            if i != best and rows[i].accuracies.keys() & rows[best].accuracies.keys():
-                one = _compared(rows, i, best, findings, level)
-                others.append(one.against(i, best, min(1.0, one.p * pairs), pairs, level))
+        compared = [
+            _compared(rows, i, best, findings, level)
+            for i in means
+            if i != best and rows[i].accuracies.keys() & rows[best].accuracies.keys()
+        ]
+        others = _judged(compared, level, pairs)
         found[shot] = Best(best, means[best], tuple(others), pairs)
     return found
+
+
+def _judged(compared: Sequence[_Compared], level: float, pairs: int | None = None) -> list[Against]:
+    """The verdicts of a family; adjusted for `pairs` where others could have been compared."""
+    if not compared:
+        return []
+    made = verdicts([one.seen for one in compared], level, pairs=pairs)
+    tests = pairs or len(compared)
+    return [one.against(verdict, tests, level) for one, verdict in zip(compared, made, strict=True)]
 
 
 def _ranked(rows: Sequence[TableRow], shot: int | str) -> list[int]:
@@ -163,12 +196,23 @@ def _compared(
     if len(common) == 1 and findings:
         clips = over_clips(findings[i], findings[j], common[0], level)
         if clips is not None:
-            return _Compared(*clips, "clip")
+            return _Compared(i, j, *clips, "clip", None)
     a, b = ([r.accuracies[index] for index in common] for r in (row, other))
     shared = row.shared or other.shared
     difference = paired_difference(a, b, level, shared=shared)
     p = sign_flip([x - y for x, y in zip(a, b, strict=True)]).p
-    return _Compared(difference, p, "episode")
+    without = _without_clips(findings[i], findings[j], common) if findings else None
+    # training seeds of which one has not all episodes yet would be another difference
+    known = without is not None and abs(without.mean - difference.mean) < _SAME
+    return _Compared(i, j, difference, p, "episode", without if known else None)
+
+
+def _without_clips(row: Findings, other: Findings, common: Sequence[int]) -> Found | None:
+    """What leaving clips out does to the difference; None where rows saw other clips."""
+    one, two = ([o.only(common) for o in of.outcomes] for of in (row, other))
+    if not one or not two or not all(o.same_episodes(one[0]) for o in (*one, *two)):
+        return None
+    return gain_over_clips(one, two)
 
 
 def _few(units: int, tests: int, level: float) -> bool:

@@ -23,7 +23,6 @@ from fewshot_i2v.report._plots import Plate, shots_text
 from fewshot_i2v.report._settings import compared
 from fewshot_i2v.report._summary import families, summary
 from fewshot_i2v.report._table import Cell, Table, table_of
-from fewshot_i2v.report._verdicts import Against, Best, against_frozen, best_rows
 from fewshot_i2v.report.figures import Point
 from fewshot_i2v.report.sections import LEVEL, Row, Section
 from fewshot_i2v.report.terminal import escaped, guessing
@@ -87,17 +86,12 @@ class View:
     @cached_property
     def summary(self) -> list[str]:
         """The answer in plain words, a paragraph for each number of shots."""
-        return summary(self.section.table_rows, self.labels, *self._verdicts)
-
-    @cached_property
-    def _verdicts(self) -> tuple[dict[int, Against], dict[int | str, Best]]:
-        rows, findings = self.section.table_rows, [row.findings for row in self.section.rows]
-        return against_frozen(rows, LEVEL, findings), best_rows(rows, LEVEL, findings)
+        return summary(self.section.table_rows, self.labels, *self.section.verdicts)
 
     @cached_property
     def _gains(self) -> list[Interval | None]:
         """Gains over frozen as figures show them: over clips where there is one episode."""
-        frozen = self._verdicts[0]
+        frozen = self.section.verdicts[0]
         return [
             frozen[i].difference if i in frozen and frozen[i].unit == "clip" else gain
             for i, gain in enumerate(self.table.gains)
@@ -153,7 +147,7 @@ class View:
         means = [value for value in self.table.means if value is not None]
         if not means:
             return ""
-        frozen, best = self._verdicts
+        frozen, best = self.section.verdicts
         clips = [a.difference for a in frozen.values() if a.unit == "clip"]
         parts = []
         if any(value.low is not None for value in means) or not clips:
@@ -191,7 +185,7 @@ class View:
     def _forests(self) -> Iterator[Plate]:
         gains = any(self._gains)
         values = self._gains if gains else self.table.means
-        clips = {a.unit for a in self._verdicts[0].values()} if gains else set()
+        clips = {a.unit for a in self.section.verdicts[0].values()} if gains else set()
         units = _UNITS if len(clips) > 1 else "query clips" if "clip" in clips else "episodes"
         by = "clip by clip" if units == "query clips" else "episode by episode"
         what = f"Gain over frozen, {by}" if gains else "Accuracy of each row"

@@ -8,26 +8,55 @@ from statistics import fmean
 from typing import Any, Literal
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report._answers import share_clips
+from fewshot_i2v.report._answers import outcomes_of, share_clips
 from fewshot_i2v.report._contenders import Contender, Pair
 from fewshot_i2v.report._same import Asked, same_episodes
-from fewshot_i2v.statistics.intervals import Interval
+from fewshot_i2v.report.reach import gain_over_clips
+from fewshot_i2v.statistics.intervals import Interval, Unit
+from fewshot_i2v.statistics.outcomes import Outcomes
 from fewshot_i2v.statistics.paired import (
     Paired,
     align,
     compare_paired,
-    holm,
     mcnemar,
     smallest_visible,
 )
+from fewshot_i2v.statistics.verdicts import Seen, Verdict, each_level, verdicts
 
-Verdict = Literal["beats", "is worse than", "cannot be told apart from"]
+Words = Literal["beats", "is worse than", "cannot be told apart from"]
+_WORDS: tuple[Words, ...] = ("cannot be told apart from", "beats", "is worse than")
 _POWER = 0.8
-_ROUNDING = 1e-12
-_CLIPS_COVER = (
-    "One episode, so it is over query clips: it covers other query clips of these classes with "
-    "these support clips; not other support clips, new classes or another trained start."
-)
+HERE, WITH_SUPPORT, ALSO = "these clips", "these support clips", "other clips of these classes"
+"""What a verdict covers: the first, or the second for a single episode; the last besides."""
+
+
+def where(unit: Unit, *, also: bool) -> str:
+    """On which clips a verdict holds, as a part of a sentence.
+
+    Args:
+        unit: what was compared.
+        also: whether it holds on other clips of these classes, too.
+    """
+    here = f"with {WITH_SUPPORT}" if unit == "clip" else f"on {HERE}"
+    return f"{here} and on {ALSO}" if also else here
+
+
+def elsewhere(unit: Unit, *, also: bool, ends: str) -> str:
+    """What a verdict leaves open of other clips, to be put behind it; empty where nothing.
+
+    Args:
+        unit: what was compared.
+        also: whether the verdict holds on other clips of these classes, too.
+        ends: of the interval of the difference on other clips; empty where there is none.
+    """
+    if also or unit == "clip":
+        return ""
+    if not ends:
+        return "; what other clips would show is not known"
+    return f"; on other clips the difference may be another, {ends}"
+
+
+_Known = dict[tuple[Contender, tuple[int, ...]], list[Outcomes]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +72,9 @@ class Comparison:
         mean: mean accuracy of the row over the compared units, 0..1.
         baseline_mean: mean accuracy of the other.
         difference: mean of row - baseline with its interval.
+        other_clips: the same with an interval for other clips of these classes; None where the
+            answers to single clips are not known.
+        also: whether the verdict holds on other clips of these classes, too.
         wins: units in which the row is better.
         ties: units in which both are equally good.
         losses: units in which the baseline is better.
@@ -51,7 +83,7 @@ class Comparison:
         p_holm: adjusted for the number of comparisons.
         visible: smallest true difference that this comparison would mostly (in 80 % of such runs)
             tell apart, at the level left to one of the comparisons; None where nothing can say.
-        verdict: what holds at the level for the whole table.
+        verdict: what holds at the level for the whole table; `covers` says on which clips.
         asked: the episodes compared.
         undecided: comparisons of the table without a verdict, this one among them.
     """
@@ -60,10 +92,12 @@ class Comparison:
     baseline: Contender
     name: str
     baseline_name: str
-    unit: Literal["episode", "clip"]
+    unit: Unit
     mean: float
     baseline_mean: float
     difference: Interval
+    other_clips: Interval | None
+    also: bool
     wins: int
     ties: int
     losses: int
@@ -71,7 +105,7 @@ class Comparison:
     test: str
     p_holm: float
     visible: float | None
-    verdict: Verdict
+    verdict: Words
     asked: Asked
     undecided: int = 0
 
@@ -79,6 +113,11 @@ class Comparison:
     def changed(self) -> int:
         """Number of episodes or clips with a difference."""
         return self.wins + self.losses
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """On which clips the verdict holds."""
+        return (HERE if self.unit == "episode" else WITH_SUPPORT, *([ALSO] if self.also else []))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -98,6 +137,8 @@ class Comparison:
             "left_out": self.asked.left_out,
             "across": list(self.asked.across),
             "difference": vars(self.difference),
+            "other_clips": None if self.other_clips is None else vars(self.other_clips),
+            "verdict_covers": list(self.covers),
         }
 
 
@@ -106,11 +147,16 @@ class _Seen:
     """What a pair says by itself, before the number of comparisons is known."""
 
     asked: Asked
-    unit: Literal["episode", "clip"]
+    unit: Unit
     values: tuple[list[float], list[float]]
     paired: Paired
     p: float
     test: str
+
+    def judged(self, row: Contender, baseline: Contender, known: _Known) -> Seen:
+        """The same as what decides on a verdict."""
+        one, other = (_outcomes(c, self.asked.indices, known) for c in (row, baseline))
+        return Seen(self.paired.difference.mean, self.p, gain_over_clips(one, other))
 
 
 def compare_rows(
@@ -125,7 +171,9 @@ def compare_rows(
 
     Over episodes p is that of the sign-flip test. A single episode has no spread: its query clips
     are compared instead, with McNemar's test. The adjusted p (Holm, 1979) decides: at the level of
-    0.95, a verdict other than "cannot be told apart from" is wrong in at most one of twenty tables.
+    0.95, a verdict other than "cannot be told apart from" is wrong on these clips in at most one of
+    twenty tables, and so is one that covers other clips of these classes, as
+    `fewshot_i2v.statistics.verdicts` says.
 
     Args:
         pairs: row and baseline of each comparison.
@@ -144,12 +192,13 @@ def compare_rows(
     if not pairs:
         raise UsageError("nothing to compare; expected at least one pair of rows")
     seen = [_seen(*pair, level=level, common=common, across=across) for pair in pairs]
-    adjusted = holm([one.p for one in seen])
+    known: _Known = {}
+    made = verdicts([one.judged(*p, known) for p, one in zip(pairs, seen, strict=True)], level)
     found = [
-        _comparison(pair, names, one, p, 1 - (1 - level) / len(pairs), level)
-        for pair, one, p in zip(pairs, seen, adjusted, strict=True)
+        _comparison(pair, names, one, verdict, each_level(level, len(pairs)))
+        for pair, one, verdict in zip(pairs, seen, made, strict=True)
     ]
-    undecided = sum(one.verdict == "cannot be told apart from" for one in found)
+    undecided = sum(one.verdict == _WORDS[0] for one in found)
     return [replace(one, undecided=undecided) for one in found]
 
 
@@ -171,8 +220,7 @@ def _over_clips(row: Contender, baseline: Contender, asked: Asked, level: float)
     """The one episode that both have, query clip by query clip."""
     clips, a = row.answers[asked.indices[0]].clips()
     _, b = baseline.answers[asked.indices[0]].clips()
-    paired = compare_paired(a, b, level)
-    paired = replace(paired, difference=replace(paired.difference, covers=_CLIPS_COVER))
+    paired = compare_paired(a, b, level, unit="clip")
     if {*a, *b} <= {0.0, 1.0}:
         test = mcnemar(clips, a, clips, b)
         return _Seen(asked, "clip", (a, b), paired, test.p, test.method)
@@ -184,15 +232,21 @@ def _accuracies(contender: Contender, asked: Asked) -> dict[int, float]:
     return {i: accuracy for i, accuracy in found if accuracy is not None}
 
 
+def _outcomes(contender: Contender, indices: list[int], known: _Known) -> list[Outcomes]:
+    """Of each training seed; what was read already is not read again."""
+    key = contender, tuple(indices)
+    if key not in known:
+        answers = {i: contender.answers[i] for i in indices}
+        seeds = len(answers[indices[0]].guesses)
+        known[key] = [outcomes_of(answers, seed) for seed in range(seeds)]
+    return known[key]
+
+
 def _comparison(
-    pair: Pair, names: dict[Contender, str], seen: _Seen, p_holm: float, strict: float, level: float
+    pair: Pair, names: dict[Contender, str], seen: _Seen, verdict: Verdict, strict: float
 ) -> Comparison:
     row, baseline = pair
     a, b = seen.values
-    difference = seen.paired.difference
-    verdict: Verdict = "cannot be told apart from"
-    if p_holm <= 1 - level + _ROUNDING:
-        verdict = "beats" if difference.mean > 0 else "is worse than"
     return Comparison(
         row=row,
         baseline=baseline,
@@ -201,14 +255,16 @@ def _comparison(
         unit=seen.unit,
         mean=fmean(a),
         baseline_mean=fmean(b),
-        difference=difference,
+        difference=seen.paired.difference,
+        other_clips=verdict.other_clips,
+        also=verdict.also,
         wins=seen.paired.wins,
         ties=seen.paired.ties,
         losses=seen.paired.losses,
         p=seen.p,
         test=seen.test,
-        p_holm=p_holm,
+        p_holm=verdict.p,
         visible=smallest_visible([x - y for x, y in zip(a, b, strict=True)], strict, _POWER),
-        verdict=verdict,
+        verdict=_WORDS[verdict.sign],
         asked=seen.asked,
     )

@@ -192,7 +192,11 @@ def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
     """The rows as plain values, shares from 0 to 1; every row has the same keys."""
     table = table_of(section)
     triples = zip(section.rows, table.means, table.gains, strict=True)
-    return [facts_of(section, row, mean, gain, found.get(row)) for row, mean, gain in triples]
+    frozen = section.verdicts[0]
+    return [
+        facts_of(section, row, mean, gain, frozen.get(i), found.get(row))
+        for i, (row, mean, gain) in enumerate(triples)
+    ]
 
 
 KINDS: Mapping[str, Callable[[Sequence[Section], str], str]] = MappingProxyType(

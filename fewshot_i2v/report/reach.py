@@ -110,6 +110,20 @@ def reach(
     return Reach(name, shot, found[HERE].mean, found)
 
 
+def gain_over_clips(seeds: Sequence[Outcomes], against: Sequence[Outcomes]) -> Found:
+    """What leaving clips out does to the gain of one row over another.
+
+    Args:
+        seeds: outcomes of the one, one for each training seed, of the same episodes.
+        against: those of the other.
+
+    Raises:
+        UsageError: when no episode succeeded, or episodes differ.
+    """
+    outcomes, other = _pooled(seeds, against)
+    return Found.of(outcomes, "clips", against=other)
+
+
 def _over_seeds(seeds: Sequence[Outcomes], level: float) -> Interval:
     """The interval over training seeds; none where they cannot have changed anything."""
     spread = seed_spread([one.mean for one in seeds], level).interval

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from fewshot_i2v.report._measures import Measures, measures_of
-from fewshot_i2v.report._verdicts import best_rows
+from fewshot_i2v.report._verdicts import Against, Best, against_frozen, best_rows
 from fewshot_i2v.report.findings import Findings
 from fewshot_i2v.report.reach import Reach, reach
 from fewshot_i2v.report.rows import FRESH, TableRow, over_seeds
@@ -102,6 +102,12 @@ class Section:
     def table_rows(self) -> list[TableRow]:
         """The rows as tables have them."""
         return [row.table for row in self.rows]
+
+    @cached_property
+    def verdicts(self) -> tuple[dict[int, Against], dict[int | str, Best]]:
+        """Each row against frozen, by place, and the best row of each number of shots."""
+        rows, findings = self.table_rows, [row.findings for row in self.rows]
+        return against_frozen(rows, LEVEL, findings), best_rows(rows, LEVEL, findings)
 
     def detailed(self) -> int | None:
         """Place of the row that is shown in detail; None where no episode succeeded."""

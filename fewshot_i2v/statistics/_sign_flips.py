@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics._values import checked
+from fewshot_i2v.statistics._values import EQUAL, checked
 
 Numbers = NDArray[np.float64]
 
-EQUAL = 1e-12
-"""Differences up to this are rounding, not differences."""
 _LISTED = 16
 _LARGEST_UNIT = 2000
 _MOST_WORK = 1 << 24

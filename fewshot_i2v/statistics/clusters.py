@@ -61,8 +61,10 @@ def two_way_jackknife(
         clusters. Other groups come with other clips, so the interval for them is no narrower than
         that over clips. There is none, and `covers` says why, where a clip is in every episode of
         its class; where a class is in every episode, or classes show no more spread than their
-        clips do; in fewer than 30 episodes of which too few share clips to tell what they add; and
-        for a gain that is the same in every episode.
+        clips do; in fewer than 30 episodes of which too few share clips to tell what they add, or
+        where chance in their draw drowns that, as it may where they use most clips of a class; and
+        for a gain that is the same in every episode or 0 in nearly all of them, as
+        `paired_difference` says.
 
     Raises:
         UsageError: when the level, `by` or `scope` is none, a clip has no group, no episode

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
+from typing import Literal
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics._ends import BOUND, equal_values, inside, percentile_t, wilson_ends
-from fewshot_i2v.statistics._values import check_level, check_repeats, checked, in_range
+from fewshot_i2v.statistics._values import (
+    EQUAL,
+    FEWEST_DIFFERING,
+    check_level,
+    check_repeats,
+    checked,
+    in_range,
+    too_few_differ,
+)
+
+Unit = Literal["episode", "clip"]
 
 _MEAN_COVERS = (
     "It covers the mean accuracy that the episode sampler gives on these clips and classes; "
@@ -22,14 +33,27 @@ _APART_COVERS = (
     "No clip is in two episodes, so it covers other clips of these classes, drawn as these were; "
     "not new classes or another trained start."
 )
+_CLIPS_COVER = (
+    "One episode, so it is over query clips: it covers other query clips of these classes with "
+    "these support clips; not other support clips, new classes or another trained start."
+)
 _WILSON_COVERS = (
     "It covers the share that such trials have, if they are independent; predictions of one "
     "episode, or of episodes that share clips, are not."
 )
+_PAIRED = "paired Student t"
 _ONE = "One episode: no interval."
 _NO_SPREAD = (
     "All values are equal, so the interval has no width; that is not certainty: these episodes do "
     "not show how much others would differ."
+)
+_FEW_DIFFER = (
+    f"Where two rows differ in fewer than {FEWEST_DIFFERING} {{unit}}s, and not in all, these do "
+    "not show how much others would differ: no interval."
+)
+_SAME = (
+    "Where the difference is the same in all {unit}s, these do not show how others would differ: "
+    "no interval."
 )
 
 
@@ -46,6 +70,7 @@ class Interval:
         n: number of values.
         method: how it was computed.
         covers: in a sentence, what it holds and what not.
+        equal: whether it is of several differences that are all the same.
     """
 
     mean: float
@@ -55,6 +80,7 @@ class Interval:
     n: int
     method: str
     covers: str
+    equal: bool = False
 
     @property
     def half_width(self) -> float | None:
@@ -89,7 +115,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95, *, shared: bool 
 
 
 def paired_difference(
-    a: Sequence[float], b: Sequence[float], level: float = 0.95, *, shared: bool = True
+    a: Sequence[float],
+    b: Sequence[float],
+    level: float = 0.95,
+    *,
+    shared: bool = True,
+    unit: Unit = "episode",
 ) -> Interval:
     """Mean of a - b over the same episodes, with its Student t interval.
 
@@ -101,9 +132,13 @@ def paired_difference(
         b: of the other, in the same order of episodes.
         level: above 0 and below 1.
         shared: as for `mean_interval`.
+        unit: what the values are of; query clips are those of a single episode.
 
     Returns:
-        The interval of the difference; positive where `a` is better.
+        The interval of the difference; positive where `a` is better. There is none, and `covers`
+        says why, where all differences are the same, or where fewer than `FEWEST_DIFFERING` are
+        not 0 and others are: rare differences are skewed, and what was not seen among so few may
+        be large.
 
     Raises:
         UsageError: when the numbers of episodes differ, or as for `mean_interval`.
@@ -113,8 +148,17 @@ def paired_difference(
             f"a paired difference needs the same episodes of both; got {len(a)} and {len(b)} values"
         )
     pairs = zip(checked(a, "a"), checked(b, "b"), strict=True)
+    differences = [x - y for x, y in pairs]
     covers = _DIFFERENCE_COVERS if shared else _APART_COVERS
-    return _interval([x - y for x, y in pairs], level, "paired Student t", covers)
+    covers = _CLIPS_COVER if unit == "clip" else covers
+    equal = len(differences) > 1 and max(differences) - min(differences) <= EQUAL
+    if equal or too_few_differ(differences):
+        check_level(level)
+        why = (_SAME if equal else _FEW_DIFFER).format(unit=unit)
+        mean, n = fsum(differences) / len(differences), len(differences)
+        told = f"{covers} {why}" if n > 1 else f"{covers} {_ONE}"
+        return Interval(mean, None, None, level, n, _PAIRED, told, equal)
+    return _interval(differences, level, _PAIRED, covers)
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:

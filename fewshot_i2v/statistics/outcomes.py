@@ -149,6 +149,40 @@ class Outcomes:
             failed=max(o.failed for o in several),
         )
 
+    def only(self, indices: Sequence[int]) -> Outcomes:
+        """Those of some episodes, with the codes that `from_records` gives their records alone.
+
+        Args:
+            indices: numbers of episodes; those that are not there are left out.
+        """
+        kept = np.isin(self.index, np.array(indices, dtype=np.int64))
+        if kept.all():
+            return self
+        new = np.cumsum(kept) - 1
+        own, given, member = (
+            kept[of] for of in (self.episode, self.support_episode, self.member_episode)
+        )
+        classes, class_of = _renumbered(self.classes, self.member_class[member])
+        query, support = self.query[own], self.support_clip[given]
+        clips, clip_of = _renumbered(self.clips, np.concatenate([query, support]))
+        return replace(
+            self,
+            classes=classes,
+            clips=clips,
+            index=self.index[kept],
+            episode=new[self.episode[own]],
+            label=class_of[self.label[own]],
+            predicted=class_of[self.predicted[own]],
+            query=clip_of[query],
+            probability=self.probability[own],
+            confidence=self.confidence[own],
+            support_episode=new[self.support_episode[given]],
+            support_clip=clip_of[support],
+            support_class=class_of[self.support_class[given]],
+            member_episode=new[self.member_episode[member]],
+            member_class=class_of[self.member_class[member]],
+        )
+
     def same_episodes(self, other: Outcomes) -> bool:
         """Whether another run was asked the same episodes."""
         names = ("index", "episode", "label", "query", "support_episode", "support_clip")
@@ -192,6 +226,15 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+def _renumbered(names: Sequence[str], codes: Codes) -> tuple[tuple[str, ...], Codes]:
+    """Names of the codes in the order of first appearance, and the new code of each old one."""
+    old, first = np.unique(codes, return_index=True)
+    old = old[np.argsort(first)]
+    new = np.zeros(len(names), dtype=np.int64)
+    new[old] = np.arange(len(old))
+    return tuple(names[code] for code in old.tolist()), new
 
 
 def _check(record: Recorded, earlier: int) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics._sign_flips import EQUAL, SignFlip, sign_flip
-from fewshot_i2v.statistics._values import check_level, checked
-from fewshot_i2v.statistics.intervals import Interval, paired_difference
+from fewshot_i2v.statistics._sign_flips import SignFlip, sign_flip
+from fewshot_i2v.statistics._values import EQUAL, check_level, checked
+from fewshot_i2v.statistics.intervals import Interval, Unit, paired_difference
 
 __all__ = [
     "McNemar",
@@ -55,6 +55,7 @@ def compare_paired(
     level: float = 0.95,
     *,
     shared: bool = True,
+    unit: Unit = "episode",
     draws: int = 9_999,
     seed: int = 0,
 ) -> Paired:
@@ -65,6 +66,7 @@ def compare_paired(
         b: of the other, in the same order of episodes, (T,).
         level: of the interval, above 0 and below 1.
         shared: whether episodes have clips in common, which decides what the interval covers.
+        unit: as for `paired_difference`.
         draws: as for `sign_flip`.
         seed: as for `sign_flip`.
 
@@ -79,7 +81,7 @@ def compare_paired(
         >>> f"{paired.difference.mean:.3f} {paired.test.p:.2f} {paired.wins}/{paired.ties}"
         '0.175 0.25 3/1'
     """
-    difference = paired_difference(a, b, level, shared=shared)
+    difference = paired_difference(a, b, level, shared=shared, unit=unit)
     values = np.subtract(a, b, dtype=np.float64)
     wins, losses = int((values > EQUAL).sum()), int((values < -EQUAL).sum())
     return Paired(

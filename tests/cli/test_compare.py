@@ -102,7 +102,8 @@ def test_rows_are_compared_with_frozen(invoke: Invoke, runs: Path) -> None:
     assert cells[:4] == ["aim:scale=0.5", "frozen", "1", "7"]
     assert cells[-1] == "7/0/0"
     assert "0.0156" in cells
-    assert "aim:scale=0.5 beats frozen at 1 shot, by 28.57 points (Holm p 0.0156)." in lines
+    verdict = "aim:scale=0.5 beats frozen on these clips at 1 shot, by 28.57 points (Holm p 0.0156)"
+    assert verdict in result.stdout
     assert "does not cover new clips" in result.stdout
 
 
@@ -118,7 +119,7 @@ def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
     assert got["p"] == pytest.approx(2 / 2**7)
     assert got["difference"]["level"] == 0.9
     assert got["baseline_folder"] == str(runs / "frozen-linear-1shot")
-    assert got["sentence"].startswith("aim:scale=0.5 beats frozen at 1 shot")
+    assert got["sentence"].startswith("aim:scale=0.5 beats frozen on these clips at 1 shot")
 
 
 def test_run_folders_can_be_given_one_by_one(invoke: Invoke, runs: Path, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
         ("aim", 1),
         ("aim", 5),
     ]
-    assert "aim beats frozen at 5 shots" in invoke("compare", str(tmp_path)).stdout
+    assert "aim beats frozen on these clips at 5 shots" in invoke("compare", str(tmp_path)).stdout
     (five,) = comparisons(invoke, tmp_path, "--baseline", tmp_path / "frozen-linear-5shot")
     assert five["shot"] == 5
     said = invoke("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))

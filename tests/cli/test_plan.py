@@ -96,7 +96,7 @@ def test_it_is_said_in_plain_words(invoke: Invoke, pilot: Path) -> None:
         "- Accuracy to ± 2 points: ",
         "episodes of 5 query clips per class, for every row (--episodes ",
         "or --until 2, which draws until it is so",
-        "A difference of 2 points: ",
+        "A difference of 2 points on these clips: ",
         "aim against frozen, 1-shot",
         "All of that holds for these clips only.",
         "however many the episodes, the 60 clips of each class leave at most ±",

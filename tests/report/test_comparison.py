@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -35,9 +36,14 @@ def test_a_row_that_is_better_in_every_episode_beats_the_other() -> None:
     assert got.p == got.p_holm == pytest.approx(2 / 2**12)
     assert (got.mean, got.baseline_mean) == pytest.approx((0.5, 0.25))
     assert got.difference.mean == pytest.approx(0.25)
-    assert sentence(got, 0.95) == "aim beats frozen at 1 shot, by 25.00 points (Holm p 0.0005)."
+    assert sentence(got, 0.95) == (
+        "aim beats frozen on these clips at 1 shot, by 25.00 points (Holm p 0.0005); what other "
+        "clips would show is not known."
+    )
     (back,) = compared(contender("aim", OVER), contender())
-    assert sentence(back, 0.95).startswith("frozen is worse than aim at 1 shot, by 25.00 points")
+    assert sentence(back, 0.95).startswith(
+        "frozen is worse than aim on these clips at 1 shot, by 25.00 points"
+    )
 
 
 def test_verdicts_go_by_the_adjusted_p() -> None:
@@ -59,14 +65,27 @@ def test_what_cannot_be_told_apart_says_what_could_have_been() -> None:
     (got,) = compared(contender(accuracies=mixed), contender("aim", swings))
     assert got.visible is not None
     said = sentence(got, 0.95)
-    assert f"a true difference of {100 * got.visible:.1f} points would be told apart" in said
+    assert f"a true difference of {100 * got.visible:.1f} points there would be told apart" in said
     (same,) = compared(contender(), contender("aim"))
     assert sentence(same, 0.95) == (
-        "aim cannot be told apart from frozen at 1 shot: their accuracies are the same in every "
+        "aim cannot be told apart from frozen on these clips at 1 shot: their accuracies are the same in every "
         "episode."
     )
     few = compared(contender(), contender("aim", UNDER | {0: 1.0, 1: 1.0}, shot=1))[0]
     assert "they differ in 2 of 12 episodes, too few for any verdict" in sentence(few, 0.95)
+
+
+def test_rows_that_hardly_differ_have_a_dash_and_a_reason() -> None:
+    (got,) = compared(contender(), contender("aim", UNDER | {0: 0.25}))
+    shown = render_comparisons([got])
+    assert shown.splitlines()[4].split()[-6:] == [
+        *("+2.08", "-", "-", "1.0000", "1.0000", "1/11/0")
+    ]
+    assert "differ in fewer than 12 episodes, and not in all" in " ".join(shown.split())
+    (same,) = compared(contender(), contender("aim"))
+    assert re.search(r"  same in all 12 episodes +-  +-  1.0000", render_comparisons([same]))
+    (even,) = compared(contender(), contender("aim", OVER))
+    assert "  +25.00 in all 12 episodes  " in render_comparisons([even])
 
 
 def test_one_episode_is_compared_clip_by_clip() -> None:
@@ -86,7 +105,11 @@ def test_the_interval_says_whether_clips_are_shared() -> None:
     (got,) = compared(contender(), contender("aim", OVER))
     assert "episodes share clips" in got.difference.covers, "a/1 is in the support of all"
     apart = [
-        Answer(plain({"classes": ["a"], "support": [[f"s{i}"]], "query": [[f"q{i}"]]}), (), x)
+        Answer(
+            plain({"classes": ["a"], "support": [[f"s{i}"]], "query": [[f"q{i}"]]}),
+            (plain({"labels": [0], "predictions": [0]}),),
+            x,
+        )
         for i, x in enumerate((0.5, 0.25, 0.75))
     ]
     answers = dict(enumerate(apart))
@@ -180,12 +203,12 @@ def test_the_text_says_what_is_what() -> None:
     assert "12/0/0" in lines[4]
     joined = " ".join(lines)
     for said in (
-        "aim with linear beats frozen with linear at 1 shot, by 25.00 points",
+        "aim with linear beats frozen with linear on these clips at 1 shot, by 25.00 points",
         "interval: 90 %, paired Student t.",
         "does not cover new clips",
         "sign-flip test: the rows swapped at random in each, all ways counted",
         "Holm p: p adjusted for the 2 comparisons shown",
-        "wrong in at most 10 % of such tables",
+        "wrong on these clips in at most 10 % of such tables",
         "rows with the head text were given the names of the classes",
         "lora (seen) with text",
     ):

@@ -41,7 +41,7 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     for cells in (re.split(r" {2,}", line.strip()) for line in table.splitlines()[2:8]):
         assert any(all(cell in line for cell in cells) for line in lines)
     assert "- Guessing among 3 classes gives 33.3 %." in text
-    assert "beats frozen by" in text
+    assert "beats frozen on these clips" in text
 
 
 def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:

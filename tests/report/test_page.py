@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from fewshot_i2v.report._order import reliances
+from fewshot_i2v.report._spread import with_spread
 from fewshot_i2v.report.page import render_page, shown_clips
 from fewshot_i2v.report.sections import LEVEL, Row, in_order, merged
 from fewshot_i2v.report.terminal import render_table
@@ -64,7 +65,7 @@ def outline(page: str) -> Outline:
 
 def test_the_answer_stands_first(outline: Outline) -> None:
     text = outline.text["body"].replace("\u00a0", " ")
-    assert "With 1 clip per class: aim beats frozen by " in text
+    assert "With 1 clip per class: aim beats frozen on these clips" in text
     assert "No gain over frozen is shown for st-adapter." in text
     assert text.index("beats frozen") < text.index("Accuracy of every row")
     assert "In brackets: 95 % intervals, Student t over episodes. It covers the mean" in text
@@ -201,8 +202,7 @@ def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     ):
         assert heading in outline.text["thead"]
         lost = found[order]
-        assert lost.half_width is not None
-        assert f"{100 * lost.mean:+.2f} ± {100 * lost.half_width:.2f}" in text
+        assert with_spread(lost, "{:+z.2f}") in text
     assert "not adjusted for the number of rows" in text
     assert "Order of frames" not in render_page(made[1:])
 

@@ -27,7 +27,7 @@ def test_one_episode_is_compared_over_its_clips() -> None:
     ]
     page = render_page([section(*rows)])
     text = " ".join(Outline(page).text["main"].split())
-    assert "With 1 clip per class: aim beats frozen by " in text
+    assert "With 1 clip per class: aim beats frozen with these support clips by " in text
     assert "Gain over frozen, clip by clip. Lines: 95 % intervals, paired Student t over" in text
     assert "over query clips. One episode, so it is over query clips: it covers other" in text
     assert "Over frozen, in brackets: 95 % intervals" in text

@@ -44,8 +44,10 @@ def test_the_best_row_its_gain_and_those_as_good() -> None:
     best, other = (
         ("aim", "lora") if sum(HIGH.values()) > sum(ALSO_HIGH.values()) else ("lora", "aim")
     )
-    assert text.startswith(f"With 1 clip per class: {best} beats frozen by ")
-    assert f"It cannot be told apart from {other}; the other 2 rows are lower." in text
+    assert text.startswith(f"With 1 clip per class: {best} beats frozen on these clips by ")
+    assert (
+        f"It cannot be told apart from {other}; the other 2 rows are lower on these clips." in text
+    )
     assert "No gain over frozen is shown for full." in text
 
 
@@ -57,7 +59,7 @@ def test_numbers_and_intervals_are_those_of_the_paired_difference() -> None:
     ends = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
     (text,) = told(rows)
     assert f"by {100 * found.mean:.1f} points {ends}, at " in text
-    assert text.endswith("The other row is lower.")
+    assert text.endswith("The other row is lower on these clips.")
 
 
 def test_a_paragraph_for_each_number_of_shots() -> None:
@@ -82,7 +84,7 @@ def test_no_gain_is_no_gain_even_of_the_best() -> None:
 def test_worse_than_frozen_is_said() -> None:
     low = {i: value / 4 for i, value in FROZEN.items()}
     (text,) = told([row("frozen", FROZEN), row("aim", HIGH), row("bad", low)])
-    assert "Worse than frozen: bad." in text
+    assert "Worse than frozen on these clips: bad." in text
 
 
 def test_rows_that_saw_the_classes_or_read_names_are_not_ranked() -> None:
@@ -202,8 +204,8 @@ def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
     difference = aim.right.astype(float) - frozen.right
     assert found.difference.mean == pytest.approx(difference.mean())
     (text,) = summary_of(made)
-    assert "aim beats frozen by " in text
-    assert "The other row is lower." in text
+    assert "aim beats frozen with these support clips by " in text
+    assert "The other row is lower with these support clips." in text
     assert "too few episodes" not in text
 
 

@@ -254,7 +254,7 @@ def test_a_loss_of_nothing_is_not_minus_nothing() -> None:
         row("aim", accuracies={0: 0.1 + 0.2 - 0.1, 1: 0.4, 2: 0.3 - 1e-9}),
     ]
     text = render_table(rows, way=5)
-    assert "+0.00 ± 0.00" in text
+    assert "  +0.00  " in text
     assert "-0.00" not in text
 
 

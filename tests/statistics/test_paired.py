@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics._values import FEWEST_DIFFERING
 from fewshot_i2v.statistics.paired import (
     align,
     compare_paired,
@@ -150,12 +151,35 @@ def test_a_comparison_says_all_of_it(pairs: list[tuple[int, int]]) -> None:
     assert got.wins + got.ties + got.losses == len(pairs)
     assert got.difference.level == 0.9
     assert got.difference.mean == pytest.approx(np.mean(a) - np.mean(b), abs=1e-12)
-    if len({x - y for x, y in pairs}) > 1:
+    even = len({x - y for x, y in pairs}) == 1
+    assert (got.visible is None) == even == got.difference.equal
+    if even or got.wins + got.losses < min(FEWEST_DIFFERING, len(pairs)):
+        assert got.difference.low is None
+    else:
         expected = scipy.stats.ttest_rel(a, b).confidence_interval(0.9)
         assert got.difference.low == pytest.approx(expected.low, abs=1e-12)
-        assert got.visible is not None
-    else:
-        assert got.visible is None
+
+
+def test_rare_differences_have_no_interval_and_the_reason() -> None:
+    """Of 12 episodes with 11 differences, the one that is missing may be a large one."""
+    few = compare_paired([0.2] * 11 + [0.0], [0.0, 0.1] * 5 + [0.0] * 2).difference
+    assert (few.low, few.high, few.equal, few.n) == (None, None, False, 12)
+    assert few.mean == pytest.approx(1.7 / 12)
+    assert "differ in fewer than 12 episodes, and not in all" in few.covers
+    clips = compare_paired([1.0] * 20, [1.0] * 15 + [0.0] * 5, unit="clip").difference
+    assert "differ in fewer than 12 clips, and not in all" in clips.covers
+    assert "other query clips of these classes" in clips.covers
+    every = compare_paired([0.2, 0.4, 0.6], [0.0, 0.1, 0.2]).difference
+    assert every.low is not None, "all of three episodes differ"
+    enough = compare_paired([0.2, 0.4] * 6 + [0.0] * 80, [0.0] * 92).difference
+    assert enough.low is not None
+
+
+def test_a_difference_that_is_always_the_same_has_no_interval() -> None:
+    for a, b in (([0.5] * 12, [0.5] * 12), ([0.9, 0.7], [0.7, 0.5])):
+        got = compare_paired(a, b).difference
+        assert (got.low, got.high, got.equal) == (None, None, True)
+        assert "the same in all episodes" in got.covers
 
 
 def test_what_it_covers_depends_on_shared_clips() -> None:
