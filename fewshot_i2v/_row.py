@@ -208,11 +208,6 @@ class RowRunner:
         if self.start is not None and self.read_otherwise:
             place = self.start.folder
             found.append(f"{name}: clips are read unlike its start, {place}: {self.read_otherwise}")
-        if self.learns_nothing:
-            found.append(
-                f"head {self.row.head.name}, 1 shot: the only clip of a class is compared with "
-                "itself, so tuning has nothing to learn from; --steps 0 leaves it out"
-            )
         if self.row.encoder.name == "demo" and not self.work.split.generator:
             found.append(
                 "encoder demo is a toy that was trained on generated pictures of 64 pixels: on "

@@ -171,7 +171,7 @@ def test_towers_have_shapes_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ("RN50", "no blocks that can be adapted: ModifiedResNet"),
+        ("RN50", "no blocks that can be adapted: it is a ResNet"),
         ("ViT-B-16-SigLIP", "no blocks that can be adapted: it is built by timm"),
         ("coca_ViT-B-32", "no blocks that can be adapted: it pools by attention"),
     ],

@@ -50,3 +50,18 @@ def test_no_public_name_is_that_of_a_module(name: str) -> None:
 def test_other_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="'fewshot_i2v' has no attribute 'evalute'"):
         _ = fewshot_i2v.evalute
+
+
+@pytest.mark.parametrize("name", [n for n in fewshot_i2v.__all__ if n[0].islower()])
+def test_every_path_may_be_a_text(name: str, tmp_path: Path) -> None:
+    function = getattr(fewshot_i2v, name)
+    taken = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k != "return"}
+    assert [key for key, kind in taken.items() if "Path" in kind and "str" not in kind] == []
+
+
+def test_the_root_of_a_split_may_be_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nversion: 1\nsource: x\nlicence: x\nsubsets: {novel: {a: [a/1.mp4]}}\n"
+    )
+    assert fewshot_i2v.load_split(str(path), root=str(tmp_path)).root == tmp_path

@@ -130,8 +130,9 @@ class Adapter(nn.Module, ABC):
             raise AdapterError("an adapter needs one seed per episode; got none")
         if not tower.blocks and self.needs_blocks:
             raise AdapterError(
-                f"{type(self).__name__} works inside transformer blocks and this encoder has "
-                "none; use an open_clip ViT, or the adapter 'frozen'"
+                f"{type(self).__name__} works inside transformer blocks, and those of this encoder "
+                f"cannot be adapted: {getattr(tower, 'reason', 'it has none')}. Use the adapter "
+                "'frozen', or an encoder that `fewshot-i2v list encoders` does not call frozen only"
             )
         self.options, self.frames, self.episodes = options, frames, len(seeds)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]

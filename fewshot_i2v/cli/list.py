@@ -67,18 +67,17 @@ def _encoders() -> list[Row]:
     rows = []
     for info in list_encoders():
         facts = {key: value for key, value in vars(info).items() if key != "name"}
+        facts["adaptable"] = info.adaptable
         rows.append({"name": info.name, "summary": _encoder_summary(facts), **facts})
     return rows
 
 
 def _encoder_summary(facts: Row) -> str:
-    if facts["width"] is None:
-        return f"{facts['kind']}, usable frozen"
-    text = (
-        f"{facts['kind']}, width {facts['width']}, {facts['layers']} blocks, "
-        f"patch {facts['patch']}, {facts['image_size']} px"
-    )
-    return text if facts["adaptable"] else f"{text}, usable frozen"
+    text = str(facts["kind"])
+    if facts["width"] is not None:
+        text += f", width {facts['width']}, {facts['layers']} blocks, patch {facts['patch']}"
+        text += f", {facts['image_size']} px"
+    return text if facts["adaptable"] else f"{text}, frozen only: {facts['lacks']}"
 
 
 def _starts() -> list[Row]:
@@ -144,3 +143,6 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
         if not rows:
             click.echo(f"{'' if kind else '  '}(no {name} are shipped)", err=bool(kind))
         echo_columns([(row["name"], row["summary"]) for row in rows], "" if kind else "  ")
+    if kind == "encoders":
+        some, every = sum(row["adaptable"] for row in found[kind]), len(found[kind])
+        click.echo(f"\n{some} of {every} take every adapter, the others frozen alone", err=True)

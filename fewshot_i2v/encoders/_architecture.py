@@ -34,7 +34,7 @@ class Architecture:
     origin: str = "open_clip"
 
 
-def find(name: str, path: Path | None) -> Architecture:
+def find(name: str, path: str | Path | None) -> Architecture:
     """The architecture that a name, or a file of the user's own with a name for it, stands for.
 
     Raises:

@@ -105,7 +105,7 @@ def for_file(model: Architecture, tag: str | None, file: Path) -> tuple[Architec
         return model, None
     known = _known_as(file)
     own = [each for name, each in known if name == model.name]
-    if known and (tag or (own or [None])[0]) not in own:
+    if known and (tag not in own if tag else not own):
         asked = f"{model.name} with {tag!r}" if tag else model.name
         pairs = " or ".join(f"encoder {name} with pretrained {each}@FILE" for name, each in known)
         raise EncoderError(f"{file}: not {asked}: by its sha256 it is that of {pairs}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fewshot_i2v.encoders import catalog
 from fewshot_i2v.encoders.block import QUICK, FrozenBlock, LayerNorm
 from fewshot_i2v.encoders.plain import plain_tower
 from fewshot_i2v.encoders.tower import Tower
@@ -55,11 +56,14 @@ def _why_not(visual: VisionTransformer) -> str:
     from open_clip import transformer as parts
 
     if type(visual) is not parts.VisionTransformer:
+        known = {"ModifiedResNet": catalog.RESNET, "TimmModel": catalog.TIMM}
+        if type(visual).__name__ in known:
+            return known[type(visual).__name__]
         return f"{type(visual).__name__} is not open_clip's VisionTransformer"
     if type(visual.transformer) is not parts.Transformer:
         return f"its transformer ({type(visual.transformer).__name__}) is not the standard one"
     if visual.attn_pool is not None:
-        return "it pools by attention"
+        return catalog.ATTENTION_POOL
     if visual.pool_type != "tok" and not (visual.pool_type == "avg" and visual.final_ln_after_pool):
         return f"its pooling ({visual.pool_type!r}, layer norm first) is not known"
     if len(set(visual.image_size)) > 1 or len(set(visual.patch_size)) > 1:

@@ -15,11 +15,15 @@ DEMO_CONFIG = Path(__file__).parent / "demo" / "demo.json"
 DEMO_WEIGHTS = DEMO_CONFIG.with_suffix(".safetensors")
 """Weights of the shipped encoder."""
 
+RESNET = "it is a ResNet, which has no transformer blocks"
+TIMM = "it is built by timm, whose blocks are not those of open_clip"
+ATTENTION_POOL = "it pools by attention"
+"""Why encoders take no adapters inside their blocks."""
+
 # open_clip's defaults for what a configuration leaves out.
 _DEFAULTS = {"width": 768, "layers": 12, "image_size": 224, "patch_size": 16}
 # Any of these makes a transformer whose blocks or pooling are not the standard ones.
 _CUSTOM = (
-    "attentional_pool",
     "qk_norm",
     "scaled_cosine_attn",
     "scale_heads",
@@ -40,7 +44,8 @@ class EncoderInfo:
         layers: transformer blocks (vit), else None.
         image_size: pixels on a side (vit), else None.
         patch: pixels on a side of a patch (vit), else None.
-        adaptable: whether its blocks can be adapted; every encoder can be used frozen.
+        lacks: why its blocks cannot be adapted, in words; "" where they can. Every encoder can be
+            used frozen.
     """
 
     name: str
@@ -49,7 +54,12 @@ class EncoderInfo:
     layers: int | None = None
     image_size: int | None = None
     patch: int | None = None
-    adaptable: bool = False
+    lacks: str = ""
+
+    @property
+    def adaptable(self) -> bool:
+        """Whether its blocks can be adapted."""
+        return not self.lacks
 
 
 def list_encoders() -> tuple[EncoderInfo, ...]:
@@ -90,12 +100,10 @@ def _natural(row: tuple[str, Any]) -> list[tuple[bool, int, str]]:
 def _describe(name: str, config: dict[str, Any]) -> EncoderInfo:
     vision = config["vision_cfg"]
     if vision.get("timm_model_name"):
-        return EncoderInfo(name, "timm")
+        return EncoderInfo(name, "timm", lacks=TIMM)
     values = _DEFAULTS | {key: vision[key] for key in _DEFAULTS if key in vision}
     if isinstance(values["layers"], list):
-        return EncoderInfo(name, "resnet")
-    custom = vision.get("block_type") == "custom" or any(vision.get(key) for key in _CUSTOM)
-    pooled = vision.get("pool_type", "tok") == "tok" or bool(vision.get("final_ln_after_pool"))
+        return EncoderInfo(name, "resnet", lacks=RESNET)
     return EncoderInfo(
         name,
         "vit",
@@ -103,5 +111,15 @@ def _describe(name: str, config: dict[str, Any]) -> EncoderInfo:
         values["layers"],
         values["image_size"],
         values["patch_size"],
-        adaptable=pooled and not custom,
+        lacks=_lacks(vision),
     )
+
+
+def _lacks(vision: dict[str, Any]) -> str:
+    """Why the blocks of a vision transformer of open_clip cannot be adapted; mostly ""."""
+    if vision.get("attentional_pool"):
+        return ATTENTION_POOL
+    if vision.get("block_type") == "custom" or any(vision.get(key) for key in _CUSTOM):
+        return "its blocks are not the standard ones"
+    pooled = vision.get("pool_type", "tok") == "tok" or bool(vision.get("final_ln_after_pool"))
+    return "" if pooled else f"its pooling ({vision['pool_type']!r}, layer norm first) is not known"

@@ -72,7 +72,7 @@ def load_encoder(
     name: str = "demo",
     *,
     pretrained: str | Path | None = None,
-    architecture: Path | None = None,
+    architecture: str | Path | None = None,
     image_size: int | None = None,
     mean: Constant | None = None,
     std: Constant | None = None,

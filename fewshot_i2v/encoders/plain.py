@@ -107,7 +107,8 @@ class PlainTower(Tower):
     def _refuse(self) -> NoReturn:
         raise EncoderError(
             f"this encoder has no blocks or patch tokens to work on: {self.reason}; "
-            "it can be used with the adapter 'frozen' only"
+            "it can be used with the adapter 'frozen' only; `fewshot-i2v list encoders` shows "
+            "which take others"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot_i2v.encoders import _architecture
+from fewshot_i2v.encoders import _architecture, catalog
 from fewshot_i2v.encoders._architecture import Architecture
 from fewshot_i2v.encoders._walk import tower_from_visual
 from fewshot_i2v.encoders.plain import PlainTower
@@ -15,7 +15,7 @@ from fewshot_i2v.errors import EncoderError
 
 
 def shapes_of(
-    name: str = "demo", *, image_size: int | None = None, architecture: Path | None = None
+    name: str = "demo", *, image_size: int | None = None, architecture: str | Path | None = None
 ) -> Tower:
     """The tower of an architecture on PyTorch's meta device: shapes, and no values.
 
@@ -33,7 +33,7 @@ def shapes_of(
     """
     model = _architecture.find(name, architecture)
     if model.config["vision_cfg"].get("timm_model_name"):
-        raise _no_blocks(model, "it is built by timm")
+        raise _no_blocks(model, catalog.TIMM)
     visual = _architecture.build_visual(model, in_memory=False)
     tower = tower_from_visual(visual, mean=torch.zeros(3), std=torch.ones(3))
     if isinstance(tower, PlainTower):

@@ -94,7 +94,10 @@ def template_problem(template: str) -> str | None:
 
 
 def load_text(
-    name: str = "demo", *, pretrained: str | Path | None = None, architecture: Path | None = None
+    name: str = "demo",
+    *,
+    pretrained: str | Path | None = None,
+    architecture: str | Path | None = None,
 ) -> TextTower:
     """Loads the text tower of the weights that `load_encoder` loads for the same arguments.
 

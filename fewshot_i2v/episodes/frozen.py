@@ -105,7 +105,7 @@ def freeze(
     return FrozenEpisodes(split.name, split.digest, subset, specs, dict(settings))
 
 
-def write_frozen(frozen: FrozenEpisodes, path: Path, *, overwrite: bool = False) -> None:
+def write_frozen(frozen: FrozenEpisodes, path: str | Path, *, overwrite: bool = False) -> None:
     """Writes episodes to a file, whole or not at all; the same episodes give the same bytes.
 
     Raises:
@@ -114,7 +114,7 @@ def write_frozen(frozen: FrozenEpisodes, path: Path, *, overwrite: bool = False)
     _write(_lines(frozen), path, overwrite=overwrite)
 
 
-def write_names(frozen: FrozenEpisodes, path: Path, *, overwrite: bool = False) -> None:
+def write_names(frozen: FrozenEpisodes, path: str | Path, *, overwrite: bool = False) -> None:
     """Writes episodes for other programs: JSON Lines with the names themselves, no first line.
 
     Raises:
@@ -124,7 +124,8 @@ def write_names(frozen: FrozenEpisodes, path: Path, *, overwrite: bool = False) 
     _write(lines, path, overwrite=overwrite)
 
 
-def _write(lines: Iterable[str], path: Path, *, overwrite: bool) -> None:
+def _write(lines: Iterable[str], path: str | Path, *, overwrite: bool) -> None:
+    path = Path(path)
     if path.exists() and not overwrite:
         raise EpisodeError(f"{path}: is already there; give another name or say to overwrite it")
     data = "".join(lines).encode()
@@ -169,12 +170,13 @@ def read_head(path: Path) -> dict[str, Any]:
     return _head(path, _text(path, first=True)[0])
 
 
-def read_frozen(path: Path) -> FrozenEpisodes:
+def read_frozen(path: str | Path) -> FrozenEpisodes:
     """Reads episodes and checks their digest.
 
     Raises:
         EpisodeError: when the file cannot be read, is no file of episodes, or is damaged.
     """
+    path = Path(path)
     lines = _text(path)
     head = _head(path, lines[0])
     try:

@@ -52,7 +52,7 @@ KEYS = (
 """All keys of a split file."""
 
 
-def load_split(name_or_path: str | Path, *, root: Path | None = None) -> Split:
+def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> Split:
     """Read and check a split.
 
     Args:
@@ -71,7 +71,8 @@ def load_split(name_or_path: str | Path, *, root: Path | None = None) -> Split:
         raise SplitError(f"{path}: expected the keys {', '.join(KEYS)}; found {str(data)[:80]!r}")
     problems = Problems(path)
     generator = _generator(data["generator"], problems) if "generator" in data else None
-    home = _root(data.get("root"), path, root, problems, exists=generator is None)
+    given = None if root is None else Path(root)
+    home = _root(data.get("root"), path, given, problems, exists=generator is None)
     blocked = bool(problems.found)  # where clips are not known, more would be said about them
     problems.unknown("split", data, KEYS)
     pattern = _pattern(data.get("group"), problems)

@@ -21,8 +21,9 @@ from fewshot_i2v.heads._features import (
 )
 
 Shots = Literal["mean", "prototype"]
-# Values that training keeps per pair of frames and per frame feature: measured for both heads.
-_PER_PAIR, _PER_FEATURE = 5, 3
+# Values that training keeps per pair of frames, without and with a constant in the cosine, and per
+# frame feature: measured for both heads.
+_PER_PAIR, _PER_PAIR_WITH_EPS, _PER_FEATURE = 3, 5, 3
 
 
 class MatchingOptions(HeadOptions):
@@ -137,7 +138,8 @@ class MatchingHead(Head):
         """
         others = support if self.options.shots == "mean" else self.way + 1
         pairs = support * others * self.frames**2
-        return _PER_PAIR * pairs + _PER_FEATURE * support * self.frames * self.width
+        per_pair = _PER_PAIR_WITH_EPS if self.options.eps else _PER_PAIR
+        return per_pair * pairs + _PER_FEATURE * support * self.frames * self.width
 
     def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Minus the scaled distances of the query clips to the classes, (E, Q, way)."""

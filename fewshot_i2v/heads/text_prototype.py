@@ -49,7 +49,6 @@ class TextPrototypeHead(TextHead):
 
     Options = TextPrototypeOptions
     options: TextPrototypeOptions
-    compares_with_itself = True
     source: ClassVar[str] = (
         "after Xing et al.: Adaptive Cross-Modal Few-Shot Learning (AM3), NeurIPS 2019, "
         "https://arxiv.org/abs/1902.07104, with a fixed weight"

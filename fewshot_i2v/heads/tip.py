@@ -17,8 +17,8 @@ class TipOptions(TextOptions):
     """Options of the Tip-Adapter head.
 
     The paper's official code searches both numbers on validation data of each data set; an episode
-    has none, so these are fixed. The defaults are our choice: no file of that code has them (its
-    searches start from beta 1 and, for ImageNet, alpha 1.17), so its numbers are not to be expected.
+    has none, so these are fixed, at values of our own choice; the search of that code for ImageNet
+    starts from beta 1 and alpha 1.17 (`configs/imagenet.yaml`).
 
     Attributes:
         alpha: at least 0, weight of the cache beside the class names; 0 leaves zero-shot CLIP.

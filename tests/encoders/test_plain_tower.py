@@ -20,7 +20,7 @@ from fewshot_i2v.errors import AdapterError, EncoderError
 HALF = torch.full((3,), 0.5)
 RESNET: dict[str, Any] = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
 UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
-    "resnet": (RESNET, "ModifiedResNet is not"),
+    "resnet": (RESNET, "it is a ResNet, which has no transformer blocks"),
     "attention-pooled": (
         {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
         "pools by attention",
@@ -100,14 +100,14 @@ def test_a_frozen_adapter_works_through_the_common_encoder(
 
 
 def test_adapting_it_is_refused_in_words(plain: PlainTower, random: Random) -> None:
-    with pytest.raises(AdapterError, match="this encoder has none; use an open_clip ViT"):
+    with pytest.raises(AdapterError, match="those of this encoder cannot be adapted: it"):
         NeedsBlocks(plain, AdapterOptions(), frames=4, seeds=[0])
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
     with pytest.raises(AdapterError, match="grid2: this encoder has no patch tokens"):
         encoder.prefix(random((1, 1, 4, 3, 32, 32)), cells=2)
     for name in ("heads", "patch", "grid"):
-        with pytest.raises(EncoderError, match="ModifiedResNet is not"):
+        with pytest.raises(EncoderError, match="it is a ResNet, which has no transformer blocks"):
             getattr(plain, name)
     with pytest.raises(EncoderError, match="no blocks"):
         plain.with_blocks([])

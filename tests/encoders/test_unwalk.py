@@ -67,7 +67,7 @@ def test_towers_that_cannot_be_written_are_refused() -> None:
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
     visual = _build_vision_tower(8, CLIPVisionCfg(**resnet), False).eval()
-    with pytest.raises(EncoderError, match="cannot be written: ModifiedResNet"):
+    with pytest.raises(EncoderError, match="cannot be written: it is a ResNet"):
         visual_state(tower_from_visual(visual, mean=HALF, std=HALF))
 
 
