@@ -51,7 +51,9 @@ def test_evaluate_then_show_then_again(
         text=True,
     )
     assert first.returncode == 0
-    assert first.stderr.split() == ["records", "are", "in", str(folder / "out")]
+    head, _, rest = first.stderr.partition("\n\n")
+    assert "flags: encoder.mean 0.5, encoder.std 0.5" in " ".join(head.split())
+    assert rest.split() == ["records", "are", "in", str(folder / "out")]
     title, _, table = invoke("show", str(folder / "out")).stdout.partition("\n\n")
     assert title.startswith("split tiny (novel), 2-way, 1 query clips per class, seed 0, encoder ")
     assert table == first.stdout
