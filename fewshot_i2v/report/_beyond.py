@@ -223,9 +223,7 @@ def other_questions(section: Section, table: Table) -> Extra | None:
     gains = [section.verdicts[0].get(i) for i in range(len(found))]
     others = [gain and gain.other_clips for gain in gains]
     if any(others):
-        columns[_GAIN] = [
-            _NONE if one is None else _ends(one, "{:+z.2f}") for one in others
-        ]
+        columns[_GAIN] = [_NONE if one is None else _ends(one, "{:+z.2f}") for one in others]
         notes.append(_gain_note([one for one in others if one is not None]))
     return Extra("How far it reaches", "Accuracy for other clips and classes", columns, notes)
 

@@ -41,7 +41,9 @@ def test_a_row_that_is_better_in_every_episode_beats_the_other() -> None:
         "clips would show is not known."
     )
     (back,) = compared(contender("aim", OVER), contender())
-    assert sentence(back, 0.95).startswith("frozen is worse than aim on these clips at 1 shot, by 25.00 points")
+    assert sentence(back, 0.95).startswith(
+        "frozen is worse than aim on these clips at 1 shot, by 25.00 points"
+    )
 
 
 def test_verdicts_go_by_the_adjusted_p() -> None:

@@ -45,7 +45,9 @@ def test_the_best_row_its_gain_and_those_as_good() -> None:
         ("aim", "lora") if sum(HIGH.values()) > sum(ALSO_HIGH.values()) else ("lora", "aim")
     )
     assert text.startswith(f"With 1 clip per class: {best} beats frozen on these clips by ")
-    assert f"It cannot be told apart from {other}; the other 2 rows are lower on these clips." in text
+    assert (
+        f"It cannot be told apart from {other}; the other 2 rows are lower on these clips." in text
+    )
     assert "No gain over frozen is shown for full." in text
 
 
