@@ -75,8 +75,8 @@ def pair_table(pairs: Sequence[PairPlan], aims: Aims) -> list[str]:
     if len(pairs) > 1:
         columns[f"all {len(pairs)} judged"] = [count_text(pair.together) for pair in pairs]
     heading = (
-        f"A difference of {points(aims.difference)} on these clips, found in {100 * aims.power:g} % of runs "
-        f"({level_text(aims)})"
+        f"A difference of {points(aims.difference)} on these clips, found in "
+        f"{100 * aims.power:g} % of runs ({level_text(aims)})"
     )
     return [heading, "", *aligned(columns, {"row", "against"})]
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from fewshot_i2v._record import check_answers, glance, parts
 from fewshot_i2v.errors import RecordError
@@ -92,6 +94,20 @@ def outcomes_of(answers: Mapping[int, Answer], seed: int = 0) -> Outcomes:
             yield _Recorded(index, "ok", probabilities=nothing, **episode, **told)
 
     return Outcomes.from_records(_records())
+
+
+def guessed(asked: Outcomes, answers: Mapping[int, Answer], seed: int = 0) -> Outcomes:
+    """Outcomes of the same episodes with the predictions of other answers.
+
+    Args:
+        asked: outcomes of the episodes of `answers`, of one training seed.
+        answers: of episodes that succeeded, by episode number.
+        seed: place of the training seed.
+    """
+    told = (json.loads(b"{" + answers[i].guesses[seed] + b"}") for i in asked.index.tolist())
+    guess = np.array([place for one in told for place in one["predictions"]], dtype=np.int64)
+    start = np.searchsorted(asked.member_episode, asked.episode)
+    return replace(asked, predicted=asked.member_class[start + guess])
 
 
 def read_answers(

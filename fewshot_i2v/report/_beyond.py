@@ -221,7 +221,7 @@ def other_questions(section: Section, table: Table) -> Extra | None:
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
     notes += [covered(question, known) for question in asked]
     gains = [section.verdicts[0].get(i) for i in range(len(found))]
-    others = [gain and gain.other_clips for gain in gains]
+    others = [None if gain is None else gain.other_clips for gain in gains]
     if any(others):
         columns[_GAIN] = [_NONE if one is None else _ends(one, "{:+z.2f}") for one in others]
         notes.append(_gain_note([one for one in others if one is not None]))

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report._answers import outcomes_of, share_clips
+from fewshot_i2v.report._answers import guessed, outcomes_of, share_clips
 from fewshot_i2v.report._contenders import Contender, Pair
 from fewshot_i2v.report._same import Asked, same_episodes
 from fewshot_i2v.report.reach import gain_over_clips
@@ -56,7 +56,7 @@ def elsewhere(unit: Unit, *, also: bool, ends: str) -> str:
     return f"; on other clips the difference may be another, {ends}"
 
 
-_Known = dict[tuple[Contender, tuple[int, ...]], list[Outcomes]]
+_Known = dict[tuple[Contender | None, tuple[int, ...]], list[Outcomes]]
 
 
 @dataclass(frozen=True)
@@ -234,11 +234,15 @@ def _accuracies(contender: Contender, asked: Asked) -> dict[int, float]:
 
 def _outcomes(contender: Contender, indices: list[int], known: _Known) -> list[Outcomes]:
     """Of each training seed; what was read already is not read again."""
-    key = contender, tuple(indices)
+    key, of_all = (contender, tuple(indices)), (None, tuple(indices))
     if key not in known:
         answers = {i: contender.answers[i] for i in indices}
+        # rows were asked the same, so that only their predictions differ
+        if of_all not in known:
+            known[of_all] = [outcomes_of(answers)]
+        (asked,) = known[of_all]
         seeds = len(answers[indices[0]].guesses)
-        known[key] = [outcomes_of(answers, seed) for seed in range(seeds)]
+        known[key] = [guessed(asked, answers, seed) for seed in range(seeds)]
     return known[key]
 
 

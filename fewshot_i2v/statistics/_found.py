@@ -220,8 +220,8 @@ class Found:
             )
         if self._drowned:
             return (
-                f"Chance in the draw of {len(self.scores)} episodes drowns how much clips matter: no "
-                "interval. More episodes tell."
+                f"Chance in the draw of {len(self.scores)} episodes drowns how much clips matter: "
+                "no interval. More episodes tell."
             )
         if self.by == "classes" and self._narrower(level):
             return (

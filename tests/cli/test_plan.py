@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 from time import perf_counter
 
 import numpy as np
@@ -183,6 +184,21 @@ def test_without_a_pilot_values_are_assumed(invoke: Invoke) -> None:
     text = invoke("plan").stdout
     assert "Assumed: accuracy 80 %" in text
     assert "give --split" in text
+
+
+def test_clips_are_planned_for_all_comparisons_together(invoke: Invoke) -> None:
+    """As `compare` decides on other clips: what is planned for is to be a verdict."""
+
+    def _clips(*shots: str) -> int:
+        flags = [part for shot in shots for part in ("--shot", shot)]
+        found = plain(invoke, "--split", "motions", *flags)
+        (need,) = [n for n in found["clips"][0]["needs"] if n["against"]]
+        return int(need["clips"])
+
+    alone, of_three = _clips("1"), _clips("1", "5", "10")
+    quantile = NormalDist().inv_cdf
+    shift = [quantile(1 - 0.025 / comparisons) + quantile(0.8) for comparisons in (1, 3)]
+    assert of_three / alone == pytest.approx((shift[1] / shift[0]) ** 2, rel=0.02)
 
 
 def test_no_common_spread_has_no_best_query_count(invoke: Invoke) -> None:

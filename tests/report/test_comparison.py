@@ -68,8 +68,8 @@ def test_what_cannot_be_told_apart_says_what_could_have_been() -> None:
     assert f"a true difference of {100 * got.visible:.1f} points there would be told apart" in said
     (same,) = compared(contender(), contender("aim"))
     assert sentence(same, 0.95) == (
-        "aim cannot be told apart from frozen on these clips at 1 shot: their accuracies are the same in every "
-        "episode."
+        "aim cannot be told apart from frozen on these clips at 1 shot: their accuracies are the "
+        "same in every episode."
     )
     few = compared(contender(), contender("aim", UNDER | {0: 1.0, 1: 1.0}, shot=1))[0]
     assert "they differ in 2 of 12 episodes, too few for any verdict" in sentence(few, 0.95)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from fewshot_i2v.records import EpisodeRecord
-from fewshot_i2v.report._answers import Answer, outcomes_of
+from fewshot_i2v.report._answers import Answer, guessed, outcomes_of
 from fewshot_i2v.report._comparison_text import render_comparisons, sentence
 from fewshot_i2v.report.comparison import Comparison, compare_rows
 from fewshot_i2v.report.exports import render
@@ -116,4 +116,23 @@ def test_rows_with_other_episodes_are_judged_by_those_in_common(
 def test_answers_give_the_outcomes_of_the_records(
     records: dict[str, list[EpisodeRecord]],
 ) -> None:
-    assert outcomes_of(answers(records["aim"])).same_episodes(Outcomes.from_records(records["aim"]))
+    expected = Outcomes.from_records(records["aim"])
+    for got in (
+        outcomes_of(answers(records["aim"])),
+        guessed(outcomes_of(answers(records["frozen"])), answers(records["aim"])),
+    ):
+        assert got.same_episodes(expected)
+        assert got.predicted.tolist() == expected.predicted.tolist()
+
+
+def test_some_episodes_of_outcomes_are_those_of_their_records(
+    records: dict[str, list[EpisodeRecord]],
+) -> None:
+    some = [i for i in range(80) if i % 3]
+    got = Outcomes.from_records(records["aim"]).only([*some, 1000])
+    expected = Outcomes.from_records([r for r in records["aim"] if r.index in some])
+    assert (got.classes, got.clips) == (expected.classes, expected.clips)
+    for name in ("index", "episode", "label", "predicted", "query", "probability", "confidence",
+                 "support_episode", "support_clip", "support_class", "member_episode",
+                 "member_class"):  # fmt: skip
+        assert getattr(got, name).tolist() == getattr(expected, name).tolist(), name

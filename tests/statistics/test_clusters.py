@@ -33,7 +33,7 @@ def ends(interval: Interval) -> tuple[float, float]:
 
 
 def test_groups_of_one_clip_are_clips() -> None:
-    outcomes = Outcomes.from_records(some_records(6, episodes=40, shot=2))
+    outcomes = Outcomes.from_records(some_records(6, episodes=40))
     alone = {clip: clip for clip in outcomes.clips}
     by_clips = two_way_jackknife(outcomes)
     scopes: tuple[Scope, ...] = ("class", "global")
@@ -45,6 +45,19 @@ def test_groups_of_one_clip_are_clips() -> None:
     assert ends(two_way_jackknife(outcomes, by="groups", groups=alone)) == pytest.approx(
         ends(by_clips)
     )
+
+
+def test_where_chance_drowns_what_clips_add_there_is_no_interval() -> None:
+    """Episodes that use all eight clips of a class: what is left without one is mostly chance."""
+    found = []
+    for seed in range(12):
+        few = some_records(seed, episodes=60, classes=6, clips=8, shot=5, query=3)
+        found.append(two_way_jackknife(Outcomes.from_records(few)))
+    refused = [one for one in found if one.low is None]
+    assert len(refused) > 4
+    assert all("drowns how much clips matter" in one.covers for one in refused)
+    one_shot = some_records(0, episodes=60, classes=6, clips=8, shot=1, query=3)
+    assert two_way_jackknife(Outcomes.from_records(one_shot)).low is not None
 
 
 @pytest.mark.parametrize("right", [{0: 1, 3: 0, 5: 1}, {2: 0}])
