@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
@@ -16,6 +15,8 @@ from fewshot_i2v.errors import RecordError
 SCHEMA = 1
 """Version of the layout of a run folder."""
 _ABSENT = object()
+_LONG, _MANY = 120, 40
+"""Characters of a value, and keys that differ, that an error shows at most."""
 _MOST_BYTES, _MOST_LEVELS, _HUGE = 64 << 20, 32, 1 << 63
 _FORM: dict[str, tuple[tuple[type, ...], str]] = {
     "an object": (
@@ -45,10 +46,8 @@ _FORM: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.training_seed? identity.at_once? position? parameters? threads? "
         "partitions?",
     ),
-    "a whole number or null": (
-        (int, NoneType),
-        "identity.config.encoder.image_size macs_per_clip?",
-    ),
+    "a whole number or null": ((int, NoneType), "identity.config.encoder.image_size"),
+    "a number or null": ((int, float, NoneType), "macs_per_clip?"),
     "a whole number or text": (
         (int, str),
         "identity.config.way identity.config.shot identity.config.query",
@@ -125,7 +124,7 @@ def _fits(value: object, kinds: tuple[type, ...]) -> bool:
 
 def _damaged(path: Path, key: str, value: object, expected: str) -> RecordError:
     return RecordError(
-        f"{path}: damaged: {key} is {_shown(value)[:80]}; expected {expected}. Restore the file: "
+        f"{path}: damaged: {key} is {_shown(value)}; expected {expected}. Restore the file: "
         "nothing else says which run the records belong to"
     )
 
@@ -170,7 +169,7 @@ def _check_values(content: object) -> None:
     level = [content]
     for _ in range(_MOST_LEVELS):
         for value in level:
-            if isinstance(value, int | float) and not (isfinite(value) and abs(value) < _HUGE):
+            if isinstance(value, int | float) and not abs(value) < _HUGE:
                 raise ValueError(f"a number of {_HUGE} or more")
         inner = [value for value in level if isinstance(value, dict | list)]
         level = [v for one in inner for v in (one.values() if isinstance(one, dict) else one)]
@@ -213,6 +212,8 @@ def start_or_compare(
         write_atomically(path, asked_json)
         return asked
     differing = list(differences(stored["identity"], asked["identity"]))
+    if len(differing) > _MANY:
+        differing[_MANY:] = [f"... and {len(differing) - _MANY} more"]
     if differing:
         raise RecordError(
             f"{path}: the folder holds another run:\n  "
@@ -267,4 +268,5 @@ def differences(stored: object, asked: object, key: str = "") -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    return "absent" if value is _ABSENT else json.dumps(value)
+    text = "absent" if value is _ABSENT else json.dumps(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."

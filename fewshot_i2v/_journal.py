@@ -107,7 +107,7 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         if path.exists() and not path.is_file():
             raise RecordError(f"{path}: not a regular file; expected lines of JSON")
-        with path.open("rb") as file:
+        with path.open("rb", buffering=1 << 18) as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):
                     yield number, line[:-1]

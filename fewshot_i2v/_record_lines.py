@@ -76,12 +76,16 @@ class RecordLines(Mapping[int, EpisodeRecord]):
     def lines(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """As `read`, the lines as they are."""
         file: BinaryIO | None = None
+        at = 0
         try:
             for index in indices:
                 place = self._places[index]
-                file = file or self.path.open("rb")
-                file.seek(place)
-                yield index, file.readline()
+                file = file or self.path.open("rb", buffering=1 << 18)
+                if at != place:
+                    file.seek(place)
+                line = file.readline()
+                at = place + len(line)
+                yield index, line
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         finally:

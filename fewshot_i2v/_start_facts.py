@@ -71,6 +71,40 @@ class StartFacts(_Facts):
         return found | ({} if precision is None else {"precision": precision})
 
 
+class CurvePoint(_Facts):
+    """What a training noted at one step; null where it was not measured."""
+
+    step: int
+    loss: float | None
+    accuracy: float | None
+    half_width: float | None
+
+
+class _Asked(_Facts):
+    steps: int
+
+
+class _Chosen(ValidationFacts):
+    classes: list[str]
+
+
+class TrainingFacts(StartFacts):
+    """What else stands in a starting point that a training of this program wrote.
+
+    Attributes:
+        digest: sha256 of the tensors.
+        best_step: whose state was kept.
+        curve: what was noted while it ran.
+        config: what was asked for.
+    """
+
+    validation: _Chosen
+    digest: str
+    best_step: int
+    curve: list[CurvePoint]
+    config: _Asked
+
+
 def reading_of(video: VideoConfig | Mapping[str, Any]) -> dict[str, Any]:
     """How clips are read, by key of a configuration; the stride only where it counts."""
     plain = video.model_dump() if isinstance(video, VideoConfig) else dict(video)

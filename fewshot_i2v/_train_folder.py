@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from fewshot_i2v._marker import RunMarker
+from fewshot_i2v._start_facts import TrainingFacts
 from fewshot_i2v._train_state import FILE, FOLDER, refuse_other
 from fewshot_i2v.adapters._contract import Adapter
 from fewshot_i2v.adapters._saved import INFO, INFO_LIMIT, TENSORS, AdapterInfo, read_info
@@ -49,6 +51,12 @@ def finished(output: Path, identity: Mapping[str, Any]) -> AdapterInfo | None:
     if not isinstance(info.about.get(START), dict):
         raise CheckpointError(f"{output}: holds an adapter that is no start; give a new --output")
     start = read_start(output, info.adapter.name)
+    try:
+        TrainingFacts.model_validate(info.about[START])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("about", START, *first["loc"])))
+        raise CheckpointError(f"{output / INFO}: damaged: {where}: {first['msg']}") from error
     asked = {key: identity[key] for key in ("config", "split", "encoder", "device")}
     about = info.about[START]
     stored = {

@@ -131,3 +131,34 @@ def _fit_lines(header: Path, journal: Path, before: int) -> None:
         assert tail[:8] == f"{zlib.crc32(head, before):08x}".encode()
         lines.append(head + mark + f"{zlib.crc32(head, now):08x}".encode() + tail[8:])
     journal.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def mutate_start(folder: Path, draws: random.Random) -> Path:
+    """Damages or forges a file of a saved adapter; tensors are made to fit what was forged.
+
+    Returns:
+        The file.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from fewshot_i2v.adapters import _saved
+
+    path = folder / draws.choice([_saved.INFO] * 3 + [_saved.TENSORS])
+    if path.name == _saved.TENSORS or draws.random() < 0.2:
+        path.write_bytes(damaged_bytes(path.read_bytes(), draws))
+        return path
+    path.write_bytes(changed_json(path.read_bytes(), draws))
+    try:
+        plain = json.loads(path.read_bytes(), parse_constant=str)
+    except RecursionError:
+        return path
+    tensors, facts = folder / _saved.TENSORS, plain.pop("tensors", None)
+    try:
+        link = _saved._digest_of(plain)
+    except ValueError:  # no JSON
+        link = ""
+    if isinstance(facts, dict) and facts.keys() == {"bytes", "sha256"}:
+        save_file(load_file(tensors), tensors, metadata={_saved._LINK: link})
+        facts |= _saved.facts_of_file(tensors).model_dump()
+    path.write_text(json.dumps(plain | ({} if facts is None else {"tensors": facts})))
+    return path

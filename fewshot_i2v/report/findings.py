@@ -78,7 +78,7 @@ class Findings:
 
         def _passing() -> Iterator[EpisodeRecord]:
             for record in records.values():
-                every.extend(chain.from_iterable(record.probabilities))
+                every.fromlist([*chain.from_iterable(record.probabilities)])
                 if also is not None:
                     also(record)
                 yield record

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from operator import getitem
 from typing import Any, Protocol
 
 import numpy as np
@@ -272,24 +273,20 @@ class _Gathered:
             self._failed += 1
             return
         _check(record, self._index[-1] if self._index else -1)
-        codes = self._classes.of(record.classes)
-        given = [
-            (code, name) for code, row in zip(codes, record.support, strict=True) for name in row
-        ]
-        pairs = zip(record.labels, record.predictions, record.probabilities, strict=True)
-        shares = [(row[label], row[guess]) for label, guess, row in pairs]
+        codes, rows = self._classes.of(record.classes), record.probabilities
+        given = [code for code, row in zip(codes, record.support, strict=True) for _ in row]
         self._index.append(record.index)
-        self._queries.append(len(shares))
+        self._queries.append(len(rows))
         self._supports.append(len(given))
         self._ways.append(len(codes))
-        self._label.extend(codes[label] for label in record.labels)
-        self._predicted.extend(codes[guess] for guess in record.predictions)
-        self._query.extend(self._asked.of(chain.from_iterable(record.query)))
-        self._support.extend(self._given.of(name for _, name in given))
-        self._support_class.extend(code for code, _ in given)
-        self._member.extend(codes)
-        self._probability.extend(share for share, _ in shares)
-        self._confidence.extend(share for _, share in shares)
+        self._label.fromlist([codes[label] for label in record.labels])
+        self._predicted.fromlist([codes[guess] for guess in record.predictions])
+        self._query.fromlist(self._asked.of(chain.from_iterable(record.query)))
+        self._support.fromlist(self._given.of(chain.from_iterable(record.support)))
+        self._support_class.fromlist(given)
+        self._member.fromlist(codes)
+        self._probability.fromlist([*map(getitem, rows, record.labels)])
+        self._confidence.fromlist([*map(getitem, rows, record.predictions)])
 
     def outcomes(self) -> Outcomes:
         """The outcomes of all that was taken up."""

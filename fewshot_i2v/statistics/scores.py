@@ -54,8 +54,8 @@ def brier_score(records: Iterable[Recorded]) -> float:
     label, every = array("d"), array("d")
     for record in records:
         if record.status == "ok":
-            label.extend(map(getitem, record.probabilities, record.labels))
-            every.extend(chain.from_iterable(record.probabilities))
+            label.fromlist([*map(getitem, record.probabilities, record.labels)])
+            every.fromlist([*chain.from_iterable(record.probabilities)])
     return brier_of(np.frombuffer(label), np.frombuffer(every))
 
 

@@ -57,6 +57,7 @@ def write(
             "config": row.identity(),
             "split": {"digest": digest},
             "encoder": {"digest": encoder},
+            "device": "cpu",
         }
         about = {"marks": marks or {}, "position": position}
         shot = row.shot if isinstance(row.shot, int) else 1
