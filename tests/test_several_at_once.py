@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from fewshot_i2v.records import TIMING_KEYS
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "fewshot_i2v"]
 EVALUATE = ["evaluate", "--adapter", "frozen", "--shot", "1", "--episodes", "4", "--quiet"]
@@ -53,10 +55,10 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
 
 
 def records(output: Path) -> list[dict[str, Any]]:
-    """The records below a folder without what may differ between two runs: times and memory."""
-    lines = [line for file in sorted(output.rglob("episodes.jsonl")) for line in file.open()]
-    found = [json.loads(line[: line.rindex("}") + 1]) for line in lines]
-    return [{key: r[key] for key in ("episode", "status", "accuracy") if key in r} for r in found]
+    """The records of an evaluation of one row, without time and memory."""
+    (file,) = output.rglob("episodes.jsonl")
+    found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [{key: r[key] for key in r if key not in TIMING_KEYS} for r in found]
 
 
 def left_behind(home: Path) -> list[Path]:
