@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.video._durable import sync_folder
 from fewshot_i2v.video._synthetic_draws import Draws
 from fewshot_i2v.video._synthetic_files import encode, write_new
@@ -289,20 +289,28 @@ def materialize(
     Raises:
         UnknownNameError: when there is no such generator or class.
         UsageError: when a name is not one that `clip_name` gives, or `size` is odd.
+        DiskError: when the clips cannot be written.
     """
     if size % 2:
         raise UsageError(f"size {size}: video files need an even number of pixels")
     parsed = {name: _parse(generator, name) for name in names}
-    for parent in {(folder / name).parent for name in parsed}:
-        parent.mkdir(parents=True, exist_ok=True)
-        sweep(parent.glob(".*.tmp"))
-    jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
     written = 0
-    for class_name, number, path in jobs:
-        if not path.exists():  # no other process was faster
-            clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
-            written += write_new(path, encode(clip, fps))
-        progress(1)
-    for parent in {path.parent for _, _, path in jobs}:
-        sync_folder(parent)
+    try:
+        for parent in {(folder / name).parent for name in parsed}:
+            parent.mkdir(parents=True, exist_ok=True)
+            sweep(parent.glob(".*.tmp"))
+        jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
+        for class_name, number, path in jobs:
+            if not path.exists():  # no other process was faster
+                clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
+                written += write_new(path, encode(clip, fps))
+            progress(1)
+        for parent in {path.parent for _, _, path in jobs}:
+            sync_folder(parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = "free space there, or choose another folder with --cache"
+        raise DiskError(
+            f"generated clips cannot be written to {folder}: {reason}; {advice}"
+        ) from error
     return written

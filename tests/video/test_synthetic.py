@@ -18,7 +18,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from fewshot_i2v.errors import UnknownNameError, UsageError
+from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.plugins import data_file
 from fewshot_i2v.video import _synthetic_files, synthetic
 from fewshot_i2v.video._synthetic_draws import Draws
@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskError, match=r"cannot be written to .*: No space left on device; free"):
         synthetic.materialize("motions", [synthetic.clip_name("grows", 0)], tmp_path)
     assert list((tmp_path / "grows").iterdir()) == []
 
