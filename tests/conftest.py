@@ -7,6 +7,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine fails no test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Tiny tensors gain nothing from threads, and two test runs on one machine would spin against each
 # other. Set before torch is imported; child processes inherit it.

