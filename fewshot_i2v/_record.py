@@ -330,6 +330,8 @@ def _check_parts(record: EpisodeRecord) -> None:
             f"index {record.index}, status {record.status!r}",
             '0 or more, "ok" or "failed"',
         )
+    if not record.classes:
+        raise _contradiction(record.index, "no classes", "at least one")
     if record.status == "failed":
         if record.accuracy is not None or not {"path", "reason"} <= set(record.error or ()):
             raise _contradiction(

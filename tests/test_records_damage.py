@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fewshot_i2v._record import fingerprint
 from fewshot_i2v.errors import FewshotError, RecordError
-from fewshot_i2v.records import RecordWriteError, read_run
+from fewshot_i2v.records import TIMING_KEYS, RecordWriteError, read_run
 from tests._record_samples import filled, opened, record
 
 
@@ -316,3 +320,54 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> 
 
 def _lines(folder: Path) -> list[bytes]:
     return (folder / "episodes.jsonl").read_bytes().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0, 0, 1, 2]}, "no class; expected 0 to 1"),
+        ({"predictions": [0, 0, 1, -1]}, "no class"),
+        ({"labels": ["0", 0, 1, 1]}, "labels: expected a list of whole numbers"),
+        ({"probabilities": [[0.5, 1.5]] * 4}, "expected 0 to 1"),
+        ({"probabilities": [[0.5, None]] * 4}, "probabilities: expected lists of numbers"),
+        ({"support": [["jump/1.mp4"]]}, "1 lists of support clips"),
+        ({"query": [["jump/3.mp4", 4], []]}, "query: expected lists of texts"),
+        ({"classes": []}, "at least one"),
+        ({"accuracy": 10**400}, "too large"),
+        ({"accuracy": 0.1}, "as predicted"),
+        ({"losses": [[]]}, "losses: expected"),
+        ({"error": "x"}, "error: expected null"),
+        ({"status": "failed"}, "failed, with accuracy"),
+    ],
+)
+def test_a_forged_line_with_the_right_checksum_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    journal = filled(tmp_path, 3)
+    key = fingerprint(json.loads((tmp_path / "run.json").read_bytes())["identity"])
+    forged = dict(record(1).to_dict()) | changes
+    timings = {name: forged.pop(name) for name in TIMING_KEYS}
+    head = json.dumps(forged, separators=(",", ":"))[:-1].encode()
+    check = {"crc32": f"{zlib.crc32(head, key):08x}"} | timings
+    lines = journal.read_bytes().splitlines()
+    lines[1] = head + b"," + json.dumps(check, separators=(",", ":"))[1:].encode()
+    journal.write_bytes(b"\n".join(lines) + b"\n")
+    records = read_run(tmp_path).records
+    assert records[2] == record(2)
+    with pytest.raises(RecordError, match=rf"episodes\.jsonl:2: damaged: .*{message}"):
+        list(records.values())
+
+
+def test_of_a_record_that_was_written_only_its_place_is_kept(tmp_path: Path) -> None:
+    count = 1500
+    with opened(tmp_path) as run:
+        tracemalloc.start()
+        for first in range(0, count, 100):
+            run.append([record(i) for i in range(first, first + 100)])
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        assert sum(1 for one in run.records.values() if one.status == "ok") == count
+        peak = tracemalloc.get_traced_memory()[1] - kept
+        tracemalloc.stop()
+    assert kept / count < 300
+    assert peak < 600_000  # a buffer of the file, and one record

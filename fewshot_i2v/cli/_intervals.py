@@ -124,6 +124,7 @@ def _rows(found: Sequence[tuple[Header, Path]]) -> list[_Row]:
 
 def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], list[Reach]]:
     """Of the accuracy of each row, and of its gain over the frozen encoder."""
+    from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report.reach import reach
     from fewshot_i2v.statistics import Outcomes
 
@@ -144,7 +145,10 @@ def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], 
         both = good & frozen.good() if frozen else frozenset()
         if frozen and both:
             against = _outcomes(frozen, both)
-            gains.append(of(_outcomes(row, both), against=against))
+            try:
+                gains.append(of(_outcomes(row, both), against=against))
+            except UsageError as error:
+                raise UsageError(f"{row.folder} and {frozen.folder}: {error}") from error
     return accuracies, gains
 
 
