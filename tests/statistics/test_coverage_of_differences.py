@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_i2v.statistics import paired_difference
+from fewshot_i2v.statistics import paired_difference, wilson
 from fewshot_i2v.statistics._values import FEWEST_DIFFERING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,20 +51,59 @@ def test_false_verdicts_on_other_clips_are_few() -> None:
         tables = sum(line["tables"] for line in of)
         false = sum(line["tables"] * line["on_other_clips"] for line in of)
         assert false / tables <= 0.05
-    # single settings: 5 % but for the error of their tables
-    assert max(line["on_other_clips_low"] for line in equal) <= 0.05
+    # single settings: 5 % but for the error of so few tables, 1 of 1,000 below either end
+    for line in equal:
+        false = round(line["tables"] * line["on_other_clips"])
+        assert (wilson(false, line["tables"], 0.998).low or 0) <= 0.05, line
     assert max(line["on_these_clips"] for line in equal) > 0.5
-    better = [line for line in recorded("tables") if line["setting"].startswith("better, 40")]
-    assert max(line["on_other_clips"] for line in better) > 0.8, "it can be said at all"
+    better = [line for line in recorded("tables") if line["setting"].startswith("better")]
+    assert min(line["on_other_clips"] for line in better) > 0.9, "it can be said at all"
 
 
 def test_the_recorded_intervals_hold_what_they_claim() -> None:
     for line in recorded("intervals"):
         if line["claimed"]:
-            error = (0.05 * 0.95 / line["repetitions"]) ** 0.5
-            assert line["coverage"] >= 0.93 - 2 * error, line
+            # five rows share their first one, so that so many count as fewer
+            error = (0.05 * 0.95 / (line["repetitions"] / 5)) ** 0.5
+            assert line["coverage"] >= 0.95 - 3 * error, line
     worst = min(line["coverage"] for line in recorded("intervals") if not line["claimed"])
     assert worst < 0.8
+
+
+def test_the_figures_of_the_docs_are_those_of_the_record() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for (interval, truth), name in {
+        (
+            "Student t",
+            "here",
+        ): "paired Student t of a difference, 50 to 1,000 episodes | these clips",
+        ("Student t", "clips"): "the same | other clips, not claimed",
+        ("jackknife, clips", "clips"): "jackknife over clips of a difference | other clips",
+    }.items():
+        of = [x for x in recorded("intervals") if (x["interval"], x["truth"]) == (interval, truth)]
+        means = [_mean(of, "repetitions", "coverage", count) for count in (50, 200, 1000)]
+        assert f"| {name} | {100 * min(means):.1f} to {100 * max(means):.1f} |" in text
+    for rows in (2, 6):
+        of = [
+            line
+            for line in recorded("tables")
+            if line["rows"] == rows and line["setting"].startswith(EQUAL)
+        ]
+        here = _mean(of, "tables", "on_these_clips", 1000)
+        assert f"{100 * here:.0f} % of {'two' if rows == 2 else 'six'}" in text
+        several = [line for line in of if line["episodes"] >= 50]
+        tables = sum(line["tables"] for line in several)
+        false = wilson(round(sum(x["tables"] * x["on_other_clips"] for x in several)), tables)
+        assert false.low is not None
+        assert false.high is not None
+        ends = f"({100 * false.low:.1f} to {100 * false.high:.1f})"
+        assert f"of {tables:,} tables each" in text
+        assert f"{100 * false.mean:.1f} % {ends} of {'two' if rows == 2 else 'six'}" in text
+
+
+def _mean(lines: list[dict[str, Any]], weight: str, value: str, episodes: int) -> float:
+    of = [line for line in lines if line["episodes"] == episodes]
+    return float(np.average([x[value] for x in of], weights=[x[weight] for x in of]))
 
 
 def test_the_fewest_differing_episodes_are_those_of_the_record() -> None:
