@@ -171,9 +171,9 @@ def _start(folder: Path, adapter: str, digest: str = "d") -> str:
 @pytest.mark.parametrize(
     ("slug", "sha256"),
     [
-        ("frozen-linear-1shot", "cdf84aac2b1b8224"),
-        ("aim_scale=0.5-linear-5shot", "975f1ad545871d14"),
-        ("aim_scale=_0_5_-linear-5shot-ea09f0ba", "502c2b82fee8beed"),
+        ("frozen-linear-1shot", "9a0b8b3a675cfe3b"),
+        ("aim_scale=0.5-linear-5shot", "37483b1f4936de55"),
+        ("aim_scale=_0_5_-linear-5shot-ea09f0ba", "89e480c9f3811941"),
     ],
 )
 @pytest.mark.parametrize("over", [{}, {"start": "fresh"}, {"allow_seen": True}])

@@ -170,7 +170,11 @@ def test_another_start_in_the_same_folder_is_another_run(runs: Runs, tmp_path: P
 def test_fresh_rows_say_nothing_of_starts(runs: Runs, tmp_path: Path) -> None:
     row = evaluation.run(_config(runs, tmp_path, start="fresh")).rows[0]
     header = read_run(row.folder).header
-    assert header["marks"] == {"note": "", "uses_names": False}
+    assert header["marks"] == {
+        "note": "",
+        "uses_names": False,
+        "learns_nothing": True,
+    }
     assert not {"start"} & {*header, *header["identity"], *header["identity"]["config"]}
     assert "seen" not in json.dumps(header)
 

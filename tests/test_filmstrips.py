@@ -164,7 +164,7 @@ def test_a_split_of_files_needs_a_root(tmp_path: Path) -> None:
     )
     (tmp_path / "a" / "1.mp4").mkdir(parents=True)
     note = film_strips(["a/1.mp4"], given, Places(root=tmp_path), budget=BUDGET).note
-    assert note.endswith(f"not shown: {tmp_path / 'a' / '1.mp4'} is a folder, not a file.")
+    assert f"{tmp_path / 'a' / '1.mp4'} is a folder without numbered pictures" in note
 
 
 def test_the_size_of_images_is_that_of_the_encoder(split: Split, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def _write(output: Path, adapter: str, head: str, accuracies: list[float], seed:
     config = load_config({"split": "motions", "adapter": adapter, "head": head, "way": 2})
     (row,) = config.rows()
     identity = {"config": row.identity(), "split": {"digest": "d"}, "encoder": {"digest": "e"}}
+    identity["device"] = "cpu"
     about: dict[str, object] = {"parameters": 1}
     if seed:
         start = {"kind": "base-trained", "name": "aim", "digest": seed, "seen": None}
