@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
-from fewshot_i2v import _leftovers
+from fewshot_i2v import _leftovers, _train_folder
 from fewshot_i2v.adapters._saved import fresh_folder
+from fewshot_i2v.config import Choice
 from fewshot_i2v.episodes._whole_file import write_whole as write_split
 from fewshot_i2v.errors import EpisodeError, ExportError, FewshotError
 from fewshot_i2v.report.exports import write_whole as write_report
@@ -106,3 +108,16 @@ def test_a_name_that_cannot_be_written_stays_wrong_use(tmp_path: Path) -> None:
         assert caught.value.exit_code == 2
     with pytest.raises(ExportError):
         write_folder(tmp_path / "file" / "below", "x")
+
+
+def test_a_disk_that_fills_up_in_the_last_write_of_a_training_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_more: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(_train_folder, "write_adapter", full)
+    (tmp_path / ".training").mkdir()
+    nothing: Any = None
+    with pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*No space left"):
+        _train_folder.write(tmp_path, nothing, Choice(name="frozen"), nothing, {})
