@@ -233,8 +233,10 @@ def _summary(
     }
     streams, gaps = len(moving(container)), gaps_in_time(times, stream.time_base)
     notes = {
-        f"begins with {walk.leading} pictures shown before its first key frame, as copies do that "
-        "were cut without encoding: those that cannot be decoded are left out": walk.leading > 0,
+        "begins with pictures that are shown before its first key frame, as copies do that were cut "
+        f"without encoding: those of these {walk.leading} that need others are left out": (
+            walk.leading > 0
+        ),
         f"holds {streams} video streams: number {stream.index}, of {codec.width} x {codec.height} "
         "pixels, is read": streams > 1,
         gaps: bool(gaps) and content.demuxer not in PROMISING,

@@ -122,7 +122,7 @@ def test_a_check_counts_the_frames_that_evaluate_reads(kind: Kind, files: dict[s
 
 def test_pictures_that_a_cut_left_out_are_told(files: dict[str, Path]) -> None:
     (note,) = probe(files["hevc-open-cut.mkv"]).notes
-    assert "shown before its first key frame" in note
+    assert "are shown before its first key frame" in note
     assert probe(files["hevc-open.mkv"]).notes == ()
 
 
