@@ -233,7 +233,7 @@ def _summary(
     }
     streams, gaps = len(moving(container)), gaps_in_time(times, stream.time_base)
     notes = {
-        "begins with pictures that are shown before its first key frame, as copies do that were cut "
+        "begins with pictures that are shown before its first key frame, as copies do when cut "
         f"without encoding: those of these {walk.leading} that need others are left out": (
             walk.leading > 0
         ),
