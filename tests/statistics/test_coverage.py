@@ -55,7 +55,7 @@ def test_the_recorded_intervals_hold_what_they_claim(script: ModuleType) -> None
     claimed = [line for line in recorded() if line["claimed"]]
     small = [line for line in claimed if "accuracies" in line["setting"]]
     assert len(small) == 40
-    assert len(claimed) == 97
+    assert len(claimed) == 101
     for line in claimed:
         assert line["coverage"] >= rules.LOW, line
         assert line["coverage"] <= rules.HIGH or rules.careful(line), line
