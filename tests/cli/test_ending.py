@@ -13,7 +13,13 @@ from fewshot_i2v.errors import ConfigError
 from tests.cli.conftest import FakeEvaluation, Invoke
 
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminated"}
-START = "import os, signal, sys\nfrom fewshot_i2v.cli import main\n"
+START = """
+import os, signal, sys
+# a shell that starts the tests in the background has these ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from fewshot_i2v.cli import main
+"""
 
 
 def ended(program: str, **more: object) -> subprocess.CompletedProcess[str]:
