@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _SCHEMA = "schema"
+_CLIPS = "clips"
 _ABSENT = "-"
 
 
@@ -28,7 +29,8 @@ def compared(
     Args:
         headers: contents of `run.json`.
     """
-    flats = [dict(flat(header)) for header in headers]
+    # the digests of clips are many, and no setting
+    flats = [dict(flat({k: v for k, v in each.items() if k != _CLIPS})) for each in headers]
     keys = list(dict.fromkeys(key for facts in flats for key in facts))
     same = [key for key in keys if len({facts.get(key) for facts in flats}) == 1]
     shared = [(key, flats[0][key]) for key in same]

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from fewshot_i2v.report._order import reliances
+from fewshot_i2v.report._settings import compared
 from fewshot_i2v.report._spread import with_spread
 from fewshot_i2v.report.page import render_page, shown_clips
 from fewshot_i2v.report.sections import LEVEL, Row, in_order, merged
@@ -338,3 +339,10 @@ def test_computation_has_a_column_and_a_figure_where_it_is_known() -> None:
     unknown = render_page([section(row("frozen", 0.4), row("aim", 0.8))], version="1")
     assert "GMACs/clip" not in unknown
     assert "Accuracy and computation" not in unknown
+
+
+def test_the_settings_of_rows_do_not_list_the_contents_of_clips() -> None:
+    headers = [{"name": "a", "clips": {"x/1.mp4": "aa"}}, {"name": "b", "clips": {"x/2.mp4": "bb"}}]
+    shared, others = compared(headers)
+    assert shared == []
+    assert others == [[("name", "a")], [("name", "b")]]
