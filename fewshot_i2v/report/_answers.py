@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fewshot_i2v._record import TOLERANCE, check_answers, parts
+from fewshot_i2v._record import parts
+from fewshot_i2v._record_check import TOLERANCE, check_answers
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.records import read_run
 
