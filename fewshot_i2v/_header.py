@@ -31,7 +31,7 @@ _FORM: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.split identity.config.subset identity.config.encoder.name "
         "identity.config.video.policy identity.config.adapter.name identity.config.head.name "
         "identity.config.start? identity.config.sampling? identity.config.frame_order? "
-        "identity.split.digest identity.encoder.digest identity.device marks.note? "
+        "identity.split.digest identity.encoder.digest identity.device? marks.note? "
         "marks.start.kind? marks.start.name? marks.start.digest? split.path? start.path? "
         "trials.path?",
     ),

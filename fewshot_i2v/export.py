@@ -171,7 +171,13 @@ def _row_folder(run: Path) -> Path:
 
 
 def _check_order(run: Path, data: RunData) -> None:
-    order = data.header["identity"]["config"].get("frame_order", "natural")
+    identity = data.header["identity"]
+    if not identity.get("at_once") or "device" not in identity:
+        raise UsageError(
+            f"{run / 'run.json'}: damaged: expected identity.at_once, 1 or more, and "
+            "identity.device"
+        )
+    order = identity["config"].get("frame_order", "natural")
     if order != "natural":
         raise UsageError(
             f"{run}: its frames were {order} (frame_order), which an exported classifier does not "

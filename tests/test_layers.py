@@ -70,6 +70,7 @@ APART = frozenset(
         "_journal",
         "_marker",
         "_record",
+        "_record_check",
         "_record_lines",
         "statistics",
         "report",

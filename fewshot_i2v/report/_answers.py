@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_i2v._record import TOLERANCE, check_answers, parts
+from fewshot_i2v._record import parts
+from fewshot_i2v._record_check import TOLERANCE, check_answers
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.records import read_run
 from fewshot_i2v.statistics.outcomes import Outcomes
