@@ -92,9 +92,45 @@ def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> 
         score: of each prediction, (R,), such as 1 where it is right and 0 where it is not.
         cluster_of: the code of the cluster of clips, given their codes and classes.
     """
-    classes, episodes = len(outcomes.classes), len(outcomes)
     table = _ByClass(outcomes, score)
-    cluster, group, episode, parts = _joined(outcomes, cluster_of, table)
+    support = cluster_of(outcomes.support_clip, outcomes.support_class)
+    query = cluster_of(outcomes.query, outcomes.label)
+    # the sums are those of one cluster each, so a few clusters at a time give the same ones
+    blocks = [
+        _without(outcomes, table, support, query, start, stop)
+        for start, stop in _blocks(support, query)
+    ]
+    change, cross, names, strata, stuck, shared = zip(*blocks, strict=True)
+    spans = any(len(of_class) > len(these) for these, of_class in zip(names, strata, strict=True))
+    stratum = np.zeros(sum(map(len, names)), np.int64) if spans else np.concatenate(strata)
+    return Deletions(
+        np.concatenate(change), np.concatenate(cross), stratum, np.concatenate(stuck), any(shared)
+    )
+
+
+# entries of support and query clips that are in memory at a time, with several sums of each
+_BLOCK = 1 << 18
+
+
+def _blocks(support: Codes, query: Codes) -> list[tuple[int, int]]:
+    """Ranges of codes of clusters, each of few entries or of one cluster."""
+    bound = int(max(support.max(initial=0), query.max())) + 1
+    ends = np.cumsum(np.bincount(support, minlength=bound) + np.bincount(query, minlength=bound))
+    ranges, start = [], 0
+    while start < bound:
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + _BLOCK, side="right")), start + 1)
+        ranges.append((start, stop))
+        start = stop
+    return ranges
+
+
+def _without(
+    outcomes: Outcomes, table: _ByClass, support: Codes, query: Codes, start: int, stop: int
+) -> tuple[Numbers, Numbers, Codes, Codes, Codes, bool]:
+    """Change, cross, names, class of each class's part, stuck and shared of a range of clusters."""
+    classes, episodes = len(outcomes.classes), len(outcomes)
+    cluster, group, episode, parts = _joined(outcomes, table, support, query, start, stop)
     codes, unit = np.unique(cluster * classes + group, return_inverse=True)
     of_class = codes % classes
     own = _Part.of(unit, parts[:2], table.own_weight[of_class])
@@ -103,10 +139,8 @@ def without_clips(outcomes: Outcomes, score: Numbers, cluster_of: ClusterOf) -> 
     change, cross, shared = _squares(
         of_unit[unit], episode, own.value + other.value, own.noise + other.noise, episodes
     )
-    spans = len(names) < len(codes)
-    stratum = np.zeros(len(names), dtype=np.int64) if spans else of_class
     stuck = np.unique(of_unit[own.stuck | other.stuck])
-    return Deletions(change, cross, stratum, names[stuck], shared)
+    return change, cross, names, of_class, names[stuck], shared
 
 
 def without_classes(outcomes: Outcomes, score: Numbers) -> Deletions:
@@ -199,24 +233,30 @@ class _ByClass:
 
 
 def _joined(
-    outcomes: Outcomes, cluster_of: ClusterOf, table: _ByClass
+    outcomes: Outcomes, table: _ByClass, support: Codes, query: Codes, start: int, stop: int
 ) -> tuple[Codes, Codes, Codes, NDArray[np.float64]]:
     """Cluster, class, episode and the four sums (`own`, `other`) of each part that a cluster has.
 
-    A prediction counts once, however many of its clips are of the cluster.
+    Of the clusters from `start` up to `stop`. A prediction counts once, however many of its clips
+    are of the cluster.
     """
     classes, episodes = len(outcomes.classes), len(outcomes)
-    cluster = cluster_of(outcomes.support_clip, outcomes.support_class)
-    cell = outcomes.support_episode * classes + outcomes.support_class
-    given = _distinct(cluster * (episodes * classes) + cell)
-    asked_cluster = cluster_of(outcomes.query, outcomes.label)
-    asked = asked_cluster * (episodes * classes) + outcomes.episode * classes + outcomes.label
+    inside = np.flatnonzero((support >= start) & (support < stop))
+    cell = outcomes.support_episode[inside] * classes + outcomes.support_class[inside]
+    given = _distinct(support[inside] * (episodes * classes) + cell)
+    inside = np.flatnonzero((query >= start) & (query < stop))
+    asked = query[inside] * (episodes * classes) + (
+        outcomes.episode[inside] * classes + outcomes.label[inside]
+    )
     alone = np.append(given, -1)[np.searchsorted(given, asked)] != asked
+    inside = inside[alone]
     asked, entry = np.unique(asked[alone], return_inverse=True)
-    own = [np.bincount(entry, x[alone]) for x in (table.excess, outcomes.weights)]
-    cell, nothing = given % (episodes * classes), np.zeros(len(asked))
-    with_support = [x[cell] for x in (*table.own, *table.other)]
-    parts = np.concatenate([with_support, [*own, nothing, nothing]], axis=1)
+    cell = given % (episodes * classes)
+    parts = np.zeros((4, len(given) + len(asked)))
+    for row, sums in zip(parts, (*table.own, *table.other), strict=True):
+        row[: len(given)] = sums[cell]
+    for row, x in zip(parts, (table.excess, outcomes.weights), strict=False):
+        row[len(given) :] = np.bincount(entry, x[inside])
     keys = np.concatenate([given, asked])
     cell = keys % (episodes * classes)
     return keys // (episodes * classes), cell % classes, cell // classes, parts

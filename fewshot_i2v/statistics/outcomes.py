@@ -131,6 +131,8 @@ class Outcomes:
         if not several:
             raise UsageError("nothing to pool; expected the outcomes of at least one run")
         first = several[0]
+        if len(several) == 1:
+            return first
         for other in several[1:]:
             if not first.same_episodes(other):
                 raise UsageError("outcomes of different episodes; expected the same ones of each")

@@ -12,6 +12,7 @@ from fewshot_i2v.records import EpisodeRecord
 from fewshot_i2v.statistics import (
     Interval,
     Outcomes,
+    _leave_out,
     two_way_jackknife,
 )
 from fewshot_i2v.statistics._asked import By, Scope
@@ -199,3 +200,22 @@ def test_episodes_without_support_count_their_queries(by: By) -> None:
         full = np.mean([r.accuracy or 0.0 for r in records])
         left = [r.accuracy or 0.0 for r in records if outcomes.classes[2] not in r.classes]
         assert found.change[2] == pytest.approx(np.mean(left) - full, abs=1e-12)
+
+
+@pytest.mark.parametrize("scope", ["class", "global"])
+@pytest.mark.parametrize("entries", [1, 40, 200])
+def test_few_clusters_at_a_time_give_the_same_to_the_bit(
+    entries: int, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long runs are not in memory at once; ranges of clusters may be of one, or of none at all."""
+    outcomes = Outcomes.from_records(some_records(3, episodes=40))
+    groups = {clip: str(sum(clip.encode()) % 7) for clip in outcomes.clips}
+    at_once = [Found.of(outcomes, "clips"), Found.of(outcomes, "groups", groups, scope)]
+    monkeypatch.setattr(_leave_out, "_BLOCK", entries)
+    apart = [Found.of(outcomes, "clips"), Found.of(outcomes, "groups", groups, scope)]
+    for one, other in zip(at_once, apart, strict=True):
+        for name in ("change", "cross", "stratum", "stuck"):
+            np.testing.assert_array_equal(
+                getattr(one.deletions, name), getattr(other.deletions, name)
+            )
+        assert one.deletions.shared == other.deletions.shared
