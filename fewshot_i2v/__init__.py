@@ -5,30 +5,44 @@ The names below are loaded when they are first used: `import fewshot_i2v` import
 
 from __future__ import annotations
 
+from fewshot_i2v.version import __version__
+
 TYPE_CHECKING = False  # the command line is not to import more before it can be interrupted
 if TYPE_CHECKING:
-    from fewshot_i2v.checkpoint import load_adapter, load_merged, save_adapter
-    from fewshot_i2v.classify import Classifier, Prediction
-    from fewshot_i2v.config import RunConfig, config_schema, load_config
-    from fewshot_i2v.encoders.clip import load_encoder
-    from fewshot_i2v.episodes.disjoint import DisjointSampler
-    from fewshot_i2v.episodes.frozen import FrozenEpisodes, freeze, read_frozen, write_frozen
-    from fewshot_i2v.episodes.kinds import episodes_of
-    from fewshot_i2v.episodes.sampler import EpisodeSampler
-    from fewshot_i2v.episodes.spec import EpisodeSpec
-    from fewshot_i2v.episodes.split import Split
-    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.config.evaluation import RunConfig
+    from fewshot_i2v.config.loading import config_schema, load_train_config
+    from fewshot_i2v.config.start_names import names_of_starts
+    from fewshot_i2v.config.training import TrainConfig
+    from fewshot_i2v.data.episodes.disjoint import DisjointSampler
+    from fewshot_i2v.data.episodes.episode import EpisodeSpec
+    from fewshot_i2v.data.episodes.episode_file import (
+        FrozenEpisodes,
+        freeze,
+        read_frozen,
+        write_frozen,
+    )
+    from fewshot_i2v.data.episodes.factory import episodes_of
+    from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+    from fewshot_i2v.data.splits.split import Split
+    from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.errors import FewshotError
-    from fewshot_i2v.evaluation import evaluate
-    from fewshot_i2v.export import export_episode
-    from fewshot_i2v.records import read_run
-    from fewshot_i2v.results import EvaluationResult, RowResult
-    from fewshot_i2v.starts import Start, names_of_starts, read_start
+    from fewshot_i2v.evaluation.classifier import Classifier, Prediction
+    from fewshot_i2v.evaluation.evaluate import evaluate
+    from fewshot_i2v.evaluation.export import export_episode
+    from fewshot_i2v.evaluation.results import EvaluationResult
+    from fewshot_i2v.evaluation.row_expansion import load_config
+    from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
+        load_adapter,
+        load_merged,
+        save_adapter,
+    )
+    from fewshot_i2v.models.checkpoints.starting_point import Start, read_start
+    from fewshot_i2v.models.encoders.loading import load_encoder
+    from fewshot_i2v.runs.row_summary import RowResult
+    from fewshot_i2v.runs.run_folder import read_run
     from fewshot_i2v.statistics import Interval, mean_interval
-    from fewshot_i2v.train_config import TrainConfig, load_train_config
-    from fewshot_i2v.training import train
+    from fewshot_i2v.training.train import train
 
-__version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "DisjointSampler",
@@ -67,39 +81,39 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "classify",
-    "DisjointSampler": "episodes.disjoint",
-    "EpisodeSampler": "episodes.sampler",
-    "EpisodeSpec": "episodes.spec",
-    "EvaluationResult": "results",
+    "Classifier": "evaluation.classifier",
+    "DisjointSampler": "data.episodes.disjoint",
+    "EpisodeSampler": "data.episodes.sampler",
+    "EpisodeSpec": "data.episodes.episode",
+    "EvaluationResult": "evaluation.results",
     "FewshotError": "errors",
-    "FrozenEpisodes": "episodes.frozen",
+    "FrozenEpisodes": "data.episodes.episode_file",
     "Interval": "statistics",
-    "Prediction": "classify",
-    "RowResult": "results",
-    "RunConfig": "config",
-    "Split": "episodes.split",
-    "Start": "starts",
-    "TrainConfig": "train_config",
-    "config_schema": "config",
-    "episodes_of": "episodes.kinds",
-    "evaluate": "evaluation",
-    "export_episode": "export",
-    "freeze": "episodes.frozen",
-    "load_adapter": "checkpoint",
-    "load_config": "config",
-    "load_encoder": "encoders.clip",
-    "load_merged": "checkpoint",
-    "load_split": "episodes.split_file",
-    "load_train_config": "train_config",
+    "Prediction": "evaluation.classifier",
+    "RowResult": "runs.row_summary",
+    "RunConfig": "config.evaluation",
+    "Split": "data.splits.split",
+    "Start": "models.checkpoints.starting_point",
+    "TrainConfig": "config.training",
+    "config_schema": "config.loading",
+    "episodes_of": "data.episodes.factory",
+    "evaluate": "evaluation.evaluate",
+    "export_episode": "evaluation.export",
+    "freeze": "data.episodes.episode_file",
+    "load_adapter": "models.checkpoints.adapter_checkpoint",
+    "load_config": "evaluation.row_expansion",
+    "load_encoder": "models.encoders.loading",
+    "load_merged": "models.checkpoints.adapter_checkpoint",
+    "load_split": "data.splits.split_file",
+    "load_train_config": "config.loading",
     "mean_interval": "statistics",
-    "names_of_starts": "starts",
-    "read_frozen": "episodes.frozen",
-    "read_run": "records",
-    "read_start": "starts",
-    "save_adapter": "checkpoint",
-    "train": "training",
-    "write_frozen": "episodes.frozen",
+    "names_of_starts": "config.start_names",
+    "read_frozen": "data.episodes.episode_file",
+    "read_run": "runs.run_folder",
+    "read_start": "models.checkpoints.starting_point",
+    "save_adapter": "models.checkpoints.adapter_checkpoint",
+    "train": "training.train",
+    "write_frozen": "data.episodes.episode_file",
 }
 
 

@@ -6,7 +6,7 @@ the command, and `python -P -m fewshot_i2v`, take nothing from there.
 
 import sys
 
-from fewshot_i2v._search_path import without_current_folder
+from fewshot_i2v.utils.search_path import without_current_folder
 
 if __name__ == "__main__":
     sys.path[:] = without_current_folder()

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.video import synthetic
-from fewshot_i2v.video.synthetic import Attributes
+from fewshot_i2v.data.synthetic import generate
+from fewshot_i2v.data.synthetic.generate import Attributes
 
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
@@ -37,10 +37,10 @@ def _some_stills(span: range, seed: int) -> Stills:
     """Stills of clips of both generators in turn, of classes drawn at random."""
     shown = []
     for number in span:
-        generator = synthetic.GENERATORS[number % len(synthetic.GENERATORS)]
-        names = synthetic.class_names(generator)
+        generator = generate.GENERATORS[number % len(generate.GENERATORS)]
+        names = generate.class_names(generator)
         draw = np.random.default_rng([seed, number]).integers(len(names))
-        shown.append(synthetic.still(generator, names[draw], number, seed=seed))
+        shown.append(generate.still(generator, names[draw], number, seed=seed))
     return Stills(np.stack([s.frame for s in shown]), [s.objects for s in shown])
 
 
@@ -67,11 +67,11 @@ def turn(frames: NDArray[np.uint8], kind: int) -> NDArray[np.uint8]:
 
 def turned_position(position: str, kind: int) -> str:
     """The words for a place after `turn(..., kind)`."""
-    row, column = divmod(synthetic.POSITIONS.index(position), 3)
+    row, column = divmod(generate.POSITIONS.index(position), 3)
     if kind & 4:
         row, column = column, row
     row, column = (2 - row if kind & 2 else row), (2 - column if kind & 1 else column)
-    return synthetic.POSITIONS[3 * row + column]
+    return generate.POSITIONS[3 * row + column]
 
 
 def caption(objects: tuple[Attributes, ...], kind: int, rng: np.random.Generator) -> str:

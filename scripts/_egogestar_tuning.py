@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fewshot_i2v.results import RowResult
+from fewshot_i2v.runs.row_summary import RowResult
 from fewshot_i2v.statistics import paired_difference
 
 STEPS = 10

@@ -9,8 +9,9 @@ import click
 from _split_lists import Rows, pairs, readable, unique
 from _split_texts import A5_LICENCE, A5_SOURCE
 
-from fewshot_i2v.episodes import EpisodeSpec, Split
-from fewshot_i2v.episodes.frozen import freeze, write_frozen
+from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode_file import freeze, write_frozen
+from fewshot_i2v.data.splits.split import Split
 
 COUNT = 200
 DATA = {"hmdb51": "HMDB-51", "ucf101": "UCF-101"}

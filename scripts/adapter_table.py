@@ -22,12 +22,12 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from fewshot_i2v import plugins  # noqa: E402 - the checkout's own, and its tests
-from fewshot_i2v.cli._costs import giga  # noqa: E402
-from fewshot_i2v.cost import Cost, Row, compare  # noqa: E402
-from fewshot_i2v.encoders.shapes import shapes_of  # noqa: E402
+from fewshot_i2v import registry  # noqa: E402 - the checkout's own, and its tests
+from fewshot_i2v.cli.list import giga  # noqa: E402
+from fewshot_i2v.models.cost import Cost, Row, compare  # noqa: E402
+from fewshot_i2v.models.encoders.meta_tower import shapes_of  # noqa: E402
 from tests.conftest import shared_folder  # noqa: E402
-from tests.golden_parity import Parity, parity  # noqa: E402
+from tests.models.golden_parity import Parity, parity  # noqa: E402
 
 ENCODER, FRAMES = "ViT-B-16", 8
 START, END = "<!-- adapter-table -->", "<!-- /adapter-table -->"
@@ -60,8 +60,8 @@ class TableError(click.ClickException):
 
 def rows() -> list[Row]:
     """The adapters of the package, and their presets that cost something else."""
-    folder = Path(plugins.__file__).parent / "adapters"
-    own = {f.name for f in plugins.found("adapters") if Path(f.origin).parent == folder}
+    folder = Path(registry.__file__).parent / "models" / "adapters"
+    own = {f.name for f in registry.found("adapters") if Path(f.origin).parent == folder}
     kept: dict[tuple[object, ...], Row] = {}
     for row in compare(shapes_of(ENCODER), frames=FRAMES, presets=True):
         if row.adapter in own and row.cost is not None:

@@ -28,8 +28,9 @@ from _split_lists import (
 from _split_texts import TEXTS
 from _split_trials import write_trials
 
-from fewshot_i2v.episodes import Clip, Draw, Split, load_split
-from fewshot_i2v.episodes.writing import write_split
+from fewshot_i2v.data.splits.split import Clip, Draw, Split
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.data.splits.split_writer import write_split
 
 OUT = Path(__file__).resolve().parents[1] / "episodes"
 MADE = "Made by scripts/build_splits.py; the digest refuses a list that was changed."

@@ -40,11 +40,11 @@ from _simulated_benchmark import (
 from _simulated_means import Held, held
 from scipy.special import stdtrit
 
-from fewshot_i2v._machine import commit
-from fewshot_i2v.report.reach import gain_over_clips
+from fewshot_i2v.report.analysis.generalization import gain_over_clips
 from fewshot_i2v.statistics import Interval, Outcomes, wilson
-from fewshot_i2v.statistics.paired import Paired, compare_paired
+from fewshot_i2v.statistics.paired_tests import Paired, compare_paired
 from fewshot_i2v.statistics.verdicts import Seen, Verdict, verdicts
+from fewshot_i2v.utils.environment import commit
 
 LEVEL = 0.95
 ROWS = (2, 4, 6)

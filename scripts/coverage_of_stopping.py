@@ -1,4 +1,4 @@
-"""How often a mean is as near as asked for when `fewshot_i2v.statistics.stopping` stops.
+"""How often a mean is as near as asked for when `fewshot_i2v.statistics.sequential_stopping` stops.
 
     python scripts/coverage_of_stopping.py --times 2000 --most 2000 --output stopping-coverage.json
 
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from fewshot_i2v.statistics import mean_interval
-from fewshot_i2v.statistics.stopping import decide
+from fewshot_i2v.statistics.sequential_stopping import decide
 
 Array = NDArray[np.float64]
 _EDGE = 1e-9

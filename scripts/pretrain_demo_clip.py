@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot_i2v.video import synthetic
+from fewshot_i2v.data.synthetic import generate
 
 CONFIG: dict[str, dict[str, Any]] = {
     "model_cfg": {
@@ -57,7 +57,7 @@ PROMPTS = {
     "background": "a photo of an object on a {} background",
 }
 _TRAIN, _HELD_OUT = 7_000_000, 8_000_000  # seeds of the generators, far from those of episodes
-_DEFAULT_OUT = Path(__file__).resolve().parents[1] / "fewshot_i2v" / "encoders" / "demo"
+_DEFAULT_OUT = Path(__file__).resolve().parents[1] / "fewshot_i2v" / "models" / "encoders" / "demo"
 
 
 class Words:
@@ -219,7 +219,7 @@ def zero_shot(model: open_clip.CLIP, stills: Stills, words: Words) -> dict[str, 
     images = torch.cat([model.encode_image(as_input(part), normalize=True) for part in parts])
     out = {}
     for kind, prompt in PROMPTS.items():
-        names = synthetic.VOCABULARY[kind]
+        names = generate.VOCABULARY[kind]
         ids = torch.tensor([words.ids(prompt.format(name)) for name in names])
         texts = model.encode_text(ids, normalize=True)
         guess = (images @ texts.T).argmax(1)
@@ -311,7 +311,7 @@ def main(
     """Train the small CLIP model that ships as the `demo` encoder."""
     torch.set_num_threads(threads)
     settings = {"steps": steps, "batch": batch, "stills": count, "held_out": held_out}
-    settings |= {"seed": seed, "threads": threads, "generator_version": synthetic.VERSION}
+    settings |= {"seed": seed, "threads": threads, "generator_version": generate.VERSION}
     workers = threads if count > 1000 else 0
     started = time.monotonic()
     stills = render_stills(count, _TRAIN + seed, workers)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from fewshot_i2v.records import EpisodeRecord, read_run
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import read_run
 
 PAIRS = (
     ("appears-bottom-then-top", "appears-top-then-bottom"),

@@ -33,11 +33,11 @@ from _egogestar_tuning import STEPS as TUNING_STEPS
 from _egogestar_tuning import gains, held_out_split
 
 from fewshot_i2v import evaluate
-from fewshot_i2v._machine import commit, device_name
-from fewshot_i2v._material import choose_device
-from fewshot_i2v.results import EvaluationResult
-from fewshot_i2v.train_config import load_train_config
-from fewshot_i2v.training import train
+from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.training.train import train
+from fewshot_i2v.tuning.run_context import choose_device
+from fewshot_i2v.utils.environment import commit, device_name
 
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
 ORDERED = "prototype:center=true,pooling=ordered"

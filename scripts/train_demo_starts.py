@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from fewshot_i2v import plugins
-from fewshot_i2v.checkpoint import save_adapter
-from fewshot_i2v.encoders.clip import load_encoder
-from fewshot_i2v.starts import read_start
-from fewshot_i2v.train_config import load_train_config
-from fewshot_i2v.training import train
+from fewshot_i2v import registry
+from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
+from fewshot_i2v.models.checkpoints.starting_point import read_start
+from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.training.train import train
 
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
 OUT = Path(__file__).resolve().parents[1] / "configs" / "starts" / "demo-motions"
@@ -58,7 +58,7 @@ def main(
         config = load_train_config("train/motions", given)
         train(config, progress=True, tell=click.echo)
         start = read_start(work / name, name)
-        cls = plugins.load("adapters", name)
+        cls = registry.load("adapters", name)
         options = cls.parse(start.info.adapter.options)
         adapter = cls(encoder.tower, options, frames=start.info.frames, seeds=[0])
         start.fill(adapter, encoder)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v._record import fingerprint
+from fewshot_i2v.runs.episode_record import fingerprint
 
 RAW = "<raw>"
 """Stands for JSON text that `json.dumps` does not write; see `_text`."""
@@ -141,10 +141,10 @@ def mutate_start(folder: Path, draws: random.Random) -> Path:
     """
     from safetensors.torch import load_file, save_file
 
-    from fewshot_i2v.adapters import _saved
+    from fewshot_i2v.models.checkpoints import files
 
-    path = folder / draws.choice([_saved.INFO] * 3 + [_saved.TENSORS])
-    if path.name == _saved.TENSORS or draws.random() < 0.2:
+    path = folder / draws.choice([files.INFO] * 3 + [files.TENSORS])
+    if path.name == files.TENSORS or draws.random() < 0.2:
         path.write_bytes(damaged_bytes(path.read_bytes(), draws))
         return path
     path.write_bytes(changed_json(path.read_bytes(), draws))
@@ -152,13 +152,13 @@ def mutate_start(folder: Path, draws: random.Random) -> Path:
         plain = json.loads(path.read_bytes(), parse_constant=str)
     except RecursionError:
         return path
-    tensors, facts = folder / _saved.TENSORS, plain.pop("tensors", None)
+    tensors, facts = folder / files.TENSORS, plain.pop("tensors", None)
     try:
-        link = _saved._digest_of(plain)
+        link = files._digest_of(plain)
     except ValueError:  # no JSON
         link = ""
     if isinstance(facts, dict) and facts.keys() == {"bytes", "sha256"}:
-        save_file(load_file(tensors), tensors, metadata={_saved._LINK: link})
-        facts |= _saved.facts_of_file(tensors).model_dump()
+        save_file(load_file(tensors), tensors, metadata={files._LINK: link})
+        facts |= files.facts_of_file(tensors).model_dump()
     path.write_text(json.dumps(plain | ({} if facts is None else {"tensors": facts})))
     return path

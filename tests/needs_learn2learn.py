@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.errors import ConfigError
-from fewshot_i2v.meta import algorithms
+from fewshot_i2v.training.meta_objectives import algorithms
 
 REQUIRE = "FEWSHOT_I2V_REQUIRE_LEARN2LEARN"
 """Set where it must be there: the skips become failures."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fewshot_i2v.adapters._contract import Adapter
-from fewshot_i2v.cli import cli
+from fewshot_i2v.cli._root import cli
+from fewshot_i2v.models.adapters.base.adapter import Adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.search(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from fewshot_i2v.cli import cli
-from fewshot_i2v.config import load_config
-from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.cli._root import cli
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.mutants import mutate_run, mutate_start
-from tests.training_samples import settings, training_folder
+from tests.training.training_samples import settings, training_folder
 
 STATUSES = {0, 1, 2, 3, 4}
 READERS = (
@@ -53,7 +54,7 @@ def write_runs(output: Path) -> list[Path]:
     folders = []
     for place, (adapter, skill) in enumerate([("frozen", 0.5), ("aim", 0.8), ("lora", 0.9)]):
         given = {"split": "motions", "way": 2, "query": 2, "adapter": adapter}
-        (row,) = load_config(given | {"training_seeds": [0]} if place == 2 else given).rows()
+        (row,) = expand_rows(load_config(given | {"training_seeds": [0]} if place == 2 else given))
         identity = {
             "config": row.identity(),
             "split": {"digest": "d"},

@@ -1,4 +1,4 @@
-"""Imports point one way, and what must stay light imports nothing heavy."""
+"""The tree of the package: few rooms, imports that point down, modules that stay light."""
 
 from __future__ import annotations
 
@@ -11,93 +11,45 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_i2v"
-
-# Lowest first; a layer may import itself and those before it.
-LAYERS: tuple[frozenset[str], ...] = (
-    frozenset(
-        {"errors", "_leftovers", "plugins", "_limits", "paths", "yaml_loader", "_yaml_text"}
-        | {"config", "_config_errors", "_config_merge", "_config_models", "_config_material"}
-        | {"_config_choice", "_config_commands", "_config_starts", "_options", "train_config"}
-        | {"_config_episodes", "_config_rows", "_config_origins", "_progress", "_search_path"}
-        | {"_files", "_printable"}
-    ),
-    frozenset({"episodes", "video", "encoders"}),
-    frozenset({"adapters", "heads", "clip_check"}),
-    frozenset(
-        {"augment", "tuning", "cost", "checkpoint", "starts", "_bank", "_material"}
-        | {"_start_facts", "_start_seen"}
-        | {
-            "_objectives",
-            "_base_objectives",
-            "_train_batches",
-            "_train_roster",
-            "meta",
-            "_learner",
-            "tasksets",
-        }
-    ),
-    frozenset(
-        {
-            "evaluation",
-            "results",
-            "_machine",
-            "_row",
-            "_row_batches",
-            "_row_header",
-            "_row_records",
-            "_stopped",
-            "_until",
-            "_estimate",
-            "filmstrips",
-            "reproduction",
-            "_workspace",
-            "export",
-            "_export_config",
-            "classify",
-        }
-        | {"training", "_train_folder", "_train_loop", "_train_state", "_train_validation"}
-    ),
-    frozenset({"cli", "__main__"}),
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "version"}),
+    frozenset({"utils", "statistics"}),
+    frozenset({"registry"}),
+    frozenset({"config", "data"}),
+    frozenset({"models", "runs"}),
+    frozenset({"tuning", "report"}),
+    frozenset({"evaluation", "training"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
-STRANGERS = frozenset({"episodes", "video", "encoders"})
-"""Members of one layer that do not import each other."""
-WHAT_A_FILE_IS = ("fewshot_i2v.video._content.", "fewshot_i2v.video.frame_folder.")
-"""Modules that import errors alone and say what lies on a disk: lists of clips need it too."""
-APART = frozenset(
-    {
-        "records",
-        "_header",
-        "_journal",
-        "_marker",
-        "_record",
-        "_record_check",
-        "_record_lines",
-        "statistics",
-        "report",
-        "_report",
-    }
-)
-"""They know the errors and each other; only evaluation and what is above it knows them."""
+"""Lowest first; a room imports itself and rooms of lower floors, never a sibling."""
+ENTRANCES = frozenset({"__init__"})
+"""Modules that re-export names of any room, lazily."""
+MAX_ROOMS = 14
 NO_TORCH = frozenset(
-    {*LAYERS[0], *APART, "episodes", "video", "clip_check", "filmstrips", "reproduction"}
-    | {"results", "cli", "__init__"}
+    {"errors", "version", "registry", "utils", "config", "data", "runs", "statistics", "report"}
+    | {"cli", "__init__"}
 )
-NO_PYDANTIC = frozenset({*APART, "errors", "plugins", "cli", "__init__"})
+NO_PYDANTIC = frozenset(
+    {"errors", "version", "utils", "statistics", "registry", "runs", "report", "cli", "__init__"}
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in FILES
+}
 
 
-def part_of(path: Path) -> str:
-    """The first name below the package that a file belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(module: str) -> str:
+    """The name directly below the package."""
+    return module.split(".")[1] if "." in module else "__init__"
 
 
-def level_of(part: str) -> int:
-    for level, names in enumerate(LAYERS):
-        if part in names:
-            return level
-    raise AssertionError(
-        f"fewshot_i2v/{part} has no layer: add it to LAYERS or APART in {__file__}"
-    )
+def floor_of(room: str) -> int:
+    for floor, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return floor
+    raise AssertionError(f"fewshot_i2v/{room} has no floor: add it to FLOORS in {__file__}")
 
 
 def _statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -120,60 +72,82 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
 
 
-def inner(path: Path) -> set[str]:
-    """Parts of the package that a file imports; `WHAT_A_FILE_IS` is anyone's to ask."""
-    asked = (name for name in imports(path) if not name.startswith(WHAT_A_FILE_IS))
-    names = {name.split(".")[1] for name in asked if name.startswith("fewshot_i2v.")}
-    return {n for n in names if (PACKAGE / n).is_dir() or (PACKAGE / f"{n}.py").is_file()}
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the package that a file imports, or names of."""
+    modules = set()
+    for name in imports(path):
+        module = name
+        while module not in MODULES and "." in module:
+            module = module.rpartition(".")[0]
+        if module in MODULES:
+            modules.add(module)
+    return modules
 
 
-def allowed(part: str, other: str) -> bool:
-    if part == other or part == "__init__":
+GRAPH = {module: imported_modules(path) - {module} for module, path in MODULES.items()}
+
+
+def is_allowed(room: str, imported: str) -> bool:
+    if room == imported or room in ENTRANCES:
         return True
-    if part in APART:
-        return other in APART or other in {"errors", "_leftovers"}
-    if other in APART:
-        return level_of(part) >= level_of("evaluation")
-    if {part, other} <= STRANGERS:
-        return False
-    return level_of(other) <= level_of(part)
+    return imported not in ENTRANCES and floor_of(imported) < floor_of(room)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_one_way(path: Path) -> None:
-    wrong = {other for other in inner(path) if not allowed(part_of(path), other)}
-    assert not wrong, f"{path.relative_to(PACKAGE.parent)} must not import {sorted(wrong)}"
-
-
-def test_every_module_has_a_layer() -> None:
-    for part in {part_of(path) for path in FILES} - APART - {"__init__"}:
-        assert level_of(part) >= 0
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_imports_point_down(module: str) -> None:
+    wrong = {name for name in GRAPH[module] if not is_allowed(room_of(module), room_of(name))}
+    assert not wrong, f"{module} must not import {sorted(wrong)}"
 
 
 def test_direction_is_checked_at_all() -> None:
-    assert allowed("heads", "adapters")
-    assert not allowed("video", "episodes")
-    assert not allowed("tuning", "evaluation")
-    assert not allowed("records", "config")
-    assert not allowed("tuning", "records")
+    assert is_allowed("models", "data")
+    assert not is_allowed("config", "data")
+    assert not is_allowed("data", "models")
+    assert not is_allowed("tuning", "evaluation")
+    assert not is_allowed("models", "__init__")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_stay_where_they_belong(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path)}
-    if part_of(path) in NO_TORCH:
+def test_no_circle() -> None:
+    """Removes modules that import none of those that remain, until there are no more."""
+    remaining = {module: set(names) for module, names in GRAPH.items()}
+    while free := {module for module, names in remaining.items() if not names & remaining.keys()}:
+        remaining = {module: names for module, names in remaining.items() if module not in free}
+    assert not remaining, f"these modules import each other in a circle: {sorted(remaining)}"
+
+
+def test_the_root_of_the_package_is_small() -> None:
+    rooms = {room_of(module) for module in MODULES} - {"__init__", "__main__"}
+    assert len(rooms) <= MAX_ROOMS, sorted(rooms)
+    assert rooms <= set().union(*FLOORS)
+
+
+def test_there_are_no_private_files_outside_the_command_line() -> None:
+    private = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if path.name.startswith("_") and path.name not in ("__init__.py", "__main__.py")
+    ]
+    assert [path for path in private if not path.startswith("cli/")] == []
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_heavy_packages_stay_where_they_belong(module: str) -> None:
+    roots = {name.split(".")[0] for name in imports(MODULES[module])}
+    room = room_of(module)
+    lazy = module in ("fewshot_i2v.utils.environment", "fewshot_i2v.utils.seeding")
+    if room in NO_TORCH and not lazy:
         assert not roots & {"torch", "torchvision", "open_clip"}
-    if part_of(path) in NO_PYDANTIC:
+    if room in NO_PYDANTIC:
         assert "pydantic" not in roots
 
 
 def test_light_modules_do_not_load_torch_at_run_time() -> None:
     modules = [
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        for path in FILES
-        if part_of(path) in NO_TORCH and path.name != "__main__.py"
+        module
+        for module, path in MODULES.items()
+        if room_of(module) in NO_TORCH and path.name != "__main__.py"
     ]
-    modules.append("fewshot_i2v.encoders.catalog")
+    modules.append("fewshot_i2v.models.encoders.catalog")
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.records import TIMING_KEYS
+from fewshot_i2v.runs.episode_record import TIMING_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "fewshot_i2v"]
@@ -24,8 +24,8 @@ TRAIN = ["train", "--steps", "2", "--set", "validation.episodes=4", "--set", "cl
 PREPARE = """
 import hashlib, sys
 from pathlib import Path
-from fewshot_i2v.video import synthetic
-from fewshot_i2v.video.store import ClipStore, DecodeOptions
+from fewshot_i2v.data.synthetic import generate as synthetic
+from fewshot_i2v.data.video.clip_cache import ClipStore, DecodeOptions
 home = Path(sys.argv[1])
 names = [synthetic.clip_name("grows", n) for n in range(6)]
 synthetic.materialize("motions", names, home / "generated", size=32, frames=4)

@@ -68,7 +68,7 @@ def test_nothing_else_is_inside(names: dict[str, int]) -> None:
     package = [PurePosixPath(name) for name in names if ".dist-info/" not in name]
     assert {path.parts[0] for path in package} == {"fewshot_i2v"}
     assert {path.suffix for path in package} <= SUFFIXES
-    assert not [path for path in package if "test" in path.name or "tests" in path.parts]
+    assert not [path for path in package if path.name.startswith("test_") or "tests" in path.parts]
     sizes = {name: size for name, size in names.items() if not name.endswith(".safetensors")}
     assert max(sizes.values()) < MEGABYTE, "large lists belong into a compressed file"
 

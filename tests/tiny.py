@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot_i2v.config import RunConfig, load_config
-from fewshot_i2v.encoders.tower import FrozenBlock, LayerNorm, Tower
+from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.tower import Tower
 
 
 def tiny_tower(
@@ -113,6 +115,6 @@ def tiny_run(folder: Path, output: Path, /, **changes: Any) -> RunConfig:
 
 
 def _shape_classes(count: int) -> list[str]:
-    from fewshot_i2v.video.synthetic import class_names
+    from fewshot_i2v.data.synthetic.generate import class_names
 
     return list(class_names("shapes")[:count])

@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from fewshot_i2v._printable import printable_output
 from fewshot_i2v.cli._start import Terminated, signals_raise
 from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
+from fewshot_i2v.utils.printable import printable_output
 
 EXIT_CODES = """\b
 Exit status:

@@ -9,9 +9,10 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from fewshot_i2v import plugins
-from fewshot_i2v._config_starts import FRESH, names_of_starts
+from fewshot_i2v import registry
+from fewshot_i2v.config.start_names import FRESH, names_of_starts
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.utils import resources
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -121,12 +122,12 @@ def named(names: Callable[[], list[str]]) -> dict[str, Any]:
     return {"shell_complete": completer(names)}
 
 
-ADAPTERS = METHOD | named(lambda: plugins.names("adapters"))
-HEADS = METHOD | named(lambda: plugins.names("heads"))
+ADAPTERS = METHOD | named(lambda: registry.names("adapters"))
+HEADS = METHOD | named(lambda: registry.names("heads"))
 _STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | named(
     lambda: [FRESH, *names_of_starts()]
 )
-SPLITS = TEXT | named(lambda: plugins.data_names("episodes"))
+SPLITS = TEXT | named(lambda: resources.data_names("episodes"))
 POLICIES = one_of("segment-center", "uniform", "dense")
 ORDERS = one_of("natural", "shuffled", "reversed", "single")
 CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
@@ -176,7 +177,7 @@ LIMITS: tuple[str, str, Flags] = (
     ],
 )
 
-_FLAGS: Table = [
+_EVALUATE_FLAGS: Table = [
     (
         "Episodes",
         "",
@@ -284,7 +285,7 @@ def flags_of(table: Table) -> Callable[[Decorated], Decorated]:
 limit_flags = flags_of([LIMITS])
 """Adds the flags of what a clip may take, for commands without a configuration."""
 
-key_flags = flags_of(_FLAGS)
+key_flags = flags_of(_EVALUATE_FLAGS)
 """Adds all flags of `fewshot-i2v evaluate` that set a configuration key."""
 
 
@@ -298,7 +299,7 @@ def overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         UsageError: when a setting has no value, or a key is given twice.
     """
-    from fewshot_i2v.config import parse_value
+    from fewshot_i2v.config.method import parse_value
 
     out: dict[str, Any] = {}
     for param in ctx.command.params:
@@ -315,3 +316,104 @@ def overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
             raise UsageError(f"{key} is given twice on the command line")
         out[key] = parse_value(value.strip(), f"--set {key}")
     return out
+
+
+_ONE: dict[str, Any] = {"multiple": False}
+_OBJECTIVE = one_of("episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile")
+_SUBSET = TEXT | {"metavar": "NAME|off"}
+
+
+def _key(kind: dict[str, Any], key: str) -> dict[str, Any]:
+    return kind | {"key": key}
+
+
+_TRAIN_FLAGS: Table = [
+    (
+        "Training",
+        "",
+        [
+            ("--split", SPLITS, "Split by name or path."),
+            ("--root", PATH, "Folder of the split's clips."),
+            ("--subset", TEXT, "Subset whose classes are trained on; never novel."),
+            ("--seed", INT, "Of batches, initial parameters and augmentation."),
+            ("--adapter", ADAPTERS | _ONE, "Adapter with its options."),
+            ("--objective", _OBJECTIVE, "What is minimised."),
+            ("--head", HEADS | _ONE, "Head of the episodes, with its options."),
+            ("--way", INT, "Classes of a training episode."),
+            ("--shot", INT, "Support clips per class."),
+            ("--query", INT, "Query clips per class."),
+            ("--batch", INT, "Episodes of a step."),
+            ("--clips", INT, "Clips of a step, for classification."),
+        ],
+    ),
+    (
+        "Validation",
+        "validation",
+        [
+            ("--val-subset", _key(_SUBSET, "subset"), "Its classes choose the state; never novel."),
+            ("--val-class", _key(TEXT | {"multiple": True}, "classes"), "Hold out; repeatable."),
+            ("--val-every", _key(INT, "every"), "Steps between two validations."),
+            ("--val-episodes", _key(INT, "episodes"), "Episodes of each validation."),
+            ("--val-shot", _key(INT, "shot"), "Support clips per class."),
+            ("--val-head", _key(HEADS | _ONE, "head"), "Head that scores them."),
+        ],
+    ),
+    ENCODER,
+    VIDEO,
+    (
+        "Steps",
+        "",
+        [
+            ("--steps", INT, "Optimizer steps."),
+            ("--lr", FLOAT, "Learning rate of the adapter."),
+            ("--head-lr", FLOAT, "Learning rate of what else is trained."),
+            ("--weight-decay", FLOAT, "Weight decay of matrices."),
+            ("--warmup", FLOAT, "Fraction of the steps with a growing rate."),
+            ("--schedule", one_of("cosine", "constant"), "Learning rate after that."),
+            ("--clip-norm", CLIP_NORM, "Largest gradient norm."),
+            ("--accumulate", INT, "Parts of a step, one after the other; saves memory."),
+            ("--checkpointing/--no-checkpointing", SWITCH, "Compute blocks twice; saves memory."),
+        ],
+    ),
+    (
+        "Augmentation",
+        "augment",
+        [
+            ("--flip", one_of("off", "auto", "on"), "Mirror clips; auto: unless sided."),
+            ("--colour", FLOAT, "Largest change of brightness, contrast and saturation."),
+            ("--temporal/--no-temporal", SWITCH, "Frames at random within their segments."),
+        ],
+    ),
+    (
+        "Meta-training",
+        "inner",
+        [
+            ("--inner-steps", _key(INT, "steps"), "Fine-tuning steps inside a step."),
+            ("--inner-lr", _key(FLOAT, "lr"), "Their learning rate."),
+            ("--inner-rate", _key(FLOAT, "rate"), "Reptile: how far the start moves, 0 to 1."),
+            ("--second-order/--first-order", SWITCH, "Gradients through the inner steps."),
+        ],
+    ),
+    (
+        "Running",
+        "",
+        [
+            ("--precision", one_of("fp32", "bf16"), "Of the frozen encoder."),
+            ("--device", TEXT, "auto, cpu, cuda or cuda:N."),
+            ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
+            ("--workers", INT, "Decoding processes."),
+            ("--cache", PATH, "Folder of decoded clips."),
+            (
+                "--verify/--no-verify",
+                SWITCH,
+                "Read all clips again, changed or not.",
+            ),
+            ("--save-every", INT, "Steps between two saved states."),
+            ("--output -o", PATH, "Folder of the starting point; starts/NAME if not given."),
+        ],
+    ),
+    LIMITS,
+]
+
+train_flags = flags_of(_TRAIN_FLAGS)
+"""Adds all flags that set a key of a training's configuration."""

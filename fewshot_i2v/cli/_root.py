@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from fewshot_i2v import __version__
 from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
+from fewshot_i2v.version import __version__
 
 
 @click.group(

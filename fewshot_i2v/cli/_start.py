@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from fewshot_i2v._search_path import without_current_folder
+from fewshot_i2v.utils.search_path import without_current_folder
 
 WORDS = {signal.SIGINT: "interrupted"}
 """What is said of a signal; "terminated" of all others."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json, resumable
 from fewshot_i2v.cli._flags import SectionedCommand, completer, key_flags, overrides
+from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.config import RunConfig
+    from fewshot_i2v.config.evaluation import RunConfig
 
 FAILED_EPISODES = 3
 
@@ -22,7 +22,7 @@ FAILED_EPISODES = 3
     cls=SectionedCommand, epilog=EXIT_CODES, short_help="Measure adapters on few-shot episodes."
 )
 @click.argument(
-    "config", required=False, shell_complete=completer(lambda: plugins.data_names("configs"))
+    "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))
 )
 @key_flags
 @click.option(
@@ -52,7 +52,7 @@ def command(
     Flags win over CONFIG, CONFIG over the defaults. Records are kept episode by episode: the same
     command again goes on where it was stopped.
     """
-    from fewshot_i2v.config import load_config
+    from fewshot_i2v.evaluation.row_expansion import load_config
 
     given = overrides(ctx, settings)
     run = load_config(config, given)
@@ -64,9 +64,9 @@ def command(
         _show_plan(run, as_json=as_json, progress=progress)
         return
     with resumable(run.output_folder):
-        from fewshot_i2v import evaluation
+        from fewshot_i2v.evaluation import evaluate
 
-        result = evaluation.run(run, progress=progress, retry_failed=retry_failed)
+        result = evaluate.run(run, progress=progress, retry_failed=retry_failed)
     if as_json:
         echo_json(result.to_dict())
     else:
@@ -81,7 +81,7 @@ def command(
 
 def _header(run: RunConfig, source: str, given: Mapping[str, Any]) -> list[str]:
     """What is evaluated, and where each setting that is not at its default came from."""
-    from fewshot_i2v._config_origins import origins
+    from fewshot_i2v.config.origins import origins
 
     encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
     lines = [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
@@ -95,10 +95,10 @@ def _header(run: RunConfig, source: str, given: Mapping[str, Any]) -> list[str]:
 
 
 def _show_plan(run: RunConfig, *, as_json: bool, progress: bool) -> None:
-    from fewshot_i2v import evaluation
-    from fewshot_i2v.yaml_loader import dump_yaml
+    from fewshot_i2v.evaluation import evaluate
+    from fewshot_i2v.utils.yaml import dump_yaml
 
-    plan = evaluation.plan(run, progress=progress)
+    plan = evaluate.plan(run, progress=progress)
     if as_json:
         echo_json(plan)
     else:

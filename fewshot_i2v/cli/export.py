@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import limit_flags, overrides
-from fewshot_i2v.cli._runs import RunPath
+from fewshot_i2v.runs.run_index import RunPath
 
 _FILE = click.Path(path_type=Path)
 
@@ -62,7 +62,7 @@ def command(
     open_clip_model.safetensors and open_clip_config.json, and open_clip.create_model loads it as
     local-dir:OUT where the encoder came with a text tower; adapter.json says what else it takes.
     """
-    from fewshot_i2v.export import export_episode
+    from fewshot_i2v.evaluation.export import export_episode
 
     done = export_episode(
         run,

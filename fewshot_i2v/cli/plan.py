@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.cli._runs import RunPath
+from fewshot_i2v.runs.run_index import RunPath
+from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.cli._clip_planning import ClipPlan, Spreads
-    from fewshot_i2v.cli._pilot import Pilot
-    from fewshot_i2v.cli._planning import Aims, PairPlan, RowPlan
+    from fewshot_i2v.report.plan.pilot import Pilot
+    from fewshot_i2v.report.plan.sample_size_plan import Aims, ClipPlan, PairPlan, RowPlan, Spreads
 
 _WAY, _SHOT, _QUERY = 5, 1, 5
 _ACCURACY, _COMMON, _PAIRING = 0.8, 0.05, 0.3
@@ -71,7 +70,7 @@ class Plan:
 )
 @click.option(
     "--split",
-    shell_complete=completer(lambda: plugins.data_names("episodes")),
+    shell_complete=completer(lambda: resources.data_names("episodes")),
     help="Whose clips are counted; that of RUN if not given.",
 )
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
@@ -106,7 +105,7 @@ def command(
     both for the clips there are; for other clips of the same classes it takes more clips, and how
     many is said, too, with a warning where the split has too few.
     """
-    from fewshot_i2v.cli._planning import Aims
+    from fewshot_i2v.report.plan.sample_size_plan import Aims
 
     if power <= 1 - level:
         raise click.UsageError(f"--power {power:g}: expected more than 1 - --level, {1 - level:g}")
@@ -120,7 +119,7 @@ def command(
     if as_json:
         echo_json(_plain(plan, clips, aims, remarks))
         return
-    from fewshot_i2v.cli._plan_text import render
+    from fewshot_i2v.report.plan.text import render
 
     said: dict[str, Any] = {"way": plan.way, "query": plan.query, "remarks": remarks}
     click.echo(render(plan.title, aims, plan.rows, plan.pairs, clips, **said))
@@ -132,7 +131,7 @@ def _from_pilot(run: Path, aims: Aims, given: dict[str, Any]) -> tuple[Pilot, Pl
     Raises:
         UsageError: when the pilot cannot be read, or is not of what was given.
     """
-    from fewshot_i2v.cli._planning import pair_plan, row_plan
+    from fewshot_i2v.report.plan.sample_size_plan import pair_plan, row_plan
 
     pilot = _checked(run, given)
     way, query, asked = pilot.config["way"], pilot.config["query"], given["query"]
@@ -172,8 +171,8 @@ def _checked(run: Path, given: dict[str, Any]) -> Pilot:
     Raises:
         UsageError: when it is not, or cannot be read.
     """
-    from fewshot_i2v.cli._pilot import read_pilot
     from fewshot_i2v.errors import UsageError
+    from fewshot_i2v.report.plan.pilot import read_pilot
 
     for key in _ASSUMED:
         if given[key] is not None:
@@ -191,8 +190,8 @@ def _checked(run: Path, given: dict[str, Any]) -> Pilot:
 
 
 def _assumed(aims: Aims, given: dict[str, Any]) -> Plan:
-    from fewshot_i2v.cli._planning import pair_plan, row_plan
-    from fewshot_i2v.statistics.planning import assumed, assumed_difference
+    from fewshot_i2v.report.plan.sample_size_plan import pair_plan, row_plan
+    from fewshot_i2v.statistics.variance_components import assumed, assumed_difference
 
     accuracy, common, pairing = (
         default if given[key] is None else given[key]
@@ -220,7 +219,7 @@ def _clips(
     plan: Plan, pilot: Pilot | None, aims: Aims, given: dict[str, Any]
 ) -> tuple[list[ClipPlan], list[str]]:
     """What the clips of the split allow, or why that cannot be said."""
-    from fewshot_i2v.cli._clip_planning import clip_plan
+    from fewshot_i2v.report.plan.sample_size_plan import clip_plan
 
     name = given["split"] or (pilot and pilot.config["split"])
     if name is None:
@@ -269,10 +268,10 @@ def _sizes(
     Raises:
         UsageError: when the split asked for cannot be read, or has too few classes.
     """
-    from fewshot_i2v.cli._pilot import spreads_over_clips
-    from fewshot_i2v.episodes.split_file import load_split
-    from fewshot_i2v.episodes.summary import class_sizes
+    from fewshot_i2v.data.splits.split_file import load_split
+    from fewshot_i2v.data.splits.summary import class_sizes
     from fewshot_i2v.errors import FewshotError
+    from fewshot_i2v.report.plan.pilot import spreads_over_clips
 
     try:
         split = load_split(name, root=given["root"])

@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewshot_i2v import __version__
-from fewshot_i2v.cli._runs import (
+from fewshot_i2v.runs.run_index import (
     Header,
+    check_seeds,
     group_key,
+    names_of_starts,
     place_of,
     row_of,
     run_folders,
     several_runs,
     stopped_of,
     title_of,
+    told_apart,
 )
-from fewshot_i2v.cli._same_rows import check_seeds, names_of_starts, told_apart
+from fewshot_i2v.version import __version__
 
 if TYPE_CHECKING:
-    from fewshot_i2v.filmstrips import Places
-    from fewshot_i2v.report.sections import Recipe, Row, Section
+    from fewshot_i2v.report.analysis.report_data import Recipe, Row, Section
+    from fewshot_i2v.report.page.filmstrips import Places
 
 _PAGES = (".html", ".htm")
 _STRIPS = 3_200_000
@@ -105,7 +107,7 @@ def command(
     if out.suffix.lower() not in _PAGES:
         exports.write_whole(out, exports.render(sections, out.suffix.lower(), title=title))
     else:
-        from fewshot_i2v.filmstrips import Places
+        from fewshot_i2v.report.page.filmstrips import Places
 
         places = Places(split, root, cache) if clips else None
         exports.write_whole(out, _page(sections, title, places))
@@ -113,7 +115,7 @@ def command(
 
 
 def _page(sections: Sequence[Section], title: str, places: Places | None) -> str:
-    from fewshot_i2v.report.page import render_page
+    from fewshot_i2v.report.page.page import render_page
 
     if places is not None:
         sections = list(_with_clips(sections, places))
@@ -122,8 +124,8 @@ def _page(sections: Sequence[Section], title: str, places: Places | None) -> str
 
 def _with_clips(sections: Sequence[Section], places: Places) -> Iterator[Section]:
     """The sections with film strips of the clips that they show."""
-    from fewshot_i2v.filmstrips import film_strips
-    from fewshot_i2v.report.page import shown_clips
+    from fewshot_i2v.report.page.filmstrips import film_strips
+    from fewshot_i2v.report.page.page import shown_clips
 
     left = _STRIPS
     for section in sections:
@@ -186,11 +188,10 @@ def _check_detail(detail: str | None, reads: Sequence[Read]) -> None:
 
 
 def _read(folder: Path) -> Read:
-    from fewshot_i2v.records import read_run
-    from fewshot_i2v.report.findings import Findings
-    from fewshot_i2v.report.rows import TableRow
-    from fewshot_i2v.report.sections import Row
-    from fewshot_i2v.results import Sums
+    from fewshot_i2v.report.analysis.report_data import Row
+    from fewshot_i2v.report.analysis.run_analysis import Findings
+    from fewshot_i2v.runs.row_summary import Sums, TableRow
+    from fewshot_i2v.runs.run_folder import read_run
 
     run = read_run(folder)
     sums = Sums(run.header.get("marks", {}))
@@ -217,7 +218,7 @@ def _way(group: Sequence[Read]) -> int | str:
 
 
 def _section(group: Sequence[Read], detail: str | None) -> Section:
-    from fewshot_i2v.report.sections import Section, in_order, merged
+    from fewshot_i2v.report.analysis.report_data import Section, in_order, merged
 
     reads = sorted(group, key=_place)
     config, way = reads[0].header["identity"]["config"], _way(reads)
@@ -248,7 +249,7 @@ def _stopped(reads: Sequence[Read]) -> Iterator[str]:
 
 
 def _recipes(reads: Sequence[Read]) -> tuple[Recipe, ...]:
-    from fewshot_i2v.reproduction import recipes_of
+    from fewshot_i2v.evaluation.reproduce import recipes_of
 
     folders: dict[str, list[Read]] = defaultdict(list)
     for read in reads:

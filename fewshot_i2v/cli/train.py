@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import SectionedCommand, completer, overrides
-from fewshot_i2v.cli._train_flags import train_flags
+from fewshot_i2v.cli._flags import SectionedCommand, completer, overrides, train_flags
+from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.train_config import TrainConfig
-    from fewshot_i2v.training import TrainedStart
+    from fewshot_i2v.config.training import TrainConfig
+    from fewshot_i2v.training.train import TrainedStart
 
 _FOLDER = "train/"
 
 
 def _configs() -> list[str]:
-    names = plugins.data_names("configs")
+    names = resources.data_names("configs")
     return [name.removeprefix(_FOLDER) for name in names if name.startswith(_FOLDER)]
 
 
@@ -57,7 +56,7 @@ def command(
     is best on the validation classes becomes a starting point, for `evaluate --start FOLDER`. The
     same command again goes on where it was stopped.
     """
-    from fewshot_i2v.train_config import load_train_config
+    from fewshot_i2v.config.loading import load_train_config
 
     run = load_train_config(config, overrides(ctx, settings))
     if dry_run:
@@ -68,11 +67,11 @@ def command(
         click.echo(note, err=True)
 
     with resumable(run.output_folder, "the last saved state is"):
-        from fewshot_i2v import training
+        from fewshot_i2v.training import train
 
         progress = not quiet
         tell = None if quiet else _tell
-        done = training.train(run, progress=progress, tell=tell, finish=finish)
+        done = train.train(run, progress=progress, tell=tell, finish=finish)
     if as_json:
         echo_json(done.to_dict())
     else:
@@ -118,10 +117,10 @@ def _notes(done: TrainedStart) -> list[str]:
 
 
 def _show_plan(run: TrainConfig, *, as_json: bool) -> None:
-    from fewshot_i2v import training
-    from fewshot_i2v.yaml_loader import dump_yaml
+    from fewshot_i2v.training import train
+    from fewshot_i2v.utils.yaml import dump_yaml
 
-    plan = training.plan(run)
+    plan = train.plan(run)
     if as_json:
         echo_json(plan)
     else:

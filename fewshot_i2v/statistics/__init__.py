@@ -24,14 +24,19 @@ if TYPE_CHECKING:
         Reliability,
         expected_calibration_error,
     )
-    from fewshot_i2v.statistics.clusters import (
+    from fewshot_i2v.statistics.cluster_intervals import (
         SeedSpread,
         cluster_bootstrap,
         seed_spread,
         two_way_jackknife,
     )
-    from fewshot_i2v.statistics.outcomes import Outcomes
-    from fewshot_i2v.statistics.paired import (
+    from fewshot_i2v.statistics.metrics import (
+        balanced_accuracy,
+        brier_score,
+        class_recalls,
+        log_loss,
+    )
+    from fewshot_i2v.statistics.paired_tests import (
         McNemar,
         Paired,
         SignFlip,
@@ -42,8 +47,7 @@ if TYPE_CHECKING:
         sign_flip,
         smallest_visible,
     )
-    from fewshot_i2v.statistics.per_class import balanced_accuracy, class_recalls
-    from fewshot_i2v.statistics.scores import brier_score, log_loss
+    from fewshot_i2v.statistics.predictions import Outcomes
 
 __all__ = [
     "Calibration",
@@ -77,26 +81,26 @@ __all__ = [
 
 _HOMES = {
     "Calibration": "calibration",
-    "McNemar": "paired",
-    "Outcomes": "outcomes",
-    "Paired": "paired",
+    "McNemar": "paired_tests",
+    "Outcomes": "predictions",
+    "Paired": "paired_tests",
     "Reliability": "calibration",
-    "SeedSpread": "clusters",
-    "SignFlip": "paired",
-    "align": "paired",
-    "balanced_accuracy": "per_class",
-    "brier_score": "scores",
-    "class_recalls": "per_class",
-    "cluster_bootstrap": "clusters",
-    "compare_paired": "paired",
+    "SeedSpread": "cluster_intervals",
+    "SignFlip": "paired_tests",
+    "align": "paired_tests",
+    "balanced_accuracy": "metrics",
+    "brier_score": "metrics",
+    "class_recalls": "metrics",
+    "cluster_bootstrap": "cluster_intervals",
+    "compare_paired": "paired_tests",
     "expected_calibration_error": "calibration",
-    "holm": "paired",
-    "log_loss": "scores",
-    "mcnemar": "paired",
-    "seed_spread": "clusters",
-    "sign_flip": "paired",
-    "smallest_visible": "paired",
-    "two_way_jackknife": "clusters",
+    "holm": "paired_tests",
+    "log_loss": "metrics",
+    "mcnemar": "paired_tests",
+    "seed_spread": "cluster_intervals",
+    "sign_flip": "paired_tests",
+    "smallest_visible": "paired_tests",
+    "two_way_jackknife": "cluster_intervals",
 }
 
 

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics._ends import t_quantile
-from fewshot_i2v.statistics._values import check_level, check_repeats
-from fewshot_i2v.statistics.intervals import Interval
-from fewshot_i2v.statistics.outcomes import Codes, Numbers, Outcomes
+from fewshot_i2v.statistics.intervals import Interval, check_level, check_repeats, t_quantile
+from fewshot_i2v.statistics.predictions import Codes, Numbers, Outcomes
 
 Spacing = Literal["width", "mass"]
 BINS = 15

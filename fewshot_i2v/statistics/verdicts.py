@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics._found import Found
-from fewshot_i2v.statistics._values import check_level
-from fewshot_i2v.statistics.clusters import jackknife_of
-from fewshot_i2v.statistics.intervals import Interval
-from fewshot_i2v.statistics.paired import holm
+from fewshot_i2v.statistics.cluster_intervals import jackknife_of
+from fewshot_i2v.statistics.intervals import Interval, check_level
+from fewshot_i2v.statistics.jackknife import Found
+from fewshot_i2v.statistics.paired_tests import holm
 
 _ROUNDING = 1e-12
 

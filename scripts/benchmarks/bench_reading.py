@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from fewshot_i2v import __version__
-from fewshot_i2v.video.reader import DecodeOptions, decode
+from fewshot_i2v.data.video.reader import DecodeOptions, decode
 
 
 def write_720p(path: Path, frames: int) -> None:

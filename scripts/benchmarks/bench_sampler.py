@@ -16,7 +16,8 @@ from time import perf_counter
 import click
 import numpy as np
 
-from fewshot_i2v.episodes import Clip, EpisodeSampler, Split
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.splits.split import Clip, Split
 
 
 def made_up_split(classes: int, clips: int, per_group: int) -> Split:

@@ -19,8 +19,11 @@ from time import perf_counter
 
 import click
 
-from fewshot_i2v.episodes import EpisodeSampler, load_split
-from fewshot_i2v.episodes.new_split import choose_classes, from_csv, make_split, write_new
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.splits.builder.build import make_split, write_new
+from fewshot_i2v.data.splits.builder.class_selection import choose_classes
+from fewshot_i2v.data.splits.builder.importers import from_csv
+from fewshot_i2v.data.splits.split_file import load_split
 
 
 def write_table(path: Path, clips: int, classes: int) -> None:

@@ -24,7 +24,9 @@ from typing import Any
 import click
 from torch.utils.data import Dataset
 
-from fewshot_i2v.episodes import EpisodeSampler, Split, load_split
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.splits.split_file import load_split
 
 Draw = Callable[[int], object]
 

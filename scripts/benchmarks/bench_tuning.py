@@ -30,15 +30,15 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewshot_i2v import plugins
-from fewshot_i2v._machine import commit, peak_memory_mb
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.config import TuningConfig
-from fewshot_i2v.encoders.clip import tower_from_visual
-from fewshot_i2v.encoders.tower import Tower
-from fewshot_i2v.heads._contract import Head
-from fewshot_i2v.tuning import Episodes, embed, tune
-from fewshot_i2v.video import synthetic
+from fewshot_i2v import registry
+from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.data.synthetic import generate
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.tuning.finetune import Episodes, embed, tune
+from fewshot_i2v.utils.environment import commit, peak_memory_mb
 
 SHAPES = {"ViT-B-16": (768, 12, 12), "ViT-Ti-16": (192, 12, 3)}
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -69,9 +69,9 @@ def build_tower(name: str, size: int) -> Tower:
 
 def clips(count: int, size: int) -> torch.Tensor:
     """Generated clips, enlarged to the tower's input, (count, T, size, size, 3) uint8."""
-    names = synthetic.class_names("motions")
+    names = generate.class_names("motions")
     small = np.stack(
-        [synthetic.render("motions", names[i % len(names)], i, frames=FRAMES) for i in range(count)]
+        [generate.render("motions", names[i % len(names)], i, frames=FRAMES) for i in range(count)]
     )
     factor = -(-size // small.shape[2])
     large = small.repeat(factor, axis=2).repeat(factor, axis=3)
@@ -104,10 +104,10 @@ def prepare(
 ) -> tuple[AdaptedEncoder, Head, Episodes, torch.Tensor]:
     """A fresh adapter and head, their episodes and query clips, prefixes computed."""
     seeds = list(range(setting.episodes))
-    cls = plugins.load("adapters", setting.adapter)
+    cls = registry.load("adapters", setting.adapter)
     adapter = cls(tower, cls.Options(), frames=FRAMES, seeds=seeds).to(tower.device)
     encoder = AdaptedEncoder(tower, adapter)
-    linear = plugins.load("heads", "linear")
+    linear = registry.load("heads", "linear")
     head: Head = linear(
         linear.Options(), width=tower.width, way=setting.way, frames=FRAMES, seeds=seeds
     ).to(tower.device)
@@ -257,7 +257,7 @@ def main(
     )
     encoder = encoder or ("ViT-B-16" if place.type == "cuda" else "ViT-Ti-16")
     rates = {name: matmul_rate(place, dtype) for name, dtype in TYPES.items()}
-    names = adapter or tuple(f.name for f in plugins.found("adapters"))
+    names = adapter or tuple(f.name for f in registry.found("adapters"))
     rows: list[dict[str, Any]] = []
     for name in names:
         for count, precision, loop in [(1, "fp32", True), *((e, "bf16", False) for e in episodes)]:

@@ -11,20 +11,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import fewshot_i2v
-from fewshot_i2v.cli import cli
-from fewshot_i2v.config import RunConfig
-from fewshot_i2v.results import EvaluationResult, RowResult
+import fewshot_i2v.evaluation
+from fewshot_i2v.cli._root import cli
+from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.runs.row_summary import RowResult
 from fewshot_i2v.statistics import mean_interval
 
 Invoke = Callable[..., Result]
 
 
 class FakeEvaluation(ModuleType):
-    """What `fewshot_i2v.evaluation` offers; remembers what it was asked."""
+    """What `fewshot_i2v.evaluation.evaluate` offers; remembers what it was asked."""
 
     def __init__(self) -> None:
-        super().__init__("fewshot_i2v.evaluation")
+        super().__init__("fewshot_i2v.evaluation.evaluate")
         self.config: RunConfig | None = None
         self.asked: dict[str, Any] = {}
         self.failed = 0
@@ -64,8 +65,8 @@ def _this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def evaluation(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluation:
     fake = FakeEvaluation()
-    monkeypatch.setitem(sys.modules, "fewshot_i2v.evaluation", fake)
-    monkeypatch.setattr(fewshot_i2v, "evaluation", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "fewshot_i2v.evaluation.evaluate", fake)
+    monkeypatch.setattr(fewshot_i2v.evaluation, "evaluate", fake, raising=False)
     return fake
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_i2v.config import load_config
-from fewshot_i2v.episodes.split_file import load_split
-from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 
 
@@ -58,7 +59,7 @@ def write(
     config = load_config(
         {"split": "motions", "adapter": adapter, "way": way, "query": query, **keys}
     )
-    row = config.rows()[0]
+    row = expand_rows(config)[0]
     digest = load_split("motions").digest
     identity = {
         "config": row.identity(),

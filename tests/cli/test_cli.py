@@ -13,8 +13,8 @@ from click.testing import Result
 
 import fewshot_i2v
 from fewshot_i2v import errors
-from fewshot_i2v.cli import cli
 from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
+from fewshot_i2v.cli._root import cli
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError, TuningError
 from tests.cli.conftest import FakeEvaluation, Invoke
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewshot_i2v.clip_check import check_clips
-from fewshot_i2v.episodes import load_split
-from fewshot_i2v.video.reader import DecodeOptions
-from fewshot_i2v.video.store import ClipStore
+from fewshot_i2v.data.splits.check import check_clips
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.data.video.reader import DecodeOptions
 from tests.cli.conftest import FakeEvaluation, Invoke
-from tests.video._made import numbered_picture, write_video
+from tests.data.video.made_videos import numbered_picture, write_video
 
 ID = "abcdefghijk"
 KINETICS = "label,youtube_id,time_start,time_end,split\n"

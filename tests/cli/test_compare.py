@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.config import load_config
-from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 
 FROZEN = [0.5, 0.25, 0.5, 0.75, 0.0, 0.25, 0.5]
@@ -52,7 +53,7 @@ def write(
     """Run folders as an evaluation writes them, one for each row of the configuration."""
     run = load_config({"split": "motions", "adapter": adapter, "way": 2, "query": 2, **config})
     folders = []
-    for position, row in enumerate(run.rows()):
+    for position, row in enumerate(expand_rows(run)):
         identity = {
             "config": row.identity(),
             "split": {"digest": digest},

@@ -105,7 +105,7 @@ def test_an_error_that_names_what_a_file_says_does_not_act(
 
 
 def test_every_huge_number_and_nul_in_a_configuration_is_named(tmp_path: Path) -> None:
-    from fewshot_i2v.config import load_config
+    from fewshot_i2v.evaluation.row_expansion import load_config
 
     huge = 10_000_000_000
     for key in ("episodes", "video.frames", "video.stride", "tuning.steps", "tuning.batch",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v import _progress
-from fewshot_i2v.clip_check import check as clip_check
-from fewshot_i2v.video import _identity
+from fewshot_i2v.data.splits.check import check as clip_check
+from fewshot_i2v.data.video import clip_digest
+from fewshot_i2v.utils import progress
 from tests.cli.conftest import Invoke
-from tests.video._made import write_video
+from tests.data.video.made_videos import write_video
 
 SPLIT = """
 name: moves
@@ -46,9 +46,9 @@ def test_a_clean_split(
     invoke: Invoke, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # else only what takes a minute says how far it is
-    monkeypatch.setattr(_progress._Lines, "seconds", 0.0)
+    monkeypatch.setattr(progress._Lines, "seconds", 0.0)
     # what was written a moment ago is else read again
-    monkeypatch.setattr(_identity, "_TICK", 0)
+    monkeypatch.setattr(clip_digest, "_TICK", 0)
     done = invoke("episodes", "check", *arguments)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()

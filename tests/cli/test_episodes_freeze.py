@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fewshot_i2v.cli import cli
-from fewshot_i2v.episodes import EpisodeSampler, load_split
-from fewshot_i2v.episodes.frozen import read_frozen
+from fewshot_i2v.cli._root import cli
+from fewshot_i2v.data.episodes.episode_file import read_frozen
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.splits.split_file import load_split
 from tests.tiny import tiny_folder
 
 FREEZE = ("episodes", "freeze")
@@ -95,9 +96,9 @@ def test_a_file_that_is_there_needs_force(tmp_path: Path) -> None:
 def test_the_command_that_is_printed_asks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from fewshot_i2v import evaluation
+    from fewshot_i2v.evaluation import evaluate
 
-    monkeypatch.setattr(evaluation, "row_cost", lambda *_: {"seconds": 0.0})
+    monkeypatch.setattr(evaluate, "row_cost", lambda *_: {"seconds": 0.0})
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "some clips"
     folder.mkdir()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.episodes import EpisodeSampler, load_split
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.evaluation.row_expansion import expand_rows
 from tests.cli.conftest import FakeEvaluation, Invoke
-from tests.episodes.folders import touch
+from tests.data.splits.folders import touch
 
 CLASSES = ("clap", "jump", "nod", "point", "sit", "wave")
 
@@ -67,7 +69,7 @@ def test_the_evaluation_that_is_proposed_can_be_drawn(
     assert invoke(*proposed[1:], "--dry-run").exit_code == 0
     config = evaluation.config
     assert config is not None
-    for shot in {row.shot for row in config.rows()}:
+    for shot in {row.shot for row in expand_rows(config)}:
         sampler = EpisodeSampler(
             load_split(out, root=tmp_path / "clips"),
             seed=0,

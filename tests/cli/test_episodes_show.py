@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.episodes import load_split
-from fewshot_i2v.episodes.summary import SETTINGS
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.data.splits.summary import SETTINGS
 from tests.cli.conftest import Invoke
-from tests.episodes.folders import touch
+from tests.data.splits.folders import touch
 
 NOVEL = ("carret", "circlecc", "del", "down", "right")
 PAIR = """

@@ -15,8 +15,11 @@ import pytest
 
 from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.evaluate import command
-from fewshot_i2v.config import RunConfig, TuningConfig, VideoConfig, config_schema
-from fewshot_i2v.yaml_loader import parse_yaml
+from fewshot_i2v.config.base import TuningConfig, VideoConfig
+from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.loading import config_schema
+from fewshot_i2v.evaluation.row_expansion import expand_rows
+from fewshot_i2v.utils.yaml import parse_yaml
 from tests.cli.conftest import FakeEvaluation, Invoke
 
 FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
@@ -206,7 +209,7 @@ import signal, sys, time, types
 # a shell that starts the tests in the background has these ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
-fake = types.ModuleType("fewshot_i2v.evaluation")
+fake = types.ModuleType("fewshot_i2v.evaluation.evaluate")
 def run(config, **_asked):
     try:
         print("running", flush=True)
@@ -214,7 +217,7 @@ def run(config, **_asked):
     finally:
         print("closed", flush=True)
 fake.run = run
-sys.modules["fewshot_i2v.evaluation"] = fake
+sys.modules["fewshot_i2v.evaluation.evaluate"] = fake
 from fewshot_i2v.cli import main
 main(["evaluate", "-o", "there"])
 """
@@ -275,7 +278,9 @@ def test_starts_are_given_as_flags(
     assert evaluation.config is not None
     assert evaluation.config.start == ("fresh", str(tmp_path / "s"))
     assert evaluation.config.allow_seen
-    assert [row.start for row in evaluation.config.rows()[::2]] == list(evaluation.config.start)
+    assert [row.start for row in expand_rows(evaluation.config)[::2]] == list(
+        evaluation.config.start
+    )
     other = invoke("evaluate", "--adapter", "st-adapter", "--start", str(tmp_path / "s"))
     assert other.exit_code == 2
     assert "is for 'aim'" in other.stderr

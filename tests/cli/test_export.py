@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.yaml_loader import dump_yaml
+from fewshot_i2v.utils.yaml import dump_yaml
 from tests.cli.conftest import Invoke
 from tests.tiny import tiny_architecture, tiny_split
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v import plugins
-from fewshot_i2v._config_starts import names_of_starts
+from fewshot_i2v import registry
 from fewshot_i2v.cli.list import head_summary
+from fewshot_i2v.config.start_names import names_of_starts
+from fewshot_i2v.utils import resources
 from tests.cli.conftest import Invoke
 
 KINDS = ("adapters", "heads", "splits", "encoders", "configs")
@@ -26,10 +27,10 @@ def test_each_kind_has_names_and_summaries(invoke: Invoke, kind: str) -> None:
 
 def test_what_is_listed_is_what_can_be_used(invoke: Invoke) -> None:
     listed = json.loads(invoke("list", "--json").stdout)
-    assert [row["name"] for row in listed["adapters"]] == plugins.names("adapters")
-    assert [row["name"] for row in listed["heads"]] == plugins.names("heads")
-    assert [row["name"] for row in listed["splits"]] == plugins.data_names("episodes")
-    assert [row["name"] for row in listed["configs"]] == plugins.data_names("configs")
+    assert [row["name"] for row in listed["adapters"]] == registry.names("adapters")
+    assert [row["name"] for row in listed["heads"]] == registry.names("heads")
+    assert [row["name"] for row in listed["splits"]] == resources.data_names("episodes")
+    assert [row["name"] for row in listed["configs"]] == resources.data_names("configs")
     assert [row["name"] for row in listed["starts"]] == names_of_starts()
 
 
@@ -48,7 +49,7 @@ def test_without_a_kind_everything_is_listed_under_headings(invoke: Invoke) -> N
 def test_shipped_starting_points_and_the_adapters_they_are_for(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "data_folder", lambda _kind: tmp_path)
+    monkeypatch.setattr(resources, "data_folder", lambda _kind: tmp_path)
     assert invoke("list", "starts").stderr == "(no starts are shipped)\n"
     assert json.loads(invoke("list", "starts", "--json").stdout) == []
     assert "starts:\n  (no starts are shipped)\n" in invoke("list").stdout

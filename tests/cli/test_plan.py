@@ -11,9 +11,9 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from fewshot_i2v.episodes.disjoint import disjoint_count
-from fewshot_i2v.statistics import bounded_interval, planning
-from fewshot_i2v.statistics.stopping import decide
+from fewshot_i2v.data.splits.summary import disjoint_count
+from fewshot_i2v.statistics import bounded_interval, sample_size
+from fewshot_i2v.statistics.sequential_stopping import decide
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
 
@@ -30,11 +30,11 @@ def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
     found = plain(invoke, str(pilot), "--half-width", "2", "--shot", "1")
     assert [(row["name"], row["shot"]) for row in found["rows"]] == [("frozen", 1), ("aim", 1)]
     row, values = found["rows"][0], some(1, 0.6)
-    spread = planning.components(values.tolist())
+    spread = sample_size.components(values.tolist())
     assert row["found"]["between"] == pytest.approx(spread.between)
     assert row["deviation"] == pytest.approx(values.mean(axis=(1, 2)).std(ddof=1))
     away = max(spread.mean, 1 - spread.mean)
-    assert row["episodes"] == planning.episodes_for_half_width(row["deviation"], 0.02, away=away)
+    assert row["episodes"] == sample_size.episodes_for_half_width(row["deviation"], 0.02, away=away)
     assert row["between"][0] < row["episodes"] < row["between"][1]
     assert "Failed episodes of the pilot: 1; left out." in found["remarks"]
 
@@ -55,8 +55,8 @@ def test_differences_are_planned_from_the_paired_spread(invoke: Invoke, pilot: P
     apart = some(11, 0.8).mean(axis=(1, 2)) - some(1, 0.6).mean(axis=(1, 2))
     assert pair["gain"] == pytest.approx(apart.mean())
     assert pair["deviation"] == pytest.approx(apart.std(ddof=1))
-    needed = planning.episodes_for_difference(apart.std(ddof=1), 0.03, power=0.9)
-    together = planning.episodes_for_difference(
+    needed = sample_size.episodes_for_difference(apart.std(ddof=1), 0.03, power=0.9)
+    together = sample_size.episodes_for_difference(
         apart.std(ddof=1), 0.03, power=0.9, level=1 - 0.05 / 2
     )
     assert (pair["episodes"], pair["together"]) == (needed, together)
@@ -84,7 +84,7 @@ def test_clips_are_counted(invoke: Invoke, pilot: Path) -> None:
 def test_another_query_count_changes_the_spread(invoke: Invoke, pilot: Path) -> None:
     few, many = (plain(invoke, str(pilot), "--query", query)["rows"][0] for query in ("1", "20"))
     assert few["episodes"] > many["episodes"]
-    found = planning.Components(**many["found"])
+    found = sample_size.Components(**many["found"])
     assert many["deviation"] == pytest.approx(found.deviation(100))
 
 
@@ -176,7 +176,7 @@ def test_one_query_per_class_is_said(invoke: Invoke, tmp_path: Path) -> None:
 def test_without_a_pilot_values_are_assumed(invoke: Invoke) -> None:
     found = plain(invoke, "--accuracy", "0.9", "--split", "motions", "--shot", "5")
     (row,) = found["rows"]
-    spread = planning.assumed(0.9, 25, 0.05)
+    spread = sample_size.assumed(0.9, 25, 0.05)
     assert row["deviation"] == pytest.approx(spread.deviation())
     assert row["between"] is None
     assert found["pairs"][0]["deviation"] == pytest.approx(spread.deviation() * 1.4**0.5)
@@ -222,7 +222,7 @@ def test_a_split_with_too_few_clips_says_so(invoke: Invoke) -> None:
 def test_a_pilot_whose_split_is_gone_is_planned_without_clips(
     invoke: Invoke, pilot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewshot_i2v.plugins.data_folder", lambda _kind: pilot)
+    monkeypatch.setattr("fewshot_i2v.utils.resources.data_folder", lambda _kind: pilot)
     found = plain(invoke, str(pilot))
     assert found["clips"] == []
     assert "the pilot's split cannot be read" in found["remarks"][-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_i2v.statistics import Outcomes, planning
+from fewshot_i2v.statistics import Outcomes, sample_size
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, reused, some, write
 
@@ -19,24 +19,24 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
     found = plain(invoke, str(tmp_path), "--half-width", "2", "--difference", "3")
     needs = {(n["name"], n["against"]): n for n in found["clips"][0]["needs"]}
     outcomes = [Outcomes.from_records(records) for records in runs.values()]
-    one = planning.clip_spread(outcomes[0], [60] * 10)
+    one = sample_size.clip_spread(outcomes[0], [60] * 10)
     assert one is not None
     row = needs["frozen", None]
     assert not row["most"]
-    assert row["left"] == pytest.approx(planning.half_width_over_clips(one, 60))
-    assert row["clips"] == planning.clips_for_half_width(one, 0.02)
+    assert row["left"] == pytest.approx(sample_size.half_width_over_clips(one, 60))
+    assert row["clips"] == sample_size.clips_for_half_width(one, 0.02)
     assert row["between"][0] < row["clips"] < row["between"][1]
-    rest = planning.episodes_for_half_width(
+    rest = sample_size.episodes_for_half_width(
         found["rows"][0]["deviation"], 0.01, away=max(found["rows"][0]["found"]["mean"], 0.5)
     )
     assert row["episodes"] == pytest.approx(rest, abs=2)
     # clips are as hard for either method, so that the gain hardly depends on them
     gain = needs["aim", "frozen"]
     assert gain["most"]
-    most = planning.most_clip_spread(
-        planning.Components(**found["pairs"][0]["found"]), 5, 1, 10, clips=60
+    most = sample_size.most_clip_spread(
+        sample_size.Components(**found["pairs"][0]["found"]), 5, 1, 10, clips=60
     )
-    assert gain["left"] == pytest.approx(planning.visible_over_clips(most, 60))
+    assert gain["left"] == pytest.approx(sample_size.visible_over_clips(most, 60))
     text = " ".join(invoke("plan", str(tmp_path), "--half-width", "2").stdout.split())
     assert "however many the episodes, the 60 clips of each class leave ±" in text
     wide = " ".join(invoke("plan", str(tmp_path), "--half-width", "9").stdout.split())
@@ -73,5 +73,5 @@ def test_rows_that_hardly_differ_get_the_least_spread_of_such_that_do(
     write(tmp_path, "aim", values)
     (pair,) = plain(invoke, str(tmp_path))["pairs"]
     assert pair["alike"]
-    assert pair["deviation"] == pytest.approx(planning.least_deviation(0.02, 25))
-    assert pair["episodes"] == planning.episodes_for_difference(pair["deviation"], 0.02)
+    assert pair["deviation"] == pytest.approx(sample_size.least_deviation(0.02, 25))
+    assert pair["episodes"] == sample_size.episodes_for_difference(pair["deviation"], 0.02)

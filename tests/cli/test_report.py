@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.records import RunFolder
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 from tests.cli.test_show import record, write
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.config import load_config
-from fewshot_i2v.records import RunFolder
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 from tests.cli.test_show import record
 
@@ -19,7 +19,7 @@ from tests.cli.test_show import record
 def write(output: Path, accuracies: Sequence[float], *, adapter: str = "aim", **given: Any) -> Path:
     """A run folder of an adapter, with as many episodes as accuracies."""
     config = load_config({"split": "motions", "adapter": adapter, "way": 2, **given})
-    (row,) = config.rows()
+    (row,) = expand_rows(config)
     identity = {
         "config": row.identity(),
         "split": {"digest": "d"},

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.config import load_config
-from fewshot_i2v.records import EpisodeRecord, RunFolder
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 
 
@@ -46,7 +47,7 @@ def write(
     **marks: object,
 ) -> None:
     config = load_config({"split": "motions", "adapter": adapter, "way": way, "start": begin})
-    row = config.rows()[0]
+    row = expand_rows(config)[0]
     identity = {
         "config": row.identity(),
         "split": {"digest": "d"},

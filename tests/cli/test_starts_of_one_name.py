@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.config import load_config
-from fewshot_i2v.records import RunFolder
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.run_folder import RunFolder
 from tests.cli.conftest import Invoke
 from tests.cli.test_show import record
 
@@ -25,7 +25,7 @@ def runs(tmp_path: Path) -> Path:
 
 def _write(output: Path, adapter: str, head: str, accuracies: list[float], seed: str = "") -> None:
     config = load_config({"split": "motions", "adapter": adapter, "head": head, "way": 2})
-    (row,) = config.rows()
+    (row,) = expand_rows(config)
     identity = {"config": row.identity(), "split": {"digest": "d"}, "encoder": {"digest": "e"}}
     identity["device"] = "cpu"
     about: dict[str, object] = {"parameters": 1}

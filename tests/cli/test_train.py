@@ -13,24 +13,24 @@ import click
 import pytest
 from pydantic import BaseModel
 
-import fewshot_i2v
+import fewshot_i2v.training
 from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.train import command
-from fewshot_i2v.config import VideoConfig
+from fewshot_i2v.config.base import VideoConfig
+from fewshot_i2v.config.training import AugmentConfig, TrainConfig
 from fewshot_i2v.errors import TuningError
-from fewshot_i2v.train_config import AugmentConfig, TrainConfig
 from tests.cli.conftest import Invoke
-from tests.training_samples import settings, training_folder
+from tests.training.training_samples import settings, training_folder
 
 FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
 _SECTIONS = ("encoder", "video", "limits", "validation", "augment", "inner")
 
 
 class FakeTraining(ModuleType):
-    """What `fewshot_i2v.training` offers; remembers what it was asked."""
+    """What `fewshot_i2v.training.train` offers; remembers what it was asked."""
 
     def __init__(self) -> None:
-        super().__init__("fewshot_i2v.training")
+        super().__init__("fewshot_i2v.training.train")
         self.config: TrainConfig | None = None
         self.finish: bool | None = None
         self.raises: BaseException | None = None
@@ -57,8 +57,8 @@ class FakeTraining(ModuleType):
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     module = FakeTraining()
-    monkeypatch.setitem(sys.modules, "fewshot_i2v.training", module)
-    monkeypatch.setattr(fewshot_i2v, "training", module, raising=False)
+    monkeypatch.setitem(sys.modules, "fewshot_i2v.training.train", module)
+    monkeypatch.setattr(fewshot_i2v.training, "train", module, raising=False)
     return module
 
 

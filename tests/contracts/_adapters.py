@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_i2v import plugins
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._contract import Features
-from fewshot_i2v.encoders.tower import Tower
+from fewshot_i2v import registry
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.encoders.tower import Tower
 from tests.contracts._plugins import everything
+from tests.models.tiny_adapters import FRAMES, make_adapter, make_clips, perturb
 from tests.tiny import tiny_tower
-from tests.tiny_adapters import FRAMES, make_adapter, make_clips, perturb
 
 CLIPS = 2
 CELLS = 3
@@ -100,10 +100,10 @@ def each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
 
 
 with everything():
-    ROWS = plugins.found("adapters")
+    ROWS = registry.found("adapters")
     NAMES = [row.name for row in ROWS]
     TRAINED = [name for name in NAMES if any(True for _ in build(name).adapter.parameters())]
-    ORDERED = [name for name in NAMES if plugins.load("adapters", name).order != "no"]
+    ORDERED = [name for name in NAMES if registry.load("adapters", name).order != "no"]
 
 every_adapter = pytest.mark.parametrize("name", NAMES)
 every_trained_adapter = pytest.mark.parametrize("name", TRAINED)

@@ -11,20 +11,20 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v import registry
 from fewshot_i2v.errors import HeadError
-from fewshot_i2v.heads._contract import ClassTexts, Head
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 
 WIDTH, WAY, FRAMES, EPISODES, QUERIES = 12, 4, 3, 3, 6
 JOINT, SCALE = 9, 20.0
-NAMES = [row.name for row in plugins.found("heads")]
-READERS = [name for name in NAMES if plugins.load("heads", name).uses_names]
+NAMES = [row.name for row in registry.found("heads")]
+READERS = [name for name in NAMES if registry.load("heads", name).uses_names]
 
 
 def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The default options, and every choice and switch changed alone, where that is allowed."""
-    cls = plugins.load("heads", name)
+    cls = registry.load("heads", name)
     yield name, {}
     for key, info in cls.Options.model_fields.items():
         choices = typing.get_args(info.annotation) if info.annotation is not bool else (False, True)
@@ -69,7 +69,7 @@ def build(
     texts: ClassTexts | None = None,
 ) -> Head:
     """A head of the sizes of `episode`; one that reads names gets those of its classes."""
-    cls = plugins.load("heads", name)
+    cls = registry.load("heads", name)
     more = {"texts": texts or class_texts()} if cls.uses_names else {}
     head: Head = cls(
         cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds, **more

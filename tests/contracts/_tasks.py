@@ -11,14 +11,15 @@ import functools
 import torch
 from torch import Tensor
 
-from fewshot_i2v import plugins
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.config import TuningConfig
-from fewshot_i2v.encoders.tower import Tower
-from fewshot_i2v.heads._contract import Head
-from fewshot_i2v.tuning import Episodes, derive_seed, tune_and_predict
+from fewshot_i2v import registry
+from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.tuning.finetune import Episodes, tune_and_predict
+from fewshot_i2v.utils.seeding import derive_seed
+from tests.models.tiny_adapters import make_adapter
 from tests.tiny import tiny_tower
-from tests.tiny_adapters import make_adapter
 
 # seeds; with other pictures the frozen encoder may tell more of the faint ones
 DATA, PICTURES = 0, 23
@@ -87,7 +88,7 @@ def accuracies(name: str, *, ordered: bool) -> Tensor:
     seeds = [derive_seed("adapter", name, 0, index) for index in range(EPISODES)]
     adapter = make_adapter(name, _tower(), frames=FRAMES, seeds=seeds)
     encoder = AdaptedEncoder(_tower(), adapter)
-    head_class = plugins.load("heads", "prototype")
+    head_class = registry.load("heads", "prototype")
     head: Head = head_class(
         head_class.Options(), width=_tower().width, way=2, frames=FRAMES, seeds=seeds
     )

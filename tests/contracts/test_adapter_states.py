@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.checkpoint import load_adapter, save_adapter
-from fewshot_i2v.encoders.clip import Encoder
 from fewshot_i2v.errors import CheckpointError
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter, save_adapter
+from fewshot_i2v.models.encoders.loading import Encoder
 from tests.contracts._adapters import (
     CELLS,
     assert_same,

@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._layers import TemporalEmbedding
-from tests.contracts._adapters import (
-    build,
-    every_adapter,
-    every_ordered_adapter,
-    run,
-    the_pixels,
-)
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.layers import TemporalEmbedding
+from tests.contracts._adapters import build, every_adapter, every_ordered_adapter, run, the_pixels
+from tests.models.tiny_adapters import make_adapter, make_clips, perturb
 from tests.tiny import tiny_tower
-from tests.tiny_adapters import make_adapter, make_clips, perturb
 
 BACKWARDS, SHUFFLED = [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]
 ALIKE, DIFFERENT = 1e-5, 1e-3

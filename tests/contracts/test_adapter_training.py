@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot_i2v import plugins
-from fewshot_i2v._bank import ClipBank
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._reading import Reading
-from fewshot_i2v.config import TuningConfig
-from fewshot_i2v.encoders.tower import LayerNorm, Tower
-from fewshot_i2v.heads._contract import Head
-from fewshot_i2v.tuning import Episodes, derive_seed, tune
+from fewshot_i2v import registry
+from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+from fewshot_i2v.models.encoders.block import LayerNorm
+from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.feature_cache import ClipBank
+from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.tuning.finetune import Episodes, tune
+from fewshot_i2v.utils.seeding import derive_seed
 from tests.contracts._adapters import (
     CELLS,
     assert_same,
@@ -33,7 +35,7 @@ from tests.contracts._adapters import (
     train,
 )
 from tests.contracts._tasks import accuracies
-from tests.tiny_adapters import FRAMES, tower_tensors
+from tests.models.tiny_adapters import FRAMES, tower_tensors
 
 
 @every_adapter
@@ -167,7 +169,7 @@ def test_nothing_below_the_first_block_is_computed_again(name: str) -> None:
 
 
 def _head(seeds: list[int]) -> Head:
-    cls = plugins.load("heads", "linear")
+    cls = registry.load("heads", "linear")
     head: Head = cls(cls.Options(), width=the_tower().width, way=2, frames=FRAMES, seeds=seeds)
     return head
 
@@ -219,7 +221,7 @@ def test_the_frozen_encoder_is_at_a_loss_with_the_tasks_below(ordered: bool, lim
 @every_trained_adapter
 def test_it_learns_what_the_frozen_encoder_cannot_tell_apart(name: str) -> None:
     """By the order of frames, or where that cannot matter by a faint picture; in 40 steps."""
-    ordered = plugins.load("adapters", name).order != "no"
+    ordered = registry.load("adapters", name).order != "no"
     gain = accuracies(name, ordered=ordered) - accuracies("frozen", ordered=ordered)
     assert gain.mean() > 0.2
     assert (gain > 0.1).all()

@@ -10,11 +10,11 @@ import pydantic
 import pytest
 import torch
 
-from fewshot_i2v import plugins
-from fewshot_i2v.adapters._adapted import AdaptedEncoder
-from fewshot_i2v.adapters._contract import Adapter, Order
-from fewshot_i2v.encoders.tower import Tower
+from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.adapter import Adapter, Order
+from fewshot_i2v.models.encoders.tower import Tower
 from tests.contracts._adapters import (
     CELLS,
     CLIPS,
@@ -31,7 +31,7 @@ from tests.contracts._adapters import (
     the_pixels,
     the_tower,
 )
-from tests.tiny_adapters import FRAMES, make_adapter, size, tower_tensors, vit_b16, vit_l14
+from tests.models.tiny_adapters import FRAMES, make_adapter, size, tower_tensors, vit_b16, vit_l14
 
 
 def test_adapters_of_the_package_of_a_folder_and_of_another_package_are_found() -> None:
@@ -46,7 +46,7 @@ def test_adapters_of_the_package_of_a_folder_and_of_another_package_are_found() 
 @every_adapter
 def test_it_says_what_it_is(name: str) -> None:
     row = next(row for row in ROWS if row.name == name)
-    adapter = plugins.load("adapters", name)
+    adapter = registry.load("adapters", name)
     assert 20 <= len(row.summary) < 110
     assert "http" in adapter.source
     assert adapter.order in typing.get_args(Order)
@@ -58,7 +58,7 @@ def test_it_says_what_it_is(name: str) -> None:
 @every_adapter
 def test_its_documentation_has_the_number_of_its_parameters(name: str) -> None:
     """Of ViT-B/16 and clips of 8 frames: "Parameters: 0" or "Parameters of an episode: ..."."""
-    documentation = plugins.load("adapters", name).__doc__ or ""
+    documentation = registry.load("adapters", name).__doc__ or ""
     paragraphs = [" ".join(part.split()) for part in documentation.split("\n\n")]
     said = [part for part in paragraphs if re.match(r"Parameters( of an episode)?: ", part)]
     assert len(said) == 1
@@ -76,7 +76,7 @@ def _fits(name: str, tower: Tower, preset: str) -> bool:
 
 @every_adapter
 def test_its_presets_fit_an_encoder_and_say_where_they_are_from(name: str) -> None:
-    for preset, facts in plugins.load("adapters", name).presets.items():
+    for preset, facts in registry.load("adapters", name).presets.items():
         assert len(facts.source) > 20
         assert any(_fits(name, tower, preset) for tower in (vit_b16(), vit_l14()))
 
@@ -188,7 +188,7 @@ def test_bfloat16_is_near_float32_and_masters_stay_float32(name: str) -> None:
 
 @every_adapter
 def test_an_unknown_option_is_refused(name: str) -> None:
-    options = plugins.load("adapters", name).Options
+    options = registry.load("adapters", name).Options
     with pytest.raises(pydantic.ValidationError, match="no_such_option"):
         options(no_such_option=1)
 

@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fewshot_i2v import plugins
-from fewshot_i2v.adapters._contract import Features
+from fewshot_i2v import registry
 from fewshot_i2v.errors import HeadError
-from fewshot_i2v.heads._contract import ClassTexts, Head, HeadOptions
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.head import ClassTexts, Head, HeadOptions
 from tests.contracts._heads import (
     EPISODES,
     FRAMES,
@@ -37,9 +37,9 @@ from tests.contracts._heads import (
 
 def test_there_are_heads_with_a_summary_and_a_source() -> None:
     assert {"linear", "prototype"} <= set(NAMES)
-    for row in plugins.found("heads"):
+    for row in registry.found("heads"):
         assert 10 <= len(row.summary) <= 90, row.name
-        cls = plugins.load("heads", row.name)
+        cls = registry.load("heads", row.name)
         assert issubclass(cls.Options, HeadOptions)
         assert len(cls.source) > 20
 
@@ -47,13 +47,13 @@ def test_there_are_heads_with_a_summary_and_a_source() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_options_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="no_such_option"):
-        plugins.load("heads", name).Options(no_such_option=1)
+        registry.load("heads", name).Options(no_such_option=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [{"width": 0}, {"way": 0}, {"frames": 0}, {"seeds": []}])
 def test_impossible_sizes_are_refused(name: str, sizes: dict[str, Any]) -> None:
-    cls = plugins.load("heads", name)
+    cls = registry.load("heads", name)
     given = {"width": WIDTH, "way": WAY, "frames": FRAMES, "seeds": [1]} | sizes
     given |= {"texts": class_texts()} if cls.uses_names else {}
     with pytest.raises(HeadError, match=r"at least 1|one seed"):
@@ -286,7 +286,7 @@ def test_the_names_matter_to_a_head_that_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_templates_are_asked_of_heads_that_read_names_only(name: str) -> None:
-    assert ("templates" in plugins.load("heads", name).Options.model_fields) == (name in READERS)
+    assert ("templates" in registry.load("heads", name).Options.model_fields) == (name in READERS)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -295,12 +295,12 @@ def test_templates_are_asked_of_heads_that_read_names_only(name: str) -> None:
 )
 def test_templates_without_exactly_one_place_are_refused(name: str, templates: object) -> None:
     with pytest.raises(ValidationError, match="templates"):
-        plugins.load("heads", name).Options(templates=templates)
+        registry.load("heads", name).Options(templates=templates)
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_one_template_may_stand_alone_and_several_in_a_list(name: str) -> None:
-    options = plugins.load("heads", name).Options
+    options = registry.load("heads", name).Options
     assert options(templates="a {}").templates == ("a {}",)
     assert options(templates=["a {}", "the {}"]).templates == ("a {}", "the {}")
 

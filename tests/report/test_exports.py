@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report._order import reliances
+from fewshot_i2v.report.analysis.frame_order import reliances
 from fewshot_i2v.report.exports import KINDS, render, write_whole
-from fewshot_i2v.report.terminal import render_table
+from fewshot_i2v.report.tables.terminal import render_table
 from fewshot_i2v.statistics import mean_interval, paired_difference
-from tests.report.page_samples import orders, row, section
+from tests.report.page.page_samples import orders, row, section
 
 NASTY = r"a|b_c&d%e#f$g{h}~i^j\k<l>*`"
 

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner, Result
 
-from fewshot_i2v import plugins
-from fewshot_i2v.cost import Row
+from fewshot_i2v import registry
+from fewshot_i2v.models.cost import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -30,7 +30,7 @@ def rows_on_the_shipped_encoder() -> list[Row]:
     script = importlib.import_module("adapter_table")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "ENCODER", "demo")
-        patch.setattr(plugins, "names", lambda _: ["aim", "frozen"])
+        patch.setattr(registry, "names", lambda _: ["aim", "frozen"])
         rows: list[Row] = script.rows()
     return rows
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fewshot_i2v.encoders.catalog import DEMO_CONFIG, DEMO_WEIGHTS
-from fewshot_i2v.video import synthetic
+from fewshot_i2v.data.synthetic import generate
+from fewshot_i2v.models.encoders.catalog import DEMO_CONFIG, DEMO_WEIGHTS
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TINY = ["--steps", "3", "--batch", "8", "--stills", "24", "--held-out", "12", "--threads", "1"]
@@ -53,7 +53,7 @@ def test_a_short_run_writes_a_whole_model(script: ModuleType, tmp_path: Path) ->
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert log["settings"]["stills"] == 24
     assert log["loss"][-1][0] == 3
-    assert set(log["zero_shot_from_file"]) == set(synthetic.VOCABULARY)
+    assert set(log["zero_shot_from_file"]) == set(generate.VOCABULARY)
     script.reload(tmp_path / "out" / "demo.safetensors")
 
 
@@ -72,9 +72,9 @@ def test_captions_stay_true_when_the_frame_is_turned(script: ModuleType) -> None
     marked[0, 1, 4] = 255  # at the top
     for kind in range(8):
         y, x = np.argwhere(script.turn(marked, kind)[0, :, :, 0])[0]
-        there = synthetic.POSITIONS[3 * (y // 3) + x // 3]
+        there = generate.POSITIONS[3 * (y // 3) + x // 3]
         assert material.turned_position("top", kind) == there
-    words = synthetic.still("shapes", "striped-star", 0).objects
+    words = generate.still("shapes", "striped-star", 0).objects
     rng = np.random.default_rng(0)
     said = {script.caption(words, 0, rng) for _ in range(200)}
     assert len(said) > 100
@@ -96,7 +96,7 @@ def test_the_shipped_weights_load_strictly_and_know_shapes(script: ModuleType) -
     with safe_open(DEMO_WEIGHTS, "pt") as weights:
         facts = weights.metadata()
     assert facts["config_sha256"] == hashlib.sha256(DEMO_CONFIG.read_bytes()).hexdigest()
-    assert facts["generator_version"] == str(synthetic.VERSION)
+    assert facts["generator_version"] == str(generate.VERSION)
     model = script.reload(DEMO_WEIGHTS)
     # frames of clips that neither the training nor its test has seen
     seen = script.zero_shot(model, script.render_stills(300, 9_000_000, 0), script.Words())

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from fewshot_i2v.train_config import TrainConfig
+from fewshot_i2v.config.training import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCURACY = {"classify": 0.8, "episodic": 0.95, "both": 0.9}

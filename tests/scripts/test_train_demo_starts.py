@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from fewshot_i2v.starts import read_start
+from fewshot_i2v.models.checkpoints.starting_point import read_start
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "train_demo_starts.py"))

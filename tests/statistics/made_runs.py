@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import Outcomes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.records import EpisodeRecord
+from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import Calibration, Outcomes, expected_calibration_error
 from fewshot_i2v.statistics.calibration import Spacing
 from tests.statistics.made_runs import some_records

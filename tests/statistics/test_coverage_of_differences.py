@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.statistics import paired_difference, wilson
-from fewshot_i2v.statistics._values import FEWEST_DIFFERING
+from fewshot_i2v.statistics.intervals import FEWEST_DIFFERING
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "scripts" / "benchmarks" / "results" / "difference-coverage.json"

@@ -12,14 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import (
-    Interval,
-    bootstrap_mean,
-    bounded_interval,
-    mean_interval,
-    wilson,
-)
-from fewshot_i2v.statistics._ends import shifted
+from fewshot_i2v.statistics import Interval, bootstrap_mean, bounded_interval, mean_interval, wilson
+from fewshot_i2v.statistics.intervals import shifted
 
 Make = Callable[..., Interval]
 MAKES = [bounded_interval, bootstrap_mean]

@@ -14,7 +14,7 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import Outcomes, two_way_jackknife
-from fewshot_i2v.statistics import planning as plan
+from fewshot_i2v.statistics import sample_size as plan
 
 ROOT = Path(__file__).resolve().parents[2]
 

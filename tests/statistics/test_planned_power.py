@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fewshot_i2v.statistics import holm, paired_difference, sign_flip
-from fewshot_i2v.statistics import planning as plan
+from fewshot_i2v.statistics import sample_size as plan
 
 Gains = NDArray[np.float64]
 QUERIES = 25

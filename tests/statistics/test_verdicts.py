@@ -7,8 +7,8 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import Outcomes
-from fewshot_i2v.statistics._found import Found
-from fewshot_i2v.statistics.clusters import jackknife_of
+from fewshot_i2v.statistics.cluster_intervals import jackknife_of
+from fewshot_i2v.statistics.jackknife import Found
 from fewshot_i2v.statistics.verdicts import Seen, each_level, verdicts
 from tests.statistics.made_runs import episode, some_records
 

@@ -12,7 +12,7 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
 
 if TYPE_CHECKING:
-    from fewshot_i2v.episodes.audit import Finding
+    from fewshot_i2v.data.splits.audit.finding import Finding
 
 
 @click.command(short_help="Find what lists hide, and what they have in common.")
@@ -39,8 +39,8 @@ def command(
     whatever their spelling. What can make a result wrong if nobody minds it is marked with an
     exclamation mark. No video is opened.
     """
-    from fewshot_i2v.episodes.audit import all_findings, told_apart
-    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.data.splits.audit.audit import all_findings, told_apart
+    from fewshot_i2v.data.splits.split_file import load_split
 
     listed = told_apart(load_split(name, root=root) for name in splits)
     found = all_findings(listed, seen_by)

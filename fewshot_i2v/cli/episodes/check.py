@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
 from fewshot_i2v.cli._flags import completer, limit_flags, overrides
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.clip_check.check import ClipCheck
-    from fewshot_i2v.clip_check.removal import Removal
+    from fewshot_i2v.data.splits.check.check import ClipCheck
+    from fewshot_i2v.data.splits.check.reduced_split import Removal
 
 _SHOWN = 20
 _EXTRA = 5
@@ -31,7 +31,7 @@ Exit status:
 
 
 @click.command(epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
-@click.argument("split", shell_complete=completer(lambda: plugins.data_names("episodes")))
+@click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
 @click.option("--root", type=_FOLDER, help="Folder of the split's clips.")
 @click.option(
     "--frames",
@@ -79,11 +79,15 @@ def command(
     --allow-missing writes a smaller split, with a name and digest of its own, and says in it which
     clips are left out.
     """
-    from fewshot_i2v._config_commands import limits_of
-    from fewshot_i2v.clip_check.check import check_clips
-    from fewshot_i2v.clip_check.removal import check_target, without_problems, write_smaller
-    from fewshot_i2v.episodes.split_file import load_split
-    from fewshot_i2v.paths import default_cache
+    from fewshot_i2v.config.loading import limits_of
+    from fewshot_i2v.data.splits.check.check import check_clips
+    from fewshot_i2v.data.splits.check.reduced_split import (
+        check_target,
+        without_problems,
+        write_smaller,
+    )
+    from fewshot_i2v.data.splits.split_file import load_split
+    from fewshot_i2v.utils.resources import default_cache
 
     if drop_classes and allow_missing is None:
         raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
@@ -154,7 +158,7 @@ def _show(check: ClipCheck, *, everything: bool) -> None:
 
 def _summary(check: ClipCheck) -> Iterator[str]:
     """What was checked, and what came of it."""
-    from fewshot_i2v.video.frame_folder import is_folder
+    from fewshot_i2v.data.video.frame_folder import is_folder
 
     total = len(check.split.names())
     classes = {c for names in check.split.subsets.values() for c in names}
@@ -181,7 +185,7 @@ def _summary(check: ClipCheck) -> Iterator[str]:
 
 def _show_classes(check: ClipCheck) -> None:
     """A row for each class with problems, a column for each kind that there is."""
-    from fewshot_i2v.clip_check.check import KINDS
+    from fewshot_i2v.data.splits.check.check import KINDS
 
     rows = [row for row in check.classes() if row["fine"] < row["clips"]]
     totals = Counter(problem.kind for problem in check.problems)
@@ -196,7 +200,7 @@ def _show_classes(check: ClipCheck) -> None:
 
 
 def _show_problems(check: ClipCheck, *, everything: bool) -> None:
-    from fewshot_i2v.clip_check.check import KINDS
+    from fewshot_i2v.data.splits.check.check import KINDS
 
     for kind in KINDS:
         found = [problem for problem in check.problems if problem.kind == kind]

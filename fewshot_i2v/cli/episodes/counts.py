@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
+from fewshot_i2v.utils import resources
 
 
 @click.command(short_help="Count classes and clips of splits.")
@@ -20,10 +20,10 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
 
     A Markdown table: classes / clips (clips of the smallest, the middle and the largest class).
     """
-    from fewshot_i2v.episodes.counts import counts, counts_table
-    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.data.splits.split_file import load_split
+    from fewshot_i2v.data.splits.summary import counts, counts_table
 
-    names = splits or tuple(plugins.data_names("episodes"))
+    names = splits or tuple(resources.data_names("episodes"))
     rows = [counts(load_split(name, root=root)) for name in names]
     if as_json:
         echo_json([row.to_dict() for row in rows])

@@ -49,9 +49,14 @@ def command(
     each line has the names themselves, for other programs: longer, and `evaluate` does not read
     it. A name that ends in .gz is compressed.
     """
-    from fewshot_i2v.episodes.frozen import MOST_EPISODES, freeze, write_frozen, write_names
-    from fewshot_i2v.episodes.kinds import episodes_of
-    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.data.episodes.episode_file import (
+        MOST_EPISODES,
+        freeze,
+        write_frozen,
+        write_names,
+    )
+    from fewshot_i2v.data.episodes.factory import episodes_of
+    from fewshot_i2v.data.splits.split_file import load_split
 
     listed = load_split(split, root=root)
     source = episodes_of(listed, subset=subset, **drawn)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v._files import read_text
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
+from fewshot_i2v.utils.input_files import read_text
 
 if TYPE_CHECKING:
-    from fewshot_i2v.episodes.new_split import Listing, Share
-    from fewshot_i2v.episodes.split import Split
+    from fewshot_i2v.data.splits.builder.class_selection import Share
+    from fewshot_i2v.data.splits.builder.clip_list import Listing
+    from fewshot_i2v.data.splits.split import Split
 
 _SUBSETS = ("base", "val", "novel")
 _QUERY, _WAY = 5, 5  # defaults of an evaluation, with one shot
@@ -78,8 +79,8 @@ def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
     are have their first bytes read. Clips are named by their paths below --root; absolute ones in a
     list are shortened to that.
     """  # noqa: D301 - click wants the sign itself
-    from fewshot_i2v.episodes.new_split import make_split, missing_files, write_new
-    from fewshot_i2v.episodes.split_file import load_split
+    from fewshot_i2v.data.splits.builder.build import make_split, missing_files, write_new
+    from fewshot_i2v.data.splits.split_file import load_split
 
     if out.exists() and not force:
         raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
@@ -114,7 +115,7 @@ def _listing(given: Mapping[str, Any]) -> Listing:
     Raises:
         UsageError: when not one source is given, or options that do not belong to it.
     """
-    from fewshot_i2v.episodes.new_split import from_annotations, from_csv, from_folders
+    from fewshot_i2v.data.splits.builder.importers import from_annotations, from_csv, from_folders
 
     root, table, file = given["root"], given["table"], given["annotations"]
     if table is not None and file is not None:
@@ -140,7 +141,7 @@ def _listing(given: Mapping[str, Any]) -> Listing:
 
 
 def _columns(text: str | None) -> dict[str, str]:
-    from fewshot_i2v.episodes.new_split import COLUMNS
+    from fewshot_i2v.data.splits.builder.importers import COLUMNS
 
     columns = {}
     for item in (text or "").split(",") if text else []:
@@ -156,7 +157,7 @@ def _columns(text: str | None) -> dict[str, str]:
 
 
 def _chosen(given: Mapping[str, Any], listing: Listing) -> dict[str, tuple[str, ...]]:
-    from fewshot_i2v.episodes.new_split import choose_classes
+    from fewshot_i2v.data.splits.builder.class_selection import choose_classes
 
     shares = {subset: _share(subset, given) for subset in _SUBSETS}
     return choose_classes(list(listing.classes()), **shares, seed=given["seed"])
@@ -235,7 +236,7 @@ def _some(names: list[str]) -> str:
 
 def _report(split: Split, files: list[Path], root: Path | None, *, as_json: bool) -> None:
     """What was made, and the command to go on with."""
-    from fewshot_i2v.episodes.summary import summary
+    from fewshot_i2v.data.splits.summary import summary
 
     out = files[-1]
     held = summary(split)["subsets"]

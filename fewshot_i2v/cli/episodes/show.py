@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from fewshot_i2v import plugins
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.utils import resources
 
 _WAY, _QUERY = 5, 1
 _LISTED = 24
@@ -24,7 +24,7 @@ Facts = dict[str, Any]
 
 
 @click.command(epilog=EXIT_CODES, short_help="Show what a split holds and can give.")
-@click.argument("split", shell_complete=completer(lambda: plugins.data_names("episodes")))
+@click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
 @click.option("--way", type=click.IntRange(min=1), help="Classes of an episode; 5.")
 @click.option("--shot", type=click.IntRange(min=1), multiple=True, help="Support clips; repeat.")
@@ -46,8 +46,8 @@ def command(
     classes with too few clips. Without --shot and --query it is for the usual settings. --root is
     needed only where the clips are those that lie in folders.
     """
-    from fewshot_i2v.episodes.split_file import load_split
-    from fewshot_i2v.episodes.summary import SETTINGS, summary
+    from fewshot_i2v.data.splits.split_file import load_split
+    from fewshot_i2v.data.splits.summary import SETTINGS, summary
 
     ways = _WAY if way is None else way
     pairs = [(k, q) for k in shot or (1, 5) for q in query or (_QUERY,)]

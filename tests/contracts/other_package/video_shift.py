@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
-from fewshot_i2v.adapters._layers import beside
-from fewshot_i2v.encoders.tower import FrozenBlock, Tower
+from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
+from fewshot_i2v.models.adapters.base.layers import beside
+from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.tower import Tower
 
 
 class TemporalShift(Adapter):

@@ -11,9 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewshot_i2v.adapters._contract import Adapter, AdapterOptions
-from fewshot_i2v.adapters._layers import beside
-from fewshot_i2v.encoders.tower import FrozenBlock, Tower
+from fewshot_i2v.models.adapters import Adapter, AdapterOptions, FrozenBlock, Tower, layers
 
 
 class ScaleShiftOptions(AdapterOptions):
@@ -66,4 +64,6 @@ class ScaleShift(Adapter):
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i, then its scale and shift."""
         y, site = frozen.forward(x), i - self._first
-        return torch.addcmul(y + beside(self.shift[site], y), y, beside(self.scale[site], y))
+        return torch.addcmul(
+            y + layers.beside(self.shift[site], y), y, layers.beside(self.scale[site], y)
+        )

@@ -1,1 +1,0 @@
-"""Image-to-video adapters: one file each, found by its name."""

@@ -1,0 +1,1 @@
+"""Splits, episodes, video and generated clips."""

@@ -1,0 +1,1 @@
+"""Splits: which classes and clips there are, in files that people write."""

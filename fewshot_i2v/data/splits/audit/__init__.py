@@ -1,0 +1,1 @@
+"""What a split hides: duplicates, leakage between recordings, overlap with pre-training."""

@@ -1,0 +1,1 @@
+"""New splits from folders, tables and annotation files."""

@@ -1,0 +1,1 @@
+"""Which file on disk is which clip of a published list."""

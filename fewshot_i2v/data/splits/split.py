@@ -1,0 +1,246 @@
+"""A split: which classes and clips there are, and which of them make up each subset."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from fewshot_i2v.data.splits.matching.file_matching import Matches, match_files
+from fewshot_i2v.data.splits.problems import path_problem
+from fewshot_i2v.data.video.frame_folder import links_in
+from fewshot_i2v.errors import SplitError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Clip:
+    """One video of a class.
+
+    Attributes:
+        name: its path below the split's root, with `/` between folders.
+        group: the recording it comes from, or None where unknown.
+    """
+
+    name: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A published choice of clips to learn from, as many of every class.
+
+    Attributes:
+        shot: clips of each class.
+        clips: class -> clip names.
+    """
+
+    shot: int
+    clips: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """How the clips of a split are made, where they are not files.
+
+    Attributes:
+        name: the generator, such as "motions".
+        seed: 0 or more.
+        size: height and width in pixels.
+        frames: frames in a clip.
+        fps: frames per second.
+        clips: clips of each class.
+    """
+
+    name: str
+    seed: int = 0
+    size: int = 64
+    frames: int = 16
+    fps: int = 8
+    clips: int = 60
+
+
+__all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Links", "Split"]
+
+GroupScope = Literal["class", "global"]
+Find = Literal["path", "name", "youtube"]
+Links = Literal["inside", "follow"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Classes and clips by subset, in one order whatever the order of the file.
+
+    Attributes:
+        name: the split's name.
+        subsets: some of "base", "val" and "novel", whose classes differ, or "train" and "test",
+            whose classes are the same -> class -> clips; classes and clips are sorted by name.
+        version: 1 or more.
+        source: where the list is from.
+        licence: on what terms it may be used.
+        description: what it is.
+        defects: what is known to be wrong with the list.
+        class_ids: class -> what the source calls it, where that is another name.
+        group_pattern: the regular expression that gives the groups, where one was given.
+        group_scope: "class" or "global": whether equal group names of two classes are one group.
+        find: how a clip's name leads to its file: "path" (below the root), "name" (folders,
+            extension, case and underscores may differ) or "youtube" (so may the times).
+        links: "inside": links that lead out of the root are refused; "follow": they are not.
+        draws: by name, published choices of clips of "train" to learn from.
+        generator: makes the clips, where they are not files.
+        root: the folder that clip names are relative to, where one is known.
+        path: the split file.
+    """
+
+    name: str
+    subsets: Mapping[str, Mapping[str, tuple[Clip, ...]]]
+    version: int = 1
+    source: str = ""
+    licence: str = ""
+    description: str = ""
+    defects: tuple[str, ...] = ()
+    class_ids: Mapping[str, str] = field(default_factory=dict)
+    group_pattern: str | None = None
+    group_scope: GroupScope = "class"
+    find: Find = "path"
+    links: Links = "inside"
+    draws: Mapping[str, tuple[Draw, ...]] = field(default_factory=dict)
+    generator: Generator | None = None
+    root: Path | None = None
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        ordered = {
+            subset: {c: tuple(sorted(clips, key=_by_name)) for c, clips in sorted(classes.items())}
+            for subset, classes in self.subsets.items()
+        }
+        object.__setattr__(self, "subsets", ordered)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what an episode can depend on.
+
+        That is subsets, classes, clip names, groups, their scope, draws and the generator. Name,
+        texts, version, root and the order of the file do not change it.
+        """
+        content: dict[str, object] = {
+            "subsets": {
+                subset: {c: [[clip.name, clip.group] for clip in v] for c, v in classes.items()}
+                for subset, classes in self.subsets.items()
+            },
+            "group_scope": self.group_scope,
+            "generator": None if self.generator is None else dataclasses.asdict(self.generator),
+        }
+        if self.draws:
+            content["draws"] = {
+                name: [{c: sorted(clips) for c, clips in draw.clips.items()} for draw in draws]
+                for name, draws in self.draws.items()
+            }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def classes(self, subset: str) -> tuple[str, ...]:
+        """Class names of a subset, sorted.
+
+        Raises:
+            UnknownNameError: naming the subsets that exist.
+        """
+        return tuple(self._subset(subset))
+
+    def clips(self, subset: str, name: str) -> tuple[Clip, ...]:
+        """The clips of a class, sorted by name.
+
+        Raises:
+            UnknownNameError: naming the subsets, or the classes, that exist.
+        """
+        classes = self._subset(subset)
+        if name not in classes:
+            raise UnknownNameError("class", name, classes, f"In {subset!r} of split {self.name!r}.")
+        return classes[name]
+
+    def file(self, clip_name: str) -> Path:
+        """Path of a clip below the root.
+
+        Returns:
+            The file; where the split looks for files and none is this clip's, a path that does not
+            exist.
+
+        Raises:
+            SplitError: when the split has no root, the name or a link would lead out of it, or
+                several files could be the clip's.
+        """
+        if self.root is None:
+            how = "its clips are generated" if self.generator else "give one with --root FOLDER"
+            raise SplitError(f"split {self.name!r} has no root for clip {clip_name!r}; {how}")
+        wrong = path_problem(clip_name)
+        if wrong:
+            raise SplitError(f"split {self.name!r}: {wrong}")
+        if self.find == "path":
+            path = self.root / clip_name
+            self._refuse_links_out(clip_name, path)
+            return path
+        several = self.matches.ambiguous.get(clip_name)
+        if several:
+            raise SplitError(
+                f"split {self.name!r}: clip {clip_name!r} could be {' or '.join(map(str, several))}"
+                "; give a --root with only one of them"
+            )
+        found = self.matches.files.get(clip_name)
+        if found is None:
+            found = self.root / clip_name
+            self._refuse_links_out(clip_name, found)
+        return found
+
+    def _refuse_links_out(self, clip_name: str, path: Path) -> None:
+        """Refuse a clip that is a link out of the root, or a folder with such links in it."""
+        if self.links == "follow":
+            return
+        for place in (path, *links_in(path)):
+            real = Path(os.path.realpath(place))
+            if not real.is_relative_to(self._real_root):
+                what = "is" if place is path else f"has with {place.name}"
+                raise SplitError(
+                    f"split {self.name!r}: clip {clip_name!r} {what} a link out of {self.root}, to "
+                    f"{real}. Give --root the folder that holds the clips, or write `links: "
+                    "follow` into the split file to have such links read"
+                )
+
+    @cached_property
+    def _real_root(self) -> Path:
+        return Path(os.path.realpath(self.root or ""))
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Which file below the root is which clip; looked for when first asked.
+
+        Raises:
+            SplitError: when the split has no root, or looks for no files: its names are paths.
+        """
+        if self.root is None or self.find == "path":
+            why = "has no root" if self.root is None else "names the paths of its files"
+            raise SplitError(f"split {self.name!r} {why}: there is nothing to look for")
+        follow = self.links == "follow"
+        return match_files(self.names(), self.root, self.find, follow=follow)
+
+    def names(self) -> list[str]:
+        """Names of all clips, subset by subset and class by class."""
+        return [
+            clip.name
+            for classes in self.subsets.values()
+            for clips in classes.values()
+            for clip in clips
+        ]
+
+    def _subset(self, subset: str) -> Mapping[str, tuple[Clip, ...]]:
+        if subset not in self.subsets:
+            raise UnknownNameError("subset", subset, self.subsets, f"In split {self.name!r}.")
+        return self.subsets[subset]
+
+
+def _by_name(clip: Clip) -> str:
+    return clip.name

@@ -1,0 +1,1 @@
+"""Generated clips of moving shapes: the embedded data of the demo and of tests."""

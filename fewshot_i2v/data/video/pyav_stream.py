@@ -1,0 +1,142 @@
+"""Strict decoding through PyAV: every packet in order, and nothing concealed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.limits import raising
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+Image = npt.NDArray[np.uint8]
+"""One picture, (H, W, 3), red-green-blue."""
+
+
+@contextmanager
+def opened(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open the video of a file with one demuxer, whatever the file's name is.
+
+    Args:
+        path: a file that `identify` let in.
+        demuxer: the demuxer `identify` named; no other is tried, and none of them opens a second
+            file.
+
+    Yields:
+        The container and its video stream, cover pictures left out. The decoder is single-threaded
+        and stops at the first damage it notices.
+
+    Raises:
+        VideoUnreadable: if the demuxer cannot make sense of the file, it holds no video stream, or
+            no decoder knows its format.
+    """
+    import av
+
+    with explained(path, "cannot be opened: the file is damaged or cut off"):
+        container = av.open(
+            # absolute: a name such as "concat:a" is a file here, never a protocol
+            str(path.absolute()),
+            format=demuxer,
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    with container:
+        stream = _best_stream(container)
+        if stream is None:
+            raise VideoUnreadable(path, "holds no video stream")
+        if stream.codec_context is None:
+            raise VideoUnreadable(path, "is coded in a format that no decoder here knows")
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"err_detect": "explode"}
+        yield container, stream
+
+
+def moving(container: InputContainer) -> list[VideoStream]:
+    """Video streams of a container, cover pictures left out."""
+    from av.stream import Disposition
+
+    streams = container.streams.video
+    return [s for s in streams if not s.disposition & Disposition.attached_pic]
+
+
+def _best_stream(container: InputContainer) -> VideoStream | None:
+    videos = moving(container)
+    best: Any = container.streams.best("video")
+    return best if best in videos else (videos[0] if videos else None)
+
+
+@contextmanager
+def explained(path: Path, reason: str) -> Iterator[None]:
+    """Turn what PyAV raises into `VideoUnreadable`.
+
+    Args:
+        path: the file at hand.
+        reason: what could not be done, in words; FFmpeg's own words are put behind it.
+
+    Raises:
+        VideoUnreadable: for every error of FFmpeg, and for the errors of Python that PyAV raises on
+            damaged files.
+    """
+    import av
+
+    try:
+        yield
+    except MemoryError as error:
+        reason = f"needs more memory to decode than is allowed; {raising('memory')}"
+        raise VideoUnreadable(path, reason) from error
+    except (av.FFmpegError, ValueError, IndexError, EOFError, OverflowError) as error:
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoUnreadable(path, f"{reason} (FFmpeg: {words})") from error
+
+
+def _one_thread() -> dict[str, Any]:
+    """From release 17 on PyAV starts a thread per processor for each frame that is converted.
+
+    They live as long as the frame: a few dozen use up the memory that a process may have.
+    """
+    import av
+
+    return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+
+
+def picture(path: Path, frame: VideoFrame) -> Image:
+    """Turn a decoded frame into the picture a player would show.
+
+    The rotation and mirroring that the file asks for are applied. Alpha is dropped, and pixels that
+    are not square are left as they are stored.
+
+    Args:
+        path: the file, for the message.
+        frame: the decoded frame.
+
+    Returns:
+        The picture (H, W, 3), uint8.
+
+    Raises:
+        VideoUnreadable: if it is to be turned by an angle that is no multiple of 90 degrees.
+    """
+    with explained(path, "holds pictures that cannot be turned into RGB"):
+        image = np.asarray(frame.to_ndarray(format="rgb24", **_one_thread()), dtype=np.uint8)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # (x, y) goes to (a x + c y, b x + d y), in 16.16 fixed point
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    if a and d and not (b or c):
+        return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    if b and c and not (a or d):
+        return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+    raise VideoUnreadable(
+        path, f"is to be turned by {frame.rotation} degrees: only quarter turns are supported"
+    )

@@ -1,0 +1,351 @@
+"""Decoding processes that can be killed.
+
+A damaged video can make native code hang without letting go of Python's lock, or end the whole
+process. So clips are decoded in processes of their own, with limits on time and memory: the worst a
+clip can do is to be reported as unreadable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fewshot_i2v.data.video.frame_sampling import check_count
+from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
+from fewshot_i2v.utils.limits import MEMORY, SECONDS, raising
+from fewshot_i2v.utils.search_path import without_current_folder
+
+if TYPE_CHECKING:
+    from fewshot_i2v.utils.limits import LimitValues
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from fewshot_i2v.data.video.worker import main; main()"
+)
+_STARTUP_SECONDS = 120.0
+_PATIENCE = 4.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one clip may take.
+
+    Args:
+        seconds: processor time of the decoding process, above 0: what else the machine does, does
+            not count. A process that hangs without computing is ended after four times as long by
+            the clock, which is also what counts on Windows.
+        memory: address space of the decoding process in bytes, 0 for no limit. Enforced where the
+            system can (not on Windows and macOS).
+
+    Raises:
+        ConfigError: if a limit is no such number.
+    """
+
+    seconds: float = SECONDS
+    memory: int = round(MEMORY * 2**30)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.seconds) or self.seconds <= 0:
+            raise ConfigError(f"seconds is {self.seconds!r}: a number above 0 is needed")
+        check_count("memory", self.memory, least=0)
+
+    @classmethod
+    def of(cls, limits: LimitValues) -> Limits:
+        """Those of a configuration, which counts memory in GiB."""
+        return cls(seconds=limits.seconds, memory=round(limits.memory * 2**30))
+
+    @property
+    def clock(self) -> float:
+        """Seconds by the clock after which a process is taken for hanging."""
+        return _PATIENCE * self.seconds
+
+
+class Job(NamedTuple):
+    """One call for one clip.
+
+    Attributes:
+        path: the clip, for messages.
+        function: "module:name" of what is called.
+        arguments: what it is called with; must be possible in JSON.
+    """
+
+    path: Path
+    function: str
+    arguments: tuple[Any, ...]
+
+
+class WorkerProcess:
+    """A process that answers one call after another; to be used by one thread.
+
+    Args:
+        limits: what each call may take.
+
+    Attributes:
+        served: how many calls have been made.
+        crashed: whether the process ended by itself during a call.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._expired = False
+        self.served = 0
+        self.crashed = False
+        changed = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        # an empty entry is the current folder
+        asked = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        changed["PYTHONPATH"] = os.pathsep.join(asked)
+        path = json.dumps(without_current_folder())
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+            # -P: the text's own imports are not from the current folder either
+            [sys.executable, "-P", "-c", _BOOT, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **changed},
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether another call can be made."""
+        return not self._expired and self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until everything slow has been imported.
+
+        Raises:
+            FewshotError: if the process ends instead.
+        """
+        limits = self._limits
+        setup = {"seconds": limits.seconds, "clock": limits.clock, "memory": limits.memory}
+        if self._ask(setup, _STARTUP_SECONDS) is None:
+            code = self._end()
+            raise FewshotError(
+                f"a decoding process could not be started (exit status {code}): "
+                f"check that {sys.executable} -P -c 'import av, numpy, PIL' works"
+            )
+
+    def run(self, job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Make one call.
+
+        Args:
+            job: the call.
+
+        Returns:
+            What the function returned, or, not raised: `VideoUnreadable` if there is nothing for a
+            reason that lies in the clip, `FewshotError` if for another.
+        """
+        self.served += 1
+        call = {"function": job.function, "arguments": job.arguments}
+        answer = self._ask(call, self._limits.clock)
+        if answer is None:
+            return VideoUnreadable(job.path, self._epitaph(self._end()))
+        if "unreadable" in answer:
+            return VideoUnreadable(job.path, answer["unreadable"])
+        return FewshotError(answer["failed"]) if "failed" in answer else answer["value"]
+
+    def kill(self) -> None:
+        """End the process at once, from whatever thread."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
+    def close(self) -> None:
+        """Let the process leave, and make it leave if it does not."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        with contextlib.suppress(OSError):
+            if stdin:
+                stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2.0)
+        self._end()
+        if stdout:
+            stdout.close()
+
+    def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """Send a line and wait for a line; None if the process ended instead."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            return None
+        timer = threading.Timer(seconds, self._expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            stdin.write(json.dumps(message).encode() + b"\n")
+            stdin.flush()
+            line = stdout.readline()
+        except OSError:
+            line = b""
+        finally:
+            timer.cancel()
+        answer: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return answer
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.kill()
+
+    def _end(self) -> int:
+        self.kill()
+        return self._process.wait()
+
+    def _epitaph(self, code: int) -> str:
+        limits, how = self._limits, f"the decoder was stopped; {raising('seconds')}"
+        if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
+            return f"took more than {limits.seconds:g} s of processor time: {how}"
+        if self._expired or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
+            return f"did not finish within {limits.clock:g} s: {how}"
+        self.crashed = True
+        return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit status {code}'})"
+
+
+__all__ = ["Job", "Limits", "run_jobs"]
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, limits: Limits | None = None
+) -> Iterator[tuple[Job, Any]]:
+    """Run calls in worker processes.
+
+    Args:
+        jobs: the calls.
+        workers: how many processes, 1 or more; no more are started than there are jobs. 0 runs
+            everything in this process, where nothing is limited: for tests.
+        limits: what each call may take; the defaults if None.
+
+    Yields:
+        Each job with what its function returned, or with a `VideoUnreadable` saying why there is
+        nothing; in the order of finishing. No process is left when the iterator ends or is closed.
+
+    Raises:
+        FewshotError: if workers cannot be started, or a function raised it for a reason that is not
+            the clip's.
+        ConfigError: if the number of workers is none.
+    """
+    check_count("workers", workers, least=0)
+    if workers == 0:
+        for job in jobs:
+            yield job, _run_here(job)
+        return
+    crew = _Crew(jobs, limits or Limits())
+    try:
+        crew.start(min(workers, len(jobs)))
+        for _ in jobs:
+            job, result = crew.done.get()
+            if isinstance(result, Exception) and not isinstance(result, VideoUnreadable):
+                raise result
+            yield job, result
+    finally:
+        crew.stop()
+
+
+def _run_here(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
+    module, _, name = job.function.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)(*job.arguments)
+    except VideoUnreadable as error:
+        return error
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Says what to do where the system gives no more threads or processes."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # threads raise the latter
+        said = getattr(error, "strerror", None) or error
+        raise FewshotError(
+            f"a decoding process could not be started: {said}; end other programs, allow more "
+            "processes (ulimit -u), or give fewer --workers"
+        ) from error
+
+
+class _Crew:
+    """Threads that each look after one worker, fed from one queue."""
+
+    def __init__(self, jobs: Sequence[Job], limits: Limits) -> None:
+        self.done: queue.SimpleQueue[tuple[Job, Any]] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        for job in jobs:
+            self._todo.put(job)
+        self._limits = limits
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: set[WorkerProcess] = set()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        """Begins the work with `count` processes."""
+        for _ in range(count):
+            thread = threading.Thread(target=self._look_after, daemon=True)
+            with _refusals():
+                thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End everything, finished or not, and wait until it has ended."""
+        self._stopped.set()
+        with self._lock:
+            for worker in self._workers:
+                worker.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _look_after(self) -> None:
+        worker: WorkerProcess | None = None
+        try:
+            while not self._stopped.is_set():
+                try:
+                    job = self._todo.get_nowait()
+                except queue.Empty:
+                    return
+                worker, result = self._run(job, worker)
+                self.done.put((job, result))
+        finally:
+            self._dismiss(worker)
+
+    def _run(self, job: Job, worker: WorkerProcess | None) -> tuple[WorkerProcess | None, Any]:
+        try:
+            with _refusals():
+                if worker is None or not worker.alive:
+                    self._dismiss(worker)
+                    worker = self._hire()
+                result = worker.run(job)
+                if worker.crashed and worker.served > 1:
+                    # an earlier clip may have done the harm: this one gets a fresh process
+                    self._dismiss(worker)
+                    worker = self._hire()
+                    result = worker.run(job)
+        except Exception as error:  # noqa: BLE001 - raised again where the results are taken
+            return worker, error
+        return worker, result
+
+    def _hire(self) -> WorkerProcess:
+        worker = WorkerProcess(self._limits)
+        with self._lock:
+            self._workers.add(worker)
+            if self._stopped.is_set():
+                worker.kill()
+        try:
+            worker.wait_until_ready()
+        except Exception:
+            self._dismiss(worker)
+            raise
+        return worker
+
+    def _dismiss(self, worker: WorkerProcess | None) -> None:
+        if worker is not None:
+            with self._lock:
+                self._workers.discard(worker)
+            worker.close()

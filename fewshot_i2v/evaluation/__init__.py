@@ -1,0 +1,1 @@
+"""The main job: evaluate rows of adapters and heads over episodes."""

@@ -1,0 +1,69 @@
+"""What an evaluation returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fewshot_i2v.report.tables.matrix import render_matrix
+from fewshot_i2v.report.tables.terminal import render_table
+from fewshot_i2v.runs.row_summary import RowResult, table_rows
+from fewshot_i2v.runs.stopping_record import Stopped
+from fewshot_i2v.utils.text_table import wrapped
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """All rows of an evaluation.
+
+    Attributes:
+        rows: one per adapter, start, head and shot, in the order of the configuration.
+        output: the folder that holds the run folders.
+        way: classes of an episode; a text such as "5-10" where episodes differ.
+        split: name of the split.
+        encoder: name of the encoder.
+        remarks: what a user should know about how the rows ran.
+        stopped: where episodes were drawn until the means were known well enough: how that ended.
+    """
+
+    rows: tuple[RowResult, ...]
+    output: Path
+    way: int | str
+    split: str
+    encoder: str
+    remarks: tuple[str, ...] = ()
+    stopped: Stopped | None = None
+
+    @property
+    def failed(self) -> int:
+        """Failed episodes over all rows."""
+        return sum(row.failed for row in self.rows)
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing, the mean over the episodes of the first row that has any."""
+        return next((row.chance for row in self.rows if row.chance is not None), None)
+
+    def table(self) -> str:
+        """The rows as aligned plain text, with a legend that says what the intervals cover."""
+        shown = render_table(table_rows(self.rows), way=self.way, chance=self.chance)
+        if self.stopped is None:
+            return shown
+        return "\n".join([shown, *wrapped([self.stopped.sentence()])])
+
+    def matrix(self) -> str:
+        """Adapters and starts against heads as Markdown, one table per number of shots."""
+        return render_matrix(table_rows(self.rows), way=self.way, chance=self.chance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {
+            "split": self.split,
+            "encoder": self.encoder,
+            "way": self.way,
+            "output": str(self.output),
+            "remarks": list(self.remarks),
+            "until": None if self.stopped is None else asdict(self.stopped),
+            "rows": [row.to_dict() for row in self.rows],
+        }

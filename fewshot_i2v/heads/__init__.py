@@ -1,1 +1,0 @@
-"""Heads: from features of support and query clips to class scores; one file each."""

@@ -1,0 +1,1 @@
+"""Encoders, adapters, heads and the files they are saved in."""

@@ -1,0 +1,1 @@
+"""What all adapters share: the contract, layers with an episode axis, features."""

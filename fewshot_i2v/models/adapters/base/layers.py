@@ -1,0 +1,272 @@
+"""Trainable layers with a leading episode axis E: E independent copies, computed side by side.
+
+Parameters are float32 on the CPU when built (move them with `.to(device)`) and are cast to the type
+of the tokens where they are used. Every copy is drawn from a generator of its own, so that an
+episode starts the same whether it is tuned alone or beside others. Nothing here reads another
+episode's row, modifies its input or touches a global random state; there is no dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.models.encoders import tower
+
+Initialiser = Callable[[Tensor, torch.Generator], object]
+"""Fills the tensor of one episode in place from that episode's generator."""
+
+
+def trunc_normal(weight: Tensor, generator: torch.Generator) -> None:
+    """Normal values of standard deviation 0.02, cut off at -2 and 2."""
+    nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+
+
+def kaiming_uniform(weight: Tensor, generator: torch.Generator) -> None:
+    """Uniform values within 1 / sqrt(inputs), PyTorch's default for a linear layer.
+
+    This is Kaiming's rule with a = sqrt(5). `weight` is (inputs, outputs), so the inputs are
+    counted on the first axis.
+    """
+    bound = 1.0 / math.sqrt(weight.shape[0])
+    nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+def zeros(weight: Tensor, generator: torch.Generator) -> None:
+    """Zeros; the generator is not used."""
+    nn.init.zeros_(weight)
+
+
+def per_episode(init: Initialiser, generators: Sequence[torch.Generator], *shape: int) -> Tensor:
+    """One tensor per episode, each drawn from its own generator, (E, *shape) float32."""
+    rows = []
+    for generator in generators:
+        row = torch.empty(shape)
+        init(row, generator)
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def copies(tensor: Tensor, episodes: int) -> Tensor:
+    """A frozen tensor once per episode, (E, *shape), contiguous, float32, on the CPU.
+
+    One on the meta device, which has a shape and no values, stays there.
+    """
+    source = tensor.detach() if tensor.is_meta else tensor.detach().cpu()
+    every = source.float().expand(episodes, *tensor.shape)
+    return every.clone(memory_format=torch.contiguous_format)
+
+
+def beside(parameter: Tensor, x: Tensor) -> Tensor:
+    """A parameter (E, C) in the type of tokens (E, ..., C) and broadcast against them."""
+    middle = (1,) * (x.dim() - 2)
+    return parameter.to(x.dtype).reshape(parameter.shape[0], *middle, parameter.shape[-1])
+
+
+class EpisodeLinear(nn.Module):
+    """An affine map per episode, `y[e] = x[e] @ weight[e] + bias[e]`.
+
+    Args:
+        generators: one per episode; E of them.
+        inputs: channels of the input.
+        outputs: channels of the output.
+        init: draws the weight of one episode, (inputs, outputs); the bias starts at zero.
+
+    Attributes:
+        weight: (E, inputs, outputs), contiguous, so that the E products are one strided
+            batched matrix product.
+        bias: (E, outputs).
+    """
+
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        inputs: int,
+        outputs: int,
+        init: Initialiser = trunc_normal,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(per_episode(init, generators, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(len(generators), outputs))
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """The map, times a constant (which costs nothing inside the product).
+
+        Args:
+            x: (E, ..., inputs).
+            scale: factor of weight and bias.
+
+        Returns:
+            (E, ..., outputs), in the type of `x`.
+        """
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype).unsqueeze(1)
+        rows = x.reshape(x.shape[0], -1, x.shape[-1])
+        y = torch.baddbmm(bias, rows, weight, beta=scale, alpha=scale)
+        return y.reshape(*x.shape[:-1], weight.shape[-1])
+
+
+class EpisodeLayerNorm(nn.Module):
+    """A trainable layer norm per episode that starts as a copy of a frozen one.
+
+    Args:
+        norm: the frozen layer norm.
+        episodes: copies E.
+
+    Attributes:
+        weight: (E, D).
+        bias: (E, D).
+    """
+
+    def __init__(self, norm: tower.LayerNorm, episodes: int) -> None:
+        super().__init__()
+        self.eps = norm.eps
+        self.weight = nn.Parameter(copies(norm.weight, episodes))
+        self.bias = nn.Parameter(copies(norm.bias, episodes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
+        wide = x.float()
+        normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
+        scaled = torch.addcmul(beside(self.bias, normed), normed, beside(self.weight, normed))
+        return scaled.to(x.dtype)
+
+
+class TemporalDepthwiseConv(nn.Module):
+    """A convolution over three neighbouring frames, per channel and token.
+
+    `y[t] = bias + weight[0] x[t-1] + weight[1] x[t] + weight[2] x[t+1]`; frames outside the clip
+    are zero. It is computed as three multiply-adds of shifted views: a grouped convolution would
+    need E x C groups and a transposition on either side. It starts at zero.
+
+    Args:
+        episodes: copies E.
+        channels: channels C.
+
+    Attributes:
+        weight: (E, C, 3), taps ordered t-1, t, t+1.
+        bias: (E, C).
+    """
+
+    def __init__(self, episodes: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(episodes, channels, 3))
+        self.bias = nn.Parameter(torch.zeros(episodes, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution over axis T of (E, clips, T, L, C)."""
+        length = x.shape[2]
+        padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
+        y = beside(self.bias, x)
+        for tap, weight in enumerate(self.weight.unbind(-1)):
+            y = torch.addcmul(y, padded.narrow(2, tap, length), beside(weight, x))
+        return y
+
+
+class TemporalEmbedding(nn.Module):
+    """A trainable vector per frame, added to every token of that frame. It starts at zero.
+
+    Args:
+        episodes: copies E.
+        frames: frames T of a clip.
+        width: channels D.
+
+    Attributes:
+        table: (E, T, D).
+    """
+
+    def __init__(self, episodes: int, frames: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(episodes, frames, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (E, clips, T, L, D) with the embedding of their frame added.
+
+        Raises:
+            AdapterError: when the clips have another number of frames.
+        """
+        if x.shape[2] != self.table.shape[1]:
+            raise AdapterError(
+                f"got clips of {x.shape[2]} frames; this adapter's temporal embedding was built "
+                f"for {self.table.shape[1]}; build the adapter with frames={x.shape[2]}"
+            )
+        return x + self.table.to(x.dtype)[:, None, :, None, :]
+
+
+Activation = Literal["gelu", "relu", "none"]
+
+
+class Bottleneck(nn.Module):
+    """Two linear maps through a narrow middle, one copy per episode.
+
+    `A(u) = [u +] scale * (act(u W_down + b_down) W_up + b_up)`. `W_up` and both biases start at
+    zero, so that an untrained adapter adds nothing. There is no layer norm and no dropout.
+
+    Parameters of one episode: 2 D h + h + D.
+
+    Args:
+        generators: one per episode; E of them.
+        width: channels D of the tokens.
+        hidden: channels h of the middle.
+        activation: "gelu" (exact, with the error function), "relu" or "none".
+        skip: whether the input is added to the result.
+        scale: constant factor of the branch.
+        init: draws `W_down`.
+    """
+
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        width: int,
+        hidden: int,
+        *,
+        activation: Activation,
+        skip: bool = False,
+        scale: float = 1.0,
+        init: Initialiser = trunc_normal,
+    ) -> None:
+        super().__init__()
+        self.activation, self.skip, self.scale = activation, skip, scale
+        self.down = EpisodeLinear(generators, width, hidden, init)
+        self.up = EpisodeLinear(generators, hidden, width, zeros)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """The adapter of tokens (E, ..., D), in their shape and type."""
+        hidden: Tensor = self.down(u)
+        if self.activation == "gelu":
+            hidden = functional.gelu(hidden)
+        elif self.activation == "relu":
+            hidden = functional.relu(hidden)
+        branch: Tensor = self.up(hidden, self.scale)
+        return u + branch if self.skip else branch
+
+    @torch.no_grad()
+    def linear_map(self, episode: int) -> tuple[Tensor, Tensor]:
+        """The matrix M (D, D) and the vector c (D,) with `A(u) = M u + c`, in float64.
+
+        Args:
+            episode: which of the E copies.
+
+        Raises:
+            AdapterError: when an activation keeps it from being linear.
+        """
+        if self.activation != "none":
+            raise AdapterError(f"a bottleneck with {self.activation} between is not a linear map")
+        (w1, b1), (w2, b2) = (
+            (layer.weight[episode].double(), layer.bias[episode].double())
+            for layer in (self.down, self.up)
+        )
+        matrix = self.scale * (w1 @ w2).T
+        if self.skip:
+            matrix = matrix + torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        return matrix, self.scale * (b1 @ w2 + b2)
+
+
+def hidden_width(width: int, ratio: float) -> int:
+    """Channels of a bottleneck: the whole part of `ratio * width`, at least 1."""
+    return max(1, int(ratio * width))

@@ -1,0 +1,241 @@
+"""Full fine-tuning: every weight of the encoder is trained, per episode; the upper cost.
+
+A baseline, without any temporal operator: on frames it is spatial only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.models.adapters.base.adapter import AdapterOptions
+from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, copies
+from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.tower import Tower
+
+
+class _Map(nn.Module):
+    """A trained linear map that starts as a frozen one.
+
+    The block holds the pretrained weight and bias times a gain each; the parameters are without.
+
+    Args:
+        weight: frozen, (outputs, inputs).
+        bias: frozen, (outputs,).
+        episodes: copies E.
+        gain: the block's factor of the weight.
+        bias_gain: the block's factor of the bias.
+
+    Attributes:
+        weight: (E, inputs, outputs), contiguous.
+        bias: (E, outputs).
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        episodes: int,
+        gain: float = 1.0,
+        bias_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.gain, self.bias_gain = gain, bias_gain
+        self.weight = nn.Parameter(copies(weight.T, episodes) / gain)
+        self.bias = nn.Parameter(copies(bias, episodes) / bias_gain)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """What the block's map gives: (E, ..., inputs) -> (E, ..., outputs)."""
+        rows, weight = u.reshape(u.shape[0], -1, u.shape[-1]), self.weight.to(u.dtype)
+        bias = self.bias.to(u.dtype).unsqueeze(1)
+        y = torch.baddbmm(bias, rows, weight, beta=self.bias_gain, alpha=self.gain)
+        return y.reshape(*u.shape[:-1], weight.shape[-1])
+
+    def in_place_of(self, weight: Tensor, bias: Tensor, episode: int) -> tuple[Tensor, Tensor]:
+        """One episode's weight and bias as the block holds them."""
+        own = self.weight[episode].double().T * self.gain
+        return rounded(own, weight), rounded(self.bias[episode].double() * self.bias_gain, bias)
+
+
+class _Trained(BlockMaps):
+    """All parameters of one block, on the scale of the pretrained model."""
+
+    def __init__(self, frozen: FrozenBlock, episodes: int) -> None:
+        super().__init__()
+        gain = frozen.gain
+        self.norm_1 = EpisodeLayerNorm(frozen.norm_1, episodes)
+        self.attn_in = _Map(frozen.qkv_weight, frozen.qkv_bias, episodes)
+        self.attn_out = _Map(frozen.out_weight, frozen.out_bias, episodes)
+        self.norm_2 = EpisodeLayerNorm(frozen.norm_2, episodes)
+        self.mlp_in = _Map(frozen.fc_weight, frozen.fc_bias, episodes, gain, gain)
+        self.mlp_out = _Map(frozen.proj_weight, frozen.proj_bias, episodes, 1 / gain)
+
+    def ln_1(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The trained layer norm before the attention."""
+        return self.norm_1.forward(x)
+
+    def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values."""
+        return frozen.split(self.attn_in(u))
+
+    def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The trained output projection."""
+        return self.attn_out.forward(u)
+
+    def ln_2(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The trained layer norm before the MLP."""
+        return self.norm_2.forward(x)
+
+    def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The trained first layer of the MLP."""
+        return self.mlp_in.forward(u)
+
+    def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
+        """The trained second layer of the MLP."""
+        return self.mlp_out.forward(hidden)
+
+    def merged(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+        """The block with one episode's weights."""
+        qkv = self.attn_in.in_place_of(frozen.qkv_weight, frozen.qkv_bias, episode)
+        out = self.attn_out.in_place_of(frozen.out_weight, frozen.out_bias, episode)
+        fc = self.mlp_in.in_place_of(frozen.fc_weight, frozen.fc_bias, episode)
+        proj = self.mlp_out.in_place_of(frozen.proj_weight, frozen.proj_bias, episode)
+        return replace(
+            frozen,
+            norm_1=_norm_of(self.norm_1, frozen.norm_1, episode),
+            qkv_weight=qkv[0],
+            qkv_bias=qkv[1],
+            out_weight=out[0],
+            out_bias=out[1],
+            norm_2=_norm_of(self.norm_2, frozen.norm_2, episode),
+            fc_weight=fc[0],
+            fc_bias=fc[1],
+            proj_weight=proj[0],
+            proj_bias=proj[1],
+        )
+
+
+class Full(BlockwiseAdapter):
+    """The whole tower, trained from the pretrained weights, one copy per episode.
+
+    With pixels of (E, clips, T, 3, H, W), every frame goes through the pretrained network,
+
+        x <- ln_pre([class token; patches(pixels)] + positions)
+        x <- x + attend(ln_1(x));  x <- x + mlp(ln_2(x))          in each block
+
+    whose every parameter is the episode's own: patch embedding, class token, positions, all norms
+    and all linear maps. The projection into the space of class names, where the encoder has one,
+    lies behind these features and stays frozen. The clip feature is the mean over T of `ln_post` of
+    the class token. Frames never meet and their order cannot matter.
+
+    This is the honest upper cost: as many parameters as the encoder has, four times their memory
+    with gradients and AdamW's two moments (1.4 GB per episode for ViT-B/16, 4.9 GB for ViT-L/14),
+    nothing that could be computed once per clip, and gradients through the whole encoder. Episodes
+    are therefore tuned one at a time unless asked otherwise. A few clips hardly determine so many
+    values: learning rates need to be far below an adapter's (ViFi-CLIP, which tunes all of CLIP on
+    a few clips per class, trains at 2e-6).
+
+    Parameters are on the scale of the pretrained model (where the tower has folded a constant into
+    its weights, it is taken out again), so that learning rates and weight decay mean what they mean
+    elsewhere. Biases, norms, class token and positions have no weight decay. Where the encoder has
+    layer scale, it is part of the maps it follows.
+
+    Initial values: the pretrained weights, so that the untrained encoder is the frozen one; every
+    seed starts alike.
+
+    Parameters of an episode: all of the tower's, 85,799,424 for ViT-B/16 and 303,179,776 for
+    ViT-L/14; 0 after merging.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
+    ICML 2021, https://arxiv.org/abs/2103.00020 (the encoder; fine-tuning all of it has no
+    single source).
+    """
+
+    source = (
+        "Fine-tuning of the whole encoder of Radford, Kim, Hallacy et al., Learning Transferable "
+        "Visual Models From Natural Language Supervision, ICML 2021, "
+        "https://arxiv.org/abs/2103.00020"
+    )
+    identity_at_start = True
+    order = "no"
+    note = "spatial only"
+    alone = True
+    undecayed = ("class_token", "positions")
+
+    def __init__(
+        self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(tower, options, frames=frames, seeds=seeds)
+        e, pre = self.episodes, tower.norm_pre
+        self.patch_weight = nn.Parameter(copies(tower.patch_weight.flatten(1).T, e))
+        self.class_token = nn.Parameter(copies(tower.class_token, e))
+        self.positions = nn.Parameter(copies(tower.positions, e))
+        self.norm_pre = None if pre is None else EpisodeLayerNorm(pre, e)
+        self.build(_Trained(block, e) for block in tower.blocks)
+        self.norm_post = EpisodeLayerNorm(tower.norm_post, e)
+
+    @property
+    def first_block(self) -> int:
+        """-1: even the stem is trained, and only pixels never change."""
+        return -1
+
+    def stem(self, tower: Tower, pixels: Tensor) -> Tensor:
+        """Trained patch, class and positional embedding.
+
+        Args:
+            tower: gives the size of image and patches.
+            pixels: (E, clips, T, 3, H, W) with H = W = image_size, normalised. Where patches do not
+                fill the image, the rest at the right and below is not seen, as in a convolution.
+
+        Returns:
+            Tokens (E, clips, T, N + 1, D).
+
+        Raises:
+            AdapterError: when the pixels have another size.
+        """
+        side, size, patch = tower.image_size, tower.grid, tower.patch
+        if pixels.shape[-2:] != (side, side):
+            got = tuple(pixels.shape[-2:])
+            raise AdapterError(f"got frames of {got} pixels; this tower takes {side} x {side}")
+        lead, seen = pixels.shape[:-3], size * patch
+        cut = pixels[..., :seen, :seen].reshape(self.episodes, -1, 3, size, patch, size, patch)
+        rows = cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+        patches = torch.bmm(rows, self.patch_weight.to(rows.dtype))
+        patches = patches.reshape(*lead, size * size, tower.width)
+        first = self.class_token.to(patches.dtype)[:, None, None, None]
+        tokens = torch.cat([first.expand(*lead, 1, tower.width), patches], -2)
+        return tokens + self.positions.to(tokens.dtype)[:, None, None]
+
+    def embed(self, tower: Tower, x: Tensor) -> Tensor:
+        """The trained `ln_pre`, where the encoder has one."""
+        return x if self.norm_pre is None else self.norm_pre.forward(x)
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """The trained `ln_post`, (E, ..., D), in float32."""
+        return self.norm_post.forward(x.float())
+
+    def merged_ends(self, tower: Tower, episode: int) -> Tower:
+        """The tower with one episode's stem and last norm."""
+        patch = self.patch_weight[episode].T.reshape(tower.patch_weight.shape)
+        pre = tower.norm_pre
+        if pre is not None and self.norm_pre is not None:
+            pre = _norm_of(self.norm_pre, pre, episode)
+        return replace(
+            tower,
+            patch_weight=rounded(patch, tower.patch_weight),
+            class_token=rounded(self.class_token[episode], tower.class_token),
+            positions=rounded(self.positions[episode], tower.positions),
+            norm_pre=pre,
+            norm_post=_norm_of(self.norm_post, tower.norm_post, episode),
+        )
+
+
+def _norm_of(trained: EpisodeLayerNorm, frozen: LayerNorm, episode: int) -> LayerNorm:
+    """One episode's layer norm as a frozen one."""
+    weight = rounded(trained.weight[episode], frozen.weight)
+    return LayerNorm(weight, rounded(trained.bias[episode], frozen.bias), frozen.eps)

@@ -1,0 +1,241 @@
+"""M-adapter, a reconstruction: a branch beside the frozen tower (after Li et al., 2024).
+
+No code is public and only the abstract was at hand. It fixes a branch parallel to the frozen
+image model that reads the outputs of several of its levels, sends no gradient into it, and stacks
+modules of a fusion and a temporal part. Operators and widths here are this package's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
+from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+from fewshot_i2v.models.adapters.base.layers import (
+    EpisodeLayerNorm,
+    EpisodeLinear,
+    TemporalDepthwiseConv,
+    TemporalEmbedding,
+    kaiming_uniform,
+    per_episode,
+    zeros,
+)
+from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.tower import Tower
+
+# A branch wider than this is a slip of the keyboard, and would fill the memory.
+_WIDEST = 16
+
+
+class MAdapterOptions(AdapterOptions):
+    """Options of M-adapter.
+
+    Attributes:
+        width: channels r of the branch, at least 1; None for a quarter of the tower's width.
+        every: which levels are read: every how many blocks, counted from the last; 1 for all, at
+            most the number of blocks.
+        tokens: "all" (every token of every level) or "summary" (the class token of every level
+            alone, which is small enough to keep for every clip).
+        temporal_embedding: whether a trained vector per frame, zero at first, is added to the
+            first level. The adapter then takes clips of the number of frames it was built for.
+        ln_post: whether a copy of the final layer norm is trained too.
+    """
+
+    width: int | None = Field(default=None, ge=1)
+    every: int = Field(default=1, ge=1)
+    tokens: Literal["all", "summary"] = "all"
+    temporal_embedding: bool = False
+    ln_post: bool = False
+
+
+class _Reader(nn.Module):
+    """`W LN(X) + b`: a frozen level in the branch's width."""
+
+    def __init__(self, generators: Sequence[torch.Generator], width: int, r: int) -> None:
+        super().__init__()
+        self.norm = _fresh_norm(len(generators), width)
+        self.linear = EpisodeLinear(generators, width, r, kaiming_uniform)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(E, clips, T, tokens, D) -> (E, clips, T, tokens, r)."""
+        y: Tensor = self.linear(self.norm(x))
+        return y
+
+
+class _Mixer(nn.Module):
+    """What follows the fusion at a level: a temporal module and a feed-forward part."""
+
+    def __init__(self, generators: Sequence[torch.Generator], r: int) -> None:
+        super().__init__()
+        episodes = len(generators)
+        self.time_norm = _fresh_norm(episodes, r)
+        self.time_conv = TemporalDepthwiseConv(episodes, r)
+        # `up` alone has to start at zero; a zero here as well would hold this path back by a step
+        taps = per_episode(kaiming_uniform, generators, 3, r).transpose(1, 2)
+        self.time_conv.weight.data.copy_(taps)
+        self.time_linear = EpisodeLinear(generators, r, r, kaiming_uniform)
+        self.mlp_norm = _fresh_norm(episodes, r)
+        self.mlp_in = EpisodeLinear(generators, r, 2 * r, kaiming_uniform)
+        self.mlp_out = EpisodeLinear(generators, 2 * r, r, kaiming_uniform)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """(E, clips, T, tokens, r) -> the same."""
+        u = fused + self.time_linear(self.time_conv(self.time_norm(fused)))
+        y: Tensor = u + self.mlp_out(functional.gelu(self.mlp_in(self.mlp_norm(u))))
+        return y
+
+
+class MAdapter(Adapter):
+    """A narrow branch over the levels of the frozen tower; a reconstruction (M-adapter-R).
+
+    It is built from the paper's abstract, since no code is public and the text was not at hand;
+    its results are not the paper's. With X_l of (E, clips, T, N + 1, D) the outputs of the blocks
+    that are read, width r = D / 4 and `LN` fresh layer norms:
+
+        P_l = W_l LN(X_l) + b_l                                        D -> r
+        F_l = g_l H_(l-1) + (1 - g_l) P_l,  g_l = sigmoid(a_l)         F = P at the first level
+        U_l = F_l + V_l conv(LN(F_l)) + c_l                            r -> r
+        H_l = U_l + W''_l gelu(W'_l LN(U_l))                           r -> 2 r -> r
+        f_t = ln_post(X_L[class] + Up(LN(v_t))),  v_t = (H_L[class] + mean of H_L[patches]) / 2
+
+    `conv` is depthwise over frames t-1, t, t+1 of each token (frames outside the clip are zero),
+    GELU is exact, and the clip feature is the mean of f_t over T. Tokens never meet but in v_t.
+    Patch tokens, for heads that read a grid of them, are X_L[p] + Up(LN(H_L[p])). Encoders that
+    average patch tokens instead of reading the class token have the mean of these as summary.
+
+    With tokens="summary" the branch reads the summary of each frame and level alone (the class
+    token, or the mean of the patch tokens): v_t is H_L of it, and patch tokens stay as they were.
+
+    No gradient reaches the tower, which is evaluated once per clip and run, or with augmentation
+    once per step. Initial values: `Up` and all biases zero, so that the untrained encoder is the
+    frozen one, exactly; linear maps Kaiming-uniform with a = sqrt(5), and so are the three taps of
+    each channel of `conv` (within 1 / sqrt(3)); a_l = 0. There is no dropout. None of these details
+    is from the paper.
+
+    Parameters of an episode: S (2 D + D r + 5 r^2 + 13 r + 1) + 2 r + r D + D for S levels,
+    4,178,316 for ViT-B/16; T r more with `temporal_embedding` and 2 D with `ln_post`. The gate of
+    the first level, which has none below it, counts and receives no gradient.
+
+    Source: Li, Xu, Wu, Li, Yang, Shen, Kittler, M-adapter: Multi-level image-to-video adaptation
+    for video action recognition, Computer Vision and Image Understanding, vol. 249, article
+    104150, 2024, https://doi.org/10.1016/j.cviu.2024.104150.
+    """
+
+    Options = MAdapterOptions
+    source = (
+        "Reconstruction after the abstract of Li, Xu, Wu, Li, Yang, Shen, Kittler, M-adapter: "
+        "Multi-level image-to-video adaptation for video action recognition, Computer Vision and "
+        "Image Understanding, vol. 249, article 104150, 2024, "
+        "https://doi.org/10.1016/j.cviu.2024.104150"
+    )
+    identity_at_start = True
+    order = "yes"
+    note = "reconstruction"
+    options: MAdapterOptions
+
+    def __init__(
+        self, tower: Tower, options: MAdapterOptions, *, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(tower, options, frames=frames, seeds=seeds)
+        width, depth = tower.width, tower.layers
+        if options.every > depth:
+            raise AdapterError(
+                f"m-adapter every={options.every}: this encoder has {depth} blocks; give 1 (all of "
+                f"them) to {depth} (the last alone)"
+            )
+        r = options.width or max(1, width // 4)
+        if r > _WIDEST * width:
+            raise AdapterError(
+                f"m-adapter width={r}: more than {_WIDEST} times the tower's {width}"
+            )
+        self._depth, self._reads_class = depth, tower.pool == "tok"
+        self._levels = tuple(sorted(range(depth - 1, -1, -options.every)))
+        self.gates = nn.Parameter(torch.zeros(self.episodes, len(self._levels)))
+        self.readers = nn.ModuleList(_Reader(self.generators, width, r) for _ in self._levels)
+        self.mixers = nn.ModuleList(_Mixer(self.generators, r) for _ in self._levels)
+        self.up_norm = _fresh_norm(self.episodes, r)
+        self.up = EpisodeLinear(self.generators, r, width, zeros)
+        self.temporal_embedding = (
+            TemporalEmbedding(self.episodes, frames, r) if options.temporal_embedding else None
+        )
+        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes) if options.ln_post else None
+
+    @property
+    def first_block(self) -> int:
+        """The number of blocks: none of them is ever computed again."""
+        return self._depth
+
+    @property
+    def reach(self) -> int:
+        """One frame before and one after, at each level."""
+        return min(1, self.frames - 1)
+
+    def reading(self, cells: int = 0) -> Reading:
+        """The levels; adapters that differ in width or training read the same and share them."""
+        return Reading(self._depth, self._levels, self.options.tokens == "summary", cells)
+
+    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """Block i as it was pretrained."""
+        return frozen.forward(x)
+
+    def side(self, tower: Tower, levels: Tensor) -> Tensor:
+        """The last level with the branch added.
+
+        Args:
+            tower: the frozen tower.
+            levels: (E, clips, S, T, tokens, D), `reading` of clips; tokens are all N + 1, or with
+                tokens="summary" the summary and behind it the cells of the grid.
+
+        Returns:
+            (E, clips, T, tokens, D), before the final layer norm, float32.
+
+        Raises:
+            AdapterError: when clips have another number of frames than a temporal embedding.
+        """
+        # whatever made the levels, nothing behind them is trained
+        levels = levels.detach()
+        last = levels.select(2, -1)
+        if self.options.tokens == "summary":
+            first = last[..., :1, :] + self._up(self._branch(levels[..., :1, :]))
+            return torch.cat([first, last[..., 1:, :].float()], -2)
+        h = self._branch(levels)
+        if self._reads_class:
+            frame = (h[..., :1, :] + h[..., 1:, :].mean(-2, keepdim=True)) / 2
+            h = torch.cat([frame, h[..., 1:, :]], -2)
+        return last + self._up(h)
+
+    def _branch(self, levels: Tensor) -> Tensor:
+        """H_L of every token: (E, clips, S, T, tokens, D) -> (E, clips, T, tokens, r)."""
+        gates = self.gates.sigmoid().to(levels.dtype)[..., None, None, None, None]
+        projected = (reader(x) for reader, x in zip(self.readers, levels.unbind(2), strict=True))
+        lowest = next(projected)
+        if self.temporal_embedding is not None:
+            lowest = self.temporal_embedding(lowest)
+        h: Tensor = self.mixers[0](lowest)
+        for i, level in enumerate(projected, start=1):
+            h = self.mixers[i](torch.lerp(level, h, gates[:, i]))
+        return h
+
+    def _up(self, h: Tensor) -> Tensor:
+        """From the branch's width to the tower's, (..., r) -> (..., D); zero when untrained."""
+        y: Tensor = self.up(self.up_norm(h))
+        # the sum with the last level would round a small branch away in the tower's type
+        return y.float()
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """`ln_post`, or the copy of it that is trained, (E, ..., D), in float32."""
+        if self.ln_post is None:
+            return super().final_norm(tower, x)
+        return self.ln_post.forward(x.float())
+
+
+def _fresh_norm(episodes: int, width: int) -> EpisodeLayerNorm:
+    """A layer norm of weight 1 and bias 0 for each episode."""
+    return EpisodeLayerNorm(LayerNorm(torch.ones(width), torch.zeros(width)), episodes)

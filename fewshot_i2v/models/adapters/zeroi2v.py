@@ -1,0 +1,275 @@
+"""ZeroI2V: some attention heads look at neighbour frames; linear adapters merge away (Li et al.).
+
+Training adds linear adapters around the attention and the MLP; afterwards they are folded into
+the frozen weights, and only the heads' frame offsets remain, which cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
+from fewshot_i2v.models.adapters.base.head_shift import shifted
+from fewshot_i2v.models.adapters.base.layers import (
+    Bottleneck,
+    EpisodeLayerNorm,
+    TemporalEmbedding,
+    hidden_width,
+)
+from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.tower import Tower
+
+
+class ZeroI2VOptions(AdapterOptions):
+    """Options of ZeroI2V.
+
+    Attributes:
+        scale: factor of every adapter's branch, above 0 (0.5 in the paper, 1 for
+            Something-Something v2).
+        ratio: bottleneck width over D, above 0 and at most 1.
+        out_adapter: whether an adapter follows the MLP too (as published).
+        offsets: frame offset of each head, 0 for a spatial head; None for the published table,
+            see `default_offsets`. Each must be smaller than the number of frames.
+    """
+
+    scale: float = Field(default=0.5, gt=0, le=1000)
+    ratio: float = Field(default=0.25, gt=0, le=1)
+    out_adapter: bool = True
+    offsets: Annotated[tuple[int, ...] | None, Field(strict=False)] = None
+
+
+def default_offsets(heads: int) -> tuple[int, ...]:
+    """Frame offset of each head as published for clips of 8 frames.
+
+    Args:
+        heads: attention heads of a block. 16 heads: two look one frame back and two one frame
+            ahead; fewer or more: one back and one ahead. The others stay spatial.
+
+    Raises:
+        AdapterError: for fewer than 2 heads.
+    """
+    if heads < 2:
+        raise AdapterError(
+            f"this encoder has {heads} attention head per block; ZeroI2V needs at least 2, one "
+            "for the frame before and one for the frame after"
+        )
+    temporal = (-1, -1, 1, 1) if heads == 16 else (-1, 1)
+    return temporal + (0,) * (heads - len(temporal))
+
+
+def _published(config: str, offsets: tuple[int, ...], scale: float, note: str = "") -> Preset:
+    """What a configuration file of the authors says; heads not in `offsets` are spatial."""
+    heads = 16 if config.startswith("CLIP-L") else 12
+    table = offsets + (0,) * (heads - len(offsets))
+    options = {"offsets": table, "scale": scale, "ratio": 0.25, "out_adapter": True}
+    code = "https://github.com/MCG-NJU/ZeroI2V, configs/recognition/vit_zero_clip"
+    return Preset(options, f"ZeroI2V; {code}/{config}.py{note}")
+
+
+_UNSET = "; the file needs ops_type='stdha', which it does not set"
+_PRESETS = MappingProxyType(
+    {
+        "b16-k400-8": _published("CLIP-B_k400_8x16x1", (-1, 1), 0.5),
+        "b16-hmdb51-ucf101-8": _published("CLIP-B_{hmdb51,ucf101}_u8_split1", (-1, 1), 0.5),
+        "b16-ssv2-16": _published("CLIP-B_sthv2_u16", (-1, 1, -2, 2), 1.0, _UNSET),
+        "b16-hmdb51-ucf101-32": _published(
+            "CLIP-B_{hmdb51,ucf101}_u32_split1", (-1, 1, -2, 2), 0.5, _UNSET
+        ),
+        "l14-k400-8": _published("CLIP-L_k400_8x16x1", (-1, -1, 1, 1), 0.5),
+        "l14-k400-32": _published("CLIP-L_k400_32x4x1", (-1, -1, 1, 1, -2, -2), 0.5),
+        "l14-ssv2-32": _published("CLIP-L_sthv2_u32", (-1, -1, 1, 1, -2, 2, -3), 1.0),
+    }
+)
+
+
+class ZeroI2V(Adapter):
+    """Heads with shifted keys and values, and linear adapters that can be merged.
+
+    With tokens x of (E, clips, T, N + 1, D) and `A(u) = u + s (W2 (W1 u + b1) + b2)`, no
+    activation, width h = D / 4:
+
+        x <- x + A_S(stdha(A_in(ln_1(x))))
+        x <- x + A_out(mlp(A_fc(ln_2(x))))
+
+    `stdha` is the frozen attention in which head j takes its keys and values, class token
+    included, from frame t + offset[j]; where that frame lies outside the clip it keeps its own.
+    Queries stay. A zero-initialised temporal embedding, without weight decay as in the authors'
+    configurations, is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature
+    is the mean over T of `ln_post` of the class token. Biases have no weight decay here, as for
+    every adapter (see `by_decay`), so that rows differ in the adapter alone; in the authors'
+    configurations those of the adapters decay like the weights.
+
+    Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that adapters start as
+    the identity. The network does not: the heads read other frames from the start. It equals the
+    frozen encoder for clips whose frames are all the same. No dropout.
+
+    Parameters of an episode: k L (2 D h + h + D) + T D + 2 D with k = 4 (3 without `out_adapter`)
+    in each of L blocks, 14,209,536 for ViT-B/16 and T = 8; T D + 2 D = 7,680 after merging.
+
+    Presets, named by encoder, data and frames of a clip, which fix the offsets of the 12 heads of
+    ViT-B/16 or the 16 of ViT-L/14:
+
+    | preset | offsets of the first heads, the others 0 | scale |
+    |---|---|---|
+    | b16-k400-8, b16-hmdb51-ucf101-8 | -1 1 | 0.5 |
+    | b16-ssv2-16 | -1 1 -2 2 | 1 |
+    | b16-hmdb51-ucf101-32 | -1 1 -2 2 | 0.5 |
+    | l14-k400-8 | -1 -1 1 1 | 0.5 |
+    | l14-k400-32 | -1 -1 1 1 -2 -2 | 0.5 |
+    | l14-ssv2-32 | -1 -1 1 1 -2 2 -3 | 1 |
+
+    The offsets of ViT-B/16 on Something-Something v2 with 8 frames were not released.
+
+    `merged` builds no bottlenecks: what remains after `merge`.
+
+    Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
+    Video, ECCV 2024, https://arxiv.org/abs/2310.01324.
+    """
+
+    Options = ZeroI2VOptions
+    source = (
+        "Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to "
+        "Video, ECCV 2024, https://arxiv.org/abs/2310.01324"
+    )
+    identity_at_start = False
+    mergeable = True
+    order = "yes"
+    undecayed = ("temporal_embedding",)
+    presets = _PRESETS
+    options: ZeroI2VOptions
+
+    def __init__(
+        self,
+        tower: Tower,
+        options: ZeroI2VOptions,
+        *,
+        frames: int,
+        seeds: Sequence[int],
+        merged: bool = False,
+    ) -> None:
+        super().__init__(tower, options, frames=frames, seeds=seeds)
+        given = options.offsets
+        self.offsets = default_offsets(tower.heads) if given is None else given
+        if given is not None:
+            _check_offsets(given, tower.heads, frames)
+        self.temporal_embedding = TemporalEmbedding(self.episodes, frames, tower.width)
+        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
+        here = not merged
+        self.attn_in, self.attn_out = self._sites(tower, here), self._sites(tower, here)
+        self.mlp_in = self._sites(tower, here)
+        self.mlp_out = self._sites(tower, here and options.out_adapter)
+
+    def _sites(self, tower: Tower, here: bool) -> nn.ModuleList:
+        """One linear adapter per block, or what leaves its input alone."""
+        width, options = tower.width, self.options
+        hidden = hidden_width(width, options.ratio)
+
+        def _site() -> nn.Module:
+            if not here:
+                return nn.Identity()
+            return Bottleneck(
+                self.generators, width, hidden, activation="none", skip=True, scale=options.scale
+            )
+
+        return nn.ModuleList(_site() for _ in tower.blocks)
+
+    @property
+    def reach(self) -> int:
+        """The largest offset of a head that stays inside the clip."""
+        return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
+
+    def embed(self, tower: Tower, x: Tensor) -> Tensor:
+        """The temporal embedding, then `ln_pre`."""
+        return tower.ln_pre(self.temporal_embedding(x))
+
+    def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
+        q, k, v = frozen.qkv(u)
+        return frozen.mix(q, shifted(k, self.offsets), shifted(v, self.offsets))
+
+    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """Block i with shifted heads and linear adapters around attention and MLP."""
+        x = x + self.attn_out[i](self._stdha(frozen, self.attn_in[i](frozen.ln_1(x))))
+        y: Tensor = x + self.mlp_out[i](frozen.mlp(self.mlp_in[i](frozen.ln_2(x))))
+        return y
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """The trained copy of `ln_post`, (E, ..., D), in float32."""
+        return self.ln_post.forward(x.float())
+
+    def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
+        """The tower with one episode's adapters folded in, and an adapter without bottlenecks.
+
+        Products are taken in float64 and rounded once, to the type of the tower's weights.
+
+        Args:
+            tower: the frozen tower that this adapter was built for; it is left as it is.
+            episode: which of the E copies, 0 to E - 1.
+
+        Returns:
+            A new tower, and an adapter with E = 1 that keeps offsets, temporal embedding and
+            `ln_post`; together they compute what `tower` and this adapter did.
+
+        Raises:
+            AdapterError: when there is no such episode.
+        """
+        if not 0 <= episode < self.episodes:
+            raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")
+        merged = tower.with_blocks(
+            [self._merged_block(i, block, episode) for i, block in enumerate(tower.blocks)]
+        )
+        rest = ZeroI2V(merged, self.options, frames=self.frames, seeds=[0], merged=True)
+        state = self.state_dict()
+        rest.load_state_dict({name: state[name][episode, None] for name in rest.state_dict()})
+        return merged, rest.to(self.temporal_embedding.table.device)
+
+    def _merged_block(self, i: int, block: FrozenBlock, episode: int) -> FrozenBlock:
+        qkv = _before(self.attn_in[i], episode, block.qkv_weight, block.qkv_bias)
+        out = _after(self.attn_out[i], episode, block.out_weight, block.out_bias)
+        fc = _before(self.mlp_in[i], episode, block.fc_weight, block.fc_bias)
+        proj = _after(self.mlp_out[i], episode, block.proj_weight, block.proj_bias)
+        folded: dict[str, Any] = {}
+        for name, (weight, bias) in {"qkv": qkv, "out": out, "fc": fc, "proj": proj}.items():
+            folded |= {f"{name}_weight": weight, f"{name}_bias": bias}
+        return replace(block, **folded)
+
+
+def _check_offsets(offsets: tuple[int, ...], heads: int, frames: int) -> None:
+    """Refuses offsets that do not fit the encoder's heads or the clips."""
+    if len(offsets) != heads:
+        raise AdapterError(
+            f"zeroi2v offsets={list(offsets)}: got {len(offsets)} values; this encoder has {heads} "
+            "heads per block, and each needs one (0 for a spatial head). Presets b16-... have 12 "
+            "and presets l14-... 16: where none fits, give offsets of your own"
+        )
+    far = [offset for offset in offsets if abs(offset) >= frames]
+    if far:
+        clip = "one frame" if frames == 1 else f"{frames} frames"
+        raise AdapterError(
+            f"zeroi2v offsets={list(offsets)}: {far[0]} lies outside every clip of {clip}; give "
+            "offsets smaller than the number of frames, or a preset with smaller ones"
+        )
+
+
+def _before(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A linear layer with the adapter on its input folded in: W M and W c + b."""
+    if not isinstance(site, Bottleneck):
+        return weight, bias
+    m, c = (t.to(weight.device) for t in site.linear_map(episode))
+    wide = weight.double()
+    return (wide @ m).to(weight.dtype), (wide @ c + bias.double()).to(bias.dtype)
+
+
+def _after(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A linear layer with the adapter on its output folded in: M W and M b + c."""
+    if not isinstance(site, Bottleneck):
+        return weight, bias
+    m, c = (t.to(weight.device) for t in site.linear_map(episode))
+    return (m @ weight.double()).to(weight.dtype), (m @ bias.double() + c).to(bias.dtype)

@@ -1,0 +1,1 @@
+"""Adapters on disk: saving, loading, merging, and starting points."""

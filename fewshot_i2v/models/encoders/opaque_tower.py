@@ -1,0 +1,165 @@
+"""Visual towers whose blocks cannot be walked: usable frozen, as one feature per frame."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_i2v.errors import EncoderError
+from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.tower import Tower
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True, eq=False)
+class PlainTower(Tower):
+    """A whole visual model as a tower without blocks.
+
+    `stem` gives the model's own output as the only token of a frame, and every later step leaves
+    it as it is. Build one with `plain_tower`.
+
+    Attributes:
+        visual: a private copy of the model, in evaluation mode, without gradients.
+        reason: why its blocks cannot be walked, in words.
+    """
+
+    visual: nn.Module
+    reason: str
+
+    @property
+    def heads(self) -> int:
+        """There are no attention heads to speak of; raises `EncoderError`."""
+        self._refuse()
+
+    @property
+    def patch(self) -> int:
+        """There are no patch tokens; raises `EncoderError`."""
+        self._refuse()
+
+    @property
+    def tokens(self) -> int:
+        """One: the feature vector."""
+        return 1
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """Features of the whole visual model.
+
+        Args:
+            pixels: (..., 3, H, W) with H = W = image_size, normalised.
+
+        Returns:
+            (..., 1, D), D the model's output width.
+
+        Raises:
+            EncoderError: when the pixels have another size.
+        """
+        size = self.image_size
+        if pixels.shape[-2:] != (size, size):
+            got = tuple(pixels.shape[-2:])
+            raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
+        out = _features(self.visual, pixels.reshape(-1, *pixels.shape[-3:]))
+        return out.reshape(*pixels.shape[:-3], 1, self.width)
+
+    def ln_post(self, x: Tensor) -> Tensor:
+        """The features as they are, (..., D).
+
+        Raises:
+            EncoderError: when asked for patch tokens, of which there are none.
+        """
+        if 0 in x.shape:
+            self._refuse()
+        return x
+
+    def ln_post_exact(self, x: Tensor) -> Tensor:
+        """The features as they are, in float32."""
+        return self.ln_post(x).float()
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """A copy on a device in a floating type; the pixel constants stay float32."""
+        device = torch.device(device)
+        if (device, dtype) == (self.device, self.dtype):
+            return self
+        visual = copy.deepcopy(self.visual).to(device, dtype)
+        return replace(super().to(device, dtype), visual=visual)
+
+    def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:
+        """There are no blocks to exchange; raises `EncoderError`."""
+        self._refuse()
+
+    def resized(self, image_size: int) -> Self:
+        """The same tower; this kind takes no other input size.
+
+        Raises:
+            EncoderError: when it is not the model's own size.
+        """
+        if image_size != self.image_size:
+            raise EncoderError(
+                f"this encoder takes {self.image_size} pixels only, not {image_size}: {self.reason}"
+            )
+        return self
+
+    def _refuse(self) -> NoReturn:
+        raise EncoderError(
+            f"this encoder has no blocks or patch tokens to work on: {self.reason}; "
+            "it can be used with the adapter 'frozen' only; `fewshot-i2v list encoders` shows "
+            "which take others"
+        )
+
+
+def plain_tower(visual: nn.Module, *, mean: Tensor, std: Tensor, reason: str) -> PlainTower:
+    """Any visual model with one feature vector per image, as a tower without blocks.
+
+    Args:
+        visual: takes (n, 3, H, W), gives (n, D) or a tuple that starts with it, and has
+            `image_size`; not modified.
+        mean: per channel, of pixels in [0, 1], (3,).
+        std: per channel, (3,).
+        reason: why its blocks cannot be walked.
+
+    Raises:
+        EncoderError: when it gives anything else, or its input is not square.
+    """
+    size = visual.image_size
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    if sides[0] != sides[1]:
+        raise EncoderError(f"only square input is supported; this encoder takes {tuple(sides)}")
+    own = copy.deepcopy(visual).float().eval().requires_grad_(False)
+    device = next(own.parameters()).device
+    with torch.no_grad():
+        out = _features(own, torch.zeros(1, 3, *sides, device=device))
+    width = out.shape[-1]
+    none = torch.empty(width, 0, device=device)
+    return PlainTower(
+        image_size=int(str(sides[0])),
+        patch_weight=none,
+        class_token=none,
+        positions=none,
+        norm_pre=None,
+        blocks=(),
+        norm_post=LayerNorm(none, none),
+        pool="tok",
+        projection=None,
+        mean=mean,
+        std=std,
+        visual=own,
+        reason=reason,
+    )
+
+
+def _features(visual: nn.Module, flat: Tensor) -> Tensor:
+    """The model's output for a batch of images, (n, 3, H, W) -> (n, D)."""
+    out = visual(flat)
+    first: Tensor = out[0] if isinstance(out, tuple) else out
+    if first.ndim != 2:
+        raise EncoderError(
+            f"expected one feature vector per image; {type(visual).__name__} gives "
+            f"{tuple(first.shape[1:])}"
+        )
+    return first

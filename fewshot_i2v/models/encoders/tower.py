@@ -1,0 +1,215 @@
+"""The frozen image tower as blocks that adapters can walk.
+
+A `Tower` holds private copies of the weights of an open_clip vision transformer and computes its
+parts with plain functions. It has no trainable parameter, and nothing ever changes it: an adapter
+says how one block is computed with parameters of its own. All functions take any number of leading
+axes, so that tokens keep the shape `(E, clips, T, N + 1, D)` from the first layer to the last:
+E episodes, T frames, N patches, D the width, class token first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fewshot_i2v.errors import EncoderError
+from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+
+__all__ = ["FrozenBlock", "LayerNorm", "Tower"]
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """A frozen vision transformer, CLS- or mean-pooled.
+
+    Attributes:
+        image_size: pixels on a side of the square input.
+        patch_weight: (D, 3, p, p), a convolution of stride p without bias.
+        class_token: (D,).
+        positions: learned or interpolated positional embedding, (N + 1, D).
+        norm_pre: layer norm before the first block, or None.
+        blocks: the transformer blocks.
+        norm_post: layer norm after the last block.
+        pool: "tok" (class token) or "avg" (mean over the patch tokens).
+        projection: (D, joint width) into the space shared with text, or None.
+        mean: per channel, of pixels in [0, 1], (3,).
+        std: per channel, (3,).
+    """
+
+    image_size: int
+    patch_weight: Tensor
+    class_token: Tensor
+    positions: Tensor
+    norm_pre: LayerNorm | None
+    blocks: tuple[FrozenBlock, ...]
+    norm_post: LayerNorm
+    pool: str
+    projection: Tensor | None
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def width(self) -> int:
+        """Channels D of a token, and of the features."""
+        return self.patch_weight.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of each block."""
+        return self.blocks[0].heads
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def patch(self) -> int:
+        """Pixels on a side of a patch."""
+        return self.patch_weight.shape[-1]
+
+    @property
+    def grid(self) -> int:
+        """Patches on a side of the image; N = grid * grid."""
+        return self.image_size // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a frame, class token included."""
+        return self.positions.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.patch_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights and of the tokens."""
+        return self.patch_weight.dtype
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """Bytes to normalised pixels in the tower's type.
+
+        Args:
+            frames: (..., H, W, 3) uint8, RGB.
+
+        Returns:
+            (..., 3, H, W), normalised with the constants of these weights.
+        """
+        scale = (255.0 * self.std).reciprocal()
+        shift = -self.mean / self.std
+        moved = frames.to(self.device).movedim(-1, -3).float()
+        return torch.addcmul(shift[:, None, None], moved, scale[:, None, None]).to(self.dtype)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """Patch, class and positional embedding, before the first layer norm.
+
+        Args:
+            pixels: (..., 3, H, W) with H = W = image_size, normalised.
+
+        Returns:
+            Tokens (..., N + 1, D).
+
+        Raises:
+            EncoderError: when the pixels have another size.
+        """
+        size = self.image_size
+        if pixels.shape[-2:] != (size, size):
+            got = tuple(pixels.shape[-2:])
+            raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
+        lead = pixels.shape[:-3]
+        patches = self._patches(pixels.reshape(-1, *pixels.shape[-3:]))
+        first = self.class_token.expand(patches.shape[0], 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + self.positions
+        return tokens.reshape(*lead, *tokens.shape[-2:])
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """Patch embedding of images (n, 3, H, W), (n, N, D)."""
+        if not pixels.is_cuda:
+            patches = functional.conv2d(pixels, self.patch_weight, stride=self.patch)
+            return patches.flatten(2).transpose(1, 2)
+        # as one matrix product: PyTorch lets CUDA convolutions round to TF32, products not
+        pixels = pixels[..., : self.grid * self.patch, : self.grid * self.patch]
+        cut = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
+        cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return functional.linear(cut, self.patch_weight.flatten(1))
+
+    def ln_pre(self, x: Tensor) -> Tensor:
+        """Layer norm before the first block, or nothing where the model has none."""
+        return x if self.norm_pre is None else self.norm_pre(x)
+
+    def ln_post(self, x: Tensor) -> Tensor:
+        """Layer norm after the last block, (..., D), in the type of `x`."""
+        return self.ln_post_exact(x).to(x.dtype)
+
+    def ln_post_exact(self, x: Tensor) -> Tensor:
+        """`ln_post` computed and returned in float32 whatever the tower's type, (..., D)."""
+        return self.norm_post(x.float())
+
+    def summary(self, x: Tensor) -> Tensor:
+        """The token that stands for a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
+        if self.pool == "tok":
+            return x[..., 0, :]
+        return x[..., 1:, :].mean(-2, dtype=torch.float32)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
+        x = self.ln_pre(self.stem(pixels))
+        for block in self.blocks:
+            x = block.forward(x)
+        return self.ln_post(self.summary(x))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """A copy on a device in a floating type.
+
+        The pixel constants and what follows the last block, `norm_post` and `projection`, stay
+        float32.
+        """
+        device = torch.device(device)
+        exact = {"mean", "std", "norm_post", "projection"}
+        moved: dict[str, Any] = {
+            name: value.to(device, torch.float32 if name in exact else dtype)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | LayerNorm)
+        }
+        moved["blocks"] = tuple(block.to(device, dtype) for block in self.blocks)
+        return replace(self, **moved)
+
+    def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:
+        """The same tower with other blocks, for adapters that merge into the weights."""
+        return replace(self, blocks=tuple(blocks))
+
+    def resized(self, image_size: int) -> Self:
+        """The same tower for another input size, positions interpolated (bicubic, antialiased).
+
+        Args:
+            image_size: pixels on a side, a multiple of the patch size.
+
+        Raises:
+            EncoderError: when it is not a positive multiple of the patch size.
+        """
+        if image_size == self.image_size:
+            return self
+        if image_size <= 0 or image_size % self.patch:
+            near = max(1, round(image_size / self.patch)) * self.patch
+            raise EncoderError(
+                f"image size {image_size} is not a multiple of the patch size {self.patch}; "
+                f"the nearest that is: {near}"
+            )
+        first, rest = self.positions[:1], self.positions[1:]
+        old, new = self.grid, image_size // self.patch
+        square = rest.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+        square = functional.interpolate(
+            square, (new, new), mode="bicubic", antialias=True, align_corners=False
+        )
+        rest = square.permute(0, 2, 3, 1).reshape(new * new, -1).to(first.dtype)
+        return replace(self, image_size=image_size, positions=torch.cat([first, rest]))

@@ -1,0 +1,26 @@
+"""Heads: from features of support and query clips to class scores; one file each.
+
+What a head of one's own needs is imported from here; see CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fewshot_i2v.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fewshot_i2v.models.adapters.base.features import Features
+    from fewshot_i2v.models.heads.base.features import class_means, one_hot, unit
+    from fewshot_i2v.models.heads.base.head import ClassTexts, Head, HeadOptions
+
+__all__ = ["ClassTexts", "Features", "Head", "HeadOptions", "class_means", "one_hot", "unit"]
+
+__getattr__, __dir__ = lazy_exports(
+    "fewshot_i2v.models",
+    {
+        "adapters.base.features": ("Features",),
+        "heads.base.features": ("class_means", "one_hot", "unit"),
+        "heads.base.head": ("ClassTexts", "Head", "HeadOptions"),
+    },
+)

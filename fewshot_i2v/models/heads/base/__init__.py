@@ -1,0 +1,1 @@
+"""What all heads share: the contract and features of clips."""

@@ -1,0 +1,103 @@
+"""What heads that read class names share: their options, and the space shared with text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch import Tensor
+
+from fewshot_i2v.errors import HeadError
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.encoders.text_tower import template_problem
+from fewshot_i2v.models.heads.base.features import unit
+from fewshot_i2v.models.heads.base.head import ClassTexts, Head, HeadOptions
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _template(value: str) -> str:
+    problem = template_problem(value)
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
+Templates = Annotated[
+    tuple[Annotated[str, AfterValidator(_template)], ...],
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    Field(min_length=1),
+]
+
+
+class TextOptions(HeadOptions):
+    """Options of a head that reads class names.
+
+    Attributes:
+        templates: one or several prompts with one {} each, where the class name goes; the
+            embeddings of a class are averaged over them. Words of the data's own, such as
+            "a video of a person doing {}", can help or hurt: they are part of the result.
+    """
+
+    templates: Templates = ("a video of {}",)
+
+
+class TextHead(Head):
+    """Base of heads that compare clips with class names in the space shared with text.
+
+    A clip is its feature (as the adapter pools it) times the tower's projection, scaled to length
+    one. A clip of zeros stays zero there and has similarity 0 to everything.
+
+    Args:
+        options: an instance of the class's `Options`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds).
+        texts: what the text tower says of the classes of these episodes.
+
+    Raises:
+        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
+            are of other sizes.
+    """
+
+    uses_names: ClassVar[bool] = True
+    texts: ClassTexts
+
+    def __init__(
+        self,
+        options: TextOptions,
+        *,
+        width: int,
+        way: int,
+        frames: int,
+        seeds: Sequence[int],
+        texts: ClassTexts,
+    ) -> None:
+        super().__init__(options, width=width, way=way, frames=frames, seeds=seeds, texts=texts)
+        shape = tuple(texts.embeddings.shape)
+        joint = (width, width) if texts.projection is None else tuple(texts.projection.shape)
+        if shape != (self.episodes, way, joint[1]) or joint[0] != width:
+            raise HeadError(
+                f"{type(self).__name__} was given text embeddings {shape} and a projection {joint} "
+                f"for {self.episodes} episodes of {way} classes and features with {width} "
+                "channels; expected (episodes, classes, J) and (channels, J)"
+            )
+
+    def joint(self, features: Features) -> Tensor:
+        """Clips in the space shared with text, of any length, (E, clips, J)."""
+        projection = self.texts.projection
+        return features.clip if projection is None else features.clip @ projection
+
+    def text_scores(self, x: Tensor) -> Tensor:
+        """Scaled similarity of unit vectors (E, clips, J) to the class names, (E, clips, way)."""
+        return self.texts.scale * (x @ self.texts.embeddings.mT)
+
+    def vectors(self, features: Features) -> Tensor:
+        """Clips in the space shared with text, of length one, (E, clips, J)."""
+        return unit(self.joint(features))

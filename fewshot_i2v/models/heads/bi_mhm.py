@@ -1,0 +1,68 @@
+"""Bi-MHM: each frame to its nearest frame, both ways (HyRSM); no parameters of its own."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from fewshot_i2v.models.heads.base.frame_matching import MatchingHead, MatchingOptions, Shots
+
+_PER_REDUCTION = {"mean": 10.0, "sum": 1.0}
+
+
+class BiMhmOptions(MatchingOptions):
+    """Options of the bidirectional mean Hausdorff head; `shots` and `eps` as `MatchingOptions`.
+
+    Attributes:
+        shots: "prototype" (as published) or "mean".
+        reduce: "mean" over the frames of a clip (as the papers write) or "sum" (as their code
+            computes, T times as much).
+        temperature: above 0, factor of minus the distance. None: 10 for means, 1 for sums (the
+            published logits).
+    """
+
+    shots: Shots = "prototype"
+    reduce: Literal["mean", "sum"] = "mean"
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class BiMhmHead(MatchingHead):
+    """Scores by minus the bidirectional mean Hausdorff distance of the frames of two clips.
+
+    The mean over the frames of the query clip of the distance to the nearest frame of the support
+    clip, plus the converse; the frame distance is one minus the cosine. The order of the frames
+    does not matter, apart from what the encoder puts into their features, and neither does the size
+    of the features, unless `eps` says so. `temperature` changes
+    probabilities and the training loss, never which class is predicted.
+
+    Args:
+        options: `BiMhmOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
+
+    Raises:
+        HeadError: when a size is below one or there is no seed.
+    """
+
+    Options = BiMhmOptions
+    options: BiMhmOptions
+    source: ClassVar[str] = (
+        "Wang, Zhang, Qing, Tang, Zuo, Gao, Jin, Sang: Hybrid Relation Guided Set Matching for "
+        "Few-shot Action Recognition (HyRSM), CVPR 2022, https://arxiv.org/abs/2204.13423"
+    )
+
+    @property
+    def temperature(self) -> float:
+        """Factor of minus the distance."""
+        return self.options.temperature or _PER_REDUCTION[self.options.reduce]
+
+    def clip_distances(self, frames: Tensor) -> Tensor:
+        """Distance of two clips from the distances of their frames, (..., T, U) to (...)."""
+        nearest = frames.amin(-1), frames.amin(-2)
+        if self.options.reduce == "sum":
+            return nearest[0].sum(-1) + nearest[1].sum(-1)
+        return nearest[0].mean(-1) + nearest[1].mean(-1)

@@ -1,0 +1,83 @@
+"""Linear classifier on the clip feature, trained with the adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.features import clip_vectors, unit
+from fewshot_i2v.models.heads.base.head import Head, HeadOptions
+
+_INITIAL_STD = 0.01
+
+
+class LinearOptions(HeadOptions):
+    """Options of the linear head.
+
+    Attributes:
+        pooling: "clip": the clip feature as the adapter pools it, D inputs; "ordered": the frame
+            features concatenated in order, T * D inputs, so that the order of frames can matter
+            even where the encoder ignores it.
+        normalize: scale every input vector to length sqrt(inputs), so that each channel has a root
+            mean square of one. The scale is constant rather than learned: the vectors keep about
+            the size that the final layer norm gives, and the same learning rate fits both settings.
+    """
+
+    pooling: Literal["clip", "ordered"] = Field(default="clip")
+    normalize: bool = False
+
+
+class LinearHead(Head):
+    """A fully connected layer from D (or T * D) inputs to the classes.
+
+    Weights start from a normal distribution of standard deviation 0.01, one generator per episode;
+    biases from zero. Parameters per episode: (inputs + 1) * way. Support clips enter through the
+    training alone.
+
+    Args:
+        options: `LinearOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds).
+
+    Raises:
+        HeadError: when a size is below one or there is no seed.
+    """
+
+    Options = LinearOptions
+    options: LinearOptions
+    source: ClassVar[str] = (
+        "the classifier of the adapter papers; few-shot baseline: Chen et al., A Closer Look at "
+        "Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232"
+    )
+    by_clip = True
+
+    def __init__(
+        self, options: LinearOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
+        inputs = self.width * frames if options.pooling == "ordered" else self.width
+        drawn = [torch.randn(inputs, way, generator=g) for g in self.generators]
+        self.weight = nn.Parameter(_INITIAL_STD * torch.stack(drawn))
+        self.bias = nn.Parameter(torch.zeros(len(drawn), way))
+
+    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips, (E, S, way); `labels` are not read."""
+        return self._scores(support)
+
+    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips, (E, Q, way); `support` and `labels` are not read."""
+        return self._scores(query)
+
+    def _scores(self, features: Features) -> Tensor:
+        x = clip_vectors(features, self.options.pooling)
+        if self.options.normalize:
+            x = math.sqrt(x.shape[-1]) * unit(x)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)

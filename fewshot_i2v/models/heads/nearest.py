@@ -1,0 +1,85 @@
+"""Nearest support clip (1-NN): no parameters of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.features import compared, in_pieces, one_hot
+from fewshot_i2v.models.heads.base.vector_head import VectorHead, VectorOptions
+
+
+class NearestOptions(VectorOptions):
+    """Options of the nearest-clip head; pooling, center, metric and temperature as `VectorOptions`.
+
+    Attributes:
+        softness: in units of similarity, at least 0. 0: the highest similarity to a support clip of
+            the class. Above: the soft maximum `softness * log(mean(exp(s / softness)))` over the
+            similarities s to the K clips of the class, which goes from the maximum (towards 0) to
+            their mean (for large values), and through which every clip gets a gradient. With
+            `softness = 1 / temperature` and K equal for all classes, the softmax over the classes
+            is the class probability of neighbourhood components analysis.
+    """
+
+    softness: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class NearestHead(VectorHead):
+    """Scores each class by the highest similarity to one of its support clips.
+
+    With one shot this is the prototype head. A vector of zeros (a clip without motion, when
+    centred) has cosine 0 with everything. Classes may have different numbers of support clips.
+
+    Args:
+        options: `NearestOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
+
+    Raises:
+        HeadError: when a size is below one, there is no seed, or frames of clips of a single frame
+            are to be centred.
+    """
+
+    Options = NearestOptions
+    options: NearestOptions
+    compares_with_itself = True
+    source: ClassVar[str] = (
+        "Cover, Hart: Nearest Neighbor Pattern Classification, IEEE Transactions on Information "
+        "Theory 13(1), 1967, https://doi.org/10.1109/TIT.1967.1053964; soft version: Goldberger, "
+        "Roweis, Hinton, Salakhutdinov: Neighbourhood Components Analysis, NeurIPS 2004"
+    )
+
+    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips without the clip itself among the neighbours, (E, S, way).
+
+        A class of one clip (1 shot) has no others: its clip is compared with itself, and the loss
+        only spreads the classes.
+        """
+        x, members = self.vectors(support), one_hot(labels, self.way)
+        neighbours = compared(members).unsqueeze(-1) & (members > 0).unsqueeze(1)
+        return self._scores(self.similarities(x, x), neighbours)
+
+    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips by their nearest support clip of each class, (E, Q, way)."""
+        x = self.vectors(support)
+        members = (one_hot(labels, self.way) > 0).unsqueeze(1)
+        return in_pieces(
+            lambda piece: self._scores(self.similarities(piece, x), members),
+            self.vectors(query),
+            work=members.numel(),
+        )
+
+    def _scores(self, similarities: Tensor, neighbours: Tensor) -> Tensor:
+        """Scores (E, A, way) from similarities (E, A, S); who counts: (E, A or 1, S, way)."""
+        temperature, softness = self.options.temperature, self.options.softness
+        each = similarities.unsqueeze(-1).masked_fill(~neighbours, -math.inf)
+        if softness == 0:
+            return temperature * each.amax(-2)
+        soft = (each / softness).logsumexp(-2) - neighbours.sum(-2).log()
+        return temperature * softness * soft

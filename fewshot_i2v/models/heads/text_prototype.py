@@ -1,0 +1,85 @@
+"""Class means mixed with the text of the class names: no parameters of its own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.features import class_means, means_of_others, one_hot, unit
+from fewshot_i2v.models.heads.base.text_head import TextHead, TextOptions
+
+
+class TextPrototypeOptions(TextOptions):
+    """Options of the text-prototype head.
+
+    Attributes:
+        weight: share of the text in a prototype, 0 (support clips alone) to 1 (text alone).
+        temperature: above 0, factor of the cosine similarities; None: the scale that both towers
+            were trained with. It changes probabilities and the training loss, never which class is
+            predicted.
+    """
+
+    weight: float = Field(default=0.5, ge=0, le=1)
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class TextPrototypeHead(TextHead):
+    """Scores by cosine similarity to a mix of the class mean and the text of the class.
+
+    In the space shared with text: the mean of the class's support clips, scaled to length one,
+    times `1 - weight`, plus the unit text embedding times `weight`. Images and texts lie in
+    different regions of that space, so that a weight of 0.5 does not mean equal influence. AM3
+    learns the mix for each class on base classes; here it is one number, since there are none.
+
+    Args:
+        options: `TextPrototypeOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
+        texts: what the text tower says of the classes of these episodes.
+
+    Raises:
+        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
+            are of other sizes.
+    """
+
+    Options = TextPrototypeOptions
+    options: TextPrototypeOptions
+    source: ClassVar[str] = (
+        "after Xing et al.: Adaptive Cross-Modal Few-Shot Learning (AM3), NeurIPS 2019, "
+        "https://arxiv.org/abs/1902.07104, with a fixed weight"
+    )
+
+    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips against prototypes that do not contain them, (E, S, way).
+
+        For its own class a clip is compared with the text and the mean of the other clips of the
+        class. A class of one clip (1 shot) has no others: there the clip itself is the mean.
+        """
+        x, text = self.joint(support), self.texts.embeddings
+        members = one_hot(labels, self.way)
+        everyone = self._mixed(class_means(x, members), text)
+        others = self._mixed(means_of_others(x, members), members @ text)
+        x = unit(x)
+        own = (x * others).sum(-1, keepdim=True)
+        return self._temperature * own.where(members > 0, x @ everyone.mT)
+
+    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips by similarity to the mixed prototypes, (E, Q, way)."""
+        means = class_means(self.joint(support), one_hot(labels, self.way))
+        prototypes = self._mixed(means, self.texts.embeddings)
+        return self._temperature * (self.vectors(query) @ prototypes.mT)
+
+    def _mixed(self, means: Tensor, text: Tensor) -> Tensor:
+        """Prototypes of length one, (..., J)."""
+        weight = self.options.weight
+        return unit((1 - weight) * unit(means) + weight * text)
+
+    @property
+    def _temperature(self) -> float:
+        given = self.options.temperature
+        return self.texts.scale if given is None else given

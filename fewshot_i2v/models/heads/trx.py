@@ -1,0 +1,301 @@
+"""TRX: tuples of frames attend to those of a class, through trained maps (Perrett et al.)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from fewshot_i2v.errors import HeadError
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, kaiming_uniform, per_episode
+from fewshot_i2v.models.encoders.block import LayerNorm
+from fewshot_i2v.models.heads.base.features import compared, in_pieces, one_hot
+from fewshot_i2v.models.heads.base.head import Head, HeadOptions
+
+_AMPLITUDE = 0.1
+_LONGEST_WAVE = 10_000.0
+
+
+def position_codes(frames: int, width: int) -> Tensor:
+    """What is added to the features of each frame, (frames, width) float32.
+
+    Sines on even channels and cosines on odd ones, of wavelengths from 2 pi frames up to 10,000
+    times that, with the amplitude of the authors' code (`pe_scale_factor=0.1` in `model.py` of
+    https://github.com/tobyperrett/trx); the paper gives none.
+    """
+    rates = _LONGEST_WAVE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(frames, dtype=torch.float64).unsqueeze(-1) * rates
+    pairs = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
+    return (_AMPLITUDE * pairs[:, :width]).float()
+
+
+class TupleMaps(nn.Module):
+    """Keys and values of all ordered tuples of n frames of a clip, per episode.
+
+    A linear map of n concatenated frames is the sum of n maps of one frame each. So each frame is
+    mapped once per place in a tuple, and the results are added up per tuple.
+
+    The values have no bias: it cancels in the distance of a value from a weighted mean of values.
+
+    Args:
+        generators: one per episode; E of them.
+        frames: frames T of a clip.
+        size: frames n of a tuple, at most T.
+        width: channels D of a frame.
+        channels: channels C of keys and values.
+
+    Attributes:
+        key: (E, n D, C); key_bias: (E, C).
+        norm: layer norm of the keys, per episode.
+        value: (E, n D, C).
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        *,
+        frames: int,
+        size: int,
+        width: int,
+        channels: int,
+    ) -> None:
+        super().__init__()
+        episodes, self.size = len(generators), size
+        self.key, self.value = (
+            nn.Parameter(per_episode(kaiming_uniform, generators, size * width, channels))
+            for _ in range(2)
+        )
+        self.key_bias = nn.Parameter(torch.zeros(episodes, channels))
+        self.norm = EpisodeLayerNorm(
+            LayerNorm(torch.ones(channels), torch.zeros(channels)), episodes
+        )
+        tuples = torch.tensor(list(itertools.combinations(range(frames), size)))
+        places = torch.zeros(len(tuples), frames, size)
+        places[torch.arange(len(tuples)).unsqueeze(-1), tuples, torch.arange(size)] = 1.0
+        self.register_buffer("places", places.flatten(1), persistent=False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of frames (E, clips, T, D), each (E, clips, tuples, C)."""
+        keys = self._tuples(frames, self.key) + self.key_bias[:, None, None, :]
+        return self.norm(keys), self._tuples(frames, self.value)
+
+    def _tuples(self, frames: Tensor, weight: Tensor) -> Tensor:
+        episodes, clips, length, width = frames.shape
+        per_place = weight.reshape(episodes, self.size, width, -1).transpose(1, 2).flatten(2)
+        mapped = frames.flatten(1, 2) @ per_place
+        return self.places @ mapped.reshape(episodes, clips, length * self.size, -1)
+
+
+class Slots:
+    """The support clips sorted by class, with empty slots where a class has fewer than another.
+
+    Args:
+        members: as `one_hot` gives them, (E, S, way).
+
+    Attributes:
+        clip: support clip of each slot, (E, way, K) int64; any in an empty one.
+        filled: (E, way, K) bool.
+    """
+
+    def __init__(self, members: Tensor) -> None:
+        counts = members.sum(-2)
+        most = int(counts.max())
+        order = members.mT.argsort(dim=-1, descending=True, stable=True)
+        self.clip = order[..., :most]
+        self.filled = torch.arange(most, device=members.device) < counts.unsqueeze(-1)
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Rows of each support clip (E, S, n, C) by class, (E, way, K n, C)."""
+        episode = torch.arange(len(x), device=x.device)[:, None, None]
+        return x[episode, self.clip].flatten(2, 3)
+
+    def usable(self, pairs: Tensor | None = None) -> Tensor:
+        """Which slots each clip may look at, (E, way, A or 1, K) bool.
+
+        Args:
+            pairs: which support clips it may look at, (E, A, S) bool; None: all.
+        """
+        filled = self.filled.unsqueeze(2)
+        if pairs is None:
+            return filled
+        episode = torch.arange(len(pairs), device=pairs.device)[:, None, None]
+        return filled & pairs.mT[episode, self.clip].mT
+
+
+def tuple_distances(
+    query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], usable: Tensor
+) -> Tensor:
+    """Distance of each clip to what its tuples find among the tuples of each class.
+
+    Each tuple of the query clip takes the mean of the class's values, weighted by a softmax over
+    the products of keys divided by sqrt(C). The distance is the squared distance of its own value
+    from that, per channel, averaged over its tuples.
+
+    Args:
+        query: keys and values, each (E, Q, n, C).
+        support: keys and values by class, each (E, way, K n, C).
+        usable: which of the K clips count, (E, way, Q or 1, K) bool, one at least.
+
+    Returns:
+        (E, Q, way).
+    """
+    (episodes, clips, tuples, channels), shots = query[0].shape, usable.shape[-1]
+    keys, values = (x.flatten(1, 2).unsqueeze(1) for x in query)
+    products = keys @ (support[0] / math.sqrt(channels)).mT
+    per_clip = products.reshape(episodes, -1, clips, tuples, shots, tuples)
+    masked = per_clip.masked_fill(~usable[:, :, :, None, :, None], -math.inf)
+    found = masked.reshape(products.shape).softmax(-1) @ support[1]
+    squares = (values - found).square().mean(-1)
+    return squares.reshape(episodes, -1, clips, tuples).mean(-1).mT
+
+
+class TrxOptions(HeadOptions):
+    """Options of the tuple head.
+
+    Attributes:
+        cardinalities: how many frames a tuple has, one or several different numbers of at least 1,
+            none above the number of frames. A clip of T frames has T! / (n! (T - n)!) tuples of n
+            frames, and time and memory grow with the square of that.
+        channels: width of keys and values, 1152 as published, and never more than the n D channels
+            of a tuple.
+        temperature: above 0, factor of minus the squared distance per channel, so that one
+            temperature fits every width. The published logits are minus the squared distance,
+            summed over the channels and averaged over the cardinalities. `temperature=channels`
+            gives these where keys and values have that many channels for every cardinality: where
+            channels is at most n D with the smallest n. Above that, tuples of few frames have
+            fewer, and no temperature gives sums for all cardinalities.
+    """
+
+    cardinalities: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] = (2, 3)
+    channels: PositiveInt = 1152
+    temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("cardinalities")
+    @classmethod
+    def _once(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(given)) < len(given):
+            raise ValueError(f"each cardinality counts once; got {list(given)}")
+        return given
+
+
+class TrxHead(Head):
+    """Scores by minus the distance of a clip's tuples from a class's tuples, made for each of them.
+
+    Tuples are all ordered choices of n frames, after sinusoidal position codes are added to the
+    frames; a class offers the tuples of all its support clips, and may have any number of them. The
+    distances of the cardinalities are averaged. Keys have a layer norm. There is no dropout, the
+    distance is per channel (see `temperature`), and values have no bias since it has no effect.
+
+    Key and value maps start from PyTorch's rule for linear layers, one generator per episode, the
+    bias of the keys from zero. Parameters per episode and cardinality n: (2 n D + 3) C, which with
+    D = 768 and the defaults is 8.9 million in all. The paper trains them on episodes of the base
+    classes; without such a start an episode tunes them on its support clips alone.
+
+    Args:
+        options: `TrxOptions`.
+        width: channels D of the features.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one seed per episode; E = len(seeds).
+
+    Raises:
+        HeadError: when a size is below one, there is no seed, or a tuple has more frames than a
+            clip.
+    """
+
+    Options = TrxOptions
+    options: TrxOptions
+    compares_with_itself = True
+    codes: Tensor
+    source: ClassVar[str] = (
+        "Perrett, Masullo, Burghardt, Mirmehdi, Damen: Temporal-Relational CrossTransformers for "
+        "Few-Shot Action Recognition (TRX), CVPR 2021, https://arxiv.org/abs/2101.06184"
+    )
+
+    def __init__(
+        self, options: TrxOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
+        largest = max(options.cardinalities)
+        if largest > frames:
+            raise HeadError(
+                f"TrxHead: cardinalities={list(options.cardinalities)} asks for tuples of "
+                f"{largest} frames and clips have {frames}; give more frames, or cardinalities of "
+                f"at most {frames}"
+            )
+        self.maps = nn.ModuleList(
+            TupleMaps(
+                self.generators,
+                frames=frames,
+                size=size,
+                width=self.width,
+                channels=min(options.channels, size * self.width),
+            )
+            for size in options.cardinalities
+        )
+        self.register_buffer("codes", position_codes(frames, self.width), persistent=False)
+
+    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the support clips without their own tuples in their class, (E, S, way).
+
+        A class of one clip (1 shot) has no others: its clip looks at its own tuples, and the loss
+        mostly spreads the classes.
+        """
+        members = one_hot(labels, self.way)
+        slots, x = Slots(members), support.frames + self.codes
+        usable = slots.usable(compared(members))
+        distances = []
+        for maps in self.maps:
+            tuples = maps(x)
+            distances.append(tuple_distances(tuples, _by_class(tuples, slots), usable))
+        return -self.options.temperature * torch.stack(distances).mean(0)
+
+    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Scores of the query clips, (E, Q, way)."""
+        slots = Slots(one_hot(labels, self.way))
+        usable, x = slots.usable(), support.frames + self.codes
+        classes = [_by_class(maps(x), slots) for maps in self.maps]
+
+        def _piece_scores(piece: Tensor) -> Tensor:
+            seen = zip(self.maps, classes, strict=True)
+            distances = [tuple_distances(maps(piece), of, usable) for maps, of in seen]
+            return -self.options.temperature * torch.stack(distances).mean(0)
+
+        return in_pieces(_piece_scores, query.frames + self.codes, self._work(classes))
+
+    def training_values(self, support: int) -> int:
+        """What one episode's training scores keep: attention of tuples with tuples, and tuples.
+
+        Args:
+            support: clips S, as many of each class.
+
+        Returns:
+            For each cardinality, with R tuples of all clips: R^2 weights, R C differences from each
+            class, six copies of R C (keys and values, before and after norm and sorting), and the
+            two maps in another order.
+        """
+        total = 0
+        for maps in self.maps:
+            _, inputs, channels = maps.get_parameter("key").shape
+            rows = support * len(maps.get_buffer("places"))
+            total += rows * rows + rows * channels * (self.way + 6) + 2 * inputs * channels
+        return total
+
+    def _work(self, classes: list[tuple[Tensor, Tensor]]) -> int:
+        """Values of attention and results for one query clip and all classes, E episodes."""
+        rows = [keys.shape for keys, _ in classes]
+        tuples = [len(maps.get_buffer("places")) for maps in self.maps]
+        return max(e * way * n * (kn + c) for n, (e, way, kn, c) in zip(tuples, rows, strict=True))
+
+
+def _by_class(tuples: tuple[Tensor, Tensor], slots: Slots) -> tuple[Tensor, Tensor]:
+    keys, values = tuples
+    return slots.sort(keys), slots.sort(values)

@@ -1,0 +1,1 @@
+"""What records of a run show: classes, calibration, gains, generalisation."""

@@ -1,0 +1,1 @@
+"""How many episodes and clips a question needs."""

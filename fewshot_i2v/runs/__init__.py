@@ -1,0 +1,1 @@
+"""Run folders: records of episodes, the header, locking, and the summary of a row."""

@@ -1,0 +1,221 @@
+"""The record of one episode, and its line in the journal."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NoReturn
+
+from fewshot_i2v.errors import RecordError
+from fewshot_i2v.runs.record_check import check, check_forms, is_sound
+
+TIMING_KEYS = ("seconds", "peak_memory_mb")
+"""The keys of a record that differ when the same episode is computed again."""
+_CHECK = b',"crc32":"'
+_HEAD = re.compile(rb'\{"index":(0|[1-9]\d{0,14}),"status":"(ok|failed)",')
+_NUMBER = rb"(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:[eE][+-]?\d\d?)?"  # finite in any case
+_TAIL = re.compile(rb'([0-9a-f]{8})","seconds":%b,"peak_memory_mb":%b\}\s*' % (_NUMBER, _NUMBER))
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """What happened in one episode.
+
+    Numbers are rounded on construction, so that equal records are equal as text.
+
+    Attributes:
+        index: which episode, 0 first.
+        status: "ok", or "failed" with the cause in `error`.
+        classes: names of the classes, in the order of the labels.
+        support: names of the support clips of each class.
+        query: names of the query clips of each class.
+        labels: true class of every query clip, 0..way-1.
+        predictions: predicted class of every query clip.
+        probabilities: of every query clip, one per class; rounded to 6 decimals.
+        accuracy: share of right predictions, 0..1; None where the episode failed.
+        losses: training loss of every step; rounded to 6 significant digits.
+        seconds: wall-clock time of the episode.
+        peak_memory_mb: peak memory, in MiB.
+        error: `{"path": ..., "reason": ...}` of a failed episode, else None.
+
+    Raises:
+        RecordError: when the parts contradict each other or a number is not finite.
+    """
+
+    index: int
+    status: Literal["ok", "failed"]
+    classes: list[str]
+    support: list[list[str]]
+    query: list[list[str]]
+    labels: list[int] = field(default_factory=list)
+    predictions: list[int] = field(default_factory=list)
+    probabilities: list[list[float]] = field(default_factory=list)
+    accuracy: float | None = None
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    error: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        accuracy = None if self.accuracy is None else float(self.accuracy)
+        rounded = {
+            "index": int(self.index),
+            "classes": list(self.classes),
+            "support": [list(clips) for clips in self.support],
+            "query": [list(clips) for clips in self.query],
+            "labels": [int(label) for label in self.labels],
+            "predictions": [int(label) for label in self.predictions],
+            "probabilities": [[round(float(p), 6) for p in row] for row in self.probabilities],
+            "accuracy": accuracy,
+            "losses": [float(f"{loss:.6g}") for loss in self.losses],
+            "seconds": round(float(self.seconds), 6),
+            "peak_memory_mb": round(float(self.peak_memory_mb), 3),
+        }
+        for name, value in rounded.items():
+            object.__setattr__(self, name, value)
+        check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as lists, strings and numbers (not copied), in the order of the fields."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+    def same_result(self, other: EpisodeRecord) -> bool:
+        """Whether two records agree in everything but `TIMING_KEYS`."""
+        return all(
+            getattr(self, f.name) == getattr(other, f.name)
+            for f in fields(self)
+            if f.name not in TIMING_KEYS
+        )
+
+
+_NAMES = tuple(f.name for f in fields(EpisodeRecord))
+_KEYS = frozenset({*_NAMES, "crc32"})
+
+
+def to_line(record: EpisodeRecord, key: int) -> bytes:
+    """A record as one line of JSON, without the newline.
+
+    The timings come last; before them stands a checksum of everything else.
+
+    Args:
+        record: the record.
+        key: fingerprint of the run, as `fingerprint` gives it.
+    """
+    plain = record.to_dict()
+    timings = {name: plain.pop(name) for name in TIMING_KEYS}
+    head = _compact(plain)[:-1]
+    check = f"{zlib.crc32(head, key):08x}"
+    return head + b"," + _compact({"crc32": check} | timings)[1:]
+
+
+def from_line(line: bytes, key: int) -> EpisodeRecord:
+    """The record of a line that `to_line` made for the same run.
+
+    Args:
+        line: without the newline.
+        key: fingerprint of the run.
+
+    Raises:
+        ValueError: saying what is wrong with the line. Its checksum does not vouch for its values:
+            whoever edits a line can make a checksum, too.
+    """
+    lasting(line, key)
+    data = _loaded(line, _KEYS)
+    record = object.__new__(EpisodeRecord)
+    # numbers are rounded already: the constructor would do so once more
+    for name in _NAMES:
+        object.__setattr__(record, name, data[name])
+    if not is_sound(record):
+        check_forms(data)
+        try:
+            check(record)
+        except (RecordError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+    return record
+
+
+def lasting(line: bytes, key: int) -> bytes:
+    """The part of a line that `to_line` made for the same run in which equal results are equal.
+
+    Args:
+        line: without the newline.
+        key: fingerprint of the run.
+
+    Returns:
+        The line without checksum and timings: a JSON object but for its closing brace, in the order
+        of the fields of `EpisodeRecord`.
+
+    Raises:
+        ValueError: saying what is wrong with the line.
+    """
+    head, mark, tail = line.rpartition(_CHECK)
+    if not mark:
+        raise ValueError("no complete record: its checksum is missing")
+    timings = _TAIL.fullmatch(tail)
+    if not timings:
+        raise ValueError("its checksum and timings are not as they are written")
+    if timings[1] != f"{zlib.crc32(head, key):08x}".encode():
+        raise ValueError("changed since it was written, or written by another run (checksum)")
+    return head
+
+
+def glance(text: bytes) -> tuple[int, bool]:
+    """Number of an episode and whether it is ok, from what `lasting` gives, without reading it all.
+
+    Raises:
+        ValueError: when the text does not begin with them.
+    """
+    found = _HEAD.match(text)
+    if not found:
+        raise ValueError("it does not begin with an index and a status that a record has")
+    return int(found[1]), found[2] == b"ok"
+
+
+def parts(text: bytes, names: Collection[str]) -> dict[str, Any]:
+    """Some keys of a record that stand beside each other in its line.
+
+    Args:
+        text: from the quotation mark of the first name to before the comma behind the last value.
+        names: of these keys.
+
+    Raises:
+        ValueError: when they are not there, or are nothing that a record has.
+    """
+    data = _loaded(b"{%b}" % text, frozenset(names))
+    check_forms(data)
+    return data
+
+
+def _loaded(text: bytes, keys: frozenset[str]) -> dict[str, Any]:
+    """A JSON object with these keys."""
+    try:
+        data = _DECODER.decode(text.decode("ascii"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(data, dict) or data.keys() != keys:
+        odd = ", ".join(sorted(data.keys() ^ keys)) if isinstance(data, dict) else "all"
+        raise ValueError(f"keys missing or unknown: {odd}")
+    return data
+
+
+def fingerprint(identity: Mapping[str, Any]) -> int:
+    """A number for a run's identity, mixed into the checksum of its lines.
+
+    Args:
+        identity: what decides the results, as read from JSON.
+    """
+    return zlib.crc32(json.dumps(identity, sort_keys=True).encode())
+
+
+def _compact(plain: dict[str, Any]) -> bytes:
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number that JSON has")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)  # making one takes time

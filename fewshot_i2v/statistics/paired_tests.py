@@ -1,0 +1,393 @@
+"""Two methods over the same episodes or clips: how much they differ, and whether that is chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ldexp, sqrt
+from sys import float_info
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.intervals import (
+    EQUAL,
+    Interval,
+    Unit,
+    check_level,
+    checked,
+    paired_difference,
+)
+
+Numbers = NDArray[np.float64]
+
+_LISTED = 16
+_LARGEST_UNIT = 2000
+_MOST_WORK = 1 << 24
+_OFF_GRID = 1e-6
+_LEAST = 1e-10
+_SLACK = 1e-9
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class SignFlip:
+    """What the sign-flip test says.
+
+    Attributes:
+        p: share of the ways to swap the two methods within episodes that give a mean difference at
+            least as far from 0 as the one seen; above 0, at most 1.
+        changed: number of episodes with a difference.
+        exact: whether all ways were counted, and not a random choice of them.
+        method: in words, how they were counted.
+    """
+
+    p: float
+    changed: int
+    exact: bool
+    method: str
+
+
+def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0) -> SignFlip:
+    """Two-sided permutation test of "neither method is better" (Fisher, 1935).
+
+    If neither is, each difference could as well have the other sign. All 2^k patterns of signs are
+    counted where the k differences that are not 0 are whole multiples of a common step, as those of
+    accuracies over equally many query clips are, and where k is at most 16. Otherwise random ones
+    are drawn and p is (b + 1) / (m + 1) for b of m that reach the difference seen (Phipson and
+    Smyth, 2010), so that it is never 0.
+
+    Args:
+        differences: one finite number per episode, in any unit, (T,).
+        draws: random patterns where not all are counted, at least 99.
+        seed: of the random patterns, 0 or more.
+
+    Returns:
+        The test; a p below 1e-10 is given as 1e-10.
+
+    Raises:
+        UsageError: when there is no difference, one is not finite, or there are too few draws.
+    """
+    if draws < 99 or seed < 0:
+        raise UsageError(
+            f"got draws={draws}, seed={seed}; expected at least 99 draws, such as 9999, and a seed "
+            "of 0 or more"
+        )
+    values = np.array(checked(differences, "differences"))
+    values = values[np.abs(values) > EQUAL]
+    if not len(values):
+        return SignFlip(1.0, 0, True, "no episode differs")
+    changed = len(values)
+    values /= np.abs(values).max()
+    steps = _whole_steps(values)
+    if steps is not None:
+        p, exact = _counted(steps), True
+    elif changed <= _LISTED:
+        p, exact = _listed(values), True
+    else:
+        p, exact = _drawn(values, draws, seed), False
+    method = f"all 2^{changed} sign patterns" if exact else f"{draws:,} random signs, seed {seed}"
+    return SignFlip(min(1.0, max(p, _LEAST, ldexp(1.0, 1 - changed))), changed, exact, method)
+
+
+def _whole_steps(values: Numbers) -> NDArray[np.int64] | None:
+    """The values as whole multiples of a common step; None where there is none of use."""
+    distinct = np.unique(np.round(np.abs(values), 12))
+    if len(distinct) > _LARGEST_UNIT:
+        return None
+    units = np.arange(1, _LARGEST_UNIT + 1)
+    scaled = distinct * units[:, None]
+    fits = np.flatnonzero(np.abs(scaled - np.rint(scaled)).max(axis=1) < _OFF_GRID)
+    if not len(fits):
+        return None
+    steps = np.rint(values * units[fits[0]]).astype(np.int64)
+    return steps if int(np.abs(steps).sum()) * len(distinct) <= _MOST_WORK else None
+
+
+def _counted(steps: NDArray[np.int64]) -> float:
+    """Share of all sign patterns, from the distribution of the sum over fair coins.
+
+    With coins B_i the sum is 2 H - S for H = sum(|k_i| B_i) and S = sum(|k_i|). The Fourier
+    transform of H's distribution is a product of cosines, equal ones as one power.
+    """
+    sizes, counts = np.unique(np.abs(steps), return_counts=True)
+    total, seen = int((sizes * counts).sum()), abs(int(steps.sum()))
+    length = 1 << total.bit_length()
+    angles = np.pi * np.arange(length // 2 + 1) / length
+    spectrum = np.exp(-1j * total * angles)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        spectrum *= np.cos(size * angles) ** count
+    shares = np.fft.irfft(spectrum, n=length)[: total + 1]
+    reached = np.abs(2 * np.arange(total + 1) - total) >= seen
+    return float(shares[reached].sum())
+
+
+def _listed(values: Numbers) -> float:
+    """Share of all sign patterns, each one computed."""
+    patterns = np.arange(1 << len(values))
+    heads = ((patterns[:, None] >> np.arange(len(values))) & 1).astype(np.float64)
+    sizes = np.abs(values)
+    return float(_reached(2 * (heads @ sizes) - sizes.sum(), values).mean())
+
+
+def _drawn(values: Numbers, draws: int, seed: int) -> float:
+    """(b + 1) / (m + 1) for b of m random sign patterns."""
+    generator = np.random.default_rng(seed)
+    sizes, reached = np.abs(values), 0
+    rows = max(1, _BLOCK // len(values))
+    for start in range(0, draws, rows):
+        shape = (min(rows, draws - start), (len(values) + 7) // 8)
+        bits = np.unpackbits(generator.integers(0, 256, shape, dtype=np.uint8), axis=1)
+        heads = bits[:, : len(values)].astype(np.float64) @ sizes
+        reached += int(_reached(2 * heads - sizes.sum(), values).sum())
+    return (reached + 1) / (draws + 1)
+
+
+def _reached(sums: Numbers, values: Numbers) -> NDArray[np.bool_]:
+    """Whether sums are as far from 0 as that of the values; rounding does not decide."""
+    near: NDArray[np.bool_] = np.abs(sums) >= abs(values.sum()) - _SLACK * np.abs(values).sum()
+    return near
+
+
+__all__ = [
+    "McNemar",
+    "Paired",
+    "SignFlip",
+    "align",
+    "compare_paired",
+    "holm",
+    "mcnemar",
+    "sign_flip",
+    "smallest_visible",
+]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Method a against method b over the same episodes.
+
+    Attributes:
+        difference: mean of a - b with its interval.
+        test: of "neither is better".
+        wins: episodes in which a is better.
+        ties: episodes in which both are equally good.
+        losses: episodes in which b is better.
+        visible: as `smallest_visible` gives it, for a power of 0.8.
+    """
+
+    difference: Interval
+    test: SignFlip
+    wins: int
+    ties: int
+    losses: int
+    visible: float | None
+
+
+def compare_paired(
+    a: Sequence[float],
+    b: Sequence[float],
+    level: float = 0.95,
+    *,
+    shared: bool = True,
+    unit: Unit = "episode",
+    draws: int = 9_999,
+    seed: int = 0,
+) -> Paired:
+    """Everything that two methods' accuracies on the same episodes say about their difference.
+
+    Args:
+        a: one accuracy per episode of the one method, (T,).
+        b: of the other, in the same order of episodes, (T,).
+        level: of the interval, above 0 and below 1.
+        shared: whether episodes have clips in common, which decides what the interval covers.
+        unit: as for `paired_difference`.
+        draws: as for `sign_flip`.
+        seed: as for `sign_flip`.
+
+    Returns:
+        Differences are a - b: positive where `a` is better.
+
+    Raises:
+        UsageError: as for `paired_difference` and `sign_flip`.
+
+    Example:
+        >>> paired = compare_paired([0.8, 0.6, 0.9, 0.7], [0.6, 0.6, 0.5, 0.6])
+        >>> f"{paired.difference.mean:.3f} {paired.test.p:.2f} {paired.wins}/{paired.ties}"
+        '0.175 0.25 3/1'
+    """
+    difference = paired_difference(a, b, level, shared=shared, unit=unit)
+    values = np.subtract(a, b, dtype=np.float64)
+    wins, losses = int((values > EQUAL).sum()), int((values < -EQUAL).sum())
+    return Paired(
+        difference=difference,
+        test=sign_flip(values.tolist(), draws=draws, seed=seed),
+        wins=wins,
+        ties=len(values) - wins - losses,
+        losses=losses,
+        visible=smallest_visible(values.tolist(), level),
+    )
+
+
+def smallest_visible(
+    differences: Sequence[float], level: float = 0.95, power: float = 0.8
+) -> float | None:
+    """The smallest true mean difference that a paired t test of this size would mostly find.
+
+    Args:
+        differences: one per episode, (T,); only their number and spread matter.
+        level: one minus the risk of finding a difference where there is none, 0..1.
+        power: how often it is to be found, above 1 - level and below 1.
+
+    Returns:
+        The difference, in the unit of the values; None where there is a single value or no spread.
+
+    Raises:
+        UsageError: for a level or power out of range, no value, or one that is not finite.
+    """
+    values = np.array(checked(differences, "differences"))
+    check_level(level)
+    if not 1 - level < power < 1:
+        raise UsageError(
+            f"power is {power}; expected a number above {1 - level:g} and below 1, such as 0.8"
+        )
+    n = len(values)
+    if n == 1 or np.ptp(values) <= EQUAL:
+        return None
+    # scipy takes longer to import than everything else here
+    from scipy.special import nctdtrinc, stdtrit
+
+    critical = stdtrit(n - 1, (1 + level) / 2)
+    shift = nctdtrinc(n - 1, 1 - power, critical)
+    return float(shift * values.std(ddof=1) / sqrt(n))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values of a family of tests (Holm, 1979).
+
+    Calling what is below 0.05 a difference then errs anywhere in the family at most once in twenty
+    times, whatever the tests have to do with each other.
+
+    Args:
+        p_values: each in [0, 1].
+
+    Returns:
+        As many, in the same order, none smaller than it was and none above 1.
+
+    Raises:
+        UsageError: when a value is not in [0, 1].
+    """
+    values = np.array(p_values, dtype=np.float64)
+    for position in np.flatnonzero(~((values >= 0) & (values <= 1)))[:1].tolist():
+        raise UsageError(f"p_values[{position}] is {values[position]}; expected 0 to 1")
+    order = values.argsort(kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """What McNemar's test says of two methods on the same clips.
+
+    Attributes:
+        p: two-sided, above 0, at most 1.
+        only_a: clips that only method a got right.
+        only_b: clips that only method b got right.
+        clips: number of clips.
+        method: in words, how p was computed.
+    """
+
+    p: float
+    only_a: int
+    only_b: int
+    clips: int
+    method: str
+
+
+def mcnemar(
+    clips_a: ArrayLike,
+    right_a: ArrayLike,
+    clips_b: ArrayLike,
+    right_b: ArrayLike,
+    *,
+    mid_p: bool = False,
+) -> McNemar:
+    """Whether one of two methods gets more clips right, clip by clip (McNemar, 1947).
+
+    For runs in which each clip is asked once, such as a single all-way episode. The clips that only
+    one of the methods gets right are taken for fair coins, and the binomial distribution is exact.
+
+    Args:
+        clips_a: name or number of each clip asked of method a, (R,).
+        right_a: whether it was right, (R,).
+        clips_b: of method b, in any order, (R,).
+        right_b: whether it was right, (R,).
+        mid_p: count half of the probability of what was seen: less cautious, and closer to the
+            level where few clips differ (Fagerland, Lydersen and Laake, 2013).
+
+    Raises:
+        UsageError: when a clip is asked twice in a run, or of one of the methods only, or there are
+            not as many answers as clips.
+    """
+    a, b = _by_clip(clips_a, right_a, "a"), _by_clip(clips_b, right_b, "b")
+    lonely = np.setxor1d(a[0], b[0])
+    if len(lonely) or not len(a[0]):
+        what = f"clip {lonely[0]} in one of them only" if len(lonely) else "no clips"
+        raise UsageError(f"McNemar's test needs the same clips of both; got {what}")
+    # scipy takes longer to import than everything else here
+    from scipy.special import bdtr
+
+    only_a, only_b = int((a[1] & ~b[1]).sum()), int((~a[1] & b[1]).sum())
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    p = 2 * float(bdtr(fewer, n, 0.5))
+    if mid_p:
+        p -= float(bdtr(fewer, n, 0.5) - (bdtr(fewer - 1, n, 0.5) if fewer else 0.0))
+    method = "McNemar, binomial with mid-p" if mid_p else "McNemar, exact binomial"
+    p = min(1.0, max(p, float_info.min))
+    return McNemar(p, only_a, only_b, len(a[0]), method)
+
+
+def _by_clip(
+    clips: ArrayLike, right: ArrayLike, name: str
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Clips in order, each once, and whether they were right."""
+    names, answers = np.asarray(clips), np.asarray(right, dtype=np.bool_)
+    if names.shape != answers.shape or names.ndim != 1:
+        raise UsageError(
+            f"method {name}: clips {names.shape}, answers {answers.shape}; expected one answer for "
+            "each clip"
+        )
+    distinct, first, counts = np.unique(names, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        twice = distinct[counts > 1][0]
+        raise UsageError(
+            f"method {name}: clip {twice} is asked {counts.max()} times; McNemar's test needs "
+            "each clip once. Compare by episodes instead"
+        )
+    return distinct, answers[first]
+
+
+def align(
+    a: Mapping[int, float], b: Mapping[int, float]
+) -> tuple[list[int], list[float], list[float]]:
+    """The episodes that two runs have in common, and both runs' values in that order.
+
+    Args:
+        a: values of the one run, such as accuracies, by episode number.
+        b: of the other.
+
+    Returns:
+        The episode numbers, ascending, and the values of `a` and of `b`.
+
+    Raises:
+        UsageError: when they have none in common.
+    """
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        raise UsageError(
+            f"no episode is in both: {len(a)} in the one, {len(b)} in the other; compare runs of "
+            "the same episodes"
+        )
+    return common, [a[i] for i in common], [b[i] for i in common]

@@ -1,0 +1,186 @@
+"""When to stop drawing episodes: a mean that is known to a half-width asked for, and no closer.
+
+Stopping as soon as the plain interval is short enough stops where the spread happens to look small:
+asked for one point at 95 %, means of 0.98 were that near in 11 to 49 % of simulated runs, those of
+0.5 in 72 to 89 %. The rule here looks seldom (Hall, "Asymptotic theory of triple sampling
+for sequential estimation of a mean", 1981, https://doi.org/10.1214/aos/1176345584) and adds a term
+of order 1/n to the variance, as Chow and Robbins do ("On the asymptotic theory of fixed-width
+sequential confidence intervals for the mean", 1965, https://doi.org/10.1214/aoms/1177700156).
+It was near enough in 94.3 % or more of the runs of each of 77 settings
+(`scripts/coverage_of_stopping.py`), with a fifth more episodes than if the spread were known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil, fsum, isfinite, sqrt
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.intervals import check_level, t_quantile
+
+PILOT = 30
+"""Episodes before the first look; fewer do not show the spread of accuracies near 1."""
+_GROWTH = 20
+_ROUNDING = 1e-9
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether there are enough episodes.
+
+    Attributes:
+        stop: whether to stop.
+        episodes: where to stop: the first so many count, however many there are; or, where `stop`
+            is false, how many there must be before anything can be decided.
+        met: whether every row is within the half-width asked for; false where the cap stopped it.
+        half_widths: of each row at the last look, in the unit of the values: those of Student's t
+            with the rule's larger variance, so never below those that a table shows. None where
+            there were fewer than two values, or no look yet.
+        looks: how often the rule has looked.
+    """
+
+    stop: bool
+    episodes: int
+    met: bool
+    half_widths: tuple[float | None, ...]
+    looks: int
+
+
+def decide(
+    rows: Sequence[Values],
+    target: float,
+    *,
+    level: float = 0.95,
+    cap: int | None = None,
+    pilot: int = PILOT,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Decision:
+    """Whether the episodes so far give every row's mean to ± `target`, or how many it takes.
+
+    The rule looks after `pilot` episodes. With the variance s² of n values and d, how far the mean
+    is from the more distant of `low` and `high`, it takes N episodes to be enough where
+    t² · (s² + d² / N) / N <= target², t being Student's quantile with n - 1 degrees of freedom. The
+    added term is what one more episode at that distance would add: spread that has not been seen
+    yet. It stops where N <= n for every row; else it looks again at the largest N, or first half
+    way where that is far off.
+
+    It is a function of the values alone: a run that was killed, or that has gone too far, ends at
+    the same episode. Call it, draw what it asks for, call it again.
+
+    Args:
+        rows: for each row (adapter, head, ...) its values in the order of the episodes, None where
+            one failed; all rows of the same episodes. Rows may be of different length: what not all
+            of them have is not looked at.
+        target: half-width, in the unit of the values: 0.01 for one point of accuracy.
+        level: of the interval mean ± target, above 0 and below 1.
+        cap: most episodes; None: without end.
+        pilot: episodes before the first look, at least 10.
+        low: lowest possible value; -1 for differences of accuracies.
+        high: highest possible value.
+
+    Returns:
+        The decision. Rows go on together until the last one is done.
+
+    Raises:
+        UsageError: when there is no row, a number is out of its range, or a value is none that can
+            be.
+
+    Example:
+        >>> decide([[0.8, 1.0] * 15], 0.02).episodes
+        81
+        >>> decision = decide([[0.8, 1.0] * 80], 0.02)
+        >>> decision.stop, decision.episodes
+        (True, 153)
+    """
+    _check(rows, target, level, cap, pilot, low, high)
+    there = min(map(len, rows))
+    n, looks = pilot if cap is None else min(pilot, cap), 0
+    widths: tuple[float | None, ...] = (None,) * len(rows)
+    while n <= there:
+        looks += 1
+        seen = [[v for v in islice(row, n) if v is not None] for row in rows]
+        found = [_Spread.of(values, level, low, high) for values in seen]
+        widths = tuple(None if spread is None else spread.half_width for spread in found)
+        needed = max(_needed(spread, n, target) for spread in found)
+        if needed <= n or (cap is not None and n >= cap):
+            return Decision(True, n, needed <= n, widths, looks)
+        n = _next(n, needed, cap)
+    return Decision(False, n, False, widths, looks)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """What one row shows at a look: n values, t² · s² and t² · d²."""
+
+    n: int
+    seen: float
+    unseen: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], level: float, low: float, high: float) -> _Spread | None:
+        """None for fewer than two values."""
+        n = len(values)
+        if n < 2:
+            return None
+        mean = fsum(values) / n
+        variance = fsum((value - mean) ** 2 for value in values) / (n - 1)
+        square = t_quantile(level, n - 1) ** 2
+        return cls(n, square * variance, square * max(mean - low, high - mean) ** 2)
+
+    @property
+    def half_width(self) -> float:
+        return sqrt((self.seen + self.unseen / self.n) / self.n)
+
+    def needed(self, target: float) -> int:
+        """Values it takes: the least N with (seen + unseen / N) / N <= target²."""
+        linear = self.seen / (2 * target * target)
+        root = linear + sqrt(linear * linear + self.unseen / (target * target))
+        # a hair of rounding above a whole number asks for no further episode
+        return ceil(root * (1 - _ROUNDING))
+
+
+def _needed(spread: _Spread | None, n: int, target: float) -> int:
+    """Episodes it takes where n of them gave a spread, if no further ones fail."""
+    return 2 * n if spread is None else n - spread.n + spread.needed(target)
+
+
+def _next(n: int, needed: int, cap: int | None) -> int:
+    """The episode of the next look: half way, or what is needed; never just a few ahead."""
+    half = -(-needed // 2)
+    following = half if half > n else max(needed, n + -(-n // _GROWTH))
+    return following if cap is None else min(following, cap)
+
+
+def _check(
+    rows: Sequence[Values],
+    target: float,
+    level: float,
+    cap: int | None,
+    pilot: int,
+    low: float,
+    high: float,
+) -> None:
+    check_level(level)
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise UsageError(f"low is {low} and high is {high}; expected finite numbers, low first")
+    if not 0 < target < (high - low) / 2:
+        raise UsageError(
+            f"target is {target}; expected a half-width above 0 and below {(high - low) / 2:g}, "
+            "such as 0.01 for one point of accuracy"
+        )
+    if pilot < 10 or (cap is not None and cap < 1):
+        raise UsageError(
+            f"pilot is {pilot} and cap is {cap}; expected a pilot of at least 10 episodes and a "
+            "cap of at least 1, or None"
+        )
+    if not rows:
+        raise UsageError("rows: empty; expected the values of at least one row")
+    for i, row in enumerate(rows):
+        for j, value in enumerate(row):
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"rows[{i}][{j}] is {value}; expected {low} to {high}, or None")

@@ -1,0 +1,1 @@
+"""Starting points: training on base classes, and meta-training."""

@@ -1,0 +1,1 @@
+"""Fine-tuning E episodes side by side."""

@@ -1,0 +1,66 @@
+"""The machine that a run is on: device, memory, versions, commit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU, or "cpu"."""
+    if device.type != "cuda":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def peak_memory_mb(device: torch.device, episodes: int) -> float:
+    """Peak memory in MiB: an episode's share on a GPU, the whole process on the CPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / episodes / 2**20
+    if sys.platform == "win32":  # no cheap way to ask there
+        return 0.0
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def reader_versions() -> dict[str, str | None]:
+    """Versions of what reads the clips; None for a reader that is not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("av", "decord"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this package runs from, "+dirty" with changes, else None."""
+    folder = Path(__file__).resolve().parents[2]
+    git = shutil.which("git")
+    if git is None or not (folder / ".git").exists():
+        return None
+
+    def _ask(*words: str) -> str | None:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
+        )
+        return None if done.returncode else done.stdout.strip()
+
+    head = _ask("rev-parse", "HEAD")
+    return head and head + ("+dirty" if _ask("status", "--porcelain", "-uno") else "")

@@ -1,0 +1,64 @@
+"""Shipped files (splits, configurations, starting points) and the folder of the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from fewshot_i2v.errors import UnknownNameError
+
+
+def default_cache() -> Path:
+    """The folder for files that can be made again, such as decoded clips.
+
+    The first of these that is set: `FEWSHOT_I2V_HOME`; `XDG_CACHE_HOME`/fewshot-i2v; the cache
+    folder of the platform (`~/.cache/fewshot-i2v` on Linux). An empty variable counts as not set,
+    and a relative `XDG_CACHE_HOME` is ignored, as the XDG rules ask.
+
+    Returns:
+        The folder, absolute, `~` expanded. It is not created.
+    """
+    home = os.environ.get("FEWSHOT_I2V_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    if xdg and Path(xdg).is_absolute():
+        return Path(xdg) / "fewshot-i2v"
+    # imported here: most commands never ask for the platform's folder
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fewshot-i2v", appauthor=False))
+
+
+DataKind = Literal["episodes", "configs"]
+PACKAGE_FOLDER = Path(__file__).parents[1]
+
+
+def data_folder(kind: DataKind) -> Path:
+    """The folder of shipped splits ("episodes") or run configurations ("configs").
+
+    In a checkout it lies beside the package, in an installed package inside it.
+    """
+    inside = PACKAGE_FOLDER / "_data" / kind
+    return inside if inside.is_dir() else PACKAGE_FOLDER.parent / kind
+
+
+def data_file(kind: DataKind, name: str) -> Path:
+    """The YAML file of a shipped split or configuration, by name (`folder/name` below it).
+
+    Raises:
+        UnknownNameError: naming what exists.
+    """
+    folder = data_folder(kind)
+    known = data_names(kind)
+    if name not in known:
+        what = "split" if kind == "episodes" else "config"
+        raise UnknownNameError(what, name, known, f"A path to a YAML file works too ({what}).")
+    return folder / f"{name}.yaml"
+
+
+def data_names(kind: DataKind) -> list[str]:
+    """Names of the shipped splits or configurations, sorted."""
+    folder = data_folder(kind)
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))

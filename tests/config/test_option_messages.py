@@ -1,0 +1,58 @@
+"""What is said of options of adapters and heads that cannot be used."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from fewshot_i2v import registry
+from fewshot_i2v.config.error_messages import config_error, pattern_in_words
+from fewshot_i2v.config.method import Choice
+from fewshot_i2v.errors import ConfigError
+from fewshot_i2v.evaluation.row_expansion import load_config
+
+BASE = {"split": "motions", "adapter": "frozen"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("adapter", "lora:rank=4,rank=8", "an override); the option 'rank' is given twice"),
+        (
+            "head",
+            "zero-shot:templates=[a video of {}, a clip of {}]",
+            'quote each: templates=["a video of {}", "a clip of {}"]',
+        ),
+        ("adapter", "lora:targets=[q", "an override); lora: targets:2:1: not valid YAML"),
+        ("name", "a b", "expected letters, digits, '.', '_' and '-', and no other sign"),
+    ],
+)
+def test_what_was_expected_is_said_without_a_stray_prefix(key: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(BASE, {key: value})
+    assert said in str(caught.value)
+    assert "something else" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        (
+            "heads",
+            "linear:tokens=patches",
+            "tokens: got 'patches'; expected 'summary', or 'gridN' ",
+        ),
+        ("heads", "zero-shot:templates=foo", "got 'foo'; template 'foo': expected exactly one {}"),
+        ("adapters", "lora:rnk=4", "unknown option 'rnk'; did you mean 'rank'?"),
+    ],
+)
+def test_options_are_called_options(kind: registry.Kind, text: str, said: str) -> None:
+    choice = Choice.parse(text)
+    model = registry.load(kind, choice.name).Options
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(choice.options)
+    assert said in str(config_error(caught.value, model, origin="x"))
+
+
+def test_patterns_of_plug_ins_are_shown_as_they_are() -> None:
+    assert pattern_in_words("^[ab]$") == "text that matches ^[ab]$"

@@ -1,0 +1,141 @@
+"""An export classifies clips as the run did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot_i2v import Classifier
+from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import read_run
+from tests.evaluation.exports import EPISODE, Runs
+
+ROWS: dict[str, dict[str, Any]] = {
+    "linear": {"adapter": "lora", "head": "linear", "video": {"frames": 4, "policy": "uniform"}},
+    "otam": {"adapter": "st-adapter", "head": "otam", "video": {"frames": 4, "crop": 0.5}},
+    "grid": {"adapter": "lora", "head": "prototype:tokens=grid2"},
+}
+
+
+class Exports:
+    """Rows, their exports, and the files of their clips."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs = Runs(folder)
+        self.rows = {name: self.runs.row(name, **more) for name, more in ROWS.items()}
+        self.folders = {
+            name: self.runs.export(row, folder / "exported" / name).folder
+            for name, row in self.rows.items()
+        }
+
+    def load(self, name: str) -> Classifier:
+        encoder = self.runs.encoder() if name == "otam" else None
+        cache = self.runs.folder / "cache"
+        return Classifier.load(self.folders[name], encoder, cache=cache, workers=1)
+
+    def clips(self, name: str) -> tuple[EpisodeRecord, dict[str, list[Path]], list[Path]]:
+        """The record, its support clips by class and its query clips."""
+        kept = read_run(self.rows[name]).records[EPISODE]
+        work = Workspace.of(self.runs.config("x", **ROWS[name]))
+        support = {
+            name: [work.file(clip) for clip in clips]
+            for name, clips in zip(kept.classes, kept.support, strict=True)
+        }
+        return kept, support, [work.file(clip) for clips in kept.query for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    return Exports(tmp_path_factory.mktemp("classify"))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_clips_are_classified_as_they_were_recorded(exports: Exports, name: str) -> None:
+    kept, support, query = exports.clips(name)
+    classifier = exports.load(name)
+    if name != "linear":
+        with pytest.raises(HeadError, match=r"compares with support clips and has none: call fit"):
+            classifier.predict(query)
+        # the order of the classes is that of the export
+        assert classifier.fit(dict(reversed(support.items()))) is classifier
+    found = classifier.predict([str(path) for path in query])
+    assert [one.path for one in found] == query
+    assert list(found[0].probabilities) == kept.classes
+    for one, row, index in zip(found, kept.probabilities, kept.predictions, strict=True):
+        assert list(one.probabilities.values()) == pytest.approx(row, abs=1e-4)
+        assert one.class_name == kept.classes[index]
+    alone = classifier.predict(query[-1:])[0]
+    assert alone.probabilities == pytest.approx(found[-1].probabilities, abs=1e-5)
+    assert classifier.predict([]) == []
+
+
+def test_support_clips_change_nothing_for_a_head_that_does_not_read_them(exports: Exports) -> None:
+    _, support, query = exports.clips("linear")
+    classifier = exports.load("linear")
+    before = classifier.predict(query)
+    assert classifier.fit(support).predict(query) == before
+
+
+def test_a_head_without_parameters_takes_other_classes(exports: Exports) -> None:
+    _, support, _ = exports.clips("grid")
+    names = list(support)
+    classifier = exports.load("grid")
+    two = {"that": support[names[2]], "this": support[names[0]]}
+    found = classifier.fit(two).predict([support[names[0]][0], support[names[2]][0]])
+    assert classifier.classes == ("that", "this")
+    assert [one.class_name for one in found] == ["this", "that"]
+    assert [sum(one.probabilities.values()) for one in found] == pytest.approx([1, 1])
+    with pytest.raises(UsageError, match=r"'linear' was tuned .*\(differs in .*this\)"):
+        exports.load("linear").fit(support | {"this": support[names[0]]})
+
+
+def test_unreadable_clips_are_named_with_the_reason(exports: Exports, tmp_path: Path) -> None:
+    _, support, query = exports.clips("grid")
+    bad = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    bad[0].write_bytes(b"no video")
+    classifier = exports.load("grid")
+    with pytest.raises(VideoUnreadable, match=r"a\.mp4: .*; 1 more cannot be read: .*b\.mp4: "):
+        classifier.fit(support).predict([query[0], *bad])
+    with pytest.raises(VideoUnreadable, match=r"b\.mp4: ") as error:
+        classifier.fit(support | {next(iter(support)): bad[1:]})
+    assert error.value.path == str(bad[1])
+
+
+def test_lists_are_lists(exports: Exports) -> None:
+    classifier = exports.load("grid")
+    with pytest.raises(UsageError, match="got 'clips'; expected a list"):
+        classifier.predict("clips")
+    wrong: list[dict[str, Any]] = [{"a": "a.mp4"}, {"a": []}]
+    for support in wrong:
+        with pytest.raises(UsageError, match=r"support of 'a': got .*expected a list"):
+            classifier.fit(support)
+    with pytest.raises(UsageError, match="got no class"):
+        classifier.fit({})
+
+
+def test_the_encoder_is_given_where_it_is_needed_and_nowhere_else(exports: Exports) -> None:
+    with pytest.raises(CheckpointError, match=r"st-adapter was not merged and needs its encoder"):
+        Classifier.load(exports.folders["otam"])
+    with pytest.raises(CheckpointError, match="leave out `encoder`"):
+        Classifier.load(exports.folders["grid"], exports.runs.encoder())
+
+
+def test_a_folder_must_say_how_clips_were_read_and_have_a_head(
+    exports: Exports, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(exports.folders["otam"], tmp_path / "x"))
+    path = copy / "adapter.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(plain | {"about": {}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"does not say how its clips were read"):
+        Classifier.load(copy, exports.runs.encoder())
+    about = {"config": {"video": {"frames": 4, "polcy": "dense"}}}
+    path.write_text(json.dumps(plain | {"about": about}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"'polcy'; did you mean 'policy'"):
+        Classifier.load(copy, exports.runs.encoder())

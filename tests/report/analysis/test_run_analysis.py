@@ -1,0 +1,167 @@
+"""What a page shows of a run beyond its accuracies, against counting by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fewshot_i2v.report.analysis.run_analysis import Findings, measures_of
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.statistics import (
+    Outcomes,
+    balanced_accuracy,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+)
+from tests.report.page.page_samples import record, records
+
+
+def by_hand(given: list[EpisodeRecord]) -> tuple[dict[tuple[str, str], list[int]], set[str]]:
+    """For each pair of classes that met: how often the one was taken for the other, of how many."""
+    met: dict[tuple[str, str], list[int]] = {}
+    for r in given:
+        for label, guess in zip(r.labels, r.predictions, strict=True):
+            for place, other in enumerate(r.classes):
+                cell = met.setdefault((r.classes[label], other), [0, 0])
+                cell[0] += guess == place
+                cell[1] += 1
+    return met, {name for pair in met for name in pair}
+
+
+def test_confusions_count_only_where_both_classes_were_there() -> None:
+    given = records(0.6, 40)
+    met, names = by_hand(given)
+    found = Findings.from_records(given)
+    assert found.classes == tuple(sorted(names))
+    rates = found.rates()
+    for (a, b), (taken, asked) in met.items():
+        place = found.classes.index(a), found.classes.index(b)
+        assert found.asked[place] == asked
+        assert rates[place] == pytest.approx(taken / asked)
+
+
+def test_the_most_frequent_confusions_come_first_and_a_class_is_not_confused_with_itself() -> None:
+    found = Findings.from_records(records(0.5, 40))
+    confusions = found.confusions(5)
+    assert len(confusions) == 5
+    assert all(a != b for a, b, _, _ in confusions)
+    rates = [rate for _, _, rate, _ in confusions]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_classes_that_never_met_have_no_rate() -> None:
+    given = [record(i, 1.0, classes=pair, way=2) for i in range(4) for pair in [("a", "b")]]
+    given += [record(i, 1.0, classes=("c", "d"), way=2) for i in range(4, 8)]
+    rates = Findings.from_records(given).rates()
+    assert np.isnan(rates[0, 2])
+    assert rates[0, 1] == 0
+    assert Findings.from_records(given).confusions() == []
+
+
+def test_recalls_are_one_for_each_episode_with_the_class() -> None:
+    given = records(0.7, 30)
+    found = Findings.from_records(given)
+    for name, values in zip(found.classes, found.recalls, strict=True):
+        own = [r for r in given if name in r.classes]
+        shares = []
+        for r in own:
+            place = r.classes.index(name)
+            pairs = zip(r.labels, r.predictions, strict=True)
+            shares.append(np.mean([guess == place for label, guess in pairs if label == place]))
+        assert values.tolist() == pytest.approx(shares)
+    intervals = found.by_class(0.95, shared=True)
+    assert intervals["run"].n == len([r for r in given if "run" in r.classes])
+
+
+def test_measures_are_those_of_the_statistics() -> None:
+    given = records(0.7, 30)
+    outcomes = Outcomes.from_records(given)
+    found = Findings.from_records(given)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy(outcomes))
+    measures = measures_of(found, 0.95)
+    assert measures is not None
+    assert measures.ece == expected_calibration_error(outcomes)
+    assert measures.log_loss == log_loss(outcomes)
+    assert measures.brier == brier_score(given)
+    assert measures.over_confident == pytest.approx(0.7 - outcomes.right.mean())
+    assert (measures.predictions, measures.unresolved) == (180, 0)
+    assert measures_of(Findings(), 0.95) is None
+
+
+def test_labels_without_any_probability_are_counted() -> None:
+    sure = [
+        replace(r, probabilities=[[float(c == guess) for c in range(3)] for guess in r.predictions])
+        for r in records(0.5, 10)
+    ]
+    found = Findings.from_records(sure)
+    wrong = sum(a != b for r in sure for a, b in zip(r.labels, r.predictions, strict=True))
+    assert 0 < wrong == found.unresolved
+    assert found.calibration is not None
+    assert found.calibration.ece == pytest.approx(wrong / 60)
+
+
+def test_hardest_and_easiest_are_by_accuracy_then_by_what_was_sure() -> None:
+    given = records(0.6, 30)
+    found = Findings.from_records(given, extremes=3)
+    accuracies = sorted(r.accuracy for r in given if r.accuracy is not None)
+    assert [r.accuracy for r in found.hardest] == accuracies[:3]
+    assert [r.accuracy for r in found.easiest] == accuracies[::-1][:3]
+    assert not {r.index for r in found.hardest} & {r.index for r in found.easiest}
+
+
+def test_few_episodes_are_not_shown_as_both() -> None:
+    assert Findings.from_records(records(0.5, 1)).hardest == ()
+    found = Findings.from_records(records(0.5, 3))
+    assert (len(found.hardest), len(found.easiest)) == (1, 1)
+
+
+def test_failed_episodes_and_empty_runs_leave_nothing() -> None:
+    failed = EpisodeRecord(
+        index=0,
+        status="failed",
+        classes=["a", "b"],
+        support=[["x"], ["y"]],
+        query=[["p"], ["q"]],
+        labels=[0, 1],
+        error={"path": "x", "reason": "empty"},
+    )
+    assert Findings.from_records([failed]).classes == ()
+    assert Findings.from_records([]).confusions() == []
+
+
+def test_training_seeds_are_averaged_and_one_that_lags_behind_is_left_out() -> None:
+    one, two = (Findings.from_records(records(skill, 20)) for skill in (1.0, 0.0))
+    lagging = Findings.from_records(records(0.0, 10))
+    merged = Findings.merged([one, two, lagging])
+    assert {float(v) for values in merged.recalls for v in values} == {0.5}
+    assert (merged.asked == 2 * one.asked).all()
+    assert merged.hardest == one.hardest
+    assert merged.calibration is not None
+    assert merged.calibration.predictions == 2 * 20 * 6
+    assert merged.calibration.accuracy == 0.5
+    assert merged.balanced_accuracy == 0.5
+    assert merged.brier == pytest.approx((one.brier + two.brier) / 2)
+
+
+def test_calibration_of_equal_training_seeds_is_that_of_one() -> None:
+    one = Findings.from_records(records(0.7, 30))
+    first, merged = measures_of(one, 0.95), measures_of(Findings.merged([one] * 4), 0.95)
+    assert first is not None
+    assert merged is not None
+    assert merged.by_chance == pytest.approx(first.by_chance)
+    assert merged.ece.mean == pytest.approx(first.ece.mean)
+    assert merged.ece.low == pytest.approx(first.ece.low)
+    assert merged.ece.high == pytest.approx(first.ece.high)
+    assert merged.predictions == 4 * first.predictions
+
+
+def test_calibration_of_other_training_seeds_is_the_mean_of_theirs() -> None:
+    seeds = [Findings.from_records(records(0.7, 30, salt=salt)) for salt in ("a", "b")]
+    each = [m for seed in seeds if (m := measures_of(seed, 0.95)) is not None]
+    merged = measures_of(Findings.merged(seeds), 0.95)
+    assert merged is not None
+    assert merged.ece.mean == pytest.approx(np.mean([m.ece.mean for m in each]))
+    assert merged.by_chance == pytest.approx(np.mean([m.by_chance for m in each]))

@@ -1,0 +1,64 @@
+"""A small training that tests build on: a tiny random encoder, generated clips of six motions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.config.training import TrainConfig
+from tests.tiny import tiny_architecture
+
+SPLIT = """\
+name: few-motions
+version: 1
+source: generated
+licence: none
+generator: {name: motions, seed: 0, size: 32, frames: 8, fps: 8, clips: 8}
+subsets:
+  base: [grows, moves-left, moves-right, shrinks, rotates-clockwise]
+  val: [moves-down, moves-up]
+  novel: [brightens, darkens]
+"""
+
+
+def training_folder(folder: Path) -> Path:
+    """Architecture and split; decoded clips come beside them."""
+    tiny_architecture(folder)
+    (folder / "few.yaml").write_text(SPLIT, encoding="utf-8")
+    return folder
+
+
+def settings(folder: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    """Keys of a training that takes a fraction of a second."""
+    return {
+        "split": str(folder / "few.yaml"),
+        "encoder": {
+            "name": "tiny",
+            "architecture": str(folder / "tiny.json"),
+            "pretrained": "random",
+            "mean": 0.5,
+            "std": 0.5,
+        },
+        "video": {"frames": 4, "crop": 1.0},
+        "adapter": "temporal-embedding",
+        "head": "prototype:pooling=ordered,center=true",
+        "way": 3,
+        "shot": 1,
+        "query": 2,
+        "batch": 2,
+        "clips": 6,
+        "steps": 6,
+        "lr": 0.01,
+        "validation": {"every": 3, "episodes": 6, "shot": 1, "query": 2},
+        "save_every": 2,
+        "workers": 1,
+        "device": "cpu",
+        "cache": str(folder / "cache"),
+        "output": str(output),
+    } | changes
+
+
+def train_config(folder: Path, output: Path, **changes: Any) -> TrainConfig:
+    """The configuration of such a training."""
+    return load_train_config(settings(folder, output, **changes))
