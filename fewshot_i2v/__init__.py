@@ -1,6 +1,6 @@
 """Few-shot video recognition with frozen CLIP image encoders and image-to-video adapters.
 
-The names below are loaded when they are first used: `import fewshot_i2v` imports nothing heavy.
+The names below are imported on first use: `import fewshot_i2v` imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from fewshot_i2v.version import __version__
 
 TYPE_CHECKING = False  # the command line is not to import more before it can be interrupted
 if TYPE_CHECKING:
-    from fewshot_i2v.config.evaluation import RunConfig
+    from fewshot_i2v.config.evaluation import EvaluationConfig
     from fewshot_i2v.config.loading import config_schema, load_train_config
     from fewshot_i2v.config.start_names import names_of_starts
-    from fewshot_i2v.config.training import TrainConfig
+    from fewshot_i2v.config.training import TrainingConfig
     from fewshot_i2v.data.episodes.disjoint import DisjointSampler
-    from fewshot_i2v.data.episodes.episode import EpisodeSpec
+    from fewshot_i2v.data.episodes.episode import Episode
     from fewshot_i2v.data.episodes.episode_file import (
-        FrozenEpisodes,
-        freeze,
-        read_frozen,
-        write_frozen,
+        EpisodeFile,
+        make_episode_file,
+        read_episode_file,
+        write_episode_file,
     )
-    from fewshot_i2v.data.episodes.factory import episodes_of
+    from fewshot_i2v.data.episodes.factory import make_sampler
     from fewshot_i2v.data.episodes.sampler import EpisodeSampler
     from fewshot_i2v.data.splits.split import Split
     from fewshot_i2v.data.splits.split_file import load_split
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         load_merged,
         save_adapter,
     )
-    from fewshot_i2v.models.checkpoints.starting_point import Start, read_start
+    from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
     from fewshot_i2v.models.encoders.loading import load_encoder
     from fewshot_i2v.runs.row_summary import RowResult
     from fewshot_i2v.runs.run_folder import read_run
@@ -46,60 +46,60 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "DisjointSampler",
+    "Episode",
+    "EpisodeFile",
     "EpisodeSampler",
-    "EpisodeSpec",
+    "EvaluationConfig",
     "EvaluationResult",
     "FewshotError",
-    "FrozenEpisodes",
     "Interval",
     "Prediction",
     "RowResult",
-    "RunConfig",
     "Split",
-    "Start",
-    "TrainConfig",
+    "StartingPoint",
+    "TrainingConfig",
     "__version__",
     "config_schema",
-    "episodes_of",
     "evaluate",
     "export_episode",
-    "freeze",
     "load_adapter",
     "load_config",
     "load_encoder",
     "load_merged",
     "load_split",
     "load_train_config",
+    "make_episode_file",
+    "make_sampler",
     "mean_interval",
     "names_of_starts",
-    "read_frozen",
+    "read_episode_file",
     "read_run",
     "read_start",
     "save_adapter",
     "train",
-    "write_frozen",
+    "write_episode_file",
 ]
 
-_HOMES = {
+_MODULES = {
     "Classifier": "evaluation.classifier",
     "DisjointSampler": "data.episodes.disjoint",
     "EpisodeSampler": "data.episodes.sampler",
-    "EpisodeSpec": "data.episodes.episode",
+    "Episode": "data.episodes.episode",
     "EvaluationResult": "evaluation.results",
     "FewshotError": "errors",
-    "FrozenEpisodes": "data.episodes.episode_file",
+    "EpisodeFile": "data.episodes.episode_file",
     "Interval": "statistics",
     "Prediction": "evaluation.classifier",
     "RowResult": "runs.row_summary",
-    "RunConfig": "config.evaluation",
+    "EvaluationConfig": "config.evaluation",
     "Split": "data.splits.split",
-    "Start": "models.checkpoints.starting_point",
-    "TrainConfig": "config.training",
+    "StartingPoint": "models.checkpoints.starting_point",
+    "TrainingConfig": "config.training",
     "config_schema": "config.loading",
-    "episodes_of": "data.episodes.factory",
+    "make_sampler": "data.episodes.factory",
     "evaluate": "evaluation.evaluate",
     "export_episode": "evaluation.export",
-    "freeze": "data.episodes.episode_file",
+    "make_episode_file": "data.episodes.episode_file",
     "load_adapter": "models.checkpoints.adapter_checkpoint",
     "load_config": "evaluation.row_expansion",
     "load_encoder": "models.encoders.loading",
@@ -108,22 +108,22 @@ _HOMES = {
     "load_train_config": "config.loading",
     "mean_interval": "statistics",
     "names_of_starts": "config.start_names",
-    "read_frozen": "data.episodes.episode_file",
+    "read_episode_file": "data.episodes.episode_file",
     "read_run": "runs.run_folder",
     "read_start": "models.checkpoints.starting_point",
     "save_adapter": "models.checkpoints.adapter_checkpoint",
     "train": "training.train",
-    "write_frozen": "data.episodes.episode_file",
+    "write_episode_file": "data.episodes.episode_file",
 }
 
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is first used."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

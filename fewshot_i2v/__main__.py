@@ -1,7 +1,7 @@
-"""`python -m fewshot_i2v` is `fewshot-i2v`.
+"""`python -m fewshot_i2v` runs `fewshot-i2v`.
 
-What Python itself imports before it comes here may be from the current folder, which it puts first;
-the command, and `python -P -m fewshot_i2v`, take nothing from there.
+Python itself may import from the current folder before this file runs, since it puts that first;
+the command, and `python -P -m fewshot_i2v`, take nothing from it.
 """
 
 import sys

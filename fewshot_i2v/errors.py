@@ -20,8 +20,8 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
-_DISK = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+_DISK_ERROR_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
+_DISK_ERRNOS = frozenset(getattr(errno, name) for name in _DISK_ERROR_NAMES if hasattr(errno, name))
 
 
 class FewshotError(Exception):
@@ -45,11 +45,11 @@ class SplitError(UsageError):
 
 
 class EpisodeError(UsageError):
-    """An episode that the split cannot give."""
+    """An episode the split does not allow."""
 
 
 class EncoderError(UsageError):
-    """An encoder that cannot be loaded, or lacks what was asked of it."""
+    """An encoder that cannot be loaded, or lacks a required feature."""
 
 
 class AdapterError(UsageError):
@@ -65,24 +65,24 @@ class RecordError(UsageError):
 
 
 class CheckpointError(UsageError):
-    """A saved adapter that is damaged, or does not fit what it is loaded for."""
+    """A saved adapter that is damaged, or does not match its use."""
 
 
 class ExportError(FewshotError):
-    """An adapter that cannot be written, or would not be what the run recorded."""
+    """An adapter that cannot be written, or differs from what the run recorded."""
 
 
 class DiskError(FewshotError):
-    """A file that the disk does not take: it is full, broken or read-only."""
+    """A file that a full, broken or read-only disk did not take."""
 
     @staticmethod
-    def is_behind(error: BaseException | None) -> bool:
-        """Whether the disk is the reason of an error, and not the name that a user gave."""
-        return isinstance(error, OSError) and error.errno in _DISK
+    def is_cause_of(error: BaseException | None) -> bool:
+        """Whether the disk caused an error, and not the path that a user chose."""
+        return isinstance(error, OSError) and error.errno in _DISK_ERRNOS
 
 
 class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the name users see
-    """A clip whose frames cannot be had.
+    """A clip whose frames cannot be read.
 
     Args:
         path: the file.
@@ -99,7 +99,7 @@ class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the 
 
 
 class TuningError(FewshotError):
-    """Fine-tuning that cannot go on, such as a loss that is no longer finite."""
+    """Fine-tuning that cannot continue, such as a loss that is not finite."""
 
 
 class TooManyFailuresError(FewshotError):
@@ -109,29 +109,33 @@ class TooManyFailuresError(FewshotError):
 
 
 class UnknownNameError(UsageError):
-    """A name that nothing answers to.
+    """A name that does not exist.
 
     Args:
-        kind: what was looked for, in the singular ("adapter", "config key", ...).
-        name: the name given.
-        known: the names that exist.
-        hint: one more sentence, such as where new ones can be put.
+        kind: the kind of name, in the singular ("adapter", "config key", ...).
+        name: the unknown name.
+        existing_names: the names that exist.
+        hint: one more sentence, such as where to add new ones.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        names = sorted(known)
-        near = _near(name, names)
-        parts = [f"unknown {kind} {name!r}"]
-        if near:
-            parts.append("did you mean " + " or ".join(repr(n) for n in near) + "?")
-        shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-        parts.append(f"known: {shown}" if names else "none exist")
-        super().__init__("; ".join(parts) + (f". {hint}" if hint else ""))
-        self.kind, self.name, self.known = kind, name, names
+    def __init__(self, kind: str, name: str, existing_names: Iterable[str], hint: str = "") -> None:
+        names = sorted(existing_names)
+        nearest = _nearest_names(name, names)
+        clauses = [f"unknown {kind} {name!r}"]
+        if nearest:
+            clauses.append(
+                "did you mean " + " or ".join(repr(candidate) for candidate in nearest) + "?"
+            )
+        listed_names = ", ".join(names[:20]) + (
+            f", ... ({len(names)} in all)" if len(names) > 20 else ""
+        )
+        clauses.append(f"known: {listed_names}" if names else "none exist")
+        super().__init__("; ".join(clauses) + (f". {hint}" if hint else ""))
+        self.kind, self.name, self.existing_names = kind, name, names
 
 
-def _near(name: str, known: Sequence[str]) -> list[str]:
-    """The names that one most likely means, whatever the case of its letters."""
-    folded = {other.casefold(): other for other in reversed(known)}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)
-    return [folded[key] for key in close]
+def _nearest_names(name: str, existing_names: Sequence[str]) -> list[str]:
+    """The most similar names, ignoring case."""
+    by_folded_name = {candidate.casefold(): candidate for candidate in reversed(existing_names)}
+    matches = difflib.get_close_matches(name.casefold(), list(by_folded_name), n=3, cutoff=0.6)
+    return [by_folded_name[key] for key in matches]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.data.synthetic import generate
-from fewshot_i2v.data.synthetic.generate import Attributes
+from fewshot_i2v.data.synthetic.generate import ObjectAttributes
 
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
@@ -30,7 +30,7 @@ class Stills:
     """Frames (N, S, S, 3) uint8, and for each what it shows."""
 
     frames: NDArray[np.uint8]
-    objects: list[tuple[Attributes, ...]]
+    objects: list[tuple[ObjectAttributes, ...]]
 
 
 def _some_stills(span: range, seed: int) -> Stills:
@@ -40,7 +40,7 @@ def _some_stills(span: range, seed: int) -> Stills:
         generator = generate.GENERATORS[number % len(generate.GENERATORS)]
         names = generate.class_names(generator)
         draw = np.random.default_rng([seed, number]).integers(len(names))
-        shown.append(generate.still(generator, names[draw], number, seed=seed))
+        shown.append(generate.render_still(generator, names[draw], number, seed=seed))
     return Stills(np.stack([s.frame for s in shown]), [s.objects for s in shown])
 
 
@@ -74,7 +74,7 @@ def turned_position(position: str, kind: int) -> str:
     return generate.POSITIONS[3 * row + column]
 
 
-def caption(objects: tuple[Attributes, ...], kind: int, rng: np.random.Generator) -> str:
+def caption(objects: tuple[ObjectAttributes, ...], kind: int, rng: np.random.Generator) -> str:
     """A random true sentence about a frame that was turned by `kind`."""
     order = list(rng.permutation(len(objects)))
     if rng.random() < 0.25:
@@ -86,7 +86,9 @@ def caption(objects: tuple[Attributes, ...], kind: int, rng: np.random.Generator
     return OPENINGS[int(rng.integers(len(OPENINGS)))].format(text)
 
 
-def short_caption(objects: tuple[Attributes, ...], kind: int, about: str, opening: str) -> str:
+def short_caption(
+    objects: tuple[ObjectAttributes, ...], kind: int, about: str, opening: str
+) -> str:
     """A true sentence about one attribute of a frame that was turned by `kind`.
 
     Args:
@@ -101,7 +103,7 @@ def short_caption(objects: tuple[Attributes, ...], kind: int, about: str, openin
     return opening.format(" and ".join(_phrase(a, kind, keep) for a in objects))
 
 
-def _phrase(a: Attributes, kind: int, keep: NDArray[np.bool_]) -> str:
+def _phrase(a: ObjectAttributes, kind: int, keep: NDArray[np.bool_]) -> str:
     """Words for one object; `keep` (5,) says which attributes, in the order of `_ORDER`."""
     words = [a.size if keep[0] else "", a.colour if keep[1] else "", a.texture if keep[2] else ""]
     words.append(a.shape if keep[3] else "object")

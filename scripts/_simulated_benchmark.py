@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.statistics import Outcomes
+from fewshot_i2v.statistics import PredictionTable
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -172,7 +172,7 @@ def answered(
     clips: Clips,
     drawn: tuple[Ints, Ints],
     generator: np.random.Generator,
-) -> Outcomes:
+) -> PredictionTable:
     """The outcomes of episodes."""
     label, names = drawn
     (episodes, way), shot = label.shape, design.shot
@@ -189,7 +189,7 @@ def answered(
     wrong = np.broadcast_to(np.roll(label, 1, axis=1)[:, :, None], chance.shape).ravel()
     position = np.arange(episodes)
     every = np.ones(len(asked))
-    return Outcomes(
+    return PredictionTable(
         classes=tuple(f"class-{c:03d}" for c in range(design.classes)),
         clips=_names(design),
         index=position,

@@ -64,7 +64,7 @@ def clip_fsar(path: Path) -> list[tuple[str, str, str]]:
 
 
 def numbered(path: Path) -> Rows:
-    """Lines `FILE ID`, without the file's extension."""
+    """Lines `STATE_FILE ID`, without the file's extension."""
     pairs = (line.rpartition(" ") for line in lines(path))
     return [(number, file.rpartition(".")[0]) for file, _, number in pairs]
 

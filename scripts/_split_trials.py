@@ -9,8 +9,8 @@ import click
 from _split_lists import Rows, pairs, readable, unique
 from _split_texts import A5_LICENCE, A5_SOURCE
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.episode_file import freeze, write_frozen
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.episode_file import make_episode_file, write_episode_file
 from fewshot_i2v.data.splits.split import Split
 
 COUNT = 200
@@ -55,7 +55,7 @@ def _list(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def episode_of(
     index: int, support: Rows, query: Rows, clips: dict[str, tuple[str, str]]
-) -> EpisodeSpec:
+) -> Episode:
     """A trial by the names of a split.
 
     Args:
@@ -77,7 +77,7 @@ def episode_of(
             by_class.setdefault(name, []).append(clip)
         sides.append(by_class)
     classes = tuple(sides[0])
-    return EpisodeSpec(
+    return Episode(
         index,
         classes,
         tuple(tuple(sides[0][name]) for name in classes),
@@ -114,6 +114,6 @@ def write_trials(lists: Path, output: Path, splits: dict[str, Split]) -> list[Pa
             "query": QUERIES[data],
         }
         path = output / "trials" / f"{data}-a5.jsonl.gz"
-        write_frozen(freeze(split, "novel", specs, settings), path, overwrite=True)
+        write_episode_file(make_episode_file(split, "novel", specs, settings), path, overwrite=True)
         files.append(path)
     return files

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from fewshot_i2v import registry  # noqa: E402 - the checkout's own, and its tests
-from fewshot_i2v.cli.list import giga  # noqa: E402
-from fewshot_i2v.models.cost import Cost, Row, compare  # noqa: E402
-from fewshot_i2v.models.encoders.meta_tower import shapes_of  # noqa: E402
+from fewshot_i2v.cli.list import format_giga  # noqa: E402
+from fewshot_i2v.models.cost import Cost, CostRow, compare_costs  # noqa: E402
+from fewshot_i2v.models.encoders.meta_tower import meta_tower  # noqa: E402
 from tests.conftest import shared_folder  # noqa: E402
 from tests.models.golden_parity import Parity, parity  # noqa: E402
 
@@ -58,12 +58,12 @@ class TableError(click.ClickException):
     """Why the table cannot be made or is not the right one; exit status 1."""
 
 
-def rows() -> list[Row]:
+def rows() -> list[CostRow]:
     """The adapters of the package, and their presets that cost something else."""
     folder = Path(registry.__file__).parent / "models" / "adapters"
-    own = {f.name for f in registry.found("adapters") if Path(f.origin).parent == folder}
-    kept: dict[tuple[object, ...], Row] = {}
-    for row in compare(shapes_of(ENCODER), frames=FRAMES, presets=True):
+    own = {f.name for f in registry.list_methods("adapters") if Path(f.origin).parent == folder}
+    kept: dict[tuple[object, ...], CostRow] = {}
+    for row in compare_costs(meta_tower(ENCODER), frames=FRAMES, presets=True):
         if row.adapter in own and row.cost is not None:
             cost = row.cost
             key = (row.adapter, cost.parameters, cost.macs_per_frame, cost.order, cost.reach)
@@ -99,7 +99,7 @@ def bound(value: float | None) -> str:
     return f"< 1e{math.ceil(math.log10(max(MARGIN * value, 1e-12)))}"
 
 
-def cost_cells(row: Row, cost: Cost) -> list[str]:
+def cost_cells(row: CostRow, cost: Cost) -> list[str]:
     """The cells of a row up to the differences."""
     note = f" ({cost.note})" if cost.note else ""
     return [
@@ -107,13 +107,13 @@ def cost_cells(row: Row, cost: Cost) -> list[str]:
         cost.order_in_words,
         cost.neighbours,
         f"{cost.parameters:,}",
-        giga(cost.macs_per_frame),
+        format_giga(cost.macs_per_frame),
         NONE if cost.parameters_merged is None else f"{cost.parameters_merged:,}",
-        giga(cost.macs_per_frame_merged),
+        format_giga(cost.macs_per_frame_merged),
     ]
 
 
-def lines(found: Sequence[Row], differences: Bounds) -> list[str]:
+def lines(found: Sequence[CostRow], differences: Bounds) -> list[str]:
     """The table in Markdown, and what it means."""
     nothing = (None,) * len(DIFFERENCES)
     body = [
@@ -142,7 +142,7 @@ def between(readme: Path) -> tuple[str, list[str], str]:
     return before, table.splitlines(), after
 
 
-def check(readme: Path, found: Sequence[Row], differences: Bounds | None) -> None:
+def check(readme: Path, found: Sequence[CostRow], differences: Bounds | None) -> None:
     """Compares the table in a README with the code.
 
     Args:

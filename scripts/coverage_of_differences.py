@@ -7,7 +7,7 @@ though not on the clips there are; how many have one or more verdicts "beats" or
 these clips, and on other clips, as `fewshot-i2v compare` decides (`statistics.verdicts`); and how
 many find a difference that there is. `intervals`: how often the intervals of the paired difference
 hold it. `rare`: the same for differences that are mostly 0, by the number of episodes in which two
-methods differ: where `FEWEST_DIFFERING` is from.
+methods differ: where `MIN_DIFFERING` is from.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from _simulated_benchmark import (
 from _simulated_means import Held, held
 from scipy.special import stdtrit
 
-from fewshot_i2v.report.analysis.generalization import gain_over_clips
-from fewshot_i2v.statistics import Interval, Outcomes, wilson
-from fewshot_i2v.statistics.paired_tests import Paired, compare_paired
-from fewshot_i2v.statistics.verdicts import Seen, Verdict, verdicts
-from fewshot_i2v.utils.environment import commit
+from fewshot_i2v.report.analysis.generalization import jackknife_gain
+from fewshot_i2v.statistics import Interval, PredictionTable, wilson
+from fewshot_i2v.statistics.paired_tests import PairedComparison, compare_paired
+from fewshot_i2v.statistics.verdicts import DifferenceTest, Verdict, decide_verdicts
+from fewshot_i2v.utils.environment import git_commit
 
 LEVEL = 0.95
 ROWS = (2, 4, 6)
@@ -94,7 +94,7 @@ def settings(times: int) -> list[Setting]:
 class Row:
     """A row of a table: its outcomes, and the truths that its mean is an estimate of."""
 
-    outcomes: Outcomes
+    outcomes: PredictionTable
     here: float
     elsewhere: float
 
@@ -115,7 +115,7 @@ def some_rows(setting: Setting, generator: np.random.Generator) -> list[Row]:
     return rows
 
 
-def _row(design: Design, classes: Classes, clips: Clips, outcomes: Outcomes) -> Row:
+def _row(design: Design, classes: Classes, clips: Clips, outcomes: PredictionTable) -> Row:
     here = truth_here(design, classes, clips)
     return Row(outcomes, here, truth_of_clips(design, classes))
 
@@ -129,12 +129,12 @@ def _mixed(common: Clips, own: Clips) -> Clips:
     return Clips(query, support, common.draw)
 
 
-def seen(row: Row, first: Row) -> tuple[Paired, Seen]:
+def seen(row: Row, first: Row) -> tuple[PairedComparison, DifferenceTest]:
     """What `compare` has of two rows before it knows how many there are."""
     a, b = (one.outcomes.accuracies.tolist() for one in (row, first))
     paired = compare_paired(a, b, LEVEL)
-    clips = gain_over_clips([row.outcomes], [first.outcomes])
-    return paired, Seen(paired.difference.mean, paired.test.p, clips)
+    clips = jackknife_gain([row.outcomes], [first.outcomes])
+    return paired, DifferenceTest(paired.difference.mean, paired.test.p, clips)
 
 
 def repeated(setting: Setting, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -147,7 +147,7 @@ def repeated(setting: Setting, seed: int) -> tuple[list[dict[str, Any]], list[di
         rows = some_rows(setting, generator)
         found = [seen(row, rows[0]) for row in rows[1:]]
         for size in ROWS:
-            made = verdicts([one for _, one in found[: size - 1]], LEVEL)
+            made = decide_verdicts([one for _, one in found[: size - 1]], LEVEL)
             shown.update((size, where) for where in _shown(made))
         # those of the largest table; intervals are at the level itself in each of them
         for row, (paired, _), verdict in zip(rows[1:], found, made, strict=True):
@@ -175,7 +175,7 @@ def repeated(setting: Setting, seed: int) -> tuple[list[dict[str, Any]], list[di
 def _shown(made: Sequence[Verdict]) -> Iterator[str]:
     if any(one.sign for one in made):
         yield "here"
-    if any(one.also for one in made):
+    if any(one.holds_on_other_clips for one in made):
         yield "elsewhere"
 
 
@@ -267,7 +267,7 @@ def main(*, times: int, seed: int, quick: bool, output: Path | None) -> None:
             "seed": seed,
             "seconds": round(perf_counter() - start, 1),
             "design": asdict(Design()),
-            "commit": commit(),
+            "commit": git_commit(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,
             "python": platform.python_version(),

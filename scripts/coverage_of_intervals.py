@@ -47,7 +47,7 @@ from _simulated_means import Ends, Held, held, means
 
 from fewshot_i2v.statistics import (
     Interval,
-    Outcomes,
+    PredictionTable,
     bootstrap_mean,
     bounded_interval,
     cluster_bootstrap,
@@ -59,7 +59,7 @@ from fewshot_i2v.statistics import (
 
 LEVEL = 0.95
 REPEATS = 500
-Make = Callable[[Outcomes, int], Interval | Ends]
+Make = Callable[[PredictionTable, int], Interval | Ends]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Setting:
     other: Design | None = None
 
 
-def _accuracies(outcomes: Outcomes) -> list[float]:
+def _accuracies(outcomes: PredictionTable) -> list[float]:
     values: list[float] = outcomes.accuracies.tolist()
     return values
 
@@ -119,7 +119,7 @@ MAKERS: dict[str, Callable[[Setting], Make]] = {
 }
 
 
-def drawn_again(design: Design, outcomes: Outcomes, seed: int, product: bool) -> Ends:
+def drawn_again(design: Design, outcomes: PredictionTable, seed: int, product: bool) -> Ends:
     """Two ways to bootstrap clips that the library does not have, to see why.
 
     A prediction counts as often as its query clip is drawn, or with the product of that number and
@@ -135,7 +135,7 @@ def drawn_again(design: Design, outcomes: Outcomes, seed: int, product: bool) ->
             clips = times[outcomes.support_clip].reshape(len(outcomes), -1)
             weights *= clips.astype(float).prod(1)[outcomes.episode]
         total = weights.sum()
-        drawn[i] = weights @ outcomes.right / total if total else np.nan
+        drawn[i] = weights @ outcomes.correct / total if total else np.nan
     # no prediction is left in most draws: as wide as can be
     drawn = np.where(np.isnan(drawn), np.arange(len(drawn)) % 2, drawn)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -246,7 +246,7 @@ def _refused(setting: Setting, times: Held) -> dict[str, float]:
 
 def _run(
     setting: Setting, classes: Classes, generator: np.random.Generator
-) -> tuple[Outcomes, dict[str, float]]:
+) -> tuple[PredictionTable, dict[str, float]]:
     design = setting.design
     clips = some_clips(design, generator)
     drawn = (
@@ -274,7 +274,7 @@ def _gain(
     a = answered(other, better, theirs, drawn, generator)
     b = answered(design, classes, clips, drawn, generator)
     gain = truth_of_clips(other, better) - truth_of_clips(design, classes)
-    return two_way_jackknife(a, LEVEL, against=b), gain
+    return two_way_jackknife(a, LEVEL, baseline=b), gain
 
 
 def plain_lines(times: int, seed: int, *, quick: bool) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from fewshot_i2v.statistics import mean_interval
-from fewshot_i2v.statistics.sequential_stopping import decide
+from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 
 Array = NDArray[np.float64]
 _EDGE = 1e-9
@@ -140,7 +140,7 @@ def rule_stop(setting: Setting, generator: np.random.Generator) -> tuple[Array, 
     """Plays a run through: the values it ends with, (rows, n), and the number of looks."""
     values = np.empty((setting.rows, 0))
     while True:
-        decision = decide(values.tolist(), setting.target, level=setting.level)
+        decision = decide_stopping(values.tolist(), setting.target, level=setting.level)
         if decision.stop:
             return values[:, : decision.episodes], decision.looks
         more = setting.draw(generator, decision.episodes - values.shape[1])

@@ -36,8 +36,8 @@ from fewshot_i2v import evaluate
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.training.train import train
-from fewshot_i2v.tuning.run_context import choose_device
-from fewshot_i2v.utils.environment import commit, device_name
+from fewshot_i2v.tuning.run_context import resolve_device
+from fewshot_i2v.utils.environment import device_name, git_commit
 
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
 ORDERED = "prototype:center=true,pooling=ordered"
@@ -144,7 +144,7 @@ class Study:
     def _train(self, adapter: str, output: Path, **given: Any) -> dict[str, Any]:
         head = {"head": ORDERED, "steps": self.steps, "adapter": adapter, "output": str(output)}
         config = load_train_config("train/egogestar", {**self.common, **head, **given})
-        about: dict[str, Any] = train(config, progress=True, tell=click.echo).info.about["start"]
+        about: dict[str, Any] = train(config, progress=True, log=click.echo).info.about["start"]
         return about
 
     def evaluate(self, name: str, **given: Any) -> EvaluationResult:
@@ -328,9 +328,9 @@ def report(study: Study) -> None:
     rows = [(name, row) for name, result in results for row in result.rows]
     tuned = gains([r for n, r in rows if n == "tuned"], [r for n, r in rows if n == "started"])
     about = {
-        "commit": commit(),
+        "commit": git_commit(),
         "torch": str(torch.__version__),
-        "device": device_name(choose_device("auto")),
+        "device": device_name(resolve_device("auto")),
         "precision": study.common["precision"],
         "image_size": study.common["encoder"]["image_size"],
         "chosen": chosen,

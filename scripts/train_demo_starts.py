@@ -56,16 +56,16 @@ def main(
         given |= {} if steps is None else {"steps": steps}
         given |= {} if cache is None else {"cache": str(cache)}
         config = load_train_config("train/motions", given)
-        train(config, progress=True, tell=click.echo)
+        train(config, progress=True, log=click.echo)
         start = read_start(work / name, name)
-        cls = registry.load("adapters", name)
-        options = cls.parse(start.info.adapter.options)
-        adapter = cls(encoder.tower, options, frames=start.info.frames, seeds=[0])
-        start.fill(adapter, encoder)
+        cls = registry.load_method("adapters", name)
+        options = cls.parse(start.metadata.adapter.options)
+        adapter = cls(encoder.tower, options, frames=start.metadata.frames, seeds=[0])
+        start.load_into(adapter, encoder)
         target = out / name
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        about = {"start": {**start.info.about["start"], "stored": "float16"}}
+        about = {"start": {**start.metadata.about["start"], "stored": "float16"}}
         save_adapter(target, encoder, name, adapter.half(), about=about)
         size = sum(path.stat().st_size for path in target.iterdir())
         if size > LIMIT:

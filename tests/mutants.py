@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.runs.episode_record import fingerprint
+from fewshot_i2v.runs.episode_record import identity_checksum
 
 RAW = "<raw>"
 """Stands for JSON text that `json.dumps` does not write; see `_text`."""
@@ -101,7 +101,7 @@ def mutate_run(folder: Path, draws: random.Random) -> Path:
     name = draws.choice(["run.json"] * 3 + ["episodes.jsonl"] * 4 + ["summary.json"])
     path, journal = folder / name, folder / "episodes.jsonl"
     data = path.read_bytes()
-    key = fingerprint(json.loads((folder / "run.json").read_bytes())["identity"])
+    key = identity_checksum(json.loads((folder / "run.json").read_bytes())["identity"])
     if draws.random() < 0.25:
         path.write_bytes(damaged_bytes(data, draws))
         return path
@@ -122,7 +122,7 @@ def _fit_lines(header: Path, journal: Path, before: int) -> None:
     import zlib
 
     try:
-        now = fingerprint(json.loads(header.read_bytes())["identity"])
+        now = identity_checksum(json.loads(header.read_bytes())["identity"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return
     lines = []
@@ -143,8 +143,8 @@ def mutate_start(folder: Path, draws: random.Random) -> Path:
 
     from fewshot_i2v.models.checkpoints import files
 
-    path = folder / draws.choice([files.INFO] * 3 + [files.TENSORS])
-    if path.name == files.TENSORS or draws.random() < 0.2:
+    path = folder / draws.choice([files.METADATA_FILE] * 3 + [files.TENSORS_FILE])
+    if path.name == files.TENSORS_FILE or draws.random() < 0.2:
         path.write_bytes(damaged_bytes(path.read_bytes(), draws))
         return path
     path.write_bytes(changed_json(path.read_bytes(), draws))
@@ -152,13 +152,13 @@ def mutate_start(folder: Path, draws: random.Random) -> Path:
         plain = json.loads(path.read_bytes(), parse_constant=str)
     except RecursionError:
         return path
-    tensors, facts = folder / files.TENSORS, plain.pop("tensors", None)
+    tensors, facts = folder / files.TENSORS_FILE, plain.pop("tensors", None)
     try:
-        link = files._digest_of(plain)
+        link = files._metadata_digest(plain)
     except ValueError:  # no JSON
         link = ""
     if isinstance(facts, dict) and facts.keys() == {"bytes", "sha256"}:
-        save_file(load_file(tensors), tensors, metadata={files._LINK: link})
-        facts |= files.facts_of_file(tensors).model_dump()
+        save_file(load_file(tensors), tensors, metadata={files._METADATA_DIGEST_KEY: link})
+        facts |= files.file_metadata(tensors).model_dump()
     path.write_text(json.dumps(plain | ({} if facts is None else {"tensors": facts})))
     return path

@@ -42,7 +42,7 @@ def test_unknown_name_offers_the_nearest_and_lists_what_exists() -> None:
     assert "did you mean 'st-adapter'?" in str(error)
     assert "known: frozen, st-adapter" in str(error)
     assert str(error).endswith("Look here.")
-    assert (error.kind, error.name, error.known) == (
+    assert (error.kind, error.name, error.existing_names) == (
         "adapter",
         "st-adaptor",
         ["frozen", "st-adapter"],

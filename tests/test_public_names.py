@@ -29,14 +29,14 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    lazy = {name: f"fewshot_i2v.{home}" for name, home in fewshot_i2v._HOMES.items()}
+    lazy = {name: f"fewshot_i2v.{home}" for name, home in fewshot_i2v._MODULES.items()}
     assert typed == lazy
     assert set(fewshot_i2v.__all__) == {*lazy, "__version__"}
 
 
 def test_what_trains_is_public() -> None:
     """The names that a training from Python needs, beside those that evaluate what came of it."""
-    assert {"train", "TrainConfig", "load_train_config"} <= set(fewshot_i2v.__all__)
+    assert {"train", "TrainingConfig", "load_train_config"} <= set(fewshot_i2v.__all__)
 
 
 @pytest.mark.parametrize("name", fewshot_i2v.__all__)

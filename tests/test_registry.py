@@ -30,7 +30,7 @@ class Mine({base}):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one head, named in the environment."""
     (tmp_path / "more" / "heads").mkdir(parents=True)
-    base = registry.load("heads", "prototype").__name__
+    base = registry.load_method("heads", "prototype").__name__
     (tmp_path / "more" / "heads" / "my_head.py").write_text(HEAD.format(base=base))
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path / "more"))
     return tmp_path / "more" / "heads"
@@ -38,27 +38,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_shipped_adapters_and_heads_are_found_with_a_summary() -> None:
     for kind in ("adapters", "heads"):
-        rows = registry.found(kind)
+        rows = registry.list_methods(kind)
         assert rows == sorted(rows, key=lambda row: row.name)
         assert all(row.summary for row in rows)
         assert not any(row.name.startswith(("_", "-")) for row in rows)
-    assert {"frozen", "st-adapter"} <= set(registry.names("adapters"))
-    assert {"linear", "prototype"} <= set(registry.names("heads"))
+    assert {"frozen", "st-adapter"} <= set(registry.method_names("adapters"))
+    assert {"linear", "prototype"} <= set(registry.method_names("heads"))
 
 
 @pytest.mark.parametrize("kind", ["adapters", "heads"])
-def test_every_shipped_one_loads_as_a_subclass_of_its_contract(kind: registry.Kind) -> None:
+def test_every_shipped_one_loads_as_a_subclass_of_its_contract(kind: registry.MethodKind) -> None:
     base = {"adapters": "Adapter", "heads": "Head"}[kind]
-    for name in registry.names(kind):
-        assert base in [c.__name__ for c in registry.load(kind, name).__mro__]
+    for name in registry.method_names(kind):
+        assert base in [c.__name__ for c in registry.load_method(kind, name).__mro__]
 
 
 def test_a_file_in_an_added_folder_is_a_head(folder: Path) -> None:
-    row = next(row for row in registry.found("heads") if row.name == "my-head")
+    row = next(row for row in registry.list_methods("heads") if row.name == "my-head")
     assert row.summary == "A head for a test"
     assert row.origin == str(folder / "my_head.py")
-    assert issubclass(registry.load("heads", "my-head"), Head)
-    assert "my-head" not in registry.names("adapters")
+    assert issubclass(registry.load_method("heads", "my-head"), Head)
+    assert "my-head" not in registry.method_names("adapters")
 
 
 def test_add_folder_does_the_same_from_python(
@@ -66,25 +66,25 @@ def test_add_folder_does_the_same_from_python(
 ) -> None:
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS")
     monkeypatch.setattr(registry, "_extra_folders", {"adapters": [], "heads": []})
-    assert "my-head" not in registry.names("heads")
-    registry.add_folder("heads", folder)
-    assert "my-head" in registry.names("heads")
+    assert "my-head" not in registry.method_names("heads")
+    registry.add_plugin_folder("heads", folder)
+    assert "my-head" in registry.method_names("heads")
 
 
 def test_a_missing_folder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", os.pathsep.join(["", "/no/such/folder"]))
     with pytest.raises(UsageError, match="/no/such/folder: not a folder; FEWSHOT_I2V_PLUGINS"):
-        registry.names("heads")
+        registry.method_names("heads")
     with pytest.raises(UsageError, match="not a folder"):
-        registry.add_folder("heads", Path("/no/such/folder"))
+        registry.add_plugin_folder("heads", Path("/no/such/folder"))
 
 
 def test_two_of_one_name_are_refused(folder: Path) -> None:
     (folder / "linear.py").write_text('"""Another one."""\n')
     with pytest.raises(UsageError, match=r"two heads are called 'linear': .*linear\.py and .*"):
-        registry.load("heads", "linear")
-    assert registry.load("heads", "prototype"), "the others can be used"
-    rows = [row for row in registry.found("heads") if row.name == "linear"]
+        registry.load_method("heads", "linear")
+    assert registry.load_method("heads", "prototype"), "the others can be used"
+    rows = [row for row in registry.list_methods("heads") if row.name == "linear"]
     assert len(rows) == 2
     for row in rows:
         assert row.summary.startswith(f"cannot be used: {row.origin} and ")
@@ -96,7 +96,7 @@ def test_one_folder_named_twice_is_one_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", os.pathsep.join([str(folder.parent)] * 2))
-    assert registry.load("heads", "my-head")
+    assert registry.load_method("heads", "my-head")
 
 
 def test_a_folder_that_is_one_level_off_is_refused(
@@ -107,11 +107,11 @@ def test_a_folder_that_is_one_level_off_is_refused(
         monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(off))
         pattern = f"{off}: has neither adapters/ nor heads/ inside: give {top}; FEWSHOT"
         with pytest.raises(UsageError, match=re.escape(pattern)):
-            registry.names("heads")
+            registry.method_names("heads")
     (top.parent / "empty" / "deep").mkdir(parents=True)
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(top.parent / "empty" / "deep"))
     with pytest.raises(UsageError, match="has neither adapters/ nor heads/ inside; FEWSHOT"):
-        registry.names("heads")
+        registry.method_names("heads")
 
 
 @pytest.mark.parametrize(
@@ -130,18 +130,18 @@ def test_a_file_that_cannot_be_imported_is_named_with_the_line(
     (folder / "bad.py").write_text(text)
     for _ in range(2):
         with pytest.raises(UsageError) as error:
-            registry.load("heads", "bad")
+            registry.load_method("heads", "bad")
         message = f"{folder / 'bad.py'}, line {line}: cannot be imported: {said}"
         assert str(error.value).startswith(message)
-    assert registry.load("heads", "my-head"), "the others can be used"
+    assert registry.load_method("heads", "my-head"), "the others can be used"
 
 
 def test_a_file_that_is_no_text_is_listed(folder: Path) -> None:
     (folder / "bytes.py").write_bytes(b"x = 1\n\0\xff")
-    row = next(row for row in registry.found("heads") if row.name == "bytes")
+    row = next(row for row in registry.list_methods("heads") if row.name == "bytes")
     assert row.summary.startswith("cannot be used: ")
     with pytest.raises(UsageError, match=r"bytes\.py.*: cannot be imported: "):
-        registry.load("heads", "bytes")
+        registry.load_method("heads", "bytes")
 
 
 ADAPTER = '''"""An adapter for a test."""
@@ -150,8 +150,8 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter
 
 class Mine(Adapter):
     source = "a test"
-    identity_at_start = True
-    order = "no"
+    identity_at_init = True
+    frame_order = "no"
 
     def block(self, i, frozen, x):
         return x
@@ -162,10 +162,10 @@ class Mine(Adapter):
     ("old", "new", "said"),
     [
         ('    source = "a test"\n', "", "Mine lacks source, which every adapter has"),
-        ('    order = "no"\n', "", "Mine lacks order, which"),
-        ("    identity_at_start = True\n", "", "Mine lacks identity_at_start, which"),
+        ('    frame_order = "no"\n', "", "Mine lacks frame_order, which"),
+        ("    identity_at_init = True\n", "", "Mine lacks identity_at_init, which"),
         ("def block", "def blok", r"Mine lacks block(), which"),
-        ('"no"', '"maybe"', "Mine.order is 'maybe'; expected 'no', 'embedding', 'yes'"),
+        ('"no"', '"maybe"', "Mine.frame_order is 'maybe'; expected 'no', 'embedding', 'yes'"),
     ],
 )
 def test_an_adapter_that_lacks_something_is_refused(
@@ -175,44 +175,46 @@ def test_an_adapter_that_lacks_something_is_refused(
     path = folder.parent / "adapters" / f"mine_{abs(hash(said))}.py"
     path.write_text(ADAPTER.replace(old, new))
     with pytest.raises(UsageError, match=re.escape(f"{path}: {said}")):
-        registry.load("adapters", path.stem.replace("_", "-"))
+        registry.load_method("adapters", path.stem.replace("_", "-"))
 
 
 def test_a_head_needs_a_source(folder: Path) -> None:
     text = "from fewshot_i2v.models.heads.base.head import Head\n\n\nclass Bare(Head):\n    pass\n"
     (folder / "bare.py").write_text(text)
-    with pytest.raises(UsageError, match=r"Bare lacks source, scores\(\), training_scores\(\)"):
-        registry.load("heads", "bare")
+    with pytest.raises(
+        UsageError, match=r"Bare lacks source, query_logits\(\), support_logits\(\)"
+    ):
+        registry.load_method("heads", "bare")
 
 
 def test_classes_know_their_command_line_names(folder: Path) -> None:
     assert folder.is_dir()
     for name in ("my-head", "text-prototype"):
-        assert registry.name_of(registry.load("heads", name)) == name
+        assert registry.method_name(registry.load_method("heads", name)) == name
     for name in ("st-adapter", "m-adapter", "frozen"):
-        assert registry.name_of(registry.load("adapters", name)) == name
-    assert registry.name_of(Path) == "Path"
+        assert registry.method_name(registry.load_method("adapters", name)) == name
+    assert registry.method_name(Path) == "Path"
 
 
 def test_a_file_without_its_class_is_refused(folder: Path) -> None:
     (folder / "empty.py").write_text('"""Nothing here."""\n')
     with pytest.raises(UsageError, match="exactly one subclass of Head, found none"):
-        registry.load("heads", "empty")
+        registry.load_method("heads", "empty")
 
 
 def test_a_file_that_is_not_python_is_listed_with_its_line(folder: Path) -> None:
     (folder / "broken.py").write_text("x = 1\ndef (\n")
-    row = next(row for row in registry.found("heads") if row.name == "broken")
+    row = next(row for row in registry.list_methods("heads") if row.name == "broken")
     assert row.summary == "cannot be used: line 2 is not valid Python"
 
 
 def test_unknown_adapter_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown adapter 'frozn'; did you mean 'frozen'\?"):
-        registry.load("adapters", "frozn")
+        registry.load_method("adapters", "frozn")
     with pytest.raises(UnknownNameError, match=r"'LORA'; did you mean 'lora'\?"):
-        registry.load("adapters", "LORA")
+        registry.load_method("adapters", "LORA")
     with pytest.raises(UnknownNameError, match=r"'Zero-Shot'; did you mean 'zero-shot'"):
-        registry.load("heads", "Zero-Shot")
+        registry.load_method("heads", "Zero-Shot")
 
 
 def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +223,9 @@ def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         registry, "entry_points", lambda group: [point] if group == point.group else []
     )
-    assert registry.load("heads", "theirs") is registry.load("heads", "prototype")
-    assert registry.name_of(registry.load("heads", "theirs")) == "theirs"
-    row = next(row for row in registry.found("heads") if row.name == "theirs")
+    assert registry.load_method("heads", "theirs") is registry.load_method("heads", "prototype")
+    assert registry.method_name(registry.load_method("heads", "theirs")) == "theirs"
+    row = next(row for row in registry.list_methods("heads") if row.name == "theirs")
     assert row.origin == target
 
 
@@ -243,7 +245,7 @@ def test_entry_points_that_are_none_are_refused(
         registry, "entry_points", lambda group: [point] if group == point.group else []
     )
     with pytest.raises(UsageError, match=f"{target}: {said}"):
-        registry.load("heads", "theirs")
+        registry.load_method("heads", "theirs")
 
 
 def test_shipped_data_is_found_by_name() -> None:

@@ -25,12 +25,12 @@ PREPARE = """
 import hashlib, sys
 from pathlib import Path
 from fewshot_i2v.data.synthetic import generate as synthetic
-from fewshot_i2v.data.video.clip_cache import ClipStore, DecodeOptions
+from fewshot_i2v.data.video.clip_cache import ClipCache, DecodeOptions
 home = Path(sys.argv[1])
 names = [synthetic.clip_name("grows", n) for n in range(6)]
-synthetic.materialize("motions", names, home / "generated", size=32, frames=4)
+synthetic.write_missing_clips("motions", names, home / "generated", size=32, frames=4)
 paths = [home / "generated" / name for name in names]
-store = ClipStore(home / "clips", DecodeOptions(frames=4, size=16), workers=1)
+store = ClipCache(home / "clips", DecodeOptions(frames=4, size=16), workers=1)
 failures = store.prepare(paths)
 print(failures, hashlib.sha256(b"".join(store.get(p).tobytes() for p in paths)).hexdigest())
 """

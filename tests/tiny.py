@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
@@ -86,7 +86,7 @@ def tiny_folder(folder: Path) -> Path:
     return folder
 
 
-def tiny_run(folder: Path, output: Path, /, **changes: Any) -> RunConfig:
+def tiny_run(folder: Path, output: Path, /, **changes: Any) -> EvaluationConfig:
     """A small evaluation on the architecture and split of `tiny_folder`.
 
     Args:

@@ -1,8 +1,8 @@
 """The command line, `fewshot-i2v`: one file in this folder per command.
 
 A command's file has the command's name (underscores for dashes) and defines `command`. Files are
-imported when their command or the list of commands is asked for, and import torch and pydantic only
-once a command runs.
+imported for their command or the list of commands, and import torch and pydantic only when a
+command runs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ __all__ = ["cli", "main"]
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and ends the process.
+    """Run the command line and end the process.
 
     Args:
-        args: what follows the program's name; None: from `sys.argv`.
+        args: those after the program's name; None: from `sys.argv`.
 
     Raises:
         SystemExit: always, with a status as in `fewshot_i2v.errors`.
     """
     # nothing else is imported before Ctrl-C ends the process as it should
-    from fewshot_i2v.cli._start import start
+    from fewshot_i2v.cli._start import prepare_process
 
-    start()
+    prepare_process()
     from fewshot_i2v.cli._root import cli
 
     cli.main(args, prog_name="fewshot-i2v")

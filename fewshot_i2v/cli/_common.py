@@ -1,4 +1,4 @@
-"""What the commands share: how they are found, how errors and signals end them."""
+"""Code of all commands: finding them, and ending them on errors and signals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Exit status:
   4         stopped: more failed episodes than --max-failed
   130, 143  interrupted by Ctrl-C, terminated
 """
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
 
 
 class CommandFolder(click.Group):
@@ -36,7 +36,7 @@ class CommandFolder(click.Group):
 
     Args:
         folder: with one file per command, or a folder for a group of commands; names that start
-            with an underscore are left out.
+            with an underscore are skipped.
         package: import name of the folder.
         attrs: as for `click.Group`.
     """
@@ -62,10 +62,10 @@ class CommandFolder(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with; an unknown one is an error with the nearest names."""
-        name, known = args[0], self.list_commands(ctx)
-        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-            raise UnknownNameError("command", name, known)
+        """Find the command in `args`; for an unknown one raise an error with the nearest names."""
+        name, commands = args[0], self.list_commands(ctx)
+        if name not in commands and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UnknownNameError("command", name, commands)
         return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]  # one signature for click's two overloads
@@ -76,7 +76,7 @@ class CommandFolder(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> object:
-        """Runs a command; unless told otherwise, ends the process with the status it calls for."""
+        """Run a command, and unless `standalone_mode` is off end the process with its status."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         # Threads of torch that wait for each other spin first. Where another program has one of the
@@ -85,29 +85,29 @@ class CommandFolder(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper):  # any file name can be written
             sys.stdout.reconfigure(errors="backslashreplace")
         with printable_output(), signals_raise():
-            status = _status(
+            status = _run_for_status(
                 lambda: super(CommandFolder, self).main(
-                    _checked(args), prog_name, complete_var, False, **extra
+                    _check_arguments(args), prog_name, complete_var, False, **extra
                 )
             )
         sys.exit(status)
 
 
-def _checked(args: Sequence[str] | None) -> Sequence[str] | None:
-    """The arguments of a command that can be run.
+def _check_arguments(args: Sequence[str] | None) -> Sequence[str] | None:
+    """Check the arguments of a command.
 
     Raises:
-        UsageError: when nothing that it writes would go anywhere, or no file can have such a name.
+        UsageError: when standard output is closed, or an argument has a NUL character.
     """
     if getattr(sys.stdout, "stream", None) is None:
         raise UsageError("standard output is closed; send it to a file, or to /dev/null")
-    if any("\0" in arg for arg in args or ()):
+    if any("\0" in argument for argument in args or ()):
         raise UsageError("an argument has a NUL character, which no name of a file can have")
     return args
 
 
-def _status(run: Callable[[], object]) -> int:
-    """Runs a command; the status that the process ends with, after saying why if it is an error."""
+def _run_for_status(run: Callable[[], object]) -> int:
+    """Run a command and return the exit status, after printing the error if there is one."""
     try:
         status = run()
         sys.stdout.flush()
@@ -119,17 +119,17 @@ def _status(run: Callable[[], object]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return INTERRUPTED
-    except Terminated as signalled:
+        return INTERRUPTED_STATUS
+    except Terminated as signal_error:
         click.echo("terminated", err=True)
-        return 128 + signalled.number
+        return 128 + signal_error.number
     except OSError as error:
-        return _os_error(error)
+        return _report_os_error(error)
     return status if isinstance(status, int) else 0
 
 
-def _os_error(error: OSError) -> int:
-    """Status 1: quietly where the reader of our output went away, else with what the system says.
+def _report_os_error(error: OSError) -> int:
+    """Report an error of the system, silently if the reader of our output closed it; status 1.
 
     Raises:
         OSError: `error` itself where it does not come from the system and so is a bug.
@@ -145,12 +145,12 @@ def _os_error(error: OSError) -> int:
 
 
 @contextmanager
-def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[None]:
-    """Ends the command on Ctrl-C, SIGTERM or SIGHUP after files are closed, saying how to go on.
+def resumable(folder: Path, saved_items: str = "finished episodes are") -> Iterator[None]:
+    """End the command on Ctrl-C, SIGTERM or SIGHUP after closing files, and say how to continue.
 
     Args:
-        folder: where things are kept.
-        kept: which things, with a verb.
+        folder: of the results.
+        saved_items: what is saved, with a verb.
 
     Raises:
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
@@ -158,24 +158,26 @@ def resumable(folder: Path, kept: str = "finished episodes are") -> Iterator[Non
     try:
         yield
     except KeyboardInterrupt:
-        _say_how_to_go_on("interrupted", kept, folder)
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    except Terminated as signalled:
-        _say_how_to_go_on("terminated", kept, folder)
-        raise click.exceptions.Exit(128 + signalled.number) from None
+        _echo_resume_hint("interrupted", saved_items, folder)
+        raise click.exceptions.Exit(INTERRUPTED_STATUS) from None
+    except Terminated as signal_error:
+        _echo_resume_hint("terminated", saved_items, folder)
+        raise click.exceptions.Exit(128 + signal_error.number) from None
 
 
-def _say_how_to_go_on(what: str, kept: str, folder: Path) -> None:
-    click.echo(f"\n{what}: {kept} in {folder}; the same command goes on from there", err=True)
+def _echo_resume_hint(event: str, saved_items: str, folder: Path) -> None:
+    click.echo(
+        f"\n{event}: {saved_items} in {folder}; the same command goes on from there", err=True
+    )
 
 
 def echo_json(data: object) -> None:
-    """Writes plain data to standard output as JSON."""
+    """Write plain data to standard output as JSON."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
-    """Writes rows of text to standard output with aligned columns; the last one may be long."""
+    """Write rows of text to standard output with aligned columns; the last may be long."""
     if not rows:
         return
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

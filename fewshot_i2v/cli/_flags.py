@@ -1,4 +1,4 @@
-"""Flags that set configuration keys: their kinds, and those of `fewshot-i2v evaluate`."""
+"""Flags that set configuration keys, and those of `fewshot-i2v evaluate`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+CompletionFunction = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 OFF = object()
 """What `off` gives where the key is then empty; click itself takes None for "not given"."""
@@ -37,10 +37,10 @@ class KeyFlag(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose help shows `KeyFlag`s under their sections."""
+    """A command whose help groups `KeyFlag`s by section."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the options, section by section, those of the command itself last."""
+        """Write the options by section, those of the command itself last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         for option in sorted(options, key=lambda option: not isinstance(option, KeyFlag)):
@@ -53,13 +53,13 @@ class SectionedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def _number_or_off(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+def _parse_number_or_off(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
     if value is None or value == "off":
         return OFF if value else None
-    return _number(value, "a number or off")
+    return _parse_number(value, "a number or off")
 
 
-def _count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+def _parse_count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
     if value is None or value == "auto":
         return value
     try:
@@ -68,32 +68,32 @@ def _count_or_auto(_ctx: click.Context, _param: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} is not a whole number or auto.") from error
 
 
-def _number_or_words(_ctx: click.Context, _param: click.Parameter, value: Any) -> object:  # noqa: ANN401 - click's
-    """Whole numbers as such, everything else as text for the configuration to judge."""
+def _parse_number_or_word(_ctx: click.Context, _param: click.Parameter, value: Any) -> object:  # noqa: ANN401 - click's
+    """Convert whole numbers; leave other text for the configuration to validate."""
     if isinstance(value, tuple):
-        return tuple(_number_or_words(_ctx, _param, each) for each in value)
+        return tuple(_parse_number_or_word(_ctx, _param, item) for item in value)
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
-def _per_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
+def _parse_per_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
     if value is None:
         return None
     expected = "one number, or three with commas between"
-    numbers = [_number(part, expected) for part in value.split(",")]
+    numbers = [_parse_number(item, expected) for item in value.split(",")]
     if len(numbers) not in (1, 3):
         raise click.BadParameter(f"{value!r} is not {expected}.")
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _number(text: str, expected: str) -> float:
+def _parse_number(text: str, expected: str) -> float:
     try:
         return float(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not {expected}.") from error
 
 
-def completer(names: Callable[[], list[str]]) -> Complete:
-    """Shell completion from names that are listed when asked for."""
+def completer(names: Callable[[], list[str]]) -> CompletionFunction:
+    """Build a shell completion from names listed on demand."""
 
     def _complete(
         _ctx: click.Context, _param: click.Parameter, incomplete: str
@@ -108,39 +108,39 @@ FLOAT: dict[str, Any] = {"type": float}
 TEXT: dict[str, Any] = {"type": str}
 PATH: dict[str, Any] = {"type": click.Path()}
 SWITCH: dict[str, Any] = {"default": None}
-CHANNELS: dict[str, Any] = {"callback": _per_channel, "metavar": "NUMBER[,NUMBER,NUMBER]"}
+CHANNELS: dict[str, Any] = {"callback": _parse_per_channel, "metavar": "NUMBER[,NUMBER,NUMBER]"}
 METHOD: dict[str, Any] = {"multiple": True, "metavar": "NAME[:KEY=VALUE,...]"}
 
 
-def one_of(*words: str) -> dict[str, Any]:
+def choice_type(*choices: str) -> dict[str, Any]:
     """A flag that takes one of some words."""
-    return {"type": click.Choice(words)}
+    return {"type": click.Choice(choices)}
 
 
-def named(names: Callable[[], list[str]]) -> dict[str, Any]:
+def with_completion(names: Callable[[], list[str]]) -> dict[str, Any]:
     """A flag whose values can be completed."""
     return {"shell_complete": completer(names)}
 
 
-ADAPTERS = METHOD | named(lambda: registry.names("adapters"))
-HEADS = METHOD | named(lambda: registry.names("heads"))
-_STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | named(
+ADAPTERS = METHOD | with_completion(lambda: registry.method_names("adapters"))
+HEADS = METHOD | with_completion(lambda: registry.method_names("heads"))
+_STARTS = {"multiple": True, "metavar": "fresh|NAME|FOLDER"} | with_completion(
     lambda: [FRESH, *names_of_starts()]
 )
-SPLITS = TEXT | named(lambda: resources.data_names("episodes"))
-POLICIES = one_of("segment-center", "uniform", "dense")
-ORDERS = one_of("natural", "shuffled", "reversed", "single")
-CLIP_NORM = {"callback": _number_or_off, "metavar": "NUMBER|off"}
-_NUMBER: dict[str, Any] = {"callback": _number_or_words}
+SPLITS = TEXT | with_completion(lambda: resources.data_names("episodes"))
+POLICIES = choice_type("segment-center", "uniform", "dense")
+FRAME_ORDERS = choice_type("natural", "shuffled", "reversed", "single")
+CLIP_NORM = {"callback": _parse_number_or_off, "metavar": "NUMBER|off"}
+_NUMBER: dict[str, Any] = {"callback": _parse_number_or_word}
 WAY = _NUMBER | {"metavar": "N|LOW-HIGH|all"}
 SHOT = _NUMBER | {"metavar": "K|LOW-HIGH"}
 QUERY = _NUMBER | {"metavar": "N|all"}
 COUNT = _NUMBER | {"metavar": "N|all"}
-SAMPLING = one_of("independent", "disjoint")
-_AT_ONCE = {"callback": _count_or_auto, "metavar": "INTEGER|auto"}
+SAMPLING = choice_type("independent", "disjoint")
+_AT_ONCE = {"callback": _parse_count_or_auto, "metavar": "INTEGER|auto"}
 
 Flags = list[tuple[str, dict[str, Any], str]]
-Table = list[tuple[str, str, Flags]]
+FlagTable = list[tuple[str, str, Flags]]
 """Heading in the help, section of the configuration, flags. The key is the flag's name, or `key`
 among its attributes, below the section."""
 
@@ -177,7 +177,7 @@ LIMITS: tuple[str, str, Flags] = (
     ],
 )
 
-_EVALUATE_FLAGS: Table = [
+_EVALUATE_FLAGS: FlagTable = [
     (
         "Episodes",
         "",
@@ -203,7 +203,7 @@ _EVALUATE_FLAGS: Table = [
                 "Of what is drawn in training; repeat: each row once for each.",
             ),
             ("--disjoint-groups/--no-disjoint-groups", SWITCH, "Support, query: other groups."),
-            ("--frame-order", ORDERS, "Of every clip: to see what rests on the order."),
+            ("--frame-order", FRAME_ORDERS, "Of every clip: to see what rests on the order."),
         ],
     ),
     (
@@ -232,16 +232,20 @@ _EVALUATE_FLAGS: Table = [
             ("--head-lr", FLOAT, "Learning rate of the head."),
             ("--weight-decay", FLOAT, "Weight decay of matrices."),
             ("--warmup", FLOAT, "Fraction of the steps with a growing rate."),
-            ("--schedule", one_of("cosine", "constant"), "Learning rate after that."),
+            ("--schedule", choice_type("cosine", "constant"), "Learning rate after that."),
             ("--clip-norm", CLIP_NORM, "Largest gradient norm of an episode."),
-            ("--flip", one_of("off", "auto", "on"), "Mirror support clips; auto: unless sided."),
+            (
+                "--flip",
+                choice_type("off", "auto", "on"),
+                "Mirror support clips; auto: unless sided.",
+            ),
         ],
     ),
     (
         "Running",
         "",
         [
-            ("--precision", one_of("fp32", "bf16"), "Of the frozen encoder."),
+            ("--precision", choice_type("fp32", "bf16"), "Of the frozen encoder."),
             ("--device", TEXT, "auto, cpu, cuda or cuda:N."),
             ("--at-once", _AT_ONCE, "Episodes side by side."),
             ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
@@ -260,21 +264,21 @@ _EVALUATE_FLAGS: Table = [
 ]
 
 
-def flags_of(table: Table) -> Callable[[Decorated], Decorated]:
+def add_flags(table: FlagTable) -> Callable[[Decorated], Decorated]:
     """A decorator that adds the flags of a table to a command."""
 
     def _decorate(function: Decorated) -> Decorated:
         for heading, section, flags in reversed(table):
-            for names, given, text in reversed(flags):
-                decls, attrs = names.split(), dict(given)
-                leaf = decls[0].partition("/")[0].removeprefix("--").replace("-", "_")
-                leaf = attrs.pop("key", "name" if leaf == section else leaf)
+            for declarations, base_attrs, help_text in reversed(flags):
+                option_names, attrs = declarations.split(), dict(base_attrs)
+                key_name = option_names[0].partition("/")[0].removeprefix("--").replace("-", "_")
+                key_name = attrs.pop("key", "name" if key_name == section else key_name)
                 function = click.option(
-                    *decls,
+                    *option_names,
                     cls=KeyFlag,
-                    key=f"{section}.{leaf}".lstrip("."),
+                    key=f"{section}.{key_name}".lstrip("."),
                     section=heading,
-                    help=text,
+                    help=help_text,
                     **attrs,
                 )(function)
         return function
@@ -282,52 +286,54 @@ def flags_of(table: Table) -> Callable[[Decorated], Decorated]:
     return _decorate
 
 
-limit_flags = flags_of([LIMITS])
+limit_flags = add_flags([LIMITS])
 """Adds the flags of what a clip may take, for commands without a configuration."""
 
-key_flags = flags_of(_EVALUATE_FLAGS)
+evaluate_flags = add_flags(_EVALUATE_FLAGS)
 """Adds all flags of `fewshot-i2v evaluate` that set a configuration key."""
 
 
-def overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
-    """Configuration keys that were given on the command line.
+def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Read the configuration keys set on the command line.
 
     Args:
-        ctx: of a command with flags of `flags_of`.
+        ctx: of a command with flags of `add_flags`.
         settings: "key=value" texts of `--set`.
 
     Raises:
-        UsageError: when a setting has no value, or a key is given twice.
+        UsageError: when a setting has no value, or a key is set twice.
     """
     from fewshot_i2v.config.method import parse_value
 
-    out: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for param in ctx.command.params:
-        given = param.name and ctx.get_parameter_source(param.name) == ParameterSource.COMMANDLINE
-        if isinstance(param, KeyFlag) and given:
+        is_given = (
+            param.name and ctx.get_parameter_source(param.name) == ParameterSource.COMMANDLINE
+        )
+        if isinstance(param, KeyFlag) and is_given:
             value = ctx.params[param.name or ""]
-            out[param.key] = None if value is OFF else value
-    for text in settings:
-        key, equals, value = text.partition("=")
+            values[param.key] = None if value is OFF else value
+    for setting in settings:
+        key, equals, value = setting.partition("=")
         key = key.strip()
         if not (key and equals):
-            raise UsageError(f"--set {text}: expected KEY=VALUE, such as tuning.lr=0.003")
-        if key in out:
+            raise UsageError(f"--set {setting}: expected KEY=VALUE, such as tuning.lr=0.003")
+        if key in values:
             raise UsageError(f"{key} is given twice on the command line")
-        out[key] = parse_value(value.strip(), f"--set {key}")
-    return out
+        values[key] = parse_value(value.strip(), f"--set {key}")
+    return values
 
 
-_ONE: dict[str, Any] = {"multiple": False}
-_OBJECTIVE = one_of("episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile")
+_SINGLE: dict[str, Any] = {"multiple": False}
+_OBJECTIVE = choice_type("episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile")
 _SUBSET = TEXT | {"metavar": "NAME|off"}
 
 
-def _key(kind: dict[str, Any], key: str) -> dict[str, Any]:
+def _with_key(kind: dict[str, Any], key: str) -> dict[str, Any]:
     return kind | {"key": key}
 
 
-_TRAIN_FLAGS: Table = [
+_TRAIN_FLAGS: FlagTable = [
     (
         "Training",
         "",
@@ -336,9 +342,9 @@ _TRAIN_FLAGS: Table = [
             ("--root", PATH, "Folder of the split's clips."),
             ("--subset", TEXT, "Subset whose classes are trained on; never novel."),
             ("--seed", INT, "Of batches, initial parameters and augmentation."),
-            ("--adapter", ADAPTERS | _ONE, "Adapter with its options."),
+            ("--adapter", ADAPTERS | _SINGLE, "Adapter with its options."),
             ("--objective", _OBJECTIVE, "What is minimised."),
-            ("--head", HEADS | _ONE, "Head of the episodes, with its options."),
+            ("--head", HEADS | _SINGLE, "Head of the episodes, with its options."),
             ("--way", INT, "Classes of a training episode."),
             ("--shot", INT, "Support clips per class."),
             ("--query", INT, "Query clips per class."),
@@ -350,12 +356,20 @@ _TRAIN_FLAGS: Table = [
         "Validation",
         "validation",
         [
-            ("--val-subset", _key(_SUBSET, "subset"), "Its classes choose the state; never novel."),
-            ("--val-class", _key(TEXT | {"multiple": True}, "classes"), "Hold out; repeatable."),
-            ("--val-every", _key(INT, "every"), "Steps between two validations."),
-            ("--val-episodes", _key(INT, "episodes"), "Episodes of each validation."),
-            ("--val-shot", _key(INT, "shot"), "Support clips per class."),
-            ("--val-head", _key(HEADS | _ONE, "head"), "Head that scores them."),
+            (
+                "--val-subset",
+                _with_key(_SUBSET, "subset"),
+                "Its classes choose the state; never novel.",
+            ),
+            (
+                "--val-class",
+                _with_key(TEXT | {"multiple": True}, "classes"),
+                "Hold out; repeatable.",
+            ),
+            ("--val-every", _with_key(INT, "every"), "Steps between two validations."),
+            ("--val-episodes", _with_key(INT, "episodes"), "Episodes of each validation."),
+            ("--val-shot", _with_key(INT, "shot"), "Support clips per class."),
+            ("--val-head", _with_key(HEADS | _SINGLE, "head"), "Head that scores them."),
         ],
     ),
     ENCODER,
@@ -369,7 +383,7 @@ _TRAIN_FLAGS: Table = [
             ("--head-lr", FLOAT, "Learning rate of what else is trained."),
             ("--weight-decay", FLOAT, "Weight decay of matrices."),
             ("--warmup", FLOAT, "Fraction of the steps with a growing rate."),
-            ("--schedule", one_of("cosine", "constant"), "Learning rate after that."),
+            ("--schedule", choice_type("cosine", "constant"), "Learning rate after that."),
             ("--clip-norm", CLIP_NORM, "Largest gradient norm."),
             ("--accumulate", INT, "Parts of a step, one after the other; saves memory."),
             ("--checkpointing/--no-checkpointing", SWITCH, "Compute blocks twice; saves memory."),
@@ -379,7 +393,7 @@ _TRAIN_FLAGS: Table = [
         "Augmentation",
         "augment",
         [
-            ("--flip", one_of("off", "auto", "on"), "Mirror clips; auto: unless sided."),
+            ("--flip", choice_type("off", "auto", "on"), "Mirror clips; auto: unless sided."),
             ("--colour", FLOAT, "Largest change of brightness, contrast and saturation."),
             ("--temporal/--no-temporal", SWITCH, "Frames at random within their segments."),
         ],
@@ -388,9 +402,9 @@ _TRAIN_FLAGS: Table = [
         "Meta-training",
         "inner",
         [
-            ("--inner-steps", _key(INT, "steps"), "Fine-tuning steps inside a step."),
-            ("--inner-lr", _key(FLOAT, "lr"), "Their learning rate."),
-            ("--inner-rate", _key(FLOAT, "rate"), "Reptile: how far the start moves, 0 to 1."),
+            ("--inner-steps", _with_key(INT, "steps"), "Fine-tuning steps inside a step."),
+            ("--inner-lr", _with_key(FLOAT, "lr"), "Their learning rate."),
+            ("--inner-rate", _with_key(FLOAT, "rate"), "Reptile: how far the start moves, 0 to 1."),
             ("--second-order/--first-order", SWITCH, "Gradients through the inner steps."),
         ],
     ),
@@ -398,7 +412,7 @@ _TRAIN_FLAGS: Table = [
         "Running",
         "",
         [
-            ("--precision", one_of("fp32", "bf16"), "Of the frozen encoder."),
+            ("--precision", choice_type("fp32", "bf16"), "Of the frozen encoder."),
             ("--device", TEXT, "auto, cpu, cuda or cuda:N."),
             ("--deterministic/--no-deterministic", SWITCH, "Only deterministic kernels."),
             ("--workers", INT, "Decoding processes."),
@@ -415,5 +429,5 @@ _TRAIN_FLAGS: Table = [
     LIMITS,
 ]
 
-train_flags = flags_of(_TRAIN_FLAGS)
+train_flags = add_flags(_TRAIN_FLAGS)
 """Adds all flags that set a key of a training's configuration."""

@@ -1,4 +1,4 @@
-"""The first moments of the process, before anything slow is imported, and how signals end it."""
+"""Set up the process before any slow import, and handle the signals that end it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 from fewshot_i2v.utils.search_path import without_current_folder
 
-WORDS = {signal.SIGINT: "interrupted"}
+SIGNAL_MESSAGES = {signal.SIGINT: "interrupted"}
 """What is said of a signal; "terminated" of all others."""
 
 
 class Terminated(BaseException):
-    """The process was asked to end by a signal; like KeyboardInterrupt, no `Exception`.
+    """A signal asked the process to end; like KeyboardInterrupt, no `Exception`.
 
     Args:
         number: of the signal.
@@ -29,13 +29,13 @@ class Terminated(BaseException):
         self.number = number
 
 
-def start() -> None:
-    """Readies the process: signals end it without a traceback, and its streams are its own."""
-    _set_handlers(_leave)
+def prepare_process() -> None:
+    """Prepare the process: signals end it without a traceback, and its streams are open."""
+    _set_handlers(_exit_on_signal)
     sys.path[:] = without_current_folder()
-    for number in range(3):
+    for descriptor in range(3):
         try:
-            os.fstat(number)
+            os.fstat(descriptor)
         except OSError:  # closed: the next file that is opened would become it
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stderr is None:
@@ -48,36 +48,42 @@ def signals_raise() -> Iterator[None]:
 
     While a module is imported, they end the process at once.
     """
-    before = _set_handlers(_raise)
+    previous_handlers = _set_handlers(_raise_on_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 def _set_handlers(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
-    """Sets what handles the signals that end a process; the handlers before it.
+    """Set the handler of the signals that end a process; return the previous ones.
 
-    What is ignored stays so: nohup has the hang-up ignored, and a shell Ctrl-C in the background.
+    Ignored signals stay ignored: nohup ignores the hang-up, and a background shell Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
+    signal_numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    handled = [
+        signal_number
+        for signal_number in signal_numbers
+        if signal.getsignal(signal_number) is not signal.SIG_IGN
+    ]
+    return {signal_number: signal.signal(signal_number, handler) for signal_number in handled}
 
 
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """Ends the process where it has nothing to clean up yet, or no more."""
-    os.write(2, f"{WORDS.get(signal.Signals(number), 'terminated')}\n".encode())
+def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    """End the process when there is nothing to clean up."""
+    os.write(2, f"{SIGNAL_MESSAGES.get(signal.Signals(number), 'terminated')}\n".encode())
     os._exit(128 + number)
 
 
-def _raise(number: int, frame: FrameType | None) -> NoReturn:
+def _raise_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     while frame is not None:
         # native modules swallow what is raised while they are imported, and stay half made
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            _leave(number, frame)
+            _exit_on_signal(number, frame)
         frame = frame.f_back
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)

@@ -1,4 +1,4 @@
-"""`fewshot-i2v compare`: which of several rows is better, over the same episodes."""
+"""`fewshot-i2v compare`: compare rows over the same episodes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.runs.run_index import several_runs
+from fewshot_i2v.runs.run_index import runs_argument
 
 if TYPE_CHECKING:
-    from fewshot_i2v.report.comparison.baselines import Contender, Pair
-    from fewshot_i2v.report.comparison.compare import Comparison
+    from fewshot_i2v.report.comparison.baselines import ComparedRow, RowPair
+    from fewshot_i2v.report.comparison.compare import RowComparison
 
 
 @click.command(short_help="Say which rows differ, and whether that could be chance.")
-@several_runs
+@runs_argument
 @click.option(
     "--baseline",
     metavar="NAME|FOLDER",
@@ -60,41 +60,47 @@ def command(
     from fewshot_i2v.report.comparison import baselines as rows
     from fewshot_i2v.report.comparison.compare import compare_rows
 
-    folder = _folder(baseline)
-    contenders = rows._contenders([*runs, *([folder] if folder else [])])
-    alone: list[Contender] = []
-    pairs: list[Pair]
+    baseline_folder = _baseline_folder(baseline)
+    contenders = rows.read_compared_rows([*runs, *([baseline_folder] if baseline_folder else [])])
+    unpaired: list[ComparedRow] = []
+    pairs: list[RowPair]
     if all_pairs:
         pairs = rows.all_pairs(contenders)
     elif baseline is None:
-        pairs, alone = rows.against_frozen(contenders)
+        pairs, unpaired = rows.pairs_with_frozen(contenders)
     else:
-        pairs, alone = rows.against(contenders, baseline, folder)
-    names = rows.names_of(contenders)
-    found = compare_rows(pairs, names, level=level, common=common, across=across)
-    _show(found, alone, level, as_json=as_json)
+        pairs, unpaired = rows.pairs_with_baseline(contenders, baseline, baseline_folder)
+    names = rows.display_names(contenders)
+    comparisons = compare_rows(pairs, names, level=level, common=common, across=across)
+    _show_comparisons(comparisons, unpaired, level, as_json=as_json)
 
 
-def _show(
-    found: Sequence[Comparison], alone: Sequence[Contender], level: float, *, as_json: bool
+def _show_comparisons(
+    comparisons: Sequence[RowComparison],
+    unpaired: Sequence[ComparedRow],
+    level: float,
+    *,
+    as_json: bool,
 ) -> None:
-    from fewshot_i2v.report.comparison.text import render_comparisons, sentence
+    from fewshot_i2v.report.comparison.text import render_comparisons, verdict_sentence
 
     if not as_json:
-        click.echo(render_comparisons(found, alone, level=level))
+        click.echo(render_comparisons(comparisons, unpaired, level=level))
         return
     echo_json(
         {
             "level": level,
-            "comparisons": [c.to_dict() | {"sentence": sentence(c, level)} for c in found],
-            "not_compared": [str(c.folder) for c in alone],
+            "comparisons": [
+                c.to_dict() | {"sentence": verdict_sentence(c, level)} for c in comparisons
+            ],
+            "not_compared": [str(c.folder) for c in unpaired],
         }
     )
 
 
-def _folder(baseline: str | None) -> Path | None:
-    """The folder that a baseline is, if it is one with runs."""
+def _baseline_folder(baseline: str | None) -> Path | None:
+    """The folder of runs that a baseline names, or None."""
     if baseline is None:
         return None
-    place = Path(baseline)
-    return place if place.is_dir() and next(place.rglob("run.json"), None) else None
+    folder = Path(baseline)
+    return folder if folder.is_dir() and next(folder.rglob("run.json"), None) else None

@@ -1,4 +1,4 @@
-"""`fewshot-i2v evaluate`: how well adapters do on few-shot episodes."""
+"""`fewshot-i2v evaluate`: measure adapters on few-shot episodes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json, resumable
-from fewshot_i2v.cli._flags import SectionedCommand, completer, key_flags, overrides
+from fewshot_i2v.cli._flags import SectionedCommand, completer, evaluate_flags, read_overrides
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.config.evaluation import RunConfig
+    from fewshot_i2v.config.evaluation import EvaluationConfig
 
-FAILED_EPISODES = 3
+FAILED_EPISODES_STATUS = 3
 
 
 @click.command(
@@ -24,7 +24,7 @@ FAILED_EPISODES = 3
 @click.argument(
     "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))
 )
-@key_flags
+@evaluate_flags
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
 )
@@ -54,14 +54,14 @@ def command(
     """
     from fewshot_i2v.evaluation.row_expansion import load_config
 
-    given = overrides(ctx, settings)
-    run = load_config(config, given)
+    explicit = read_overrides(ctx, settings)
+    run = load_config(config, explicit)
     progress = not quiet
     if not quiet:
-        for line in _header(run, config or "quickstart", given):
+        for line in _header_lines(run, config or "quickstart", explicit):
             click.echo(line, err=True)
     if dry_run:
-        _show_plan(run, as_json=as_json, progress=progress)
+        _show_dry_run(run, as_json=as_json, progress=progress)
         return
     with resumable(run.output_folder):
         from fewshot_i2v.evaluation import evaluate
@@ -76,29 +76,31 @@ def command(
             click.echo(f"\n{remark}", err=True)
         click.echo(f"\nrecords are in {result.output}", err=True)
     if result.failed:
-        ctx.exit(FAILED_EPISODES)
+        ctx.exit(FAILED_EPISODES_STATUS)
 
 
-def _header(run: RunConfig, source: str, given: Mapping[str, Any]) -> list[str]:
-    """What is evaluated, and where each setting that is not at its default came from."""
-    from fewshot_i2v.config.origins import origins
+def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any]) -> list[str]:
+    """Describe the evaluation, and the origin of settings not at their default."""
+    from fewshot_i2v.config.origins import find_setting_origins
 
     encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
     lines = [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
-    found = origins(run, source, given)
-    for origin, settings in found.items():
-        text = ", ".join(f"{key} {value}" for key, value in settings.items())
-        lines += wrap(f"{origin}: {text}", 100, initial_indent="  ", subsequent_indent="    ")
-    if not {"adapter"} & {*given, *found.get(source, {})}:
+    settings_by_origin = find_setting_origins(run, source, explicit)
+    for origin, settings in settings_by_origin.items():
+        listed_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
+        lines += wrap(
+            f"{origin}: {listed_settings}", 100, initial_indent="  ", subsequent_indent="    "
+        )
+    if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")
     return [*lines, ""]
 
 
-def _show_plan(run: RunConfig, *, as_json: bool, progress: bool) -> None:
+def _show_dry_run(run: EvaluationConfig, *, as_json: bool, progress: bool) -> None:
     from fewshot_i2v.evaluation import evaluate
     from fewshot_i2v.utils.yaml import dump_yaml
 
-    plan = evaluate.plan(run, progress=progress)
+    plan = evaluate.dry_run(run, progress=progress)
     if as_json:
         echo_json(plan)
     else:

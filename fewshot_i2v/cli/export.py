@@ -1,4 +1,4 @@
-"""`fewshot-i2v export`: the tuned adapter of one episode of a run, as files."""
+"""`fewshot-i2v export`: write the tuned adapter of one episode to files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
-from fewshot_i2v.cli._flags import limit_flags, overrides
+from fewshot_i2v.cli._flags import limit_flags, read_overrides
 from fewshot_i2v.runs.run_index import RunPath
 
 _FILE = click.Path(path_type=Path)
@@ -64,7 +64,7 @@ def command(
     """
     from fewshot_i2v.evaluation.export import export_episode
 
-    done = export_episode(
+    exported = export_episode(
         run,
         episode,
         out,
@@ -77,15 +77,16 @@ def command(
         start=start,
         trials=trials,
         cache=cache,
-        limits=overrides(ctx, ()),
+        limits=read_overrides(ctx, ()),
     )
     if as_json:
-        echo_json(done.to_dict())
+        echo_json(exported.to_dict())
         return
     click.echo(
-        f"{done.adapter} with {done.head}, episode {done.episode}: tuned again, same predictions "
-        f"(accuracy {100 * done.accuracy:.1f} %, probabilities within {done.difference:.1g})"
+        f"{exported.adapter} with {exported.head}, episode {exported.episode}: tuned again, same "
+        f"predictions (accuracy {100 * exported.accuracy:.1f} %, probabilities within "
+        f"{exported.difference:.1g})"
     )
-    for name in done.files:
-        click.echo(str(done.folder / name))
-    click.echo(done.usage.replace("FOLDER", str(done.folder)))
+    for name in exported.files:
+        click.echo(str(exported.folder / name))
+    click.echo(exported.usage.replace("FOLDER", str(exported.folder)))

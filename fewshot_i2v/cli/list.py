@@ -1,4 +1,4 @@
-"""`fewshot-i2v list`: what there is to choose from."""
+"""`fewshot-i2v list`: list names to choose from."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import click
 
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_columns, echo_json
-from fewshot_i2v.config.start_names import names_of_starts, starts_folder
+from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.models.checkpoints.start_index import places
+from fewshot_i2v.models.checkpoints.start_index import find_starts
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from fewshot_i2v.models.cost import Cost, Row
+    from fewshot_i2v.models.cost import Cost, CostRow
 
-_FRAMES = 8
+_DEFAULT_FRAMES = 8
 _GIGA = 1e9
 _NONE = "-"
 _HEADINGS = (
     "adapter", "parameters", "GMACs/frame", "merged parameters", "merged GMACs", "order",
     "neighbours", "note",
 )  # fmt: skip
-_NUMBERS = range(1, 5)
+_NUMERIC_COLUMNS = range(1, 5)
 # "zeroi2v offsets=[-1, 1]: " before the fact, and what follows it
-_OPTION = re.compile(r"^\S+ (\w+)=(?:\[[^\]]*\]|\S+): ")
-_REST = re.compile(r"\. |, and |; (?=use |give )|\n")
+_OPTION_PREFIX = re.compile(r"^\S+ (\w+)=(?:\[[^\]]*\]|\S+): ")
+_END_OF_FACT = re.compile(r"\. |, and |; (?=use |give )|\n")
 _LEGEND = """
 parameters: trained in each episode, without the head. GMACs/frame: 10^9 multiply-accumulates
 of the whole encoder (products, convolutions, attention). merged: the same after folding into the
@@ -52,88 +52,92 @@ def show_costs(
     presets: bool,
     as_json: bool,
 ) -> None:
-    """Writes what each adapter costs on an encoder; no weights are read.
+    """Write the cost of each adapter on an encoder; no weights are read.
 
     Args:
-        encoder: by name; None: "demo", or what `architecture` describes.
+        encoder: by name; None: "demo", or the encoder of `architecture`.
         architecture: path of a model configuration.
         image_size: pixels on a side; None: the encoder's own.
         frames: frames of a clip; None: 8.
-        presets: whether presets get rows of their own.
+        presets: whether presets have their own rows.
         as_json: whether to write JSON.
 
     Raises:
         UsageError: when there is no such encoder, or it has no blocks.
     """
-    from fewshot_i2v.models.cost import compare
-    from fewshot_i2v.models.encoders.meta_tower import shapes_of
+    from fewshot_i2v.models.cost import compare_costs
+    from fewshot_i2v.models.encoders.meta_tower import meta_tower
 
     path = None if architecture is None else Path(architecture)
-    tower = shapes_of(encoder or "demo", image_size=image_size, architecture=path)
-    frames = _FRAMES if frames is None else frames
-    rows = compare(tower, frames=frames, presets=presets)
+    tower = meta_tower(encoder or "demo", image_size=image_size, architecture=path)
+    frames = _DEFAULT_FRAMES if frames is None else frames
+    rows = compare_costs(tower, frames=frames, presets=presets)
     if as_json:
-        echo_json([_plain(row) for row in rows])
+        echo_json([_cost_to_dict(row) for row in rows])
         return
     name = encoder or (path.stem if path else "demo")
     click.echo(f"encoder {name}, {tower.image_size} pixels, clips of {frames} frames\n")
-    _echo_table([_HEADINGS, *(_cells(row) for row in rows)])
+    _echo_table([_HEADINGS, *(_cost_cells(row) for row in rows)])
     click.echo(_LEGEND)
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    """A row as plain data; what does not fit or cannot be used has nulls and a `reason`."""
-    whole = {
+def _cost_to_dict(row: CostRow) -> dict[str, Any]:
+    """A row as plain data; an adapter that cannot be used has nulls and a `reason`."""
+    entry = {
         "name": row.adapter,
         "preset": row.preset or None,
         "reason": row.reason or None,
         "source": row.source or None,
     }
     if row.cost is None:
-        return whole | dict.fromkeys(_COUNTED)
-    counted = asdict(row.cost)
-    return whole | {key: counted[key] for key in _COUNTED}
+        return entry | dict.fromkeys(_COST_KEYS)
+    costs = asdict(row.cost)
+    return entry | {key: costs[key] for key in _COST_KEYS}
 
 
-_COUNTED = (
+_COST_KEYS = (
     "options", "parameters", "macs_per_frame", "parameters_merged", "macs_per_frame_merged",
     "order", "reach", "frames", "note",
 )  # fmt: skip
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.cost is None:
-        said = "does not fit: " + _clause(row.reason) if row.usable else _unusable(row.reason)
-        return (row.label, *[_NONE] * 6, said)
+        message = (
+            "does not fit: " + _short_reason(row.reason)
+            if row.usable
+            else _unusable_message(row.reason)
+        )
+        return (row.label, *[_NONE] * 6, message)
     cost: Cost = row.cost
     return (
         row.label,
-        _count(cost.parameters),
-        giga(cost.macs_per_frame),
-        _count(cost.parameters_merged),
-        giga(cost.macs_per_frame_merged),
+        _format_optional_count(cost.parameters),
+        format_giga(cost.macs_per_frame),
+        _format_optional_count(cost.parameters_merged),
+        format_giga(cost.macs_per_frame_merged),
         cost.order_in_words,
         cost.neighbours,
         cost.note,
     )
 
 
-def _clause(reason: str) -> str:
-    """The fact in a reason: no values and nothing of what to do; JSON has the whole."""
-    fact = _OPTION.sub(r"\1: ", reason)
-    return _REST.split(fact, maxsplit=1)[0]
+def _short_reason(reason: str) -> str:
+    """Shorten a reason to the fact, without values and advice; JSON has all of it."""
+    fact = _OPTION_PREFIX.sub(r"\1: ", reason)
+    return _END_OF_FACT.split(fact, maxsplit=1)[0]
 
 
-def _unusable(reason: str) -> str:
+def _unusable_message(reason: str) -> str:
     return "cannot be used: " + " ".join(reason.split())
 
 
-def _count(value: int | None) -> str:
+def _format_optional_count(value: int | None) -> str:
     return _NONE if value is None else f"{value:,}"
 
 
-def giga(value: float | None) -> str:
-    """A number in units of 10^9, or "-"."""
+def format_giga(value: float | None) -> str:
+    """Format in units of 10^9, or "-"."""
     if value is None:
         return _NONE
     scaled = value / _GIGA
@@ -141,47 +145,48 @@ def giga(value: float | None) -> str:
 
 
 def _echo_table(rows: Sequence[Sequence[str]]) -> None:
-    """Writes aligned columns, numbers to the right; the last one may be long."""
+    """Write aligned columns, numbers to the right; the last may be long."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS) - 1)]
     for i, row in enumerate([rows[0], ["-" * width for width in widths] + ["----"], *rows[1:]]):
         cells = [
-            cell.rjust(width) if column in _NUMBERS and i != 1 else cell.ljust(width)
+            cell.rjust(width) if column in _NUMERIC_COLUMNS and i != 1 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=True))
         ]
         click.echo("  ".join([*cells, row[-1]]).rstrip())
 
 
-ListRow = dict[str, Any]
+ListEntry = dict[str, Any]
 _HEAD_BYTES = 4096
 
 
-def _plugins(kind: registry.Kind) -> list[ListRow]:
+def _method_entries(kind: registry.MethodKind) -> list[ListEntry]:
     return [
-        {"name": f.name, "summary": f.summary, "origin": f.origin} for f in registry.found(kind)
+        {"name": info.name, "summary": info.summary, "origin": info.origin}
+        for info in registry.list_methods(kind)
     ]
 
 
-def _files(kind: resources.DataKind) -> list[ListRow]:
-    rows = []
+def _data_entries(kind: resources.DataKind) -> list[ListEntry]:
+    entries = []
     for name in resources.data_names(kind):
         path = resources.data_file(kind, name)
-        rows.append({"name": name, "summary": head_summary(path), "origin": str(path)})
-    return rows
+        entries.append({"name": name, "summary": head_summary(path), "origin": str(path)})
+    return entries
 
 
 def head_summary(path: Path) -> str:
-    """One line about a YAML file: its `description`, else the comment at its top.
+    """Summarize a YAML file in one line: its `description`, else the comment at its top.
 
-    Only the head of the file is looked at, and not parsed, since a split can list 200,000 clips.
+    Only the head of the file is read, and not parsed, since a split can list 200,000 clips.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = file.read(_HEAD_BYTES).splitlines()
     comment = [line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
     for i, line in enumerate(lines):
         if line.startswith("description:"):
-            first = line.partition(":")[2].strip()
-            folded = first[:1] in {">", "|", ""}
-            return _sentence(_indented(lines[i + 1 :]) if folded else first.strip("'\""))
+            inline_text = line.partition(":")[2].strip()
+            is_block = inline_text[:1] in {">", "|", ""}
+            return _sentence(_indented(lines[i + 1 :]) if is_block else inline_text.strip("'\""))
     return _sentence(" ".join(comment))
 
 
@@ -199,18 +204,18 @@ def _sentence(text: str) -> str:
     return text.partition(". ")[0].rstrip(".")
 
 
-def _encoders() -> list[ListRow]:
+def _encoder_entries() -> list[ListEntry]:
     from fewshot_i2v.models.encoders.catalog import list_encoders
 
-    rows = []
+    entries = []
     for info in list_encoders():
         facts = {key: value for key, value in vars(info).items() if key != "name"}
         facts["adaptable"] = info.adaptable
-        rows.append({"name": info.name, "summary": _encoder_summary(facts), **facts})
-    return rows
+        entries.append({"name": info.name, "summary": _encoder_summary(facts), **facts})
+    return entries
 
 
-def _encoder_summary(facts: ListRow) -> str:
+def _encoder_summary(facts: ListEntry) -> str:
     text = str(facts["kind"])
     if facts["width"] is not None:
         text += f", width {facts['width']}, {facts['layers']} blocks, patch {facts['patch']}"
@@ -218,27 +223,27 @@ def _encoder_summary(facts: ListRow) -> str:
     return text if facts["adaptable"] else f"{text}, frozen only: {facts['lacks']}"
 
 
-def _starts() -> list[ListRow]:
-    rows = []
+def _start_entries() -> list[ListEntry]:
+    entries = []
     for name in names_of_starts():
-        methods = [place.adapter for place in places(name).values()]
-        origin = str(starts_folder() / name)
-        rows.append({"name": name, "summary": f"for {', '.join(methods)}", "origin": origin})
-    return rows
+        methods = [location.adapter for location in find_starts(name).values()]
+        origin = str(shipped_starts_folder() / name)
+        entries.append({"name": name, "summary": f"for {', '.join(methods)}", "origin": origin})
+    return entries
 
 
-_KINDS: dict[str, Callable[[], list[ListRow]]] = {
-    "adapters": lambda: _plugins("adapters"),
-    "heads": lambda: _plugins("heads"),
-    "splits": lambda: _files("episodes"),
-    "encoders": _encoders,
-    "configs": lambda: _files("configs"),
-    "starts": _starts,
+_ENTRIES_BY_KIND: dict[str, Callable[[], list[ListEntry]]] = {
+    "adapters": lambda: _method_entries("adapters"),
+    "heads": lambda: _method_entries("heads"),
+    "splits": lambda: _data_entries("episodes"),
+    "encoders": _encoder_entries,
+    "configs": lambda: _data_entries("configs"),
+    "starts": _start_entries,
 }
 
 
 @click.command(short_help="List what can be used by name.")
-@click.argument("kind", type=click.Choice(list(_KINDS)), required=False)
+@click.argument("kind", type=click.Choice(list(_ENTRIES_BY_KIND)), required=False)
 @click.argument("name", required=False)
 @click.option("--encoder", help="For adapters: what they cost on this encoder; no weights needed.")
 @click.option("--architecture", type=click.Path(), help="Likewise, a model configuration (JSON).")
@@ -246,52 +251,68 @@ _KINDS: dict[str, Callable[[], list[ListRow]]] = {
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip; 8.")
 @click.option("--presets", is_flag=True, help="Costs of the adapters' presets too.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def command(kind: str | None, name: str | None, as_json: bool, **counting: Any) -> None:
+def command(kind: str | None, name: str | None, as_json: bool, **cost_options: Any) -> None:
     """List what can be used by name; without KIND, everything but the encoders.
 
     `list adapters NAME` and `list heads NAME` show options, presets and source of one of them.
     `list adapters --encoder ViT-B-16` shows parameters and multiply-accumulates of every adapter.
     """
-    present = [key for key, value in counting.items() if value is not None and value is not False]
-    given = [f"--{key.replace('_', '-')}" for key in present]
+    cost_keys = [
+        key for key, value in cost_options.items() if value is not None and value is not False
+    ]
+    cost_flags = [f"--{key.replace('_', '-')}" for key in cost_keys]
     if name is not None and kind not in ("adapters", "heads"):
         raise UsageError(f"{name!r}: only adapters and heads have options to show")
-    if given and (kind != "adapters" or name is not None):
-        what = f"`list {kind}{' NAME' if name else ''}`" if kind else "`list` alone"
-        raise UsageError(f"{', '.join(given)}: goes with `list adapters`, not with {what}")
+    if cost_flags and (kind != "adapters" or name is not None):
+        usage = f"`list {kind}{' NAME' if name else ''}`" if kind else "`list` alone"
+        raise UsageError(f"{', '.join(cost_flags)}: goes with `list adapters`, not with {usage}")
     if name is not None:
         # plain `list` stays light
 
         show_details("adapters" if kind == "adapters" else "heads", name, as_json=as_json)
-    elif given:
-        show_costs(**counting, as_json=as_json)
+    elif cost_flags:
+        show_costs(**cost_options, as_json=as_json)
     else:
         _show_names(kind, as_json=as_json)
 
 
 def _show_names(kind: str | None, *, as_json: bool) -> None:
-    kinds = [kind] if kind else [name for name in _KINDS if name != "encoders"]
-    found = {name: _KINDS[name]() for name in kinds}
+    kinds = (
+        [kind] if kind else [kind_name for kind_name in _ENTRIES_BY_KIND if kind_name != "encoders"]
+    )
+    entries_by_kind = {kind_name: _ENTRIES_BY_KIND[kind_name]() for kind_name in kinds}
     if as_json:
-        echo_json(found[kind] if kind else found)
+        echo_json(entries_by_kind[kind] if kind else entries_by_kind)
         return
-    for name, rows in found.items():
+    for kind_name, entries in entries_by_kind.items():
         if not kind:
-            click.echo(f"{name}:")
-        if not rows:
-            click.echo(f"{'' if kind else '  '}(no {name} are shipped)", err=bool(kind))
-        echo_columns([(row["name"], row["summary"]) for row in rows], "" if kind else "  ")
+            click.echo(f"{kind_name}:")
+        if not entries:
+            click.echo(f"{'' if kind else '  '}(no {kind_name} are shipped)", err=bool(kind))
+        echo_columns([(entry["name"], entry["summary"]) for entry in entries], "" if kind else "  ")
     if kind == "encoders":
-        some, every = sum(row["adaptable"] for row in found[kind]), len(found[kind])
-        click.echo(f"\n{some} of {every} take every adapter, the others frozen alone", err=True)
+        n_adaptable, n_encoders = (
+            sum(entry["adaptable"] for entry in entries_by_kind[kind]),
+            len(entries_by_kind[kind]),
+        )
+        click.echo(
+            f"\n{n_adaptable} of {n_encoders} take every adapter, the others frozen alone", err=True
+        )
 
 
 _WIDTH = 100
-_FACTS = {
-    "adapters": ("note", "order", "identity_at_start", "mergeable", "alone"),
-    "heads": ("uses_names",),
+# keys of the JSON output, and the members that they show
+_FACT_MEMBERS = {
+    "adapters": {
+        "note": "display_note",
+        "order": "frame_order",
+        "identity_at_start": "identity_at_init",
+        "mergeable": "mergeable",
+        "alone": "one_episode_at_a_time",
+    },
+    "heads": {"uses_names": "uses_class_names"},
 }
-_SAID = {
+_FACT_TEMPLATES = {
     "note": "note: {}",
     "order": "order of frames can matter: {}",
     "identity_at_start": "untrained, it leaves the frozen features as they are: {}",
@@ -299,8 +320,8 @@ _SAID = {
     "alone": "episodes are tuned one at a time: {}",
     "uses_names": "reads the class names: {}",
 }
-_TYPES = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-_BOUNDS = {
+_TYPE_NAMES = {"integer": "whole number", "boolean": "true or false", "string": "text"}
+_BOUND_PHRASES = {
     "minimum": "at least",
     "exclusiveMinimum": "above",
     "maximum": "at most",
@@ -308,8 +329,8 @@ _BOUNDS = {
 }
 
 
-def show_details(kind: registry.Kind, name: str, *, as_json: bool) -> None:
-    """Writes the options, presets and source of one adapter or head.
+def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None:
+    """Write the options, presets and source of one adapter or head.
 
     Args:
         kind: "adapters" or "heads".
@@ -320,38 +341,40 @@ def show_details(kind: registry.Kind, name: str, *, as_json: bool) -> None:
         UnknownNameError: when there is none of that name.
         UsageError: when its file cannot be used.
     """
-    details = _details(kind, name)
+    details = _collect_details(kind, name)
     if as_json:
         echo_json(details)
         return
     click.echo(f"{name}: {details['summary']}\n")
-    from fewshot_i2v.config.method import value_text
+    from fewshot_i2v.config.method import format_value
 
     click.echo(f"source: {details['source']}")
     click.echo(f"file: {details['origin']}")
-    for key in _FACTS[kind]:
+    for key in _FACT_MEMBERS[kind]:
         value = details[key]
         if value != "":
             shown = ("yes" if value else "no") if isinstance(value, bool) else value
-            click.echo(_SAID[key].format(shown))
+            click.echo(_FACT_TEMPLATES[key].format(shown))
     click.echo("\noptions" + (":" if details["options"] else ": none"))
     for option in details["options"]:
-        default = "required" if option["required"] else f"default {value_text(option['default'])}"
+        default = "required" if option["required"] else f"default {format_value(option['default'])}"
         _echo_entry(f"{option['name']}: {option['type']}; {default}", option["description"])
     if details["presets"]:
         click.echo(f"\npresets, as {name}:preset=NAME:")
     for preset in details["presets"]:
-        values = ", ".join(f"{key}={value_text(v)}" for key, v in preset["options"].items())
+        values = ", ".join(
+            f"{key}={format_value(setting)}" for key, setting in preset["options"].items()
+        )
         _echo_entry(f"{preset['name']}: {values}", preset["source"])
 
 
-def _echo_entry(head: str, text: str) -> None:
-    click.echo(f"  {head}")
-    if text:
+def _echo_entry(title: str, description: str) -> None:
+    click.echo(f"  {title}")
+    if description:
         indent = " " * 6
         click.echo(
             textwrap.fill(
-                text,
+                description,
                 _WIDTH,
                 initial_indent=indent,
                 subsequent_indent=indent,
@@ -361,92 +384,98 @@ def _echo_entry(head: str, text: str) -> None:
         )
 
 
-def _details(kind: registry.Kind, name: str) -> dict[str, Any]:
+def _collect_details(kind: registry.MethodKind, name: str) -> dict[str, Any]:
     """The same as plain data."""
-    cls = registry.load(kind, name)
-    row = next(row for row in registry.found(kind) if row.name == name)
+    cls = registry.load_method(kind, name)
+    info = next(info for info in registry.list_methods(kind) if info.name == name)
     presets = [
         {"name": key, "options": dict(preset.options), "source": preset.source}
         for key, preset in getattr(cls, "presets", {}).items()
     ]
     return {
         "name": name,
-        "summary": row.summary,
-        "origin": row.origin,
+        "summary": info.summary,
+        "origin": info.origin,
         "source": cls.source,
-        **{key: getattr(cls, key) for key in _FACTS[kind]},
-        "options": _options(cls.Options),
+        **{key: getattr(cls, member) for key, member in _FACT_MEMBERS[kind].items()},
+        "options": _option_entries(cls.Options),
         "presets": presets,
     }
 
 
-def _options(model: type[BaseModel]) -> list[dict[str, Any]]:
+def _option_entries(model: type[BaseModel]) -> list[dict[str, Any]]:
     """Name, type with range, default and description of each option."""
     try:
         schema = model.model_json_schema()
     except RuntimeError:  # pydantic's, where a plug-in's option is of a type that JSON has not
         schema = {}
-    described = _described(model)
-    rows = []
+    descriptions = _attribute_docs(model)
+    entries = []
     for name, field in model.model_fields.items():
-        found = schema.get("properties", {}).get(name)
-        kind = str(field.annotation) if found is None else type_in_words(found, schema)
+        option_schema = schema.get("properties", {}).get(name)
+        type_name = (
+            str(field.annotation) if option_schema is None else describe_type(option_schema, schema)
+        )
         default = field.get_default(call_default_factory=True)
-        rows.append(
+        entries.append(
             {
                 "name": name,
-                "type": kind,
+                "type": type_name,
                 "required": field.is_required(),
-                "default": None if field.is_required() else value_of(default),
-                "description": described.get(name, ""),
+                "default": None if field.is_required() else to_plain_default(default),
+                "description": descriptions.get(name, ""),
             }
         )
-    return rows
+    return entries
 
 
-def value_of(value: object) -> object:
+def to_plain_default(value: object) -> object:
     """A default as plain data."""
-    return [value_of(item) for item in value] if isinstance(value, tuple) else value
+    return [to_plain_default(item) for item in value] if isinstance(value, tuple) else value
 
 
-def type_in_words(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    """A JSON schema as one would say it.
+def describe_type(schema: Mapping[str, Any], root_schema: Mapping[str, Any]) -> str:
+    """Describe a JSON schema in words.
 
-    >>> type_in_words({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
+    >>> describe_type({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
     'whole number, at least 1; or null'
     """
-    from fewshot_i2v.config.error_messages import pattern_in_words
-    from fewshot_i2v.config.method import value_text
+    from fewshot_i2v.config.error_messages import describe_pattern
+    from fewshot_i2v.config.method import format_value
 
     if "$ref" in schema:
-        return type_in_words(whole["$defs"][schema["$ref"].rpartition("/")[2]], whole)
+        return describe_type(root_schema["$defs"][schema["$ref"].rpartition("/")[2]], root_schema)
     if "anyOf" in schema:
-        parts = list(dict.fromkeys(type_in_words(part, whole) for part in schema["anyOf"]))
-        return "; or ".join(parts)
+        types = list(
+            dict.fromkeys(
+                describe_type(option_schema, root_schema) for option_schema in schema["anyOf"]
+            )
+        )
+        return "; or ".join(types)
     if "const" in schema or "enum" in schema:
-        values = [value_text(value) for value in schema.get("enum", [schema.get("const")])]
+        values = [format_value(value) for value in schema.get("enum", [schema.get("const")])]
         return " or ".join([", ".join(values[:-1]), values[-1]] if values[1:] else values)
     if "pattern" in schema:
-        return pattern_in_words(schema["pattern"])
+        return describe_pattern(schema["pattern"])
     kind = str(schema.get("type", "any value"))
     if kind == "array" and isinstance(schema.get("items"), dict):
-        return f"list of: {type_in_words(schema['items'], whole)}"
-    bounds = [f"{said} {schema[key]}" for key, said in _BOUNDS.items() if key in schema]
-    return ", ".join([_TYPES.get(kind, kind), *bounds])
+        return f"list of: {describe_type(schema['items'], root_schema)}"
+    bounds = [f"{phrase} {schema[key]}" for key, phrase in _BOUND_PHRASES.items() if key in schema]
+    return ", ".join([_TYPE_NAMES.get(kind, kind), *bounds])
 
 
-def _described(model: type[BaseModel]) -> dict[str, str]:
-    """What the docstrings of a model and its bases say of each attribute."""
-    found: dict[str, str] = {}
+def _attribute_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Read attribute descriptions from docstrings of a model and its bases."""
+    descriptions: dict[str, str] = {}
     for cls in reversed(model.__mro__):
-        name, inside = "", False
+        name, in_attributes = "", False
         for line in inspect.cleandoc(cls.__dict__.get("__doc__") or "").splitlines():
             text = line.strip()
             indent = len(line) - len(line.lstrip())
             if text and indent == 0:
-                inside = text == "Attributes:"
-            elif inside and indent == 4 and ":" in text:
-                name, _, found[name] = (part.strip() for part in text.partition(":"))
-            elif inside and text and name:
-                found[name] += f" {text}"
-    return found
+                in_attributes = text == "Attributes:"
+            elif in_attributes and indent == 4 and ":" in text:
+                name, _, descriptions[name] = (piece.strip() for piece in text.partition(":"))
+            elif in_attributes and text and name:
+                descriptions[name] += f" {text}"
+    return descriptions

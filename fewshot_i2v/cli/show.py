@@ -1,4 +1,4 @@
-"""`fewshot-i2v show`: the table of a finished or running evaluation, from its records alone."""
+"""`fewshot-i2v show`: the table of a finished or running evaluation, from its records only."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.runs.row_summary import RowResult
 from fewshot_i2v.runs.run_index import (
-    Header,
+    RunHeader,
     RunPath,
-    check_seeds,
-    facts_of,
-    group_key,
-    names_of_starts,
-    place_of,
+    check_duplicate_seeds,
+    distinguishing_notes,
+    find_run_folders,
     read_row,
-    row_key,
-    run_folders,
-    stopped_of,
-    title_of,
-    told_apart,
+    row_labels,
+    row_order,
+    seed_group_key,
+    start_display_names,
+    stopping_record_of,
+    table_key,
+    table_title,
 )
 
 if TYPE_CHECKING:
-    from fewshot_i2v.report.analysis.generalization import Groups, Reach
+    from fewshot_i2v.report.analysis.generalization import ClipGroups, GeneralizationIntervals
     from fewshot_i2v.runs.record_lines import RecordLines
 
 
@@ -57,8 +57,8 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
     if intervals:
         show_intervals(run, split, as_json=as_json)
         return
-    groups = _groups(run)
-    tables = [_table(group, run, several=len(groups) > 1) for group in groups]
+    groups = _read_tables(run)
+    tables = [_build_table(group, run, many_tables=len(groups) > 1) for group in groups]
     if as_json and matrix:
         raise click.UsageError("--matrix is Markdown: give either --matrix or --json")
     if as_json:
@@ -70,42 +70,48 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
         )
 
 
-def _groups(run: Path) -> list[list[tuple[Header, RowResult]]]:
-    """Rows with their headers, those of one table together.
+def _read_tables(run: Path) -> list[list[tuple[RunHeader, RowResult]]]:
+    """Read rows with their headers, grouped by table.
 
     Raises:
         UsageError: when there is no run folder.
     """
-    groups: dict[str, list[tuple[Header, RowResult]]] = defaultdict(list)
-    for folder in run_folders(run):
+    groups: dict[str, list[tuple[RunHeader, RowResult]]] = defaultdict(list)
+    for folder in find_run_folders(run):
         data, row = read_row(folder)
-        groups[f"{folder.parent}\n{group_key(data.header)}"].append((data.header, row))
+        groups[f"{folder.parent}\n{table_key(data.header)}"].append((data.header, row))
     for rows in groups.values():
-        check_seeds([(header, row.folder) for header, row in rows])
-        rows.sort(key=lambda pair: place_of(pair[0], pair[1].adapter, pair[1].folder))
-        names = names_of_starts([(header, row.folder) for header, row in rows])
+        check_duplicate_seeds([(header, row.folder) for header, row in rows])
+        rows.sort(
+            key=lambda header_and_row: row_order(
+                header_and_row[0], header_and_row[1].adapter, header_and_row[1].folder
+            )
+        )
+        names = start_display_names([(header, row.folder) for header, row in rows])
         rows[:] = [
             (header, replace(row, start_name=name))
             for (header, row), name in zip(rows, names, strict=True)
         ]
-    return [_told_apart(rows) for rows in groups.values()]
+    return [_with_distinguishing_notes(rows) for rows in groups.values()]
 
 
-def _told_apart(rows: Sequence[tuple[Header, RowResult]]) -> list[tuple[Header, RowResult]]:
-    """The rows; those that the table would call the same are noted with what tells them apart."""
+def _with_distinguishing_notes(
+    rows: Sequence[tuple[RunHeader, RowResult]],
+) -> list[tuple[RunHeader, RowResult]]:
+    """Add distinguishing notes to rows with the same name in the table."""
 
     def _name(row: RowResult) -> tuple[object, ...]:
         return row.adapter, row.note, row.head, row.start, row.start_name, row.shot
 
-    notes = told_apart([(_name(row), header, row.folder) for header, row in rows])
+    notes = distinguishing_notes([(_name(row), header, row.folder) for header, row in rows])
     return [
         (header, replace(row, note=", ".join(filter(None, [row.note, note]))))
         for (header, row), note in zip(rows, notes, strict=True)
     ]
 
 
-def _table(
-    group: list[tuple[Header, RowResult]], run: Path, *, several: bool
+def _build_table(
+    group: list[tuple[RunHeader, RowResult]], run: Path, *, many_tables: bool
 ) -> tuple[str, EvaluationResult]:
     from fewshot_i2v.evaluation.results import EvaluationResult
 
@@ -113,160 +119,178 @@ def _table(
     way, (low, high) = config["way"], group[0][1].ways
     if isinstance(way, str) and high:
         way = low if low == high else f"{low}-{high}"
-    title = title_of(group[0][0], way)
+    title = table_title(group[0][0], way)
     rows = tuple(row for _, row in group)
-    if several:
+    if many_tables:
         title = f"{rows[0].folder.parent}: {title}"
     encoder = config["encoder"]["name"]
-    stopped = stopped_of([(row.folder, row.episodes + row.failed) for row in rows])
+    stopped = stopping_record_of([(row.folder, row.episodes + row.failed) for row in rows])
     return title, EvaluationResult(rows, run, way, config["split"], encoder, stopped=stopped)
 
 
 @dataclass(frozen=True, eq=False)
-class _Row:
-    """One row: a run folder for each of its training seeds."""
+class _IntervalRow:
+    """A row: one run folder for each of its training seeds."""
 
-    headers: list[Header]
+    headers: list[RunHeader]
     records: list[RecordLines]
     folder: Path
     start: str = ""
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return facts_of(self.headers[0])
+    def labels(self) -> dict[str, Any]:
+        return row_labels(self.headers[0])
 
     @property
-    def frozen(self) -> bool:
-        return str(self.facts["adapter"]).partition(":")[0] == "frozen"
+    def is_frozen(self) -> bool:
+        return str(self.labels["adapter"]).partition(":")[0] == "frozen"
 
     @property
-    def shared(self) -> bool:
-        """Whether episodes may have clips in common."""
+    def shares_clips(self) -> bool:
+        """Whether episodes may share clips."""
         from fewshot_i2v.runs.row_summary import share_clips
 
         if not self.headers[0].get("marks", {}).get("disjoint"):
             return True
         return share_clips(self.records[0].values())
 
-    def good(self) -> frozenset[int]:
+    def succeeded_episodes(self) -> frozenset[int]:
         """Episodes that succeeded with every seed."""
-        return frozenset.intersection(*(frozenset(one) - one.failed for one in self.records))
+        return frozenset.intersection(
+            *(frozenset(seed_records) - seed_records.failed for seed_records in self.records)
+        )
 
-    def name(self, *, heads: bool) -> str:
-        """What it is called in a table; the head is named where rows differ in it."""
-        from fewshot_i2v.utils.text_table import escaped
+    def display_name(self, *, with_head: bool) -> str:
+        """The row's name in a table; with its head where rows differ in it."""
+        from fewshot_i2v.utils.text_table import escape_name
 
-        start = f" from {escaped(self.start)}" if self.start else ""
-        head = f" with {escaped(self.facts['head'])}" if heads else ""
-        return escaped(self.facts["adapter"]) + start + head
+        start_note = f" from {escape_name(self.start)}" if self.start else ""
+        head_note = f" with {escape_name(self.labels['head'])}" if with_head else ""
+        return escape_name(self.labels["adapter"]) + start_note + head_note
 
 
 def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
-    """Writes the intervals of all rows.
+    """Write the intervals of all rows.
 
     Args:
         run: a run folder or a folder with some.
-        split: name or path of the split, for the groups of its clips; None: where the runs found
-            it.
+        split: name or path of the split, for the groups of its clips; None: the runs' path.
         as_json: whether to write JSON, one object per table.
 
     Raises:
         UsageError: when there is no run folder, or `split` is not that of the runs.
     """
-    from fewshot_i2v.report.analysis.generalization import reach_text
+    from fewshot_i2v.report.analysis.generalization import generalization_text
 
     tables = []
-    for i, rows in enumerate(_tables(run)):
-        groups = _clip_groups(rows, split)
-        accuracies, gains = _reaches(rows, groups)
-        title = title_of(rows[0].headers[0], rows[0].headers[0]["identity"]["config"]["way"])
+    for i, rows in enumerate(_read_interval_tables(run)):
+        groups = _find_clip_groups(rows, split)
+        accuracies, gains = _accuracy_and_gain_intervals(rows, groups)
+        title = table_title(rows[0].headers[0], rows[0].headers[0]["identity"]["config"]["way"])
         if as_json:
             tables.append(
                 {
                     "title": title,
-                    "rows": [one.to_dict() for one in accuracies],
-                    "over_frozen": [one.to_dict() for one in gains],
+                    "rows": [row_intervals.to_dict() for row_intervals in accuracies],
+                    "over_frozen": [row_intervals.to_dict() for row_intervals in gains],
                 }
             )
         elif not accuracies:
             click.echo(("\n" if i else "") + f"{title}\n\nno episode succeeded yet")
         else:
-            click.echo(("\n" if i else "") + f"{title}\n\n{reach_text(accuracies, gains)}")
+            click.echo(("\n" if i else "") + f"{title}\n\n{generalization_text(accuracies, gains)}")
     if as_json:
         echo_json(tables)
 
 
-def _tables(run: Path) -> Iterator[list[_Row]]:
-    """The rows of each table, one table at a time."""
+def _read_interval_tables(run: Path) -> Iterator[list[_IntervalRow]]:
+    """Yield the rows of each table."""
     from fewshot_i2v.runs.header import read_header
 
-    alike: dict[tuple[str, str], list[tuple[Header, Path]]] = defaultdict(list)
-    for folder in run_folders(run):
+    runs_by_table: dict[tuple[str, str], list[tuple[RunHeader, Path]]] = defaultdict(list)
+    for folder in find_run_folders(run):
         header = read_header(folder / "run.json") or {}
-        alike[str(folder.parent), group_key(header)].append((header, folder))
-    for found in alike.values():
-        found.sort(key=lambda pair: place_of(pair[0], facts_of(pair[0])["adapter"], pair[1]))
-        yield _rows(found)
+        runs_by_table[str(folder.parent), table_key(header)].append((header, folder))
+    for runs in runs_by_table.values():
+        runs.sort(
+            key=lambda header_and_folder: row_order(
+                header_and_folder[0],
+                row_labels(header_and_folder[0])["adapter"],
+                header_and_folder[1],
+            )
+        )
+        yield _group_seeds(runs)
 
 
-def _rows(found: Sequence[tuple[Header, Path]]) -> list[_Row]:
-    """Rows, those that differ in the training seed alone as one."""
+def _group_seeds(runs: Sequence[tuple[RunHeader, Path]]) -> list[_IntervalRow]:
+    """Build rows; runs that differ only in the seed are one."""
     from fewshot_i2v.runs.run_folder import read_run
 
-    check_seeds(found)
-    rows: dict[str | Path, _Row] = {}
-    for header, folder in found:
-        one = facts_of(header)["training_seed"] is None
-        row = rows.setdefault(folder if one else row_key(header, folder), _Row([], [], folder))
+    check_duplicate_seeds(runs)
+    rows: dict[str | Path, _IntervalRow] = {}
+    for header, folder in runs:
+        is_single_seed = row_labels(header)["training_seed"] is None
+        row = rows.setdefault(
+            folder if is_single_seed else seed_group_key(header, folder),
+            _IntervalRow([], [], folder),
+        )
         row.headers.append(header)
         row.records.append(read_run(folder).records)
-    names = names_of_starts([(row.headers[0], row.folder) for row in rows.values()])
+    names = start_display_names([(row.headers[0], row.folder) for row in rows.values()])
     return [replace(row, start=name) for row, name in zip(rows.values(), names, strict=True)]
 
 
-def _reaches(rows: Sequence[_Row], groups: Groups | None) -> tuple[list[Reach], list[Reach]]:
-    """Of the accuracy of each row, and of its gain over the frozen encoder."""
+def _accuracy_and_gain_intervals(
+    rows: Sequence[_IntervalRow], groups: ClipGroups | None
+) -> tuple[list[GeneralizationIntervals], list[GeneralizationIntervals]]:
+    """Intervals of each row's accuracy, and gain over the frozen encoder."""
     from fewshot_i2v.errors import UsageError
-    from fewshot_i2v.report.analysis.generalization import reach
-    from fewshot_i2v.statistics import Outcomes
+    from fewshot_i2v.report.analysis.generalization import generalization_intervals
+    from fewshot_i2v.statistics import PredictionTable
 
     @cache
-    def _outcomes(row: _Row, indices: frozenset[int]) -> list[Outcomes]:
+    def _outcomes(row: _IntervalRow, indices: frozenset[int]) -> list[PredictionTable]:
         chosen = sorted(indices)
-        return [Outcomes.from_records(records.read(chosen)) for records in row.records]
+        return [PredictionTable.from_records(records.read(chosen)) for records in row.records]
 
-    heads = len({row.facts["head"] for row in rows}) > 1
+    with_head = len({row.labels["head"] for row in rows}) > 1
     accuracies, gains = [], []
     for row in rows:
-        name, shot, good = row.name(heads=heads), row.facts["shot"], row.good()
-        if not good:
+        name, shot, succeeded = (
+            row.display_name(with_head=with_head),
+            row.labels["shot"],
+            row.succeeded_episodes(),
+        )
+        if not succeeded:
             continue
-        of = partial(reach, name, shot, groups=groups, shared=row.shared)
-        accuracies.append(of(_outcomes(row, good)))
-        frozen = next((other for other in rows if _is_frozen_of(other, row)), None)
-        both = good & frozen.good() if frozen else frozenset()
-        if frozen and both:
-            against = _outcomes(frozen, both)
+        intervals_of = partial(
+            generalization_intervals, name, shot, groups=groups, clips_shared=row.shares_clips
+        )
+        accuracies.append(intervals_of(_outcomes(row, succeeded)))
+        baseline = next((other_row for other_row in rows if _is_baseline_of(other_row, row)), None)
+        common = succeeded & baseline.succeeded_episodes() if baseline else frozenset()
+        if baseline and common:
+            baseline_outcomes = _outcomes(baseline, common)
             try:
-                gains.append(of(_outcomes(row, both), against=against))
+                gains.append(intervals_of(_outcomes(row, common), baseline=baseline_outcomes))
             except UsageError as error:
-                raise UsageError(f"{row.folder} and {frozen.folder}: {error}") from error
+                raise UsageError(f"{row.folder} and {baseline.folder}: {error}") from error
     return accuracies, gains
 
 
-def _is_frozen_of(other: _Row, row: _Row) -> bool:
-    same = all(other.facts[key] == row.facts[key] for key in ("head", "shot"))
-    return other.frozen and not row.frozen and same
+def _is_baseline_of(candidate: _IntervalRow, row: _IntervalRow) -> bool:
+    same_setting = all(candidate.labels[key] == row.labels[key] for key in ("head", "shot"))
+    return candidate.is_frozen and not row.is_frozen and same_setting
 
 
-def _clip_groups(rows: Sequence[_Row], split: str | None) -> Groups | None:
-    """The groups of the clips; None where they have none, or the split is not to be found."""
+def _find_clip_groups(rows: Sequence[_IntervalRow], split: str | None) -> ClipGroups | None:
+    """The groups of the clips; None without groups, or if the split is missing."""
     from fewshot_i2v.errors import UsageError
-    from fewshot_i2v.report.analysis.generalization import Groups
-    from fewshot_i2v.report.page.filmstrips import Places, find_split
+    from fewshot_i2v.report.analysis.generalization import ClipGroups
+    from fewshot_i2v.report.page.filmstrips import ClipSources, find_split
 
     try:
-        found = find_split(rows[0].headers[0], Places(split))
+        split_of_run = find_split(rows[0].headers[0], ClipSources(split))
     except UsageError:
         if split is not None:
             raise
@@ -277,15 +301,17 @@ def _clip_groups(rows: Sequence[_Row], split: str | None) -> Groups | None:
         )
         return None
     subset = rows[0].headers[0]["identity"]["config"]["subset"]
-    subsets = ("train", "test") if subset == "test" and "train" in found.subsets else (subset,)
-    of = {
+    subsets = (
+        ("train", "test") if subset == "test" and "train" in split_of_run.subsets else (subset,)
+    )
+    group_by_clip = {
         clip.name: clip.group
-        for one in subsets
-        for name in found.classes(one)
-        for clip in found.clips(one, name)
+        for subset_name in subsets
+        for name in split_of_run.classes(subset_name)
+        for clip in split_of_run.clips(subset_name, name)
     }
-    grouped = {name: group for name, group in of.items() if group is not None}
+    grouped = {name: group for name, group in group_by_clip.items() if group is not None}
     # one group per clip says nothing that the clips do not
-    if len(grouped) < len(of) or len(set(grouped.values())) == len(grouped):
+    if len(grouped) < len(group_by_clip) or len(set(grouped.values())) == len(grouped):
         return None
-    return Groups(grouped, found.group_scope)
+    return ClipGroups(grouped, split_of_run.group_scope)

@@ -1,4 +1,4 @@
-"""`fewshot-i2v train`: a starting point for adapters, from base classes."""
+"""`fewshot-i2v train`: train a starting point on base classes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import SectionedCommand, completer, overrides, train_flags
+from fewshot_i2v.cli._flags import SectionedCommand, completer, read_overrides, train_flags
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.config.training import TrainConfig
+    from fewshot_i2v.config.training import TrainingConfig
     from fewshot_i2v.training.train import TrainedStart
 
-_FOLDER = "train/"
+_CONFIG_PREFIX = "train/"
 
 
-def _configs() -> list[str]:
+def _training_configs() -> list[str]:
     names = resources.data_names("configs")
-    return [name.removeprefix(_FOLDER) for name in names if name.startswith(_FOLDER)]
+    return [name.removeprefix(_CONFIG_PREFIX) for name in names if name.startswith(_CONFIG_PREFIX)]
 
 
 @click.command(
     cls=SectionedCommand, epilog=EXIT_CODES, short_help="Train an adapter on base classes."
 )
-@click.argument("config", required=False, shell_complete=completer(_configs))
+@click.argument("config", required=False, shell_complete=completer(_training_configs))
 @train_flags
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
@@ -58,55 +58,58 @@ def command(
     """
     from fewshot_i2v.config.loading import load_train_config
 
-    run = load_train_config(config, overrides(ctx, settings))
+    run = load_train_config(config, read_overrides(ctx, settings))
     if dry_run:
-        _show_plan(run, as_json=as_json)
+        _show_dry_run(run, as_json=as_json)
         return
 
-    def _tell(note: str) -> None:
+    def _log(note: str) -> None:
         click.echo(note, err=True)
 
     with resumable(run.output_folder, "the last saved state is"):
         from fewshot_i2v.training import train
 
         progress = not quiet
-        tell = None if quiet else _tell
-        done = train.train(run, progress=progress, tell=tell, finish=finish)
+        log = None if quiet else _log
+        trained = train.train(run, progress=progress, log=log, finish=finish)
     if as_json:
-        echo_json(done.to_dict())
+        echo_json(trained.to_dict())
     else:
-        _show(done)
+        _show_result(trained)
     if not quiet:
-        for note in _notes(done):
+        for note in _notes(trained):
             click.echo(f"\n{note}", err=True)
 
 
-def _show(done: TrainedStart) -> None:
-    """The curve, and what was kept of it."""
-    start = done.start
+def _show_result(trained: TrainedStart) -> None:
+    """Show the curve and selected state."""
+    start = trained.start
     rows = [("step", "loss", "validation", "")]
     for entry in start["curve"]:
         accuracy, width = entry["accuracy"], entry["half_width"]
-        shown = "-" if accuracy is None else f"{100 * accuracy:.1f} %"
-        shown += "" if accuracy is None or width is None else f" ± {100 * width:.1f}"
+        accuracy_text = "-" if accuracy is None else f"{100 * accuracy:.1f} %"
+        accuracy_text += "" if accuracy is None or width is None else f" ± {100 * width:.1f}"
         loss = "-" if entry["loss"] is None else f"{entry['loss']:.4f}"
-        kept = "kept" if entry["step"] == start["best_step"] else ""
-        rows.append((str(entry["step"]), loss, shown, kept))
+        selected = "kept" if entry["step"] == start["best_step"] else ""
+        rows.append((str(entry["step"]), loss, accuracy_text, selected))
     echo_columns(rows)
-    click.echo(f"\n{done.info.adapter.name}, {start['kind']} ({start['objective']}): {done.folder}")
+    click.echo(
+        f"\n{trained.info.adapter.name}, {start['kind']} ({start['objective']}): {trained.folder}"
+    )
     click.echo(f"sha256 of its tensors: {start['digest']}")
 
 
-def _notes(done: TrainedStart) -> list[str]:
+def _notes(trained: TrainedStart) -> list[str]:
     notes = []
-    if done.clips_per_second is None:
+    if trained.clips_per_second is None:
         notes.append("it was trained before; nothing was done now")
     else:
-        speed, memory = done.clips_per_second, done.peak_memory_mb
+        speed, memory = trained.clips_per_second, trained.peak_memory_mb
         notes.append(
-            f"{done.seconds:.1f} s of training steps, {speed} clips/s, peak memory {memory:.0f} MiB"
+            f"{trained.seconds:.1f} s of training steps, {speed} clips/s, peak memory {memory:.0f} "
+            "MiB"
         )
-    start = done.start
+    start = trained.start
     if start["steps"] < start["config"]["steps"]:
         notes.append(f"it was ended after {start['steps']} of {start['config']['steps']} steps")
     if start["best_step"] == 0:
@@ -116,11 +119,11 @@ def _notes(done: TrainedStart) -> list[str]:
     return notes
 
 
-def _show_plan(run: TrainConfig, *, as_json: bool) -> None:
+def _show_dry_run(run: TrainingConfig, *, as_json: bool) -> None:
     from fewshot_i2v.training import train
     from fewshot_i2v.utils.yaml import dump_yaml
 
-    plan = train.plan(run)
+    plan = train.dry_run(run)
     if as_json:
         echo_json(plan)
     else:

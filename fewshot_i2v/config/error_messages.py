@@ -1,4 +1,4 @@
-"""Pydantic's complaints in the words of this package: key, value given, what was expected."""
+"""Translate pydantic's errors into this package's words: key, value, and what was expected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fewshot_i2v.config.base import Section
+from fewshot_i2v.config.base import ConfigSection
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 Location = tuple[int | str, ...]
 
-_SHOWN = 20
-_WORDS = {
+_MAX_LISTED = 20
+_MESSAGES = {
     "string_too_short": "expected a name, got an empty text",
     "path_type": "expected a path",
     "model_type": "expected a mapping of keys",
     "dict_type": "expected a mapping of keys",
 }
-_PATTERNS = {
+_PATTERN_DESCRIPTIONS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
     r"^(summary|grid[1-9]\d?)$": "'summary', or 'gridN' with N from 1 to 99",
 }
 
 
-def config_error(
+def translate_validation_error(
     error: ValidationError,
     model: type[BaseModel],
     *,
     origin: str,
-    given: Callable[[Location], bool] = lambda _: False,
-    commands: Mapping[str, str] = MappingProxyType({}),
+    is_override: Callable[[Location], bool] = lambda _: False,
+    command_by_key: Mapping[str, str] = MappingProxyType({}),
 ) -> UsageError:
-    """The error to raise for a configuration that does not validate.
+    """Build the error for a configuration that does not validate.
 
     Args:
-        error: what pydantic found.
+        error: pydantic's error.
         model: the model that was validated.
-        origin: the file, or another name of where the values are from.
-        given: whether a key was given as an override and not in the file.
-        commands: by key that the model does not have at the top, whose it is.
+        origin: the file, or another name of the source of the values.
+        is_override: whether a key comes from an override and not from the file.
+        command_by_key: the command of each key the model lacks at the top.
 
     Returns:
         UnknownNameError for a single unknown key, else a ConfigError that lists every bad key.
@@ -53,66 +53,87 @@ def config_error(
     problems = error.errors(include_url=False)
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
         location = problems[0]["loc"]
-        return _unknown_key(location, model, origin, given=given(location), commands=commands)
-    lines = [_line(problem, model, given, commands) for problem in problems[:_SHOWN]]
+        return _unknown_key_error(
+            location,
+            model,
+            origin,
+            is_override=is_override(location),
+            command_by_key=command_by_key,
+        )
+    lines = [
+        _problem_line(problem, model, is_override, command_by_key)
+        for problem in problems[:_MAX_LISTED]
+    ]
     if len(lines) == 1:
         return ConfigError(f"{origin}: {lines[0]}")
-    more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-    text = "\n  ".join([*lines, *more])
-    return ConfigError(f"{origin}: {len(problems)} bad values\n  {text}")
+    omitted_line = (
+        [f"... and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
+    )
+    details = "\n  ".join([*lines, *omitted_line])
+    return ConfigError(f"{origin}: {len(problems)} bad values\n  {details}")
 
 
-def key_text(location: Sequence[int | str]) -> str:
-    """A location as one writes it.
+def format_key(location: Sequence[int | str]) -> str:
+    """Format a location as a key.
 
-    >>> key_text(("adapter", 0, "name"))
+    >>> format_key(("adapter", 0, "name"))
     'adapter[0].name'
     """
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location)
     return text.lstrip(".")
 
 
-def pattern_in_words(pattern: str) -> str:
-    """What a text must be that a pattern (of a key or an option) is for.
+def describe_pattern(pattern: str) -> str:
+    """Describe the text that a pattern (of a key or an option) matches.
 
-    >>> pattern_in_words("^x+$")
+    >>> describe_pattern("^x+$")
     'text that matches ^x+$'
     """
-    return _PATTERNS.get(pattern, f"text that matches {pattern}")
+    return _PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
 
 
-def _line(
+def _problem_line(
     problem: ErrorDetails,
     model: type[BaseModel],
-    given: Callable[[Location], bool],
-    commands: Mapping[str, str],
+    is_override: Callable[[Location], bool],
+    command_by_key: Mapping[str, str],
 ) -> str:
     location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
-        return str(_unknown_key(location, model, "", given=given(location), commands=commands))
+        return str(
+            _unknown_key_error(
+                location,
+                model,
+                "",
+                is_override=is_override(location),
+                command_by_key=command_by_key,
+            )
+        )
     if not location:
-        return _together(_expected(problem), model, given)
-    key = key_text(location)
+        return _joint_problem(_expectation(problem), model, is_override)
+    key = format_key(location)
     if kind == "missing":
         return f"{key}: missing, and has no default"
-    source = " (given as an override)" if given(location) else ""
-    shown = repr(problem["input"])
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return f"{key}: got {shown}{source}; {_expected(problem)}"
+    override_note = " (given as an override)" if is_override(location) else ""
+    value = repr(problem["input"])
+    value = value if len(value) <= 80 else value[:77] + "..."
+    return f"{key}: got {value}{override_note}; {_expectation(problem)}"
 
 
-def _together(text: str, model: type[BaseModel], given: Callable[[Location], bool]) -> str:
-    """What is wrong with several keys together, which `text` names: which of them are overrides."""
-    named = [key for key in model.model_fields if re.search(rf"\b{key}\b", text)]
-    over = [key for key in named if given((key,))]
-    return f"{text}; given as overrides: {', '.join(over)}" if over else text
+def _joint_problem(
+    text: str, model: type[BaseModel], is_override: Callable[[Location], bool]
+) -> str:
+    """Add to a problem of several keys, named in `text`, which of them are overrides."""
+    keys = [key for key in model.model_fields if re.search(rf"\b{key}\b", text)]
+    override_keys = [key for key in keys if is_override((key,))]
+    return f"{text}; given as overrides: {', '.join(override_keys)}" if override_keys else text
 
 
-def _expected(problem: ErrorDetails) -> str:
+def _expectation(problem: ErrorDetails) -> str:
     if problem["type"] == "string_pattern_mismatch":
-        return "expected " + pattern_in_words(problem["ctx"]["pattern"])
+        return "expected " + describe_pattern(problem["ctx"]["pattern"])
     message: str = problem["msg"].removeprefix("Value error, ")
-    message = _WORDS.get(problem["type"], message)
+    message = _MESSAGES.get(problem["type"], message)
     message = message.replace("Input should be a valid", "expected a")
     message = message.replace("expected a integer", "expected an integer")
     for sign in ("greater than", "less than"):
@@ -120,51 +141,51 @@ def _expected(problem: ErrorDetails) -> str:
     return message.replace("Input should be", "expected")
 
 
-def _unknown_key(
+def _unknown_key_error(
     location: Location,
     model: type[BaseModel],
     origin: str,
     *,
-    given: bool,
-    commands: Mapping[str, str],
+    is_override: bool,
+    command_by_key: Mapping[str, str],
 ) -> UnknownNameError:
     *parents, leaf = location
-    section = key_text(parents)
-    known = _model_at(model, parents).model_fields
+    section = format_key(parents)
+    fields = _model_at(model, parents).model_fields
     hints = []
-    elsewhere = [repr(name) for name in sections_with(str(leaf), model)]
-    if not parents and leaf in commands:
-        elsewhere.append(commands[str(leaf)])
-    if elsewhere and leaf not in known:
-        hints.append(f"{leaf!r} is a key of {' and of '.join(elsewhere)}.")
-    if given:
+    owners = [repr(name) for name in sections_with(str(leaf), model)]
+    if not parents and leaf in command_by_key:
+        owners.append(command_by_key[str(leaf)])
+    if owners and leaf not in fields:
+        hints.append(f"{leaf!r} is a key of {' and of '.join(owners)}.")
+    if is_override:
         hints.append("It was given as an override.")
     elif origin:
         hints.append(f"In {origin}.")
     prefix = f"{section}." if section else ""
-    kind = "config key" if issubclass(model, Section) else "option"
+    kind = "config key" if issubclass(model, ConfigSection) else "option"
     return UnknownNameError(
-        kind, f"{prefix}{leaf}", [f"{prefix}{name}" for name in known], " ".join(hints)
+        kind, f"{prefix}{leaf}", [f"{prefix}{name}" for name in fields], " ".join(hints)
     )
 
 
-def _models_in(annotation: object) -> list[type[BaseModel]]:
+def _nested_models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in get_args(annotation) for found in _models_in(part)]
+    return [model for argument in get_args(annotation) for model in _nested_models(argument)]
 
 
 def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
-    """The model whose keys stand at a location; indices and dict keys stay on the same one."""
-    for part in location:
-        field: Any = model.model_fields.get(str(part))
-        nested = _models_in(field.annotation) if field is not None else []
-        model = nested[0] if nested else model
+    """The model at a location; indices and dict keys stay on the same model."""
+    for key in location:
+        field: Any = model.model_fields.get(str(key))
+        nested_models = _nested_models(field.annotation) if field is not None else []
+        model = nested_models[0] if nested_models else model
     return model
 
 
 def sections_with(leaf: str, model: type[BaseModel]) -> list[str]:
-    """Names of the sections of a model that have a key of this name."""
+    """Names of a model's sections that have this key."""
     return [
         name
         for name, field in model.model_fields.items()

@@ -1,7 +1,7 @@
-"""What a run is: one frozen, validated model, from flags over a YAML file over defaults.
+"""The configuration of an evaluation: frozen, validated models.
 
-Nothing here needs torch. Every key has a type, a range and a default or is required; an unknown
-key is an error that names the nearest known one.
+Flags win over the file, the file over the defaults. Needs no torch. Every key has a type, a range
+and a default or is required; unknown keys are errors naming the nearest.
 """
 
 from __future__ import annotations
@@ -20,192 +20,190 @@ from pydantic import (
     model_validator,
 )
 
-from fewshot_i2v.config.base import EncoderConfig, LimitsConfig, TuningConfig, VideoConfig
+from fewshot_i2v.config.base import EncoderConfig, FinetuneConfig, LimitsConfig, VideoConfig
 from fewshot_i2v.config.episodes import (
-    NEW_KEYS,
+    DEFAULTS_OF_LATER_KEYS,
     EpisodeConfig,
     Shot,
     Shots,
     TrainingSeeds,
-    listed,
-    once,
+    as_tuple,
+    require_unique,
 )
-from fewshot_i2v.config.file_names import file_name, with_file
-from fewshot_i2v.config.method import Choice, parse_value
-from fewshot_i2v.config.start_names import FRESH, name_of_start
+from fewshot_i2v.config.file_names import file_name, map_weights_file
+from fewshot_i2v.config.method import MethodSpec, parse_value
+from fewshot_i2v.config.start_names import FRESH, start_name_of
 
 __all__ = [
-    "Choice",
     "EncoderConfig",
+    "EvaluationConfig",
+    "FinetuneConfig",
     "LimitsConfig",
+    "MethodSpec",
     "RowConfig",
     "RowSettings",
-    "RunConfig",
-    "TuningConfig",
     "VideoConfig",
     "parse_value",
 ]
 
 # They change where, how fast and how many, not what an episode gives.
-_NOT_IDENTITY = {
+_NON_IDENTITY_KEYS = {
     "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
     "verify", "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
     "max_episodes", "limits",
 }  # fmt: skip
 
 
-def _start_texts(value: object) -> object:
+def _starts_as_text(value: object) -> object:
     values = value if isinstance(value, (list, tuple)) else (value,)
-    return tuple(str(v) if isinstance(v, Path) else v for v in values)
+    return tuple(str(start) if isinstance(start, Path) else start for start in values)
 
 
-def _at_once(value: object) -> object:
-    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not number and value != "auto":
+def _check_at_once(value: object) -> object:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_count and value != "auto":
         raise ValueError("expected a number of episodes from 1, or auto")
     return value
 
 
 Starts = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
-    BeforeValidator(_start_texts, json_schema_input_type=str | list[str]),
-    AfterValidator(once),
+    BeforeValidator(_starts_as_text, json_schema_input_type=str | list[str]),
+    AfterValidator(require_unique),
 ]
-Choices = Annotated[
-    tuple[Choice, ...],
-    BeforeValidator(listed, json_schema_input_type=Choice | list[Choice]),
-    AfterValidator(once),
+MethodSpecs = Annotated[
+    tuple[MethodSpec, ...],
+    BeforeValidator(as_tuple, json_schema_input_type=MethodSpec | list[MethodSpec]),
+    AfterValidator(require_unique),
 ]
 
 
 class RowSettings(EpisodeConfig):
-    """What a run and each of its rows have in common."""
+    """Keys that an evaluation shares with its rows."""
 
     allow_seen: bool = False
-    tuning: TuningConfig = TuningConfig()
-    at_once: Annotated[int | Literal["auto"], BeforeValidator(_at_once)] = "auto"
+    tuning: FinetuneConfig = FinetuneConfig()
+    at_once: Annotated[int | Literal["auto"], BeforeValidator(_check_at_once)] = "auto"
     max_failed: int = Field(default=0, ge=0)
 
 
 class RowConfig(RowSettings):
-    """One adapter, start, head and shot of a run; the other keys are those of `RunConfig`.
+    """One adapter, start, head and shot of an evaluation; other keys as in `EvaluationConfig`.
 
     Attributes:
         adapter: the adapter with its options.
         start: "fresh", or the starting point's name or path.
         head: the head with its options.
         shot: support clips per class.
-        tuning: the run's tuning with the adapter's recipe on top.
-        slug: name of the row's folder, unique within the run.
-        training_seed: of initial parameters, batches and augmentation; None: the run's seed.
+        tuning: the evaluation's `tuning` with the adapter's recipe on top.
+        slug: name of the row's folder, unique in the run.
+        training_seed: of initial parameters, batches and augmentation; None: `seed`.
     """
 
-    adapter: Choice
+    adapter: MethodSpec
     start: str = FRESH
-    head: Choice
+    head: MethodSpec
     shot: Shot
     slug: str
     training_seed: int | None = None
 
     @property
-    def drawn_from(self) -> int:
-        """The seed of all that is drawn in training; that of the episodes is `seed`."""
+    def effective_training_seed(self) -> int:
+        """The seed of all random training choices; episodes use `seed`."""
         return self.seed if self.training_seed is None else self.training_seed
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, in plain types: rows with equal identities can be continued.
 
-        Where things lie and how they are computed (folders, device, workers, number of episodes)
-        is left out; split, weights and starting point stand in it by name, and their digests
-        beside it. Without a starting point there is no word of one, nor of the keys that came
-        later where they are at their defaults: older rows can be continued.
+        Paths, device, workers and number of episodes are left out. Split, weights and start are
+        named here; their digests are stored beside the identity. A fresh start is left out, and so
+        are keys of later versions at their defaults: older rows can be continued.
         """
-        plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
-        plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        encoder = plain["encoder"]
+        config = self.model_dump(mode="json", exclude=_NON_IDENTITY_KEYS)
+        config["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
+        encoder = config["encoder"]
         if encoder["architecture"] is not None:
             encoder["architecture"] = file_name(encoder["architecture"])
         if encoder["pretrained"] is not None:
-            encoder["pretrained"] = with_file(encoder["pretrained"], file_name)
+            encoder["pretrained"] = map_weights_file(encoder["pretrained"], file_name)
         if self.start != FRESH:
-            plain["start"] = name_of_start(self.start)
-        for key, usual in {**NEW_KEYS, "frame_order": "natural"}.items():
-            if plain[key] == usual:
-                del plain[key]
+            config["start"] = start_name_of(self.start)
+        for key, default in {**DEFAULTS_OF_LATER_KEYS, "frame_order": "natural"}.items():
+            if config[key] == default:
+                del config[key]
         if self.training_seed is None:
-            del plain["training_seed"]
+            del config["training_seed"]
         if self.tuning.batch is None:
-            del plain["tuning"]["batch"]
-        return plain
+            del config["tuning"]["batch"]
+        return config
 
 
-class RunConfig(RowSettings):
-    """A run: adapters × starts × heads × shots on the same episodes.
+class EvaluationConfig(RowSettings):
+    """An evaluation: adapters × starts × heads × shots on the same episodes.
 
     Attributes:
-        name: of the run; the stem of its YAML file when not given.
+        name: of the run; by default the stem of its YAML file.
         source: where the recipe is from.
         split: name of a shipped split, or the path of a split's YAML file.
         root: folder of the clips, for splits that name files.
         subset: subset of the split's classes to draw from; "test": support clips come from train.
         way: classes of an episode, at least 2; a range such as "5-10"; "all".
         shot: support clips per class, one or several numbers, or ranges such as "1-5".
-        query: query clips per class; "all": all that are not support clips.
-        episodes: episodes of each row; "all": as many as there are, where they are limited.
-        until: in place of `episodes`: as many as it takes for the mean accuracy of every row to be
-            known to plus or minus so many points (of 100) at 95 %, see
-            `fewshot_i2v.statistics.sequential_stopping`.
-        max_episodes: with `until`, most episodes of each row.
+        query: query clips per class; "all": all clips that are not support clips.
+        episodes: episodes of each row; "all": as many as exist, where their number is limited.
+        until: instead of `episodes`: draw episodes until the mean accuracy of every row has this
+            half-width (points of 100) at 95 %, see `fewshot_i2v.statistics.stopping`.
+        max_episodes: with `until`, the maximum number of episodes of each row.
         sampling: "independent" or "disjoint": no clip is in two episodes.
         seed: of episodes, initial parameters and augmentation.
         disjoint_groups: whether support and query clips of an episode never share a group.
         uneven_shots: with a range of shots, whether each class has its own number.
         draws: published draws of support clips, by name.
         partitions: of the clips, with disjoint sampling; 1: no clip is used twice.
-        trials: file of frozen episodes, or the name of shipped ones, in place of drawing any.
-        frame_order: "natural"; to see what rests on the order of frames, "shuffled" (at random, but
-            for a clip always the same) or "reversed"; to see what rests on there being several,
-            "single" (each is replaced by the middle one); of support and query clips alike.
+        trials: file of frozen episodes, or the name of shipped ones, instead of drawing any.
+        frame_order: order of frames in support and query clips: "natural"; "shuffled" (random, but
+            fixed per clip) or "reversed" to test what depends on frame order; "single" (every frame
+            replaced by the middle one) to test what depends on having several frames.
         encoder: the frozen image encoder.
-        video: which frames are seen.
-        limits: what a clip may take.
-        adapter: one or several adapters; the frozen encoder alone, which others are compared with.
-        start: what the adapters of each episode begin as, one or several: "fresh", the name of a
-            shipped starting point, or the folder of one or of several.
-        allow_seen: also evaluate what a starting point was trained on, or its state chosen on.
+        video: which frames are sampled.
+        limits: decoding limits of a clip.
+        adapter: one or several adapters; the default is the frozen encoder alone, the baseline.
+        start: initial weights of the adapters in each episode, one or several: "fresh", the name of
+            a shipped starting point, or a folder with one or several.
+        allow_seen: also evaluate what a starting point was trained or selected on.
         head: one or several heads.
         training_seeds: of initial parameters, batches and augmentation: every row is run once for
             each, on the same episodes; empty: once, with `seed`.
-        tokens: what heads see of a frame, where their own options do not say: "summary" or "gridG"
+        tokens: the heads' input from each frame, unless their options set it: "summary" or "gridG"
             such as grid4; None: the heads' default.
         tuning: how adapter and head are fine-tuned.
         recipes: by adapter name, the tuning keys that differ for it.
         precision: "fp32" or "bf16", of the frozen encoder.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        at_once: episodes tuned side by side, or "auto".
+        at_once: episodes tuned in parallel, or "auto".
         deterministic: refuse operations without a deterministic kernel.
         output: folder of the results; None: `runs/<name>`.
         max_failed: failed episodes of a row after which the run stops.
         workers: decoding processes; None: chosen by the machine.
         cache: folder of decoded clips; None: the user's cache folder.
-        verify: read every clip once more to know which it is, whatever the cache remembers.
+        verify: read every clip again to identify it, whatever the cache has.
     """
 
     shot: Shots = (1,)
-    adapter: Choices = (Choice(name="frozen"),)
+    adapter: MethodSpecs = (MethodSpec(name="frozen"),)
     start: Starts = (FRESH,)
-    head: Choices = (Choice(name="linear"),)
+    head: MethodSpecs = (MethodSpec(name="linear"),)
     training_seeds: TrainingSeeds = ()
     tokens: str | None = Field(default=None, pattern=r"^(summary|grid[1-9]\d?)$")
-    recipes: dict[str, TuningConfig] = Field(default_factory=dict)
+    recipes: dict[str, FinetuneConfig] = Field(default_factory=dict)
 
     @field_serializer("recipes")
-    def _recipe_keys(self, recipes: dict[str, TuningConfig]) -> dict[str, Any]:
-        """Only the keys that differ, so that what is written reads back as the same."""
+    def _serialize_recipes(self, recipes: dict[str, FinetuneConfig]) -> dict[str, Any]:
+        """Serialize only the keys that differ, so that recipes read back equal."""
         return {name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()}
 
     @model_validator(mode="after")
-    def _one_number_of_episodes(self) -> RunConfig:
+    def _check_episode_count(self) -> EvaluationConfig:
         if self.until is not None and "episodes" in self.model_fields_set:
             raise ValueError(
                 f"episodes: got {self.episodes!r} beside until {self.until:g}; expected one of "
@@ -218,10 +216,10 @@ class RunConfig(RowSettings):
         return self
 
     @model_serializer(mode="wrap")
-    def _what_reads_back(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the number of episodes that does not count, which would be refused."""
-        unused = ("until", "max_episodes") if self.until is None else ("episodes",)
-        return {key: value for key, value in plain(self).items() if key not in unused}
+    def _serialize_used_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Serialize without the unused episode keys, which would be refused on reading."""
+        unused_keys = ("until", "max_episodes") if self.until is None else ("episodes",)
+        return {key: value for key, value in serialize(self).items() if key not in unused_keys}
 
     @property
     def output_folder(self) -> Path:

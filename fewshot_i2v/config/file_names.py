@@ -6,25 +6,34 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-_TAGGED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@(.+)")
+_TAG_AND_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@(.+)")
 YAML_SUFFIXES = (".yaml", ".yml")
-_FILES = (*YAML_SUFFIXES, ".jsonl", ".jsonl.gz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_FILE_SUFFIXES = (
+    *YAML_SUFFIXES,
+    ".jsonl",
+    ".jsonl.gz",
+    ".safetensors",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+)
 
 
 def is_path(text: str) -> bool:
-    """Whether a split or pretrained weights are given as a file and not by name."""
+    """Whether a split or pretrained weights are a file and not a name."""
     if "://" in text or text.startswith("hf-hub:"):
         return False
-    return text.lower().endswith(_FILES) or text.startswith(("/", "./", "../", "~"))
+    return text.lower().endswith(_FILE_SUFFIXES) or text.startswith(("/", "./", "../", "~"))
 
 
-def split_weights(pretrained: str) -> tuple[str | None, str | None]:
-    """Tag and file of what is given as `pretrained`; None for what it does not name.
+def parse_pretrained(pretrained: str) -> tuple[str | None, str | None]:
+    """Parse `pretrained` into tag and file; None for what it does not name.
 
     Args:
         pretrained: "TAG", a path, or "TAG@PATH": the tag's settings with the bytes of the file.
     """
-    tagged = _TAGGED.fullmatch(pretrained)
+    tagged = _TAG_AND_PATH.fullmatch(pretrained)
     if tagged is not None:
         return tagged[1], str(Path(tagged[2]).expanduser())
     if is_path(pretrained):
@@ -32,14 +41,14 @@ def split_weights(pretrained: str) -> tuple[str | None, str | None]:
     return pretrained, None
 
 
-def with_file(pretrained: str, change: Callable[[str], str]) -> str:
-    """The same choice of weights, with its file, if it names one, written in another way."""
-    tag, file = split_weights(pretrained)
+def map_weights_file(pretrained: str, change: Callable[[str], str]) -> str:
+    """Apply `change` to the file in `pretrained`, if it names one."""
+    tag, file = parse_pretrained(pretrained)
     if file is None:
         return pretrained
     return change(file) if tag is None else f"{tag}@{change(file)}"
 
 
 def file_name(path: str) -> str:
-    """The last part of a path: all of it that decides results."""
+    """The file name of a path; only this decides results."""
     return Path(path).name

@@ -1,4 +1,4 @@
-"""The choice of an adapter or head with its options, as text or as a mapping."""
+"""The name of an adapter or head with its options, as text or as a mapping."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.base import Section
-from fewshot_i2v.config.error_messages import config_error
+from fewshot_i2v.config.base import ConfigSection
+from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 from fewshot_i2v.utils.yaml import parse_yaml
 
 # What a YAML reader would take for the same string without quotes.
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
-_NOT_STRINGS = {"true", "false", "null"}
+_UNQUOTED_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
+_YAML_KEYWORDS = {"true", "false", "null"}
 
 
 def parse_value(text: str, origin: str) -> object:
-    """The value of a YAML 1.2 scalar or flow list, as in `key=TEXT` on the command line.
+    """Parse a YAML 1.2 scalar or flow list, as in `key=TEXT` on the command line.
 
     Args:
         text: "1e-3", "both", "[1, 2]", ...
-        origin: where it was given, for messages.
+        origin: where it was written, for messages.
 
     Raises:
         UsageError: when it is not YAML.
@@ -43,32 +43,32 @@ def parse_value(text: str, origin: str) -> object:
 
 
 def _split_options(text: str) -> Iterator[str]:
-    """Parts between commas that stand outside quotes and brackets.
+    """Split at commas outside quotes and brackets.
 
     As in YAML, a quotation mark counts where a value begins, and not inside a word.
     """
-    depth, quote, start, before = 0, "", 0, "="
-    for i, char in enumerate(text):
+    depth, quote, start, previous = 0, "", 0, "="
+    for i, character in enumerate(text):
         if quote:
-            escaped = quote == '"' and before == "\\"
-            quote = "" if char == quote and not escaped else quote
-            char = " " if escaped else char
-        elif char in "\"'" and before in "=[{,: ":
-            quote = char
-        elif char == "," and depth == 0:
+            escaped = quote == '"' and previous == "\\"
+            quote = "" if character == quote and not escaped else quote
+            character = " " if escaped else character
+        elif character in "\"'" and previous in "=[{,: ":
+            quote = character
+        elif character == "," and depth == 0:
             yield text[start:i]
             start = i + 1
         else:
-            depth += (char in "[{") - (char in "]}")
-        before = char
+            depth += (character in "[{") - (character in "]}")
+        previous = character
     yield text[start:]
 
 
-def _choice_from_text(text: str) -> dict[str, Any]:
-    name, colon, rest = text.partition(":")
+def _spec_from_text(text: str) -> dict[str, Any]:
+    name, colon, option_list = text.partition(":")
     options: dict[str, Any] = {}
-    for part in _split_options(rest) if colon else ():
-        key, equals, value = part.partition("=")
+    for option in _split_options(option_list) if colon else ():
+        key, equals, value = option.partition("=")
         key = key.strip()
         if not (equals and key and value.strip()):
             raise ValueError("expected NAME or NAME:key=value,key=value, as in st-adapter:width=64")
@@ -77,64 +77,64 @@ def _choice_from_text(text: str) -> dict[str, Any]:
         try:
             options[key] = parse_value(value.strip(), f"{name}: {key}")
         except UsageError as error:
-            raise ValueError(_unreadable(key, value.strip(), error)) from error
+            raise ValueError(_unreadable_value_message(key, value.strip(), error)) from error
     return {"name": name.strip(), "options": options}
 
 
-def _unreadable(key: str, value: str, error: UsageError) -> str:
-    """Why an option's value is not YAML; braces outside quotes are most likely templates."""
+def _unreadable_value_message(key: str, value: str, error: UsageError) -> str:
+    """Say why an option's value is not YAML; unquoted braces are usually templates."""
     if not (value.startswith("[") and "{" in value):
         return str(error)
     example = '["a video of {}", "a clip of {}"]'
     return f"{key}={value} cannot be read as a list; quote each: {key}={example}"
 
 
-def _choice_from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
+def _spec_from_mapping(data: Mapping[str, Any]) -> dict[str, Any]:
     if data.keys() <= {"name", "options"} and isinstance(data.get("options", {}), Mapping):
         return dict(data)
     options = {key: value for key, value in data.items() if key != "name"}
     return {"options": options} | ({"name": data["name"]} if "name" in data else {})
 
 
-def _choice_schema(schema: JsonDict) -> None:
-    """A choice is also a string, or a mapping with its options beside the name."""
-    whole = dict(schema)
+def _extend_spec_schema(schema: JsonDict) -> None:
+    """Also allow a string, or a mapping with options beside the name."""
+    object_schema = dict(schema)
     schema.clear()
-    free: JsonDict = {
+    flat_schema: JsonDict = {
         "type": "object",
         "properties": {"name": {"type": "string"}},
         "required": ["name"],
     }
-    schema["title"] = whole.pop("title", "Choice")
-    schema["anyOf"] = [{"type": "string"}, free, whole]
+    schema["title"] = object_schema.pop("title", "MethodSpec")
+    schema["anyOf"] = [{"type": "string"}, flat_schema, object_schema]
 
 
-class Choice(Section):
+class MethodSpec(ConfigSection):
     """An adapter or a head with its options.
 
     Written as text, `st-adapter` or `st-adapter:sites=both,width=64`, or as a mapping with the
     options beside the name, `{name: st-adapter, sites: both}`.
 
     Attributes:
-        name: as `fewshot-i2v list adapters` or `list heads` shows it.
+        name: as in `fewshot-i2v list adapters` or `list heads`.
         options: by name; checked when the adapter or head is built.
     """
 
-    model_config = ConfigDict(json_schema_extra=_choice_schema)
+    model_config = ConfigDict(json_schema_extra=_extend_spec_schema)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _from_short_forms(cls, data: object) -> object:
+    def _expand_short_forms(cls, data: object) -> object:
         if isinstance(data, str):
-            return _choice_from_text(data)
-        return _choice_from_mapping(data) if isinstance(data, Mapping) else data
+            return _spec_from_text(data)
+        return _spec_from_mapping(data) if isinstance(data, Mapping) else data
 
     @classmethod
-    def parse(cls, text: str) -> Choice:
-        """Reads the text form.
+    def parse(cls, text: str) -> MethodSpec:
+        """Parse the text form.
 
         Raises:
             ConfigError: when the text is not NAME or NAME:key=value,key=value.
@@ -147,27 +147,27 @@ class Choice(Section):
 
     @property
     def label(self) -> str:
-        """The text form with sorted options; equal choices have equal labels."""
-        parts = [f"{key}={value_text(value)}" for key, value in sorted(self.options.items())]
-        return self.name + (":" + ",".join(parts) if parts else "")
+        """The text form with sorted options; equal specs have equal labels."""
+        options = [f"{key}={format_value(value)}" for key, value in sorted(self.options.items())]
+        return self.name + (":" + ",".join(options) if options else "")
 
     def __hash__(self) -> int:
         return hash(self.label)
 
 
-def value_text(value: object) -> str:
-    """A value as YAML text that reads back as the same value."""
+def format_value(value: object) -> str:
+    """Format a value as YAML that reads back as the same."""
     if isinstance(value, str):
-        plain = _PLAIN.fullmatch(value) and value.lower() not in _NOT_STRINGS
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        needs_no_quotes = _UNQUOTED_TEXT.fullmatch(value) and value.lower() not in _YAML_KEYWORDS
+        return value if needs_no_quotes else json.dumps(value, ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
-def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN401 - a plug-in's own
-    """The validated options of an adapter or head, those of a preset resolved.
+def validate_options(spec: MethodSpec, cls: type[Any], kind: str) -> Any:  # noqa: ANN401 - a plug-in's own
+    """Validate the options of an adapter or head, with presets resolved.
 
     Args:
-        choice: name and options as they were given.
+        spec: name and options of the configuration.
         cls: the class behind the name.
         kind: "adapter" or "head".
 
@@ -176,18 +176,20 @@ def options_of(choice: Choice, cls: type[Any], kind: str) -> Any:  # noqa: ANN40
     """
     parse = cls.parse if kind == "adapter" else cls.Options.model_validate
     try:
-        return parse(choice.options)
+        return parse(spec.options)
     except ValidationError as error:
-        raise config_error(error, cls.Options, origin=f"{kind} {choice.name!r}") from error
+        raise translate_validation_error(
+            error, cls.Options, origin=f"{kind} {spec.name!r}"
+        ) from error
 
 
-def check_names(kind: registry.Kind, names: Iterable[str]) -> None:
-    """Refuses names that no adapter or head has, without importing any.
+def check_method_names(kind: registry.MethodKind, names: Iterable[str]) -> None:
+    """Check that all adapter or head names exist, without importing any.
 
     Raises:
         UnknownNameError: naming the nearest and all existing names.
     """
-    known = registry.names(kind)
+    existing_names = registry.method_names(kind)
     for name in names:
-        if name not in known:
-            raise UnknownNameError(kind[:-1], name, known)
+        if name not in existing_names:
+            raise UnknownNameError(kind[:-1], name, existing_names)

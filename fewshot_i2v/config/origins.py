@@ -1,53 +1,53 @@
-"""Which settings of a run differ from the defaults, and where each of them came from."""
+"""Find which settings differ from the defaults, and whether file or flags set them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.config.loading import expand, leaves
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.loading import leaf_keys, nest_overrides
+from fewshot_i2v.config.method import MethodSpec
 
 # They say where things are and what they are called, and `split` has no default.
-_PLACES = {"name", "source", "split", "root", "output", "cache", "workers"}
+_LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "workers"}
 
 
-def origins(
-    config: RunConfig, source: str, overrides: Mapping[str, Any]
+def find_setting_origins(
+    config: EvaluationConfig, source: str, overrides: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Settings that are not at their defaults, by where they came from.
+    """Collect the settings that differ from the defaults, by origin.
 
     Args:
-        config: the resolved run.
-        source: what to call the configuration that it was read from.
-        overrides: what was given over that, as for `load_config`.
+        config: the resolved configuration.
+        source: the name of the configuration it was read from.
+        overrides: the overrides of that, as for `load_config`.
 
     Returns:
         For `source` and for "flags": dotted keys with their values as text.
     """
-    given = {".".join(leaf) for leaf in leaves(expand(overrides))}
-    usual = _values(RunConfig(split=config.split))
-    found: dict[str, dict[str, str]] = {source: {}, "flags": {}}
-    for key, value in _values(config).items():
-        if value != usual.get(key, ""):
-            found["flags" if key in given else source][key] = value
-    return {origin: settings for origin, settings in found.items() if settings}
+    override_keys = {".".join(leaf) for leaf in leaf_keys(nest_overrides(overrides))}
+    defaults = _flatten_values(EvaluationConfig(split=config.split))
+    by_origin: dict[str, dict[str, str]] = {source: {}, "flags": {}}
+    for key, value in _flatten_values(config).items():
+        if value != defaults.get(key, ""):
+            by_origin["flags" if key in override_keys else source][key] = value
+    return {origin: settings for origin, settings in by_origin.items() if settings}
 
 
-def _values(config: RunConfig) -> dict[str, str]:
-    """All settings by dotted key, as text."""
-    plain = config.model_dump(exclude=_PLACES)
+def _flatten_values(config: EvaluationConfig) -> dict[str, str]:
+    """Format all settings, by dotted key."""
+    nested = config.model_dump(exclude=_LOCATION_KEYS)
     values = {}
-    for leaf in leaves(plain):
+    for leaf in leaf_keys(nested):
         value: Any = config
-        for part in leaf:
-            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
-        values[".".join(leaf)] = _text(value)
+        for key in leaf:
+            value = value[key] if isinstance(value, Mapping) else getattr(value, key)
+        values[".".join(leaf)] = _format_setting(value)
     return values
 
 
-def _text(value: object) -> str:
+def _format_setting(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(map(_text, value))
-    return value.label if isinstance(value, Choice) else str(value)
+        return " ".join(map(_format_setting, value))
+    return value.label if isinstance(value, MethodSpec) else str(value)

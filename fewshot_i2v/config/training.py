@@ -1,4 +1,4 @@
-"""What a training is: one frozen, validated model, from flags over a YAML file over defaults."""
+"""The configuration of a training, validated; flags override the file, the file the defaults."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from pydantic import (
     model_validator,
 )
 
-from fewshot_i2v.config.base import MaterialConfig, Number, Section
-from fewshot_i2v.config.file_names import file_name, with_file
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.base import CommonConfig, ConfigSection, PositiveCount
+from fewshot_i2v.config.file_names import file_name, map_weights_file
+from fewshot_i2v.config.method import MethodSpec
 
-Objective = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
-META = ("maml", "meta-sgd", "anil", "reptile")
+ObjectiveName = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
+META_OBJECTIVES = ("maml", "meta-sgd", "anil", "reptile")
 """Objectives that train an initialisation for fine-tuning."""
-_FOLDER = "train"
-_EVALUATED = {"novel": "classes", "test": "clips"}
+_CONFIG_FOLDER = "train"
+_EVALUATION_SUBSETS = {"novel": "classes", "test": "clips"}
 """Subsets that are never trained on, and what of them is asked about in evaluations."""
-_UNAUGMENTED = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
+NO_AUGMENTATION = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _off_is_none(value: object) -> object:
     return None if value == "off" else value
 
 
-def _area_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
+def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
     if value is not None and not 0 < value[0] <= value[1] <= 1:
         raise ValueError("expected two fractions of the area, 0 < smallest <= largest <= 1")
     return value
 
 
-class AugmentConfig(Section):
+class AugmentConfig(ConfigSection):
     """Random changes of training clips, drawn anew at every step; never of validation clips.
 
     The word "off" in place of the section switches all of them off.
@@ -59,7 +59,7 @@ class AugmentConfig(Section):
 
     flip: Literal["off", "auto", "on"] = "auto"
     crop_scale: Annotated[
-        tuple[float, float] | None, Field(strict=False), AfterValidator(_area_range)
+        tuple[float, float] | None, Field(strict=False), AfterValidator(_check_area_range)
     ] = (0.6, 1.0)
     colour: Fraction = 0.3
     temporal: bool = True
@@ -67,78 +67,78 @@ class AugmentConfig(Section):
     @property
     def active(self) -> bool:
         """Whether clips are changed at all."""
-        return self.model_dump() != _UNAUGMENTED
+        return self.model_dump() != NO_AUGMENTATION
 
 
-class ValidationConfig(Section):
-    """How a training is watched, and which of its states is kept.
+class ValidationConfig(ConfigSection):
+    """How a training is validated, and which state is selected.
 
     Attributes:
-        subset: the split's validation subset; None (or "off") with `classes`, or to keep the last
+        subset: the split's validation subset; None (or "off") with `classes`, or to select the last
             state.
-        classes: classes of the training subset that are held out for this, where the split has no
-            validation subset.
+        classes: classes of the training subset held out for this, where the split has no validation
+            subset.
         every: steps between two validations; there is one before the first step and one after the
             last.
         episodes: of each validation, the same every time and for every seed.
         way: classes of an episode; None: as in training, or all where there are fewer.
         shot: support clips per class.
         query: query clips per class.
-        head: what scores them; training-free.
+        head: scores the queries; training-free.
     """
 
     subset: Annotated[str | None, BeforeValidator(_off_is_none)] = "val"
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    every: Number = 50
-    episodes: Number = 100
+    every: PositiveCount = 50
+    episodes: PositiveCount = 100
     way: Annotated[int, Field(ge=2)] | None = None
-    shot: Number = 1
-    query: Number = 5
-    head: Choice = Choice(name="prototype", options={"pooling": "ordered", "center": True})
+    shot: PositiveCount = 1
+    query: PositiveCount = 5
+    head: MethodSpec = MethodSpec(name="prototype", options={"pooling": "ordered", "center": True})
 
     @model_validator(mode="before")
     @classmethod
-    def _classes_alone(cls, data: object) -> object:
-        """With classes given, the default subset is none."""
+    def _drop_default_subset(cls, data: object) -> object:
+        """Drop the default subset when classes are set."""
         if isinstance(data, Mapping) and data.get("classes") and "subset" not in data:
             return {**data, "subset": None}
         return data
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> ValidationConfig:
+    def _check_classes_or_subset(self) -> ValidationConfig:
         if self.classes and self.subset is not None:
             raise ValueError("give `classes` or `subset`, not both (subset: off with classes)")
         return self
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is any validation."""
+    def enabled(self) -> bool:
+        """Whether the training is validated."""
         return bool(self.classes) or self.subset is not None
 
 
-class InnerConfig(Section):
+class InnerLoopConfig(ConfigSection):
     """Fine-tuning inside a step of meta-training.
 
     Attributes:
         steps: inner steps on the support clips.
         lr: inner learning rate (of plain gradient descent).
         second_order: whether gradients go through the inner steps; False: first order.
-        rate: of Reptile, how far the start moves towards what was fine-tuned, 0 to 1.
+        rate: of Reptile, step from the start towards the fine-tuned weights, 0 to 1.
     """
 
-    steps: Number = 5
-    lr: Positive = 0.01
+    steps: PositiveCount = 5
+    lr: PositiveFinite = 0.01
     second_order: bool = False
     rate: Fraction = 0.5
 
 
-class TrainConfig(MaterialConfig):
+class TrainingConfig(CommonConfig):
     """Training of one adapter on base classes.
 
     Attributes:
         adapter: what is trained.
         subset: the split's subset to train on.
-        validation: how it is watched.
+        validation: how it is validated.
         objective: "episodic" (few-shot episodes, loss of `head` on the query clips), "classify"
             (all classes at once, a linear classifier that is thrown away), "both" summed, or
             meta-training: "maml", "meta-sgd", "anil" (these need learn2learn), "reptile".
@@ -151,12 +151,12 @@ class TrainConfig(MaterialConfig):
         clips: clips of a step, for classification.
         steps: optimizer steps.
         lr: learning rate of the adapter, AdamW.
-        head_lr: learning rate of what else is trained.
+        head_lr: learning rate of other parameters.
         weight_decay: on matrices; biases and norms have none.
         warmup: fraction of the steps with a linearly growing rate, 0 to 1.
         schedule: after that "cosine" down to zero, or "constant".
         clip_norm: largest gradient norm; None (or "off"): no limit.
-        accumulate: equal parts that the batch of a step is split into, to save memory.
+        accumulate: equal micro-batches of a step, to save memory.
         checkpointing: compute blocks again in the backward pass, to save memory.
         augment: random changes of the clips.
         inner: of meta-training.
@@ -164,69 +164,69 @@ class TrainConfig(MaterialConfig):
             validations.
     """
 
-    adapter: Choice
+    adapter: MethodSpec
     subset: str = Field(default="base", min_length=1)
     validation: ValidationConfig = ValidationConfig()
-    objective: Objective = "episodic"
-    head: Choice = Choice(name="prototype")
-    classifier: Choice = Choice(name="linear")
+    objective: ObjectiveName = "episodic"
+    head: MethodSpec = MethodSpec(name="prototype")
+    classifier: MethodSpec = MethodSpec(name="linear")
     way: int = Field(default=5, ge=2)
-    shot: Number = 1
-    query: Number = 2
-    batch: Number = 4
-    clips: Number = 32
-    steps: Number = 300
-    lr: Positive = 1e-3
-    head_lr: Positive = 1e-2
+    shot: PositiveCount = 1
+    query: PositiveCount = 2
+    batch: PositiveCount = 4
+    clips: PositiveCount = 32
+    steps: PositiveCount = 300
+    lr: PositiveFinite = 1e-3
+    head_lr: PositiveFinite = 1e-2
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     warmup: Fraction = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: Annotated[
-        Positive | None,
+        PositiveFinite | None,
         BeforeValidator(_off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
     ] = 1.0
-    accumulate: Number = 1
+    accumulate: PositiveCount = 1
     checkpointing: bool = False
     augment: AugmentConfig = AugmentConfig()
-    inner: InnerConfig = InnerConfig()
+    inner: InnerLoopConfig = InnerLoopConfig()
     save_every: NonNegativeInt = 50
 
     @field_validator("subset")
     @classmethod
-    def _not_evaluated(cls, subset: str) -> str:
-        if subset in _EVALUATED:
+    def _check_training_subset(cls, subset: str) -> str:
+        if subset in _EVALUATION_SUBSETS:
             raise ValueError(
-                f"the {subset} {_EVALUATED[subset]} are for evaluation; train on others"
+                f"the {subset} {_EVALUATION_SUBSETS[subset]} are for evaluation; train on others"
             )
         return subset
 
     @field_validator("classifier")
     @classmethod
-    def _linear(cls, classifier: Choice) -> Choice:
+    def _check_linear_classifier(cls, classifier: MethodSpec) -> MethodSpec:
         if classifier.name != "linear":
             raise ValueError("expected linear, with options or without")
         return classifier
 
     @model_validator(mode="after")
-    def _nothing_evaluated_is_watched(self) -> TrainConfig:
-        watched = self.validation.subset
-        if watched in _EVALUATED:
+    def _check_validation_subset(self) -> TrainingConfig:
+        val_subset = self.validation.subset
+        if val_subset in _EVALUATION_SUBSETS:
             raise ValueError(
-                f"validation.subset is {watched!r}: choosing a state on the {_EVALUATED[watched]} "
-                "of the evaluation would make its figures too good; name another subset, or hold "
-                f"out `classes` of {self.subset!r}"
+                f"validation.subset is {val_subset!r}: choosing a state on the "
+                f"{_EVALUATION_SUBSETS[val_subset]} of the evaluation would make its figures too "
+                f"good; name another subset, or hold out `classes` of {self.subset!r}"
             )
-        if watched == self.subset:
+        if val_subset == self.subset:
             raise ValueError(
-                f"subset and validation.subset are both {watched!r}: what is trained on cannot "
+                f"subset and validation.subset are both {val_subset!r}: what is trained on cannot "
                 "tell which state is best; name another subset, or hold out `classes`"
             )
         return self
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> TrainConfig:
-        sizes = {"batch": self.wants_episodes, "clips": self.wants_clips}
-        for key in (key for key, wanted in sizes.items() if wanted):
+    def _check_accumulate(self) -> TrainingConfig:
+        used_by_key = {"batch": self.wants_episodes, "clips": self.wants_clips}
+        for key in (key for key, used in used_by_key.items() if used):
             if getattr(self, key) % self.accumulate:
                 raise ValueError(
                     f"accumulate {self.accumulate} does not divide {key} {getattr(self, key)}: "
@@ -235,7 +235,7 @@ class TrainConfig(MaterialConfig):
         return self
 
     @model_validator(mode="after")
-    def _inner_keys_are_used(self) -> TrainConfig:
+    def _check_second_order(self) -> TrainingConfig:
         if self.inner.second_order and self.objective not in ("maml", "meta-sgd", "anil"):
             raise ValueError(
                 f"inner.second_order has no meaning for the objective {self.objective}: expected "
@@ -244,7 +244,7 @@ class TrainConfig(MaterialConfig):
         return self
 
     @model_validator(mode="after")
-    def _jitter_has_segments(self) -> TrainConfig:
+    def _check_temporal_jitter(self) -> TrainingConfig:
         if self.augment.temporal and self.video.policy != "segment-center":
             raise ValueError(
                 "augment.temporal chooses frames within segments and needs video.policy "
@@ -259,7 +259,7 @@ class TrainConfig(MaterialConfig):
 
     @property
     def wants_clips(self) -> bool:
-        """Whether a step has clips with their classes among all."""
+        """Whether a step has clips labelled among all classes."""
         return self.objective in ("classify", "both")
 
     @property
@@ -276,14 +276,14 @@ class TrainConfig(MaterialConfig):
     def identity(self) -> dict[str, Any]:
         """What decides the result, in plain types.
 
-        Folders, device and workers are left out; split and weights stand in it by name.
+        Folders, device and workers are left out; split and weights are named.
         """
-        out = {"name", "source", "root", "output", "workers", "cache", "verify", "device"}
-        plain = self.model_dump(mode="json", exclude=out | {"save_every", "limits"})
-        plain["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        encoder = plain["encoder"]
+        excluded = {"name", "source", "root", "output", "workers", "cache", "verify", "device"}
+        config = self.model_dump(mode="json", exclude=excluded | {"save_every", "limits"})
+        config["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
+        encoder = config["encoder"]
         if encoder["architecture"] is not None:
             encoder["architecture"] = file_name(encoder["architecture"])
         if encoder["pretrained"] is not None:
-            encoder["pretrained"] = with_file(encoder["pretrained"], file_name)
-        return plain
+            encoder["pretrained"] = map_weights_file(encoder["pretrained"], file_name)
+        return config

@@ -1,4 +1,4 @@
-"""How a row's episodes are cut up: what runs side by side, and what is in memory at once."""
+"""Batching of a row: episodes that run in parallel, chunks of clips, and mini-batches."""
 
 from __future__ import annotations
 
@@ -10,100 +10,102 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.models.feature_cache import ClipBank
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.utils.seeding import derive_seed
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.row_runner import RowRunner
 
-Names = Sequence[Sequence[str]]
+ClipRows = Sequence[Sequence[str]]
 
 # Tokens times width of one step that keeps the device busy: more episodes side by side than that
 # bring nothing (measured with scripts/benchmarks/bench_tuning.py).
-_STEP_WORK = {"cuda": 30_000 * 768, "cpu": 400_000}
+_STEP_ELEMENT_BUDGET = {"cuda": 30_000 * 768, "cpu": 400_000}
 # Values of support and query tokens gathered at once: bounds their memory.
-_GATHERED_WORK = 1 << 27
+_GATHER_ELEMENT_BUDGET = 1 << 27
 # Trained values of one batch, each of which takes 16 bytes with its gradient and AdamW's two
 # moments; and values that heads keep for the backward pass.
-_TRAINED_VALUES = 1 << 28
-_MOST_AT_ONCE = 256
+_TRAINED_ELEMENT_BUDGET = 1 << 28
+_MAX_PARALLEL_EPISODES = 256
 
 
-def by_shape(specs: Sequence[EpisodeSpec]) -> list[list[EpisodeSpec]]:
-    """Episodes that can run side by side: as many classes, support clips and query clips."""
-    groups: dict[tuple[int, int, int], list[EpisodeSpec]] = defaultdict(list)
-    for spec in specs:
-        groups[spec.shape].append(spec)
+def group_by_shape(episodes: Sequence[Episode]) -> list[list[Episode]]:
+    """Groups episodes with equal numbers of classes, support clips and query clips."""
+    groups: dict[tuple[int, int, int], list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        groups[episode.shape].append(episode)
     return list(groups.values())
 
 
-def episodes_at_once(runner: RowRunner) -> int:
-    """As many episodes side by side as keep the device busy, within bounds of memory.
+def default_parallelism(runner: RowRunner) -> int:
+    """Returns how many parallel episodes keep the device busy, within limits of memory.
 
-    It depends on the shapes and the kind of device alone, never on free memory, so that the same
+    It depends on the shapes and the kind of device only, never on free memory, so that the same
     command gives the same batches everywhere.
     """
-    row, tower = runner.row, runner.work.encoder.tower
-    encoder, head = runner.build([0])
-    if runner.untuned:
-        clip = runner.features_of_a_clip * tower.width
-    elif encoder.adapter.alone:
+    row, tower = runner.row, runner.context.encoder.tower
+    encoder, head = runner.build_models([0])
+    if runner.is_static:
+        clip_elements = runner.feature_rows_per_clip * tower.width
+    elif encoder.adapter.one_episode_at_a_time:
         return 1
     else:
-        clip = prod(encoder.adapter.reading(head.cells).shape(tower, row.video.frames))
+        clip_elements = prod(
+            encoder.adapter.prefix_spec(head.grid_size).clip_shape(tower, row.video.frames)
+        )
     # not of the episodes drawn: a run that is extended keeps its batches
-    _, support, query = runner.work.sources[row.shot].largest
-    most: int = _GATHERED_WORK // ((support + query) * clip)
+    _, support, query = runner.context.sources[row.shot].max_shape
+    max_parallel: int = _GATHER_ELEMENT_BUDGET // ((support + query) * clip_elements)
     if runner.parameters and row.tuning.steps:
-        trained = min(support, row.tuning.batch or support)
-        busy = -(-_STEP_WORK[tower.device.type] // (trained * clip))
-        kept = max(runner.parameters, head.training_values(trained))
-        most = min(most, busy, _TRAINED_VALUES // kept)
-    return max(1, min(_MOST_AT_ONCE, most))
+        batch_size = min(support, row.tuning.batch or support)
+        saturating = -(-_STEP_ELEMENT_BUDGET[tower.device.type] // (batch_size * clip_elements))
+        trained_elements = max(runner.parameters, head.saved_activations(batch_size))
+        max_parallel = min(max_parallel, saturating, _TRAINED_ELEMENT_BUDGET // trained_elements)
+    return max(1, min(_MAX_PARALLEL_EPISODES, max_parallel))
 
 
-def parts_of(bank: ClipBank, names: Names) -> Callable[[], Iterator[Tensor]]:
-    """Gives what is kept of E rows of clips, (E, C, ...) in parts along C that fit into memory."""
+def chunked_features(cache: FeatureCache, names: ClipRows) -> Callable[[], Iterator[Tensor]]:
+    """Iterates over cached features of E rows of C clips, (E, C, ...), in chunks along C."""
 
-    def _parts() -> Iterator[Tensor]:
+    def _chunks() -> Iterator[Tensor]:
         # the first clip tells how large one is
-        one = bank.tokens([row[:1] for row in names[:1]]).numel()
-        size = max(1, _GATHERED_WORK // (len(names) * one))
+        clip_elements = cache.gather([row[:1] for row in names[:1]]).numel()
+        size = max(1, _GATHER_ELEMENT_BUDGET // (len(names) * clip_elements))
         for start in range(0, len(names[0]), size):
-            yield bank.tokens([row[start : start + size] for row in names])
+            yield cache.gather([row[start : start + size] for row in names])
 
-    return _parts
+    return _chunks
 
 
-def picked_clips(
-    names: Names, specs: Sequence[EpisodeSpec], batch: int, seed: int
+def mini_batch_indices(
+    names: ClipRows, episodes: Sequence[Episode], batch_size: int, seed: int
 ) -> Callable[[int], Tensor]:
-    """Which support clips are seen at a step: all in turn, in another order each time around.
+    """Selects the mini-batch of support clips of a step: all in turn, reshuffled each epoch.
 
     Args:
         names: the S support clips of E episodes.
-        specs: the episodes.
-        batch: clips of a step, at most S.
+        episodes: the E episodes.
+        batch_size: clips of a step, at most S.
         seed: of the run.
 
     Returns:
-        From the number of a step to positions, (E, batch) int64.
+        From the step number to positions, (E, batch_size) int64.
     """
     count = len(names[0])
 
-    def _order(spec: EpisodeSpec, turn: int) -> Tensor:
-        draws = torch.Generator().manual_seed(derive_seed("batch", seed, spec.index, turn))
-        return torch.randperm(count, generator=draws)
+    def _order(episode: Episode, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed("batch", seed, episode.index, epoch))
+        return torch.randperm(count, generator=generator)
 
-    def _pick(step: int) -> Tensor:
-        places = range(step * batch, (step + 1) * batch)
-        turns = sorted({place // count for place in places})
+    def _batch_indices(step: int) -> Tensor:
+        positions = range(step * batch_size, (step + 1) * batch_size)
+        epochs = sorted({position // count for position in positions})
         rows = []
-        for spec in specs:
-            flat = torch.cat([_order(spec, turn) for turn in turns])
-            first = places.start - turns[0] * count
-            rows.append(flat[first : first + batch])
+        for episode in episodes:
+            order = torch.cat([_order(episode, epoch) for epoch in epochs])
+            offset = positions.start - epochs[0] * count
+            rows.append(order[offset : offset + batch_size])
         return torch.stack(rows)
 
-    return _pick
+    return _batch_indices

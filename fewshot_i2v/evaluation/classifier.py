@@ -12,31 +12,35 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
-from fewshot_i2v.config.error_messages import config_error
-from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import Limits
+from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import Trained, load_adapter, load_merged
-from fewshot_i2v.models.checkpoints.files import read_info
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
+    LoadedAdapter,
+    load_adapter,
+    load_merged,
+)
+from fewshot_i2v.models.checkpoints.files import read_metadata
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.utils.resources import default_cache
+from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
     from typing import Self
 
 # Tokens times width encoded at once; bounds the memory.
-_ENCODE_WORK = 8_000 * 768
-_SHOWN = 5
+_ENCODE_ELEMENT_BUDGET = 8_000 * 768
+_MAX_SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a clip was taken for.
+    """The predicted class of a clip.
 
     Attributes:
         path: of the clip.
@@ -55,7 +59,7 @@ class Classifier:
     ```python
     from fewshot_i2v import Classifier, load_encoder
 
-    classifier = Classifier.load("exported")  # a merged export, alone
+    classifier = Classifier.load("exported")  # a merged export
     classifier = Classifier.load("exported", load_encoder("demo"))  # one that is not merged
     classifier.fit({  # support clips; heads such as `linear` need none
         "wave": ["clips/a.mp4", "clips/b.mp4"],
@@ -65,7 +69,7 @@ class Classifier:
         print(prediction.path, prediction.class_name, prediction.probabilities)
     ```
 
-    Frames are chosen, cropped and scaled as in the run that the export is from.
+    Frames are chosen, cropped and scaled as in the run of the export.
 
     Args:
         encoder: that the adapter belongs to.
@@ -73,7 +77,7 @@ class Classifier:
         video: how clips become frames.
         cache: folder of decoded clips; None: the user's cache folder.
         workers: decoding processes; None: one per processor, at most 8.
-        limits: what a clip may take; the defaults if None.
+        limits: limits of decoding; the defaults if None.
 
     Attributes:
         classes: their names, in the order of the scores.
@@ -85,14 +89,14 @@ class Classifier:
     def __init__(
         self,
         encoder: Encoder,
-        trained: Trained,
+        trained: LoadedAdapter,
         video: VideoConfig,
         *,
         cache: str | Path | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> None:
-        info, limits = trained.info, limits or LimitsConfig()
+        info, limits = trained.metadata, limits or LimitsConfig()
         if trained.head is None or len(info.classes) != trained.head.way:
             raise CheckpointError(
                 f"{info.adapter.name} was saved without a head, or without the names of its "
@@ -113,9 +117,9 @@ class Classifier:
             max_pixels=limits.pixels,
             max_frames=limits.frames,
         )
-        folder = default_cache() if cache is None else Path(cache)
-        self._store = ClipStore(
-            folder / "clips", options, workers=workers, limits=Limits.of(limits)
+        folder = default_cache_folder() if cache is None else Path(cache)
+        self._store = ClipCache(
+            folder / "clips", options, workers=workers, limits=DecodeLimits.from_config(limits)
         )
 
     @classmethod
@@ -129,16 +133,16 @@ class Classifier:
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> Self:
-        """Loads what `fewshot-i2v export` wrote.
+        """Loads an export of `fewshot-i2v export`.
 
         Args:
             folder: of the export.
-            encoder: the one the adapter was trained on; None for a merged export, which brings its
-                own.
-            device: of a merged export's encoder; one that is given stays where it is.
+            encoder: the one the adapter was trained on; None for a merged export, which includes
+                its encoder.
+            device: of a merged export's encoder; an encoder that is passed stays where it is.
             cache: folder of decoded clips; None: the user's cache folder.
             workers: decoding processes; None: one per processor, at most 8.
-            limits: what a clip may take; the defaults if None.
+            limits: limits of decoding; the defaults if None.
 
         Raises:
             CheckpointError: when the files are damaged, there is no head, an encoder is missing,
@@ -146,8 +150,8 @@ class Classifier:
             UsageError: when a method is not here (any more).
         """
         folder = Path(folder)
-        info = read_info(folder)
-        video = _video_of(folder, info)
+        info = read_metadata(folder)
+        video = _recorded_video_config(folder, info)
         if info.merged_from is not None:
             if encoder is not None:
                 raise CheckpointError(
@@ -165,17 +169,17 @@ class Classifier:
         return cls(encoder, trained, video, cache=cache, workers=workers, limits=limits)
 
     def fit(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
-        """Takes support clips, in place of earlier ones; nothing is tuned.
+        """Sets the support clips, replacing earlier ones; nothing is tuned.
 
         Args:
             support: clips of each class, at least one. The classes are those of the export; a head
-                without parameters that reads no names takes any others.
+                without parameters that reads no names takes any classes.
 
         Returns:
             The classifier itself.
 
         Raises:
-            UsageError: when the classes are others, or one has no clip.
+            UsageError: when the classes do not fit, or one has no clip.
             VideoUnreadable: naming the clips that cannot be read.
         """
         for name, clips in support.items():
@@ -183,12 +187,12 @@ class Classifier:
                 raise UsageError(f"support of {name!r}: got {clips!r}; expected a list of clips")
         if not support:
             raise UsageError("support: got no class; expected clips by class name")
-        classes = self._classes_of(support)
+        classes = self._ordered_classes(support)
         paths = [Path(clip) for name in classes for clip in support[name]]
         labels = [i for i, name in enumerate(classes) for _ in support[name]]
         features = self._features(paths)
         if len(classes) != self._head.way:
-            self._head = self._rebuilt(len(classes))
+            self._head = self._rebuild_head(len(classes))
         self.classes = classes
         self._support = features, torch.tensor([labels], device=self._tower.device)
         return self
@@ -214,55 +218,57 @@ class Classifier:
         files = [Path(path) for path in paths]
         query, head = self._features(files), self._head
         if self._support is None:
-            missing = cast("Features", _NoSupport(self._info))
+            no_support = cast("Features", _MissingSupport(self._info))
             labels = torch.arange(head.way, device=self._tower.device)[None]
-            scores = head.scores(head.view(query), missing, labels)
+            scores = head.query_logits(head.select_tokens(query), no_support, labels)
         else:
             scores = head(query, *self._support)
         return [
-            Prediction(path, self.classes[int(row.argmax())], self._by_name(row))
+            Prediction(path, self.classes[int(row.argmax())], self._class_probabilities(row))
             for path, row in zip(files, scores[0].softmax(-1).cpu(), strict=True)
         ]
 
-    def _by_name(self, row: Tensor) -> dict[str, float]:
+    def _class_probabilities(self, row: Tensor) -> dict[str, float]:
         return dict(zip(self.classes, row.tolist(), strict=True))
 
     @torch.no_grad()
     def _features(self, paths: Sequence[Path]) -> Features:
-        """Features of clips, (1, clips, ...), a few of them at a time."""
+        """Features of clips, (1, clips, ...), computed in chunks."""
         failures = self._store.prepare(paths)
         if failures:
-            raise _unreadable([failures[p] for p in dict.fromkeys(paths) if p in failures])
-        tower, cells = self._tower, self._head.cells
-        size = max(1, _ENCODE_WORK // (self._store.options.frames * tower.tokens * tower.width))
-        parts = []
-        for first in range(0, len(paths), size):
-            clips = [self._store.get(path).copy() for path in paths[first : first + size]]
-            pixels = tower.pixels(torch.stack([torch.from_numpy(clip) for clip in clips]))
-            kept = self._encoder.prefix(pixels, cells=cells)
-            parts.append(self._encoder(kept[None], cells=cells))
+            raise _unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
+        tower, grid_size = self._tower, self._head.grid_size
+        chunk_size = max(
+            1, _ENCODE_ELEMENT_BUDGET // (self._store.options.frames * tower.tokens * tower.width)
+        )
+        chunks = []
+        for start in range(0, len(paths), chunk_size):
+            clips = [self._store.get(path).copy() for path in paths[start : start + chunk_size]]
+            pixels = tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
+            prefix = self._encoder.compute_prefix(pixels, grid_size=grid_size)
+            chunks.append(self._encoder(prefix[None], grid_size=grid_size))
         return Features(
-            torch.cat([part.frames for part in parts], 1),
-            torch.cat([part.clip for part in parts], 1),
-            torch.cat([part.grid for part in parts], 1) if cells else None,
+            torch.cat([chunk.frames for chunk in chunks], 1),
+            torch.cat([chunk.clip for chunk in chunks], 1),
+            torch.cat([chunk.grid for chunk in chunks], 1) if grid_size else None,
         )
 
-    def _classes_of(self, support: Mapping[str, Any]) -> tuple[str, ...]:
-        """The classes in the order of the scores."""
-        own = self._info.classes
-        if support.keys() == set(own):
-            return tuple(own)
-        if self._head.uses_names or self._head.state_dict():
-            odd = sorted(support.keys() ^ set(own))
+    def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the classes in the order of the scores."""
+        exported = self._info.classes
+        if support.keys() == set(exported):
+            return tuple(exported)
+        if self._head.uses_class_names or self._head.state_dict():
+            differing = sorted(support.keys() ^ set(exported))
             name = self._info.head and self._info.head.name
             raise UsageError(
-                f"support: the head {name!r} was tuned or embedded for {', '.join(own)}; expected "
-                f"clips of these classes and no others (differs in {', '.join(odd)})"
+                f"support: the head {name!r} was tuned or embedded for {', '.join(exported)}; "
+                f"expected clips of these classes and no others (differs in {', '.join(differing)})"
             )
         return tuple(support)
 
-    def _rebuilt(self, way: int) -> Head:
-        """The head, which has no parameters, for another number of classes."""
+    def _rebuild_head(self, way: int) -> Head:
+        """Rebuilds the head, which has no parameters, for another number of classes."""
         head, frames = self._head, self._store.options.frames
         new: Head = type(head)(
             head.options, width=self._tower.width, way=way, frames=frames, seeds=[0]
@@ -270,10 +276,10 @@ class Classifier:
         return new.to(self._tower.device)
 
 
-class _NoSupport:
-    """In place of support clips; reading them is an error that says what to do."""
+class _MissingSupport:
+    """Placeholder for missing support clips; any access raises an error that says what to do."""
 
-    def __init__(self, info: AdapterInfo) -> None:
+    def __init__(self, info: CheckpointMetadata) -> None:
         self._name = info.head and info.head.name
 
     def __getattr__(self, _: str) -> NoReturn:
@@ -283,8 +289,8 @@ class _NoSupport:
         )
 
 
-def _video_of(folder: Path, info: AdapterInfo) -> VideoConfig:
-    """How the run read its clips."""
+def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfig:
+    """Returns how the run read its clips."""
     config = info.about.get("config")
     video = config.get("video") if isinstance(config, dict) else None
     if video is None:
@@ -295,13 +301,17 @@ def _video_of(folder: Path, info: AdapterInfo) -> VideoConfig:
     try:
         return VideoConfig.model_validate(video)
     except ValidationError as error:
-        raise config_error(error, VideoConfig, origin=f"{folder}: about.config.video") from error
+        raise translate_validation_error(
+            error, VideoConfig, origin=f"{folder}: about.config.video"
+        ) from error
 
 
-def _unreadable(failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
-    first, *others = failures
-    if not others:
-        return first
-    shown = "; ".join(map(str, others[:_SHOWN])) + "; ..." * (len(others) > _SHOWN)
-    reason = f"{first.reason}; {len(others)} more cannot be read: {shown}"
-    return VideoUnreadable(first.path, reason)
+def _unreadable_error(failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
+    first_error, *remaining = failures
+    if not remaining:
+        return first_error
+    shown = "; ".join(map(str, remaining[:_MAX_SHOWN_ERRORS])) + "; ..." * (
+        len(remaining) > _MAX_SHOWN_ERRORS
+    )
+    reason = f"{first_error.reason}; {len(remaining)} more cannot be read: {shown}"
+    return VideoUnreadable(first_error.path, reason)

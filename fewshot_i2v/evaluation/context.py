@@ -1,4 +1,4 @@
-"""What all rows of an evaluation share: split, encoder, clips and the episodes that are drawn."""
+"""Context of an evaluation, shared by all rows: split, encoder, clips and episodes."""
 
 from __future__ import annotations
 
@@ -11,155 +11,168 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot_i2v.config.episodes import NEW_KEYS
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.config.method import Choice
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.episode_file import FrozenEpisodes, read_frozen
-from fewshot_i2v.data.episodes.factory import Episodes, episodes_of, find_trials
+from fewshot_i2v.config.episodes import DEFAULTS_OF_LATER_KEYS
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.episode_file import EpisodeFile, read_episode_file
+from fewshot_i2v.data.episodes.factory import EpisodeSource, find_episode_file, make_sampler
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import ConfigError, EpisodeError
-from fewshot_i2v.models.checkpoints.starting_point import Start, read_start
+from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
 from fewshot_i2v.models.cost import macs_per_clip
 from fewshot_i2v.models.heads.base.head import ClassTexts
-from fewshot_i2v.statistics.sequential_stopping import PILOT
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES
+from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.seeding import derive_seed
 
 
 @dataclass
-class Workspace(Material):
-    """Split, encoder, clips and episodes of an evaluation, each had once.
+class EvaluationContext(RunContext):
+    """Split, encoder, clips and episodes of an evaluation, each loaded once.
 
     Attributes:
         config: the run.
-        sources: what there is to draw episodes from, by shot.
-        specs: the episodes drawn, by shot.
-        trials: the frozen episodes that the run asks, if it does.
+        sources: sources of episodes, by shot.
+        episodes: the sampled episodes, by shot.
+        trials: the episode file of the run; None when episodes are sampled.
     """
 
-    config: RunConfig
-    sources: dict[int | str, Episodes] = field(default_factory=dict)
-    specs: dict[int | str, list[EpisodeSpec]] = field(default_factory=dict)
-    trials: FrozenEpisodes | None = None
-    _starts: dict[tuple[str, str], Start] = field(default_factory=dict)
+    config: EvaluationConfig
+    sources: dict[int | str, EpisodeSource] = field(default_factory=dict)
+    episodes: dict[int | str, list[Episode]] = field(default_factory=dict)
+    trials: EpisodeFile | None = None
+    _starts: dict[tuple[str, str], StartingPoint] = field(default_factory=dict)
     _macs: dict[tuple[str, int], float | None] = field(default_factory=dict)
-    _embedded: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
+    _text_embeddings: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: RunConfig) -> Workspace:
-        """Loads split and encoder and draws the episodes; decodes nothing yet."""
+    def of(cls, config: EvaluationConfig) -> EvaluationContext:
+        """Loads split and encoder and samples the episodes; decodes nothing yet."""
         if config.trials is not None:
-            return cls._of_trials(config, read_frozen(find_trials(config.trials)))
-        work = cls.open(config)
-        work.sources = {shot: source_of(work.split, config, shot) for shot in config.shot}
-        work._draw_first()
-        return work
+            return cls._from_trials(config, read_episode_file(find_episode_file(config.trials)))
+        context = cls.open(config)
+        context.sources = {
+            shot: make_episode_source(context.split, config, shot) for shot in config.shot
+        }
+        context._draw_initial()
+        return context
 
     @classmethod
-    def _of_trials(cls, config: RunConfig, trials: FrozenEpisodes) -> Workspace:
-        work = cls.open(with_trials(config, trials))
-        trials.check_fits(work.split)
-        (shot,) = work.config.shot
-        work.sources = {shot: trials}
-        work.trials = trials
-        work._draw_first()
-        return work
+    def _from_trials(cls, config: EvaluationConfig, trials: EpisodeFile) -> EvaluationContext:
+        context = cls.open(apply_trials(config, trials))
+        trials.check_split(context.split)
+        (shot,) = context.config.shot
+        context.sources = {shot: trials}
+        context.trials = trials
+        context._draw_initial()
+        return context
 
-    def _draw_first(self) -> None:
-        looking = self.config.until is not None
-        self.draw(min(PILOT, self.most) if looking else self.config.episodes)
+    def _draw_initial(self) -> None:
+        sequential = self.config.until is not None
+        self.draw(min(PILOT_EPISODES, self.max_episodes) if sequential else self.config.episodes)
 
     def draw(self, count: int | str) -> None:
-        """Has the first `count` episodes of each shot; "all": as many as there are."""
-        self.specs = {shot: _taken(source, count) for shot, source in self.sources.items()}
+        """Takes the first `count` episodes of each shot; "all": as many as there are."""
+        self.episodes = {shot: _take(source, count) for shot, source in self.sources.items()}
 
     @property
-    def most(self) -> int:
-        """Most episodes that a run until an interval is short enough may ask."""
+    def max_episodes(self) -> int:
+        """Largest number of episodes of a run with `until`."""
         counts = [source.count for source in self.sources.values() if source.count is not None]
         return min([self.config.max_episodes, *counts])
 
     @property
     def way(self) -> int | str:
-        """Classes of an episode: a number, or a text such as "5-10" where episodes differ."""
-        return _spread({len(spec.classes) for specs in self.specs.values() for spec in specs})
+        """Classes of an episode: a number, or a range such as "5-10" where episodes differ."""
+        return _number_or_range(
+            {len(episode.classes) for episodes in self.episodes.values() for episode in episodes}
+        )
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip in the run's order, (T, H, W, 3) uint8."""
         frames = super().frames(clip)
         order = self.config.frame_order
-        return frames if order == "natural" else frames[positions(order, clip, len(frames))]
+        return frames if order == "natural" else frames[frame_permutation(order, clip, len(frames))]
 
-    def start(self, place: str, adapter: str) -> Start:
-        """A starting point, read when first asked for; see `read_start`."""
-        if (place, adapter) not in self._starts:
-            self._starts[place, adapter] = read_start(place, adapter)
-        return self._starts[place, adapter]
+    def start(self, location: str, adapter: str) -> StartingPoint:
+        """Returns a starting point, read at its first use; see `read_start`."""
+        if (location, adapter) not in self._starts:
+            self._starts[location, adapter] = read_start(location, adapter)
+        return self._starts[location, adapter]
 
-    def macs(self, adapter: Choice, frames: int) -> float | None:
-        """Multiply-accumulates of a clip of so many frames, counted once for each adapter."""
+    def macs(self, adapter: MethodSpec, frames: int) -> float | None:
+        """Multiply-accumulates of a clip of `frames` frames, counted once for each adapter."""
         key = adapter.label, frames
         if key not in self._macs:
             tower = self.encoder.tower
             self._macs[key] = macs_per_clip(tower, adapter.name, adapter.options, frames=frames)
         return self._macs[key]
 
-    def texts(self, classes: Sequence[Sequence[str]], templates: Sequence[str]) -> ClassTexts:
-        """What the text tower says of the classes of some episodes.
+    def class_text_embeddings(
+        self, classes: Sequence[Sequence[str]], templates: Sequence[str]
+    ) -> ClassTexts:
+        """Text embeddings of the class names of some episodes.
 
         Args:
             classes: names of the classes of each of E episodes, (E, way).
             templates: prompts with one {} each.
         """
-        known = self._embedded.setdefault(tuple(templates), {})
-        if any(name not in known for row in classes for name in row):
+        embeddings = self._text_embeddings.setdefault(tuple(templates), {})
+        if any(name not in embeddings for row in classes for name in row):
             # all at once: a name that cannot be embedded shows before anything is decoded
-            drawn = {n for specs in self.specs.values() for s in specs for n in s.classes}
-            new = sorted(drawn - known.keys())
-            known.update(zip(new, self.text.embed(new, templates), strict=True))
+            class_names = {
+                n
+                for episodes in self.episodes.values()
+                for episode in episodes
+                for n in episode.classes
+            }
+            missing = sorted(class_names - embeddings.keys())
+            embeddings.update(
+                zip(missing, self.text_tower.embed_names(missing, templates), strict=True)
+            )
         tower = self.encoder.tower
-        stacked = torch.stack([torch.stack([known[name] for name in row]) for row in classes])
+        stacked = torch.stack([torch.stack([embeddings[name] for name in row]) for row in classes])
         projection = None if tower.projection is None else tower.projection.float()
-        return ClassTexts(stacked.to(tower.device), projection, self.text.scale)
+        return ClassTexts(stacked.to(tower.device), projection, self.text_tower.scale)
 
 
-def positions(order: str, clip: str, count: int) -> NDArray[np.int64]:
-    """Which of a clip's `count` frames stands where, in another order than the natural one.
+def frame_permutation(order: str, clip: str, count: int) -> NDArray[np.int64]:
+    """Returns the permutation of a clip's `count` frames for an order other than the natural one.
 
     Args:
-        order: "reversed", "shuffled" or "single": the middle frame, of an even number the later
-            one of the two, in every place.
+        order: "reversed", "shuffled" or "single": the middle frame at every position, of an even
+            number the later one of the two.
         clip: name of the clip.
         count: number of its frames.
     """
     if order == "single":
         return np.full(count, count // 2)
-    return np.arange(count)[::-1] if order == "reversed" else shuffled(clip, count)
+    return np.arange(count)[::-1] if order == "reversed" else shuffle_by_name(clip, count)
 
 
-def shuffled(clip: str, count: int) -> NDArray[np.int64]:
-    """An order of `count` frames that depends on the clip's name alone, never the natural one."""
-    draws = np.random.default_rng(derive_seed("frame order", clip))
+def shuffle_by_name(clip: str, count: int) -> NDArray[np.int64]:
+    """Returns an order of `count` frames keyed by the clip's name only, never the natural one."""
+    generator = np.random.default_rng(derive_seed("frame order", clip))
     natural = np.arange(count)
-    order = draws.permutation(natural)
+    order = generator.permutation(natural)
     while count > 1 and (order == natural).all():
-        order = draws.permutation(natural)
+        order = generator.permutation(natural)
     return order
 
 
-def draw(split: Split, config: RunConfig, shot: int | str) -> list[EpisodeSpec]:
-    """The episodes of a run at one shot, in order.
+def draw_episodes(split: Split, config: EvaluationConfig, shot: int | str) -> list[Episode]:
+    """Returns the episodes of a run at one shot, in order.
 
     Raises:
-        EpisodeError: when there are fewer than asked for.
+        EpisodeError: when there are fewer than configured.
     """
-    return _taken(source_of(split, config, shot), config.episodes)
+    return _take(make_episode_source(split, config, shot), config.episodes)
 
 
-def source_of(split: Split, config: RunConfig, shot: int | str) -> Episodes:
-    """The episodes of a run at one shot, by number."""
-    return episodes_of(
+def make_episode_source(split: Split, config: EvaluationConfig, shot: int | str) -> EpisodeSource:
+    """Makes the source of a run's episodes at one shot, indexed by number."""
+    return make_sampler(
         split,
         subset=config.subset,
         seed=config.seed,
@@ -174,18 +187,18 @@ def source_of(split: Split, config: RunConfig, shot: int | str) -> Episodes:
     )
 
 
-def _taken(episodes: Episodes, asked: int | str) -> list[EpisodeSpec]:
-    return [episodes[i] for i in range(_count(asked, episodes))]
+def _take(episodes: EpisodeSource, wanted: int | str) -> list[Episode]:
+    return [episodes[i] for i in range(_episode_count(wanted, episodes))]
 
 
-def _count(asked: int | str, episodes: Episodes) -> int:
-    if isinstance(asked, int):
-        if episodes.count is not None and asked > episodes.count:
+def _episode_count(wanted: int | str, episodes: EpisodeSource) -> int:
+    if isinstance(wanted, int):
+        if episodes.count is not None and wanted > episodes.count:
             raise EpisodeError(
-                f"episodes: {asked} are asked for, and there are {episodes.count}; give at most "
+                f"episodes: {wanted} are asked for, and there are {episodes.count}; give at most "
                 "that many, or all"
             )
-        return asked
+        return wanted
     if episodes.count is None:
         raise EpisodeError(
             "episodes: all is for episodes whose number is limited (sampling disjoint, draws, "
@@ -194,37 +207,42 @@ def _count(asked: int | str, episodes: Episodes) -> int:
     return episodes.count
 
 
-def with_trials(config: RunConfig, trials: FrozenEpisodes) -> RunConfig:
-    """The configuration with the numbers of classes and clips that frozen episodes have.
+def apply_trials(config: EvaluationConfig, trials: EpisodeFile) -> EvaluationConfig:
+    """Returns the configuration with the numbers of classes and clips of an episode file.
 
     Raises:
-        ConfigError: when the configuration says something else, or how to draw episodes.
+        ConfigError: when the configuration contradicts the file, or says how to sample episodes.
     """
-    found: dict[str, Any] = {"subset": trials.subset, **_numbers(trials)}
-    for key in config.model_fields_set & {*found, *NEW_KEYS, "partitions", "disjoint_groups"}:
-        said = getattr(config, key)
-        if said != found.get(key, RunConfig.model_fields[key].default):
-            shown = f"{found[key]!r} in the file" if key in found else "nothing is drawn"
+    overrides: dict[str, Any] = {"subset": trials.subset, **_trial_counts(trials)}
+    for key in config.model_fields_set & {
+        *overrides,
+        *DEFAULTS_OF_LATER_KEYS,
+        "partitions",
+        "disjoint_groups",
+    }:
+        value = getattr(config, key)
+        if value != overrides.get(key, EvaluationConfig.model_fields[key].default):
+            expected = f"{overrides[key]!r} in the file" if key in overrides else "nothing is drawn"
             raise ConfigError(
-                f"{key}: got {said!r} beside trials {config.trials!r}: {shown}; leave it out"
+                f"{key}: got {value!r} beside trials {config.trials!r}: {expected}; leave it out"
             )
     if "episodes" not in config.model_fields_set:
-        found["episodes"] = "all"
-    return config.model_copy(update=found)
+        overrides["episodes"] = "all"
+    return config.model_copy(update=overrides)
 
 
-def _numbers(trials: FrozenEpisodes) -> dict[str, Any]:
-    """Way, shot and query of frozen episodes as a configuration has them."""
-    specs = trials.episodes
-    ways = {len(spec.classes) for spec in specs}
-    shots = {len(clips) for spec in specs for clips in spec.support}
-    queries = {len(clips) for spec in specs for clips in spec.query}
+def _trial_counts(trials: EpisodeFile) -> dict[str, Any]:
+    """Way, shot and query of an episode file, in the form of a configuration."""
+    episodes = trials.episodes
+    ways = {len(episode.classes) for episode in episodes}
+    shots = {len(clips) for episode in episodes for clips in episode.support}
+    queries = {len(clips) for episode in episodes for clips in episode.query}
     return {
-        "way": _spread(ways),
-        "shot": (_spread(shots),),
+        "way": _number_or_range(ways),
+        "shot": (_number_or_range(shots),),
         "query": queries.pop() if len(queries) == 1 else "all",
     }
 
 
-def _spread(numbers: set[int]) -> int | str:
+def _number_or_range(numbers: set[int]) -> int | str:
     return f"{min(numbers)}-{max(numbers)}" if len(numbers) > 1 else min(numbers)

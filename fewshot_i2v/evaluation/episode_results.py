@@ -1,4 +1,4 @@
-"""What is written down of an episode."""
+"""Conversion of predictions and errors into episode records."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ from typing import Any
 
 from torch import Tensor
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 
 
-def record_of(
-    spec: EpisodeSpec, scores: Tensor, losses: list[float], seconds: float, memory: float
+def successful_record(
+    episode: Episode, probabilities: Tensor, losses: list[float], seconds: float, peak_memory: float
 ) -> EpisodeRecord:
-    """The record of an episode that was predicted.
+    """Makes the record of an episode that was predicted.
 
     Args:
-        spec: the episode.
-        scores: probabilities, (queries, way), on the CPU.
+        episode: the predicted episode.
+        probabilities: (queries, way), on the CPU.
         losses: of each step.
         seconds: of tuning and prediction.
-        memory: peak, in MiB.
+        peak_memory: in MiB.
     """
-    labels = [c for c, clips in enumerate(spec.query) for _ in clips]
-    predictions = scores.argmax(-1).tolist()
-    right = sum(p == label for p, label in zip(predictions, labels, strict=True))
+    labels = [c for c, clips in enumerate(episode.query) for _ in clips]
+    predictions = probabilities.argmax(-1).tolist()
+    correct = sum(p == label for p, label in zip(predictions, labels, strict=True))
     return EpisodeRecord(
-        **_names(spec),
+        **_episode_fields(episode),
         status="ok",
         labels=labels,
         predictions=predictions,
-        probabilities=scores.tolist(),
-        accuracy=right / len(labels),
+        probabilities=probabilities.tolist(),
+        accuracy=correct / len(labels),
         losses=losses,
         seconds=seconds,
-        peak_memory_mb=memory,
+        peak_memory_mb=peak_memory,
         error=None,
     )
 
 
-def failed_record(spec: EpisodeSpec, error: VideoUnreadable) -> EpisodeRecord:
-    """The record of an episode whose clip cannot be read."""
+def failed_record(episode: Episode, error: VideoUnreadable) -> EpisodeRecord:
+    """Makes the record of an episode with a clip that cannot be read."""
     return EpisodeRecord(
-        **_names(spec),
+        **_episode_fields(episode),
         status="failed",
-        labels=[c for c, clips in enumerate(spec.query) for _ in clips],
+        labels=[c for c, clips in enumerate(episode.query) for _ in clips],
         predictions=[],
         probabilities=[],
         accuracy=None,
@@ -56,10 +56,10 @@ def failed_record(spec: EpisodeSpec, error: VideoUnreadable) -> EpisodeRecord:
     )
 
 
-def _names(spec: EpisodeSpec) -> dict[str, Any]:
+def _episode_fields(episode: Episode) -> dict[str, Any]:
     return {
-        "index": spec.index,
-        "classes": list(spec.classes),
-        "support": [list(clips) for clips in spec.support],
-        "query": [list(clips) for clips in spec.query],
+        "index": episode.index,
+        "classes": list(episode.classes),
+        "support": [list(clips) for clips in episode.support],
+        "query": [list(clips) for clips in episode.query],
     }

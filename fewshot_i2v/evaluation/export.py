@@ -1,7 +1,7 @@
-"""One episode's adapter out of a run: tuned again, checked against its record, written to files.
+"""Export of one episode's adapter: fine-tuned again, compared with its record, written to files.
 
-A run keeps what was predicted, not the tuned parameters. An episode is a number, so they can be had
-again; they are written only where they give the predictions that were recorded.
+A run records predictions, not the tuned parameters. Episodes are reproducible, so the parameters
+can be computed again; they are written only where they give the recorded predictions.
 """
 
 from __future__ import annotations
@@ -15,81 +15,85 @@ from typing import Any
 import torch
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.config.file_names import split_weights
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.config.start_names import names_of_starts
 from fewshot_i2v.errors import AdapterError, ConfigError, ExportError, UsageError
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
-from fewshot_i2v.models.checkpoints.files import check_free, fresh_folder
+from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import RunData, read_run
 
-Given = str | Path | None
+LocationOverride = str | Path | None
 """Where something is, given anew; None: where it was."""
 
 
-def config_of(
+def config_from_header(
     run: Path,
     data: RunData,
-    last: int,
-    files: Mapping[str, Given],
-    places: Mapping[str, Given],
+    last_episode: int,
+    encoder_files: Mapping[str, LocationOverride],
+    locations: Mapping[str, LocationOverride],
     limits: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """The configuration of a row.
+) -> EvaluationConfig:
+    """Builds the configuration of a recorded row.
 
     Args:
         run: its folder.
-        data: what it holds.
-        last: number of the last episode needed.
-        files: `pretrained` and `architecture` of the encoder.
-        places: `split`, `root`, `start`, `trials` and `cache`.
-        limits: what a clip may take, by key of the configuration.
+        data: its content.
+        last_episode: number of the last episode needed.
+        encoder_files: `pretrained` and `architecture` of the encoder.
+        locations: `split`, `root`, `start`, `trials` and `cache`.
+        limits: limits of decoding, by key of the configuration.
 
     Raises:
-        UsageError: when something is not where it was, and not given; when a start or trials are
-            given and the row had none; when the device is not there.
+        UsageError: when a file is not at its recorded path and no other is given; when a start or
+            trials are given and the row had none; when the device is not there.
     """
     identity = data.header["identity"]
-    plain: dict[str, Any] = dict(identity["config"])
+    values: dict[str, Any] = dict(identity["config"])
     recorded = data.header.get("split", {}).get("path", "")
     if Path(recorded).is_file():
-        plain["split"] = recorded
-    if "training_seed" in plain:
-        plain["training_seeds"] = [plain.pop("training_seed")]
-    if plain.get("sampling") == "disjoint":
-        plain["partitions"] = last + 1  # enough; how many there were does not matter
-    plain |= {key: [plain[key]] for key in ("adapter", "head", "shot")}
-    places = {**places, "start": _start(run, data, places.get("start"))}
-    places["trials"] = _trials(run, data, places.get("trials"))
-    plain |= {key: str(place) for key, place in places.items() if place is not None}
-    plain |= {
-        "encoder": plain["encoder"] | {k: _file(run, data, k, given) for k, given in files.items()},
-        "device": _device(run, identity["device"]),
+        values["split"] = recorded
+    if "training_seed" in values:
+        values["training_seeds"] = [values.pop("training_seed")]
+    if values.get("sampling") == "disjoint":
+        values["partitions"] = last_episode + 1  # enough; how many there were does not matter
+    values |= {key: [values[key]] for key in ("adapter", "head", "shot")}
+    locations = {**locations, "start": _resolve_start(run, data, locations.get("start"))}
+    locations["trials"] = _resolve_trials(run, data, locations.get("trials"))
+    values |= {key: str(location) for key, location in locations.items() if location is not None}
+    values |= {
+        "encoder": values["encoder"]
+        | {
+            k: _resolve_encoder_file(run, data, k, override)
+            for k, override in encoder_files.items()
+        },
+        "device": _matching_device(run, identity["device"]),
         "at_once": identity["at_once"],
-        "episodes": last + 1,
+        "episodes": last_episode + 1,
         "allow_seen": True,  # the run had it allowed, where that was needed
     }
-    return load_config(plain, limits)
+    return load_config(values, limits)
 
 
-def _start(run: Path, data: RunData, given: Given) -> str | None:
-    """The row's starting point: as given, or where it was, or by its name; None: it had none."""
+def _resolve_start(run: Path, data: RunData, override: LocationOverride) -> str | None:
+    """Resolves the starting point: the override, the recorded path, or its name; None: no start."""
     name = data.header["identity"]["config"].get("start")
     if name is None:
-        if given is not None:
-            raise UsageError(f"{run}: its adapters began fresh; leave out --start {given}")
+        if override is not None:
+            raise UsageError(f"{run}: its adapters began fresh; leave out --start {override}")
         return None
-    if given is not None:
-        return str(given)
+    if override is not None:
+        return str(override)
     recorded = str(data.header.get("start", {}).get("path", ""))
     if Path(recorded).is_dir():
         return recorded
@@ -101,30 +105,32 @@ def _start(run: Path, data: RunData, given: Given) -> str | None:
     )
 
 
-def _trials(run: Path, data: RunData, given: Given) -> str | None:
-    """The file of frozen episodes: as given, or where it was; None: they were drawn."""
+def _resolve_trials(run: Path, data: RunData, override: LocationOverride) -> str | None:
+    """Resolves the episode file: the override, or the recorded path; None: sampled episodes."""
     if "trials" not in data.header["identity"]:
-        if given is not None:
-            raise UsageError(f"{run}: its episodes were drawn; leave out --trials {given}")
+        if override is not None:
+            raise UsageError(f"{run}: its episodes were drawn; leave out --trials {override}")
         return None
     recorded = str(data.header.get("trials", {}).get("path", ""))
-    if given is None and not Path(recorded).is_file():
+    if override is None and not Path(recorded).is_file():
         raise ConfigError(
             f"{run}: its episodes were those of the file {recorded or '(unknown)'}, which is not "
             "there (any more). Give --trials"
         )
-    return recorded if given is None else str(given)
+    return recorded if override is None else str(override)
 
 
-def _file(run: Path, data: RunData, key: str, given: Given) -> str | None:
-    """The encoder's `pretrained` or `architecture`: as given, or a name, or where it still is."""
+def _resolve_encoder_file(
+    run: Path, data: RunData, key: str, override: LocationOverride
+) -> str | None:
+    """Resolves the encoder's `pretrained` or `architecture`: override, name, or recorded path."""
     name: str | None = data.header["identity"]["config"]["encoder"][key]
-    if given is not None:
-        return str(given)
-    if name is None or (key == "pretrained" and split_weights(name)[1] is None):
+    if override is not None:
+        return str(override)
+    if name is None or (key == "pretrained" and parse_pretrained(name)[1] is None):
         return name
     recorded = str(data.header.get("encoder", {}).get(key, ""))
-    file = split_weights(recorded)[1] if key == "pretrained" else recorded
+    file = parse_pretrained(recorded)[1] if key == "pretrained" else recorded
     if file is None or not Path(file).is_file():
         raise ConfigError(
             f"{run}: its encoder was loaded with {key} {name}; where that file is, is not known "
@@ -133,8 +139,8 @@ def _file(run: Path, data: RunData, key: str, given: Given) -> str | None:
     return recorded
 
 
-def _device(run: Path, recorded: str) -> str:
-    """The device to repeat a run on: of the recorded kind, since the other rounds differently."""
+def _matching_device(run: Path, recorded: str) -> str:
+    """Returns a device of the recorded kind, since the other kind rounds differently."""
     if recorded == "cpu":
         return "cpu"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -151,13 +157,13 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written.
+class ExportResult:
+    """The result of an export.
 
     Attributes:
-        folder: where.
+        folder: the new folder.
         files: names of the files in it.
-        episode: which one.
+        episode: number of the episode.
         adapter: label of the adapter.
         head: label of the head.
         merged: whether the adapter was merged into the encoder's weights.
@@ -182,8 +188,8 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Tuned:
-    """A tuned batch, the place of the wanted episode in it, and its record."""
+class _TunedEpisode:
+    """A tuned batch, the position of the exported episode in it, and its record."""
 
     encoder: AdaptedEncoder
     head: Head
@@ -197,20 +203,20 @@ def export_episode(
     out: str | Path,
     *,
     merge: bool | None = None,
-    split: Given = None,
-    root: Given = None,
-    pretrained: Given = None,
-    architecture: Given = None,
-    start: Given = None,
-    trials: Given = None,
-    cache: Given = None,
+    split: LocationOverride = None,
+    root: LocationOverride = None,
+    pretrained: LocationOverride = None,
+    architecture: LocationOverride = None,
+    start: LocationOverride = None,
+    trials: LocationOverride = None,
+    cache: LocationOverride = None,
     limits: Mapping[str, Any] | None = None,
     progress: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Writes the tuned adapter and head of one recorded episode.
 
-    The batch that the episode was in is tuned again as the run did. Without `merge` the folder is
-    as by `save_adapter`. With it, it holds the encoder's weights with the adapter merged in, in
+    The batch of the episode is tuned again as in the run. Without `merge` the folder is as written
+    by `save_adapter`. With it, it holds the encoder's weights with the adapter merged in, in
     open_clip's format, and what remains of the adapter; see `load_merged`.
 
     Args:
@@ -218,15 +224,15 @@ def export_episode(
         episode: number of the episode.
         out: a new folder.
         merge: whether to merge; None: where the method can be merged.
-        split: name or path of the run's split; None: where it was.
-        root: folder of the split's clips; None: as the split says.
-        pretrained: the encoder's checkpoint; None: where it was.
-        architecture: the encoder's configuration, where it had one of its own.
-        start: name or folder of the row's starting point, where it had one; None: where it was.
-        trials: file of the run's frozen episodes, where it had some; None: where it was.
+        split: name or path of the run's split; None: the recorded path.
+        root: folder of the split's clips; None: that of the split.
+        pretrained: the encoder's checkpoint; None: the recorded path.
+        architecture: the encoder's configuration, where the run had a custom one.
+        start: name or folder of the row's starting point, if any; None: the recorded path.
+        trials: file of the run's episodes, if any; None: the recorded path.
         cache: folder of decoded clips; None: the user's cache folder.
-        limits: what a clip may take, by key, such as `limits.frames`; the defaults where not given.
-        progress: whether to show bars on standard error.
+        limits: limits of decoding, by key, such as `limits.frames`; defaults for absent keys.
+        progress: whether to show progress bars on standard error.
 
     Raises:
         UsageError: when the run cannot be repeated here: the split, the encoder or the kind of
@@ -235,12 +241,14 @@ def export_episode(
         FewshotError: as `evaluate` does.
     """
     files = {"pretrained": pretrained, "architecture": architecture}
-    places = {"split": split, "root": root, "start": start, "trials": trials, "cache": cache}
-    check_free(Path(out))
-    run, data = Path(run), read_run(_row_folder(Path(run)))
-    _check_order(run, data)
-    batch = _batch(run, data, episode)
-    runner = _row(run, data, config_of(run, data, batch[-1], files, places, limits))
+    locations = {"split": split, "root": root, "start": start, "trials": trials, "cache": cache}
+    require_empty(Path(out))
+    run, data = Path(run), read_run(_require_row_folder(Path(run)))
+    _check_frame_order(run, data)
+    batch = _batch_of_episode(run, data, episode)
+    runner = _build_runner(
+        run, data, config_from_header(run, data, batch[-1], files, locations, limits)
+    )
     return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)
 
 
@@ -254,20 +262,22 @@ def _export(
     *,
     merge: bool | None,
     progress: bool,
-) -> Exported:
+) -> ExportResult:
     """Tunes a batch again, compares one episode with its record, and writes it."""
-    method = registry.load("adapters", runner.row.adapter.name)
+    method = registry.load_method("adapters", runner.row.adapter.name)
     if merge and not method.mergeable:
         raise AdapterError(f"{runner.row.adapter.name} cannot be merged into the frozen weights")
-    shape = runner.specs[episode].shape  # others were tuned beside these, not among them
-    batch = [index for index in batch if runner.specs[index].shape == shape]
-    records, encoder, head = _repeat(runner, batch, data.header.get("threads"), progress=progress)
+    shape = runner.episodes[episode].shape  # others were tuned beside these, not among them
+    batch = [index for index in batch if runner.episodes[index].shape == shape]
+    records, encoder, head = _rerun_batch(
+        runner, batch, data.header.get("threads"), progress=progress
+    )
     position = batch.index(episode)
     difference = _check_record(run, data, records[position], runner)
     merge = method.mergeable if merge is None else merge
-    tuned = _Tuned(encoder, head, position, records[position])
-    info, names = _write(target, run, runner, tuned, merge=merge)
-    return Exported(
+    tuned = _TunedEpisode(encoder, head, position, records[position])
+    info, names = _write_folder(target, run, runner, tuned, merge=merge)
+    return ExportResult(
         folder=target,
         files=names,
         episode=episode,
@@ -280,15 +290,15 @@ def _export(
     )
 
 
-def _row_folder(run: Path) -> Path:
-    """The folder itself; UsageError when it is that of a whole evaluation."""
+def _require_row_folder(run: Path) -> Path:
+    """Returns the folder of one row; raises UsageError for that of an evaluation."""
     rows = sorted(path.parent.name for path in run.glob("*/run.json"))
     if rows and not (run / "run.json").is_file():
         raise UsageError(f"{run}: give the folder of one row, {run / rows[0]} or another: {rows}")
     return run
 
 
-def _check_order(run: Path, data: RunData) -> None:
+def _check_frame_order(run: Path, data: RunData) -> None:
     identity = data.header["identity"]
     if not identity.get("at_once") or "device" not in identity:
         raise UsageError(
@@ -303,8 +313,8 @@ def _check_order(run: Path, data: RunData) -> None:
         )
 
 
-def _batch(run: Path, data: RunData, episode: int) -> list[int]:
-    """The episodes that were tuned side by side with one.
+def _batch_of_episode(run: Path, data: RunData, episode: int) -> list[int]:
+    """Returns the episodes that were tuned in parallel with this one.
 
     Raises:
         UsageError: when it was not recorded, or failed.
@@ -317,34 +327,34 @@ def _batch(run: Path, data: RunData, episode: int) -> list[int]:
         reason = (record.error or {}).get("reason")
         raise UsageError(f"{run}: episode {episode} failed: {reason}; there is nothing to export")
     size = data.header["identity"]["at_once"]
-    first = episode // size * size
-    near = (data.records.get(index) for index in range(first, first + size))
+    batch_start = episode // size * size
+    neighbours = (data.records.get(index) for index in range(batch_start, batch_start + size))
     # one that failed was not in the batch
-    return [r.index for r in near if r is not None and r.status == "ok"]
+    return [r.index for r in neighbours if r is not None and r.status == "ok"]
 
 
-def _row(run: Path, data: RunData, config: RunConfig) -> RowRunner:
-    """The row, ready to run.
+def _build_runner(run: Path, data: RunData, config: EvaluationConfig) -> RowRunner:
+    """Builds the row runner.
 
     Raises:
         ConfigError: when split, encoder or class names are not those of the run.
     """
-    work = Workspace.of(config)
-    runner = RowRunner(expand_rows(work.config)[0], work)
-    found = {"split": work.split.digest, "encoder": work.encoder.digest}
-    if runner.marks["uses_names"]:
-        found["text"] = work.text.digest
+    context = EvaluationContext.of(config)
+    runner = RowRunner(expand_rows(context.config)[0], context)
+    digests = {"split": context.split.digest, "encoder": context.encoder.digest}
+    if runner.display_flags["uses_names"]:
+        digests["text"] = context.text_tower.digest
     if runner.start is not None:
-        found["start"] = runner.start.digest
-    if work.trials is not None:
-        found["trials"] = work.trials.digest
+        digests["start"] = runner.start.digest
+    if context.trials is not None:
+        digests["trials"] = context.trials.digest
     identity = data.header["identity"]
-    for key, digest in found.items():
+    for key, digest in digests.items():
         recorded = identity.get(key, {}).get("digest")
         if digest != recorded:
-            names = {"split": work.split.path, "encoder": work.encoder.pretrained}
-            names["trials"] = config.trials
-            name = names.get(key, runner.row.start if key == "start" else "")
+            sources = {"split": context.split.path, "encoder": context.encoder.pretrained}
+            sources["trials"] = config.trials
+            name = sources.get(key, runner.row.start if key == "start" else "")
             raise ConfigError(
                 f"{run}: the {key} {name} has sha256 {digest}; the run was of {recorded}. Give the "
                 "one it was of"
@@ -352,28 +362,28 @@ def _row(run: Path, data: RunData, config: RunConfig) -> RowRunner:
     return runner
 
 
-def _repeat(
+def _rerun_batch(
     runner: RowRunner, batch: list[int], threads: int | None, *, progress: bool
 ) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
-    """Tunes a batch of episodes and predicts, as the run did.
+    """Tunes a batch of episodes and predicts, as in the run.
 
     Raises:
         VideoUnreadable: when a clip cannot be read (any more).
     """
-    specs = [runner.specs[index] for index in batch]
-    clips = {name for spec in specs for name in spec.clips()}
-    runner.work.prepare(clips, progress=progress)
-    errors = (runner.failure(spec) for spec in specs)
+    episodes = [runner.episodes[index] for index in batch]
+    clips = {name for episode in episodes for name in episode.clip_names()}
+    runner.context.decode_clips(clips, progress=progress)
+    errors = (runner.failure(episode) for episode in episodes)
     error = next((e for e in errors if e is not None), None)
     if error is not None:
         raise error
-    with _threads(threads):
-        return runner.run_and_keep(specs)
+    with _use_threads(threads):
+        return runner.run_with_models(episodes)
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """As many threads as the run had, since sums depend on how they are split up."""
+def _use_threads(count: int | None) -> Iterator[None]:
+    """Sets the run's number of threads, on which the rounding of sums depends."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -382,45 +392,49 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _check_record(run: Path, data: RunData, again: EpisodeRecord, runner: RowRunner) -> float:
-    """The largest difference to a recorded probability.
+def _check_record(run: Path, data: RunData, rerun: EpisodeRecord, runner: RowRunner) -> float:
+    """Returns the largest difference to a recorded probability.
 
     Raises:
         ExportError: when anything but the rounding of probabilities differs.
     """
-    record = data.records[again.index]
-    same = all(getattr(record, k) == getattr(again, k) for k in ("classes", "support", "query"))
-    pairs = zip(record.probabilities, again.probabilities, strict=True) if same else ()
+    record = data.records[rerun.index]
+    same = all(getattr(record, k) == getattr(rerun, k) for k in ("classes", "support", "query"))
+    pairs = zip(record.probabilities, rerun.probabilities, strict=True) if same else ()
     difference = max((abs(p - q) for a, b in pairs for p, q in zip(a, b, strict=True)), default=0.0)
-    if same and record.predictions == again.predictions and difference <= TOLERANCE:
+    if same and record.predictions == rerun.predictions and difference <= TOLERANCE:
         return difference
-    what = f"the probabilities differ by {difference:.2g}" if same else "the clips are others"
-    then, now = data.header["identity"], runner.header()[1]
-    keys = [key for key in ("device", "versions") if then.get(key) != now[key]]
-    changed = "; ".join(f"{key} {then.get(key)} then, {now[key]} now" for key in keys)
+    problem = f"the probabilities differ by {difference:.2g}" if same else "the clips are others"
+    recorded_identity, current_identity = data.header["identity"], runner.header()[1]
+    keys = [
+        key for key in ("device", "versions") if recorded_identity.get(key) != current_identity[key]
+    ]
+    changed = "; ".join(
+        f"{key} {recorded_identity.get(key)} then, {current_identity[key]} now" for key in keys
+    )
     raise ExportError(
-        f"{run}: episode {again.index}, tuned again, is not what was recorded: {what} (at most "
+        f"{run}: episode {rerun.index}, tuned again, is not what was recorded: {problem} (at most "
         f"{TOLERANCE} is accepted, and the same predictions). Nothing is written. What changed: "
         f"{changed or 'neither the device nor a version; look at the clips and the code'}"
     )
 
 
-def _write(
-    target: Path, run: Path, runner: RowRunner, tuned: _Tuned, *, merge: bool
-) -> tuple[AdapterInfo, tuple[str, ...]]:
-    """Writes the folder; what it says of the adapter, and the files in it."""
-    row, work, position, record = runner.row, runner.work, tuned.position, tuned.record
+def _write_folder(
+    target: Path, run: Path, runner: RowRunner, tuned: _TunedEpisode, *, merge: bool
+) -> tuple[CheckpointMetadata, tuple[str, ...]]:
+    """Writes the folder; returns the metadata of the adapter and the file names."""
+    row, context, position, record = runner.row, runner.context, tuned.position, tuned.record
     adapter, name = tuned.encoder.adapter, row.adapter.name
-    with fresh_folder(target) as new:
+    with atomic_folder(target) as draft:
         merged = None
         if merge:
-            exact, source = _exact(work)
-            clip = torch.from_numpy(work.frames(record.query[0][0]).copy())
-            pixels = exact.tower.pixels(clip[None])
-            merged = merge_into(new, exact, name, adapter, position, pixels, source)
+            exact_encoder, source = _full_precision_encoder(context)
+            clip = torch.from_numpy(context.frames(record.query[0][0]).copy())
+            pixels = exact_encoder.tower.normalize(clip[None])
+            merged = merge_into(draft, exact_encoder, name, adapter, position, pixels, source)
         info = write_adapter(
-            new,
-            work.encoder,
+            draft,
+            context.encoder,
             name,
             adapter,
             row.head.name,
@@ -428,28 +442,28 @@ def _write(
             episode=position,
             classes=record.classes,
             preset=row.adapter.options.get("preset"),
-            text_digest=work.text.digest if runner.marks["uses_names"] else None,
-            about=_about(run, runner, record),
+            text_digest=context.text_tower.digest if runner.display_flags["uses_names"] else None,
+            about=_origin_facts(run, runner, record),
             merge=merged,
         )
-        return info, tuple(sorted(path.name for path in new.iterdir()))
+        return info, tuple(sorted(path.name for path in draft.iterdir()))
 
 
-def _exact(work: Workspace) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder in float32 on the CPU, and what of its name and files merging needs."""
-    plain = vars(work.config.encoder)
-    source = {key: plain[key] for key in ("name", "pretrained", "architecture")}
-    constants = {key: plain[key] for key in ("image_size", "mean", "std")}
+def _full_precision_encoder(context: EvaluationContext) -> tuple[Encoder, dict[str, Any]]:
+    """Loads the encoder in float32 on the CPU; also returns its source, which merging needs."""
+    settings = vars(context.config.encoder)
+    source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
+    constants = {key: settings[key] for key in ("image_size", "mean", "std")}
     return load_encoder(**source, **constants), source
 
 
-def _about(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
-    """Where an adapter comes from."""
-    split, start = runner.work.split, runner.start
-    begun = {} if start is None else {"kind": start.kind, "digest": start.digest}
+def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
+    """Returns the origin of an exported adapter."""
+    split, start = runner.context.split, runner.start
+    start_facts = {} if start is None else {"kind": start.kind, "digest": start.digest}
     return {
         # not `start`, which says what a starting point was trained on
-        **({"started_from": begun} if begun else {}),
+        **({"started_from": start_facts} if start_facts else {}),
         "run": run.resolve().name,
         "episode": record.index,
         "accuracy": record.accuracy,

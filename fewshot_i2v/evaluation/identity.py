@@ -1,4 +1,4 @@
-"""What is written down of a row: what decides its results, and what else a reader wants to know."""
+"""Identity of a row, which decides its results, and the other facts of its header."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fewshot_i2v.config.file_names import with_file
-from fewshot_i2v.data.episodes.factory import find_trials
-from fewshot_i2v.utils.environment import commit, device_name, reader_versions
+from fewshot_i2v.config.file_names import map_weights_file
+from fewshot_i2v.data.episodes.factory import find_episode_file
+from fewshot_i2v.utils.environment import device_name, git_commit, reader_versions
 from fewshot_i2v.version import __version__
 
 if TYPE_CHECKING:
@@ -21,16 +21,19 @@ LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
 """What else takes part in the results."""
 
 
-def identity_of(runner: RowRunner) -> dict[str, Any]:
-    """What decides the results of a row."""
-    work, row = runner.work, runner.row
+def run_identity(runner: RowRunner) -> dict[str, Any]:
+    """Returns the values that decide the results of a row."""
+    context, row = runner.context, runner.row
     identity = {
         "config": row.identity(),
-        "split": {"digest": work.split.digest},
-        "encoder": {"digest": work.encoder.digest},
-        "at_once": runner.at_once,
-        "device": device_name(work.encoder.tower.device),
-        "methods": {"adapter": runner.method("adapters"), "head": runner.method("heads")},
+        "split": {"digest": context.split.digest},
+        "encoder": {"digest": context.encoder.digest},
+        "at_once": runner.parallel_episodes,
+        "device": device_name(context.encoder.tower.device),
+        "methods": {
+            "adapter": runner.resolved_method("adapters"),
+            "head": runner.resolved_method("heads"),
+        },
         "versions": {
             "fewshot_i2v": __version__,
             "torch": str(torch.__version__),
@@ -38,41 +41,45 @@ def identity_of(runner: RowRunner) -> dict[str, Any]:
             "readers": reader_versions(),
         },
     }
-    if runner.marks["uses_names"]:
-        identity["text"] = {"digest": work.text.digest}
-    if work.trials is not None:
-        identity["trials"] = {"digest": work.trials.digest}
+    if runner.display_flags["uses_names"]:
+        identity["text"] = {"digest": context.text_tower.digest}
+    if context.trials is not None:
+        identity["trials"] = {"digest": context.trials.digest}
     if runner.start is not None:
         identity["start"] = {"kind": runner.start.kind, "digest": runner.start.digest}
     return identity
 
 
-def about_of(runner: RowRunner) -> dict[str, Any]:
-    """What else is written down of a row."""
-    encoder, split = runner.work.encoder, runner.work.split
+def run_facts(runner: RowRunner) -> dict[str, Any]:
+    """Returns the facts beside the identity."""
+    encoder, split = runner.context.encoder, runner.context.split
     architecture, trials = runner.row.encoder.architecture, runner.row.trials
     return {
         "name": runner.row.name,
         "position": runner.position,
-        "marks": runner.marks,
-        "split": {"name": split.name, "version": split.version, "path": whole(split.path or "")},
+        "marks": runner.display_flags,
+        "split": {
+            "name": split.name,
+            "version": split.version,
+            "path": absolute_path(split.path or ""),
+        },
         "encoder": {
             "name": encoder.name,
-            "pretrained": with_file(encoder.pretrained, whole),
-            "architecture": None if architecture is None else whole(architecture),
+            "pretrained": map_weights_file(encoder.pretrained, absolute_path),
+            "architecture": None if architecture is None else absolute_path(architecture),
         },
-        **({"start": {"path": whole(runner.start.folder)}} if runner.start else {}),
-        **({"trials": {"path": whole(find_trials(trials))}} if trials else {}),
+        **({"start": {"path": absolute_path(runner.start.folder)}} if runner.start else {}),
+        **({"trials": {"path": absolute_path(find_episode_file(trials))}} if trials else {}),
         **({"partitions": runner.row.partitions} if runner.row.sampling == "disjoint" else {}),
         "parameters": runner.parameters,
-        "macs_per_clip": runner.work.macs(runner.row.adapter, runner.row.video.frames),
+        "macs_per_clip": runner.context.macs(runner.row.adapter, runner.row.video.frames),
         "python": sys.version.split()[0],
-        "commit": commit(),
+        "commit": git_commit(),
         "threads": torch.get_num_threads(),
     }
 
 
-def whole(path: str | Path) -> str:
-    """A path that is the same from any other folder; its last part, which may be a link, stays."""
+def absolute_path(path: str | Path) -> str:
+    """Makes a path absolute without resolving its last component, which may be a link."""
     path = Path(path)
     return str(path.parent.resolve() / path.name)

@@ -1,4 +1,4 @@
-"""What an evaluation returns."""
+"""Results of an evaluation and of its rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from fewshot_i2v.report.tables.matrix import render_matrix
 from fewshot_i2v.report.tables.terminal import render_table
 from fewshot_i2v.runs.row_summary import RowResult, table_rows
-from fewshot_i2v.runs.stopping_record import Stopped
-from fewshot_i2v.utils.text_table import wrapped
+from fewshot_i2v.runs.stopping_record import StoppingRecord
+from fewshot_i2v.utils.text_table import wrap_notes
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class EvaluationResult:
     Attributes:
         rows: one per adapter, start, head and shot, in the order of the configuration.
         output: the folder that holds the run folders.
-        way: classes of an episode; a text such as "5-10" where episodes differ.
+        way: classes of an episode; a range such as "5-10" where episodes differ.
         split: name of the split.
         encoder: name of the encoder.
-        remarks: what a user should know about how the rows ran.
-        stopped: where episodes were drawn until the means were known well enough: how that ended.
+        remarks: notes for the user about how the rows ran.
+        stopped: the stopping record of a run with `until`, else None.
     """
 
     rows: tuple[RowResult, ...]
@@ -33,11 +33,11 @@ class EvaluationResult:
     split: str
     encoder: str
     remarks: tuple[str, ...] = ()
-    stopped: Stopped | None = None
+    stopped: StoppingRecord | None = None
 
     @property
     def failed(self) -> int:
-        """Failed episodes over all rows."""
+        """Number of failed episodes over all rows."""
         return sum(row.failed for row in self.rows)
 
     @property
@@ -47,17 +47,17 @@ class EvaluationResult:
 
     def table(self) -> str:
         """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        shown = render_table(table_rows(self.rows), way=self.way, chance=self.chance)
+        table_text = render_table(table_rows(self.rows), way=self.way, chance=self.chance)
         if self.stopped is None:
-            return shown
-        return "\n".join([shown, *wrapped([self.stopped.sentence()])])
+            return table_text
+        return "\n".join([table_text, *wrap_notes([self.stopped.sentence()])])
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""
         return render_matrix(table_rows(self.rows), way=self.way, chance=self.chance)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
+        """Returns plain types, for JSON."""
         return {
             "split": self.split,
             "encoder": self.encoder,

@@ -1,4 +1,4 @@
-"""The rows of an evaluation, with their starting points and the names of their folders."""
+"""Folder names of the rows of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,44 +10,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.config.base import TuningConfig
-from fewshot_i2v.config.evaluation import RowConfig, RowSettings, RunConfig
-from fewshot_i2v.config.loading import expand, load_run_config
-from fewshot_i2v.config.method import Choice, check_names
-from fewshot_i2v.config.start_names import name_of_start
-from fewshot_i2v.models.checkpoints.start_index import Place, fitting, starts_by_adapter
+from fewshot_i2v.config.base import FinetuneConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig, RowSettings
+from fewshot_i2v.config.loading import load_run_config, nest_overrides
+from fewshot_i2v.config.method import MethodSpec, check_method_names
+from fewshot_i2v.config.start_names import start_name_of
+from fewshot_i2v.models.checkpoints.start_index import (
+    StartLocation,
+    starts_by_adapter,
+    usable_starts,
+)
 
 
 @dataclass(frozen=True)
-class RowParts:
-    """What tells a row from the others of its run."""
+class RowKey:
+    """What distinguishes a row in its evaluation."""
 
-    adapter: Choice
+    adapter: MethodSpec
     start: str
-    place: Place | None
-    head: Choice
+    start_location: StartLocation | None
+    head: MethodSpec
     shot: int | str
     seed: int | None
 
     @property
-    def text(self) -> str:
+    def readable_name(self) -> str:
         """Readable; not always unique."""
         seed = "" if self.seed is None else f"-seed{self.seed}"
-        text = f"{self.adapter.label}-{self.head.label}-{self.shot}shot{seed}"
-        return text if self.place is None else f"{text}-from-{name_of_start(self.start)}"
+        name = f"{self.adapter.label}-{self.head.label}-{self.shot}shot{seed}"
+        return name if self.start_location is None else f"{name}-from-{start_name_of(self.start)}"
 
     @property
     def digest(self) -> str:
-        """Of what makes the row what it is."""
-        text = f"{self.adapter.label} {self.head.label} {self.shot}"
-        text += "" if self.seed is None else f" {self.seed}"
-        return _digest(text if self.place is None else f"{text} {self.place.digest}")
+        """Of what distinguishes the row."""
+        content = f"{self.adapter.label} {self.head.label} {self.shot}"
+        content += "" if self.seed is None else f" {self.seed}"
+        return _digest(
+            content if self.start_location is None else f"{content} {self.start_location.digest}"
+        )
 
 
 def load_config(
     source: str | Path | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> RunConfig:
+) -> EvaluationConfig:
     """Reads the configuration of an evaluation; overrides win over the file, it over the defaults.
 
     Starting points of the file that are not for the adapters or the encoder given as overrides are
@@ -67,76 +73,78 @@ def load_config(
         CheckpointError: for a starting point that is not there, or damaged.
     """
     config = load_run_config(source, overrides)
-    changed = expand(overrides or {})
+    changed = nest_overrides(overrides or {})
     if "adapter" in changed and "start" not in changed:
-        usable = fitting([choice.name for choice in config.adapter], config.start)
+        usable = usable_starts([choice.name for choice in config.adapter], config.start)
         config = config.model_copy(update={"start": usable})
     expand_rows(config)
     return config
 
 
-def expand_rows(config: RunConfig) -> list[RowConfig]:
-    """Lists one row per adapter, start, head, shot and training seed, the first outermost.
+def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
+    """Expand to a row per adapter, start, head, shot and training seed, first outermost.
 
     Raises:
         UnknownNameError: for an adapter, head or starting point that does not exist.
-        UsageError: when the starting points do not belong to the adapters.
+        UsageError: when starting points do not belong to the adapters.
     """
-    check_names("adapters", [*(c.name for c in config.adapter), *config.recipes])
-    check_names("heads", [c.name for c in config.head])
+    check_method_names("adapters", [*(spec.name for spec in config.adapter), *config.recipes])
+    check_method_names("heads", [spec.name for spec in config.head])
     heads = [_with_tokens(head, config.tokens) for head in config.head]
-    starts = starts_by_adapter([c.name for c in config.adapter], config.start)
-    parts = [
-        RowParts(adapter, start, place, head, shot, seed)
+    locations = starts_by_adapter([spec.name for spec in config.adapter], config.start)
+    row_keys = [
+        RowKey(adapter, start, location, head, shot, seed)
         for adapter in config.adapter
-        for start, place in starts[adapter.name].items()
+        for start, location in locations[adapter.name].items()
         for head in heads
         for shot in config.shot
         for seed in (config.training_seeds or (None,))
     ]
-    shared = {key: getattr(config, key) for key in RowSettings.model_fields if key != "tuning"}
+    common_values = {
+        key: getattr(config, key) for key in RowSettings.model_fields if key != "tuning"
+    }
     return [
         RowConfig(
-            **shared,
-            adapter=part.adapter,
-            start=part.start,
-            head=part.head,
-            shot=part.shot,
-            tuning=_tuning_of(config, part.adapter.name),
+            **common_values,
+            adapter=row_key.adapter,
+            start=row_key.start,
+            head=row_key.head,
+            shot=row_key.shot,
+            tuning=_tuning_of(config, row_key.adapter.name),
             slug=slug,
-            training_seed=part.seed,
+            training_seed=row_key.seed,
         )
-        for part, slug in zip(parts, slugs(parts), strict=True)
+        for row_key, slug in zip(row_keys, row_slugs(row_keys), strict=True)
     ]
 
 
-def _with_tokens(head: Choice, tokens: str | None) -> Choice:
-    """The head with the run's `tokens` among its options, unless it has its own."""
+def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:
+    """The head with the evaluation's `tokens`, unless its own options set them."""
     if tokens is None or "tokens" in head.options:
         return head
     return head.model_copy(update={"options": {**head.options, "tokens": tokens}})
 
 
-def _tuning_of(config: RunConfig, adapter: str) -> TuningConfig:
+def _tuning_of(config: EvaluationConfig, adapter: str) -> FinetuneConfig:
     """The run's tuning with the adapter's recipe on top."""
     recipe = config.recipes.get(adapter)
     if recipe is None:
         return config.tuning
-    changed = {key: getattr(recipe, key) for key in recipe.model_fields_set}
-    return config.tuning.model_copy(update=changed)
+    changes = {key: getattr(recipe, key) for key in recipe.model_fields_set}
+    return config.tuning.model_copy(update=changes)
 
 
-def slugs(parts: Sequence[RowParts]) -> list[str]:
-    """File names of the rows: readable, and told apart by a digest where reading cannot."""
-    found = []
-    for text in (part.text for part in parts):
-        safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", text)
-        whole = re.fullmatch(r"[A-Za-z0-9_.,=:+-]{1,100}", text)
-        found.append(safe if whole else f"{safe[:88]}-{_digest(text)}")
-    seen = Counter(slug.casefold() for slug in found)
+def row_slugs(row_keys: Sequence[RowKey]) -> list[str]:
+    """Build the rows' folder names: readable, with a digest where needed to be unique."""
+    candidates = []
+    for name in (row_key.readable_name for row_key in row_keys):
+        safe_name = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", name)
+        is_safe = re.fullmatch(r"[A-Za-z0-9_.,=:+-]{1,100}", name)
+        candidates.append(safe_name if is_safe else f"{safe_name[:88]}-{_digest(name)}")
+    counts = Counter(slug.casefold() for slug in candidates)
     return [
-        slug if seen[slug.casefold()] == 1 else f"{slug}-{part.digest}"
-        for slug, part in zip(found, parts, strict=True)
+        slug if counts[slug.casefold()] == 1 else f"{slug}-{row_key.digest}"
+        for slug, row_key in zip(candidates, row_keys, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""How long a row will take, from one short trial."""
+"""Time estimate of a row, from one short trial."""
 
 from __future__ import annotations
 
@@ -10,87 +10,92 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.config.evaluation import RowConfig
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.features import Features, unpacked
-from fewshot_i2v.tuning.finetune import Episodes, compare, tune_and_predict
+from fewshot_i2v.models.adapters.base.features import Features, unpack_features
+from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune_and_predict, predict_from_features
 
-Specs = Sequence[EpisodeSpec]
-_CLIPS_AT_ONCE = 1024
+EpisodeList = Sequence[Episode]
+_MAX_CLIPS_PER_CHUNK = 1024
 
 
 def row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
-    """What a row would cost, in plain types, from one short trial on clips of zeros."""
-    episodes = len(runner.specs)
-    specs = [max(runner.specs, key=lambda spec: spec.shape)] * min(runner.at_once, episodes)
-    trial = _untuned_trial if runner.untuned else _tuned_trial
-    seconds = trial(runner, row, specs) / len(specs)
+    """Returns the estimated cost of a row, in plain types, from a trial on clips of zeros."""
+    episodes = len(runner.episodes)
+    batch = [max(runner.episodes, key=lambda episode: episode.shape)] * min(
+        runner.parallel_episodes, episodes
+    )
+    time_trial = _time_prediction if runner.is_static else _time_fine_tuning
+    seconds = time_trial(runner, row, batch) / len(batch)
     return {
         "row": row.slug,
         "episodes": episodes,
-        "at_once": len(specs),
-        **({"remark": "; ".join(runner.remarks)} if runner.remarks else {}),
+        "at_once": len(batch),
+        **({"remark": "; ".join(runner.notes)} if runner.notes else {}),
         "parameters": runner.parameters,
         "seconds_per_episode": round(seconds, 4),
         "seconds": round(seconds * episodes, 1),
     }
 
 
-def _tuned_trial(runner: RowRunner, row: RowConfig, specs: Specs) -> float:
+def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
     """Seconds of some episodes, from one step and one prediction on clips of zeros."""
-    tower = runner.work.encoder.tower
-    encoder, head = runner.build([spec.index for spec in specs])
+    tower = runner.context.encoder.tower
+    encoder, head = runner.build_models([episode.index for episode in batch])
     pixels = torch.zeros(
         row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
     ).to(tower.device)
     with torch.no_grad():
-        clip = encoder.prefix(pixels, cells=head.cells)
-    _, given, asked = specs[0].shape
-    labels = runner.labels(specs)
-    seen = min(given, row.tuning.batch or given)
-    trained = _copies(clip, len(specs), seen)
-    at_once = max(1, _CLIPS_AT_ONCE // len(specs))
+        prefix = encoder.compute_prefix(pixels, grid_size=head.grid_size)
+    _, n_support, n_query = batch[0].shape
+    labels = runner.support_labels(batch)
+    batch_size = min(n_support, row.tuning.batch or n_support)
+    support_tokens = _repeat_clip(prefix, len(batch), batch_size)
+    chunk_size = max(1, _MAX_CLIPS_PER_CHUNK // len(batch))
 
-    def _parts(count: int) -> Iterator[Tensor]:
-        for start in range(0, count, at_once):
-            yield _copies(clip, len(specs), min(at_once, count - start))
+    def _chunks(n_clips: int) -> Iterator[Tensor]:
+        for start in range(0, n_clips, chunk_size):
+            yield _repeat_clip(prefix, len(batch), min(chunk_size, n_clips - start))
 
-    episodes = Episodes(
-        lambda _step: trained,
+    inputs = EpisodeInputs(
+        lambda _step: support_tokens,
         labels,
-        lambda: _parts(asked),
-        given=lambda: _parts(given),
-        picked=lambda _step: torch.arange(seen).expand(len(specs), -1),
+        lambda: _chunks(n_query),
+        all_support=lambda: _chunks(n_support),
+        batch_indices=lambda _step: torch.arange(batch_size).expand(len(batch), -1),
     )
     times = []
     for steps in (1, 0, 1):  # the first warms up
         recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
         start = perf_counter()
-        tune_and_predict(encoder, head, episodes, recipe).logits.cpu()
+        finetune_and_predict(encoder, head, inputs, recipe).logits.cpu()
         times.append(perf_counter() - start)
-    step = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
-    return times[1] + step * row.tuning.steps
+    step_seconds = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
+    return times[1] + step_seconds * row.tuning.steps
 
 
-def _copies(clip: Tensor, episodes: int, clips: int) -> Tensor:
-    return clip.expand(episodes, clips, *clip.shape).contiguous()
+def _repeat_clip(prefix: Tensor, n_episodes: int, n_clips: int) -> Tensor:
+    return prefix.expand(n_episodes, n_clips, *prefix.shape).contiguous()
 
 
-def _untuned_trial(runner: RowRunner, row: RowConfig, specs: Specs) -> float:
-    """Seconds of comparing features of some episodes; they are drawn, since zeros have no angle."""
-    tower, head = runner.work.encoder.tower, runner.head([spec.index for spec in specs])
-    rows = runner.features_of_a_clip
-    draws = torch.Generator().manual_seed(0)
+def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
+    """Seconds of predicting some episodes from random features, since zeros have no angle."""
+    tower, head = (
+        runner.context.encoder.tower,
+        runner.build_head([episode.index for episode in batch]),
+    )
+    n_rows = runner.feature_rows_per_clip
+    generator = torch.Generator().manual_seed(0)
 
-    def _features(clips: int) -> Features:
-        drawn = torch.randn(1, clips, rows, tower.width, generator=draws).to(tower.device)
-        return unpacked(drawn.expand(len(specs), -1, -1, -1), row.video.frames)
+    def _features(n_clips: int) -> Features:
+        values = torch.randn(1, n_clips, n_rows, tower.width, generator=generator).to(tower.device)
+        return unpack_features(values.expand(len(batch), -1, -1, -1), row.video.frames)
 
-    _, given, asked = specs[0].shape
-    support, query = _features(given), _features(asked)
+    _, n_support, n_query = batch[0].shape
+    support, query = _features(n_support), _features(n_query)
     seconds = 0.0
     for _ in range(2):  # the first warms up
         start = perf_counter()
-        compare(head, support, [query], runner.labels(specs)).logits.cpu()
+        predict_from_features(head, support, [query], runner.support_labels(batch)).logits.cpu()
         seconds = perf_counter() - start
     return seconds

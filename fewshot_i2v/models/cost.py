@@ -1,8 +1,8 @@
-"""What an adapter costs on an architecture: parameters and multiply-accumulates, without weights.
+"""Counts what an adapter costs: parameters and multiply-accumulates, without weights.
 
-The adapted encoder is run on PyTorch's meta device, where tensors have a shape and no values, and
-an operator counter adds up what it sees: nothing is estimated from a formula, so an adapter in a
-new file is counted like the others.
+The adapted encoder is run on PyTorch's meta device, where tensors have a shape and no values,
+and an operator counter adds up its operations. Nothing is estimated from a formula, so an
+adapter in a new file is counted in the same way.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UsageError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.adapter import Adapter, Order
+from fewshot_i2v.models.adapters.base.adapter import Adapter, FrameOrder
 from fewshot_i2v.models.adapters.base.layers import TemporalDepthwiseConv
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.factory import check_built
+from fewshot_i2v.models.factory import check_episode_axis
 
-_META = torch.device("meta")
-_CHANNELS = 3
+_META_DEVICE = torch.device("meta")
+_RGB_CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one episode of an adapter costs; no head is included.
+    """Cost of one episode of an adapter; no head is included.
 
     Multiply-accumulates are those of matrix products, convolutions and attention, in the whole
     adapted encoder for one frame of a clip; papers often call them FLOPs. Norms, activations and
@@ -38,7 +38,7 @@ class Cost:
 
     Attributes:
         adapter: name of the adapter.
-        options: what it was built with, all of them.
+        options: all option values that it was built with.
         parameters: values that are trained.
         macs_per_frame: multiply-accumulates of a frame.
         parameters_merged: values that remain beside the frozen weights after merging; None for
@@ -47,7 +47,7 @@ class Cost:
         order: whether the order of frames can matter: "no", "embedding" or "yes".
         reach: frames on each side that one block or level can see.
         frames: frames T of a clip.
-        note: said beside the name in every table.
+        note: shown beside the name in every table.
         source: the paper.
     """
 
@@ -57,7 +57,7 @@ class Cost:
     macs_per_frame: float
     parameters_merged: int | None
     macs_per_frame_merged: float | None
-    order: Order
+    order: FrameOrder
     reach: int
     frames: int
     note: str = ""
@@ -65,20 +65,20 @@ class Cost:
 
     @property
     def order_in_words(self) -> str:
-        """How the order of frames can enter: "no", "through the embedding" or "yes"."""
+        """Describes how the order of frames can enter: "no", "through the embedding" or "yes"."""
         return "through the embedding" if self.order == "embedding" else self.order
 
     @property
     def neighbours(self) -> str:
-        """Which other frames of the clip one block or level can see, in words."""
+        """Describes which further frames of the clip one block or level sees."""
         if not self.reach:
             return "none"
         return "every frame" if self.reach >= self.frames - 1 else f"±{self.reach} per block"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One adapter of a comparison, with its defaults or with a preset.
+class CostRow:
+    """One adapter of a cost table, with its defaults or with a preset.
 
     Attributes:
         adapter: name of the adapter.
@@ -86,7 +86,7 @@ class Row:
         source: the paper, or where the preset's options are written.
         cost: None where it does not fit.
         reason: why it does not fit, or "".
-        usable: False for a faulty plug-in, which fits nowhere.
+        usable: False for a faulty plug-in, which does not fit any tower.
     """
 
     adapter: str
@@ -98,15 +98,15 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What to give as `adapter` on the command line."""
+        """Value of `adapter` on the command line."""
         return f"{self.adapter}:preset={self.preset}" if self.preset else self.adapter
 
 
-def compare(tower: Tower, *, frames: int = 8, presets: bool = False) -> tuple[Row, ...]:
-    """Costs of all adapters on a tower, by name.
+def compare_costs(tower: Tower, *, frames: int = 8, presets: bool = False) -> tuple[CostRow, ...]:
+    """Counts the costs of all adapters on a tower, sorted by name.
 
     Args:
-        tower: as for `cost_of`.
+        tower: as for `count_adapter_cost`.
         frames: frames T of a clip, at least 1.
         presets: whether every preset gets a row too.
 
@@ -114,37 +114,39 @@ def compare(tower: Tower, *, frames: int = 8, presets: bool = False) -> tuple[Ro
         One row each; adapters and presets that do not fit this tower have a reason in place of
         a cost, and so have plug-ins with a fault.
     """
-    rows: list[Row] = []
-    for name in registry.names("adapters"):
-        rows.append(_row(tower, name, frames, "", ""))
+    rows: list[CostRow] = []
+    for name in registry.method_names("adapters"):
+        rows.append(_cost_row(tower, name, frames, "", ""))
         if presets and rows[-1].usable:
-            known = registry.load("adapters", name).presets
-            rows += [_row(tower, name, frames, p, preset.source) for p, preset in known.items()]
+            adapter_presets = registry.load_method("adapters", name).presets
+            rows += [
+                _cost_row(tower, name, frames, preset_name, preset.source)
+                for preset_name, preset in adapter_presets.items()
+            ]
     return tuple(rows)
 
 
-def _row(tower: Tower, name: str, frames: int, preset: str, source: str) -> Row:
+def _cost_row(tower: Tower, name: str, frames: int, preset: str, source: str) -> CostRow:
     try:
-        cost = cost_of(tower, name, {"preset": preset} if preset else {}, frames=frames)
+        cost = count_adapter_cost(tower, name, {"preset": preset} if preset else {}, frames=frames)
     except AdapterError as error:
-        return Row(name, preset, source, None, str(error))
+        return CostRow(name, preset, source, None, str(error))
     except UsageError as error:
-        return Row(name, preset, source, None, str(error), usable=False)
+        return CostRow(name, preset, source, None, str(error), usable=False)
     except Exception as error:
         if registry.code_digest("adapters", name) is None:
             raise  # a fault of this package must not hide in a table
-        return Row(name, preset, source, None, f"{type(error).__name__}: {error}", usable=False)
-    return Row(name, preset, source or cost.source, cost)
+        return CostRow(name, preset, source, None, f"{type(error).__name__}: {error}", usable=False)
+    return CostRow(name, preset, source or cost.source, cost)
 
 
-def cost_of(
+def count_adapter_cost(
     tower: Tower, adapter: str, options: Mapping[str, Any] | None = None, *, frames: int = 8
 ) -> Cost:
-    """Counts an adapter on a tower.
+    """Counts the cost of an adapter on a tower.
 
     Args:
-        tower: its shapes are used, its values never; `encoders.shapes.shapes_of` gives one that
-            has none.
+        tower: its shapes are used, its values never; `meta_tower` builds one without values.
         adapter: name.
         options: of the adapter, `preset` among them; None for its defaults.
         frames: frames T of a clip, at least 1.
@@ -157,53 +159,57 @@ def cost_of(
     """
     if frames < 1:
         raise AdapterError(f"frames={frames}: a clip has at least 1 frame")
-    found: type[Adapter] = registry.load("adapters", adapter)
-    chosen = found.parse(options or {})
-    shapes = tower.to(_META, torch.float32)
-    with _without_values(adapter):
-        built = found(shapes, chosen, frames=frames, seeds=[0]).to(_META)
-        check_built(built, adapter)
-        macs = _macs_per_frame(shapes, built)
+    adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
+    parsed_options = adapter_class.parse(options or {})
+    meta_tower = tower.to(_META_DEVICE, torch.float32)
+    with _on_meta_device(adapter):
+        built_adapter = adapter_class(meta_tower, parsed_options, frames=frames, seeds=[0]).to(
+            _META_DEVICE
+        )
+        check_episode_axis(built_adapter, adapter)
+        macs = _macs_per_frame(meta_tower, built_adapter)
         merged_parameters, merged_macs = None, None
-        if found.mergeable:
-            merged_tower, rest = built.merge(shapes)
-            merged_parameters = _parameters(rest)
-            merged_macs = _macs_per_frame(merged_tower, rest)
+        if adapter_class.mergeable:
+            merged_tower, remainder = built_adapter.merge(meta_tower)
+            merged_parameters = _count_parameters(remainder)
+            merged_macs = _macs_per_frame(merged_tower, remainder)
     return Cost(
         adapter=adapter,
-        options=chosen.model_dump(mode="json"),
-        parameters=_parameters(built),
+        options=parsed_options.model_dump(mode="json"),
+        parameters=_count_parameters(built_adapter),
         macs_per_frame=macs,
         parameters_merged=merged_parameters,
         macs_per_frame_merged=merged_macs,
-        order=built.order,
-        reach=built.reach,
+        order=built_adapter.frame_order,
+        reach=built_adapter.temporal_radius,
         frames=frames,
-        note=built.note,
-        source=built.source,
+        note=built_adapter.display_note,
+        source=built_adapter.source,
     )
 
 
 def macs_per_clip(
     tower: Tower, adapter: str, options: Mapping[str, Any], *, frames: int
 ) -> float | None:
-    """Multiply-accumulates of the adapted encoder for one clip, as `Cost` counts them.
+    """Counts multiply-accumulates of the adapted encoder for one clip, as in `Cost`.
 
     Args:
-        tower: as for `cost_of`.
+        tower: as for `count_adapter_cost`.
         adapter: name.
         options: of the adapter.
         frames: frames T of a clip, at least 1.
 
     Returns:
-        None for an adapter that cannot be counted without values, as one of a user may be.
+        None for an adapter that cannot be counted without values, as may happen with a plug-in.
     """
-    found: type[Adapter] = registry.load("adapters", adapter)
-    shapes = tower.to(_META, torch.float32)
+    adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
+    meta_tower = tower.to(_META_DEVICE, torch.float32)
     try:
-        with _without_values(adapter):
-            built = found(shapes, found.parse(options), frames=frames, seeds=[0]).to(_META)
-            return _macs_per_frame(shapes, built) * frames
+        with _on_meta_device(adapter):
+            built_adapter = adapter_class(
+                meta_tower, adapter_class.parse(options), frames=frames, seeds=[0]
+            ).to(_META_DEVICE)
+            return _macs_per_frame(meta_tower, built_adapter) * frames
     except AdapterError:
         return None
     except Exception:
@@ -213,14 +219,14 @@ def macs_per_clip(
 
 
 @contextmanager
-def _without_values(adapter: str) -> Iterator[None]:
-    """New tensors get a shape and no values.
+def _on_meta_device(adapter: str) -> Iterator[None]:
+    """Creates new tensors on the meta device, with a shape and no values.
 
     Raises:
-        AdapterError: when something inside asks for a value.
+        AdapterError: when the code inside needs a value.
     """
     try:
-        with torch.no_grad(), _META:
+        with torch.no_grad(), _META_DEVICE:
             yield
     except RuntimeError as error:
         raise AdapterError(
@@ -229,34 +235,38 @@ def _without_values(adapter: str) -> Iterator[None]:
         ) from error
 
 
-def _parameters(adapter: Adapter) -> int:
-    """Trained values of one episode."""
+def _count_parameters(adapter: Adapter) -> int:
+    """Counts the trained values of one episode."""
     return sum(parameter[0].numel() for parameter in adapter.parameters())
 
 
 def _macs_per_frame(tower: Tower, adapter: Adapter) -> float:
-    """Multiply-accumulates of the adapted encoder, for one frame of one clip."""
+    """Counts multiply-accumulates of the adapted encoder, for one frame of one clip."""
     encoder = AdaptedEncoder(tower, adapter)
     side = tower.image_size
-    clip = torch.empty(1, 1, adapter.frames, _CHANNELS, side, side)
-    with FlopCounterMode(display=False) as counter, _depthwise(adapter) as seen:
-        encoder(encoder.prefix(clip))
+    clip = torch.empty(1, 1, adapter.frames, _RGB_CHANNELS, side, side)
+    with (
+        FlopCounterMode(display=False) as counter,
+        _count_depthwise_macs(adapter) as depthwise_macs,
+    ):
+        encoder(encoder.compute_prefix(clip))
     # the counter takes a multiplication and an addition for two operations
     products: int = counter.get_total_flops() // 2
-    return (products + sum(seen)) / adapter.frames
+    return (products + sum(depthwise_macs)) / adapter.frames
 
 
 @contextmanager
-def _depthwise(adapter: Adapter) -> Iterator[list[int]]:
-    """Multiply-accumulates of depthwise convolutions over time, which the counter cannot see.
+def _count_depthwise_macs(adapter: Adapter) -> Iterator[list[int]]:
+    """Counts multiply-accumulates of depthwise convolutions over time, which the counter misses.
 
-    They are computed with `addcmul`, elsewhere used for what no one counts (scales and masks).
+    They are computed with `addcmul`, which is otherwise used only for operations that are not
+    counted (scales and masks).
     """
-    seen: list[int] = []
+    depthwise_macs: list[int] = []
 
     def _count(conv: nn.Module, _: object, out: Tensor) -> None:
         if isinstance(conv, TemporalDepthwiseConv):
-            seen.append(out.numel() * conv.weight.shape[-1])
+            depthwise_macs.append(out.numel() * conv.weight.shape[-1])
 
     handles = [
         module.register_forward_hook(_count)
@@ -264,7 +274,7 @@ def _depthwise(adapter: Adapter) -> Iterator[list[int]]:
         if isinstance(module, TemporalDepthwiseConv)
     ]
     try:
-        yield seen
+        yield depthwise_macs
     finally:
         for handle in handles:
             handle.remove()

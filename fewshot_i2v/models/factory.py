@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.method import Choice, options_of
-from fewshot_i2v.config.training import TrainConfig
+from fewshot_i2v.config.method import MethodSpec, validate_options
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import AdapterError, ConfigError, HeadError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.heads.base.head import Head
 
 
-def check_built(module: Adapter | Head, name: str) -> None:
+def check_episode_axis(module: Adapter | Head, name: str) -> None:
     """Refuses a module whose parameters are not one copy per episode.
 
     Without the episode axis, episodes that are tuned side by side would change each other.
 
     Args:
         module: an adapter or head, just built.
-        name: on the command line, for messages.
+        name: its name on the command line, for messages.
 
     Raises:
-        AdapterError: naming the first parameter (or buffer that is saved) whose first axis is not
-            E, and its shape; HeadError for heads.
+        AdapterError: naming the first parameter (or saved buffer) whose first axis is not E, and
+            its shape; HeadError for heads.
     """
     kind, error = ("adapter", AdapterError) if isinstance(module, Adapter) else ("head", HeadError)
     if not hasattr(module, "episodes"):
@@ -40,36 +40,39 @@ def check_built(module: Adapter | Head, name: str) -> None:
     for key, tensor in module.state_dict().items():
         if tensor.shape[:1] == (module.episodes,):
             continue
-        what, advice = "parameter", "give it one copy per episode, drawn from `generators`"
+        tensor_kind, advice = "parameter", "give it one copy per episode, drawn from `generators`"
         if key not in parameters:
-            what, advice = "buffer", "give it one copy per episode, or register it persistent=False"
+            tensor_kind, advice = (
+                "buffer",
+                "give it one copy per episode, or register it persistent=False",
+            )
         raise error(
-            f"{kind} {name!r}: the {what} {key} has the shape {tuple(tensor.shape)}; its first "
-            f"axis must be that of the episodes, E = {module.episodes}: {advice}"
+            f"{kind} {name!r}: the {tensor_kind} {key} has the shape {tuple(tensor.shape)}; its "
+            f"first axis must be that of the episodes, E = {module.episodes}: {advice}"
         )
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Builds adapters and heads as the configuration says.
+class ModelFactory:
+    """Builds adapters and heads from the configuration.
 
     Attributes:
         config: of the training.
         tower: the frozen tower, on the device.
-        classes: names of the classes that are trained on, in the order of their labels.
+        classes: names of the training classes, in the order of their labels.
     """
 
-    config: TrainConfig
+    config: TrainingConfig
     tower: Tower
     classes: tuple[str, ...]
 
-    def encoder(self, copies: int = 1) -> AdaptedEncoder:
-        """The frozen tower with an adapter of some copies, all of the same initial values."""
-        cls = registry.load("adapters", self.config.adapter.name)
+    def build_encoder(self, copies: int = 1) -> AdaptedEncoder:
+        """Builds the frozen tower with an adapter of some copies with equal initial values."""
+        adapter_class = registry.load_method("adapters", self.config.adapter.name)
         seed = derive_seed("adapter", self.config.adapter.name, self.config.seed, "train")
-        adapter: Adapter = cls(
+        adapter: Adapter = adapter_class(
             self.tower,
-            options_of(self.config.adapter, cls, "adapter"),
+            validate_options(self.config.adapter, adapter_class, "adapter"),
             frames=self.config.video.frames,
             seeds=[seed] * copies,
         )
@@ -77,16 +80,16 @@ class Workshop:
         encoder.checkpointing = self.config.checkpointing
         return encoder
 
-    def head(self, choice: Choice, *, way: int, seeds: Sequence[int] = (0,)) -> Head:
-        """A head of len(seeds) copies."""
-        cls = registry.load("heads", choice.name)
-        if cls.uses_names:
+    def build_head(self, method: MethodSpec, *, way: int, seeds: Sequence[int] = (0,)) -> Head:
+        """Builds a head of len(seeds) copies."""
+        head_class = registry.load_method("heads", method.name)
+        if head_class.uses_class_names:
             raise ConfigError(
-                f"head {choice.name!r} reads class names, which training does not offer; give one "
+                f"head {method.name!r} reads class names, which training does not offer; give one "
                 "that compares clips, such as prototype"
             )
-        head: Head = cls(
-            options_of(choice, cls, "head"),
+        head: Head = head_class(
+            validate_options(method, head_class, "head"),
             width=self.tower.width,
             way=way,
             frames=self.config.video.frames,

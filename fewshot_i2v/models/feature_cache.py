@@ -1,4 +1,4 @@
-"""The bank: what never changes about a clip, computed once and kept on the device."""
+"""Feature cache: the frozen prefix of clips, computed once and held on the device."""
 
 from __future__ import annotations
 
@@ -9,73 +9,83 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Frames = Callable[[str], NDArray[np.uint8]]
+FrameLoader = Callable[[str], NDArray[np.uint8]]
 
 
-class ClipBank:
-    """Prefix tokens of clips, by name, least recently used out first.
+class FeatureCache:
+    """Frozen prefixes of clips by name; the least recently used are evicted first.
 
     Args:
-        frames: gives the frames of a clip, (T, H, W, 3) uint8.
+        load_frames: returns the frames of a clip, (T, H, W, 3) uint8.
         encode: from frames (n, T, H, W, 3) uint8 to tokens (n, T, L, D).
-        budget: most bytes kept; a single call may need more and gets it.
-        chunk: clips encoded at once.
+        max_bytes: largest size of the cache; a single call may need more and gets it.
+        chunk_size: clips encoded at once.
     """
 
     def __init__(
-        self, frames: Frames, encode: Callable[[Tensor], Tensor], *, budget: int, chunk: int
+        self,
+        load_frames: FrameLoader,
+        encode: Callable[[Tensor], Tensor],
+        *,
+        max_bytes: int,
+        chunk_size: int,
     ) -> None:
-        self._frames, self._encode, self._budget, self._chunk = frames, encode, budget, chunk
+        self._load_frames, self._encode, self._max_bytes, self._chunk_size = (
+            load_frames,
+            encode,
+            max_bytes,
+            chunk_size,
+        )
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
-        self._tokens: Tensor | None = None
-        self.computed = 0
+        self._storage: Tensor | None = None
+        self.clips_encoded = 0
         """Clips encoded so far, repeats included."""
 
-    def tokens(self, clips: Sequence[Sequence[str]]) -> Tensor:
-        """Tokens of E rows of C clips, (E, C, T, L, D)."""
-        wanted = dict.fromkeys(name for row in clips for name in row)
-        for name in wanted:
+    def gather(self, clips: Sequence[Sequence[str]]) -> Tensor:
+        """Returns the tokens of E rows of C clips, (E, C, T, L, D)."""
+        requested = dict.fromkeys(name for row in clips for name in row)
+        for name in requested:
             if name in self._slots:
                 self._slots[name] = self._slots.pop(name)
-        missing = [name for name in wanted if name not in self._slots]
-        for start in range(0, len(missing), self._chunk):
-            self._add(missing[start : start + self._chunk], wanted)
-        if self._tokens is None:
+        missing = [name for name in requested if name not in self._slots]
+        for start in range(0, len(missing), self._chunk_size):
+            self._encode_clips(missing[start : start + self._chunk_size], requested)
+        if self._storage is None:
             raise ValueError("no clip was asked for")
         index = torch.tensor([[self._slots[name] for name in row] for row in clips])
-        return self._tokens[index.to(self._tokens.device)]
+        return self._storage[index.to(self._storage.device)]
 
-    def _add(self, names: Sequence[str], keep: dict[str, None]) -> None:
-        stacked = torch.from_numpy(np.stack([self._frames(name) for name in names]))
+    def _encode_clips(self, clip_names: Sequence[str], retain: dict[str, None]) -> None:
+        stacked = torch.from_numpy(np.stack([self._load_frames(name) for name in clip_names]))
         with torch.no_grad():
-            fresh = self._encode(stacked)
-        self.computed += len(names)
-        slots = self._claim(len(names), fresh, keep)
-        tokens = self._tokens
-        if tokens is None:
+            encoded = self._encode(stacked)
+        self.clips_encoded += len(clip_names)
+        slots = self._allocate_slots(len(clip_names), encoded, retain)
+        storage = self._storage
+        if storage is None:
             raise RuntimeError("slots were claimed without storage")
-        tokens[torch.tensor(slots, device=tokens.device)] = fresh
-        self._slots.update(zip(names, slots, strict=True))
+        storage[torch.tensor(slots, device=storage.device)] = encoded
+        self._slots.update(zip(clip_names, slots, strict=True))
 
-    def _claim(self, count: int, like: Tensor, keep: dict[str, None]) -> list[int]:
-        """Free slots: unused ones, then grown storage within the budget, then the oldest."""
-        have = 0 if self._tokens is None else self._tokens.shape[0]
-        room = max(1, self._budget // (like[0].numel() * like.element_size())) - have
-        if len(self._free) < count and room > 0:
-            self._grow(min(room, max(count, have)), like)
+    def _allocate_slots(self, count: int, like: Tensor, retain: dict[str, None]) -> list[int]:
+        """Allocates slots: free ones, then growth within the size limit, then evicted ones."""
+        capacity = 0 if self._storage is None else self._storage.shape[0]
+        growable = max(1, self._max_bytes // (like[0].numel() * like.element_size())) - capacity
+        if len(self._free) < count and growable > 0:
+            self._grow_storage(min(growable, max(count, capacity)), like)
         for name in list(self._slots):
             if len(self._free) >= count:
                 break
-            if name not in keep:
+            if name not in retain:
                 self._free.append(self._slots.pop(name))
         if len(self._free) < count:
-            self._grow(count - len(self._free), like)
-        taken, self._free = self._free[:count], self._free[count:]
-        return taken
+            self._grow_storage(count - len(self._free), like)
+        slots, self._free = self._free[:count], self._free[count:]
+        return slots
 
-    def _grow(self, count: int, like: Tensor) -> None:
-        have = 0 if self._tokens is None else self._tokens.shape[0]
-        new = like.new_empty((count, *like.shape[1:]))
-        self._tokens = new if self._tokens is None else torch.cat([self._tokens, new])
-        self._free.extend(range(have, have + count))
+    def _grow_storage(self, count: int, like: Tensor) -> None:
+        capacity = 0 if self._storage is None else self._storage.shape[0]
+        storage = like.new_empty((count, *like.shape[1:]))
+        self._storage = storage if self._storage is None else torch.cat([self._storage, storage])
+        self._free.extend(range(capacity, capacity + count))

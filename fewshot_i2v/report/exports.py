@@ -1,4 +1,4 @@
-"""The tables of a report as Markdown, LaTeX, CSV or JSON."""
+"""Export of the tables of a report as Markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -12,64 +12,78 @@ from types import MappingProxyType
 from typing import Any
 
 from fewshot_i2v.errors import DiskError, UsageError
-from fewshot_i2v.report.analysis.frame_order import ORDERS, Reliance, order_of, reliances
-from fewshot_i2v.report.analysis.generalization import CLASSES, CLIPS, SEEDS, Reach
-from fewshot_i2v.report.analysis.report_data import LEVEL, Row, Section
-from fewshot_i2v.report.analysis.run_analysis import Measures
-from fewshot_i2v.report.analysis.significance import Against
-from fewshot_i2v.report.comparison.compare import where
-from fewshot_i2v.report.page.summary_text import summary_of
-from fewshot_i2v.report.tables.extra_tables import (
-    Bin,
-    Extra,
-    beyond_accuracy,
-    bins_of,
-    order_of_frames,
-    other_questions,
+from fewshot_i2v.report.analysis.frame_order import (
+    CHANGED_ORDERS,
+    FrameOrderLoss,
+    frame_order_losses,
+    frame_order_of,
 )
-from fewshot_i2v.report.tables.table import LEFT, Table, table_of
+from fewshot_i2v.report.analysis.generalization import (
+    OTHER_CLASSES,
+    OTHER_CLIPS,
+    OTHER_SEEDS,
+    GeneralizationIntervals,
+)
+from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
+from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
+from fewshot_i2v.report.analysis.significance import GainVerdict
+from fewshot_i2v.report.comparison.compare import clips_clause
+from fewshot_i2v.report.page.summary_text import section_summary
+from fewshot_i2v.report.tables.extra_tables import (
+    ExtraTable,
+    ReliabilityBin,
+    calibration_table,
+    frame_order_table,
+    generalization_table,
+    reliability_bins,
+)
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS, AccuracyTable, accuracy_table
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.files import RecordWriteError, write_atomically
-from fewshot_i2v.utils.text_table import escaped
+from fewshot_i2v.utils.text_table import escape_name
 
 
-def facts_of(
-    section: Section,
-    row: Row,
+def row_to_dict(
+    section: ReportSection,
+    row: ReportRow,
     mean: Interval | None,
     gain: Interval | None,
-    against: Against | None,
-    order: Reliance | None,
+    verdict: GainVerdict | None,
+    loss: FrameOrderLoss | None,
 ) -> dict[str, Any]:
-    """All that is known of a row; shares are from 0 to 1, and every row has the same keys.
+    """All values of a row as a dictionary; shares are 0..1, and every row has the same keys.
 
     Args:
         section: that it is in.
         row: the row.
         mean: its accuracy.
         gain: over the frozen encoder.
-        against: what may be said of that gain.
-        order: what it loses with its frames in other orders.
+        verdict: on that gain.
+        loss: with its frames in other orders.
     """
     return (
-        _row_facts(section, row, mean, gain)
-        | _judged(against)
-        | _measured(row.measures)
-        | _reached(row.reach)
-        | {"reliability": [_bin(one) for one in bins_of([row])]}
-        | _lost(row, order)
+        _summary_values(section, row, mean, gain)
+        | _verdict_values(verdict)
+        | _metric_values(row.metrics)
+        | _generalization_values(row.generalization)
+        | {
+            "reliability": [
+                _bin_values(reliability_bin) for reliability_bin in reliability_bins([row])
+            ]
+        }
+        | _frame_order_values(row, loss)
         | {"folder": row.folder}
     )
 
 
-def _row_facts(
-    section: Section, row: Row, mean: Interval | None, gain: Interval | None
+def _summary_values(
+    section: ReportSection, row: ReportRow, mean: Interval | None, gain: Interval | None
 ) -> dict[str, Any]:
     t = row.table
     return {
         "table": section.title,
         "setting": section.setting,
-        "adapter": escaped(t.adapter),
+        "adapter": escape_name(t.adapter),
         "note": t.note,
         "start": t.start,
         "start_name": t.start_name,
@@ -98,142 +112,144 @@ def _row_facts(
     }
 
 
-def _judged(against: Against | None) -> dict[str, Any]:
-    others = None if against is None else against.other_clips
-    shown = against is not None and against.verdict != "open"
+def _verdict_values(verdict: GainVerdict | None) -> dict[str, Any]:
+    interval = None if verdict is None else verdict.other_clips
+    decided = verdict is not None and verdict.verdict != "open"
     return {
-        "over_frozen_other_clips_low": None if others is None else others.low,
-        "over_frozen_other_clips_high": None if others is None else others.high,
-        "over_frozen_verdict": None if against is None else against.verdict,
-        "over_frozen_verdict_on": where(against.unit, also=against.also)
-        if against is not None and shown
+        "over_frozen_other_clips_low": None if interval is None else interval.low,
+        "over_frozen_other_clips_high": None if interval is None else interval.high,
+        "over_frozen_verdict": None if verdict is None else verdict.verdict,
+        "over_frozen_verdict_on": clips_clause(
+            verdict.unit, on_other_clips=verdict.holds_on_other_clips
+        )
+        if verdict is not None and decided
         else None,
     }
 
 
-def _measured(m: Measures | None) -> dict[str, Any]:
+def _metric_values(metrics: CalibrationMetrics | None) -> dict[str, Any]:
     return {
-        "balanced_accuracy": None if m is None else m.balanced,
-        "ece": None if m is None else m.ece.mean,
-        "ece_low": None if m is None else m.ece.low,
-        "ece_high": None if m is None else m.ece.high,
-        "ece_by_chance": None if m is None else m.by_chance,
-        "ece_covers": None if m is None else m.ece.covers,
-        "over_confident": None if m is None else m.over_confident,
-        "log_loss": None if m is None else m.log_loss,
-        "log_loss_is_a_bound": None if m is None else bool(m.unresolved),
-        "brier": None if m is None else m.brier,
-        "predictions": None if m is None else m.predictions,
+        "balanced_accuracy": None if metrics is None else metrics.balanced,
+        "ece": None if metrics is None else metrics.ece.mean,
+        "ece_low": None if metrics is None else metrics.ece.low,
+        "ece_high": None if metrics is None else metrics.ece.high,
+        "ece_by_chance": None if metrics is None else metrics.by_chance,
+        "ece_covers": None if metrics is None else metrics.ece.covers,
+        "over_confident": None if metrics is None else metrics.over_confident,
+        "log_loss": None if metrics is None else metrics.log_loss,
+        "log_loss_is_a_bound": None if metrics is None else bool(metrics.unresolved),
+        "brier": None if metrics is None else metrics.brier,
+        "predictions": None if metrics is None else metrics.predictions,
     }
 
 
-def _reached(found: Reach | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for question in (CLIPS, CLASSES, SEEDS):
-        interval = None if found is None else found.intervals.get(question)
+def _generalization_values(intervals: GeneralizationIntervals | None) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for question in (OTHER_CLIPS, OTHER_CLASSES, OTHER_SEEDS):
+        interval = None if intervals is None else intervals.intervals.get(question)
         name = question.replace(" ", "_")
-        facts[f"{name}_low"] = None if interval is None else interval.low
-        facts[f"{name}_high"] = None if interval is None else interval.high
-    return facts
+        values[f"{name}_low"] = None if interval is None else interval.low
+        values[f"{name}_high"] = None if interval is None else interval.high
+    return values
 
 
-def _bin(one: Bin) -> dict[str, Any]:
-    return {key: value for key, value in vars(one).items() if key != "row"}
+def _bin_values(reliability_bin: ReliabilityBin) -> dict[str, Any]:
+    return {key: value for key, value in vars(reliability_bin).items() if key != "row"}
 
 
-def _lost(row: Row, reliance: Reliance | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"frame_order": order_of(row)}
-    for order in ORDERS:
-        lost = None if reliance is None else reliance.lost.get(order)
-        facts |= {
-            f"lost_{order}": None if lost is None else lost.mean,
-            f"lost_{order}_low": None if lost is None else lost.low,
-            f"lost_{order}_high": None if lost is None else lost.high,
+def _frame_order_values(row: ReportRow, loss: FrameOrderLoss | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"frame_order": frame_order_of(row)}
+    for order in CHANGED_ORDERS:
+        interval = None if loss is None else loss.intervals.get(order)
+        values |= {
+            f"lost_{order}": None if interval is None else interval.mean,
+            f"lost_{order}_low": None if interval is None else interval.low,
+            f"lost_{order}_high": None if interval is None else interval.high,
         }
-    return facts
+    return values
 
 
-_TEX = {
+_TEX_ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
     "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
-_NESTED = frozenset({"interval_covers", "ece_covers", "reliability"})
+_FORMULA_START = re.compile(r"^[=+\-@\t\r]")
+_JSON_ONLY_KEYS = frozenset({"interval_covers", "ece_covers", "reliability"})
 """Keys of a row that JSON has and CSV has not."""
-Reliances = Mapping[Row, Reliance]
+LossesByRow = Mapping[ReportRow, FrameOrderLoss]
 
 
-def render(sections: Sequence[Section], kind: str, *, title: str = "") -> str:
-    """The tables of a report.
+def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = "") -> str:
+    """Render the tables of a report.
 
     Args:
         sections: one for each table.
-        kind: an ending of `KINDS`, such as ".md".
-        title: said above them; by default each has that of its section alone.
+        kind: a file ending of `RENDERERS`, such as ".md".
+        title: written above them; by default each has only that of its section.
 
     Raises:
         UsageError: for another kind.
     """
-    if kind not in KINDS:
-        raise UsageError(f"{kind}: expected one of {', '.join(KINDS)}")
-    return KINDS[kind](sections, title)
+    if kind not in RENDERERS:
+        raise UsageError(f"{kind}: expected one of {', '.join(RENDERERS)}")
+    return RENDERERS[kind](sections, title)
 
 
-def _markdown(sections: Sequence[Section], title: str) -> str:
-    parts = [f"# {_marked(title)}"] if title else []
-    found = reliances(sections, LEVEL)
+def _markdown(sections: Sequence[ReportSection], title: str) -> str:
+    blocks = [f"# {_escape_markdown(title)}"] if title else []
+    losses = frame_order_losses(sections, LEVEL)
     for section in sections:
-        table = table_of(section)
-        parts += [
-            f"## {_marked(section.title)}",
-            _marked(section.setting),
-            *map(_marked, _told(section)),
+        table = accuracy_table(section)
+        blocks += [
+            f"## {_escape_markdown(section.title)}",
+            _escape_markdown(section.setting),
+            *map(_escape_markdown, _summary_lines(section)),
         ]
-        parts += _markdown_table(table)
-        for extra in _extras(section, table, found):
-            parts += [f"### {_marked(extra.title)}", *_markdown_table(extra)]
-    return "\n\n".join(parts) + "\n"
+        blocks += _markdown_table(table)
+        for extra_table in _extra_tables(section, table, losses):
+            blocks += [f"### {_escape_markdown(extra_table.title)}", *_markdown_table(extra_table)]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _markdown_table(table: Table | Extra) -> list[str]:
-    """A table and its notes."""
-    rules = ["---" if heading in LEFT else "--:" for heading in table.columns]
-    lines = [list(table.columns), rules, *_lines(table)]
-    cells = [lines[0], lines[1], *([_marked(cell) for cell in line] for line in lines[2:])]
-    notes = "\n".join(f"- {_marked(note)}" for note in table.notes)
+def _markdown_table(table: AccuracyTable | ExtraTable) -> list[str]:
+    """Format a table and its notes as Markdown."""
+    rules = ["---" if heading in LEFT_COLUMNS else "--:" for heading in table.columns]
+    lines = [list(table.columns), rules, *_cell_rows(table)]
+    cells = [lines[0], lines[1], *([_escape_markdown(cell) for cell in line] for line in lines[2:])]
+    notes = "\n".join(f"- {_escape_markdown(note)}" for note in table.notes)
     return ["\n".join("| " + " | ".join(line) + " |" for line in cells), notes]
 
 
-def _marked(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+def _escape_markdown(text: str) -> str:
+    """Escape text so that Markdown shows it as it is, on one line."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
-def _latex(sections: Sequence[Section], title: str) -> str:
-    parts = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
-    parts += [f"% {' '.join(title.split())}"] if title else []
-    found = reliances(sections, LEVEL)
+def _latex(sections: Sequence[ReportSection], title: str) -> str:
+    blocks = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
+    blocks += [f"% {' '.join(title.split())}"] if title else []
+    losses = frame_order_losses(sections, LEVEL)
     for section in sections:
-        table, named = table_of(section), f"{section.title}: {section.setting}"
-        parts.append(_latex_table(table, f"{named}."))
-        for extra in _extras(section, table, found):
-            parts.append(_latex_table(extra, f"{extra.caption}: {named}."))
-    return "\n\n".join(parts) + "\n"
+        table, caption = accuracy_table(section), f"{section.title}: {section.setting}"
+        blocks.append(_latex_table(table, f"{caption}."))
+        for extra_table in _extra_tables(section, table, losses):
+            blocks.append(_latex_table(extra_table, f"{extra_table.caption}: {caption}."))
+    return "\n\n".join(blocks) + "\n"
 
 
-def _latex_table(table: Table | Extra, caption: str) -> str:
-    sides = "".join("l" if heading in LEFT else "r" for heading in table.columns)
-    head = " & ".join(map(_tex, table.columns))
-    body = [" & ".join(map(_tex_cell, line)) + r" \\" for line in _lines(table)]
-    notes = " ".join(map(_tex, table.notes))
+def _latex_table(table: AccuracyTable | ExtraTable, caption: str) -> str:
+    alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in table.columns)
+    head = " & ".join(map(_escape_tex, table.columns))
+    body = [" & ".join(map(_escape_tex_cell, line)) + r" \\" for line in _cell_rows(table)]
+    notes = " ".join(map(_escape_tex, table.notes))
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_tex(caption)} {notes}}}",
-            rf"  \begin{{tabular}}{{{sides}}}",
+            rf"  \caption{{{_escape_tex(caption)} {notes}}}",
+            rf"  \begin{{tabular}}{{{alignments}}}",
             r"    \toprule",
             rf"    {head} \\",
             r"    \midrule",
@@ -245,19 +261,22 @@ def _latex_table(table: Table | Extra, caption: str) -> str:
     )
 
 
-def _tex_cell(text: str) -> str:
-    """A cell; the hyphen before a number is a minus sign, that in a name is none."""
-    return _tex(re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
+def _escape_tex_cell(text: str) -> str:
+    """Escape a cell; the hyphen before a number is a minus sign, that in a name is none."""
+    return _escape_tex(re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
 
 
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
+def _escape_tex(text: str) -> str:
+    return "".join(_TEX_ESCAPES.get(c, c) for c in " ".join(text.split()))
 
 
-def _csv(sections: Sequence[Section], title: str) -> str:
-    found = reliances(sections, LEVEL)
-    rows = [row for section in sections for row in _facts(section, found)]
-    flat = [{key: _safe(value) for key, value in row.items() if key not in _NESTED} for row in rows]
+def _csv(sections: Sequence[ReportSection], title: str) -> str:
+    losses = frame_order_losses(sections, LEVEL)
+    rows = [row for section in sections for row in _row_dicts(section, losses)]
+    flat = [
+        {key: _escape_formula(value) for key, value in row.items() if key not in _JSON_ONLY_KEYS}
+        for row in rows
+    ]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
@@ -265,14 +284,14 @@ def _csv(sections: Sequence[Section], title: str) -> str:
     return out.getvalue()
 
 
-def _safe(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+def _escape_formula(value: object) -> object:
+    """Escape a cell so that no spreadsheet takes it for a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA_START.match(value) else value
 
 
-def _json(sections: Sequence[Section], title: str) -> str:
-    found = reliances(sections, LEVEL)
-    plain = {
+def _json(sections: Sequence[ReportSection], title: str) -> str:
+    losses = frame_order_losses(sections, LEVEL)
+    document = {
         "title": title,
         "tables": [
             {
@@ -280,61 +299,70 @@ def _json(sections: Sequence[Section], title: str) -> str:
                 "setting": section.setting,
                 "way": section.way,
                 "chance": section.chance,
-                "summary": _told(section),
-                "notes": _notes(section, found),
-                "rows": _facts(section, found),
+                "summary": _summary_lines(section),
+                "notes": _all_notes(section, losses),
+                "rows": _row_dicts(section, losses),
             }
             for section in sections
         ],
     }
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _extras(section: Section, table: Table, found: Reliances) -> list[Extra]:
-    """The tables that follow that of the accuracies."""
-    extras = (
-        beyond_accuracy(section, table),
-        other_questions(section, table),
-        order_of_frames(section, table, found),
+def _extra_tables(
+    section: ReportSection, table: AccuracyTable, losses: LossesByRow
+) -> list[ExtraTable]:
+    """Tables that follow the one of accuracies."""
+    candidates = (
+        calibration_table(section, table),
+        generalization_table(section, table),
+        frame_order_table(section, table, losses),
     )
-    return [extra for extra in extras if extra is not None]
+    return [extra_table for extra_table in candidates if extra_table is not None]
 
 
-def _notes(section: Section, found: Reliances) -> list[str]:
-    table = table_of(section)
-    every = [*table.notes, *(n for e in _extras(section, table, found) for n in e.notes)]
-    return list(dict.fromkeys(every))
+def _all_notes(section: ReportSection, losses: LossesByRow) -> list[str]:
+    table = accuracy_table(section)
+    notes = [
+        *table.notes,
+        *(
+            note
+            for extra_table in _extra_tables(section, table, losses)
+            for note in extra_table.notes
+        ),
+    ]
+    return list(dict.fromkeys(notes))
 
 
-def _lines(table: Table | Extra) -> list[list[str]]:
-    """The cells row by row."""
+def _cell_rows(table: AccuracyTable | ExtraTable) -> list[list[str]]:
+    """Cells of a table row by row."""
     columns = [[cell.text for cell in cells] for cells in table.columns.values()]
     return [list(line) for line in zip(*columns, strict=True)]
 
 
-def _told(section: Section) -> list[str]:
-    return summary_of(section)
+def _summary_lines(section: ReportSection) -> list[str]:
+    return section_summary(section)
 
 
-def _facts(section: Section, found: Reliances) -> list[dict[str, Any]]:
-    """The rows as plain values, shares from 0 to 1; every row has the same keys."""
-    table = table_of(section)
-    triples = zip(section.rows, table.means, table.gains, strict=True)
+def _row_dicts(section: ReportSection, losses: LossesByRow) -> list[dict[str, Any]]:
+    """Rows as plain values, shares from 0 to 1; every row has the same keys."""
+    table = accuracy_table(section)
+    row_intervals = zip(section.rows, table.means, table.gains, strict=True)
     frozen = section.verdicts[0]
     return [
-        facts_of(section, row, mean, gain, frozen.get(i), found.get(row))
-        for i, (row, mean, gain) in enumerate(triples)
+        row_to_dict(section, row, mean, gain, frozen.get(i), losses.get(row))
+        for i, (row, mean, gain) in enumerate(row_intervals)
     ]
 
 
-KINDS: Mapping[str, Callable[[Sequence[Section], str], str]] = MappingProxyType(
+RENDERERS: Mapping[str, Callable[[Sequence[ReportSection], str], str]] = MappingProxyType(
     {".md": _markdown, ".tex": _latex, ".csv": _csv, ".json": _json}
 )
 """What a table can be written as, by the ending of the file."""
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file, in UTF-8, that is there whole or not at all; its folder is made when absent.
+def write_report(path: Path, text: str) -> None:
+    """Write a file, in UTF-8, that is complete or absent; its folder is made when absent.
 
     Raises:
         DiskError: when the disk does not take it.
@@ -343,8 +371,8 @@ def write_whole(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode(errors="backslashreplace"))
-    except (OSError, RecordWriteError) as refusal:
-        cause = refusal if isinstance(refusal, OSError) else refusal.__cause__
+    except (OSError, RecordWriteError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         reason = getattr(cause, "strerror", None) or cause
-        kind = DiskError if DiskError.is_behind(cause) else UsageError
-        raise kind(f"{path}: cannot be written: {reason}; choose another --out") from refusal
+        kind = DiskError if DiskError.is_cause_of(cause) else UsageError
+        raise kind(f"{path}: cannot be written: {reason}; choose another --out") from error

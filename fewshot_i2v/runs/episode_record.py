@@ -10,24 +10,26 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn
 
 from fewshot_i2v.errors import RecordError
-from fewshot_i2v.runs.record_check import check, check_forms, is_sound
+from fewshot_i2v.runs.record_check import check_record, check_types, passes_checks
 
 TIMING_KEYS = ("seconds", "peak_memory_mb")
 """The keys of a record that differ when the same episode is computed again."""
-_CHECK = b',"crc32":"'
-_HEAD = re.compile(rb'\{"index":(0|[1-9]\d{0,14}),"status":"(ok|failed)",')
+_CHECKSUM_KEY = b',"crc32":"'
+_LINE_START = re.compile(rb'\{"index":(0|[1-9]\d{0,14}),"status":"(ok|failed)",')
 _NUMBER = rb"(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:[eE][+-]?\d\d?)?"  # finite in any case
-_TAIL = re.compile(rb'([0-9a-f]{8})","seconds":%b,"peak_memory_mb":%b\}\s*' % (_NUMBER, _NUMBER))
+_LINE_END = re.compile(
+    rb'([0-9a-f]{8})","seconds":%b,"peak_memory_mb":%b\}\s*' % (_NUMBER, _NUMBER)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
-    """What happened in one episode.
+    """The result of one episode.
 
     Numbers are rounded on construction, so that equal records are equal as text.
 
     Attributes:
-        index: which episode, 0 first.
+        index: number of the episode, 0 first.
         status: "ok", or "failed" with the cause in `error`.
         classes: names of the classes, in the order of the labels.
         support: names of the support clips of each class.
@@ -42,7 +44,7 @@ class EpisodeRecord:
         error: `{"path": ..., "reason": ...}` of a failed episode, else None.
 
     Raises:
-        RecordError: when the parts contradict each other or a number is not finite.
+        RecordError: when values contradict each other or a number is not finite.
     """
 
     index: int
@@ -76,73 +78,73 @@ class EpisodeRecord:
         }
         for name, value in rounded.items():
             object.__setattr__(self, name, value)
-        check(self)
+        check_record(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as lists, strings and numbers (not copied), in the order of the fields."""
-        return {name: getattr(self, name) for name in _NAMES}
+        """Returns lists, strings and numbers (not copied), in the order of the fields."""
+        return {name: getattr(self, name) for name in _FIELD_NAMES}
 
-    def same_result(self, other: EpisodeRecord) -> bool:
+    def same_result(self, record: EpisodeRecord) -> bool:
         """Whether two records agree in everything but `TIMING_KEYS`."""
         return all(
-            getattr(self, f.name) == getattr(other, f.name)
+            getattr(self, f.name) == getattr(record, f.name)
             for f in fields(self)
             if f.name not in TIMING_KEYS
         )
 
 
-_NAMES = tuple(f.name for f in fields(EpisodeRecord))
-_KEYS = frozenset({*_NAMES, "crc32"})
+_FIELD_NAMES = tuple(f.name for f in fields(EpisodeRecord))
+_LINE_KEYS = frozenset({*_FIELD_NAMES, "crc32"})
 
 
-def to_line(record: EpisodeRecord, key: int) -> bytes:
-    """A record as one line of JSON, without the newline.
+def to_line(record: EpisodeRecord, run_checksum: int) -> bytes:
+    """Writes a record as one line of JSON, without the newline.
 
     The timings come last; before them stands a checksum of everything else.
 
     Args:
         record: the record.
-        key: fingerprint of the run, as `fingerprint` gives it.
+        run_checksum: checksum of the run's identity, from `identity_checksum`.
     """
     plain = record.to_dict()
     timings = {name: plain.pop(name) for name in TIMING_KEYS}
-    head = _compact(plain)[:-1]
-    check = f"{zlib.crc32(head, key):08x}"
-    return head + b"," + _compact({"crc32": check} | timings)[1:]
+    payload = _compact_json(plain)[:-1]
+    line_checksum = f"{zlib.crc32(payload, run_checksum):08x}"
+    return payload + b"," + _compact_json({"crc32": line_checksum} | timings)[1:]
 
 
-def from_line(line: bytes, key: int) -> EpisodeRecord:
-    """The record of a line that `to_line` made for the same run.
+def from_line(line: bytes, run_checksum: int) -> EpisodeRecord:
+    """Parses a line that `to_line` made for the same run.
 
     Args:
         line: without the newline.
-        key: fingerprint of the run.
+        run_checksum: checksum of the run's identity.
 
     Raises:
-        ValueError: saying what is wrong with the line. Its checksum does not vouch for its values:
+        ValueError: saying what is wrong with the line. Its checksum does not prove its values:
             whoever edits a line can make a checksum, too.
     """
-    lasting(line, key)
-    data = _loaded(line, _KEYS)
+    checked_payload(line, run_checksum)
+    data = _parse_object(line, _LINE_KEYS)
     record = object.__new__(EpisodeRecord)
     # numbers are rounded already: the constructor would do so once more
-    for name in _NAMES:
+    for name in _FIELD_NAMES:
         object.__setattr__(record, name, data[name])
-    if not is_sound(record):
-        check_forms(data)
+    if not passes_checks(record):
+        check_types(data)
         try:
-            check(record)
+            check_record(record)
         except (RecordError, OverflowError) as error:
             raise ValueError(str(error)) from error
     return record
 
 
-def lasting(line: bytes, key: int) -> bytes:
-    """The part of a line that `to_line` made for the same run in which equal results are equal.
+def checked_payload(line: bytes, run_checksum: int) -> bytes:
+    """Verifies a line's checksum and returns its payload, equal for equal results.
 
     Args:
         line: without the newline.
-        key: fingerprint of the run.
+        run_checksum: checksum of the run's identity.
 
     Returns:
         The line without checksum and timings: a JSON object but for its closing brace, in the order
@@ -151,58 +153,59 @@ def lasting(line: bytes, key: int) -> bytes:
     Raises:
         ValueError: saying what is wrong with the line.
     """
-    head, mark, tail = line.rpartition(_CHECK)
-    if not mark:
+    payload, separator, tail = line.rpartition(_CHECKSUM_KEY)
+    if not separator:
         raise ValueError("no complete record: its checksum is missing")
-    timings = _TAIL.fullmatch(tail)
+    timings = _LINE_END.fullmatch(tail)
     if not timings:
         raise ValueError("its checksum and timings are not as they are written")
-    if timings[1] != f"{zlib.crc32(head, key):08x}".encode():
+    if timings[1] != f"{zlib.crc32(payload, run_checksum):08x}".encode():
         raise ValueError("changed since it was written, or written by another run (checksum)")
-    return head
+    return payload
 
 
-def glance(text: bytes) -> tuple[int, bool]:
-    """Number of an episode and whether it is ok, from what `lasting` gives, without reading it all.
+def peek_index_and_status(payload: bytes) -> tuple[int, bool]:
+    """Reads episode number and success from a `checked_payload`, without parsing it all.
 
     Raises:
-        ValueError: when the text does not begin with them.
+        ValueError: when the payload does not begin with them.
     """
-    found = _HEAD.match(text)
-    if not found:
+    match = _LINE_START.match(payload)
+    if not match:
         raise ValueError("it does not begin with an index and a status that a record has")
-    return int(found[1]), found[2] == b"ok"
+    return int(match[1]), match[2] == b"ok"
 
 
-def parts(text: bytes, names: Collection[str]) -> dict[str, Any]:
-    """Some keys of a record that stand beside each other in its line.
+def parse_fields(fragment: bytes, names: Collection[str]) -> dict[str, Any]:
+    """Parses some keys of a record that are adjacent in its line.
 
     Args:
-        text: from the quotation mark of the first name to before the comma behind the last value.
+        fragment: from the quotation mark of the first name to before the comma behind the last
+            value.
         names: of these keys.
 
     Raises:
         ValueError: when they are not there, or are nothing that a record has.
     """
-    data = _loaded(b"{%b}" % text, frozenset(names))
-    check_forms(data)
+    data = _parse_object(b"{%b}" % fragment, frozenset(names))
+    check_types(data)
     return data
 
 
-def _loaded(text: bytes, keys: frozenset[str]) -> dict[str, Any]:
-    """A JSON object with these keys."""
+def _parse_object(payload: bytes, keys: frozenset[str]) -> dict[str, Any]:
+    """Parses a JSON object with exactly these keys."""
     try:
-        data = _DECODER.decode(text.decode("ascii"))
+        data = _DECODER.decode(payload.decode("ascii"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(data, dict) or data.keys() != keys:
-        odd = ", ".join(sorted(data.keys() ^ keys)) if isinstance(data, dict) else "all"
-        raise ValueError(f"keys missing or unknown: {odd}")
+        unexpected = ", ".join(sorted(data.keys() ^ keys)) if isinstance(data, dict) else "all"
+        raise ValueError(f"keys missing or unknown: {unexpected}")
     return data
 
 
-def fingerprint(identity: Mapping[str, Any]) -> int:
-    """A number for a run's identity, mixed into the checksum of its lines.
+def identity_checksum(identity: Mapping[str, Any]) -> int:
+    """Checksum of a run's identity, mixed into the checksum of its lines.
 
     Args:
         identity: what decides the results, as read from JSON.
@@ -210,12 +213,12 @@ def fingerprint(identity: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(identity, sort_keys=True).encode())
 
 
-def _compact(plain: dict[str, Any]) -> bytes:
+def _compact_json(plain: dict[str, Any]) -> bytes:
     return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number that JSON has")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)  # making one takes time
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # making one takes time

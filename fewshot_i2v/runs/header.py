@@ -1,4 +1,4 @@
-"""`run.json`: what a run is, and whether a folder belongs to the run that asks for it."""
+"""`run.json`: the identity and facts of a run, and the check of a resumed run's identity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fewshot_i2v.utils.files import write_atomically
 SCHEMA = 1
 """Version of the layout of a run folder."""
 _ABSENT = object()
-_LONG, _MANY = 120, 40
+_MAX_VALUE_CHARS, _MAX_DIFFERENCES = 120, 40
 """Characters of a value, and keys that differ, that an error shows at most."""
-_MOST_BYTES, _MOST_LEVELS, _HUGE = 64 << 20, 32, 1 << 63
-_FORM: dict[str, tuple[tuple[type, ...], str]] = {
+_MAX_BYTES, _MAX_LEVELS, _MAX_NUMBER = 64 << 20, 32, 1 << 63
+_KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "an object": (
         (dict,),
         "identity.config.encoder identity.config.video identity.config.tuning "
@@ -56,7 +56,7 @@ _FORM: dict[str, tuple[tuple[type, ...], str]] = {
     "true or false": ((bool,), "marks.uses_names? marks.disjoint?"),
 }
 """What readers of a header rely on: nested keys with dots, "?" where one may be absent."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def to_json(path: Path, content: Mapping[str, Any]) -> bytes:
@@ -76,7 +76,7 @@ def to_json(path: Path, content: Mapping[str, Any]) -> bytes:
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """Content of `run.json`.
+    """Reads `run.json`.
 
     Args:
         path: the file.
@@ -87,7 +87,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     Raises:
         RecordError: when it is damaged or of another schema version.
     """
-    header = read_object(path, "Choose another --output")
+    header = read_json_object(path, "Choose another --output")
     if header is None:
         return None
     version = header.get("schema")
@@ -98,47 +98,47 @@ def read_header(path: Path) -> dict[str, Any] | None:
         )
     if not isinstance(header.get("identity"), dict):
         raise RecordError(f"{path}: damaged: it has no identity. Choose another --output")
-    for expected, (kinds, keys) in _FORM.items():
+    for expected, (kinds, keys) in _KEY_TYPES.items():
         for key in keys.split():
-            value = _value(header, key.removesuffix("?"))
-            if not (_fits(value, kinds) or (value is _ABSENT and key.endswith("?"))):
-                raise _damaged(path, key.removesuffix("?"), value, expected)
+            value = _nested_value(header, key.removesuffix("?"))
+            if not (_has_type(value, kinds) or (value is _ABSENT and key.endswith("?"))):
+                raise _damaged_error(path, key.removesuffix("?"), value, expected)
     for key in ("identity.config.adapter.name", "identity.config.head.name"):
-        name = _value(header, key)
-        if not _NAME.fullmatch(str(name)):
-            raise _damaged(path, key, name, "a name of letters, digits, dots and dashes")
+        name = _nested_value(header, key)
+        if not _METHOD_NAME.fullmatch(str(name)):
+            raise _damaged_error(path, key, name, "a name of letters, digits, dots and dashes")
     return header
 
 
-def _value(header: Mapping[str, Any], key: str) -> object:
+def _nested_value(header: Mapping[str, Any], key: str) -> object:
     value: object = header
-    for part in key.split("."):
-        value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
+    for name in key.split("."):
+        value = value.get(name, _ABSENT) if isinstance(value, dict) else _ABSENT
     return value
 
 
-def _fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value is of one of the types; no count is negative."""
+def _has_type(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value has one of the types; negative integers are refused."""
     return type(value) in kinds and not (isinstance(value, int) and value < 0)
 
 
-def _damaged(path: Path, key: str, value: object, expected: str) -> RecordError:
+def _damaged_error(path: Path, key: str, value: object, expected: str) -> RecordError:
     return RecordError(
-        f"{path}: damaged: {key} is {_shown(value)}; expected {expected}. Restore the file: "
+        f"{path}: damaged: {key} is {_short_json(value)}; expected {expected}. Restore the file: "
         "nothing else says which run the records belong to"
     )
 
 
-def read_object(path: Path, advice: str) -> dict[str, Any] | None:
-    """A JSON object from a file of a run folder.
+def read_json_object(path: Path, advice: str) -> dict[str, Any] | None:
+    """Reads a JSON object from a file of a run folder.
 
     Args:
         path: the file.
-        advice: what to do where it is damaged, said in the error.
+        advice: what to do where it is damaged, for the error.
 
     Returns:
-        The object, no deeper and with no larger numbers than a program that reads it expects; None
-        where there is no such file.
+        The object, within the limits of depth and of numbers that its readers rely on; None where
+        there is no such file.
 
     Raises:
         RecordError: when it cannot be read, or is damaged.
@@ -147,16 +147,16 @@ def read_object(path: Path, advice: str) -> dict[str, Any] | None:
         if path.exists() and not path.is_file():
             raise RecordError(f"{path}: not a regular file; expected JSON. {advice}")
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES} bytes")
-        content = json.loads(data, parse_constant=_refuse)
-        _check_values(content)
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"more than {_MAX_BYTES} bytes")
+        content = json.loads(data, parse_constant=_refuse_constant)
+        _check_json_values(content)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: damaged: {error}; expected JSON. {advice}") from error
     if not isinstance(content, dict):
@@ -164,27 +164,27 @@ def read_object(path: Path, advice: str) -> dict[str, Any] | None:
     return content
 
 
-def _check_values(content: object) -> None:
-    """Refuses what is nested too deeply, and numbers that are none or that nothing counts to."""
+def _check_json_values(content: object) -> None:
+    """Raises for values that are nested too deeply, and for numbers that are too large or NaN."""
     level = [content]
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAX_LEVELS):
         for value in level:
-            if isinstance(value, int | float) and not abs(value) < _HUGE:
-                raise ValueError(f"a number of {_HUGE} or more")
+            if isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
+                raise ValueError(f"a number of {_MAX_NUMBER} or more")
         inner = [value for value in level if isinstance(value, dict | list)]
-        level = [v for one in inner for v in (one.values() if isinstance(one, dict) else one)]
+        level = [v for item in inner for v in (item.values() if isinstance(item, dict) else item)]
     if level:
-        raise ValueError(f"nested more than {_MOST_LEVELS} levels deep")
+        raise ValueError(f"nested more than {_MAX_LEVELS} levels deep")
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number that JSON has")
 
 
-def start_or_compare(
+def write_or_verify_header(
     folder: Path, header: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write `run.json`, or check that the one that is there has the same identity.
+    """Writes `run.json`, or verifies that the existing one has the same identity.
 
     Args:
         folder: the run folder.
@@ -199,9 +199,9 @@ def start_or_compare(
         RecordWriteError: when the disk refuses.
     """
     path, journal = folder / "run.json", folder / "episodes.jsonl"
-    own = {"schema": SCHEMA, "identity": identity}
-    asked_json = to_json(path, {**own, **header, **own})
-    asked: dict[str, Any] = json.loads(asked_json)
+    required = {"schema": SCHEMA, "identity": identity}
+    requested_json = to_json(path, {**required, **header, **required})
+    requested: dict[str, Any] = json.loads(requested_json)
     stored = read_header(path)
     if stored is None:
         if journal.exists():
@@ -209,11 +209,11 @@ def start_or_compare(
                 f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
                 "belong to. Restore it, or choose another --output"
             )
-        write_atomically(path, asked_json)
-        return asked
-    differing = list(differences(stored["identity"], asked["identity"]))
-    if len(differing) > _MANY:
-        differing[_MANY:] = [f"... and {len(differing) - _MANY} more"]
+        write_atomically(path, requested_json)
+        return requested
+    differing = list(differences(stored["identity"], requested["identity"]))
+    if len(differing) > _MAX_DIFFERENCES:
+        differing[_MAX_DIFFERENCES:] = [f"... and {len(differing) - _MAX_DIFFERENCES} more"]
     if differing:
         raise RecordError(
             f"{path}: the folder holds another run:\n  "
@@ -223,50 +223,52 @@ def start_or_compare(
     return stored
 
 
-def with_clips(
-    path: Path, header: Mapping[str, Any], contents: Mapping[str, str]
+def add_clip_digests(
+    path: Path, header: Mapping[str, Any], digests: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Add the contents of clips to `run.json`, or check that they are those that it names.
+    """Adds digests of clips to `run.json`, and verifies those that it has.
 
     Args:
         path: the file.
-        header: what is in it.
-        contents: clip name -> digest of its content.
+        header: its content.
+        digests: clip name -> digest of its content.
 
     Returns:
-        What is in the file then.
+        The new content of the file.
 
     Raises:
-        RecordError: naming clips that are not what they were at an earlier start of the run.
+        RecordError: naming clips that changed since an earlier start of the run.
         RecordWriteError: when the disk refuses.
     """
-    known = header.get("clips", {})
-    if not isinstance(known, dict):
+    recorded = header.get("clips", {})
+    if not isinstance(recorded, dict):
         raise RecordError(f"{path}: damaged: its clips have no names. Choose another --output")
-    changed = sorted(name for name in contents if known.get(name, contents[name]) != contents[name])
+    changed = sorted(name for name in digests if recorded.get(name, digests[name]) != digests[name])
     if changed:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise RecordError(
             f"{path}: these clips are not what they were when the run began: "
             f"{', '.join(changed[:5])}{more}. Put the former files back, or choose another --output"
         )
-    if contents.keys() <= known.keys():
+    if digests.keys() <= recorded.keys():
         return dict(header)
-    new = {**header, "clips": {**known, **contents}}
-    write_atomically(path, to_json(path, new))
-    return new
+    updated = {**header, "clips": {**recorded, **digests}}
+    write_atomically(path, to_json(path, updated))
+    return updated
 
 
-def differences(stored: object, asked: object, key: str = "") -> Iterator[str]:
-    """One line for each key, nested ones with dots, whose values differ."""
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        for name in [*stored, *(name for name in asked if name not in stored)]:
-            inner = f"{key}.{name}" if key else name
-            yield from differences(stored.get(name, _ABSENT), asked.get(name, _ABSENT), inner)
-    elif stored != asked or isinstance(stored, bool) != isinstance(asked, bool):
-        yield f"{key}: {_shown(stored)} in the folder, {_shown(asked)} asked for"
+def differences(stored: object, requested: object, key: str = "") -> Iterator[str]:
+    """Yields one line for each key, nested ones with dots, with unequal values."""
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for name in [*stored, *(name for name in requested if name not in stored)]:
+            nested_key = f"{key}.{name}" if key else name
+            yield from differences(
+                stored.get(name, _ABSENT), requested.get(name, _ABSENT), nested_key
+            )
+    elif stored != requested or isinstance(stored, bool) != isinstance(requested, bool):
+        yield f"{key}: {_short_json(stored)} in the folder, {_short_json(requested)} asked for"
 
 
-def _shown(value: object) -> str:
-    text = "absent" if value is _ABSENT else json.dumps(value)
-    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+def _short_json(value: object) -> str:
+    encoded = "absent" if value is _ABSENT else json.dumps(value)
+    return encoded if len(encoded) <= _MAX_VALUE_CHARS else f"{encoded[: _MAX_VALUE_CHARS - 3]}..."

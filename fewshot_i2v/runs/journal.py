@@ -1,4 +1,4 @@
-"""Files that survive a kill: an append-only journal of lines, and whole files replaced at once."""
+"""Files that survive a kill: an append-only journal of lines, and atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.utils.files import (
     RecordWriteError,
-    _write_new,
     sync_folder,
     write_all,
+    write_new_file,
 )
 
 _BLOCK = 1 << 16
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a journal that end in a newline, without it.
+    """Yields the lines of a journal that end in a newline, without it.
 
     Args:
         path: the file; an absent one has no lines.
@@ -70,24 +70,24 @@ class Journal:
             raise RecordWriteError(path, error) from error
 
     def append(self, lines: Sequence[bytes]) -> int:
-        """Add whole lines: one write, then fsync. When it returns they are on the disk.
+        """Adds complete lines: one write, then fsync. When it returns they are on the disk.
 
         Args:
             lines: contents without newlines.
 
         Returns:
-            Where the first of them begins, in bytes.
+            Offset of the first of them, in bytes.
 
         Raises:
             RecordError: when something else wrote to the file in the meantime.
-            RecordWriteError: when the disk refuses; the file is then cut back to what it was.
+            RecordWriteError: when the disk refuses; the file is then truncated to its old size.
         """
         data = b"".join(line + b"\n" for line in lines)
         try:
-            found = os.fstat(self._descriptor).st_size
-            if found != self._size:
+            size = os.fstat(self._descriptor).st_size
+            if size != self._size:
                 raise RecordError(
-                    f"{self.path}: has {found} bytes where this run left {self._size}: another "
+                    f"{self.path}: has {size} bytes where this run left {self._size}: another "
                     "process writes to it too. Stop all but one, then run the command again"
                 )
             write_all(self._descriptor, data)
@@ -106,7 +106,7 @@ class Journal:
             self._descriptor = -1
 
     def _move_torn_tail(self) -> int:
-        """Move bytes after the last newline to a side file; the size of what stays."""
+        """Moves bytes after the last newline to a side file; returns the remaining size."""
         size = os.fstat(self._descriptor).st_size
         tail, start = b"", size
         while start > 0 and b"\n" not in tail:
@@ -116,24 +116,24 @@ class Journal:
             tail = os.read(self._descriptor, length) + tail
         torn = tail.rpartition(b"\n")[2]
         if torn:
-            self._keep(torn)
+            self._save_torn_line(torn)
             size -= len(torn)
             os.ftruncate(self._descriptor, size)
             os.fsync(self._descriptor)
         return size
 
-    def _keep(self, torn: bytes) -> None:
+    def _save_torn_line(self, torn: bytes) -> None:
         number = 1
         while True:
-            side = self.path.with_name(f"{self.path.name}.torn-{number}")
+            side_file = self.path.with_name(f"{self.path.name}.torn-{number}")
             try:
-                _write_new(side, torn, os.O_EXCL)
+                write_new_file(side_file, torn, os.O_EXCL)
                 sync_folder(self.path.parent)
             except FileExistsError:
                 number += 1
             except OSError:
                 with contextlib.suppress(OSError):
-                    side.unlink()
+                    side_file.unlink()
                 raise
             else:
                 return

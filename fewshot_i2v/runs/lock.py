@@ -1,4 +1,4 @@
-"""A marker file against starting the same run twice; it warns, correctness does not rest on it."""
+"""Lock file against starting the same run twice; correctness does not depend on it."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ from fewshot_i2v.utils.files import RecordWriteError, write_all
 # a process that has created the marker needs this long at most to write its few bytes
 _PATIENCE_SECONDS = 1.0
 # and this long is more than it needs by far: what is empty then was left by a kill
-_FORGOTTEN_SECONDS = 60.0
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
-_LEFT = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
-_MOST_BYTES = 1 << 16
+_ABANDONED_SECONDS = 60.0
+_NO_HARD_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+_LEFTOVER_NAME = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
+_MAX_BYTES = 1 << 16
 
 
-class RunMarker:
+class RunLock:
     """The file `running` in a run folder: created exclusively, names host and process.
 
-    A marker whose process is dead on this host is taken over at once. One of another host never is,
-    since nothing here can tell whether that process lives.
+    A lock of a dead process of this host is taken over at once. One of another host never is, since
+    nothing here can tell whether that process lives.
 
-    Where the file system has no hard links, a marker is created first and written then. A kill in
-    between leaves an empty one, which says nothing for a minute and is taken over after that.
+    Where the file system has no hard links, a lock is first created and then written. A kill in
+    between leaves an empty one, which is taken over after a minute.
 
     Args:
         folder: the run folder, which must exist.
 
     Raises:
-        RecordError: when another process holds the folder, naming it and the file to delete.
+        RecordError: when another process holds the lock, naming it and the file to delete.
         RecordWriteError: when the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "running"
         self._process = os.getpid()
-        own = {
+        owner = {
             "host": socket.gethostname(),
             "pid": self._process,
-            "started": _started(self._process),
+            "started": _process_start(self._process),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        self._content = json.dumps(own).encode()
-        self._take(self.path)
-        self._sweep()
+        self._content = json.dumps(owner).encode()
+        self._acquire(self.path)
+        self._remove_leftovers()
 
     def release(self) -> None:
-        """Remove the marker, if it is still this process's."""
-        if os.getpid() == self._process and _read(self.path) == self._content:
+        """Removes the lock, if it is still this process's."""
+        if os.getpid() == self._process and _read_lock(self.path) == self._content:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
-    def _take(self, path: Path) -> None:
-        """Create a file that one process has at a time, in place of one whose process is dead."""
+    def _acquire(self, path: Path) -> None:
+        """Creates a file that only one process has, replacing that of a dead process."""
         if not self._create(path):
             self._remove_dead(path)
             if not self._create(path):
-                raise self._held(_read(path))
+                raise self._in_use_error(_read_lock(path))
 
     def _create(self, path: Path) -> bool:
-        """Make a file appear complete or not at all, so that a kill leaves no empty one."""
+        """Creates a complete file or none, so that a kill leaves no empty one."""
         draft = self.path.with_name(f"running.{self._process}.{secrets.token_hex(4)}")
         try:
             self._write(draft, os.O_TRUNC)
@@ -78,7 +78,7 @@ class RunMarker:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno in _NO_LINKS:
+            if error.errno in _NO_HARD_LINK_ERRORS:
                 return self._create_and_write(path)
             raise RecordWriteError(self.path, error) from error
         finally:
@@ -87,17 +87,17 @@ class RunMarker:
         return True
 
     def _create_and_write(self, path: Path) -> bool:
-        """Without hard links: who creates the file has it, if it is still there once written."""
+        """Creates the lock without hard links; it counts if it is still there once written."""
         try:
             self._write(path, os.O_EXCL)
         except FileExistsError:
             return False
         except OSError as error:
-            if self._content.startswith(_read(path)):
+            if self._content.startswith(_read_lock(path)):
                 with contextlib.suppress(OSError):
                     path.unlink()
             raise RecordWriteError(self.path, error) from error
-        return _read(path) == self._content
+        return _read_lock(path) == self._content
 
     def _write(self, path: Path, flags: int) -> None:
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flags, 0o644)
@@ -107,23 +107,23 @@ class RunMarker:
             os.close(descriptor)
 
     def _remove_dead(self, path: Path) -> None:
-        """Remove a file whose process is dead, or raise.
+        """Removes a lock of a dead process, or raises.
 
-        Several processes may find it. One at a time may remove it: the one that has the claim, a
-        file named after the very content to be removed. A claim whose process was killed is removed
-        in the same way, with a claim of its own; one that is left over allows nothing once the
-        content that it is named after is gone.
+        Several processes may try. Only the process with the claim may remove it: a file named after
+        the very content to be removed. A claim whose process was killed is removed in the same way,
+        with its own claim; one that stays behind allows nothing once the content that it is named
+        after is gone.
         """
-        content = self._settled(path)
+        content = self._wait_for_content(path)
         if content is None:
             return
-        if content and not _is_dead(_parsed(content)):
-            raise self._held(content)
+        if content and not _is_dead(_parse_owner(content)):
+            raise self._in_use_error(content)
         claim = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:16]}")
-        self._take(claim)
+        self._acquire(claim)
         try:
             # an empty one that is new is another process's, which is writing it
-            if _read(path) == content and (content or _age(path) > _FORGOTTEN_SECONDS):
+            if _read_lock(path) == content and (content or _age(path) > _ABANDONED_SECONDS):
                 path.unlink()
         except FileNotFoundError:
             return
@@ -133,35 +133,35 @@ class RunMarker:
             with contextlib.suppress(OSError):
                 claim.unlink()
 
-    def _settled(self, path: Path) -> bytes | None:
-        """A file's content once it is complete, or None when it has gone meanwhile.
+    def _wait_for_content(self, path: Path) -> bytes | None:
+        """Waits for a lock's complete content; None when the file disappears meanwhile.
 
-        Empty where it was left by a kill before it was written.
+        Empty where a kill left it before it was written.
         """
         end = time.monotonic() + _PATIENCE_SECONDS
         while os.path.lexists(path):
-            content = _read(path)
-            if _parsed(content):
+            content = _read_lock(path)
+            if _parse_owner(content):
                 return content
-            if not content and _age(path) > _FORGOTTEN_SECONDS:
+            if not content and _age(path) > _ABANDONED_SECONDS:
                 return b""
             if time.monotonic() > end:
-                raise self._held(content)
+                raise self._in_use_error(content)
             time.sleep(0.01)
         return None
 
-    def _sweep(self) -> None:
-        """Remove drafts and claims that killed processes have left; this process has the marker."""
+    def _remove_leftovers(self) -> None:
+        """Removes drafts and claims of killed processes; this process has the lock."""
         for path in self.path.parent.glob("running.*"):
-            if not _LEFT.fullmatch(path.name):
+            if not _LEFTOVER_NAME.fullmatch(path.name):
                 continue
-            owner = _parsed(_read(path))
-            if _is_dead(owner) or (not owner and _age(path) > _FORGOTTEN_SECONDS):
+            owner = _parse_owner(_read_lock(path))
+            if _is_dead(owner) or (not owner and _age(path) > _ABANDONED_SECONDS):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _held(self, content: bytes) -> RecordError:
-        owner = _parsed(content)
+    def _in_use_error(self, content: bytes) -> RecordError:
+        owner = _parse_owner(content)
         who = "another process"
         if owner:
             who = f"process {owner.get('pid')} on host {owner.get('host')!r}"
@@ -172,26 +172,26 @@ class RunMarker:
         )
 
 
-def _read(path: Path) -> bytes:
-    """What is in a marker; nothing where there is none, or something that is no file."""
+def _read_lock(path: Path) -> bytes:
+    """Content of a lock file; empty where there is no regular file."""
     try:
         if not path.is_file():
             return b""
         with path.open("rb") as file:
-            return file.read(_MOST_BYTES)
+            return file.read(_MAX_BYTES)
     except OSError:
         return b""
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; 0 for what is no file, or has gone."""
+    """Seconds since a file was written; 0 for what is no file, or has disappeared."""
     try:
         return time.time() - path.stat().st_mtime if path.is_file() else 0.0
     except OSError:
         return 0.0
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parse_owner(content: bytes) -> dict[str, Any]:
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError):
@@ -200,7 +200,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the marker's process is known to have ended: same host, and no such process."""
+    """Whether the lock's process has certainly ended: same host, and no such process."""
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
         return False
@@ -213,23 +213,23 @@ def _is_dead(owner: dict[str, Any]) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    started = _started(pid)
+    started = _process_start(pid)
     return started == "" or (
         None not in (started, owner.get("started")) and started != owner["started"]
     )
 
 
-def _started(pid: int) -> str | None:
-    """When a process started, in kernel ticks, so that a number used again is not taken for it.
+def _process_start(pid: int) -> str | None:
+    """Start time of a process in kernel ticks, which detects a reused process number.
 
     Returns:
-        None where the system does not say; an empty string for a process that has ended and only
+        None where the system does not tell; an empty string for a process that has ended and only
         waits to be collected.
     """
     try:
         # the process name stands in parentheses and may hold anything
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        state, *rest = fields.rpartition(")")[2].split()
-        return "" if state in "ZX" else rest[18]
+        state, *later_fields = fields.rpartition(")")[2].split()
+        return "" if state in "ZX" else later_fields[18]
     except (OSError, ValueError, IndexError):
         return None

@@ -1,4 +1,4 @@
-"""What the values of a record must be: their types, and how they fit each other."""
+"""Checks of the values of a record: their types and their consistency."""
 
 from __future__ import annotations
 
@@ -18,77 +18,79 @@ TOLERANCE = 1e-6
 """Largest difference between an accuracy and the share of right predictions."""
 
 
-def _texts(value: object) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and set(map(type, value)) <= {str}
 
 
-def _whole(value: object) -> bool:
+def _is_int_list(value: object) -> bool:
     return isinstance(value, list) and set(map(type, value)) <= {int}
 
 
-def _numbers(value: object) -> bool:
+def _is_number_list(value: object) -> bool:
     return isinstance(value, list) and set(map(type, value)) <= {int, float}
 
 
-def _rows(value: object, fits: Callable[[object], bool]) -> bool:
+def _is_nested_list(value: object, fits: Callable[[object], bool]) -> bool:
     lists = isinstance(value, list) and set(map(type, value)) <= {list}
     return lists and fits(list(chain.from_iterable(value)))  # type: ignore[arg-type]
 
 
-_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
+_FIELD_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
     "index": (lambda value: type(value) is int, "a whole number"),
     "status": (lambda value: value in ("ok", "failed"), '"ok" or "failed"'),
-    "classes": (_texts, "a list of texts"),
-    "support": (lambda value: _rows(value, _texts), "lists of texts"),
-    "query": (lambda value: _rows(value, _texts), "lists of texts"),
-    "labels": (_whole, "a list of whole numbers"),
-    "predictions": (_whole, "a list of whole numbers"),
-    "probabilities": (lambda value: _rows(value, _numbers), "lists of numbers"),
-    "accuracy": (lambda value: value is None or _numbers([value]), "a number or null"),
-    "losses": (_numbers, "a list of numbers"),
-    "seconds": (lambda value: _numbers([value]), "a number"),
-    "peak_memory_mb": (lambda value: _numbers([value]), "a number"),
+    "classes": (_is_text_list, "a list of texts"),
+    "support": (lambda value: _is_nested_list(value, _is_text_list), "lists of texts"),
+    "query": (lambda value: _is_nested_list(value, _is_text_list), "lists of texts"),
+    "labels": (_is_int_list, "a list of whole numbers"),
+    "predictions": (_is_int_list, "a list of whole numbers"),
+    "probabilities": (lambda value: _is_nested_list(value, _is_number_list), "lists of numbers"),
+    "accuracy": (lambda value: value is None or _is_number_list([value]), "a number or null"),
+    "losses": (_is_number_list, "a list of numbers"),
+    "seconds": (lambda value: _is_number_list([value]), "a number"),
+    "peak_memory_mb": (lambda value: _is_number_list([value]), "a number"),
     "crc32": (lambda value: isinstance(value, str), "text"),
     "error": (
-        lambda value: value is None or (isinstance(value, dict) and _texts([*value.values()])),
+        lambda value: (
+            value is None or (isinstance(value, dict) and _is_text_list([*value.values()]))
+        ),
         "null, or path and reason",
     ),
 }
 
 
-def check_forms(data: Mapping[str, Any]) -> None:
-    """Checks that values read from a file are of the types that a record has.
+def check_types(data: Mapping[str, Any]) -> None:
+    """Checks that values read from a file have the types of a record.
 
     Args:
         data: some of the keys of a record.
 
     Raises:
-        ValueError: naming the first key that is not, and what was expected.
+        ValueError: naming the first key with a wrong type, and what was expected.
     """
     for name, value in data.items():
-        fits, expected = _FORMS[name]
+        fits, expected = _FIELD_TYPES[name]
         if not fits(value):
             raise ValueError(f"{name}: expected {expected}")
 
 
-def is_sound(r: EpisodeRecord) -> bool:
-    """Whether a record that is ok would pass all checks, found out in a fraction of their time."""
+def passes_checks(r: EpisodeRecord) -> bool:
+    """Whether a successful record would pass all checks, computed in a fraction of their time."""
     try:
-        clips, answers = [*r.support, *r.query], array("q", r.labels + r.predictions)
-        way, rows, every = (
+        clips, class_indices = [*r.support, *r.query], array("q", r.labels + r.predictions)
+        way, rows, probabilities = (
             len(r.classes),
             r.probabilities,
             list(chain.from_iterable(r.probabilities)),
         )
-        kinds = {type(r.classes), type(r.losses), *map(type, clips), *map(type, rows)}
+        types = {type(r.classes), type(r.losses), *map(type, clips), *map(type, rows)}
         "".join(chain(r.classes, *clips))  # raises where one is no text
         return (
-            (r.status, r.error, type(r.index), kinds) == ("ok", None, int, {list})
+            (r.status, r.error, type(r.index), types) == ("ok", None, int, {list})
             and len(r.labels) == len(r.predictions) == len(rows) == sum(map(len, r.query)) > 0
             and len(r.support) == way
             and set(map(len, rows)) == {way}
-            and 0 <= min(answers) <= max(answers) < way
-            and {*map(floor, every), *map(ceil, every)} <= {0, 1}
+            and 0 <= min(class_indices) <= max(class_indices) < way
+            and {*map(floor, probabilities), *map(ceil, probabilities)} <= {0, 1}
             and abs(r.accuracy - sum(map(eq, r.labels, r.predictions)) / len(rows)) <= TOLERANCE
             and all(map(isfinite, (*r.losses, r.seconds, r.peak_memory_mb)))
         )
@@ -96,65 +98,65 @@ def is_sound(r: EpisodeRecord) -> bool:
         return False
 
 
-def check(record: EpisodeRecord) -> None:
-    """Refuses numbers that are not finite, and parts that contradict each other."""
-    given: dict[str, Iterable[float]] = {
+def check_record(record: EpisodeRecord) -> None:
+    """Raises for numbers that are not finite, and for values that contradict each other."""
+    numbers: dict[str, Iterable[float]] = {
         "accuracy": () if record.accuracy is None else (record.accuracy,),
         "seconds": (record.seconds,),
         "peak_memory_mb": (record.peak_memory_mb,),
         "losses": record.losses,
         "probabilities": list(chain.from_iterable(record.probabilities)),
     }
-    for name, values in given.items():
+    for name, values in numbers.items():
         if not all(map(isfinite, values)):
-            odd = next(value for value in values if not isfinite(value))
+            bad_value = next(value for value in values if not isfinite(value))
             raise RecordError(
-                f"episode {record.index}: {name} holds {odd}; a record holds finite numbers "
+                f"episode {record.index}: {name} holds {bad_value}; a record holds finite numbers "
                 "only. Record the episode as failed, with the values before that one"
             )
-    _check_parts(record)
+    _check_consistency(record)
 
 
-def _check_parts(record: EpisodeRecord) -> None:
+def _check_consistency(record: EpisodeRecord) -> None:
     if record.index < 0 or record.status not in ("ok", "failed"):
-        raise _contradiction(
+        raise _contradiction_error(
             record.index,
             f"index {record.index}, status {record.status!r}",
             '0 or more, "ok" or "failed"',
         )
     if not record.classes:
-        raise _contradiction(record.index, "no classes", "at least one")
+        raise _contradiction_error(record.index, "no classes", "at least one")
     if record.status == "failed":
         if record.accuracy is not None or not {"path", "reason"} <= set(record.error or ()):
-            raise _contradiction(
+            raise _contradiction_error(
                 record.index,
                 f"failed, with accuracy {record.accuracy} and error {record.error}",
                 "no accuracy, and an error with path and reason",
             )
         return
     if record.error is not None:
-        raise _contradiction(record.index, f"ok, with error {record.error}", "no error")
+        raise _contradiction_error(record.index, f"ok, with error {record.error}", "no error")
     way, rows = len(record.classes), record.probabilities
     queries = sum(map(len, record.query))
-    check_answers(
+    check_predictions(
         record.index, record.labels, record.predictions, record.accuracy, way=way, queries=queries
     )
     if len(rows) != queries or set(map(len, rows)) != {way}:
-        raise _contradiction(
+        raise _contradiction_error(
             record.index,
             "other rows of probabilities",
             f"{queries} rows of {way} numbers, one per class",
         )
-    every = list(chain.from_iterable(rows))
-    if min(every) < 0 or max(every) > 1 + TOLERANCE:
-        raise _contradiction(record.index, "a probability below 0 or above 1", "0 to 1")
+    probabilities = list(chain.from_iterable(rows))
+    if min(probabilities) < 0 or max(probabilities) > 1 + TOLERANCE:
+        raise _contradiction_error(record.index, "a probability below 0 or above 1", "0 to 1")
     if len(record.support) != way:
-        raise _contradiction(
+        raise _contradiction_error(
             record.index, f"{len(record.support)} lists of support clips", f"{way}, one per class"
         )
 
 
-def check_answers(
+def check_predictions(
     index: int,
     labels: Sequence[int],
     predictions: Sequence[int],
@@ -163,7 +165,7 @@ def check_answers(
     way: int,
     queries: int,
 ) -> None:
-    """Checks that the answers of an episode that is ok fit each other.
+    """Checks that the predictions of a successful episode are consistent.
 
     Args:
         index: number of the episode.
@@ -177,17 +179,19 @@ def check_answers(
         RecordError: naming what does not fit.
     """
     if {len(labels), len(predictions)} != {queries} or not queries:
-        raise _contradiction(
+        raise _contradiction_error(
             index,
             f"{len(labels)} labels, {len(predictions)} predictions, {queries} query clips",
             "the same number of each, at least one",
         )
     if min(*labels, *predictions) < 0 or max(*labels, *predictions) >= way:
-        raise _contradiction(index, "a label or prediction that is no class", f"0 to {way - 1}")
+        raise _contradiction_error(
+            index, "a label or prediction that is no class", f"0 to {way - 1}"
+        )
     share = sum(map(eq, labels, predictions)) / queries
     if accuracy is None or not abs(accuracy - share) <= TOLERANCE:
-        raise _contradiction(index, f"accuracy {accuracy}", f"{share}, as predicted")
+        raise _contradiction_error(index, f"accuracy {accuracy}", f"{share}, as predicted")
 
 
-def _contradiction(index: int, got: str, expected: str) -> RecordError:
+def _contradiction_error(index: int, got: str, expected: str) -> RecordError:
     return RecordError(f"episode {index}: got {got}; expected {expected}")

@@ -1,4 +1,4 @@
-"""The records of an `episodes.jsonl`, each read from the file when it is asked for."""
+"""The records of an `episodes.jsonl`, each read from the file when it is accessed."""
 
 from __future__ import annotations
 
@@ -7,84 +7,89 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewshot_i2v.errors import RecordError
-from fewshot_i2v.runs.episode_record import EpisodeRecord, from_line, glance, lasting
+from fewshot_i2v.runs.episode_record import (
+    EpisodeRecord,
+    checked_payload,
+    from_line,
+    peek_index_and_status,
+)
 from fewshot_i2v.runs.journal import complete_lines
 
 
 class RecordLines(Mapping[int, EpisodeRecord]):
-    """The record of each episode, by index, in the order in which they were recorded.
+    """The record of each episode, by index, in the order of recording.
 
-    A failed record gives way to a later one of its episode, one that is ok never does. What is kept
-    in memory is where the lines begin, so that a run may have 100,000 of them.
+    A later record of an episode replaces a failed one, never a successful one. Memory holds only
+    the offsets of the lines, so that a run may have 100,000 of them.
 
     Args:
         path: the file; an absent one has no records. Lines may be added to it meanwhile.
-        key: fingerprint of the run.
+        run_checksum: checksum of the run's identity.
 
     Attributes:
-        failed: the episodes whose record says that they failed.
+        failed: numbers of the episodes recorded as failed.
 
     Raises:
         RecordError: when a line is damaged (naming it), or an episode has two results. The values
             in a line are checked when it is read, and raise then.
     """
 
-    def __init__(self, path: Path, key: int) -> None:
-        self.path, self._key = path, key
-        self._places: dict[int, int] = {}
+    def __init__(self, path: Path, run_checksum: int) -> None:
+        self.path, self._run_checksum = path, run_checksum
+        self._offsets: dict[int, int] = {}
         self.failed: set[int] = set()
-        place = 0
-        for number, line in complete_lines(path):
+        offset = 0
+        for line_number, line in complete_lines(path):
             try:
-                text = lasting(line, key)
-                index, ok = glance(text)
+                payload = checked_payload(line, run_checksum)
+                index, ok = peek_index_and_status(payload)
             except ValueError as error:
-                raise _damage(f"{path}:{number}", error) from error
-            if index not in self._places or index in self.failed:
-                self.note(index, place, ok=ok)
-            elif lasting(self._line(index), key) != text:
-                raise second_result(f"{path}:{number}", index)
-            place += len(line) + 1
+                raise _damage_error(f"{path}:{line_number}", error) from error
+            if index not in self._offsets or index in self.failed:
+                self.add_line(index, offset, ok=ok)
+            elif checked_payload(self._line(index), run_checksum) != payload:
+                raise second_result_error(f"{path}:{line_number}", index)
+            offset += len(line) + 1
 
-    def note(self, index: int, place: int, *, ok: bool) -> None:
-        """Take up a line that was added to the file.
+    def add_line(self, index: int, offset: int, *, ok: bool) -> None:
+        """Adds a line that was appended to the file.
 
         Args:
             index: of its episode.
-            place: where it begins, in bytes.
+            offset: where it begins, in bytes.
             ok: whether the episode succeeded.
         """
-        self._places[index] = place
+        self._offsets[index] = offset
         (self.failed.discard if ok else self.failed.add)(index)
 
     def read(self, indices: Iterable[int]) -> Iterator[EpisodeRecord]:
-        """The records of some episodes, one after the other; at any time one is in memory.
+        """Yields the records of some episodes, with one in memory at a time.
 
         Raises:
-            KeyError: when there is none of an episode.
-            RecordError: when a line holds what no record does (naming it).
+            KeyError: when an episode has no record.
+            RecordError: when a line has values that no record has (naming it).
         """
         for index, line in self.lines(indices):
             try:
-                record = from_line(line, self._key)
+                record = from_line(line, self._run_checksum)
                 if record.index != index:
                     raise ValueError("its index is written twice")
             except ValueError as error:
-                raise self.damage(index, error) from error
+                raise self.damage_error(index, error) from error
             yield record
 
     def lines(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-        """As `read`, the lines as they are."""
+        """Yields the unparsed lines of some episodes; see `read`."""
         file: BinaryIO | None = None
-        at = 0
+        position = 0
         try:
             for index in indices:
-                place = self._places[index]
+                offset = self._offsets[index]
                 file = file or self.path.open("rb", buffering=1 << 18)
-                if at != place:
-                    file.seek(place)
+                if position != offset:
+                    file.seek(offset)
                 line = file.readline()
-                at = place + len(line)
+                position = offset + len(line)
                 yield index, line
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror or error}") from error
@@ -92,17 +97,20 @@ class RecordLines(Mapping[int, EpisodeRecord]):
             if file is not None:
                 file.close()
 
-    def damage(self, index: int, error: Exception) -> RecordError:
-        """The error that says what is wrong with the line of an episode, and which line it is."""
-        left, number = self._places[index], 1
+    def damage_error(self, index: int, error: Exception) -> RecordError:
+        """Makes the error about a damaged line of an episode, with its line number."""
+        n_remaining, line_number = self._offsets[index], 1
         with self.path.open("rb") as file:
-            while left > 0 and (block := file.read(min(left, 1 << 20))):
-                left, number = left - len(block), number + block.count(b"\n")
-        return _damage(f"{self.path}:{number}", error)
+            while n_remaining > 0 and (block := file.read(min(n_remaining, 1 << 20))):
+                n_remaining, line_number = (
+                    n_remaining - len(block),
+                    line_number + block.count(b"\n"),
+                )
+        return _damage_error(f"{self.path}:{line_number}", error)
 
-    def in_order(self) -> RecordLines:
-        """The same in ascending order of the episodes."""
-        self._places = dict(sorted(self._places.items()))
+    def sort_by_index(self) -> RecordLines:
+        """Sorts the records by episode number, in place; returns the same object."""
+        self._offsets = dict(sorted(self._offsets.items()))
         return self
 
     def _line(self, index: int) -> bytes:
@@ -112,48 +120,48 @@ class RecordLines(Mapping[int, EpisodeRecord]):
         return next(self.read([index]))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
+        return iter(self._offsets)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def __contains__(self, index: object) -> bool:
-        return index in self._places
+        return index in self._offsets
 
     def values(self) -> ValuesView[EpisodeRecord]:
-        """The records, read one after the other."""
-        return _Values(self)
+        """The records, read one at a time."""
+        return _RecordValues(self)
 
     def items(self) -> ItemsView[int, EpisodeRecord]:
-        """Numbers and records, read one after the other."""
-        return _Items(self)
+        """Episode numbers and records, read one at a time."""
+        return _RecordItems(self)
 
 
-class _Values(ValuesView[EpisodeRecord]):
+class _RecordValues(ValuesView[EpisodeRecord]):
     _mapping: RecordLines
 
     def __iter__(self) -> Iterator[EpisodeRecord]:
         return self._mapping.read(list(self._mapping))
 
 
-class _Items(ItemsView[int, EpisodeRecord]):
+class _RecordItems(ItemsView[int, EpisodeRecord]):
     _mapping: RecordLines
 
     def __iter__(self) -> Iterator[tuple[int, EpisodeRecord]]:
         return ((record.index, record) for record in self._mapping.read(list(self._mapping)))
 
 
-def second_result(where: str, index: int) -> RecordError:
-    """The error of an episode that would have two results."""
+def second_result_error(source: str, index: int) -> RecordError:
+    """Makes the error about a second, different result of an episode."""
     return RecordError(
-        f"{where}: a second, different result of episode {index}, which has one already. "
+        f"{source}: a second, different result of episode {index}, which has one already. "
         "Nothing was changed. An episode gives one result; compare the two, and remove one if it "
         "is in the file, or use another --output"
     )
 
 
-def _damage(where: str, error: Exception) -> RecordError:
+def _damage_error(source: str, error: Exception) -> RecordError:
     return RecordError(
-        f"{where}: damaged: {error}. Nothing was changed. Move this line out of the file and run "
+        f"{source}: damaged: {error}. Nothing was changed. Move this line out of the file and run "
         "the same command again: its episode will be computed again"
     )

@@ -1,4 +1,4 @@
-"""The rows of a table, and rows of several training seeds as one."""
+"""Rows of a table, and the merging of rows of several training seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import Interval, bounded_interval
 
 FRESH = "fresh"
-READ_OTHERWISE = "read unlike its start"
+INPUT_MISMATCH = "read unlike its start"
 """Note of rows whose clips are read in another way than the starting point was trained with."""
 
 
@@ -30,9 +30,9 @@ class TableRow:
         parameters: trained parameters of one episode, adapter and head.
         seconds_per_episode: typical time of an episode, or None where unknown.
         peak_memory_mb: in MiB, or None where unknown.
-        note: said beside the adapter's name, such as "reconstruction"; or empty.
+        note: shown beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
-        start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
+        start: initial weights of the adapters: "fresh", "base-trained" or "meta-trained".
         start_name: name of the starting point; empty for "fresh".
         seen: whether the starting point was trained on classes or clips of the evaluation, or its
             state chosen on them.
@@ -41,7 +41,7 @@ class TableRow:
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
         macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
         key: equal for the training seeds of a row; empty where its name says that.
-        learns_nothing: whether it was tuned on clips that were compared with themselves alone.
+        learns_nothing: whether it was tuned on clips that were compared only with themselves.
     """
 
     adapter: str
@@ -65,8 +65,8 @@ class TableRow:
     learns_nothing: bool = False
 
     @property
-    def alike(self) -> tuple[object, ...]:
-        """Equal for rows that differ in the training seed alone."""
+    def seed_group_key(self) -> tuple[object, ...]:
+        """Key that is equal for rows that differ only in the training seed."""
         names = (self.adapter, self.note, self.head, self.start, self.start_name, self.shot)
         return (self.key, *names)
 
@@ -76,29 +76,29 @@ class TableRow:
         return stdev(self.seed_means) if len(self.seed_means) > 1 else None
 
 
-def mean_of(row: TableRow, level: float) -> Interval | None:
+def mean_accuracy(row: TableRow, level: float) -> Interval | None:
     """Mean accuracy of a row with its interval; None where no episode succeeded."""
     if not row.accuracies:
         return None
-    return bounded_interval(list(row.accuracies.values()), level, shared=row.shared)
+    return bounded_interval(list(row.accuracies.values()), level, clips_shared=row.shared)
 
 
-def methods_of(means: Sequence[Interval]) -> str:
-    """How some intervals were computed, in a sentence or two."""
+def methods_text(means: Sequence[Interval]) -> str:
+    """Methods of some intervals, in a sentence or two."""
     methods = " or ".join(sorted({mean.method for mean in means}))
-    lopsided = any(
+    asymmetric = any(
         abs(mean.low + mean.high - 2 * mean.mean) > 1e-9
         for mean in means
         if mean.low is not None and mean.high is not None
     )
-    more = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
-    return f"{methods} over episodes." + more * lopsided
+    asymmetry_sentence = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
+    return f"{methods} over episodes." + asymmetry_sentence * asymmetric
 
 
-def over_seeds(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Rows that differ in the training seed alone become one, in the place of the first.
+def merge_seeds(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Merge rows that differ only in the training seed, at the position of the first.
 
-    Its accuracy of an episode is the mean over the seeds, for the episodes that succeeded with
+    The accuracy of an episode is the mean over the seeds, for the episodes that succeeded with
     every one of them.
 
     Args:
@@ -106,11 +106,11 @@ def over_seeds(rows: Sequence[TableRow]) -> list[TableRow]:
     """
     groups: dict[tuple[object, ...], list[TableRow]] = defaultdict(list)
     for i, row in enumerate(rows):
-        groups[(i,) if row.training_seed is None else row.alike].append(row)
-    return [_mean_row(group) if len(group) > 1 else group[0] for group in groups.values()]
+        groups[(i,) if row.training_seed is None else row.seed_group_key].append(row)
+    return [_average_rows(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
-def _mean_row(rows: Sequence[TableRow]) -> TableRow:
+def _average_rows(rows: Sequence[TableRow]) -> TableRow:
     common = set.intersection(*(set(row.accuracies) for row in rows))
     times = [r.seconds_per_episode for r in rows if r.seconds_per_episode is not None]
     peaks = [r.peak_memory_mb for r in rows if r.peak_memory_mb is not None]
@@ -126,16 +126,16 @@ def _mean_row(rows: Sequence[TableRow]) -> TableRow:
     )
 
 
-_BASELINE = "frozen"
+_BASELINE_ADAPTER = "frozen"
 
 
 def is_frozen(row: TableRow) -> bool:
-    """Whether a row is of the frozen encoder alone, which others are compared with."""
-    return row.adapter.partition(":")[0] == _BASELINE
+    """Whether a row is of the frozen encoder without an adapter, the usual baseline."""
+    return row.adapter.partition(":")[0] == _BASELINE_ADAPTER
 
 
 def has_starts(rows: Sequence[TableRow]) -> bool:
-    """Whether any row has a starting point, so that what each began as must be said."""
+    """Whether any row has a starting point, so that the table needs the column of starts."""
     return any(row.start != FRESH for row in rows)
 
 
@@ -153,26 +153,26 @@ class RowResult:
         head: label, such as "linear".
         shot: support clips per class, or a range of them.
         interval: mean accuracy in [0, 1] with its interval, or None when no episode succeeded.
-        episodes: episodes that succeeded.
-        failed: episodes that failed, with the reason in the records.
+        episodes: number of episodes that succeeded.
+        failed: number of episodes that failed, with the reason in the records.
         parameters: trained parameters of one episode, adapter and head.
         seconds_per_episode: median over episodes of tuning and prediction time.
         peak_memory_mb: largest over episodes, in MiB: of the process on the CPU, of one episode's
             share of the allocations on a GPU.
         folder: the run folder.
         accuracies: accuracy of each episode that succeeded, by episode number.
-        note: said beside the adapter's name, such as "reconstruction"; or empty.
+        note: shown beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
-        start: what the adapters began as: "fresh", "base-trained" or "meta-trained".
+        start: initial values of the adapters: "fresh", "base-trained" or "meta-trained".
         start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained on classes or clips of this evaluation, or its
-            state chosen on them.
-        ways: least and most classes of an episode; (0, 0) where there is no record.
-        chance: accuracy of guessing, the mean over episodes; None where there is no record.
+        seen: whether the starting point was trained or selected on classes or clips of this
+            evaluation.
+        ways: smallest and largest number of classes of an episode; (0, 0) without records.
+        chance: accuracy of guessing, the mean over episodes; None without records.
         shared: whether episodes have clips in common.
         training_seed: where rows were run with several.
-        key: equal for the training seeds of a row; empty where its name says that.
-        learns_nothing: whether it was tuned on clips that were compared with themselves alone.
+        key: equal for the training seeds of a row; empty where the name identifies the row.
+        learns_nothing: whether fine-tuning compared each support clip only with itself.
     """
 
     adapter: str
@@ -207,20 +207,20 @@ class RowResult:
         head: str,
         shot: int | str,
         parameters: int,
-        marks: Mapping[str, Any],
+        display_flags: Mapping[str, Any],
         folder: Path,
         training_seed: int | None = None,
         key: str = "",
     ) -> RowResult:
-        """Sums up the records of a run folder; `marks` are those of its header."""
-        sums = Sums(marks)
+        """Summarises the records of a run folder; `display_flags` are the `marks` of its header."""
+        totals = RowTotals(display_flags)
         for record in records:
-            sums.add(record)
+            totals.add(record)
         facts = {"adapter": adapter, "head": head, "shot": shot, "parameters": parameters}
-        return sums.row(**facts, folder=folder, training_seed=training_seed, key=key)
+        return totals.to_row(**facts, folder=folder, training_seed=training_seed, key=key)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
+        """Returns plain types, for JSON."""
         plain = {
             k: v
             for k, v in vars(self).items()
@@ -230,77 +230,81 @@ class RowResult:
         return plain | {"folder": str(self.folder), "interval": interval}
 
 
-class Sums:
-    """What a row says of its records, which are taken up one by one.
+class RowTotals:
+    """Running totals of a row, to which records are added one by one.
 
     Args:
-        marks: those of the row's header.
+        display_flags: the `marks` of the row's header.
     """
 
-    def __init__(self, marks: Mapping[str, Any]) -> None:
-        self._marks = marks
+    def __init__(self, display_flags: Mapping[str, Any]) -> None:
+        self._display_flags = display_flags
         self._accuracies: dict[int, float] = {}
         self._seconds: list[float] = []
         self._memory = 0.0
         self._ways: list[int] = []
         self._clips: set[str] = set()
-        self._shared = not marks.get("disjoint")
+        self._clips_shared = not display_flags.get("disjoint")
 
     def add(self, record: EpisodeRecord) -> None:
-        """Takes up a record."""
+        """Adds a record."""
         self._ways.append(len(record.classes))
         if record.accuracy is not None:
             self._accuracies[record.index] = record.accuracy
             self._seconds.append(record.seconds)
             self._memory = max(self._memory, record.peak_memory_mb)
-        if not self._shared:
-            self._shared = share_clips([record], self._clips)
+        if not self._clips_shared:
+            self._clips_shared = share_clips([record], self._clips)
 
-    def row(self, **facts: Any) -> RowResult:
-        """The row.
+    def to_row(self, **facts: Any) -> RowResult:
+        """Returns the summary of the row.
 
         Args:
             facts: attributes of `RowResult` that records do not have.
         """
-        start, ways = self._marks.get("start") or {}, self._ways
+        start, ways = self._display_flags.get("start") or {}, self._ways
         return RowResult(
-            interval=_interval(self._accuracies, shared=self._shared),
+            interval=_accuracy_interval(self._accuracies, clips_shared=self._clips_shared),
             episodes=len(self._accuracies),
             failed=len(ways) - len(self._accuracies),
             seconds_per_episode=median(self._seconds) if self._seconds else 0.0,
             peak_memory_mb=self._memory,
-            note=self._marks.get("note", ""),
-            uses_names=self._marks.get("uses_names", False),
+            note=self._display_flags.get("note", ""),
+            uses_names=self._display_flags.get("uses_names", False),
             start=start.get("kind", "fresh"),
             start_name=start.get("name", ""),
             seen=bool(start.get("seen")),
-            learns_nothing=self._marks.get("learns_nothing", False),
+            learns_nothing=self._display_flags.get("learns_nothing", False),
             accuracies=self._accuracies,
             ways=(min(ways), max(ways)) if ways else (0, 0),
             chance=mean(1 / way for way in ways) if ways else None,
-            shared=self._shared,
+            shared=self._clips_shared,
             **facts,
         )
 
 
-def _interval(accuracies: Mapping[int, float], *, shared: bool) -> Interval | None:
-    return bounded_interval(list(accuracies.values()), shared=shared) if accuracies else None
+def _accuracy_interval(accuracies: Mapping[int, float], *, clips_shared: bool) -> Interval | None:
+    return (
+        bounded_interval(list(accuracies.values()), clips_shared=clips_shared)
+        if accuracies
+        else None
+    )
 
 
-def share_clips(records: Iterable[EpisodeRecord], seen: set[str] | None = None) -> bool:
-    """Whether a clip is in two of the episodes, or in one and in `seen`, which it is added to."""
-    seen = set() if seen is None else seen
+def share_clips(records: Iterable[EpisodeRecord], previous_clips: set[str] | None = None) -> bool:
+    """Whether two episodes share a clip; `previous_clips`, which grows, counts as an episode."""
+    previous_clips = set() if previous_clips is None else previous_clips
     for record in records:
-        names = {name for part in (record.support, record.query) for row in part for name in row}
-        if names & seen:
+        names = {name for side in (record.support, record.query) for row in side for name in row}
+        if names & previous_clips:
             return True
-        seen |= names
+        previous_clips |= names
     return False
 
 
 def table_rows(results: Iterable[RowResult]) -> list[TableRow]:
-    """The rows of a table: those that differ in the training seed alone are one."""
-    return over_seeds(
+    """Rows of a table; rows that differ only in the training seed are merged."""
+    return merge_seeds(
         [
             TableRow(
                 adapter=row.adapter,

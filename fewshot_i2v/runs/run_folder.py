@@ -1,12 +1,12 @@
-"""The run folder: what a run is (`run.json`), what it found (`episodes.jsonl`), how to go on.
+"""The run folder: identity (`run.json`), results (`episodes.jsonl`) and resumption of a run.
 
 | file | content |
 |---|---|
-| `run.json` | schema version, identity (what decides the results), contents of clips, other facts |
+| `run.json` | schema version, identity (what decides the results), digests of clips, other facts |
 | `episodes.jsonl` | one `EpisodeRecord` per line, appended and synced as episodes finish |
 | `summary.json` | what follows from the records; can be made again at any time |
 | `running` | host and process of the run in progress |
-| `episodes.jsonl.torn-<n>` | bytes of an unfinished last line, set aside when the run went on |
+| `episodes.jsonl.torn-<n>` | bytes of an unfinished last line, set aside when the run resumed |
 
 Each line ends with a checksum over the identity and everything in the line but the timings, so that
 a line that was changed, damaged or taken from another run is an error that names it.
@@ -22,11 +22,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from fewshot_i2v.errors import RecordError
-from fewshot_i2v.runs.episode_record import TIMING_KEYS, EpisodeRecord, fingerprint, to_line
-from fewshot_i2v.runs.header import SCHEMA, read_header, start_or_compare, to_json, with_clips
+from fewshot_i2v.runs.episode_record import TIMING_KEYS, EpisodeRecord, identity_checksum, to_line
+from fewshot_i2v.runs.header import (
+    SCHEMA,
+    add_clip_digests,
+    read_header,
+    to_json,
+    write_or_verify_header,
+)
 from fewshot_i2v.runs.journal import Journal
-from fewshot_i2v.runs.lock import RunMarker
-from fewshot_i2v.runs.record_lines import RecordLines, second_result
+from fewshot_i2v.runs.lock import RunLock
+from fewshot_i2v.runs.record_lines import RecordLines, second_result_error
 from fewshot_i2v.utils.files import RecordWriteError, remove_temporaries, write_atomically
 
 __all__ = [
@@ -42,12 +48,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunData:
-    """A run folder as read.
+    """The content of a run folder.
 
     Attributes:
         header: content of `run.json`.
         records: the record of each episode, by index, in ascending order; each is read from the
-            file when it is asked for.
+            file when it is accessed.
     """
 
     header: dict[str, Any]
@@ -55,13 +61,13 @@ class RunData:
 
 
 class RunFolder:
-    """A run folder held open for appending; a context manager. Made by `open`.
+    """A run folder open for appending; a context manager, made by `open`.
 
     Attributes:
         path: the folder.
         header: content of `run.json`.
-        records: the record of each episode so far, by index; a failed one gives way to a later one,
-            one that is ok never does. Each is read from the file when it is asked for.
+        records: the record of each episode so far, by index; a later record replaces a failed one,
+            never a successful one. Each is read from the file when it is accessed.
     """
 
     def __init__(
@@ -69,21 +75,21 @@ class RunFolder:
         path: Path,
         data: RunData,
         journal: Journal,
-        held: contextlib.ExitStack,
+        resources: contextlib.ExitStack,
     ) -> None:
         self.path, self.header, self.records = path, data.header, data.records
-        self._journal, self._held = journal, held
-        self._fingerprint = _key(self.header)
+        self._journal, self._resources = journal, resources
+        self._run_checksum = _run_checksum(self.header)
 
     @classmethod
     def open(
         cls, path: str | Path, header: Mapping[str, Any], *, identity: Mapping[str, Any]
     ) -> RunFolder:
-        """Start a run in a folder, or go on with the one that is there.
+        """Starts a run in a folder, or resumes the one in it.
 
         Args:
             path: the folder; created when absent.
-            header: facts to keep beside the identity (package versions, device, ...); written when
+            header: facts to store beside the identity (package versions, device, ...); written when
                 the run starts and not compared.
             identity: what decides the results, nested; must be that of the folder.
 
@@ -96,53 +102,53 @@ class RunFolder:
         """
         folder = Path(path)
         _make_folder(folder)
-        with contextlib.ExitStack() as held:
-            held.callback(RunMarker(folder).release)
+        with contextlib.ExitStack() as resources:
+            resources.callback(RunLock(folder).release)
             for name in ("run.json", "summary.json"):
                 remove_temporaries(folder / name)
-            stored = start_or_compare(folder, header, identity)
-            records = RecordLines(folder / "episodes.jsonl", _key(stored))
+            stored = write_or_verify_header(folder, header, identity)
+            records = RecordLines(folder / "episodes.jsonl", _run_checksum(stored))
             journal = Journal(folder / "episodes.jsonl")
-            held.callback(journal.close)
-            return cls(folder, RunData(stored, records), journal, held.pop_all())
+            resources.callback(journal.close)
+            return cls(folder, RunData(stored, records), journal, resources.pop_all())
 
     def append(self, records: Sequence[EpisodeRecord]) -> None:
-        """Add records: when it returns, they survive a kill and a power cut.
+        """Adds records: when it returns, they survive a kill and a power cut.
 
-        A record of an episode that is already there and ok is left out when it says the same.
+        A record equal to the successful record of its episode is left out.
 
         Args:
             records: any number; all or none are added.
 
         Raises:
-            RecordError: when an episode that is ok would get another result; nothing is written.
-            RecordWriteError: when the disk refuses; earlier records are kept.
+            RecordError: when a successful episode would get another result; nothing is written.
+            RecordWriteError: when the disk refuses; earlier records stay.
         """
-        new: dict[int, EpisodeRecord] = {}
+        new_records: dict[int, EpisodeRecord] = {}
         lines: list[tuple[EpisodeRecord, bytes]] = []
         for record in records:
-            known = new.get(record.index) or self._known(record.index)
-            if _adds(known, record, f"{self._journal.path}: not added"):
-                new[record.index] = record
-                lines.append((record, to_line(record, self._fingerprint)))
+            recorded = new_records.get(record.index) or self._final_record(record.index)
+            if _is_new_record(recorded, record, f"{self._journal.path}: not added"):
+                new_records[record.index] = record
+                lines.append((record, to_line(record, self._run_checksum)))
         if not lines:
             return
-        place = self._journal.append([line for _, line in lines])
+        offset = self._journal.append([line for _, line in lines])
         for record, line in lines:
-            self.records.note(record.index, place, ok=record.status == "ok")
-            place += len(line) + 1
+            self.records.add_line(record.index, offset, ok=record.status == "ok")
+            offset += len(line) + 1
 
-    def _known(self, index: int) -> EpisodeRecord | None:
-        """The record of an episode where a new one may not replace it."""
+    def _final_record(self, index: int) -> EpisodeRecord | None:
+        """Returns the record of an episode that a new one may not replace; None without one."""
         return None if index in self.records.failed else self.records.get(index)
 
-    def keep_clips(self, contents: Mapping[str, str]) -> None:
-        """Note what is in the clips of the run; errors as `with_clips`.
+    def record_clips(self, digests: Mapping[str, str]) -> None:
+        """Records the digests of the run's clips; errors as `add_clip_digests`.
 
         Args:
-            contents: clip name -> digest of its content.
+            digests: clip name -> digest of its content.
         """
-        self.header = with_clips(self.path / "run.json", self.header, contents)
+        self.header = add_clip_digests(self.path / "run.json", self.header, digests)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`, atomically.
@@ -158,8 +164,8 @@ class RunFolder:
         write_atomically(path, to_json(path, summary))
 
     def close(self) -> None:
-        """Close the files and let go of the folder; a second call does nothing."""
-        self._held.close()
+        """Closes the files and releases the folder; a second call does nothing."""
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +180,7 @@ class RunFolder:
 
 
 def read_run(path: str | Path) -> RunData:
-    """Read a run folder, also while a run writes to it; nothing is changed.
+    """Reads a run folder, also while a run writes to it; nothing is changed.
 
     Args:
         path: the folder.
@@ -189,8 +195,8 @@ def read_run(path: str | Path) -> RunData:
     header = read_header(folder / "run.json")
     if header is None:
         raise RecordError(f"{folder}: not a run folder: it has no run.json")
-    records = RecordLines(folder / "episodes.jsonl", _key(header))
-    return RunData(header, records.in_order())
+    records = RecordLines(folder / "episodes.jsonl", _run_checksum(header))
+    return RunData(header, records.sort_by_index())
 
 
 def _make_folder(folder: Path) -> None:
@@ -204,18 +210,18 @@ def _make_folder(folder: Path) -> None:
         raise RecordWriteError(folder, error) from error
 
 
-def _key(header: Mapping[str, Any]) -> int:
-    return fingerprint(header["identity"])
+def _run_checksum(header: Mapping[str, Any]) -> int:
+    return identity_checksum(header["identity"])
 
 
-def _adds(known: EpisodeRecord | None, record: EpisodeRecord, where: str) -> bool:
-    """Whether a record is to be taken beside the one known of its episode.
+def _is_new_record(recorded: EpisodeRecord | None, record: EpisodeRecord, location: str) -> bool:
+    """Whether a record is new beside the recorded one of its episode.
 
     Raises:
-        RecordError: when an episode that is ok has a second, different record.
+        RecordError: when a successful episode has a second, different record.
     """
-    if known is None or known.status == "failed":
+    if recorded is None or recorded.status == "failed":
         return True
-    if known.same_result(record):
+    if recorded.same_result(record):
         return False
-    raise second_result(where, record.index)
+    raise second_result_error(location, record.index)

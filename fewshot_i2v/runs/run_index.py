@@ -1,4 +1,4 @@
-"""What commands that read runs share: which run folders there are, and what their rows are."""
+"""Find run folders and summarize their rows, for commands that read runs."""
 
 from __future__ import annotations
 
@@ -12,52 +12,58 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fewshot_i2v.runs.row_summary import RowResult, Sums
+    from fewshot_i2v.runs.row_summary import RowResult, RowTotals
     from fewshot_i2v.runs.run_folder import RunData
-    from fewshot_i2v.runs.stopping_record import Stopped
+    from fewshot_i2v.runs.stopping_record import StoppingRecord
 
     pass
 
 
 def start_names(starts: Sequence[tuple[Hashable, str, str]]) -> list[str]:
-    """What the starting point of each row is called: as it is named, or by its path.
+    """Name of the starting point of each row: as it is named, or by its path.
 
     Args:
-        starts: of each row something equal for rows whose starts must be told apart, the name of
-            its start, and the folder that it was read from, empty where that is not known.
+        starts: of each row a key that is equal for rows whose starts must be distinguished, the
+            name of its start, and the folder that it was read from, empty where that is not known.
 
     Returns:
         The names; where several have the same one, as much of the end of their paths as is needed.
     """
-    alike: dict[tuple[Hashable, str], set[tuple[str, ...]]] = defaultdict(set)
+    paths_by_name: dict[tuple[Hashable, str], set[tuple[str, ...]]] = defaultdict(set)
     for group, name, folder in starts:
         if folder:
-            alike[group, name].add(_given(name, folder))
+            paths_by_name[group, name].add(_start_path(name, folder))
     return [
-        _end(_given(name, folder), alike[group, name])
-        if folder and len(alike[group, name]) > 1
+        _unique_suffix(_start_path(name, folder), paths_by_name[group, name])
+        if folder and len(paths_by_name[group, name]) > 1
         else name
         for group, name, folder in starts
     ]
 
 
-def _given(name: str, folder: str) -> tuple[str, ...]:
-    """Parts of the path that was named: the folder, or the one above it that has several."""
-    parts, named = PurePath(folder).parts, PurePath(name).parts
-    above = parts[:-1]
-    return above if parts[-len(named) :] != named == above[-len(named) :] else parts
+def _start_path(name: str, folder: str) -> tuple[str, ...]:
+    """Path that the user named: the folder, or its parent that has several."""
+    folder_path, name_path = PurePath(folder).parts, PurePath(name).parts
+    parent_path = folder_path[:-1]
+    return (
+        parent_path
+        if folder_path[-len(name_path) :] != name_path == parent_path[-len(name_path) :]
+        else folder_path
+    )
 
 
-def _end(path: tuple[str, ...], others: set[tuple[str, ...]]) -> str:
-    """The shortest end of a path that no other one has."""
+def _unique_suffix(path: tuple[str, ...], paths: set[tuple[str, ...]]) -> str:
+    """Shortest suffix of a path that no other path has."""
     lengths = range(1, len(path))
-    alone = (n for n in lengths if sum(other[-n:] == path[-n:] for other in others) == 1)
-    return str(PurePath(*path[-next(alone, len(path)) :]))
+    unique_lengths = (
+        n for n in lengths if sum(other_path[-n:] == path[-n:] for other_path in paths) == 1
+    )
+    return str(PurePath(*path[-next(unique_lengths, len(path)) :]))
 
 
 # Rows that differ in anything else do not belong in one table.
-_ROW_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
-Header = dict[str, Any]
+_ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
+RunHeader = dict[str, Any]
 
 
 class RunPath(click.Path):
@@ -75,18 +81,18 @@ class RunPath(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Path:
-        """The folder; where there is none, the error says where the usual one would be."""
-        given, usual = Path(value), Path("runs") / value
-        if not given.exists():
-            hint = f"; did you mean {usual}?" if usual.is_dir() else ""
+        """Check the folder; if it is missing, the error suggests the usual location."""
+        path, default_path = Path(value), Path("runs") / value
+        if not path.exists():
+            hint = f"; did you mean {default_path}?" if default_path.is_dir() else ""
             self.fail(
-                f"{given}: no such folder; expected the --output of an evaluation{hint}", param, ctx
+                f"{path}: no such folder; expected the --output of an evaluation{hint}", param, ctx
             )
         super().convert(value, param, ctx)
-        return given
+        return path
 
 
-several_runs = click.argument(
+runs_argument = click.argument(
     "runs",
     metavar="RUN...",
     nargs=-1,
@@ -96,34 +102,34 @@ several_runs = click.argument(
 """Run folders, or folders of some: the argument of commands that read several."""
 
 
-def run_folders(place: Path) -> list[Path]:
-    """The run folders in a folder or below it, by name.
+def find_run_folders(folder: Path) -> list[Path]:
+    """Find the run folders in a folder, by name.
 
     Args:
-        place: a run folder, or a folder with some in it at any depth.
+        folder: a run folder, or one with some in it at any depth.
 
     Raises:
         UsageError: when there is none.
     """
     from fewshot_i2v.errors import UsageError
 
-    folders = sorted(path.parent for path in place.rglob("run.json"))
+    folders = sorted(path.parent for path in folder.rglob("run.json"))
     if not folders:
         raise UsageError(
-            f"{place}: no run.json in it or in a folder below; expected the --output of an "
+            f"{folder}: no run.json in it or in a folder below; expected the --output of an "
             "evaluation"
         )
     return folders
 
 
-def facts_of(header: Header) -> dict[str, Any]:
-    """What a row is, from its header: labels of adapter and head, shot and training seed."""
-    from fewshot_i2v.config.method import Choice
+def row_labels(header: RunHeader) -> dict[str, Any]:
+    """Labels of a row from its header: adapter, head, shot and training seed."""
+    from fewshot_i2v.config.method import MethodSpec
 
     config = header["identity"]["config"]
     return {
-        "adapter": Choice.model_validate(config["adapter"]).label,
-        "head": Choice.model_validate(config["head"]).label,
+        "adapter": MethodSpec.model_validate(config["adapter"]).label,
+        "head": MethodSpec.model_validate(config["head"]).label,
         "shot": config["shot"],
         "training_seed": config.get("training_seed"),
     }
@@ -135,36 +141,42 @@ def read_row(folder: Path) -> tuple[RunData, RowResult]:
     Raises:
         RecordError: when it is damaged.
     """
-    from fewshot_i2v.runs.row_summary import Sums
+    from fewshot_i2v.runs.row_summary import RowTotals
     from fewshot_i2v.runs.run_folder import read_run
 
     run = read_run(folder)
-    sums = Sums(run.header.get("marks", {}))
+    sums = RowTotals(run.header.get("marks", {}))
     for record in run.records.values():
         sums.add(record)
-    return run, row_of(run.header, folder, sums)
+    return run, summarize_row(run.header, folder, sums)
 
 
-def row_of(header: Header, folder: Path, sums: Sums) -> RowResult:
-    """The row that a run folder is, once its records are summed up."""
-    facts, parameters = facts_of(header), header.get("parameters", 0)
-    return sums.row(**facts, parameters=parameters, folder=folder, key=row_key(header, folder))
+def summarize_row(header: RunHeader, folder: Path, sums: RowTotals) -> RowResult:
+    """Summarize a run folder as a row from the sums of its records."""
+    labels, parameters = row_labels(header), header.get("parameters", 0)
+    return sums.to_row(
+        **labels, parameters=parameters, folder=folder, key=seed_group_key(header, folder)
+    )
 
 
-def group_key(header: Header) -> str:
-    """Equal for rows that belong in one table."""
+def table_key(header: RunHeader) -> str:
+    """Equal for rows of one table."""
     identity = header["identity"]
-    config = {k: v for k, v in identity["config"].items() if k not in _ROW_KEYS}
-    parts = [config, *(identity.get(key) for key in ("split", "encoder", "trials"))]
-    return json.dumps(parts, sort_keys=True)
+    config = {
+        config_key: value
+        for config_key, value in identity["config"].items()
+        if config_key not in _ROW_CONFIG_KEYS
+    }
+    table_facts = [config, *(identity.get(key) for key in ("split", "encoder", "trials"))]
+    return json.dumps(table_facts, sort_keys=True)
 
 
-def place_of(header: Header, adapter: str, folder: Path) -> tuple[int, bool, Path]:
-    """Where a row stands: in the order of its run; beside other runs `frozen` first, by name."""
+def row_order(header: RunHeader, adapter: str, folder: Path) -> tuple[int, bool, Path]:
+    """Sort key of a row: order in its run; across runs `frozen` first, by name."""
     return header.get("position", 0), adapter != "frozen", folder
 
 
-def title_of(header: Header, way: int | str) -> str:
+def table_title(header: RunHeader, way: int | str) -> str:
     """The setting of a table in words.
 
     Args:
@@ -179,52 +191,56 @@ def title_of(header: Header, way: int | str) -> str:
     )
 
 
-def stopped_of(rows: Sequence[tuple[Path, int]]) -> Stopped | None:
-    """How an evaluation ended that drew episodes until its means were known well enough.
+def stopping_record_of(rows: Sequence[tuple[Path, int]]) -> StoppingRecord | None:
+    """How an evaluation ended that drew episodes to a half-width.
 
     Args:
-        rows: the run folder of each row, and how many episodes it has, failed ones among them.
+        rows: the run folder of each row, and its number of episodes, including failed ones.
 
     Returns:
-        None where it is not one, is not finished, or has other episodes by now.
+        None for other or unfinished ones, and where episodes were added.
 
     Raises:
         RecordError: when a summary is damaged.
     """
     from fewshot_i2v.errors import RecordError
-    from fewshot_i2v.runs.header import read_object
-    from fewshot_i2v.runs.stopping_record import Stopped
+    from fewshot_i2v.runs.header import read_json_object
+    from fewshot_i2v.runs.stopping_record import StoppingRecord
 
-    found = []
+    stopping_records = []
     for folder, episodes in rows:
         path = folder / "summary.json"
         advice = "Delete it: the command that wrote the run writes it again"
-        summary = read_object(path, advice)
+        summary = read_json_object(path, advice)
         if summary is None:  # it was never finished
             return None
         try:
-            found.append(Stopped.from_summary(summary.get("until"), episodes))
+            stopping_records.append(StoppingRecord.from_summary(summary.get("until"), episodes))
         except ValueError as error:
             raise RecordError(f"{path}: damaged: {error}. {advice}") from error
-    return found[0] if found and all(one == found[0] for one in found) else None
+    return (
+        stopping_records[0]
+        if stopping_records and all(record == stopping_records[0] for record in stopping_records)
+        else None
+    )
 
 
-def row_key(header: Header, folder: Path) -> str:
-    """Equal for the training seeds of one row: of one evaluation, and alike in all but the seed."""
+def seed_group_key(header: RunHeader, folder: Path) -> str:
+    """Key of a row: equal for runs of one evaluation that differ only in the training seed."""
     identity = header["identity"]
-    config = {k: v for k, v in identity["config"].items() if k != "training_seed"}
+    config = {key: value for key, value in identity["config"].items() if key != "training_seed"}
     return json.dumps(
         [str(folder.parent.resolve()), {**identity, "config": config}], sort_keys=True
     )
 
 
-def names_of_starts(rows: Sequence[tuple[Header, Path]]) -> list[str]:
-    """What the starting point of each row is called; empty where it began fresh.
+def start_display_names(rows: Sequence[tuple[RunHeader, Path]]) -> list[str]:
+    """The display name of each row's starting point; empty for a fresh start.
 
-    Starts of one evaluation and adapter that have the same name are called by their paths.
+    Starts of one evaluation and adapter with the same name are named by their paths.
 
     Args:
-        rows: of each its header and its folder.
+        rows: header and folder of each.
     """
     starts = []
     for header, folder in rows:
@@ -235,60 +251,68 @@ def names_of_starts(rows: Sequence[tuple[Header, Path]]) -> list[str]:
     return start_names(starts)
 
 
-def check_seeds(folders: Sequence[tuple[Header, Path]]) -> None:
-    """Refuses a row that is there twice, as a copy of its folder is, which would count double.
+def check_duplicate_seeds(runs: Sequence[tuple[RunHeader, Path]]) -> None:
+    """Refuse a row that occurs twice, such as a copy of its folder, which would count double.
 
     Raises:
         UsageError: naming both folders.
     """
     from fewshot_i2v.errors import UsageError
 
-    known: dict[tuple[str, int], Path] = {}
-    for header, folder in folders:
+    folder_by_seed: dict[tuple[str, int], Path] = {}
+    for header, folder in runs:
         seed = header["identity"]["config"].get("training_seed")
         if seed is None:
             continue
-        first = known.setdefault((row_key(header, folder), seed), folder)
-        if first != folder:
+        first_folder = folder_by_seed.setdefault((seed_group_key(header, folder), seed), folder)
+        if first_folder != folder:
             raise UsageError(
-                f"{first} and {folder} are one row with the same training seed {seed}, which would "
-                "count twice; move one of them out of that folder"
+                f"{first_folder} and {folder} are one row with the same training seed {seed}, "
+                "which would count twice; move one of them out of that folder"
             )
 
 
-def told_apart(rows: Sequence[tuple[Hashable, Header, Path]]) -> list[str]:
-    """What tells rows apart that a table calls the same; empty where nothing has to.
+def distinguishing_notes(rows: Sequence[tuple[Hashable, RunHeader, Path]]) -> list[str]:
+    """Notes that distinguish rows with the same name in a table; empty where not needed.
 
     Args:
-        rows: of each what the table calls it, its header and its folder.
+        rows: name in the table, header and folder of each.
 
     Returns:
-        For each row the name of its evaluation's folder, how its tuning differs, or the name of its
-        own folder.
+        For each row the name of its evaluation's folder, how its tuning differs, or the name of
+        its run folder.
     """
     keys = [
         str(folder)
         if header["identity"]["config"].get("training_seed") is None
-        else row_key(header, folder)
+        else seed_group_key(header, folder)
         for _, header, folder in rows
     ]
-    alike: dict[Hashable, dict[str, tuple[Header, Path]]] = defaultdict(dict)
+    rows_by_name: dict[Hashable, dict[str, tuple[RunHeader, Path]]] = defaultdict(dict)
     for key, (name, header, folder) in zip(keys, rows, strict=True):
-        alike[name].setdefault(key, (header, folder))
-    notes = {key: note for found in alike.values() for key, note in _differing(found).items()}
+        rows_by_name[name].setdefault(key, (header, folder))
+    notes = {
+        key: note
+        for same_name_rows in rows_by_name.values()
+        for key, note in _differing_notes(same_name_rows).items()
+    }
     return [notes.get(key, "") for key in keys]
 
 
-def _differing(found: Mapping[str, tuple[Header, Path]]) -> dict[str, str]:
-    if len(found) < 2:
+def _differing_notes(rows: Mapping[str, tuple[RunHeader, Path]]) -> dict[str, str]:
+    if len(rows) < 2:
         return {}
-    parents = {key: folder.parent.name for key, (_, folder) in found.items()}
+    parents = {key: folder.parent.name for key, (_, folder) in rows.items()}
     if len(set(parents.values())) == len(parents):
         return parents
-    tunings = {key: header["identity"]["config"]["tuning"] for key, (header, _) in found.items()}
-    names = {name for tuning in tunings.values() for name in tuning}
-    differ = sorted(n for n in names if len({repr(t.get(n)) for t in tunings.values()}) > 1)
-    texts = {key: ", ".join(f"{n} {t.get(n)}" for n in differ) for key, t in tunings.items()}
-    if len(set(texts.values())) == len(texts):
-        return texts
-    return {key: folder.name for key, (_, folder) in found.items()}
+    tunings = {key: header["identity"]["config"]["tuning"] for key, (header, _) in rows.items()}
+    tuning_keys = {name for tuning in tunings.values() for name in tuning}
+    differing_keys = sorted(
+        n for n in tuning_keys if len({repr(t.get(n)) for t in tunings.values()}) > 1
+    )
+    tuning_notes = {
+        key: ", ".join(f"{n} {t.get(n)}" for n in differing_keys) for key, t in tunings.items()
+    }
+    if len(set(tuning_notes.values())) == len(tuning_notes):
+        return tuning_notes
+    return {key: folder.name for key, (_, folder) in rows.items()}

@@ -1,4 +1,4 @@
-"""How a run ended that drew episodes until its means were known well enough."""
+"""The stopping record of a run with `until`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
-class Stopped:
-    """How a run ended that drew episodes until its means were known well enough.
+class StoppingRecord:
+    """How a run with `until` ended.
 
     Attributes:
-        points: half-width asked for, in points of 100.
-        episodes: how many were drawn.
-        met: whether every mean is known that well; false where there were no more episodes.
-        half_widths: of the rows of the table, 0..1, as the rule has them: a little above those of
-            Student's t, for spread that has not been seen yet.
+        points: configured half-width, in points of 100.
+        episodes: number of sampled episodes.
+        met: whether every interval is that short; false where there were no more episodes.
+        half_widths: of the rows of the table, 0..1, by the stopping rule: a little above those of
+            Student's t, to allow for unobserved variance.
         looks: how often the rule looked at the accuracies.
     """
 
@@ -26,42 +26,46 @@ class Stopped:
     looks: int
 
     @classmethod
-    def from_summary(cls, said: object, episodes: int) -> Stopped | None:
-        """That of a run's summary; None where the run has other episodes by now.
+    def from_summary(cls, stored: object, episodes: int) -> StoppingRecord | None:
+        """Parses the record of a run's summary; None where the run has other episodes by now.
 
         Args:
-            said: what the summary says of it.
-            episodes: those that the run has, failed ones among them.
+            stored: value of the key `until` in the summary.
+            episodes: number of episodes of the run, failed ones included.
 
         Raises:
-            ValueError: when it is nothing that a run says.
+            ValueError: when it is not a valid stopping record.
         """
-        if said is None:
+        if stored is None:
             return None
-        if not isinstance(said, Mapping) or said.keys() != {f.name for f in fields(cls)}:
+        if not isinstance(stored, Mapping) or stored.keys() != {f.name for f in fields(cls)}:
             raise ValueError(f"until: expected the keys {', '.join(f.name for f in fields(cls))}")
-        widths = said["half_widths"]
-        whole = all(type(said[key]) is int for key in ("episodes", "looks"))
-        if not (whole and isinstance(said["met"], bool) and _is_width(said["points"])):
+        half_widths = stored["half_widths"]
+        integers = all(type(stored[key]) is int for key in ("episodes", "looks"))
+        if not (integers and isinstance(stored["met"], bool) and _is_width(stored["points"])):
             raise ValueError("until: expected whole numbers, true or false, and points above 0")
-        if not isinstance(widths, list) or not all(w is None or _is_width(w) for w in widths):
+        if not isinstance(half_widths, list) or not all(
+            w is None or _is_width(w) for w in half_widths
+        ):
             raise ValueError("until.half_widths: expected a list of numbers")
-        if said["episodes"] != episodes:
+        if stored["episodes"] != episodes:
             return None
-        return cls(**{**said, "half_widths": tuple(widths)})
+        return cls(**{**stored, "half_widths": tuple(half_widths)})
 
     def sentence(self) -> str:
-        """What is said of it below the table."""
+        """Returns the sentence for below the table."""
         if self.met:
             return (
                 f"Episodes were drawn until every mean was known to ± {self.points:g} points at "
                 f"95 %: {self.episodes:,} of them. The rule allows for spread that has not been "
                 "seen yet, so the intervals above are shorter than that."
             )
-        known = [width for width in self.half_widths if width is not None]
-        far = f"the widest row is at ± {100 * max(known):.2f}" if known else "no row has a spread"
+        widths = [width for width in self.half_widths if width is not None]
+        worst = (
+            f"the widest row is at ± {100 * max(widths):.2f}" if widths else "no row has a spread"
+        )
         return (
-            f"± {self.points:g} points were not reached: {far} after {self.episodes:,} episodes, "
+            f"± {self.points:g} points were not reached: {worst} after {self.episodes:,} episodes, "
             "which is all that there are or that --max-episodes allows. That allows for spread "
             "that has not been seen yet, so the intervals above are shorter."
         )

@@ -1,7 +1,7 @@
-"""Means with intervals, differences between methods, and what their uncertainty covers.
+"""Intervals of means, paired tests of differences, and calibration of predictions.
 
-The names of modules that need numpy are imported when they are first used, so that a table that
-needs none of them is shown at once.
+Names of modules that need numpy are imported on first use, so that a table that needs none of
+them is shown without delay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewshot_i2v.statistics.intervals import (
 if TYPE_CHECKING:
     from fewshot_i2v.statistics.calibration import (
         Calibration,
-        Reliability,
+        ReliabilityCurve,
         expected_calibration_error,
     )
     from fewshot_i2v.statistics.cluster_intervals import (
@@ -38,43 +38,43 @@ if TYPE_CHECKING:
     )
     from fewshot_i2v.statistics.paired_tests import (
         McNemar,
-        Paired,
+        PairedComparison,
         SignFlip,
-        align,
+        common_episodes,
         compare_paired,
         holm,
         mcnemar,
+        minimum_detectable_difference,
         sign_flip,
-        smallest_visible,
     )
-    from fewshot_i2v.statistics.predictions import Outcomes
+    from fewshot_i2v.statistics.predictions import PredictionTable
 
 __all__ = [
     "Calibration",
     "Interval",
     "McNemar",
-    "Outcomes",
-    "Paired",
-    "Reliability",
+    "PairedComparison",
+    "PredictionTable",
+    "ReliabilityCurve",
     "SeedSpread",
     "SignFlip",
-    "align",
     "balanced_accuracy",
     "bootstrap_mean",
     "bounded_interval",
     "brier_score",
     "class_recalls",
     "cluster_bootstrap",
+    "common_episodes",
     "compare_paired",
     "expected_calibration_error",
     "holm",
     "log_loss",
     "mcnemar",
     "mean_interval",
+    "minimum_detectable_difference",
     "paired_difference",
     "seed_spread",
     "sign_flip",
-    "smallest_visible",
     "two_way_jackknife",
     "wilson",
 ]
@@ -82,12 +82,12 @@ __all__ = [
 _HOMES = {
     "Calibration": "calibration",
     "McNemar": "paired_tests",
-    "Outcomes": "predictions",
-    "Paired": "paired_tests",
-    "Reliability": "calibration",
+    "PredictionTable": "predictions",
+    "PairedComparison": "paired_tests",
+    "ReliabilityCurve": "calibration",
     "SeedSpread": "cluster_intervals",
     "SignFlip": "paired_tests",
-    "align": "paired_tests",
+    "common_episodes": "paired_tests",
     "balanced_accuracy": "metrics",
     "brier_score": "metrics",
     "class_recalls": "metrics",
@@ -99,13 +99,13 @@ _HOMES = {
     "mcnemar": "paired_tests",
     "seed_spread": "cluster_intervals",
     "sign_flip": "paired_tests",
-    "smallest_visible": "paired_tests",
+    "minimum_detectable_difference": "paired_tests",
     "two_way_jackknife": "cluster_intervals",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""How far other clips would move a mean: the part of its uncertainty that no episode takes away."""
+"""Variance of a mean over other clips: the uncertainty that more episodes do not remove."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import TYPE_CHECKING
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level
-from fewshot_i2v.statistics.variance_components import Components
+from fewshot_i2v.statistics.variance_components import VarianceComponents
 
 if TYPE_CHECKING:
-    from fewshot_i2v.statistics.predictions import Outcomes
+    from fewshot_i2v.statistics.predictions import PredictionTable
 
 CLIP_SHARE = 0.75
 """Share of the variance left to the clips where clips and episodes are planned together."""
-LEAST_DOF = 8
+MIN_DOF = 8
 """With fewer degrees of freedom a pilot does not tell how much clips matter."""
 
 
 @dataclass(frozen=True)
-class ClipSpread:
-    """How the mean over very many episodes differs from one set of clips to another.
+class ClipVariance:
+    """Variance of the mean over very many episodes from one set of clips to another.
 
     Attributes:
-        unit: its variance with one clip per class; n clips of each class leave unit / n.
-        dof: degrees of freedom of `unit`; None where it is the most that it can be.
+        single_clip_variance: with one clip per class; n clips of each class divide it by n.
+        dof: degrees of freedom of `single_clip_variance`; None where that is an upper bound.
     """
 
-    unit: float
+    single_clip_variance: float
     dof: float | None = None
 
     def deviation(self, clips: float) -> float:
-        """Standard deviation of the mean with so many clips of each class."""
-        return sqrt(self.unit / clips)
+        """Standard deviation of the mean with this many clips of each class."""
+        return sqrt(self.single_clip_variance / clips)
 
 
-def clip_spread(
-    outcomes: Outcomes, sizes: Sequence[int], against: Outcomes | None = None
-) -> ClipSpread | None:
-    """The spread over clips that a pilot with shared clips shows.
+def estimate_clip_variance(
+    outcomes: PredictionTable, sizes: Sequence[int], baseline: PredictionTable | None = None
+) -> ClipVariance | None:
+    """Estimate the variance over clips from a pilot whose episodes share clips.
 
     Args:
         outcomes: of the pilot.
         sizes: clips of each class from which its episodes were drawn.
-        against: another run of the same episodes; then it is about the gain over that run.
+        baseline: another run of the same episodes; then it is about the gain over that run.
 
     Returns:
         By leaving each clip out, as support and as query, without the chance that the draw of the
@@ -54,20 +54,20 @@ def clip_spread(
         to be a guide: in a short pilot few clips are in several episodes.
 
     Raises:
-        UsageError: when no episode succeeded, or `against` has other episodes.
+        UsageError: when no episode succeeded, or `baseline` has other episodes.
     """
-    from fewshot_i2v.statistics.jackknife import Found
+    from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 
-    deletions = Found.of(outcomes, "clips", against=against).deletions
-    if deletions.own_dof < LEAST_DOF:
+    changes = JackknifeEstimate.from_outcomes(outcomes, "clips", baseline=baseline).changes
+    if changes.variance_dof < MIN_DOF:
         return None
-    return ClipSpread(deletions.variance * harmonic_mean(sizes), deletions.own_dof)
+    return ClipVariance(changes.variance * harmonic_mean(sizes), changes.variance_dof)
 
 
-def most_clip_spread(
-    found: Components, way: int, shot: int, classes: int, *, clips: float | None = None
-) -> ClipSpread:
-    """The most that the spread over clips can be, given how episodes spread.
+def max_clip_variance(
+    components: VarianceComponents, way: int, shot: int, classes: int, *, clips: float | None = None
+) -> ClipVariance:
+    """Upper bound of the variance over clips, from the variance components of episodes.
 
     A support clip moves an episode by no more than its share of b, a query clip by no more than its
     share of w. To first order the mean over all episodes on n clips of each of C classes is a mean
@@ -75,85 +75,91 @@ def most_clip_spread(
     of b and w belongs to classes, to single pairs of clips, or to chance.
 
     Args:
-        found: how episodes spread.
+        components: variance components of the episodes.
         way: classes of an episode.
         shot: support clips of each.
         classes: from which episodes are drawn, C.
-        clips: of each class, from which the episodes of `found` were drawn again and again; such
+        clips: of each class, from which the episodes of `components` were drawn repeatedly; such
             episodes are more alike than those on other clips. None where they share no clip.
     """
     share = 0.0 if clips is None else 1 / (classes * clips)
     # b on other clips is larger by the variance that is looked for
-    between = (found.between - found.short * bool(clips) + share * found.within) / (
+    between = (components.between - components.short * bool(clips) + share * components.within) / (
         1 - way * shot * share
     )
-    return ClipSpread((way * shot * max(0.0, between) + found.within) / classes)
+    return ClipVariance((way * shot * max(0.0, between) + components.within) / classes)
 
 
-def over_other_clips(found: Components, spread: ClipSpread, clips: float) -> Components:
+def components_over_clips(
+    components: VarianceComponents, clip_variance: ClipVariance, clips: float
+) -> VarianceComponents:
     """Components of episodes that share no clip, from those of episodes on the same clips.
 
-    The variance over other clips is that on the same clips, and that of their means.
+    The variance over other clips is that on the same clips, plus that of their means.
 
     Args:
-        found: of episodes drawn again and again from the same clips.
-        spread: over clips.
+        components: of episodes drawn repeatedly from the same clips.
+        clip_variance: over clips.
         clips: of each class.
     """
     return replace(
-        found, between=max(0.0, found.between - found.short + spread.unit / clips), short=0.0
+        components,
+        between=max(
+            0.0, components.between - components.short + clip_variance.single_clip_variance / clips
+        ),
+        short=0.0,
     )
 
 
-def half_width_over_clips(spread: ClipSpread, clips: float, level: float = 0.95) -> float:
-    """Half-width that so many clips of each class leave, however many the episodes."""
-    return _normal(level) * spread.deviation(clips)
+def half_width_over_clips(clip_variance: ClipVariance, clips: float, level: float = 0.95) -> float:
+    """Half-width that remains with this many clips of each class and endless episodes."""
+    return _normal_quantile(level) * clip_variance.deviation(clips)
 
 
-def visible_over_clips(
-    spread: ClipSpread, clips: float, *, power: float = 0.8, level: float = 0.95
+def detectable_over_clips(
+    clip_variance: ClipVariance, clips: float, *, power: float = 0.8, level: float = 0.95
 ) -> float:
-    """The smallest true difference over other clips that so many of them mostly show."""
-    return _shift(power, level) * spread.deviation(clips)
+    """Smallest true difference over other clips that this many of them mostly show."""
+    return _power_quantile(power, level) * clip_variance.deviation(clips)
 
 
-def clips_for_half_width(spread: ClipSpread, target: float, level: float = 0.95) -> int:
+def clips_for_half_width(clip_variance: ClipVariance, target: float, level: float = 0.95) -> int:
     """Clips of each class to know the mean over other clips to ± `target`.
 
-    They have `CLIP_SHARE` of the variance that allows; the episodes may have the rest.
+    They get `CLIP_SHARE` of the variance that the target allows; the episodes may have the rest.
 
     Raises:
         UsageError: when the target is not above 0.
     """
-    return _clips(spread, target, _normal(level))
+    return _required_clips(clip_variance, target, _normal_quantile(level))
 
 
 def clips_for_difference(
-    spread: ClipSpread, difference: float, *, power: float = 0.8, level: float = 0.95
+    clip_variance: ClipVariance, difference: float, *, power: float = 0.8, level: float = 0.95
 ) -> int:
-    """The same for a true difference over other clips, to be found in a share `power` of runs.
+    """Clips of each class to detect a true difference over other clips in a share `power` of runs.
 
     Raises:
         UsageError: when the difference is not above 0.
     """
-    return _clips(spread, difference, _shift(power, level))
+    return _required_clips(clip_variance, difference, _power_quantile(power, level))
 
 
-def _clips(spread: ClipSpread, aim: float, quantile: float) -> int:
-    if not 0 < aim < inf:
-        raise UsageError(f"the aim is {aim}; expected a number above 0, such as 0.01")
-    return max(1, ceil(quantile**2 * spread.unit / (CLIP_SHARE * aim**2)))
+def _required_clips(clip_variance: ClipVariance, target: float, quantile: float) -> int:
+    if not 0 < target < inf:
+        raise UsageError(f"the aim is {target}; expected a number above 0, such as 0.01")
+    return max(1, ceil(quantile**2 * clip_variance.single_clip_variance / (CLIP_SHARE * target**2)))
 
 
-def _normal(level: float) -> float:
-    """The normal quantile: clips of all classes together leave very many degrees of freedom."""
+def _normal_quantile(level: float) -> float:
+    """Normal quantile: clips of all classes together have very many degrees of freedom."""
     check_level(level)
     from scipy.special import ndtri
 
     return float(ndtri((1 + level) / 2))
 
 
-def _shift(power: float, level: float) -> float:
+def _power_quantile(power: float, level: float) -> float:
     from scipy.special import ndtri
 
-    return _normal(level) + float(ndtri(power))
+    return _normal_quantile(level) + float(ndtri(power))

@@ -1,4 +1,4 @@
-"""Means with intervals, and differences between methods on the same episodes."""
+"""Intervals of means, and of differences between methods on the same episodes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fewshot_i2v.errors import UsageError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-LOGIT = "Student t on the logit scale"
-BOUND = "Wilson bound for equal values"
+LOGIT_STUDENT_T = "Student t on the logit scale"
+WILSON_BOUND = "Wilson bound for equal values"
 
 
 def t_quantile(level: float, dof: float) -> float:
@@ -21,7 +21,7 @@ def t_quantile(level: float, dof: float) -> float:
 
     Args:
         level: above 0 and below 1.
-        dof: degrees of freedom, above 0; need not be whole.
+        dof: degrees of freedom, above 0; need not be an integer.
     """
     # scipy takes longer to import than everything else here
     from scipy.special import stdtrit
@@ -29,7 +29,7 @@ def t_quantile(level: float, dof: float) -> float:
     return float(stdtrit(dof, (1 + level) / 2))
 
 
-def inside(mean: float, error: float, dof: float, level: float) -> tuple[float, float, str]:
+def bounded_ends(mean: float, error: float, dof: float, level: float) -> tuple[float, float, str]:
     """Ends of an interval for a mean of numbers between 0 and 1.
 
     They are those of Student's t where an interval twice as wide still lies between 0 and 1. Nearer
@@ -42,16 +42,16 @@ def inside(mean: float, error: float, dof: float, level: float) -> tuple[float, 
         level: above 0 and below 1.
 
     Returns:
-        Low, high, and which of the two it is.
+        Low, high, and the name of the method used.
     """
     half = t_quantile(level, dof) * error
     if mean - 2 * half >= 0 and mean + 2 * half <= 1:
         return mean - half, mean + half, "Student t"
-    return shifted(mean, -half), shifted(mean, half), LOGIT
+    return shift_on_logit(mean, -half), shift_on_logit(mean, half), LOGIT_STUDENT_T
 
 
-def shifted(mean: float, shift: float) -> float:
-    """The mean moved by `shift` as measured at the mean, but on the logit scale.
+def shift_on_logit(mean: float, shift: float) -> float:
+    """Move the mean by `shift`, measured at the mean, but along the logit scale.
 
     Args:
         mean: above 0 and below 1.
@@ -62,7 +62,7 @@ def shifted(mean: float, shift: float) -> float:
     return 1 / (1 + exp(-logit)) if logit > 0 else exp(logit) / (1 + exp(logit))
 
 
-def equal_values(mean: float, n: int, level: float) -> tuple[float, float]:
+def constant_values_interval(mean: float, n: int, level: float) -> tuple[float, float]:
     """Ends for n equal numbers between 0 and 1, which show no spread.
 
     No numbers with a given mean spread more than zeros and ones, so Wilson's interval for n right
@@ -93,7 +93,7 @@ def wilson_ends(share: float, n: float, quantile: float) -> tuple[float, float]:
     return low, high
 
 
-def percentile_t(
+def percentile_t_ends(
     values: Sequence[float], level: float, generator: Generator, repeats: int
 ) -> tuple[float, float]:
     """Ends of the percentile-t bootstrap interval of a mean, cut at 0 and 1.
@@ -110,23 +110,23 @@ def percentile_t(
     distinct, counts = np.unique(values, return_counts=True)
     n = len(values)
     mean = float(distinct @ counts) / n
-    away = distinct - mean
-    error = sqrt(float(counts @ away**2)) / n
+    deviations = distinct - mean
+    error = sqrt(float(counts @ deviations**2)) / n
     draws = generator.multinomial(n, counts / n, size=repeats) / n
-    shift = draws @ away
-    spread = np.sqrt(np.maximum(draws @ away**2 - shift**2, 0)) / sqrt(n)
+    shift = draws @ deviations
+    spread = np.sqrt(np.maximum(draws @ deviations**2 - shift**2, 0)) / sqrt(n)
     # what rounding leaves is no spread
     flat = spread < 1e-9 * error
     ratios = np.where(flat, np.copysign(np.inf, shift), shift / np.where(flat, 1, spread))
     ratios = np.sort(ratios)
     cut = int((1 - level) / 2 * repeats)
-    least, most = float(ratios[cut]), float(ratios[repeats - 1 - cut])
-    return max(mean - error * most, 0.0), min(mean - error * least, 1.0)
+    low_ratio, high_ratio = float(ratios[cut]), float(ratios[repeats - 1 - cut])
+    return max(mean - error * high_ratio, 0.0), min(mean - error * low_ratio, 1.0)
 
 
-EQUAL = 1e-12
+EQUALITY_TOLERANCE = 1e-12
 """Differences up to this are rounding, not differences."""
-FEWEST_DIFFERING = 12
+MIN_DIFFERING = 12
 """Episodes in which two methods have to differ for an interval of their difference, if not all do.
 
 By simulation (`scripts/coverage_of_differences.py`): where losses are twice as large as gains and
@@ -137,8 +137,8 @@ are three times as large, 12 hold it in 90 % and 30 in 93 %.
 """
 
 
-def checked(values: Iterable[float], name: str) -> list[float]:
-    """The values as plain numbers.
+def finite_values(values: Iterable[float], name: str) -> list[float]:
+    """Convert the values to finite floats.
 
     Args:
         values: any numbers.
@@ -156,18 +156,18 @@ def checked(values: Iterable[float], name: str) -> list[float]:
     return numbers
 
 
-def too_few_differ(differences: Iterable[float]) -> bool:
-    """Whether two methods differ in so few episodes that these do not show how much others do.
+def has_too_few_differences(differences: Iterable[float]) -> bool:
+    """Whether two methods differ in too few episodes to estimate how much they differ in others.
 
     Args:
         differences: one per episode, at least 2.
     """
-    changed = [abs(value) > EQUAL for value in differences]
-    return sum(changed) < min(FEWEST_DIFFERING, len(changed))
+    changed = [abs(value) > EQUALITY_TOLERANCE for value in differences]
+    return sum(changed) < min(MIN_DIFFERING, len(changed))
 
 
 def check_level(level: float) -> None:
-    """Refuses a level that is not above 0 and below 1.
+    """Refuse a level that is not above 0 and below 1.
 
     Raises:
         UsageError: for any other, also 95 for 95 %.
@@ -177,7 +177,7 @@ def check_level(level: float) -> None:
 
 
 def check_repeats(repeats: int) -> None:
-    """Refuses too few resamples for the ends of an interval.
+    """Refuse too few resamples for the ends of an interval.
 
     Raises:
         UsageError: below 100.
@@ -186,8 +186,8 @@ def check_repeats(repeats: int) -> None:
         raise UsageError(f"repeats is {repeats}; expected at least 100, such as 2000")
 
 
-def in_range(values: list[float], low: float, high: float) -> list[float]:
-    """The values as shares of the way from `low` to `high`.
+def to_unit_range(values: list[float], low: float, high: float) -> list[float]:
+    """Rescale the values from `low`..`high` to 0..1.
 
     Raises:
         UsageError: when a value is not from `low` to `high`, or these are not in order.
@@ -210,7 +210,7 @@ _DIFFERENCE_COVERS = (
     "It covers the mean difference on the same episodes, drawn from these clips and classes; "
     "episodes share clips, so it does not cover new clips, new classes or another trained start."
 )
-_APART_COVERS = (
+_DISJOINT_COVERS = (
     "No clip is in two episodes, so it covers other clips of these classes, drawn as these were; "
     "not new classes or another trained start."
 )
@@ -222,17 +222,17 @@ _WILSON_COVERS = (
     "It covers the share that such trials have, if they are independent; predictions of one "
     "episode, or of episodes that share clips, are not."
 )
-_PAIRED = "paired Student t"
-_ONE = "One episode: no interval."
-_NO_SPREAD = (
+_PAIRED_METHOD = "paired Student t"
+_ONE_EPISODE = "One episode: no interval."
+_NO_SPREAD_NOTE = (
     "All values are equal, so the interval has no width; that is not certainty: these episodes do "
     "not show how much others would differ."
 )
-_FEW_DIFFER = (
-    f"Where two rows differ in fewer than {FEWEST_DIFFERING} {{unit}}s, and not in all, these do "
+FEW_DIFFER_NOTE = (
+    f"Where two rows differ in fewer than {MIN_DIFFERING} {{unit}}s, and not in all, these do "
     "not show how much others would differ: no interval."
 )
-_SAME = (
+_ALL_EQUAL_NOTE = (
     "Where the difference is the same in all {unit}s, these do not show how others would differ: "
     "no interval."
 )
@@ -250,7 +250,7 @@ class Interval:
         level: share of repetitions in which such an interval holds what it covers, 0..1.
         n: number of values.
         method: how it was computed.
-        covers: in a sentence, what it holds and what not.
+        covers: a sentence on what it covers and what not.
         equal: whether it is of several differences that are all the same.
     """
 
@@ -271,13 +271,15 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95, *, shared: bool = True) -> Interval:
+def mean_interval(
+    values: Sequence[float], level: float = 0.95, *, clips_shared: bool = True
+) -> Interval:
     """Mean and Student t interval with n - 1 degrees of freedom.
 
     Args:
         values: one accuracy in [0, 1] (or any other finite number) per episode.
         level: above 0 and below 1.
-        shared: whether episodes have clips in common, which decides what the interval covers.
+        clips_shared: whether episodes have clips in common, which decides what the interval covers.
 
     Returns:
         The interval: mean ± t · s / sqrt(n), s with n - 1. A single value has no interval; equal
@@ -291,8 +293,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95, *, shared: bool 
         >>> f"{interval.mean:.2f} [{interval.low:.3f}, {interval.high:.3f}]"
         '0.60 [0.103, 1.097]'
     """
-    covers = _MEAN_COVERS if shared else _APART_COVERS
-    return _interval(checked(values, "values"), level, "Student t", covers)
+    covers = _MEAN_COVERS if clips_shared else _DISJOINT_COVERS
+    return _interval(finite_values(values, "values"), level, "Student t", covers)
 
 
 def paired_difference(
@@ -300,7 +302,7 @@ def paired_difference(
     b: Sequence[float],
     level: float = 0.95,
     *,
-    shared: bool = True,
+    clips_shared: bool = True,
     unit: Unit = "episode",
 ) -> Interval:
     """Mean of a - b over the same episodes, with its Student t interval.
@@ -309,16 +311,16 @@ def paired_difference(
     therefore much narrower than the two separate ones. Whether those overlap is no test.
 
     Args:
-        a: one accuracy per episode of the one method.
-        b: of the other, in the same order of episodes.
+        a: one accuracy per episode of method a.
+        b: one of method b, in the same order of episodes.
         level: above 0 and below 1.
-        shared: as for `mean_interval`.
+        clips_shared: as for `mean_interval`.
         unit: what the values are of; query clips are those of a single episode.
 
     Returns:
         The interval of the difference; positive where `a` is better. There is none, and `covers`
-        says why, where all differences are the same, or where fewer than `FEWEST_DIFFERING` are
-        not 0 and others are: rare differences are skewed, and what was not seen among so few may
+        says why, where all differences are the same, or where fewer than `MIN_DIFFERING` are not 0
+        and others are: rare differences are skewed, and those that did not occur among so few may
         be large.
 
     Raises:
@@ -328,18 +330,18 @@ def paired_difference(
         raise UsageError(
             f"a paired difference needs the same episodes of both; got {len(a)} and {len(b)} values"
         )
-    pairs = zip(checked(a, "a"), checked(b, "b"), strict=True)
+    pairs = zip(finite_values(a, "a"), finite_values(b, "b"), strict=True)
     differences = [x - y for x, y in pairs]
-    covers = _DIFFERENCE_COVERS if shared else _APART_COVERS
+    covers = _DIFFERENCE_COVERS if clips_shared else _DISJOINT_COVERS
     covers = _CLIPS_COVER if unit == "clip" else covers
-    equal = len(differences) > 1 and max(differences) - min(differences) <= EQUAL
-    if equal or too_few_differ(differences):
+    equal = len(differences) > 1 and max(differences) - min(differences) <= EQUALITY_TOLERANCE
+    if equal or has_too_few_differences(differences):
         check_level(level)
-        why = (_SAME if equal else _FEW_DIFFER).format(unit=unit)
+        reason = (_ALL_EQUAL_NOTE if equal else FEW_DIFFER_NOTE).format(unit=unit)
         mean, n = fsum(differences) / len(differences), len(differences)
-        told = f"{covers} {why}" if n > 1 else f"{covers} {_ONE}"
-        return Interval(mean, None, None, level, n, _PAIRED, told, equal)
-    return _interval(differences, level, _PAIRED, covers)
+        covers_and_reason = f"{covers} {reason}" if n > 1 else f"{covers} {_ONE_EPISODE}"
+        return Interval(mean, None, None, level, n, _PAIRED_METHOD, covers_and_reason, equal)
+    return _interval(differences, level, _PAIRED_METHOD, covers)
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -347,8 +349,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 
     Args:
         successes: 0 to n.
-        n: number of independent trials, at least 1. A single one has an interval too: what it can
-            be is known.
+        n: number of independent trials, at least 1. A single one has an interval too, since its
+            possible values are known.
         level: above 0 and below 1.
 
     Raises:
@@ -374,14 +376,14 @@ def bootstrap_mean(
     repeats: int = 2000,
     low: float = 0.0,
     high: float = 1.0,
-    shared: bool = True,
+    clips_shared: bool = True,
 ) -> Interval:
     """Mean of bounded values and its percentile-t bootstrap interval, cut at the bounds.
 
     Of the bootstraps it is the one that keeps its level with few values and means near an end: for
     6 to 90 accuracies of episodes with means of 0.6 to 0.987 it held the mean in 94 to 100 % of
     simulated samples at 95 %, and BCa in 88 to 100 %. Where only three or four values differ from
-    the others it says so by being very wide; `bounded_interval` is narrower there.
+    the others it is very wide; `bounded_interval` is narrower there.
 
     Args:
         values: independent numbers from `low` to `high`.
@@ -390,7 +392,7 @@ def bootstrap_mean(
         repeats: number of resamples, at least 100.
         low: lowest possible value.
         high: highest possible value.
-        shared: as for `mean_interval`.
+        clips_shared: as for `mean_interval`.
 
     Returns:
         The interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5).
@@ -402,16 +404,18 @@ def bootstrap_mean(
     """
     check_level(level)
     check_repeats(repeats)
-    numbers = in_range(checked(values, "values"), low, high)
+    numbers = to_unit_range(finite_values(values, "values"), low, high)
     if len(numbers) < 2 or min(numbers) == max(numbers):
-        return bounded_interval(values, level, low=low, high=high, shared=shared)
+        return bounded_interval(values, level, low=low, high=high, clips_shared=clips_shared)
     import numpy as np
 
     mean = fsum(numbers) / len(numbers)
-    ends = percentile_t(numbers, level, np.random.default_rng(seed), repeats)
-    at, first, last = (low + (high - low) * x for x in (mean, *ends))
-    covers = _MEAN_COVERS if shared else _APART_COVERS
-    return Interval(at, first, last, level, len(numbers), "percentile-t bootstrap", covers)
+    ends = percentile_t_ends(numbers, level, np.random.default_rng(seed), repeats)
+    centre, low_end, high_end = (low + (high - low) * x for x in (mean, *ends))
+    covers = _MEAN_COVERS if clips_shared else _DISJOINT_COVERS
+    return Interval(
+        centre, low_end, high_end, level, len(numbers), "percentile-t bootstrap", covers
+    )
 
 
 def bounded_interval(
@@ -420,7 +424,7 @@ def bounded_interval(
     *,
     low: float = 0.0,
     high: float = 1.0,
-    shared: bool = True,
+    clips_shared: bool = True,
 ) -> Interval:
     """Mean of bounded values and an interval that stays inside the bounds.
 
@@ -433,7 +437,7 @@ def bounded_interval(
         level: above 0 and below 1.
         low: lowest possible value.
         high: highest possible value.
-        shared: as for `mean_interval`.
+        clips_shared: as for `mean_interval`.
 
     Returns:
         The interval; `method` says which. A single value has none. Equal values, such as all 1,
@@ -443,28 +447,30 @@ def bounded_interval(
         UsageError: as for `mean_interval`, or when a value is out of range.
     """
     check_level(level)
-    numbers = in_range(checked(values, "values"), low, high)
+    numbers = to_unit_range(finite_values(values, "values"), low, high)
     n, mean = len(numbers), fsum(numbers) / len(numbers)
-    covers = _MEAN_COVERS if shared else _APART_COVERS
+    covers = _MEAN_COVERS if clips_shared else _DISJOINT_COVERS
     if n == 1:
-        return Interval(float(values[0]), None, None, level, n, "Student t", f"{covers} {_ONE}")
+        return Interval(
+            float(values[0]), None, None, level, n, "Student t", f"{covers} {_ONE_EPISODE}"
+        )
     if min(numbers) == max(numbers):
-        method, (first, last) = BOUND, equal_values(mean, n, level)
+        method, (low_end, high_end) = WILSON_BOUND, constant_values_interval(mean, n, level)
     else:
         error = sqrt(fsum((value - mean) ** 2 for value in numbers) / (n - 1) / n)
-        first, last, method = inside(mean, error, n - 1, level)
-    at, first, last = (low + (high - low) * x for x in (mean, first, last))
-    return Interval(at, first, last, level, n, method, covers)
+        low_end, high_end, method = bounded_ends(mean, error, n - 1, level)
+    centre, low_end, high_end = (low + (high - low) * x for x in (mean, low_end, high_end))
+    return Interval(centre, low_end, high_end, level, n, method, covers)
 
 
 def _interval(values: list[float], level: float, method: str, covers: str) -> Interval:
     check_level(level)
     n = len(values)
     if n == 1:
-        return Interval(values[0], None, None, level, n, method, f"{covers} {_ONE}")
+        return Interval(values[0], None, None, level, n, method, f"{covers} {_ONE_EPISODE}")
     if min(values) == max(values):
         value = values[0]
-        return Interval(value, value, value, level, n, method, f"{covers} {_NO_SPREAD}")
+        return Interval(value, value, value, level, n, method, f"{covers} {_NO_SPREAD_NOTE}")
     # scipy takes longer to import than everything else here
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""What an interval over clips, groups or classes is made of."""
+"""Jackknife estimate of the variance of a mean over other clips, groups or classes."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import numpy as np
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import (
-    _FEW_DIFFER,
-    BOUND,
+    FEW_DIFFER_NOTE,
+    WILSON_BOUND,
     Interval,
-    equal_values,
-    inside,
-    shifted,
+    bounded_ends,
+    constant_values_interval,
+    has_too_few_differences,
+    shift_on_logit,
     t_quantile,
-    too_few_differ,
 )
 from fewshot_i2v.statistics.leave_one_out import (
-    ClusterOf,
-    Deletions,
-    without_classes,
-    without_clips,
+    ClusterAssignment,
+    LeaveOneOutChanges,
+    leave_out_classes,
+    leave_out_clips,
 )
-from fewshot_i2v.statistics.predictions import Codes, Numbers, Outcomes
+from fewshot_i2v.statistics.predictions import FloatArray, IntArray, PredictionTable
 
-By = Literal["clips", "groups", "classes"]
-
-
-Scope = Literal["class", "global"]
+ClusterKind = Literal["clips", "groups", "classes"]
 
 
-def scores_of(outcomes: Outcomes, against: Outcomes | None) -> Numbers:
-    """Of each prediction: 1 where it is right, less 1 where that of the other run is."""
+GroupScope = Literal["class", "global"]
+
+
+def prediction_scores(outcomes: PredictionTable, baseline: PredictionTable | None) -> FloatArray:
+    """Score each prediction: 1 where it is right; minus that of the baseline, if there is one."""
     if not len(outcomes):
         raise UsageError(f"no episode succeeded ({outcomes.failed} failed): there is no accuracy")
-    score = outcomes.right.astype(np.float64)
-    if against is None:
+    score = outcomes.correct.astype(np.float64)
+    if baseline is None:
         return score
     for name in ("index", "query", "support_clip", "clips"):
-        one, other = getattr(outcomes, name), getattr(against, name)
-        if not np.array_equal(one, other):
+        row_values, baseline_values = getattr(outcomes, name), getattr(baseline, name)
+        if not np.array_equal(row_values, baseline_values):
             raise UsageError(
                 f"a gain needs the same episodes of both runs, in both {name!r} of the outcomes; "
                 "make them of the records of episodes that succeeded in both"
             )
-    return np.asarray(score - against.right)
+    return np.asarray(score - baseline.correct)
 
 
-def stuck_clips(names: Sequence[str], stuck: Codes) -> str:
-    """Why nothing is left without a clip or group; empty where something is."""
+def explain_stuck_clips(names: Sequence[str], stuck: IntArray) -> str:
+    """Say which clip or group leaves no episode behind; empty where there is none."""
     if not len(stuck):
         return ""
-    first = names[int(stuck[0])]
-    return f"{first!r} is in every episode of its class: without it nothing is left."
+    stuck_name = names[int(stuck[0])]
+    return f"{stuck_name!r} is in every episode of its class: without it nothing is left."
 
 
-def stuck_classes(names: Sequence[str], stuck: Codes) -> str:
-    """Why nothing is left without a class; empty where something is."""
+def explain_stuck_classes(names: Sequence[str], stuck: IntArray) -> str:
+    """Say which class leaves no episode behind; empty where there is none."""
     if not len(stuck):
         return ""
     if len(stuck) == len(names):
@@ -70,8 +70,8 @@ def stuck_classes(names: Sequence[str], stuck: Codes) -> str:
     return f"{names[int(stuck[0])]!r} is in every episode: without it nothing is left."
 
 
-def check_by(by: str, groups: Mapping[str, str] | None, scope: str) -> None:
-    """Refuses what cannot be left out, and groups where none are asked for or none are given."""
+def check_cluster_options(by: str, groups: Mapping[str, str] | None, scope: str) -> None:
+    """Refuse unknown clusters or scopes, and groups without `by="groups"` or the reverse."""
     if by not in ("clips", "groups", "classes"):
         raise UsageError(f'by is {by!r}; expected "clips", "groups" or "classes"')
     if scope not in ("class", "global"):
@@ -80,34 +80,34 @@ def check_by(by: str, groups: Mapping[str, str] | None, scope: str) -> None:
         raise UsageError('groups: expected the group of every clip for by="groups", and only then')
 
 
-def per_episode(outcomes: Outcomes, by: By) -> float:
-    """Mean number of clusters in an episode; of groups at most that of clips."""
+def clusters_per_episode(outcomes: PredictionTable, by: ClusterKind) -> float:
+    """Mean number of clusters in an episode; for groups the number of clips, an upper bound."""
     if by == "classes":
         return len(outcomes.member_class) / len(outcomes)
     return (len(outcomes.query) + len(outcomes.support_clip)) / len(outcomes)
 
 
-def clusters_of(
-    outcomes: Outcomes, groups: Mapping[str, str] | None, scope: Scope
-) -> tuple[tuple[str, ...], ClusterOf]:
-    """Names of the clusters of clips, and the code of each, given clip and class."""
+def assign_clusters(
+    outcomes: PredictionTable, groups: Mapping[str, str] | None, scope: GroupScope
+) -> tuple[tuple[str, ...], ClusterAssignment]:
+    """Names of the clusters of clips, and a function from clips and classes to cluster codes."""
     if groups is None:
         return outcomes.clips, lambda clips, _: clips
-    without = [clip for clip in outcomes.clips if groups.get(clip) is None]
-    if without:
+    ungrouped = [clip for clip in outcomes.clips if groups.get(clip) is None]
+    if ungrouped:
         raise UsageError(
-            f"groups: {len(without)} of {len(outcomes.clips)} clips have none, such as "
-            f"{without[0]!r}; expected the group of every clip"
+            f"groups: {len(ungrouped)} of {len(outcomes.clips)} clips have none, such as "
+            f"{ungrouped[0]!r}; expected the group of every clip"
         )
     names, codes = np.unique([groups[clip] for clip in outcomes.clips], return_inverse=True)
     if scope == "global":
         return tuple(names.tolist()), lambda clips, _: codes[clips]
-    several = len(outcomes.classes)
+    n_classes = len(outcomes.classes)
 
-    def _within(clips: Codes, classes: Codes) -> Codes:
-        return np.asarray(codes[clips] * several + classes)
+    def _group_in_class(clips: IntArray, classes: IntArray) -> IntArray:
+        return np.asarray(codes[clips] * n_classes + classes)
 
-    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), _within
+    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), _group_in_class
 
 
 _COVERS = {
@@ -119,134 +119,149 @@ _COVERS = {
     "trained start.",
 }
 # a variance that rounding alone leaves
-_NOTHING = 1e-20
+_ZERO_VARIANCE = 1e-20
 # by simulation: without, few episodes give far too wide intervals; 12 and 6 give too narrow ones
-_LEAST_DOF = {"clips": 8, "groups": 8, "classes": 3}
+_MIN_DOF = {"clips": 8, "groups": 8, "classes": 3}
 # by simulation: with these episodes or more, the interval over clips also holds where chance in
 # their draw hides what clips add; with fewer it is then hardly another than that for these clips
-_ENOUGH = 30
+_ENOUGH_EPISODES = 30
 # by simulation: where episodes use most clips of their classes (5-shot of 8 or 14 clips) and their
 # chance drowns what clips add, intervals with fewer degrees of freedom held in 87 to 92 %
-_LEAST_KNOWN = 0.5
+_MIN_RAW_DOF = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The mean score of a run, and what leaving clusters out does to it.
+class JackknifeEstimate:
+    """Mean score of a run and its changes when clusters are left out.
 
     Attributes:
         mean: mean score over episodes: accuracy, or gain over another run.
-        lowest: the lowest score there can be: 0, or -1 for a gain. The highest is 1.
+        min_score: the lowest possible score: 0, or -1 for a gain. The highest is 1.
         scores: mean score of each episode, (T,).
-        deletions: what leaving clusters out changes.
-        apart: how many episodes could have been drawn without a common cluster.
-        covers: what an interval holds.
-        stuck: a sentence about clusters that nothing is left without; or empty.
-        by: what is left out.
+        changes: of the mean when each cluster is left out.
+        max_disjoint: how many episodes could have been drawn without a common cluster.
+        covers: what an interval covers.
+        stuck_reason: a sentence about clusters that nothing is left without; or empty.
+        by: the kind of cluster that is left out.
         n: number of clusters.
-        clips: the same over clips, which other groups and other classes come with.
+        over_clips: the same over clips, for groups and classes.
     """
 
     mean: float
-    lowest: int
-    scores: Numbers
-    deletions: Deletions
-    apart: int
+    min_score: int
+    scores: FloatArray
+    changes: LeaveOneOutChanges
+    max_disjoint: int
     covers: str
-    stuck: str
-    by: By
+    stuck_reason: str
+    by: ClusterKind
     n: int
-    clips: Found | None = None
+    over_clips: JackknifeEstimate | None = None
 
     @classmethod
-    def of(
+    def from_outcomes(
         cls,
-        outcomes: Outcomes,
-        by: By,
+        outcomes: PredictionTable,
+        by: ClusterKind,
         groups: Mapping[str, str] | None = None,
-        scope: Scope = "class",
-        against: Outcomes | None = None,
-        clips: Found | None = None,
-    ) -> Found:
-        """Checks what is asked for, and leaves the clusters out.
+        scope: GroupScope = "class",
+        baseline: PredictionTable | None = None,
+        over_clips: JackknifeEstimate | None = None,
+    ) -> JackknifeEstimate:
+        """Check the options and leave each cluster out.
 
         Args:
-            outcomes: as for `two_way_jackknife`, and so are `by` to `against`.
-            by: what is left out.
+            outcomes: as for `two_way_jackknife`, and so are `by` to `baseline`.
+            by: the kind of cluster that is left out.
             groups: the group of every clip, or None.
             scope: "class" or "global".
-            against: another run, or None.
-            clips: the answer for `by="clips"`, where it is there already.
+            baseline: another run, or None.
+            over_clips: the estimate for `by="clips"`, where it is there already.
 
         Raises:
             UsageError: as `two_way_jackknife` says.
         """
-        check_by(by, groups, scope)
-        score = scores_of(outcomes, against)
-        names, cluster_of = clusters_of(outcomes, groups, scope)
+        check_cluster_options(by, groups, scope)
+        score = prediction_scores(outcomes, baseline)
+        cluster_names, assignment = assign_clusters(outcomes, groups, scope)
         if by == "classes":
-            deletions = without_classes(outcomes, score)
-            stuck = stuck_classes(outcomes.classes, deletions.stuck)
+            changes = leave_out_classes(outcomes, score)
+            stuck_reason = explain_stuck_classes(outcomes.classes, changes.stuck)
         else:
-            deletions = without_clips(outcomes, score, cluster_of)
-            stuck = stuck_clips(names, deletions.stuck)
-        if by != "clips" and clips is None:
-            clips = cls.of(outcomes, "clips", against=against)
+            changes = leave_out_clips(outcomes, score, assignment)
+            stuck_reason = explain_stuck_clips(cluster_names, changes.stuck)
+        if by != "clips" and over_clips is None:
+            over_clips = cls.from_outcomes(outcomes, "clips", baseline=baseline)
         sums = np.bincount(outcomes.episode, score) / outcomes.queries
         return cls(
             mean=float(sums.mean()),
-            lowest=0 if against is None else -1,
+            min_score=0 if baseline is None else -1,
             scores=sums,
-            deletions=deletions,
-            apart=int(min(len(deletions.change) / per_episode(outcomes, by), len(outcomes))),
+            changes=changes,
+            max_disjoint=int(
+                min(len(changes.change) / clusters_per_episode(outcomes, by), len(outcomes))
+            ),
             covers=_COVERS[by],
-            stuck=stuck,
+            stuck_reason=stuck_reason,
             by=by,
-            n=len(deletions.change),
-            clips=clips,
+            n=len(changes.change),
+            over_clips=over_clips,
         )
 
-    def widened(self, level: float) -> Found:
-        """For groups no less than clips show: other groups come with other clips."""
-        if self.by != "groups" or self.clips is None or not self._narrower(level):
+    def widen_to_clips(self, level: float) -> JackknifeEstimate:
+        """Widen a group interval to at least the clip interval: new groups bring new clips."""
+        if (
+            self.by != "groups"
+            or self.over_clips is None
+            or not self._is_narrower_than_clips(level)
+        ):
             return self
         covers = (
             f"{self.covers} Where groups show less than clips do, it is as wide as that for other "
             "clips, which other groups come with."
         )
-        return replace(self, deletions=self.clips.deletions, covers=covers)
+        return replace(self, changes=self.over_clips.changes, covers=covers)
 
-    def _narrower(self, level: float) -> bool:
+    def _is_narrower_than_clips(self, level: float) -> bool:
         """Whether it is no wider than the interval for other clips; not where nothing varies."""
-        if self.clips is None or len(self.scores) < 2 or self.clips.variance <= _NOTHING:
+        if (
+            self.over_clips is None
+            or len(self.scores) < 2
+            or self.over_clips.variance <= _ZERO_VARIANCE
+        ):
             return False
-        if self.deletions.variance <= self.clips.deletions.variance:
+        if self.changes.variance <= self.over_clips.changes.variance:
             return True
-        own, clips = (
-            t_quantile(level, found.dof) * found.variance**0.5 for found in (self, self.clips)
+        half_width, clips_half_width = (
+            t_quantile(level, estimate.dof) * estimate.variance**0.5
+            for estimate in (self, self.over_clips)
         )
-        return bool(own < clips)
+        return bool(half_width < clips_half_width)
 
     @property
-    def _hidden(self) -> bool:
-        """Whether clips are shared, but in so few episodes that what they add does not show."""
-        if self.clips is not None and self.clips._hidden:
+    def _too_few_recurring_clips(self) -> bool:
+        """Whether so few episodes share clips that the variance over clips cannot be seen."""
+        if self.over_clips is not None and self.over_clips._too_few_recurring_clips:
             return True
         if self.by == "classes":
             return False
-        few = len(self.scores) < _ENOUGH and self.deletions.own_dof < _LEAST_DOF["clips"]
-        return self.deletions.shared and few and self.variance > _NOTHING
+        too_few = (
+            len(self.scores) < _ENOUGH_EPISODES and self.changes.variance_dof < _MIN_DOF["clips"]
+        )
+        return self.changes.clusters_shared and too_few and self.variance > _ZERO_VARIANCE
 
     @property
-    def _drowned(self) -> bool:
-        """Whether chance drowns what clips add, so that they may matter far more than it seems."""
-        if self.clips is not None and self.clips._drowned:
+    def _clip_effect_in_noise(self) -> bool:
+        """Whether sampling noise hides the variance over clips, so that it may be far larger."""
+        if self.over_clips is not None and self.over_clips._clip_effect_in_noise:
             return True
-        unknown = self.by != "classes" and self.deletions.shared and self.variance > _NOTHING
-        return unknown and self._known < _LEAST_KNOWN
+        uncertain = (
+            self.by != "classes" and self.changes.clusters_shared and self.variance > _ZERO_VARIANCE
+        )
+        return uncertain and self._raw_dof < _MIN_RAW_DOF
 
     @property
-    def closed(self) -> float:
+    def episode_variance(self) -> float:
         """Variance of the mean from the draw of episodes alone."""
         if self.scores.min() == self.scores.max():
             return 0.0
@@ -255,74 +270,79 @@ class Found:
     @property
     def variance(self) -> float:
         """Variance of the mean from the clusters and from the draw of episodes."""
-        return self.deletions.variance + self.closed
+        return self.changes.variance + self.episode_variance
 
     @property
     def dof(self) -> float:
         """Degrees of freedom of the variance (Satterthwaite, 1946).
 
-        Where the variance of the clusters drowns in the noise of few episodes, they go to 0; but
-        the part of the episodes is known, so fewer than `_LEAST_DOF` are not needed.
+        Where the noise of few episodes hides the variance of the clusters, they go to 0. The
+        variance from the episodes is certain, though, so fewer than `_MIN_DOF` are not needed.
         """
         episodes = len(self.scores) - 1
-        least = min(_LEAST_DOF[self.by], episodes, max(self.deletions.dof, 1))
-        return max(self._known, float(least))
+        min_dof = min(_MIN_DOF[self.by], episodes, max(self.changes.dof, 1))
+        return max(self._raw_dof, float(min_dof))
 
     @property
-    def _known(self) -> float:
-        """Degrees of freedom without the least ones."""
-        parts = 2 * self.closed**2 / (len(self.scores) - 1) + self.deletions.variance_of_variance
-        return 2 * self.variance**2 / parts
+    def _raw_dof(self) -> float:
+        """Degrees of freedom before the lower limit is applied."""
+        variance_of_variance = (
+            2 * self.episode_variance**2 / (len(self.scores) - 1)
+            + self.changes.variance_of_variance
+        )
+        return 2 * self.variance**2 / variance_of_variance
 
-    def no_interval(self, level: float, method: str) -> Interval | None:
-        """The answer where the records show no spread or allow no interval; else None."""
+    def degenerate_interval(self, level: float, method: str) -> Interval | None:
+        """Interval where the records have no spread or allow none; None where they have."""
         low: float | None = None
         high: float | None = None
-        why = self._why_none(level)
-        if not why and self.variance > _NOTHING:
+        reason = self._no_interval_reason(level)
+        if not reason and self.variance > _ZERO_VARIANCE:
             return None
-        if not why:
-            low, high = self.outwards(*equal_values(self.share, self.apart, level))
-            method = f"{method}, {BOUND}"
-        covers = f"{self.covers} {why}".rstrip()
+        if not reason:
+            low, high = self.to_scores(
+                *constant_values_interval(self.mean_share, self.max_disjoint, level)
+            )
+            method = f"{method}, {WILSON_BOUND}"
+        covers = f"{self.covers} {reason}".rstrip()
         return Interval(self.mean, low, high, level, self.n, method, covers)
 
-    def _why_none(self, level: float) -> str:
-        """Why there is no interval; empty where there is one."""
-        if self.stuck:
-            return f"{self.stuck} No interval."
+    def _no_interval_reason(self, level: float) -> str:
+        """Reason why there is no interval; empty where there is one."""
+        if self.stuck_reason:
+            return f"{self.stuck_reason} No interval."
         if len(self.scores) < 2:
             return "One episode: no interval."
-        if self.closed <= _NOTHING and self.lowest < 0:
+        if self.episode_variance <= _ZERO_VARIANCE and self.min_score < 0:
             return (
                 "Where every episode shows the same gain, nothing tells how it would differ: no "
                 "interval."
             )
-        if self.lowest < 0 and too_few_differ(self.scores):
-            return _FEW_DIFFER.format(unit="episode")
-        if self._hidden:
+        if self.min_score < 0 and has_too_few_differences(self.scores):
+            return FEW_DIFFER_NOTE.format(unit="episode")
+        if self._too_few_recurring_clips:
             return (
                 f"With {len(self.scores)} episodes too few clips were in several of them to tell "
-                f"how much they matter: no interval. {_ENOUGH} or more tell."
+                f"how much they matter: no interval. {_ENOUGH_EPISODES} or more tell."
             )
-        if self._drowned:
+        if self._clip_effect_in_noise:
             return (
                 f"Chance in the draw of {len(self.scores)} episodes drowns how much clips matter: "
                 "no interval. More episodes tell."
             )
-        if self.by == "classes" and self._narrower(level):
+        if self.by == "classes" and self._is_narrower_than_clips(level):
             return (
                 "Where classes show no more spread than their clips do, there are too few of them "
                 "to tell: no interval."
             )
-        if self.variance <= _NOTHING and self.apart < 2:
+        if self.variance <= _ZERO_VARIANCE and self.max_disjoint < 2:
             return "All episodes are alike and share clips: no interval."
         return ""
 
     @property
-    def remark(self) -> str:
-        """What is to be said of an interval, with a space before it; or empty."""
-        if self.deletions.variance or not self.deletions.shared:
+    def note(self) -> str:
+        """Note to append to the text of an interval, with a space before it; or empty."""
+        if self.changes.variance or not self.changes.clusters_shared:
             return ""
         return (
             f" Where chance in the draw of the episodes hides what {self.by} add, that counts as "
@@ -330,25 +350,27 @@ class Found:
         )
 
     @property
-    def share(self) -> float:
-        """How far the mean is on the way from the lowest score to the highest, 0..1."""
-        return (self.mean - self.lowest) / (1 - self.lowest)
+    def mean_share(self) -> float:
+        """Position of the mean between the lowest score and the highest, 0..1."""
+        return (self.mean - self.min_score) / (1 - self.min_score)
 
-    def outwards(self, *shares: float) -> tuple[float, ...]:
-        """Shares of the way from the lowest score to the highest as scores."""
-        return tuple(self.lowest + (1 - self.lowest) * share for share in shares)
+    def to_scores(self, *shares: float) -> tuple[float, ...]:
+        """Convert positions between the lowest score and the highest, 0..1, into scores."""
+        return tuple(self.min_score + (1 - self.min_score) * share for share in shares)
 
-    def by_t(self, level: float) -> tuple[float, float, str]:
-        """Low, high, and the scale, by Student's t."""
-        error = self.variance**0.5 / (1 - self.lowest)
-        low, high, scale = inside(self.share, error, self.dof, level)
-        low, high = self.outwards(low, high)
+    def student_t_ends(self, level: float) -> tuple[float, float, str]:
+        """Low end, high end and name of the scale, by Student's t."""
+        error = self.variance**0.5 / (1 - self.min_score)
+        low, high, scale = bounded_ends(self.mean_share, error, self.dof, level)
+        low, high = self.to_scores(low, high)
         return low, high, scale
 
-    def moved(self, below: float, above: float) -> tuple[float, float, str]:
-        """Low, high, and the scale, by distances from the mean."""
-        if self.mean + 2 * below >= self.lowest and self.mean + 2 * above <= 1:
+    def percentile_ends(self, below: float, above: float) -> tuple[float, float, str]:
+        """Low end, high end and name of the scale, from distances to the mean."""
+        if self.mean + 2 * below >= self.min_score and self.mean + 2 * above <= 1:
             return self.mean + below, self.mean + above, "percentiles"
-        width = 1 - self.lowest
-        low, high = self.outwards(*(shifted(self.share, x / width) for x in (below, above)))
+        width = 1 - self.min_score
+        low, high = self.to_scores(
+            *(shift_on_logit(self.mean_share, x / width) for x in (below, above))
+        )
         return low, high, "percentiles on the logit scale"

@@ -1,4 +1,4 @@
-"""Two methods over the same episodes or clips: how much they differ, and whether that is chance."""
+"""Paired comparison of two methods over the same episodes or clips, and its tests."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import (
-    EQUAL,
+    EQUALITY_TOLERANCE,
     Interval,
     Unit,
     check_level,
-    checked,
+    finite_values,
     paired_difference,
 )
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
-_LISTED = 16
-_LARGEST_UNIT = 2000
-_MOST_WORK = 1 << 24
+_MAX_ENUMERATED = 16
+_MAX_UNIT = 2000
+_MAX_WORK = 1 << 24
 _OFF_GRID = 1e-6
-_LEAST = 1e-10
+_MIN_P = 1e-10
 _SLACK = 1e-9
 _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
 class SignFlip:
-    """What the sign-flip test says.
+    """Result of the sign-flip test.
 
     Attributes:
         p: share of the ways to swap the two methods within episodes that give a mean difference at
-            least as far from 0 as the one seen; above 0, at most 1.
+            least as far from 0 as the observed one; above 0, at most 1.
         changed: number of episodes with a difference.
         exact: whether all ways were counted, and not a random choice of them.
         method: in words, how they were counted.
@@ -53,10 +53,10 @@ def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0
     """Two-sided permutation test of "neither method is better" (Fisher, 1935).
 
     If neither is, each difference could as well have the other sign. All 2^k patterns of signs are
-    counted where the k differences that are not 0 are whole multiples of a common step, as those of
-    accuracies over equally many query clips are, and where k is at most 16. Otherwise random ones
-    are drawn and p is (b + 1) / (m + 1) for b of m that reach the difference seen (Phipson and
-    Smyth, 2010), so that it is never 0.
+    counted where the k differences that are not 0 are integer multiples of a common step, as those
+    of accuracies over equally many query clips are, and where k is at most 16. Otherwise random
+    ones are drawn and p is (b + 1) / (m + 1) for b of m that reach the observed difference (Phipson
+    and Smyth, 2010), so that it is never 0.
 
     Args:
         differences: one finite number per episode, in any unit, (T,).
@@ -64,7 +64,7 @@ def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0
         seed: of the random patterns, 0 or more.
 
     Returns:
-        The test; a p below 1e-10 is given as 1e-10.
+        The test; a p below 1e-10 is reported as 1e-10.
 
     Raises:
         UsageError: when there is no difference, one is not finite, or there are too few draws.
@@ -74,97 +74,97 @@ def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0
             f"got draws={draws}, seed={seed}; expected at least 99 draws, such as 9999, and a seed "
             "of 0 or more"
         )
-    values = np.array(checked(differences, "differences"))
-    values = values[np.abs(values) > EQUAL]
+    values = np.array(finite_values(differences, "differences"))
+    values = values[np.abs(values) > EQUALITY_TOLERANCE]
     if not len(values):
         return SignFlip(1.0, 0, True, "no episode differs")
     changed = len(values)
     values /= np.abs(values).max()
-    steps = _whole_steps(values)
+    steps = _integer_steps(values)
     if steps is not None:
-        p, exact = _counted(steps), True
-    elif changed <= _LISTED:
-        p, exact = _listed(values), True
+        p, exact = _exact_p(steps), True
+    elif changed <= _MAX_ENUMERATED:
+        p, exact = _enumerated_p(values), True
     else:
-        p, exact = _drawn(values, draws, seed), False
+        p, exact = _sampled_p(values, draws, seed), False
     method = f"all 2^{changed} sign patterns" if exact else f"{draws:,} random signs, seed {seed}"
-    return SignFlip(min(1.0, max(p, _LEAST, ldexp(1.0, 1 - changed))), changed, exact, method)
+    return SignFlip(min(1.0, max(p, _MIN_P, ldexp(1.0, 1 - changed))), changed, exact, method)
 
 
-def _whole_steps(values: Numbers) -> NDArray[np.int64] | None:
-    """The values as whole multiples of a common step; None where there is none of use."""
+def _integer_steps(values: FloatArray) -> NDArray[np.int64] | None:
+    """Express the values as integer multiples of a common step; None where no step fits."""
     distinct = np.unique(np.round(np.abs(values), 12))
-    if len(distinct) > _LARGEST_UNIT:
+    if len(distinct) > _MAX_UNIT:
         return None
-    units = np.arange(1, _LARGEST_UNIT + 1)
+    units = np.arange(1, _MAX_UNIT + 1)
     scaled = distinct * units[:, None]
     fits = np.flatnonzero(np.abs(scaled - np.rint(scaled)).max(axis=1) < _OFF_GRID)
     if not len(fits):
         return None
     steps = np.rint(values * units[fits[0]]).astype(np.int64)
-    return steps if int(np.abs(steps).sum()) * len(distinct) <= _MOST_WORK else None
+    return steps if int(np.abs(steps).sum()) * len(distinct) <= _MAX_WORK else None
 
 
-def _counted(steps: NDArray[np.int64]) -> float:
-    """Share of all sign patterns, from the distribution of the sum over fair coins.
+def _exact_p(steps: NDArray[np.int64]) -> float:
+    """Share of all sign patterns that are as extreme, from the distribution of a sum of coins.
 
-    With coins B_i the sum is 2 H - S for H = sum(|k_i| B_i) and S = sum(|k_i|). The Fourier
+    With fair coins B_i the sum is 2 H - S for H = sum(|k_i| B_i) and S = sum(|k_i|). The Fourier
     transform of H's distribution is a product of cosines, equal ones as one power.
     """
     sizes, counts = np.unique(np.abs(steps), return_counts=True)
-    total, seen = int((sizes * counts).sum()), abs(int(steps.sum()))
+    total, observed = int((sizes * counts).sum()), abs(int(steps.sum()))
     length = 1 << total.bit_length()
     angles = np.pi * np.arange(length // 2 + 1) / length
     spectrum = np.exp(-1j * total * angles)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         spectrum *= np.cos(size * angles) ** count
     shares = np.fft.irfft(spectrum, n=length)[: total + 1]
-    reached = np.abs(2 * np.arange(total + 1) - total) >= seen
-    return float(shares[reached].sum())
+    as_extreme = np.abs(2 * np.arange(total + 1) - total) >= observed
+    return float(shares[as_extreme].sum())
 
 
-def _listed(values: Numbers) -> float:
-    """Share of all sign patterns, each one computed."""
+def _enumerated_p(values: FloatArray) -> float:
+    """Share of all sign patterns that are as extreme, each one computed."""
     patterns = np.arange(1 << len(values))
     heads = ((patterns[:, None] >> np.arange(len(values))) & 1).astype(np.float64)
     sizes = np.abs(values)
-    return float(_reached(2 * (heads @ sizes) - sizes.sum(), values).mean())
+    return float(_is_as_extreme(2 * (heads @ sizes) - sizes.sum(), values).mean())
 
 
-def _drawn(values: Numbers, draws: int, seed: int) -> float:
-    """(b + 1) / (m + 1) for b of m random sign patterns."""
+def _sampled_p(values: FloatArray, draws: int, seed: int) -> float:
+    """Estimate p as (b + 1) / (m + 1) for b of m random sign patterns."""
     generator = np.random.default_rng(seed)
-    sizes, reached = np.abs(values), 0
+    sizes, n_extreme = np.abs(values), 0
     rows = max(1, _BLOCK // len(values))
     for start in range(0, draws, rows):
         shape = (min(rows, draws - start), (len(values) + 7) // 8)
         bits = np.unpackbits(generator.integers(0, 256, shape, dtype=np.uint8), axis=1)
         heads = bits[:, : len(values)].astype(np.float64) @ sizes
-        reached += int(_reached(2 * heads - sizes.sum(), values).sum())
-    return (reached + 1) / (draws + 1)
+        n_extreme += int(_is_as_extreme(2 * heads - sizes.sum(), values).sum())
+    return (n_extreme + 1) / (draws + 1)
 
 
-def _reached(sums: Numbers, values: Numbers) -> NDArray[np.bool_]:
-    """Whether sums are as far from 0 as that of the values; rounding does not decide."""
+def _is_as_extreme(sums: FloatArray, values: FloatArray) -> NDArray[np.bool_]:
+    """Whether sums are as far from 0 as that of the values, with a tolerance for rounding."""
     near: NDArray[np.bool_] = np.abs(sums) >= abs(values.sum()) - _SLACK * np.abs(values).sum()
     return near
 
 
 __all__ = [
     "McNemar",
-    "Paired",
+    "PairedComparison",
     "SignFlip",
-    "align",
+    "common_episodes",
     "compare_paired",
     "holm",
     "mcnemar",
+    "minimum_detectable_difference",
     "sign_flip",
-    "smallest_visible",
 ]
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """Method a against method b over the same episodes.
 
     Attributes:
@@ -173,7 +173,7 @@ class Paired:
         wins: episodes in which a is better.
         ties: episodes in which both are equally good.
         losses: episodes in which b is better.
-        visible: as `smallest_visible` gives it, for a power of 0.8.
+        minimum_detectable: as `minimum_detectable_difference` returns it, for a power of 0.8.
     """
 
     difference: Interval
@@ -181,7 +181,7 @@ class Paired:
     wins: int
     ties: int
     losses: int
-    visible: float | None
+    minimum_detectable: float | None
 
 
 def compare_paired(
@@ -189,18 +189,18 @@ def compare_paired(
     b: Sequence[float],
     level: float = 0.95,
     *,
-    shared: bool = True,
+    clips_shared: bool = True,
     unit: Unit = "episode",
     draws: int = 9_999,
     seed: int = 0,
-) -> Paired:
-    """Everything that two methods' accuracies on the same episodes say about their difference.
+) -> PairedComparison:
+    """Compare two methods by their accuracies on the same episodes.
 
     Args:
-        a: one accuracy per episode of the one method, (T,).
-        b: of the other, in the same order of episodes, (T,).
+        a: one accuracy per episode of method a, (T,).
+        b: one of method b, in the same order of episodes, (T,).
         level: of the interval, above 0 and below 1.
-        shared: whether episodes have clips in common, which decides what the interval covers.
+        clips_shared: whether episodes have clips in common, which decides what the interval covers.
         unit: as for `paired_difference`.
         draws: as for `sign_flip`.
         seed: as for `sign_flip`.
@@ -216,28 +216,31 @@ def compare_paired(
         >>> f"{paired.difference.mean:.3f} {paired.test.p:.2f} {paired.wins}/{paired.ties}"
         '0.175 0.25 3/1'
     """
-    difference = paired_difference(a, b, level, shared=shared, unit=unit)
+    difference = paired_difference(a, b, level, clips_shared=clips_shared, unit=unit)
     values = np.subtract(a, b, dtype=np.float64)
-    wins, losses = int((values > EQUAL).sum()), int((values < -EQUAL).sum())
-    return Paired(
+    wins, losses = (
+        int((values > EQUALITY_TOLERANCE).sum()),
+        int((values < -EQUALITY_TOLERANCE).sum()),
+    )
+    return PairedComparison(
         difference=difference,
         test=sign_flip(values.tolist(), draws=draws, seed=seed),
         wins=wins,
         ties=len(values) - wins - losses,
         losses=losses,
-        visible=smallest_visible(values.tolist(), level),
+        minimum_detectable=minimum_detectable_difference(values.tolist(), level),
     )
 
 
-def smallest_visible(
+def minimum_detectable_difference(
     differences: Sequence[float], level: float = 0.95, power: float = 0.8
 ) -> float | None:
-    """The smallest true mean difference that a paired t test of this size would mostly find.
+    """Smallest true mean difference that a paired t test of this size would detect.
 
     Args:
         differences: one per episode, (T,); only their number and spread matter.
-        level: one minus the risk of finding a difference where there is none, 0..1.
-        power: how often it is to be found, above 1 - level and below 1.
+        level: one minus the risk of a false difference, 0..1.
+        power: how often it is to be detected, above 1 - level and below 1.
 
     Returns:
         The difference, in the unit of the values; None where there is a single value or no spread.
@@ -245,14 +248,14 @@ def smallest_visible(
     Raises:
         UsageError: for a level or power out of range, no value, or one that is not finite.
     """
-    values = np.array(checked(differences, "differences"))
+    values = np.array(finite_values(differences, "differences"))
     check_level(level)
     if not 1 - level < power < 1:
         raise UsageError(
             f"power is {power}; expected a number above {1 - level:g} and below 1, such as 0.8"
         )
     n = len(values)
-    if n == 1 or np.ptp(values) <= EQUAL:
+    if n == 1 or np.ptp(values) <= EQUALITY_TOLERANCE:
         return None
     # scipy takes longer to import than everything else here
     from scipy.special import nctdtrinc, stdtrit
@@ -265,8 +268,8 @@ def smallest_visible(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values of a family of tests (Holm, 1979).
 
-    Calling what is below 0.05 a difference then errs anywhere in the family at most once in twenty
-    times, whatever the tests have to do with each other.
+    Calling every adjusted p below 0.05 a difference is wrong anywhere in the family at most once in
+    twenty times, however the tests depend on each other.
 
     Args:
         p_values: each in [0, 1].
@@ -289,7 +292,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class McNemar:
-    """What McNemar's test says of two methods on the same clips.
+    """Result of McNemar's test of two methods on the same clips.
 
     Attributes:
         p: two-sided, above 0, at most 1.
@@ -308,34 +311,35 @@ class McNemar:
 
 def mcnemar(
     clips_a: ArrayLike,
-    right_a: ArrayLike,
+    correct_a: ArrayLike,
     clips_b: ArrayLike,
-    right_b: ArrayLike,
+    correct_b: ArrayLike,
     *,
     mid_p: bool = False,
 ) -> McNemar:
-    """Whether one of two methods gets more clips right, clip by clip (McNemar, 1947).
+    """Test whether one of two methods gets more clips right, clip by clip (McNemar, 1947).
 
-    For runs in which each clip is asked once, such as a single all-way episode. The clips that only
-    one of the methods gets right are taken for fair coins, and the binomial distribution is exact.
+    For runs in which each clip is a query once, such as a single all-way episode. The clips that
+    only one of the methods gets right are taken for fair coins, and the binomial distribution is
+    exact.
 
     Args:
-        clips_a: name or number of each clip asked of method a, (R,).
-        right_a: whether it was right, (R,).
+        clips_a: name or number of each query clip of method a, (R,).
+        correct_a: whether it was right, (R,).
         clips_b: of method b, in any order, (R,).
-        right_b: whether it was right, (R,).
-        mid_p: count half of the probability of what was seen: less cautious, and closer to the
-            level where few clips differ (Fagerland, Lydersen and Laake, 2013).
+        correct_b: whether it was right, (R,).
+        mid_p: count half of the probability of the observed result: less cautious, and closer to
+            the level where few clips differ (Fagerland, Lydersen and Laake, 2013).
 
     Raises:
-        UsageError: when a clip is asked twice in a run, or of one of the methods only, or there are
-            not as many answers as clips.
+        UsageError: when a clip is a query twice in a run, or of one of the methods only, or there
+            are not as many answers as clips.
     """
-    a, b = _by_clip(clips_a, right_a, "a"), _by_clip(clips_b, right_b, "b")
-    lonely = np.setxor1d(a[0], b[0])
-    if len(lonely) or not len(a[0]):
-        what = f"clip {lonely[0]} in one of them only" if len(lonely) else "no clips"
-        raise UsageError(f"McNemar's test needs the same clips of both; got {what}")
+    a, b = _sort_by_clip(clips_a, correct_a, "a"), _sort_by_clip(clips_b, correct_b, "b")
+    unmatched = np.setxor1d(a[0], b[0])
+    if len(unmatched) or not len(a[0]):
+        problem = f"clip {unmatched[0]} in one of them only" if len(unmatched) else "no clips"
+        raise UsageError(f"McNemar's test needs the same clips of both; got {problem}")
     # scipy takes longer to import than everything else here
     from scipy.special import bdtr
 
@@ -349,34 +353,34 @@ def mcnemar(
     return McNemar(p, only_a, only_b, len(a[0]), method)
 
 
-def _by_clip(
-    clips: ArrayLike, right: ArrayLike, name: str
+def _sort_by_clip(
+    clips: ArrayLike, correct: ArrayLike, name: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Clips in order, each once, and whether they were right."""
-    names, answers = np.asarray(clips), np.asarray(right, dtype=np.bool_)
+    """Sorted clips, each once, and whether each was right."""
+    names, answers = np.asarray(clips), np.asarray(correct, dtype=np.bool_)
     if names.shape != answers.shape or names.ndim != 1:
         raise UsageError(
             f"method {name}: clips {names.shape}, answers {answers.shape}; expected one answer for "
             "each clip"
         )
-    distinct, first, counts = np.unique(names, return_index=True, return_counts=True)
+    distinct, first_index, counts = np.unique(names, return_index=True, return_counts=True)
     if (counts > 1).any():
-        twice = distinct[counts > 1][0]
+        repeated_clip = distinct[counts > 1][0]
         raise UsageError(
-            f"method {name}: clip {twice} is asked {counts.max()} times; McNemar's test needs "
-            "each clip once. Compare by episodes instead"
+            f"method {name}: clip {repeated_clip} is asked {counts.max()} times; McNemar's test "
+            "needs each clip once. Compare by episodes instead"
         )
-    return distinct, answers[first]
+    return distinct, answers[first_index]
 
 
-def align(
+def common_episodes(
     a: Mapping[int, float], b: Mapping[int, float]
 ) -> tuple[list[int], list[float], list[float]]:
-    """The episodes that two runs have in common, and both runs' values in that order.
+    """Episodes that two runs have in common, and both runs' values in that order.
 
     Args:
-        a: values of the one run, such as accuracies, by episode number.
-        b: of the other.
+        a: values of run a, such as accuracies, by episode number.
+        b: values of run b.
 
     Returns:
         The episode numbers, ascending, and the values of `a` and of `b`.

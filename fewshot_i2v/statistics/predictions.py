@@ -1,4 +1,4 @@
-"""What a run's records say about clips and classes, in arrays."""
+"""Predictions of a run, with their clips and classes, as arrays."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UsageError
 
-Codes = NDArray[np.int64]
-Numbers = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 
-class Recorded(Protocol):
-    """What is read of a record: that of the run folder has it, and more."""
+class RecordLike(Protocol):
+    """The attributes of an episode record that are read; those of a run folder have more."""
 
     @property
     def index(self) -> int:
@@ -57,17 +57,17 @@ class Recorded(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Outcomes:
-    """The outcomes of a run: T episodes that succeeded, R predictions, S support clips.
+class PredictionTable:
+    """Predictions of a run: T episodes that succeeded, R predictions, S support clips.
 
-    Predictions, support clips and members are in the order of the episodes, those in the order of
-    their numbers. Classes and clips are codes, counted from 0: places in `classes` and `clips`.
+    Predictions, support clips and members are in the order of the episodes, which is ascending by
+    number. Classes and clips are codes, counted from 0: positions in `classes` and `clips`.
 
     Attributes:
         classes: names of the classes.
         clips: names of the clips.
         index: number of each episode, (T,), ascending.
-        episode: position of the episode of each prediction, (R,), 0..T-1: a place in `index`.
+        episode: position of the episode of each prediction in `index`, (R,), 0..T-1.
         label: class of each query clip, (R,).
         predicted: class that was predicted, (R,).
         query: query clip of each prediction, (R,).
@@ -83,29 +83,29 @@ class Outcomes:
 
     classes: tuple[str, ...] = field(repr=False)
     clips: tuple[str, ...] = field(repr=False)
-    index: Codes = field(repr=False)
-    episode: Codes = field(repr=False)
-    label: Codes = field(repr=False)
-    predicted: Codes = field(repr=False)
-    query: Codes = field(repr=False)
-    probability: Numbers = field(repr=False)
-    confidence: Numbers = field(repr=False)
-    support_episode: Codes = field(repr=False)
-    support_clip: Codes = field(repr=False)
-    support_class: Codes = field(repr=False)
-    member_episode: Codes = field(repr=False)
-    member_class: Codes = field(repr=False)
+    index: IntArray = field(repr=False)
+    episode: IntArray = field(repr=False)
+    label: IntArray = field(repr=False)
+    predicted: IntArray = field(repr=False)
+    query: IntArray = field(repr=False)
+    probability: FloatArray = field(repr=False)
+    confidence: FloatArray = field(repr=False)
+    support_episode: IntArray = field(repr=False)
+    support_clip: IntArray = field(repr=False)
+    support_class: IntArray = field(repr=False)
+    member_episode: IntArray = field(repr=False)
+    member_class: IntArray = field(repr=False)
     failed: int = 0
 
     @classmethod
-    def from_records(cls, records: Iterable[Recorded]) -> Outcomes:
-        """Reads records, in any order; those that failed are counted and left out.
+    def from_records(cls, records: Iterable[RecordLike]) -> PredictionTable:
+        """Read records, in any order; those that failed are counted and skipped.
 
         Args:
             records: each with `index`, `status`, `classes`, `support`, `query`, `labels`,
-                `predictions` and `probabilities`, as `fewshot_i2v.runs` has them;
-                query clips follow each other in the order of the labels. Of an iterator, which must
-                give them in the order of their numbers, one at a time is in memory.
+                `predictions` and `probabilities`, as `fewshot_i2v.records.EpisodeRecord` has them;
+                query clips follow each other in the order of the labels. An iterator must yield
+                records in ascending order of their numbers; then one at a time is in memory.
 
         Raises:
             UsageError: when two records are of one episode, or one has not as many query clips as
@@ -113,14 +113,14 @@ class Outcomes:
         """
         if not isinstance(records, Iterator):
             records = sorted(records, key=lambda record: record.index)
-        gathered = _Gathered()
+        builder = _PredictionTableBuilder()
         for record in records:
-            gathered.add(record)
-        return gathered.outcomes()
+            builder.add(record)
+        return builder.build()
 
     @classmethod
-    def pooled(cls, several: Sequence[Outcomes]) -> Outcomes:
-        """The predictions of several runs of the same episodes, such as those of training seeds.
+    def pooled(cls, runs: Sequence[PredictionTable]) -> PredictionTable:
+        """Pool the predictions of several runs of the same episodes, such as training seeds.
 
         An episode then has the predictions of all of them, so its accuracy is the mean over them,
         and a clip that is left out is left out of all.
@@ -128,90 +128,91 @@ class Outcomes:
         Raises:
             UsageError: when there is none, or episodes differ.
         """
-        if not several:
+        if not runs:
             raise UsageError("nothing to pool; expected the outcomes of at least one run")
-        first = several[0]
-        if len(several) == 1:
-            return first
-        for other in several[1:]:
-            if not first.same_episodes(other):
+        reference = runs[0]
+        if len(runs) == 1:
+            return reference
+        for run in runs[1:]:
+            if not reference.has_same_episodes(run):
                 raise UsageError("outcomes of different episodes; expected the same ones of each")
-        order = np.argsort(np.concatenate([o.episode for o in several]), kind="stable")
+        order = np.argsort(np.concatenate([table.episode for table in runs]), kind="stable")
 
-        def _together(name: str) -> NDArray[Any]:
-            return np.concatenate([getattr(o, name) for o in several])[order]
+        def _concatenate(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(source, name) for source in runs])[order]
 
         return replace(
-            first,
-            episode=_together("episode"),
-            label=_together("label"),
-            predicted=_together("predicted"),
-            query=_together("query"),
-            probability=_together("probability"),
-            confidence=_together("confidence"),
-            failed=max(o.failed for o in several),
+            reference,
+            episode=_concatenate("episode"),
+            label=_concatenate("label"),
+            predicted=_concatenate("predicted"),
+            query=_concatenate("query"),
+            probability=_concatenate("probability"),
+            confidence=_concatenate("confidence"),
+            failed=max(table.failed for table in runs),
         )
 
-    def only(self, indices: Sequence[int]) -> Outcomes:
-        """Those of some episodes, with the codes that `from_records` gives their records alone.
+    def select_episodes(self, indices: Sequence[int]) -> PredictionTable:
+        """Select some episodes, with the codes that `from_records` assigns to their records alone.
 
         Args:
-            indices: numbers of episodes; those that are not there are left out.
+            indices: numbers of episodes; those that are not in the table are ignored.
         """
-        kept = np.isin(self.index, np.array(indices, dtype=np.int64))
-        if kept.all():
+        selected = np.isin(self.index, np.array(indices, dtype=np.int64))
+        if selected.all():
             return self
-        new = np.cumsum(kept) - 1
-        own, given, member = (
-            kept[of] for of in (self.episode, self.support_episode, self.member_episode)
+        new_position = np.cumsum(selected) - 1
+        predictions, supports, members = (
+            selected[positions]
+            for positions in (self.episode, self.support_episode, self.member_episode)
         )
-        classes, class_of = _renumbered(self.classes, self.member_class[member])
-        query, support = self.query[own], self.support_clip[given]
-        clips, clip_of = _renumbered(self.clips, np.concatenate([query, support]))
+        classes, class_code = _renumber(self.classes, self.member_class[members])
+        query, support_clip = self.query[predictions], self.support_clip[supports]
+        clips, clip_code = _renumber(self.clips, np.concatenate([query, support_clip]))
         return replace(
             self,
             classes=classes,
             clips=clips,
-            index=self.index[kept],
-            episode=new[self.episode[own]],
-            label=class_of[self.label[own]],
-            predicted=class_of[self.predicted[own]],
-            query=clip_of[query],
-            probability=self.probability[own],
-            confidence=self.confidence[own],
-            support_episode=new[self.support_episode[given]],
-            support_clip=clip_of[support],
-            support_class=class_of[self.support_class[given]],
-            member_episode=new[self.member_episode[member]],
-            member_class=class_of[self.member_class[member]],
+            index=self.index[selected],
+            episode=new_position[self.episode[predictions]],
+            label=class_code[self.label[predictions]],
+            predicted=class_code[self.predicted[predictions]],
+            query=clip_code[query],
+            probability=self.probability[predictions],
+            confidence=self.confidence[predictions],
+            support_episode=new_position[self.support_episode[supports]],
+            support_clip=clip_code[support_clip],
+            support_class=class_code[self.support_class[supports]],
+            member_episode=new_position[self.member_episode[members]],
+            member_class=class_code[self.member_class[members]],
         )
 
-    def same_episodes(self, other: Outcomes) -> bool:
-        """Whether another run was asked the same episodes."""
+    def has_same_episodes(self, table: PredictionTable) -> bool:
+        """Whether another run has the same episodes."""
         names = ("index", "episode", "label", "query", "support_episode", "support_clip")
-        return (self.classes, self.clips) == (other.classes, other.clips) and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in names
+        return (self.classes, self.clips) == (table.classes, table.clips) and all(
+            np.array_equal(getattr(self, name), getattr(table, name)) for name in names
         )
 
     @cached_property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         """Whether each prediction is the label, (R,)."""
         return np.equal(self.label, self.predicted)
 
     @cached_property
-    def queries(self) -> Codes:
+    def queries(self) -> IntArray:
         """Number of query clips of each episode, (T,)."""
         return np.bincount(self.episode, minlength=len(self.index))
 
     @cached_property
-    def accuracies(self) -> Numbers:
+    def accuracies(self) -> FloatArray:
         """Accuracy of each episode, (T,), 0..1."""
-        rights = np.bincount(self.episode, self.right, minlength=len(self.index))
+        rights = np.bincount(self.episode, self.correct, minlength=len(self.index))
         return np.asarray(rights / self.queries, dtype=np.float64)
 
     @cached_property
-    def weights(self) -> Numbers:
-        """Share of each prediction in the mean over episodes, (R,); their sum is 1."""
+    def weights(self) -> FloatArray:
+        """Weight of each prediction in the mean over episodes, (R,); their sum is 1."""
         return np.asarray(1 / (self.queries[self.episode] * len(self.index)), dtype=np.float64)
 
     @property
@@ -231,21 +232,21 @@ class Outcomes:
         return len(self.index)
 
 
-def _renumbered(names: Sequence[str], codes: Codes) -> tuple[tuple[str, ...], Codes]:
+def _renumber(names: Sequence[str], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
     """Names of the codes in the order of first appearance, and the new code of each old one."""
-    old, first = np.unique(codes, return_index=True)
-    old = old[np.argsort(first)]
+    old, first_index = np.unique(codes, return_index=True)
+    old = old[np.argsort(first_index)]
     new = np.zeros(len(names), dtype=np.int64)
     new[old] = np.arange(len(old))
     return tuple(names[code] for code in old.tolist()), new
 
 
-def _check(record: Recorded, earlier: int) -> None:
-    if record.index == earlier:
+def _check_record(record: RecordLike, previous: int) -> None:
+    if record.index == previous:
         raise UsageError(f"episode {record.index}: two records; expected one of each episode")
-    if record.index < earlier:
+    if record.index < previous:
         raise UsageError(
-            f"episode {record.index} after {earlier}; expected an iterator to give them in order"
+            f"episode {record.index} after {previous}; expected an iterator to give them in order"
         )
     queries, way = sum(map(len, record.query)), len(record.classes)
     counts = {queries, len(record.labels), len(record.predictions), len(record.probabilities)}
@@ -258,78 +259,84 @@ def _check(record: Recorded, earlier: int) -> None:
         )
 
 
-class _Gathered:
-    """Outcomes in the making: plain arrays that grow by a record at a time."""
+class _PredictionTableBuilder:
+    """Builder of a `PredictionTable`: plain arrays that grow by one record at a time."""
 
     def __init__(self) -> None:
-        self._classes, self._asked, self._given = _Codes(), _Codes(), _Codes()
+        self._class_codes, self._query_codes, self._support_codes = (
+            _Encoder(),
+            _Encoder(),
+            _Encoder(),
+        )
         self._index, self._queries, self._supports, self._ways = (array("q") for _ in range(4))
         self._label, self._predicted, self._query = (array("q") for _ in range(3))
         self._support, self._support_class, self._member = (array("q") for _ in range(3))
         self._probability, self._confidence = array("d"), array("d")
         self._failed = 0
 
-    def add(self, record: Recorded) -> None:
-        """Take up a record."""
+    def add(self, record: RecordLike) -> None:
+        """Add a record."""
         if record.status != "ok":
             self._failed += 1
             return
-        _check(record, self._index[-1] if self._index else -1)
-        codes, rows = self._classes.of(record.classes), record.probabilities
-        given = [code for code, row in zip(codes, record.support, strict=True) for _ in row]
+        _check_record(record, self._index[-1] if self._index else -1)
+        codes, rows = self._class_codes.encode(record.classes), record.probabilities
+        support_classes = [
+            code for code, row in zip(codes, record.support, strict=True) for _ in row
+        ]
         self._index.append(record.index)
         self._queries.append(len(rows))
-        self._supports.append(len(given))
+        self._supports.append(len(support_classes))
         self._ways.append(len(codes))
         self._label.fromlist([codes[label] for label in record.labels])
         self._predicted.fromlist([codes[guess] for guess in record.predictions])
-        self._query.fromlist(self._asked.of(chain.from_iterable(record.query)))
-        self._support.fromlist(self._given.of(chain.from_iterable(record.support)))
-        self._support_class.fromlist(given)
+        self._query.fromlist(self._query_codes.encode(chain.from_iterable(record.query)))
+        self._support.fromlist(self._support_codes.encode(chain.from_iterable(record.support)))
+        self._support_class.fromlist(support_classes)
         self._member.fromlist(codes)
         self._probability.fromlist([*map(getitem, rows, record.labels)])
         self._confidence.fromlist([*map(getitem, rows, record.predictions)])
 
-    def outcomes(self) -> Outcomes:
-        """The outcomes of all that was taken up."""
+    def build(self) -> PredictionTable:
+        """Build the table from all records that were added."""
         # codes of query clips come first, then those of clips that are support clips alone
-        clips = self._asked
-        of_support = _ints(clips.of(self._given))
-        support = _ints(self._support)
-        return Outcomes(
-            query=_ints(self._query),
-            support_clip=of_support[support] if len(support) else support,
-            classes=tuple(self._classes),
+        clips = self._query_codes
+        support_code = _int_array(clips.encode(self._support_codes))
+        support = _int_array(self._support)
+        return PredictionTable(
+            query=_int_array(self._query),
+            support_clip=support_code[support] if len(support) else support,
+            classes=tuple(self._class_codes),
             clips=tuple(clips),
-            index=_ints(self._index),
-            episode=_positions(self._queries),
-            label=_ints(self._label),
-            predicted=_ints(self._predicted),
+            index=_int_array(self._index),
+            episode=_repeat_positions(self._queries),
+            label=_int_array(self._label),
+            predicted=_int_array(self._predicted),
             probability=np.frombuffer(self._probability, dtype=np.float64),
             confidence=np.frombuffer(self._confidence, dtype=np.float64),
-            support_episode=_positions(self._supports),
-            support_class=_ints(self._support_class),
-            member_episode=_positions(self._ways),
-            member_class=_ints(self._member),
+            support_episode=_repeat_positions(self._supports),
+            support_class=_int_array(self._support_class),
+            member_episode=_repeat_positions(self._ways),
+            member_class=_int_array(self._member),
             failed=self._failed,
         )
 
 
-class _Codes(defaultdict[str, int]):
-    """Names and their codes, in the order of first appearance."""
+class _Encoder(defaultdict[str, int]):
+    """Mapping from names to codes, in the order of first appearance."""
 
     def __init__(self) -> None:
         super().__init__(self.__len__)
 
-    def of(self, names: Iterable[str]) -> list[int]:
-        """The code of each name; new names get the next ones."""
+    def encode(self, names: Iterable[str]) -> list[int]:
+        """Encode names; new names get the next codes."""
         return list(map(self.__getitem__, names))
 
 
-def _ints(values: array[int] | Sequence[int]) -> Codes:
-    given = values if isinstance(values, array) else array("q", values)
-    return np.frombuffer(given, dtype=np.int64)  # no copy
+def _int_array(values: array[int] | Sequence[int]) -> IntArray:
+    integers = values if isinstance(values, array) else array("q", values)
+    return np.frombuffer(integers, dtype=np.int64)  # no copy
 
 
-def _positions(counts: array[int]) -> Codes:
-    return np.repeat(np.arange(len(counts)), _ints(counts))
+def _repeat_positions(counts: array[int]) -> IntArray:
+    return np.repeat(np.arange(len(counts)), _int_array(counts))

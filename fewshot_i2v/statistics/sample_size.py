@@ -1,8 +1,8 @@
-"""How many episodes, queries and clips it takes: from a pilot run, or from assumed values.
+"""Numbers of episodes, queries and clips to run, from a pilot run or from assumed values.
 
 The variance of an episode's accuracy with M queries is b + w / M: b is what its queries have in
-common (classes, support clips), w what each adds on its own. Half-widths and differences are in the
-unit of the values: 0.01 is one point of accuracy.
+common (classes, support clips), w what each adds independently. Half-widths and differences are in
+the unit of the values: 0.01 is one point of accuracy.
 """
 
 from __future__ import annotations
@@ -14,61 +14,61 @@ from math import ceil, inf, log2, sqrt
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.clip_variance import (
     CLIP_SHARE,
-    ClipSpread,
-    clip_spread,
+    ClipVariance,
     clips_for_difference,
     clips_for_half_width,
+    components_over_clips,
+    detectable_over_clips,
+    estimate_clip_variance,
     half_width_over_clips,
-    most_clip_spread,
-    over_other_clips,
-    visible_over_clips,
+    max_clip_variance,
 )
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
 from fewshot_i2v.statistics.variance_components import (
-    Components,
-    assumed,
-    assumed_difference,
-    components,
-    equal_deviation,
-    equal_half_width,
+    VarianceComponents,
+    assumed_components,
+    assumed_difference_components,
+    constant_values_deviation,
+    constant_values_half_width,
+    estimate_components,
 )
 
 __all__ = [
     "CLIP_SHARE",
-    "MOST",
-    "Apart",
-    "ClipSpread",
-    "Components",
-    "assumed",
-    "assumed_difference",
-    "best_apart",
+    "MAX_EPISODES",
+    "ClipVariance",
+    "DisjointPlan",
+    "VarianceComponents",
+    "assumed_components",
+    "assumed_difference_components",
+    "best_disjoint_plan",
     "best_query_count",
-    "clip_spread",
     "clips_for_difference",
     "clips_for_half_width",
     "clips_per_class",
-    "components",
+    "components_over_clips",
+    "constant_values_deviation",
+    "constant_values_half_width",
+    "detectable_difference",
+    "detectable_over_clips",
     "deviation_range",
     "episodes_for_difference",
     "episodes_for_half_width",
-    "equal_deviation",
-    "equal_half_width",
-    "fewest_clips",
+    "estimate_clip_variance",
+    "estimate_components",
     "half_width",
     "half_width_over_clips",
-    "least_deviation",
-    "most_clip_spread",
-    "over_other_clips",
-    "visible_difference",
-    "visible_over_clips",
+    "max_clip_variance",
+    "min_clips_per_class",
+    "min_difference_sd",
 ]
 
-MOST = 10**9
+MAX_EPISODES = 10**9
 """No more episodes than these are looked for."""
 
 
-def best_query_count(found: Components, way: int, shot: int) -> float:
-    """Query clips per class with which a given number of clips says most.
+def best_query_count(components: VarianceComponents, way: int, shot: int) -> float:
+    """Number of query clips per class that gives the smallest variance from the same clips.
 
     With episodes that share no clip, Q = sqrt(w · shot / (way · b)) makes the variance of the mean
     smallest (Lafargue et al., "Oops, I Sampled it Again", TMLR 2024,
@@ -77,47 +77,52 @@ def best_query_count(found: Components, way: int, shot: int) -> float:
     Returns:
         Q, not rounded, at least 1; infinite where b is 0: then as many as there are clips.
     """
-    if not found.between:
+    if not components.between:
         return inf
-    return max(1.0, sqrt(found.within * shot / (way * found.between)))
+    return max(1.0, sqrt(components.within * shot / (way * components.between)))
 
 
-def half_width(deviation: float, episodes: int, level: float = 0.95, *, away: float = 0.0) -> float:
-    """Half-width to expect of the mean over some episodes, by Student's t.
+def half_width(
+    deviation: float, episodes: int, level: float = 0.95, *, max_distance: float = 0.0
+) -> float:
+    """Expected half-width of the mean over some episodes, by Student's t.
 
     Args:
         deviation: standard deviation over episodes.
         episodes: at least 2.
         level: above 0 and below 1.
-        away: how far an episode can be from the mean; adds the term of `stopping.decide`.
+        max_distance: how far an episode can be from the mean; adds the term of
+            `stopping.decide_stopping`.
     """
     check_level(level)
-    whole = deviation**2 + away**2 / episodes
-    return t_quantile(level, episodes - 1) * sqrt(whole / episodes)
+    variance = deviation**2 + max_distance**2 / episodes
+    return t_quantile(level, episodes - 1) * sqrt(variance / episodes)
 
 
 def episodes_for_half_width(
-    deviation: float, target: float, level: float = 0.95, *, away: float = 0.0
+    deviation: float, target: float, level: float = 0.95, *, max_distance: float = 0.0
 ) -> int:
-    """Fewest episodes whose half-width is to be `target` or less; arguments as for `half_width`.
+    """Fewest episodes whose expected half-width is `target` or less; arguments as for `half_width`.
 
     Raises:
         UsageError: when a number is out of its range, or more than 10^9 episodes would be needed.
     """
-    _check_aim("half-width", target, deviation)
-    return _fewest(lambda n: half_width(deviation, n, level, away=away) <= target)
+    _check_target("half-width", target, deviation)
+    return _smallest_sufficient(
+        lambda n: half_width(deviation, n, level, max_distance=max_distance) <= target
+    )
 
 
-def visible_difference(
+def detectable_difference(
     deviation: float, episodes: int, *, power: float = 0.8, level: float = 0.95
 ) -> float:
-    """The smallest true mean difference that a paired t test would find in a share of runs.
+    """Smallest true mean difference that a paired t test would detect in a share of runs.
 
     Args:
         deviation: standard deviation of the difference over episodes.
         episodes: at least 2.
         power: that share, above 1 - level and below 1.
-        level: one minus the risk of finding a difference where there is none.
+        level: one minus the risk of a false difference.
 
     Raises:
         UsageError: when level or power are out of range.
@@ -136,7 +141,7 @@ def visible_difference(
 def episodes_for_difference(
     deviation: float, difference: float, *, power: float = 0.8, level: float = 0.95
 ) -> int:
-    """Fewest episodes with which `visible_difference` is `difference` or less.
+    """Fewest episodes with which `detectable_difference` is `difference` or less.
 
     There are never so few that no pattern of signs could give the sign-flip test a p of 1 - level:
     the smallest p of n episodes is 2^(1 - n).
@@ -144,19 +149,19 @@ def episodes_for_difference(
     Raises:
         UsageError: when a number is out of its range, or more than 10^9 episodes would be needed.
     """
-    _check_aim("difference", difference, deviation)
-    fewest = _fewest(
-        lambda n: visible_difference(deviation, n, power=power, level=level) <= difference
+    _check_target("difference", difference, deviation)
+    n_episodes = _smallest_sufficient(
+        lambda n: detectable_difference(deviation, n, power=power, level=level) <= difference
     )
-    return max(fewest, 1 + ceil(-log2(1 - level)))
+    return max(n_episodes, 1 + ceil(-log2(1 - level)))
 
 
-def least_deviation(difference: float, queries: float) -> float:
-    """The least spread over episodes of a difference of two methods that is truly so large.
+def min_difference_sd(difference: float, queries: float) -> float:
+    """Lower bound of the spread over episodes of a true difference of this size.
 
     Answers must differ in a share `difference` of the queries at least. If the better method only
-    wins, and each query on its own, that gives a variance of d · (1 - d) / M. A pilot in which two
-    methods hardly differ shows less, but its spread is not that of two methods that do.
+    wins, and each query independently, that gives a variance of d · (1 - d) / M. A pilot in which
+    two methods hardly differ shows less, but its spread is not that of two methods that do.
 
     Args:
         difference: true mean, above 0 and below 1.
@@ -166,23 +171,23 @@ def least_deviation(difference: float, queries: float) -> float:
 
 
 def deviation_range(deviation: float, episodes: float, level: float = 0.95) -> tuple[float, float]:
-    """What the true standard deviation may be, by the chi-square distribution.
+    """Interval of the true standard deviation, by the chi-square distribution.
 
     Args:
         deviation: that of a pilot.
-        episodes: of the pilot, at least 2; or degrees of freedom and one.
+        episodes: of the pilot, at least 2; or degrees of freedom plus one.
         level: above 0 and below 1.
     """
     check_level(level)
     from scipy.special import chdtri
 
-    freedom, tail = episodes - 1, (1 - level) / 2
-    low, high = (sqrt(freedom / chdtri(freedom, p)) for p in (tail, 1 - tail))
+    dof, tail = episodes - 1, (1 - level) / 2
+    low, high = (sqrt(dof / chdtri(dof, p)) for p in (tail, 1 - tail))
     return deviation * float(low), deviation * float(high)
 
 
 def clips_per_class(episodes: int, classes: int, way: int, shot: int, query: int) -> int:
-    """Clips that every class needs for so many episodes without a common clip.
+    """Clips that every class needs for this many episodes without a common clip.
 
     Args:
         episodes: at least 1.
@@ -200,13 +205,13 @@ def clips_per_class(episodes: int, classes: int, way: int, shot: int, query: int
 
 
 @dataclass(frozen=True)
-class Apart:
-    """Episodes that share no clip.
+class DisjointPlan:
+    """Plan of episodes that share no clip.
 
     Attributes:
         query: query clips of each class.
         episodes: how many there are.
-        half_width: to expect of their mean.
+        half_width: expected half-width of their mean.
     """
 
     query: int
@@ -214,35 +219,41 @@ class Apart:
     half_width: float
 
 
-def best_apart(
-    found: Components, way: int, counts: Mapping[int, int], level: float = 0.95
-) -> Apart | None:
-    """The query count with which the clips there are say most.
+def best_disjoint_plan(
+    components: VarianceComponents, way: int, counts: Mapping[int, int], level: float = 0.95
+) -> DisjointPlan | None:
+    """Plan of disjoint episodes with the smallest half-width from the clips of a split.
 
     Args:
-        found: how episodes spread.
+        components: variance components of the episodes.
         way: classes of an episode.
         counts: episodes without a common clip, for each number of query clips per class.
         level: of the interval.
 
     Returns:
-        The one with the smallest half-width; None where no count allows two episodes.
+        The plan with the smallest half-width; None where no count allows two episodes.
     """
-    tried = [
-        Apart(query, count, half_width(found.deviation(way * query), count, level))
+    plans = [
+        DisjointPlan(query, count, half_width(components.deviation(way * query), count, level))
         for query, count in counts.items()
         if count > 1
     ]
-    return min(tried, key=lambda apart: (apart.half_width, apart.query), default=None)
+    return min(plans, key=lambda plan: (plan.half_width, plan.query), default=None)
 
 
-def fewest_clips(
-    found: Components, target: float, *, classes: int, way: int, shot: int, level: float = 0.95
-) -> tuple[int, Apart]:
-    """Fewest clips per class that give the mean over other clips to ± `target`.
+def min_clips_per_class(
+    components: VarianceComponents,
+    target: float,
+    *,
+    classes: int,
+    way: int,
+    shot: int,
+    level: float = 0.95,
+) -> tuple[int, DisjointPlan]:
+    """Fewest clips per class that estimate the mean over other clips to ± `target`.
 
     Args:
-        found: how episodes spread.
+        components: variance components of the episodes.
         target: half-width.
         classes: how many there are.
         way: classes of an episode.
@@ -255,40 +266,40 @@ def fewest_clips(
     Raises:
         UsageError: as for `episodes_for_half_width` and `clips_per_class`.
     """
-    best = best_query_count(found, way, shot)
+    best_count = best_query_count(components, way, shot)
     # beyond the best count clips only grow; without one, a single pair of episodes has the fewest
-    most = 200 if best == inf else ceil(4 * best) + 1
+    max_query = 200 if best_count == inf else ceil(4 * best_count) + 1
     plans = []
-    for query in range(1, most + 1):
-        deviation = found.deviation(way * query)
+    for query in range(1, max_query + 1):
+        deviation = components.deviation(way * query)
         count = episodes_for_half_width(deviation, target, level)
-        apart = Apart(query, count, half_width(deviation, count, level))
-        plans.append((clips_per_class(count, classes, way, shot, query), apart))
+        disjoint_plan = DisjointPlan(query, count, half_width(deviation, count, level))
+        plans.append((clips_per_class(count, classes, way, shot, query), disjoint_plan))
     return min(plans, key=lambda plan: (plan[0], plan[1].query))
 
 
-def _fewest(enough: Callable[[int], bool]) -> int:
-    """The least number from 2 that is enough, where every larger one is too.
+def _smallest_sufficient(is_enough: Callable[[int], bool]) -> int:
+    """Smallest number from 2 that is enough, where every larger one is too.
 
     Raises:
-        UsageError: when none up to `MOST` is.
+        UsageError: when none up to `MAX_EPISODES` is.
     """
     high = 2
-    while not enough(high):
-        if high >= MOST:
+    while not is_enough(high):
+        if high >= MAX_EPISODES:
             raise UsageError(
-                f"more than {MOST:,} episodes would be needed; expected a larger half-width or "
-                "difference"
+                f"more than {MAX_EPISODES:,} episodes would be needed; expected a larger "
+                "half-width or difference"
             )
         high *= 2
     low = high // 2
     while low + 1 < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
 
 
-def _check_aim(name: str, value: float, deviation: float) -> None:
+def _check_target(name: str, value: float, deviation: float) -> None:
     if not (0 < value < inf and 0 <= deviation < inf):
         raise UsageError(
             f"{name} is {value} and the standard deviation {deviation}; expected a number above 0, "

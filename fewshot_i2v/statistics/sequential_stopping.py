@@ -1,8 +1,8 @@
-"""When to stop drawing episodes: a mean that is known to a half-width asked for, and no closer.
+"""Rule that stops drawing episodes once a mean is known to a requested half-width.
 
 Stopping as soon as the plain interval is short enough stops where the spread happens to look small:
-asked for one point at 95 %, means of 0.98 were that near in 11 to 49 % of simulated runs, those of
-0.5 in 72 to 89 %. The rule here looks seldom (Hall, "Asymptotic theory of triple sampling
+for a target of one point at 95 %, means of 0.98 were that near in 11 to 49 % of simulated runs,
+those of 0.5 in 72 to 89 %. The rule here looks seldom (Hall, "Asymptotic theory of triple sampling
 for sequential estimation of a mean", 1981, https://doi.org/10.1214/aos/1176345584) and adds a term
 of order 1/n to the variance, as Chow and Robbins do ("On the asymptotic theory of fixed-width
 sequential confidence intervals for the mean", 1965, https://doi.org/10.1214/aoms/1177700156).
@@ -20,23 +20,23 @@ from math import ceil, fsum, isfinite, sqrt
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
 
-PILOT = 30
+PILOT_EPISODES = 30
 """Episodes before the first look; fewer do not show the spread of accuracies near 1."""
 _GROWTH = 20
 _ROUNDING = 1e-9
 
-Values = Sequence[float | None]
+EpisodeValues = Sequence[float | None]
 
 
 @dataclass(frozen=True)
-class Decision:
-    """Whether there are enough episodes.
+class StoppingDecision:
+    """Decision whether there are enough episodes.
 
     Attributes:
         stop: whether to stop.
-        episodes: where to stop: the first so many count, however many there are; or, where `stop`
-            is false, how many there must be before anything can be decided.
-        met: whether every row is within the half-width asked for; false where the cap stopped it.
+        episodes: where to stop: only the first so many count, however many there are; or, where
+            `stop` is false, how many there must be before anything can be decided.
+        target_met: whether every row is within the target; false where the cap stopped it.
         half_widths: of each row at the last look, in the unit of the values: those of Student's t
             with the rule's larger variance, so never below those that a table shows. None where
             there were fewer than two values, or no look yet.
@@ -45,40 +45,40 @@ class Decision:
 
     stop: bool
     episodes: int
-    met: bool
+    target_met: bool
     half_widths: tuple[float | None, ...]
     looks: int
 
 
-def decide(
-    rows: Sequence[Values],
+def decide_stopping(
+    rows: Sequence[EpisodeValues],
     target: float,
     *,
     level: float = 0.95,
     cap: int | None = None,
-    pilot: int = PILOT,
+    pilot: int = PILOT_EPISODES,
     low: float = 0.0,
     high: float = 1.0,
-) -> Decision:
-    """Whether the episodes so far give every row's mean to ± `target`, or how many it takes.
+) -> StoppingDecision:
+    """Decide whether the episodes so far give all means to ± `target`, or how many it takes.
 
     The rule looks after `pilot` episodes. With the variance s² of n values and d, how far the mean
-    is from the more distant of `low` and `high`, it takes N episodes to be enough where
+    is from the more distant of `low` and `high`, N episodes are enough where
     t² · (s² + d² / N) / N <= target², t being Student's quantile with n - 1 degrees of freedom. The
-    added term is what one more episode at that distance would add: spread that has not been seen
-    yet. It stops where N <= n for every row; else it looks again at the largest N, or first half
-    way where that is far off.
+    added term is what one more episode at that distance would add: spread not observed yet. It
+    stops where N <= n for every row; else it looks again at the largest N, or first half way where
+    that is far off.
 
     It is a function of the values alone: a run that was killed, or that has gone too far, ends at
-    the same episode. Call it, draw what it asks for, call it again.
+    the same episode. Call it, draw the episodes that it asks for, call it again.
 
     Args:
         rows: for each row (adapter, head, ...) its values in the order of the episodes, None where
-            one failed; all rows of the same episodes. Rows may be of different length: what not all
-            of them have is not looked at.
+            one failed; all rows of the same episodes. Rows may be of different length: episodes
+            that not all of them have are not looked at.
         target: half-width, in the unit of the values: 0.01 for one point of accuracy.
         level: of the interval mean ± target, above 0 and below 1.
-        cap: most episodes; None: without end.
+        cap: maximum number of episodes; None: without end.
         pilot: episodes before the first look, at least 10.
         low: lowest possible value; -1 for differences of accuracies.
         high: highest possible value.
@@ -87,43 +87,44 @@ def decide(
         The decision. Rows go on together until the last one is done.
 
     Raises:
-        UsageError: when there is no row, a number is out of its range, or a value is none that can
-            be.
+        UsageError: when there is no row, a number is out of its range, or a value is not possible.
 
     Example:
-        >>> decide([[0.8, 1.0] * 15], 0.02).episodes
+        >>> decide_stopping([[0.8, 1.0] * 15], 0.02).episodes
         81
-        >>> decision = decide([[0.8, 1.0] * 80], 0.02)
+        >>> decision = decide_stopping([[0.8, 1.0] * 80], 0.02)
         >>> decision.stop, decision.episodes
         (True, 153)
     """
-    _check(rows, target, level, cap, pilot, low, high)
-    there = min(map(len, rows))
+    _check_arguments(rows, target, level, cap, pilot, low, high)
+    n_available = min(map(len, rows))
     n, looks = pilot if cap is None else min(pilot, cap), 0
     widths: tuple[float | None, ...] = (None,) * len(rows)
-    while n <= there:
+    while n <= n_available:
         looks += 1
-        seen = [[v for v in islice(row, n) if v is not None] for row in rows]
-        found = [_Spread.of(values, level, low, high) for values in seen]
-        widths = tuple(None if spread is None else spread.half_width for spread in found)
-        needed = max(_needed(spread, n, target) for spread in found)
+        values_by_row = [[v for v in islice(row, n) if v is not None] for row in rows]
+        spreads = [_RowSpread.from_values(values, level, low, high) for values in values_by_row]
+        widths = tuple(None if spread is None else spread.half_width for spread in spreads)
+        needed = max(_needed_episodes(spread, n, target) for spread in spreads)
         if needed <= n or (cap is not None and n >= cap):
-            return Decision(True, n, needed <= n, widths, looks)
-        n = _next(n, needed, cap)
-    return Decision(False, n, False, widths, looks)
+            return StoppingDecision(True, n, needed <= n, widths, looks)
+        n = _next_look(n, needed, cap)
+    return StoppingDecision(False, n, False, widths, looks)
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """What one row shows at a look: n values, t² · s² and t² · d²."""
+class _RowSpread:
+    """Spread of one row at a look: n values, t² · s² and t² · d²."""
 
     n: int
-    seen: float
-    unseen: float
+    observed: float
+    unobserved: float
 
     @classmethod
-    def of(cls, values: Sequence[float], level: float, low: float, high: float) -> _Spread | None:
-        """None for fewer than two values."""
+    def from_values(
+        cls, values: Sequence[float], level: float, low: float, high: float
+    ) -> _RowSpread | None:
+        """Spread of some values; None for fewer than two."""
         n = len(values)
         if n < 2:
             return None
@@ -134,30 +135,30 @@ class _Spread:
 
     @property
     def half_width(self) -> float:
-        return sqrt((self.seen + self.unseen / self.n) / self.n)
+        return sqrt((self.observed + self.unobserved / self.n) / self.n)
 
-    def needed(self, target: float) -> int:
-        """Values it takes: the least N with (seen + unseen / N) / N <= target²."""
-        linear = self.seen / (2 * target * target)
-        root = linear + sqrt(linear * linear + self.unseen / (target * target))
+    def needed_values(self, target: float) -> int:
+        """Number of values needed: the least N with (observed + unobserved / N) / N <= target²."""
+        linear = self.observed / (2 * target * target)
+        root = linear + sqrt(linear * linear + self.unobserved / (target * target))
         # a hair of rounding above a whole number asks for no further episode
         return ceil(root * (1 - _ROUNDING))
 
 
-def _needed(spread: _Spread | None, n: int, target: float) -> int:
-    """Episodes it takes where n of them gave a spread, if no further ones fail."""
-    return 2 * n if spread is None else n - spread.n + spread.needed(target)
+def _needed_episodes(spread: _RowSpread | None, n: int, target: float) -> int:
+    """Episodes needed where n of them gave a spread, if no further ones fail."""
+    return 2 * n if spread is None else n - spread.n + spread.needed_values(target)
 
 
-def _next(n: int, needed: int, cap: int | None) -> int:
-    """The episode of the next look: half way, or what is needed; never just a few ahead."""
+def _next_look(n: int, needed: int, cap: int | None) -> int:
+    """Episode of the next look: half way, or all that are needed; never just a few ahead."""
     half = -(-needed // 2)
     following = half if half > n else max(needed, n + -(-n // _GROWTH))
     return following if cap is None else min(following, cap)
 
 
-def _check(
-    rows: Sequence[Values],
+def _check_arguments(
+    rows: Sequence[EpisodeValues],
     target: float,
     level: float,
     cap: int | None,

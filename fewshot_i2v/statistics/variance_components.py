@@ -1,4 +1,4 @@
-"""Where the spread of episodes comes from: variance components, measured or assumed."""
+"""Variance components of episode accuracies, estimated from a pilot or assumed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from math import fsum, isfinite, sqrt
 from statistics import fmean, harmonic_mean, variance
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.intervals import equal_values
+from fewshot_i2v.statistics.intervals import constant_values_interval
 
 
 @dataclass(frozen=True)
-class Components:
-    """Where the spread of episodes comes from.
+class VarianceComponents:
+    """Variance components of the accuracies of episodes.
 
     Attributes:
         mean: over episodes.
-        between: b, the variance that more queries do not take away; at least 0.
-        within: w, the variance of one query about what its class has in its episode.
+        between: b, the variance that more queries do not remove; at least 0.
+        within: w, the variance of one query about the mean of its class in its episode.
         queries: of an episode, M; the harmonic mean where they differ.
         episodes: of the pilot; 0 for assumed values.
         per_class: whether w was measured inside the classes of episodes. With one query per class
             it cannot be; then differences between the classes of an episode count as w, and b is
             too small.
         short: by how much the variance over episodes is below w / M, where it is and b is 0:
-            episodes that use most of the clips of a class are more alike than their queries.
+            episodes that use most of the clips of a class differ less than their queries suggest.
     """
 
     mean: float
@@ -37,16 +37,16 @@ class Components:
     short: float = 0.0
 
     def deviation(self, queries: float | None = None) -> float:
-        """Standard deviation over episodes with so many queries each; None: as many as here."""
+        """Standard deviation over episodes with this many queries; None: as many as measured."""
         return sqrt(self.between + self.within / (self.queries if queries is None else queries))
 
 
-def components(episodes: Sequence[Sequence[Sequence[float]]]) -> Components:
-    """Variance components of a pilot run, by one-way random-effects analysis of variance.
+def estimate_components(episodes: Sequence[Sequence[Sequence[float]]]) -> VarianceComponents:
+    """Estimate variance components of a pilot run by one-way random-effects analysis of variance.
 
     The groups are the classes of the episodes: w is the pooled variance inside them, b what it
-    leaves of the variance over episodes. (With whole episodes as groups, as usual, w would also
-    hold the differences between the classes of an episode, which more queries do not take away.)
+    leaves of the variance over episodes. (With complete episodes as groups, as usual, w would also
+    hold the differences between the classes of an episode, which more queries do not remove.)
 
     Args:
         episodes: for each episode and each of its classes, one value per query: 1 where it was
@@ -61,8 +61,8 @@ def components(episodes: Sequence[Sequence[Sequence[float]]]) -> Components:
             finite; or where every episode has one query.
 
     Example:
-        >>> found = components([[[1, 1], [1, 0]], [[0, 0], [1, 0]], [[1, 1], [1, 1]]])
-        >>> f"{found.mean:.3f} {found.between:.3f} {found.within:.3f}"
+        >>> pilot = estimate_components([[[1, 1], [1, 0]], [[0, 0], [1, 0]], [[1, 1], [1, 1]]])
+        >>> f"{pilot.mean:.3f} {pilot.between:.3f} {pilot.within:.3f}"
         '0.667 0.104 0.167'
     """
     if len(episodes) < 2:
@@ -73,44 +73,44 @@ def components(episodes: Sequence[Sequence[Sequence[float]]]) -> Components:
             raise UsageError(f"episodes[{i}] is {values}; expected finite numbers, one per query")
     groups = [[float(v) for v in group] for episode in episodes for group in episode if group]
     per_class = any(len(group) > 1 for group in groups)
-    within = _pooled(groups if per_class else flat)
+    within = _pooled_variance(groups if per_class else flat)
     means = [fmean(values) for values in flat]
     queries = harmonic_mean([len(values) for values in flat])
-    rest = variance(means) - within / queries
-    between, short = max(0.0, rest), max(0.0, -rest)
-    return Components(fmean(means), between, within, queries, len(flat), per_class, short)
+    excess = variance(means) - within / queries
+    between, short = max(0.0, excess), max(0.0, -excess)
+    return VarianceComponents(fmean(means), between, within, queries, len(flat), per_class, short)
 
 
-def equal_deviation(mean: float, episodes: int, level: float = 0.95) -> float:
-    """The most that the standard deviation over episodes may be where a pilot's are all alike.
+def constant_values_deviation(mean: float, episodes: int, level: float = 0.95) -> float:
+    """Upper bound of the standard deviation over episodes where all pilot episodes are equal.
 
-    Values between 0 and 1 with a mean p have a variance of at most p · (1 - p), and p is where
-    Wilson's interval for so many equal values has it (`intervals.bounded_interval`).
+    Values between 0 and 1 with a mean p have a variance of at most p · (1 - p). p is taken within
+    Wilson's interval for this many equal values (`intervals.bounded_interval`).
 
     Args:
         mean: of every episode, 0..1.
         episodes: at least 2.
         level: above 0 and below 1.
     """
-    low, high = equal_values(mean, episodes, level)
+    low, high = constant_values_interval(mean, episodes, level)
     share = min(max(low, 0.5), high)
     return sqrt(share * (1 - share))
 
 
-def equal_half_width(mean: float, episodes: int, level: float = 0.95) -> float:
-    """How far the mean may be from that of a pilot whose episodes are all alike.
+def constant_values_half_width(mean: float, episodes: int, level: float = 0.95) -> float:
+    """Largest distance of the true mean from that of a pilot whose episodes are all equal.
 
     Args:
         mean: of every episode, 0..1.
         episodes: at least 2.
         level: above 0 and below 1.
     """
-    low, high = equal_values(mean, episodes, level)
+    low, high = constant_values_interval(mean, episodes, level)
     return max(mean - low, high - mean)
 
 
-def _pooled(groups: Sequence[Sequence[float]]) -> float:
-    """The variance inside groups."""
+def _pooled_variance(groups: Sequence[Sequence[float]]) -> float:
+    """Pooled variance inside groups."""
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
         raise UsageError("every episode has one query; expected more, to see how queries spread")
@@ -121,8 +121,8 @@ def _pooled(groups: Sequence[Sequence[float]]) -> float:
     return squares / freedom
 
 
-def assumed(accuracy: float, queries: int, common: float = 0.05) -> Components:
-    """Variance components without a pilot.
+def assumed_components(accuracy: float, queries: int, common: float = 0.05) -> VarianceComponents:
+    """Variance components assumed without a pilot.
 
     Args:
         accuracy: above 0 and below 1.
@@ -139,15 +139,17 @@ def assumed(accuracy: float, queries: int, common: float = 0.05) -> Components:
         raise UsageError(f"common is {common}; expected a correlation from 0 to 1, such as 0.05")
     if queries < 1:
         raise UsageError(f"queries is {queries}; expected at least 1")
-    whole = accuracy * (1 - accuracy)
-    return Components(accuracy, common * whole, (1 - common) * whole, queries)
+    total = accuracy * (1 - accuracy)
+    return VarianceComponents(accuracy, common * total, (1 - common) * total, queries)
 
 
-def assumed_difference(one: Components, pairing: float = 0.3) -> Components:
-    """Components of the difference of two methods that spread alike.
+def assumed_difference_components(
+    row_components: VarianceComponents, pairing: float = 0.3
+) -> VarianceComponents:
+    """Components of the difference of two methods with the same components.
 
     Args:
-        one: of either method.
+        row_components: of either method.
         pairing: correlation of the two methods' accuracies over episodes, 0..1; adapters of the
             shipped quickstart and the frozen encoder had 0.14 to 0.40 where they differ at all, and
             more than 0.9 where they hardly do.
@@ -157,5 +159,7 @@ def assumed_difference(one: Components, pairing: float = 0.3) -> Components:
     """
     if not 0 <= pairing <= 1:
         raise UsageError(f"pairing is {pairing}; expected a correlation from 0 to 1, such as 0.3")
-    twice = 2 * (1 - pairing)
-    return Components(0.0, twice * one.between, twice * one.within, one.queries)
+    factor = 2 * (1 - pairing)
+    return VarianceComponents(
+        0.0, factor * row_components.between, factor * row_components.within, row_components.queries
+    )

@@ -1,4 +1,4 @@
-"""Which classes and clips a training sees, and which it is watched on."""
+"""Classes and clips of a training and of its validation."""
 
 from __future__ import annotations
 
@@ -7,95 +7,99 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from fewshot_i2v.config.training import TrainConfig
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import ConfigError, UnknownNameError
 from fewshot_i2v.utils.seeding import derive_seed
 
-TRAIN, WATCH = "base", "val"
+TRAIN_SUBSET, VALIDATION_SUBSET = "base", "val"
 """Names of the one subset of each of a roster's splits."""
 
 
 @dataclass(frozen=True)
-class Roster:
-    """Which classes and clips a training sees, and which it is watched on.
+class TrainValSplit:
+    """Classes and clips of a training and of its validation.
 
     Attributes:
-        train: a split with the training classes alone, as its subset "base".
-        watch: a split with the validation classes alone, as its subset "val"; None without
+        train: a split with the training classes only, as its subset "base".
+        validation: a split with the validation classes only, as its subset "val"; None without
             validation.
     """
 
     train: Split
-    watch: Split | None
+    validation: Split | None
 
     @classmethod
-    def of(cls, split: Split, config: TrainConfig) -> Roster:
-        """Who is who in a split.
+    def of(cls, split: Split, config: TrainingConfig) -> TrainValSplit:
+        """Divides the classes of a split into training and validation.
 
         Raises:
             UnknownNameError: for a subset or a class that the split does not have.
-            ConfigError: when holding out classes leaves fewer than two, or is one alone, or when
-                classes that are trained on would be watched.
+            ConfigError: when the held-out classes leave fewer than two, or are a single one, or
+                when a training class would be a validation class.
         """
-        rows = {name: split.clips(config.subset, name) for name in split.classes(config.subset)}
-        watched = config.validation
-        for name in watched.classes:
-            if name not in rows:
-                where = f"validation.classes are held out of {config.subset!r}."
-                raise UnknownNameError("class", name, rows, where)
-        if watched.subset is not None and watched.subset not in split.subsets:
+        clips = {name: split.clips(config.subset, name) for name in split.classes(config.subset)}
+        settings = config.validation
+        for name in settings.classes:
+            if name not in clips:
+                hint = f"validation.classes are held out of {config.subset!r}."
+                raise UnknownNameError("class", name, clips, hint)
+        if settings.subset is not None and settings.subset not in split.subsets:
             raise ConfigError(
-                f"validation.subset {watched.subset!r}: split {split.name!r} has "
+                f"validation.subset {settings.subset!r}: split {split.name!r} has "
                 f"{', '.join(split.subsets)}; hold out classes of {config.subset!r} with "
                 "validation.classes (--val-class), or give validation.subset: off to keep the "
                 "last state"
             )
-        held = {name: rows.pop(name) for name in watched.classes}
-        if len(rows) < 2:
+        held_out = {name: clips.pop(name) for name in settings.classes}
+        if len(clips) < 2:
             raise ConfigError(
-                f"validation.classes leave {len(rows)} classes of {config.subset!r} to train on; "
+                f"validation.classes leave {len(clips)} classes of {config.subset!r} to train on; "
                 "expected at least 2"
             )
-        if len(held) == 1:
+        if len(held_out) == 1:
             raise ConfigError(
-                f"validation.classes holds out {watched.classes[0]!r} alone; expected at least 2, "
+                f"validation.classes holds out {settings.classes[0]!r} alone; expected at least 2, "
                 "to tell them apart"
             )
-        if watched.subset is not None:
-            _check_apart(split, config.subset, watched.subset)
-            held = {n: split.clips(watched.subset, n) for n in split.classes(watched.subset)}
-        made = [
+        if settings.subset is not None:
+            _check_disjoint(split, config.subset, settings.subset)
+            held_out = {n: split.clips(settings.subset, n) for n in split.classes(settings.subset)}
+        splits = [
             dataclasses.replace(split, subsets={subset: classes}) if classes else None
-            for subset, classes in ((TRAIN, rows), (WATCH, held))
+            for subset, classes in ((TRAIN_SUBSET, clips), (VALIDATION_SUBSET, held_out))
         ]
-        if made[0] is None:
+        if splits[0] is None:
             raise ConfigError(f"subset {config.subset!r} has no classes")
-        return cls(made[0], made[1])
+        return cls(splits[0], splits[1])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes that are trained on, sorted; their positions are their labels."""
-        return self.train.classes(TRAIN)
+        """Training classes, sorted; their positions are their labels."""
+        return self.train.classes(TRAIN_SUBSET)
 
     @property
-    def watched(self) -> tuple[str, ...]:
-        """Classes of the validation, sorted."""
-        return () if self.watch is None else self.watch.classes(WATCH)
+    def validation_classes(self) -> tuple[str, ...]:
+        """Validation classes, sorted."""
+        return () if self.validation is None else self.validation.classes(VALIDATION_SUBSET)
 
     @property
-    def watched_clips(self) -> tuple[str, ...]:
+    def validation_clips(self) -> tuple[str, ...]:
         """Names of the clips of the validation classes, sorted."""
-        if self.watch is None:
+        if self.validation is None:
             return ()
-        found = (clip for name in self.watched for clip in self.watch.clips(WATCH, name))
-        return tuple(sorted(clip.name for clip in found))
+        clips = (
+            clip
+            for name in self.validation_classes
+            for clip in self.validation.clips(VALIDATION_SUBSET, name)
+        )
+        return tuple(sorted(clip.name for clip in clips))
 
     @cached_property
     def clips(self) -> tuple[str, ...]:
-        """Names of the clips that are trained on, sorted."""
+        """Names of the training clips, sorted."""
         return tuple(sorted(self.labels))
 
     @cached_property
@@ -104,7 +108,7 @@ class Roster:
         return {
             clip.name: label
             for label, name in enumerate(self.classes)
-            for clip in self.train.clips(TRAIN, name)
+            for clip in self.train.clips(TRAIN_SUBSET, name)
         }
 
     @property
@@ -112,28 +116,28 @@ class Roster:
         """sha256 (hexadecimal) of the names of the training clips, one per line."""
         return hashlib.sha256("\n".join(self.clips).encode()).hexdigest()
 
-    def validation_episodes(self, config: TrainConfig) -> list[EpisodeSpec]:
-        """The episodes of every validation; they do not depend on the training's seed."""
-        if self.watch is None:
+    def validation_episodes(self, config: TrainingConfig) -> list[Episode]:
+        """Episodes of each validation; they do not depend on the training seed."""
+        if self.validation is None:
             return []
-        asked = config.validation
+        settings = config.validation
         sampler = EpisodeSampler(
-            self.watch,
-            subset=WATCH,
+            self.validation,
+            subset=VALIDATION_SUBSET,
             seed=derive_seed("validation"),
-            way=asked.way or min(config.way, len(self.watched)),
-            shot=asked.shot,
-            query=asked.query,
+            way=settings.way or min(config.way, len(self.validation_classes)),
+            shot=settings.shot,
+            query=settings.query,
         )
-        return [sampler[i] for i in range(asked.episodes)]
+        return [sampler[i] for i in range(settings.episodes)]
 
 
-def _check_apart(split: Split, trained: str, watched: str) -> None:
-    """Refuses a validation on classes that are trained on."""
-    both = sorted(set(split.classes(trained)) & set(split.classes(watched)))
+def _check_disjoint(split: Split, training: str, checked: str) -> None:
+    """Raises when a validation class is also a training class."""
+    both = sorted(set(split.classes(training)) & set(split.classes(checked)))
     if both:
         raise ConfigError(
-            f"validation.subset {watched!r}: {len(both)} of its classes are in {trained!r} too, "
+            f"validation.subset {checked!r}: {len(both)} of its classes are in {training!r} too, "
             f"such as {both[0]!r}, and cannot tell how well new classes are learnt; hold out some "
-            f"of {trained!r} with validation.classes (--val-class), or give validation.subset: off"
+            f"of {training!r} with validation.classes (--val-class), or give validation.subset: off"
         )

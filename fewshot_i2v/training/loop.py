@@ -1,4 +1,4 @@
-"""The loop of a training: steps, validations, saved states, and the stop when numbers break."""
+"""Training loop: steps, validations, saved states, and the stop at non-finite values."""
 
 from __future__ import annotations
 
@@ -13,256 +13,274 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.config.training import TrainConfig
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import CheckpointError, TuningError
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.objective import NotFiniteError, Objective
-from fewshot_i2v.training.state import Moving, Progress, load_state, save_state
-from fewshot_i2v.training.validation import Validation
-from fewshot_i2v.tuning.finetune import rate_factor
+from fewshot_i2v.training.state import TrainableState, TrainingProgress, load_state, save_state
+from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.finetune import lr_factor
 from fewshot_i2v.utils.progress import bar
 
-Tell = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 @dataclass
-class Loop:
+class TrainingLoop:
     """Trains from the last saved state to the end.
 
     Attributes:
         config: what to train.
         objective: what is minimised.
-        batches: what each step sees.
+        batches: batches of each step.
         validation: None where there is none.
         output: folder with the state.
         identity: what decides the result, compared with that of the state.
-        tell: takes notes to show; None: none are made.
-        seconds: that the steps of this run took, validations left out.
-        steps: that this run did.
+        log: called with notes to show; None: no notes are made.
+        seconds: time of the steps of this run, without validations.
+        steps: number of steps of this run.
     """
 
-    config: TrainConfig
+    config: TrainingConfig
     objective: Objective
     batches: TrainBatches
-    validation: Validation | None
+    validation: EpisodicValidation | None
     output: Path
     identity: dict[str, Any]
-    tell: Tell | None
+    log: Log | None
     seconds: float = 0.0
     steps: int = 0
 
     def __post_init__(self) -> None:
         adapter, extra = self.objective.encoder.adapter, self.objective.extra
-        self._moving = Moving(adapter, extra, self.objective.optimizer())
-        self._known = Progress()
-        self._saved = 0
+        self._trainable = TrainableState(adapter, extra, self.objective.optimizer())
+        self._status = TrainingProgress()
+        self._saved_step = 0
 
-    def run(self, *, progress: bool) -> Progress:
-        """Trains; the adapter then holds the state that was kept.
+    def run(self, *, progress: bool) -> TrainingProgress:
+        """Trains; the adapter then holds the selected state.
 
         Args:
-            progress: whether to show bars on standard error.
+            progress: whether to show progress bars on standard error.
 
         Raises:
             CheckpointError: when the state on disk is damaged or of another training.
             TuningError: when a clip cannot be read, memory is short, or a number is not finite,
-                naming the step and the state to go on from.
+                naming the step and the state to resume from.
         """
-        known = self._load()
+        status = self._load_state()
         self.batches.prepare(progress=progress)
         if self.validation is not None:
             self.validation.prepare(progress=progress)
-        with _memory_named():
-            self._begin(known)
-            self._go_on(known, progress=progress)
-            self._keep(known)
+        with _explain_out_of_memory():
+            self._initial_validation(status)
+            self._run_steps(status, progress=progress)
+            self._restore_best(status)
             if self.validation is None:
-                self._try_it(known)
-        return known
+                self._check_finite_loss(status)
+        return status
 
-    def finish(self) -> Progress:
-        """Ends a training at its last saved state; the adapter then holds the best one so far.
+    def finish(self) -> TrainingProgress:
+        """Ends a training at its last saved state; the adapter then holds the best state so far.
 
         Raises:
             CheckpointError: when no state was saved, or it is damaged or of another training.
             TuningError: when the state was never validated and gives no finite loss.
         """
-        known = self._load()
-        if not known.step:
+        status = self._load_state()
+        if not status.step:
             raise CheckpointError(f"{self.output}: no state was saved that could be made a start")
         if self.validation is None:
-            known.best_step, known.best = known.step, {}
+            status.best_step, status.best = status.step, {}
             self.batches.prepare(progress=False)
-            self._try_it(known)
-        self._keep(known)
-        return known
+            self._check_finite_loss(status)
+        self._restore_best(status)
+        return status
 
-    def _load(self) -> Progress:
-        known = load_state(self.output, self.identity, self._moving) or self._known
-        here = threads_of(self.objective.encoder.tower.device)
-        if 0 < known.step < self.config.steps and self.tell and known.threads != here:
-            self.tell(
-                f"CPU threads were {known.threads} up to step {known.step}, and now they are "
-                f"{here}: sums are rounded in another way, so the digest at the end will not be "
+    def _load_state(self) -> TrainingProgress:
+        status = load_state(self.output, self.identity, self._trainable) or self._status
+        threads = threads_of(self.objective.encoder.tower.device)
+        if 0 < status.step < self.config.steps and self.log and status.threads != threads:
+            self.log(
+                f"CPU threads were {status.threads} up to step {status.step}, and now they are "
+                f"{threads}: sums are rounded in another way, so the digest at the end will not be "
                 "that of a training without a stop"
             )
-        self._known, self._saved, known.threads = known, known.step, here
-        return known
+        self._status, self._saved_step, status.threads = status, status.step, threads
+        return status
 
-    def _keep(self, known: Progress) -> None:
-        if known.best:
-            self._moving.adapter.load_state_dict(known.best)
+    def _restore_best(self, status: TrainingProgress) -> None:
+        if status.best:
+            self._trainable.adapter.load_state_dict(status.best)
 
-    def _try_it(self, known: Progress) -> None:
-        """Refuses to keep a state that was never looked at and gives no numbers."""
-        losses = [self.objective.backward(part) for part in self.batches.parts(0)]
-        self._moving.optimizer.zero_grad(set_to_none=True)
+    def _check_finite_loss(self, status: TrainingProgress) -> None:
+        """Raises when a state that was never validated gives no finite loss."""
+        losses = [
+            self.objective.backward(micro_batch) for micro_batch in self.batches.micro_batches(0)
+        ]
+        self._trainable.optimizer.zero_grad(set_to_none=True)
         if not all(isfinite(float(loss)) for loss in losses):
-            raise self._broken(f"the loss of the state after step {known.step} is not finite")
+            raise self._training_error(
+                f"the loss of the state after step {status.step} is not finite"
+            )
 
-    def _begin(self, known: Progress) -> None:
-        """The validation before the first step, and what the rest will take."""
-        if self.validation is not None and not known.curve:
-            self._look(known)
-        if self.tell is None or known.step == self.config.steps:
+    def _initial_validation(self, status: TrainingProgress) -> None:
+        """Validates before the first step, and logs an estimate of the remaining time."""
+        if self.validation is not None and not status.curve:
+            self._validate(status)
+        if self.log is None or status.step == self.config.steps:
             return
         try:
-            each = self._trial(known.step)
+            time = self._measure_step(status.step)
         except NotFiniteError:
             return  # the step itself says it better
-        todo = self.config.steps - known.step
-        looks = 0 if self.validation is None else -(-todo // self.config.validation.every)
-        where = f"after step {known.step}: " if known.step else ""
-        kind = "validation" if looks == 1 else "validations"
-        watched = f" and {looks} {kind} of {known.look_seconds:.1f} s" if looks else ""
+        todo = self.config.steps - status.step
+        count = 0 if self.validation is None else -(-todo // self.config.validation.every)
+        after = f"after step {status.step}: " if status.step else ""
+        noun = "validation" if count == 1 else "validations"
+        checks = f" and {count} {noun} of {status.look_seconds:.1f} s" if count else ""
         clips = self.config.clips_per_step
-        self.tell(
-            f"{where}{todo} steps of {clips} clips, {each:.2f} s each ({clips / each:.0f} clips/s)"
-            f"{watched}: about {(todo * each + looks * known.look_seconds) / 60:.1f} min"
+        self.log(
+            f"{after}{todo} steps of {clips} clips, {time:.2f} s each ({clips / time:.0f} clips/s)"
+            f"{checks}: about {(todo * time + count * status.look_seconds) / 60:.1f} min"
         )
 
-    def _trial(self, step: int) -> float:
-        """Seconds of a step, from one that leaves nothing behind."""
+    def _measure_step(self, step: int) -> float:
+        """Measures the seconds of a step, without changing any state."""
         for _ in range(2):  # the first one fills caches
             start = perf_counter()
-            losses = [self.objective.backward(part) for part in self.batches.parts(step)]
+            losses = [
+                self.objective.backward(micro_batch)
+                for micro_batch in self.batches.micro_batches(step)
+            ]
             float(torch.stack(losses).sum())  # waits for the device
-            self._moving.optimizer.zero_grad(set_to_none=True)
+            self._trainable.optimizer.zero_grad(set_to_none=True)
             seconds = perf_counter() - start
         return seconds
 
-    def _go_on(self, known: Progress, *, progress: bool) -> None:
+    def _run_steps(self, status: TrainingProgress, *, progress: bool) -> None:
         config = self.config
-        with bar(total=config.steps, unit="step", initial=known.step, progress=progress) as shown:
-            while known.step < config.steps:
-                known.losses.append(self._step(known.step))
-                known.step += 1
-                looks = known.step % config.validation.every == 0 or known.step == config.steps
-                if looks:
-                    self._look(known)
-                if looks or (config.save_every and known.step % config.save_every == 0):
-                    self._save(known)
-                shown.update()
-                shown.set_postfix_str(self._shown(known), refresh=False)
+        with bar(
+            total=config.steps, unit="step", initial=status.step, progress=progress
+        ) as display:
+            while status.step < config.steps:
+                status.losses.append(self._step(status.step))
+                status.step += 1
+                validates = (
+                    status.step % config.validation.every == 0 or status.step == config.steps
+                )
+                if validates:
+                    self._validate(status)
+                if validates or (config.save_every and status.step % config.save_every == 0):
+                    self._save(status)
+                display.update()
+                display.set_postfix_str(self._bar_text(status), refresh=False)
 
     def _step(self, step: int) -> float:
-        """One step of the optimizer; the loss before it."""
+        """Runs one optimizer step; returns the loss before it."""
         start = perf_counter()
-        optimizer = self._moving.optimizer
+        optimizer = self._trainable.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * rate_factor(step, self.config)
+            group["lr"] = group["base"] * lr_factor(step, self.config)
         optimizer.zero_grad(set_to_none=True)
         try:
-            losses = [self.objective.backward(part) for part in self.batches.parts(step)]
+            losses = [
+                self.objective.backward(micro_batch)
+                for micro_batch in self.batches.micro_batches(step)
+            ]
         except NotFiniteError as error:
-            raise self._broken(str(error)) from error
+            raise self._training_error(str(error)) from error
         loss = float(torch.stack(losses).sum())
-        limit = self.config.clip_norm if self.objective.limits_gradient else None
-        norm = limit_gradient(self.objective.trained(), limit)
-        for what, value in (("loss", loss), ("gradient", norm)):
+        limit = self.config.clip_norm if self.objective.clips_gradient else None
+        norm = clip_gradient_norm(self.objective.trainable_parameters(), limit)
+        for quantity, value in (("loss", loss), ("gradient", norm)):
             if not isfinite(value):
-                raise self._broken(f"the {what} of step {step + 1} is not finite")
+                raise self._training_error(f"the {quantity} of step {step + 1} is not finite")
         optimizer.step()
         self.seconds += perf_counter() - start
         self.steps += 1
         return loss
 
-    def _look(self, known: Progress) -> None:
-        """Adds to the curve, and keeps the adapter when it is the best so far (the first of them).
+    def _validate(self, status: TrainingProgress) -> None:
+        """Adds an entry to the curve, and stores the adapter when its accuracy is the best so far.
 
-        Without validation the last adapter is the best.
+        Of equal accuracies the earliest is the best. Without validation the last adapter is.
         """
-        self._check_finite(known.step)
-        interval = None if self.validation is None else self._accuracy(self.validation, known)
-        mean = sum(known.losses) / len(known.losses) if known.losses else None
-        known.losses.clear()
+        self._check_finite(status.step)
+        interval = (
+            None if self.validation is None else self._validation_accuracy(self.validation, status)
+        )
+        mean = sum(status.losses) / len(status.losses) if status.losses else None
+        status.losses.clear()
         accuracy = None if interval is None else interval.mean
         width = None if interval is None else interval.half_width
-        entry = {"step": known.step, "loss": mean, "accuracy": accuracy, "half_width": width}
-        known.curve.append(entry)
-        best = known.best_accuracy
+        entry = {"step": status.step, "loss": mean, "accuracy": accuracy, "half_width": width}
+        status.curve.append(entry)
+        best = status.best_accuracy
         if accuracy is None or best is None or accuracy > best:
-            known.best_step, known.best_accuracy = known.step, accuracy
-            state = self._moving.adapter.state_dict()
-            known.best = {name: t.to("cpu", copy=True) for name, t in state.items()}
+            status.best_step, status.best_accuracy = status.step, accuracy
+            state = self._trainable.adapter.state_dict()
+            status.best = {name: t.to("cpu", copy=True) for name, t in state.items()}
 
-    def _accuracy(self, validation: Validation, known: Progress) -> Interval:
+    def _validation_accuracy(
+        self, validation: EpisodicValidation, status: TrainingProgress
+    ) -> Interval:
         start = perf_counter()
         try:
-            found = validation.accuracy()
+            interval = validation.accuracy()
         except NotFiniteError as error:
-            raise self._broken(f"after step {known.step} {error}") from error
-        known.look_seconds = perf_counter() - start
-        return found
+            raise self._training_error(f"after step {status.step} {error}") from error
+        status.look_seconds = perf_counter() - start
+        return interval
 
-    def _save(self, known: Progress) -> None:
-        self._check_finite(known.step)
-        save_state(self.output, self.identity, self._moving, known)
-        self._saved = known.step
+    def _save(self, status: TrainingProgress) -> None:
+        self._check_finite(status.step)
+        save_state(self.output, self.identity, self._trainable, status)
+        self._saved_step = status.step
 
     def _check_finite(self, step: int) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.objective.trained()):
-            raise self._broken(f"a parameter is not finite after step {step}")
+        if not all(bool(p.isfinite().all()) for p in self.objective.trainable_parameters()):
+            raise self._training_error(f"a parameter is not finite after step {step}")
 
-    def _broken(self, what: str) -> TuningError:
-        kept, best = "no state was saved before it", self._known.best_accuracy
-        if self._saved:
-            kept = f"the state after step {self._saved} is kept in {self.output}"
-            of_it = "it"
+    def _training_error(self, problem: str) -> TuningError:
+        hint, best = "no state was saved before it", self._status.best_accuracy
+        if self._saved_step:
+            hint = f"the state after step {self._saved_step} is kept in {self.output}"
+            source = "it"
             if best is not None:
-                step = self._known.best_step
-                of_it = f"the best so far, {100 * best:.1f} % on validation after step {step}"
-            kept += f", and the same command with --finish makes a start of {of_it}"
+                step = self._status.best_step
+                source = f"the best so far, {100 * best:.1f} % on validation after step {step}"
+            hint += f", and the same command with --finish makes a start of {source}"
         return TuningError(
-            f"{what}; {kept}. A smaller lr, inner.lr or a longer warmup, or precision fp32 may "
+            f"{problem}; {hint}. A smaller lr, inner.lr or a longer warmup, or precision fp32 may "
             "help: give them with another --output"
         )
 
-    def _shown(self, known: Progress) -> str:
-        """For the bar: loss, last accuracy, throughput."""
-        parts = [f"loss {known.losses[-1]:.3f}"] if known.losses else []
-        last = known.curve[-1]["accuracy"] if known.curve else None
-        if last is not None and known.best_accuracy is not None:
-            parts.append(f"val {100 * last:.1f} % (best {100 * known.best_accuracy:.1f} %)")
-        parts.append(f"{self.config.clips_per_step * self.steps / self.seconds:.0f} clips/s")
-        return ", ".join(parts)
+    def _bar_text(self, status: TrainingProgress) -> str:
+        """Text for the progress bar: loss, last accuracy, throughput."""
+        figures = [f"loss {status.losses[-1]:.3f}"] if status.losses else []
+        last = status.curve[-1]["accuracy"] if status.curve else None
+        if last is not None and status.best_accuracy is not None:
+            figures.append(f"val {100 * last:.1f} % (best {100 * status.best_accuracy:.1f} %)")
+        figures.append(f"{self.config.clips_per_step * self.steps / self.seconds:.0f} clips/s")
+        return ", ".join(figures)
 
 
 def threads_of(device: torch.device) -> int | None:
-    """CPU threads, on which the rounding of sums depends; None on a GPU."""
+    """Number of CPU threads, on which the rounding of sums depends; None on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else None
 
 
-def limit_gradient(parameters: list[nn.Parameter], limit: float | None) -> float:
-    """The norm over all gradients; they are scaled down so that it is at most `limit`.
+def clip_gradient_norm(parameters: list[nn.Parameter], limit: float | None) -> float:
+    """Scales all gradients down so that their joint norm is at most `limit`.
 
     Args:
         parameters: with or without a gradient.
         limit: largest Euclidean norm; None: nothing is scaled.
 
     Returns:
-        The norm before that.
+        The norm before scaling.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
@@ -276,8 +294,8 @@ def limit_gradient(parameters: list[nn.Parameter], limit: float | None) -> float
 
 
 @contextmanager
-def _memory_named() -> Iterator[None]:
-    """Says what to change when memory is short."""
+def _explain_out_of_memory() -> Iterator[None]:
+    """Raises an error that says what to change when memory is short."""
     try:
         yield
     except torch.OutOfMemoryError as error:

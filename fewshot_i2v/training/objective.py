@@ -1,20 +1,22 @@
-"""What a training minimises: the protocol; see `_base_objectives.py` and `meta.py` for the rest.
+"""The contract of a training objective, and its batch types.
 
-The loop in `training.py` knows an objective by `Objective` alone. It makes one for a training,
-`Objective(workshop, encoder)`, gives it the batch of each step in one or several parts, clips the
-gradients and lets the objective's optimizer step:
+The training loop uses `Objective` only. It makes one for a training, `Objective(factory, encoder)`,
+gives it the batch of each step in one or several micro-batches, clips the gradients and lets the
+objective's optimizer step:
 
-    optimizer = objective.optimizer()
-    for step in ...:
-        optimizer.zero_grad()
-        for part in batches(step):
-            loss = loss + objective.backward(part)    # adds gradients, returns weight * loss
-        ...clip, check that all is finite...
-        optimizer.step()
+```
+optimizer = objective.optimizer()
+for step in ...:
+    optimizer.zero_grad()
+    for micro_batch in micro_batches(step):
+        loss = loss + objective.backward(micro_batch)    # adds gradients, returns weight * loss
+    ...clip, check that all is finite...
+    optimizer.step()
+```
 
-Nothing of a step may depend on anything but the configuration, the step's number and the state
-that is saved: adapter, `objective.extra`, optimizer. Draws come from generators keyed by
-`derive_seed("what", config.seed, part.step)`.
+A step may depend only on the configuration, the step number and the saved state: adapter,
+`objective.extra`, optimizer. Random draws come from generators keyed by `derive_seed("name",
+config.seed, micro_batch.step)`.
 """
 
 from __future__ import annotations
@@ -26,27 +28,27 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import ConfigError, TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.factory import Workshop
+from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import by_decay
+from fewshot_i2v.tuning.finetune import split_weight_decay
 
-Kind = Literal["base-trained", "meta-trained"]
+TrainingKind = Literal["base-trained", "meta-trained"]
 
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """B episodes of one shape, clips class by class.
+    """B episodes of one shape, clips sorted by class.
 
     Attributes:
-        support: what `AdaptedEncoder.forward` takes, augmented: (B, S, ...), S = way * shot.
+        support: input of `AdaptedEncoder.forward`, augmented: (B, S, ...), S = way * shot.
         query: the same of the query clips, (B, Q, ...).
         support_labels: (B, S) int64 in 0..way-1.
         query_labels: (B, Q) int64.
-        classes: names of the classes of each episode.
+        classes: class names of each episode.
     """
 
     support: Tensor
@@ -57,15 +59,15 @@ class EpisodeBatch:
 
 
 class NotFiniteError(TuningError):
-    """A number of a training broke; whoever knows the step and the saved state adds them."""
+    """A value of a training is not finite; the caller adds the step and the saved state."""
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips with their classes among all that are trained on.
+    """Clips with their labels among all training classes.
 
     Attributes:
-        clips: what `AdaptedEncoder.forward` takes, augmented: (n, ...).
+        clips: input of `AdaptedEncoder.forward`, augmented: (n, ...).
         labels: (n,) int64.
     """
 
@@ -74,13 +76,13 @@ class ClipBatch:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the batch of one step; the whole batch unless gradients are accumulated.
+class MicroBatch:
+    """A micro-batch of one step; without gradient accumulation the complete batch.
 
     Attributes:
         step: number of the step, 0 first.
-        index: of the part within the step.
-        weight: share of the step's loss; those of a step's parts add up to one.
+        index: of the micro-batch within the step.
+        weight: share of the step's loss; those of a step's micro-batches add up to one.
         episodes: for objectives with `wants_episodes`.
         clips: for objectives with `wants_clips`.
     """
@@ -96,36 +98,36 @@ class Objective(ABC):
     """What a training minimises.
 
     Args:
-        workshop: builds adapters and heads.
-        encoder: the frozen tower with the adapter that is trained, of ONE copy (E = 1); the
-            objective keeps it and its optimizer changes it.
+        factory: builds adapters and heads.
+        encoder: the frozen tower with the trained adapter, of ONE copy (E = 1); the objective
+            stores it and its optimizer changes it.
     """
 
-    kind: ClassVar[Kind] = "base-trained"
+    kind: ClassVar[TrainingKind] = "base-trained"
     wants_episodes: ClassVar[bool] = False
     wants_clips: ClassVar[bool] = False
-    limits_gradient: ClassVar[bool] = True
+    clips_gradient: ClassVar[bool] = True
     """Whether `clip_norm` applies to what `backward` leaves in `.grad`."""
 
-    def __init__(self, workshop: Workshop, encoder: AdaptedEncoder) -> None:
-        self.workshop, self.config, self.encoder = workshop, workshop.config, encoder
+    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
+        self.factory, self.config, self.encoder = factory, factory.config, encoder
         self.extra: nn.Module = nn.Module()
         """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
 
     @property
-    def cells(self) -> int:
-        """Cells on a side of the grid that the loss reads, as `Head.cells`; 0: none."""
+    def grid_size(self) -> int:
+        """Side length of the token grid that the loss reads, as `Head.grid_size`; 0: none."""
         return 0
 
     @abstractmethod
-    def backward(self, part: Part) -> Tensor:
-        """Adds the gradient of `part.weight * loss` to `.grad` of all that is trained.
+    def backward(self, micro_batch: MicroBatch) -> Tensor:
+        """Adds the gradient of `micro_batch.weight * loss` to `.grad` of all trained parameters.
 
         Returns:
-            `part.weight * loss`, detached, a float32 scalar on the device.
+            `micro_batch.weight * loss`, detached, a float32 scalar on the device.
         """
 
-    def trained(self) -> list[nn.Parameter]:
+    def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters of the adapter, then of `extra`; their gradients are clipped together."""
         return [*self.encoder.adapter.parameters(), *self.extra.parameters()]
 
@@ -136,45 +138,47 @@ class Objective(ABC):
         """
         config = self.config
         groups: list[dict[str, Any]] = []
-        for module, rate in ((self.encoder.adapter, config.lr), (self.extra, config.head_lr)):
-            for chosen, decay in zip(by_decay(module), (config.weight_decay, 0.0), strict=True):
-                if chosen:
-                    group = {"params": chosen, "lr": rate, "base": rate, "weight_decay": decay}
+        for module, lr in ((self.encoder.adapter, config.lr), (self.extra, config.head_lr)):
+            for parameters, decay in zip(
+                split_weight_decay(module), (config.weight_decay, 0.0), strict=True
+            ):
+                if parameters:
+                    group = {"params": parameters, "lr": lr, "base": lr, "weight_decay": decay}
                     groups.append(group)
         return torch.optim.AdamW(groups)
 
     def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder | None:
-        """The encoder that scores validation episodes with these support clips.
+        """Returns the encoder for validation episodes with these support clips.
 
         Args:
             support: un-augmented, (B, S, ...).
             labels: (B, S) int64.
 
         Returns:
-            An adapter of B copies, fine-tuned; None: the trained one as it stands, which is
-            cheaper, since every validation clip is then encoded once.
+            A fine-tuned adapter of B copies; None: the trained adapter without fine-tuning, which
+            is cheaper, since every validation clip is then encoded once.
         """
         return None
 
 
-def training_free(head: Head, choice: Choice, key: str, advice: str) -> Head:
-    """The head itself, where it has no parameters.
+def require_parameter_free(head: Head, method: MethodSpec, key: str, advice: str) -> Head:
+    """Returns the head if it has no parameters.
 
     Raises:
-        ConfigError: when it has some, saying what to do.
+        ConfigError: when it has parameters, saying what to do.
     """
     count = sum(p.numel() for p in head.parameters())
     if count:
         raise ConfigError(
-            f"{key}: {choice.label} has {count} parameters of its own, and episodes are scored "
+            f"{key}: {method.label} has {count} parameters of its own, and episodes are scored "
             f"without fine-tuning them; give one without, such as prototype, otam, bi-mhm or "
             f"nearest{advice}"
         )
     return head
 
 
-def by_episode(features: Features, episodes: int) -> Features:
-    """Features of one copy, (1, B * C, ...), as those of B episodes, (B, C, ...)."""
+def split_by_episode(features: Features, episodes: int) -> Features:
+    """Reshapes features of one copy, (1, B * C, ...), to B episodes, (B, C, ...)."""
     grid = features.grid
     return Features(
         features.frames.reshape(episodes, -1, *features.frames.shape[2:]),
@@ -183,11 +187,11 @@ def by_episode(features: Features, episodes: int) -> Features:
     )
 
 
-def clips_of(features: Features, chosen: slice) -> Features:
-    """Some of the clips, (E, C, ...) to (E, c, ...)."""
+def select_clips(features: Features, clip_slice: slice) -> Features:
+    """Selects a slice of the clips, (E, C, ...) to (E, c, ...)."""
     grid = features.grid
     return Features(
-        features.frames[:, chosen],
-        features.clip[:, chosen],
-        None if grid is None else grid[:, chosen],
+        features.frames[:, clip_slice],
+        features.clip[:, clip_slice],
+        None if grid is None else grid[:, clip_slice],
     )

@@ -1,4 +1,4 @@
-"""The folder of a training: what may be in it, who holds it, and how it becomes a start."""
+"""Output folder of a training: its checks, its lock, and the writing of the starting point."""
 
 from __future__ import annotations
 
@@ -13,170 +13,176 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import CheckpointError, ConfigError, ExportError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
-from fewshot_i2v.models.checkpoints.files import INFO, TENSORS, read_info
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo
-from fewshot_i2v.models.checkpoints.start_index import INFO_LIMIT
+from fewshot_i2v.models.checkpoints.files import METADATA_FILE, TENSORS_FILE, read_metadata
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_start
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.runs.lock import RunMarker
-from fewshot_i2v.training.state import FILE, FOLDER, refuse_other
+from fewshot_i2v.runs.lock import RunLock
+from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
 from fewshot_i2v.utils.files import sync_folder_if_possible
 
-START = "start"
+START_KEY = "start"
 """Key of `AdapterInfo.about` under which a starting point says how it was trained."""
-_NEW = "new"
-_OURS = ("running", f"{FILE}.", FILE, _NEW)
+_DRAFT_FOLDER = "new"
+_STATE_FILE_PREFIXES = ("running", f"{STATE_FILE}.", STATE_FILE, _DRAFT_FOLDER)
 """How the names of all begin that a training keeps in its hidden folder."""
-_ROOM = 1 << 20
+_METADATA_RESERVE = 1 << 20
 """Bytes of `adapter.json` that are not lists of classes and clips, with room for a long curve."""
 
 
-def finished(output: Path, identity: Mapping[str, Any]) -> AdapterInfo | None:
-    """What a finished training in the folder says; None where there is none.
+def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetadata | None:
+    """Loads the finished training of the folder; None where there is none.
 
     Args:
         output: may be absent.
-        identity: what decides the result of the training that is asked for.
+        identity: what decides the result of the requested training.
 
     Raises:
         CheckpointError: when the folder holds another training, a damaged one, or something else.
     """
-    if not (output / INFO).exists():
-        _refuse_strangers(output)
+    if not (output / METADATA_FILE).exists():
+        _refuse_foreign_folder(output)
         return None
-    info = read_info(output)
-    if not isinstance(info.about.get(START), dict):
+    info = read_metadata(output)
+    if not isinstance(info.about.get(START_KEY), dict):
         raise CheckpointError(f"{output}: holds an adapter that is no start; give a new --output")
     start = read_start(output, info.adapter.name)
     try:
-        TrainingFacts.model_validate(info.about[START])
+        TrainingFacts.model_validate(info.about[START_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("about", START, *first["loc"])))
-        raise CheckpointError(f"{output / INFO}: damaged: {where}: {first['msg']}") from error
-    asked = {key: identity[key] for key in ("config", "split", "encoder", "device")}
-    about = info.about[START]
+        first_error = error.errors()[0]
+        key_path = ".".join(map(str, ("about", START_KEY, *first_error["loc"])))
+        raise CheckpointError(
+            f"{output / METADATA_FILE}: damaged: {key_path}: {first_error['msg']}"
+        ) from error
+    requested = {key: identity[key] for key in ("config", "split", "encoder", "device")}
+    facts = info.about[START_KEY]
     stored = {
-        "config": about.get("config"),
+        "config": facts.get("config"),
         "split": start.facts.split.digest,
         "encoder": info.encoder.digest,
-        "device": about.get("device"),
+        "device": facts.get("device"),
     }
-    refuse_other(output, stored, asked)
-    if start.digest != about.get("digest"):
+    check_same_training(output, stored, requested)
+    if start.digest != facts.get("digest"):
         raise CheckpointError(
-            f"{output}: the tensors have the sha256 {start.digest}, and {INFO} says "
-            f"{about.get('digest')}; delete the folder to train again"
+            f"{output}: the tensors have the sha256 {start.digest}, and {METADATA_FILE} says "
+            f"{facts.get('digest')}; delete the folder to train again"
         )
-    clear(output)  # of a run killed in its last moment
+    clear_state_folder(output)  # of a run killed in its last moment
     return info
 
 
-def _refuse_strangers(output: Path) -> None:
-    """Refuses a folder that holds something and no training, and leaves it as it is."""
+def _refuse_foreign_folder(output: Path) -> None:
+    """Raises for a folder that holds files but no training; leaves it as it is."""
     if not output.exists():
         return
     if output.is_file():
         raise CheckpointError(f"{output}: is a file; give the --output of a training, a folder")
-    inside = output / FOLDER
-    if not inside.is_dir():
-        odd = list(output.iterdir())
+    state_folder = output / STATE_FOLDER
+    if not state_folder.is_dir():
+        entries = list(output.iterdir())
     else:
-        odd = [path for path in inside.iterdir() if not path.name.startswith(_OURS)]
-    if odd:
+        entries = [
+            path
+            for path in state_folder.iterdir()
+            if not path.name.startswith(_STATE_FILE_PREFIXES)
+        ]
+    if entries:
         raise CheckpointError(
-            f"{output}: holds {odd[0].relative_to(output)} and no training; give a new --output"
+            f"{output}: holds {entries[0].relative_to(output)} and no training; give a new --output"
         )
 
 
-def clear(output: Path) -> None:
-    """Removes what a training kept to go on from, and nothing else.
+def clear_state_folder(output: Path) -> None:
+    """Removes the saved training state, and nothing else.
 
     Args:
         output: folder of the training.
     """
-    inside = output / FOLDER
-    shutil.rmtree(inside / _NEW, ignore_errors=True)
+    state_folder = output / STATE_FOLDER
+    shutil.rmtree(state_folder / _DRAFT_FOLDER, ignore_errors=True)
     with suppress(OSError):  # what stays is in nobody's way
-        for path in inside.iterdir():
-            if path.name.startswith(_OURS):
+        for path in state_folder.iterdir():
+            if path.name.startswith(_STATE_FILE_PREFIXES):
                 path.unlink()
-        inside.rmdir()
+        state_folder.rmdir()
 
 
 @contextmanager
-def held(output: Path) -> Iterator[None]:
-    """Keeps a second process from training into the same folder.
+def lock_output(output: Path) -> Iterator[None]:
+    """Locks the folder against a second training process.
 
     Raises:
         ExportError: when the folder cannot be made.
-        RecordError: when another process holds it.
+        RecordError: when another process holds the lock.
     """
     try:
-        (output / FOLDER).mkdir(parents=True, exist_ok=True)
+        (output / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(f"{output}: cannot be written: {error.strerror or error}") from error
-    marker = RunMarker(output / FOLDER)
+    lock = RunLock(output / STATE_FOLDER)
     try:
         yield
     finally:
-        marker.release()
+        lock.release()
 
 
-def check_room(about: Mapping[str, Any], output: Path) -> None:
-    """Refuses lists of classes and clips that are too long to be written, before any step.
+def check_metadata_size(facts: Mapping[str, Any], output: Path) -> None:
+    """Raises before the first step when the lists of classes and clips are too long to write.
 
     Args:
-        about: what the starting point will say of its training.
-        output: where.
+        facts: what the starting point will record about its training.
+        output: folder of the training.
 
     Raises:
         ConfigError: naming the size.
     """
-    size = len(json.dumps(about, indent=2))
-    if size > INFO_LIMIT - _ROOM:
+    size = len(json.dumps(facts, indent=2))
+    if size > MAX_METADATA_BYTES - _METADATA_RESERVE:
         raise ConfigError(
-            f"{output / INFO}: would have {size} bytes, most of them names of clips; at most "
-            f"{INFO_LIMIT} are read. Train on a split of fewer clips"
+            f"{output / METADATA_FILE}: would have {size} bytes, most of them names of clips; at "
+            f"most {MAX_METADATA_BYTES} are read. Train on a split of fewer clips"
         )
 
 
-def write(
-    output: Path, encoder: Encoder, choice: Choice, adapter: Adapter, about: Mapping[str, Any]
-) -> AdapterInfo:
-    """Makes the folder a starting point: whole once `adapter.json` is there, which comes last.
+def write_start(
+    output: Path, encoder: Encoder, method: MethodSpec, adapter: Adapter, facts: Mapping[str, Any]
+) -> CheckpointMetadata:
+    """Writes the starting point; it is complete once `adapter.json`, the last file, is there.
 
     Args:
-        output: held by this process.
+        output: locked by this process.
         encoder: that the adapter was trained with.
-        choice: the method.
+        method: the adapter and its options.
         adapter: of one copy.
-        about: how it was trained.
+        facts: how it was trained.
 
     Raises:
-        ExportError: when the disk refuses; the state to go on from is kept then.
+        ExportError: when the disk refuses; the saved state stays then.
     """
-    new = output / FOLDER / _NEW
-    preset = choice.options.get("preset")
+    draft = output / STATE_FOLDER / _DRAFT_FOLDER
+    preset = method.options.get("preset")
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         info = write_adapter(
-            new,
+            draft,
             encoder,
-            choice.name,
+            method.name,
             adapter,
             preset=None if preset is None else str(preset),
-            about={START: json.loads(json.dumps(about))},
+            about={START_KEY: json.loads(json.dumps(facts))},
         )
-        for name in (TENSORS, INFO):
-            with (new / name).open("rb+") as file:
+        for name in (TENSORS_FILE, METADATA_FILE):
+            with (draft / name).open("rb+") as file:
                 os.fsync(file.fileno())
-            (new / name).replace(output / name)
+            (draft / name).replace(output / name)
             sync_folder_if_possible(output)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

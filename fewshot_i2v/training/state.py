@@ -1,9 +1,8 @@
-"""The state of a training on disk: what a killed training goes on from.
+"""Training state on disk, from which a killed training resumes.
 
-One file, `.training/state`, replaced as a whole: a safetensors file with all tensors and, as its
-metadata, the identity of the training and what is known so far; behind it the SHA-256 of these
-bytes, so that a damaged state is an error and not another result. It is data only and may come from
-anywhere.
+One file, `.training/state`, always replaced completely: a safetensors file with all tensors and, as
+its metadata, the identity and the progress of the training; after it the SHA-256 of these bytes, so
+that a damaged state is an error and not another result. It is data only and may come from anywhere.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 SCHEMA = 1
 """Version of the layout of the file."""
-FOLDER, FILE = ".training", "state"
+STATE_FOLDER, STATE_FILE = ".training", "state"
 _DIGEST_BYTES = 32
-_ROOM = 64 << 20
-_OPTIMIZER_STATE = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
+_METADATA_RESERVE = 64 << 20
+_OPTIMIZER_STATE_KEYS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
 @dataclass
-class Progress:
-    """How far a training is; what the loop changes besides tensors.
+class TrainingProgress:
+    """Progress of a training: what the loop changes besides tensors.
 
     Attributes:
-        step: steps done.
-        curve: what was seen so far, as in the start that comes of it.
+        step: number of finished steps.
+        curve: validation curve so far, as in the resulting starting point.
         losses: of the steps since the last entry of the curve.
-        best_step: steps done when the best state was kept; -1: none yet.
-        best_accuracy: its accuracy on validation; None without validation.
+        best_step: number of finished steps at the best state; -1: none yet.
+        best_accuracy: its validation accuracy; None without validation.
         best: tensors of the adapter at that step, on the CPU.
-        look_seconds: that a validation took.
+        look_seconds: time of one validation.
         threads: of the CPU when the state was saved; None on a GPU.
     """
 
@@ -61,11 +60,11 @@ class Progress:
     threads: int | None = None
 
 
-class _Plain(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _Entry(_Plain):
+class _CurveEntry(_StrictModel):
     """One entry of the curve."""
 
     step: int = Field(ge=0)
@@ -74,11 +73,11 @@ class _Entry(_Plain):
     half_width: float | None
 
 
-class _Known(_Plain):
-    """`Progress` in a file, without its tensors."""
+class _StoredProgress(_StrictModel):
+    """`TrainingProgress` in a file, without its tensors."""
 
     step: int = Field(ge=0)
-    curve: list[_Entry]
+    curve: list[_CurveEntry]
     losses: list[float]
     best_step: int = Field(ge=-1)
     best_accuracy: float | None = Field(ge=0, le=1)
@@ -87,12 +86,12 @@ class _Known(_Plain):
 
 
 @dataclass(frozen=True)
-class Moving:
-    """What has tensors that change from step to step.
+class TrainableState:
+    """Modules and optimizer whose tensors change from step to step.
 
     Attributes:
-        adapter: that is trained.
-        extra: what else is trained.
+        adapter: the trained adapter.
+        extra: other trained modules.
         optimizer: over the parameters of both.
     """
 
@@ -101,7 +100,7 @@ class Moving:
     optimizer: torch.optim.Optimizer
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of them by name, on the CPU."""
+        """Returns all tensors by name, on the CPU."""
         out: dict[str, Tensor] = {}
         for kind, module in (("adapter", self.adapter), ("extra", self.extra)):
             out |= {f"{kind}.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -109,60 +108,62 @@ class Moving:
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     out[f"optimizer.{index}.{name}"] = value
-        return {name: _own(tensor) for name, tensor in out.items()}
+        return {name: _cpu_copy(tensor) for name, tensor in out.items()}
 
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Puts back what `tensors` gave.
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Loads tensors that `tensors` returned.
 
         Raises:
             ValueError, RuntimeError: for other names, shapes or types.
         """
-        self._check(tensors)
-        self.adapter.load_state_dict(_below("adapter.", tensors))
-        self.extra.load_state_dict(_below("extra.", tensors))
+        self._check_tensors(tensors)
+        self.adapter.load_state_dict(_strip_prefix("adapter.", tensors))
+        self.extra.load_state_dict(_strip_prefix("extra.", tensors))
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
+        for name, tensor in _strip_prefix("optimizer.", tensors).items():
             index, _, leaf = name.partition(".")
             state.setdefault(int(index), {})[leaf] = tensor
-        wanted = _OPTIMIZER_STATE[type(self.optimizer).__name__]
-        if any(values.keys() != wanted for values in state.values()):
-            raise ValueError(f"the optimizer's state is not {', '.join(sorted(wanted))}")
+        expected_keys = _OPTIMIZER_STATE_KEYS[type(self.optimizer).__name__]
+        if any(values.keys() != expected_keys for values in state.values()):
+            raise ValueError(f"the optimizer's state is not {', '.join(sorted(expected_keys))}")
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def _check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuses tensors that are not like those of this training."""
-        own = {f"extra.{name}": t for name, t in self.extra.state_dict().items()}
+    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises when the tensors do not fit those of this training."""
+        expected = {f"extra.{name}": t for name, t in self.extra.state_dict().items()}
         for kind in ("adapter", "best"):
-            own |= {f"{kind}.{name}": t for name, t in self.adapter.state_dict().items()}
+            expected |= {f"{kind}.{name}": t for name, t in self.adapter.state_dict().items()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for name, tensor in tensors.items():
-            like = own.get(name)
-            kind, _, rest = name.partition(".")
-            index, _, leaf = rest.partition(".")
+            template = expected.get(name)
+            kind, _, tensor_name = name.partition(".")
+            index, _, leaf = tensor_name.partition(".")
             if kind == "optimizer" and int(index) in range(len(parameters)):
-                like = torch.zeros(()) if leaf == "step" else parameters[int(index)]
-            if like is None or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+                template = torch.zeros(()) if leaf == "step" else parameters[int(index)]
+            if template is None or (tensor.shape, tensor.dtype) != (template.shape, template.dtype):
                 raise ValueError(f"no tensor of it has name, shape and type of {name!r}")
-        if (best := _below("best.", tensors)) and best.keys() != self.adapter.state_dict().keys():
+        if (
+            best := _strip_prefix("best.", tensors)
+        ) and best.keys() != self.adapter.state_dict().keys():
             raise ValueError("its best state is not whole")
 
 
 def save_state(
-    output: Path, identity: Mapping[str, Any], moving: Moving, progress: Progress
+    output: Path, identity: Mapping[str, Any], trainable: TrainableState, progress: TrainingProgress
 ) -> None:
-    """Replaces the state of a training: it is wholly the old one or wholly this one.
+    """Replaces the state of a training: the file is completely the old or the new one.
 
     Args:
         output: folder of the training; `.training` below it must exist.
         identity: what decides the result.
-        moving: what is saved of the modules.
-        progress: what is saved besides.
+        trainable: modules and optimizer to save.
+        progress: values to save beside them.
 
     Raises:
-        ExportError: when the disk refuses; the old state is kept.
+        ExportError: when the disk refuses; the old state stays.
     """
-    known = {
+    stored = {
         "step": progress.step,
         "curve": progress.curve,
         "losses": progress.losses,
@@ -171,73 +172,79 @@ def save_state(
         "look_seconds": progress.look_seconds,
         "threads": progress.threads,
     }
-    content = {"schema": SCHEMA, "identity": identity, "progress": known}
-    tensors = moving.tensors()
-    tensors |= {f"best.{name}": _own(tensor) for name, tensor in progress.best.items()}
+    content = {"schema": SCHEMA, "identity": identity, "progress": stored}
+    tensors = trainable.tensors()
+    tensors |= {f"best.{name}": _cpu_copy(tensor) for name, tensor in progress.best.items()}
     data = save(tensors, metadata={"training": json.dumps(content, allow_nan=False)})
-    replace_file(output / FOLDER / FILE, data + hashlib.sha256(data).digest())
+    replace_file(output / STATE_FOLDER / STATE_FILE, data + hashlib.sha256(data).digest())
 
 
-def load_state(output: Path, identity: Mapping[str, Any], moving: Moving) -> Progress | None:
-    """Goes back to the state that was saved, if there is one.
+def load_state(
+    output: Path, identity: Mapping[str, Any], trainable: TrainableState
+) -> TrainingProgress | None:
+    """Loads the saved state, if there is one.
 
     Args:
         output: folder of the training.
         identity: what decides the result.
-        moving: filled from the file.
+        trainable: filled from the file.
 
     Returns:
-        How far it was; None when nothing was saved.
+        The saved progress; None when nothing was saved.
 
     Raises:
         CheckpointError: when the file is damaged, or of another training, naming what differs.
     """
-    path = output / FOLDER / FILE
+    path = output / STATE_FOLDER / STATE_FILE
     # adapter and best state, and up to two tensors of the optimizer for each parameter
-    most = 5 * sum(tensor.nbytes for tensor in moving.tensors().values()) + _ROOM
+    max_bytes = (
+        5 * sum(tensor.nbytes for tensor in trainable.tensors().values()) + _METADATA_RESERVE
+    )
     try:
-        whole = read_regular(path, most)
+        file_bytes = read_regular(path, max_bytes)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; delete it, or give it back") from error
-    data, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    data, digest = file_bytes[:-_DIGEST_BYTES], file_bytes[-_DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         raise CheckpointError(f"{path}: damaged; delete {path.parent} to train from the beginning")
-    content = _content(path, data)
-    refuse_other(path.parent, content["identity"], identity)
+    content = _read_metadata(path, data)
+    check_same_training(path.parent, content["identity"], identity)
     try:
-        known = _Known.model_validate(content["progress"])
+        stored = _StoredProgress.model_validate(content["progress"])
         tensors = load(data)
-        moving.fill(tensors)
+        trainable.load_tensors(tensors)
     except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise CheckpointError(f"{path}: does not fit this training: {said}") from error
-    return Progress(**known.model_dump(), best=_below("best.", tensors))
+        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(f"{path}: does not fit this training: {message}") from error
+    return TrainingProgress(**stored.model_dump(), best=_strip_prefix("best.", tensors))
 
 
-def refuse_other(where: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuses a folder that belongs to another training.
+def check_same_training(
+    folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]
+) -> None:
+    """Raises for a folder that belongs to another training.
 
     Args:
-        where: named in the error.
-        stored: identity of what is in the folder.
-        asked: identity of what is asked for.
+        folder: named in the error.
+        stored: identity of the training in the folder.
+        requested: identity of the requested training.
 
     Raises:
         CheckpointError: with a line for every key that differs.
     """
-    differing = list(differences(stored, json.loads(json.dumps(asked))))
+    differing = list(differences(stored, json.loads(json.dumps(requested))))
     if differing:
         raise CheckpointError(
-            f"{where}: another training is in this folder:\n  "
+            f"{folder}: another training is in this folder:\n  "
             + "\n  ".join(differing)
             + "\ngive another --output, or ask for what is in the folder"
         )
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file by new content, at once and durably.
+    """Replaces the content of a file atomically and durably.
 
     Raises:
         ExportError: when it cannot be written; the old content stays.
@@ -260,11 +267,11 @@ def replace_file(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def _content(path: Path, data: bytes) -> dict[str, Any]:
-    """What the metadata of a safetensors file, whose bytes are known to be whole, says.
+def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
+    """Reads the metadata of safetensors bytes whose checksum was verified.
 
     Raises:
-        CheckpointError: when it is that of no state, or of one of another version.
+        CheckpointError: when it is not that of a state, or is of another version.
     """
     try:
         header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -283,10 +290,10 @@ def _content(path: Path, data: bytes) -> dict[str, Any]:
     return dict(content)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """A copy on the CPU with memory of its own, as safetensors asks for."""
+def _cpu_copy(tensor: Tensor) -> Tensor:
+    """Copies a tensor to the CPU into contiguous memory, as safetensors requires."""
     return tensor.detach().to("cpu", copy=True).contiguous()

@@ -1,8 +1,8 @@
-"""Training one adapter on base classes, watched on others: where a starting point comes from.
+"""Base training of one adapter: makes a starting point from base classes.
 
-A training is a pure function of its configuration: batches, augmentation and initial values are
-keyed by seed and step, and the state on disk holds all that changes. On the CPU a training that was
-killed and continued therefore ends with the same bytes as one that was not.
+A training is a pure function of its configuration: batches, augmentation and initial values depend
+on seed and step alone, and the state on disk holds everything that changes. On the CPU a training
+that was killed and resumed therefore ends with the same bytes as one that ran without a stop.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from typing import Any
 import torch
 
 from fewshot_i2v.config.loading import load_train_config
-from fewshot_i2v.config.training import META, TrainConfig
-from fewshot_i2v.models.checkpoints.files import copy_of, digest_of
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo
-from fewshot_i2v.models.factory import Workshop
+from fewshot_i2v.config.training import META_OBJECTIVES, TrainingConfig
+from fewshot_i2v.models.checkpoints.files import episode_tensors, tensors_digest
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.training.base_objectives import base_objective
 from fewshot_i2v.training.batches import TrainBatches
-from fewshot_i2v.training.class_split import Roster
-from fewshot_i2v.training.loop import Loop, Tell
+from fewshot_i2v.training.class_split import TrainValSplit
+from fewshot_i2v.training.loop import Log, TrainingLoop
 from fewshot_i2v.training.objective import Objective
-from fewshot_i2v.training.output_folder import START, check_room, clear, finished, held, write
-from fewshot_i2v.training.state import Progress
-from fewshot_i2v.training.validation import Validation
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.training.output_folder import (
+    START_KEY,
+    check_metadata_size,
+    clear_state_folder,
+    load_finished,
+    lock_output,
+    write_start,
+)
+from fewshot_i2v.training.state import TrainingProgress
+from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
 from fewshot_i2v.version import __version__
@@ -36,26 +43,26 @@ from fewshot_i2v.version import __version__
 
 @dataclass(frozen=True)
 class TrainedStart:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-        folder: the starting point.
+        folder: folder of the starting point.
         info: its `adapter.json`; `about["start"]` says how it was trained.
-        seconds: of the steps of this run; 0 when it was trained before.
-        clips_per_second: of these steps, validations left out; None without any.
+        seconds: time of the steps of this run; 0 when it was trained before.
+        clips_per_second: throughput of these steps without validations; None without any step.
         peak_memory_mb: of this run on a GPU, of the process on the CPU, in MiB.
     """
 
     folder: Path
-    info: AdapterInfo
+    info: CheckpointMetadata
     seconds: float = 0.0
     clips_per_second: float | None = None
     peak_memory_mb: float = 0.0
 
     @property
     def start(self) -> dict[str, Any]:
-        """How it was trained, in plain values."""
-        facts: dict[str, Any] = self.info.about[START]
+        """Facts about the training, in plain values."""
+        facts: dict[str, Any] = self.info.about[START_KEY]
         return facts
 
     @property
@@ -64,7 +71,7 @@ class TrainedStart:
         return str(self.start["digest"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain values."""
+        """Returns all values in plain types, for JSON."""
         return {
             "folder": str(self.folder),
             "adapter": self.info.adapter.model_dump(),
@@ -77,36 +84,36 @@ class TrainedStart:
 
 
 @dataclass(frozen=True)
-class _Setup:
-    """A training that is set up: wrong options have shown by then, and nothing is decoded."""
+class _TrainingSetup:
+    """Everything a training needs: options are validated, and no clip is decoded yet."""
 
-    config: TrainConfig
-    material: Material
-    roster: Roster
+    config: TrainingConfig
+    context: RunContext
+    class_split: TrainValSplit
     objective: Objective
     batches: TrainBatches
-    validation: Validation | None
+    validation: EpisodicValidation | None
 
     @classmethod
-    def of(cls, config: TrainConfig) -> _Setup:
-        material = Material.open(config)
-        roster = Roster.of(material.split, config)
-        workshop = Workshop(config, material.encoder.tower, roster.classes)
-        objective = _objective(workshop)
-        batches = TrainBatches(material, config, roster, objective)
-        validation = Validation.of(material, roster, workshop, objective)
-        return cls(config, material, roster, objective, batches, validation)
+    def of(cls, config: TrainingConfig) -> _TrainingSetup:
+        context = RunContext.open(config)
+        class_split = TrainValSplit.of(context.split, config)
+        factory = ModelFactory(config, context.encoder.tower, class_split.classes)
+        objective = _make_objective(factory)
+        batches = TrainBatches(context, config, class_split, objective)
+        validation = EpisodicValidation.of(context, class_split, factory, objective)
+        return cls(config, context, class_split, objective, batches, validation)
 
     @property
     def device(self) -> torch.device:
-        return self.material.encoder.tower.device
+        return self.context.encoder.tower.device
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result."""
+        """Returns the values that decide the result."""
         return {
             "config": self.config.identity(),
-            "split": self.material.split.digest,
-            "encoder": self.material.encoder.digest,
+            "split": self.context.split.digest,
+            "encoder": self.context.encoder.digest,
             "device": device_name(self.device),
             "versions": {
                 "fewshot_i2v": __version__,
@@ -115,70 +122,71 @@ class _Setup:
             },
         }
 
-    def about(self, known: Progress, digest: str) -> dict[str, Any]:
-        """What a starting point says of its training."""
-        config, split, roster = self.config, self.material.split, self.roster
+    def training_facts(self, status: TrainingProgress, digest: str) -> dict[str, Any]:
+        """Returns what a starting point records about its training."""
+        config, split, class_split = self.config, self.context.split, self.class_split
         return {
             "kind": self.objective.kind,
             "objective": config.objective,
             "name": config.name,
             "split": {"name": split.name, "version": split.version, "digest": split.digest},
             "subset": config.subset,
-            "classes": list(roster.classes),
+            "classes": list(class_split.classes),
             "validation": {
                 "subset": config.validation.subset,
-                "classes": list(roster.watched),
-                "clip_names": list(roster.watched_clips),
+                "classes": list(class_split.validation_classes),
+                "clip_names": list(class_split.validation_clips),
             },
-            "clips": roster.clips_digest,
-            "clip_names": list(roster.clips),
+            "clips": class_split.clips_digest,
+            "clip_names": list(class_split.clips),
             "seed": config.seed,
-            "steps": known.step,
-            "best_step": known.best_step,
-            "curve": known.curve,
+            "steps": status.step,
+            "best_step": status.best_step,
+            "curve": status.curve,
             "digest": digest,
             "device": device_name(self.device),
             "config": config.identity(),
         }
 
-    def write(self, output: Path, known: Progress) -> AdapterInfo:
-        """Makes a starting point of the adapter as it stands."""
+    def write_start(self, output: Path, status: TrainingProgress) -> CheckpointMetadata:
+        """Writes the current adapter as a starting point."""
         adapter = self.objective.encoder.adapter
-        about = self.about(known, digest_of(copy_of("adapter", adapter, 0)))
-        info = write(output, self.material.encoder, self.config.adapter, adapter, about)
-        clear(output)
+        facts = self.training_facts(status, tensors_digest(episode_tensors("adapter", adapter, 0)))
+        info = write_start(output, self.context.encoder, self.config.adapter, adapter, facts)
+        clear_state_folder(output)
         return info
 
 
-def _objective(workshop: Workshop) -> Objective:
-    encoder = workshop.encoder()
-    if workshop.config.objective in META:
+def _make_objective(factory: ModelFactory) -> Objective:
+    encoder = factory.build_encoder()
+    if factory.config.objective in META_OBJECTIVES:
         from fewshot_i2v.training.meta_objectives import meta_objective
 
-        return meta_objective(workshop, encoder)
-    return base_objective(workshop, encoder)
+        return meta_objective(factory, encoder)
+    return base_objective(factory, encoder)
 
 
 def train(
-    config: TrainConfig | str | Path | Mapping[str, Any] | None = None,
+    config: TrainingConfig | str | Path | Mapping[str, Any] | None = None,
     *,
     progress: bool = False,
-    tell: Tell | None = None,
+    log: Log | None = None,
     finish: bool = False,
     **overrides: Any,
 ) -> TrainedStart:
     """Trains an adapter on base classes, as `fewshot-i2v train` does.
 
-    The folder then is a starting point. A training that was stopped goes on from its last saved
+    The folder then is a starting point. A training that was stopped resumes from its last saved
     state; one that is finished is not run again.
 
     Args:
-        config: a `TrainConfig`, the name of a shipped configuration, a path to a YAML file, or a
+        config: a `TrainingConfig`, the name of a shipped configuration, a path to a YAML file, or a
             mapping of its keys; None is the shipped "train/motions".
-        progress: whether to show bars on standard error.
-        tell: takes notes to show, such as an estimate before the first step.
-        finish: do no further step: make the starting point of the last saved state of a training
-            that was stopped, or rather of the best one so far on the validation classes.
+        progress: whether to show progress bars on standard error.
+        log: called with notes to show, such as a time estimate before the first step.
+        finish: run no further step: make the starting point of the best state so far on the
+            validation classes of a training that was stopped, or of its last saved state without
+            validation.
         overrides: keys that replace those of the configuration, such as `steps=50`.
 
     Returns:
@@ -187,54 +195,57 @@ def train(
     Raises:
         FewshotError: see `fewshot_i2v.errors`.
     """
-    if not isinstance(config, TrainConfig):
+    if not isinstance(config, TrainingConfig):
         config = load_train_config(config, overrides)
     elif overrides:
         config = load_train_config(config.model_dump(), overrides)
     output = config.output_folder
-    setup = _Setup.of(config)
+    setup = _TrainingSetup.of(config)
     identity = setup.identity()
-    info = finished(output, identity)
+    info = load_finished(output, identity)
     if info is not None:
         return TrainedStart(output, info)
-    check_room(setup.about(Progress(), ""), output)
-    with held(output):
-        parts = (config, setup.objective, setup.batches, setup.validation)
-        loop = Loop(*parts, output, identity, tell)
+    check_metadata_size(setup.training_facts(TrainingProgress(), ""), output)
+    with lock_output(output):
+        loop_inputs = (config, setup.objective, setup.batches, setup.validation)
+        loop = TrainingLoop(*loop_inputs, output, identity, log)
         if setup.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(setup.device)
         with deterministic(config.deterministic):
-            known = loop.finish() if finish else loop.run(progress=progress)
-        info = setup.write(output, known)
+            status = loop.finish() if finish else loop.run(progress=progress)
+        info = setup.write_start(output, status)
     speed = config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
     memory = peak_memory_mb(setup.device, 1)
     return TrainedStart(output, info, loop.seconds, speed and round(speed, 1), memory)
 
 
-def plan(config: TrainConfig) -> dict[str, Any]:
-    """What `train` would do, without decoding a clip or writing a file.
+def dry_run(config: TrainingConfig) -> dict[str, Any]:
+    """Reports what `train` would do, without decoding a clip or writing a file.
 
     Returns:
-        `config` (resolved), `classes` (trained on and watched), `first_batch` (the clips of the
+        `config` (resolved), `classes` (training and validation), `first_batch` (the clips of the
         first step by name) and `cost`: clips to read, and seconds of the steps as measured on one
         short trial with empty clips; reading and augmenting clips, and validations, come on top.
     """
-    setup = _Setup.of(config)
-    watched = [] if setup.validation is None else setup.validation.clips
-    part = setup.batches.empty_part()
+    setup = _TrainingSetup.of(config)
+    validation_clips = [] if setup.validation is None else setup.validation.clips
+    micro_batch = setup.batches.empty_micro_batch()
     seconds = 0.0
     for _ in range(2):  # the first warms up
         start = perf_counter()
-        setup.objective.backward(part).item()
+        setup.objective.backward(micro_batch).item()
         seconds = perf_counter() - start
     return {
         "config": config.model_dump(mode="json"),
-        "classes": {"trained": list(setup.roster.classes), "watched": list(setup.roster.watched)},
+        "classes": {
+            "trained": list(setup.class_split.classes),
+            "watched": list(setup.class_split.validation_classes),
+        },
         "first_batch": setup.batches.clip_names(0),
         "cost": {
             "device": str(setup.device),
-            "clips": len(setup.roster.clips),
-            "validation_clips": len(watched),
+            "clips": len(setup.class_split.clips),
+            "validation_clips": len(validation_clips),
             "parameters": sum(p.numel() for p in setup.objective.encoder.adapter.parameters()),
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),

@@ -1,4 +1,4 @@
-"""How a training is watched: accuracy on the same un-augmented episodes every time."""
+"""Validation of a training: accuracy on the same un-augmented episodes each time."""
 
 from __future__ import annotations
 
@@ -8,71 +8,80 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewshot_i2v.config.training import TrainConfig
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.factory import Workshop
+from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
-from fewshot_i2v.training.batches import class_by_class, refuse_unreadable
-from fewshot_i2v.training.class_split import Roster
-from fewshot_i2v.training.objective import NotFiniteError, Objective, training_free
-from fewshot_i2v.tuning.finetune import embed
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
+from fewshot_i2v.training.class_split import TrainValSplit
+from fewshot_i2v.training.objective import NotFiniteError, Objective, require_parameter_free
+from fewshot_i2v.tuning.finetune import encode_in_chunks
+from fewshot_i2v.tuning.run_context import RunContext
 
 # Clips whose prefixes are gathered, and episodes that are scored, at once: bounds the memory.
-_CLIPS_AT_ONCE = 64
-_EPISODES_AT_ONCE = 25
+_MAX_CLIPS_PER_PASS = 64
+_MAX_EPISODES_PER_PASS = 25
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Scores few-shot episodes of classes that are not trained on.
+class EpisodicValidation:
+    """Scores few-shot episodes of validation classes.
 
     Attributes:
-        specs: the episodes, all of one shape.
+        episodes: the validation episodes, all of one shape.
         head: without parameters.
-        material: split, encoder and clips.
+        context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
     """
 
-    specs: Sequence[EpisodeSpec]
+    episodes: Sequence[Episode]
     head: Head
-    material: Material
+    context: RunContext
     objective: Objective
 
     @classmethod
     def of(
-        cls, material: Material, roster: Roster, workshop: Workshop, objective: Objective
-    ) -> Validation | None:
-        """The validation that the configuration asks for; None where it asks for none.
+        cls,
+        context: RunContext,
+        class_split: TrainValSplit,
+        factory: ModelFactory,
+        objective: Objective,
+    ) -> EpisodicValidation | None:
+        """Builds the configured validation; None where the configuration has none.
 
         Raises:
             ConfigError: when its head has parameters.
             EpisodeError: when the classes cannot give such episodes.
         """
-        config: TrainConfig = workshop.config
-        specs = roster.validation_episodes(config)
-        if not specs:
+        config: TrainingConfig = factory.config
+        episodes = class_split.validation_episodes(config)
+        if not episodes:
             return None
-        choice = config.validation.head
-        head = workshop.head(choice, way=len(specs[0].classes))
-        return cls(specs, training_free(head, choice, "validation.head", ""), material, objective)
+        method = config.validation.head
+        head = factory.build_head(method, way=len(episodes[0].classes))
+        return cls(
+            episodes,
+            require_parameter_free(head, method, "validation.head", ""),
+            context,
+            objective,
+        )
 
     @property
     def clips(self) -> list[str]:
         """Names of the clips of all episodes, sorted."""
-        return sorted({name for spec in self.specs for name in spec.clips()})
+        return sorted({name for episode in self.episodes for name in episode.clip_names()})
 
     def prepare(self, *, progress: bool) -> None:
         """Decodes the clips.
 
         Raises:
-            TuningError: naming those that cannot be read.
+            TuningError: naming the clips that cannot be read.
         """
-        self.material.prepare(self.clips, progress=progress)
-        refuse_unreadable(self.material)
+        self.context.decode_clips(self.clips, progress=progress)
+        refuse_unreadable(self.context)
 
     def accuracy(self) -> Interval:
         """Mean accuracy over the episodes, with its interval.
@@ -81,69 +90,76 @@ class Validation:
             NotFiniteError: when a score is not finite.
         """
         names = self.clips
-        encoder, known = self.objective.encoder, None
-        out: list[float] = []
-        for start in range(0, len(self.specs), _EPISODES_AT_ONCE):
-            specs = self.specs[start : start + _EPISODES_AT_ONCE]
-            rows = [[_names(spec, side) for spec in specs] for side in ("support", "query")]
-            labels = self._labels(specs, len(specs[0].support[0]))
-            tuned = self._fine_tuned(rows[0], labels)
-            if tuned is not None:
-                sides = [self._features(tuned, clips) for clips in rows]
+        encoder, all_features = self.objective.encoder, None
+        accuracies: list[float] = []
+        for start in range(0, len(self.episodes), _MAX_EPISODES_PER_PASS):
+            episodes = self.episodes[start : start + _MAX_EPISODES_PER_PASS]
+            clip_rows = [
+                [_clip_names(episode, side) for episode in episodes]
+                for side in ("support", "query")
+            ]
+            support_labels = self._labels(episodes, len(episodes[0].support[0]))
+            fine_tuned = self._fine_tuned_encoder(clip_rows[0], support_labels)
+            if fine_tuned is not None:
+                features = [self._features(fine_tuned, clips) for clips in clip_rows]
             else:
-                known = known or self._of_all(encoder, names)
-                sides = [_gathered(known, names, clips) for clips in rows]
-            answers = self._labels(specs, len(specs[0].query[0]))
+                all_features = all_features or self._all_features(encoder, names)
+                features = [_gather_features(all_features, names, clips) for clips in clip_rows]
+            query_labels = self._labels(episodes, len(episodes[0].query[0]))
             with torch.inference_mode():
-                scores = self.head(sides[1], sides[0], labels)
+                scores = self.head(features[1], features[0], support_labels)
                 if not bool(scores.isfinite().all()):
                     raise NotFiniteError("a score of the validation is not finite")
-                right = scores.argmax(-1) == answers
-            out += right.double().mean(-1).tolist()
-        return mean_interval(out)
+                correct = scores.argmax(-1) == query_labels
+            accuracies += correct.double().mean(-1).tolist()
+        return mean_interval(accuracies)
 
-    def _labels(self, specs: Sequence[EpisodeSpec], each: int) -> Tensor:
-        device = self.material.encoder.tower.device
-        return class_by_class(len(specs[0].classes), each, len(specs), device)
+    def _labels(self, episodes: Sequence[Episode], per_class: int) -> Tensor:
+        device = self.context.encoder.tower.device
+        return labels_by_class(len(episodes[0].classes), per_class, len(episodes), device)
 
-    def _fine_tuned(self, support: list[list[str]], labels: Tensor) -> AdaptedEncoder | None:
+    def _fine_tuned_encoder(
+        self, support: list[list[str]], labels: Tensor
+    ) -> AdaptedEncoder | None:
         if type(self.objective).fine_tuned is Objective.fine_tuned:
             return None
-        bank = self.material.bank(self.objective.encoder, cells=self.objective.cells)
-        return self.objective.fine_tuned(bank.tokens(support), labels)
+        cache = self.context.prefix_cache(
+            self.objective.encoder, grid_size=self.objective.grid_size
+        )
+        return self.objective.fine_tuned(cache.gather(support), labels)
 
     def _features(self, encoder: AdaptedEncoder, rows: list[list[str]]) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
-        bank = self.material.bank(encoder, cells=self.head.cells)
-        return embed(encoder, bank.tokens(rows), cells=self.head.cells)
+        cache = self.context.prefix_cache(encoder, grid_size=self.head.grid_size)
+        return encode_in_chunks(encoder, cache.gather(rows), grid_size=self.head.grid_size)
 
-    def _of_all(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
-        """Features of clips by the adapter as it stands, each computed once, (1, clips, ...)."""
-        starts = range(0, len(names), _CLIPS_AT_ONCE)
-        parts = [self._features(encoder, [names[i : i + _CLIPS_AT_ONCE]]) for i in starts]
-        grids = [part.grid for part in parts if part.grid is not None]
+    def _all_features(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
+        """Features of clips by the current adapter, each computed once, (1, clips, ...)."""
+        starts = range(0, len(names), _MAX_CLIPS_PER_PASS)
+        chunks = [self._features(encoder, [names[i : i + _MAX_CLIPS_PER_PASS]]) for i in starts]
+        grids = [chunk.grid for chunk in chunks if chunk.grid is not None]
         with torch.inference_mode():
             return Features(
-                torch.cat([part.frames for part in parts], 1),
-                torch.cat([part.clip for part in parts], 1),
+                torch.cat([chunk.frames for chunk in chunks], 1),
+                torch.cat([chunk.clip for chunk in chunks], 1),
                 torch.cat(grids, 1) if grids else None,
             )
 
 
-def _names(spec: EpisodeSpec, side: str) -> list[str]:
-    """Clips of one side of an episode, class by class."""
-    rows: tuple[tuple[str, ...], ...] = getattr(spec, side)
+def _clip_names(episode: Episode, side: str) -> list[str]:
+    """Clips of the support or query side of an episode, sorted by class."""
+    rows: tuple[tuple[str, ...], ...] = getattr(episode, side)
     return [name for row in rows for name in row]
 
 
-def _gathered(known: Features, names: list[str], rows: list[list[str]]) -> Features:
-    """Features of the clips of some episodes out of those of all clips, (episodes, clips, ...)."""
-    places = {name: i for i, name in enumerate(names)}
-    index = torch.tensor([[places[name] for name in row] for row in rows])
-    index = index.to(known.clip.device)
+def _gather_features(features: Features, names: list[str], rows: list[list[str]]) -> Features:
+    """Selects the features of some episodes from those of all clips, (episodes, clips, ...)."""
+    positions = {name: i for i, name in enumerate(names)}
+    index = torch.tensor([[positions[name] for name in row] for row in rows])
+    index = index.to(features.clip.device)
     with torch.inference_mode():
         return Features(
-            known.frames[0][index],
-            known.clip[0][index],
-            None if known.grid is None else known.grid[0][index],
+            features.frames[0][index],
+            features.clip[0][index],
+            None if features.grid is None else features.grid[0][index],
         )

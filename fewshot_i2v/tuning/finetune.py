@@ -1,8 +1,9 @@
-"""Fine-tuning of an adapter and a head on the support clips of several episodes at once.
+"""Fine-tunes an adapter and a head on the support clips of several episodes at once.
 
-Every trained parameter carries the episode axis, the loss is the sum of per-episode losses, and
-clipping is per episode: gradients, AdamW and schedule of one episode do not depend on the others.
-The frozen tower may be held in bfloat16; adapters, head, loss and optimiser stay in float32.
+Every trained parameter has the episode axis, the loss is the sum of per-episode losses, and
+gradient clipping is per episode: gradients, AdamW and schedule of one episode do not depend on
+the other episodes. The frozen tower may be in bfloat16; adapters, head, loss and optimiser stay
+in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -28,44 +29,46 @@ _ADVICE = (
     "if it happens without any training step, look at the encoder's mean and std"
 )
 # Tokens times width of one forward pass without gradients, so that memory stays bounded.
-_QUERY_WORK = 30_000 * 768
+_QUERY_ELEMENT_BUDGET = 30_000 * 768
 
 
-Parts = Callable[[], Iterable[Tensor]]
+ChunkLoader = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """What E episodes of one shape are tuned on and asked about.
+class EpisodeInputs:
+    """Inputs of E episodes of one shape: support clips with labels, and query clips.
 
     Attributes:
-        support: gives what is kept of the support clips that a step sees, (E, B, ...) as
-            `AdaptedEncoder.prefix` gives it.
+        support_at: returns the frozen prefix of the support clips of a step, (E, B, ...), as from
+            `AdaptedEncoder.compute_prefix`.
         labels: class of each support clip, (E, S) int64.
-        query: what is kept of the query clips, (E, Q, ...), or gives it in parts along Q.
-        given: the same of all S support clips, for the prediction; None: `support(-1)`.
-        picked: gives the positions of the support clips that a step sees, (E, B) int64; None: all.
+        query: the frozen prefix of the query clips, (E, Q, ...), or a loader of chunks along Q.
+        all_support: a loader of chunks of all S support clips, for the prediction; None:
+            `support_at(-1)`.
+        batch_indices: returns the positions of the support clips of a step, (E, B) int64; None:
+            all.
     """
 
-    support: Callable[[int], Tensor]
+    support_at: Callable[[int], Tensor]
     labels: Tensor
-    query: Tensor | Parts
-    given: Parts | None = None
-    picked: Callable[[int], Tensor] | None = None
+    query: Tensor | ChunkLoader
+    all_support: ChunkLoader | None = None
+    batch_indices: Callable[[int], Tensor] | None = None
 
     def labels_at(self, step: int) -> Tensor:
-        """Class of each support clip that a step sees, (E, B) int64."""
-        if self.picked is None:
+        """Returns the class of each support clip of a step, (E, B) int64."""
+        if self.batch_indices is None:
             return self.labels
-        return self.labels.gather(1, self.picked(step).to(self.labels.device))
+        return self.labels.gather(1, self.batch_indices(step).to(self.labels.device))
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What came of E episodes.
+class FinetuneResult:
+    """Result of fine-tuning E episodes.
 
     Attributes:
-        logits: scores of the query clips, (E, Q, way), float32.
+        logits: of the query clips, (E, Q, way), float32.
         losses: support loss before each step, (E, steps), float32.
     """
 
@@ -73,8 +76,8 @@ class Tuned:
     losses: Tensor
 
 
-class Schedule(Protocol):
-    """What of a recipe, or of a training, decides the learning rate of a step."""
+class LrSchedule(Protocol):
+    """Keys of a recipe, or of a training, that decide the learning rate of a step."""
 
     @property
     def steps(self) -> int: ...  # noqa: D102 - keys of the configuration
@@ -84,63 +87,67 @@ class Schedule(Protocol):
     def schedule(self) -> Literal["cosine", "constant"]: ...  # noqa: D102
 
 
-def rate_factor(step: int, recipe: Schedule) -> float:
-    """What the learning rates are multiplied with at a step (0 first).
+def lr_factor(step: int, recipe: LrSchedule) -> float:
+    """Factor of the learning rates at a step (0 first).
 
     Linear warm-up over the first `warmup` fraction of the steps, then constant or half a cosine
     down to zero.
     """
-    warm = round(recipe.warmup * recipe.steps)
-    if step < warm:
-        return (step + 1) / warm
+    warmup_steps = round(recipe.warmup * recipe.steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
     if recipe.schedule == "constant":
         return 1.0
-    return 0.5 * (1 + cos(pi * (step - warm) / max(1, recipe.steps - warm)))
+    return 0.5 * (1 + cos(pi * (step - warmup_steps) / max(1, recipe.steps - warmup_steps)))
 
 
-def clip_per_episode(parameters: list[nn.Parameter], limit: float) -> None:
-    """Scales the gradients of each episode so that their norm is at most `limit`.
+def clip_episode_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
+    """Scales the gradients of each episode so that their norm is at most `max_norm`.
 
     Args:
         parameters: each (E, ...), with or without a gradient.
-        limit: largest Euclidean norm over all gradients of one episode.
+        max_norm: largest Euclidean norm over all gradients of one episode.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return
     squares = torch.stack([g.flatten(1).square().sum(1) for g in grads])
-    scale = (limit / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+    scale = (max_norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained parameters with weight decay, and those without.
+def split_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Splits the trained parameters into those with weight decay and those without.
 
-    Biases, norms and other vectors, (E, D), have none, and neither has what an adapter names in
-    `undecayed`. That is one rule for all adapters, and ST-Adapter's; AIM and ZeroI2V let the biases
-    of their adapters decay as published (0.05 times the rate).
+    Biases, norms and other vectors, (E, D), have none, nor have the parameters that an adapter
+    names in `no_weight_decay`. This is one rule for all adapters, and ST-Adapter's; AIM and ZeroI2V
+    as published let the biases of their adapters decay (0.05 times the rate).
     """
-    free = module.undecayed if isinstance(module, Adapter) else ()
+    excluded = module.no_weight_decay if isinstance(module, Adapter) else ()
     decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        matrix = parameter.ndim > 2 and not name.startswith(free)
-        (decayed if matrix else others).append(parameter)
-    return decayed, others
+        has_decay = parameter.ndim > 2 and not name.startswith(excluded)
+        (decayed if has_decay else undecayed).append(parameter)
+    return decayed, undecayed
 
 
-def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: TuningConfig) -> torch.optim.AdamW:
-    """AdamW over stacked parameters, with weight decay as `by_decay` says."""
+def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: FinetuneConfig) -> torch.optim.AdamW:
+    """Builds AdamW over stacked parameters, with weight decay as in `split_weight_decay`."""
     groups: list[dict[str, object]] = []
-    for module, rate in ((encoder.adapter, recipe.lr), (head, recipe.head_lr)):
-        for chosen, decay in zip(by_decay(module), (recipe.weight_decay, 0.0), strict=True):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "base": rate, "weight_decay": decay})
+    for module, lr in ((encoder.adapter, recipe.lr), (head, recipe.head_lr)):
+        for parameters, decay in zip(
+            split_weight_decay(module), (recipe.weight_decay, 0.0), strict=True
+        ):
+            if parameters:
+                groups.append({"params": parameters, "lr": lr, "base": lr, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)
 
 
-def tune(encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: TuningConfig) -> Tensor:
+def finetune(
+    encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs, recipe: FinetuneConfig
+) -> Tensor:
     """Fine-tunes the adapter and the head of E episodes on their support clips.
 
     Args:
@@ -155,123 +162,134 @@ def tune(encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: Tuning
     Raises:
         TuningError: when a loss is no longer finite, naming the step.
     """
-    trained = [*encoder.adapter.parameters(), *head.parameters()]
-    if not trained or recipe.steps == 0:
+    parameters = [*encoder.adapter.parameters(), *head.parameters()]
+    if not parameters or recipe.steps == 0:
         return torch.zeros(episodes.labels.shape[0], 0)
     optimizer = _optimizer(encoder, head, recipe)
     losses = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * rate_factor(step, recipe)
+            group["lr"] = group["base"] * lr_factor(step, recipe)
         labels = episodes.labels_at(step)
-        features = encoder(episodes.support(step), cells=head.cells)
-        logits = head.training_logits(features, labels)
+        features = encoder(episodes.support_at(step), grid_size=head.grid_size)
+        logits = head.compute_support_logits(features, labels)
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         loss = loss.view(labels.shape).mean(1)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         if recipe.clip_norm is not None:
-            clip_per_episode(trained, recipe.clip_norm)
+            clip_episode_gradients(parameters, recipe.clip_norm)
         optimizer.step()
         losses.append(loss.detach())
-    trace = torch.stack(losses, 1).cpu()
-    _check_finite(trace)
-    return trace
+    step_losses = torch.stack(losses, 1).cpu()
+    _check_finite(step_losses)
+    return step_losses
 
 
-def _check_finite(trace: Tensor) -> None:
-    bad = (~trace.isfinite()).nonzero()
-    if len(bad):
-        step = int(bad[:, 1].min())
-        where = "not finite from the start" if step == 0 else f"no longer finite at step {step}"
-        raise TuningError(f"the support loss is {where}; {_ADVICE}")
+def _check_finite(step_losses: Tensor) -> None:
+    non_finite = (~step_losses.isfinite()).nonzero()
+    if len(non_finite):
+        step = int(non_finite[:, 1].min())
+        problem = "not finite from the start" if step == 0 else f"no longer finite at step {step}"
+        raise TuningError(f"the support loss is {problem}; {_ADVICE}")
 
 
 @torch.inference_mode()
-def embed(encoder: AdaptedEncoder, tokens: Tensor, *, cells: int = 0) -> Features:
-    """Features without gradients, in chunks of clips so that memory stays bounded.
+def encode_in_chunks(encoder: AdaptedEncoder, tokens: Tensor, *, grid_size: int = 0) -> Features:
+    """Computes features without gradients, in chunks of clips so that memory stays bounded.
 
     Args:
         encoder: frozen tower with an adapter of E copies.
-        tokens: what is kept of C clips, (E, C, ...).
-        cells: cells on a side of the grid of patch tokens wanted; 0: none.
+        tokens: the frozen prefix of C clips, (E, C, ...).
+        grid_size: cells on a side of the requested grid of patch tokens; 0: none.
 
     Returns:
         Features of all C clips.
     """
     per_clip = tokens.shape[0] * tokens[0, 0].numel()
-    chunks = torch.split(tokens, max(1, _QUERY_WORK // per_clip), dim=1)
-    return _joined([encoder(chunk, cells=cells) for chunk in chunks])
+    chunks = torch.split(tokens, max(1, _QUERY_ELEMENT_BUDGET // per_clip), dim=1)
+    return concat_features([encoder(chunk, grid_size=grid_size) for chunk in chunks])
 
 
-def _joined(parts: Sequence[Features]) -> Features:
-    if len(parts) == 1:
-        return parts[0]
-    grids = [p.grid for p in parts if p.grid is not None]
+def concat_features(chunks: Sequence[Features]) -> Features:
+    """Joins features of chunks of clips along the clip axis."""
+    if len(chunks) == 1:
+        return chunks[0]
+    grids = [chunk.grid for chunk in chunks if chunk.grid is not None]
     return Features(
-        torch.cat([p.frames for p in parts], 1),
-        torch.cat([p.clip for p in parts], 1),
+        torch.cat([chunk.frames for chunk in chunks], 1),
+        torch.cat([chunk.clip for chunk in chunks], 1),
         torch.cat(grids, 1) if grids else None,
     )
 
 
-def predict(encoder: AdaptedEncoder, head: Head, episodes: Episodes) -> Tensor:
-    """Scores of the query clips, (E, Q, way) float32, from un-augmented support clips."""
-    kept = [episodes.support(-1)] if episodes.given is None else episodes.given()
-    support = _joined([embed(encoder, part, cells=head.cells) for part in kept])
-    asked = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
-    query = (embed(encoder, part, cells=head.cells) for part in asked)
-    return _scores(head, support, query, episodes.labels)
+def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Tensor:
+    """Computes logits of the query clips, (E, Q, way) float32, from un-augmented support clips."""
+    support_chunks = (
+        [episodes.support_at(-1)] if episodes.all_support is None else episodes.all_support()
+    )
+    support = concat_features(
+        [encode_in_chunks(encoder, chunk, grid_size=head.grid_size) for chunk in support_chunks]
+    )
+    query_chunks = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
+    query = (encode_in_chunks(encoder, chunk, grid_size=head.grid_size) for chunk in query_chunks)
+    return _query_logits(head, support, query, episodes.labels)
 
 
-def _scores(head: Head, support: Features, query: Iterable[Features], labels: Tensor) -> Tensor:
-    """Scores of the query clips, which come in parts, (E, Q, way), float32.
+def _query_logits(
+    head: Head, support: Features, query: Iterable[Features], labels: Tensor
+) -> Tensor:
+    """Computes logits of the query clips, which come in chunks, (E, Q, way), float32.
 
     Raises:
         TuningError: when one of them is not finite.
     """
-    rows = []
-    for part in query:  # what is kept of the clips must not come from inside of inference mode
+    chunk_logits = []
+    for chunk in query:  # what is kept of the clips must not come from inside of inference mode
         with torch.inference_mode():
-            rows.append(head(part, support, labels))
-    scores = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
-    if not scores.isfinite().all():
+            chunk_logits.append(head(chunk, support, labels))
+    logits = chunk_logits[0] if len(chunk_logits) == 1 else torch.cat(chunk_logits, 1)
+    if not logits.isfinite().all():
         raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
-    return scores.float()
+    return logits.float()
 
 
-def compare(head: Head, support: Features, query: Iterable[Features], labels: Tensor) -> Tuned:
-    """Scores of query clips whose features, and those of the support clips, are known.
+def predict_from_features(
+    head: Head, support: Features, query: Iterable[Features], labels: Tensor
+) -> FinetuneResult:
+    """Computes logits of query clips from features, without fine-tuning.
 
     Args:
         head: of E copies.
         support: of S clips.
-        query: of Q clips, in parts.
+        query: of Q clips, in chunks.
         labels: class of each support clip, (E, S) int64.
 
     Raises:
-        TuningError: when a score is not finite.
+        TuningError: when a logit is not finite.
     """
-    return Tuned(_scores(head, support, query, labels), torch.zeros(labels.shape[0], 0))
+    return FinetuneResult(
+        _query_logits(head, support, query, labels), torch.zeros(labels.shape[0], 0)
+    )
 
 
-def tune_and_predict(
-    encoder: AdaptedEncoder, head: Head, episodes: Episodes, recipe: TuningConfig
-) -> Tuned:
-    """Fine-tunes on the support clips, then scores the query clips.
+def finetune_and_predict(
+    encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs, recipe: FinetuneConfig
+) -> FinetuneResult:
+    """Fine-tunes on the support clips, then computes logits of the query clips.
 
     Args:
         encoder: frozen tower with a fresh adapter of E copies.
         head: fresh, of E copies.
         episodes: support and query clips.
-        recipe: how to tune.
+        recipe: how to fine-tune.
 
     Raises:
         TuningError: when a loss is no longer finite, or the device is out of memory.
     """
     try:
-        losses = tune(encoder, head, episodes, recipe)
-        return Tuned(predict(encoder, head, episodes), losses)
+        losses = finetune(encoder, head, episodes, recipe)
+        return FinetuneResult(predict(encoder, head, episodes), losses)
     except torch.OutOfMemoryError as error:
         count = episodes.labels.shape[0]
         raise TuningError(

@@ -1,4 +1,4 @@
-"""Split, encoder and clips of a run: loaded once, decoded once, cached prefixes."""
+"""Run context: split, encoder and clips of a run, loaded and decoded once, and cached prefixes."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot_i2v.config.base import MaterialConfig
+from fewshot_i2v.config.base import CommonConfig
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
-from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import Limits
+from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
-from fewshot_i2v.models.adapters.base.features import packed
-from fewshot_i2v.models.adapters.base.frozen_prefix import read
+from fewshot_i2v.models.adapters.base.features import pack_features
+from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.text_tower import TextTower, load_text
-from fewshot_i2v.models.feature_cache import ClipBank
+from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
+from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.utils.progress import bar
-from fewshot_i2v.utils.resources import default_cache
+from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
     from typing import Self
 
     from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 
-_DIGITS = 16
-_CPU_BANK = 2 << 30
+_DIGEST_LENGTH = 16
+_CPU_CACHE_BYTES = 2 << 30
 # Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
-_ENCODE_WORK = 8_000 * 768
+_ENCODE_ELEMENT_BUDGET = 8_000 * 768
 
 
-def choose_device(name: str) -> torch.device:
-    """The device asked for; "auto" is the first CUDA device if there is one, else the CPU.
+def resolve_device(name: str) -> torch.device:
+    """Resolves a device name; "auto" is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        ConfigError: when it is not there. Another device is never taken in its place.
+        ConfigError: when the device does not exist. It is never replaced by another device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,7 +59,7 @@ def choose_device(name: str) -> torch.device:
 
 
 @dataclass
-class Material:
+class RunContext:
     """Split, encoder and clips of a run, each loaded once.
 
     Attributes:
@@ -67,26 +67,27 @@ class Material:
         split: where the clips come from.
         encoder: the frozen encoder, on the device in the run's precision.
         store: decoded clips.
+        folder: of the clip files where the split generates them.
         unreadable: clips that could not be decoded, by clip name.
     """
 
-    config: MaterialConfig
+    config: CommonConfig
     split: Split
     encoder: Encoder
-    store: ClipStore
+    store: ClipCache
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
-    _ready: set[str] = field(default_factory=set)
-    _banks: dict[Hashable, ClipBank] = field(default_factory=dict)
+    _decoded_clips: set[str] = field(default_factory=set)
+    _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, config: MaterialConfig) -> Self:
+    def open(cls, config: CommonConfig) -> Self:
         """Loads split and encoder; decodes nothing yet."""
         if config.deterministic:
             # cuBLAS reads it when the device starts; without it no product is deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        device = choose_device(config.device)
-        cache = config.cache or default_cache()
+        device = resolve_device(config.device)
+        cache = config.cache or default_cache_folder()
         split = load_split(config.split, root=config.root)
         folder = (config.root or cache / "generated") / split.digest[:16]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -112,28 +113,28 @@ class Material:
             max_pixels=config.limits.pixels,
             max_frames=config.limits.frames,
         )
-        store = ClipStore(
+        store = ClipCache(
             cache / "clips",
             options,
             workers=config.workers,
-            limits=Limits.of(config.limits),
+            limits=DecodeLimits.from_config(config.limits),
             verify=config.verify,
         )
         return cls(config, split, encoder, store, folder)
 
-    def file(self, clip: str) -> Path:
-        """The file of a clip; SplitError when the split has no root."""
-        return self.folder / clip if self.split.generator else self.split.file(clip)
+    def clip_path(self, clip: str) -> Path:
+        """Returns the file of a clip; SplitError when the split has no root."""
+        return self.folder / clip if self.split.generator else self.split.clip_path(clip)
 
-    def prepare(self, clips: Iterable[str], *, progress: bool) -> None:
-        """Generates and decodes the clips that are missing; unreadable ones are remembered."""
-        names = sorted(set(clips) - self._ready - self.unreadable.keys())
+    def decode_clips(self, clips: Iterable[str], *, progress: bool) -> None:
+        """Generates and decodes the missing clips; unreadable ones are recorded in `unreadable`."""
+        missing = sorted(set(clips) - self._decoded_clips - self.unreadable.keys())
         generator = self.split.generator
-        if generator is not None and names:
-            with _bar(len(names), "generate", progress) as advance:
-                generate.materialize(
+        if generator is not None and missing:
+            with _progress_bar(len(missing), "generate", progress) as advance:
+                generate.write_missing_clips(
                     generator.name,
-                    names,
+                    missing,
                     self.folder,
                     seed=generator.seed,
                     size=generator.size,
@@ -141,78 +142,88 @@ class Material:
                     fps=generator.fps,
                     progress=advance,
                 )
-        paths = {self.file(name): name for name in names}
-        with _bar(len(paths), "decode", progress) as advance:
+        paths = {self.clip_path(name): name for name in missing}
+        with _progress_bar(len(paths), "decode", progress) as advance:
             failures = self.store.prepare(list(paths), progress=advance)
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
-        self._ready.update(set(names) - self.unreadable.keys())
+        self._decoded_clips.update(set(missing) - self.unreadable.keys())
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
-        return self.store.get(self.file(clip))
+        return self.store.get(self.clip_path(clip))
 
-    def contents(self, clips: Iterable[str]) -> dict[str, str]:
-        """Digests of what is in clips, by name; without those that cannot be read."""
-        found = {}
+    def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
+        """Returns content digests of clips by name, without clips that cannot be read."""
+        digests = {}
         for name in sorted(set(clips) - self.unreadable.keys()):
             with suppress(VideoUnreadable):
-                found[name] = self.store.digest(self.file(name))[:_DIGITS]
-        return found
+                digests[name] = self.store.digest(self.clip_path(name))[:_DIGEST_LENGTH]
+        return digests
 
     @cached_property
-    def text(self) -> TextTower:
-        """The text tower that belongs to the encoder's weights, loaded when first asked for.
+    def text_tower(self) -> TextTower:
+        """The text tower that belongs to the encoder's weights, loaded at the first access.
 
         Raises:
             EncoderError: when these weights have none.
         """
         e = self.config.encoder
-        return load_text(e.name, pretrained=e.pretrained, architecture=e.architecture)
+        return load_text_tower(e.name, pretrained=e.pretrained, architecture=e.architecture)
 
-    def forget(self, *, keep: Iterable[Hashable]) -> None:
-        """Frees the banks that are kept under another key than these."""
-        kept = set(keep)
-        self._banks = {key: bank for key, bank in self._banks.items() if key in kept}
+    def release_caches(self, *, retain: Iterable[Hashable]) -> None:
+        """Frees the caches under all keys but those in `retain`."""
+        retained_keys = set(retain)
+        self._caches = {key: cache for key, cache in self._caches.items() if key in retained_keys}
 
-    def bank(self, encoder: AdaptedEncoder, *, cells: int) -> ClipBank:
-        """The bank of adapters and heads that read the same of the frozen tower."""
-        tower, reading = encoder.tower, encoder.adapter.reading(cells).key(encoder.tower)
+    def prefix_cache(self, encoder: AdaptedEncoder, *, grid_size: int) -> FeatureCache:
+        """Returns the cache of adapters and heads that share a frozen prefix."""
+        tower, spec = encoder.tower, encoder.adapter.prefix_spec(grid_size).cache_key(encoder.tower)
         # closes over the tower alone: the adapter and its gradients may go
-        return self._bank(reading, lambda frames: read(tower, reading, tower.pixels(frames)))
+        return self._get_or_create_cache(
+            spec, lambda frames: compute_prefix(tower, spec, tower.normalize(frames))
+        )
 
-    def features(self, encoder: AdaptedEncoder, key: Hashable, *, cells: int) -> ClipBank:
-        """The bank of the features that an adapter of one copy gives as it is, `packed`.
+    def feature_cache(
+        self, encoder: AdaptedEncoder, key: Hashable, *, grid_size: int
+    ) -> FeatureCache:
+        """Returns the cache of the packed features of an untuned adapter of one copy.
 
         Args:
-            encoder: tower and adapter, which nothing changes from here on.
-            key: that no other adapter, and no reading, has.
-            cells: cells on a side of the grid that the heads read; 0: none.
+            encoder: tower and adapter, which do not change from this call on.
+            key: unique to this adapter, and different from every `PrefixSpec`.
+            grid_size: cells on a side of the grid of patch tokens that the heads read; 0: none.
         """
         tower = encoder.tower
 
         def _encode(frames: torch.Tensor) -> torch.Tensor:
-            kept = encoder.prefix(tower.pixels(frames), cells=cells)
-            return packed(encoder(kept.unsqueeze(0), cells=cells)).squeeze(0)
+            prefix = encoder.compute_prefix(tower.normalize(frames), grid_size=grid_size)
+            return pack_features(encoder(prefix.unsqueeze(0), grid_size=grid_size)).squeeze(0)
 
-        return self._bank(key, _encode)
+        return self._get_or_create_cache(key, _encode)
 
-    def _bank(self, key: Hashable, encode: Callable[[torch.Tensor], torch.Tensor]) -> ClipBank:
-        if key not in self._banks:
+    def _get_or_create_cache(
+        self, key: Hashable, encode: Callable[[torch.Tensor], torch.Tensor]
+    ) -> FeatureCache:
+        if key not in self._caches:
             tower = self.encoder.tower
-            cuda = tower.device.type == "cuda"
-            budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if cuda else _CPU_BANK
-            work = self.config.video.frames * tower.tokens * tower.width
-            chunk = max(1, _ENCODE_WORK // work)
-            self._banks[key] = ClipBank(self.frames, encode, budget=budget, chunk=chunk)
-        return self._banks[key]
+            is_cuda = tower.device.type == "cuda"
+            budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if is_cuda else _CPU_CACHE_BYTES
+            elements_per_clip = self.config.video.frames * tower.tokens * tower.width
+            chunk_size = max(1, _ENCODE_ELEMENT_BUDGET // elements_per_clip)
+            self._caches[key] = FeatureCache(
+                self.frames, encode, max_bytes=budget, chunk_size=chunk_size
+            )
+        return self._caches[key]
 
 
 @contextmanager
-def _bar(total: int, what: str, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on standard error and gives what advances it."""
-    with bar(total=total, desc=what, unit="clip", progress=progress, leave=False) as shown:
+def _progress_bar(total: int, description: str, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Shows a progress bar on standard error and yields the function that advances it."""
+    with bar(
+        total=total, desc=description, unit="clip", progress=progress, leave=False
+    ) as progress_bar:
 
         def _advance(count: int) -> None:
-            shown.update(count)
+            progress_bar.update(count)
 
         yield _advance

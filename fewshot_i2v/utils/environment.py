@@ -1,4 +1,4 @@
-"""The machine that a run is on: device, memory, versions, commit."""
+"""The machine of a run: device, memory, library versions, git commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory_mb(device: torch.device, episodes: int) -> float:
-    """Peak memory in MiB: an episode's share on a GPU, the whole process on the CPU."""
+    """Peak memory in MiB: an episode's share on a GPU, the complete process on the CPU."""
     if device.type == "cuda":
         import torch
 
@@ -38,29 +38,29 @@ def peak_memory_mb(device: torch.device, episodes: int) -> float:
 
 
 def reader_versions() -> dict[str, str | None]:
-    """Versions of what reads the clips; None for a reader that is not installed."""
-    found: dict[str, str | None] = {}
+    """Versions of the video readers; None for one that is not installed."""
+    versions: dict[str, str | None] = {}
     for name in ("av", "decord"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 @cache
-def commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout this package runs from, "+dirty" with changes, else None."""
     folder = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
         return None
 
-    def _ask(*words: str) -> str | None:
-        done = subprocess.run(  # noqa: S603 - fixed words
-            [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
+    def _run_git(*arguments: str) -> str | None:
+        result = subprocess.run(  # noqa: S603 - fixed words
+            [git, "-C", str(folder), *arguments], capture_output=True, text=True, check=False
         )
-        return None if done.returncode else done.stdout.strip()
+        return None if result.returncode else result.stdout.strip()
 
-    head = _ask("rev-parse", "HEAD")
-    return head and head + ("+dirty" if _ask("status", "--porcelain", "-uno") else "")
+    head = _run_git("rev-parse", "HEAD")
+    return head and head + ("+dirty" if _run_git("status", "--porcelain", "-uno") else "")

@@ -13,38 +13,38 @@ from pathlib import Path
 
 from fewshot_i2v.errors import DiskError, FewshotError, SplitError, UsageError
 
-_MARK = ".fewshot-i2v-"
-_NAME = re.compile(r"(\d+)-[0-9a-f]{8}\.tmp")
+_TEMPORARY_TAG = ".fewshot-i2v-"
+_TEMPORARY_SUFFIX = re.compile(r"(\d+)-[0-9a-f]{8}\.tmp")
 _OLD_SECONDS = 86_400.0
 
 
-def temporary_of(path: Path) -> Path:
-    """A hidden name beside a file or folder, to write to first; nobody else has it."""
-    return path.with_name(f".{path.name}{_MARK}{os.getpid()}-{secrets.token_hex(4)}.tmp")
+def temporary_path(path: Path) -> Path:
+    """Returns a unique hidden path beside a file or folder, to write to first."""
+    return path.with_name(f".{path.name}{_TEMPORARY_TAG}{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def sweep(path: Path) -> None:
-    """Removes what `temporary_of` named for a path, where its process is dead or it is a day old.
+def remove_leftovers(path: Path) -> None:
+    """Removes paths of `temporary_path` whose process is dead or that are a day old.
 
     A process of another machine seems dead here, too: one that writes the same file at the same
     time then says that it cannot.
     """
-    start = f".{path.name}{_MARK}"
-    for left in path.parent.glob(glob.escape(start) + "*"):
-        found = _NAME.fullmatch(left.name.removeprefix(start))
+    prefix = f".{path.name}{_TEMPORARY_TAG}"
+    for leftover in path.parent.glob(glob.escape(prefix) + "*"):
+        match = _TEMPORARY_SUFFIX.fullmatch(leftover.name.removeprefix(prefix))
         with contextlib.suppress(OSError):
-            if found and (
-                _dead(int(found[1])) or time.time() - left.stat().st_mtime > _OLD_SECONDS
+            if match and (
+                _is_dead(int(match[1])) or time.time() - leftover.stat().st_mtime > _OLD_SECONDS
             ):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
-def _dead(process: int) -> bool:
-    """Whether there is no such process; Windows cannot be asked without harm."""
+def _is_dead(pid: int) -> bool:
+    """Whether there is no such process; on Windows, where a check does harm, always false."""
     if os.name == "nt":
         return False
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return True
     except OSError:  # of another user
@@ -53,66 +53,68 @@ def _dead(process: int) -> bool:
 
 
 def sync_folder_if_possible(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
+    """Make the names in a folder durable, where the system supports it."""
     # Windows cannot open folders, and does not need it
     with contextlib.suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            os.fsync(descriptor)
         finally:
-            os.close(opened)
+            os.close(descriptor)
 
 
-def write_whole(path: Path, text: str | bytes, error: type[UsageError] = SplitError) -> None:
-    """Writes a file, text in UTF-8, in folders that are made where needed.
+def write_atomic(
+    path: Path, content: str | bytes, error_type: type[UsageError] = SplitError
+) -> None:
+    """Write a file atomically, text in UTF-8; missing folders are made.
 
-    Whenever this is stopped, the file is the old one or the new one; when it returns, the new one
-    is on the disk.
+    If this is interrupted, the file is the old one or the new one; when it returns, the new one is
+    on the disk.
 
     Args:
         path: the file.
-        text: what is in it.
-        error: what is raised when it cannot be written, as to a folder that is none.
+        content: its new content.
+        error_type: raised when it cannot be written, as into a folder that is a file.
 
     Raises:
-        DiskError: when the disk does not take it.
+        DiskError: when the disk is full, broken or read-only.
     """
-    data = text.encode() if isinstance(text, str) else text
-    temporary = temporary_of(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = temporary_path(path)
     try:
-        sweep(path)
+        remove_leftovers(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync(path.parent)
-    except OSError as refusal:
-        kind = DiskError if DiskError.is_behind(refusal) else error
-        raise kind(f"{path}: cannot be written: {refusal.strerror}") from refusal
+        _sync_folder(path.parent)
+    except OSError as os_error:
+        raised_type = DiskError if DiskError.is_cause_of(os_error) else error_type
+        raise raised_type(f"{path}: cannot be written: {os_error.strerror}") from os_error
     finally:  # a signal may end the writing as well
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def _sync(folder: Path) -> None:
-    """Brings the new name to the disk; Windows does so by itself and cannot open folders."""
+def _sync_folder(folder: Path) -> None:
+    """Flush the new name to disk; Windows does so by itself and cannot open folders."""
     if os.name == "nt":
         return
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 class RecordWriteError(FewshotError):
-    """A file of the run folder that cannot be written, such as on a full disk.
+    """A file of the run folder cannot be written, such as on a full disk.
 
     Args:
         path: the file.
-        error: what the system said.
+        error: the error of the operating system.
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
@@ -135,19 +137,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by new content; at every moment it is either wholly old or wholly new.
+    """Replaces the content of a file atomically: it is completely old or completely new.
 
     Args:
         path: the file; its folder must exist.
-        data: the whole content.
+        data: the complete content.
 
     Raises:
-        RecordWriteError: when it cannot be written; nothing is left behind then.
+        RecordWriteError: when it cannot be written; no temporary file stays then.
     """
-    temporary = temporary_of(path)
+    temporary = temporary_path(path)
     try:
-        sweep(path)
-        _write_new(temporary, data)
+        remove_leftovers(path)
+        write_new_file(temporary, data)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -158,14 +160,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what `write_atomically` left behind of this file when it was killed."""
-    sweep(path)
+    """Removes the temporary files of a killed `write_atomically` of this file."""
+    remove_leftovers(path)
     for leftover in path.parent.glob(f"{path.name}.tmp-*"):  # of version 0.1
         with contextlib.suppress(OSError):
             leftover.unlink()
 
 
-def _write_new(path: Path, data: bytes, extra_flags: int = os.O_TRUNC) -> None:
+def write_new_file(path: Path, data: bytes, extra_flags: int = os.O_TRUNC) -> None:
+    """Writes a file and brings its bytes to the disk; `extra_flags` are of `os.open`."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | extra_flags, 0o644)
     try:
         write_all(descriptor, data)
@@ -175,12 +178,12 @@ def _write_new(path: Path, data: bytes, extra_flags: int = os.O_TRUNC) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything: one `write`, more only where the system took a part.
+    """Writes all bytes: one `os.write`, and more only after a partial one.
 
     Args:
         descriptor: of an open file.
         data: the bytes.
     """
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]

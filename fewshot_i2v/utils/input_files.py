@@ -1,7 +1,7 @@
-"""Files that a user names: ordinary files, looked at before they are opened, read up to a limit.
+"""Read files that a user names: regular files only, checked before opening, up to a size limit.
 
-A named pipe would block for ever, a device never ends, and a few kilobytes can say that they are
-gigabytes. What is refused here is an `OSError` that says so in words, like those of the system.
+A named pipe would block for ever, a device never ends, and a few kilobytes can claim to be
+gigabytes. Refused files raise an `OSError` with a message like those of the system.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-MOST_JSON_VALUES = 2_000_000
+MAX_JSON_VALUES = 2_000_000
 """Values in a JSON file: some 100 bytes of memory each. A training names every clip it saw."""
 
-MOST_LINES = 10_000_000
+MAX_LINES = 10_000_000
 """Lines of a list; the largest data sets of video clips have a few million."""
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 class NotAFileError(OSError):
-    """What has this name is no ordinary file."""
+    """The path is not a regular file."""
 
 
-def regular_file(path: str | Path) -> os.stat_result:
-    """Make sure that there is an ordinary file, without opening it.
+def check_regular_file(path: str | Path) -> os.stat_result:
+    """Check that a path is a regular file, without opening it.
 
     Args:
         path: the file; symbolic links are followed.
@@ -46,11 +46,11 @@ def regular_file(path: str | Path) -> os.stat_result:
         reason = "cannot be the name of a file: it has a NUL character"
         raise NotAFileError(errno.EINVAL, reason, str(path)) from error
     if not stat.S_ISREG(status.st_mode):
-        raise NotAFileError(errno.EINVAL, f"is {_kind(status.st_mode)}, not a file", str(path))
+        raise NotAFileError(errno.EINVAL, f"is {_file_kind(status.st_mode)}, not a file", str(path))
     return status
 
 
-def _kind(mode: int) -> str:
+def _file_kind(mode: int) -> str:
     kinds = (
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISFIFO, "a named pipe"),
@@ -58,70 +58,72 @@ def _kind(mode: int) -> str:
         (stat.S_ISCHR, "a device"),
         (stat.S_ISBLK, "a device"),
     )
-    return next((name for test, name in kinds if test(mode)), "something special")
+    return next((name for is_kind, name in kinds if is_kind(mode)), "something special")
 
 
 def open_regular(path: str | Path) -> io.BufferedReader:
-    """Open an ordinary file for reading.
+    """Open a regular file for reading.
 
     Raises:
-        OSError: as `regular_file`, or when the system refuses.
+        OSError: as `check_regular_file`, or by the system.
     """
-    regular_file(path)
+    check_regular_file(path)
     # what was put there since then is closed again, and a named pipe does not block the opening
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    opened = os.open(path, flags)
-    mode = os.fstat(opened).st_mode
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
-        os.close(opened)
-        raise NotAFileError(errno.EINVAL, f"is {_kind(mode)}, not a file", str(path))
-    return os.fdopen(opened, "rb")
+        os.close(descriptor)
+        raise NotAFileError(errno.EINVAL, f"is {_file_kind(mode)}, not a file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
-def read_regular(path: str | Path, most: int) -> bytes:
-    """The content of an ordinary file.
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
+    """Read the content of a regular file.
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        max_bytes: maximum size.
 
     Raises:
         OSError: as `open_regular`, and when it is larger.
     """
     with open_regular(path) as file:
-        whole = os.fstat(file.fileno()).st_size <= most
-        data = file.read(most + 1) if whole else b""
-    if not whole or len(data) > most:
-        raise OSError(errno.EFBIG, f"has more than {most} bytes, the most that is read", str(path))
+        fits = os.fstat(file.fileno()).st_size <= max_bytes
+        data = file.read(max_bytes + 1) if fits else b""
+    if not fits or len(data) > max_bytes:
+        raise OSError(
+            errno.EFBIG, f"has more than {max_bytes} bytes, the most that is read", str(path)
+        )
     return data
 
 
-def read_text(path: str | Path, most: int) -> str:
-    """The content of an ordinary file of UTF-8 text, with a byte order mark or without.
+def read_text(path: str | Path, max_bytes: int) -> str:
+    """Read a regular file of UTF-8 text, with or without a byte order mark.
 
     Raises:
-        OSError: as `read_regular`, and when it is no such text.
+        OSError: as `read_regular`, and when it is not UTF-8.
     """
     try:
-        return read_regular(path, most).decode("utf-8-sig")
+        return read_regular(path, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, "is not text in UTF-8; save it as UTF-8", str(path)) from error
 
 
 def open_lines(path: str | Path) -> TextIO:
-    """Open an ordinary file of lines in UTF-8, such as a CSV, for reading.
+    """Open a regular file of UTF-8 lines, such as a CSV, for reading.
 
     Raises:
-        OSError: as `open_regular`, and when it has more lines, or a longer one, than are read.
+        OSError: as `open_regular`, and when it has too many lines, or one that is too long.
     """
     file = open_regular(path)
-    lines = 0
-    while block := file.read(_BLOCK):
-        lines += block.count(b"\n")
-        if len(block) == _BLOCK and not (b"\n" in block or b"\r" in block):
-            problem = f"has a line of more than {_BLOCK} bytes, the most that is read"
-        elif lines > MOST_LINES:
-            problem = f"has more than {MOST_LINES} lines, the most that is read"
+    n_lines = 0
+    while block := file.read(_BLOCK_BYTES):
+        n_lines += block.count(b"\n")
+        if len(block) == _BLOCK_BYTES and not (b"\n" in block or b"\r" in block):
+            problem = f"has a line of more than {_BLOCK_BYTES} bytes, the most that is read"
+        elif n_lines > MAX_LINES:
+            problem = f"has more than {MAX_LINES} lines, the most that is read"
         else:
             continue
         file.close()
@@ -131,14 +133,14 @@ def open_lines(path: str | Path) -> TextIO:
 
 
 def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None = None) -> Any:  # noqa: ANN401 - whatever it holds
-    """Plain values from JSON, as `json.loads`, but never much more memory than its text has.
+    """Parse JSON as `json.loads` does, but never use much more memory than its text.
 
     Raises:
-        ValueError: for what is no JSON, is nested too deep, or has more values than are read.
+        ValueError: for invalid JSON, too deep nesting, or too many values.
     """
     text = data if isinstance(data, bytes) else data.encode()
-    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_JSON_VALUES:
-        raise ValueError(f"has more than {MOST_JSON_VALUES} values, the most that is read")
+    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise ValueError(f"has more than {MAX_JSON_VALUES} values, the most that is read")
     try:
         return json.loads(data, parse_constant=parse_constant)
     except RecursionError as error:

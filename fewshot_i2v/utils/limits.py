@@ -1,6 +1,6 @@
-"""How much one clip may take by default: numbers that the configuration and the decoding share.
+"""Default decoding limits of one clip, used by the configuration and by the decoder.
 
-They are there so that no file can hang or exhaust a machine, not to keep long clips out: an hour of
+They exist so that no file can hang or exhaust a machine, not to exclude long clips: an hour of
 1080p at 30 frames a second passes, and so does a phone's clip of 4K at 60.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-FRAMES = 1_000_000
+DEFAULT_MAX_FRAMES = 1_000_000
 """Frames of a clip: nine hours at 30 a second."""
 
-PIXELS = 8192 * 4352
+DEFAULT_MAX_PIXELS = 8192 * 4352
 """Pixels of a frame: 8K."""
 
-SECONDS = 1800.0
+DEFAULT_MAX_SECONDS = 1800.0
 """Processor time for reading a clip once."""
 
-MEMORY = 4.0
+DEFAULT_MAX_MEMORY_GIB = 4.0
 """Memory of a decoding process, in GiB."""
 
 
@@ -46,14 +46,14 @@ class LimitValues(Protocol):
 class DefaultLimits:
     """What one clip may take where nothing is configured."""
 
-    frames: int = FRAMES
-    pixels: int = PIXELS
-    seconds: float = SECONDS
-    memory: float = MEMORY
+    frames: int = DEFAULT_MAX_FRAMES
+    pixels: int = DEFAULT_MAX_PIXELS
+    seconds: float = DEFAULT_MAX_SECONDS
+    memory: float = DEFAULT_MAX_MEMORY_GIB
 
 
-def raising(limit: str) -> str:
-    """How to raise a limit, for the end of a message.
+def limit_hint(limit: str) -> str:
+    """How to raise a limit, to end a message with.
 
     Args:
         limit: "frames", "pixels", "seconds" or "memory".

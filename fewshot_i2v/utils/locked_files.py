@@ -1,4 +1,4 @@
-"""Files that are being written: seen whole or not at all, and swept if the writer was killed."""
+"""Temporary files: published complete or not at all; those of killed writers are removed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import BinaryIO
 
 from fewshot_i2v.utils.input_files import open_regular
 
-_FORGOTTEN = 24 * 3600.0
+_STALE_SECONDS = 24 * 3600.0
 # what file systems say that have no hard links (FAT, exFAT, some network drives)
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+_NO_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 @contextmanager
-def being_written(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file to write to, locked; in the end the name is removed.
+def locked_temporary_file(path: Path) -> Iterator[BinaryIO]:
+    """Create a new file to write to, locked; its name is removed at the end.
 
     Args:
-        path: a name that nobody else uses, and that `sweep` will be given.
+        path: a name that nobody else uses, and that is later passed to `remove_stale_files`.
 
     Raises:
         OSError: if it cannot be written.
@@ -31,7 +31,7 @@ def being_written(path: Path) -> Iterator[BinaryIO]:
     try:
         while True:
             with path.open("xb") as file:
-                _lock(file, wait=True)
+                _lock_file(file, wait=True)
                 # a sweep may have taken it before the lock
                 if path.exists():
                     yield file
@@ -42,16 +42,16 @@ def being_written(path: Path) -> Iterator[BinaryIO]:
 
 
 def publish(file: BinaryIO, path: Path, *, mode: int, replace: bool) -> bool:
-    """Give a file that was written a name, once all of it is on the disk.
+    """Give a written file its final name, once all of it is on the disk.
 
     Args:
-        file: from `being_written`.
+        file: from `locked_temporary_file`.
         path: the name, in the same file system.
         mode: permissions.
-        replace: whether it takes the place of a file of that name.
+        replace: whether an existing file of that name is replaced.
 
     Returns:
-        Whether it has the name; False where there is such a file already, and it stays.
+        Whether it has the name; False if such a file existed and was not replaced.
 
     Raises:
         OSError: if it cannot be written.
@@ -69,7 +69,7 @@ def publish(file: BinaryIO, path: Path, *, mode: int, replace: bool) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in _NO_LINK_ERRORS:
                 raise
             # without links the last of several writers wins, should they come between these lines
             if path.exists():
@@ -80,25 +80,25 @@ def publish(file: BinaryIO, path: Path, *, mode: int, replace: bool) -> bool:
     return True
 
 
-def sweep(files: Iterable[Path]) -> None:
-    """Remove what processes that were killed while writing have left.
+def remove_stale_files(files: Iterable[Path]) -> None:
+    """Remove the temporary files of processes that were killed while writing.
 
-    A file is left alone while its writer lives, whose lock the system takes away with the process.
-    Where there are no locks, it is left alone for a day.
+    A file stays while its writer lives, whose lock the system releases with the process. Where
+    there are no locks, it stays for a day.
 
     Args:
-        files: what `being_written` may have been given.
+        files: what `locked_temporary_file` may have been called with.
     """
-    for left in files:
-        with contextlib.suppress(OSError), open_regular(left) as file:
-            locked = _lock(file, wait=False)
+    for path in files:
+        with contextlib.suppress(OSError), open_regular(path) as file:
+            locked = _lock_file(file, wait=False)
             age = time.time() - os.fstat(file.fileno()).st_mtime
-            if locked or (locked is None and age > _FORGOTTEN):
-                left.unlink()
+            if locked or (locked is None and age > _STALE_SECONDS):
+                path.unlink()
 
 
-def _lock(file: BinaryIO, *, wait: bool) -> bool | None:
-    """Whether this process has the lock now; None where the system has no locks."""
+def _lock_file(file: BinaryIO, *, wait: bool) -> bool | None:
+    """Lock a file; returns whether this process has the lock, None if there are no locks."""
     try:
         import fcntl
 

@@ -1,7 +1,7 @@
-"""Text of files and names on its way to a terminal: no sign of it acts on the terminal.
+"""Escape control characters in text from files and names before it reaches a terminal.
 
-A name of a clip, a tensor or a host can hold sequences that clear the screen, colour what follows
-or turn the order of letters around. They are shown as escapes; letters of all languages stay.
+The name of a clip, a tensor or a host can hold sequences that clear the screen, colour the text
+after them or reverse the direction of writing. They are escaped; letters of all languages stay.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 # control signs but tab and newline, line separators, and what turns the direction of writing
-_ACTING = re.compile(
+_CONTROL_CHARACTERS = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
 
@@ -24,19 +24,19 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
     """
-    return _ACTING.sub(_escape, text)
+    return _CONTROL_CHARACTERS.sub(_escape, text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found.group())
-    return f"\\x{number:02x}" if number < 0x20 else f"\\u{number:04x}"
+def _escape(match: re.Match[str]) -> str:
+    code_point = ord(match.group())
+    return f"\\x{code_point:02x}" if code_point < 0x20 else f"\\u{code_point:04x}"
 
 
-class _Printing:
-    """A stream that writes what `printable` gives.
+class _PrintableStream:
+    """A stream that escapes with `printable`.
 
     Args:
-        stream: what it writes to.
+        stream: the stream to write to.
     """
 
     color = False
@@ -48,7 +48,7 @@ class _Printing:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Writes text; the number of its characters."""
+        """Write text; return its character count."""
         self.stream.write(printable(text))
         return len(text)
 
@@ -58,16 +58,16 @@ class _Printing:
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Lets everything that is written to standard output and error go through `printable`."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Printing(stream) for stream in before)
+    """Pass everything written to standard output and error through `printable`."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_PrintableStream(stream) for stream in streams)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = streams
 
 
-def terminal() -> TextIO:
-    """Standard error for what moves the cursor itself, such as a bar."""
+def terminal_stream() -> TextIO:
+    """Standard error for moving the cursor, as progress bars do."""
     stream: TextIO = getattr(sys.stderr, "stream", sys.stderr)
     return stream

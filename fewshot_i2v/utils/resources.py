@@ -9,12 +9,12 @@ from typing import Literal
 from fewshot_i2v.errors import UnknownNameError
 
 
-def default_cache() -> Path:
-    """The folder for files that can be made again, such as decoded clips.
+def default_cache_folder() -> Path:
+    """The folder for files that can be recreated, such as decoded clips.
 
     The first of these that is set: `FEWSHOT_I2V_HOME`; `XDG_CACHE_HOME`/fewshot-i2v; the cache
     folder of the platform (`~/.cache/fewshot-i2v` on Linux). An empty variable counts as not set,
-    and a relative `XDG_CACHE_HOME` is ignored, as the XDG rules ask.
+    and a relative `XDG_CACHE_HOME` is ignored, as XDG rules say.
 
     Returns:
         The folder, absolute, `~` expanded. It is not created.
@@ -36,9 +36,9 @@ PACKAGE_FOLDER = Path(__file__).parents[1]
 
 
 def data_folder(kind: DataKind) -> Path:
-    """The folder of shipped splits ("episodes") or run configurations ("configs").
+    """The folder of shipped splits ("episodes") or configurations ("configs").
 
-    In a checkout it lies beside the package, in an installed package inside it.
+    It is beside the package in a checkout, and inside the package once installed.
     """
     inside = PACKAGE_FOLDER / "_data" / kind
     return inside if inside.is_dir() else PACKAGE_FOLDER.parent / kind
@@ -51,14 +51,18 @@ def data_file(kind: DataKind, name: str) -> Path:
         UnknownNameError: naming what exists.
     """
     folder = data_folder(kind)
-    known = data_names(kind)
-    if name not in known:
-        what = "split" if kind == "episodes" else "config"
-        raise UnknownNameError(what, name, known, f"A path to a YAML file works too ({what}).")
+    existing_names = data_names(kind)
+    if name not in existing_names:
+        label = "split" if kind == "episodes" else "config"
+        raise UnknownNameError(
+            label, name, existing_names, f"A path to a YAML file works too ({label})."
+        )
     return folder / f"{name}.yaml"
 
 
 def data_names(kind: DataKind) -> list[str]:
     """Names of the shipped splits or configurations, sorted."""
     folder = data_folder(kind)
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    )

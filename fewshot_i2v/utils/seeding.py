@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def derive_seed(*parts: str | int) -> int:
-    """A 63-bit seed that depends on `parts` alone, not on any library's generator."""
-    text = "\x1f".join(str(part) for part in parts)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+def derive_seed(*components: str | int) -> int:
+    """Derives a 63-bit seed from `components` only, with no library's generator."""
+    joined = "\x1f".join(str(component) for component in components)
+    digest = hashlib.blake2b(joined.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

@@ -11,50 +11,55 @@ _GAP = "  "
 _NOTE_WIDTH = 100
 
 
-def aligned(columns: Mapping[str, Sequence[str]], lefts: Collection[str]) -> list[str]:
-    """Lines of a table with a rule below the headings.
+def align_columns(columns: Mapping[str, Sequence[str]], left_aligned: Collection[str]) -> list[str]:
+    """Format the lines of a table with a rule below the headings.
 
     Args:
         columns: cells by heading, top to bottom.
-        lefts: headings of the columns that are aligned to the left; the others are to the right.
+        left_aligned: headings of the columns that are aligned to the left; the others are aligned
+            to the right.
     """
-    padded = []
+    padded_columns = []
     for heading, cells in columns.items():
-        width = max(_width(cell) for cell in (heading, *cells))
-        sides = [
-            cell + " " * (width - _width(cell))
-            if heading in lefts
-            else " " * (width - _width(cell)) + cell
+        width = max(_display_width(cell) for cell in (heading, *cells))
+        padded_cells = [
+            cell + " " * (width - _display_width(cell))
+            if heading in left_aligned
+            else " " * (width - _display_width(cell)) + cell
             for cell in (heading, *cells)
         ]
-        padded.append([sides[0], "-" * width, *sides[1:]])
-    return [_GAP.join(line).rstrip() for line in zip(*padded, strict=True)]
+        padded_columns.append([padded_cells[0], "-" * width, *padded_cells[1:]])
+    return [_GAP.join(line).rstrip() for line in zip(*padded_columns, strict=True)]
 
 
-def _width(text: str) -> int:
-    """Columns of a terminal that a text takes."""
+def _display_width(text: str) -> int:
+    """Number of terminal columns that a text takes."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
     )
 
 
-def wrapped(notes: Iterable[str]) -> list[str]:
-    """Notes as lines that fit below a table."""
+def wrap_notes(notes: Iterable[str]) -> list[str]:
+    """Wrap notes into lines that fit below a table."""
     wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False).wrap
-    return [part for line in notes for part in wrap(line)]
+    return [line for note in notes for line in wrap(note)]
 
 
-def sentences(texts: Iterable[str]) -> list[str]:
-    """Each sentence once, in order of first appearance."""
-    return list(dict.fromkeys(s for text in texts for s in re.split(r"(?<=\.) ", text)))
+def unique_sentences(paragraphs: Iterable[str]) -> list[str]:
+    """Split paragraphs into sentences, each once, in order of first appearance."""
+    return list(
+        dict.fromkeys(
+            sentence for paragraph in paragraphs for sentence in re.split(r"(?<=\.) ", paragraph)
+        )
+    )
 
 
-_LONGEST_NAME = 60
+_MAX_NAME_LENGTH = 60
 
 
-def escaped(name: str) -> str:
-    """A name as one printable line: control and direction marks shown as escapes, long ones cut.
+def escape_name(name: str) -> str:
+    """Escape a name as one printable line: control and direction marks as escapes, long ones cut.
 
     Args:
         name: anything.
@@ -64,6 +69,6 @@ def escaped(name: str) -> str:
     """
     shown = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in name[: _LONGEST_NAME + 1]
+        for c in name[: _MAX_NAME_LENGTH + 1]
     )
-    return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
+    return shown if len(shown) <= _MAX_NAME_LENGTH else shown[: _MAX_NAME_LENGTH - 1] + "…"

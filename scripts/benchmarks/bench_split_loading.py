@@ -20,9 +20,9 @@ from time import perf_counter
 import click
 
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
-from fewshot_i2v.data.splits.builder.build import make_split, write_new
-from fewshot_i2v.data.splits.builder.class_selection import choose_classes
-from fewshot_i2v.data.splits.builder.importers import from_csv
+from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
+from fewshot_i2v.data.splits.builder.class_selection import select_classes
+from fewshot_i2v.data.splits.builder.importers import import_csv
 from fewshot_i2v.data.splits.split_file import load_split
 
 
@@ -60,12 +60,12 @@ def load_steps(folder: Path) -> dict[str, object]:
 def new_steps(folder: Path) -> dict[str, object]:
     """What `episodes new` does with the CSV."""
     start = perf_counter()
-    listing = from_csv(folder / "clips.csv")
+    listing = import_csv(folder / "clips.csv")
     read = perf_counter()
-    chosen = choose_classes(list(listing.classes()), base=0.6)
+    chosen = select_classes(list(listing.classes()), base=0.6)
     split = make_split(listing, chosen, name="made-up")
     made = perf_counter()
-    files = write_new(split, folder / "new.yaml", "a CSV")
+    files = write_new_split(split, folder / "new.yaml", "a CSV")
     return {
         "new_read_seconds": round(read - start, 2),
         "new_make_seconds": round(made - read, 2),

@@ -31,14 +31,14 @@ from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import Episodes, embed, tune
-from fewshot_i2v.utils.environment import commit, peak_memory_mb
+from fewshot_i2v.tuning.finetune import EpisodeInputs, encode_in_chunks, finetune
+from fewshot_i2v.utils.environment import git_commit, peak_memory_mb
 
 SHAPES = {"ViT-B-16": (768, 12, 12), "ViT-Ti-16": (192, 12, 3)}
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -64,14 +64,17 @@ def build_tower(name: str, size: int) -> Tower:
         torch.manual_seed(0)
         visual = VisionTransformer(size, 16, width, layers, heads, 4.0, output_dim=width)
     half = torch.full((3,), 0.5)
-    return tower_from_visual(visual, mean=half, std=half)
+    return tower_from_open_clip(visual, mean=half, std=half)
 
 
 def clips(count: int, size: int) -> torch.Tensor:
     """Generated clips, enlarged to the tower's input, (count, T, size, size, 3) uint8."""
     names = generate.class_names("motions")
     small = np.stack(
-        [generate.render("motions", names[i % len(names)], i, frames=FRAMES) for i in range(count)]
+        [
+            generate.render_clip("motions", names[i % len(names)], i, frames=FRAMES)
+            for i in range(count)
+        ]
     )
     factor = -(-size // small.shape[2])
     large = small.repeat(factor, axis=2).repeat(factor, axis=3)
@@ -101,19 +104,19 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 3.0) 
 
 def prepare(
     tower: Tower, pool: torch.Tensor, setting: Setting
-) -> tuple[AdaptedEncoder, Head, Episodes, torch.Tensor]:
+) -> tuple[AdaptedEncoder, Head, EpisodeInputs, torch.Tensor]:
     """A fresh adapter and head, their episodes and query clips, prefixes computed."""
     seeds = list(range(setting.episodes))
-    cls = registry.load("adapters", setting.adapter)
+    cls = registry.load_method("adapters", setting.adapter)
     adapter = cls(tower, cls.Options(), frames=FRAMES, seeds=seeds).to(tower.device)
     encoder = AdaptedEncoder(tower, adapter)
-    linear = registry.load("heads", "linear")
+    linear = registry.load_method("heads", "linear")
     head: Head = linear(
         linear.Options(), width=tower.width, way=setting.way, frames=FRAMES, seeds=seeds
     ).to(tower.device)
     with torch.no_grad():
         parts = torch.split(pool, 5)
-        prefix = torch.cat([encoder.prefix(tower.pixels(part)) for part in parts])
+        prefix = torch.cat([encoder.compute_prefix(tower.normalize(part)) for part in parts])
     total = setting.way * (setting.shot + setting.query)
     picked = torch.arange(setting.episodes * total) % len(prefix)
     tokens = prefix[picked.view(setting.episodes, total).to(prefix.device)]
@@ -123,7 +126,7 @@ def prepare(
     labels = torch.arange(setting.way).repeat_interleave(setting.shot)
     labels = labels.expand(setting.episodes, -1).contiguous().to(tower.device)
     query = query.contiguous()
-    return encoder, head, Episodes(lambda _step: support, labels, query), query
+    return encoder, head, EpisodeInputs(lambda _step: support, labels, query), query
 
 
 def measure(tower: Tower, pool: torch.Tensor, setting: Setting, repeats: int) -> dict[str, Any]:
@@ -132,11 +135,11 @@ def measure(tower: Tower, pool: torch.Tensor, setting: Setting, repeats: int) ->
     encoder, head, episodes, query = prepare(tower, pool, setting)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    one = TuningConfig(steps=1, warmup=0.0)
+    one = FinetuneConfig(steps=1, warmup=0.0)
     with FlopCounterMode(display=False) as counter:  # the warm-up step, counted
-        tune(encoder, head, episodes, one)
-    steps = timed(lambda: tune(encoder, head, episodes, one), device, repeats)
-    asked = timed(lambda: embed(encoder, query), device, 1)
+        finetune(encoder, head, episodes, one)
+    steps = timed(lambda: finetune(encoder, head, episodes, one), device, repeats)
+    asked = timed(lambda: encode_in_chunks(encoder, query), device, 1)
     return {
         **vars(setting),
         "step_s": steps,
@@ -191,7 +194,7 @@ def about(device: torch.device) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", sys.argv[0], *(Path(a).name for a in sys.argv[1:])]),
-        "commit": commit(),
+        "commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
@@ -257,7 +260,7 @@ def main(
     )
     encoder = encoder or ("ViT-B-16" if place.type == "cuda" else "ViT-Ti-16")
     rates = {name: matmul_rate(place, dtype) for name, dtype in TYPES.items()}
-    names = adapter or tuple(f.name for f in registry.found("adapters"))
+    names = adapter or tuple(f.name for f in registry.list_methods("adapters"))
     rows: list[dict[str, Any]] = []
     for name in names:
         for count, precision, loop in [(1, "fp32", True), *((e, "bf16", False) for e in episodes)]:

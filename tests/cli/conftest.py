@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import fewshot_i2v.evaluation
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.runs.row_summary import RowResult
 from fewshot_i2v.statistics import mean_interval
@@ -26,12 +26,12 @@ class FakeEvaluation(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("fewshot_i2v.evaluation.evaluate")
-        self.config: RunConfig | None = None
+        self.config: EvaluationConfig | None = None
         self.asked: dict[str, Any] = {}
         self.failed = 0
         self.raises: BaseException | None = None
 
-    def run(self, config: RunConfig, **asked: Any) -> EvaluationResult:
+    def run(self, config: EvaluationConfig, **asked: Any) -> EvaluationResult:
         self.config, self.asked = config, asked
         if self.raises is not None:
             raise self.raises
@@ -51,7 +51,7 @@ class FakeEvaluation(ModuleType):
         )
         return EvaluationResult((row,), Path("runs/x"), 5, "motions", "demo")
 
-    def plan(self, config: RunConfig, *, progress: bool) -> dict[str, Any]:
+    def dry_run(self, config: EvaluationConfig, *, progress: bool) -> dict[str, Any]:
         self.config = config
         return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": {"clips": 3}}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewshot_i2v.data.splits.check import check_clips
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
 from tests.cli.conftest import FakeEvaluation, Invoke
 from tests.data.video.made_videos import numbered_picture, write_video
@@ -70,8 +70,8 @@ def new(invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path) -> New:
         split = load_split(out, root=root)
         found = check_clips(split, cache=tmp_path / "cache", workers=0)
         assert found.problems == ()
-        store = ClipStore(tmp_path / "cache/clips", DecodeOptions(size=16), workers=0)
-        paths = [split.file(name) for name in split.names()]
+        store = ClipCache(tmp_path / "cache/clips", DecodeOptions(size=16), workers=0)
+        paths = [split.clip_path(name) for name in split.clip_names()]
         assert store.prepare(paths) == {}
         assert all(store.get(path).shape == (8, 16, 16, 3) for path in paths)
         proposed = json.loads(made.stdout)["next"]
@@ -79,7 +79,7 @@ def new(invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path) -> New:
         evaluate = ("--split", str(out), "--root", str(root), "--way", "2", "--shot", "1")
         done = invoke("evaluate", *evaluate, "--query", "1", "--dry-run")
         assert done.exit_code == 0, done.output
-        return split.names()
+        return split.clip_names()
 
     return _new
 

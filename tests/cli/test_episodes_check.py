@@ -46,7 +46,7 @@ def test_a_clean_split(
     invoke: Invoke, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # else only what takes a minute says how far it is
-    monkeypatch.setattr(progress._Lines, "seconds", 0.0)
+    monkeypatch.setattr(progress._LogLines, "seconds", 0.0)
     # what was written a moment ago is else read again
     monkeypatch.setattr(clip_digest, "_TICK", 0)
     done = invoke("episodes", "check", *arguments)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.data.episodes.episode_file import read_frozen
+from fewshot_i2v.data.episodes.episode_file import read_episode_file
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split_file import load_split
 from tests.tiny import tiny_folder
@@ -34,7 +34,7 @@ def test_the_episodes_are_those_of_the_sampler(tmp_path: Path) -> None:
     out = tmp_path / "e.jsonl"
     text = said("hmdb51-arn", out, "--shot", "5", "--query", "1", "--episodes", "3", "--seed", "4")
     sampler = EpisodeSampler(load_split("hmdb51-arn"), seed=4, way=5, shot=5, query=1)
-    frozen = read_frozen(out)
+    frozen = read_episode_file(out)
     assert [frozen[i] for i in range(3)] == [sampler[i] for i in range(3)]
     assert f"fewshot-i2v evaluate --split hmdb51-arn --trials {out}" in text
     assert frozen.digest[:16] in text
@@ -54,7 +54,7 @@ def test_every_kind_can_be_frozen(tmp_path: Path) -> None:
     assert draws["episodes"] == 10
     uneven = ("--way", "3-5", "--shot", "1-4", "--uneven-shots", "--episodes", "5", "--json")
     ranged = json.loads(said("motions", tmp_path / "r.jsonl", *uneven))
-    assert ranged["digest"] == read_frozen(tmp_path / "r.jsonl").digest
+    assert ranged["digest"] == read_episode_file(tmp_path / "r.jsonl").digest
 
 
 def test_names_are_for_other_programs(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_file_that_is_there_needs_force(tmp_path: Path) -> None:
     out.write_text("mine")
     assert "is already there" in refused("motions", out, "--episodes", "1")
     said("motions", out, "--episodes", "1", "--force")
-    assert read_frozen(out).count == 1
+    assert read_episode_file(out).count == 1
 
 
 @pytest.mark.parametrize("name", ["e.jsonl", "my trials"])
@@ -111,7 +111,7 @@ def test_the_command_that_is_printed_asks_them(
     done = CliRunner().invoke(cli, [*command, *more, "--cache", "cache", "--output", "out"])
     assert done.exit_code == 0, done.output
     plan = json.loads(done.stdout)
-    first = read_frozen(tmp_path / name)[0]
+    first = read_episode_file(tmp_path / name)[0]
     assert plan["first_episode"]["classes"] == list(first.classes)
     assert plan["config"]["way"] == "2-3"
     assert len(plan["cost"]["rows"]) == 1

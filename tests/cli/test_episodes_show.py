@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.splits.summary import SETTINGS
+from fewshot_i2v.data.splits.summary import COMMON_SETTINGS
 from tests.cli.conftest import Invoke
 from tests.data.splits.folders import touch
 
@@ -61,7 +61,7 @@ def test_json_has_the_same_facts(invoke: Invoke, pair: str) -> None:
     facts = json.loads(invoke("episodes", "show", pair, "--json").stdout)
     assert facts["draws"] == {"paper": [1, 1, 2]}
     asked = [(s["shot"], s["query"]) for s in facts["subsets"]["train"]["episodes"]]
-    assert asked == list(SETTINGS)
+    assert asked == list(COMMON_SETTINGS)
     assert facts["subsets"]["train"]["class_sizes"][1] == {"name": "wave", "id": "7", "clips": 5}
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.evaluate import command
-from fewshot_i2v.config.base import TuningConfig, VideoConfig
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.base import FinetuneConfig, VideoConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.loading import config_schema
 from fewshot_i2v.evaluation.row_expansion import expand_rows
 from fewshot_i2v.utils.yaml import parse_yaml
@@ -27,7 +27,7 @@ FLAGS = [param for param in command.params if isinstance(param, KeyFlag)]
 
 def keys_of(schema: dict[str, Any]) -> set[str]:
     """All dotted keys of a run configuration."""
-    sections = {"encoder": "EncoderConfig", "video": "VideoConfig", "tuning": "TuningConfig"}
+    sections = {"encoder": "EncoderConfig", "video": "VideoConfig", "tuning": "FinetuneConfig"}
     sections["limits"] = "LimitsConfig"
     keys = set(schema["properties"]) - set(sections)
     for section, name in sections.items():
@@ -49,9 +49,9 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
     ("key", "annotation"),
     [
         ("video.policy", VideoConfig.model_fields["policy"].annotation),
-        ("tuning.schedule", TuningConfig.model_fields["schedule"].annotation),
-        ("tuning.flip", TuningConfig.model_fields["flip"].annotation),
-        ("precision", RunConfig.model_fields["precision"].annotation),
+        ("tuning.schedule", FinetuneConfig.model_fields["schedule"].annotation),
+        ("tuning.flip", FinetuneConfig.model_fields["flip"].annotation),
+        ("precision", EvaluationConfig.model_fields["precision"].annotation),
     ],
 )
 def test_the_words_of_a_flag_are_those_of_the_configuration(key: str, annotation: object) -> None:
@@ -196,10 +196,10 @@ def test_ctrl_c_says_how_to_go_on(invoke: Invoke, evaluation: FakeEvaluation) ->
 def test_ctrl_c_before_the_run_is_130_too(
     invoke: Invoke, evaluation: FakeEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_config: RunConfig, *, progress: bool) -> None:
+    def interrupt(_config: EvaluationConfig, *, progress: bool) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "plan", interrupt)
+    monkeypatch.setattr(evaluation, "dry_run", interrupt)
     result = invoke("evaluate", "--dry-run", "--quiet")
     assert (result.exit_code, result.stderr.split()) == (130, ["interrupted"])
 

@@ -27,8 +27,8 @@ def test_each_kind_has_names_and_summaries(invoke: Invoke, kind: str) -> None:
 
 def test_what_is_listed_is_what_can_be_used(invoke: Invoke) -> None:
     listed = json.loads(invoke("list", "--json").stdout)
-    assert [row["name"] for row in listed["adapters"]] == registry.names("adapters")
-    assert [row["name"] for row in listed["heads"]] == registry.names("heads")
+    assert [row["name"] for row in listed["adapters"]] == registry.method_names("adapters")
+    assert [row["name"] for row in listed["heads"]] == registry.method_names("heads")
     assert [row["name"] for row in listed["splits"]] == resources.data_names("episodes")
     assert [row["name"] for row in listed["configs"]] == resources.data_names("configs")
     assert [row["name"] for row in listed["starts"]] == names_of_starts()

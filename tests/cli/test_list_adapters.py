@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v import registry
-from fewshot_i2v.cli.list import giga, type_in_words
+from fewshot_i2v.cli.list import describe_type, format_giga
 from tests.cli.conftest import Invoke
 from tests.models.test_cost import PLUGIN
 from tests.tiny import tiny_architecture
@@ -28,7 +28,7 @@ def test_the_table_of_vit_b_16(invoke: Invoke) -> None:
     lines = text.splitlines()
     assert lines[0] == "encoder ViT-B-16, 224 pixels, clips of 8 frames"
     assert lines[2].split()[:2] == ["adapter", "parameters"]
-    assert [line.split()[0] for line in lines[4:-5]] == registry.names("adapters")
+    assert [line.split()[0] for line in lines[4:-5]] == registry.method_names("adapters")
     assert row_of(text, "frozen") == ["frozen", "0", "17.56", "-", "-", "no", "none"]
     assert row_of(text, "aim") == [
         "aim", "10,659,072", "25.26", "-", "-", "through the embedding", "every frame",
@@ -39,7 +39,7 @@ def test_the_table_of_vit_b_16(invoke: Invoke) -> None:
 
 
 def test_json_has_every_number(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "names", lambda _: ["frozen", "zeroi2v"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["frozen", "zeroi2v"])
     rows = {row["name"]: row for row in json.loads(invoke(*B16, "--json").stdout)}
     assert list(rows) == ["frozen", "zeroi2v"]
     row = rows["zeroi2v"]
@@ -56,7 +56,7 @@ def test_presets_have_rows_and_what_does_not_fit_says_why(
     (tmp_path / "adapters").mkdir()
     (tmp_path / "adapters" / "my_plugin.py").write_text(PLUGIN)
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
-    monkeypatch.setattr(registry, "names", lambda _: ["my-plugin"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["my-plugin"])
     demo = ("list", "adapters", "--encoder", "demo")
     text = invoke(*demo, "--presets").stdout
     assert row_of(invoke(*demo).stdout, "my-plugin") == ["my-plugin", *CELLS]
@@ -73,7 +73,7 @@ def test_presets_have_rows_and_what_does_not_fit_says_why(
 def test_what_does_not_fit_is_said_in_one_short_clause(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "names", lambda _: ["zeroi2v"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["zeroi2v"])
     text = invoke("list", "adapters", "--encoder", "demo", "--presets").stdout
     assert row_of(text, "zeroi2v:preset=b16-k400-8")[-1] == (
         "does not fit: offsets: got 12 values; this encoder has 4 heads per block"
@@ -90,7 +90,7 @@ def test_a_faulty_plug_in_is_a_row_and_not_the_end(
     (folder / "broken.py").write_text('"""Broken."""\n\nraise ValueError("two\\nlines")\n')
     (folder / "crash.py").write_text(PLUGIN.replace("options.heads > tower", "options.no > tower"))
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
-    monkeypatch.setattr(registry, "names", lambda _: ["broken", "crash", "frozen"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["broken", "crash", "frozen"])
     done = invoke("list", "adapters", "--encoder", "demo", "--presets")
     assert done.exit_code == 0
     said = row_of(done.stdout, "broken")[-1]
@@ -115,7 +115,7 @@ def test_options_presets_and_source_of_an_adapter(invoke: Invoke) -> None:
     width = details["options"][0]
     assert (width["name"], width["default"], width["required"]) == ("width", None, False)
     assert details["presets"][1]["options"] == {"width": 384, "sites": "both"}
-    for name in registry.names("adapters"):
+    for name in registry.method_names("adapters"):
         for option in json.loads(invoke("list", "adapters", name, "--json").stdout)["options"]:
             assert option["type"]
             assert option["description"], (name, option)
@@ -126,7 +126,7 @@ def test_options_of_a_head(invoke: Invoke) -> None:
     assert "reads the class names: yes" in text
     assert "  tokens: 'summary', or 'gridN' with N from 1 to 99; default summary\n" in text
     assert '  templates: text; or list of: text; default ["a video of {}"]\n' in text
-    for name in registry.names("heads"):
+    for name in registry.method_names("heads"):
         for option in json.loads(invoke("list", "heads", name, "--json").stdout)["options"]:
             assert option["description"], (name, option)
     assert "options: none\n" in invoke("list", "adapters", "frozen").stdout
@@ -160,13 +160,13 @@ def test_options_of_a_plug_in_without_words(
     ],
 )
 def test_types_in_words(schema: dict[str, object], said: str) -> None:
-    assert type_in_words(schema, {"$defs": {"X": {"type": "string"}}}) == said
+    assert describe_type(schema, {"$defs": {"X": {"type": "string"}}}) == said
 
 
 def test_the_shipped_encoder_is_meant_when_none_is_named(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "names", lambda _: ["frozen"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["frozen"])
     text = invoke("list", "adapters", "--frames", "4", "--image-size", "32").stdout
     assert text.startswith("encoder demo, 32 pixels, clips of 4 frames\n")
     assert row_of(text, "frozen")[2] < "0.0221"
@@ -175,7 +175,7 @@ def test_the_shipped_encoder_is_meant_when_none_is_named(
 def test_an_architecture_of_the_users_own(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "names", lambda _: ["frozen"])
+    monkeypatch.setattr(registry, "method_names", lambda _: ["frozen"])
     text = invoke("list", "adapters", "--architecture", str(tiny_architecture(tmp_path))).stdout
     assert text.startswith("encoder tiny, 32 pixels, clips of 8 frames\n")
 
@@ -203,4 +203,4 @@ def test_wrong_use(invoke: Invoke, args: str, message: str) -> None:
 
 
 def test_small_numbers_keep_their_digits() -> None:
-    assert [giga(v) for v in (None, 0.0220708e9, 17.56306e9)] == ["-", "0.0221", "17.56"]
+    assert [format_giga(v) for v in (None, 0.0220708e9, 17.56306e9)] == ["-", "0.0221", "17.56"]

@@ -11,9 +11,9 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from fewshot_i2v.data.splits.summary import disjoint_count
+from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.statistics import bounded_interval, sample_size
-from fewshot_i2v.statistics.sequential_stopping import decide
+from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
 
@@ -30,11 +30,13 @@ def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
     found = plain(invoke, str(pilot), "--half-width", "2", "--shot", "1")
     assert [(row["name"], row["shot"]) for row in found["rows"]] == [("frozen", 1), ("aim", 1)]
     row, values = found["rows"][0], some(1, 0.6)
-    spread = sample_size.components(values.tolist())
+    spread = sample_size.estimate_components(values.tolist())
     assert row["found"]["between"] == pytest.approx(spread.between)
     assert row["deviation"] == pytest.approx(values.mean(axis=(1, 2)).std(ddof=1))
     away = max(spread.mean, 1 - spread.mean)
-    assert row["episodes"] == sample_size.episodes_for_half_width(row["deviation"], 0.02, away=away)
+    assert row["episodes"] == sample_size.episodes_for_half_width(
+        row["deviation"], 0.02, max_distance=away
+    )
     assert row["between"][0] < row["episodes"] < row["between"][1]
     assert "Failed episodes of the pilot: 1; left out." in found["remarks"]
 
@@ -42,7 +44,7 @@ def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
 def test_until_draws_about_as_many_as_planned(invoke: Invoke, pilot: Path) -> None:
     row = plain(invoke, str(pilot), "--half-width", "2", "--shot", "5")["rows"][1]
     stops = [
-        decide([some(seed, 0.8, episodes=1500).mean(axis=(1, 2)).tolist()], 0.02).episodes
+        decide_stopping([some(seed, 0.8, episodes=1500).mean(axis=(1, 2)).tolist()], 0.02).episodes
         for seed in range(20, 40)
     ]
     assert np.mean(stops) == pytest.approx(row["episodes"], rel=0.25)
@@ -69,12 +71,12 @@ def test_clips_are_counted(invoke: Invoke, pilot: Path) -> None:
     (clips,) = found["clips"]
     sizes = [60] * 10
     assert (clips["classes"], clips["sizes"]) == (10, [60, 60])
-    assert clips["asked"]["episodes"] == disjoint_count(sizes, 5, 1, 5)
+    assert clips["asked"]["episodes"] == max_disjoint_episodes(sizes, 5, 1, 5)
     best = clips["best"]
-    assert best["episodes"] == disjoint_count(sizes, 5, 1, best["query"])
+    assert best["episodes"] == max_disjoint_episodes(sizes, 5, 1, best["query"])
     assert best["half_width"] <= clips["asked"]["half_width"]
     assert (
-        disjoint_count([clips["needed"]] * 10, 5, 1, clips["use"]["query"])
+        max_disjoint_episodes([clips["needed"]] * 10, 5, 1, clips["use"]["query"])
         >= (clips["use"]["episodes"])
     )
     assert clips["use"]["half_width"] <= 0.01
@@ -84,7 +86,7 @@ def test_clips_are_counted(invoke: Invoke, pilot: Path) -> None:
 def test_another_query_count_changes_the_spread(invoke: Invoke, pilot: Path) -> None:
     few, many = (plain(invoke, str(pilot), "--query", query)["rows"][0] for query in ("1", "20"))
     assert few["episodes"] > many["episodes"]
-    found = sample_size.Components(**many["found"])
+    found = sample_size.VarianceComponents(**many["found"])
     assert many["deviation"] == pytest.approx(found.deviation(100))
 
 
@@ -176,7 +178,7 @@ def test_one_query_per_class_is_said(invoke: Invoke, tmp_path: Path) -> None:
 def test_without_a_pilot_values_are_assumed(invoke: Invoke) -> None:
     found = plain(invoke, "--accuracy", "0.9", "--split", "motions", "--shot", "5")
     (row,) = found["rows"]
-    spread = sample_size.assumed(0.9, 25, 0.05)
+    spread = sample_size.assumed_components(0.9, 25, 0.05)
     assert row["deviation"] == pytest.approx(spread.deviation())
     assert row["between"] is None
     assert found["pairs"][0]["deviation"] == pytest.approx(spread.deviation() * 1.4**0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_i2v.statistics import Outcomes, sample_size
+from fewshot_i2v.statistics import PredictionTable, sample_size
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, reused, some, write
 
@@ -18,8 +18,8 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
         write(tmp_path, adapter, np.zeros((0, 5, 3)), records=records)
     found = plain(invoke, str(tmp_path), "--half-width", "2", "--difference", "3")
     needs = {(n["name"], n["against"]): n for n in found["clips"][0]["needs"]}
-    outcomes = [Outcomes.from_records(records) for records in runs.values()]
-    one = sample_size.clip_spread(outcomes[0], [60] * 10)
+    outcomes = [PredictionTable.from_records(records) for records in runs.values()]
+    one = sample_size.estimate_clip_variance(outcomes[0], [60] * 10)
     assert one is not None
     row = needs["frozen", None]
     assert not row["most"]
@@ -27,16 +27,18 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
     assert row["clips"] == sample_size.clips_for_half_width(one, 0.02)
     assert row["between"][0] < row["clips"] < row["between"][1]
     rest = sample_size.episodes_for_half_width(
-        found["rows"][0]["deviation"], 0.01, away=max(found["rows"][0]["found"]["mean"], 0.5)
+        found["rows"][0]["deviation"],
+        0.01,
+        max_distance=max(found["rows"][0]["found"]["mean"], 0.5),
     )
     assert row["episodes"] == pytest.approx(rest, abs=2)
     # clips are as hard for either method, so that the gain hardly depends on them
     gain = needs["aim", "frozen"]
     assert gain["most"]
-    most = sample_size.most_clip_spread(
-        sample_size.Components(**found["pairs"][0]["found"]), 5, 1, 10, clips=60
+    most = sample_size.max_clip_variance(
+        sample_size.VarianceComponents(**found["pairs"][0]["found"]), 5, 1, 10, clips=60
     )
-    assert gain["left"] == pytest.approx(sample_size.visible_over_clips(most, 60))
+    assert gain["left"] == pytest.approx(sample_size.detectable_over_clips(most, 60))
     text = " ".join(invoke("plan", str(tmp_path), "--half-width", "2").stdout.split())
     assert "however many the episodes, the 60 clips of each class leave ±" in text
     wide = " ".join(invoke("plan", str(tmp_path), "--half-width", "9").stdout.split())
@@ -73,5 +75,5 @@ def test_rows_that_hardly_differ_get_the_least_spread_of_such_that_do(
     write(tmp_path, "aim", values)
     (pair,) = plain(invoke, str(tmp_path))["pairs"]
     assert pair["alike"]
-    assert pair["deviation"] == pytest.approx(sample_size.least_deviation(0.02, 25))
+    assert pair["deviation"] == pytest.approx(sample_size.min_difference_sd(0.02, 25))
     assert pair["episodes"] == sample_size.episodes_for_difference(pair["deviation"], 0.02)

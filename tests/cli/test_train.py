@@ -17,7 +17,7 @@ import fewshot_i2v.training
 from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.train import command
 from fewshot_i2v.config.base import VideoConfig
-from fewshot_i2v.config.training import AugmentConfig, TrainConfig
+from fewshot_i2v.config.training import AugmentConfig, TrainingConfig
 from fewshot_i2v.errors import TuningError
 from tests.cli.conftest import Invoke
 from tests.training.training_samples import settings, training_folder
@@ -31,25 +31,25 @@ class FakeTraining(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("fewshot_i2v.training.train")
-        self.config: TrainConfig | None = None
+        self.config: TrainingConfig | None = None
         self.finish: bool | None = None
         self.raises: BaseException | None = None
 
     def train(
         self,
-        config: TrainConfig,
+        config: TrainingConfig,
         *,
         progress: bool,
-        tell: Callable[[str], object] | None,
+        log: Callable[[str], object] | None,
         finish: bool,
     ) -> None:
-        assert progress == (tell is not None)  # --quiet turns both off
+        assert progress == (log is not None)  # --quiet turns both off
         self.config, self.finish = config, finish
-        if tell is not None:
-            tell("about 3.0 min")
+        if log is not None:
+            log("about 3.0 min")
         raise self.raises or TuningError("stopped here")
 
-    def plan(self, config: TrainConfig) -> dict[str, Any]:
+    def dry_run(self, config: TrainingConfig) -> dict[str, Any]:
         self.config = config
         return {"config": config.model_dump(mode="json"), "cost": {"clips": 3}}
 
@@ -65,9 +65,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
 def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> None:
     flagged = {flag.key for flag in FLAGS}
     assert len(flagged) == len(FLAGS)
-    known = set(TrainConfig.model_fields) - set(_SECTIONS)
+    known = set(TrainingConfig.model_fields) - set(_SECTIONS)
     for section in _SECTIONS:
-        model = TrainConfig.model_fields[section].annotation
+        model = TrainingConfig.model_fields[section].annotation
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         known |= {f"{section}.{key}" for key in model.model_fields}
@@ -85,9 +85,9 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
 @pytest.mark.parametrize(
     ("key", "annotation"),
     [
-        ("objective", TrainConfig.model_fields["objective"].annotation),
-        ("schedule", TrainConfig.model_fields["schedule"].annotation),
-        ("precision", TrainConfig.model_fields["precision"].annotation),
+        ("objective", TrainingConfig.model_fields["objective"].annotation),
+        ("schedule", TrainingConfig.model_fields["schedule"].annotation),
+        ("precision", TrainingConfig.model_fields["precision"].annotation),
         ("augment.flip", AugmentConfig.model_fields["flip"].annotation),
         ("video.policy", VideoConfig.model_fields["policy"].annotation),
     ],

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fewshot_i2v.config.base import EncoderConfig
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.loading import config_schema
-from fewshot_i2v.config.origins import origins
+from fewshot_i2v.config.origins import find_setting_origins
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.utils import resources
@@ -51,7 +51,7 @@ def test_without_a_source_it_is_quickstart() -> None:
 
 def test_on_other_clips_than_quickstart_s_flags_start_from_the_defaults() -> None:
     run = load_config(None, {"split": "ego clips.yaml", "encoder.name": "ViT-B-16"})
-    same = RunConfig(split="ego clips.yaml", encoder=EncoderConfig(name="ViT-B-16"))
+    same = EvaluationConfig(split="ego clips.yaml", encoder=EncoderConfig(name="ViT-B-16"))
     assert run == same.model_copy(update={"name": "ego-clips"})
     assert (run.video.crop, run.tuning.steps, run.episodes) == (0.875, 30, 200)
     assert [choice.label for choice in run.adapter] == ["frozen"]
@@ -61,7 +61,7 @@ def test_on_other_clips_than_quickstart_s_flags_start_from_the_defaults() -> Non
 
 def test_what_is_not_at_its_default_is_told_with_where_it_came_from() -> None:
     over = {"tuning.lr": 0.5, "adapter": ["aim:scale=1.0"], "encoder": "ViT-B-16", "way": 5}
-    found = origins(load_config("quickstart", over), "quickstart", over)
+    found = find_setting_origins(load_config("quickstart", over), "quickstart", over)
     assert found["flags"] == {
         "tuning.lr": "0.5",
         "adapter": "aim:scale=1.0",
@@ -70,7 +70,7 @@ def test_what_is_not_at_its_default_is_told_with_where_it_came_from() -> None:
     assert found["quickstart"]["video.crop"] == "1.0"
     assert found["quickstart"]["shot"] == "1 5"
     assert not {"tuning.lr", "start", "way", "split"} & found["quickstart"].keys()
-    assert origins(load_config({"split": "x"}), "mine", {}) == {}
+    assert find_setting_origins(load_config({"split": "x"}), "mine", {}) == {}
 
 
 def test_the_name_is_the_file_stem_made_safe(tmp_path: Path) -> None:
@@ -371,9 +371,9 @@ def test_configurations_cannot_be_changed() -> None:
 
 def test_the_schema_names_every_key_and_allows_short_forms() -> None:
     schema = config_schema()
-    assert set(schema["properties"]) == set(RunConfig.model_fields)
+    assert set(schema["properties"]) == set(EvaluationConfig.model_fields)
     assert schema["required"] == ["split"]
-    assert {"type": "string"} in schema["$defs"]["Choice"]["anyOf"]
+    assert {"type": "string"} in schema["$defs"]["MethodSpec"]["anyOf"]
     assert schema["additionalProperties"] is False
     json.dumps(schema)
 
@@ -390,7 +390,7 @@ _any = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(RunConfig.model_fields)), _any)
+@given(st.sampled_from(sorted(EvaluationConfig.model_fields)), _any)
 def test_any_value_is_used_or_refused_with_a_plain_error(key: str, value: object) -> None:
     with contextlib.suppress(UsageError):
         assert expand_rows(load_config({**BASE, key: value}))

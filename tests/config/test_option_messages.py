@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.error_messages import config_error, pattern_in_words
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.error_messages import describe_pattern, translate_validation_error
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation.row_expansion import load_config
 
@@ -46,13 +46,13 @@ def test_what_was_expected_is_said_without_a_stray_prefix(key: str, value: str, 
         ("adapters", "lora:rnk=4", "unknown option 'rnk'; did you mean 'rank'?"),
     ],
 )
-def test_options_are_called_options(kind: registry.Kind, text: str, said: str) -> None:
-    choice = Choice.parse(text)
-    model = registry.load(kind, choice.name).Options
+def test_options_are_called_options(kind: registry.MethodKind, text: str, said: str) -> None:
+    choice = MethodSpec.parse(text)
+    model = registry.load_method(kind, choice.name).Options
     with pytest.raises(ValidationError) as caught:
         model.model_validate(choice.options)
-    assert said in str(config_error(caught.value, model, origin="x"))
+    assert said in str(translate_validation_error(caught.value, model, origin="x"))
 
 
 def test_patterns_of_plug_ins_are_shown_as_they_are() -> None:
-    assert pattern_in_words("^[ab]$") == "text that matches ^[ab]$"
+    assert describe_pattern("^[ab]$") == "text that matches ^[ab]$"

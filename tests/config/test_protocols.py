@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.evaluation.context import draw
+from fewshot_i2v.evaluation.context import draw_episodes
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils import resources
 
@@ -18,12 +18,12 @@ EPISODIC = ("protocols/clip-fsar", "protocols/trx", "protocols/d2st-adapter")
 ALL_WAY = "protocols/vifi-clip"
 
 
-def config_of(name: str, **over: object) -> RunConfig:
+def config_of(name: str, **over: object) -> EvaluationConfig:
     return load_config(name, over)
 
 
-def specs_of(config: RunConfig, split: Split) -> dict[object, list[EpisodeSpec]]:
-    return {shot: draw(split, config, shot) for shot in config.shot}
+def specs_of(config: EvaluationConfig, split: Split) -> dict[object, list[Episode]]:
+    return {shot: draw_episodes(split, config, shot) for shot in config.shot}
 
 
 def test_these_are_all() -> None:

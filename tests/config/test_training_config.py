@@ -20,7 +20,7 @@ def test_shipped_configurations_load_by_their_short_names() -> None:
     assert load_train_config("motions") == load_train_config("train/motions")
     gestures = load_train_config("egogestar")
     assert gestures.validation.subset is None
-    assert not gestures.validation.wanted
+    assert not gestures.validation.enabled
     assert gestures.augment.flip == "off"
 
 
@@ -101,7 +101,7 @@ def test_held_out_classes_take_the_place_of_the_files_subset() -> None:
 def test_held_out_classes_take_the_place_of_the_default_subset() -> None:
     config = load_train_config(_LEAST | {"validation": {"classes": ["grows", "shrinks"]}})
     assert config.validation.subset is None
-    assert config.validation.wanted
+    assert config.validation.enabled
     assert load_train_config(_LEAST | {"validation": {"subset": "off"}}).validation.subset is None
 
 

@@ -51,8 +51,10 @@ def build(name: str, *seeds: int, moved: bool = False, frames: int = FRAMES) -> 
 
 def run(encoder: AdaptedEncoder, pixels: Tensor, *, cells: int = 0) -> Features:
     """Features of the same clips for every episode."""
-    kept = encoder.prefix(pixels, cells=cells)
-    features: Features = encoder(kept.expand(encoder.adapter.episodes, *kept.shape), cells=cells)
+    kept = encoder.compute_prefix(pixels, grid_size=cells)
+    features: Features = encoder(
+        kept.expand(encoder.adapter.episodes, *kept.shape), grid_size=cells
+    )
     return features
 
 
@@ -100,10 +102,10 @@ def each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
 
 
 with everything():
-    ROWS = registry.found("adapters")
+    ROWS = registry.list_methods("adapters")
     NAMES = [row.name for row in ROWS]
     TRAINED = [name for name in NAMES if any(True for _ in build(name).adapter.parameters())]
-    ORDERED = [name for name in NAMES if registry.load("adapters", name).order != "no"]
+    ORDERED = [name for name in NAMES if registry.load_method("adapters", name).frame_order != "no"]
 
 every_adapter = pytest.mark.parametrize("name", NAMES)
 every_trained_adapter = pytest.mark.parametrize("name", TRAINED)

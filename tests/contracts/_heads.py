@@ -18,13 +18,13 @@ from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 
 WIDTH, WAY, FRAMES, EPISODES, QUERIES = 12, 4, 3, 3, 6
 JOINT, SCALE = 9, 20.0
-NAMES = [row.name for row in registry.found("heads")]
-READERS = [name for name in NAMES if registry.load("heads", name).uses_names]
+NAMES = [row.name for row in registry.list_methods("heads")]
+READERS = [name for name in NAMES if registry.load_method("heads", name).uses_class_names]
 
 
 def variants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The default options, and every choice and switch changed alone, where that is allowed."""
-    cls = registry.load("heads", name)
+    cls = registry.load_method("heads", name)
     yield name, {}
     for key, info in cls.Options.model_fields.items():
         choices = typing.get_args(info.annotation) if info.annotation is not bool else (False, True)
@@ -69,8 +69,8 @@ def build(
     texts: ClassTexts | None = None,
 ) -> Head:
     """A head of the sizes of `episode`; one that reads names gets those of its classes."""
-    cls = registry.load("heads", name)
-    more = {"texts": texts or class_texts()} if cls.uses_names else {}
+    cls = registry.load_method("heads", name)
+    more = {"texts": texts or class_texts()} if cls.uses_class_names else {}
     head: Head = cls(
         cls.Options(**options), width=WIDTH, way=WAY, frames=FRAMES, seeds=seeds, **more
     )

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import Episodes, tune_and_predict
+from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune_and_predict
 from fewshot_i2v.utils.seeding import derive_seed
 from tests.models.tiny_adapters import make_adapter
 from tests.tiny import tiny_tower
@@ -24,7 +24,7 @@ from tests.tiny import tiny_tower
 # seeds; with other pictures the frozen encoder may tell more of the faint ones
 DATA, PICTURES = 0, 23
 EPISODES, FRAMES, SHOT, QUERY = 2, 4, 12, 50
-RECIPE = TuningConfig(steps=40, lr=2e-2, weight_decay=0.0)
+RECIPE = FinetuneConfig(steps=40, lr=2e-2, weight_decay=0.0)
 
 Task = tuple[Tensor, Tensor]
 """Clips (E, C, T, 3, H, W) and their classes (E, C)."""
@@ -88,11 +88,11 @@ def accuracies(name: str, *, ordered: bool) -> Tensor:
     seeds = [derive_seed("adapter", name, 0, index) for index in range(EPISODES)]
     adapter = make_adapter(name, _tower(), frames=FRAMES, seeds=seeds)
     encoder = AdaptedEncoder(_tower(), adapter)
-    head_class = registry.load("heads", "prototype")
+    head_class = registry.load_method("heads", "prototype")
     head: Head = head_class(
         head_class.Options(), width=_tower().width, way=2, frames=FRAMES, seeds=seeds
     )
-    kept = encoder.prefix(support)
-    episodes = Episodes(lambda _step: kept, labels, encoder.prefix(query))
-    logits = tune_and_predict(encoder, head, episodes, RECIPE).logits
+    kept = encoder.compute_prefix(support)
+    episodes = EpisodeInputs(lambda _step: kept, labels, encoder.compute_prefix(query))
+    logits = finetune_and_predict(encoder, head, episodes, RECIPE).logits
     return (logits.argmax(-1) == truth).float().mean(-1)

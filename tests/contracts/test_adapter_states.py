@@ -51,7 +51,9 @@ def test_the_state_of_another_method_is_refused(name: str) -> None:
 def test_saved_and_loaded_it_is_the_same_and_another_method_is_refused_by_name(
     name: str, tmp_path: Path
 ) -> None:
-    encoder = Encoder("tiny", the_tower(), "0" * 64, "random (seed 0)", text=False, parameters=1)
+    encoder = Encoder(
+        "tiny", the_tower(), "0" * 64, "random (seed 0)", has_text_tower=False, parameters=1
+    )
     trained = build(name, 1, 2, moved=True)
     save_adapter(tmp_path / "saved", encoder, name, trained.adapter, episode=1)
     loaded = load_adapter(tmp_path / "saved", encoder, adapter=name)

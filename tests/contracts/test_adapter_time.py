@@ -29,7 +29,7 @@ def _embeddings(encoder: AdaptedEncoder) -> list[TemporalEmbedding]:
 @every_adapter
 def test_the_order_of_frames_matters_only_where_it_says_so(name: str) -> None:
     encoder = build(name, 1, moved=True)
-    if encoder.adapter.order == "no":
+    if encoder.adapter.frame_order == "no":
         assert _change(encoder) < ALIKE
         frames = run(encoder, the_pixels()).frames
         moved = run(encoder, the_pixels()[:, SHUFFLED]).frames
@@ -45,7 +45,7 @@ def test_order_through_the_temporal_embedding_alone_or_through_more(name: str) -
     with torch.no_grad():
         for embedding in _embeddings(encoder):
             embedding.table.zero_()
-    if encoder.adapter.order == "embedding":
+    if encoder.adapter.frame_order == "embedding":
         assert _embeddings(encoder)
         assert _change(encoder) < ALIKE
     else:
@@ -66,9 +66,9 @@ def test_one_block_sees_as_many_frames_as_it_says(name: str, frames: int) -> Non
     tokens = torch.cat([features.frames.unsqueeze(-2), features.grid], -2)[0].detach()
     moved = (tokens[1:] - tokens[0]).abs().amax((-2, -1))
     distance = (changed - changed.unsqueeze(-1)).abs()
-    assert 0 <= adapter.reach < frames
-    assert (moved[distance > adapter.reach] < ALIKE).all()
-    assert moved[distance == adapter.reach].max() > DIFFERENT
+    assert 0 <= adapter.temporal_radius < frames
+    assert (moved[distance > adapter.temporal_radius] < ALIKE).all()
+    assert moved[distance == adapter.temporal_radius].max() > DIFFERENT
     assert (moved.diagonal() > DIFFERENT).all()
 
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.base import TuningConfig
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.feature_cache import ClipBank
+from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import Episodes, tune
+from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune
 from fewshot_i2v.utils.seeding import derive_seed
 from tests.contracts._adapters import (
     CELLS,
@@ -125,20 +125,20 @@ def test_the_same_seed_gives_the_same_trained_features(name: str) -> None:
 @every_adapter
 def test_the_prefix_can_be_computed_once_and_is_not_modified(name: str) -> None:
     encoder = build(name, 1, moved=True)
-    shape = encoder.adapter.reading(2).shape(the_tower(), FRAMES)
-    assert encoder.prefix(the_pixels(), cells=2).shape[1:] == shape
-    cached = encoder.prefix(the_pixels())[None]
+    shape = encoder.adapter.prefix_spec(2).clip_shape(the_tower(), FRAMES)
+    assert encoder.compute_prefix(the_pixels(), grid_size=2).shape[1:] == shape
+    cached = encoder.compute_prefix(the_pixels())[None]
     copy = cached.clone()
     first, second = encoder(cached), encoder(cached)
     assert torch.equal(cached, copy)
     assert torch.equal(first.clip, second.clip)
-    whole = encoder(encoder.prefix(the_pixels(), cells=2)[None], cells=2)
+    whole = encoder(encoder.compute_prefix(the_pixels(), grid_size=2)[None], grid_size=2)
     assert_same(first, replace(whole, grid=None), 1e-6)
 
 
-def _without_what_is_cached(tower: Tower, reading: Reading) -> Tower:
+def _without_what_is_cached(tower: Tower, reading: PrefixSpec) -> Tower:
     """The tower with NaN in every weight that is used up to `first_block`."""
-    if reading.first_block < 0:
+    if reading.first_trained_block < 0:
         return tower
 
     def nan(part: object) -> Any:  # noqa: ANN401 - of the kind that was given
@@ -146,7 +146,10 @@ def _without_what_is_cached(tower: Tower, reading: Reading) -> Tower:
             return LayerNorm(nan(part.weight), nan(part.bias), part.eps)
         return torch.full_like(part, torch.nan) if isinstance(part, Tensor) else part
 
-    used, left = tower.blocks[: reading.first_block], tower.blocks[reading.first_block :]
+    used, left = (
+        tower.blocks[: reading.first_trained_block],
+        tower.blocks[reading.first_trained_block :],
+    )
     spoiled = [replace(b, **{name: nan(part) for name, part in vars(b).items()}) for b in used]
     parts = ["patch_weight", "class_token", "positions", *(["norm_pre"] if used else [])]
     stem = {part: nan(getattr(tower, part)) for part in parts}
@@ -156,20 +159,20 @@ def _without_what_is_cached(tower: Tower, reading: Reading) -> Tower:
 @every_adapter
 def test_nothing_below_the_first_block_is_computed_again(name: str) -> None:
     encoder = build(name, 1, moved=True)
-    reading = encoder.adapter.reading(2)
-    kept = encoder.prefix(the_pixels(), cells=2)[None]
+    reading = encoder.adapter.prefix_spec(2)
+    kept = encoder.compute_prefix(the_pixels(), grid_size=2)[None]
     assert not kept.requires_grad
-    if reading.first_block < 0:
+    if reading.first_trained_block < 0:
         assert torch.equal(kept[0], the_pixels())
-    expected = encoder(kept, cells=2)
+    expected = encoder(kept, grid_size=2)
     spoiled = AdaptedEncoder(_without_what_is_cached(the_tower(), reading), encoder.adapter)
-    features = spoiled(kept, cells=2)
+    features = spoiled(kept, grid_size=2)
     assert torch.equal(features.clip, expected.clip)
     assert torch.equal(features.grid, expected.grid)
 
 
 def _head(seeds: list[int]) -> Head:
-    cls = registry.load("heads", "linear")
+    cls = registry.load_method("heads", "linear")
     head: Head = cls(cls.Options(), width=the_tower().width, way=2, frames=FRAMES, seeds=seeds)
     return head
 
@@ -192,21 +195,21 @@ def test_tuning_from_a_cache_is_tuning_without_one(name: str) -> None:
         encoder, head = build(name, 1, 2), _head([1, 2])
 
         def encode(clips: Tensor, encoder: AdaptedEncoder = encoder) -> Tensor:
-            return encoder.prefix(the_tower().pixels(clips))
+            return encoder.compute_prefix(the_tower().normalize(clips))
 
-        bank = ClipBank(frames, encode, budget=1 << 30, chunk=len(names))
-        kept = bank.tokens(rows)
-        episodes = Episodes(
+        bank = FeatureCache(frames, encode, max_bytes=1 << 30, chunk_size=len(names))
+        kept = bank.gather(rows)
+        episodes = EpisodeInputs(
             lambda _step, kept=kept, encode=encode, cached=cached: (  # type: ignore[misc]
                 kept if cached else encode(stacked)
             ),
             labels,
             kept,
         )
-        trace = tune(encoder, head, episodes, TuningConfig(steps=4))
+        trace = finetune(encoder, head, episodes, FinetuneConfig(steps=4))
         trained = [*encoder.adapter.parameters(), *head.parameters()]
         seen.append([trace, *(p.detach() for p in trained)])
-        assert bank.computed == len(names)
+        assert bank.clips_encoded == len(names)
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
     assert (seen[0][0][:, -1] < seen[0][0][:, 0]).all()
 
@@ -221,7 +224,7 @@ def test_the_frozen_encoder_is_at_a_loss_with_the_tasks_below(ordered: bool, lim
 @every_trained_adapter
 def test_it_learns_what_the_frozen_encoder_cannot_tell_apart(name: str) -> None:
     """By the order of frames, or where that cannot matter by a faint picture; in 40 steps."""
-    ordered = registry.load("adapters", name).order != "no"
+    ordered = registry.load_method("adapters", name).frame_order != "no"
     gain = accuracies(name, ordered=ordered) - accuracies("frozen", ordered=ordered)
     assert gain.mean() > 0.2
     assert (gain > 0.1).all()

@@ -13,7 +13,7 @@ import torch
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.adapter import Adapter, Order
+from fewshot_i2v.models.adapters.base.adapter import Adapter, FrameOrder
 from fewshot_i2v.models.encoders.tower import Tower
 from tests.contracts._adapters import (
     CELLS,
@@ -46,19 +46,19 @@ def test_adapters_of_the_package_of_a_folder_and_of_another_package_are_found() 
 @every_adapter
 def test_it_says_what_it_is(name: str) -> None:
     row = next(row for row in ROWS if row.name == name)
-    adapter = registry.load("adapters", name)
+    adapter = registry.load_method("adapters", name)
     assert 20 <= len(row.summary) < 110
     assert "http" in adapter.source
-    assert adapter.order in typing.get_args(Order)
-    assert isinstance(adapter.note, str)
-    for flag in ("identity_at_start", "mergeable", "alone"):
+    assert adapter.frame_order in typing.get_args(FrameOrder)
+    assert isinstance(adapter.display_note, str)
+    for flag in ("identity_at_init", "mergeable", "one_episode_at_a_time"):
         assert isinstance(getattr(adapter, flag), bool)
 
 
 @every_adapter
 def test_its_documentation_has_the_number_of_its_parameters(name: str) -> None:
     """Of ViT-B/16 and clips of 8 frames: "Parameters: 0" or "Parameters of an episode: ..."."""
-    documentation = registry.load("adapters", name).__doc__ or ""
+    documentation = registry.load_method("adapters", name).__doc__ or ""
     paragraphs = [" ".join(part.split()) for part in documentation.split("\n\n")]
     said = [part for part in paragraphs if re.match(r"Parameters( of an episode)?: ", part)]
     assert len(said) == 1
@@ -76,7 +76,7 @@ def _fits(name: str, tower: Tower, preset: str) -> bool:
 
 @every_adapter
 def test_its_presets_fit_an_encoder_and_say_where_they_are_from(name: str) -> None:
-    for preset, facts in registry.load("adapters", name).presets.items():
+    for preset, facts in registry.load_method("adapters", name).presets.items():
         assert len(facts.source) > 20
         assert any(_fits(name, tower, preset) for tower in (vit_b16(), vit_l14()))
 
@@ -89,7 +89,7 @@ def test_untrained_it_is_the_frozen_encoder(name: str) -> None:
     """
     pixels = the_pixels()
     encoder = build(name, 3, 4)
-    if not encoder.adapter.identity_at_start:
+    if not encoder.adapter.identity_at_init:
         pixels = pixels[:, :1].expand(-1, FRAMES, -1, -1, -1)
     frames = the_tower().encode(pixels)
     frozen = run(build("frozen"), pixels, cells=CELLS)
@@ -99,7 +99,7 @@ def test_untrained_it_is_the_frozen_encoder(name: str) -> None:
     for episode in range(2):
         torch.testing.assert_close(features.frames[episode], frames, rtol=0, atol=2e-6)
         torch.testing.assert_close(features.grid[episode], frozen.grid[0], rtol=0, atol=2e-6)
-        if type(encoder.adapter).pool is Adapter.pool:
+        if type(encoder.adapter).pool_frames is Adapter.pool_frames:
             torch.testing.assert_close(features.clip[episode], frames.mean(1), rtol=0, atol=2e-6)
 
 
@@ -161,10 +161,10 @@ def test_clips_do_not_meet(name: str) -> None:
 @every_trained_adapter
 def test_tokens_of_another_number_of_episodes_are_refused(name: str) -> None:
     encoder = build(name, 1, 2)
-    reading = encoder.adapter.reading()
-    if reading.frozen_throughout(the_tower()) and not reading.levels:
+    reading = encoder.adapter.prefix_spec()
+    if reading.is_fully_frozen(the_tower()) and not reading.levels:
         pytest.skip("its blocks are all frozen: the axis is checked where its own layers begin")
-    kept = encoder.prefix(the_pixels())
+    kept = encoder.compute_prefix(the_pixels())
     with pytest.raises(AdapterError, match=r"1 episodes.*holds 2"):
         encoder(kept[None])
 
@@ -188,7 +188,7 @@ def test_bfloat16_is_near_float32_and_masters_stay_float32(name: str) -> None:
 
 @every_adapter
 def test_an_unknown_option_is_refused(name: str) -> None:
-    options = registry.load("adapters", name).Options
+    options = registry.load_method("adapters", name).Options
     with pytest.raises(pydantic.ValidationError, match="no_such_option"):
         options(no_such_option=1)
 
@@ -202,11 +202,11 @@ def test_no_seed_is_an_error(name: str) -> None:
 @every_adapter
 def test_a_tower_without_blocks(name: str) -> None:
     tower = the_tower().with_blocks([])
-    if build(name).adapter.needs_blocks:
+    if build(name).adapter.requires_blocks:
         with pytest.raises(AdapterError, match="works inside transformer blocks"):
             make_adapter(name, tower)
     else:
-        assert make_adapter(name, tower).first_block == 0
+        assert make_adapter(name, tower).first_trained_block == 0
 
 
 @every_adapter

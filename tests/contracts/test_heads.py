@@ -37,9 +37,9 @@ from tests.contracts._heads import (
 
 def test_there_are_heads_with_a_summary_and_a_source() -> None:
     assert {"linear", "prototype"} <= set(NAMES)
-    for row in registry.found("heads"):
+    for row in registry.list_methods("heads"):
         assert 10 <= len(row.summary) <= 90, row.name
-        cls = registry.load("heads", row.name)
+        cls = registry.load_method("heads", row.name)
         assert issubclass(cls.Options, HeadOptions)
         assert len(cls.source) > 20
 
@@ -47,15 +47,15 @@ def test_there_are_heads_with_a_summary_and_a_source() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_options_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="no_such_option"):
-        registry.load("heads", name).Options(no_such_option=1)
+        registry.load_method("heads", name).Options(no_such_option=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [{"width": 0}, {"way": 0}, {"frames": 0}, {"seeds": []}])
 def test_impossible_sizes_are_refused(name: str, sizes: dict[str, Any]) -> None:
-    cls = registry.load("heads", name)
+    cls = registry.load_method("heads", name)
     given = {"width": WIDTH, "way": WAY, "frames": FRAMES, "seeds": [1]} | sizes
-    given |= {"texts": class_texts()} if cls.uses_names else {}
+    given |= {"texts": class_texts()} if cls.uses_class_names else {}
     with pytest.raises(HeadError, match=r"at least 1|one seed"):
         cls(cls.Options(), **given)
 
@@ -67,7 +67,7 @@ def test_scores_are_finite_float32_of_the_stated_shape(
 ) -> None:
     head = build(name, options)
     support, query, labels, _ = episode(shot)
-    training, scores = head.training_logits(support, labels), head(query, support, labels)
+    training, scores = head.compute_support_logits(support, labels), head(query, support, labels)
     assert training.shape == (EPISODES, WAY * shot, WAY)
     assert scores.shape == (EPISODES, QUERIES, WAY)
     for logits in (training, scores):
@@ -81,9 +81,9 @@ def test_lower_precision_around_the_head_changes_nothing(
 ) -> None:
     head = build(name, options)
     support, query, labels, _ = episode(2)
-    plain = head.training_logits(support, labels), head(query, support, labels)
+    plain = head.compute_support_logits(support, labels), head(query, support, labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = head.training_logits(support, labels), head(query, support, labels)
+        cast = head.compute_support_logits(support, labels), head(query, support, labels)
     for one, other in zip(plain, cast, strict=True):
         assert torch.equal(one, other)
 
@@ -93,7 +93,7 @@ def total_loss(
 ) -> Tensor:
     """Backpropagates training and query loss; the scores of the query clips."""
     scores: Tensor = head(query, support, labels)
-    training = losses(head.training_logits(support, labels), labels)
+    training = losses(head.compute_support_logits(support, labels), labels)
     (training + losses(scores, truth)).backward()  # type: ignore[no-untyped-call]
     return scores.detach()
 
@@ -130,8 +130,8 @@ def test_order_of_clips_does_not_matter(name: str, options: dict[str, Any]) -> N
     of_support = torch.randperm(labels.shape[1], generator=generator)
     mixed = reorder(support, of_support), labels[:, of_support]
     torch.testing.assert_close(head(reorder(query, of_query), *mixed), scores[:, of_query])
-    training = head.training_logits(support, labels)[:, of_support]
-    torch.testing.assert_close(head.training_logits(*mixed), training)
+    training = head.compute_support_logits(support, labels)[:, of_support]
+    torch.testing.assert_close(head.compute_support_logits(*mixed), training)
 
 
 @every_head
@@ -168,7 +168,7 @@ def test_inputs_are_not_modified(name: str, options: dict[str, Any]) -> None:
     head = build(name, options)
     support, query, labels, _ = episode(2)
     kept = [t.clone() for t in (support.frames, support.clip, query.frames, query.clip, labels)]
-    head.training_logits(support, labels)
+    head.compute_support_logits(support, labels)
     head(query, support, labels)
     now = (support.frames, support.clip, query.frames, query.clip, labels)
     assert all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
@@ -185,7 +185,7 @@ def test_clips_without_motion_or_content_give_finite_scores_and_gradients(
     frames[:, ::2] = value
     frames.requires_grad_()
     still = features(frames)
-    logits = head.training_logits(still, labels)
+    logits = head.compute_support_logits(still, labels)
     scores = head(features(torch.full_like(query.frames, value)), still, labels)
     (losses(logits, labels) + scores.sum()).backward()
     assert logits.isfinite().all()
@@ -204,7 +204,7 @@ def test_tuned_on_its_training_loss_it_tells_clear_classes_apart(
     support, query, labels, truth = episode(shot, noise=0.1)
     for _ in range(20 if seeded_parameters(head) else 0):
         head.zero_grad()
-        losses(head.training_logits(support, labels), labels).backward()  # type: ignore[no-untyped-call]
+        losses(head.compute_support_logits(support, labels), labels).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for p in head.parameters():
                 p.add_(p.grad, alpha=-0.05)  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def test_the_training_loss_reaches_the_features_and_every_parameter(
     head = build(name, options)
     support, _, labels, _ = episode(2)
     frames = support.frames.clone().requires_grad_()
-    losses(head.training_logits(features(frames), labels), labels).backward()  # type: ignore[no-untyped-call]
+    losses(head.compute_support_logits(features(frames), labels), labels).backward()  # type: ignore[no-untyped-call]
     assert frames.grad is not None
     assert (frames.grad.abs().sum((-1, -2)) > 0).all()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
@@ -238,7 +238,7 @@ def _kept(head: Head, support: Features, labels: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = head.training_logits(support, labels)
+        scores = head.compute_support_logits(support, labels)
     assert scores.requires_grad
     return sum(kept)
 
@@ -249,7 +249,7 @@ def test_what_training_keeps_is_what_the_head_says(name: str, options: dict[str,
     head = build(name, options)
     support, _, labels, _ = episode(8)
     frames = support.frames.requires_grad_()
-    said = EPISODES * head.training_values(labels.shape[1])
+    said = EPISODES * head.saved_activations(labels.shape[1])
     kept = _kept(head, features(frames), labels)
     assert kept <= said + 12 * frames.numel()
     assert said <= 2 * kept
@@ -286,7 +286,9 @@ def test_the_names_matter_to_a_head_that_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_templates_are_asked_of_heads_that_read_names_only(name: str) -> None:
-    assert ("templates" in registry.load("heads", name).Options.model_fields) == (name in READERS)
+    assert ("templates" in registry.load_method("heads", name).Options.model_fields) == (
+        name in READERS
+    )
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -295,12 +297,12 @@ def test_templates_are_asked_of_heads_that_read_names_only(name: str) -> None:
 )
 def test_templates_without_exactly_one_place_are_refused(name: str, templates: object) -> None:
     with pytest.raises(ValidationError, match="templates"):
-        registry.load("heads", name).Options(templates=templates)
+        registry.load_method("heads", name).Options(templates=templates)
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_one_template_may_stand_alone_and_several_in_a_list(name: str) -> None:
-    options = registry.load("heads", name).Options
+    options = registry.load_method("heads", name).Options
     assert options(templates="a {}").templates == ("a {}",)
     assert options(templates=["a {}", "the {}"]).templates == ("a {}", "the {}")
 
@@ -333,5 +335,5 @@ def test_comparing_a_lonely_clip_with_itself_is_declared(
     """Then clips of noise, one per class, are told apart before any step."""
     noise = torch.randn(EPISODES, WAY, FRAMES, WIDTH, generator=torch.Generator().manual_seed(1))
     labels, head = torch.arange(WAY).expand(EPISODES, -1), build(name, options)
-    known = torch.equal(head.training_logits(features(noise), labels).argmax(-1), labels)
+    known = torch.equal(head.compute_support_logits(features(noise), labels).argmax(-1), labels)
     assert head.compares_with_itself == known

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v import load_encoder
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.evaluate import run
-from fewshot_i2v.evaluation.export import Exported, export_episode
+from fewshot_i2v.evaluation.export import ExportResult, export_episode
 from fewshot_i2v.models.encoders.loading import Encoder
 from tests.tiny import tiny_folder, tiny_run
 
@@ -25,7 +25,7 @@ class Runs:
         self.folder = folder
         tiny_folder(folder)
 
-    def config(self, name: str, **changes: Any) -> RunConfig:
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
         settings: dict[str, Any] = {
             "head": "linear",
             "episodes": 5,
@@ -42,7 +42,7 @@ class Runs:
         """The folder of the first row of a run."""
         return run(self.config(name, **changes)).rows[0].folder
 
-    def export(self, row: Path, out: Path, episode: int = EPISODE, **more: Any) -> Exported:
+    def export(self, row: Path, out: Path, episode: int = EPISODE, **more: Any) -> ExportResult:
         places = {"architecture": self.folder / "tiny.json", "cache": self.folder / "cache"}
         return export_episode(row, episode, out, **places | more)
 
@@ -52,7 +52,7 @@ class Runs:
         return {row.adapter: row.folder for row in result.rows}
 
     @cache  # noqa: B019
-    def exported(self, name: str) -> Exported:
+    def exported(self, name: str) -> ExportResult:
         """The default export of an adapter."""
         return self.export(self.rows()[name], self.folder / "exported" / name)
 

@@ -11,7 +11,7 @@ import pytest
 
 from fewshot_i2v import Classifier
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import EPISODE, Runs
@@ -42,12 +42,12 @@ class Exports:
     def clips(self, name: str) -> tuple[EpisodeRecord, dict[str, list[Path]], list[Path]]:
         """The record, its support clips by class and its query clips."""
         kept = read_run(self.rows[name]).records[EPISODE]
-        work = Workspace.of(self.runs.config("x", **ROWS[name]))
+        work = EvaluationContext.of(self.runs.config("x", **ROWS[name]))
         support = {
-            name: [work.file(clip) for clip in clips]
+            name: [work.clip_path(clip) for clip in clips]
             for name, clips in zip(kept.classes, kept.support, strict=True)
         }
-        return kept, support, [work.file(clip) for clips in kept.query for clip in clips]
+        return kept, support, [work.clip_path(clip) for clips in kept.query for clip in clips]
 
 
 @pytest.fixture(scope="module")

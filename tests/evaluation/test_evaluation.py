@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("evaluation"))
 
 
-def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
+def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
     settings: dict[str, Any] = {
         "adapter": ["st-adapter"],
         "head": ["linear"],
@@ -172,7 +172,7 @@ def _own_folder(tmp_path: Path) -> Path:
     root = tmp_path / "clips"
     classes = generate.class_names("shapes")[:3]
     names = [generate.clip_name(c, n) for c in classes for n in range(4)]
-    generate.materialize("shapes", names, root, size=32, frames=6)
+    generate.write_missing_clips("shapes", names, root, size=32, frames=6)
     path = tmp_path / "own.yaml"
     path.write_text(
         "name: own\nversion: 1\nsource: here\nlicence: none\nroot: clips\nsubsets:\n"
@@ -253,14 +253,14 @@ def test_a_tower_without_blocks_is_evaluated_frozen(folder: Path, tmp_path: Path
         folder, tmp_path, adapter=["frozen"], head=["linear", "prototype"], encoder=encoder
     )
     assert [row.episodes for row in evaluate.run(config).rows] == [7, 7]
-    assert len(evaluate.plan(config)["cost"]["rows"]) == 2
+    assert len(evaluate.dry_run(config)["cost"]["rows"]) == 2
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    environment.commit.cache_clear()
-    assert environment.commit() is None
-    environment.commit.cache_clear()
+    environment.git_commit.cache_clear()
+    assert environment.git_commit() is None
+    environment.git_commit.cache_clear()
 
 
 def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) ->
 
 
 def test_planning_writes_nothing(folder: Path, tmp_path: Path) -> None:
-    plan = evaluate.plan(_config(folder, tmp_path / "out", adapter=["frozen", "aim"]))
+    plan = evaluate.dry_run(_config(folder, tmp_path / "out", adapter=["frozen", "aim"]))
     assert not (tmp_path / "out").exists()
     assert [row["at_once"] for row in plan["cost"]["rows"]] == [3, 3]
     assert plan["cost"]["rows"][1]["parameters"] > plan["cost"]["rows"][0]["parameters"]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.episode_file import freeze, write_frozen
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.episode_file import make_episode_file, write_episode_file
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError, EpisodeError, RecordError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.batching import by_shape, picked_clips
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.batching import group_by_shape, mini_batch_indices
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.run_folder import RunData, read_run
@@ -32,7 +32,7 @@ class Runs:
 
     folder: Path
 
-    def config(self, name: str, **changes: Any) -> RunConfig:
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
         given = {"episodes": 6, "adapter": "st-adapter", "head": "linear", **changes}
         return tiny_run(self.folder, self.folder / "runs" / name, **given)
 
@@ -104,15 +104,15 @@ def test_many_queries_are_asked_in_parts_with_the_same_answers(
 ) -> None:
     asked: dict[str, Any] = {"way": "all", "query": "all", "episodes": 2, "at_once": 2}
     whole = runs.records("whole", **asked)
-    monkeypatch.setattr("fewshot_i2v.evaluation.batching._GATHERED_WORK", 1)
+    monkeypatch.setattr("fewshot_i2v.evaluation.batching._GATHER_ELEMENT_BUDGET", 1)
     parts = runs.records("parts", **asked)
     for i, found in probabilities(whole).items():
         np.testing.assert_allclose(found, probabilities(parts)[i], atol=1e-5)
 
 
 def test_steps_on_some_support_clips_see_each_as_often() -> None:
-    spec = EpisodeSpec(7, (), (), ())
-    pick = picked_clips([[str(i) for i in range(6)]], [spec], 4, 0)
+    spec = Episode(7, (), (), ())
+    pick = mini_batch_indices([[str(i) for i in range(6)]], [spec], 4, 0)
     steps = [pick(step)[0].tolist() for step in range(6)]
     flat = [place for step in steps for place in step]
     for turn in range(4):
@@ -144,8 +144,8 @@ def all_way(folder: Path) -> Path:
     names = load_split(folder / "tiny.yaml").classes("novel")
     clips = {name: [f"{name}/{name}-{i:03d}.mp4" for i in range(8)] for name in names}
     root = folder / "files"
-    work = Workspace.of(tiny_run(folder, folder / "runs" / "made", episodes=1))
-    work.prepare([clip for row in clips.values() for clip in row], progress=False)
+    work = EvaluationContext.of(tiny_run(folder, folder / "runs" / "made", episodes=1))
+    work.decode_clips([clip for row in clips.values() for clip in row], progress=False)
     root.symlink_to(work.folder)
     data = {
         "name": "ways",
@@ -182,9 +182,9 @@ def test_published_draws_are_learned_from_and_the_test_list_is_asked(runs: Runs)
 
 def test_frozen_episodes_are_asked_and_no_others(runs: Runs) -> None:
     split = load_split(runs.folder / "tiny.yaml")
-    drawn = Workspace.of(runs.config("drawn", **UNEVEN)).specs["1-3"]
+    drawn = EvaluationContext.of(runs.config("drawn", **UNEVEN)).episodes["1-3"]
     path = runs.folder / "frozen.jsonl"
-    write_frozen(freeze(split, "novel", drawn, {}), path, overwrite=True)
+    write_episode_file(make_episode_file(split, "novel", drawn, {}), path, overwrite=True)
     config = load_config({**tiny_source(runs), "trials": str(path)})
     result = evaluate.run(config)
     records = read_run(result.rows[0].folder)
@@ -236,9 +236,9 @@ def test_a_frozen_episode_is_exported_as_recorded(runs: Runs, tmp_path: Path) ->
 def test_other_frozen_episodes_in_the_same_folder_are_another_run(runs: Runs) -> None:
     test_frozen_episodes_are_asked_and_no_others(runs)
     split = load_split(runs.folder / "tiny.yaml")
-    drawn = Workspace.of(runs.config("drawn", **UNEVEN, seed=9)).specs["1-3"]
+    drawn = EvaluationContext.of(runs.config("drawn", **UNEVEN, seed=9)).episodes["1-3"]
     path = runs.folder / "others.jsonl"
-    write_frozen(freeze(split, "novel", drawn, {}), path, overwrite=True)
+    write_episode_file(make_episode_file(split, "novel", drawn, {}), path, overwrite=True)
     with pytest.raises((RecordError, ConfigError), match=r"trials\.digest|holds another run"):
         evaluate.run(load_config({**tiny_source(runs), "trials": str(path)}))
 
@@ -252,8 +252,8 @@ def test_more_episodes_than_there_are_is_an_error(runs: Runs) -> None:
 
 
 def test_episodes_of_one_shape_are_grouped_in_order(runs: Runs) -> None:
-    specs = Workspace.of(runs.config("drawn", **UNEVEN)).specs["1-3"]
-    groups = by_shape(specs)
+    specs = EvaluationContext.of(runs.config("drawn", **UNEVEN)).episodes["1-3"]
+    groups = group_by_shape(specs)
     assert sorted(spec.index for group in groups for spec in group) == list(range(6))
     for group in groups:
         assert len({spec.shape for spec in group}) == 1
@@ -261,10 +261,10 @@ def test_episodes_of_one_shape_are_grouped_in_order(runs: Runs) -> None:
 
 
 def test_clips_are_found_by_name_wherever_they_lie(runs: Runs, tmp_path: Path) -> None:
-    work = Workspace.of(tiny_run(runs.folder, runs.folder / "runs" / "made", episodes=1))
+    work = EvaluationContext.of(tiny_run(runs.folder, runs.folder / "runs" / "made", episodes=1))
     names = load_split(runs.folder / "tiny.yaml").classes("novel")[:3]
     clips = {name: [f"{name}/{name}-{i:03d}.mp4" for i in range(4)] for name in names}
-    work.prepare([clip for row in clips.values() for clip in row], progress=False)
+    work.decode_clips([clip for row in clips.values() for clip in row], progress=False)
     flat = tmp_path / "root" / "videos"
     flat.mkdir(parents=True)
     for row in clips.values():

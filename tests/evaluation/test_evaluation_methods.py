@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import AdapterError, ConfigError, RecordError, UnknownNameError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("methods"))
 
 
-def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
+def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
     return tiny_run(folder, output, **{"episodes": 3, "tuning": {"steps": 2}} | changes)
 
 
@@ -74,7 +74,7 @@ def test_a_head_that_no_step_trains_is_refused_before_any_decoding(
     fresh = {"cache": str(tmp_path / "cache")}
     config = _config(folder, tmp_path / "out", tuning={"steps": 0}, **given, **fresh)
     said = rf"head: {head} has \d+ parameters .* no step trains .*--steps of 1 or more, or a head"
-    for job in (evaluate.run, evaluate.plan):
+    for job in (evaluate.run, evaluate.dry_run):
         with pytest.raises(ConfigError, match=said):
             job(config)
     assert list(tmp_path.iterdir()) == []
@@ -86,8 +86,8 @@ def test_a_recipe_without_steps_counts_for_its_adapter(folder: Path, tmp_path: P
         folder, tmp_path / "out", adapter=["frozen", "aim"], head="linear", recipes=recipes
     )
     with pytest.raises(ConfigError, match=r"linear has \d+ parameters"):
-        evaluate.plan(config)
-    rows = evaluate.plan(config.model_copy(update={"recipes": {}}))["cost"]["rows"]
+        evaluate.dry_run(config)
+    rows = evaluate.dry_run(config.model_copy(update={"recipes": {}}))["cost"]["rows"]
     assert len(rows) == 2
 
 
@@ -109,35 +109,37 @@ def test_large_copies_run_one_episode_at_a_time_and_the_run_says_so(
 def test_the_levels_of_a_clip_are_computed_once_per_run(
     folder: Path, tmp_path: Path, tokens: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[Workspace] = []
-    original = Workspace.of
+    opened: list[EvaluationContext] = []
+    original = EvaluationContext.of
 
-    def _open(config: RunConfig) -> Workspace:
+    def _open(config: EvaluationConfig) -> EvaluationContext:
         opened.append(original(config))
         return opened[0]
 
-    monkeypatch.setattr(Workspace, "of", _open)
+    monkeypatch.setattr(EvaluationContext, "of", _open)
     config = _config(folder, tmp_path, adapter=[f"m-adapter:tokens={tokens}"], shot=[1, 2])
     evaluate.run(config)
-    (bank,) = opened[0]._banks.values()
-    clips = {n for specs in opened[0].specs.values() for spec in specs for n in spec.clips()}
-    assert bank.computed == len(clips)
+    (bank,) = opened[0]._caches.values()
+    clips = {
+        n for specs in opened[0].episodes.values() for spec in specs for n in spec.clip_names()
+    }
+    assert bank.clips_encoded == len(clips)
 
 
 def test_banks_that_no_later_row_reads_are_freed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[Workspace] = []
-    original = Workspace.of
+    opened: list[EvaluationContext] = []
+    original = EvaluationContext.of
 
-    def _of(config: RunConfig) -> Workspace:
+    def _of(config: EvaluationConfig) -> EvaluationContext:
         opened.append(original(config))
         return opened[0]
 
-    monkeypatch.setattr(Workspace, "of", _of)
+    monkeypatch.setattr(EvaluationContext, "of", _of)
     adapters = ["aim", "frozen", "st-adapter", "m-adapter"]
     evaluate.run(_config(folder, tmp_path, adapter=adapters))
-    assert [key.levels for key in opened[0]._banks] == [(0, 1)]
+    assert [key.levels for key in opened[0]._caches] == [(0, 1)]
 
 
 def test_a_resumed_run_with_an_edited_plug_in_is_refused(
@@ -160,10 +162,19 @@ def test_a_resumed_run_with_an_edited_plug_in_is_refused(
 
 @pytest.mark.slow
 def test_every_adapter_runs_with_every_head(folder: Path, tmp_path: Path) -> None:
-    heads = [h for h in registry.names("heads") if not registry.load("heads", h).uses_names]
+    heads = [
+        h
+        for h in registry.method_names("heads")
+        if not registry.load_method("heads", h).uses_class_names
+    ]
     config = _config(
-        folder, tmp_path, adapter=registry.names("adapters"), head=heads, episodes=2, shot=[2]
+        folder,
+        tmp_path,
+        adapter=registry.method_names("adapters"),
+        head=heads,
+        episodes=2,
+        shot=[2],
     )
     result = evaluate.run(config)
-    assert len(result.rows) == len(registry.names("adapters")) * len(heads)
+    assert len(result.rows) == len(registry.method_names("adapters")) * len(heads)
     assert all(row.episodes == 2 for row in result.rows)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.config.evaluation import RunConfig
-from fewshot_i2v.data.episodes.episode_file import freeze, write_frozen
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.episodes.episode_file import make_episode_file, write_episode_file
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError, EpisodeError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.row_summary import RowResult
@@ -53,7 +53,7 @@ class Runs:
 
     folder: Path
 
-    def config(self, name: str, **changes: Any) -> RunConfig:
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
         given = {"adapter": "frozen", "head": "nearest", "query": 2, **changes}
         return tiny_run(self.folder, self.folder / "runs" / name, **given)
 
@@ -63,10 +63,10 @@ class Runs:
     def trials(self, name: str, **changes: Any) -> Path:
         """A file of the episodes that a run with some changes asks."""
         config = self.config("frozen", **changes)
-        drawn = Workspace.of(config).specs[config.shot[0]]
+        drawn = EvaluationContext.of(config).episodes[config.shot[0]]
         split, path = load_split(self.folder / "tiny.yaml"), self.folder / f"{name}.jsonl"
         settings = {"sampling": config.sampling}
-        write_frozen(freeze(split, "novel", drawn, settings), path, overwrite=True)
+        write_episode_file(make_episode_file(split, "novel", drawn, settings), path, overwrite=True)
         return path
 
 
@@ -84,13 +84,13 @@ def test_frozen_episodes_over_a_configuration_of_another_kind(runs: Runs) -> Non
     base = runs.config("over").model_dump(mode="json", exclude_unset=True) | OTHER
     config = load_config(base, {"trials": str(path)})
     row = evaluate.run(config).rows[0]
-    drawn = Workspace.of(runs.config("frozen", way=2, shot=2, episodes=3)).specs[2]
+    drawn = EvaluationContext.of(runs.config("frozen", way=2, shot=2, episodes=3)).episodes[2]
     assert supports(read_run(row.folder)) == [[list(n) for n in s.support] for s in drawn]
     assert (row.shot, row.ways, row.episodes) == (2, (2, 2), 3)
     for key, value in {"way": 2, "shot": 2, "query": 2, "subset": "novel"}.items():
-        Workspace.of(load_config(base, {"trials": str(path), key: value}))
+        EvaluationContext.of(load_config(base, {"trials": str(path), key: value}))
     with pytest.raises(ConfigError, match=r"way: got 4 beside trials .*: 2 in the file"):
-        Workspace.of(load_config(base, {"trials": str(path), "way": 4}))
+        EvaluationContext.of(load_config(base, {"trials": str(path), "way": 4}))
 
 
 def test_a_run_made_in_python_takes_frozen_episodes(runs: Runs) -> None:
@@ -118,9 +118,9 @@ def test_flags_of_the_readme_over_the_shipped_configuration(
     monkeypatch: pytest.MonkeyPatch, flags: str, counts: dict[int, int]
 ) -> None:
     planned = []
-    monkeypatch.setattr(evaluate, "_runners", lambda work: planned.append(work) or [])
+    monkeypatch.setattr(evaluate, "build_row_runners", lambda work: planned.append(work) or [])
     cli.main(["evaluate", *flags.split(), "--dry-run", "--quiet"], standalone_mode=False)
-    assert {shot: len(specs) for shot, specs in planned[0].specs.items()} == counts
+    assert {shot: len(specs) for shot, specs in planned[0].episodes.items()} == counts
 
 
 @pytest.mark.parametrize("over", [{}, {"draws": "a5"}, {"draws": "a5", "seed": 1}])
@@ -146,9 +146,12 @@ def test_all_frozen_episodes_are_asked_or_the_first_ones(runs: Runs) -> None:
     path = str(runs.trials("some", way=2, shot=1, episodes=4))
     base = runs.config("some", episodes=2).model_dump(mode="json", exclude_unset=True)
     for over, count in (({}, 4), ({"episodes": 3}, 3), ({"episodes": "all"}, 4)):
-        assert len(Workspace.of(load_config(base, {"trials": path, **over})).specs[1]) == count
+        assert (
+            len(EvaluationContext.of(load_config(base, {"trials": path, **over})).episodes[1])
+            == count
+        )
     with pytest.raises(EpisodeError, match="episodes: 5 are asked for, and there are 4"):
-        Workspace.of(load_config(base, {"trials": path, "episodes": 5}))
+        EvaluationContext.of(load_config(base, {"trials": path, "episodes": 5}))
 
 
 def untimed(folder: Path) -> str:
@@ -159,7 +162,7 @@ def untimed(folder: Path) -> str:
 
 def support_clips(runs: Runs, episodes: int) -> list[int]:
     """Of each of the first episodes with ranges."""
-    specs = Workspace.of(runs.config("x", **RANGED, episodes=episodes)).specs["1-3"]
+    specs = EvaluationContext.of(runs.config("x", **RANGED, episodes=episodes)).episodes["1-3"]
     return [sum(map(len, spec.support)) for spec in specs]
 
 
@@ -170,7 +173,9 @@ def at_once(folder: Path) -> int:
 def test_a_run_that_grows_keeps_its_batches(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     # a clip is 640 values, and 12 of them the most in an episode: 2 side by side; by the first two
     # episodes alone, of 6 and 4 clips, it would be 4
-    monkeypatch.setattr("fewshot_i2v.evaluation.batching._STEP_WORK", {"cpu": 2 * 12 * 640})
+    monkeypatch.setattr(
+        "fewshot_i2v.evaluation.batching._STEP_ELEMENT_BUDGET", {"cpu": 2 * 12 * 640}
+    )
     first = support_clips(runs, episodes=2)
     assert (max(first), max(support_clips(runs, episodes=6))) == (6, 9)
     whole = runs.row("whole", **RANGED, episodes=6)
@@ -184,7 +189,9 @@ def test_asking_more_of_a_file_keeps_the_batches(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(runs.trials("growing", **RANGED, episodes=6))
-    monkeypatch.setattr("fewshot_i2v.evaluation.batching._STEP_WORK", {"cpu": 2 * 9 * 640})
+    monkeypatch.setattr(
+        "fewshot_i2v.evaluation.batching._STEP_ELEMENT_BUDGET", {"cpu": 2 * 9 * 640}
+    )
     keys = RANGED.keys() - {"way", "shot", "uneven_shots"}
     base = runs.config("file", **{k: RANGED[k] for k in keys})
     plain = base.model_dump(mode="json", exclude_unset=True)
@@ -221,8 +228,8 @@ def test_only_disjoint_sampling_claims_other_clips(runs: Runs) -> None:
 
 
 def _apart_by_chance(runs: Runs, **asked: Any) -> bool:
-    first, second = Workspace.of(runs.config("x", **asked)).specs[1]
-    return not set(first.clips()) & set(second.clips())
+    first, second = EvaluationContext.of(runs.config("x", **asked)).episodes[1]
+    return not set(first.clip_names()) & set(second.clip_names())
 
 
 def test_clips_that_come_again_in_another_partition_are_shared(runs: Runs) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.runs.run_folder import read_run
-from fewshot_i2v.tuning.finetune import Episodes, predict
+from fewshot_i2v.tuning.finetune import EpisodeInputs, predict
 from tests.evaluation.exports import Runs
 from tests.models.made_starts import make_start
 
@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return runs
 
 
-def _config(runs: Runs, output: Path, **changes: Any) -> RunConfig:
+def _config(runs: Runs, output: Path, **changes: Any) -> EvaluationConfig:
     settings = {"adapter": "st-adapter", "head": HEAD, "start": str(runs.folder / "set")}
     return runs.config("x", **(settings | changes | {"output": str(output)}))
 
@@ -92,8 +92,8 @@ def test_side_by_side_equals_one_at_a_time(runs: Runs, tmp_path: Path, steps: in
 def test_without_steps_it_is_the_start_itself(runs: Runs, tmp_path: Path) -> None:
     """The same predictions whatever the run's seeds would have drawn, and not the frozen ones."""
     config = _config(runs, tmp_path, tuning={"steps": 0})
-    runner = RowRunner(expand_rows(config)[0], Workspace.of(config))
-    encoder, _ = runner.build([0, 1, 4])
+    runner = RowRunner(expand_rows(config)[0], EvaluationContext.of(config))
+    encoder, _ = runner.build_models([0, 1, 4])
     start = read_start(runs.folder / "set", "st-adapter")
     for name, value in encoder.adapter.state_dict().items():
         assert torch.equal(value, start.tensors[f"adapter.{name}"].expand_as(value))
@@ -114,29 +114,32 @@ def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells:
     """The same scores as one copy of the adapter per episode gives, from features kept by clip."""
     name = f"{HEAD},tokens=grid{cells}" if cells else HEAD
     config = _config(runs, tmp_path, head=name, tuning={"steps": 0}, shot=[1, 2])
-    work = Workspace.of(config)
+    work = EvaluationContext.of(config)
     first, second = (RowRunner(row, work) for row in expand_rows(config))
-    specs = work.specs[1]
-    work.prepare(
-        [name for shots in work.specs.values() for s in shots for name in s.clips()], progress=False
+    specs = work.episodes[1]
+    work.decode_clips(
+        [name for shots in work.episodes.values() for s in shots for name in s.clip_names()],
+        progress=False,
     )
     records = first.run(specs)
-    second.run(work.specs[2])
-    assert first.bank_key == second.bank_key
-    encoder, head = first.build([spec.index for spec in specs])
-    bank = work.features(encoder, first.bank_key, cells=cells)
-    drawn = {name for shots in work.specs.values() for s in shots for name in s.clips()}
-    assert bank.computed == len(drawn)
-    kept = work.bank(encoder, cells=cells)
-    support = kept.tokens([[n for row in s.support for n in row] for s in specs])
-    query = kept.tokens([[n for row in s.query for n in row] for s in specs])
-    alone = predict(encoder, head, Episodes(lambda _: support, first.labels(specs), query))
+    second.run(work.episodes[2])
+    assert first.cache_key == second.cache_key
+    encoder, head = first.build_models([spec.index for spec in specs])
+    bank = work.feature_cache(encoder, first.cache_key, grid_size=cells)
+    drawn = {name for shots in work.episodes.values() for s in shots for name in s.clip_names()}
+    assert bank.clips_encoded == len(drawn)
+    kept = work.prefix_cache(encoder, grid_size=cells)
+    support = kept.gather([[n for row in s.support for n in row] for s in specs])
+    query = kept.gather([[n for row in s.query for n in row] for s in specs])
+    alone = predict(
+        encoder, head, EpisodeInputs(lambda _: support, first.support_labels(specs), query)
+    )
     for record, scores in zip(records, alone.softmax(-1), strict=True):
         assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
 
 
 def test_an_estimate_of_an_untuned_start_needs_no_clips(runs: Runs, tmp_path: Path) -> None:
-    (row,) = evaluate.plan(_config(runs, tmp_path, tuning={"steps": 0}))["cost"]["rows"]
+    (row,) = evaluate.dry_run(_config(runs, tmp_path, tuning={"steps": 0}))["cost"]["rows"]
     assert 0 <= row["seconds_per_episode"] < 1
 
 
@@ -185,7 +188,7 @@ def test_what_was_seen_is_refused_before_any_decoding_unless_allowed(
     trained = list(split.classes("novel"))[:2]
     own = {"name": split.name, "version": split.version, "digest": split.digest}
     make_start(tmp_path / "s", runs.encoder(), split=own, classes=trained, subset="novel")
-    for job in (evaluate.run, evaluate.plan):
+    for job in (evaluate.run, evaluate.dry_run):
         config = _config(runs, tmp_path / "out", start=str(tmp_path / "s"))
         with pytest.raises(ConfigError, match=rf"2 classes \({trained[0]}, .*--allow-seen"):
             job(config)
@@ -210,7 +213,7 @@ def test_what_chose_the_state_is_refused_unless_allowed_and_marked(
     watched = {"subset": None, "classes": chosen}
     make_start(tmp_path / "s", runs.encoder(), split=own, validation=watched)
     config = _config(runs, tmp_path / "out", start=str(tmp_path / "s"))
-    for job in (evaluate.run, evaluate.plan):
+    for job in (evaluate.run, evaluate.dry_run):
         with pytest.raises(
             ConfigError, match=r"2 classes .* its state was chosen on.*--allow-seen"
         ):
@@ -285,7 +288,7 @@ def test_clips_that_are_read_unlike_the_start_are_said_to_be(runs: Runs, tmp_pat
     assert "read unlike its start: the run has" in " ".join(other.table().split())
     a, b = (read_run(r.rows[0].folder).header["identity"]["config"] for r in (same, other))
     assert a | {"start": "other"} == b
-    (row,) = evaluate.plan(_config(runs, tmp_path / "p", start=str(tmp_path / "other")))["cost"][
+    (row,) = evaluate.dry_run(_config(runs, tmp_path / "p", start=str(tmp_path / "other")))["cost"][
         "rows"
     ]
     assert said in row["remark"]

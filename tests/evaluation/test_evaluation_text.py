@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import ConfigError, EncoderError, HeadError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import load_config
-from fewshot_i2v.models.encoders.text_tower import load_text
+from fewshot_i2v.models.encoders.text_tower import load_text_tower
 from tests.tiny import tiny_architecture, tiny_split
 
 READERS = ["zero-shot", "tip", "text-prototype"]
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _config(folder: Path, output: Path, **changes: Any) -> RunConfig:
+def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
     settings: dict[str, Any] = {
         "split": str(folder / "tiny.yaml"),
         "encoder": {"name": "demo"},
@@ -72,7 +72,7 @@ def test_rows_that_read_names_are_marked_and_carry_the_text_towers_digest(
     result = evaluate.run(_config(folder, tmp_path, head=[*READERS, "prototype"]))
     assert [row.uses_names for row in result.rows] == [True, True, True, False]
     assert [row.episodes for row in result.rows] == [3] * 4
-    digest = load_text("demo").digest
+    digest = load_text_tower("demo").digest
     for row in result.rows:
         identity = _header(row.folder)["identity"]
         assert identity.get("text") == ({"digest": digest} if row.uses_names else None)
@@ -124,7 +124,7 @@ def test_without_a_text_tower_nothing_is_decoded_or_written(
     changes = {"encoder": _random(folder), "cache": str(tmp_path / "cache")}
     config = _config(folder, tmp_path / "out", head=["prototype", head], **changes)
     message = r"encoder 'tiny' has no text tower: its weights are random .*need one: use a head"
-    for call in (evaluate.run, evaluate.plan):
+    for call in (evaluate.run, evaluate.dry_run):
         with pytest.raises(EncoderError, match=message):
             call(config)
     assert not (tmp_path / "out").exists()
@@ -164,8 +164,8 @@ def test_wrong_prompts_show_before_any_clip_is_touched(
 def test_the_text_tower_is_loaded_for_rows_that_read_names_only(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_self: Workspace) -> None:
+    def refuse(_self: EvaluationContext) -> None:
         raise AssertionError("the text tower was loaded")
 
-    monkeypatch.setattr(Workspace, "text", property(refuse))
+    monkeypatch.setattr(EvaluationContext, "text_tower", property(refuse))
     assert evaluate.run(_config(folder, tmp_path, head="prototype")).rows[0].episodes == 3

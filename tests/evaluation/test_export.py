@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot_i2v import load_adapter, load_merged
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import CheckpointError
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import Trained
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import LoadedAdapter
 from fewshot_i2v.models.encoders import catalog
-from fewshot_i2v.models.encoders.architectures import build_visual, from_file
+from fewshot_i2v.models.encoders.architectures import architecture_from_file, build_visual_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import read_run
@@ -39,19 +39,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @torch.no_grad()
 def _features(tower: Tower, adapter: Adapter, pixels: Tensor) -> Features:
     adapted = AdaptedEncoder(tower, adapter)
-    features: Features = adapted(adapted.prefix(pixels[None]))
+    features: Features = adapted(adapted.compute_prefix(pixels[None]))
     return features
 
 
 @torch.no_grad()
-def _probabilities(config: RunConfig, kept: EpisodeRecord, tower: Tower, got: Trained) -> Tensor:
+def _probabilities(
+    config: EvaluationConfig, kept: EpisodeRecord, tower: Tower, got: LoadedAdapter
+) -> Tensor:
     """What a loaded adapter and head say of the query clips of a record, (Q, way)."""
-    work = Workspace.of(config)
-    work.prepare({c for clips in (*kept.support, *kept.query) for c in clips}, progress=False)
+    work = EvaluationContext.of(config)
+    work.decode_clips({c for clips in (*kept.support, *kept.query) for c in clips}, progress=False)
 
     def features(names: Sequence[str]) -> Features:
         clips = torch.stack([torch.from_numpy(work.frames(name).copy()) for name in names])
-        return _features(tower, got.adapter, tower.pixels(clips))
+        return _features(tower, got.adapter, tower.normalize(clips))
 
     assert got.head is not None
     flat = [[c for clips in group for c in clips] for group in (kept.query, kept.support)]
@@ -80,8 +82,8 @@ def test_exported_adapters_predict_what_was_recorded(runs: Runs, name: str) -> N
         trained = load_adapter(done.folder, encoder, adapter=name, head="linear")
     config = runs.config("x", adapter=name)
     _close(_probabilities(config, kept, encoder.tower, trained), kept)
-    assert trained.info.classes == kept.classes
-    assert trained.info.about["support"] == kept.support
+    assert trained.metadata.classes == kept.classes
+    assert trained.metadata.about["support"] == kept.support
     assert sorted(p.name for p in done.folder.iterdir()) == list(done.files)
 
 
@@ -102,15 +104,15 @@ def test_merged_and_unmerged_give_the_same_features(runs: Runs, name: str, tmp_p
     old, new = tower_tensors(plain.tower), tower_tensors(encoder.tower)
     assert [t.shape for t in new] == [t.shape for t in old], "nothing to compute was added"
     assert encoder.parameters == plain.parameters
-    assert trained.info.merged_from is not None
-    assert trained.info.merged_from.digest == plain.digest != encoder.digest
+    assert trained.metadata.merged_from is not None
+    assert trained.metadata.merged_from.digest == plain.digest != encoder.digest
 
 
 @pytest.mark.parametrize("name", ["lora", "bitfit", "full"])
 def test_open_clips_own_forward_pass_is_the_adapted_encoder(runs: Runs, name: str) -> None:
     folder = runs.exported(name).folder
-    architecture = from_file(folder / "open_clip_config.json")
-    visual = build_visual(architecture, in_memory=True)
+    architecture = architecture_from_file(folder / "open_clip_config.json")
+    visual = build_visual_tower(architecture, in_memory=True)
     visual.load_state_dict(load_file(folder / "open_clip_model.safetensors"), strict=True)
     encoder, trained = load_merged(folder)
     assert list(trained.adapter.parameters()) == []
@@ -123,14 +125,14 @@ def test_open_clips_own_forward_pass_is_the_adapted_encoder(runs: Runs, name: st
     visual.proj = None  # type: ignore[assignment]  # as `usage` says
     with torch.no_grad():
         torch.testing.assert_close(features, visual(pixels.flatten(0, 1)), rtol=1e-4, atol=1e-4)
-    assert "forward gives the features of a frame times visual.proj" in trained.info.usage
+    assert "forward gives the features of a frame times visual.proj" in trained.metadata.usage
 
 
 def test_head_offsets_belong_to_the_merged_weights(runs: Runs, tmp_path: Path) -> None:
     folder = runs.exported("zeroi2v").folder
     encoder, trained = load_merged(folder)
-    assert trained.info.head_offsets == [-1, 1]
-    assert "right with the head offsets [-1, 1] only" in trained.info.usage
+    assert trained.metadata.head_offsets == [-1, 1]
+    assert "right with the head offsets [-1, 1] only" in trained.metadata.usage
     assert torch.equal(encoder.tower.norm_post.weight, trained.adapter.ln_post.weight[0])
     assert trained.adapter.state_dict().keys() == {
         "temporal_embedding.table",
@@ -212,7 +214,7 @@ def test_a_model_with_a_text_tower_loads_whole(runs: Runs, tmp_path: Path) -> No
     done = export_episode(row, 1, tmp_path / "x", cache=runs.folder / "cache")
     assert "open_clip.create_model('local-dir:FOLDER')" in done.usage
     encoder, trained = load_merged(done.folder)
-    assert encoder.text
+    assert encoder.has_text_tower
     whole = open_clip.create_model(f"local-dir:{done.folder}").eval()
     source = load_file(catalog.DEMO_WEIGHTS)
     text = [name for name in source if not name.startswith("visual.")]
@@ -230,9 +232,9 @@ def test_a_model_with_a_text_tower_loads_whole(runs: Runs, tmp_path: Path) -> No
     kept = read_run(row).records[1]
     config = runs.config("y", encoder={"name": "demo"}, adapter="frozen")
     _close(_probabilities(config, kept, encoder.tower, trained), kept)
-    assert trained.info.head is not None
+    assert trained.metadata.head is not None
     recorded = read_run(row).header["identity"]["text"]["digest"]
-    assert trained.info.head.text_digest == recorded
+    assert trained.metadata.head.text_digest == recorded
 
 
 def test_a_run_in_bfloat16_is_merged_in_float32(runs: Runs, tmp_path: Path) -> None:

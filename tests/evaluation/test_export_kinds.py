@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.data.episodes.episode_file import freeze, write_frozen
+from fewshot_i2v.data.episodes.episode_file import make_episode_file, write_episode_file
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.run_folder import read_run
@@ -46,8 +46,8 @@ def frozen(folder: Path) -> Path:
     """A row of frozen episodes; every file was named by a path relative to the folder."""
     config = tiny_run(folder, folder / "x", way=2, shot=1, episodes=3)
     split = load_split(folder / "tiny.yaml")
-    episodes = freeze(split, "novel", Workspace.of(config).specs[1], {})
-    write_frozen(episodes, folder / "e.jsonl")
+    episodes = make_episode_file(split, "novel", EvaluationContext.of(config).episodes[1], {})
+    write_episode_file(episodes, folder / "e.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         given = {"trials": "e.jsonl", "output": "runs"}
@@ -117,8 +117,8 @@ def test_trials_that_moved_are_named_and_can_be_given(
 def test_other_trials_are_refused(folder: Path, frozen: Path, tmp_path: Path) -> None:
     split = load_split(folder / "tiny.yaml")
     config = tiny_run(folder, folder / "x", way=2, shot=1, episodes=3, seed=8)
-    others = freeze(split, "novel", Workspace.of(config).specs[1], {})
-    write_frozen(others, tmp_path / "others.jsonl")
+    others = make_episode_file(split, "novel", EvaluationContext.of(config).episodes[1], {})
+    write_episode_file(others, tmp_path / "others.jsonl")
     done = export(folder, frozen, tmp_path / "out", "--trials", tmp_path / "others.jsonl")
     assert done.exit_code == 2
     assert f"others.jsonl has sha256 {others.digest}; the run was of" in done.stderr

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import (
     AdapterError,
     CheckpointError,
@@ -23,13 +23,13 @@ from fewshot_i2v.errors import (
     VideoUnreadable,
 )
 from fewshot_i2v.evaluation import export
-from fewshot_i2v.evaluation.context import Workspace
+from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints import merging
-from fewshot_i2v.models.encoders.to_open_clip import visual_state
+from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.runs.episode_record import EpisodeRecord
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 def test_moved_files_are_named_and_can_be_given(runs: Runs, tmp_path: Path) -> None:
     weights, split = tmp_path / "own.safetensors", tmp_path / "own.yaml"
-    save_file(visual_state(runs.encoder().tower), weights)
+    save_file(open_clip_state_dict(runs.encoder().tower), weights)
     shutil.copy(runs.folder / "tiny.yaml", split)
     shutil.copy(runs.folder / "tiny.json", tmp_path / "own.json")
     encoder = vars(runs.config("x", adapter="frozen").encoder) | {
@@ -103,7 +103,7 @@ def test_episodes_that_are_not_there_are_refused(runs: Runs, tmp_path: Path) -> 
 def test_methods_that_do_not_merge_say_so_before_anything_is_tuned(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RowRunner, "run_and_keep")
+    monkeypatch.delattr(RowRunner, "run_with_models")
     with pytest.raises(AdapterError, match="st-adapter cannot be merged"):
         runs.export(runs.rows()["st-adapter"], tmp_path / "x", merge=True)
 
@@ -123,16 +123,16 @@ def test_what_comes_out_differently_is_not_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = RowRunner.run_and_keep
+    real = RowRunner.run_with_models
 
-    def altered(self: RowRunner, specs: Sequence[EpisodeSpec]) -> Kept:
+    def altered(self: RowRunner, specs: Sequence[Episode]) -> Kept:
         records, encoder, head = real(self, specs)
         for kept in records:
             for key, value in change.items():
                 object.__setattr__(kept, key, value)
         return records, encoder, head
 
-    monkeypatch.setattr(RowRunner, "run_and_keep", altered)
+    monkeypatch.setattr(RowRunner, "run_with_models", altered)
     with pytest.raises(ExportError, match=f"episode 4, tuned again, .*{pattern}"):
         runs.export(runs.rows()["lora"], tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
@@ -153,10 +153,10 @@ def test_merged_weights_that_compute_something_else_are_not_written(
 def test_a_clip_that_is_gone_is_named(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepare(self: Workspace, clips: set[str], *, progress: bool) -> None:
+    def prepare(self: EvaluationContext, clips: set[str], *, progress: bool) -> None:
         self.unreadable[min(clips)] = VideoUnreadable(min(clips), "gone")
 
-    monkeypatch.setattr(Workspace, "prepare", prepare)
+    monkeypatch.setattr(EvaluationContext, "decode_clips", prepare)
     with pytest.raises(VideoUnreadable, match="gone"):
         runs.export(runs.rows()["lora"], tmp_path / "x")
 
@@ -164,7 +164,7 @@ def test_a_clip_that_is_gone_is_named(
 def test_the_batch_is_that_of_the_run() -> None:
     records = {i: record(i, None if i == 4 else 0.5) for i in range(8)}
     data = RunData({"identity": {"at_once": 3}}, records)
-    batches: Callable[[int], list[int]] = lambda i: export._batch(Path("r"), data, i)  # noqa: E731
+    batches: Callable[[int], list[int]] = lambda i: export._batch_of_episode(Path("r"), data, i)  # noqa: E731
     assert [batches(i) for i in (0, 3, 7)] == [[0, 1, 2], [3, 5], [6, 7]]
     with pytest.raises(UsageError, match="episode 4 failed: empty; there is nothing"):
         batches(4)
@@ -174,9 +174,9 @@ def test_the_device_is_of_the_recorded_kind(monkeypatch: pytest.MonkeyPatch) -> 
     found: list[str] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: found[i])
-    assert export._device(Path("r"), "cpu") == "cpu"
+    assert export._matching_device(Path("r"), "cpu") == "cpu"
     with pytest.raises(ConfigError, match="r: was tuned on Large, and there is no CUDA device"):
-        export._device(Path("r"), "Large")
+        export._matching_device(Path("r"), "Large")
     found[:] = ["Small", "Large"]
-    assert export._device(Path("r"), "Large") == "cuda:1"
-    assert export._device(Path("r"), "Huge") == "cuda"
+    assert export._matching_device(Path("r"), "Large") == "cuda:1"
+    assert export._matching_device(Path("r"), "Huge") == "cuda"

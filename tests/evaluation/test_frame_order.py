@@ -12,11 +12,11 @@ import torch
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.errors import RecordError, UnknownNameError, UsageError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.context import Workspace, positions, shuffled
+from fewshot_i2v.evaluation.context import EvaluationContext, frame_permutation, shuffle_by_name
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.models.encoders.tower import Tower
@@ -33,7 +33,7 @@ class Runs:
 
     folder: Path
 
-    def config(self, order: str, output: str = "") -> RunConfig:
+    def config(self, order: str, output: str = "") -> EvaluationConfig:
         out = self.folder / (output or order)
         return tiny_run(self.folder, out, frame_order=order, head=HEADS, episodes=5)
 
@@ -53,31 +53,31 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def test_a_shuffle_is_the_clips_own_and_never_the_natural_order() -> None:
-    orders = {name: shuffled(name, 4) for name in map(str, range(200))}
+    orders = {name: shuffle_by_name(name, 4) for name in map(str, range(200))}
     for name, order in orders.items():
         assert sorted(order) == [0, 1, 2, 3]
         assert list(order) != [0, 1, 2, 3]
-        assert (order == shuffled(name, 4)).all()
+        assert (order == shuffle_by_name(name, 4)).all()
     assert len({tuple(order) for order in orders.values()}) == 23
-    assert list(shuffled("alone", 1)) == [0]
-    assert list(shuffled("two", 2)) == [1, 0]
+    assert list(shuffle_by_name("alone", 1)) == [0]
+    assert list(shuffle_by_name("two", 2)) == [1, 0]
 
 
 def test_the_frames_are_the_same_in_another_order(runs: Runs) -> None:
-    works = {order: Workspace.of(runs.config(order)) for order in ("natural", "reversed")}
-    clip = works["natural"].specs[1][0].clips()[0]
+    works = {order: EvaluationContext.of(runs.config(order)) for order in ("natural", "reversed")}
+    clip = works["natural"].episodes[1][0].clip_names()[0]
     for work in works.values():
-        work.prepare([clip], progress=False)
+        work.decode_clips([clip], progress=False)
     natural, turned = (work.frames(clip) for work in works.values())
     assert (natural[::-1] == turned).all()
     assert (natural != turned).any()
 
 
 def test_a_single_frame_stands_in_every_place_and_the_cache_keeps_all(runs: Runs) -> None:
-    one, natural = (Workspace.of(runs.config(order)) for order in ("single", "natural"))
-    clip = one.specs[1][0].clips()[0]
+    one, natural = (EvaluationContext.of(runs.config(order)) for order in ("single", "natural"))
+    clip = one.episodes[1][0].clip_names()[0]
     for work in (one, natural):
-        work.prepare([clip], progress=False)
+        work.decode_clips([clip], progress=False)
     frames, whole = one.frames(clip), natural.frames(clip)
     assert (frames == frames[0]).all()
     assert (frames[0] == whole[len(whole) // 2]).all()
@@ -90,14 +90,14 @@ def test_adapters_see_as_many_frames_of_a_single_one(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    real = Tower.pixels
+    real = Tower.normalize
 
     def _pixels(tower: Tower, frames: torch.Tensor) -> torch.Tensor:
         seen.append(tuple(frames.shape))
         assert (frames == frames[..., :1, :, :, :]).all()
         return real(tower, frames)
 
-    monkeypatch.setattr(Tower, "pixels", _pixels)
+    monkeypatch.setattr(Tower, "normalize", _pixels)
     config = tiny_run(
         runs.folder, runs.folder / "tuned", frame_order="single", adapter=["st-adapter"],
         head=["prototype"], episodes=2, tuning={"steps": 1}, shot=[1],
@@ -108,11 +108,11 @@ def test_adapters_see_as_many_frames_of_a_single_one(
 
 
 def test_the_middle_is_the_later_one_of_two() -> None:
-    assert positions("single", "a", 1).tolist() == [0]
-    assert positions("single", "a", 2).tolist() == [1, 1]
-    assert positions("single", "a", 5).tolist() == [2] * 5
-    assert positions("reversed", "a", 3).tolist() == [2, 1, 0]
-    assert positions("shuffled", "a", 4).tolist() == shuffled("a", 4).tolist()
+    assert frame_permutation("single", "a", 1).tolist() == [0]
+    assert frame_permutation("single", "a", 2).tolist() == [1, 1]
+    assert frame_permutation("single", "a", 5).tolist() == [2] * 5
+    assert frame_permutation("reversed", "a", 3).tolist() == [2, 1, 0]
+    assert frame_permutation("shuffled", "a", 4).tolist() == shuffle_by_name("a", 4).tolist()
 
 
 @pytest.mark.parametrize("order", ["shuffled", "reversed"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.evaluation.reproduce import recipe_of, recipes_of
+from fewshot_i2v.evaluation.reproduce import reproduction_recipe, reproduction_recipes
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.utils.yaml import parse_yaml
 
@@ -42,7 +42,7 @@ EXACT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("given", EXACT)
 def test_the_configuration_gives_exactly_the_rows(given: dict[str, Any]) -> None:
     made = headers(**given)
-    recipe = recipe_of("runs/x", made, episodes=7)
+    recipe = reproduction_recipe("runs/x", made, episodes=7)
     config = load_config(parse_yaml(recipe.config, "recipe"))
     identities = [row.identity() for row in expand_rows(config)]
     assert sorted(map(str, identities)) == sorted(str(h["identity"]["config"]) for h in made)
@@ -53,12 +53,12 @@ def test_the_configuration_gives_exactly_the_rows(given: dict[str, Any]) -> None
 
 def test_rows_that_are_no_product_get_more_and_it_says_how_many() -> None:
     made = headers(adapter=["frozen", "aim"], shot=[1, 5])
-    assert "and 1 more" in recipe_of("x", made[:3], episodes=1).remarks[0]
+    assert "and 1 more" in reproduction_recipe("x", made[:3], episodes=1).remarks[0]
 
 
 def test_settings_that_one_configuration_cannot_hold_are_said() -> None:
     made = headers(adapter="aim", tuning={"lr": 0.1}) + headers(adapter="aim", tuning={"lr": 0.2})
-    assert "cannot hold" in recipe_of("x", made, episodes=1).remarks[0]
+    assert "cannot hold" in reproduction_recipe("x", made, episodes=1).remarks[0]
 
 
 def tuned_in_two_ways() -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def given_by(config: str) -> list[str]:
 
 def test_a_recipe_has_the_tuning_of_most_rows_of_each_adapter_and_names_the_others() -> None:
     made = tuned_in_two_ways()
-    recipe = recipe_of("x", made, episodes=1)
+    recipe = reproduction_recipe("x", made, episodes=1)
     config = parse_yaml(recipe.config, "recipe")
     assert config["tuning"]["steps"] == 1
     assert "recipes" not in config
@@ -92,7 +92,7 @@ def test_a_row_not_given_is_named_with_its_start_and_options() -> None:
     made = headers(adapter="st-adapter", tuning={"lr": 0.1, "batch": 2}, shot=[1, 2], **shared)
     made += headers(adapter="st-adapter", tuning={"lr": 0.2}, shot=5, **shared)
     assert (
-        recipe_of("x", made, episodes=1)
+        reproduction_recipe("x", made, episodes=1)
         .remarks[0]
         .endswith(
             "It does not give: st-adapter from demo-motions, linear:tokens=grid2, 5-shot "
@@ -103,7 +103,7 @@ def test_a_row_not_given_is_named_with_its_start_and_options() -> None:
 
 def test_each_way_of_tuning_has_a_recipe_of_its_own() -> None:
     made = tuned_in_two_ways()
-    one, other = recipes_of("x", made, episodes=1)
+    one, other = reproduction_recipes("x", made, episodes=1)
     every = sorted(given_by(one.config) + given_by(other.config))
     assert every == sorted(str(h["identity"]["config"]) for h in made)
     assert len(given_by(one.config)) == 4
@@ -117,14 +117,16 @@ def test_each_way_of_tuning_has_a_recipe_of_its_own() -> None:
 @pytest.mark.parametrize("given", EXACT)
 def test_adapters_with_recipes_of_their_own_are_one_way_of_tuning(given: dict[str, Any]) -> None:
     made = headers(**given)
-    assert recipes_of("x", made, episodes=7) == (recipe_of("x", made, episodes=7),)
+    assert reproduction_recipes("x", made, episodes=7) == (
+        reproduction_recipe("x", made, episodes=7),
+    )
 
 
 def test_a_key_that_one_adapter_lacks_is_empty_in_its_recipe() -> None:
     made = headers(
         adapter=["aim", "bitfit", "lora"], tuning={"batch": 2}, recipes={"lora": {"batch": None}}
     )
-    recipe = recipe_of("x", made, episodes=1)
+    recipe = reproduction_recipe("x", made, episodes=1)
     assert parse_yaml(recipe.config, "recipe")["recipes"] == {"lora": {"batch": None}}
     assert "exactly these rows" in recipe.remarks[0]
 
@@ -132,7 +134,7 @@ def test_a_key_that_one_adapter_lacks_is_empty_in_its_recipe() -> None:
 def test_what_cannot_be_checked_here_is_said() -> None:
     (made,) = headers()
     made["identity"]["config"]["adapter"] = {"name": "not-installed", "options": {}}
-    recipe = recipe_of("x", [made], episodes=1)
+    recipe = reproduction_recipe("x", [made], episodes=1)
     assert "could not be checked here: unknown adapter 'not-installed'" in recipe.remarks[0]
 
 
@@ -142,15 +144,15 @@ def test_paths_that_the_header_has_are_whole_again() -> None:
     made["identity"]["config"]["encoder"] |= {"name": "own", "pretrained": "w.safetensors"}
     made["split"]["path"] = "/data/mine.yaml"
     made["encoder"]["pretrained"] = "/data/w.safetensors"
-    config = parse_yaml(recipe_of("x", [made], episodes=1).config, "recipe")
+    config = parse_yaml(reproduction_recipe("x", [made], episodes=1).config, "recipe")
     assert config["split"] == "/data/mine.yaml"
     assert config["encoder"]["pretrained"] == "/data/w.safetensors"
 
 
 def test_a_number_that_is_not_recorded_is_named() -> None:
     made = headers(sampling="disjoint")
-    assert "--partitions" in recipe_of("x", made, episodes=1).remarks[1]
+    assert "--partitions" in reproduction_recipe("x", made, episodes=1).remarks[1]
     noted = [{**header, "partitions": 3} for header in made]
-    recipe = recipe_of("x", noted, episodes=1)
+    recipe = reproduction_recipe("x", noted, episodes=1)
     assert load_config(parse_yaml(recipe.config, "recipe")).partitions == 3
     assert len(recipe.remarks) == 1

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot_i2v.config.method import Choice, parse_value
+from fewshot_i2v.config.method import MethodSpec, parse_value
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 
@@ -35,13 +35,15 @@ BASE: dict[str, Any] = {"split": "motions", "adapter": "frozen"}
     ],
 )
 def test_options_are_read_as_yaml_scalars(text: str, options: dict[str, Any]) -> None:
-    assert Choice.parse(text).options == options
+    assert MethodSpec.parse(text).options == options
 
 
 def test_the_three_forms_of_a_choice_are_equal() -> None:
-    text = Choice.parse("st-adapter:width=64,sites=both")
-    flat = Choice.model_validate({"name": "st-adapter", "sites": "both", "width": 64})
-    long = Choice.model_validate({"name": "st-adapter", "options": {"sites": "both", "width": 64}})
+    text = MethodSpec.parse("st-adapter:width=64,sites=both")
+    flat = MethodSpec.model_validate({"name": "st-adapter", "sites": "both", "width": 64})
+    long = MethodSpec.model_validate(
+        {"name": "st-adapter", "options": {"sites": "both", "width": 64}}
+    )
     assert text == flat == long
     assert text.label == long.label == "st-adapter:sites=both,width=64"
     assert hash(text) == hash(long)
@@ -63,8 +65,8 @@ def test_the_three_forms_of_a_choice_are_equal() -> None:
     )
 )
 def test_a_label_reads_back_as_the_same_choice(options: dict[str, Any]) -> None:
-    choice = Choice(name="x", options=options)
-    assert Choice.parse(choice.label) == choice
+    choice = MethodSpec(name="x", options=options)
+    assert MethodSpec.parse(choice.label) == choice
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_label_reads_back_as_the_same_choice(options: dict[str, Any]) -> None:
 )
 def test_malformed_choices_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        Choice.parse(text)
+        MethodSpec.parse(text)
 
 
 def test_values_of_set_are_yaml_and_one_line() -> None:

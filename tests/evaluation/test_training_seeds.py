@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_expansion import expand_rows
-from fewshot_i2v.runs.row_summary import TableRow, over_seeds
+from fewshot_i2v.runs.row_summary import TableRow, merge_seeds
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from tests.tiny import tiny_folder, tiny_run
 
@@ -25,7 +25,7 @@ class Runs:
 
     folder: Path
 
-    def config(self, name: str, **changes: Any) -> RunConfig:
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
         given = {"episodes": 4, "adapter": ["frozen", "st-adapter"], **changes}
         return tiny_run(self.folder, self.folder / "runs" / name, **given)
 
@@ -94,7 +94,7 @@ def test_means_are_over_the_episodes_that_all_seeds_have() -> None:
         row(0, {0: 0.2, 1: 0.4, 2: 1.0}, seconds_per_episode=1.0, peak_memory_mb=5.0),
         row(1, {0: 0.4, 1: 0.8}, failed=1, seconds_per_episode=3.0, peak_memory_mb=7.0),
     ]
-    (one,) = over_seeds(rows)
+    (one,) = merge_seeds(rows)
     assert one.accuracies == {0: pytest.approx(0.3), 1: pytest.approx(0.6)}
     assert one.seed_means == (pytest.approx(0.3), pytest.approx(0.6))
     assert one.seed_deviation == pytest.approx(np.std([0.3, 0.6], ddof=1))
@@ -104,6 +104,6 @@ def test_means_are_over_the_episodes_that_all_seeds_have() -> None:
 def test_other_rows_stay_as_they_are_and_in_their_places() -> None:
     plain = row(None, {0: 0.5})
     single = row(3, {0: 0.25})
-    assert over_seeds([plain, single, plain]) == [plain, single, plain]
-    apart = over_seeds([row(0, {0: 0.5}), row(1, {1: 0.5})])
+    assert merge_seeds([plain, single, plain]) == [plain, single, plain]
+    apart = merge_seeds([row(0, {0: 0.5}), row(1, {1: 0.5})])
     assert (apart[0].accuracies, apart[0].seed_means) == ({}, ())

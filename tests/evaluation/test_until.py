@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.config.evaluation import RunConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.run_folder import read_run
-from fewshot_i2v.runs.stopping_record import Stopped
-from fewshot_i2v.statistics.sequential_stopping import PILOT, decide
+from fewshot_i2v.runs.stopping_record import StoppingRecord
+from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES, decide_stopping
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
 
@@ -26,7 +26,7 @@ from tests.tiny import tiny_architecture, tiny_run, tiny_split
 class Runs:
     folder: Path
 
-    def config(self, name: str, **changes: Any) -> RunConfig:
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
         given = {"adapter": "frozen", "head": "prototype", "query": 2, **changes}
         return tiny_run(self.folder, self.folder / "runs" / name, **given)
 
@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(folder)
 
 
-def stopped(result: EvaluationResult) -> Stopped:
+def stopped(result: EvaluationResult) -> StoppingRecord:
     assert result.stopped is not None
     return result.stopped
 
@@ -58,11 +58,11 @@ def test_it_stops_where_the_rule_says_with_the_records_of_a_fixed_number(runs: R
     result = runs.run("met", until=8, head=["prototype", "nearest"])
     end = stopped(result)
     assert end.met
-    assert end.episodes > PILOT
+    assert end.episodes > PILOT_EPISODES
     values = [[row.accuracies[i] for i in range(end.episodes)] for row in result.rows]
-    again = decide(values, 0.08, cap=10_000)
+    again = decide_stopping(values, 0.08, cap=10_000)
     assert (again.stop, again.episodes) == (True, end.episodes)
-    assert not decide([row[:-1] for row in values], 0.08, cap=10_000).stop
+    assert not decide_stopping([row[:-1] for row in values], 0.08, cap=10_000).stop
     for row in result.rows:
         assert row.episodes == end.episodes
         half = row.interval.half_width if row.interval else None
@@ -117,7 +117,7 @@ def test_episodes_that_end_end_it(runs: Runs) -> None:
     end = stopped(result)
     assert not end.met
     every = runs.run("all", episodes="all", sampling="disjoint", shot=1, query=1)
-    assert end.episodes == every.rows[0].episodes < PILOT
+    assert end.episodes == every.rows[0].episodes < PILOT_EPISODES
 
 
 def test_training_seeds_count_as_one_row(runs: Runs) -> None:
@@ -156,7 +156,7 @@ def test_targets_out_of_range_are_refused(until: object) -> None:
 
 def test_what_a_dry_run_shows_can_be_run(runs: Runs) -> None:
     for changes in ({"until": 3, "max_episodes": 50}, {"episodes": 4}):
-        found = evaluate.plan(runs.config("dry", **changes))
+        found = evaluate.dry_run(runs.config("dry", **changes))
         again = load_config(found["config"])
         assert (again.until, again.max_episodes) == (
             changes.get("until"),

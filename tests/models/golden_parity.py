@@ -47,7 +47,7 @@ def parity(path: Path) -> Parity | None:
     with torch.no_grad():
         walk = enumerate(tokens_after_blocks(encoder, pixels))
         tokens = max(_apart(x[0], golden[f"tokens.block.{i}"]) for i, x in walk)
-    features = encoder(encoder.prefix(pixels))
+    features = encoder(encoder.compute_prefix(pixels))
     apart = [_apart(features.clip[0], golden["feature"])]
     if "frame_features" in golden.tensors:
         apart.append(_apart(features.frames[0], golden["frame_features"]))

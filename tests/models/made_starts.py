@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder
 from tests.models.tiny_adapters import make_adapter, perturb
 
@@ -42,7 +42,7 @@ def make_start(
     seeds: Sequence[int] = (7,),
     half: bool = False,
     **changes: Any,
-) -> AdapterInfo:
+) -> CheckpointMetadata:
     """Writes the starting point of an adapter, moved away from its initial values.
 
     Args:

@@ -26,9 +26,9 @@ def tiny_encoder(folder: Path, mean: float = 0.5, **more: Any) -> Encoder:
 
 
 def make_head(name: str, encoder: Encoder, episodes: int = 2, **options: object) -> Head:
-    cls = registry.load("heads", name)
+    cls = registry.load_method("heads", name)
     more = {}
-    if cls.uses_names:
+    if cls.uses_class_names:
         names = torch.randn(episodes, WAY, 32, generator=torch.Generator().manual_seed(3))
         unit = torch.nn.functional.normalize(names, dim=-1)
         more["texts"] = ClassTexts(unit, encoder.tower.projection, 50.0)
@@ -50,7 +50,7 @@ def moved_adapter(name: str, encoder: Encoder, seeds: tuple[int, ...] = (1, 2)) 
 @torch.no_grad()
 def features_of(encoder: Encoder, adapter: Adapter, frames: int = FRAMES) -> Features:
     adapted = AdaptedEncoder(encoder.tower, adapter)
-    kept = adapted.prefix(make_clips(encoder.tower, 2 * WAY, frames=frames))
+    kept = adapted.compute_prefix(make_clips(encoder.tower, 2 * WAY, frames=frames))
     features: Features = adapted(kept.expand(adapter.episodes, *kept.shape))
     return features
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, EncoderError, UnknownNameError
-from fewshot_i2v.models.cost import compare, cost_of, macs_per_clip
-from fewshot_i2v.models.encoders.meta_tower import shapes_of
+from fewshot_i2v.models.cost import compare_costs, count_adapter_cost, macs_per_clip
+from fewshot_i2v.models.encoders.meta_tower import meta_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from tests.tiny import tiny_tower
 
@@ -47,7 +47,7 @@ PUBLISHED: list[tuple[str, str, dict[str, Any], int, float | None]] = [
 
 @pytest.fixture(scope="module")
 def towers() -> Mapping[str, Tower]:
-    return {name: shapes_of(name) for name in TOWERS}
+    return {name: meta_tower(name) for name in TOWERS}
 
 
 def plain_macs(tower: Tower) -> int:
@@ -84,7 +84,7 @@ def test_published_numbers(
     parameters: int,
     giga: float | None,
 ) -> None:
-    cost = cost_of(towers[encoder], adapter, options, frames=8)
+    cost = count_adapter_cost(towers[encoder], adapter, options, frames=8)
     assert cost.parameters == parameters
     if giga is not None:
         assert cost.macs_per_frame / GIGA == pytest.approx(giga, rel=0.005)
@@ -95,47 +95,51 @@ def test_products_added_up_by_hand(towers: Mapping[str, Tower], adapter: str) ->
     tower = towers["demo"]
     for frames in (1, 5):
         expected = plain_macs(tower) + extra_macs(tower, adapter, frames)
-        assert cost_of(tower, adapter, frames=frames).macs_per_frame == expected
+        assert count_adapter_cost(tower, adapter, frames=frames).macs_per_frame == expected
 
 
 @pytest.mark.parametrize("encoder", TOWERS)
 def test_products_of_the_frozen_encoder(towers: Mapping[str, Tower], encoder: str) -> None:
     tower = towers[encoder]
-    assert cost_of(tower, "frozen").macs_per_frame == plain_macs(tower)
+    assert count_adapter_cost(tower, "frozen").macs_per_frame == plain_macs(tower)
 
 
 def test_a_larger_image_has_more_tokens() -> None:
-    large = shapes_of("ViT-B-16", image_size=336)
+    large = meta_tower("ViT-B-16", image_size=336)
     assert large.tokens == 442
-    assert cost_of(large, "frozen").macs_per_frame == plain_macs(large)
+    assert count_adapter_cost(large, "frozen").macs_per_frame == plain_macs(large)
 
 
 def test_what_remains_of_zeroi2v(towers: Mapping[str, Tower]) -> None:
     for encoder, left in (("ViT-B-16", 7_680), ("ViT-L-14", 8_192 + 2_048)):
-        cost = cost_of(towers[encoder], ZERO)
+        cost = count_adapter_cost(towers[encoder], ZERO)
         assert cost.parameters_merged == left
         assert cost.macs_per_frame_merged == plain_macs(towers[encoder])
 
 
 def test_what_cannot_be_merged_says_so(towers: Mapping[str, Tower]) -> None:
-    cost = cost_of(towers["demo"], ST)
+    cost = count_adapter_cost(towers["demo"], ST)
     assert (cost.parameters_merged, cost.macs_per_frame_merged) == (None, None)
 
 
-@pytest.mark.parametrize("adapter", registry.names("adapters"))
+@pytest.mark.parametrize("adapter", registry.method_names("adapters"))
 def test_every_adapter_is_counted_and_agrees_with_a_real_one(
     towers: Mapping[str, Tower], adapter: str
 ) -> None:
-    found = registry.load("adapters", adapter)
+    found = registry.load_method("adapters", adapter)
     for tower in (towers["demo"], tiny_tower()):
-        cost = cost_of(tower, adapter, frames=3)
+        cost = count_adapter_cost(tower, adapter, frames=3)
         assert cost.macs_per_frame >= plain_macs(tower)
         assert (cost.parameters_merged is None) is not found.mergeable
         if cost.macs_per_frame_merged is not None:
             assert plain_macs(tower) <= cost.macs_per_frame_merged <= cost.macs_per_frame
     real = found(tiny_tower(), found.parse({}), frames=3, seeds=[0])
     assert cost.parameters == sum(p.numel() for p in real.parameters())
-    assert (cost.order, cost.reach, cost.note) == (real.order, real.reach, real.note)
+    assert (cost.order, cost.reach, cost.note) == (
+        real.frame_order,
+        real.temporal_radius,
+        real.display_note,
+    )
     assert cost.source
 
 
@@ -152,20 +156,20 @@ def test_every_adapter_is_counted_and_agrees_with_a_real_one(
 def test_order_and_neighbours_in_words(
     towers: Mapping[str, Tower], adapter: str, frames: int, order: str, neighbours: str
 ) -> None:
-    cost = cost_of(towers["demo"], adapter, frames=frames)
+    cost = count_adapter_cost(towers["demo"], adapter, frames=frames)
     assert (cost.order_in_words, cost.neighbours) == (order, neighbours)
 
 
 def test_towers_have_shapes_alone(tmp_path: Path) -> None:
-    tower = shapes_of("ViT-L/14")
+    tower = meta_tower("ViT-L/14")
     assert tower.device.type == "meta"
     assert (tower.width, tower.layers, tower.heads, tower.tokens) == (1024, 24, 16, 257)
     state = torch.random.get_rng_state()
-    cost_of(tower, AIM)
+    count_adapter_cost(tower, AIM)
     assert torch.equal(state, torch.random.get_rng_state())
     config = tmp_path / "own.json"
     config.write_text('{"embed_dim": 8, "vision_cfg": {"layers": 2, "width": 64}}')
-    assert shapes_of(architecture=config).layers == 2
+    assert meta_tower(architecture=config).layers == 2
 
 
 @pytest.mark.parametrize(
@@ -178,21 +182,21 @@ def test_towers_have_shapes_alone(tmp_path: Path) -> None:
 )
 def test_encoders_without_blocks(encoder: str, message: str) -> None:
     with pytest.raises(EncoderError, match=message):
-        shapes_of(encoder)
+        meta_tower(encoder)
 
 
 def test_unknown_names_and_impossible_values(towers: Mapping[str, Tower]) -> None:
     tower = towers["demo"]
     with pytest.raises(UnknownNameError, match="'ViT-B-16'"):
-        shapes_of("ViT-B16")
+        meta_tower("ViT-B16")
     with pytest.raises(UnknownNameError, match="'st-adapter'"):
-        cost_of(tower, "st-adaptor")
+        count_adapter_cost(tower, "st-adaptor")
     with pytest.raises(UnknownNameError, match="preset"):
-        cost_of(tower, ST, {"preset": "nothing"})
+        count_adapter_cost(tower, ST, {"preset": "nothing"})
     with pytest.raises(ValidationError):
-        cost_of(tower, ST, {"widht": 3})
+        count_adapter_cost(tower, ST, {"widht": 3})
     with pytest.raises(AdapterError, match="at least 1 frame"):
-        cost_of(tower, ST, frames=0)
+        count_adapter_cost(tower, ST, frames=0)
 
 
 PLUGIN = '''"""Plugin."""
@@ -209,9 +213,9 @@ class Options(AdapterOptions):
 class Plugin(Adapter):
     Options = Options
     source = "a paper"
-    identity_at_start = True
-    order = "no"
-    note = "a note"
+    identity_at_init = True
+    frame_order = "no"
+    display_note = "a note"
     presets = {
         "small": Preset({"heads": 1}, "table 1"),
         "wide": Preset({"heads": 9}, "table 2"),
@@ -236,9 +240,9 @@ def test_rows_of_presets_and_of_what_does_not_fit(
     (tmp_path / "adapters").mkdir()
     (tmp_path / "adapters" / "my_plugin.py").write_text(PLUGIN)
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
-    monkeypatch.setattr(registry, "names", lambda _: ["my-plugin", "st-adapter"])
-    rows = {row.label: row for row in compare(towers["demo"], frames=2, presets=True)}
-    without = [row.label for row in compare(towers["demo"], frames=2)]
+    monkeypatch.setattr(registry, "method_names", lambda _: ["my-plugin", "st-adapter"])
+    rows = {row.label: row for row in compare_costs(towers["demo"], frames=2, presets=True)}
+    without = [row.label for row in compare_costs(towers["demo"], frames=2)]
     assert without == ["my-plugin", "st-adapter"]
     assert without == [label for label, row in rows.items() if not row.preset]
     plain, small = rows["my-plugin"], rows["my-plugin:preset=small"]
@@ -258,5 +262,5 @@ def test_rows_of_presets_and_of_what_does_not_fit(
 @pytest.mark.parametrize("adapter", [AIM, ST, "frozen"])
 def test_a_clip_costs_what_its_frames_do(adapter: str) -> None:
     tower = tiny_tower()
-    frame = cost_of(tower, adapter, frames=4).macs_per_frame
+    frame = count_adapter_cost(tower, adapter, frames=4).macs_per_frame
     assert macs_per_clip(tower, adapter, {}, frames=4) == pytest.approx(4 * frame)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot_i2v.models.feature_cache import ClipBank
+from fewshot_i2v.models.feature_cache import FeatureCache
 
 
-def _bank(budget_clips: int, chunk: int = 3) -> tuple[ClipBank, Counter[str]]:
+def _bank(budget_clips: int, chunk: int = 3) -> tuple[FeatureCache, Counter[str]]:
     asked: Counter[str] = Counter()
 
     def frames(name: str) -> NDArray[np.uint8]:
@@ -23,27 +23,27 @@ def _bank(budget_clips: int, chunk: int = 3) -> tuple[ClipBank, Counter[str]]:
     def encode(clips: Tensor) -> Tensor:
         return clips[:, :, :1, 0, 0].unsqueeze(-1).float()
 
-    return ClipBank(frames, encode, budget=budget_clips * 2 * 4, chunk=chunk), asked
+    return FeatureCache(frames, encode, max_bytes=budget_clips * 2 * 4, chunk_size=chunk), asked
 
 
 def test_each_clip_is_encoded_once_and_comes_back_in_order() -> None:
     bank, asked = _bank(100)
     for rows in ([["1", "2"], ["3", "1"]], [["2", "4"], ["4", "5"]]):
-        got = bank.tokens(rows)
+        got = bank.gather(rows)
         assert got.shape == (2, 2, 2, 1, 1)
         assert got[:, :, 0, 0, 0].tolist() == [[float(n) for n in row] for row in rows]
     assert asked == Counter({str(n): 1 for n in range(1, 6)})
-    assert bank.computed == 5
+    assert bank.clips_encoded == 5
 
 
 def test_the_least_recently_used_go_first() -> None:
     bank, asked = _bank(3, chunk=1)
-    bank.tokens([["1", "2", "3"]])
-    bank.tokens([["1"]])
-    bank.tokens([["4"]])  # 2 is the oldest
-    bank.tokens([["1", "3", "4"]])
+    bank.gather([["1", "2", "3"]])
+    bank.gather([["1"]])
+    bank.gather([["4"]])  # 2 is the oldest
+    bank.gather([["1", "3", "4"]])
     assert max(asked.values()) == 1
-    bank.tokens([["2"]])
+    bank.gather([["2"]])
     assert asked["2"] == 2
 
 
@@ -53,11 +53,11 @@ def test_a_call_larger_than_the_budget_is_still_right(budget: int) -> None:
     generator = torch.Generator().manual_seed(budget)
     for _ in range(20):
         rows = torch.randint(0, 9, (2, 4), generator=generator)
-        got = bank.tokens([[str(n) for n in row] for row in rows.tolist()])
+        got = bank.gather([[str(n) for n in row] for row in rows.tolist()])
         assert torch.equal(got[:, :, 1, 0, 0], rows.float())
 
 
 def test_nothing_asked_for_is_an_error() -> None:
     bank, _ = _bank(1)
     with pytest.raises(ValueError, match="no clip"):
-        bank.tokens([])
+        bank.gather([])

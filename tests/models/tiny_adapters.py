@@ -67,7 +67,7 @@ def make_adapter(
     name: str, tower: Tower, *, frames: int = FRAMES, seeds: Sequence[int] = (0,), **options: Any
 ) -> Adapter:
     """An adapter by name, fresh; `preset` is an option like the others."""
-    found = registry.load("adapters", name)
+    found = registry.load_method("adapters", name)
     adapter: Adapter = found(tower, found.parse(options), frames=frames, seeds=list(seeds))
     return adapter
 
@@ -108,7 +108,7 @@ def make_tokens(*lead: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
 def tokens_after_blocks(encoder: AdaptedEncoder, pixels: Tensor) -> Iterator[Tensor]:
     """Residual stream after each block, (E, clips, T, N + 1, D)."""
     tower, adapter = encoder.tower, encoder.adapter
-    x = adapter.embed(tower, tower.stem(pixels))
+    x = adapter.embed_tokens(tower, tower.patch_embed(pixels))
     for i, block in enumerate(tower.blocks):
         x = adapter.block(i, block, x)
         yield x

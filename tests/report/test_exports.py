@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.analysis.frame_order import reliances
-from fewshot_i2v.report.exports import KINDS, render, write_whole
+from fewshot_i2v.report.analysis.frame_order import frame_order_losses
+from fewshot_i2v.report.exports import RENDERERS, render_tables, write_report
 from fewshot_i2v.report.tables.terminal import render_table
 from fewshot_i2v.statistics import mean_interval, paired_difference
 from tests.report.page.page_samples import orders, row, section
@@ -23,7 +23,7 @@ NASTY = r"a|b_c&d%e#f$g{h}~i^j\k<l>*`"
 
 def test_markdown_has_the_cells_of_the_terminal() -> None:
     made = section()
-    text = render([made], ".md", title="Of *mine*")
+    text = render_tables([made], ".md", title="Of *mine*")
     assert text.startswith("# Of \\*mine\\*\n\n## motions (novel), 3-way\n")
     first, beyond, far = text.split("\n### ")
     assert beyond.startswith("Beyond accuracy\n\n| adapter | head | shot | balanced % | ECE % |")
@@ -45,7 +45,7 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
 
 
 def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:
-    text = render([section()], ".tex")
+    text = render_tables([section()], ".tex")
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrrrrrrr}"):
         assert part in text
     body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
@@ -61,19 +61,19 @@ def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:
 
 def test_names_with_special_characters_stay_names() -> None:
     made = section(row(NASTY, 0.5), row("frozen", 0.4), title=NASTY)
-    tex = render([made], ".tex")
+    tex = render_tables([made], ".tex")
     escaped = (
         r"a\textbar{}b\_c\&d\%e\#f\$g\{h\}\textasciitilde{}i\textasciicircum{}j"
         r"\textbackslash{}k\textless{}l\textgreater{}*`"
     )
     assert tex.count(escaped) == 2 * 3, "in caption and row of each table"
-    table = [line for line in render([made], ".md").splitlines() if line.startswith("| ")]
+    table = [line for line in render_tables([made], ".md").splitlines() if line.startswith("| ")]
     assert r"a\|b\_c&d%e\#f$g{h}~i^j\\k\<l\>\*\`" in table[2]
 
 
 def test_csv_has_numbers_and_no_formulas() -> None:
     made = section(row("=1+1", 0.8), row("frozen", 0.4), row("@cmd", 0.5))
-    text = render([made], ".csv")
+    text = render_tables([made], ".csv")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [line["adapter"] for line in lines] == ["'=1+1", "frozen", "'@cmd"]
     first, frozen = (r.table for r in made.rows[:2])
@@ -88,10 +88,10 @@ def test_csv_has_numbers_and_no_formulas() -> None:
 
 def test_csv_and_json_have_the_measures_of_every_row() -> None:
     made = section(row("frozen", 0.5), row("aim", count=0))
-    data = json.loads(render([made], ".json"))["tables"][0]
+    data = json.loads(render_tables([made], ".json"))["tables"][0]
     first, empty = data["rows"]
-    lines = list(csv.DictReader(io.StringIO(render([made], ".csv"))))
-    measures = made.rows[0].measures
+    lines = list(csv.DictReader(io.StringIO(render_tables([made], ".csv"))))
+    measures = made.rows[0].metrics
     assert measures is not None
     for key, value in (
         ("ece", measures.ece.mean),
@@ -114,26 +114,32 @@ def test_csv_and_json_have_the_measures_of_every_row() -> None:
 
 def test_what_rows_lose_in_other_orders_is_exported() -> None:
     made = orders({"natural": 0.9, "shuffled": 0.5})
-    first, second = (table["rows"][0] for table in json.loads(render(made, ".json"))["tables"])
+    first, second = (
+        table["rows"][0] for table in json.loads(render_tables(made, ".json"))["tables"]
+    )
     assert (first["frame_order"], second["frame_order"]) == ("natural", "shuffled")
-    found = reliances(made, 0.95)[made[0].rows[0]].lost["shuffled"]
+    found = frame_order_losses(made, 0.95)[made[0].rows[0]].intervals["shuffled"]
     assert first["lost_shuffled"] == pytest.approx(found.mean)
     assert first["lost_shuffled_high"] == pytest.approx(found.high)
     assert first["lost_single"] is second["lost_shuffled"] is None
-    markdown = render(made, ".md")
+    markdown = render_tables(made, ".md")
     assert markdown.count("### Order of frames") == 1
     assert "| lost when shuffled |" in markdown
-    assert render(made, ".tex").count("What rows lose with their frames in another order") == 1
+    assert (
+        render_tables(made, ".tex").count("What rows lose with their frames in another order") == 1
+    )
 
 
 def test_a_negative_number_is_a_number() -> None:
     made = section(row("frozen", 0.9), row("aim", 0.1))
-    gain = list(csv.DictReader(io.StringIO(render([made], ".csv"))))[1]["over_frozen"]
+    gain = list(csv.DictReader(io.StringIO(render_tables([made], ".csv"))))[1]["over_frozen"]
     assert float(gain) < 0
 
 
 def test_json_has_everything_and_says_what_intervals_cover() -> None:
-    data = json.loads(render([section(), replace(section(), title="two")], ".json", title="t"))
+    data = json.loads(
+        render_tables([section(), replace(section(), title="two")], ".json", title="t")
+    )
     assert data["title"] == "t"
     assert [table["title"] for table in data["tables"]] == ["motions (novel), 3-way", "two"]
     rows = data["tables"][0]["rows"]
@@ -143,27 +149,27 @@ def test_json_has_everything_and_says_what_intervals_cover() -> None:
     assert rows[0]["episodes"] == 60
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", list(RENDERERS))
 def test_rows_without_an_episode_are_written_too(kind: str) -> None:
-    assert "aim" in render([section(row("aim", count=0), row("frozen"))], kind)
+    assert "aim" in render_tables([section(row("aim", count=0), row("frozen"))], kind)
 
 
 def test_another_ending_is_refused() -> None:
     with pytest.raises(UsageError, match=r"expected one of \.md, \.tex, \.csv, \.json"):
-        render([section()], ".pdf")
+        render_tables([section()], ".pdf")
 
 
 def test_files_are_written_whole_in_folders_that_are_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.md"
-    write_whole(path, "é \ud800\n")
+    write_report(path, "é \ud800\n")
     assert path.read_bytes() == "é \\ud800\n".encode()
     assert [p.name for p in path.parent.iterdir()] == ["table.md"]
     with pytest.raises(UsageError, match="cannot be written"):
-        write_whole(path / "below", "x")
+        write_report(path / "below", "x")
 
 
 def test_numbers_below_zero_have_a_minus_in_latex_and_names_do_not() -> None:
-    text = render([section(row("frozen", 0.8), row("st-adapter-2", 0.4))], ".tex")
+    text = render_tables([section(row("frozen", 0.8), row("st-adapter-2", 0.4))], ".tex")
     (line,) = [line for line in text.splitlines() if "st-adapter-2 & " in line and r"$-$" in line][
         :1
     ]

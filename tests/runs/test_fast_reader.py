@@ -8,7 +8,7 @@ import pytest
 
 from fewshot_i2v.errors import FewshotError, RecordError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.fast_reader import Answer, over_seeds, read_answers
+from fewshot_i2v.runs.fast_reader import EpisodeAnswer, average_seeds, read_answers
 from fewshot_i2v.runs.run_folder import read_run
 from tests.report.comparison.contenders import OVER, UNDER, answer
 from tests.runs.record_samples import failed, filled, opened, record
@@ -16,14 +16,14 @@ from tests.runs.record_samples import failed, filled, opened, record
 
 def test_training_seeds_are_one_row() -> None:
     seeds = [{i: answer(i, x) for i, x in values.items()} for values in (OVER, UNDER)]
-    merged = over_seeds([*seeds, {i: a for i, a in seeds[0].items() if i != 5}])
+    merged = average_seeds([*seeds, {i: a for i, a in seeds[0].items() if i != 5}])
     assert sorted(merged) == [i for i in range(12) if i != 5]
     assert merged[0].accuracy == pytest.approx((0.25 + 0 + 0.25) / 3)
-    assert merged[0].clips()[1] == pytest.approx([2 / 3, 0, 0, 0])
-    lost = over_seeds([seeds[0], {0: answer(0, None)}])
+    assert merged[0].query_results()[1] == pytest.approx([2 / 3, 0, 0, 0])
+    lost = average_seeds([seeds[0], {0: answer(0, None)}])
     assert lost[0].accuracy is None
     with pytest.raises(RecordError, match="episode 0 is not the same"):
-        over_seeds([seeds[0], {0: answer(0, 0.5, clips="w")}])
+        average_seeds([seeds[0], {0: answer(0, 0.5, clips="w")}])
 
 
 def test_answers_are_what_the_records_say(tmp_path: Path) -> None:
@@ -38,15 +38,17 @@ def test_answers_are_what_the_records_say(tmp_path: Path) -> None:
     for r in records:
         got = answers[r.index]
         assert got.accuracy == r.accuracy
-        assert got.episode() == {key: getattr(r, key) for key in ("classes", "support", "query")}
+        assert got.parse_episode() == {
+            key: getattr(r, key) for key in ("classes", "support", "query")
+        }
     assert_clips(answers[2], records[2])
     known: dict[bytes, bytes] = {}
     twice = [read_answers(tmp_path, known)[1] for _ in range(2)]
-    assert twice[0][0].asked is twice[1][0].asked, "equal episodes are kept once"
+    assert twice[0][0].episode_text is twice[1][0].episode_text, "equal episodes are kept once"
 
 
-def assert_clips(got: Answer, expected: EpisodeRecord) -> None:
-    names, right = got.clips()
+def assert_clips(got: EpisodeAnswer, expected: EpisodeRecord) -> None:
+    names, right = got.query_results()
     assert names == [name for row in expected.query for name in row]
     pairs = zip(expected.labels, expected.predictions, strict=True)
     assert right == [float(a == b) for a, b in pairs]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import RecordError
-from fewshot_i2v.runs.lock import RunMarker
+from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.utils.files import RecordWriteError
 from tests.runs.record_samples import filled, opened, record
 
@@ -167,19 +167,19 @@ def test_of_many_that_find_a_stale_marker_exactly_one_gets_the_folder(
     for round_number in range(20):
         folder = tmp_path / str(round_number)
         leave_claims(folder, write_marker(folder, pid=dead), depth)
-        got: list[RunMarker] = []
+        got: list[RunLock] = []
         refused: list[RecordError] = []
         together = threading.Barrier(8)
 
         def start(
             folder: Path = folder,
-            got: list[RunMarker] = got,
+            got: list[RunLock] = got,
             refused: list[RecordError] = refused,
             together: threading.Barrier = together,
         ) -> None:
             together.wait()
             try:
-                got.append(RunMarker(folder))
+                got.append(RunLock(folder))
             except RecordError as error:
                 refused.append(error)
 
@@ -237,7 +237,7 @@ def test_without_links_a_marker_that_is_written_half_is_removed(
     monkeypatch.setattr(os, "link", refused)
     monkeypatch.setattr(os, "write", write)
     with pytest.raises(RecordWriteError, match="No space left"):
-        RunMarker(tmp_path)
+        RunLock(tmp_path)
     assert not list(tmp_path.iterdir())
     opened(tmp_path).close()
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.errors import FewshotError, RecordError
-from fewshot_i2v.runs.episode_record import TIMING_KEYS, fingerprint
+from fewshot_i2v.runs.episode_record import TIMING_KEYS, identity_checksum
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.utils.files import RecordWriteError
 from tests.runs.record_samples import filled, opened, record
@@ -345,7 +345,7 @@ def test_a_forged_line_with_the_right_checksum_is_named(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     journal = filled(tmp_path, 3)
-    key = fingerprint(json.loads((tmp_path / "run.json").read_bytes())["identity"])
+    key = identity_checksum(json.loads((tmp_path / "run.json").read_bytes())["identity"])
     forged = dict(record(1).to_dict()) | changes
     timings = {name: forged.pop(name) for name in TIMING_KEYS}
     head = json.dumps(forged, separators=(",", ":"))[:-1].encode()

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fewshot_i2v import registry
-from fewshot_i2v.models.cost import Row
+from fewshot_i2v.models.cost import CostRow
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -26,12 +26,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @cache
-def rows_on_the_shipped_encoder() -> list[Row]:
+def rows_on_the_shipped_encoder() -> list[CostRow]:
     script = importlib.import_module("adapter_table")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "ENCODER", "demo")
-        patch.setattr(registry, "names", lambda _: ["aim", "frozen"])
-        rows: list[Row] = script.rows()
+        patch.setattr(registry, "method_names", lambda _: ["aim", "frozen"])
+        rows: list[CostRow] = script.rows()
     return rows
 
 

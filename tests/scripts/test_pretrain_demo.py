@@ -74,7 +74,7 @@ def test_captions_stay_true_when_the_frame_is_turned(script: ModuleType) -> None
         y, x = np.argwhere(script.turn(marked, kind)[0, :, :, 0])[0]
         there = generate.POSITIONS[3 * (y // 3) + x // 3]
         assert material.turned_position("top", kind) == there
-    words = generate.still("shapes", "striped-star", 0).objects
+    words = generate.render_still("shapes", "striped-star", 0).objects
     rng = np.random.default_rng(0)
     said = {script.caption(words, 0, rng) for _ in range(200)}
     assert len(said) > 100

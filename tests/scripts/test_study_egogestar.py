@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from fewshot_i2v.config.training import TrainConfig
+from fewshot_i2v.config.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCURACY = {"classify": 0.8, "episodic": 0.95, "both": 0.9}
@@ -25,7 +25,7 @@ class Study:
     def __init__(self, work: Path) -> None:
         self.work = work
         self.tuned_by_rate = {0.0: 0.7, 0.0001: 0.72, 0.0003: 0.75, 0.001: 0.6}
-        self.trained: list[TrainConfig] = []
+        self.trained: list[TrainingConfig] = []
         self.evaluated: list[dict[str, Any]] = []
         self.script = runpy.run_path(str(ROOT / "scripts" / "study_egogestar.py"))
         for function in (self.script["Study"]._train, self.script["Study"].evaluate):
@@ -36,7 +36,7 @@ class Study:
         given += ["--work", str(self.work), *args]
         return CliRunner().invoke(self.script["main"], given, catch_exceptions=False)
 
-    def _train(self, config: TrainConfig, **_: Any) -> SimpleNamespace:
+    def _train(self, config: TrainingConfig, **_: Any) -> SimpleNamespace:
         self.trained.append(config)
         assert config.output is not None
         config.output.mkdir(parents=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Outcomes
+from fewshot_i2v.statistics import PredictionTable
 
 
 def some_records(
@@ -63,7 +63,7 @@ def episode(
     )
 
 
-def apart(episodes: int, right: Mapping[int, int], way: int = 2) -> Outcomes:
+def apart(episodes: int, right: Mapping[int, int], way: int = 2) -> PredictionTable:
     """Episodes that share no clip, one query each class; `right` answers of some, else all."""
     records = []
     for t, names in enumerate([[f"c{c}" for c in range(way)]] * episodes):
@@ -71,4 +71,4 @@ def apart(episodes: int, right: Mapping[int, int], way: int = 2) -> Outcomes:
         good = right.get(t, way)
         guesses = [c if c < good else (c + 1) % way for c in range(way)]
         records.append(episode(t, names, clips, 1, guesses))
-    return Outcomes.from_records(records)
+    return PredictionTable.from_records(records)

@@ -10,8 +10,8 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Calibration, Outcomes, expected_calibration_error
-from fewshot_i2v.statistics.calibration import Spacing
+from fewshot_i2v.statistics import Calibration, PredictionTable, expected_calibration_error
+from fewshot_i2v.statistics.calibration import BinSpacing
 from tests.statistics.made_runs import some_records
 
 WAY, QUERY = 5, 25
@@ -19,7 +19,7 @@ WAY, QUERY = 5, 25
 
 def made(
     seed: int, episodes: int, *, query: int = QUERY, sharpness: float = 1.0, tied: float = 0.0
-) -> Outcomes:
+) -> PredictionTable:
     """A run whose predictions are right with 0.2 + `sharpness` · (confidence - 0.2).
 
     With `tied` the predictions of an episode are right together: its chances share a shift.
@@ -31,7 +31,7 @@ def made(
         logit = np.log(chance / (1 - chance)) + tied * draws.normal(size=(episodes, 1))
         chance = 1 / (1 + np.exp(-logit))
     right = (draws.random(sure.shape) < chance).astype(np.int64).ravel()
-    blank = Outcomes.from_records([])
+    blank = PredictionTable.from_records([])
     return replace(
         blank,
         classes=tuple("abcde"),
@@ -43,18 +43,18 @@ def made(
     )
 
 
-def by_hand(outcomes: Outcomes, bins: int) -> list[list[tuple[float, bool]]]:
+def by_hand(outcomes: PredictionTable, bins: int) -> list[list[tuple[float, bool]]]:
     """Confidence and truth of the predictions of each bin (k / bins, (k + 1) / bins]."""
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for sure, right in zip(outcomes.confidence.tolist(), outcomes.right.tolist(), strict=True):
+    for sure, right in zip(outcomes.confidence.tolist(), outcomes.correct.tolist(), strict=True):
         found[max(0, ceil(round(sure * bins, 9)) - 1)].append((sure, right))
     return found
 
 
 @pytest.mark.parametrize("bins", [1, 5, 15])
 def test_bins_are_those_of_counting_by_hand(bins: int) -> None:
-    outcomes = Outcomes.from_records(some_records(3, episodes=40, query=(1, 5)))
-    found = Calibration.of(outcomes, bins)
+    outcomes = PredictionTable.from_records(some_records(3, episodes=40, query=(1, 5)))
+    found = Calibration.from_outcomes(outcomes, bins)
     curve, parts = found.curve, by_hand(outcomes, bins)
     assert curve.count.tolist() == [len(part) for part in parts]
     gaps = 0.0
@@ -68,28 +68,30 @@ def test_bins_are_those_of_counting_by_hand(bins: int) -> None:
         gaps += len(part) * abs(sure - right)
     assert found.ece == pytest.approx(gaps / len(outcomes.label))
     assert found.predictions == len(outcomes.label)
-    assert found.accuracy == pytest.approx(outcomes.right.mean())
+    assert found.accuracy == pytest.approx(outcomes.correct.mean())
     assert found.mean_confidence == pytest.approx(outcomes.confidence.mean())
 
 
 def test_an_edge_belongs_to_the_bin_below_it() -> None:
     """0.2 and 0.6 are edges of 15 bins, which 3 · (1 / 15) and 9 · (1 / 15) are not exactly."""
     outcomes = replace(made(0, 1, query=4), confidence=np.array([0.0, 0.2, 0.6, 1.0]))
-    counts = Calibration.of(outcomes).curve.count
+    counts = Calibration.from_outcomes(outcomes).curve.count
     assert np.flatnonzero(counts).tolist() == [0, 2, 8, 14]
 
 
 def test_equal_mass_has_equally_many_and_keeps_equal_confidences_together() -> None:
     outcomes = made(1, 30)
-    found = Calibration.of(outcomes, 10, "mass")
+    found = Calibration.from_outcomes(outcomes, 10, "mass")
     assert found.curve.count.tolist() == [75] * 10
     order = np.argsort(outcomes.confidence)
-    parts = [outcomes.right[p].mean() - outcomes.confidence[p].mean() for p in np.split(order, 10)]
+    parts = [
+        outcomes.correct[p].mean() - outcomes.confidence[p].mean() for p in np.split(order, 10)
+    ]
     assert found.ece == pytest.approx(np.abs(parts).mean())
     tied = replace(outcomes, confidence=np.repeat([0.3, 0.5, 0.9], 250))
-    assert Calibration.of(tied, 10, "mass").curve.count.tolist() == [250, 250, 250]
+    assert Calibration.from_outcomes(tied, 10, "mass").curve.count.tolist() == [250, 250, 250]
     equal = replace(outcomes, confidence=np.full(750, 1.0))
-    assert Calibration.of(equal, 10, "mass").curve.count.tolist() == [750]
+    assert Calibration.from_outcomes(equal, 10, "mass").curve.count.tolist() == [750]
 
 
 def test_the_order_of_the_predictions_does_not_matter() -> None:
@@ -102,18 +104,18 @@ def test_the_order_of_the_predictions_does_not_matter() -> None:
         predicted=outcomes.predicted[mixed],
         confidence=outcomes.confidence[mixed],
     )
-    spacings: tuple[Spacing, ...] = ("width", "mass")
+    spacings: tuple[BinSpacing, ...] = ("width", "mass")
     for spacing in spacings:
-        one, two = (Calibration.of(o, 8, spacing) for o in (outcomes, other))
+        one, two = (Calibration.from_outcomes(o, 8, spacing) for o in (outcomes, other))
         assert one.ece == pytest.approx(two.ece)
         assert one.interval().high == pytest.approx(two.interval().high)
 
 
 @pytest.mark.parametrize("episodes", [4, 40, 400])
 def test_calibrated_predictions_have_the_bias_of_chance_and_no_more(episodes: int) -> None:
-    found = [Calibration.of(made(seed, episodes)) for seed in range(60)]
+    found = [Calibration.from_outcomes(made(seed, episodes)) for seed in range(60)]
     mean = np.mean([c.ece for c in found])
-    assert mean == pytest.approx(np.mean([c.if_calibrated for c in found]), rel=0.1)
+    assert mean == pytest.approx(np.mean([c.expected_if_calibrated for c in found]), rel=0.1)
     assert mean < 0.2 * (4 / episodes) ** 0.5, "it shrinks with the root of the predictions"
 
 
@@ -121,8 +123,8 @@ def test_the_error_of_many_predictions_is_that_of_the_method() -> None:
     # half as sharp as it says: the gap is half of the distance of the confidence to guessing
     outcomes = made(0, 4000, sharpness=0.5)
     expected = np.mean(0.5 * (outcomes.confidence - 0.2))
-    assert Calibration.of(outcomes).ece == pytest.approx(expected, abs=0.005)
-    assert Calibration.of(outcomes, 30, "mass").ece == pytest.approx(expected, abs=0.005)
+    assert Calibration.from_outcomes(outcomes).ece == pytest.approx(expected, abs=0.005)
+    assert Calibration.from_outcomes(outcomes, 30, "mass").ece == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +134,11 @@ def test_the_error_of_many_predictions_is_that_of_the_method() -> None:
 def test_the_interval_holds_the_error_of_the_method(
     episodes: int, sharpness: float, tied: float
 ) -> None:
-    truth = Calibration.of(made(99, 8000, sharpness=sharpness, tied=tied)).ece
+    truth = Calibration.from_outcomes(made(99, 8000, sharpness=sharpness, tied=tied)).ece
     truth = truth if sharpness < 1 or tied else 0.0
     held = 0
     for seed in range(100):
-        found = Calibration.of(made(seed, episodes, sharpness=sharpness, tied=tied))
+        found = Calibration.from_outcomes(made(seed, episodes, sharpness=sharpness, tied=tied))
         interval = found.interval(seed=seed, repeats=200)
         assert interval.low is not None
         assert interval.high is not None
@@ -146,7 +148,9 @@ def test_the_interval_holds_the_error_of_the_method(
 
 
 def test_the_interval_is_over_episodes_not_over_predictions() -> None:
-    apart, together = (Calibration.of(made(5, 60, tied=tied)).interval() for tied in (0.0, 3.0))
+    apart, together = (
+        Calibration.from_outcomes(made(5, 60, tied=tied)).interval() for tied in (0.0, 3.0)
+    )
     assert apart.half_width is not None
     assert together.half_width is not None
     assert together.half_width > 1.5 * apart.half_width
@@ -158,13 +162,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     one = expected_calibration_error(outcomes, 0.9, bins=10, seed=4)
     assert one == expected_calibration_error(outcomes, 0.9, bins=10, seed=4)
     assert one.high != expected_calibration_error(outcomes, 0.9, bins=10, seed=5).high
-    assert one == Calibration.of(outcomes, 10).interval(0.9, seed=4)
+    assert one == Calibration.from_outcomes(outcomes, 10).interval(0.9, seed=4)
 
 
 def test_draws_in_parts_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Calibration.of(made(7, 30, sharpness=0.3))
+    found = Calibration.from_outcomes(made(7, 30, sharpness=0.3))
     whole = found.interval(seed=1)
-    monkeypatch.setattr("fewshot_i2v.statistics.calibration._AT_ONCE", 700)
+    monkeypatch.setattr("fewshot_i2v.statistics.calibration._RESAMPLE_BUDGET", 700)
     parts = found.interval(seed=1)
     assert parts.low == pytest.approx(whole.low, abs=0.02)
     assert parts.high == pytest.approx(whole.high, abs=0.02)
@@ -190,15 +194,15 @@ def test_runs_of_the_same_episodes_are_pooled() -> None:
         predicted=np.concatenate([one.predicted, two.predicted]),
         confidence=np.concatenate([one.confidence, two.confidence]),
     )
-    pooled = Calibration.pooled([Calibration.of(one), Calibration.of(two)])
-    whole = Calibration.of(both)
+    pooled = Calibration.pooled([Calibration.from_outcomes(one), Calibration.from_outcomes(two)])
+    whole = Calibration.from_outcomes(both)
     assert pooled.ece == pytest.approx(whole.ece)
-    assert pooled.if_calibrated == pytest.approx(whole.if_calibrated)
+    assert pooled.expected_if_calibrated == pytest.approx(whole.expected_if_calibrated)
     assert pooled.interval().high == pytest.approx(whole.interval().high)
     with pytest.raises(UsageError, match="other episodes"):
-        Calibration.pooled([Calibration.of(one), Calibration.of(made(1, 19))])
+        Calibration.pooled([Calibration.from_outcomes(one), Calibration.from_outcomes(made(1, 19))])
     with pytest.raises(UsageError, match="other bins"):
-        Calibration.pooled([Calibration.of(one), Calibration.of(two, 10)])
+        Calibration.pooled([Calibration.from_outcomes(one), Calibration.from_outcomes(two, 10)])
     with pytest.raises(UsageError, match="at least one"):
         Calibration.pooled([])
 
@@ -213,12 +217,12 @@ def test_wrong_use_is_refused() -> None:
         error={"path": "x", "reason": "empty"},
     )
     with pytest.raises(UsageError, match=r"no episode succeeded \(1 failed\)"):
-        Calibration.of(Outcomes.from_records([failed]))
+        Calibration.from_outcomes(PredictionTable.from_records([failed]))
     outcomes = made(0, 3)
     with pytest.raises(UsageError, match="bins 0"):
-        Calibration.of(outcomes, 0)
+        Calibration.from_outcomes(outcomes, 0)
     with pytest.raises(UsageError, match="'width' or 'mass'"):
-        Calibration.of(outcomes, 5, "even")  # type: ignore[arg-type]
+        Calibration.from_outcomes(outcomes, 5, "even")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="level is 95"):
         expected_calibration_error(outcomes, 95)
     with pytest.raises(UsageError, match="repeats is 5"):

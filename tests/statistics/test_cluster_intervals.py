@@ -11,14 +11,14 @@ import scipy.stats
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import (
     Interval,
-    Outcomes,
+    PredictionTable,
     bounded_interval,
     cluster_bootstrap,
     mean_interval,
     seed_spread,
     two_way_jackknife,
 )
-from fewshot_i2v.statistics.jackknife import By, Found, Scope
+from fewshot_i2v.statistics.jackknife import ClusterKind, GroupScope, JackknifeEstimate
 from tests.statistics.made_runs import apart, episode, some_records
 
 Make = Callable[..., Interval]
@@ -32,14 +32,14 @@ def ends(interval: Interval) -> tuple[float, float]:
 
 
 def test_groups_of_one_clip_are_clips() -> None:
-    outcomes = Outcomes.from_records(some_records(6, episodes=40))
+    outcomes = PredictionTable.from_records(some_records(6, episodes=40))
     alone = {clip: clip for clip in outcomes.clips}
     by_clips = two_way_jackknife(outcomes)
-    scopes: tuple[Scope, ...] = ("class", "global")
+    scopes: tuple[GroupScope, ...] = ("class", "global")
     for scope in scopes:
-        by_groups = Found.of(outcomes, "groups", alone, scope)
-        assert sorted(by_groups.deletions.change) == pytest.approx(
-            sorted(Found.of(outcomes, "clips").deletions.change)
+        by_groups = JackknifeEstimate.from_outcomes(outcomes, "groups", alone, scope)
+        assert sorted(by_groups.changes.change) == pytest.approx(
+            sorted(JackknifeEstimate.from_outcomes(outcomes, "clips").changes.change)
         )
     assert ends(two_way_jackknife(outcomes, by="groups", groups=alone)) == pytest.approx(
         ends(by_clips)
@@ -51,12 +51,12 @@ def test_where_chance_drowns_what_clips_add_there_is_no_interval() -> None:
     found = []
     for seed in range(12):
         few = some_records(seed, episodes=60, classes=6, clips=8, shot=5, query=3)
-        found.append(two_way_jackknife(Outcomes.from_records(few)))
+        found.append(two_way_jackknife(PredictionTable.from_records(few)))
     refused = [one for one in found if one.low is None]
     assert len(refused) > 4
     assert all("drowns how much clips matter" in one.covers for one in refused)
     one_shot = some_records(0, episodes=60, classes=6, clips=8, shot=1, query=3)
-    assert two_way_jackknife(Outcomes.from_records(one_shot)).low is not None
+    assert two_way_jackknife(PredictionTable.from_records(one_shot)).low is not None
 
 
 @pytest.mark.parametrize("right", [{0: 1, 3: 0, 5: 1}, {2: 0}])
@@ -81,18 +81,18 @@ def test_the_interval_is_wider_than_that_over_episodes_where_clips_are_shared() 
         wrong = [hard[c, row[1]] for c, row in zip(names, drawn, strict=True)]
         guesses = [(label + int(w)) % 3 for label, w in enumerate(wrong)]
         records.append(episode(t, [f"c{c}" for c in names], clips, 1, guesses))
-    outcomes = Outcomes.from_records(records)
+    outcomes = PredictionTable.from_records(records)
     closed = mean_interval(outcomes.accuracies.tolist()).half_width
     widths = [two_way_jackknife(outcomes).half_width, cluster_bootstrap(outcomes).half_width]
     assert closed is not None
     assert all(width is not None and width > 2.5 * closed for width in widths)
     # answers are a function of the query clip, so this is a mean over 24 clips, six of a class
     spread = np.sqrt(np.mean(hard.var(1, ddof=1)) / 24)
-    error = np.sqrt(Found.of(outcomes, "clips").variance)
+    error = np.sqrt(JackknifeEstimate.from_outcomes(outcomes, "clips").variance)
     assert error == pytest.approx(spread, rel=0.3)
 
 
-def made(seed: int, right: Callable[[str], float], classes: int = 8) -> Outcomes:
+def made(seed: int, right: Callable[[str], float], classes: int = 8) -> PredictionTable:
     """400 episodes in which a query is right as often as its name says."""
     generator = np.random.default_rng(seed)
     records = []
@@ -104,21 +104,21 @@ def made(seed: int, right: Callable[[str], float], classes: int = 8) -> Outcomes
         ]
         clips = [a + b for a, b in zip(r.support, r.query, strict=True)]
         records.append(episode(r.index, r.classes, clips, 1, guesses))
-    return Outcomes.from_records(records)
+    return PredictionTable.from_records(records)
 
 
-def hard_classes(classes: int = 8) -> Outcomes:
+def hard_classes(classes: int = 8) -> PredictionTable:
     """Every second class is hard; all clips of a class are alike."""
     return made(10, lambda name: 0.4 if int(name[1]) % 2 else 0.8, classes)
 
 
-def hard_groups() -> Outcomes:
+def hard_groups() -> PredictionTable:
     """Groups of two clips, every second one hard; all classes are alike."""
     return made(11, lambda name: 0.3 if int(name.split("/")[1]) // 2 % 2 else 0.9)
 
 
 @pytest.mark.parametrize("by", ["clips", "groups", "classes"])
-def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: By) -> None:
+def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: ClusterKind) -> None:
     outcomes = hard_classes() if by == "classes" else hard_groups()
     groups = None
     if by == "groups":
@@ -141,7 +141,7 @@ def test_bootstrap_and_jackknife_agree_and_draws_repeat(by: By) -> None:
 
 @pytest.mark.parametrize("make", MAKES)
 def test_near_one_it_stays_inside(make: Make) -> None:
-    outcomes = Outcomes.from_records(some_records(11, episodes=40, right=0.98, clips=20))
+    outcomes = PredictionTable.from_records(some_records(11, episodes=40, right=0.98, clips=20))
     assert 0.93 < outcomes.mean < 1
     low, high = ends(make(outcomes))
     assert 0.8 < low < outcomes.mean < high < 1
@@ -153,7 +153,7 @@ def test_no_wrong_answer_is_no_certainty(make: Make) -> None:
     low, high = ends(make(apart(12, {})))
     t = scipy.stats.t.ppf(0.975, 11)
     assert (low, high) == pytest.approx((12 / (12 + t * t), 1.0), abs=1e-12)
-    shared = Outcomes.from_records(some_records(12, episodes=50, right=1.1, clips=6))
+    shared = PredictionTable.from_records(some_records(12, episodes=50, right=1.1, clips=6))
     # 24 clips are enough for two episodes of nine
     low, high = ends(make(shared))
     t = scipy.stats.t.ppf(0.975, 1)
@@ -162,13 +162,15 @@ def test_no_wrong_answer_is_no_certainty(make: Make) -> None:
 
 @pytest.mark.parametrize("make", MAKES)
 def test_where_there_is_no_interval_it_says_why(make: Make) -> None:
-    one = make(Outcomes.from_records(some_records(13, episodes=1)))
+    one = make(PredictionTable.from_records(some_records(13, episodes=1)))
     assert (one.low, one.high) == (None, None)
     assert "One episode: no interval." in one.covers
-    tight = make(Outcomes.from_records(some_records(13, episodes=9, clips=2, classes=3, query=1)))
+    tight = make(
+        PredictionTable.from_records(some_records(13, episodes=9, clips=2, classes=3, query=1))
+    )
     assert (tight.low, tight.high) == (None, None)
     assert "is in every episode of its class: without it nothing is left" in tight.covers
-    alike = make(Outcomes.from_records(some_records(13, episodes=9, clips=4, right=1.1)))
+    alike = make(PredictionTable.from_records(some_records(13, episodes=9, clips=4, right=1.1)))
     assert (alike.low, alike.high) == (None, None)
     assert "alike and share clips" in alike.covers
 
@@ -176,7 +178,7 @@ def test_where_there_is_no_interval_it_says_why(make: Make) -> None:
 @pytest.mark.parametrize("make", MAKES)
 def test_the_gain_over_another_run_of_the_same_episodes(make: Make) -> None:
     records = some_records(14, episodes=150, clips=12)
-    one = Outcomes.from_records(records)
+    one = PredictionTable.from_records(records)
     changed = [
         episode(
             r.index,
@@ -187,23 +189,23 @@ def test_the_gain_over_another_run_of_the_same_episodes(make: Make) -> None:
         )
         for r in records
     ]
-    other = Outcomes.from_records(changed)
-    got, back = make(other, against=one), make(one, against=other)
+    other = PredictionTable.from_records(changed)
+    got, back = make(other, baseline=one), make(one, baseline=other)
     assert got.mean == pytest.approx(other.mean - one.mean)
     assert got.mean > 0
     assert back.mean == pytest.approx(-got.mean)
     assert ends(back)[0] < -got.mean < ends(back)[1]
     assert (got.half_width or 1) < (make(one).half_width or 0)
-    tie = make(one, against=one)
+    tie = make(one, baseline=one)
     assert (tie.mean, tie.low, tie.high) == (0, None, None)
     assert "every episode shows the same gain" in tie.covers
     with pytest.raises(UsageError, match="same episodes of both runs"):
-        make(one, against=Outcomes.from_records(changed[:-1]))
+        make(one, baseline=PredictionTable.from_records(changed[:-1]))
 
 
 @pytest.mark.parametrize("make", MAKES)
 def test_what_makes_no_sense_is_refused(make: Make) -> None:
-    outcomes = Outcomes.from_records(some_records(15))
+    outcomes = PredictionTable.from_records(some_records(15))
     groups = dict.fromkeys(outcomes.clips, "g")
     with pytest.raises(UsageError, match=r"by is 'videos'; expected"):
         make(outcomes, by="videos")
@@ -219,12 +221,12 @@ def test_what_makes_no_sense_is_refused(make: Make) -> None:
     with pytest.raises(UsageError, match=r"such as 0\.95"):
         make(outcomes, level=95)
     with pytest.raises(UsageError, match="no episode succeeded"):
-        make(Outcomes.from_records([]))
+        make(PredictionTable.from_records([]))
 
 
 def test_too_few_repeats_are_refused() -> None:
     with pytest.raises(UsageError, match="repeats is 10"):
-        cluster_bootstrap(Outcomes.from_records(some_records(16)), repeats=10)
+        cluster_bootstrap(PredictionTable.from_records(some_records(16)), repeats=10)
 
 
 def test_seeds_have_a_standard_deviation_and_the_interval_of_student() -> None:
@@ -257,12 +259,12 @@ def test_means_that_are_no_accuracies_are_refused() -> None:
 @pytest.mark.parametrize("make", MAKES)
 def test_one_set_of_classes_says_nothing_about_others(make: Make) -> None:
     records = some_records(8, episodes=50, classes=4, way=4)
-    got = make(Outcomes.from_records(records), by="classes")
+    got = make(PredictionTable.from_records(records), by="classes")
     assert (got.low, got.high) == (None, None)
     assert "All 4 classes are in every episode, so one set of classes was seen" in got.covers
     clips = [[["a/0", "a/1"], ["b/0"]], [["a/2", "a/3"], ["c/1"]], [["a/4", "a/5"], ["d/2"]]]
     records = [episode(t, ["a", rows[1][0][0]], rows, 1, [t % 2]) for t, rows in enumerate(clips)]
-    got = make(Outcomes.from_records(records), by="classes")
+    got = make(PredictionTable.from_records(records), by="classes")
     assert got.low is None
     assert "'a' is in every episode: without it nothing is left. No interval." in got.covers
 
@@ -297,7 +299,7 @@ def test_an_interval_over_groups_is_no_narrower_than_that_over_clips(make: Make)
 @pytest.mark.parametrize("make", MAKES)
 def test_few_episodes_do_not_tell_what_clips_add(make: Make) -> None:
     for seed in range(3):
-        few = Outcomes.from_records(some_records(seed, episodes=20, clips=12, classes=6))
+        few = PredictionTable.from_records(some_records(seed, episodes=20, clips=12, classes=6))
         for by in ("clips", "classes"):
             got = make(few, by=by)
             assert (got.low, got.high) == (None, None)
@@ -316,7 +318,7 @@ def test_few_episodes_that_share_no_clip_tell_of_classes() -> None:
             for i in range(5)
         ]
         records.append(episode(t, two, clips, 1, guesses))
-    outcomes = Outcomes.from_records(records)
+    outcomes = PredictionTable.from_records(records)
     assert (two_way_jackknife(outcomes, by="classes").half_width or 0) > (
         two_way_jackknife(outcomes).half_width or 1
     )
@@ -325,9 +327,12 @@ def test_few_episodes_that_share_no_clip_tell_of_classes() -> None:
 @pytest.mark.parametrize("make", MAKES)
 def test_what_chance_hides_is_said(make: Make) -> None:
     hidden = [
-        Outcomes.from_records(some_records(seed, episodes=40, clips=12)) for seed in range(12)
+        PredictionTable.from_records(some_records(seed, episodes=40, clips=12))
+        for seed in range(12)
     ]
-    cut = [one for one in hidden if not Found.of(one, "clips").deletions.variance]
+    cut = [
+        one for one in hidden if not JackknifeEstimate.from_outcomes(one, "clips").changes.variance
+    ]
     assert 0 < len(cut) < len(hidden)
     for one in hidden:
         assert ("hides what clips add, that counts as 0" in make(one).covers) == (one in cut)
@@ -340,6 +345,6 @@ def test_equal_accuracies_of_other_answers_are_no_certainty() -> None:
         episode(t, ["a", "b"], [[f"a/{t}", f"a/{t}q"], [f"b/{t}", f"b/{t}q"]], 1, [0, 0])
         for t in range(7)
     ]
-    low, high = ends(two_way_jackknife(Outcomes.from_records(records)))
+    low, high = ends(two_way_jackknife(PredictionTable.from_records(records)))
     assert 0 < low < 0.25
     assert 0.75 < high < 1

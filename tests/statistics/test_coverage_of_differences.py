@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.statistics import paired_difference, wilson
-from fewshot_i2v.statistics.intervals import FEWEST_DIFFERING
+from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "scripts" / "benchmarks" / "results" / "difference-coverage.json"
@@ -110,7 +110,7 @@ def test_the_fewest_differing_episodes_are_those_of_the_record() -> None:
     """Where losses are twice as large as gains and half as frequent: 93 % from there on."""
     skewed = [line["coverage"] for line in recorded("rare") if line["skew"] == 2]
     low = [int(k) for held in skewed for k, share in held.items() if share < 0.93]
-    assert max(low) + 1 == FEWEST_DIFFERING
+    assert max(low) + 1 == MIN_DIFFERING
     even = [line["coverage"] for line in recorded("rare") if line["skew"] == 1]
     assert min(share for held in even for share in held.values()) > 0.94
     assert min(share for held in skewed for share in held.values()) < 0.91

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import Interval, bootstrap_mean, bounded_interval, mean_interval, wilson
-from fewshot_i2v.statistics.intervals import shifted
+from fewshot_i2v.statistics.intervals import shift_on_logit
 
 Make = Callable[..., Interval]
 MAKES = [bounded_interval, bootstrap_mean]
@@ -143,14 +143,14 @@ def test_too_few_repeats_are_refused() -> None:
 def test_what_it_covers_depends_on_whether_episodes_share_clips() -> None:
     for make in MAKES:
         assert "not cover new clips" in make([0.5, 0.6]).covers
-        assert "other clips of these classes" in make([0.5, 0.6], shared=False).covers
+        assert "other clips of these classes" in make([0.5, 0.6], clips_shared=False).covers
     assert "independent" in wilson(3, 4).covers
 
 
 @pytest.mark.parametrize("shift", [-1e6, -3.0, 0.0, 0.2, 1e6])
 def test_a_shift_on_the_logit_scale_is_that_of_scipy_and_never_overflows(shift: float) -> None:
     expected = scipy.special.expit(scipy.special.logit(0.9) + shift / 0.09)
-    assert shifted(0.9, shift) == pytest.approx(expected, abs=1e-12)
+    assert shift_on_logit(0.9, shift) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "mean", "concentration"), [(25, 0.97, 20), (12, 0.85, 10)])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, Outcomes, leave_one_out, two_way_jackknife
-from fewshot_i2v.statistics.jackknife import By, Found, Scope
+from fewshot_i2v.statistics import Interval, PredictionTable, leave_one_out, two_way_jackknife
+from fewshot_i2v.statistics.jackknife import ClusterKind, GroupScope, JackknifeEstimate
 from tests.statistics.made_runs import apart, episode, some_records
 
 
@@ -73,13 +73,13 @@ def change_without(records: Sequence[EpisodeRecord], clips: set[str]) -> float:
 @pytest.mark.parametrize(("seed", "shot"), [(3, 1), (4, 2)])
 def test_leaving_out_a_clip_is_recomputing_without_it(seed: int, shot: int) -> None:
     records = some_records(seed, episodes=14, shot=shot, query=(1, 2))
-    outcomes = Outcomes.from_records(records)
-    found = Found.of(outcomes, "clips").deletions
+    outcomes = PredictionTable.from_records(records)
+    found = JackknifeEstimate.from_outcomes(outcomes, "clips").changes
     expected = np.array([change_without(records, {clip}) for clip in outcomes.clips])
     assert found.change == pytest.approx(expected, abs=1e-12)
     assert np.abs(expected).max() > 0.01
     sizes = np.array([sum(c[:2] == clip[:2] for c in outcomes.clips) for clip in outcomes.clips])
-    assert found.jackknife == pytest.approx(np.sum((sizes - 1) / sizes * expected**2))
+    assert found.jackknife_variance == pytest.approx(np.sum((sizes - 1) / sizes * expected**2))
     assert found.dof == len(outcomes.clips) - len(outcomes.classes)
 
 
@@ -91,8 +91,8 @@ def test_where_everything_counts_the_same_it_is_leaving_out_and_taking_the_mean(
         own = [f"a/{i}" for i in generator.permutation(5)[:2]]
         clips = [own, [f"b/{generator.integers(5)}"]]
         records.append(episode(t, ["a", "b"], clips, 1, [int(generator.random() < 0.4)]))
-    outcomes = Outcomes.from_records(records)
-    found = Found.of(outcomes, "clips").deletions
+    outcomes = PredictionTable.from_records(records)
+    found = JackknifeEstimate.from_outcomes(outcomes, "clips").changes
     full = float(np.mean([r.accuracy or 0.0 for r in records]))
     for clip, change in zip(outcomes.clips, found.change, strict=True):
         left = [
@@ -104,11 +104,11 @@ def test_where_everything_counts_the_same_it_is_leaving_out_and_taking_the_mean(
 
 
 @pytest.mark.parametrize("scope", ["class", "global"])
-def test_leaving_out_a_group_drops_each_prediction_once(scope: Scope) -> None:
+def test_leaving_out_a_group_drops_each_prediction_once(scope: GroupScope) -> None:
     records = some_records(5, episodes=16, shot=2, query=2, clips=8)
-    outcomes = Outcomes.from_records(records)
+    outcomes = PredictionTable.from_records(records)
     groups = {clip: f"g{int(clip.split('/')[1]) % 4}" for clip in outcomes.clips}
-    found = Found.of(outcomes, "groups", groups, scope).deletions
+    found = JackknifeEstimate.from_outcomes(outcomes, "groups", groups, scope).changes
     keys = {c: (g, c.split("/")[0] if scope == "class" else "") for c, g in groups.items()}
     expected = [
         change_without(records, {clip for clip, key in keys.items() if key == wanted})
@@ -121,8 +121,8 @@ def test_leaving_out_a_group_drops_each_prediction_once(scope: Scope) -> None:
 
 def test_leaving_out_a_class_is_recomputing_without_its_episodes() -> None:
     records = some_records(7, episodes=30, classes=6, query=(1, 3))
-    outcomes = Outcomes.from_records(records)
-    found = Found.of(outcomes, "classes").deletions
+    outcomes = PredictionTable.from_records(records)
+    found = JackknifeEstimate.from_outcomes(outcomes, "classes").changes
     full = np.mean([r.accuracy or 0.0 for r in records])
     expected = [
         np.mean([r.accuracy or 0.0 for r in records if name not in r.classes]) - full
@@ -133,10 +133,15 @@ def test_leaving_out_a_class_is_recomputing_without_its_episodes() -> None:
 
 
 def test_a_class_in_every_episode_cannot_be_left_out() -> None:
-    outcomes = Outcomes.from_records(some_records(8, episodes=20, classes=4, way=4))
-    assert Found.of(outcomes, "classes").deletions.stuck.tolist() == [0, 1, 2, 3]
-    outcomes = Outcomes.from_records(some_records(8, episodes=20, classes=5, way=4))
-    assert not len(Found.of(outcomes, "classes").deletions.stuck)
+    outcomes = PredictionTable.from_records(some_records(8, episodes=20, classes=4, way=4))
+    assert JackknifeEstimate.from_outcomes(outcomes, "classes").changes.stuck.tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    outcomes = PredictionTable.from_records(some_records(8, episodes=20, classes=5, way=4))
+    assert not len(JackknifeEstimate.from_outcomes(outcomes, "classes").changes.stuck)
 
 
 def test_labels_alone_would_show_too_little_of_what_pairs_of_classes_add() -> None:
@@ -149,41 +154,43 @@ def test_labels_alone_would_show_too_little_of_what_pairs_of_classes_add() -> No
 
 
 def test_clips_of_one_episode_each_are_not_shared() -> None:
-    assert not Found.of(apart(6, {0: 1}), "clips").deletions.shared
-    assert Found.of(apart(6, {0: 1}), "classes").deletions.shared
+    assert not JackknifeEstimate.from_outcomes(apart(6, {0: 1}), "clips").changes.clusters_shared
+    assert JackknifeEstimate.from_outcomes(apart(6, {0: 1}), "classes").changes.clusters_shared
     records = some_records(3, episodes=20)
-    assert Found.of(Outcomes.from_records(records), "clips").deletions.shared
+    assert JackknifeEstimate.from_outcomes(
+        PredictionTable.from_records(records), "clips"
+    ).changes.clusters_shared
 
 
 def test_only_products_of_two_episodes_count() -> None:
     """Squares of what single episodes add are taken out, less what the mean ties together."""
     records = some_records(9, episodes=25, shot=1, query=1, classes=3, clips=5)
-    outcomes = Outcomes.from_records(records)
-    found = Found.of(outcomes, "clips").deletions
+    outcomes = PredictionTable.from_records(records)
+    found = JackknifeEstimate.from_outcomes(outcomes, "clips").changes
     assert (found.cross <= found.change**2 + 1e-15).all()
     assert found.cross.min() < 0
-    assert 0 <= found.variance < found.jackknife
+    assert 0 <= found.variance < found.jackknife_variance
 
 
 def test_without_effects_of_clips_nothing_is_left_of_the_variance_on_average() -> None:
     cross, raw = [], []
     for seed in range(300):
-        outcomes = Outcomes.from_records(some_records(seed, episodes=30, shot=2, clips=8))
-        found = Found.of(outcomes, "clips").deletions
+        outcomes = PredictionTable.from_records(some_records(seed, episodes=30, shot=2, clips=8))
+        found = JackknifeEstimate.from_outcomes(outcomes, "clips").changes
         cross.append(np.sum(found.factor * found.cross))
-        raw.append(found.jackknife)
+        raw.append(found.jackknife_variance)
     error = np.std(cross) / np.sqrt(len(cross))
     assert abs(np.mean(cross)) < 3 * error
     assert error < 0.03 * np.mean(raw)
 
 
 @pytest.mark.parametrize("by", ["clips", "classes"])
-def test_episodes_without_support_count_their_queries(by: By) -> None:
+def test_episodes_without_support_count_their_queries(by: ClusterKind) -> None:
     """As heads have them that read the names of the classes only."""
     records = some_records(17, episodes=60, shot=0, query=1, clips=10, classes=6)
-    outcomes = Outcomes.from_records(records)
+    outcomes = PredictionTable.from_records(records)
     assert len(outcomes.support_clip) == 0
-    found = Found.of(outcomes, by).deletions
+    found = JackknifeEstimate.from_outcomes(outcomes, by).changes
     if by == "clips":
         expected = [change_without(records, {clip}) for clip in outcomes.clips]
         assert found.change == pytest.approx(expected, abs=1e-12)
@@ -199,17 +206,21 @@ def test_episodes_without_support_count_their_queries(by: By) -> None:
 @pytest.mark.parametrize("scope", ["class", "global"])
 @pytest.mark.parametrize("entries", [1, 40, 200])
 def test_few_clusters_at_a_time_give_the_same_to_the_bit(
-    entries: int, scope: Scope, monkeypatch: pytest.MonkeyPatch
+    entries: int, scope: GroupScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long runs are not in memory at once; ranges of clusters may be of one, or of none at all."""
-    outcomes = Outcomes.from_records(some_records(3, episodes=40))
+    outcomes = PredictionTable.from_records(some_records(3, episodes=40))
     groups = {clip: str(sum(clip.encode()) % 7) for clip in outcomes.clips}
-    at_once = [Found.of(outcomes, "clips"), Found.of(outcomes, "groups", groups, scope)]
+    at_once = [
+        JackknifeEstimate.from_outcomes(outcomes, "clips"),
+        JackknifeEstimate.from_outcomes(outcomes, "groups", groups, scope),
+    ]
     monkeypatch.setattr(leave_one_out, "_BLOCK", entries)
-    apart = [Found.of(outcomes, "clips"), Found.of(outcomes, "groups", groups, scope)]
+    apart = [
+        JackknifeEstimate.from_outcomes(outcomes, "clips"),
+        JackknifeEstimate.from_outcomes(outcomes, "groups", groups, scope),
+    ]
     for one, other in zip(at_once, apart, strict=True):
         for name in ("change", "cross", "stratum", "stuck"):
-            np.testing.assert_array_equal(
-                getattr(one.deletions, name), getattr(other.deletions, name)
-            )
-        assert one.deletions.shared == other.deletions.shared
+            np.testing.assert_array_equal(getattr(one.changes, name), getattr(other.changes, name))
+        assert one.changes.clusters_shared == other.changes.clusters_shared

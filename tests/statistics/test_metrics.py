@@ -10,15 +10,21 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_sc
 from sklearn.metrics import log_loss as log_loss_score
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import Outcomes, balanced_accuracy, brier_score, class_recalls, log_loss
-from fewshot_i2v.statistics.metrics import LEAST
+from fewshot_i2v.statistics import (
+    PredictionTable,
+    balanced_accuracy,
+    brier_score,
+    class_recalls,
+    log_loss,
+)
+from fewshot_i2v.statistics.metrics import MIN_PROBABILITY
 from tests.statistics.made_runs import episode, some_records
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_balanced_accuracy_is_that_of_scikit_learn(seed: int) -> None:
     records = some_records(seed, episodes=20, classes=7, query=(1, 5))
-    outcomes = Outcomes.from_records(records)
+    outcomes = PredictionTable.from_records(records)
     truth = [r.classes[c] for r in records for c in r.labels]
     guess = [r.classes[c] for r in records for c in r.predictions]
     assert balanced_accuracy(outcomes) == pytest.approx(balanced_accuracy_score(truth, guess))
@@ -34,7 +40,7 @@ def test_every_class_counts_once_however_often_it_is_asked() -> None:
         for i in range(9)
     ]
     rare = episode(9, ["a", "rare"], [["a/x", "a/y"], ["r/x", "r/y"]], 1, [0, 0])
-    outcomes = Outcomes.from_records([*common, rare])
+    outcomes = PredictionTable.from_records([*common, rare])
     assert outcomes.mean == pytest.approx(0.95)
     assert class_recalls(outcomes) == {"a": 1.0, "b": 1.0, "rare": 0.0}
     assert balanced_accuracy(outcomes) == pytest.approx(2 / 3)
@@ -45,7 +51,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
     truth = [c for r in records for c in r.labels]
     rows = np.array([p for r in records for p in r.probabilities])
     rows /= rows.sum(axis=1, keepdims=True)
-    found = log_loss(Outcomes.from_records(records))
+    found = log_loss(PredictionTable.from_records(records))
     assert found == pytest.approx(log_loss_score(truth, rows, labels=[0, 1, 2]), abs=1e-4)
     expected = brier_score_loss(truth, rows, labels=[0, 1, 2], scale_by_half=False)
     assert brier_score(records) == pytest.approx(expected, abs=1e-4)
@@ -69,18 +75,20 @@ def test_guessing_gives_what_the_docstrings_say() -> None:
     clips = [[f"{name}/{i}" for i in range(3)] for name in "abcde"]
     records = [episode(0, list("abcde"), clips, 1, [0] * 10)]
     assert brier_score(records) == pytest.approx(1 - 1 / 5)
-    assert log_loss(Outcomes.from_records(records)) == pytest.approx(np.log(5))
+    assert log_loss(PredictionTable.from_records(records)) == pytest.approx(np.log(5))
 
 
 def test_a_probability_recorded_as_zero_counts_as_the_largest_that_is() -> None:
     clips = [["a/0", "a/1"], ["b/0", "b/1"]]
     records = [episode(0, ["a", "b"], clips, 1, [0, 0], [[1.0, 4e-7], [0.9999996, 4e-7]])]
     assert records[0].probabilities[1][1] == 0
-    assert log_loss(Outcomes.from_records(records)) == pytest.approx(-np.log(LEAST) / 2)
+    assert log_loss(PredictionTable.from_records(records)) == pytest.approx(
+        -np.log(MIN_PROBABILITY) / 2
+    )
 
 
 def test_without_an_episode_there_is_no_score() -> None:
-    empty = Outcomes.from_records([])
+    empty = PredictionTable.from_records([])
     for score in (balanced_accuracy, log_loss):
         with pytest.raises(UsageError, match="no episode succeeded"):
             score(empty)

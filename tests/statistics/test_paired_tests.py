@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.intervals import FEWEST_DIFFERING
+from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 from fewshot_i2v.statistics.paired_tests import (
-    align,
+    common_episodes,
     compare_paired,
     holm,
     mcnemar,
+    minimum_detectable_difference,
     sign_flip,
-    smallest_visible,
 )
 
 steps = st.lists(st.integers(-7, 7), min_size=1, max_size=10)
@@ -152,8 +152,8 @@ def test_a_comparison_says_all_of_it(pairs: list[tuple[int, int]]) -> None:
     assert got.difference.level == 0.9
     assert got.difference.mean == pytest.approx(np.mean(a) - np.mean(b), abs=1e-12)
     even = len({x - y for x, y in pairs}) == 1
-    assert (got.visible is None) == even == got.difference.equal
-    if even or got.wins + got.losses < min(FEWEST_DIFFERING, len(pairs)):
+    assert (got.minimum_detectable is None) == even == got.difference.equal
+    if even or got.wins + got.losses < min(MIN_DIFFERING, len(pairs)):
         assert got.difference.low is None
     else:
         expected = scipy.stats.ttest_rel(a, b).confidence_interval(0.9)
@@ -185,7 +185,9 @@ def test_a_difference_that_is_always_the_same_has_no_interval() -> None:
 def test_what_it_covers_depends_on_shared_clips() -> None:
     a, b = [0.5, 0.7, 0.9], [0.4, 0.7, 0.6]
     assert "does not cover new clips" in compare_paired(a, b).difference.covers
-    assert "other clips of these classes" in compare_paired(a, b, shared=False).difference.covers
+    assert (
+        "other clips of these classes" in compare_paired(a, b, clips_shared=False).difference.covers
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_the_smallest_visible_difference_is_that_of_the_t_test(
     size: int, level: float, power: float
 ) -> None:
     values = np.random.default_rng(size).normal(0, 0.1, size)
-    got = smallest_visible(values.tolist(), level, power)
+    got = minimum_detectable_difference(values.tolist(), level, power)
     assert got is not None
     shift = got / (values.std(ddof=1) / math.sqrt(size))
     critical = scipy.stats.t.ppf((1 + level) / 2, size - 1)
@@ -206,15 +208,15 @@ def test_the_smallest_visible_difference_is_found_that_often() -> None:
     generator = np.random.default_rng(8)
     noise = generator.normal(0, 1, size=(4000, 10))
     unit = (noise[0] - noise[0].mean()) / noise[0].std(ddof=1)
-    got = smallest_visible(unit.tolist())
+    got = minimum_detectable_difference(unit.tolist())
     assert got is not None
     found = scipy.stats.ttest_1samp(noise + got, 0, axis=1).pvalue <= 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_without_spread_nothing_says_what_could_be_seen() -> None:
-    assert smallest_visible([0.2]) is None
-    assert smallest_visible([0.2, 0.2, 0.2]) is None
+    assert minimum_detectable_difference([0.2]) is None
+    assert minimum_detectable_difference([0.2, 0.2, 0.2]) is None
 
 
 def test_holm_on_the_textbook_case() -> None:
@@ -267,9 +269,13 @@ def test_mcnemar_needs_each_clip_once_in_both() -> None:
 
 
 def test_common_episodes_are_aligned() -> None:
-    assert align({3: 0.5, 1: 0.25, 7: 1.0}, {1: 0.75, 3: 0.0}) == ([1, 3], [0.25, 0.5], [0.75, 0.0])
+    assert common_episodes({3: 0.5, 1: 0.25, 7: 1.0}, {1: 0.75, 3: 0.0}) == (
+        [1, 3],
+        [0.25, 0.5],
+        [0.75, 0.0],
+    )
     with pytest.raises(UsageError, match="2 in the one, 1 in the other"):
-        align({1: 0.5, 2: 0.5}, {3: 0.5})
+        common_episodes({1: 0.5, 2: 0.5}, {3: 0.5})
 
 
 def test_wrong_use_is_named() -> None:
@@ -284,7 +290,7 @@ def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match=r"p_values\[0\] is nan"):
         holm([math.nan])
     with pytest.raises(UsageError, match=r"power is 0\.01"):
-        smallest_visible([0.5, 0.6], power=0.01)
+        minimum_detectable_difference([0.5, 0.6], power=0.01)
     with pytest.raises(UsageError, match="got 2 and 1 values"):
         compare_paired([0.5, 0.6], [0.5])
 
@@ -292,7 +298,7 @@ def test_wrong_use_is_named() -> None:
 def test_ten_thousand_episodes_take_well_under_a_second() -> None:
     generator = np.random.default_rng(0)
     a, b = (generator.binomial(25, p, 10_000) / 25 for p in (0.6, 0.61))
-    smallest_visible([0.1, 0.2])  # the first use imports scipy
+    minimum_detectable_difference([0.1, 0.2])  # the first use imports scipy
     start = time.process_time()
     on_grid = compare_paired(a.tolist(), b.tolist())
     off_grid = compare_paired((a + generator.normal(0, 0.01, 10_000)).tolist(), b.tolist())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import Outcomes, two_way_jackknife
+from fewshot_i2v.statistics import PredictionTable, two_way_jackknife
 from fewshot_i2v.statistics import sample_size as plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,9 +26,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("_simulated_benchmark")
 
 
-def cells(outcomes: Outcomes, way: int, query: int) -> list[list[list[float]]]:
+def cells(outcomes: PredictionTable, way: int, query: int) -> list[list[list[float]]]:
     """Right or wrong by episode and class."""
-    right = outcomes.right.astype(float).reshape(len(outcomes), way, query)
+    right = outcomes.correct.astype(float).reshape(len(outcomes), way, query)
     return [[list(row) for row in episode] for episode in right.tolist()]
 
 
@@ -53,9 +53,9 @@ def test_a_pilot_foretells_what_more_clips_leave(
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, episodes, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
-        spread = plan.clip_spread(outcomes, [30] * 10)
+        spread = plan.estimate_clip_variance(outcomes, [30] * 10)
         assert spread is not None
-        units.append(spread.unit)
+        units.append(spread.single_clip_variance)
     truth = moves(made, replace(design, clips=90), classes, 800)
     assert np.mean(units) / 90 == pytest.approx(truth, rel=0.25)
 
@@ -69,17 +69,17 @@ def test_it_is_no_more_than_the_spread_of_episodes_allows(
     classes, clips = made.some_classes(design, generator), made.some_clips(design, generator)
     drawn = made.shared_episodes(design, 3000, generator)
     outcomes = made.answered(design, classes, clips, drawn, generator)
-    found = plan.components(cells(outcomes, 5, 5))
-    most = plan.most_clip_spread(found, 5, shot, 10)
+    found = plan.estimate_components(cells(outcomes, 5, 5))
+    most = plan.max_clip_variance(found, 5, shot, 10)
     assert most.dof is None
-    spread = plan.clip_spread(outcomes, [40] * 10)
+    spread = plan.estimate_clip_variance(outcomes, [40] * 10)
     assert spread is not None
     assert spread.dof is not None
-    assert spread.unit < most.unit
+    assert spread.single_clip_variance < most.single_clip_variance
     # and no less than the cheapest way in which no clip is used twice would leave
     best = plan.best_query_count(found, 5, shot)
     apart = 5 * (shot + best) * (found.between + found.within / (5 * best)) / 10
-    assert most.unit < apart <= 2 * most.unit * (1 + 1e-9)
+    assert most.single_clip_variance < apart <= 2 * most.single_clip_variance * (1 + 1e-9)
 
 
 def test_episodes_on_few_clips_are_more_alike_than_on_others(made: ModuleType) -> None:
@@ -93,12 +93,12 @@ def test_episodes_on_few_clips_are_more_alike_than_on_others(made: ModuleType) -
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, 300, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
-        found = plan.components(cells(outcomes, 5, 5))
-        spread = plan.clip_spread(outcomes, [8] * 5)
-        bound = plan.most_clip_spread(found, 5, 2, 5, clips=8)
-        most.append(bound.unit)
+        found = plan.estimate_components(cells(outcomes, 5, 5))
+        spread = plan.estimate_clip_variance(outcomes, [8] * 5)
+        bound = plan.max_clip_variance(found, 5, 2, 5, clips=8)
+        most.append(bound.single_clip_variance)
         inside.append(outcomes.accuracies.var(ddof=1))
-        across.append(plan.over_other_clips(found, spread or bound, 8).deviation() ** 2)
+        across.append(plan.components_over_clips(found, spread or bound, 8).deviation() ** 2)
     fresh = []
     for _ in range(1200):
         clips = made.some_clips(design, generator)
@@ -131,7 +131,7 @@ def test_the_planned_clips_and_episodes_give_the_half_width(made: ModuleType) ->
     pilot = made.answered(
         design, classes, clips, made.shared_episodes(design, 500, generator), generator
     )
-    spread = plan.clip_spread(pilot, [40] * 12)
+    spread = plan.estimate_clip_variance(pilot, [40] * 12)
     assert spread is not None
     target = 0.012
     needed = plan.clips_for_half_width(spread, target)
@@ -157,22 +157,22 @@ def test_short_pilots_do_not_tell(made: ModuleType) -> None:
     classes, clips = made.some_classes(design, generator), made.some_clips(design, generator)
     drawn = made.shared_episodes(design, 12, generator)
     outcomes = made.answered(design, classes, clips, drawn, generator)
-    assert plan.clip_spread(outcomes, [60] * 10) is None
-    assert plan.clip_spread(outcomes, [60] * 10, against=outcomes) is None
+    assert plan.estimate_clip_variance(outcomes, [60] * 10) is None
+    assert plan.estimate_clip_variance(outcomes, [60] * 10, baseline=outcomes) is None
 
 
 def test_figures_of_a_spread() -> None:
-    spread = plan.ClipSpread(0.04)
+    spread = plan.ClipVariance(0.04)
     assert plan.half_width_over_clips(spread, 100) == pytest.approx(1.959964 * 0.02)
-    assert plan.visible_over_clips(spread, 100) == pytest.approx((1.959964 + 0.841621) * 0.02)
+    assert plan.detectable_over_clips(spread, 100) == pytest.approx((1.959964 + 0.841621) * 0.02)
     needed = plan.clips_for_half_width(spread, 0.01)
     assert needed == 2049
     # three quarters of the variance are the clips'
     assert plan.half_width_over_clips(spread, needed) == pytest.approx(0.01 * sqrt(0.75), rel=1e-3)
     more = plan.clips_for_difference(spread, 0.02, power=0.9, level=0.99)
-    assert plan.visible_over_clips(spread, more, power=0.9, level=0.99) == pytest.approx(
+    assert plan.detectable_over_clips(spread, more, power=0.9, level=0.99) == pytest.approx(
         0.02 * sqrt(0.75), rel=1e-3
     )
-    assert plan.clips_for_half_width(plan.ClipSpread(0.0), 0.01) == 1
+    assert plan.clips_for_half_width(plan.ClipVariance(0.0), 0.01) == 1
     with pytest.raises(UsageError, match="the aim is 0"):
         plan.clips_for_half_width(spread, 0)

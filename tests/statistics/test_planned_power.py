@@ -67,7 +67,7 @@ def test_methods_that_hardly_differ_so_far_spread_once_they_differ() -> None:
     def better(times: int, n: int) -> Gains:
         return np.asarray(generator.binomial(QUERIES, difference, (times, n)) / QUERIES)
 
-    least = plan.least_deviation(difference, QUERIES)
+    least = plan.min_difference_sd(difference, QUERIES)
     assert least == pytest.approx(better(1, 100_000).std(), rel=0.02)
     n = plan.episodes_for_difference(least, difference)
     found = np.mean([sign_flip(x.tolist()).p <= 0.05 for x in better(400, n)])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import Outcomes
+from fewshot_i2v.statistics import PredictionTable
 from tests.runs.record_samples import failed, record
 from tests.statistics.made_runs import some_records
 
@@ -19,10 +19,10 @@ from tests.statistics.made_runs import some_records
 @given(st.integers(0, 50), st.integers(1, 6), st.integers(1, 3), st.integers(2, 4))
 def test_the_arrays_say_what_the_records_say(seed: int, episodes: int, shot: int, way: int) -> None:
     records = some_records(seed, episodes=episodes, way=way, shot=shot, query=(1, 3))
-    found = Outcomes.from_records(records)
+    found = PredictionTable.from_records(records)
     asked = zip(
         *(getattr(found, name).tolist() for name in ("episode", "label", "predicted", "query")),
-        found.right.tolist(),
+        found.correct.tolist(),
         found.probability.tolist(),
         found.confidence.tolist(),
         strict=True,
@@ -56,12 +56,12 @@ def test_the_arrays_say_what_the_records_say(seed: int, episodes: int, shot: int
     ]
     assert found.accuracies == pytest.approx([r.accuracy for r in records])
     assert found.mean == pytest.approx(np.mean([r.accuracy for r in records]))
-    assert found.weights @ found.right == pytest.approx(found.mean)
+    assert found.weights @ found.correct == pytest.approx(found.mean)
     assert found.queries.tolist() == [len(r.labels) for r in records]
 
 
 def test_episodes_are_in_the_order_of_their_numbers_and_failed_ones_are_counted() -> None:
-    found = Outcomes.from_records([record(7), failed(1), record(3), failed(9)])
+    found = PredictionTable.from_records([record(7), failed(1), record(3), failed(9)])
     assert found.index.tolist() == [3, 7]
     assert found.accuracies.tolist() == [record(3).accuracy, record(7).accuracy]
     assert (len(found), found.failed) == (2, 2)
@@ -70,7 +70,7 @@ def test_episodes_are_in_the_order_of_their_numbers_and_failed_ones_are_counted(
 
 
 def test_nothing_but_failures_has_no_mean() -> None:
-    found = Outcomes.from_records([failed(0), failed(1)])
+    found = PredictionTable.from_records([failed(0), failed(1)])
     assert (len(found), len(found.query), found.accuracies.tolist()) == (0, 0, [])
     with pytest.raises(UsageError, match=r"no episode succeeded \(2 failed\)"):
         _ = found.mean
@@ -78,7 +78,7 @@ def test_nothing_but_failures_has_no_mean() -> None:
 
 def test_two_records_of_one_episode_are_refused() -> None:
     with pytest.raises(UsageError, match="episode 4: two records"):
-        Outcomes.from_records([record(4), record(2), record(4)])
+        PredictionTable.from_records([record(4), record(2), record(4)])
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_two_records_of_one_episode_are_refused() -> None:
 def test_records_that_contradict_themselves_are_refused(changes: dict[str, Any]) -> None:
     odd = SimpleNamespace(**{**record(5).to_dict(), **changes})
     with pytest.raises(UsageError, match=r"episode 5: .* expected as many"):
-        Outcomes.from_records([record(2), odd])
+        PredictionTable.from_records([record(2), odd])

@@ -18,7 +18,7 @@ from scipy import stats
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import mean_interval, sequential_stopping
-from fewshot_i2v.statistics.sequential_stopping import Decision, decide
+from fewshot_i2v.statistics.sequential_stopping import StoppingDecision, decide_stopping
 
 Values = list[float | None]
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,11 @@ def some(seed: int, count: int, mean: float = 0.8, queries: int = 25) -> Values:
     return [float(x) for x in generator.binomial(queries, chance) / queries]
 
 
-def drawn(rows: list[Values], target: float, batch: int) -> Decision:
+def drawn(rows: list[Values], target: float, batch: int) -> StoppingDecision:
     """Plays a run through that goes on in batches, often past what it was asked for."""
     there = 0
     while True:
-        decision = decide([row[:there] for row in rows], target)
+        decision = decide_stopping([row[:there] for row in rows], target)
         if decision.stop:
             return decision
         assert decision.episodes > there
@@ -50,16 +50,16 @@ def enough(values: NDArray[np.float64], n: int, target: float, level: float = 0.
 
 
 def test_first_look_after_the_pilot() -> None:
-    decision = decide([some(0, 29)], 0.02)
-    assert decision == Decision(False, 30, False, (None,), 0)
-    assert decide([[]], 0.02).episodes == 30
+    decision = decide_stopping([some(0, 29)], 0.02)
+    assert decision == StoppingDecision(False, 30, False, (None,), 0)
+    assert decide_stopping([[]], 0.02).episodes == 30
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_it_asks_for_the_fewest_that_would_do(level: float) -> None:
     row = some(1, 30)
     values = np.array(row, dtype=float)
-    asked = decide([row], 0.04, level=level).episodes
+    asked = decide_stopping([row], 0.04, level=level).episodes
     needed = next(n for n in range(2, 2000) if enough(values, n, 0.04, level))
     assert asked in (needed, -(-needed // 2))
     assert (asked == needed) == (needed <= 60)
@@ -67,9 +67,9 @@ def test_it_asks_for_the_fewest_that_would_do(level: float) -> None:
 
 def test_it_stops_where_both_widths_are_below_the_target() -> None:
     row = some(2, 3000)
-    decision = decide([row], 0.01)
+    decision = decide_stopping([row], 0.01)
     assert decision.stop
-    assert decision.met
+    assert decision.target_met
     values = [v for v in row[: decision.episodes] if v is not None]
     assert enough(np.array(values), decision.episodes, 0.01)
     plain, (ours,) = mean_interval(values).half_width, decision.half_widths
@@ -84,59 +84,65 @@ def test_the_end_does_not_depend_on_how_the_run_got_there(
     seed: int, batch: int, target: float
 ) -> None:
     rows = [some(seed, 4000), some(seed + 1, 4000, mean=0.95)]
-    once = decide(rows, target)
+    once = decide_stopping(rows, target)
     assert once.stop
     assert drawn(rows, target, batch) == once
-    assert decide([row[: once.episodes] for row in rows], target) == once
-    assert not decide([row[: once.episodes - 1] for row in rows], target).stop
+    assert decide_stopping([row[: once.episodes] for row in rows], target) == once
+    assert not decide_stopping([row[: once.episodes - 1] for row in rows], target).stop
 
 
 def test_rows_go_on_until_the_last_one_is_done() -> None:
     easy, hard = some(3, 4000, mean=0.97), some(4, 4000, mean=0.5)
-    both = decide([easy, hard], 0.02)
-    assert both.episodes >= decide([hard], 0.02).episodes > decide([easy], 0.02).episodes
+    both = decide_stopping([easy, hard], 0.02)
+    assert (
+        both.episodes
+        >= decide_stopping([hard], 0.02).episodes
+        > decide_stopping([easy], 0.02).episodes
+    )
     assert all(width is not None and width <= 0.02 for width in both.half_widths)
-    assert decide([easy, hard[:100]], 0.02) == decide([easy[:100], hard[:100]], 0.02)
+    assert decide_stopping([easy, hard[:100]], 0.02) == decide_stopping(
+        [easy[:100], hard[:100]], 0.02
+    )
 
 
 def test_equal_values_are_no_certainty() -> None:
-    decision = decide([[1.0] * 30], 0.01)
+    decision = decide_stopping([[1.0] * 30], 0.01)
     assert not decision.stop
-    assert 150 < decide([[1.0] * 1000], 0.01).episodes < 250
+    assert 150 < decide_stopping([[1.0] * 1000], 0.01).episodes < 250
 
 
 def test_failed_episodes_are_made_up_for() -> None:
     row = some(5, 3000)
-    whole = decide([row], 0.02)
+    whole = decide_stopping([row], 0.02)
     holes: Values = [None if i % 2 else v for i, v in enumerate(some(5, 6000))]
-    decision = decide([holes], 0.02)
-    assert decision.met
+    decision = decide_stopping([holes], 0.02)
+    assert decision.target_met
     assert decision.episodes > 1.5 * whole.episodes
-    nothing = decide([[None] * 100], 0.02)
+    nothing = decide_stopping([[None] * 100], 0.02)
     assert not nothing.stop
     assert nothing.half_widths == (None,)
 
 
 def test_the_cap_stops_it() -> None:
     row = some(6, 3000)
-    decision = decide([row], 0.01, cap=100)
-    assert (decision.stop, decision.episodes, decision.met) == (True, 100, False)
-    assert decide([row[:99]], 0.01, cap=100) == Decision(
-        False, 100, False, decide([row[:99]], 0.01, cap=100).half_widths, 1
+    decision = decide_stopping([row], 0.01, cap=100)
+    assert (decision.stop, decision.episodes, decision.target_met) == (True, 100, False)
+    assert decide_stopping([row[:99]], 0.01, cap=100) == StoppingDecision(
+        False, 100, False, decide_stopping([row[:99]], 0.01, cap=100).half_widths, 1
     )
-    assert decide([row], 0.01, cap=12).episodes == 12
-    assert decide([row[:11]], 0.01, cap=12).episodes == 12
-    assert decide([row], 0.05, cap=3000) == decide([row], 0.05)
+    assert decide_stopping([row], 0.01, cap=12).episodes == 12
+    assert decide_stopping([row[:11]], 0.01, cap=12).episodes == 12
+    assert decide_stopping([row], 0.05, cap=3000) == decide_stopping([row], 0.05)
 
 
 def test_differences_have_other_bounds() -> None:
     a, b = np.array(some(7, 3000), dtype=float), np.array(some(8, 3000), dtype=float)
     row: Values = [float(d) for d in a - b]
-    decision = decide([row], 0.02, low=-1)
-    assert decision.met
-    assert decision.episodes > decide([some(7, 3000)], 0.02).episodes
+    decision = decide_stopping([row], 0.02, low=-1)
+    assert decision.target_met
+    assert decision.episodes > decide_stopping([some(7, 3000)], 0.02).episodes
     with pytest.raises(UsageError, match=r"rows\[0\]\[\d+\] is -.*expected 0"):
-        decide([row], 0.02)
+        decide_stopping([row], 0.02)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_it_keeps_its_coverage_where_the_plain_interval_does_not(
     for _ in range(times):
         chance = generator.beta(mean * size, (1 - mean) * size, size=1500)
         values = generator.binomial(queries, chance) / queries
-        decision = decide([values.tolist()], target)
+        decision = decide_stopping([values.tolist()], target)
         assert decision.stop
         ours += abs(values[: decision.episodes].mean() - mean) <= target
         n = np.arange(2, 1501)
@@ -179,7 +185,7 @@ def test_it_keeps_its_coverage_where_the_plain_interval_does_not(
 )
 def test_what_cannot_be_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        decide(**{"rows": [[0.5]], "target": 0.01, **given})  # type: ignore[arg-type]
+        decide_stopping(**{"rows": [[0.5]], "target": 0.01, **given})  # type: ignore[arg-type]
 
 
 def test_the_simulation_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

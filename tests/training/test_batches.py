@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from fewshot_i2v.data.video.frame_sampling import frame_indices
-from fewshot_i2v.models.factory import Workshop
+from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.training.base_objectives import base_objective
 from fewshot_i2v.training.batches import TrainBatches
-from fewshot_i2v.training.class_split import Roster
-from fewshot_i2v.training.objective import Part
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.training.class_split import TrainValSplit
+from fewshot_i2v.training.objective import MicroBatch
+from fewshot_i2v.tuning.run_context import RunContext
 from tests.training.training_samples import train_config, training_folder
 
 
@@ -26,15 +26,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _batches(folder: Path, **changes: Any) -> TrainBatches:
     config = train_config(folder, folder / "unused", **changes)
-    material = Material.open(config)
-    roster = Roster.of(material.split, config)
-    workshop = Workshop(config, material.encoder.tower, roster.classes)
-    batches = TrainBatches(material, config, roster, base_objective(workshop, workshop.encoder()))
+    material = RunContext.open(config)
+    roster = TrainValSplit.of(material.split, config)
+    workshop = ModelFactory(config, material.encoder.tower, roster.classes)
+    batches = TrainBatches(
+        material, config, roster, base_objective(workshop, workshop.build_encoder())
+    )
     batches.prepare(progress=False)
     return batches
 
 
-def _tensors(part: Part) -> list[torch.Tensor]:
+def _tensors(part: MicroBatch) -> list[torch.Tensor]:
     assert part.episodes is not None
     assert part.clips is not None
     episodes, clips = part.episodes, part.clips
@@ -47,9 +49,9 @@ def _tensors(part: Part) -> list[torch.Tensor]:
 def test_a_batch_depends_on_seed_and_step_alone(folder: Path) -> None:
     first, second = (_batches(folder, objective="both") for _ in range(2))
     for step in (0, 1, 2):
-        list(first.parts(step))
+        list(first.micro_batches(step))
     for step in (3, 0):
-        (a,), (b,) = first.parts(step), second.parts(step)
+        (a,), (b,) = first.micro_batches(step), second.micro_batches(step)
         assert all(torch.equal(x, y) for x, y in zip(_tensors(a), _tensors(b), strict=True))
         assert first.clip_names(step) == second.clip_names(step)
     assert first.clip_names(0) != first.clip_names(1)
@@ -60,7 +62,7 @@ def test_a_batch_depends_on_seed_and_step_alone(folder: Path) -> None:
 
 def test_parts_of_a_step_make_up_the_whole(folder: Path) -> None:
     whole, halves = (_batches(folder, objective="both", accumulate=n) for n in (1, 2))
-    (one,), two = whole.parts(5), list(halves.parts(5))
+    (one,), two = whole.micro_batches(5), list(halves.micro_batches(5))
     assert [part.weight for part in two] == [0.5, 0.5]
     rows = zip(*(_tensors(part) for part in two), strict=True)
     for expected, found in zip(_tensors(one), rows, strict=True):
@@ -69,7 +71,7 @@ def test_parts_of_a_step_make_up_the_whole(folder: Path) -> None:
 
 def test_labels_follow_the_order_of_the_clips(folder: Path) -> None:
     batches = _batches(folder, objective="both", shot=2)
-    (part,) = batches.parts(2)
+    (part,) = batches.micro_batches(2)
     assert part.episodes is not None
     assert part.clips is not None
     assert part.episodes.support_labels.tolist() == [[0, 0, 1, 1, 2, 2]] * 2
@@ -79,7 +81,7 @@ def test_labels_follow_the_order_of_the_clips(folder: Path) -> None:
         own = names[e * 12 : (e + 1) * 12]
         assert own[:6] == [c for c in classes for _ in range(2)] == own[6:]
     alone = names[24:]
-    assert [batches.roster.classes[label] for label in part.clips.labels] == alone
+    assert [batches.class_split.classes[label] for label in part.clips.labels] == alone
 
 
 def test_every_clip_is_classified_once_in_each_round(folder: Path) -> None:
@@ -87,26 +89,28 @@ def test_every_clip_is_classified_once_in_each_round(folder: Path) -> None:
     rounds = [
         [n for step in range(4 * r, 4 * r + 4) for n in batches.clip_names(step)] for r in (0, 1)
     ]
-    assert sorted(rounds[0]) == sorted(rounds[1]) == list(batches.roster.clips)
+    assert sorted(rounds[0]) == sorted(rounds[1]) == list(batches.class_split.clips)
     assert rounds[0] != rounds[1]
 
 
 def test_without_augmentation_nothing_frozen_is_computed_twice(folder: Path) -> None:
     batches = _batches(folder, augment="off", adapter="m-adapter")
     for step in range(12):
-        list(batches.parts(step))
-    encoder, cells = batches.objective.encoder, batches.objective.cells
-    bank = batches.material.bank(encoder, cells=cells)
+        list(batches.micro_batches(step))
+    encoder, cells = batches.objective.encoder, batches.objective.grid_size
+    bank = batches.context.prefix_cache(encoder, grid_size=cells)
     seen = {name for step in range(12) for name in batches.clip_names(step)}
-    assert bank.computed == len(seen)
+    assert bank.clips_encoded == len(seen)
 
 
 def test_augmented_clips_never_come_from_cached_features(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = _batches(folder, adapter="m-adapter")
-    monkeypatch.setattr(Material, "bank", lambda *_, **__: pytest.fail("cached features were used"))
-    (first,), (later,) = batches.parts(0), batches.parts(1)
+    monkeypatch.setattr(
+        RunContext, "prefix_cache", lambda *_, **__: pytest.fail("cached features were used")
+    )
+    (first,), (later,) = batches.micro_batches(0), batches.micro_batches(1)
     assert first.episodes is not None
     assert later.episodes is not None
     assert first.episodes.support.shape == later.episodes.support.shape
@@ -116,11 +120,11 @@ def test_temporal_jitter_alone_shows_frames_of_the_clip_in_order(folder: Path) -
     """Every frame seen is one of the three that its segment has, and the order stays."""
     augment = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": True}
     batches = _batches(folder, augment=augment, adapter="full")
-    (part,) = batches.parts(0)
+    (part,) = batches.micro_batches(0)
     assert part.episodes is not None
     name = batches.clip_names(0)[0]
-    decoded = batches.material.encoder.tower.pixels(
-        torch.from_numpy(np.array(batches.material.frames(name)))
+    decoded = batches.context.encoder.tower.normalize(
+        torch.from_numpy(np.array(batches.context.frames(name)))
     )
     seen = part.episodes.support[0, 0]
     assert len(decoded) == 3 * len(seen)

@@ -16,7 +16,7 @@ from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.training.learn2learn_tasks import EpisodeTasks
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.tuning.run_context import RunContext
 from tests.needs_learn2learn import learn2learn_algorithms
 from tests.tiny import tiny_split
 from tests.training.training_samples import train_config, training_folder
@@ -110,7 +110,7 @@ def test_what_a_loop_could_not_divide_is_refused(split: Split) -> None:
 
 def test_tasks_of_pixels_are_those_of_the_encoder(tmp_path: Path) -> None:
     config = train_config(training_folder(tmp_path), tmp_path / "out")
-    material = Material.open(config)
+    material = RunContext.open(config)
     sampler = EpisodeSampler(material.split, seed=0, way=2, shot=1, query=2, subset="base")
     tasks = EpisodeTasks.of_pixels(material, sampler, count=2)
     data, labels = tasks[1]
@@ -118,7 +118,7 @@ def test_tasks_of_pixels_are_those_of_the_encoder(tmp_path: Path) -> None:
     assert labels.tolist() == [0, 0, 1, 1, 0, 1]
     name = sampler[1].query[1][0]
     frames = torch.from_numpy(material.frames(name).copy())
-    assert torch.equal(data[3], material.encoder.tower.pixels(frames))
+    assert torch.equal(data[3], material.encoder.tower.normalize(frames))
 
 
 @pytest.mark.learn2learn

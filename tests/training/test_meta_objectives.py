@@ -17,9 +17,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v import registry
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.errors import ConfigError
-from fewshot_i2v.models.factory import Workshop
-from fewshot_i2v.training.meta_objectives import INSTALL, Learner, MetaObjective, meta_objective
-from fewshot_i2v.training.objective import EpisodeBatch, NotFiniteError, Part, clips_of
+from fewshot_i2v.models.factory import ModelFactory
+from fewshot_i2v.training.meta_objectives import (
+    INSTALL_SCRIPT,
+    AdaptedLearner,
+    MetaObjective,
+    meta_objective,
+)
+from fewshot_i2v.training.objective import EpisodeBatch, MicroBatch, NotFiniteError, select_clips
 from fewshot_i2v.training.train import train
 from tests.models.tiny_adapters import perturb
 from tests.needs_learn2learn import learn2learn_algorithms
@@ -27,7 +32,7 @@ from tests.tiny import tiny_tower
 from tests.training.training_samples import settings, training_folder
 
 WAY, SHOT, QUERY, EPISODES = 3, 2, 1, 2
-ADAPTERS = [name for name in registry.names("adapters") if name != "frozen"]
+ADAPTERS = [name for name in registry.method_names("adapters") if name != "frozen"]
 Named = dict[str, Tensor]
 Loss = Callable[[Named], Tensor]
 
@@ -41,18 +46,18 @@ def _objective(objective: str, *, adapter: str = "st-adapter", **changes: Any) -
     keys = {"objective": objective, "adapter": adapter, "way": WAY, "shot": SHOT, "query": QUERY}
     inner = {"steps": 2, "lr": 0.1} | changes.pop("inner", {})
     made = settings(Path("none"), Path("none"), **keys, inner=inner, **changes)
-    workshop = Workshop(load_train_config(made), tiny_tower(layers=2), ("a", "b", "c"))
-    encoder = workshop.encoder()
+    workshop = ModelFactory(load_train_config(made), tiny_tower(layers=2), ("a", "b", "c"))
+    encoder = workshop.build_encoder()
     perturb(encoder.adapter, [3], 0.05)
     return meta_objective(workshop, encoder)
 
 
-def _part(objective: MetaObjective, *, episodes: int = EPISODES, scale: float = 1.0) -> Part:
+def _part(objective: MetaObjective, *, episodes: int = EPISODES, scale: float = 1.0) -> MicroBatch:
     size = objective.encoder.tower.image_size
     shape = (episodes, WAY * (SHOT + QUERY), 4, 3, size, size)
     pixels = scale * torch.randn(shape, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        kept = objective.encoder.prefix(pixels, cells=objective.cells)
+        kept = objective.encoder.compute_prefix(pixels, grid_size=objective.grid_size)
     labels = [
         torch.arange(WAY).repeat_interleave(each).expand(episodes, -1).contiguous()
         for each in (SHOT, QUERY)
@@ -60,15 +65,15 @@ def _part(objective: MetaObjective, *, episodes: int = EPISODES, scale: float = 
     batch = EpisodeBatch(
         kept[:, : WAY * SHOT], kept[:, WAY * SHOT :], labels[0], labels[1], (("a",),) * episodes
     )
-    return Part(step=6, index=0, weight=1.0, episodes=batch, clips=None)
+    return MicroBatch(step=6, index=0, weight=1.0, episodes=batch, clips=None)
 
 
 class _Task(nn.Module):
     """Losses of one episode as functions of adapter and head, both of one copy."""
 
-    def __init__(self, objective: MetaObjective, part: Part, episode: int) -> None:
+    def __init__(self, objective: MetaObjective, part: MicroBatch, episode: int) -> None:
         super().__init__()
-        self.learner = Learner(objective.encoder, objective.head)
+        self.learner = AdaptedLearner(objective.encoder, objective.head)
         batch = part.episodes
         assert batch is not None
         rows = slice(episode, episode + 1)
@@ -77,15 +82,18 @@ class _Task(nn.Module):
 
     def forward(self, which: str) -> Tensor:
         features = self.learner(self.clips)
-        support, query = clips_of(features, slice(WAY * SHOT)), clips_of(features, slice(6, None))
+        support, query = (
+            select_clips(features, slice(WAY * SHOT)),
+            select_clips(features, slice(6, None)),
+        )
         head, labels, answers = self.learner.head, self.labels, self.answers
         if which == "query":
             scores: Tensor = head(query, support, labels)
             return functional.cross_entropy(scores[0], answers[0])
         if which == "all":
-            everything = head.training_logits(features, torch.cat([labels, answers], 1))
+            everything = head.compute_support_logits(features, torch.cat([labels, answers], 1))
             return functional.cross_entropy(everything[0], torch.cat([labels, answers], 1)[0])
-        return functional.cross_entropy(head.training_logits(support, labels)[0], labels[0])
+        return functional.cross_entropy(head.compute_support_logits(support, labels)[0], labels[0])
 
 
 def _start(task: _Task) -> Named:
@@ -106,7 +114,7 @@ def _descended(
 
 
 def _mean_gradient(
-    objective: MetaObjective, part: Part, *, second: bool, tuned: str
+    objective: MetaObjective, part: MicroBatch, *, second: bool, tuned: str
 ) -> tuple[float, Named, Named]:
     """Mean query loss, and its gradients to the start and to the factors of the rates."""
     loss, slopes, turns = 0.0, dict[str, Tensor](), dict[str, Tensor]()
@@ -173,7 +181,7 @@ def test_every_adapter_is_meta_trained(name: str, adapter: str) -> None:
     objective = _objective(name, adapter=adapter, inner={"steps": 1, "lr": 0.01})
     loss = objective.backward(_part(objective))
     assert loss.isfinite()
-    assert any(p.grad is not None and bool(p.grad.any()) for p in objective.trained())
+    assert any(p.grad is not None and bool(p.grad.any()) for p in objective.trainable_parameters())
 
 
 @pytest.mark.learn2learn
@@ -181,7 +189,7 @@ def test_every_adapter_is_meta_trained(name: str, adapter: str) -> None:
 def test_parts_of_a_step_add_up() -> None:
     objective = _objective("maml")
     objective.backward(_part(objective))
-    whole = [p.grad for p in objective.trained()]
+    whole = [p.grad for p in objective.trainable_parameters()]
     halves = _objective("maml")
     part = _part(halves)
     for e in range(EPISODES):
@@ -191,8 +199,8 @@ def test_parts_of_a_step_add_up() -> None:
         own = EpisodeBatch(
             b.support[rows], b.query[rows], b.support_labels[rows], b.query_labels[rows], (("a",),)
         )
-        halves.backward(Part(step=0, index=e, weight=0.5, episodes=own, clips=None))
-    for one, two in zip(whole, (p.grad for p in halves.trained()), strict=True):
+        halves.backward(MicroBatch(step=0, index=e, weight=0.5, episodes=own, clips=None))
+    for one, two in zip(whole, (p.grad for p in halves.trainable_parameters()), strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-4)
 
 
@@ -222,9 +230,9 @@ def test_the_start_is_seen_the_same_by_every_copy(adapter: str) -> None:
     batch = _part(objective).episodes
     assert batch is not None
     same = batch.support[:1].expand(2, *batch.support.shape[1:])
-    learner = objective._copies(2, WAY, lambda p: p.expand(2, *p.shape[1:]))
+    learner = objective._make_copies(2, WAY, lambda p: p.expand(2, *p.shape[1:]))
     with torch.no_grad():
-        alone = objective.encoder(batch.support[:1], cells=0).frames
+        alone = objective.encoder(batch.support[:1], grid_size=0).frames
         torch.testing.assert_close(learner(same).frames, alone.expand(2, *alone.shape[1:]))
 
 
@@ -235,7 +243,7 @@ def test_validation_fine_tunes_copies_and_leaves_the_start(name: str) -> None:
     objective = _objective(name)
     batch = _part(objective).episodes
     assert batch is not None
-    before = [p.detach().clone() for p in objective.trained()]
+    before = [p.detach().clone() for p in objective.trainable_parameters()]
     with torch.no_grad():
         tuned = objective.fine_tuned(batch.support, batch.support_labels)
         again = objective.fine_tuned(batch.support, batch.support_labels)
@@ -253,7 +261,9 @@ def test_validation_fine_tunes_copies_and_leaves_the_start(name: str) -> None:
     for key, value in tuned.adapter.named_parameters():
         wanted = expected[f"learner.encoder.adapter.{key}"][0]
         torch.testing.assert_close(value[1].detach(), wanted, atol=1e-5, rtol=1e-4)
-    assert all(torch.equal(p, b) for p, b in zip(objective.trained(), before, strict=True))
+    assert all(
+        torch.equal(p, b) for p, b in zip(objective.trainable_parameters(), before, strict=True)
+    )
 
 
 def test_losses_that_are_not_finite_stop_with_the_step() -> None:
@@ -269,9 +279,9 @@ def test_without_learn2learn_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "learn2learn", None)
     for name in ("maml", "meta-sgd", "anil"):
-        with pytest.raises(ConfigError, match=INSTALL):
+        with pytest.raises(ConfigError, match=INSTALL_SCRIPT):
             _objective(name, head="linear")
-    assert (Path(__file__).resolve().parents[2] / INSTALL).is_file()
+    assert (Path(__file__).resolve().parents[2] / INSTALL_SCRIPT).is_file()
     _objective("reptile")
 
 
@@ -304,7 +314,7 @@ def test_rates_of_meta_sgd_are_not_decayed() -> None:
         assert not any(inside) or group["weight_decay"] == 0
         assert group["base"] in (objective.config.lr, objective.config.head_lr)
         seen += len(inside)
-    assert seen == len(objective.trained())
+    assert seen == len(objective.trainable_parameters())
 
 
 @pytest.mark.parametrize(

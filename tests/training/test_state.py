@@ -15,13 +15,20 @@ from safetensors.torch import load, save
 from torch import nn
 
 from fewshot_i2v.errors import CheckpointError, ExportError
-from fewshot_i2v.models.checkpoints.files import digest_of
-from fewshot_i2v.training.state import FILE, FOLDER, Moving, Progress, load_state, save_state
+from fewshot_i2v.models.checkpoints.files import tensors_digest
+from fewshot_i2v.training.state import (
+    STATE_FILE,
+    STATE_FOLDER,
+    TrainableState,
+    TrainingProgress,
+    load_state,
+    save_state,
+)
 
 _IDENTITY: dict[str, Any] = {"config": {"lr": 0.1, "classes": ["a", "b"]}, "split": "ab"}
 
 
-def _moving(seed: int, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> Moving:
+def _moving(seed: int, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> TrainableState:
     """Two linear maps after two steps."""
     generator = torch.Generator().manual_seed(seed)
     adapter, extra = nn.Linear(3, 2), nn.Linear(2, 2)
@@ -31,13 +38,13 @@ def _moving(seed: int, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) ->
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     more: dict[str, Any] = {"momentum": 0.9} if kind is torch.optim.SGD else {}
     optimizer: Any = kind
-    moving = Moving(adapter, extra, optimizer(parameters, lr=0.1, **more))
+    moving = TrainableState(adapter, extra, optimizer(parameters, lr=0.1, **more))
     for _ in range(2):
         _step(moving)
     return moving
 
 
-def _step(moving: Moving) -> torch.Tensor:
+def _step(moving: TrainableState) -> torch.Tensor:
     x = torch.tensor([[1.0, -2.0, 0.5]])
     moving.optimizer.zero_grad()
     loss: torch.Tensor = moving.extra.forward(moving.adapter(x)).square().sum()
@@ -47,27 +54,27 @@ def _step(moving: Moving) -> torch.Tensor:
 
 
 def _saved(folder: Path) -> Path:
-    (folder / FOLDER).mkdir(exist_ok=True)
+    (folder / STATE_FOLDER).mkdir(exist_ok=True)
     curve = [{"step": 0, "loss": None, "accuracy": 0.25, "half_width": None}]
     best = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    known = Progress(2, curve, [0.1, 1 / 3], 0, 0.25, best)
+    known = TrainingProgress(2, curve, [0.1, 1 / 3], 0, 0.25, best)
     save_state(folder, _IDENTITY, _moving(0), known)
-    return folder / FOLDER / FILE
+    return folder / STATE_FOLDER / STATE_FILE
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
 def test_training_goes_on_from_it_bit_for_bit(
     tmp_path: Path, kind: type[torch.optim.Optimizer]
 ) -> None:
-    (tmp_path / FOLDER).mkdir()
+    (tmp_path / STATE_FOLDER).mkdir()
     first = _moving(0, kind)
-    save_state(tmp_path, _IDENTITY, first, Progress(step=2))
+    save_state(tmp_path, _IDENTITY, first, TrainingProgress(step=2))
     second = _moving(1, kind)
     known = load_state(tmp_path, _IDENTITY, second)
     assert known is not None
     assert known.step == 2
     assert [_step(first).item() for _ in range(3)] == [_step(second).item() for _ in range(3)]
-    assert digest_of(first.tensors()) == digest_of(second.tensors())
+    assert tensors_digest(first.tensors()) == tensors_digest(second.tensors())
 
 
 def test_everything_known_comes_back(tmp_path: Path) -> None:
@@ -108,7 +115,9 @@ def test_modules_of_other_shapes_are_refused(tmp_path: Path) -> None:
     adapter, extra = nn.Linear(4, 2), nn.Linear(2, 2)
     parameters = [*adapter.parameters(), *extra.parameters()]
     with pytest.raises(CheckpointError, match="does not fit this training"):
-        load_state(tmp_path, _IDENTITY, Moving(adapter, extra, torch.optim.AdamW(parameters)))
+        load_state(
+            tmp_path, _IDENTITY, TrainableState(adapter, extra, torch.optim.AdamW(parameters))
+        )
 
 
 def test_a_write_that_fails_keeps_the_old_state(
@@ -122,22 +131,22 @@ def test_a_write_that_fails_keeps_the_old_state(
 
     monkeypatch.setattr("fewshot_i2v.training.state.os.fsync", full)
     with pytest.raises(ExportError, match="No space left on device"):
-        save_state(tmp_path, _IDENTITY, _moving(1), Progress(step=4))
+        save_state(tmp_path, _IDENTITY, _moving(1), TrainingProgress(step=4))
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [FILE]
+    assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
 
 
 def test_a_digest_tells_names_shapes_and_values_apart() -> None:
     base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     same = {"b": torch.ones(1), "a": torch.zeros(2, 3)}
-    assert digest_of(base) == digest_of(same)
+    assert tensors_digest(base) == tensors_digest(same)
     others = [
         {**base, "a": torch.zeros(3, 2)},
         {**base, "a": torch.zeros(2, 3).double()},
         {"c": base["a"], "b": base["b"]},
         {**base, "b": torch.ones(1) + 1e-6},
     ]
-    assert len({digest_of(tensors) for tensors in [base, *others]}) == 5
+    assert len({tensors_digest(tensors) for tensors in [base, *others]}) == 5
 
 
 Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]

@@ -25,18 +25,18 @@ from fewshot_i2v.errors import (
     UnknownNameError,
     VideoUnreadable,
 )
-from fewshot_i2v.models.checkpoints.files import digest_of
+from fewshot_i2v.models.checkpoints.files import tensors_digest
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.runs.lock import RunMarker
+from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.training import loop
 from fewshot_i2v.training import train as train_module
 from fewshot_i2v.training.base_objectives import base_objective
-from fewshot_i2v.training.objective import Objective, Part
+from fewshot_i2v.training.objective import MicroBatch, Objective
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
-from fewshot_i2v.training.validation import Validation
-from fewshot_i2v.tuning.run_context import Material
+from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.run_context import RunContext
 from tests.training.training_samples import settings, train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
@@ -102,7 +102,9 @@ def test_a_start_says_how_it_was_trained_and_loads(folder: Path, tmp_path: Path)
         "tiny", architecture=folder / "tiny.json", pretrained="random", mean=0.5, std=0.5
     )
     adapter = load_adapter(tmp_path / "start", encoder, adapter="temporal-embedding").adapter
-    assert digest_of({f"adapter.{n}": t for n, t in adapter.state_dict().items()}) == done.digest
+    assert (
+        tensors_digest({f"adapter.{n}": t for n, t in adapter.state_dict().items()}) == done.digest
+    )
 
 
 def test_it_learns_the_classes_it_is_trained_on(folder: Path, tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_killed_training_ends_with_the_same_digest(folder: Path, tmp_path: Pat
     process.wait()
     assert not (tmp_path / "killed" / "adapter.json").exists()
     notes: list[str] = []
-    again = train(train_config(folder, tmp_path / "killed", **changes), tell=notes.append)
+    again = train(train_config(folder, tmp_path / "killed", **changes), log=notes.append)
     assert "after step" in notes[0]
     assert again.digest == whole.digest
     assert again.start == whole.start
@@ -163,7 +165,7 @@ def test_a_finished_training_is_not_run_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _run(folder, tmp_path)
-    monkeypatch.setattr(loop.Loop, "run", lambda *_: pytest.fail("it was run again"))
+    monkeypatch.setattr(loop.TrainingLoop, "run", lambda *_: pytest.fail("it was run again"))
     again = _run(folder, tmp_path)
     assert again.digest == first.digest
     assert again.clips_per_second is None
@@ -190,7 +192,7 @@ def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"holds todo.txt and no training"):
         _run(folder, tmp_path / "notes")
     (tmp_path / "busy" / ".training").mkdir(parents=True)
-    marker = RunMarker(tmp_path / "busy" / ".training")
+    marker = RunLock(tmp_path / "busy" / ".training")
     try:
         with pytest.raises(RecordError, match="in use by process"):
             _run(folder, tmp_path / "busy")
@@ -220,7 +222,7 @@ def test_a_gradient_that_breaks_is_named(
         objective = real(*args)
         whole = objective.backward
 
-        def backward(part: Part) -> torch.Tensor:
+        def backward(part: MicroBatch) -> torch.Tensor:
             loss = whole(part)
             grad = next(objective.encoder.adapter.parameters()).grad
             if part.step == 4 and grad is not None:
@@ -240,7 +242,7 @@ def test_the_first_of_the_best_states_is_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = iter([0.2, 0.4, 0.6, 0.6, 0.1])
-    monkeypatch.setattr(Validation, "accuracy", lambda _: mean_interval([next(script)] * 2))
+    monkeypatch.setattr(EpisodicValidation, "accuracy", lambda _: mean_interval([next(script)] * 2))
     watched = {"every": 2, "episodes": 2, "query": 2}
     best = _run(folder, tmp_path / "best", steps=8, validation=watched, **_STEADY)
     assert best.start["best_step"] == 4
@@ -263,14 +265,14 @@ def test_only_base_and_validation_clips_are_decoded(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
-    real = Material.prepare
+    real = RunContext.decode_clips
 
-    def prepare(self: Material, clips: Iterable[str], *, progress: bool) -> None:
+    def prepare(self: RunContext, clips: Iterable[str], *, progress: bool) -> None:
         names = list(clips)
         seen.update(name.split("/")[0] for name in names)
         real(self, names, progress=progress)
 
-    monkeypatch.setattr(Material, "prepare", prepare)
+    monkeypatch.setattr(RunContext, "decode_clips", prepare)
     _run(folder, tmp_path)
     assert seen >= {"moves-up", "grows"}
     assert not seen & {"brightens", "darkens"}
@@ -306,7 +308,9 @@ def test_wrong_choices_show_before_anything_is_decoded(
     error: type[Exception],
     message: str,
 ) -> None:
-    monkeypatch.setattr(Material, "prepare", lambda *_, **__: pytest.fail("clips were decoded"))
+    monkeypatch.setattr(
+        RunContext, "decode_clips", lambda *_, **__: pytest.fail("clips were decoded")
+    )
     with pytest.raises(error, match=message):
         _run(folder, tmp_path / "new", **changes)
     assert not (tmp_path / "new").exists()
@@ -315,13 +319,13 @@ def test_wrong_choices_show_before_anything_is_decoded(
 def test_clips_that_cannot_be_read_are_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Material.prepare
+    real = RunContext.decode_clips
 
-    def prepare(self: Material, clips: Iterable[str], *, progress: bool) -> None:
+    def prepare(self: RunContext, clips: Iterable[str], *, progress: bool) -> None:
         real(self, clips, progress=progress)
         self.unreadable["grows/x.mp4"] = VideoUnreadable("grows/x.mp4", "no frames")
 
-    monkeypatch.setattr(Material, "prepare", prepare)
+    monkeypatch.setattr(RunContext, "decode_clips", prepare)
     with pytest.raises(TuningError, match=r"1 clips .*\n  grows/x.mp4: no frames"):
         _run(folder, tmp_path)
 
@@ -366,8 +370,10 @@ def test_bfloat16_towers_train_float32_adapters(folder: Path, tmp_path: Path) ->
 def test_a_plan_writes_nothing_and_counts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Material, "prepare", lambda *_, **__: pytest.fail("clips were decoded"))
-    plan = train_module.plan(train_config(folder, tmp_path / "new", objective="both"))
+    monkeypatch.setattr(
+        RunContext, "decode_clips", lambda *_, **__: pytest.fail("clips were decoded")
+    )
+    plan = train_module.dry_run(train_config(folder, tmp_path / "new", objective="both"))
     assert plan["cost"]["clips"] == 40
     assert 0 < plan["cost"]["validation_clips"] <= 16
     assert len(plan["first_batch"]) == plan["cost"]["clips_per_step"] == 2 * 3 * 3 + 6

@@ -16,10 +16,10 @@ from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training import loop, output_folder
 from fewshot_i2v.training.base_objectives import Episodic
-from fewshot_i2v.training.objective import NotFiniteError, Part
+from fewshot_i2v.training.objective import MicroBatch, NotFiniteError
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
-from fewshot_i2v.training.validation import Validation
+from fewshot_i2v.training.validation import EpisodicValidation
 from tests.training.training_samples import train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
@@ -58,13 +58,13 @@ def _scripted(accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation gives these one after the other; NaN: its scores break."""
     left = iter(accuracies)
 
-    def accuracy(_: Validation) -> Interval:
+    def accuracy(_: EpisodicValidation) -> Interval:
         value = next(left)
         if math.isnan(value):
             raise NotFiniteError("a score of the validation is not finite")
         return mean_interval([value, value])
 
-    monkeypatch.setattr(Validation, "accuracy", accuracy)
+    monkeypatch.setattr(EpisodicValidation, "accuracy", accuracy)
 
 
 @pytest.mark.parametrize("name", ["state", ".training"])
@@ -151,7 +151,7 @@ def test_what_an_objective_finds_is_told_with_the_last_state(
 ) -> None:
     real = Episodic.backward
 
-    def backward(self: Episodic, part: Part) -> torch.Tensor:
+    def backward(self: Episodic, part: MicroBatch) -> torch.Tensor:
         if part.step == 4:
             raise NotFiniteError("the loss of step 5 is not finite at the inner step 1")
         return real(self, part)
@@ -163,7 +163,7 @@ def test_what_an_objective_finds_is_told_with_the_last_state(
     # the trial for the estimate meets it first, and leaves it to the step
     notes: list[str] = []
     with pytest.raises(TuningError, match=message):
-        train(train_config(folder, tmp_path, save_every=2), tell=notes.append)
+        train(train_config(folder, tmp_path, save_every=2), log=notes.append)
     assert notes == []
 
 
@@ -189,8 +189,8 @@ def test_a_finished_training_that_is_damaged_is_no_success(
 def test_lists_that_could_not_be_read_again_are_refused_before_the_first_step(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_folder, "INFO_LIMIT", (1 << 20) + 500)
-    monkeypatch.setattr(loop.Loop, "run", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr(output_folder, "MAX_METADATA_BYTES", (1 << 20) + 500)
+    monkeypatch.setattr(loop.TrainingLoop, "run", lambda *_, **__: pytest.fail("it was trained"))
     with pytest.raises(ConfigError, match=r"adapter.json: would have \d+ bytes"):
         _run(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -202,7 +202,7 @@ def test_another_number_of_threads_is_told_on_going_on(
     _killed_after(2, folder, tmp_path, save_every=2)
     notes: list[str] = []
     monkeypatch.setattr(loop, "threads_of", lambda _: 99)
-    train(train_config(folder, tmp_path, save_every=2), tell=notes.append)
+    train(train_config(folder, tmp_path, save_every=2), log=notes.append)
     assert (
         f"CPU threads were {torch.get_num_threads()} up to step 2, and now they are 99" in notes[0]
     )
@@ -212,6 +212,6 @@ def test_the_estimate_counts_the_validations_that_are_left(folder: Path, tmp_pat
     changes: dict[str, Any] = {"steps": 5, "validation": {"every": 2, "query": 2}}
     _killed_after(2, folder, tmp_path, **changes)
     notes: list[str] = []
-    train(train_config(folder, tmp_path, **changes), tell=notes.append)
+    train(train_config(folder, tmp_path, **changes), log=notes.append)
     assert notes[0].startswith("after step 2: 3 steps of ")
     assert " and 2 validations of 0." in notes[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.config.loading import load_train_config
-from fewshot_i2v.config.training import TrainConfig
+from fewshot_i2v.config.training import TrainingConfig
 from tests.tiny import tiny_architecture
 
 SPLIT = """\
@@ -59,6 +59,6 @@ def settings(folder: Path, output: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def train_config(folder: Path, output: Path, **changes: Any) -> TrainConfig:
+def train_config(folder: Path, output: Path, **changes: Any) -> TrainingConfig:
     """The configuration of such a training."""
     return load_train_config(settings(folder, output, **changes))

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from fewshot_i2v.config.training import AugmentConfig
 from fewshot_i2v.errors import ConfigError
-from fewshot_i2v.tuning.augmentation import ClipAugmenter
+from fewshot_i2v.tuning.augmentation import TrainingAugmenter
 
 CLIPS, FRAMES, SIZE = 6, 4, 16
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.3])
 OFF: dict[str, Any] = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
 
 
-def _augmenter(classes: tuple[str, ...] = ("a", "b"), **changes: Any) -> ClipAugmenter:
-    return ClipAugmenter(AugmentConfig(**(OFF | changes)), classes, mean=MEAN, std=STD)
+def _augmenter(classes: tuple[str, ...] = ("a", "b"), **changes: Any) -> TrainingAugmenter:
+    return TrainingAugmenter(AugmentConfig(**(OFF | changes)), classes, mean=MEAN, std=STD)
 
 
 def _draws(seed: int = 0) -> torch.Generator:
@@ -43,14 +43,14 @@ def _numbered() -> Tensor:
 
 def test_what_is_off_leaves_every_bit() -> None:
     augment = _augmenter()
-    assert augment.frames_factor == 1
+    assert augment.frames_per_segment == 1
     pixels = _pixels()
     assert torch.equal(augment(pixels, _draws()), pixels)
 
 
 def test_one_frame_of_each_segment_in_order_and_drawn_for_each_clip() -> None:
     augment = _augmenter(temporal=True)
-    assert augment.frames_factor == 3
+    assert augment.frames_per_segment == 3
     numbers = torch.cat([augment(_numbered(), _draws(s))[:, :, 0, 0, 0] for s in range(20)])
     assert torch.equal(numbers // 3, torch.arange(FRAMES).expand(20 * CLIPS, FRAMES).float())
     counts = torch.stack([(numbers % 3 == place).sum(0) for place in range(3)])

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from fewshot_i2v.config.method import Choice
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import EpisodeError, ExportError, FewshotError
-from fewshot_i2v.models.checkpoints.files import fresh_folder
-from fewshot_i2v.report.exports import write_whole as write_report
+from fewshot_i2v.models.checkpoints.files import atomic_folder
+from fewshot_i2v.report.exports import write_report as write_report
 from fewshot_i2v.training import output_folder
 from fewshot_i2v.utils import files
-from fewshot_i2v.utils.files import write_whole as write_split
+from fewshot_i2v.utils.files import write_atomic as write_split
 
 
 def write_folder(path: Path, text: str) -> None:
-    with fresh_folder(path) as new:
+    with atomic_folder(path) as new:
         (new / "adapter.json").write_text(text)
 
 
@@ -40,13 +40,13 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(
 ) -> None:
     path = tmp_path / "a[1]*"
     monkeypatch.setattr(os, "getpid", lambda: 5_000_000)  # nobody has that number
-    (files.temporary_of(path)).write_text("half")
-    folder = files.temporary_of(path)
+    (files.temporary_path(path)).write_text("half")
+    folder = files.temporary_path(path)
     folder.mkdir()
     (folder / "adapter.safetensors").write_text("half")
-    others = [files.temporary_of(tmp_path / "a1"), tmp_path / ".a[1]*.tmp-1"]
+    others = [files.temporary_path(tmp_path / "a1"), tmp_path / ".a[1]*.tmp-1"]
     monkeypatch.undo()
-    running = files.temporary_of(path)
+    running = files.temporary_path(path)
     others += [running, running.with_name(f"{running.name}.txt"), tmp_path / "a[1]*.tmp-9"]
     for other in others:
         other.write_text("kept")
@@ -121,4 +121,4 @@ def test_a_disk_that_fills_up_in_the_last_write_of_a_training_is_named(
     (tmp_path / ".training").mkdir()
     nothing: Any = None
     with pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*No space left"):
-        output_folder.write(tmp_path, nothing, Choice(name="frozen"), nothing, {})
+        output_folder.write_start(tmp_path, nothing, MethodSpec(name="frozen"), nothing, {})

@@ -29,12 +29,14 @@ LINE = {"index": 0, "classes": [0], "support": [[0]], "query": [[0]]}
 
 # the reader of a kind of file, as Python that ends with a call for `path`
 READERS = {
-    "trials": "from fewshot_i2v.data.episodes.episode_file import read_frozen as read; read(path)",
-    "table": "from fewshot_i2v.data.splits.builder.importers import from_csv as read; "
+    "trials": "from fewshot_i2v.data.episodes.episode_file import read_episode_file as read; "
+    "read(path)",
+    "table": "from fewshot_i2v.data.splits.builder.importers import import_csv as read; "
     "read(path, root=path.parent, columns={}, all_way=False)",
     "yaml": "from fewshot_i2v.utils.yaml import load_yaml as read; read(path)",
-    "names": "from fewshot_i2v.cli.episodes.new import _names as read; read('x', str(path))",
-    "start": "from fewshot_i2v.models.checkpoints.start_index import places as read; "
+    "names": "from fewshot_i2v.cli.episodes.new import _read_class_names as read; "
+    "read('x', str(path))",
+    "start": "from fewshot_i2v.models.checkpoints.start_index import find_starts as read; "
     "read(str(path.parent))",
 }
 # run with less memory than any of these files would take
@@ -134,14 +136,14 @@ def test_a_line_without_end_is_no_list(tmp_path: Path) -> None:
 def test_lists_and_json_are_bounded_in_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_files, "MOST_LINES", 10)
+    monkeypatch.setattr(input_files, "MAX_LINES", 10)
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfa\r\n" * 10)
     with input_files.open_lines(tmp_path / "a.csv") as file:
         assert file.readline() == "a\r\n"
     (tmp_path / "a.csv").write_bytes(b"a\n" * 11)
     with pytest.raises(OSError, match="more than 10 lines"):
         input_files.open_lines(tmp_path / "a.csv")
-    monkeypatch.setattr(input_files, "MOST_JSON_VALUES", 3)
+    monkeypatch.setattr(input_files, "MAX_JSON_VALUES", 3)
     assert input_files.parse_json(b'{"a": 1, "b": 2}') == {"a": 1, "b": 2}
     with pytest.raises(ValueError, match="more than 3 values"):
         input_files.parse_json("[[[[]]]]")
@@ -196,7 +198,7 @@ def test_a_plug_in_that_is_no_file_is_named(
     (tmp_path / "adapters").mkdir()
     os.mkfifo(tmp_path / "adapters" / "waits.py")
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
-    (row,) = [row for row in registry.found("adapters") if row.name == "waits"]
+    (row,) = [row for row in registry.list_methods("adapters") if row.name == "waits"]
     assert "is a named pipe, not a file" in row.summary
     with pytest.raises(fewshot_i2v.FewshotError, match="is a named pipe"):
-        registry.load("adapters", "waits")
+        registry.load_method("adapters", "waits")

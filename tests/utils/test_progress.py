@@ -29,7 +29,7 @@ def _go(*, progress: bool = True) -> None:
 def test_a_log_gets_whole_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_module._Lines, "seconds", 0.0)
+    monkeypatch.setattr(progress_module._LogLines, "seconds", 0.0)
     _go()
     text = capsys.readouterr().err
     assert "\r" not in text

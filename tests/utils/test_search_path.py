@@ -53,7 +53,7 @@ def test_the_command_imports_nothing_from_the_current_folder(
     trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [generate.clip_name(c, n) for c in ("grows", "shrinks") for n in range(2)]
-    generate.materialize("motions", names, tmp_path / "clips", size=32)
+    generate.write_missing_clips("motions", names, tmp_path / "clips", size=32)
     script = tmp_path / "bin" / "fewshot-i2v"
     script.parent.mkdir()
     script.write_text("import sys\nfrom fewshot_i2v.cli import main\nsys.exit(main())\n")

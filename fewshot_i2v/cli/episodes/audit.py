@@ -1,4 +1,4 @@
-"""`fewshot-i2v episodes audit`: what lists hide, and what they have in common."""
+"""`fewshot-i2v episodes audit`: find defects and overlap of splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
 
 if TYPE_CHECKING:
-    from fewshot_i2v.data.splits.audit.finding import Finding
+    from fewshot_i2v.data.splits.audit.finding import AuditFinding
 
 
 @click.command(short_help="Find what lists hide, and what they have in common.")
@@ -39,43 +39,53 @@ def command(
     whatever their spelling. What can make a result wrong if nobody minds it is marked with an
     exclamation mark. No video is opened.
     """
-    from fewshot_i2v.data.splits.audit.audit import all_findings, told_apart
+    from fewshot_i2v.data.splits.audit.audit import audit_splits, unique_names
     from fewshot_i2v.data.splits.split_file import load_split
 
-    listed = told_apart(load_split(name, root=root) for name in splits)
-    found = all_findings(listed, seen_by)
+    loaded_splits = unique_names(load_split(name, root=root) for name in splits)
+    findings_by_name = audit_splits(loaded_splits, seen_by)
     if as_json:
-        echo_json({name: [finding.to_dict() for finding in of] for name, of in found.items()})
+        echo_json(
+            {
+                name: [finding.to_dict() for finding in findings]
+                for name, findings in findings_by_name.items()
+            }
+        )
     else:
-        defects = {split.name: split.defects for split in listed}
-        for i, (name, of) in enumerate(found.items()):
+        defects = {split.name: split.defects for split in loaded_splits}
+        for i, (name, findings) in enumerate(findings_by_name.items()):
             click.echo(("\n" if i else "") + name)
-            click.echo(_text(of, named=named))
+            click.echo(_format_findings(findings, named=named))
             if defects.get(name):
                 count = len(defects[name])
                 click.echo(f"  known defects of the list: {count}; see `episodes show {name}`")
-    if strict and any(finding.grave for of in found.values() for finding in of):
+    if strict and any(
+        finding.grave for findings in findings_by_name.values() for finding in findings
+    ):
         raise click.exceptions.Exit(1)
 
 
-def _text(findings: list[Finding], *, named: bool) -> str:
+def _format_findings(findings: list[AuditFinding], *, named: bool) -> str:
     if not findings:
         return "  nothing found"
     lines = []
     for finding in findings:
-        mark = "! " if finding.grave else "- "
-        lines.append(fill(finding.text, 98, initial_indent=f"  {mark}", subsequent_indent="    "))
-        names = _names(finding, named=named)
+        bullet = "! " if finding.grave else "- "
+        lines.append(fill(finding.text, 98, initial_indent=f"  {bullet}", subsequent_indent="    "))
+        names = _class_names(finding, named=named)
         if names:
             text = "; ".join(names)
             lines.append(fill(text, 98, initial_indent="      ", subsequent_indent="      "))
     return "\n".join(lines)
 
 
-def _names(finding: Finding, *, named: bool) -> list[str]:
-    """Classes to name below a finding: those that are seen always, unless they are all."""
+def _class_names(finding: AuditFinding, *, named: bool) -> list[str]:
+    """Classes to name below a finding; seen classes always, unless all are seen."""
     facts = finding.facts
     if finding.kind == "seen":
-        names = [*facts["seen"], *(f"{name} ({other})" for name, other in facts["alike"].items())]
+        names = [
+            *facts["seen"],
+            *(f"{name} ({seen_name})" for name, seen_name in facts["alike"].items()),
+        ]
         return names if named or len(names) < facts["classes"] else []
     return list(facts["classes"]) if named and finding.kind == "same class" else []

@@ -1,4 +1,4 @@
-"""`fewshot-i2v episodes check`: are all clips of a split there, and can they be read?"""
+"""`fewshot-i2v episodes check`: check that all clips of a split exist and can be read."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import completer, limit_flags, overrides
+from fewshot_i2v.cli._flags import completer, limit_flags, read_overrides
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.check.check import ClipCheck
-    from fewshot_i2v.data.splits.check.reduced_split import Removal
+    from fewshot_i2v.data.splits.check.reduced_split import ReducedSplit
 
-_SHOWN = 20
-_EXTRA = 5
-_FOLDER = click.Path(path_type=Path)
+_MAX_SHOWN = 20
+_MAX_EXTRA_SHOWN = 5
+_FOLDER_PATH = click.Path(path_type=Path)
 _EXIT_CODES = """\b
 Exit status:
   0         no clip has a problem, or --allow-missing wrote a split without those that have
@@ -32,7 +32,7 @@ Exit status:
 
 @click.command(epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option("--root", type=_FOLDER, help="Folder of the split's clips.")
+@click.option("--root", type=_FOLDER_PATH, help="Folder of the split's clips.")
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -42,11 +42,11 @@ Exit status:
 )
 @click.option("--quick", is_flag=True, help="Only look for the files; read no clip.")
 @click.option(
-    "--allow-missing", type=_FOLDER, metavar="OUT.yaml", help="Write a split without them."
+    "--allow-missing", type=_FOLDER_PATH, metavar="OUT.yaml", help="Write a split without them."
 )
 @click.option("--drop-classes", is_flag=True, help="With --allow-missing: leave out classes too.")
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
-@click.option("--cache", type=_FOLDER, help="Folder for what was found, for the next check.")
+@click.option("--cache", type=_FOLDER_PATH, help="Folder for what was found, for the next check.")
 @click.option("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
 @limit_flags
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
@@ -79,26 +79,26 @@ def command(
     --allow-missing writes a smaller split, with a name and digest of its own, and says in it which
     clips are left out.
     """
-    from fewshot_i2v.config.loading import limits_of
+    from fewshot_i2v.config.loading import parse_limits
     from fewshot_i2v.data.splits.check.check import check_clips
     from fewshot_i2v.data.splits.check.reduced_split import (
-        check_target,
-        without_problems,
-        write_smaller,
+        check_output_path,
+        remove_problem_clips,
+        write_reduced_split,
     )
     from fewshot_i2v.data.splits.split_file import load_split
-    from fewshot_i2v.utils.resources import default_cache
+    from fewshot_i2v.utils.resources import default_cache_folder
 
     if drop_classes and allow_missing is None:
         raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
     if allow_missing is not None:
-        check_target(allow_missing)
-    limits = limits_of(overrides(ctx, ()))
-    listed = load_split(split, root=root)
-    folder = cache or default_cache()
+        check_output_path(allow_missing)
+    limits = parse_limits(read_overrides(ctx, ()))
+    loaded_split = load_split(split, root=root)
+    folder = cache or default_cache_folder()
     with resumable(folder / "checks", "clips checked so far are"):
         check = check_clips(
-            listed,
+            loaded_split,
             frames=frames,
             quick=quick,
             cache=folder,
@@ -108,75 +108,84 @@ def command(
         )
     removal = None
     if not as_json:
-        _show(check, everything=everything)
-    if allow_missing is not None and check.bad:
-        removal = without_problems(check, drop_classes=drop_classes)
-        write_smaller(removal, listed, allow_missing)
+        _show_check(check, everything=everything)
+    if allow_missing is not None and check.problem_by_clip:
+        removal = remove_problem_clips(check, drop_classes=drop_classes)
+        write_reduced_split(removal, loaded_split, allow_missing)
     if as_json:
-        echo_json(check.facts() | {"written": _written(removal, allow_missing)})
+        echo_json(check.to_dict() | {"written": _written_to_dict(removal, allow_missing)})
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
-    if check.bad and removal is None:
+    if check.problem_by_clip and removal is None:
         raise click.exceptions.Exit(1)
 
 
-def _written(removal: Removal | None, path: Path | None) -> dict[str, Any] | None:
+def _written_to_dict(removal: ReducedSplit | None, path: Path | None) -> dict[str, Any] | None:
     if removal is None:
         return None
     return {
         "file": str(path),
         "split": {"name": removal.split.name, "digest": removal.split.digest},
-        "left_out": dict(removal.clips),
-        "classes_left_out": list(removal.classes),
-        "draws_left_out": list(removal.draws),
+        "left_out": dict(removal.removed_clips),
+        "classes_left_out": list(removal.removed_classes),
+        "draws_left_out": list(removal.removed_draws),
     }
 
 
-def _show(check: ClipCheck, *, everything: bool) -> None:
-    for line in _summary(check):
+def _show_check(check: ClipCheck, *, everything: bool) -> None:
+    for line in _summary_lines(check):
         click.echo(line)
     if check.problems:
         click.echo()
         _show_classes(check)
         click.echo()
         _show_problems(check, everything=everything)
-    for clip, note in list(check.notes.items())[: None if everything else _SHOWN]:
+    for clip, note in list(check.notes.items())[: None if everything else _MAX_SHOWN]:
         click.echo(f"note: {clip}: {note}")
-    more = 0 if everything else len(check.notes) - _SHOWN
-    if more > 0:
-        click.echo(f"note: {more} more clips with notes (--all names them)")
-    for path, why in list(check.places.refused.items())[: None if everything else _EXTRA]:
-        click.echo(f"not used: {path} {why}", err=True)
-    hidden = 0 if everything else len(check.places.refused) - _EXTRA
-    if hidden > 0:
-        click.echo(f"not used: {hidden} more (--all names them)", err=True)
-    for hint in check.places.hints:
+    n_more = 0 if everything else len(check.notes) - _MAX_SHOWN
+    if n_more > 0:
+        click.echo(f"note: {n_more} more clips with notes (--all names them)")
+    for path, reason in list(check.locations.refused.items())[
+        : None if everything else _MAX_EXTRA_SHOWN
+    ]:
+        click.echo(f"not used: {path} {reason}", err=True)
+    n_hidden = 0 if everything else len(check.locations.refused) - _MAX_EXTRA_SHOWN
+    if n_hidden > 0:
+        click.echo(f"not used: {n_hidden} more (--all names them)", err=True)
+    for hint in check.locations.hints:
         click.echo(f"hint: {hint}", err=True)
-    if check.unkept:
-        click.echo(f"note: the next check reads all again (--cache): {check.unkept}", err=True)
+    if check.cache_error:
+        click.echo(f"note: the next check reads all again (--cache): {check.cache_error}", err=True)
 
 
-def _summary(check: ClipCheck) -> Iterator[str]:
-    """What was checked, and what came of it."""
-    from fewshot_i2v.data.video.frame_folder import is_folder
+def _summary_lines(check: ClipCheck) -> Iterator[str]:
+    """Yield what was checked, and the results."""
+    from fewshot_i2v.data.video.frame_folder import is_frame_folder
 
-    total = len(check.split.names())
-    classes = {c for names in check.split.subsets.values() for c in names}
-    yield f"{check.split.name} in {check.places.root}: {total} clips of {len(classes)} classes"
+    total = len(check.split.clip_names())
+    classes = {class_name for names in check.split.subsets.values() for class_name in names}
+    yield f"{check.split.name} in {check.locations.root}: {total} clips of {len(classes)} classes"
     if check.quick:
         yield "looked for files, empty ones and duplicates; no clip was read (--quick)"
     else:
-        before = f", {check.remembered} of them in an earlier check" if check.remembered else ""
-        known = check.read + check.remembered
-        yield f"tried to read every frame of {known} files{before} ({check.seconds:.1f} s)"
-    extra = check.places.extra
+        earlier_note = f", {check.n_cached} of them in an earlier check" if check.n_cached else ""
+        n_tried = check.n_read + check.n_cached
+        yield f"tried to read every frame of {n_tried} files{earlier_note} ({check.seconds:.1f} s)"
+    extra = check.locations.extra
     if extra:
-        names = ", ".join(path.relative_to(check.places.root).as_posix() for path in extra[:_EXTRA])
-        more = ", ..." if len(extra) > _EXTRA else ""
-        what = "videos and folders of frames" if any(map(is_folder, extra)) else "video files"
-        yield f"{len(extra)} {what} are no clip of the split: {names}{more}"
-    if check.bad:
-        yield f"{len(check.bad)} clips have problems, {total - len(check.bad)} are fine"
+        names = ", ".join(
+            path.relative_to(check.locations.root).as_posix() for path in extra[:_MAX_EXTRA_SHOWN]
+        )
+        ellipsis = ", ..." if len(extra) > _MAX_EXTRA_SHOWN else ""
+        extra_kind = (
+            "videos and folders of frames" if any(map(is_frame_folder, extra)) else "video files"
+        )
+        yield f"{len(extra)} {extra_kind} are no clip of the split: {names}{ellipsis}"
+    if check.problem_by_clip:
+        yield (
+            f"{len(check.problem_by_clip)} clips have problems, "
+            f"{total - len(check.problem_by_clip)} are fine"
+        )
     elif check.quick:
         yield f"all {total} clips are there and differ"
     else:
@@ -184,12 +193,12 @@ def _summary(check: ClipCheck) -> Iterator[str]:
 
 
 def _show_classes(check: ClipCheck) -> None:
-    """A row for each class with problems, a column for each kind that there is."""
-    from fewshot_i2v.data.splits.check.check import KINDS
+    """Show a row for each class with problems, a column for each kind of problem."""
+    from fewshot_i2v.data.splits.check.check import PROBLEM_KINDS
 
-    rows = [row for row in check.classes() if row["fine"] < row["clips"]]
+    rows = [row for row in check.class_rows() if row["fine"] < row["clips"]]
     totals = Counter(problem.kind for problem in check.problems)
-    kinds = [kind for kind in KINDS if totals[kind]]
+    kinds = [kind for kind in PROBLEM_KINDS if totals[kind]]
     table = [("subset", "class", "clips", "fine", *kinds)]
     for row in rows:
         counts = (str(row["problems"].get(kind, "")) for kind in kinds)
@@ -200,26 +209,26 @@ def _show_classes(check: ClipCheck) -> None:
 
 
 def _show_problems(check: ClipCheck, *, everything: bool) -> None:
-    from fewshot_i2v.data.splits.check.check import KINDS
+    from fewshot_i2v.data.splits.check.check import PROBLEM_KINDS
 
-    for kind in KINDS:
-        found = [problem for problem in check.problems if problem.kind == kind]
-        shown = found if everything else found[:_SHOWN]
-        if not found:
+    for kind in PROBLEM_KINDS:
+        problems = [problem for problem in check.problems if problem.kind == kind]
+        shown = problems if everything else problems[:_MAX_SHOWN]
+        if not problems:
             continue
         click.echo(f"{kind}:")
         echo_columns([(p.clip, p.reason) for p in shown], "  ")
-        if len(found) > len(shown):
-            click.echo(f"  ... and {len(found) - len(shown)} more (--all names them)")
+        if len(problems) > len(shown):
+            click.echo(f"  ... and {len(problems) - len(shown)} more (--all names them)")
 
 
-def _show_written(removal: Removal | None, path: Path) -> None:
+def _show_written(removal: ReducedSplit | None, path: Path) -> None:
     if removal is None:
         click.echo(f"no clip has a problem: {path} was not written, use the split itself", err=True)
         return
-    left = len(removal.split.names())
-    click.echo(f"\n{path}: {removal.split.name}, {left} clips, digest {removal.split.digest}")
-    if removal.classes:
-        click.echo(f"classes left out: {', '.join(removal.classes)}")
-    if removal.draws:
-        click.echo(f"draws left out: {', '.join(removal.draws)}")
+    n_clips = len(removal.split.clip_names())
+    click.echo(f"\n{path}: {removal.split.name}, {n_clips} clips, digest {removal.split.digest}")
+    if removal.removed_classes:
+        click.echo(f"classes left out: {', '.join(removal.removed_classes)}")
+    if removal.removed_draws:
+        click.echo(f"draws left out: {', '.join(removal.removed_draws)}")

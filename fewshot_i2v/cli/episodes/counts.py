@@ -21,10 +21,10 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     A Markdown table: classes / clips (clips of the smallest, the middle and the largest class).
     """
     from fewshot_i2v.data.splits.split_file import load_split
-    from fewshot_i2v.data.splits.summary import counts, counts_table
+    from fewshot_i2v.data.splits.summary import count_clips, counts_table
 
     names = splits or tuple(resources.data_names("episodes"))
-    rows = [counts(load_split(name, root=root)) for name in names]
+    rows = [count_clips(load_split(name, root=root)) for name in names]
     if as_json:
         echo_json([row.to_dict() for row in rows])
     else:

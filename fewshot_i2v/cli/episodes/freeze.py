@@ -40,7 +40,7 @@ def command(
     names: bool,
     force: bool,
     as_json: bool,
-    **drawn: Any,
+    **sampler_options: Any,
 ) -> None:
     """Write the episodes that `evaluate` would ask with the same flags to OUT, as JSON Lines.
 
@@ -50,38 +50,41 @@ def command(
     it. A name that ends in .gz is compressed.
     """
     from fewshot_i2v.data.episodes.episode_file import (
-        MOST_EPISODES,
-        freeze,
-        write_frozen,
-        write_names,
+        MAX_EPISODES,
+        make_episode_file,
+        write_episode_file,
+        write_episode_names,
     )
-    from fewshot_i2v.data.episodes.factory import episodes_of
+    from fewshot_i2v.data.episodes.factory import make_sampler
     from fewshot_i2v.data.splits.split_file import load_split
 
-    listed = load_split(split, root=root)
-    source = episodes_of(listed, subset=subset, **drawn)
+    loaded_split = load_split(split, root=root)
+    source = make_sampler(loaded_split, subset=subset, **sampler_options)
     count = source.count if episodes == "all" else episodes
-    if not isinstance(count, int) or not 1 <= count <= MOST_EPISODES:
+    if not isinstance(count, int) or not 1 <= count <= MAX_EPISODES:
         raise EpisodeError(
             f"--episodes {episodes}: expected a number from 1, or all where their number is "
-            f"limited; at most {MOST_EPISODES}"
+            f"limited; at most {MAX_EPISODES}"
         )
-    frozen = freeze(listed, subset, (source[i] for i in range(count)), drawn)
-    (write_names if names else write_frozen)(frozen, out, overwrite=force)
+    episode_file = make_episode_file(
+        loaded_split, subset, (source[i] for i in range(count)), sampler_options
+    )
+    (write_episode_names if names else write_episode_file)(episode_file, out, overwrite=force)
     facts = {
         "file": str(out),
-        "episodes": frozen.count,
-        "digest": frozen.digest,
-        "split": {"name": listed.name, "digest": listed.digest},
-        "clips": len({name for spec in frozen.episodes for name in spec.clips()}),
+        "episodes": episode_file.count,
+        "digest": episode_file.digest,
+        "split": {"name": loaded_split.name, "digest": loaded_split.digest},
+        "clips": len({name for episode in episode_file.episodes for name in episode.clip_names()}),
     }
     if as_json:
         echo_json(facts)
         return
     click.echo(
-        f"{out}: {frozen.count} episodes of {facts['clips']} clips, sha256 {frozen.digest[:16]}..."
+        f"{out}: {episode_file.count} episodes of {facts['clips']} clips, sha256 "
+        f"{episode_file.digest[:16]}..."
     )
     if not names:
-        asked = ["evaluate", "--split", split, "--trials", str(out)]
-        asked += [] if root is None else ["--root", str(root)]
-        click.echo(f"ask them with: fewshot-i2v {shlex.join(asked)}")
+        command_line = ["evaluate", "--split", split, "--trials", str(out)]
+        command_line += [] if root is None else ["--root", str(root)]
+        click.echo(f"ask them with: fewshot-i2v {shlex.join(command_line)}")

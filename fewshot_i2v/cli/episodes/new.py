@@ -1,4 +1,4 @@
-"""`fewshot-i2v episodes new`: a split of one's own clips."""
+"""`fewshot-i2v episodes new`: make a split of own clips."""
 
 from __future__ import annotations
 
@@ -15,34 +15,42 @@ from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
 
 if TYPE_CHECKING:
-    from fewshot_i2v.data.splits.builder.class_selection import Share
-    from fewshot_i2v.data.splits.builder.clip_list import Listing
+    from fewshot_i2v.data.splits.builder.class_selection import ClassShare
+    from fewshot_i2v.data.splits.builder.clip_list import ClipList
     from fewshot_i2v.data.splits.split import Split
 
 _SUBSETS = ("base", "val", "novel")
-_QUERY, _WAY = 5, 5  # defaults of an evaluation, with one shot
-_SHOWN = 3
-_NAMES_LIMIT = 4 << 20
+_DEFAULT_QUERY, _DEFAULT_WAY = 5, 5  # defaults of an evaluation, with one shot
+_MAX_SHOWN = 3
+_MAX_NAMES_BYTES = 4 << 20
 _ALL_WAY_SHOTS = (1, 2, 4, 8, 16)
-_FILE: dict[str, Any] = {"type": click.Path(path_type=Path)}
-_SHARE: dict[str, Any] = {"metavar": "N|FRACTION"}
-_NAMES: dict[str, Any] = {"metavar": "A,B,C|FILE"}
+_FILE_OPTION: dict[str, Any] = {"type": click.Path(path_type=Path)}
+_SHARE_OPTION: dict[str, Any] = {"metavar": "N|FRACTION"}
+_NAMES_OPTION: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 
 
 @click.command(epilog=EXIT_CODES, short_help="Make a split of your own clips.")
-@click.argument("out", **_FILE)
-@click.option("--root", **_FILE, help="Folder of the clips; alone: one folder per class in it.")
-@click.option("--csv", "table", **_FILE, help="Source: a CSV with columns path, class, group.")
+@click.argument("out", **_FILE_OPTION)
+@click.option(
+    "--root", **_FILE_OPTION, help="Folder of the clips; alone: one folder per class in it."
+)
+@click.option(
+    "--csv", "table", **_FILE_OPTION, help="Source: a CSV with columns path, class, group."
+)
 @click.option("--columns", metavar="KEY=NAME,...", help="Of the CSV, where named otherwise.")
-@click.option("--annotations", **_FILE, help="Source: lines PATH [FRAMES] LABEL; Kinetics CSV.")
-@click.option("--test-annotations", **_FILE, help="Second such file: for an all-way split.")
-@click.option("--labels", **_FILE, help="Names of the labels: one per line, or lines ID,NAME.")
-@click.option("--base", **_SHARE, help="How many classes to train on; of 10: 5 or 0.5.")
-@click.option("--val", **_SHARE, help="How many classes to choose settings on.")
-@click.option("--novel", **_SHARE, help="How many classes to evaluate on; else all others.")
-@click.option("--base-classes", **_NAMES, help="The base classes, by name.")
-@click.option("--val-classes", **_NAMES, help="The val classes, by name.")
-@click.option("--novel-classes", **_NAMES, help="The novel classes, by name.")
+@click.option(
+    "--annotations", **_FILE_OPTION, help="Source: lines PATH [FRAMES] LABEL; Kinetics CSV."
+)
+@click.option("--test-annotations", **_FILE_OPTION, help="Second such file: for an all-way split.")
+@click.option(
+    "--labels", **_FILE_OPTION, help="Names of the labels: one per line, or lines ID,NAME."
+)
+@click.option("--base", **_SHARE_OPTION, help="How many classes to train on; of 10: 5 or 0.5.")
+@click.option("--val", **_SHARE_OPTION, help="How many classes to choose settings on.")
+@click.option("--novel", **_SHARE_OPTION, help="How many classes to evaluate on; else all others.")
+@click.option("--base-classes", **_NAMES_OPTION, help="The base classes, by name.")
+@click.option("--val-classes", **_NAMES_OPTION, help="The val classes, by name.")
+@click.option("--novel-classes", **_NAMES_OPTION, help="The novel classes, by name.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which classes are drawn.")
 @click.option("--all-way", is_flag=True, help="All classes for learning and testing; see above.")
 @click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
@@ -59,7 +67,7 @@ _NAMES: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 @click.option("--description", help="What they are.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
+def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     """Write the split file OUT.yaml for clips in class folders, or listed in a file.
 
     \b
@@ -79,96 +87,114 @@ def command(out: Path, force: bool, as_json: bool, **given: Any) -> None:
     are have their first bytes read. Clips are named by their paths below --root; absolute ones in a
     list are shortened to that.
     """  # noqa: D301 - click wants the sign itself
-    from fewshot_i2v.data.splits.builder.build import make_split, missing_files, write_new
+    from fewshot_i2v.data.splits.builder.build import (
+        find_missing_clips,
+        make_split,
+        write_new_split,
+    )
     from fewshot_i2v.data.splits.split_file import load_split
 
     if out.exists() and not force:
         raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
-    listing = _listing(given)
-    chosen = None if _is_all_way(given) else _chosen(given, listing)
+    clip_list = _list_clips(flags)
+    classes_by_subset = None if _is_all_way(flags) else _select_classes_by_subset(flags, clip_list)
     split = make_split(
-        listing,
-        chosen,
-        name=given["name"] or out.stem,
-        group=given["group"],
-        group_scope=given["group_scope"],
-        **{key: given[key] or "" for key in ("source", "licence", "description")},
+        clip_list,
+        classes_by_subset,
+        name=flags["name"] or out.stem,
+        group=flags["group"],
+        group_scope=flags["group_scope"],
+        **{key: flags[key] or "" for key in ("source", "licence", "description")},
     )
-    files = write_new(split, out, _made_from(given, split), overwrite=force)
-    root: Path | None = given["root"]
+    files = write_new_split(split, out, _describe_origin(flags, split), overwrite=force)
+    root: Path | None = flags["root"]
     split = load_split(out, root=root)
-    notes = [*listing.notes, *_left_out(listing, split)]
+    notes = [*clip_list.notes, *_unassigned_class_notes(clip_list, split)]
     if root is not None:
-        notes += _missing(missing_files(split), split, root)
+        notes += _missing_clip_notes(find_missing_clips(split), split, root)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    _report(split, files, root, as_json=as_json)
+    _show_result(split, files, root, as_json=as_json)
 
 
-def _is_all_way(given: Mapping[str, Any]) -> bool:
-    return bool(given["all_way"] or given["test_annotations"])
+def _is_all_way(flags: Mapping[str, Any]) -> bool:
+    return bool(flags["all_way"] or flags["test_annotations"])
 
 
-def _listing(given: Mapping[str, Any]) -> Listing:
-    """What the source lists.
+def _list_clips(flags: Mapping[str, Any]) -> ClipList:
+    """List the source's clips.
 
     Raises:
-        UsageError: when not one source is given, or options that do not belong to it.
+        UsageError: without exactly one source, or for options not belonging to it.
     """
-    from fewshot_i2v.data.splits.builder.importers import from_annotations, from_csv, from_folders
+    from fewshot_i2v.data.splits.builder.importers import (
+        import_annotations,
+        import_csv,
+        import_folders,
+    )
 
-    root, table, file = given["root"], given["table"], given["annotations"]
-    if table is not None and file is not None:
+    root, table, annotations = flags["root"], flags["table"], flags["annotations"]
+    if table is not None and annotations is not None:
         raise UsageError("--csv and --annotations: expected one of them")
-    if table is None and file is None and root is None:
+    if table is None and annotations is None and root is None:
         raise UsageError(
             "nothing says where the clips are: give --root FOLDER with one folder per class, "
             "--csv FILE or --annotations FILE"
         )
     if root is not None and not root.is_dir():
         raise UsageError(f"--root: no folder {root}; expected the folder of the clips")
-    for option, owner in (("columns", table), ("labels", file), ("test_annotations", file)):
-        if given[option] is not None and owner is None:
+    for option, source_file in (
+        ("columns", table),
+        ("labels", annotations),
+        ("test_annotations", annotations),
+    ):
+        if flags[option] is not None and source_file is None:
             source = "--csv" if option == "columns" else "--annotations"
             raise UsageError(f"--{option.replace('_', '-')}: goes with {source}")
-    all_way = _is_all_way(given)
+    all_way = _is_all_way(flags)
     if table is not None:
-        return from_csv(table, root=root, columns=_columns(given["columns"]), all_way=all_way)
-    if file is None:
-        return from_folders(root, all_way=all_way)
-    test, labels = given["test_annotations"], given["labels"]
-    return from_annotations(file, test=test, labels=labels, root=root, all_way=all_way)
+        return import_csv(
+            table, root=root, columns=_parse_columns(flags["columns"]), all_way=all_way
+        )
+    if annotations is None:
+        return import_folders(root, all_way=all_way)
+    test_annotations, labels = flags["test_annotations"], flags["labels"]
+    return import_annotations(
+        annotations, test_path=test_annotations, labels_path=labels, root=root, all_way=all_way
+    )
 
 
-def _columns(text: str | None) -> dict[str, str]:
-    from fewshot_i2v.data.splits.builder.importers import COLUMNS
+def _parse_columns(text: str | None) -> dict[str, str]:
+    from fewshot_i2v.data.splits.builder.importers import CSV_COLUMNS
 
     columns = {}
     for item in (text or "").split(",") if text else []:
-        key, equals, name = (part.strip() for part in item.partition("="))
+        key, equals, name = (piece.strip() for piece in item.partition("="))
         if not equals or not name:
             raise UsageError(f"--columns: got {item!r}; expected KEY=NAME, such as path=file")
-        if key not in COLUMNS:
-            raise UnknownNameError("key of --columns", key, COLUMNS)
+        if key not in CSV_COLUMNS:
+            raise UnknownNameError("key of --columns", key, CSV_COLUMNS)
         if key in columns:
             raise UsageError(f"--columns: {key} is there twice")
         columns[key] = name
     return columns
 
 
-def _chosen(given: Mapping[str, Any], listing: Listing) -> dict[str, tuple[str, ...]]:
-    from fewshot_i2v.data.splits.builder.class_selection import choose_classes
+def _select_classes_by_subset(
+    flags: Mapping[str, Any], clip_list: ClipList
+) -> dict[str, tuple[str, ...]]:
+    from fewshot_i2v.data.splits.builder.class_selection import select_classes
 
-    shares = {subset: _share(subset, given) for subset in _SUBSETS}
-    return choose_classes(list(listing.classes()), **shares, seed=given["seed"])
+    shares = {subset: _read_share(subset, flags) for subset in _SUBSETS}
+    return select_classes(list(clip_list.classes()), **shares, seed=flags["seed"])
 
 
-def _share(subset: str, given: Mapping[str, Any]) -> Share:
-    text, names = given[subset], given[f"{subset}_classes"]
+def _read_share(subset: str, flags: Mapping[str, Any]) -> ClassShare:
+    text, names = flags[subset], flags[f"{subset}_classes"]
     if text is not None and names is not None:
         raise UsageError(f"--{subset} and --{subset}-classes: expected one of them")
     if names is not None:
-        return _names(f"--{subset}-classes", names)
+        return _read_class_names(f"--{subset}-classes", names)
     if text is None:
         return None
     number = re.fullmatch(r"\d{1,9}|\d*\.\d{1,9}", text)
@@ -177,14 +203,14 @@ def _share(subset: str, given: Mapping[str, Any]) -> Share:
     return float(text) if "." in text else int(text)
 
 
-def _names(option: str, text: str) -> list[str]:
-    """Names with commas between, or those in a file, one per line."""
+def _read_class_names(option: str, text: str) -> list[str]:
+    """Read comma-separated names, or those in a file, one per line."""
     path = Path(text)
     if "," in text or not path.is_file():
         names = [name.strip() for name in text.split(",")]
     else:
         try:
-            names = read_text(path, _NAMES_LIMIT).splitlines()
+            names = read_text(path, _MAX_NAMES_BYTES).splitlines()
         except OSError as error:
             raise SplitError(f"{option}: {path}: {error.strerror}") from error
     names = [name.strip() for name in names if name.strip()]
@@ -193,62 +219,70 @@ def _names(option: str, text: str) -> list[str]:
     return names
 
 
-def _made_from(given: Mapping[str, Any], split: Split) -> str:
-    """Words for the comments of the file: the source, and how classes were chosen."""
-    source = given["table"] or given["annotations"]
-    text = "class folders" if source is None else Path(source).name
-    if set(split.subsets) <= {"novel"} or _is_all_way(given):
-        return text
+def _describe_origin(flags: Mapping[str, Any], split: Split) -> str:
+    """Describe for the file's comments the source, and how classes were chosen."""
+    source = flags["table"] or flags["annotations"]
+    description = "class folders" if source is None else Path(source).name
+    if set(split.subsets) <= {"novel"} or _is_all_way(flags):
+        return description
     options = [
-        f"--{key.replace('_', '-')} {_without_place(given[key])}"
+        f"--{key.replace('_', '-')} {_portable_value(flags[key])}"
         for subset in _SUBSETS
         for key in (subset, f"{subset}_classes")
-        if given[key] is not None
+        if flags[key] is not None
     ]
-    return f"{text} with {' '.join(options)} --seed {given['seed']}"
+    return f"{description} with {' '.join(options)} --seed {flags['seed']}"
 
 
-def _without_place(value: str) -> str:
-    """A value of an option; of a file its name, since folders are those of one machine."""
+def _portable_value(value: str) -> str:
+    """Quote an option's value; of a file only its name, as folders differ by machine."""
     path = Path(value)
     return shlex.quote(path.name if path.is_file() else value)
 
 
-def _left_out(listing: Listing, split: Split) -> list[str]:
-    kept = {name for classes in split.subsets.values() for name in classes}
-    left = sorted(set(listing.classes()) - kept)
-    return [f"{len(left)} classes are in no subset: {_some(left)}"] if left else []
+def _unassigned_class_notes(clip_list: ClipList, split: Split) -> list[str]:
+    assigned = {name for classes in split.subsets.values() for name in classes}
+    unassigned = sorted(set(clip_list.classes()) - assigned)
+    return (
+        [f"{len(unassigned)} classes are in no subset: {_shorten(unassigned)}"]
+        if unassigned
+        else []
+    )
 
 
-def _missing(names: list[str], split: Split, root: Path) -> list[str]:
+def _missing_clip_notes(names: list[str], split: Split, root: Path) -> list[str]:
     if not names:
         return []
     return [
-        f"{len(names)} of {len(split.names())} clips are no files in {root}: {_some(names)}. "
-        "`fewshot-i2v episodes check` looks closer"
+        f"{len(names)} of {len(split.clip_names())} clips are no files in {root}: "
+        f"{_shorten(names)}. `fewshot-i2v episodes check` looks closer"
     ]
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _shorten(names: list[str]) -> str:
+    more_note = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(names[:_MAX_SHOWN]) + more_note
 
 
-def _report(split: Split, files: list[Path], root: Path | None, *, as_json: bool) -> None:
-    """What was made, and the command to go on with."""
-    from fewshot_i2v.data.splits.summary import summary
+def _show_result(split: Split, files: list[Path], root: Path | None, *, as_json: bool) -> None:
+    """Show the split and the next commands."""
+    from fewshot_i2v.data.splits.summary import summarize_split
 
     out = files[-1]
-    held = summary(split)["subsets"]
+    facts_by_subset = summarize_split(split)["subsets"]
     commands, problem = _next_commands(split, out, root)
     if as_json:
-        plain = {"files": list(map(str, files)), "subsets": held, "digest": split.digest}
-        echo_json({**plain, "next": commands, "problem": problem})
+        result = {
+            "files": list(map(str, files)),
+            "subsets": facts_by_subset,
+            "digest": split.digest,
+        }
+        echo_json({**result, "next": commands, "problem": problem})
         return
     click.echo(f"{', '.join(map(str, files))}: split {split.name!r}")
     rows = []
-    for subset, facts in held.items():
-        small = min(facts["class_sizes"], key=lambda row: row["clips"])
+    for subset, facts in facts_by_subset.items():
+        smallest = min(facts["class_sizes"], key=lambda row: row["clips"])
         groups = facts["groups"]
         rows.append(
             (
@@ -256,7 +290,7 @@ def _report(split: Split, files: list[Path], root: Path | None, *, as_json: bool
                 f"{facts['classes']} classes",
                 f"{facts['clips']} clips",
                 f"{groups['count']} groups" if groups else "no groups",
-                f"smallest class: {small['name']}, {small['clips']} clips",
+                f"smallest class: {smallest['name']}, {smallest['clips']} clips",
             )
         )
     echo_columns(rows, "  ")
@@ -270,38 +304,43 @@ def _report(split: Split, files: list[Path], root: Path | None, *, as_json: bool
         click.echo("  --encoder ViT-B-16 --pretrained openai")
         click.echo("and to compare adapters with the frozen encoder")
         click.echo("  --adapter frozen --adapter st-adapter --adapter aim")
-        grouped = all(f["groups"] and not f["groups"]["clips_without"] for f in held.values())
-        if grouped and "test" not in held:
+        grouped = all(
+            f["groups"] and not f["groups"]["clips_without"] for f in facts_by_subset.values()
+        )
+        if grouped and "test" not in facts_by_subset:
             click.echo("and so that support and query clips share no group")
             click.echo("  --disjoint-groups")
 
 
 def _next_commands(split: Split, out: Path, root: Path | None) -> tuple[list[str], str | None]:
-    """Commands that work with this split, and why there is no evaluation if there is none."""
-    where = ["--root", str(root) if root is not None else "CLIPS"]
-    check = shlex.join(["fewshot-i2v", "episodes", "check", str(out), *where])
-    fitting, problem = _fitting(split)
-    if fitting is None:
+    """Commands that work with this split; if it cannot be evaluated, also why."""
+    root_options = ["--root", str(root) if root is not None else "CLIPS"]
+    check = shlex.join(["fewshot-i2v", "episodes", "check", str(out), *root_options])
+    evaluate_options, problem = _evaluate_options(split)
+    if evaluate_options is None:
         return [check], problem
-    evaluate = ["fewshot-i2v", "evaluate", "--split", str(out), *where, *fitting]
+    evaluate = ["fewshot-i2v", "evaluate", "--split", str(out), *root_options, *evaluate_options]
     return [check, shlex.join(evaluate)], problem
 
 
-def _fitting(split: Split) -> tuple[list[str] | None, str | None]:
-    """Options with which the split can be evaluated as it is, or why it cannot."""
+def _evaluate_options(split: Split) -> tuple[list[str] | None, str | None]:
+    """Options to evaluate the split as it is, or why it cannot be evaluated."""
     if "test" in split.subsets:
         support = min(len(split.clips("train", name)) for name in split.classes("train"))
-        shot = str(max(k for k in _ALL_WAY_SHOTS if k <= support))
+        shot = str(max(allowed_shot for allowed_shot in _ALL_WAY_SHOTS if allowed_shot <= support))
         ways = ["--subset", "test", "--way", "all", "--query", "all"]
         return [*ways, "--shot", shot, "--episodes", "5"], None
-    subset = next(s for s in ("novel", "val", "base") if s in split.subsets)
+    subset = next(candidate for candidate in ("novel", "val", "base") if candidate in split.subsets)
     sizes = {name: len(split.clips(subset, name)) for name in split.classes(subset)}
-    small = min(sizes, key=lambda name: sizes[name])
+    smallest = min(sizes, key=lambda name: sizes[name])
     if len(sizes) < 2:
         return None, f"{subset} has one class; episodes need two or more"
-    if sizes[small] < 2:
-        return None, f"class {small!r} has one clip; episodes need one for support, one for query"
+    if sizes[smallest] < 2:
+        return (
+            None,
+            f"class {smallest!r} has one clip; episodes need one for support, one for query",
+        )
     options = [] if subset == "novel" else ["--subset", subset]
-    options += ["--way", str(len(sizes))] if len(sizes) < _WAY else []
-    options += ["--query", str(sizes[small] - 1)] if sizes[small] <= _QUERY else []
+    options += ["--way", str(len(sizes))] if len(sizes) < _DEFAULT_WAY else []
+    options += ["--query", str(sizes[smallest] - 1)] if sizes[smallest] <= _DEFAULT_QUERY else []
     return options, None

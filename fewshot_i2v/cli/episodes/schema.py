@@ -1,4 +1,4 @@
-"""`fewshot-i2v episodes schema`: what a split file may look like, for editors."""
+"""`fewshot-i2v episodes schema`: the JSON schema of split files, for editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fewshot-i2v episodes show`: what a split holds, and what episodes it can give."""
+"""`fewshot-i2v episodes show`: show what a split holds, and its possible episodes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.utils import resources
 
-_WAY, _QUERY = 5, 1
-_LISTED = 24
-_ENDS = 5
-_NAMED = 6
+_DEFAULT_WAY, _DEFAULT_QUERY = 5, 1
+_MAX_LISTED = 24
+_EXTREMES_SHOWN = 5
+_MAX_NAMED = 6
 _WIDTH = 100
 
 Facts = dict[str, Any]
@@ -47,52 +47,64 @@ def command(
     needed only where the clips are those that lie in folders.
     """
     from fewshot_i2v.data.splits.split_file import load_split
-    from fewshot_i2v.data.splits.summary import SETTINGS, summary
+    from fewshot_i2v.data.splits.summary import COMMON_SETTINGS, summarize_split
 
-    ways = _WAY if way is None else way
-    pairs = [(k, q) for k in shot or (1, 5) for q in query or (_QUERY,)]
-    settings = [(ways, k, q) for k, q in (pairs if shot or query else SETTINGS)]
-    facts = summary(load_split(split, root=root), settings)
+    n_way = _DEFAULT_WAY if way is None else way
+    pairs = [
+        (shot_count, query_count)
+        for shot_count in shot or (1, 5)
+        for query_count in query or (_DEFAULT_QUERY,)
+    ]
+    settings = [
+        (n_way, shot_count, query_count)
+        for shot_count, query_count in (pairs if shot or query else COMMON_SETTINGS)
+    ]
+    facts = summarize_split(load_split(split, root=root), settings)
     if as_json:
         echo_json(facts)
         return
-    for text in _parts(facts):
-        click.echo(text)
+    for line in _description_lines(facts):
+        click.echo(line)
     _show_subsets(facts["subsets"])
-    for subset, held in facts["subsets"].items():
-        _show_classes(subset, held, all_classes=all_classes)
+    for subset, subset_facts in facts["subsets"].items():
+        _show_classes(subset, subset_facts, all_classes=all_classes)
     _show_episodes(facts["subsets"])
 
 
-def _parts(facts: Facts) -> Iterator[str]:
-    """What is said of the split as a whole."""
+def _description_lines(facts: Facts) -> Iterator[str]:
+    """Yield lines that describe the split."""
     yield f"{facts['name']}, version {facts['version']}"
-    yield from _wrapped(facts["description"])
+    yield from _wrap(facts["description"])
     yield ""
     rows = [("source", facts["source"]), ("licence", facts["licence"]), ("digest", facts["digest"])]
     if facts["generator"]:
-        made = ", ".join(f"{key} {value}" for key, value in facts["generator"].items())
-        rows.append(("generated", made))
+        generator_settings = ", ".join(
+            f"{key} {value}" for key, value in facts["generator"].items()
+        )
+        rows.append(("generated", generator_settings))
     if facts["find"] != "path":
         rows.append(("find", f"{facts['find']}: names on disk may differ from those listed"))
     for name, shots in facts["draws"].items():
-        rows.append(("draws", f"{name}: {_shots(shots)}"))
+        rows.append(("draws", f"{name}: {_format_shots(shots)}"))
     for key, text in rows:
-        yield from _wrapped(f"{key:<10}{text or 'not stated'}", " " * 10)
+        yield from _wrap(f"{key:<10}{text or 'not stated'}", " " * 10)
     if facts["group"]:
         yield f"{'group':<10}{facts['group']}"  # one that is wrapped cannot be copied
     for defect in facts["defects"]:
-        yield from _wrapped(f"{'defect':<10}{defect}", " " * 10)
+        yield from _wrap(f"{'defect':<10}{defect}", " " * 10)
 
 
-def _shots(shots: Sequence[int]) -> str:
-    """Such as "1, 5 (10 draws) clips per class"."""
-    counts = [(k, shots.count(k)) for k in sorted(set(shots))]
-    shown = [str(k) if count == 1 else f"{k} ({count} draws)" for k, count in counts]
+def _format_shots(shots: Sequence[int]) -> str:
+    """Format as "1, 5 (10 draws) clips per class"."""
+    counts = [(shot_count, shots.count(shot_count)) for shot_count in sorted(set(shots))]
+    shown = [
+        str(shot_count) if count == 1 else f"{shot_count} ({count} draws)"
+        for shot_count, count in counts
+    ]
     return f"{', '.join(shown)} clips per class"
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
+def _wrap(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
     )
@@ -101,47 +113,56 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 def _show_subsets(subsets: Facts) -> None:
     click.echo()
     rows = [("subset", "classes", "clips", "clips of a class", "groups", "clips of a group")]
-    for name, held in subsets.items():
-        groups = held["groups"]
+    for name, subset_facts in subsets.items():
+        groups = subset_facts["groups"]
         count = "none" if groups is None else str(groups["count"])
         if groups and groups["clips_without"]:
             count += f", {groups['clips_without']} clips without"
-        own = "" if groups is None else _spread(groups["clips_per_group"])
-        sizes = _spread(held["clips_per_class"])
-        rows.append((name, str(held["classes"]), str(held["clips"]), sizes, count, own))
+        group_sizes = "" if groups is None else _format_range(groups["clips_per_group"])
+        sizes = _format_range(subset_facts["clips_per_class"])
+        rows.append(
+            (
+                name,
+                str(subset_facts["classes"]),
+                str(subset_facts["clips"]),
+                sizes,
+                count,
+                group_sizes,
+            )
+        )
     echo_columns(rows)
 
 
-def _spread(numbers: Facts) -> str:
+def _format_range(numbers: Facts) -> str:
     low, middle, high = (f"{numbers[key]:g}" for key in ("min", "median", "max"))
     return low if low == high else f"{low} to {high}, median {middle}"
 
 
-def _show_classes(subset: str, held: Facts, *, all_classes: bool) -> None:
-    rows = held["class_sizes"]
+def _show_classes(subset: str, subset_facts: Facts, *, all_classes: bool) -> None:
+    rows = subset_facts["class_sizes"]
     click.echo()
-    if all_classes or len(rows) <= _LISTED:
+    if all_classes or len(rows) <= _MAX_LISTED:
         click.echo(f"{subset} classes, with their clips")
-        _show_cells([_cell(row) for row in rows])
+        _show_cells([_class_cell(row) for row in rows])
         return
-    sizes = held["clips_per_class"]
+    sizes = subset_facts["clips_per_class"]
     if sizes["min"] == sizes["max"]:
         click.echo(f"{subset} classes, all with {sizes['min']} clips (names: --all-classes)")
         return
     ordered = sorted(rows, key=lambda row: (row["clips"], row["name"]))
-    click.echo(f"{subset} classes, the {_ENDS} smallest and largest (all: --all-classes)")
-    _show_cells([_cell(row) for row in ordered[:_ENDS]])
-    click.echo(f"  ... {len(rows) - 2 * _ENDS} more")
-    _show_cells([_cell(row) for row in ordered[-_ENDS:]])
+    click.echo(f"{subset} classes, the {_EXTREMES_SHOWN} smallest and largest (all: --all-classes)")
+    _show_cells([_class_cell(row) for row in ordered[:_EXTREMES_SHOWN]])
+    click.echo(f"  ... {len(rows) - 2 * _EXTREMES_SHOWN} more")
+    _show_cells([_class_cell(row) for row in ordered[-_EXTREMES_SHOWN:]])
 
 
-def _cell(row: Facts) -> str:
-    own = f" [{row['id']}]" if row["id"] is not None else ""
-    return f"{row['clips']:>5}  {row['name']}{own}"
+def _class_cell(row: Facts) -> str:
+    identifier = f" [{row['id']}]" if row["id"] is not None else ""
+    return f"{row['clips']:>5}  {row['name']}{identifier}"
 
 
 def _show_cells(cells: Sequence[str]) -> None:
-    """In as many columns as fit, read downwards."""
+    """Show as many columns as fit, read downwards."""
     width = shutil.get_terminal_size((_WIDTH, 24)).columns
     columns = max(1, min(4, (width + 2) // (max(map(len, cells)) + 2)))
     lines = -(-len(cells) // columns)
@@ -151,35 +172,43 @@ def _show_cells(cells: Sequence[str]) -> None:
 
 
 def _show_episodes(subsets: Facts) -> None:
-    first = next(iter(subsets.values()))["episodes"]
-    click.echo(f"\n{first[0]['way']}-way episodes without a common clip")
+    first_settings = next(iter(subsets.values()))["episodes"]
+    click.echo(f"\n{first_settings[0]['way']}-way episodes without a common clip")
     rows = [("", *subsets)]
-    for i, setting in enumerate(first):
+    for i, setting in enumerate(first_settings):
         label = f"  {setting['shot']}-shot, {setting['query']} query"
-        rows.append((label, *(_count(held["episodes"][i]) for held in subsets.values())))
+        rows.append(
+            (
+                label,
+                *(
+                    _format_episode_count(subset_facts["episodes"][i])
+                    for subset_facts in subsets.values()
+                ),
+            )
+        )
     echo_columns(rows)
     if "test" in subsets:
         click.echo("any: support from train and queries from test; clips recur in other episodes")
-    for subset, held in subsets.items():
-        for setting in held["episodes"]:
-            for line in _lacking(subset, held["classes"], setting):
+    for subset, subset_facts in subsets.items():
+        for setting in subset_facts["episodes"]:
+            for line in _impossible_reasons(subset, subset_facts["classes"], setting):
                 click.echo(line)
 
 
-def _count(setting: Facts) -> str:
+def _format_episode_count(setting: Facts) -> str:
     if not setting["drawn"]:
         return "impossible"
     return "any" if setting["disjoint"] is None else str(setting["disjoint"])
 
 
-def _lacking(subset: str, classes: int, setting: Facts) -> list[str]:
+def _impossible_reasons(subset: str, classes: int, setting: Facts) -> list[str]:
     """Why a setting is impossible."""
-    what = f"{subset}, {setting['shot']}-shot, {setting['query']} query: "
+    prefix = f"{subset}, {setting['shot']}-shot, {setting['query']} query: "
     if classes < setting["way"]:
-        return [f"{what}{classes} classes, fewer than {setting['way']}"]
-    small = setting["too_small"]
-    if not small:
+        return [f"{prefix}{classes} classes, fewer than {setting['way']}"]
+    small_classes = setting["too_small"]
+    if not small_classes:
         return []
-    named = ", ".join(f"{row['name']} ({row['clips']})" for row in small[:_NAMED])
-    more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
-    return _wrapped(f"{what}too few clips in {named}{more}", "  ")
+    class_list = ", ".join(f"{row['name']} ({row['clips']})" for row in small_classes[:_MAX_NAMED])
+    more = f" and {len(small_classes) - _MAX_NAMED} more" if len(small_classes) > _MAX_NAMED else ""
+    return _wrap(f"{prefix}too few clips in {class_list}{more}", "  ")

@@ -1,4 +1,4 @@
-"""The clips that episodes are drawn from, with what their ranks are made of."""
+"""The clips that episodes are sampled from, with the ids that their ranks are made of."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fewshot_i2v.data.hash_ranks import Ranks, ids_of, mix
-from fewshot_i2v.data.int_range import Span
+from fewshot_i2v.data.hash_ranks import HashRanks, hash_ids, splitmix64
+from fewshot_i2v.data.int_range import IntRange
 from fewshot_i2v.data.splits.split import Draw, Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
 
 
-class Pool:
+class ClipPool:
     """The clips of one subset.
 
     Args:
@@ -23,32 +23,36 @@ class Pool:
 
     def __init__(self, split: Split, subset: str) -> None:
         classes = split.classes(subset)
-        self._names = [tuple(clip.name for clip in split.clips(subset, name)) for name in classes]
-        self._ids = [
-            ids_of([("clip", name, clip) for clip in row])
-            for name, row in zip(classes, self._names, strict=True)
+        self._clip_names = [
+            tuple(clip.name for clip in split.clips(subset, name)) for name in classes
+        ]
+        self._clip_ids = [
+            hash_ids([("clip", name, clip) for clip in row])
+            for name, row in zip(classes, self._clip_names, strict=True)
         ]
 
     @property
-    def sizes(self) -> list[int]:
-        """Clips of each class."""
-        return [len(row) for row in self._names]
+    def class_sizes(self) -> list[int]:
+        """Number of clips of each class."""
+        return [len(row) for row in self._clip_names]
 
-    def ranks(self, chosen: Sequence[int], key: np.uint64) -> list[Ranks]:
-        """Ranks of all clips of each chosen class; mixed in one go, which is faster."""
-        ids = [self._ids[c] for c in chosen]
-        ranks = mix(np.concatenate(ids) ^ key)
+    def clip_ranks(self, class_indices: Sequence[int], key: np.uint64) -> list[HashRanks]:
+        """Return the ranks of all clips of some classes; hashed in one go, which is faster."""
+        ids = [self._clip_ids[c] for c in class_indices]
+        ranks = splitmix64(np.concatenate(ids) ^ key)
         ends = itertools.accumulate(len(row) for row in ids)
         return [ranks[end - len(row) : end] for row, end in zip(ids, ends, strict=True)]
 
-    def pick(self, position: int, places: Iterable[int]) -> tuple[str, ...]:
-        """Names of the clips of a class at some places."""
-        names = self._names[position]
-        return tuple(names[i] for i in places)
+    def clip_names(self, class_index: int, positions: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of a class's clips at some positions."""
+        names = self._clip_names[class_index]
+        return tuple(names[i] for i in positions)
 
 
-def published(split: Split, subset: str, name: str | None, shot: Span) -> tuple[Draw, ...] | None:
-    """The published draws of that many clips of each class; None where none are asked for.
+def published_draws(
+    split: Split, subset: str, name: str | None, shot: IntRange
+) -> tuple[Draw, ...] | None:
+    """Return the published draws with `shot` clips per class; None if `name` is None.
 
     Raises:
         UnknownNameError: when the split has no draws of that name.
@@ -60,43 +64,48 @@ def published(split: Split, subset: str, name: str | None, shot: Span) -> tuple[
         raise UnknownNameError("draws", name, split.draws, f"In split {split.name!r}.")
     if subset != "test":
         raise EpisodeError(f"draws: they are clips of train; got subset {subset!r}, expected test")
-    found = tuple(d for d in split.draws[name] if shot.fixed and d.shot == shot.low)
-    if not found:
+    matching = tuple(d for d in split.draws[name] if shot.is_single and d.shot == shot.low)
+    if not matching:
         shots = sorted({draw.shot for draw in split.draws[name]})
-        asked = shot.low if shot.fixed else f"{shot.low}-{shot.high}"
+        requested = shot.low if shot.is_single else f"{shot.low}-{shot.high}"
         raise EpisodeError(
             f"draws: {name!r} of split {split.name!r} has {', '.join(map(str, shots))} clips per "
-            f"class; got shot {asked}"
+            f"class; got shot {requested}"
         )
-    return found
+    return matching
 
 
-def check_sizes(split: Split, subset: str, way: Span, shot: Span, query: Span | None) -> None:
-    """Whether a subset has enough classes, and each class enough clips.
+def check_class_sizes(
+    split: Split, subset: str, way: IntRange, shot: IntRange, query: IntRange | None
+) -> None:
+    """Check that a subset has enough classes, and each class enough clips.
 
     Raises:
         EpisodeError: naming all that is too small.
     """
     classes = split.classes(subset)
-    where = f"{subset!r} of split {split.name!r}"
-    others = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way.high]
-    other = f", or another subset ({', '.join(others)})" if others else ""
+    location = f"{subset!r} of split {split.name!r}"
+    larger_subsets = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way.high]
+    advice = f", or another subset ({', '.join(larger_subsets)})" if larger_subsets else ""
     if way.high > len(classes):
-        have = f"{where} has {len(classes)} classes"
-        raise EpisodeError(f"{way.high}-way: {have}; expected at most that many ways{other}")
-    asked = 1 if query is None else query.high
+        available = f"{location} has {len(classes)} classes"
+        raise EpisodeError(f"{way.high}-way: {available}; expected at most that many ways{advice}")
+    n_query = 1 if query is None else query.high
     if subset == "test":
-        _check_clips(split, "train", "shot", shot.high, "")
-        _check_clips(split, "test", "query", asked, "")
+        _check_clip_counts(split, "train", "shot", shot.high, "")
+        _check_clip_counts(split, "test", "query", n_query, "")
     else:
-        _check_clips(split, subset, "shot + query", shot.high + asked, other)
+        _check_clip_counts(split, subset, "shot + query", shot.high + n_query, advice)
 
 
-def _check_clips(split: Split, subset: str, what: str, need: int, other: str) -> None:
+def _check_clip_counts(
+    split: Split, subset: str, quantity: str, min_clips: int, advice: str
+) -> None:
     sizes = ((name, len(split.clips(subset, name))) for name in split.classes(subset))
-    small = [f"{name} has {have}" for name, have in sizes if have < need]
+    small = [f"{name} has {n_clips}" for name, n_clips in sizes if n_clips < min_clips]
     if small:
         raise EpisodeError(
-            f"{what} needs {need} clips in every class; in {subset!r} of split {split.name!r} "
-            f"{', '.join(small)}. Give a smaller {what.replace(' + ', ' or ')}{other}"
+            f"{quantity} needs {min_clips} clips in every class; in {subset!r} of split "
+            f"{split.name!r} {', '.join(small)}. Give a smaller "
+            f"{quantity.replace(' + ', ' or ')}{advice}"
         )

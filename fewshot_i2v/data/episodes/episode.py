@@ -1,4 +1,4 @@
-"""One episode, by names."""
+"""One episode: its classes and clips by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeSpec:
-    """One episode, by names.
+class Episode:
+    """One episode: its classes and clips by name.
 
     Attributes:
         index: its number, from 0.
@@ -23,14 +23,14 @@ class EpisodeSpec:
     support: tuple[tuple[str, ...], ...]
     query: tuple[tuple[str, ...], ...]
 
-    def clips(self) -> tuple[str, ...]:
-        """All distinct clip names: support class by class, then query class by class."""
-        names = (name for part in (self.support, self.query) for row in part for name in row)
+    def clip_names(self) -> tuple[str, ...]:
+        """Return all distinct clip names: support class by class, then query class by class."""
+        names = (name for side in (self.support, self.query) for row in side for name in row)
         return tuple(dict.fromkeys(names))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Classes, support clips and query clips: episodes of one shape can run side by side."""
+        """Classes, support clips and query clips; episodes of one shape can run in parallel."""
         return len(self.classes), sum(map(len, self.support)), sum(map(len, self.query))
 
     def to_dict(self) -> dict[str, object]:

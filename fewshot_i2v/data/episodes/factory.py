@@ -1,4 +1,4 @@
-"""Kinds of episode behind one call: independent, disjoint, published draws, frozen."""
+"""One factory for all kinds of episodes: independent, disjoint, published draws, from a file."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fewshot_i2v.data.episodes.disjoint import DisjointSampler
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
-from fewshot_i2v.data.int_range import Number
+from fewshot_i2v.data.int_range import IntOrRange
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
 from fewshot_i2v.utils import resources
 
 Sampling = Literal["independent", "disjoint"]
-_ENDINGS = (".jsonl", ".jsonl.gz")
+_EPISODE_FILE_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
-class Episodes(Protocol):
-    """Episodes by number."""
+class EpisodeSource(Protocol):
+    """A sequence of episodes by number."""
 
     @property
     def count(self) -> int | None:
-        """How many there are; None: without end."""
+        """Number of episodes; None: unlimited."""
 
     @property
-    def largest(self) -> tuple[int, int, int]:
-        """Most classes, support clips and query clips of an episode."""
+    def max_shape(self) -> tuple[int, int, int]:
+        """Largest number of classes, support clips and query clips of an episode."""
 
-    def __getitem__(self, index: int) -> EpisodeSpec:
-        """Episode `index`, from 0."""
+    def __getitem__(self, index: int) -> Episode:
+        """Return episode `index`, from 0."""
 
 
-def episodes_of(
+def make_sampler(
     split: Split,
     *,
     seed: int,
-    way: Number,
-    shot: Number,
-    query: Number,
+    way: IntOrRange,
+    shot: IntOrRange,
+    query: IntOrRange,
     subset: str = "novel",
     sampling: Sampling = "independent",
     disjoint_groups: bool = False,
     uneven_shots: bool = False,
     draws: str | None = None,
     partitions: int = 1,
-) -> Episodes:
-    """Episodes of one kind; see `EpisodeSampler` and `DisjointSampler` for the arguments.
+) -> EpisodeSource:
+    """Make a sampler; see `EpisodeSampler` and `DisjointSampler` for the arguments.
 
     Args:
         split: the split.
@@ -56,14 +56,13 @@ def episodes_of(
         query: query clips of each class.
         subset: where query clips come from.
         sampling: "independent": clips are in any number of episodes; "disjoint": in at most one.
-        disjoint_groups: support and query of an episode share no group.
+        disjoint_groups: support and query of an episode have no common group.
         uneven_shots: each class has its own number of shots; `shot` is a range.
         draws: published draws, by name.
         partitions: of disjoint episodes.
 
     Raises:
-        EpisodeError: when the split cannot give such episodes, or what is asked for does not go
-            together.
+        EpisodeError: when the split cannot give such episodes, or options exclude each other.
         UnknownNameError: for a subset or draws that the split does not have.
     """
     if uneven_shots and isinstance(shot, int):
@@ -82,29 +81,38 @@ def episodes_of(
             uneven_shots=uneven_shots,
             draws=draws,
         )
-    apart = {"disjoint_groups": disjoint_groups, "uneven_shots": uneven_shots, "draws": draws}
-    given = [name for name, value in apart.items() if value]
-    if given:
-        raise EpisodeError(f"{given[0]}: not together with sampling disjoint")
+    independent_only = {
+        "disjoint_groups": disjoint_groups,
+        "uneven_shots": uneven_shots,
+        "draws": draws,
+    }
+    conflicting = [name for name, value in independent_only.items() if value]
+    if conflicting:
+        raise EpisodeError(f"{conflicting[0]}: not together with sampling disjoint")
     return DisjointSampler(
         split, seed=seed, way=way, shot=shot, query=query, subset=subset, partitions=partitions
     )
 
 
-def find_trials(name_or_path: str | Path) -> Path:
-    """The file of frozen episodes.
+def find_episode_file(name_or_path: str | Path) -> Path:
+    """Return the path of a file of episodes.
 
     Args:
         name_or_path: a file, or the name of one that is shipped.
 
     Raises:
-        UnknownNameError: when there is neither.
+        UnknownNameError: when neither exists.
     """
     text = str(name_or_path)
     if Path(text).is_file():
         return Path(text)
     folder = resources.data_folder("episodes") / "trials"
-    if isinstance(name_or_path, Path) or text.endswith(_ENDINGS) or "/" in text or "\\" in text:
+    if (
+        isinstance(name_or_path, Path)
+        or text.endswith(_EPISODE_FILE_SUFFIXES)
+        or "/" in text
+        or "\\" in text
+    ):
         return Path(text)
     names = sorted(path.name.partition(".")[0] for path in folder.glob("*.jsonl*"))
     if text not in names:

@@ -1,4 +1,4 @@
-"""Divides the clips of an episode so that support and query share no group."""
+"""Divides the clips of an episode so that support and query have no common group."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError
 
 
-class GroupTable:
-    """The groups of one subset.
+class GroupPartitioner:
+    """Divides the groups of one subset between query and support.
 
     Args:
         split: the split.
@@ -19,7 +19,7 @@ class GroupTable:
         shot: support clips of each class.
 
     Attributes:
-        keys: what names each group, sorted; its rank in an episode comes from this.
+        group_keys: what identifies each group, sorted; its rank in an episode comes from this.
 
     Raises:
         EpisodeError: when clips have no group, or the groups of a class cannot be divided.
@@ -28,103 +28,114 @@ class GroupTable:
     def __init__(self, split: Split, subset: str, query: int, shot: int) -> None:
         self.query, self.shot = query, shot
         self._classes = split.classes(subset)
-        own = split.group_scope == "class"
-        rows = [
+        per_class = split.group_scope == "class"
+        key_rows = [
             [
-                _group_key(split, name, clip.name, clip.group, own)
+                _group_key(split, name, clip.name, clip.group, per_class)
                 for clip in split.clips(subset, name)
             ]
             for name in self._classes
         ]
-        self.keys = sorted({key for row in rows for key in row})
-        number = {key: i for i, key in enumerate(self.keys)}
-        self._of_clip = [[number[key] for key in row] for row in rows]
-        self._sizes = [Counter(row) for row in self._of_clip]
-        self._check(split.name, subset)
+        self.group_keys = sorted({key for row in key_rows for key in row})
+        index_of = {key: i for i, key in enumerate(self.group_keys)}
+        self._group_of_clip = [[index_of[key] for key in row] for row in key_rows]
+        self._group_sizes = [Counter(row) for row in self._group_of_clip]
+        self._check_divisible(split.name, subset)
 
-    def _check(self, split: str, subset: str) -> None:
-        bad = [
+    def _check_divisible(self, split_name: str, subset: str) -> None:
+        indivisible = [
             f"{name} has groups of {sorted(sizes.values(), reverse=True)} clips"
-            for name, sizes in zip(self._classes, self._sizes, strict=True)
-            if not _divisible(list(sizes.values()), self.query, self.shot)
+            for name, sizes in zip(self._classes, self._group_sizes, strict=True)
+            if not _is_divisible(list(sizes.values()), self.query, self.shot)
         ]
-        if bad:
+        if indivisible:
             raise EpisodeError(
                 f"disjoint_groups: {self.query} query and {self.shot} support clips without a "
-                f"common group are needed in every class; in {subset!r} of split {split!r} "
-                f"{', '.join(bad)}. Give a smaller shot or query"
+                f"common group are needed in every class; in {subset!r} of split {split_name!r} "
+                f"{', '.join(indivisible)}. Give a smaller shot or query"
             )
 
-    def divide(
-        self, index: int, chosen: Sequence[int], orders: Sequence[list[int]], ranks: Sequence[int]
+    def partition(
+        self,
+        index: int,
+        class_indices: Sequence[int],
+        clip_orders: Sequence[list[int]],
+        group_ranks: Sequence[int],
     ) -> list[tuple[list[int], list[int]]]:
-        """Query and support clips of each class of an episode.
+        """Return the query and support clips of each class of an episode.
 
         Args:
             index: the episode's number, for messages.
-            chosen: positions of its classes.
-            orders: for each of them, positions of all its clips in the order of their ranks.
-            ranks: rank of every group.
+            class_indices: positions of its classes.
+            clip_orders: for each of them, positions of all its clips in the order of their ranks.
+            group_ranks: rank of every group.
 
         Returns:
             For each class, positions of its query clips and of its support clips.
 
         Raises:
-            EpisodeError: when a class is left with too few support clips.
+            EpisodeError: when a class has too few support clips left.
         """
-        taken = self._query_side(chosen, ranks)
-        parts = []
-        for c, order in zip(chosen, orders, strict=True):
-            groups = self._of_clip[c]
-            query = [i for i in order if groups[i] in taken][: self.query]
-            support = [i for i in order if groups[i] not in taken]
+        query_groups = self._query_groups(class_indices, group_ranks)
+        divided = []
+        for c, clip_order in zip(class_indices, clip_orders, strict=True):
+            groups = self._group_of_clip[c]
+            query = [i for i in clip_order if groups[i] in query_groups][: self.query]
+            support = [i for i in clip_order if groups[i] not in query_groups]
             if len(support) < self.shot:
                 raise EpisodeError(
                     f"disjoint_groups: in episode {index} the groups of the query clips leave "
                     f"class {self._classes[c]!r} {len(support)} support clips; "
                     f"{self.shot} are needed. Give a smaller shot or query, or another seed"
                 )
-            parts.append((query, support[: self.shot]))
-        return parts
+            divided.append((query, support[: self.shot]))
+        return divided
 
-    def _query_side(self, chosen: Sequence[int], ranks: Sequence[int]) -> set[int]:
-        """Groups that query clips may come from; the shot count plays no part.
+    def _query_groups(self, class_indices: Sequence[int], group_ranks: Sequence[int]) -> set[int]:
+        """Select the groups that query clips may come from; independent of the shot count.
 
-        Groups are walked in the order of their ranks, twice: a group that would also use up clips
-        of a class already served is kept for the support unless the second walk needs it.
+        Groups are visited in the order of their ranks, twice: a group that would also use up clips
+        of a class that already has enough is left for the support unless the second pass needs it.
         """
-        members: dict[int, list[int]] = {}
-        for c in chosen:
-            for group in self._sizes[c]:
-                members.setdefault(group, []).append(c)
-        order = sorted(members, key=lambda group: (ranks[group], group))
-        have = dict.fromkeys(chosen, 0)
-        taken: set[int] = set()
+        classes_of_group: dict[int, list[int]] = {}
+        for c in class_indices:
+            for group in self._group_sizes[c]:
+                classes_of_group.setdefault(group, []).append(c)
+        group_order = sorted(classes_of_group, key=lambda group: (group_ranks[group], group))
+        n_query = dict.fromkeys(class_indices, 0)
+        query_groups: set[int] = set()
         for sparing in (True, False):
-            for group in order:
-                needy = sum(have[c] < self.query for c in members[group])
-                if group in taken or not needy or (sparing and needy < len(members[group])):
+            for group in group_order:
+                n_unserved = sum(n_query[c] < self.query for c in classes_of_group[group])
+                if (
+                    group in query_groups
+                    or not n_unserved
+                    or (sparing and n_unserved < len(classes_of_group[group]))
+                ):
                     continue
-                taken.add(group)
-                for c in members[group]:
-                    have[c] += self._sizes[c][group]
-        return taken
+                query_groups.add(group)
+                for c in classes_of_group[group]:
+                    n_query[c] += self._group_sizes[c][group]
+        return query_groups
 
 
-def _group_key(split: Split, name: str, clip: str, group: str | None, own: bool) -> tuple[str, ...]:
+def _group_key(
+    split: Split, class_name: str, clip_name: str, group: str | None, per_class: bool
+) -> tuple[str, ...]:
     if group is None:
         raise EpisodeError(
-            f"disjoint_groups: clip {clip!r} of split {split.name!r} has no group. Add `group` to "
-            "the split file (a regular expression whose first capture group in a clip's name is "
-            "its group), `{clip: NAME, group: GROUP}` to the clip, or a group column to the CSV"
+            f"disjoint_groups: clip {clip_name!r} of split {split.name!r} has no group. Add "
+            "`group` to the split file (a regular expression whose first capture group in a clip's "
+            "name is its group), `{clip: NAME, group: GROUP}` to the clip, or a group column to "
+            "the CSV"
         )
-    return ("group", name, group) if own else ("group", group)
+    return ("group", class_name, group) if per_class else ("group", group)
 
 
-def _divisible(sizes: Sequence[int], query: int, shot: int) -> bool:
-    """Whether some of the groups hold `query` clips or more, and the others `shot` or more."""
+def _is_divisible(sizes: Sequence[int], query: int, shot: int) -> bool:
+    """Whether groups can be divided into `query` clips or more and `shot` or more."""
     sums = 1  # bit n: some of the groups hold n clips together
     for size in sizes:
         sums |= sums << size
-    last = sum(sizes) - shot
-    return any(sums >> n & 1 for n in range(query, last + 1))
+    max_query = sum(sizes) - shot
+    return any(sums >> n & 1 for n in range(query, max_query + 1))

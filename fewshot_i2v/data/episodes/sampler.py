@@ -1,14 +1,12 @@
-"""Episodes: which classes and clips make up episode number i of a split.
+"""Samples episodes: the classes and clips of episode number i of a split.
 
 An episode is a pure function of the split's digest, the subset, a seed, its number, way, shot and
-query. Nothing is drawn from a generator with a state: every class and clip has a 64-bit rank in
-every episode (see `_ranks`), and the lowest ranks are taken; equal ones are ordered by name. So
+query. There is no random generator with a state: every class and clip has a 64-bit rank in every
+episode (see `splitmix64`), and the lowest ranks are taken; equal ones are ordered by name. So
 
-- episode 7 is the same whether or not episodes 0 to 6 were asked for, in any process and on any
-  machine;
-- the queries are the same for every shot count (but where all others are asked), and the support
-  clips of K shots are the first of those of K + 1 shots: a curve over shots differs by its shots
-  alone;
+- episode 7 is the same with or without episodes 0 to 6, in any process and on any machine;
+- the queries are the same for every shot count (unless `query` is "all"), and the support clips
+  of K shots are the first of those of K + 1 shots: a curve over shots differs by its shots only;
 - the order of classes and clips in the split file does not matter.
 """
 
@@ -18,44 +16,43 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewshot_i2v.data.episodes.clip_pool import Pool, check_sizes, published
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.groups import GroupTable
-from fewshot_i2v.data.hash_ranks import ids_of, key_of, lowest, mix
-from fewshot_i2v.data.int_range import Number, check_number, span_of
+from fewshot_i2v.data.episodes.clip_pool import ClipPool, check_class_sizes, published_draws
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.groups import GroupPartitioner
+from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, hash_ids, splitmix64
+from fewshot_i2v.data.int_range import IntOrRange, parse_range, require_int
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError
 
-__all__ = ["EpisodeSampler", "EpisodeSpec", "episode"]
+__all__ = ["Episode", "EpisodeSampler", "sample_episode"]
 
 
 class EpisodeSampler:
-    """The episodes of a split: `sampler[i]` is episode i, for any i from 0.
+    """Samples the episodes of a split: `sampler[i]` is episode i, for any i from 0.
 
     Checks once whether the subset can give such episodes. In a split with the subsets train and
     test, episodes of "test" have support clips of train and query clips of test.
 
     Args:
         split: the split.
-        seed: 0 or more; other seeds give unrelated episodes.
+        seed: 0 or more; different seeds give unrelated episodes.
         way: classes of an episode; a text such as "5-10": each episode has its own number; "all".
         shot: support clips of each class; a text such as "1-5": each episode has its own number.
         query: query clips of each class; "all": all that are not support clips.
         subset: "base", "val", "novel", "train" or "test".
-        disjoint_groups: no support clip shares a group with a query clip of the episode. Groups in
+        disjoint_groups: no support clip has the group of a query clip of the episode. Groups in
             the order of their ranks go to the query side until every class has enough query clips
-            there; the support comes from the other groups.
-        uneven_shots: where `shot` is a range, each class of an episode has its own number.
+            there; the support comes from the remaining groups.
+        uneven_shots: if `shot` is a range, each class of an episode has its own number.
         draws: name of published draws of the split: episode i has the support clips of draw i
             among those of `shot` clips per class.
 
     Attributes:
-        count: how many episodes there are; None: without end.
+        count: number of episodes; None: unlimited.
 
     Raises:
         EpisodeError: when a number is below 1 (seed: 0), or the subset has too few classes, clips
-            or groups, naming every class that is too small; or when what is asked for does not go
-            together.
+            or groups, naming every class that is too small; or when options exclude each other.
         UnknownNameError: for a subset or draws that the split does not have.
     """
 
@@ -64,125 +61,154 @@ class EpisodeSampler:
         split: Split,
         *,
         seed: int,
-        way: Number,
-        shot: Number,
-        query: Number,
+        way: IntOrRange,
+        shot: IntOrRange,
+        query: IntOrRange,
         subset: str = "novel",
         disjoint_groups: bool = False,
         uneven_shots: bool = False,
         draws: str | None = None,
     ) -> None:
-        check_number("seed", seed, 0)
+        require_int("seed", seed, 0)
         self.way, self.shot, self.query = way, shot, query
         self._classes = split.classes(subset)
-        self._way = span_of("way", way, most=len(self._classes))
-        self._shot = span_of("shot", shot)
-        self._query = None if query == "all" else span_of("query", query)
-        if self._query is not None and not self._query.fixed:
+        self._way_range = parse_range("way", way, all_value=len(self._classes))
+        self._shot_range = parse_range("shot", shot)
+        self._query_range = None if query == "all" else parse_range("query", query)
+        if self._query_range is not None and not self._query_range.is_single:
             raise EpisodeError(f"query: got {query!r}; expected a whole number from 1, or all")
-        self._uneven = uneven_shots
-        check_sizes(split, subset, self._way, self._shot, self._query)
-        self._asked = Pool(split, subset)
-        self._given = Pool(split, "train") if subset == "test" else self._asked
-        self._class_ids = ids_of([("class", name) for name in self._classes])
-        self._draws = published(split, subset, draws, self._shot)
+        self._uneven_shots = uneven_shots
+        check_class_sizes(split, subset, self._way_range, self._shot_range, self._query_range)
+        self._query_pool = ClipPool(split, subset)
+        self._support_pool = ClipPool(split, "train") if subset == "test" else self._query_pool
+        self._class_ids = hash_ids([("class", name) for name in self._classes])
+        self._draws = published_draws(split, subset, draws, self._shot_range)
         self.count = None if self._draws is None else len(self._draws)
-        self._groups = None
+        self._group_partitioner = None
         if disjoint_groups:
-            self._groups = self._group_table(split, subset)
-        self._group_ids = ids_of(self._groups.keys) if self._groups else ids_of([])
-        self._prefix = f"{split.digest}/{subset}/{seed}/"
+            self._group_partitioner = self._make_group_partitioner(split, subset)
+        self._group_ids = (
+            hash_ids(self._group_partitioner.group_keys)
+            if self._group_partitioner
+            else hash_ids([])
+        )
+        self._key_prefix = f"{split.digest}/{subset}/{seed}/"
 
     @property
-    def largest(self) -> tuple[int, int, int]:
-        """Most classes, support clips and query clips of an episode."""
-        way = self._way.high
-        if self._query is not None:
-            query = way * self._query.low
+    def max_shape(self) -> tuple[int, int, int]:
+        """Largest number of classes, support clips and query clips of an episode."""
+        way = self._way_range.high
+        if self._query_range is not None:
+            query = way * self._query_range.low
         else:
             # the largest classes; where support clips are of the same, at least one is not asked
-            spare = 0 if self._given is not self._asked else self._shot.low
-            query = sum(sorted(self._asked.sizes, reverse=True)[:way]) - way * spare
-        return way, way * self._shot.high, query
+            n_reserved = 0 if self._support_pool is not self._query_pool else self._shot_range.low
+            query = sum(sorted(self._query_pool.class_sizes, reverse=True)[:way]) - way * n_reserved
+        return way, way * self._shot_range.high, query
 
-    def _group_table(self, split: Split, subset: str) -> GroupTable:
-        if self._query is None or not self._shot.fixed or self._given is not self._asked:
+    def _make_group_partitioner(self, split: Split, subset: str) -> GroupPartitioner:
+        if (
+            self._query_range is None
+            or not self._shot_range.is_single
+            or self._support_pool is not self._query_pool
+        ):
             raise EpisodeError(
                 "disjoint_groups: expected fixed numbers of support and query clips from one "
                 f"subset; got shot {self.shot!r}, query {self.query!r}, subset {subset!r}"
             )
-        return GroupTable(split, subset, self._query.low, self._shot.low)
+        return GroupPartitioner(split, subset, self._query_range.low, self._shot_range.low)
 
-    def __getitem__(self, index: int) -> EpisodeSpec:
-        """Episode `index`.
+    def __getitem__(self, index: int) -> Episode:
+        """Return episode `index`.
 
         Raises:
             EpisodeError: when `index` is below 0 or there are no more episodes, or with
                 `disjoint_groups` when the groups leave a class of this episode too few support
                 clips.
         """
-        check_number("index", index, 0)
+        require_int("index", index, 0)
         if self.count is not None and index >= self.count:
             raise EpisodeError(f"episode {index}: there are {self.count}, from 0")
-        key = key_of(f"{self._prefix}{index}")
-        chosen = lowest(mix(self._class_ids ^ key), self._way.at(key, "way"))
-        if self._groups is None:
-            names = self._parts(index, chosen, key)
+        key = hash64(f"{self._key_prefix}{index}")
+        class_indices = argsort_ranks(
+            splitmix64(self._class_ids ^ key), self._way_range.value_for(key, "way")
+        )
+        if self._group_partitioner is None:
+            clip_names = self._sample_clips(index, class_indices, key)
         else:
-            order = mix(self._group_ids ^ key).tolist()
-            orders = [lowest(row) for row in self._asked.ranks(chosen, key)]
-            parts = self._groups.divide(index, chosen, orders, order)
-            names = [
-                (self._asked.pick(c, support), self._asked.pick(c, query))
-                for c, (query, support) in zip(chosen, parts, strict=True)
+            group_ranks = splitmix64(self._group_ids ^ key).tolist()
+            clip_orders = [
+                argsort_ranks(row) for row in self._query_pool.clip_ranks(class_indices, key)
             ]
-        return EpisodeSpec(
+            divided = self._group_partitioner.partition(
+                index, class_indices, clip_orders, group_ranks
+            )
+            clip_names = [
+                (self._query_pool.clip_names(c, support), self._query_pool.clip_names(c, query))
+                for c, (query, support) in zip(class_indices, divided, strict=True)
+            ]
+        return Episode(
             index=index,
-            classes=tuple(self._classes[c] for c in chosen),
-            support=tuple(support for support, _ in names),
-            query=tuple(query for _, query in names),
+            classes=tuple(self._classes[c] for c in class_indices),
+            support=tuple(support for support, _ in clip_names),
+            query=tuple(query for _, query in clip_names),
         )
 
-    def _parts(
-        self, index: int, chosen: Sequence[int], key: np.uint64
+    def _sample_clips(
+        self, index: int, class_indices: Sequence[int], key: np.uint64
     ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Support and query clips of the chosen classes."""
-        shots = self._shots(chosen, key)
-        most = None if self._query is None else self._query.low
-        rows = self._asked.ranks(chosen, key)
-        if self._given is not self._asked:
-            query = [
-                self._asked.pick(c, lowest(r, most)) for c, r in zip(chosen, rows, strict=True)
+        """Return the support and query clips of the chosen classes."""
+        shots = self._class_shots(class_indices, key)
+        n_query = None if self._query_range is None else self._query_range.low
+        rank_rows = self._query_pool.clip_ranks(class_indices, key)
+        if self._support_pool is not self._query_pool:
+            query_clips = [
+                self._query_pool.clip_names(c, argsort_ranks(r, n_query))
+                for c, r in zip(class_indices, rank_rows, strict=True)
             ]
-            return list(zip(self._support(index, chosen, shots, key), query, strict=True))
-        parts = []
-        for c, row, shot in zip(chosen, rows, shots, strict=True):
-            order = lowest(row, None if most is None else most + shot)
+            return list(
+                zip(self._support_clips(index, class_indices, shots, key), query_clips, strict=True)
+            )
+        clips = []
+        for c, row, shot in zip(class_indices, rank_rows, shots, strict=True):
+            order = argsort_ranks(row, None if n_query is None else n_query + shot)
             # where all the others are asked, none of them comes before the support
-            start = 0 if most is None else most
-            support, query_part = order[start : start + shot], order[:start] + order[start + shot :]
-            parts.append((self._asked.pick(c, support), self._asked.pick(c, query_part)))
-        return parts
+            start = 0 if n_query is None else n_query
+            support_positions, query_positions = (
+                order[start : start + shot],
+                order[:start] + order[start + shot :],
+            )
+            clips.append(
+                (
+                    self._query_pool.clip_names(c, support_positions),
+                    self._query_pool.clip_names(c, query_positions),
+                )
+            )
+        return clips
 
-    def _support(
-        self, index: int, chosen: Sequence[int], shots: Sequence[int], key: np.uint64
+    def _support_clips(
+        self, index: int, class_indices: Sequence[int], shots: Sequence[int], key: np.uint64
     ) -> list[tuple[str, ...]]:
-        """Support clips from a subset of their own."""
+        """Return support clips from the train subset, or from published draws."""
         if self._draws is not None:
-            return [tuple(sorted(self._draws[index].clips[self._classes[c]])) for c in chosen]
-        rows = self._given.ranks(chosen, key)
+            return [
+                tuple(sorted(self._draws[index].clips[self._classes[c]])) for c in class_indices
+            ]
+        rank_rows = self._support_pool.clip_ranks(class_indices, key)
         return [
-            self._given.pick(c, lowest(row, shot))
-            for c, row, shot in zip(chosen, rows, shots, strict=True)
+            self._support_pool.clip_names(c, argsort_ranks(row, shot))
+            for c, row, shot in zip(class_indices, rank_rows, shots, strict=True)
         ]
 
-    def _shots(self, chosen: Sequence[int], key: np.uint64) -> list[int]:
-        if self._uneven:
-            return [self._shot.at(key, f"shot/{self._classes[c]}") for c in chosen]
-        return [self._shot.at(key, "shot")] * len(chosen)
+    def _class_shots(self, class_indices: Sequence[int], key: np.uint64) -> list[int]:
+        if self._uneven_shots:
+            return [
+                self._shot_range.value_for(key, f"shot/{self._classes[c]}") for c in class_indices
+            ]
+        return [self._shot_range.value_for(key, "shot")] * len(class_indices)
 
 
-def episode(
+def sample_episode(
     split: Split,
     *,
     seed: int,
@@ -192,8 +218,8 @@ def episode(
     query: int,
     subset: str = "novel",
     disjoint_groups: bool = False,
-) -> EpisodeSpec:
-    """Episode `index` of a split; see `EpisodeSampler`, which is faster for many.
+) -> Episode:
+    """Return episode `index` of a split; `EpisodeSampler` is faster for many.
 
     Raises:
         EpisodeError: see `EpisodeSampler`.

@@ -1,8 +1,8 @@
-"""What lies in a folder: videos, folders of frames, and what is neither.
+"""Lists a folder: videos, folders of frames, and other files.
 
-A file's name tells that it is a video, or plainly something else, where its extension does; no
-other file has more than its first bytes read. So a listing of a large data set, also one on a
-server, opens next to nothing.
+If a file's extension shows that it is a video, or clearly something else, the file is not opened;
+of other files only the first bytes are read. So listing a large data set, also on a server, opens
+next to nothing.
 """
 
 from __future__ import annotations
@@ -12,151 +12,155 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot_i2v.data.video.container import container
-from fewshot_i2v.data.video.frame_folder import PICTURES, is_frame
+from fewshot_i2v.data.video.container import detect_demuxer
+from fewshot_i2v.data.video.frame_folder import PICTURE_EXTENSIONS, is_frame_name
 from fewshot_i2v.errors import VideoUnreadable
 
 
-def _extensions(words: str) -> frozenset[str]:
+def _extension_set(words: str) -> frozenset[str]:
     return frozenset(f".{word}" for word in words.split())
 
 
-VIDEO_EXTENSIONS = _extensions(
+VIDEO_EXTENSIONS = _extension_set(
     "mp4 avi webm mkv mov m4v mpg mpeg wmv flv gif 3gp 3g2 asf divx f4v m2ts m2v mts qt vob"
 )
-_OTHERS = PICTURES | _extensions(
+_OTHER_EXTENSIONS = PICTURE_EXTENSIONS | _extension_set(
     "7z aac aria2 ass bz2 cfg csv db flac flo gz h5 heic html ini json jsonl log m4a mat md mka "
     "mp3 npy npz ogg opus pdf pickle pkl pt pth py rar safetensors sh srt ssa sub svg tar tgz tif "
     "tiff toml tsv txt vtt wav wma xls xlsx xml xz yaml yml ytdl zip"
 )
-_UNFINISHED = _extensions("crdownload download part partial")
+_UNFINISHED_EXTENSIONS = _extension_set("crdownload download part partial")
 
 
-def extension_of(name: str) -> str:
-    """The last extension of a file's name in lower case, with its dot; "" where it has none."""
+def file_extension(name: str) -> str:
+    """Return a file name's last extension in lower case, with its dot; "" if it has none."""
     stem, dot, extension = name.rpartition(".")
     return f".{extension.lower()}" if stem and dot else ""
 
 
 def is_video(name: str, path: str) -> bool:
-    """Whether a file is a video, by its name, or by its first bytes where the name does not say.
+    """Whether a file is a video, by its name, or by its first bytes if the name does not tell.
 
     Args:
-        name: of the file.
-        path: where it is; a regular file, or a link to one.
+        name: the file's name.
+        path: its path; a regular file, or a link to one.
 
     Returns:
-        False for what nobody takes for a video, such as pictures, texts and subtitles.
+        False for files that are clearly no videos, such as pictures, texts and subtitles.
 
     Raises:
         VideoUnreadable: for a file that could be meant as a video but is of a kind that cannot be
             read, or unknown.
     """
-    extension = extension_of(name)
+    extension = file_extension(name)
     if extension in VIDEO_EXTENSIONS:
         return True
-    if extension in _OTHERS:
+    if extension in _OTHER_EXTENSIONS:
         return False
-    if extension in _UNFINISHED:
+    if extension in _UNFINISHED_EXTENSIONS:
         raise VideoUnreadable(path, "has the name of an unfinished download")
-    return container(Path(path)) != ""
+    return detect_demuxer(Path(path)) != ""
 
 
 @dataclass
-class Contents:
-    """What lies directly in a folder, hidden things apart; names are sorted.
+class FolderContents:
+    """The contents of a folder, not of its subfolders; hidden entries are left out, names sorted.
 
     Attributes:
         videos: video files.
         folders: folders.
-        frames: how many pictures have a number at the end of their names.
-        unread: files that could be meant as videos but cannot be read -> why.
-        others: extensions of all other files, and how many have each.
+        n_frames: number of pictures whose names end in a number.
+        unreadable: files that could be meant as videos but cannot be read -> why.
+        other_extensions: extensions of all remaining files, with their counts.
     """
 
     videos: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
-    frames: int = 0
-    unread: dict[str, str] = field(default_factory=dict)
-    others: Counter[str] = field(default_factory=Counter)
+    n_frames: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    other_extensions: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_clip(self) -> bool:
-        """Whether the folder is a clip: pictures with numbers, and no video."""
-        return self.frames > 0 and not self.videos
+        """Whether the folder is a clip: it has numbered pictures and no video."""
+        return self.n_frames > 0 and not self.videos
 
 
-def contents(folder: Path) -> Contents:
-    """What lies directly in a folder.
+def list_folder(folder: Path) -> FolderContents:
+    """List the contents of a folder, not of its subfolders.
 
     Raises:
         OSError: if it cannot be listed.
     """
-    found = Contents()
+    result = FolderContents()
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                _add(found, entry)
-    found.videos.sort()
-    found.folders.sort()
-    return found
+                _add_entry(result, entry)
+    result.videos.sort()
+    result.folders.sort()
+    return result
 
 
-def _add(found: Contents, entry: os.DirEntry[str]) -> None:
+def _add_entry(result: FolderContents, entry: os.DirEntry[str]) -> None:
     name = entry.name
     try:
         if entry.is_dir():
-            found.folders.append(name)
+            result.folders.append(name)
         elif not entry.is_file():
-            if extension_of(name) in VIDEO_EXTENSIONS:
+            if file_extension(name) in VIDEO_EXTENSIONS:
                 linked = entry.is_symlink()
-                found.unread[name] = f"is {'a link to no file' if linked else 'no regular file'}"
+                result.unreadable[name] = (
+                    f"is {'a link to no file' if linked else 'no regular file'}"
+                )
         elif is_video(name, entry.path):
-            found.videos.append(name)
-        elif is_frame(name):
-            found.frames += 1
+            result.videos.append(name)
+        elif is_frame_name(name):
+            result.n_frames += 1
         else:
-            found.others[extension_of(name)] += 1
+            result.other_extensions[file_extension(name)] += 1
     except VideoUnreadable as error:
-        found.unread[name] = error.reason
+        result.unreadable[name] = error.reason
     except OSError as error:  # links in a circle
-        found.unread[name] = f"cannot be looked at: {error.strerror}"
+        result.unreadable[name] = f"cannot be looked at: {error.strerror}"
 
 
 @dataclass
 class ClassFolder:
-    """The clips of a class folder, and what in it is none.
+    """The clips of a class folder, and its further contents.
 
     Attributes:
-        clips: video files directly in it; where there are none, folders of frames.
-        inside: what lies directly in it.
-        below: what lies directly in the folders in it, where they were looked into.
+        clips: video files directly in it; if there are none, folders of frames.
+        contents: the contents of the folder.
+        subfolder_contents: the contents of its subfolders, where they were listed.
     """
 
     clips: list[str]
-    inside: Contents
-    below: dict[str, Contents]
+    contents: FolderContents
+    subfolder_contents: dict[str, FolderContents]
 
 
-def class_folder(folder: Path, *, deep: bool = False) -> ClassFolder:
-    """The clips of a class folder.
+def scan_class_folder(folder: Path, *, scan_subfolders: bool = False) -> ClassFolder:
+    """Find the clips of a class folder.
 
     Folders of frames beside video files are no clips: they mostly are the frames of these files.
 
     Args:
         folder: the class folder.
-        deep: whether to look into the folders in it also where it has videos.
+        scan_subfolders: whether to list its subfolders even if it has videos.
 
     Raises:
         OSError: if it cannot be listed.
     """
-    inside = contents(folder)
-    below: dict[str, Contents] = {}
-    if deep or not inside.videos:
-        for name in inside.folders:
+    folder_contents = list_folder(folder)
+    subfolder_contents: dict[str, FolderContents] = {}
+    if scan_subfolders or not folder_contents.videos:
+        for name in folder_contents.folders:
             try:
-                below[name] = contents(folder / name)
+                subfolder_contents[name] = list_folder(folder / name)
             except OSError as error:
-                inside.unread[name] = f"cannot be listed: {error.strerror}"
-    clips = inside.videos or [name for name, held in below.items() if held.is_clip]
-    return ClassFolder(clips, inside, below)
+                folder_contents.unreadable[name] = f"cannot be listed: {error.strerror}"
+    clips = folder_contents.videos or [
+        name for name, subcontents in subfolder_contents.items() if subcontents.is_clip
+    ]
+    return ClassFolder(clips, folder_contents, subfolder_contents)

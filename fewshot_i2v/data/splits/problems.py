@@ -1,4 +1,4 @@
-"""Collects what is wrong with a split file, so that one reading names all of it."""
+"""Collects all problems of a split file, so that one error names them all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot_i2v.errors import SplitError, UnknownNameError
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _BAD_TEXT = re.compile(f"[{_CONTROL}]")
 # absolute, a drive, an empty, "." or ".." part: on any system, so both slashes separate
@@ -17,8 +17,8 @@ _BAD_PATH = re.compile(
 )
 
 
-class Problems:
-    """What is wrong with one file so far.
+class ProblemList:
+    """The problems of one file so far.
 
     Args:
         path: the file.
@@ -26,49 +26,49 @@ class Problems:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def add(self, key: str, message: str) -> None:
-        """Note a problem with the value under `key` (dotted, with list positions in brackets)."""
-        self.found.append(f"{key}: {message}")
+        """Add a problem with the value at `key` (dotted, list positions in brackets)."""
+        self.messages.append(f"{key}: {message}")
 
-    def unknown(self, key: str, given: Iterable[str], known: Iterable[str]) -> None:
-        """Note every name in `given` that is not in `known`; `key` is where they stand."""
-        names = list(known)
-        for name in given:
-            if name not in names:
-                self.add(key, str(UnknownNameError("key", name, names)))
+    def add_unknown(self, key: str, provided: Iterable[str], allowed: Iterable[str]) -> None:
+        """Add a problem at `key` for every name in `provided` that is not in `allowed`."""
+        allowed_names = list(allowed)
+        for name in provided:
+            if name not in allowed_names:
+                self.add(key, str(UnknownNameError("key", name, allowed_names)))
 
-    def stop(self) -> None:
-        """Raise if anything was noted.
+    def raise_if_any(self) -> None:
+        """Raise if there are problems.
 
         Raises:
             SplitError: with the file and every problem (the first twenty).
         """
-        if not self.found:
+        if not self.messages:
             return
-        if len(self.found) == 1:
-            raise SplitError(f"{self.path}: {self.found[0]}")
-        lines = [f"{self.path}: {len(self.found)} problems", *self.found[:_SHOWN]]
-        if len(self.found) > _SHOWN:
-            lines.append(f"... and {len(self.found) - _SHOWN} more")
+        if len(self.messages) == 1:
+            raise SplitError(f"{self.path}: {self.messages[0]}")
+        lines = [f"{self.path}: {len(self.messages)} problems", *self.messages[:_MAX_SHOWN]]
+        if len(self.messages) > _MAX_SHOWN:
+            lines.append(f"... and {len(self.messages) - _MAX_SHOWN} more")
         raise SplitError("\n  ".join(lines))
 
 
 def text_problem(name: str) -> str | None:
-    """What is wrong with a class or group name, or None."""
+    """Return what is wrong with a class or group name, or None."""
     if not name.strip():
         return "empty name"
-    bad = _BAD_TEXT.search(name)
-    if bad:
-        return f"{name!r} contains the control character U+{ord(bad.group()):04X}"
+    match = _BAD_TEXT.search(name)
+    if match:
+        return f"{name!r} contains the control character U+{ord(match.group()):04X}"
     return None
 
 
 def path_problem(name: str) -> str | None:
-    """What is wrong with a clip's name (a path relative to the split's root), or None."""
-    bad = _BAD_PATH.search(name)
-    if bad is None:
+    """Return what is wrong with a clip's name (a path relative to the root), or None."""
+    match = _BAD_PATH.search(name)
+    if match is None:
         return None
     if text_problem(name):
         return text_problem(name)

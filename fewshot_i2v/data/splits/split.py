@@ -1,4 +1,4 @@
-"""A split: which classes and clips there are, and which of them make up each subset."""
+"""A split: the classes and clips of each subset."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from fewshot_i2v.data.splits.matching.file_matching import Matches, match_files
+from fewshot_i2v.data.splits.matching.file_matching import FileMatches, match_files
 from fewshot_i2v.data.splits.problems import path_problem
-from fewshot_i2v.data.video.frame_folder import links_in
+from fewshot_i2v.data.video.frame_folder import list_links
 from fewshot_i2v.errors import SplitError, UnknownNameError
 
 
@@ -33,7 +33,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Draw:
-    """A published choice of clips to learn from, as many of every class.
+    """A published choice of support clips, the same number of every class.
 
     Attributes:
         shot: clips of each class.
@@ -46,7 +46,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Generator:
-    """How the clips of a split are made, where they are not files.
+    """The settings of a generator of clips, for splits whose clips are not files.
 
     Attributes:
         name: the generator, such as "motions".
@@ -65,16 +65,16 @@ class Generator:
     clips: int = 60
 
 
-__all__ = ["Clip", "Draw", "Find", "Generator", "GroupScope", "Links", "Split"]
+__all__ = ["Clip", "Draw", "FindMode", "Generator", "GroupScope", "LinkPolicy", "Split"]
 
 GroupScope = Literal["class", "global"]
-Find = Literal["path", "name", "youtube"]
-Links = Literal["inside", "follow"]
+FindMode = Literal["path", "name", "youtube"]
+LinkPolicy = Literal["inside", "follow"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Classes and clips by subset, in one order whatever the order of the file.
+    """Classes and clips by subset; their order does not depend on the file.
 
     Attributes:
         name: the split's name.
@@ -84,16 +84,16 @@ class Split:
         source: where the list is from.
         licence: on what terms it may be used.
         description: what it is.
-        defects: what is known to be wrong with the list.
-        class_ids: class -> what the source calls it, where that is another name.
-        group_pattern: the regular expression that gives the groups, where one was given.
+        defects: known errors of the list.
+        class_ids: class -> its name in the source, where that differs.
+        group_pattern: the regular expression of the groups, or None.
         group_scope: "class" or "global": whether equal group names of two classes are one group.
         find: how a clip's name leads to its file: "path" (below the root), "name" (folders,
             extension, case and underscores may differ) or "youtube" (so may the times).
         links: "inside": links that lead out of the root are refused; "follow": they are not.
-        draws: by name, published choices of clips of "train" to learn from.
-        generator: makes the clips, where they are not files.
-        root: the folder that clip names are relative to, where one is known.
+        draws: by name, published choices of support clips of "train".
+        generator: generates the clips, if they are not files.
+        root: the folder that clip names are relative to, or None.
         path: the split file.
     """
 
@@ -107,8 +107,8 @@ class Split:
     class_ids: Mapping[str, str] = field(default_factory=dict)
     group_pattern: str | None = None
     group_scope: GroupScope = "class"
-    find: Find = "path"
-    links: Links = "inside"
+    find: FindMode = "path"
+    links: LinkPolicy = "inside"
     draws: Mapping[str, tuple[Draw, ...]] = field(default_factory=dict)
     generator: Generator | None = None
     root: Path | None = None
@@ -116,14 +116,16 @@ class Split:
 
     def __post_init__(self) -> None:
         ordered = {
-            subset: {c: tuple(sorted(clips, key=_by_name)) for c, clips in sorted(classes.items())}
+            subset: {
+                c: tuple(sorted(clips, key=_clip_name)) for c, clips in sorted(classes.items())
+            }
             for subset, classes in self.subsets.items()
         }
         object.__setattr__(self, "subsets", ordered)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what an episode can depend on.
+        """SHA-256 (hex) of all that an episode can depend on.
 
         That is subsets, classes, clip names, groups, their scope, draws and the generator. Name,
         texts, version, root and the order of the file do not change it.
@@ -145,29 +147,29 @@ class Split:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def classes(self, subset: str) -> tuple[str, ...]:
-        """Class names of a subset, sorted.
+        """Return the class names of a subset, sorted.
 
         Raises:
             UnknownNameError: naming the subsets that exist.
         """
-        return tuple(self._subset(subset))
+        return tuple(self._subset_classes(subset))
 
     def clips(self, subset: str, name: str) -> tuple[Clip, ...]:
-        """The clips of a class, sorted by name.
+        """Return the clips of a class, sorted by name.
 
         Raises:
             UnknownNameError: naming the subsets, or the classes, that exist.
         """
-        classes = self._subset(subset)
+        classes = self._subset_classes(subset)
         if name not in classes:
             raise UnknownNameError("class", name, classes, f"In {subset!r} of split {self.name!r}.")
         return classes[name]
 
-    def file(self, clip_name: str) -> Path:
-        """Path of a clip below the root.
+    def clip_path(self, clip_name: str) -> Path:
+        """Return the path of a clip below the root.
 
         Returns:
-            The file; where the split looks for files and none is this clip's, a path that does not
+            The file; if the split searches for files and none is this clip's, a path that does not
             exist.
 
         Raises:
@@ -175,38 +177,38 @@ class Split:
                 several files could be the clip's.
         """
         if self.root is None:
-            how = "its clips are generated" if self.generator else "give one with --root FOLDER"
-            raise SplitError(f"split {self.name!r} has no root for clip {clip_name!r}; {how}")
-        wrong = path_problem(clip_name)
-        if wrong:
-            raise SplitError(f"split {self.name!r}: {wrong}")
+            advice = "its clips are generated" if self.generator else "give one with --root FOLDER"
+            raise SplitError(f"split {self.name!r} has no root for clip {clip_name!r}; {advice}")
+        problem = path_problem(clip_name)
+        if problem:
+            raise SplitError(f"split {self.name!r}: {problem}")
         if self.find == "path":
             path = self.root / clip_name
             self._refuse_links_out(clip_name, path)
             return path
-        several = self.matches.ambiguous.get(clip_name)
-        if several:
+        candidates = self.file_matches.ambiguous.get(clip_name)
+        if candidates:
             raise SplitError(
-                f"split {self.name!r}: clip {clip_name!r} could be {' or '.join(map(str, several))}"
-                "; give a --root with only one of them"
+                f"split {self.name!r}: clip {clip_name!r} could be "
+                f"{' or '.join(map(str, candidates))}; give a --root with only one of them"
             )
-        found = self.matches.files.get(clip_name)
-        if found is None:
-            found = self.root / clip_name
-            self._refuse_links_out(clip_name, found)
-        return found
+        file = self.file_matches.files.get(clip_name)
+        if file is None:
+            file = self.root / clip_name
+            self._refuse_links_out(clip_name, file)
+        return file
 
     def _refuse_links_out(self, clip_name: str, path: Path) -> None:
         """Refuse a clip that is a link out of the root, or a folder with such links in it."""
         if self.links == "follow":
             return
-        for place in (path, *links_in(path)):
-            real = Path(os.path.realpath(place))
-            if not real.is_relative_to(self._real_root):
-                what = "is" if place is path else f"has with {place.name}"
+        for link in (path, *list_links(path)):
+            real_path = Path(os.path.realpath(link))
+            if not real_path.is_relative_to(self._real_root):
+                verb = "is" if link is path else f"has with {link.name}"
                 raise SplitError(
-                    f"split {self.name!r}: clip {clip_name!r} {what} a link out of {self.root}, to "
-                    f"{real}. Give --root the folder that holds the clips, or write `links: "
+                    f"split {self.name!r}: clip {clip_name!r} {verb} a link out of {self.root}, to "
+                    f"{real_path}. Give --root the folder that holds the clips, or write `links: "
                     "follow` into the split file to have such links read"
                 )
 
@@ -215,20 +217,20 @@ class Split:
         return Path(os.path.realpath(self.root or ""))
 
     @cached_property
-    def matches(self) -> Matches:
-        """Which file below the root is which clip; looked for when first asked.
+    def file_matches(self) -> FileMatches:
+        """Files below the root matched to clips; searched on first access.
 
         Raises:
-            SplitError: when the split has no root, or looks for no files: its names are paths.
+            SplitError: when the split has no root, or needs no search: its names are paths.
         """
         if self.root is None or self.find == "path":
-            why = "has no root" if self.root is None else "names the paths of its files"
-            raise SplitError(f"split {self.name!r} {why}: there is nothing to look for")
-        follow = self.links == "follow"
-        return match_files(self.names(), self.root, self.find, follow=follow)
+            reason = "has no root" if self.root is None else "names the paths of its files"
+            raise SplitError(f"split {self.name!r} {reason}: there is nothing to look for")
+        follow_links = self.links == "follow"
+        return match_files(self.clip_names(), self.root, self.find, follow_links=follow_links)
 
-    def names(self) -> list[str]:
-        """Names of all clips, subset by subset and class by class."""
+    def clip_names(self) -> list[str]:
+        """Return the names of all clips, subset by subset and class by class."""
         return [
             clip.name
             for classes in self.subsets.values()
@@ -236,11 +238,11 @@ class Split:
             for clip in clips
         ]
 
-    def _subset(self, subset: str) -> Mapping[str, tuple[Clip, ...]]:
+    def _subset_classes(self, subset: str) -> Mapping[str, tuple[Clip, ...]]:
         if subset not in self.subsets:
             raise UnknownNameError("subset", subset, self.subsets, f"In split {self.name!r}.")
         return self.subsets[subset]
 
 
-def _by_name(clip: Clip) -> str:
+def _clip_name(clip: Clip) -> str:
     return clip.name

@@ -35,98 +35,116 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from fewshot_i2v.data.splits.problems import Problems, text_problem
-from fewshot_i2v.data.splits.split import Clip, Draw, Find, Generator, GroupScope, Links, Split
-from fewshot_i2v.data.splits.subsets import ClassNotes, Origin, clip_texts, read_subsets
+from fewshot_i2v.data.splits.problems import ProblemList, text_problem
+from fewshot_i2v.data.splits.split import (
+    Clip,
+    Draw,
+    FindMode,
+    Generator,
+    GroupScope,
+    LinkPolicy,
+    Split,
+)
+from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, read_clip_names, read_subsets
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.yaml import load_yaml
 
-Folders = Mapping[str, str]
+ClassPrefixes = Mapping[str, str]
 
 
 def read_draws(
     value: object,
-    train: Mapping[str, Sequence[Clip]],
-    folders: Folders,
-    problems: Problems,
+    train_clips: Mapping[str, Sequence[Clip]],
+    class_folders: ClassPrefixes,
+    problems: ProblemList,
 ) -> dict[str, tuple[Draw, ...]]:
-    """The draws by name, checked against the clips they are taken from.
+    """Read the draws by name and check them against the train clips.
 
     Args:
-        value: what stands under `draws` in the split file.
-        train: the clips of the train subset.
-        folders: class -> the folder that is put before its clip names.
-        problems: takes what is wrong.
+        value: the value of `draws` in the split file.
+        train_clips: the clips of the train subset.
+        class_folders: class -> the folder that is put before its clip names.
+        problems: collects what is wrong.
 
     Returns:
-        Only to be used when no problem was noted.
+        The draws by name; only valid when no problem was added.
     """
     if not isinstance(value, dict) or not value:
         problems.add("draws", f"got {value!r}; expected {{NAME: [{{class: clips}}, ...]}}")
         return {}
-    if not train:
+    if not train_clips:
         problems.add("draws", "there is no train subset for them to be taken from")
         return {}
-    known = {name: {clip.name for clip in clips} for name, clips in train.items()}
-    result = {}
+    train_names = {name: {clip.name for clip in clips} for name, clips in train_clips.items()}
+    draws_by_name = {}
     for name, draws in value.items():
-        wrong = text_problem(name)
-        if wrong:
-            problems.add("draws", wrong)
+        problem = text_problem(name)
+        if problem:
+            problems.add("draws", problem)
         if not isinstance(draws, list) or not draws:
             problems.add(f"draws.{name}", f"got {draws!r}; expected a list of {{class: clips}}")
             continue
-        read = [
-            _draw(draw, f"draws.{name}[{i}]", known, folders, problems)
+        parsed = [
+            _read_draw(draw, f"draws.{name}[{i}]", train_names, class_folders, problems)
             for i, draw in enumerate(draws)
         ]
-        result[name] = tuple(draw for draw in read if draw is not None)
-    return result
+        draws_by_name[name] = tuple(draw for draw in parsed if draw is not None)
+    return draws_by_name
 
 
-def _draw(
-    value: object, where: str, known: Mapping[str, set[str]], folders: Folders, problems: Problems
+def _read_draw(
+    value: object,
+    location: str,
+    train_names: Mapping[str, set[str]],
+    class_folders: ClassPrefixes,
+    problems: ProblemList,
 ) -> Draw | None:
     if not isinstance(value, dict):
-        problems.add(where, f"got {value!r}; expected {{class: clips}}")
+        problems.add(location, f"got {value!r}; expected {{class: clips}}")
         return None
-    problems.unknown(where, value, known)
-    absent = [name for name in known if name not in value]
-    if absent:
-        problems.add(where, f"no clips of {', '.join(map(repr, absent))}; expected every class")
+    problems.add_unknown(location, value, train_names)
+    missing = [name for name in train_names if name not in value]
+    if missing:
+        problems.add(location, f"no clips of {', '.join(map(repr, missing))}; expected every class")
     clips: dict[str, tuple[str, ...]] = {}
-    for name in known:
+    for name in train_names:
         if name in value:
-            clips[name] = _clips(value[name], name, f"{where}.{name}", known, folders, problems)
+            clips[name] = _read_draw_clips(
+                value[name], name, f"{location}.{name}", train_names, class_folders, problems
+            )
     counts = {len(names) for names in clips.values()}
     if len(counts) > 1 or 0 in counts:
         low, high = min(counts), max(counts)
-        problems.add(where, f"{low} to {high} clips of a class; expected as many of every class")
+        problems.add(location, f"{low} to {high} clips of a class; expected as many of every class")
     return Draw(max(counts, default=0), clips)
 
 
-def _clips(
+def _read_draw_clips(
     value: object,
-    name: str,
-    where: str,
-    known: Mapping[str, set[str]],
-    folders: Folders,
-    problems: Problems,
+    class_name: str,
+    location: str,
+    train_names: Mapping[str, set[str]],
+    class_folders: ClassPrefixes,
+    problems: ProblemList,
 ) -> tuple[str, ...]:
-    texts = clip_texts(value, folders.get(name), where, problems)
-    foreign = [text for text in texts if text not in known[name]]
-    if foreign:
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        problems.add(where, f"{foreign[0]!r}{more} not among the train clips of the class")
-    if len(set(texts)) < len(texts):
-        problems.add(where, "a clip is there twice")
-    return tuple(texts)
+    clip_names = read_clip_names(value, class_folders.get(class_name), location, problems)
+    unknown_names = [
+        clip_name for clip_name in clip_names if clip_name not in train_names[class_name]
+    ]
+    if unknown_names:
+        more_note = f" and {len(unknown_names) - 1} more" if len(unknown_names) > 1 else ""
+        problems.add(
+            location, f"{unknown_names[0]!r}{more_note} not among the train clips of the class"
+        )
+    if len(set(clip_names)) < len(clip_names):
+        problems.add(location, "a clip is there twice")
+    return tuple(clip_names)
 
 
-TEXTS = ("source", "licence", "description")
-KEYS = (
-    *("name", "version", *TEXTS, "defects", "digest", "root", "find", "links"),
+TEXT_KEYS = ("source", "licence", "description")
+SPLIT_KEYS = (
+    *("name", "version", *TEXT_KEYS, "defects", "digest", "root", "find", "links"),
     *("group", "group_scope", "generator", "subsets", "draws"),
 )
 """All keys of a split file."""
@@ -145,55 +163,61 @@ def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> S
         ConfigError: when the file cannot be read, or is not YAML by the project's rules.
         SplitError: with the file and all that is wrong in it.
     """
-    path = _find(name_or_path)
+    path = _find_split_file(name_or_path)
     data = load_yaml(path)
     if not isinstance(data, dict):
-        raise SplitError(f"{path}: expected the keys {', '.join(KEYS)}; found {str(data)[:80]!r}")
-    problems = Problems(path)
-    generator = _generator(data["generator"], problems) if "generator" in data else None
-    given = None if root is None else Path(root)
-    home = _root(data.get("root"), path, given, problems, exists=generator is None)
-    blocked = bool(problems.found)  # where clips are not known, more would be said about them
-    problems.unknown("split", data, KEYS)
-    pattern = _pattern(data.get("group"), problems)
-    origin, notes = Origin(path.parent, home, generator, pattern), ClassNotes()
-    subsets = {} if blocked else read_subsets(data.get("subsets"), origin, problems, notes)
+        raise SplitError(
+            f"{path}: expected the keys {', '.join(SPLIT_KEYS)}; found {str(data)[:80]!r}"
+        )
+    problems = ProblemList(path)
+    generator = _read_generator(data["generator"], problems) if "generator" in data else None
+    explicit_root = None if root is None else Path(root)
+    clips_root = _read_root(
+        data.get("root"), path, explicit_root, problems, exists=generator is None
+    )
+    has_problems = bool(
+        problems.messages
+    )  # where clips are not known, more would be said about them
+    problems.add_unknown("split", data, SPLIT_KEYS)
+    pattern = _read_group_pattern(data.get("group"), problems)
+    origin, metadata = ClipOrigin(path.parent, clips_root, generator, pattern), ClassMetadata()
+    subsets = {} if has_problems else read_subsets(data.get("subsets"), origin, problems, metadata)
     draws = {}
-    if "draws" in data and not blocked:
-        draws = read_draws(data["draws"], subsets.get("train", {}), notes.folders, problems)
+    if "draws" in data and not has_problems:
+        draws = read_draws(data["draws"], subsets.get("train", {}), metadata.folders, problems)
     split = Split(
-        name=_text(data, "name", problems),
+        name=_read_text(data, "name", problems),
         subsets={s: {c: tuple(v) for c, v in classes.items()} for s, classes in subsets.items()},
-        version=_whole(data.get("version", 1), "version", 1, problems),
-        defects=_lines(data.get("defects", []), problems),
-        class_ids=notes.ids,
+        version=_read_int(data.get("version", 1), "version", 1, problems),
+        defects=_read_text_list(data.get("defects", []), problems),
+        class_ids=metadata.ids,
         group_pattern=None if pattern is None else pattern.pattern,
-        group_scope=_scope(data.get("group_scope", "class"), problems),
-        find=_one_of(data, "find", get_args(Find), problems),  # type: ignore[arg-type]
-        links=_one_of(data, "links", get_args(Links), problems),  # type: ignore[arg-type]
+        group_scope=_read_group_scope(data.get("group_scope", "class"), problems),
+        find=_read_choice(data, "find", get_args(FindMode), problems),  # type: ignore[arg-type]
+        links=_read_choice(data, "links", get_args(LinkPolicy), problems),  # type: ignore[arg-type]
         draws=draws,
         generator=generator,
-        root=home,
+        root=clips_root,
         path=path,
-        **{key: _text(data, key, problems) for key in TEXTS},
+        **{key: _read_text(data, key, problems) for key in TEXT_KEYS},
     )
-    problems.stop()
+    problems.raise_if_any()
     _check_digest(data, split)
     return split
 
 
 def _check_digest(data: Mapping[str, object], split: Split) -> None:
-    """Raises SplitError when the file gives another digest than that of its list."""
-    given = data.get("digest", split.digest)
-    if given != split.digest:
+    """Raise SplitError when the file states another digest than that of its list."""
+    stated = data.get("digest", split.digest)
+    if stated != split.digest:
         raise SplitError(
-            f"{split.path}: digest: got {given!r}; this list's is {split.digest}. The list was "
+            f"{split.path}: digest: got {stated!r}; this list's is {split.digest}. The list was "
             "changed since the digest was written: undo that, or take the line out and give the "
             "split another name"
         )
 
 
-def _find(name_or_path: str | Path) -> Path:
+def _find_split_file(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     is_file = text.endswith((".yaml", ".yml")) or isinstance(name_or_path, Path)
     if not is_file and text in resources.data_names("episodes"):
@@ -202,43 +226,43 @@ def _find(name_or_path: str | Path) -> Path:
     return Path(text) if is_file else resources.data_file("episodes", text)
 
 
-def _text(data: Mapping[str, object], key: str, problems: Problems) -> str:
+def _read_text(data: Mapping[str, object], key: str, problems: ProblemList) -> str:
     value = data.get(key, "")
     if not isinstance(value, str):
         problems.add(key, f"got {value!r}; expected text (in quotes if it looks like a number)")
         return ""
-    wrong = text_problem(value) if key == "name" else None
-    if wrong:
-        problems.add(key, wrong if key in data else "missing; expected the split's name")
+    problem = text_problem(value) if key == "name" else None
+    if problem:
+        problems.add(key, problem if key in data else "missing; expected the split's name")
     return value
 
 
-def _whole(value: object, key: str, least: int, problems: Problems) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+def _read_int(value: object, key: str, minimum: int, problems: ProblemList) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
         return value
-    problems.add(key, f"got {value!r}; expected a whole number from {least}")
-    return least
+    problems.add(key, f"got {value!r}; expected a whole number from {minimum}")
+    return minimum
 
 
-def _lines(value: object, problems: Problems) -> tuple[str, ...]:
+def _read_text_list(value: object, problems: ProblemList) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
         problems.add("defects", f"got {value!r}; expected a list of text")
         return ()
     return tuple(value)
 
 
-def _one_of(
-    data: Mapping[str, object], key: str, words: tuple[str, ...], problems: Problems
+def _read_choice(
+    data: Mapping[str, object], key: str, choices: tuple[str, ...], problems: ProblemList
 ) -> str:
-    """One of some words; the first of them where the key is not there."""
-    value = data.get(key, words[0])
-    if isinstance(value, str) and value in words:
+    """Read one of some words; the first is the default."""
+    value = data.get(key, choices[0])
+    if isinstance(value, str) and value in choices:
         return value
-    problems.add(key, f"got {value!r}; expected {', '.join(words)}")
-    return words[0]
+    problems.add(key, f"got {value!r}; expected {', '.join(choices)}")
+    return choices[0]
 
 
-def _scope(value: object, problems: Problems) -> GroupScope:
+def _read_group_scope(value: object, problems: ProblemList) -> GroupScope:
     if value == "global":
         return "global"
     if value != "class":
@@ -246,7 +270,7 @@ def _scope(value: object, problems: Problems) -> GroupScope:
     return "class"
 
 
-def _pattern(value: object, problems: Problems) -> re.Pattern[str] | None:
+def _read_group_pattern(value: object, problems: ProblemList) -> re.Pattern[str] | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -263,32 +287,32 @@ def _pattern(value: object, problems: Problems) -> re.Pattern[str] | None:
     return pattern
 
 
-def _root(
-    value: object, path: Path, given: Path | None, problems: Problems, *, exists: bool
+def _read_root(
+    value: object, path: Path, explicit_root: Path | None, problems: ProblemList, *, exists: bool
 ) -> Path | None:
     if not isinstance(value, str | None):
         problems.add("root", f"got {value!r}; expected a folder")
         return None
-    root = given if given is not None or value is None else path.parent / value
+    root = explicit_root if explicit_root is not None or value is None else path.parent / value
     if root is not None and exists and not root.is_dir():
-        where = "--root" if given is not None else "root"
-        problems.add(where, f"no folder {root}; expected the folder of the clips (see --root)")
+        location = "--root" if explicit_root is not None else "root"
+        problems.add(location, f"no folder {root}; expected the folder of the clips (see --root)")
     return root
 
 
-def _generator(value: object, problems: Problems) -> Generator | None:
+def _read_generator(value: object, problems: ProblemList) -> Generator | None:
     fields = {field.name: field.default for field in dataclasses.fields(Generator)}
     if not isinstance(value, dict):
         problems.add("generator", f"got {value!r}; expected a mapping with {', '.join(fields)}")
         return None
-    problems.unknown("generator", value, fields)
+    problems.add_unknown("generator", value, fields)
     name = value.get("name")
     if not isinstance(name, str) or not name:
         problems.add("generator.name", f"got {name!r}; expected a generator's name")
         return None
-    least = {"seed": 0, "size": 1, "frames": 1, "fps": 1, "clips": 1}
+    minimums = {"seed": 0, "size": 1, "frames": 1, "fps": 1, "clips": 1}
     numbers = {
-        key: _whole(value.get(key, fields[key]), f"generator.{key}", low, problems)
-        for key, low in least.items()
+        key: _read_int(value.get(key, fields[key]), f"generator.{key}", minimum, problems)
+        for key, minimum in minimums.items()
     }
     return Generator(name=name, **numbers)

@@ -1,6 +1,6 @@
-"""A JSON schema of split files, with which editors complete keys and mark mistakes.
+"""The JSON schema of split files, with which editors complete keys and mark mistakes.
 
-It knows the form of a split file. What a form cannot say is checked when a split is loaded: that
+It describes the form of a split file. Further checks are made when a split is loaded: that
 classes and clips do not overlap, that folders exist, that a digest is right.
 """
 
@@ -9,31 +9,31 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args
 
-from fewshot_i2v.data.splits.split import Find, Generator, GroupScope, Links
-from fewshot_i2v.data.splits.subsets import POOLS, SUBSETS
+from fewshot_i2v.data.splits.split import FindMode, Generator, GroupScope, LinkPolicy
+from fewshot_i2v.data.splits.subsets import CLASS_SUBSETS, TRAIN_TEST_SUBSETS
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_LEAST = {"seed": 0, "size": 1, "frames": 1, "fps": 1, "clips": 1}
-_GENERATOR_TEXTS = {
+_MINIMUMS = {"seed": 0, "size": 1, "frames": 1, "fps": 1, "clips": 1}
+_GENERATOR_DESCRIPTIONS = {
     "seed": "Of all that is random.",
     "size": "Height and width in pixels.",
     "frames": "Frames of a clip.",
     "fps": "Frames per second.",
     "clips": "Clips of each class.",
 }
-_FIND = (
+_FIND_DESCRIPTION = (
     "path: clip names are paths below the root. name: they say which clip, while folders, "
     "extension, case and underscores on disk may differ. youtube: so may the times."
 )
-_LINKS = (
+_LINKS_DESCRIPTION = (
     "inside: links that lead out of the root are refused. follow: they are read like other files."
 )
 
 
-def split_schema() -> Schema:
-    """The JSON schema (draft 2020-12) of a split file, as plain data."""
+def split_schema() -> JsonSchema:
+    """Return the JSON schema (draft 2020-12) of a split file, as plain data."""
     return {
         "$schema": _DRAFT,
         "title": "Split file of fewshot-i2v",
@@ -41,24 +41,26 @@ def split_schema() -> Schema:
         "type": "object",
         "required": ["name", "subsets"],
         "additionalProperties": False,
-        "properties": _properties(),
+        "properties": _split_properties(),
         "if": {"required": ["generator"]},
-        "then": {"properties": {"subsets": {"additionalProperties": _ref("classNames")}}},
+        "then": {"properties": {"subsets": {"additionalProperties": _reference("classNames")}}},
         "$defs": _definitions(),
     }
 
 
-def _properties() -> Schema:
+def _split_properties() -> JsonSchema:
     return {
-        "name": _name("What tables and records call the split."),
+        "name": _name_property("What tables and records call the split."),
         "version": {
             "description": "Raised when the list changes; 1 if left out.",
             "type": "integer",
             "minimum": 1,
         },
-        "source": _text("Where the list is from."),
-        "licence": _text("On what terms it may be used."),
-        "description": _text("What it is; `fewshot-i2v list splits` shows the first sentence."),
+        "source": _text_property("Where the list is from."),
+        "licence": _text_property("On what terms it may be used."),
+        "description": _text_property(
+            "What it is; `fewshot-i2v list splits` shows the first sentence."
+        ),
         "defects": {
             "description": "What is known to be wrong with the list.",
             "type": "array",
@@ -73,8 +75,8 @@ def _properties() -> Schema:
             "description": "Folder of the clips, relative to this file; else give --root.",
             "type": ["string", "null"],
         },
-        "find": {"description": _FIND, "enum": list(get_args(Find))},
-        "links": {"description": _LINKS, "enum": list(get_args(Links))},
+        "find": {"description": _FIND_DESCRIPTION, "enum": list(get_args(FindMode))},
+        "links": {"description": _LINKS_DESCRIPTION, "enum": list(get_args(LinkPolicy))},
         "group": {
             "description": "Regular expression; its first ( ) in a clip's name is its group.",
             "type": ["string", "null"],
@@ -83,18 +85,18 @@ def _properties() -> Schema:
             "description": "Whether equal groups of two classes are two (class) or one (global).",
             "enum": list(get_args(GroupScope)),
         },
-        "generator": _generator(),
-        "subsets": _subsets(),
-        "draws": _draws(),
+        "generator": _generator_schema(),
+        "subsets": _subsets_schema(),
+        "draws": _draws_schema(),
     }
 
 
-def _generator() -> Schema:
+def _generator_schema() -> JsonSchema:
     numbers = {
         field.name: {
-            "description": f"{_GENERATOR_TEXTS[field.name]} {field.default} if left out.",
+            "description": f"{_GENERATOR_DESCRIPTIONS[field.name]} {field.default} if left out.",
             "type": "integer",
-            "minimum": _LEAST[field.name],
+            "minimum": _MINIMUMS[field.name],
         }
         for field in dataclasses.fields(Generator)
         if field.name != "name"
@@ -104,95 +106,106 @@ def _generator() -> Schema:
         "type": "object",
         "required": ["name"],
         "additionalProperties": False,
-        "properties": {"name": _name("The generator, such as motions."), **numbers},
+        "properties": {"name": _name_property("The generator, such as motions."), **numbers},
     }
 
 
-def _subsets() -> Schema:
+def _subsets_schema() -> JsonSchema:
     return {
         "description": "base, val and novel with different classes; or train and test with the "
         "same ones: support clips then come from train and query clips from test.",
         "type": "object",
         "minProperties": 1,
         "anyOf": [
-            {"additionalProperties": False, "properties": dict.fromkeys(SUBSETS, True)},
+            {"additionalProperties": False, "properties": dict.fromkeys(CLASS_SUBSETS, True)},
             {
                 "additionalProperties": False,
-                "properties": dict.fromkeys(POOLS, True),
-                "required": list(POOLS),
+                "properties": dict.fromkeys(TRAIN_TEST_SUBSETS, True),
+                "required": list(TRAIN_TEST_SUBSETS),
             },
         ],
-        "properties": dict.fromkeys((*SUBSETS, *POOLS), _ref("subset")),
+        "properties": dict.fromkeys((*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS), _reference("subset")),
     }
 
 
-def _draws() -> Schema:
+def _draws_schema() -> JsonSchema:
     return {
         "description": "Published choices of clips of train, by name: a list of draws each.",
         "type": "object",
         "minProperties": 1,
-        "propertyNames": _ref("name"),
+        "propertyNames": _reference("name"),
         "additionalProperties": {
             "type": "array",
             "minItems": 1,
             "items": {
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": {"anyOf": [_filled_text(), _array({"type": "string"})]},
+                "additionalProperties": {
+                    "anyOf": [_nonempty_text(), _nonempty_array({"type": "string"})]
+                },
             },
         },
     }
 
 
-def _definitions() -> Schema:
+def _definitions() -> JsonSchema:
     return {
-        "name": _name("A name without control characters."),
+        "name": _name_property("A name without control characters."),
         "path": {
             "description": "Relative, with / between folders; no . or .. parts.",
             "type": "string",
             "minLength": 1,
             "not": {"pattern": r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.{0,2}([/\\]|$)"},
         },
-        "classNames": _array(_ref("name"), uniqueItems=True),
+        "classNames": _nonempty_array(_reference("name"), uniqueItems=True),
         "subset": {
             "anyOf": [
-                {**_ref("classNames"), "description": "Classes with a folder each, or generated."},
+                {
+                    **_reference("classNames"),
+                    "description": "Classes with a folder each, or generated.",
+                },
                 {
                     "description": "Class folders below root/FOLDER: all, or those in classes.",
                     "type": "object",
                     "required": ["folder"],
                     "additionalProperties": False,
-                    "properties": {"folder": {"type": "string"}, "classes": _folder_classes()},
+                    "properties": {
+                        "folder": {"type": "string"},
+                        "classes": _optional_class_names(),
+                    },
                 },
                 {
                     "description": "A table with the columns path, class and, if wanted, group.",
                     "type": "object",
                     "required": ["csv"],
                     "additionalProperties": False,
-                    "properties": {"csv": _ref("path")},
+                    "properties": {"csv": _reference("path")},
                 },
                 {
                     "description": "Clips by class.",
                     "type": "object",
                     "minProperties": 1,
-                    "propertyNames": _ref("name"),
-                    "additionalProperties": _ref("class"),
+                    "propertyNames": _reference("name"),
+                    "additionalProperties": _reference("class"),
                 },
             ]
         },
         "class": {
             "anyOf": [
-                _array(_ref("clip")),
+                _nonempty_array(_reference("clip")),
                 {
                     "type": "object",
                     "required": ["clips"],
                     "additionalProperties": False,
                     "properties": {
-                        "id": _name("What the source of the list calls the class."),
-                        "folder": {**_ref("path"), "description": "Put before each clip's name."},
+                        "id": _name_property("What the source of the list calls the class."),
+                        "folder": {
+                            **_reference("path"),
+                            "description": "Put before each clip's name.",
+                        },
                         "clips": {
                             "description": "A list, or names with white space between them.",
-                            "anyOf": [_filled_text(), _array(_ref("clip"))],
+                            "anyOf": [_nonempty_text(), _nonempty_array(_reference("clip"))],
                         },
                     },
                 },
@@ -200,13 +213,13 @@ def _definitions() -> Schema:
         },
         "clip": {
             "anyOf": [
-                _ref("path"),
+                _reference("path"),
                 {
                     "type": "object",
                     "required": ["clip"],
                     "additionalProperties": False,
                     "properties": {
-                        "clip": _ref("path"),
+                        "clip": _reference("path"),
                         "group": {
                             "description": "The recording it comes from.",
                             "type": ["string", "integer", "null"],
@@ -218,25 +231,25 @@ def _definitions() -> Schema:
     }
 
 
-def _ref(name: str) -> Schema:
+def _reference(name: str) -> JsonSchema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _text(description: str) -> Schema:
+def _text_property(description: str) -> JsonSchema:
     return {"description": description, "type": "string"}
 
 
-def _name(description: str) -> Schema:
+def _name_property(description: str) -> JsonSchema:
     return {"description": description, "type": "string", "pattern": r"\S"}
 
 
-def _filled_text() -> Schema:
+def _nonempty_text() -> JsonSchema:
     return {"type": "string", "pattern": r"\S"}
 
 
-def _array(items: Schema, **more: object) -> Schema:
-    return {"type": "array", "minItems": 1, "items": items, **more}
+def _nonempty_array(items: JsonSchema, **extra_keys: object) -> JsonSchema:
+    return {"type": "array", "minItems": 1, "items": items, **extra_keys}
 
 
-def _folder_classes() -> Schema:
-    return {"anyOf": [_ref("classNames"), {"type": "null"}]}
+def _optional_class_names() -> JsonSchema:
+    return {"anyOf": [_reference("classNames"), {"type": "null"}]}

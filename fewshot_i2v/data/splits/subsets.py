@@ -1,4 +1,4 @@
-"""Reads the `subsets` of a split file, in any of their forms, and checks the names."""
+"""Reads the `subsets` of a split file, in all their forms, and checks the names."""
 
 from __future__ import annotations
 
@@ -10,108 +10,118 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from fewshot_i2v.data.splits.folder_contents import ClassFolder, class_folder
-from fewshot_i2v.data.splits.problems import Problems, path_problem, text_problem
+from fewshot_i2v.data.splits.folder_contents import ClassFolder, scan_class_folder
+from fewshot_i2v.data.splits.problems import ProblemList, path_problem, text_problem
 from fewshot_i2v.data.splits.split import Clip, Generator
 from fewshot_i2v.utils.input_files import open_lines
 
 _ROOT_HINT = "the root can be given with --root"
 
 
-Classes: TypeAlias = dict[str, list[Clip]]
+ClipsByClass: TypeAlias = dict[str, list[Clip]]
 
 
 @dataclass
-class ClassNotes:
-    """What a split file says of classes beside their clips.
+class ClassMetadata:
+    """Ids and folders of the classes of a split file.
 
     Attributes:
-        ids: class -> what the source calls it.
+        ids: class -> its name in the source of the list.
         folders: class -> the folder that is put before its clip names.
     """
 
     ids: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, value: Mapping[str, object], where: str, problems: Problems) -> None:
-        """Note id and folder of a class; a class of two subsets must have the same in both."""
-        for key, known in (("id", self.ids), ("folder", self.folders)):
-            text = value.get(key, known.get(name))
+    def add(
+        self, class_name: str, value: Mapping[str, object], location: str, problems: ProblemList
+    ) -> None:
+        """Add id and folder of a class; a class of two subsets must have the same in both."""
+        for key, values in (("id", self.ids), ("folder", self.folders)):
+            text = value.get(key, values.get(class_name))
             if text is None:
                 continue
             if not isinstance(text, str):
-                problems.add(where, f"{key}: got {text!r}; expected text (in quotes if a number)")
+                problems.add(
+                    location, f"{key}: got {text!r}; expected text (in quotes if a number)"
+                )
                 continue
-            wrong = text_problem(text) if key == "id" else path_problem(text)
-            if wrong:
-                problems.add(where, f"{key}: {wrong}")
-            if known.setdefault(name, text) != text:
-                problems.add(where, f"{key}: got {text!r}, elsewhere the class has {known[name]!r}")
+            problem = text_problem(text) if key == "id" else path_problem(text)
+            if problem:
+                problems.add(location, f"{key}: {problem}")
+            if values.setdefault(class_name, text) != text:
+                problems.add(
+                    location, f"{key}: got {text!r}, elsewhere the class has {values[class_name]!r}"
+                )
 
 
-def listed(
-    mapping: Mapping[str, object], where: str, problems: Problems, notes: ClassNotes
-) -> Classes:
-    """Clips listed class by class.
+def clips_from_list(
+    mapping: Mapping[str, object], location: str, problems: ProblemList, metadata: ClassMetadata
+) -> ClipsByClass:
+    """Read clips that are listed class by class.
 
     Args:
         mapping: class -> list of names, or of mappings with `clip` and `group`; or a mapping with
             `clips` (such a list, or a text), `folder` and `id`.
-        where: key of the mapping, for problems.
-        problems: takes what is wrong.
-        notes: takes ids and folders of the classes.
+        location: key of the mapping, for problems.
+        problems: collects what is wrong.
+        metadata: collects ids and folders of the classes.
 
     Returns:
-        The clips that are right, by class.
+        The valid clips, by class.
     """
-    classes: Classes = {}
+    classes: ClipsByClass = {}
     for name, items in mapping.items():
-        key = f"{where}.{name}"
+        key = f"{location}.{name}"
         if isinstance(items, dict):
-            problems.unknown(key, items, ("clips", "folder", "id"))
-            notes.add(name, items, key, problems)
+            problems.add_unknown(key, items, ("clips", "folder", "id"))
+            metadata.add(name, items, key, problems)
             items = items.get("clips")
             if isinstance(items, str):
-                texts = clip_texts(items, notes.folders.get(name), key, problems)
-                classes[name] = [Clip(text) for text in texts]
+                clip_names = read_clip_names(items, metadata.folders.get(name), key, problems)
+                classes[name] = [Clip(clip_name) for clip_name in clip_names]
                 continue
         if not isinstance(items, list):
             problems.add(key, f"got {items!r}; expected a list of clip names")
             continue
-        folder = notes.folders.get(name)
-        found = (_listed_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
-        clips = [clip for clip in found if clip is not None]
-        classes[name] = [Clip(_inside(folder, clip.name), clip.group) for clip in clips]
+        folder = metadata.folders.get(name)
+        parsed = (_read_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
+        clips = [clip for clip in parsed if clip is not None]
+        classes[name] = [Clip(_join_folder(folder, clip.name), clip.group) for clip in clips]
     return classes
 
 
-def clip_texts(value: object, folder: str | None, where: str, problems: Problems) -> list[str]:
-    """Names from a list, or from a text with white space between them.
+def read_clip_names(
+    value: object, folder: str | None, location: str, problems: ProblemList
+) -> list[str]:
+    """Read clip names from a list, or from a text with white space between them.
 
     Args:
         value: the list or the text.
-        folder: what is put before each name, or None.
-        where: its key, for problems.
-        problems: takes what is wrong.
+        folder: put before each name, or None.
+        location: its key, for problems.
+        problems: collects what is wrong.
     """
     names = value.split() if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        problems.add(where, f"got {value!r}; expected clip names (in quotes if numbers) or a text")
+        problems.add(
+            location, f"got {value!r}; expected clip names (in quotes if numbers) or a text"
+        )
         return []
-    return [_inside(folder, name) for name in names]
+    return [_join_folder(folder, name) for name in names]
 
 
-def _inside(folder: str | None, name: str) -> str:
+def _join_folder(folder: str | None, name: str) -> str:
     return name if folder is None else f"{folder}/{name}"
 
 
-def _listed_clip(item: object, key: str, problems: Problems) -> Clip | None:
+def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
     if isinstance(item, str):
         return Clip(item)
     if not isinstance(item, dict):
         problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
         return None
-    problems.unknown(key, item, ("clip", "group"))
+    problems.add_unknown(key, item, ("clip", "group"))
     name, group = item.get("clip"), item.get("group")
     if isinstance(group, int) and not isinstance(group, bool):
         group = str(group)
@@ -124,132 +134,136 @@ def _listed_clip(item: object, key: str, problems: Problems) -> Clip | None:
     return Clip(name, group)
 
 
-def generated(classes: Sequence[str], clips: int) -> Classes:
+def clips_from_generator(classes: Sequence[str], clips: int) -> ClipsByClass:
     """Names of generated clips: `<class>/<class>-000.mp4` and so on, `clips` of each class."""
     return {name: [Clip(f"{name}/{name}-{i:03d}.mp4") for i in range(clips)] for name in classes}
 
 
-def in_folders(
-    root: Path, folder: str, classes: Sequence[str] | None, where: str, problems: Problems
-) -> Classes:
-    """Clips that lie in one folder per class; the arguments are those of `class_folders`.
+def clips_from_folders(
+    root: Path, folder: str, classes: Sequence[str] | None, location: str, problems: ProblemList
+) -> ClipsByClass:
+    """Find clips in one folder per class; the arguments are those of `scan_class_folders`.
 
     Returns:
-        Per class all its clips, sorted: video files directly in its folder, by content, hidden
-        ones apart; where there are none, folders of numbered pictures.
+        Per class all its clips, sorted: video files directly in its folder, by content, without
+        hidden ones; if there are none, folders of numbered pictures.
     """
     prefix = "" if folder == "." else folder.rstrip("/") + "/"
-    found = class_folders(root, folder, classes, where, problems)
+    scanned = scan_class_folders(root, folder, classes, location, problems)
     return {
-        name: [Clip(f"{prefix}{name}/{clip}") for clip in held.clips]
-        for name, held in found.items()
+        name: [Clip(f"{prefix}{name}/{clip}") for clip in scanned_folder.clips]
+        for name, scanned_folder in scanned.items()
     }
 
 
-def class_folders(
+def scan_class_folders(
     root: Path,
     folder: str,
     classes: Sequence[str] | None,
-    where: str,
-    problems: Problems,
+    location: str,
+    problems: ProblemList,
     *,
-    deep: bool = False,
+    scan_subfolders: bool = False,
 ) -> dict[str, ClassFolder]:
-    """Class folders and what is in them.
+    """Scan class folders for clips.
 
     Args:
         root: the split's root.
-        folder: where the class folders lie, below `root`; "." for `root` itself.
+        folder: the parent of the class folders, below `root`; "." for `root` itself.
         classes: the class folders to take; None takes all that are not hidden.
-        where: key of the subset, for problems.
-        problems: takes what is wrong.
-        deep: whether to look into all folders in class folders.
+        location: key of the subset, for problems.
+        problems: collects what is wrong.
+        scan_subfolders: whether to list all folders in class folders.
 
     Raises:
         OSError: if one cannot be listed.
     """
     base = root if folder == "." else root / folder
     if not base.is_dir():
-        problems.add(where, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
+        problems.add(location, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
         return {}
     if classes is None:
         classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
         if not classes:
-            problems.add(where, f"{base} has no class folders ({_ROOT_HINT})")
+            problems.add(location, f"{base} has no class folders ({_ROOT_HINT})")
     result: dict[str, ClassFolder] = {}
     for name in classes:
-        home = base / name
+        class_path = base / name
         if path_problem(name) or "/" in name or "\\" in name:
-            problems.add(where, f"class {name!r}: expected the name of one folder")
+            problems.add(location, f"class {name!r}: expected the name of one folder")
             continue
-        if not home.is_dir():
-            problems.add(where, f"no folder {home} for class {name!r} ({_ROOT_HINT})")
+        if not class_path.is_dir():
+            problems.add(location, f"no folder {class_path} for class {name!r} ({_ROOT_HINT})")
             continue
-        result[name] = class_folder(home, deep=deep)
+        result[name] = scan_class_folder(class_path, scan_subfolders=scan_subfolders)
     return result
 
 
-def in_csv(path: Path, where: str, problems: Problems) -> Classes:
-    """Clips from a CSV with the columns `path`, `class` and, if wanted, `group`.
+def clips_from_csv(path: Path, location: str, problems: ProblemList) -> ClipsByClass:
+    """Read clips from a CSV with the columns `path`, `class` and, optionally, `group`.
 
     Args:
         path: the CSV, in UTF-8 with a header row.
-        where: key of the subset, for problems.
-        problems: takes what is wrong, with line numbers.
+        location: key of the subset, for problems.
+        problems: collects what is wrong, with line numbers.
 
     Returns:
-        The clips of the rows that are right, by class.
+        The clips of the valid rows, by class.
     """
     if not path.is_file():
-        problems.add(where, f"no file {path}; expected a CSV with the columns path,class[,group]")
+        problems.add(
+            location, f"no file {path}; expected a CSV with the columns path,class[,group]"
+        )
         return {}
-    classes: Classes = {}
+    classes: ClipsByClass = {}
     try:
         with open_lines(path) as file:
-            for name, clip in _csv_rows(csv.DictReader(file, strict=True), path, where, problems):
+            for name, clip in _read_csv_rows(
+                csv.DictReader(file, strict=True), path, location, problems
+            ):
                 classes.setdefault(name, []).append(clip)
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        problems.add(where, f"{path} cannot be read as a CSV in UTF-8: {error}")
+        problems.add(location, f"{path} cannot be read as a CSV in UTF-8: {error}")
     return classes
 
 
-def _csv_rows(
-    rows: csv.DictReader[str], path: Path, where: str, problems: Problems
+def _read_csv_rows(
+    rows: csv.DictReader[str], path: Path, location: str, problems: ProblemList
 ) -> Iterator[tuple[str, Clip]]:
     rows.fieldnames = header = [name.strip() for name in rows.fieldnames or []]
     if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
         expected = "expected path,class or path,class,group, with commas"
-        problems.add(where, f"{path}:1: header {header}; {expected}")
+        problems.add(location, f"{path}:1: header {header}; {expected}")
         return
     for row in rows:
         if None in row or None in row.values():
-            what = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
-            problems.add(where, what)
+            message = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
+            problems.add(location, message)
             continue
         row = {key: text.strip() for key, text in row.items()}
         yield row["class"], Clip(row["path"], row.get("group") or None)
 
 
-__all__ = ["POOLS", "SUBSETS", "ClassNotes", "Origin", "read_subsets"]
+__all__ = ["CLASS_SUBSETS", "TRAIN_TEST_SUBSETS", "ClassMetadata", "ClipOrigin", "read_subsets"]
 
-SUBSETS = ("base", "val", "novel")
+CLASS_SUBSETS = ("base", "val", "novel")
 """Subsets whose classes differ."""
-POOLS = ("train", "test")
+TRAIN_TEST_SUBSETS = ("train", "test")
 """Subsets of the same classes: support clips from the first, query clips from the second."""
-_FORMS = (
+_SUBSET_FORMS = (
     "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
 )
 
 
 @dataclass(frozen=True)
-class Origin:
+class ClipOrigin:
     """Where the clips of a split file come from.
 
     Attributes:
         folder: the folder of the split file; CSV files are relative to it.
         root: the folder of the clips, or None.
-        generator: makes the clips instead, or None.
-        pattern: finds the group in a clip's name, or None.
+        generator: generates the clips instead, or None.
+        pattern: matches the group in a clip's name, or None.
     """
 
     folder: Path
@@ -259,116 +273,126 @@ class Origin:
 
 
 def read_subsets(
-    value: object, origin: Origin, problems: Problems, notes: ClassNotes
-) -> dict[str, Classes]:
-    """The classes and clips of every subset, checked.
+    value: object, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
+) -> dict[str, ClipsByClass]:
+    """Read and check the classes and clips of every subset.
 
     Args:
-        value: what stands under `subsets` in the split file.
+        value: the value of `subsets` in the split file.
         origin: where clips come from.
-        problems: takes what is wrong.
-        notes: takes ids and folders of the classes.
+        problems: collects what is wrong.
+        metadata: collects ids and folders of the classes.
 
     Returns:
-        subset -> class -> clips; only to be used when no problem was noted.
+        subset -> class -> clips; only valid when no problem was added.
     """
-    either = f"some of {', '.join(SUBSETS)}, or {' and '.join(POOLS)}"
+    expectation = f"some of {', '.join(CLASS_SUBSETS)}, or {' and '.join(TRAIN_TEST_SUBSETS)}"
     if not isinstance(value, dict) or not value:
-        problems.add("subsets", f"got {value!r}; expected {either}")
+        problems.add("subsets", f"got {value!r}; expected {expectation}")
         return {}
-    problems.unknown("subsets", value, (*SUBSETS, *POOLS))
-    pools = [name for name in POOLS if name in value]
-    if pools and (len(pools) < len(POOLS) or any(name in value for name in SUBSETS)):
-        problems.add("subsets", f"got {', '.join(value)}; expected {either}")
-    subsets: dict[str, Classes] = {}
-    for name in (*SUBSETS, *POOLS):
+    problems.add_unknown("subsets", value, (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS))
+    train_test = [name for name in TRAIN_TEST_SUBSETS if name in value]
+    if train_test and (
+        len(train_test) < len(TRAIN_TEST_SUBSETS) or any(name in value for name in CLASS_SUBSETS)
+    ):
+        problems.add("subsets", f"got {', '.join(value)}; expected {expectation}")
+    subsets: dict[str, ClipsByClass] = {}
+    for name in (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS):
         if name in value:
-            where = f"subsets.{name}"
-            classes = _read(value[name], where, origin, problems, notes)
+            location = f"subsets.{name}"
+            classes = _read_subset(value[name], location, origin, problems, metadata)
             subsets[name] = {
-                c: _with_groups(clips, f"{where}.{c}", origin.pattern, problems)
+                c: _assign_groups(clips, f"{location}.{c}", origin.pattern, problems)
                 for c, clips in classes.items()
             }
-    if pools:
+    if train_test:
         _check_same_classes(subsets, problems)
     else:
-        _check_classes(subsets, problems)
+        _check_distinct_classes(subsets, problems)
     for subset, classes in subsets.items():
-        _check_names(subset, classes, problems)
-    _check_clips(subsets, problems)
+        _check_class_names(subset, classes, problems)
+    _check_distinct_clips(subsets, problems)
     return subsets
 
 
-def _read(
-    value: object, where: str, origin: Origin, problems: Problems, notes: ClassNotes
-) -> Classes:
+def _read_subset(
+    value: object, location: str, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
+) -> ClipsByClass:
     if isinstance(value, list) and value:
-        names = _names(value, where, problems)
+        names = _read_class_names(value, location, problems)
         if origin.generator is not None:
-            return generated(names, origin.generator.clips)
-        return _folders(".", names, where, origin, problems)
+            return clips_from_generator(names, origin.generator.clips)
+        return _read_folders(".", names, location, origin, problems)
     if not isinstance(value, dict) or not value:
-        problems.add(where, f"got {value!r}; expected {_FORMS}")
+        problems.add(location, f"got {value!r}; expected {_SUBSET_FORMS}")
         return {}
     if origin.generator is not None:
-        problems.add(where, "the clips are generated; expected a list of class names")
+        problems.add(location, "the clips are generated; expected a list of class names")
         return {}
     if isinstance(value.get("folder"), str):
-        problems.unknown(where, value, ("folder", "classes"))
-        given = value.get("classes")
-        chosen = None if given is None else _names(given, f"{where}.classes", problems)
-        return _folders(value["folder"], chosen, where, origin, problems)
+        problems.add_unknown(location, value, ("folder", "classes"))
+        class_list = value.get("classes")
+        class_names = (
+            None
+            if class_list is None
+            else _read_class_names(class_list, f"{location}.classes", problems)
+        )
+        return _read_folders(value["folder"], class_names, location, origin, problems)
     if isinstance(value.get("csv"), str):
-        problems.unknown(where, value, ("csv",))
-        return _csv(value["csv"], f"{where}.csv", origin, problems)
-    return listed(value, where, problems, notes)
+        problems.add_unknown(location, value, ("csv",))
+        return _read_csv(value["csv"], f"{location}.csv", origin, problems)
+    return clips_from_list(value, location, problems, metadata)
 
 
-def _names(value: object, where: str, problems: Problems) -> list[str]:
+def _read_class_names(value: object, location: str, problems: ProblemList) -> list[str]:
     if not isinstance(value, list) or not value:
-        problems.add(where, f"got {value!r}; expected a list of class names")
+        problems.add(location, f"got {value!r}; expected a list of class names")
         return []
     names = []
     for i, name in enumerate(value):
         if not isinstance(name, str):
-            what = f"got {name!r}; expected a class name (in quotes if it is a number)"
-            problems.add(f"{where}[{i}]", what)
+            message = f"got {name!r}; expected a class name (in quotes if it is a number)"
+            problems.add(f"{location}[{i}]", message)
         elif name in names:
-            problems.add(f"{where}[{i}]", f"class {name!r} is there twice")
+            problems.add(f"{location}[{i}]", f"class {name!r} is there twice")
         else:
             names.append(name)
     return names
 
 
-def _folders(
-    folder: str, names: Sequence[str] | None, where: str, origin: Origin, problems: Problems
-) -> Classes:
+def _read_folders(
+    folder: str,
+    class_names: Sequence[str] | None,
+    location: str,
+    origin: ClipOrigin,
+    problems: ProblemList,
+) -> ClipsByClass:
     if origin.root is None:
         problems.add(
-            where, "class folders need a root: give --root FOLDER, or write `root: FOLDER`"
+            location, "class folders need a root: give --root FOLDER, or write `root: FOLDER`"
         )
         return {}
-    inside = folder.rstrip("/")
-    if folder != "." and path_problem(inside):
-        problems.add(f"{where}.folder", str(path_problem(inside)))
+    subfolder = folder.rstrip("/")
+    if folder != "." and path_problem(subfolder):
+        problems.add(f"{location}.folder", str(path_problem(subfolder)))
         return {}
     try:
-        return in_folders(origin.root, inside, names, where, problems)
+        return clips_from_folders(origin.root, subfolder, class_names, location, problems)
     except OSError as error:
-        problems.add(where, f"{error.filename}: cannot be listed: {error.strerror}")
+        problems.add(location, f"{error.filename}: cannot be listed: {error.strerror}")
         return {}
 
 
-def _csv(file: str, where: str, origin: Origin, problems: Problems) -> Classes:
-    wrong = path_problem(file)
-    if wrong:
-        problems.add(where, wrong)
+def _read_csv(file: str, location: str, origin: ClipOrigin, problems: ProblemList) -> ClipsByClass:
+    problem = path_problem(file)
+    if problem:
+        problems.add(location, problem)
         return {}
-    return in_csv(origin.folder / file, where, problems)
+    return clips_from_csv(origin.folder / file, location, problems)
 
 
-def _with_groups(
-    clips: list[Clip], where: str, pattern: re.Pattern[str] | None, problems: Problems
+def _assign_groups(
+    clips: list[Clip], location: str, pattern: re.Pattern[str] | None, problems: ProblemList
 ) -> list[Clip]:
     if pattern is None:
         return clips
@@ -382,59 +406,65 @@ def _with_groups(
             if clip.group is None:
                 unmatched.append(clip.name)
     if unmatched:
-        what = f"{len(unmatched)} of {len(clips)} names do not match the `group` pattern"
-        problems.add(where, f"{what} {pattern.pattern!r}, the first is {unmatched[0]!r}")
+        message = f"{len(unmatched)} of {len(clips)} names do not match the `group` pattern"
+        problems.add(location, f"{message} {pattern.pattern!r}, the first is {unmatched[0]!r}")
     return result
 
 
-def _same(name: str) -> str:
-    """The name as a file system may see it: letters with accents can be spelled in two ways."""
+def _unicode_key(name: str) -> str:
+    """Return a name in one spelling of accents: file systems may treat two spellings as one."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _check_names(subset: str, classes: Classes, problems: Problems) -> None:
+def _check_class_names(subset: str, classes: ClipsByClass, problems: ProblemList) -> None:
     for name, clips in classes.items():
-        wrong = text_problem(name)
-        if wrong:
-            problems.add(f"subsets.{subset}", f"class name: {wrong}")
+        problem = text_problem(name)
+        if problem:
+            problems.add(f"subsets.{subset}", f"class name: {problem}")
         if not clips:
             problems.add(f"subsets.{subset}.{name}", "no clips; expected at least one")
 
 
-def _check_same_classes(subsets: Mapping[str, Classes], problems: Problems) -> None:
+def _check_same_classes(subsets: Mapping[str, ClipsByClass], problems: ProblemList) -> None:
     named = {subset: set(classes) for subset, classes in subsets.items()}
     for subset, names in named.items():
-        absent = sorted(set().union(*named.values()) - names)
-        if absent:
-            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            both = f"expected the same classes in {' and '.join(POOLS)}"
-            problems.add(f"subsets.{subset}", f"no class {absent[0]!r}{more}; {both}")
+        missing = sorted(set().union(*named.values()) - names)
+        if missing:
+            more_note = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            expectation = f"expected the same classes in {' and '.join(TRAIN_TEST_SUBSETS)}"
+            problems.add(f"subsets.{subset}", f"no class {missing[0]!r}{more_note}; {expectation}")
 
 
-def _check_classes(subsets: Mapping[str, Classes], problems: Problems) -> None:
-    seen: dict[str, tuple[str, str]] = {}
+def _check_distinct_classes(subsets: Mapping[str, ClipsByClass], problems: ProblemList) -> None:
+    earlier_use: dict[str, tuple[str, str]] = {}
     for subset, classes in subsets.items():
         for name in classes:
-            key = f"subsets.{subset}.{name}"
-            if _same(name) in seen:
-                other, spelled = seen[_same(name)]
-                same = "" if spelled == name else f" (spelled {spelled!r}: same text in Unicode)"
-                problems.add(key, f"the class is in {other!r} too{same}; subsets must not overlap")
-            seen[_same(name)] = (subset, name)
+            location = f"subsets.{subset}.{name}"
+            if _unicode_key(name) in earlier_use:
+                other_subset, spelled = earlier_use[_unicode_key(name)]
+                spelling_note = (
+                    "" if spelled == name else f" (spelled {spelled!r}: same text in Unicode)"
+                )
+                problems.add(
+                    location,
+                    f"the class is in {other_subset!r} too{spelling_note}; subsets must not "
+                    "overlap",
+                )
+            earlier_use[_unicode_key(name)] = (subset, name)
 
 
-def _check_clips(subsets: Mapping[str, Classes], problems: Problems) -> None:
-    seen: dict[str, tuple[str, str]] = {}
+def _check_distinct_clips(subsets: Mapping[str, ClipsByClass], problems: ProblemList) -> None:
+    earlier_use: dict[str, tuple[str, str]] = {}
     for subset, classes in subsets.items():
         for label, clips in classes.items():
-            key = f"subsets.{subset}.{label}"
+            location = f"subsets.{subset}.{label}"
             for name, group in ((clip.name, clip.group) for clip in clips):
-                wrong = path_problem(name) or (text_problem(group) if group is not None else None)
-                if wrong:
-                    problems.add(key, wrong)
-                same = _same(name)
-                if same in seen:
-                    where, spelled = seen[same]
+                problem = path_problem(name) or (text_problem(group) if group is not None else None)
+                if problem:
+                    problems.add(location, problem)
+                clip_key = _unicode_key(name)
+                if clip_key in earlier_use:
+                    earlier_location, spelled = earlier_use[clip_key]
                     hint = "" if spelled == name else f" (there spelled {spelled!r})"
-                    problems.add(key, f"clip {name!r} is already in {where}{hint}")
-                seen[same] = (key, name)
+                    problems.add(location, f"clip {name!r} is already in {earlier_location}{hint}")
+                earlier_use[clip_key] = (location, name)

@@ -1,12 +1,12 @@
-"""Generated clips of moving shapes: material that needs no download and no permission.
+"""Generated clips of moving shapes: data that needs no download and no permission.
 
 Two generators:
 
-* `motions`: the class is how something moves. Shape, texture, colour, size, place, direction
+* `motions`: the class is the kind of motion. Shape, texture, colour, size, position, direction
   where the class leaves it open, and background are random and independent of the class. Most
-  classes come in pairs that are each other played backwards, so that no single frame, and no
-  average over frames, tells one from the other.
-* `shapes`: the class is what moves, a shape with a texture. The motion is random.
+  classes come in pairs, each the other played backwards, so that no single frame, and no average
+  over frames, distinguishes them.
+* `shapes`: the class is the object that moves, a shape with a texture. The motion is random.
 
 A clip is a pure function of the generator's name and `VERSION`, the seed, the class and its
 number.
@@ -29,28 +29,28 @@ from numpy.typing import NDArray
 from fewshot_i2v.data.synthetic.motions import (
     MOTIONS,
     REVERSALS,
-    WITH_TWO_OBJECTS,
+    TWO_OBJECT_MOTIONS,
     Track,
-    still_track,
+    static_track,
 )
 from fewshot_i2v.data.synthetic.scene import (
     BACKGROUNDS,
     COLOURS,
-    Look,
-    draw_backdrop,
-    draw_background,
-    draw_look,
-    paint,
+    Appearance,
+    paint_frames,
+    random_appearance,
+    random_backdrop,
+    random_background,
 )
-from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, Draws, Pixels
+from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.utils.files import sync_folder_if_possible
-from fewshot_i2v.utils.locked_files import being_written, publish, sweep
+from fewshot_i2v.utils.locked_files import locked_temporary_file, publish, remove_stale_files
 
 
 @cache
 def _codec() -> tuple[str, dict[str, str]]:
-    """The best encoder this PyAV has, and its options for short, small, nearly lossless clips."""
+    """Return the best encoder of this PyAV, and its options for short, nearly lossless clips."""
     import av
 
     if "libx264" in av.codecs_available:
@@ -91,20 +91,20 @@ def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_new(path: Path, data: bytes) -> bool:
-    """Make a file that is seen whole or not at all, also by other processes.
+def write_if_absent(path: Path, data: bytes) -> bool:
+    """Write a file atomically if it does not exist; safe with several processes.
 
     The folder's entry is made durable by `sync_folder`, once for many files.
 
     Args:
-        path: the file. One that is there stays: others may be reading it.
+        path: the file. An existing one stays: another process may be reading it.
         data: its content.
 
     Returns:
-        Whether there was none.
+        Whether the file was written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with being_written(temporary) as file:
+    with locked_temporary_file(temporary) as file:
         file.write(data)
         return publish(file, path, mode=0o644, replace=False)
 
@@ -116,13 +116,13 @@ __all__ = [
     "SIZES",
     "VERSION",
     "VOCABULARY",
-    "Attributes",
+    "ObjectAttributes",
     "Still",
     "class_names",
     "clip_name",
-    "materialize",
-    "render",
-    "still",
+    "render_clip",
+    "render_still",
+    "write_missing_clips",
 ]
 
 VERSION = 1
@@ -147,14 +147,14 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 """Every value that an attribute of a still can have."""
 
 _SHAPE_CLASSES = {f"{t}-{s}": (s, t) for s in SHAPES for t in TEXTURES}
-_SHAPE_MOTIONS = tuple(n for n in MOTIONS if n not in WITH_TWO_OBJECTS)
+_SHAPE_MOTIONS = tuple(n for n in MOTIONS if n not in TWO_OBJECT_MOTIONS)
 _CLIP_NAME = re.compile(r"(?P<folder>[^/]+)/(?P<file>[^/]+)-(?P<number>\d{3,})\.mp4")
-_BYSTANDER = 0.35
+_BYSTANDER_PROBABILITY = 0.35
 
 
 @dataclass(frozen=True)
-class Attributes:
-    """What can be said truly of one object in one frame; see `VOCABULARY` for the values."""
+class ObjectAttributes:
+    """True description of one object in one frame; see `VOCABULARY` for the values."""
 
     shape: str
     texture: str
@@ -171,23 +171,23 @@ class Still:
     Attributes:
         frame: (S, S, 3) uint8, red, green, blue.
         index: which frame of the clip it is.
-        objects: what it shows; the object that the clip is about comes first.
+        objects: its objects; the main object of the clip comes first.
     """
 
     frame: NDArray[np.uint8]
     index: int
-    objects: tuple[Attributes, ...]
+    objects: tuple[ObjectAttributes, ...]
 
 
 @dataclass(frozen=True)
 class _Scene:
     background: str
     backdrop: Pixels
-    objects: tuple[tuple[Look, Track], ...]
+    objects: tuple[tuple[Appearance, Track], ...]
 
 
 def class_names(generator: str) -> tuple[str, ...]:
-    """Classes of a generator, in alphabetical order.
+    """Return the classes of a generator, in alphabetical order.
 
     Raises:
         UnknownNameError: when there is no such generator.
@@ -199,7 +199,7 @@ def class_names(generator: str) -> tuple[str, ...]:
     raise UnknownNameError("generator", generator, GENERATORS)
 
 
-def render(
+def render_clip(
     generator: str,
     class_name: str,
     number: int,
@@ -208,13 +208,13 @@ def render(
     size: int = 64,
     frames: int = 16,
 ) -> NDArray[np.uint8]:
-    """The frames of one clip.
+    """Render the frames of one clip.
 
     Args:
         generator: one of `GENERATORS`.
         class_name: one of `class_names(generator)`.
         number: which clip of the class, 0 or more.
-        seed: another seed gives other clips throughout.
+        seed: a different seed gives different clips throughout.
         size: side of the square frames, in pixels.
         frames: how many, 2 or more; the motion is spread over all of them.
 
@@ -224,12 +224,12 @@ def render(
     Raises:
         UnknownNameError: when there is no such generator or class.
     """
-    scene = _scene(generator, class_name, number, seed, size, frames)
+    scene = _random_scene(generator, class_name, number, seed, size, frames)
     # the object that the clip is about is drawn last, over the others
-    return paint(scene.backdrop, list(reversed(scene.objects)))
+    return paint_frames(scene.backdrop, list(reversed(scene.objects)))
 
 
-def still(
+def render_still(
     generator: str,
     class_name: str,
     number: int,
@@ -238,90 +238,97 @@ def still(
     size: int = 64,
     frames: int = 16,
 ) -> Still:
-    """One random frame of a clip, with what can truly be said of it.
+    """Render one random frame of a clip, with a true description of it.
 
-    The frame is drawn from those that show the object that the clip is about, and is the same as
-    `render(...)[still.index]`. Arguments and errors are those of `render`.
+    The frame is chosen among those that show the main object of the clip, and is the same as
+    `render_clip(...)[still.index]`. Arguments and errors are those of `render_clip`.
     """
-    scene = _scene(generator, class_name, number, seed, size, frames)
-    seen = np.flatnonzero(scene.objects[0][1].opacity > 0.6).tolist()
-    draws = Draws(generator, VERSION, seed, class_name, number, "still")
-    index = draws.pick(seen) if seen else 0
-    shown = [(look, _moment(track, index)) for look, track in scene.objects]
-    words = tuple(_attributes(look, track, scene.background) for look, track in shown)
-    return Still(paint(scene.backdrop, shown[::-1])[0], index, words)
+    scene = _random_scene(generator, class_name, number, seed, size, frames)
+    visible = np.flatnonzero(scene.objects[0][1].opacity > 0.6).tolist()
+    rng = KeyedRandom(generator, VERSION, seed, class_name, number, "still")
+    index = rng.choice(visible) if visible else 0
+    objects = [(appearance, _track_at(track, index)) for appearance, track in scene.objects]
+    descriptions = tuple(
+        _describe_object(appearance, track, scene.background) for appearance, track in objects
+    )
+    return Still(paint_frames(scene.backdrop, objects[::-1])[0], index, descriptions)
 
 
-def _scene(
+def _random_scene(
     generator: str, class_name: str, number: int, seed: int, size: int, frames: int
 ) -> _Scene:
-    """Everything random about a clip, drawn."""
+    """Choose everything random about a clip."""
     if class_name not in class_names(generator):
         raise UnknownNameError(
             f"class of generator {generator!r}", class_name, class_names(generator)
         )
     key = (generator, VERSION, seed, class_name, number)
-    look, way = Draws(*key, "look"), Draws(*key, "way")
-    form = _SHAPE_CLASSES.get(class_name)
-    motion = way.pick(_SHAPE_MOTIONS) if form else class_name
+    look_rng, motion_rng = KeyedRandom(*key, "look"), KeyedRandom(*key, "way")
+    shape_and_texture = _SHAPE_CLASSES.get(class_name)
+    motion = motion_rng.choice(_SHAPE_MOTIONS) if shape_and_texture else class_name
     t = np.linspace(0, 1, frames)
-    tracks = MOTIONS[motion](way, t, way.uniform(0.15, 0.23))
-    if len(tracks) == 1 and not form and way.chance(_BYSTANDER):
+    tracks = MOTIONS[motion](motion_rng, t, motion_rng.uniform(0.15, 0.23))
+    if len(tracks) == 1 and not shape_and_texture and motion_rng.chance(_BYSTANDER_PROBABILITY):
         # one thing moves, another does not: two objects in a frame do not tell the class
-        tracks = (*tracks, _bystander(way, t, tracks[0]))
-    background = draw_background(look)
-    looks = [draw_look(look, background, form)]
-    looks += [draw_look(look, background) for _ in tracks[1:]]
-    backdrop = draw_backdrop(look, background, size)
-    return _Scene(background, backdrop, tuple(zip(looks, tracks, strict=True)))
+        tracks = (*tracks, _random_bystander(motion_rng, t, tracks[0]))
+    background = random_background(look_rng)
+    appearances = [random_appearance(look_rng, background, shape_and_texture)]
+    appearances += [random_appearance(look_rng, background) for _ in tracks[1:]]
+    backdrop = random_backdrop(look_rng, background, size)
+    return _Scene(background, backdrop, tuple(zip(appearances, tracks, strict=True)))
 
 
-def _bystander(draws: Draws, t: NDArray[np.float64], mover: Track) -> Track:
-    """An object that stays where it is, of eight random places the one farthest from the mover."""
-    places = [still_track(draws, t, draws.uniform(0.12, 0.17)) for _ in range(8)]
-    return max(places, key=lambda p: float(((p.x - mover.x) ** 2 + (p.y - mover.y) ** 2).min()))
+def _random_bystander(rng: KeyedRandom, t: NDArray[np.float64], mover: Track) -> Track:
+    """Return a static object: of eight random positions the one farthest from the mover."""
+    candidates = [static_track(rng, t, rng.uniform(0.12, 0.17)) for _ in range(8)]
+    return max(
+        candidates,
+        key=lambda track: float(((track.x - mover.x) ** 2 + (track.y - mover.y) ** 2).min()),
+    )
 
 
-def _moment(track: Track, index: int) -> Track:
-    at = slice(index, index + 1)
+def _track_at(track: Track, index: int) -> Track:
+    moment = slice(index, index + 1)
     return Track(
-        track.x[at], track.y[at], track.radius[at], track.angle[at], track.light[at],
-        track.opacity[at],
+        track.x[moment], track.y[moment], track.radius[moment], track.angle[moment],
+        track.light[moment], track.opacity[moment],
     )  # fmt: skip
 
 
-def _attributes(look: Look, track: Track, background: str) -> Attributes:
-    """Words for one object at one time."""
+def _describe_object(appearance: Appearance, track: Track, background: str) -> ObjectAttributes:
+    """Describe one object at one time."""
     column = int(min(max(float(track.x[0]) * 3, 0), 2.999))
     row = int(min(max(float(track.y[0]) * 3, 0), 2.999))
     radius = float(track.radius[0])
     size = SIZES[int(radius > 0.155) + int(radius > 0.205)]
     position = POSITIONS[3 * row + column]
-    return Attributes(look.shape, look.texture, look.colour, size, position, background)
+    return ObjectAttributes(
+        appearance.shape, appearance.texture, appearance.colour, size, position, background
+    )
 
 
 def clip_name(class_name: str, number: int) -> str:
-    """The name of a clip below the clip folder, such as "grows/grows-007.mp4"."""
+    """Return the name of a clip below the clip folder, such as "grows/grows-007.mp4"."""
     return f"{class_name}/{class_name}-{number:03d}.mp4"
 
 
-def _parse(generator: str, name: str) -> tuple[str, int]:
-    """Class and number of a clip's name.
+def _parse_clip_name(generator: str, name: str) -> tuple[str, int]:
+    """Return the class and number in a clip's name.
 
     Raises:
         UsageError: when it is not a name that `clip_name` gives.
         UnknownNameError: when there is no such generator or class.
     """
-    found = _CLIP_NAME.fullmatch(name)
-    if found is None or clip_name(found["file"], int(found["number"])) != name:
+    match = _CLIP_NAME.fullmatch(name)
+    if match is None or clip_name(match["file"], int(match["number"])) != name:
         raise UsageError(f"{name!r}: not a generated clip; expected a name such as 'a/a-000.mp4'")
-    if found["folder"] not in class_names(generator):
-        known = class_names(generator)
-        raise UnknownNameError(f"class of generator {generator!r}", found["folder"], known)
-    return found["folder"], int(found["number"])
+    if match["folder"] not in class_names(generator):
+        classes = class_names(generator)
+        raise UnknownNameError(f"class of generator {generator!r}", match["folder"], classes)
+    return match["folder"], int(match["number"])
 
 
-def materialize(
+def write_missing_clips(
     generator: str,
     names: Sequence[str],
     folder: Path,
@@ -332,18 +339,18 @@ def materialize(
     fps: int = 8,
     progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write those of the named clips that are missing, as MP4 files; safe with several processes.
+    """Write the missing ones of the named clips as MP4 files; safe with several processes.
 
-    The folder must be used for one seed, size, frames and fps: a file that exists is taken as is,
-    also one that another process makes meanwhile. What killed processes left is removed.
+    The folder must be used for one seed, size, frames and fps: an existing file is used as it is,
+    also one that another process makes meanwhile. Temporary files of killed processes are removed.
 
     Args:
         generator: one of `GENERATORS`.
         names: clips by name, as `clip_name` gives them.
-        folder: where they go.
-        seed: as for `render`.
-        size: as for `render`; even, as video encoders need it.
-        frames: as for `render`.
+        folder: where they are written.
+        seed: as for `render_clip`.
+        size: as for `render_clip`; even, as video encoders need it.
+        frames: as for `render_clip`.
         fps: frames per second of the files.
         progress: called with 1 for every clip that was missing.
 
@@ -357,17 +364,19 @@ def materialize(
     """
     if size % 2:
         raise UsageError(f"size {size}: video files need an even number of pixels")
-    parsed = {name: _parse(generator, name) for name in names}
+    parsed = {name: _parse_clip_name(generator, name) for name in names}
     written = 0
     try:
         for parent in {(folder / name).parent for name in parsed}:
             parent.mkdir(parents=True, exist_ok=True)
-            sweep(parent.glob(".*.tmp"))
+            remove_stale_files(parent.glob(".*.tmp"))
         jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
         for class_name, number, path in jobs:
             if not path.exists():  # no other process was faster
-                clip = render(generator, class_name, number, seed=seed, size=size, frames=frames)
-                written += write_new(path, encode(clip, fps))
+                clip = render_clip(
+                    generator, class_name, number, seed=seed, size=size, frames=frames
+                )
+                written += write_if_absent(path, encode(clip, fps))
             progress(1)
         for parent in {path.parent for _, _, path in jobs}:
             sync_folder_if_possible(parent)

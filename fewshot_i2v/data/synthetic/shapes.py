@@ -1,7 +1,7 @@
 """Shapes and textures of generated objects, as functions of pixel coordinates.
 
-Only sums, products, square roots and comparisons of 32-bit numbers: these are rounded alike on
-all machines, so the same clip has the same bytes everywhere.
+Only sums, products, square roots and comparisons of 32-bit numbers: these are rounded identically
+on all machines, so the same clip has the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
-Field = Callable[[Pixels, Pixels], Pixels]
+DistanceField = Callable[[Pixels, Pixels], Pixels]
 
 
 def _length(u: Pixels, v: Pixels) -> Pixels:
@@ -39,7 +39,7 @@ def _triangle(u: Pixels, v: Pixels) -> Pixels:
 
 
 def _star(u: Pixels, v: Pixels) -> Pixels:
-    """Five points: folded into half of one of them, where its edge is a straight line."""
+    """Distance to a five-pointed star: folded into half of one point, whose edge is straight."""
     x, y = np.abs(u), -v
     nx, ny = np.float32(math.cos(math.pi / 5)), np.float32(math.sin(math.pi / 5))
     for _ in range(2):
@@ -61,8 +61,8 @@ def _ring(u: Pixels, v: Pixels) -> Pixels:
 
 def _cross(u: Pixels, v: Pixels) -> Pixels:
     x, y = np.abs(u), np.abs(v)
-    thin = np.float32(0.34)
-    out: Pixels = np.maximum(np.maximum(x, y) - np.float32(1), np.minimum(x, y) - thin)
+    half_width = np.float32(0.34)
+    out: Pixels = np.maximum(np.maximum(x, y) - np.float32(1), np.minimum(x, y) - half_width)
     return out
 
 
@@ -81,7 +81,7 @@ def _crescent(u: Pixels, v: Pixels) -> Pixels:
     return out
 
 
-SHAPES: dict[str, Field] = {
+SHAPES: dict[str, DistanceField] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
@@ -94,11 +94,11 @@ SHAPES: dict[str, Field] = {
 """Signed distance to the outline (negative inside), in units of the object's radius."""
 
 
-def _teeth(u: Pixels, period: float) -> Pixels:
-    """Signed distance to the edges of stripes, half a period wide."""
+def _stripe_distance(u: Pixels, period: float) -> Pixels:
+    """Signed distance to the edges of stripes that are half a period wide."""
     turns = u * np.float32(1 / period)
-    away = np.abs(turns - np.floor(turns) - np.float32(0.5))
-    out: Pixels = (away * np.float32(4) - np.float32(1)) * np.float32(period / 4)
+    from_centre = np.abs(turns - np.floor(turns) - np.float32(0.5))
+    out: Pixels = (from_centre * np.float32(4) - np.float32(1)) * np.float32(period / 4)
     return out
 
 
@@ -107,11 +107,11 @@ def _plain(u: Pixels, v: Pixels) -> Pixels:
 
 
 def _striped(u: Pixels, v: Pixels) -> Pixels:
-    return _teeth(u, 0.72)
+    return _stripe_distance(u, 0.72)
 
 
 def _checked(u: Pixels, v: Pixels) -> Pixels:
-    x, y = _teeth(u + np.float32(0.25), 1.0), _teeth(v + np.float32(0.25), 1.0)
+    x, y = _stripe_distance(u + np.float32(0.25), 1.0), _stripe_distance(v + np.float32(0.25), 1.0)
     # the distance to the nearest edge of either, with the sign of their product
     out: Pixels = np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
     return out
@@ -124,7 +124,7 @@ def _dotted(u: Pixels, v: Pixels) -> Pixels:
     return np.float32(0.25) - _length(x, y) * period
 
 
-TEXTURES: dict[str, Field] = {
+TEXTURES: dict[str, DistanceField] = {
     "plain": _plain,
     "striped": _striped,
     "checked": _checked,
@@ -132,18 +132,18 @@ TEXTURES: dict[str, Field] = {
 }
 """Signed distance to the edge of where the second colour shows (above 0), in radii."""
 
-ROUND = frozenset({("circle", "plain"), ("ring", "plain")})
+ROTATION_INVARIANT = frozenset({("circle", "plain"), ("ring", "plain")})
 """Shapes with textures that look the same at every angle."""
 
 
 T = TypeVar("T")
 
 
-class Draws:
+class KeyedRandom:
     """A stream of random numbers that is a pure function of its key.
 
     Only uniform doubles are taken from numpy: their construction from the bits of the Philox
-    counter is the one part of its generators that has never changed between versions.
+    counter is the only part of numpy's generators that has never changed between versions.
 
     Args:
         key: what the stream is for, from general to particular, such as
@@ -151,23 +151,23 @@ class Draws:
     """
 
     def __init__(self, *key: str | int) -> None:
-        text = "\x1f".join(str(part) for part in key)
-        digest = hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+        joined = "\x1f".join(str(component) for component in key)
+        digest = hashlib.blake2b(joined.encode("utf-8"), digest_size=16).digest()
         words = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
-        self._source = np.random.Generator(np.random.Philox(key=words))
+        self._generator = np.random.Generator(np.random.Philox(key=words))
 
     def uniform(self, low: float, high: float) -> float:
-        """A number from [low, high)."""
-        return low + (high - low) * self._source.random()
+        """Return a number from [low, high)."""
+        return low + (high - low) * self._generator.random()
 
-    def pick(self, options: Sequence[T]) -> T:
-        """One of `options`, all equally likely."""
-        return options[int(self._source.random() * len(options))]
+    def choice(self, options: Sequence[T]) -> T:
+        """Return a random element of `options`, all equally likely."""
+        return options[int(self._generator.random() * len(options))]
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
-        return self._source.random() < probability
+        """Return True with this probability."""
+        return self._generator.random() < probability
 
     def grid(self, rows: int, columns: int) -> NDArray[np.float64]:
-        """Numbers from [0, 1) in an array (rows, columns)."""
-        return self._source.random((rows, columns))
+        """Return numbers from [0, 1) in an array (rows, columns)."""
+        return self._generator.random((rows, columns))

@@ -1,1 +1,1 @@
-"""Video: which frames of a clip, reading them exactly, and keeping them decoded on disk."""
+"""Exact video reading: frame sampling, decoding, and a cache of decoded clips on disk."""

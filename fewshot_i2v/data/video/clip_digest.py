@@ -1,8 +1,8 @@
-"""Which clip a file is: its content. What was read once is not read again until it is written to.
+"""Content digests of clips, with file stamps so that unchanged files are not read again.
 
-The system's time of change (ctime) moves with every write and every renaming, also where somebody
-sets the time of modification back. Together with number, size and time of modification of the file
-it tells that nothing was written since. Where a system has no such time (Windows, some network
+The system's time of change (ctime) moves with every write and every renaming, even if somebody
+sets the time of modification back. Together with the file's number, size and time of modification
+it shows that nothing was written since. Where a system has no such time (Windows, some network
 drives), a file that is rewritten with its old size and time is noticed only by reading it again.
 """
 
@@ -18,26 +18,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fewshot_i2v.data.video.container import identify, regular_file
-from fewshot_i2v.data.video.frame_folder import frame_files, is_folder, pictures
+from fewshot_i2v.data.video.container import check_regular_file, identify_container
+from fewshot_i2v.data.video.frame_folder import is_frame_folder, list_frame_files, stat_frame_files
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils.input_files import open_regular
 
 _LINE = re.compile(r"^([0-9a-f]{32}) ([0-9a-f]{64}) [0-9a-f]{8}$", re.MULTILINE)
-_MOST_BYTES = 1 << 28
-_TRIES = 3
+_MAX_BYTES = 1 << 28
+_MAX_TRIES = 3
 # two writes within one tick of the clock leave the same time: it tells nothing until it has passed
 _TICK, _COARSE_TICK = 100_000_000, 2_000_000_000
 
 
-CHANGED = "changed while it was read: run again"
+CHANGED_WHILE_READ = "changed while it was read: run again"
 
 
-class Look(NamedTuple):
-    """What the system says of a file, without reading it.
+class FileStamp(NamedTuple):
+    """State of a file as the system reports it, without reading the file.
 
     Attributes:
-        token: equal only where nothing was written in between.
+        token: equal only if nothing was written in between.
         settled: whether a later write is sure to change the token.
         size: bytes; of a folder, those of its pictures.
     """
@@ -47,8 +47,8 @@ class Look(NamedTuple):
     size: int = 0
 
 
-def look(path: Path) -> Look:
-    """Look at a clip without reading it.
+def clip_stamp(path: Path) -> FileStamp:
+    """Return the stamp of a clip without reading it.
 
     Args:
         path: the clip, a file or a folder of pictures; symbolic links are followed.
@@ -56,25 +56,27 @@ def look(path: Path) -> Look:
     Raises:
         VideoUnreadable: if there is no such file, it is no regular file, or the folder is no clip.
     """
-    if not is_folder(path):
-        return look_of(path, regular_file(path))
-    looks = [look_of(*picture) for picture in pictures(path)]
-    token = hashlib.sha256("".join(each.token for each in looks).encode()).hexdigest()[:32]
-    return Look(token, all(each.settled for each in looks), sum(each.size for each in looks))
+    if not is_frame_folder(path):
+        return file_stamp(path, check_regular_file(path))
+    stamps = [file_stamp(*picture) for picture in stat_frame_files(path)]
+    token = hashlib.sha256("".join(stamp.token for stamp in stamps).encode()).hexdigest()[:32]
+    return FileStamp(
+        token, all(stamp.settled for stamp in stamps), sum(stamp.size for stamp in stamps)
+    )
 
 
-def look_of(path: Path, status: os.stat_result) -> Look:
-    """The look of a file that has this status."""
-    changed = status.st_mtime_ns if os.name == "nt" else status.st_ctime_ns
-    facts = status.st_ino, status.st_size, status.st_mtime_ns, changed
-    text = "\0".join((*map(str, facts), os.path.abspath(path)))  # noqa: PTH100 - keeps links
-    token = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
-    tick = _TICK if changed % 1_000_000_000 else _COARSE_TICK
-    return Look(token, time.time_ns() - changed > tick, status.st_size)
+def file_stamp(path: Path, status: os.stat_result) -> FileStamp:
+    """Return the stamp of a file that has this status."""
+    changed_ns = status.st_mtime_ns if os.name == "nt" else status.st_ctime_ns
+    facts = status.st_ino, status.st_size, status.st_mtime_ns, changed_ns
+    joined = "\0".join((*map(str, facts), os.path.abspath(path)))  # noqa: PTH100 - keeps links
+    token = hashlib.sha256(joined.encode(errors="surrogateescape")).hexdigest()[:32]
+    tick = _TICK if changed_ns % 1_000_000_000 else _COARSE_TICK
+    return FileStamp(token, time.time_ns() - changed_ns > tick, status.st_size)
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a clip's content, 64 hexadecimal digits.
+    """Return the SHA-256 of a clip's content, 64 hexadecimal digits.
 
     Args:
         path: the clip, a file or a folder of pictures; symbolic links are followed.
@@ -83,17 +85,17 @@ def content_digest(path: Path) -> str:
         Of a folder, that of the digests of its pictures in their order, whatever their names.
 
     Raises:
-        VideoUnreadable: if it cannot be read, or is no video container: that is said before all of
-            a large file is read.
+        VideoUnreadable: if it cannot be read, or is no video container; the latter is raised before
+            a large file is read in full.
     """
-    if is_folder(path):
-        digests = "".join(_digest(file) for file in frame_files(path))
+    if is_frame_folder(path):
+        digests = "".join(_file_digest(file) for file in list_frame_files(path))
         return hashlib.sha256(digests.encode()).hexdigest()
-    identify(path)
-    return _digest(path)
+    identify_container(path)
+    return _file_digest(path)
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -101,69 +103,73 @@ def _digest(path: Path) -> str:
         raise VideoUnreadable(path, f"cannot be read: {error.strerror}") from error
 
 
-class Digests:
-    """The content digests of clips, each taken once.
+class ContentDigests:
+    """The content digests of clips, each computed once.
 
     Args:
-        store: folder whose `digests.txt` remembers them; None: only what this object has read.
-        trust: whether to use what that file says. It is added to in any case.
+        folder: its `digests.txt` stores them; None: only what this object has read.
+        trust: whether to use the digests in that file. New digests are added to it in any case.
 
     Attributes:
-        new: what was read and is not in the file yet: digests by the token of the look before.
+        unsaved: digests that are not in the file yet, by the stamp token from before the read.
     """
 
-    def __init__(self, store: Path | None = None, *, trust: bool = True) -> None:
-        self._file = store and store / "digests.txt"
-        self._known = _read(self._file) if self._file and trust else {}
-        self.new: dict[str, str] = {}
+    def __init__(self, folder: Path | None = None, *, trust: bool = True) -> None:
+        self._file = folder and folder / "digests.txt"
+        self._digest_by_token = _read_digests(self._file) if self._file and trust else {}
+        self.unsaved: dict[str, str] = {}
 
-    def known(self, path: Path) -> str | None:
-        """The digest of a clip, or None where it has to be read for that; errors as `look`."""
-        return self._known.get(look(path).token)
+    def lookup(self, path: Path) -> str | None:
+        """Return a clip's digest, None if it must be read first; errors as `clip_stamp`."""
+        return self._digest_by_token.get(clip_stamp(path).token)
 
-    def of(self, path: Path) -> str:
-        """The digest of a clip, read if need be.
+    def get(self, path: Path) -> str:
+        """Return the digest of a clip; the clip is read if necessary.
 
         Raises:
-            VideoUnreadable: if it cannot be read, or does not keep still.
+            VideoUnreadable: if it cannot be read, or keeps changing.
         """
-        for _ in range(_TRIES):
-            seen = look(path)
-            if seen.token in self._known:
-                return self._known[seen.token]
+        for _ in range(_MAX_TRIES):
+            stamp = clip_stamp(path)
+            if stamp.token in self._digest_by_token:
+                return self._digest_by_token[stamp.token]
             digest = content_digest(path)
-            if look(path).token == seen.token:
-                if seen.settled:
-                    self.learn({seen.token: digest})
+            if clip_stamp(path).token == stamp.token:
+                if stamp.settled:
+                    self.add({stamp.token: digest})
                 return digest
-        raise VideoUnreadable(path, CHANGED)
+        raise VideoUnreadable(path, CHANGED_WHILE_READ)
 
-    def learn(self, new: Mapping[str, str]) -> None:
-        """Remember what was read, here or in another process."""
-        self._known |= new
-        self.new |= new
+    def add(self, digests: Mapping[str, str]) -> None:
+        """Add digests that were computed here or in another process."""
+        self._digest_by_token |= digests
+        self.unsaved |= digests
 
     def save(self) -> None:
-        """Add what is new to the file; what cannot be written is found out again next time."""
-        if self._file is None or not self.new:
+        """Append the unsaved digests to the file; unwritable ones are computed again next time."""
+        if self._file is None or not self.unsaved:
             return
         # in front, since a process that was killed may have left half a line
-        lines = "".join(f"\n{_line(*pair)}" for pair in self.new.items()) + "\n"
+        lines = "".join(f"\n{_format_line(*pair)}" for pair in self.unsaved.items()) + "\n"
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab", buffering=0) as file:
                 file.write(lines.encode())
-            self.new = {}
+            self.unsaved = {}
 
 
-def _read(file: Path) -> dict[str, str]:
-    """What earlier processes have noted; a line that is damaged counts as none."""
-    with contextlib.suppress(OSError), open_regular(file) as opened:
-        text = opened.read(_MOST_BYTES).decode("ascii", "replace")
-        return {m[1]: m[2] for m in _LINE.finditer(text) if _line(m[1], m[2]) == m[0]}
+def _read_digests(file: Path) -> dict[str, str]:
+    """Read the digests that earlier processes have saved; damaged lines are skipped."""
+    with contextlib.suppress(OSError), open_regular(file) as stream:
+        content = stream.read(_MAX_BYTES).decode("ascii", "replace")
+        return {
+            match[1]: match[2]
+            for match in _LINE.finditer(content)
+            if _format_line(match[1], match[2]) == match[0]
+        }
     return {}
 
 
-def _line(token: str, digest: str) -> str:
-    """Both with a checksum: writers on several machines may write over each other."""
+def _format_line(token: str, digest: str) -> str:
+    """Format a token and a digest with a checksum, since writers may overwrite each other."""
     return f"{token} {digest} {zlib.crc32(f'{token} {digest}'.encode()):08x}"

@@ -1,8 +1,8 @@
-"""What a file is, told by its first bytes and never by its name.
+"""Container type of a file, from its first bytes and never from its name.
 
-The answer is the one demuxer the file may be opened with. Playlists, concatenation scripts and
-stream descriptions name other files or addresses to open; they have no demuxer here, whatever the
-file is called.
+The result is the one demuxer that may open the file. Playlists, concatenation scripts and stream
+descriptions name other files or addresses to open; they have no demuxer here, whatever the file
+is called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils import input_files
 
-_HEAD = 4096
+_HEADER_BYTES = 4096
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 MATROSKA = "matroska,webm"
@@ -24,7 +24,7 @@ MATROSKA = "matroska,webm"
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"jxl ")
 
-_CONTAINERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+_CONTAINER_SIGNATURES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     (MOV, lambda b: b[4:8] in _MOV_BOXES and b[8:12] not in _PICTURE_BRANDS),
     (MATROSKA, lambda b: b.startswith(b"\x1aE\xdf\xa3")),
     ("avi", lambda b: b.startswith(b"RIFF") and b[8:11] == b"AVI"),
@@ -36,7 +36,7 @@ _CONTAINERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("flv", lambda b: b.startswith(b"FLV\x01")),
 )
 
-_TEXTS = (
+_TEXT_SIGNATURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not a video: run git lfs pull"),
     (b"#extm3u", "is a playlist (HLS), not a video: give the media file itself"),
     (b"ffconcat", "is a playlist (ffconcat), not a video: give the media files themselves"),
@@ -46,10 +46,10 @@ _TEXTS = (
     (b"<html", "is a web page, not a video: the download gave an error page"),
 )
 
-_PLAINLY_OTHER = "not a video"
+_REASON_WITHOUT_ADVICE = "not a video"
 """How the reason ends where there is nothing to advise."""
 
-_OTHERS = (
+_BINARY_SIGNATURES = (
     (b"\x89PNG", "is a picture (PNG), not a video"),
     (b"\xff\xd8\xff", "is a picture (JPEG), not a video"),
     (b"BM", "is a picture (BMP), not a video"),
@@ -64,64 +64,64 @@ _OTHERS = (
 )
 
 
-class Content(NamedTuple):
-    """What `identify` found.
+class ContainerInfo(NamedTuple):
+    """Result of `identify_container`.
 
     Attributes:
         demuxer: the name of the one FFmpeg demuxer that may open the file.
         size: bytes in the file.
-        missing: bytes the container announces beyond the end of the file; 0 if none, or if the
+        missing_bytes: bytes the container declares beyond the end of the file; 0 if none, or if the
             container does not say.
     """
 
     demuxer: str
     size: int
-    missing: int
+    missing_bytes: int
 
 
-def container(path: Path) -> str:
-    """Tell whether a file could be a video, from its first bytes alone.
+def detect_demuxer(path: Path) -> str:
+    """Detect the demuxer of a file that could be a video, from its first bytes alone.
 
     Args:
         path: the file; symbolic links are followed.
 
     Returns:
-        The demuxer to open it with; "" for a text or a picture, which nobody takes for a video.
+        The demuxer to open it with; "" for a text or a picture, which is plainly no video.
 
     Raises:
-        VideoUnreadable: as `identify` does for everything else.
+        VideoUnreadable: as `identify_container` does for everything else.
     """
-    with _opened(path) as file:
-        head = file.read(_HEAD)
-    if _demuxer(head) is None and _not_a_video(head).endswith(_PLAINLY_OTHER):
+    with _open_file(path) as file:
+        head = file.read(_HEADER_BYTES)
+    if _match_demuxer(head) is None and _rejection_reason(head).endswith(_REASON_WITHOUT_ADVICE):
         return ""
-    return _known(path, head)
+    return _require_demuxer(path, head)
 
 
-def identify(path: Path) -> Content:
-    """Tell the container of a file from its content.
+def identify_container(path: Path) -> ContainerInfo:
+    """Identify the container of a file from its content.
 
     Args:
         path: the file; symbolic links are followed.
 
     Returns:
-        The demuxer to open it with, its size, and how much of it is cut off.
+        The demuxer to open it with, its size, and how many bytes are cut off.
 
     Raises:
         VideoUnreadable: if there is no such file, it is no regular file (nothing else is ever
             opened: a FIFO would block), it is empty, or it is no video container.
     """
-    with _opened(path) as file:
-        head = file.read(_HEAD)
+    with _open_file(path) as file:
+        head = file.read(_HEADER_BYTES)
         size = os.fstat(file.fileno()).st_size
-        demuxer = _known(path, head)
-        return Content(demuxer, size, max(0, _announced_end(file, demuxer) - size))
+        demuxer = _require_demuxer(path, head)
+        return ContainerInfo(demuxer, size, max(0, _declared_end(file, demuxer) - size))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, opened for reading; what goes wrong is `VideoUnreadable`."""
-    regular_file(path)
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; failures become `VideoUnreadable`."""
+    check_regular_file(path)
     try:
         with input_files.open_regular(path) as file:
             yield file
@@ -129,57 +129,57 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
 
 
-def _demuxer(head: bytes) -> str | None:
-    return next((name for name, fits in _CONTAINERS if fits(head)), None)
+def _match_demuxer(head: bytes) -> str | None:
+    return next((name for name, matches in _CONTAINER_SIGNATURES if matches(head)), None)
 
 
-def _known(path: Path, head: bytes) -> str:
+def _require_demuxer(path: Path, head: bytes) -> str:
     if not head:
         raise VideoUnreadable(path, "is empty (0 bytes)")
-    demuxer = _demuxer(head)
+    demuxer = _match_demuxer(head)
     if demuxer is None:
-        raise VideoUnreadable(path, _not_a_video(head))
+        raise VideoUnreadable(path, _rejection_reason(head))
     return demuxer
 
 
-def regular_file(path: Path) -> os.stat_result:
-    """Make sure that there is an ordinary file, without opening it.
+def check_regular_file(path: Path) -> os.stat_result:
+    """Check that a path is a regular file, without opening it.
 
     Args:
         path: the file; symbolic links are followed.
 
     Returns:
-        Its size, times and so on.
+        Its status: size, times and so on.
 
     Raises:
         VideoUnreadable: if it does not exist, or is a folder, a named pipe, a device, a socket.
     """
     try:
-        return input_files.regular_file(path)
+        return input_files.check_regular_file(path)
     except FileNotFoundError as error:
         raise VideoUnreadable(path, "does not exist") from error
     except OSError as error:
-        refused = isinstance(error, input_files.NotAFileError)
-        said = "" if refused else "cannot be looked at: "
-        raise VideoUnreadable(path, f"{said}{error.strerror}") from error
+        is_not_regular = isinstance(error, input_files.NotAFileError)
+        prefix = "" if is_not_regular else "cannot be looked at: "
+        raise VideoUnreadable(path, f"{prefix}{error.strerror}") from error
 
 
 def _repeats_sync(head: bytes, start: int, step: int) -> bool:
-    marks = head[start : start + 5 * step : step]
-    return len(marks) >= 2 and set(marks) == {0x47}
+    sync_bytes = head[start : start + 5 * step : step]
+    return len(sync_bytes) >= 2 and set(sync_bytes) == {0x47}
 
 
-def _not_a_video(head: bytes) -> str:
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for start, reason in _TEXTS:
-        if text.startswith(start):
+def _rejection_reason(head: bytes) -> str:
+    head_text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for signature, reason in _TEXT_SIGNATURES:
+        if head_text.startswith(signature):
             return reason
-    if text.startswith(b"<"):
-        if b"<mpd" in text:
+    if head_text.startswith(b"<"):
+        if b"<mpd" in head_text:
             return "is a playlist (DASH), not a video: give the media file itself"
-        return "is a picture (SVG), not a video" if b"<svg" in text else "is an XML file"
-    for start, reason in _OTHERS:
-        if head.startswith(start):
+        return "is a picture (SVG), not a video" if b"<svg" in head_text else "is an XML file"
+    for signature, reason in _BINARY_SIGNATURES:
+        if head.startswith(signature):
             return reason
     if head.startswith(b"RIFF"):
         kind = {b"WAVE": "an audio file (WAV)", b"WEBP": "a picture (WebP)"}.get(head[8:12])
@@ -188,14 +188,14 @@ def _not_a_video(head: bytes) -> str:
         return "is a picture (HEIF or AVIF), not a video"
     if not set(head) & set(range(9)):
         return "is a text file, not a video"
-    shown = head[:12].hex(" ")
-    return f"is no video container that is known here (it begins with the bytes {shown})"
+    first_bytes = head[:12].hex(" ")
+    return f"is no video container that is known here (it begins with the bytes {first_bytes})"
 
 
-def _announced_end(file: BinaryIO, demuxer: str) -> int:
-    """Where the file should end by its own account, in bytes; 0 where it does not say."""
+def _declared_end(file: BinaryIO, demuxer: str) -> int:
+    """Return the end of the file in bytes as its container declares it; 0 if it does not."""
     if demuxer == MOV:
-        return _end_of_boxes(file)
+        return _end_of_mp4_boxes(file)
     file.seek(0)
     if demuxer == "avi":
         return int.from_bytes(file.read(8)[4:], "little") + 8
@@ -212,7 +212,7 @@ def _announced_end(file: BinaryIO, demuxer: str) -> int:
     return 0
 
 
-def _end_of_boxes(file: BinaryIO) -> int:
+def _end_of_mp4_boxes(file: BinaryIO) -> int:
     end = 0
     while True:
         file.seek(end)
@@ -229,14 +229,14 @@ def _end_of_boxes(file: BinaryIO) -> int:
 
 
 def _end_of_gif(file: BinaryIO) -> int:
-    """Where the last block of a GIF ends, or one byte behind the file if it has no last block."""
+    """Return the end of a GIF's last block, or one byte past the file if that block is missing."""
     head = file.read(13)
-    _skip_colours(file, head[10])
+    _skip_colour_table(file, head[10])
     while (kind := file.read(1)) in (b"!", b","):
         if kind == b"!":
             file.seek(1, os.SEEK_CUR)
         else:
-            _skip_colours(file, (file.read(9) or b"\0")[-1])
+            _skip_colour_table(file, (file.read(9) or b"\0")[-1])
             file.seek(1, os.SEEK_CUR)
         while length := file.read(1):
             if length == b"\0":
@@ -246,15 +246,15 @@ def _end_of_gif(file: BinaryIO) -> int:
     return 0 if kind else os.fstat(file.fileno()).st_size + 1
 
 
-def _skip_colours(file: BinaryIO, flags: int) -> None:
+def _skip_colour_table(file: BinaryIO, flags: int) -> None:
     if flags & 128:
         file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
 
 
 def _ebml_length(file: BinaryIO) -> int | None:
-    first = file.read(1)
-    if not first or first[0] == 0:
+    first_byte = file.read(1)
+    if not first_byte or first_byte[0] == 0:
         return None
-    width = 9 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(width - 1), "big") & ((1 << 7 * width) - 1)
+    width = 9 - first_byte[0].bit_length()
+    value = int.from_bytes(first_byte + file.read(width - 1), "big") & ((1 << 7 * width) - 1)
     return None if value == (1 << 7 * width) - 1 else value

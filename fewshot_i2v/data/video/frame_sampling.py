@@ -1,7 +1,7 @@
-"""Which frames of a clip are looked at.
+"""Frame sampling policies: which frames of a clip are used.
 
 Every policy is a pure function of the true number of frames: no random numbers, so the same clip
-always gives the same frames. Integer arithmetic only, so every machine agrees on each index.
+always gives the same frames. Integer arithmetic only, so every machine computes the same indices.
 """
 
 from __future__ import annotations
@@ -54,29 +54,29 @@ def frame_indices(policy: str, total: int, frames: int, *, stride: int = 1) -> F
     for name, value in (("total", total), ("frames", frames), ("stride", stride)):
         check_count(name, value)
     i = np.arange(frames, dtype=np.int64)
-    each = 3 if policy == SEGMENT_THIRDS else 1
-    if total * each < frames:
-        return np.minimum(i // each, total - 1)
+    per_third = 3 if policy == SEGMENT_THIRDS else 1
+    if total * per_third < frames:
+        return np.minimum(i // per_third, total - 1)
     if policy in ("segment-center", SEGMENT_THIRDS):
         return (2 * i + 1) * total // (2 * frames)
     if policy == "uniform":
         gaps = max(frames - 1, 1)
         return (2 * i * (total - 1) + gaps) // (2 * gaps)
-    first = max(0, (total - 1 - (frames - 1) * stride) // 2)
-    return np.minimum(first + i * stride, total - 1)
+    start = max(0, (total - 1 - (frames - 1) * stride) // 2)
+    return np.minimum(start + i * stride, total - 1)
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse everything that is not an integer of at least `least`.
+def check_count(name: str, value: object, minimum: int = 1) -> None:
+    """Refuse everything that is not an integer of at least `minimum`.
 
     Args:
         name: what the value is called, for the message.
-        value: the value given; booleans do not count as integers.
-        least: the smallest value allowed.
+        value: the value to check; booleans do not count as integers.
+        minimum: the smallest value allowed.
 
     Raises:
         ConfigError: if the value is something else.
     """
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or int(value) < least:  # type: ignore[call-overload]
-        raise ConfigError(f"{name} is {value!r}: an integer of at least {least} is needed")
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or int(value) < minimum:  # type: ignore[call-overload]
+        raise ConfigError(f"{name} is {value!r}: an integer of at least {minimum} is needed")

@@ -1,4 +1,4 @@
-"""Strict decoding through PyAV: every packet in order, and nothing concealed."""
+"""Strict decoding through PyAV: every packet in order, nothing concealed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import raising
+from fewshot_i2v.utils.limits import limit_hint
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-Image = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 """One picture, (H, W, 3), red-green-blue."""
 
 
 @contextmanager
-def opened(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_stream(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the video of a file with one demuxer, whatever the file's name is.
 
     Args:
-        path: a file that `identify` let in.
-        demuxer: the demuxer `identify` named; no other is tried, and none of them opens a second
-            file.
+        path: a file that `identify_container` accepted.
+        demuxer: the demuxer `identify_container` named; no other is tried, and none of them opens a
+            second file.
 
     Yields:
         The container and its video stream, cover pictures left out. The decoder is single-threaded
@@ -42,7 +42,7 @@ def opened(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStre
     """
     import av
 
-    with explained(path, "cannot be opened: the file is damaged or cut off"):
+    with translate_errors(path, "cannot be opened: the file is damaged or cut off"):
         container = av.open(
             # absolute: a name such as "concat:a" is a file here, never a protocol
             str(path.absolute()),
@@ -62,8 +62,8 @@ def opened(path: Path, demuxer: str) -> Iterator[tuple[InputContainer, VideoStre
         yield container, stream
 
 
-def moving(container: InputContainer) -> list[VideoStream]:
-    """Video streams of a container, cover pictures left out."""
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams of a container, cover pictures left out."""
     from av.stream import Disposition
 
     streams = container.streams.video
@@ -71,18 +71,18 @@ def moving(container: InputContainer) -> list[VideoStream]:
 
 
 def _best_stream(container: InputContainer) -> VideoStream | None:
-    videos = moving(container)
+    videos = moving_streams(container)
     best: Any = container.streams.best("video")
     return best if best in videos else (videos[0] if videos else None)
 
 
 @contextmanager
-def explained(path: Path, reason: str) -> Iterator[None]:
-    """Turn what PyAV raises into `VideoUnreadable`.
+def translate_errors(path: Path, reason: str) -> Iterator[None]:
+    """Translate the errors of PyAV into `VideoUnreadable`.
 
     Args:
-        path: the file at hand.
-        reason: what could not be done, in words; FFmpeg's own words are put behind it.
+        path: the file that is read.
+        reason: what could not be done, in words; FFmpeg's own message is put behind it.
 
     Raises:
         VideoUnreadable: for every error of FFmpeg, and for the errors of Python that PyAV raises on
@@ -93,28 +93,29 @@ def explained(path: Path, reason: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        reason = f"needs more memory to decode than is allowed; {raising('memory')}"
+        reason = f"needs more memory to decode than is allowed; {limit_hint('memory')}"
         raise VideoUnreadable(path, reason) from error
     except (av.FFmpegError, ValueError, IndexError, EOFError, OverflowError) as error:
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoUnreadable(path, f"{reason} (FFmpeg: {words})") from error
+        detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoUnreadable(path, f"{reason} (FFmpeg: {detail})") from error
 
 
-def _one_thread() -> dict[str, Any]:
-    """From release 17 on PyAV starts a thread per processor for each frame that is converted.
+def _single_thread_options() -> dict[str, Any]:
+    """Return the options that keep PyAV 17 and later from starting threads per converted frame.
 
-    They live as long as the frame: a few dozen use up the memory that a process may have.
+    It starts one per processor, and they live as long as the frame: a few dozen use up the memory
+    that a process may have.
     """
     import av
 
     return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
-def picture(path: Path, frame: VideoFrame) -> Image:
-    """Turn a decoded frame into the picture a player would show.
+def to_rgb(path: Path, frame: VideoFrame) -> RgbImage:
+    """Convert a decoded frame to the RGB picture that a player would show.
 
-    The rotation and mirroring that the file asks for are applied. Alpha is dropped, and pixels that
-    are not square are left as they are stored.
+    The rotation and mirroring that the file specifies are applied. Alpha is dropped, and pixels
+    that are not square are left as they are stored.
 
     Args:
         path: the file, for the message.
@@ -124,10 +125,12 @@ def picture(path: Path, frame: VideoFrame) -> Image:
         The picture (H, W, 3), uint8.
 
     Raises:
-        VideoUnreadable: if it is to be turned by an angle that is no multiple of 90 degrees.
+        VideoUnreadable: if its rotation is no multiple of 90 degrees.
     """
-    with explained(path, "holds pictures that cannot be turned into RGB"):
-        image = np.asarray(frame.to_ndarray(format="rgb24", **_one_thread()), dtype=np.uint8)
+    with translate_errors(path, "holds pictures that cannot be turned into RGB"):
+        image = np.asarray(
+            frame.to_ndarray(format="rgb24", **_single_thread_options()), dtype=np.uint8
+        )
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

@@ -1,8 +1,8 @@
 """Decoding processes that can be killed.
 
-A damaged video can make native code hang without letting go of Python's lock, or end the whole
-process. So clips are decoded in processes of their own, with limits on time and memory: the worst a
-clip can do is to be reported as unreadable.
+A damaged video can make native code hang without releasing Python's lock, or end the entire
+process. So clips are decoded in separate processes, with limits on time and memory: the worst
+a clip can do is to be reported as unreadable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
-from fewshot_i2v.utils.limits import MEMORY, SECONDS, raising
+from fewshot_i2v.utils.limits import DEFAULT_MAX_MEMORY_GIB, DEFAULT_MAX_SECONDS, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ _BOOT = (
     "from fewshot_i2v.data.video.worker import main; main()"
 )
 _STARTUP_SECONDS = 120.0
-_PATIENCE = 4.0
+_WALL_CLOCK_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one clip may take.
+class DecodeLimits:
+    """Limits on what decoding one clip may take.
 
     Args:
-        seconds: processor time of the decoding process, above 0: what else the machine does, does
-            not count. A process that hangs without computing is ended after four times as long by
-            the clock, which is also what counts on Windows.
+        seconds: processor time of the decoding process, above 0; other load on the machine does not
+            count. A process that hangs without computing is ended after four times as long by the
+            clock, which is also the limit on Windows.
         memory: address space of the decoding process in bytes, 0 for no limit. Enforced where the
             system can (not on Windows and macOS).
 
@@ -54,32 +54,32 @@ class Limits:
         ConfigError: if a limit is no such number.
     """
 
-    seconds: float = SECONDS
-    memory: int = round(MEMORY * 2**30)
+    seconds: float = DEFAULT_MAX_SECONDS
+    memory: int = round(DEFAULT_MAX_MEMORY_GIB * 2**30)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.seconds) or self.seconds <= 0:
             raise ConfigError(f"seconds is {self.seconds!r}: a number above 0 is needed")
-        check_count("memory", self.memory, least=0)
+        check_count("memory", self.memory, minimum=0)
 
     @classmethod
-    def of(cls, limits: LimitValues) -> Limits:
-        """Those of a configuration, which counts memory in GiB."""
-        return cls(seconds=limits.seconds, memory=round(limits.memory * 2**30))
+    def from_config(cls, config: LimitValues) -> DecodeLimits:
+        """Make the limits from a configuration, which counts memory in GiB."""
+        return cls(seconds=config.seconds, memory=round(config.memory * 2**30))
 
     @property
-    def clock(self) -> float:
-        """Seconds by the clock after which a process is taken for hanging."""
-        return _PATIENCE * self.seconds
+    def wall_seconds(self) -> float:
+        """Wall-clock seconds after which a process counts as hanging."""
+        return _WALL_CLOCK_FACTOR * self.seconds
 
 
 class Job(NamedTuple):
-    """One call for one clip.
+    """One function call for one clip.
 
     Attributes:
         path: the clip, for messages.
-        function: "module:name" of what is called.
-        arguments: what it is called with; must be possible in JSON.
+        function: "module:name" of the function.
+        arguments: its arguments; must be possible in JSON.
     """
 
     path: Path
@@ -88,33 +88,33 @@ class Job(NamedTuple):
 
 
 class WorkerProcess:
-    """A process that answers one call after another; to be used by one thread.
+    """A process that runs one call after another; to be used by one thread.
 
     Args:
         limits: what each call may take.
 
     Attributes:
-        served: how many calls have been made.
+        calls_made: how many calls have been made.
         crashed: whether the process ended by itself during a call.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._expired = False
-        self.served = 0
+        self.calls_made = 0
         self.crashed = False
-        changed = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # an empty entry is the current folder
-        asked = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        changed["PYTHONPATH"] = os.pathsep.join(asked)
-        path = json.dumps(without_current_folder())
+        python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        environment["PYTHONPATH"] = os.pathsep.join(python_path)
+        sys_path_json = json.dumps(without_current_folder())
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
             # -P: the text's own imports are not from the current folder either
-            [sys.executable, "-P", "-c", _BOOT, path],
+            [sys.executable, "-P", "-c", _BOOT, sys_path_json],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **changed},
+            env={**os.environ, **environment},
         )
 
     @property
@@ -129,9 +129,9 @@ class WorkerProcess:
             FewshotError: if the process ends instead.
         """
         limits = self._limits
-        setup = {"seconds": limits.seconds, "clock": limits.clock, "memory": limits.memory}
-        if self._ask(setup, _STARTUP_SECONDS) is None:
-            code = self._end()
+        setup = {"seconds": limits.seconds, "clock": limits.wall_seconds, "memory": limits.memory}
+        if self._exchange(setup, _STARTUP_SECONDS) is None:
+            code = self._kill_and_wait()
             raise FewshotError(
                 f"a decoding process could not be started (exit status {code}): "
                 f"check that {sys.executable} -P -c 'import av, numpy, PIL' works"
@@ -144,41 +144,41 @@ class WorkerProcess:
             job: the call.
 
         Returns:
-            What the function returned, or, not raised: `VideoUnreadable` if there is nothing for a
-            reason that lies in the clip, `FewshotError` if for another.
+            What the function returned, or, not raised: `VideoUnreadable` if it failed for a reason
+            that lies in the clip, `FewshotError` if for another.
         """
-        self.served += 1
+        self.calls_made += 1
         call = {"function": job.function, "arguments": job.arguments}
-        answer = self._ask(call, self._limits.clock)
+        answer = self._exchange(call, self._limits.wall_seconds)
         if answer is None:
-            return VideoUnreadable(job.path, self._epitaph(self._end()))
+            return VideoUnreadable(job.path, self._exit_reason(self._kill_and_wait()))
         if "unreadable" in answer:
             return VideoUnreadable(job.path, answer["unreadable"])
         return FewshotError(answer["failed"]) if "failed" in answer else answer["value"]
 
     def kill(self) -> None:
-        """End the process at once, from whatever thread."""
+        """End the process at once, from any thread."""
         with contextlib.suppress(OSError):
             self._process.kill()
 
     def close(self) -> None:
-        """Let the process leave, and make it leave if it does not."""
+        """Let the process exit, and kill it if it does not."""
         stdin, stdout = self._process.stdin, self._process.stdout
         with contextlib.suppress(OSError):
             if stdin:
                 stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2.0)
-        self._end()
+        self._kill_and_wait()
         if stdout:
             stdout.close()
 
-    def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    def _exchange(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """Send a line and wait for a line; None if the process ended instead."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             return None
-        timer = threading.Timer(seconds, self._expire)
+        timer = threading.Timer(seconds, self._kill_on_timeout)
         timer.daemon = True
         timer.start()
         try:
@@ -192,29 +192,29 @@ class WorkerProcess:
         answer: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
         return answer
 
-    def _expire(self) -> None:
+    def _kill_on_timeout(self) -> None:
         self._expired = True
         self.kill()
 
-    def _end(self) -> int:
+    def _kill_and_wait(self) -> int:
         self.kill()
         return self._process.wait()
 
-    def _epitaph(self, code: int) -> str:
-        limits, how = self._limits, f"the decoder was stopped; {raising('seconds')}"
+    def _exit_reason(self, code: int) -> str:
+        limits, advice = self._limits, f"the decoder was stopped; {limit_hint('seconds')}"
         if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
-            return f"took more than {limits.seconds:g} s of processor time: {how}"
+            return f"took more than {limits.seconds:g} s of processor time: {advice}"
         if self._expired or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
-            return f"did not finish within {limits.clock:g} s: {how}"
+            return f"did not finish within {limits.wall_seconds:g} s: {advice}"
         self.crashed = True
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit status {code}'})"
 
 
-__all__ = ["Job", "Limits", "run_jobs"]
+__all__ = ["DecodeLimits", "Job", "run_jobs"]
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, limits: Limits | None = None
+    jobs: Sequence[Job], workers: int, limits: DecodeLimits | None = None
 ) -> Iterator[tuple[Job, Any]]:
     """Run calls in worker processes.
 
@@ -225,32 +225,32 @@ def run_jobs(
         limits: what each call may take; the defaults if None.
 
     Yields:
-        Each job with what its function returned, or with a `VideoUnreadable` saying why there is
-        nothing; in the order of finishing. No process is left when the iterator ends or is closed.
+        Each job with what its function returned, or with a `VideoUnreadable` that says why it
+        failed; in the order of finishing. No process is left when the iterator ends or is closed.
 
     Raises:
-        FewshotError: if workers cannot be started, or a function raised it for a reason that is not
-            the clip's.
-        ConfigError: if the number of workers is none.
+        FewshotError: if workers cannot be started, or a function raised it for a reason that does
+            not lie in the clip.
+        ConfigError: if the number of workers is invalid.
     """
-    check_count("workers", workers, least=0)
+    check_count("workers", workers, minimum=0)
     if workers == 0:
         for job in jobs:
-            yield job, _run_here(job)
+            yield job, _run_in_process(job)
         return
-    crew = _Crew(jobs, limits or Limits())
+    pool = _WorkerPool(jobs, limits or DecodeLimits())
     try:
-        crew.start(min(workers, len(jobs)))
+        pool.start(min(workers, len(jobs)))
         for _ in jobs:
-            job, result = crew.done.get()
+            job, result = pool.results.get()
             if isinstance(result, Exception) and not isinstance(result, VideoUnreadable):
                 raise result
             yield job, result
     finally:
-        crew.stop()
+        pool.stop()
 
 
-def _run_here(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
+def _run_in_process(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
     module, _, name = job.function.partition(":")
     try:
         return getattr(importlib.import_module(module), name)(*job.arguments)
@@ -259,26 +259,26 @@ def _run_here(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Says what to do where the system gives no more threads or processes."""
+def _translate_start_errors() -> Iterator[None]:
+    """Translate the system's refusal of more threads or processes into advice."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # threads raise the latter
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise FewshotError(
-            f"a decoding process could not be started: {said}; end other programs, allow more "
+            f"a decoding process could not be started: {reason}; end other programs, allow more "
             "processes (ulimit -u), or give fewer --workers"
         ) from error
 
 
-class _Crew:
-    """Threads that each look after one worker, fed from one queue."""
+class _WorkerPool:
+    """Threads with one worker process each, fed from one queue."""
 
-    def __init__(self, jobs: Sequence[Job], limits: Limits) -> None:
-        self.done: queue.SimpleQueue[tuple[Job, Any]] = queue.SimpleQueue()
-        self._todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    def __init__(self, jobs: Sequence[Job], limits: DecodeLimits) -> None:
+        self.results: queue.SimpleQueue[tuple[Job, Any]] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in jobs:
-            self._todo.put(job)
+            self._pending.put(job)
         self._limits = limits
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -286,15 +286,15 @@ class _Crew:
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
-        """Begins the work with `count` processes."""
+        """Start the work with `count` processes."""
         for _ in range(count):
-            thread = threading.Thread(target=self._look_after, daemon=True)
-            with _refusals():
+            thread = threading.Thread(target=self._serve_jobs, daemon=True)
+            with _translate_start_errors():
                 thread.start()
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """End everything, finished or not, and wait until it has ended."""
+        """End all processes, finished or not, and wait until they have ended."""
         self._stopped.set()
         with self._lock:
             for worker in self._workers:
@@ -302,36 +302,36 @@ class _Crew:
         for thread in self._threads:
             thread.join()
 
-    def _look_after(self) -> None:
+    def _serve_jobs(self) -> None:
         worker: WorkerProcess | None = None
         try:
             while not self._stopped.is_set():
                 try:
-                    job = self._todo.get_nowait()
+                    job = self._pending.get_nowait()
                 except queue.Empty:
                     return
-                worker, result = self._run(job, worker)
-                self.done.put((job, result))
+                worker, result = self._run_job(job, worker)
+                self.results.put((job, result))
         finally:
-            self._dismiss(worker)
+            self._close_worker(worker)
 
-    def _run(self, job: Job, worker: WorkerProcess | None) -> tuple[WorkerProcess | None, Any]:
+    def _run_job(self, job: Job, worker: WorkerProcess | None) -> tuple[WorkerProcess | None, Any]:
         try:
-            with _refusals():
+            with _translate_start_errors():
                 if worker is None or not worker.alive:
-                    self._dismiss(worker)
-                    worker = self._hire()
+                    self._close_worker(worker)
+                    worker = self._start_worker()
                 result = worker.run(job)
-                if worker.crashed and worker.served > 1:
+                if worker.crashed and worker.calls_made > 1:
                     # an earlier clip may have done the harm: this one gets a fresh process
-                    self._dismiss(worker)
-                    worker = self._hire()
+                    self._close_worker(worker)
+                    worker = self._start_worker()
                     result = worker.run(job)
         except Exception as error:  # noqa: BLE001 - raised again where the results are taken
             return worker, error
         return worker, result
 
-    def _hire(self) -> WorkerProcess:
+    def _start_worker(self) -> WorkerProcess:
         worker = WorkerProcess(self._limits)
         with self._lock:
             self._workers.add(worker)
@@ -340,11 +340,11 @@ class _Crew:
         try:
             worker.wait_until_ready()
         except Exception:
-            self._dismiss(worker)
+            self._close_worker(worker)
             raise
         return worker
 
-    def _dismiss(self, worker: WorkerProcess | None) -> None:
+    def _close_worker(self, worker: WorkerProcess | None) -> None:
         if worker is not None:
             with self._lock:
                 self._workers.discard(worker)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base import layers
     from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
     from fewshot_i2v.models.adapters.base.features import Features
-    from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+    from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
     from fewshot_i2v.models.encoders.block import FrozenBlock
     from fewshot_i2v.models.encoders.tower import Tower
 
@@ -22,8 +22,8 @@ __all__ = [
     "AdapterOptions",
     "Features",
     "FrozenBlock",
+    "PrefixSpec",
     "Preset",
-    "Reading",
     "Tower",
     "layers",
 ]
@@ -34,7 +34,7 @@ __getattr__, __dir__ = lazy_exports(
         "adapters.base": ("layers",),
         "adapters.base.adapter": ("Adapter", "AdapterOptions", "Preset"),
         "adapters.base.features": ("Features",),
-        "adapters.base.frozen_prefix": ("Reading",),
+        "adapters.base.frozen_prefix": ("PrefixSpec",),
         "encoders.block": ("FrozenBlock",),
         "encoders.tower": ("Tower",),
     },

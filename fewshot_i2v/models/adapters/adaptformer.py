@@ -20,7 +20,7 @@ from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
 # A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
-_WIDEST = 16
+_MAX_WIDTH_FACTOR = 16
 
 
 class AdaptFormerOptions(AdapterOptions):
@@ -72,9 +72,9 @@ class AdaptFormer(Adapter):
         "Chen, Ge, Tong, Wang, Song, Wang, Luo, AdaptFormer: Adapting Vision Transformers for "
         "Scalable Visual Recognition, NeurIPS 2022, https://arxiv.org/abs/2205.13535"
     )
-    identity_at_start = True
-    order = "no"
-    note = "spatial only"
+    identity_at_init = True
+    frame_order = "no"
+    display_note = "spatial only"
     presets = MappingProxyType(
         {
             "released-64": Preset(
@@ -92,9 +92,10 @@ class AdaptFormer(Adapter):
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width, hidden = tower.width, options.hidden
-        if hidden > _WIDEST * width:
+        if hidden > _MAX_WIDTH_FACTOR * width:
             raise AdapterError(
-                f"adaptformer hidden={hidden}: more than {_WIDEST} times the tower's {width}"
+                f"adaptformer hidden={hidden}: more than {_MAX_WIDTH_FACTOR} times the tower's "
+                f"{width}"
             )
         self.parallel = nn.ModuleList(
             Bottleneck(
@@ -109,12 +110,14 @@ class AdaptFormer(Adapter):
         )
         self.norm: nn.ModuleList | None = None
         if options.layernorm == "in":
-            fresh = LayerNorm(torch.ones(width), torch.zeros(width))
-            self.norm = nn.ModuleList(EpisodeLayerNorm(fresh, self.episodes) for _ in tower.blocks)
+            initial_norm = LayerNorm(torch.ones(width), torch.zeros(width))
+            self.norm = nn.ModuleList(
+                EpisodeLayerNorm(initial_norm, self.episodes) for _ in tower.blocks
+            )
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """Block i with the adapter beside its MLP."""
-        x = x + frozen.attend(frozen.ln_1(x))
+        """Computes block i with the adapter parallel to its MLP."""
+        x = x + frozen.self_attention(frozen.ln_1(x))
         u = x if self.norm is None else self.norm[i](x)
         y: Tensor = x + frozen.mlp(frozen.ln_2(x)) + self.parallel[i](u)
         return y

@@ -39,8 +39,8 @@ class AIMOptions(AdapterOptions):
     ratio: float = Field(default=0.25, gt=0, le=1)
 
 
-def _published(data: str, configs: str, temporal_adapters: int, scale: float) -> Preset:
-    """What the authors' configuration files say for one data set."""
+def _published_preset(data: str, configs: str, temporal_adapters: int, scale: float) -> Preset:
+    """Preset with the values of the authors' configuration files for one data set."""
     options = {"temporal_adapters": temporal_adapters, "scale": scale, "ratio": 0.25}
     code = "https://github.com/taoyang1122/adapt-image-models, configs/recognition/vit"
     return Preset(options, f"AIM on {data}; {code}/{configs}")
@@ -48,9 +48,9 @@ def _published(data: str, configs: str, temporal_adapters: int, scale: float) ->
 
 _PRESETS = MappingProxyType(
     {
-        "k400": _published("Kinetics-400", "vitclip_*_k400.py", 1, 0.5),
-        "diving48": _published("Diving48", "vitclip_*_diving48.py", 1, 0.5),
-        "ssv2": _published(
+        "k400": _published_preset("Kinetics-400", "vitclip_*_k400.py", 1, 0.5),
+        "diving48": _published_preset("Diving48", "vitclip_*_diving48.py", 1, 0.5),
+        "ssv2": _published_preset(
             "Something-Something v2",
             "vitclip_base_sthv2.py; vitclip_large_sthv2.py leaves num_tadapter=2 out, and so "
             "trains 38 M parameters of ViT-L/14 where the paper reports 50 M: this preset has the "
@@ -72,8 +72,9 @@ class AIM(Adapter):
         x <- x + a + A_S(a)                             a = attend(ln_1(x))
         x <- x + mlp(u) + s A_M(u)                      u = ln_2(x)
 
-    Biases have no weight decay here, as for every adapter (see `by_decay`), so that rows differ in
-    the adapter alone; the authors' configurations let the adapters' biases decay like the weights.
+    Biases have no weight decay here, as for every adapter (see `split_weight_decay`), so that rows
+    differ in the adapter alone; the authors' configurations let the adapters' biases decay like the
+    weights.
 
     A zero-initialised temporal embedding (with weight decay, as in the authors' configurations for
     CLIP) is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature is the mean
@@ -99,8 +100,8 @@ class AIM(Adapter):
         "Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models for Efficient Video Action "
         "Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024"
     )
-    identity_at_start = True
-    order = "embedding"
+    identity_at_init = True
+    frame_order = "embedding"
     presets = _PRESETS
 
     def __init__(
@@ -109,7 +110,7 @@ class AIM(Adapter):
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width, hidden = tower.width, hidden_width(tower.width, options.ratio)
 
-        def _sites(*, skip: bool, scale: float = 1.0) -> nn.ModuleList:
+        def _bottlenecks(*, skip: bool, scale: float = 1.0) -> nn.ModuleList:
             return nn.ModuleList(
                 Bottleneck(
                     self.generators, width, hidden, activation="gelu", skip=skip, scale=scale
@@ -119,26 +120,30 @@ class AIM(Adapter):
 
         self.temporal_embedding = TemporalEmbedding(self.episodes, frames, width)
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
-        self.temporal_out = _sites(skip=False)
-        self.spatial = _sites(skip=True)
-        self.joint = _sites(skip=False, scale=options.scale)
-        two = options.temporal_adapters == 2
-        self.temporal_in = _sites(skip=True) if two else nn.ModuleList(map(_nothing, tower.blocks))
+        self.temporal_out = _bottlenecks(skip=False)
+        self.spatial = _bottlenecks(skip=True)
+        self.joint = _bottlenecks(skip=False, scale=options.scale)
+        has_temporal_in = options.temporal_adapters == 2
+        self.temporal_in = (
+            _bottlenecks(skip=True)
+            if has_temporal_in
+            else nn.ModuleList(map(_identity, tower.blocks))
+        )
 
     @property
-    def reach(self) -> int:
-        """Every frame: the attention over T has no limits."""
+    def temporal_radius(self) -> int:
+        """Every other frame of the clip: the attention over T is global."""
         return self.frames - 1
 
-    def embed(self, tower: Tower, x: Tensor) -> Tensor:
-        """The temporal embedding, then `ln_pre`."""
+    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
+        """Adds the temporal embedding, then applies `ln_pre`."""
         return tower.ln_pre(self.temporal_embedding(x))
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with attention over frames, over tokens, and an adapter beside the MLP."""
         u = self.temporal_in[i](frozen.ln_1(x).transpose(2, 3))
-        x = x + self.temporal_out[i](frozen.attend(u)).transpose(2, 3)
-        x = x + self.spatial[i](frozen.attend(frozen.ln_1(x)))
+        x = x + self.temporal_out[i](frozen.self_attention(u)).transpose(2, 3)
+        x = x + self.spatial[i](frozen.self_attention(frozen.ln_1(x)))
         u = frozen.ln_2(x)
         y: Tensor = x + frozen.mlp(u) + self.joint[i](u)
         return y
@@ -148,5 +153,5 @@ class AIM(Adapter):
         return self.ln_post.forward(x.float())
 
 
-def _nothing(_: FrozenBlock) -> nn.Module:
+def _identity(_: FrozenBlock) -> nn.Module:
     return nn.Identity()

@@ -31,24 +31,24 @@ class Frozen(Adapter):
         "Radford, Kim, Hallacy et al., Learning Transferable Visual Models From Natural Language "
         "Supervision, ICML 2021, https://arxiv.org/abs/2103.00020"
     )
-    identity_at_start = True
-    order = "no"
+    identity_at_init = True
+    frame_order = "no"
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
-        self._layers = tower.layers
+        self._n_blocks = tower.layers
 
     @property
-    def needs_blocks(self) -> bool:
-        """False: any tower that gives frame features will do."""
+    def requires_blocks(self) -> bool:
+        """False: any tower that gives frame features can be used."""
         return False
 
     @property
-    def first_block(self) -> int:
-        """The number of blocks: none of them is ever computed again."""
-        return self._layers
+    def first_trained_block(self) -> int:
+        """The number of blocks: no block is ever computed again."""
+        return self._n_blocks
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i as it was pretrained."""

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions
-from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, copies
+from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, repeat_per_episode
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
 
-class _Map(nn.Module):
+class _TrainableLinear(nn.Module):
     """A trained linear map that starts as a frozen one.
 
-    The block holds the pretrained weight and bias times a gain each; the parameters are without.
+    The frozen block stores the pretrained weight and bias multiplied by a gain each; the trained
+    parameters do not include these gains.
 
     Args:
         weight: frozen, (outputs, inputs).
@@ -46,34 +47,36 @@ class _Map(nn.Module):
     ) -> None:
         super().__init__()
         self.gain, self.bias_gain = gain, bias_gain
-        self.weight = nn.Parameter(copies(weight.T, episodes) / gain)
-        self.bias = nn.Parameter(copies(bias, episodes) / bias_gain)
+        self.weight = nn.Parameter(repeat_per_episode(weight.T, episodes) / gain)
+        self.bias = nn.Parameter(repeat_per_episode(bias, episodes) / bias_gain)
 
     def forward(self, u: Tensor) -> Tensor:
-        """What the block's map gives: (E, ..., inputs) -> (E, ..., outputs)."""
+        """Applies the block's map: (E, ..., inputs) -> (E, ..., outputs)."""
         rows, weight = u.reshape(u.shape[0], -1, u.shape[-1]), self.weight.to(u.dtype)
         bias = self.bias.to(u.dtype).unsqueeze(1)
         y = torch.baddbmm(bias, rows, weight, beta=self.bias_gain, alpha=self.gain)
         return y.reshape(*u.shape[:-1], weight.shape[-1])
 
-    def in_place_of(self, weight: Tensor, bias: Tensor, episode: int) -> tuple[Tensor, Tensor]:
-        """One episode's weight and bias as the block holds them."""
-        own = self.weight[episode].double().T * self.gain
-        return rounded(own, weight), rounded(self.bias[episode].double() * self.bias_gain, bias)
+    def merged_weights(self, weight: Tensor, bias: Tensor, episode: int) -> tuple[Tensor, Tensor]:
+        """Returns one episode's weight and bias on the scale that the frozen block uses."""
+        merged_weight = self.weight[episode].double().T * self.gain
+        return rounded_like(merged_weight, weight), rounded_like(
+            self.bias[episode].double() * self.bias_gain, bias
+        )
 
 
-class _Trained(BlockMaps):
+class _TrainableBlock(BlockMaps):
     """All parameters of one block, on the scale of the pretrained model."""
 
     def __init__(self, frozen: FrozenBlock, episodes: int) -> None:
         super().__init__()
-        gain = frozen.gain
+        gain = frozen.activation_gain
         self.norm_1 = EpisodeLayerNorm(frozen.norm_1, episodes)
-        self.attn_in = _Map(frozen.qkv_weight, frozen.qkv_bias, episodes)
-        self.attn_out = _Map(frozen.out_weight, frozen.out_bias, episodes)
+        self.attn_in = _TrainableLinear(frozen.qkv_weight, frozen.qkv_bias, episodes)
+        self.attn_out = _TrainableLinear(frozen.out_weight, frozen.out_bias, episodes)
         self.norm_2 = EpisodeLayerNorm(frozen.norm_2, episodes)
-        self.mlp_in = _Map(frozen.fc_weight, frozen.fc_bias, episodes, gain, gain)
-        self.mlp_out = _Map(frozen.proj_weight, frozen.proj_bias, episodes, 1 / gain)
+        self.mlp_in = _TrainableLinear(frozen.fc_weight, frozen.fc_bias, episodes, gain, gain)
+        self.mlp_out = _TrainableLinear(frozen.proj_weight, frozen.proj_bias, episodes, 1 / gain)
 
     def ln_1(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """The trained layer norm before the attention."""
@@ -81,7 +84,7 @@ class _Trained(BlockMaps):
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""
-        return frozen.split(self.attn_in(u))
+        return frozen.split_qkv(self.attn_in(u))
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The trained output projection."""
@@ -99,20 +102,20 @@ class _Trained(BlockMaps):
         """The trained second layer of the MLP."""
         return self.mlp_out.forward(hidden)
 
-    def merged(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+    def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
         """The block with one episode's weights."""
-        qkv = self.attn_in.in_place_of(frozen.qkv_weight, frozen.qkv_bias, episode)
-        out = self.attn_out.in_place_of(frozen.out_weight, frozen.out_bias, episode)
-        fc = self.mlp_in.in_place_of(frozen.fc_weight, frozen.fc_bias, episode)
-        proj = self.mlp_out.in_place_of(frozen.proj_weight, frozen.proj_bias, episode)
+        qkv = self.attn_in.merged_weights(frozen.qkv_weight, frozen.qkv_bias, episode)
+        out = self.attn_out.merged_weights(frozen.out_weight, frozen.out_bias, episode)
+        fc = self.mlp_in.merged_weights(frozen.fc_weight, frozen.fc_bias, episode)
+        proj = self.mlp_out.merged_weights(frozen.proj_weight, frozen.proj_bias, episode)
         return replace(
             frozen,
-            norm_1=_norm_of(self.norm_1, frozen.norm_1, episode),
+            norm_1=_merged_norm(self.norm_1, frozen.norm_1, episode),
             qkv_weight=qkv[0],
             qkv_bias=qkv[1],
             out_weight=out[0],
             out_bias=out[1],
-            norm_2=_norm_of(self.norm_2, frozen.norm_2, episode),
+            norm_2=_merged_norm(self.norm_2, frozen.norm_2, episode),
             fc_weight=fc[0],
             fc_bias=fc[1],
             proj_weight=proj[0],
@@ -128,17 +131,17 @@ class Full(BlockwiseAdapter):
         x <- ln_pre([class token; patches(pixels)] + positions)
         x <- x + attend(ln_1(x));  x <- x + mlp(ln_2(x))          in each block
 
-    whose every parameter is the episode's own: patch embedding, class token, positions, all norms
-    and all linear maps. The projection into the space of class names, where the encoder has one,
-    lies behind these features and stays frozen. The clip feature is the mean over T of `ln_post` of
-    the class token. Frames never meet and their order cannot matter.
+    in which every parameter is trained per episode: patch embedding, class token, positions, all
+    norms and all linear maps. The projection into the space of class names, where the encoder has
+    one, lies behind these features and stays frozen. The clip feature is the mean over T of
+    `ln_post` of the class token. Frames never meet and their order cannot matter.
 
     This is the honest upper cost: as many parameters as the encoder has, four times their memory
     with gradients and AdamW's two moments (1.4 GB per episode for ViT-B/16, 4.9 GB for ViT-L/14),
     nothing that could be computed once per clip, and gradients through the whole encoder. Episodes
-    are therefore tuned one at a time unless asked otherwise. A few clips hardly determine so many
-    values: learning rates need to be far below an adapter's (ViFi-CLIP, which tunes all of CLIP on
-    a few clips per class, trains at 2e-6).
+    are therefore tuned one at a time by default. A few clips hardly determine so many values:
+    learning rates need to be far below an adapter's (ViFi-CLIP, which tunes all of CLIP on a few
+    clips per class, trains at 2e-6).
 
     Parameters are on the scale of the pretrained model (where the tower has folded a constant into
     its weights, it is taken out again), so that learning rates and weight decay mean what they mean
@@ -146,7 +149,7 @@ class Full(BlockwiseAdapter):
     layer scale, it is part of the maps it follows.
 
     Initial values: the pretrained weights, so that the untrained encoder is the frozen one; every
-    seed starts alike.
+    seed starts with the same values.
 
     Parameters of an episode: all of the tower's, 85,799,424 for ViT-B/16 and 303,179,776 for
     ViT-L/14; 0 after merging.
@@ -161,36 +164,39 @@ class Full(BlockwiseAdapter):
         "Visual Models From Natural Language Supervision, ICML 2021, "
         "https://arxiv.org/abs/2103.00020"
     )
-    identity_at_start = True
-    order = "no"
-    note = "spatial only"
-    alone = True
-    undecayed = ("class_token", "positions")
+    identity_at_init = True
+    frame_order = "no"
+    display_note = "spatial only"
+    one_episode_at_a_time = True
+    no_weight_decay = ("class_token", "positions")
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
-        e, pre = self.episodes, tower.norm_pre
-        self.patch_weight = nn.Parameter(copies(tower.patch_weight.flatten(1).T, e))
-        self.class_token = nn.Parameter(copies(tower.class_token, e))
-        self.positions = nn.Parameter(copies(tower.positions, e))
-        self.norm_pre = None if pre is None else EpisodeLayerNorm(pre, e)
-        self.build(_Trained(block, e) for block in tower.blocks)
-        self.norm_post = EpisodeLayerNorm(tower.norm_post, e)
+        episodes, norm_pre = self.episodes, tower.norm_pre
+        self.patch_weight = nn.Parameter(
+            repeat_per_episode(tower.patch_weight.flatten(1).T, episodes)
+        )
+        self.class_token = nn.Parameter(repeat_per_episode(tower.class_token, episodes))
+        self.positions = nn.Parameter(repeat_per_episode(tower.positions, episodes))
+        self.norm_pre = None if norm_pre is None else EpisodeLayerNorm(norm_pre, episodes)
+        self.set_block_maps(_TrainableBlock(block, episodes) for block in tower.blocks)
+        self.norm_post = EpisodeLayerNorm(tower.norm_post, episodes)
 
     @property
-    def first_block(self) -> int:
-        """-1: even the stem is trained, and only pixels never change."""
+    def first_trained_block(self) -> int:
+        """-1: even the patch embedding is trained, and only pixels never change."""
         return -1
 
-    def stem(self, tower: Tower, pixels: Tensor) -> Tensor:
-        """Trained patch, class and positional embedding.
+    def patch_embed(self, tower: Tower, pixels: Tensor) -> Tensor:
+        """Applies the trained patch, class and positional embedding.
 
         Args:
             tower: gives the size of image and patches.
             pixels: (E, clips, T, 3, H, W) with H = W = image_size, normalised. Where patches do not
-                fill the image, the rest at the right and below is not seen, as in a convolution.
+                fill the image, the remaining pixels at the right and bottom are ignored, as in a
+                convolution.
 
         Returns:
             Tokens (E, clips, T, N + 1, D).
@@ -198,44 +204,48 @@ class Full(BlockwiseAdapter):
         Raises:
             AdapterError: when the pixels have another size.
         """
-        side, size, patch = tower.image_size, tower.grid, tower.patch
-        if pixels.shape[-2:] != (side, side):
-            got = tuple(pixels.shape[-2:])
-            raise AdapterError(f"got frames of {got} pixels; this tower takes {side} x {side}")
-        lead, seen = pixels.shape[:-3], size * patch
-        cut = pixels[..., :seen, :seen].reshape(self.episodes, -1, 3, size, patch, size, patch)
-        rows = cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+        image_size, grid_side, patch = tower.image_size, tower.grid, tower.patch
+        if pixels.shape[-2:] != (image_size, image_size):
+            actual = tuple(pixels.shape[-2:])
+            raise AdapterError(
+                f"got frames of {actual} pixels; this tower takes {image_size} x {image_size}"
+            )
+        batch_shape, covered = pixels.shape[:-3], grid_side * patch
+        patch_pixels = pixels[..., :covered, :covered].reshape(
+            self.episodes, -1, 3, grid_side, patch, grid_side, patch
+        )
+        rows = patch_pixels.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         patches = torch.bmm(rows, self.patch_weight.to(rows.dtype))
-        patches = patches.reshape(*lead, size * size, tower.width)
-        first = self.class_token.to(patches.dtype)[:, None, None, None]
-        tokens = torch.cat([first.expand(*lead, 1, tower.width), patches], -2)
+        patches = patches.reshape(*batch_shape, grid_side * grid_side, tower.width)
+        class_tokens = self.class_token.to(patches.dtype)[:, None, None, None]
+        tokens = torch.cat([class_tokens.expand(*batch_shape, 1, tower.width), patches], -2)
         return tokens + self.positions.to(tokens.dtype)[:, None, None]
 
-    def embed(self, tower: Tower, x: Tensor) -> Tensor:
-        """The trained `ln_pre`, where the encoder has one."""
+    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
+        """Applies the trained `ln_pre`, where the encoder has one."""
         return x if self.norm_pre is None else self.norm_pre.forward(x)
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
         """The trained `ln_post`, (E, ..., D), in float32."""
         return self.norm_post.forward(x.float())
 
-    def merged_ends(self, tower: Tower, episode: int) -> Tower:
-        """The tower with one episode's stem and last norm."""
-        patch = self.patch_weight[episode].T.reshape(tower.patch_weight.shape)
-        pre = tower.norm_pre
-        if pre is not None and self.norm_pre is not None:
-            pre = _norm_of(self.norm_pre, pre, episode)
+    def merge_outer_layers(self, tower: Tower, episode: int) -> Tower:
+        """Merges one episode's patch embedding and outer norms into the tower."""
+        patch_weight = self.patch_weight[episode].T.reshape(tower.patch_weight.shape)
+        norm_pre = tower.norm_pre
+        if norm_pre is not None and self.norm_pre is not None:
+            norm_pre = _merged_norm(self.norm_pre, norm_pre, episode)
         return replace(
             tower,
-            patch_weight=rounded(patch, tower.patch_weight),
-            class_token=rounded(self.class_token[episode], tower.class_token),
-            positions=rounded(self.positions[episode], tower.positions),
-            norm_pre=pre,
-            norm_post=_norm_of(self.norm_post, tower.norm_post, episode),
+            patch_weight=rounded_like(patch_weight, tower.patch_weight),
+            class_token=rounded_like(self.class_token[episode], tower.class_token),
+            positions=rounded_like(self.positions[episode], tower.positions),
+            norm_pre=norm_pre,
+            norm_post=_merged_norm(self.norm_post, tower.norm_post, episode),
         )
 
 
-def _norm_of(trained: EpisodeLayerNorm, frozen: LayerNorm, episode: int) -> LayerNorm:
-    """One episode's layer norm as a frozen one."""
-    weight = rounded(trained.weight[episode], frozen.weight)
-    return LayerNorm(weight, rounded(trained.bias[episode], frozen.bias), frozen.eps)
+def _merged_norm(trained: EpisodeLayerNorm, frozen: LayerNorm, episode: int) -> LayerNorm:
+    """Returns one episode's layer norm as a frozen one."""
+    weight = rounded_like(trained.weight[episode], frozen.weight)
+    return LayerNorm(weight, rounded_like(trained.bias[episode], frozen.bias), frozen.eps)

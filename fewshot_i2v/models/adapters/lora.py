@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions, Preset
-from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded
-from fewshot_i2v.models.adapters.base.layers import kaiming_uniform, per_episode, zeros
+from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
+from fewshot_i2v.models.adapters.base.layers import init_per_episode, kaiming_uniform, zeros
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -48,7 +48,7 @@ class LoRAOptions(AdapterOptions):
 
     @field_validator("targets")
     @classmethod
-    def _once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    def _check_unique(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         if len(set(targets)) < len(targets):
             raise ValueError("every target may be given once")
         return targets
@@ -75,27 +75,30 @@ class _LowRank(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.down = nn.Parameter(per_episode(kaiming_uniform, generators, inputs, rank))
-        self.up = nn.Parameter(per_episode(zeros, generators, rank, outputs))
+        self.down = nn.Parameter(init_per_episode(kaiming_uniform, generators, inputs, rank))
+        self.up = nn.Parameter(init_per_episode(zeros, generators, rank, outputs))
 
     def forward(self, y: Tensor, u: Tensor) -> Tensor:
-        """The update of u (E, ..., inputs) added to y (E, ..., outputs)."""
+        """Adds the update of u (E, ..., inputs) to y (E, ..., outputs)."""
         episodes = u.shape[0]
-        rows, onto = u.reshape(episodes, -1, u.shape[-1]), y.reshape(episodes, -1, y.shape[-1])
-        middle = torch.bmm(rows, self.down.to(u.dtype))
-        return torch.baddbmm(onto, middle, self.up.to(u.dtype), alpha=self.scale).reshape(y.shape)
+        rows, base = u.reshape(episodes, -1, u.shape[-1]), y.reshape(episodes, -1, y.shape[-1])
+        projected = torch.bmm(rows, self.down.to(u.dtype))
+        return torch.baddbmm(base, projected, self.up.to(u.dtype), alpha=self.scale).reshape(
+            y.shape
+        )
 
-    def update(self, episode: int) -> Tensor:
-        """What is added to a frozen weight, (outputs, inputs), in float64."""
+    def weight_update(self, episode: int) -> Tensor:
+        """Returns the update of the frozen weight, (outputs, inputs), in float64."""
         down, up = self.down[episode].double(), self.up[episode].double()
         return self.scale * (down @ up).T
 
 
-class _Updates(BlockMaps):
+class _BlockUpdates(BlockMaps):
     """The low-rank updates of one block.
 
-    The block holds `fc` times `gain`, and takes the input of `proj` times `gain`. Factors in the
-    updates make up for both, so that A and B are those of the pretrained weights.
+    The frozen block stores `fc` multiplied by `activation_gain`, and the input of `proj` is
+    multiplied by it too. Factors in the updates compensate for both, so that A and B are those of
+    the pretrained weights.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class _Updates(BlockMaps):
         hidden, width = frozen.fc_weight.shape
         inputs = {"proj": hidden}
         outputs = {"fc": hidden}
-        factors = {"fc": frozen.gain, "proj": 1 / frozen.gain}
+        factors = {"fc": frozen.activation_gain, "proj": 1 / frozen.activation_gain}
         self.low_rank = nn.ModuleDict(
             {
                 target: _LowRank(
@@ -119,8 +122,8 @@ class _Updates(BlockMaps):
             }
         )
 
-    def _updated(self, target: Target, y: Tensor, u: Tensor) -> Tensor:
-        """The output y of a frozen map of u, with the update where it has one."""
+    def _add_update(self, target: Target, y: Tensor, u: Tensor) -> Tensor:
+        """Adds the update of `target`, if it has one, to the output y of a frozen map of u."""
         if target not in self.low_rank:
             return y
         updated: Tensor = self.low_rank[target](y, u)
@@ -129,39 +132,43 @@ class _Updates(BlockMaps):
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each with its own update."""
         q, k, v = (
-            self._updated(target, y.flatten(-2), u).reshape(y.shape)
+            self._add_update(target, y.flatten(-2), u).reshape(y.shape)
             for target, y in zip(_ATTENTION_INPUTS, frozen.qkv(u), strict=True)
         )
         return q, k, v
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The output projection with its update."""
-        return self._updated("o", super().out(frozen, u), u)
+        return self._add_update("o", super().out(frozen, u), u)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The first layer of the MLP with its update."""
-        return self._updated("fc", super().fc(frozen, u), u)
+        return self._add_update("fc", super().fc(frozen, u), u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
         """The second layer of the MLP with its update."""
-        return self._updated("proj", super().proj(frozen, hidden), hidden)
+        return self._add_update("proj", super().proj(frozen, hidden), hidden)
 
-    def _folded(self, target: Target, weight: Tensor, episode: int) -> Tensor:
-        """A frozen weight with the update of one episode."""
+    def _merge_weight(self, target: Target, weight: Tensor, episode: int) -> Tensor:
+        """Returns a frozen weight with one episode's update folded in."""
         if target not in self.low_rank:
             return weight
         low_rank = cast("_LowRank", self.low_rank[target])
-        return rounded(weight.double() + low_rank.update(episode).to(weight.device), weight)
+        return rounded_like(
+            weight.double() + low_rank.weight_update(episode).to(weight.device), weight
+        )
 
-    def merged(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+    def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
         """The block with one episode's updates in its weights."""
-        parts = zip(_ATTENTION_INPUTS, frozen.qkv_weight.chunk(3), strict=True)
+        chunks = zip(_ATTENTION_INPUTS, frozen.qkv_weight.chunk(3), strict=True)
         return replace(
             frozen,
-            qkv_weight=torch.cat([self._folded(target, part, episode) for target, part in parts]),
-            out_weight=self._folded("o", frozen.out_weight, episode),
-            fc_weight=self._folded("fc", frozen.fc_weight, episode),
-            proj_weight=self._folded("proj", frozen.proj_weight, episode),
+            qkv_weight=torch.cat(
+                [self._merge_weight(target, chunk, episode) for target, chunk in chunks]
+            ),
+            out_weight=self._merge_weight("o", frozen.out_weight, episode),
+            fc_weight=self._merge_weight("fc", frozen.fc_weight, episode),
+            proj_weight=self._merge_weight("proj", frozen.proj_weight, episode),
         )
 
 
@@ -196,9 +203,9 @@ class LoRA(BlockwiseAdapter):
         "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen, LoRA: Low-Rank Adaptation of Large "
         "Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685"
     )
-    identity_at_start = True
-    order = "no"
-    note = "spatial only"
+    identity_at_init = True
+    frame_order = "no"
+    display_note = "spatial only"
     presets = MappingProxyType(
         {
             "released-qv": Preset(
@@ -218,4 +225,6 @@ class LoRA(BlockwiseAdapter):
                 f"lora rank={options.rank}: more than the tower's width {tower.width}, where an "
                 "update is no longer of low rank; give a smaller one, or use the adapter 'full'"
             )
-        self.build(_Updates(block, self.generators, options) for block in tower.blocks)
+        self.set_block_maps(
+            _BlockUpdates(block, self.generators, options) for block in tower.blocks
+        )

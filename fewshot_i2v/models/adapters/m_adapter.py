@@ -17,21 +17,21 @@ from torch.nn import functional
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
-from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.adapters.base.layers import (
     EpisodeLayerNorm,
     EpisodeLinear,
     TemporalDepthwiseConv,
     TemporalEmbedding,
+    init_per_episode,
     kaiming_uniform,
-    per_episode,
     zeros,
 )
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
 # A branch wider than this is a slip of the keyboard, and would fill the memory.
-_WIDEST = 16
+_MAX_WIDTH_FACTOR = 16
 
 
 class MAdapterOptions(AdapterOptions):
@@ -55,12 +55,12 @@ class MAdapterOptions(AdapterOptions):
     ln_post: bool = False
 
 
-class _Reader(nn.Module):
-    """`W LN(X) + b`: a frozen level in the branch's width."""
+class _LevelProjection(nn.Module):
+    """Projects a frozen level to the width of the branch: `W LN(X) + b`."""
 
     def __init__(self, generators: Sequence[torch.Generator], width: int, r: int) -> None:
         super().__init__()
-        self.norm = _fresh_norm(len(generators), width)
+        self.norm = _initial_layer_norm(len(generators), width)
         self.linear = EpisodeLinear(generators, width, r, kaiming_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,19 +69,19 @@ class _Reader(nn.Module):
         return y
 
 
-class _Mixer(nn.Module):
-    """What follows the fusion at a level: a temporal module and a feed-forward part."""
+class _LevelMixer(nn.Module):
+    """Temporal module and feed-forward layers that follow the fusion at a level."""
 
     def __init__(self, generators: Sequence[torch.Generator], r: int) -> None:
         super().__init__()
         episodes = len(generators)
-        self.time_norm = _fresh_norm(episodes, r)
+        self.time_norm = _initial_layer_norm(episodes, r)
         self.time_conv = TemporalDepthwiseConv(episodes, r)
         # `up` alone has to start at zero; a zero here as well would hold this path back by a step
-        taps = per_episode(kaiming_uniform, generators, 3, r).transpose(1, 2)
+        taps = init_per_episode(kaiming_uniform, generators, 3, r).transpose(1, 2)
         self.time_conv.weight.data.copy_(taps)
         self.time_linear = EpisodeLinear(generators, r, r, kaiming_uniform)
-        self.mlp_norm = _fresh_norm(episodes, r)
+        self.mlp_norm = _initial_layer_norm(episodes, r)
         self.mlp_in = EpisodeLinear(generators, r, 2 * r, kaiming_uniform)
         self.mlp_out = EpisodeLinear(generators, 2 * r, r, kaiming_uniform)
 
@@ -135,32 +135,34 @@ class MAdapter(Adapter):
         "Image Understanding, vol. 249, article 104150, 2024, "
         "https://doi.org/10.1016/j.cviu.2024.104150"
     )
-    identity_at_start = True
-    order = "yes"
-    note = "reconstruction"
+    identity_at_init = True
+    frame_order = "yes"
+    display_note = "reconstruction"
     options: MAdapterOptions
 
     def __init__(
         self, tower: Tower, options: MAdapterOptions, *, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
-        width, depth = tower.width, tower.layers
-        if options.every > depth:
+        width, n_blocks = tower.width, tower.layers
+        if options.every > n_blocks:
             raise AdapterError(
-                f"m-adapter every={options.every}: this encoder has {depth} blocks; give 1 (all of "
-                f"them) to {depth} (the last alone)"
+                f"m-adapter every={options.every}: this encoder has {n_blocks} blocks; give 1 (all "
+                f"of them) to {n_blocks} (the last alone)"
             )
         r = options.width or max(1, width // 4)
-        if r > _WIDEST * width:
+        if r > _MAX_WIDTH_FACTOR * width:
             raise AdapterError(
-                f"m-adapter width={r}: more than {_WIDEST} times the tower's {width}"
+                f"m-adapter width={r}: more than {_MAX_WIDTH_FACTOR} times the tower's {width}"
             )
-        self._depth, self._reads_class = depth, tower.pool == "tok"
-        self._levels = tuple(sorted(range(depth - 1, -1, -options.every)))
+        self._n_blocks, self._has_class_token = n_blocks, tower.pool == "tok"
+        self._levels = tuple(sorted(range(n_blocks - 1, -1, -options.every)))
         self.gates = nn.Parameter(torch.zeros(self.episodes, len(self._levels)))
-        self.readers = nn.ModuleList(_Reader(self.generators, width, r) for _ in self._levels)
-        self.mixers = nn.ModuleList(_Mixer(self.generators, r) for _ in self._levels)
-        self.up_norm = _fresh_norm(self.episodes, r)
+        self.readers = nn.ModuleList(
+            _LevelProjection(self.generators, width, r) for _ in self._levels
+        )
+        self.mixers = nn.ModuleList(_LevelMixer(self.generators, r) for _ in self._levels)
+        self.up_norm = _initial_layer_norm(self.episodes, r)
         self.up = EpisodeLinear(self.generators, r, width, zeros)
         self.temporal_embedding = (
             TemporalEmbedding(self.episodes, frames, r) if options.temporal_embedding else None
@@ -168,30 +170,30 @@ class MAdapter(Adapter):
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes) if options.ln_post else None
 
     @property
-    def first_block(self) -> int:
-        """The number of blocks: none of them is ever computed again."""
-        return self._depth
+    def first_trained_block(self) -> int:
+        """The number of blocks: no block is ever computed again."""
+        return self._n_blocks
 
     @property
-    def reach(self) -> int:
+    def temporal_radius(self) -> int:
         """One frame before and one after, at each level."""
         return min(1, self.frames - 1)
 
-    def reading(self, cells: int = 0) -> Reading:
-        """The levels; adapters that differ in width or training read the same and share them."""
-        return Reading(self._depth, self._levels, self.options.tokens == "summary", cells)
+    def prefix_spec(self, grid_size: int = 0) -> PrefixSpec:
+        """Describes the cached levels; adapters of any width or training share them."""
+        return PrefixSpec(self._n_blocks, self._levels, self.options.tokens == "summary", grid_size)
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i as it was pretrained."""
         return frozen.forward(x)
 
-    def side(self, tower: Tower, levels: Tensor) -> Tensor:
-        """The last level with the branch added.
+    def side_branch(self, tower: Tower, levels: Tensor) -> Tensor:
+        """Adds the branch to the last level.
 
         Args:
             tower: the frozen tower.
-            levels: (E, clips, S, T, tokens, D), `reading` of clips; tokens are all N + 1, or with
-                tokens="summary" the summary and behind it the cells of the grid.
+            levels: (E, clips, S, T, tokens, D), frozen prefix of clips; tokens are all N + 1, or
+                with tokens="summary" the summary followed by the cells of the grid.
 
         Returns:
             (E, clips, T, tokens, D), before the final layer norm, float32.
@@ -201,41 +203,43 @@ class MAdapter(Adapter):
         """
         # whatever made the levels, nothing behind them is trained
         levels = levels.detach()
-        last = levels.select(2, -1)
+        last_level = levels.select(2, -1)
         if self.options.tokens == "summary":
-            first = last[..., :1, :] + self._up(self._branch(levels[..., :1, :]))
-            return torch.cat([first, last[..., 1:, :].float()], -2)
-        h = self._branch(levels)
-        if self._reads_class:
-            frame = (h[..., :1, :] + h[..., 1:, :].mean(-2, keepdim=True)) / 2
-            h = torch.cat([frame, h[..., 1:, :]], -2)
-        return last + self._up(h)
+            summary = last_level[..., :1, :] + self._project_up(
+                self._run_branch(levels[..., :1, :])
+            )
+            return torch.cat([summary, last_level[..., 1:, :].float()], -2)
+        h = self._run_branch(levels)
+        if self._has_class_token:
+            frame_summary = (h[..., :1, :] + h[..., 1:, :].mean(-2, keepdim=True)) / 2
+            h = torch.cat([frame_summary, h[..., 1:, :]], -2)
+        return last_level + self._project_up(h)
 
-    def _branch(self, levels: Tensor) -> Tensor:
-        """H_L of every token: (E, clips, S, T, tokens, D) -> (E, clips, T, tokens, r)."""
+    def _run_branch(self, levels: Tensor) -> Tensor:
+        """Computes H_L of every token: (E, clips, S, T, tokens, D) -> (E, clips, T, tokens, r)."""
         gates = self.gates.sigmoid().to(levels.dtype)[..., None, None, None, None]
         projected = (reader(x) for reader, x in zip(self.readers, levels.unbind(2), strict=True))
-        lowest = next(projected)
+        lowest_level = next(projected)
         if self.temporal_embedding is not None:
-            lowest = self.temporal_embedding(lowest)
-        h: Tensor = self.mixers[0](lowest)
+            lowest_level = self.temporal_embedding(lowest_level)
+        h: Tensor = self.mixers[0](lowest_level)
         for i, level in enumerate(projected, start=1):
             h = self.mixers[i](torch.lerp(level, h, gates[:, i]))
         return h
 
-    def _up(self, h: Tensor) -> Tensor:
-        """From the branch's width to the tower's, (..., r) -> (..., D); zero when untrained."""
+    def _project_up(self, h: Tensor) -> Tensor:
+        """Projects to the tower's width, (..., r) -> (..., D); zero when untrained."""
         y: Tensor = self.up(self.up_norm(h))
         # the sum with the last level would round a small branch away in the tower's type
         return y.float()
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """`ln_post`, or the copy of it that is trained, (E, ..., D), in float32."""
+        """Applies `ln_post` or its trained copy, (E, ..., D), in float32."""
         if self.ln_post is None:
             return super().final_norm(tower, x)
         return self.ln_post.forward(x.float())
 
 
-def _fresh_norm(episodes: int, width: int) -> EpisodeLayerNorm:
+def _initial_layer_norm(episodes: int, width: int) -> EpisodeLayerNorm:
     """A layer norm of weight 1 and bias 0 for each episode."""
     return EpisodeLayerNorm(LayerNorm(torch.ones(width), torch.zeros(width)), episodes)

@@ -26,9 +26,9 @@ from fewshot_i2v.models.encoders.tower import Tower
 
 # The paper's width, for D = 768 and for D = 1024; narrower towers get half their own.
 _PUBLISHED_WIDTH = 384
-_CODE = "https://github.com/linziyi96/st-adapter"
+_CODE_URL = "https://github.com/linziyi96/st-adapter"
 # A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
-_WIDEST = 16
+_MAX_WIDTH_FACTOR = 16
 
 
 class STAdapterOptions(AdapterOptions):
@@ -45,7 +45,7 @@ class STAdapterOptions(AdapterOptions):
     sites: Literal["pre_mlp", "both"] = "pre_mlp"
 
 
-class _Site(nn.Module):
+class _PatchBottleneck(nn.Module):
     """`x + mask * up(conv(down(x)))`, where the mask is 0 for the class token and 1 for patches."""
 
     patches: Tensor
@@ -61,31 +61,31 @@ class _Site(nn.Module):
         self.register_buffer("patches", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (E, clips, T, N + 1, D) with the patch tokens adapted; the class token stays."""
+        """Adapts the patch tokens of (E, clips, T, N + 1, D); the class token is unchanged."""
         return torch.addcmul(x, self.up(self.conv(self.down(x))), self.patches.to(x.dtype))
 
 
-def _published(sites: str, where: str) -> Preset:
-    """One of the published placements, at the one published width."""
-    return Preset({"width": _PUBLISHED_WIDTH, "sites": sites}, where)
+def _published_preset(sites: str, source: str) -> Preset:
+    """Preset of one of the published placements, at the only published width."""
+    return Preset({"width": _PUBLISHED_WIDTH, "sites": sites}, source)
 
 
 _PRESETS = MappingProxyType(
     {
-        "12x384": _published(
+        "12x384": _published_preset(
             "pre_mlp",
             "ST-Adapter with ViT-B/16 on Kinetics-400; "
-            f"{_CODE}, scripts/train_k400_clip_vit_b16_adapter12x384.sh",
+            f"{_CODE_URL}, scripts/train_k400_clip_vit_b16_adapter12x384.sh",
         ),
-        "24x384": _published(
+        "24x384": _published_preset(
             "both",
             "ST-Adapter with ViT-B/16 on Something-Something v2; "
-            f"{_CODE}, scripts/train_ssv2_clip_vit_b16_adapter24x384.sh",
+            f"{_CODE_URL}, scripts/train_ssv2_clip_vit_b16_adapter24x384.sh",
         ),
-        "l14-24x384": _published(
+        "l14-24x384": _published_preset(
             "pre_mlp",
             "ST-Adapter with ViT-L/14, whose 24 blocks have one adapter each. No script was "
-            f"released ({_CODE}): sites and width are inferred from the published GFLOPs",
+            f"released ({_CODE_URL}): sites and width are inferred from the published GFLOPs",
         ),
     }
 )
@@ -123,8 +123,8 @@ class STAdapter(Adapter):
         "Pan, Lin, Zhu, Shao, Li, ST-Adapter: Parameter-Efficient Image-to-Video Transfer "
         "Learning, NeurIPS 2022, https://arxiv.org/abs/2206.13559"
     )
-    identity_at_start = True
-    order = "yes"
+    identity_at_init = True
+    frame_order = "yes"
     presets = _PRESETS
 
     def __init__(
@@ -132,33 +132,36 @@ class STAdapter(Adapter):
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width = options.width or max(1, min(tower.width // 2, _PUBLISHED_WIDTH))
-        if width > _WIDEST * tower.width:
+        if width > _MAX_WIDTH_FACTOR * tower.width:
             raise AdapterError(
-                f"st-adapter width={width}: more than {_WIDEST} times the tower's {tower.width}"
+                f"st-adapter width={width}: more than {_MAX_WIDTH_FACTOR} times the tower's "
+                f"{tower.width}"
             )
         tokens = tower.positions.shape[0]
 
-        def _sites() -> nn.ModuleList:
-            draws = (_Site(self.generators, tokens, tower.width, width) for _ in tower.blocks)
-            return nn.ModuleList(draws)
+        def _bottlenecks() -> nn.ModuleList:
+            bottlenecks = (
+                _PatchBottleneck(self.generators, tokens, tower.width, width) for _ in tower.blocks
+            )
+            return nn.ModuleList(bottlenecks)
 
-        self.pre_mlp = _sites()
-        self.pre_attn = _sites() if options.sites == "both" else None
+        self.pre_mlp = _bottlenecks()
+        self.pre_attn = _bottlenecks() if options.sites == "both" else None
 
     @property
-    def reach(self) -> int:
+    def temporal_radius(self) -> int:
         """One frame before and one after."""
         return min(1, self.frames - 1)
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """Block i with an adapter before the MLP, and before the attention where asked for."""
+        """Computes block i with an adapter before the MLP, with "both" before attention too."""
         if self.pre_attn is not None:
             x = self.pre_attn[i](x)
-        x = x + frozen.attend(frozen.ln_1(x))
+        x = x + frozen.self_attention(frozen.ln_1(x))
         x = self.pre_mlp[i](x)
         return x + frozen.mlp(frozen.ln_2(x))
 
-    def pool(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame features after `ln_post`; for the clip the mean over T comes first."""
+    def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies `ln_post` to the frames, and to their mean over T for the clip feature."""
         exact = summary.float()
         return self.final_norm(tower, exact), self.final_norm(tower, exact.mean(-2))

@@ -16,7 +16,7 @@ from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
 
-class TemporalEmbedding(Adapter):
+class TemporalEmbeddingAdapter(Adapter):
     """The frozen encoder with a temporal embedding added before `ln_pre`.
 
     With tokens x of (E, clips, T, N + 1, D) after the positional embedding, and e the trained
@@ -26,7 +26,8 @@ class TemporalEmbedding(Adapter):
     mean over T of `ln_post` of the class token.
 
     Initial values: zero, so that the untrained encoder is the frozen one, exactly; every seed
-    starts alike. There is no weight decay, which would pull the embedding back to that.
+    starts with the same values. There is no weight decay, which would pull the embedding back to
+    zero.
 
     Parameters of an episode: T D; 6,144 for ViT-B/16 and T = 8.
 
@@ -40,9 +41,9 @@ class TemporalEmbedding(Adapter):
         "Efficient Video Action Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024; on its "
         "own a baseline of this package"
     )
-    identity_at_start = True
-    order = "embedding"
-    undecayed = ("embedding",)
+    identity_at_init = True
+    frame_order = "embedding"
+    no_weight_decay = ("embedding",)
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
@@ -50,8 +51,8 @@ class TemporalEmbedding(Adapter):
         super().__init__(tower, options, frames=frames, seeds=seeds)
         self.embedding = layers.TemporalEmbedding(self.episodes, frames, tower.width)
 
-    def embed(self, tower: Tower, x: Tensor) -> Tensor:
-        """The temporal embedding, then `ln_pre`."""
+    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
+        """Adds the temporal embedding, then applies `ln_pre`."""
         return tower.ln_pre(self.embedding(x))
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:

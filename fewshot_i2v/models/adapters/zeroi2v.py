@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
-from fewshot_i2v.models.adapters.base.head_shift import shifted
+from fewshot_i2v.models.adapters.base.head_shift import shift_heads
 from fewshot_i2v.models.adapters.base.layers import (
     Bottleneck,
     EpisodeLayerNorm,
@@ -64,8 +64,10 @@ def default_offsets(heads: int) -> tuple[int, ...]:
     return temporal + (0,) * (heads - len(temporal))
 
 
-def _published(config: str, offsets: tuple[int, ...], scale: float, note: str = "") -> Preset:
-    """What a configuration file of the authors says; heads not in `offsets` are spatial."""
+def _published_preset(
+    config: str, offsets: tuple[int, ...], scale: float, note: str = ""
+) -> Preset:
+    """Preset of one configuration file of the authors; heads not in `offsets` are spatial."""
     heads = 16 if config.startswith("CLIP-L") else 12
     table = offsets + (0,) * (heads - len(offsets))
     options = {"offsets": table, "scale": scale, "ratio": 0.25, "out_adapter": True}
@@ -73,18 +75,18 @@ def _published(config: str, offsets: tuple[int, ...], scale: float, note: str = 
     return Preset(options, f"ZeroI2V; {code}/{config}.py{note}")
 
 
-_UNSET = "; the file needs ops_type='stdha', which it does not set"
+_UNSET_NOTE = "; the file needs ops_type='stdha', which it does not set"
 _PRESETS = MappingProxyType(
     {
-        "b16-k400-8": _published("CLIP-B_k400_8x16x1", (-1, 1), 0.5),
-        "b16-hmdb51-ucf101-8": _published("CLIP-B_{hmdb51,ucf101}_u8_split1", (-1, 1), 0.5),
-        "b16-ssv2-16": _published("CLIP-B_sthv2_u16", (-1, 1, -2, 2), 1.0, _UNSET),
-        "b16-hmdb51-ucf101-32": _published(
-            "CLIP-B_{hmdb51,ucf101}_u32_split1", (-1, 1, -2, 2), 0.5, _UNSET
+        "b16-k400-8": _published_preset("CLIP-B_k400_8x16x1", (-1, 1), 0.5),
+        "b16-hmdb51-ucf101-8": _published_preset("CLIP-B_{hmdb51,ucf101}_u8_split1", (-1, 1), 0.5),
+        "b16-ssv2-16": _published_preset("CLIP-B_sthv2_u16", (-1, 1, -2, 2), 1.0, _UNSET_NOTE),
+        "b16-hmdb51-ucf101-32": _published_preset(
+            "CLIP-B_{hmdb51,ucf101}_u32_split1", (-1, 1, -2, 2), 0.5, _UNSET_NOTE
         ),
-        "l14-k400-8": _published("CLIP-L_k400_8x16x1", (-1, -1, 1, 1), 0.5),
-        "l14-k400-32": _published("CLIP-L_k400_32x4x1", (-1, -1, 1, 1, -2, -2), 0.5),
-        "l14-ssv2-32": _published("CLIP-L_sthv2_u32", (-1, -1, 1, 1, -2, 2, -3), 1.0),
+        "l14-k400-8": _published_preset("CLIP-L_k400_8x16x1", (-1, -1, 1, 1), 0.5),
+        "l14-k400-32": _published_preset("CLIP-L_k400_32x4x1", (-1, -1, 1, 1, -2, -2), 0.5),
+        "l14-ssv2-32": _published_preset("CLIP-L_sthv2_u32", (-1, -1, 1, 1, -2, 2, -3), 1.0),
     }
 )
 
@@ -98,13 +100,13 @@ class ZeroI2V(Adapter):
         x <- x + A_S(stdha(A_in(ln_1(x))))
         x <- x + A_out(mlp(A_fc(ln_2(x))))
 
-    `stdha` is the frozen attention in which head j takes its keys and values, class token
-    included, from frame t + offset[j]; where that frame lies outside the clip it keeps its own.
-    Queries stay. A zero-initialised temporal embedding, without weight decay as in the authors'
-    configurations, is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature
-    is the mean over T of `ln_post` of the class token. Biases have no weight decay here, as for
-    every adapter (see `by_decay`), so that rows differ in the adapter alone; in the authors'
-    configurations those of the adapters decay like the weights.
+    `stdha` is the frozen attention in which head j takes its keys and values, class token included,
+    from frame t + offset[j]; where that frame lies outside the clip it keeps its own. Queries stay.
+    A zero-initialised temporal embedding, without weight decay as in the authors' configurations,
+    is added before `ln_pre`, and a copy of `ln_post` is trained. The clip feature is the mean over
+    T of `ln_post` of the class token. Biases have no weight decay here, as for every adapter (see
+    `split_weight_decay`), so that rows differ in the adapter alone; in the authors' configurations
+    those of the adapters decay like the weights.
 
     Initial values: W1 truncated normal of 0.02; W2 and all biases zero, so that adapters start as
     the identity. The network does not: the heads read other frames from the start. It equals the
@@ -127,7 +129,7 @@ class ZeroI2V(Adapter):
 
     The offsets of ViT-B/16 on Something-Something v2 with 8 frames were not released.
 
-    `merged` builds no bottlenecks: what remains after `merge`.
+    With `merged`, no bottlenecks are built: this is the adapter that remains after `merge`.
 
     Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
     Video, ECCV 2024, https://arxiv.org/abs/2310.01324.
@@ -138,10 +140,10 @@ class ZeroI2V(Adapter):
         "Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to "
         "Video, ECCV 2024, https://arxiv.org/abs/2310.01324"
     )
-    identity_at_start = False
+    identity_at_init = False
     mergeable = True
-    order = "yes"
-    undecayed = ("temporal_embedding",)
+    frame_order = "yes"
+    no_weight_decay = ("temporal_embedding",)
     presets = _PRESETS
     options: ZeroI2VOptions
 
@@ -155,44 +157,47 @@ class ZeroI2V(Adapter):
         merged: bool = False,
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
-        given = options.offsets
-        self.offsets = default_offsets(tower.heads) if given is None else given
-        if given is not None:
-            _check_offsets(given, tower.heads, frames)
+        custom_offsets = options.offsets
+        self.offsets = default_offsets(tower.heads) if custom_offsets is None else custom_offsets
+        if custom_offsets is not None:
+            _check_offsets(custom_offsets, tower.heads, frames)
         self.temporal_embedding = TemporalEmbedding(self.episodes, frames, tower.width)
         self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
-        here = not merged
-        self.attn_in, self.attn_out = self._sites(tower, here), self._sites(tower, here)
-        self.mlp_in = self._sites(tower, here)
-        self.mlp_out = self._sites(tower, here and options.out_adapter)
+        with_adapters = not merged
+        self.attn_in, self.attn_out = (
+            self._linear_adapters(tower, with_adapters),
+            self._linear_adapters(tower, with_adapters),
+        )
+        self.mlp_in = self._linear_adapters(tower, with_adapters)
+        self.mlp_out = self._linear_adapters(tower, with_adapters and options.out_adapter)
 
-    def _sites(self, tower: Tower, here: bool) -> nn.ModuleList:
-        """One linear adapter per block, or what leaves its input alone."""
+    def _linear_adapters(self, tower: Tower, with_adapters: bool) -> nn.ModuleList:
+        """One linear adapter per block, or an identity."""
         width, options = tower.width, self.options
         hidden = hidden_width(width, options.ratio)
 
-        def _site() -> nn.Module:
-            if not here:
+        def _new_layer() -> nn.Module:
+            if not with_adapters:
                 return nn.Identity()
             return Bottleneck(
                 self.generators, width, hidden, activation="none", skip=True, scale=options.scale
             )
 
-        return nn.ModuleList(_site() for _ in tower.blocks)
+        return nn.ModuleList(_new_layer() for _ in tower.blocks)
 
     @property
-    def reach(self) -> int:
+    def temporal_radius(self) -> int:
         """The largest offset of a head that stays inside the clip."""
         return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
 
-    def embed(self, tower: Tower, x: Tensor) -> Tensor:
-        """The temporal embedding, then `ln_pre`."""
+    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
+        """Adds the temporal embedding, then applies `ln_pre`."""
         return tower.ln_pre(self.temporal_embedding(x))
 
     def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
         q, k, v = frozen.qkv(u)
-        return frozen.mix(q, shifted(k, self.offsets), shifted(v, self.offsets))
+        return frozen.attend_qkv(q, shift_heads(k, self.offsets), shift_heads(v, self.offsets))
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with shifted heads and linear adapters around attention and MLP."""
@@ -205,12 +210,12 @@ class ZeroI2V(Adapter):
         return self.ln_post.forward(x.float())
 
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
-        """The tower with one episode's adapters folded in, and an adapter without bottlenecks.
+        """Folds one episode's adapters into the tower; an adapter without bottlenecks remains.
 
         Products are taken in float64 and rounded once, to the type of the tower's weights.
 
         Args:
-            tower: the frozen tower that this adapter was built for; it is left as it is.
+            tower: the frozen tower that this adapter was built for; not modified.
             episode: which of the E copies, 0 to E - 1.
 
         Returns:
@@ -222,19 +227,21 @@ class ZeroI2V(Adapter):
         """
         if not 0 <= episode < self.episodes:
             raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")
-        merged = tower.with_blocks(
-            [self._merged_block(i, block, episode) for i, block in enumerate(tower.blocks)]
+        merged_tower = tower.with_blocks(
+            [self._merge_block(i, block, episode) for i, block in enumerate(tower.blocks)]
         )
-        rest = ZeroI2V(merged, self.options, frames=self.frames, seeds=[0], merged=True)
+        remainder = ZeroI2V(merged_tower, self.options, frames=self.frames, seeds=[0], merged=True)
         state = self.state_dict()
-        rest.load_state_dict({name: state[name][episode, None] for name in rest.state_dict()})
-        return merged, rest.to(self.temporal_embedding.table.device)
+        remainder.load_state_dict(
+            {name: state[name][episode, None] for name in remainder.state_dict()}
+        )
+        return merged_tower, remainder.to(self.temporal_embedding.table.device)
 
-    def _merged_block(self, i: int, block: FrozenBlock, episode: int) -> FrozenBlock:
-        qkv = _before(self.attn_in[i], episode, block.qkv_weight, block.qkv_bias)
-        out = _after(self.attn_out[i], episode, block.out_weight, block.out_bias)
-        fc = _before(self.mlp_in[i], episode, block.fc_weight, block.fc_bias)
-        proj = _after(self.mlp_out[i], episode, block.proj_weight, block.proj_bias)
+    def _merge_block(self, i: int, block: FrozenBlock, episode: int) -> FrozenBlock:
+        qkv = _fold_into_input(self.attn_in[i], episode, block.qkv_weight, block.qkv_bias)
+        out = _fold_into_output(self.attn_out[i], episode, block.out_weight, block.out_bias)
+        fc = _fold_into_input(self.mlp_in[i], episode, block.fc_weight, block.fc_bias)
+        proj = _fold_into_output(self.mlp_out[i], episode, block.proj_weight, block.proj_bias)
         folded: dict[str, Any] = {}
         for name, (weight, bias) in {"qkv": qkv, "out": out, "fc": fc, "proj": proj}.items():
             folded |= {f"{name}_weight": weight, f"{name}_bias": bias}
@@ -249,27 +256,31 @@ def _check_offsets(offsets: tuple[int, ...], heads: int, frames: int) -> None:
             "heads per block, and each needs one (0 for a spatial head). Presets b16-... have 12 "
             "and presets l14-... 16: where none fits, give offsets of your own"
         )
-    far = [offset for offset in offsets if abs(offset) >= frames]
-    if far:
+    outside = [offset for offset in offsets if abs(offset) >= frames]
+    if outside:
         clip = "one frame" if frames == 1 else f"{frames} frames"
         raise AdapterError(
-            f"zeroi2v offsets={list(offsets)}: {far[0]} lies outside every clip of {clip}; give "
-            "offsets smaller than the number of frames, or a preset with smaller ones"
+            f"zeroi2v offsets={list(offsets)}: {outside[0]} lies outside every clip of {clip}; "
+            "give offsets smaller than the number of frames, or a preset with smaller ones"
         )
 
 
-def _before(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A linear layer with the adapter on its input folded in: W M and W c + b."""
-    if not isinstance(site, Bottleneck):
+def _fold_into_input(
+    adapter: nn.Module, episode: int, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Folds the adapter on the input of a linear layer into the layer: W M and W c + b."""
+    if not isinstance(adapter, Bottleneck):
         return weight, bias
-    m, c = (t.to(weight.device) for t in site.linear_map(episode))
-    wide = weight.double()
-    return (wide @ m).to(weight.dtype), (wide @ c + bias.double()).to(bias.dtype)
+    m, c = (t.to(weight.device) for t in adapter.linear_map(episode))
+    exact_weight = weight.double()
+    return (exact_weight @ m).to(weight.dtype), (exact_weight @ c + bias.double()).to(bias.dtype)
 
 
-def _after(site: nn.Module, episode: int, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A linear layer with the adapter on its output folded in: M W and M b + c."""
-    if not isinstance(site, Bottleneck):
+def _fold_into_output(
+    adapter: nn.Module, episode: int, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Folds the adapter on the output of a linear layer into the layer: M W and M b + c."""
+    if not isinstance(adapter, Bottleneck):
         return weight, bias
-    m, c = (t.to(weight.device) for t in site.linear_map(episode))
+    m, c = (t.to(weight.device) for t in adapter.linear_map(episode))
     return (m @ weight.double()).to(weight.dtype), (m @ bias.double() + c).to(bias.dtype)

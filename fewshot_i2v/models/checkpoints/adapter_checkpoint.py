@@ -1,14 +1,17 @@
-"""A trained adapter and its head as a folder of two files, for one episode.
+"""Saves and loads adapter checkpoints: a trained adapter and its head of one episode.
+
+A checkpoint is a folder of two files:
 
 | file | content |
 |---|---|
 | `adapter.safetensors` | the trained tensors, each with a leading axis of 1 |
-| `adapter.json` | method, options, encoder, frames, head, classes: `AdapterInfo` |
+| `adapter.json` | method, options, encoder, frames, head, classes: `CheckpointMetadata` |
 
-Tensors and description name each other's digest, and the description that of every other file, so
-that what was changed, damaged or taken from another folder is an error. A folder appears whole or
-not at all, and is never written over. Where the adapter was merged, `open_clip_model.safetensors`
-and `open_clip_config.json` lie beside them, and the tensors are what remains of it.
+Tensors and metadata name each other's digest, and the metadata that of every other file, so
+that a file that was changed, damaged or taken from another folder is an error. A folder appears
+complete or not at all, and is never overwritten. Where the adapter was merged,
+`open_clip_model.safetensors` and `open_clip_config.json` lie in the same folder, and the
+tensors are those that remain after merging.
 """
 
 from __future__ import annotations
@@ -23,53 +26,57 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.error_messages import config_error
+from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.files import (
-    INFO,
-    MODEL_FILES,
-    SCHEMA,
-    TENSORS,
+    MERGED_MODEL_FILES,
+    METADATA_FILE,
+    SCHEMA_VERSION,
+    TENSORS_FILE,
+    atomic_folder,
     check_encoder,
     check_is_encoder,
     check_merged,
-    class_of,
-    copy_of,
-    facts_of_file,
-    fill,
-    fresh_folder,
-    read_info,
-    read_values,
-    write_files,
+    episode_tensors,
+    file_metadata,
+    load_tensors,
+    method_class,
+    read_float32_tensors,
+    read_metadata,
+    write_checkpoint,
 )
-from fewshot_i2v.models.checkpoints.merging import Merge
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo, HeadFacts, facts_of
+from fewshot_i2v.models.checkpoints.merging import MergedAdapter
+from fewshot_i2v.models.checkpoints.metadata import (
+    CheckpointMetadata,
+    HeadMetadata,
+    encoder_metadata,
+)
 from fewshot_i2v.models.encoders import to_open_clip
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 from fewshot_i2v.version import __version__
 
-__all__ = ["AdapterInfo", "Trained", "load_adapter", "load_merged", "save_adapter"]
+__all__ = ["CheckpointMetadata", "LoadedAdapter", "load_adapter", "load_merged", "save_adapter"]
 
-_EMBEDDINGS, _PROJECTION = "text.embeddings", "text.projection"
+_EMBEDDINGS_KEY, _PROJECTION_KEY = "text.embeddings", "text.projection"
 _USAGE = "fewshot_i2v.load_adapter(FOLDER, encoder), with the encoder named here"
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A saved adapter, loaded.
+class LoadedAdapter:
+    """An adapter loaded from a checkpoint.
 
     Attributes:
         adapter: with E = 1.
         head: with E = 1, or None.
-        info: what the folder says of them.
+        metadata: content of the checkpoint's `adapter.json`.
     """
 
     adapter: Adapter
     head: Head | None
-    info: AdapterInfo
+    metadata: CheckpointMetadata
 
 
 def save_adapter(
@@ -80,30 +87,30 @@ def save_adapter(
     head_name: str | None = None,
     head: Head | None = None,
     **more: Any,
-) -> AdapterInfo:
-    """Saves one episode's copy of a trained adapter, and of its head if given.
+) -> CheckpointMetadata:
+    """Saves one episode's copy of a trained adapter, and of its head if there is one.
 
     Args:
         folder: a new folder.
-        encoder: what the adapter was built for.
+        encoder: the encoder that the adapter was built for.
         adapter_name: as `fewshot-i2v list adapters` shows it.
         adapter: of E copies.
         head_name: as `fewshot-i2v list heads` shows it.
         head: of E copies.
-        more: `episode` (which copy, 0), `classes` (names in the order of the scores), `preset`
+        more: `episode` (which copy, 0), `classes` (names in the order of the logits), `preset`
             (that the options came from), `text_digest` (of the text tower that the head read),
-            `about` (where it comes from, in plain values).
+            `about` (origin of the adapter, in plain values).
 
     Returns:
-        What was written to `adapter.json`.
+        The content of `adapter.json`.
 
     Raises:
-        CheckpointError: when the folder holds something; names, classes and modules do not belong
+        CheckpointError: when the folder is not empty; names, classes and modules do not belong
             together; there is no such copy; or a value is not finite.
         ExportError: when the disk refuses.
     """
-    with fresh_folder(Path(folder)) as new:
-        return write_adapter(new, encoder, adapter_name, adapter, head_name, head, **more)
+    with atomic_folder(Path(folder)) as temporary:
+        return write_adapter(temporary, encoder, adapter_name, adapter, head_name, head, **more)
 
 
 def write_adapter(
@@ -119,42 +126,45 @@ def write_adapter(
     preset: str | None = None,
     text_digest: str | None = None,
     about: Mapping[str, Any] | None = None,
-    merge: Merge | None = None,
-) -> AdapterInfo:
-    """Writes the files of `save_adapter` into a folder that exists; with `merge` what remains."""
+    merge: MergedAdapter | None = None,
+) -> CheckpointMetadata:
+    """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder."""
     check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
-    tensors = copy_of("adapter", *((adapter, episode) if merge is None else (merge.rest, 0)))
+    tensors = episode_tensors(
+        "adapter", *((adapter, episode) if merge is None else (merge.remainder, 0))
+    )
     if head is not None and head_name is not None:
         _check_class("heads", head_name, head)
-        tensors |= copy_of("head", head, episode) | _texts_of(head, episode)
+        tensors |= episode_tensors("head", head, episode) | _text_tensors(head, episode)
     if (head is None) != (head_name is None) or (head and classes and len(classes) != head.way):
         raise CheckpointError(
             f"head {head_name!r} with {None if head is None else head.way} classes, and "
             f"{len(classes)} class names: give a head with its name, and a name for each class"
         )
-    own = (encoder, None) if merge is None else (merge.encoder, encoder)
-    info = {
-        "schema_version": SCHEMA,
+    encoders = (encoder, None) if merge is None else (merge.encoder, encoder)
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
         "fewshot_i2v": __version__,
         "adapter": {
             "name": adapter_name,
             "options": adapter.options.model_dump(mode="json"),
             "preset": preset,
         },
-        "head_offsets": _offsets(adapter),
+        "head_offsets": _head_offsets(adapter),
         "frames": adapter.frames,
-        "encoder": facts_of(own[0]).model_dump(),
-        "merged_from": own[1] and facts_of(own[1]).model_dump(),
-        "head": head and _facts_of_head(str(head_name), head, text_digest).model_dump(),
+        "encoder": encoder_metadata(encoders[0]).model_dump(),
+        "merged_from": encoders[1] and encoder_metadata(encoders[1]).model_dump(),
+        "head": head and _head_metadata(str(head_name), head, text_digest).model_dump(),
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,
         "about": dict(about or {}),
         "files": {
-            n: facts_of_file(folder / n).model_dump() for n in (MODEL_FILES if merge else ())
+            file_name: file_metadata(folder / file_name).model_dump()
+            for file_name in (MERGED_MODEL_FILES if merge else ())
         },
     }
-    return write_files(folder, info, tensors)
+    return write_checkpoint(folder, metadata, tensors)
 
 
 def load_adapter(
@@ -164,35 +174,38 @@ def load_adapter(
     frames: int | None = None,
     adapter: str | None = None,
     head: str | None = None,
-) -> Trained:
+) -> LoadedAdapter:
     """Loads a saved adapter, and its head if it was saved, for the encoder it was trained on.
 
     Parameters are in float32, also where a starting point is stored in half precision.
 
     Args:
         folder: as `save_adapter` made it.
-        encoder: the same one: weights, pixel constants and input size.
+        encoder: the one that the adapter was trained on: same weights, pixel constants and input
+            size.
         frames: frames T of the clips; None: as trained. Another number is refused where a parameter
             depends on it.
-        adapter: the method that is expected; None: any.
-        head: the head that is expected; None: any, or none.
+        adapter: the expected method; None: any.
+        head: the expected head; None: any, or none.
 
     Returns:
         Adapter and head on the encoder's device.
 
     Raises:
-        CheckpointError: when the files are damaged, or another encoder, method, head or number of
-            frames is asked for than they are of.
-        UsageError: when the method, its options or the head do not exist here (any more).
+        CheckpointError: when the files are damaged, or the encoder, method, head or number of
+            frames differs from the saved one.
+        UsageError: when the method, its options or the head do not exist (any more).
     """
     check_is_encoder(encoder)
-    return _load(Path(folder), read_info(Path(folder)), encoder, frames, adapter, head)
+    return _load_checkpoint(
+        Path(folder), read_metadata(Path(folder)), encoder, frames, adapter, head
+    )
 
 
 def load_merged(
     folder: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[Encoder, Trained]:
-    """Loads weights that an adapter was merged into, with what remains of the adapter.
+) -> tuple[Encoder, LoadedAdapter]:
+    """Loads weights that an adapter was merged into, with the adapter that remains.
 
     Args:
         folder: as `fewshot-i2v export` made it.
@@ -209,103 +222,126 @@ def load_merged(
         EncoderError: when the weights cannot be loaded.
     """
     folder = Path(folder)
-    info = read_info(folder)
-    check_merged(folder, info)
+    metadata = read_metadata(folder)
+    check_merged(folder, metadata)
     encoder = load_encoder(
-        info.encoder.name,
-        architecture=folder / to_open_clip.CONFIG,
-        pretrained=folder / to_open_clip.WEIGHTS,
+        metadata.encoder.name,
+        architecture=folder / to_open_clip.CONFIG_FILE,
+        pretrained=folder / to_open_clip.WEIGHTS_FILE,
         device=device,
         dtype=dtype,
     )
-    if encoder.digest != info.encoder.digest:
+    if encoder.digest != metadata.encoder.digest:
         raise CheckpointError(
-            f"{folder}: its weights load as sha256 {encoder.digest[:12]} where {INFO} says "
-            f"{info.encoder.digest[:12]}: {INFO} was changed, or another version of fewshot-i2v or "
-            "open_clip wrote it"
+            f"{folder}: its weights load as sha256 {encoder.digest[:12]} where {METADATA_FILE} "
+            f"says {metadata.encoder.digest[:12]}: {METADATA_FILE} was changed, or another version "
+            "of fewshot-i2v or open_clip wrote it"
         )
-    return encoder, _load(folder, info, encoder, None, None, None)
+    return encoder, _load_checkpoint(folder, metadata, encoder, None, None, None)
 
 
-def _load(
+def _load_checkpoint(
     folder: Path,
-    info: AdapterInfo,
+    metadata: CheckpointMetadata,
     encoder: Encoder,
     frames: int | None,
-    adapter: str | None,
-    head: str | None,
-) -> Trained:
-    tensors = read_values(folder, info)
-    check_encoder(folder, info, encoder)
-    given = (("adapter", adapter, info.adapter.name), ("head", head, info.head and info.head.name))
-    for kind, wanted, found in given:
-        if wanted is not None and wanted != found:
-            raise CheckpointError(f"{folder}: holds the {kind} {found!r}; {wanted!r} is asked for")
-    length = info.frames if frames is None else frames
-    own = _adapter(folder, info, encoder.tower, length)
-    modules: dict[str, nn.Module] = {"adapter": own}
-    built = None
-    if info.head is not None:
-        built = _head(folder, info.head, tensors, width=encoder.tower.width, frames=length)
-        modules["head"] = built
-    fill(folder, info, modules, tensors, length)
-    device = encoder.tower.device
-    return Trained(own.to(device), built and built.to(device), info)
-
-
-def _adapter(folder: Path, info: AdapterInfo, tower: Tower, frames: int) -> Adapter:
-    facts = info.adapter
-    cls = class_of("adapters", facts.name, folder)
-    try:
-        options = cls.parse(facts.options)
-    except ValidationError as error:
-        origin = f"{folder}: adapter {facts.name!r}"
-        raise config_error(error, cls.Options, origin=origin) from error
-    adapter: Adapter = cls(tower, options, frames=frames, seeds=[0])
-    if _offsets(adapter) != info.head_offsets:
-        raise CheckpointError(
-            f"{folder}: saved with the head offsets {info.head_offsets}; this version of "
-            f"{facts.name} has {_offsets(adapter)}"
+    adapter_name: str | None,
+    head_name: str | None,
+) -> LoadedAdapter:
+    tensors = read_float32_tensors(folder, metadata)
+    check_encoder(folder, metadata, encoder)
+    expectations = (
+        ("adapter", adapter_name, metadata.adapter.name),
+        ("head", head_name, metadata.head and metadata.head.name),
+    )
+    for kind, expected_name, saved_name in expectations:
+        if expected_name is not None and expected_name != saved_name:
+            raise CheckpointError(
+                f"{folder}: holds the {kind} {saved_name!r}; {expected_name!r} is asked for"
+            )
+    n_frames = metadata.frames if frames is None else frames
+    loaded_adapter = _build_adapter(folder, metadata, encoder.tower, n_frames)
+    modules: dict[str, nn.Module] = {"adapter": loaded_adapter}
+    loaded_head = None
+    if metadata.head is not None:
+        loaded_head = _build_head(
+            folder, metadata.head, tensors, width=encoder.tower.width, frames=n_frames
         )
-    return adapter if info.merged_from is None else adapter.merge(tower)[1]
+        modules["head"] = loaded_head
+    load_tensors(folder, metadata, modules, tensors, n_frames)
+    device = encoder.tower.device
+    return LoadedAdapter(
+        loaded_adapter.to(device), loaded_head and loaded_head.to(device), metadata
+    )
 
 
-def _head(
-    folder: Path, facts: HeadFacts, tensors: dict[str, Tensor], *, width: int, frames: int
-) -> Head:
-    cls = class_of("heads", facts.name, folder)
+def _build_adapter(
+    folder: Path, metadata: CheckpointMetadata, tower: Tower, frames: int
+) -> Adapter:
+    method = metadata.adapter
+    cls = method_class("adapters", method.name, folder)
     try:
-        options = cls.Options.model_validate(facts.options)
+        options = cls.parse(method.options)
     except ValidationError as error:
-        origin = f"{folder}: head {facts.name!r}"
-        raise config_error(error, cls.Options, origin=origin) from error
-    more: dict[str, Any] = {}
-    if cls.uses_names:
-        embeddings, projection = tensors.pop(_EMBEDDINGS, None), tensors.pop(_PROJECTION, None)
-        if embeddings is None or facts.text_scale is None:
-            raise CheckpointError(f"{folder / TENSORS}: lacks the class names that the head reads")
-        more["texts"] = ClassTexts(embeddings, projection, facts.text_scale)
-    head: Head = cls(options, width=width, way=facts.way, frames=frames, seeds=[0], **more)
+        origin = f"{folder}: adapter {method.name!r}"
+        raise translate_validation_error(error, cls.Options, origin=origin) from error
+    adapter: Adapter = cls(tower, options, frames=frames, seeds=[0])
+    if _head_offsets(adapter) != metadata.head_offsets:
+        raise CheckpointError(
+            f"{folder}: saved with the head offsets {metadata.head_offsets}; this version of "
+            f"{method.name} has {_head_offsets(adapter)}"
+        )
+    return adapter if metadata.merged_from is None else adapter.merge(tower)[1]
+
+
+def _build_head(
+    folder: Path,
+    head_metadata: HeadMetadata,
+    tensors: dict[str, Tensor],
+    *,
+    width: int,
+    frames: int,
+) -> Head:
+    cls = method_class("heads", head_metadata.name, folder)
+    try:
+        options = cls.Options.model_validate(head_metadata.options)
+    except ValidationError as error:
+        origin = f"{folder}: head {head_metadata.name!r}"
+        raise translate_validation_error(error, cls.Options, origin=origin) from error
+    text_arguments: dict[str, Any] = {}
+    if cls.uses_class_names:
+        embeddings, projection = (
+            tensors.pop(_EMBEDDINGS_KEY, None),
+            tensors.pop(_PROJECTION_KEY, None),
+        )
+        if embeddings is None or head_metadata.text_scale is None:
+            raise CheckpointError(
+                f"{folder / TENSORS_FILE}: lacks the class names that the head reads"
+            )
+        text_arguments["texts"] = ClassTexts(embeddings, projection, head_metadata.text_scale)
+    head: Head = cls(
+        options, width=width, way=head_metadata.way, frames=frames, seeds=[0], **text_arguments
+    )
     return head
 
 
-def _check_class(kind: registry.Kind, name: str, module: nn.Module) -> None:
-    cls = registry.load(kind, name)
+def _check_class(kind: registry.MethodKind, name: str, module: nn.Module) -> None:
+    cls = registry.load_method(kind, name)
     if type(module) is not cls:
         raise CheckpointError(f"{kind[:-1]} {name!r} is {cls.__name__}; got a {type(module)}")
 
 
-def _texts_of(head: Head, episode: int) -> dict[str, Tensor]:
+def _text_tensors(head: Head, episode: int) -> dict[str, Tensor]:
     if head.texts is None:
         return {}
-    out = {_EMBEDDINGS: head.texts.embeddings[episode, None]}
+    tensors = {_EMBEDDINGS_KEY: head.texts.embeddings[episode, None]}
     if head.texts.projection is not None:
-        out[_PROJECTION] = head.texts.projection
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in out.items()}
+        tensors[_PROJECTION_KEY] = head.texts.projection
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
-def _facts_of_head(name: str, head: Head, text_digest: str | None) -> HeadFacts:
-    return HeadFacts(
+def _head_metadata(name: str, head: Head, text_digest: str | None) -> HeadMetadata:
+    return HeadMetadata(
         name=name,
         options=head.options.model_dump(mode="json"),
         way=head.way,
@@ -314,7 +350,7 @@ def _facts_of_head(name: str, head: Head, text_digest: str | None) -> HeadFacts:
     )
 
 
-def _offsets(adapter: Adapter) -> list[int] | None:
+def _head_offsets(adapter: Adapter) -> list[int] | None:
     """Frame offsets of the attention heads, for methods that shift heads."""
     offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
     return None if offsets is None else list(offsets)

@@ -1,7 +1,7 @@
-"""The files of a saved adapter: what they say, and how they are written and read.
+"""The two files of an adapter checkpoint: reading, writing and checking them.
 
 Nothing in them is trusted: sizes are bounded, `adapter.json` is checked key by key, tensors are
-data only. Each file names the other's digest.
+data only. Each file names the digest of the other.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from torch import Tensor, nn
 from fewshot_i2v import registry
 from fewshot_i2v.errors import CheckpointError, ExportError, UnknownNameError
 from fewshot_i2v.models.checkpoints.metadata import (
-    AdapterInfo,
-    EncoderFacts,
-    FileFacts,
-    HeadFacts,
-    MethodFacts,
-    facts_of,
+    CheckpointMetadata,
+    EncoderMetadata,
+    FileMetadata,
+    HeadMetadata,
+    MethodMetadata,
+    encoder_metadata,
 )
-from fewshot_i2v.models.checkpoints.start_index import INFO_LIMIT
+from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.encoders.to_open_clip import CONFIG, WEIGHTS
-from fewshot_i2v.utils.files import sweep, sync_folder_if_possible, temporary_of
+from fewshot_i2v.models.encoders.to_open_clip import CONFIG_FILE, WEIGHTS_FILE
+from fewshot_i2v.utils.files import remove_leftovers, sync_folder_if_possible, temporary_path
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 if TYPE_CHECKING:
@@ -42,38 +42,38 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.heads.base.head import Head
 
 __all__ = [
-    "INFO",
-    "INFO_LIMIT",
-    "SCHEMA",
-    "TENSORS",
-    "AdapterInfo",
-    "EncoderFacts",
-    "FileFacts",
-    "HeadFacts",
-    "MethodFacts",
-    "check_file",
-    "check_free",
-    "facts_of",
-    "facts_of_file",
-    "fresh_folder",
-    "read_info",
+    "MAX_METADATA_BYTES",
+    "METADATA_FILE",
+    "SCHEMA_VERSION",
+    "TENSORS_FILE",
+    "CheckpointMetadata",
+    "EncoderMetadata",
+    "FileMetadata",
+    "HeadMetadata",
+    "MethodMetadata",
+    "atomic_folder",
+    "encoder_metadata",
+    "file_metadata",
+    "read_float32_tensors",
+    "read_metadata",
     "read_tensors",
-    "read_values",
-    "write_files",
+    "require_empty",
+    "verify_file",
+    "write_checkpoint",
 ]
 
-SCHEMA = 1
+SCHEMA_VERSION = 1
 """Version of the layout of the two files."""
-INFO = "adapter.json"
-TENSORS = "adapter.safetensors"
+METADATA_FILE = "adapter.json"
+TENSORS_FILE = "adapter.safetensors"
 
 _HEADER_LIMIT = 4 << 20
-_LINK = "info_sha256"
+_METADATA_DIGEST_KEY = "info_sha256"
 
 
 @contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes its name once all is written and durable.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder that gets its final name once all is written and durable.
 
     Args:
         folder: must be absent or empty.
@@ -82,29 +82,29 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
         CheckpointError: when it holds something.
         ExportError: when the disk refuses; nothing is left behind then.
     """
-    check_free(folder)
+    require_empty(folder)
     folder = folder.resolve()
-    new = temporary_of(folder)
+    temporary = temporary_path(folder)
     try:
-        sweep(folder)
-        new.mkdir(parents=True)
-        yield new
-        for path in new.iterdir():
+        remove_leftovers(folder)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        sync_folder_if_possible(new)
+        sync_folder_if_possible(temporary)
         if folder.exists():
             folder.rmdir()
-        new.rename(folder)
+        temporary.rename(folder)
         sync_folder_if_possible(folder.parent)
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{folder}: cannot be written: {error}") from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_free(folder: Path) -> None:
-    """Refuses a folder with something in it, and a file.
+def require_empty(folder: Path) -> None:
+    """Refuses a folder that is not empty, and a file.
 
     Raises:
         CheckpointError: naming it.
@@ -113,160 +113,172 @@ def check_free(folder: Path) -> None:
         raise CheckpointError(f"{folder}: exists, and nothing is written over; give a new folder")
 
 
-def write_files(
-    folder: Path, info: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> AdapterInfo:
-    """Writes the two files of a saved adapter.
+def write_checkpoint(
+    folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> CheckpointMetadata:
+    """Writes the two files of an adapter checkpoint.
 
     Args:
         folder: exists and has neither.
-        info: `AdapterInfo` in plain values, all of them but `tensors`.
+        metadata: `CheckpointMetadata` in plain values, all keys but `tensors`.
         tensors: on the CPU.
 
     Raises:
-        CheckpointError: when a tensor is not finite, or `info` is nothing for JSON or more than
-            will be read.
+        CheckpointError: when a tensor is not finite, or `metadata` has values that JSON does not
+            have or is larger than will be read.
     """
-    path = folder / TENSORS
+    path = folder / TENSORS_FILE
     _check_finite(tensors, path)
     try:
-        link = _digest_of(info)
+        metadata_digest = _metadata_digest(metadata)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / INFO}: {error}; expected plain JSON values") from error
-    save_file(dict(tensors), path, metadata={_LINK: link})
-    whole = AdapterInfo.model_validate({**info, "tensors": facts_of_file(path).model_dump()})
-    text = json.dumps(_written(whole), indent=2, allow_nan=False) + "\n"
-    if len(text) > INFO_LIMIT:
-        raise CheckpointError(f"{folder / INFO}: {len(text)} bytes; at most {INFO_LIMIT} are read")
-    (folder / INFO).write_text(text, encoding="utf-8")
-    shutil.copymode(folder / INFO, path)  # safetensors lets nobody else read
-    return whole
+        raise CheckpointError(
+            f"{folder / METADATA_FILE}: {error}; expected plain JSON values"
+        ) from error
+    save_file(dict(tensors), path, metadata={_METADATA_DIGEST_KEY: metadata_digest})
+    complete_metadata = CheckpointMetadata.model_validate(
+        {**metadata, "tensors": file_metadata(path).model_dump()}
+    )
+    json_text = json.dumps(_explicit_keys(complete_metadata), indent=2, allow_nan=False) + "\n"
+    if len(json_text) > MAX_METADATA_BYTES:
+        raise CheckpointError(
+            f"{folder / METADATA_FILE}: {len(json_text)} bytes; at most {MAX_METADATA_BYTES} are "
+            "read"
+        )
+    (folder / METADATA_FILE).write_text(json_text, encoding="utf-8")
+    shutil.copymode(folder / METADATA_FILE, path)  # safetensors lets nobody else read
+    return complete_metadata
 
 
-def read_info(folder: Path) -> AdapterInfo:
+def read_metadata(folder: Path) -> CheckpointMetadata:
     """Reads `adapter.json`.
 
     Raises:
         CheckpointError: when it is absent, damaged, or of another schema version.
     """
-    path = folder / INFO
+    path = folder / METADATA_FILE
     try:
-        plain = parse_json(read_regular(path, INFO_LIMIT), parse_constant=_refuse)
+        plain = parse_json(read_regular(path, MAX_METADATA_BYTES), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; {_instead(folder)}") from error
+        raise CheckpointError(f"{path}: no such file; {_missing_file_hint(folder)}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; not one that was written") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if version != SCHEMA:
+    if version != SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path}: schema version {version!r}; this version of fewshot-i2v reads {SCHEMA}. "
-            "Use the version that wrote it"
+            f"{path}: schema version {version!r}; this version of fewshot-i2v reads "
+            f"{SCHEMA_VERSION}. Use the version that wrote it"
         )
     try:
-        return AdapterInfo.model_validate(plain)
+        return CheckpointMetadata.model_validate(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path}: damaged: {where}: {first['msg']}") from error
+        problem = error.errors()[0]
+        key_path = ".".join(map(str, problem["loc"]))
+        raise CheckpointError(f"{path}: damaged: {key_path}: {problem['msg']}") from error
 
 
-def read_tensors(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
-    """Reads `adapter.safetensors` after checking that it is the file that `info` belongs to.
+def read_tensors(folder: Path, metadata: CheckpointMetadata) -> dict[str, Tensor]:
+    """Reads `adapter.safetensors` after checking that it is the file that `metadata` belongs to.
 
     Raises:
         CheckpointError: when it is absent, cut short, changed, or not finite, or was written with
             another `adapter.json`.
     """
-    path = folder / TENSORS
-    check_file(path, info.tensors)
+    path = folder / TENSORS_FILE
+    verify_file(path, metadata.tensors)
     with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > _HEADER_LIMIT:
-        raise CheckpointError(f"{path}: a header of {header} bytes; at most {_HEADER_LIMIT}")
+        header_bytes = int.from_bytes(file.read(8), "little")
+    if header_bytes > _HEADER_LIMIT:
+        raise CheckpointError(f"{path}: a header of {header_bytes} bytes; at most {_HEADER_LIMIT}")
     try:
-        with safe_open(path, framework="pt") as opened:
-            link = (opened.metadata() or {}).get(_LINK)
+        with safe_open(path, framework="pt") as tensor_file:
+            metadata_digest = (tensor_file.metadata() or {}).get(_METADATA_DIGEST_KEY)
             # copies: what is mapped ends the process where somebody shortens the file later
-            names = list(opened.keys())
-            tensors = {name: opened.get_tensor(name).clone() for name in names}
+            tensor_names = list(tensor_file.keys())
+            tensors = {name: tensor_file.get_tensor(name).clone() for name in tensor_names}
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
-    if link != _digest_of({k: v for k, v in _written(info).items() if k != "tensors"}):
+    if metadata_digest != _metadata_digest(
+        {k: v for k, v in _explicit_keys(metadata).items() if k != "tensors"}
+    ):
         raise CheckpointError(
-            f"{folder / INFO}: changed since it was written, or from another folder: it is not the "
-            f"one that {TENSORS} was written with"
+            f"{folder / METADATA_FILE}: changed since it was written, or from another folder: it "
+            f"is not the one that {TENSORS_FILE} was written with"
         )
     _check_finite(tensors, path)
     return tensors
 
 
-def read_values(folder: Path, info: AdapterInfo) -> dict[str, Tensor]:
-    """The tensors as they are used: those of a starting point in half precision in float32.
+def read_float32_tensors(folder: Path, metadata: CheckpointMetadata) -> dict[str, Tensor]:
+    """Reads the tensors for use: those of a starting point in half precision become float32.
 
     Only where `about["start"]["stored"]` says "float16"; elsewhere half precision is damage.
 
     Raises:
         CheckpointError: as `read_tensors`.
     """
-    tensors = read_tensors(folder, info)
-    start = info.about.get("start")
+    tensors = read_tensors(folder, metadata)
+    start = metadata.about.get("start")
     if not isinstance(start, dict) or start.get("stored") != "float16":
         return tensors
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
 
 
-def facts_of_file(path: Path) -> FileFacts:
-    """Length and sha256 of a file."""
-    return FileFacts(bytes=path.stat().st_size, sha256=_file_digest(path))
+def file_metadata(path: Path) -> FileMetadata:
+    """Length in bytes and sha256 of a file."""
+    return FileMetadata(bytes=path.stat().st_size, sha256=_file_digest(path))
 
 
-def check_file(path: Path, facts: FileFacts) -> None:
-    """Checks that a file is the one that was written.
+def verify_file(path: Path, expected: FileMetadata) -> None:
+    """Checks that a file is unchanged since the checkpoint was written.
 
     Raises:
         CheckpointError: when it is absent, cut short or changed.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file, though {INFO} is there")
+        raise CheckpointError(f"{path}: no such file, though {METADATA_FILE} is there")
     size = path.stat().st_size
-    if size != facts.bytes:
-        raise CheckpointError(f"{path}: {size} bytes where {INFO} says {facts.bytes}: damaged")
-    found = _file_digest(path)
-    if found != facts.sha256:
+    if size != expected.bytes:
         raise CheckpointError(
-            f"{path}: sha256 {found[:12]}... where {INFO} says {facts.sha256[:12]}...: it was "
-            "changed since it was written, or the two files do not belong together"
+            f"{path}: {size} bytes where {METADATA_FILE} says {expected.bytes}: damaged"
+        )
+    sha256 = _file_digest(path)
+    if sha256 != expected.sha256:
+        raise CheckpointError(
+            f"{path}: sha256 {sha256[:12]}... where {METADATA_FILE} says "
+            f"{expected.sha256[:12]}...: it was changed since it was written, or the two files do "
+            "not belong together"
         )
 
 
-def _instead(folder: Path) -> str:
-    """What a folder without a description is, and what to do."""
+def _missing_file_hint(folder: Path) -> str:
+    """Says what a folder without `adapter.json` is, and what to do."""
     if not folder.is_dir():
         return "there is no such folder"
-    rows = [folder, *sorted(path.parent for path in folder.glob("*/run.json"))]
-    row = next((path for path in rows if (path / "run.json").is_file()), None)
-    if row is None:
+    run_folders = [folder, *sorted(path.parent for path in folder.glob("*/run.json"))]
+    run_folder = next((path for path in run_folders if (path / "run.json").is_file()), None)
+    if run_folder is None:
         return "expected a folder with a saved adapter"
     return (
         "this is a run, which keeps predictions and no parameters. Write the adapter of an episode "
-        f"with `fewshot-i2v export {row} --episode 0 --out NEW_FOLDER`, and load that folder"
+        f"with `fewshot-i2v export {run_folder} --episode 0 --out NEW_FOLDER`, and load that folder"
     )
 
 
-def _written(info: AdapterInfo) -> dict[str, Any]:
-    """The keys that were given or read: folders from before a key was added stay what they were."""
-    return info.model_dump(exclude_unset=True)
+def _explicit_keys(metadata: CheckpointMetadata) -> dict[str, Any]:
+    """Keys that were set or read: checkpoints from before a key was added keep their keys."""
+    return metadata.model_dump(exclude_unset=True)
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number that JSON has")
 
 
-def _digest_of(info: Mapping[str, Any]) -> str:
-    text = json.dumps(dict(info), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _metadata_digest(metadata: Mapping[str, Any]) -> str:
+    json_text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(json_text.encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:
@@ -275,75 +287,78 @@ def _file_digest(path: Path) -> str:
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
-    if bad:
-        raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(bad[:5])}")
+    non_finite = [
+        n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()
+    ]
+    if non_finite:
+        raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(non_finite[:5])}")
 
 
-MODEL_FILES = (CONFIG, WEIGHTS)
+MERGED_MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 """Names of the files of merged weights."""
 
 
-def check_merged(folder: Path, info: AdapterInfo) -> None:
-    """Checks that an adapter was merged and that the merged weights are those that were written.
+def check_merged(folder: Path, metadata: CheckpointMetadata) -> None:
+    """Checks that the adapter was merged and that the merged weights are unchanged.
 
     Raises:
         CheckpointError: naming the file that is absent or was changed.
     """
-    if info.merged_from is None:
+    if metadata.merged_from is None:
         raise CheckpointError(
-            f"{folder}: {info.adapter.name} was saved beside its encoder, not merged into it; use "
-            "load_adapter"
+            f"{folder}: {metadata.adapter.name} was saved beside its encoder, not merged into it; "
+            "use load_adapter"
         )
-    if info.files.keys() != set(MODEL_FILES):
+    if metadata.files.keys() != set(MERGED_MODEL_FILES):
         raise CheckpointError(
-            f"{folder / INFO}: does not say which {' and '.join(MODEL_FILES)} belong to it, as "
-            "older versions did not; export the episode again"
+            f"{folder / METADATA_FILE}: does not say which {' and '.join(MERGED_MODEL_FILES)} "
+            "belong to it, as older versions did not; export the episode again"
         )
-    for name in MODEL_FILES:
-        check_file(folder / name, info.files[name])
+    for file_name in MERGED_MODEL_FILES:
+        verify_file(folder / file_name, metadata.files[file_name])
 
 
-def check_encoder(folder: Path, info: AdapterInfo, encoder: Encoder) -> None:
-    """Refuses another encoder than the one an adapter was trained on.
+def check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) -> None:
+    """Refuses another encoder than the one the adapter was trained on.
 
     Raises:
         CheckpointError: naming both and what differs.
     """
-    given, wanted = facts_of(encoder), info.encoder
-    if (given.digest, given.image_size) == (wanted.digest, wanted.image_size):
+    actual, expected = encoder_metadata(encoder), metadata.encoder
+    if (actual.digest, actual.image_size) == (expected.digest, expected.image_size):
         return
-    if info.merged_from is not None and wanted.digest != given.digest:
+    if metadata.merged_from is not None and expected.digest != actual.digest:
         raise CheckpointError(
-            f"{folder}: what remains of {info.adapter.name} after it was merged into "
-            f"{info.merged_from.label}. It belongs to the merged weights in this folder, not to "
-            f"{given.label}: use load_merged"
+            f"{folder}: what remains of {metadata.adapter.name} after it was merged into "
+            f"{metadata.merged_from.label}. It belongs to the merged weights in this folder, not "
+            f"to {actual.label}: use load_merged"
         )
     raise CheckpointError(
-        f"{folder}: {info.adapter.name} was trained on {wanted.label}; you gave {given.label}. "
-        f"What differs: {given.differences(wanted)}. Load the encoder that it was trained on"
+        f"{folder}: {metadata.adapter.name} was trained on {expected.label}; you gave "
+        f"{actual.label}. What differs: {actual.describe_differences(expected)}. Load the encoder "
+        "that it was trained on"
     )
 
 
-def class_of(kind: registry.Kind, name: str, folder: Path) -> type[Any]:
-    """The class behind a saved name, which may be that of a plug-in that is not here.
+def method_class(kind: registry.MethodKind, name: str, folder: Path) -> type[Any]:
+    """Returns the class behind a saved name, which may be that of a missing plug-in.
 
     Raises:
         UnknownNameError: naming the folder, and what to do.
-        UsageError: as `plugins.load` does.
+        UsageError: as `load_method` does.
     """
     try:
-        return registry.load(kind, name)
+        return registry.load_method(kind, name)
     except UnknownNameError as error:
         file = f"{kind}/{name.replace('-', '_')}.py"
         hint = (
             f"{folder} was saved with it: let FEWSHOT_I2V_PLUGINS name the folder that holds {file}"
         )
-        raise UnknownNameError(error.kind, name, error.known, hint) from error
+        raise UnknownNameError(error.kind, name, error.existing_names, hint) from error
 
 
 def check_is_encoder(encoder: object) -> None:
-    """Refuses what is no encoder, such as the name of one.
+    """Refuses an argument that is not an `Encoder`, such as the name of one.
 
     Raises:
         CheckpointError: naming it.
@@ -355,13 +370,13 @@ def check_is_encoder(encoder: object) -> None:
         )
 
 
-def copy_of(kind: str, module: Adapter | Head, episode: int) -> dict[str, Tensor]:
-    """One episode's tensors, each with a leading axis of 1, on the CPU.
+def episode_tensors(kind: str, module: Adapter | Head, episode: int) -> dict[str, Tensor]:
+    """Copies one episode's tensors to the CPU, each with a leading axis of 1.
 
     Args:
-        kind: put before the names with a dot.
+        kind: prefix of the names, before a dot.
         module: of E copies.
-        episode: which of them.
+        episode: which of the E copies.
 
     Raises:
         CheckpointError: when there is no such copy, or a tensor has no episode axis.
@@ -370,66 +385,69 @@ def copy_of(kind: str, module: Adapter | Head, episode: int) -> dict[str, Tensor
         raise CheckpointError(
             f"episode {episode}: the {kind} holds copies 0 to {module.episodes - 1}"
         )
-    out = {}
+    tensors = {}
     for name, tensor in module.state_dict().items():
         if tensor.shape[:1] != (module.episodes,):
             raise CheckpointError(f"{kind}.{name}: {tuple(tensor.shape)} has no episode axis")
-        out[f"{kind}.{name}"] = tensor[episode, None].to("cpu", copy=True).contiguous()
-    return out
+        tensors[f"{kind}.{name}"] = tensor[episode, None].to("cpu", copy=True).contiguous()
+    return tensors
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 (hexadecimal) of tensors: their names, types, shapes and bytes."""
-    content = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(tensor.numpy().tobytes())
-    return content.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
-def fill(
+def load_tensors(
     folder: Path,
-    info: AdapterInfo,
+    metadata: CheckpointMetadata,
     modules: Mapping[str, nn.Module],
     tensors: Mapping[str, Tensor],
     frames: int,
 ) -> None:
-    """Puts tensors into modules, which must have exactly these, of these shapes and types.
+    """Loads tensors into modules, which must have exactly these names, shapes and types.
 
     Args:
         folder: where the tensors are from.
-        info: what it says of them.
+        metadata: of the checkpoint.
         modules: of one copy, by kind.
-        tensors: named as by `copy_of`.
-        frames: that the modules were built for.
+        tensors: named as by `episode_tensors`.
+        frames: frames T that the modules were built for.
 
     Raises:
-        CheckpointError: naming what is missing, too many or of another shape, and where the number
-            of frames can be the cause, both numbers.
+        CheckpointError: naming tensors that are missing, unexpected or of another shape, and where
+            the number of frames can be the cause, both numbers.
     """
     states = {kind: module.state_dict() for kind, module in modules.items()}
-    wanted = {f"{kind}.{n}": t for kind, state in states.items() for n, t in state.items()}
-    odd = sorted(wanted.keys() ^ tensors.keys())
-    if odd:
+    expected_tensors = {
+        f"{kind}.{n}": t for kind, state in states.items() for n, t in state.items()
+    }
+    mismatched_names = sorted(expected_tensors.keys() ^ tensors.keys())
+    if mismatched_names:
         raise CheckpointError(
-            f"{folder / TENSORS}: does not fit {info.adapter.name} with these options and this "
-            f"encoder: {len(odd)} tensors are missing or too many ({', '.join(odd[:5])})"
+            f"{folder / TENSORS_FILE}: does not fit {metadata.adapter.name} with these options and "
+            f"this encoder: {len(mismatched_names)} tensors are missing or too many "
+            f"({', '.join(mismatched_names[:5])})"
         )
-    for name, expected in wanted.items():
-        found = tensors[name]
-        if (found.shape, found.dtype) == (expected.shape, expected.dtype):
+    for name, expected in expected_tensors.items():
+        actual = tensors[name]
+        if (actual.shape, actual.dtype) == (expected.shape, expected.dtype):
             continue
-        here = f"{name} is {_kind(found)} and should be {_kind(expected)}"
-        if frames != info.frames:
+        mismatch = f"{name} is {_type_and_shape(actual)} and should be {_type_and_shape(expected)}"
+        if frames != metadata.frames:
             raise CheckpointError(
-                f"{folder}: trained on clips of {info.frames} frames; you ask for {frames}, and "
-                f"its parameters depend on them: {here}"
+                f"{folder}: trained on clips of {metadata.frames} frames; you ask for {frames}, "
+                f"and its parameters depend on them: {mismatch}"
             )
-        raise CheckpointError(f"{folder / TENSORS}: {here}")
+        raise CheckpointError(f"{folder / TENSORS_FILE}: {mismatch}")
     for kind, module in modules.items():
         module.load_state_dict({name: tensors[f"{kind}.{name}"] for name in states[kind]})
 
 
-def _kind(tensor: Tensor) -> str:
+def _type_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

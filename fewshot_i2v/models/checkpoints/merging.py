@@ -1,4 +1,4 @@
-"""Merging one episode's adapter into the weights of its encoder, as files open_clip can load."""
+"""Merges one episode's adapter into the weights of its encoder, as files open_clip can load."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm
-from fewshot_i2v.models.checkpoints.files import copy_of
+from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import CONFIG, WEIGHTS, write_model
+from fewshot_i2v.models.encoders.to_open_clip import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    write_open_clip_folder,
+)
 from fewshot_i2v.models.encoders.tower import Tower
 
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Merge:
-    """What came of merging an adapter.
+class MergedAdapter:
+    """Result of merging an adapter.
 
     Attributes:
         encoder: with the merged weights, loaded from the files that were written.
-        rest: what remains of the adapter, with E = 1.
-        usage: how to load the folder, and what to mind.
+        remainder: the adapter that remains after merging, with E = 1.
+        usage: how to load the folder, and what to watch for.
     """
 
     encoder: Encoder
-    rest: Adapter
+    remainder: Adapter
     usage: str
 
 
@@ -47,17 +51,17 @@ def merge_into(
     episode: int,
     probe: Tensor,
     source: Mapping[str, Any],
-) -> Merge:
-    """Merges one episode's adapter, writes the weights and checks what was written.
+) -> MergedAdapter:
+    """Merges one episode's adapter, writes the weights and checks the written files.
 
     Args:
         folder: where to write; it exists.
         encoder: the frozen encoder, in float32 on the CPU.
         adapter_name: for names and messages.
-        adapter: of E copies, anywhere.
-        episode: which of them.
-        probe: normalised pixels of clips, (clips, T, 3, H, W) float32, on which the features of the
-            merged weights must be those from before.
+        adapter: of E copies, on any device.
+        episode: which of the E copies.
+        probe: normalised pixels of clips, (clips, T, 3, H, W) float32, on which the merged weights
+            must give the same features as before.
         source: `name`, `pretrained` and `architecture` that the encoder was loaded with.
 
     Raises:
@@ -65,39 +69,43 @@ def merge_into(
         EncoderError: when the weights cannot be written.
         ExportError: when the merged weights give other features.
     """
-    alone = _alone(encoder.tower, adapter, episode)
-    tower, rest = alone.merge(encoder.tower)
-    tower = _with_final_norm(tower, rest)
-    whole = write_model(folder, tower, **source)
+    single_adapter = _single_episode_adapter(encoder.tower, adapter, episode)
+    tower, remainder = single_adapter.merge(encoder.tower)
+    tower = _with_final_norm(tower, remainder)
+    is_complete_model = write_open_clip_folder(folder, tower, **source)
     merged = load_encoder(
         f"{encoder.name} with {adapter_name}",
-        architecture=folder / CONFIG,
-        pretrained=folder / WEIGHTS,
+        architecture=folder / CONFIG_FILE,
+        pretrained=folder / WEIGHTS_FILE,
     )
-    before = _features(encoder.tower, alone, probe)
-    after = _features(merged.tower, rest, probe)
-    for one, other in ((before.frames, after.frames), (before.clip, after.clip)):
-        distance = float((one - other).abs().max())
-        limit = _TOLERANCE * max(1.0, float(one.abs().max()))
-        if not distance <= limit:
+    before = _encode_probe(encoder.tower, single_adapter, probe)
+    after = _encode_probe(merged.tower, remainder, probe)
+    for expected, actual in ((before.frames, after.frames), (before.clip, after.clip)):
+        max_difference = float((expected - actual).abs().max())
+        limit = _TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not max_difference <= limit:
             raise ExportError(
-                f"{adapter_name}: after merging the features differ by {distance:.2g}, more than "
-                f"{limit:.2g}; nothing is written. Export without merging (--no-merge)"
+                f"{adapter_name}: after merging the features differ by {max_difference:.2g}, more "
+                f"than {limit:.2g}; nothing is written. Export without merging (--no-merge)"
             )
-    return Merge(merged, rest, _usage(rest, whole=whole))
+    return MergedAdapter(
+        merged, remainder, _usage_note(remainder, is_complete_model=is_complete_model)
+    )
 
 
-def _alone(tower: Tower, adapter: Adapter, episode: int) -> Adapter:
-    """One episode's copy as an adapter of its own, on the CPU."""
-    one = type(adapter)(tower, adapter.options, frames=adapter.frames, seeds=[0])
-    state = copy_of("adapter", adapter, episode)
-    one.load_state_dict({name.partition(".")[2]: tensor for name, tensor in state.items()})
-    return one
+def _single_episode_adapter(tower: Tower, adapter: Adapter, episode: int) -> Adapter:
+    """Copies one episode's adapter as an adapter with E = 1, on the CPU."""
+    single_adapter = type(adapter)(tower, adapter.options, frames=adapter.frames, seeds=[0])
+    state = episode_tensors("adapter", adapter, episode)
+    single_adapter.load_state_dict(
+        {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    )
+    return single_adapter
 
 
-def _with_final_norm(tower: Tower, rest: Adapter) -> Tower:
-    """A trained copy of the last layer norm takes the place of the tower's own."""
-    norm = getattr(rest, "ln_post", None)
+def _with_final_norm(tower: Tower, remainder: Adapter) -> Tower:
+    """Replaces the tower's last layer norm by its trained copy, if there is one."""
+    norm = getattr(remainder, "ln_post", None)
     if not isinstance(norm, EpisodeLayerNorm):
         return tower
     weight, bias = norm.weight.detach()[0].clone(), norm.bias.detach()[0].clone()
@@ -105,38 +113,40 @@ def _with_final_norm(tower: Tower, rest: Adapter) -> Tower:
 
 
 @torch.no_grad()
-def _features(tower: Tower, adapter: Adapter, probe: Tensor) -> Features:
+def _encode_probe(tower: Tower, adapter: Adapter, probe: Tensor) -> Features:
     encoder = AdaptedEncoder(tower, adapter)
-    features: Features = encoder(encoder.prefix(probe[None]))
+    features: Features = encoder(encoder.compute_prefix(probe[None]))
     return features
 
 
-def _usage(rest: Adapter, *, whole: bool) -> str:
-    parts = [
+def _usage_note(remainder: Adapter, *, is_complete_model: bool) -> str:
+    sentences = [
         "fewshot_i2v.load_merged(FOLDER) gives the merged encoder, what remains of the adapter"
     ]
-    parts[0] += " and the head. "
-    if whole:
-        parts.append("open_clip.create_model('local-dir:FOLDER') loads the merged weights. ")
+    sentences[0] += " and the head. "
+    if is_complete_model:
+        sentences.append("open_clip.create_model('local-dir:FOLDER') loads the merged weights. ")
     else:
-        parts.append(
-            f"{WEIGHTS} holds the visual tower alone, by open_clip's own names: no text tower came "
-            f"with these weights. Build the visual tower that {CONFIG} describes and give it the "
-            "tensors with load_state_dict(..., strict=True). "
+        sentences.append(
+            f"{WEIGHTS_FILE} holds the visual tower alone, by open_clip's own names: no text tower "
+            f"came with these weights. Build the visual tower that {CONFIG_FILE} describes and "
+            "give it the tensors with load_state_dict(..., strict=True). "
         )
-    offsets = getattr(rest, "offsets", None)
+    offsets = getattr(remainder, "offsets", None)
     if offsets is not None:
-        parts.append(
+        sentences.append(
             f"The merged weights are right with the head offsets {list(offsets)} only: another "
             "table, or open_clip's own forward pass, which shifts no head, gives other features of "
             "clips that move. "
         )
-    elif not rest.state_dict():
-        model, forward = ("model.visual", "encode_image") if whole else ("visual", "its forward")
-        parts.append(
+    elif not remainder.state_dict():
+        model, forward = (
+            ("model.visual", "encode_image") if is_complete_model else ("visual", "its forward")
+        )
+        sentences.append(
             "Nothing else remains: open_clip's own forward pass is the adapted encoder and one "
             f"product more. {forward} gives the features of a frame times {model}.proj; after "
             f"`{model}.proj = None` it gives the features that this toolkit's heads see. "
         )
-    parts.append("Do not apply the adapter to these weights a second time.")
-    return "".join(parts)
+    sentences.append("Do not apply the adapter to these weights a second time.")
+    return "".join(sentences)

@@ -1,4 +1,4 @@
-"""What `adapter.json` says of a saved adapter."""
+"""Schema of `adapter.json`, the metadata of an adapter checkpoint."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from fewshot_i2v.config.file_names import file_name, with_file
+from fewshot_i2v.config.file_names import file_name, map_weights_file
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.encoders.opaque_tower import PlainTower
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 
 
-class _Facts(BaseModel):
+class _MetadataModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class EncoderFacts(_Facts):
+class EncoderMetadata(_MetadataModel):
     """The encoder that an adapter belongs to.
 
     Attributes:
         name: of the architecture.
         pretrained: what was loaded: a tag, a file's name, "shipped", or "random (seed 0)".
-        digest: as in `Encoder`; it does not depend on the input size asked for.
+        digest: as in `Encoder`; it does not depend on the requested input size.
         image_size: pixels on a side.
         width: channels D.
-        layers: transformer blocks; 0 where they cannot be walked.
+        layers: transformer blocks; 0 where they cannot be accessed.
         heads: attention heads of a block; None without blocks.
         patch: pixels on a side of a patch; None without blocks.
-        mean: of the pixels, per channel; None where it was not written down.
+        mean: of the pixels, per channel; None where it was not recorded.
         std: likewise.
     """
 
@@ -47,30 +47,33 @@ class EncoderFacts(_Facts):
         """Name, weights, digest and input size, for messages."""
         return f"{self.name} ({self.pretrained}, sha256 {self.digest[:12]}, {self.image_size} px)"
 
-    def differences(self, wanted: EncoderFacts) -> str:
-        """What this one has otherwise than another with, in words."""
-        words = {
+    def describe_differences(self, expected: EncoderMetadata) -> str:
+        """Describes in words how this encoder differs from the expected one."""
+        descriptions = {
             "name": "architecture",
             "pretrained": "weights",
             "image_size": "image size",
             "mean": "mean of the pixels",
             "std": "std of the pixels",
         }
-        found = []
-        for key, said in words.items():
-            mine, theirs = getattr(self, key), getattr(wanted, key)
-            if None not in (mine, theirs) and mine != theirs:
-                found.append(f"{said} {_plain(mine)} where it was {_plain(theirs)}")
-        return ", ".join(found) or "the values of the weights"
+        differences = []
+        for key, description in descriptions.items():
+            actual_value, expected_value = getattr(self, key), getattr(expected, key)
+            if None not in (actual_value, expected_value) and actual_value != expected_value:
+                differences.append(
+                    f"{description} {_rounded(actual_value)} where it was "
+                    f"{_rounded(expected_value)}"
+                )
+        return ", ".join(differences) or "the values of the weights"
 
 
-class MethodFacts(_Facts):
-    """An adapter.
+class MethodMetadata(_MetadataModel):
+    """The adapter of a checkpoint.
 
     Attributes:
         name: as `fewshot-i2v list adapters` shows it.
-        options: as they were resolved.
-        preset: that they came from, or None.
+        options: resolved values.
+        preset: the preset that the options came from, or None.
     """
 
     name: str
@@ -78,15 +81,15 @@ class MethodFacts(_Facts):
     preset: str | None
 
 
-class HeadFacts(_Facts):
-    """A head.
+class HeadMetadata(_MetadataModel):
+    """The head of a checkpoint.
 
     Attributes:
         name: as `fewshot-i2v list heads` shows it.
-        options: as they were resolved.
+        options: resolved values.
         way: number of classes.
-        text_scale: temperature of the text tower; None for heads that do not read names.
-        text_digest: sha256 of the text tower, where it is known.
+        text_scale: temperature of the text tower; None for heads that do not read class names.
+        text_digest: sha256 of the text tower, if available.
     """
 
     name: str
@@ -96,65 +99,66 @@ class HeadFacts(_Facts):
     text_digest: str | None
 
 
-class FileFacts(_Facts):
-    """A file beside `adapter.json`: its length in bytes and its sha256."""
+class FileMetadata(_MetadataModel):
+    """Length in bytes and sha256 of a file beside `adapter.json`."""
 
     bytes: int
     sha256: str
 
 
-class AdapterInfo(_Facts):
+class CheckpointMetadata(_MetadataModel):
     """Content of `adapter.json`.
 
     Attributes:
-        schema_version: `SCHEMA`.
+        schema_version: `SCHEMA_VERSION`.
         fewshot_i2v: version that wrote it.
         adapter: the method.
         head_offsets: frame offset of each attention head, for methods that shift heads.
         frames: frames T of a clip.
-        encoder: what the adapter belongs to; with `merged_from` the merged weights beside it.
-        merged_from: the frozen encoder whose weights the adapter was merged into, when the tensors
-            are what remains of it; None: it was not merged.
+        encoder: the encoder that the adapter belongs to; with `merged_from` the one with the merged
+            weights in this folder.
+        merged_from: the frozen encoder whose weights the adapter was merged into; the tensors are
+            then those that remain after merging. None: it was not merged.
         head: the head, where it was saved.
-        classes: names in the order of the scores; may be empty.
-        usage: how to load the folder, and what to mind.
-        about: where it comes from, in plain values.
+        classes: names in the order of the logits; may be empty.
+        usage: how to load the folder, and what to watch for.
+        about: origin of the adapter, in plain values.
         files: the files of the merged weights, by name.
-        tensors: the other file.
+        tensors: the file `adapter.safetensors`.
     """
 
     schema_version: int
     fewshot_i2v: str
-    adapter: MethodFacts
+    adapter: MethodMetadata
     head_offsets: list[int] | None
     frames: int
-    encoder: EncoderFacts
-    merged_from: EncoderFacts | None
-    head: HeadFacts | None
+    encoder: EncoderMetadata
+    merged_from: EncoderMetadata | None
+    head: HeadMetadata | None
     classes: list[str]
     usage: str
     about: dict[str, Any]
-    files: dict[str, FileFacts] = {}
-    tensors: FileFacts
+    files: dict[str, FileMetadata] = {}
+    tensors: FileMetadata
 
 
-def facts_of(encoder: Encoder) -> EncoderFacts:
-    """What is written down of an encoder: no folder of this machine."""
+def encoder_metadata(encoder: Encoder) -> EncoderMetadata:
+    """Collects the metadata of an encoder; no folder of this machine is recorded."""
     tower = encoder.tower
-    walked = not isinstance(tower, PlainTower)
-    return EncoderFacts(
+    has_blocks = not isinstance(tower, OpaqueTower)
+    return EncoderMetadata(
         name=encoder.name,
-        pretrained=with_file(encoder.pretrained, file_name),
+        pretrained=map_weights_file(encoder.pretrained, file_name),
         digest=encoder.digest,
         image_size=tower.image_size,
         width=tower.width,
         layers=tower.layers,
-        heads=tower.heads if walked else None,
-        patch=tower.patch if walked else None,
+        heads=tower.heads if has_blocks else None,
+        patch=tower.patch if has_blocks else None,
         mean=tower.mean.tolist(),
         std=tower.std.tolist(),
     )
 
 
-def _plain(value: object) -> object:
+def _rounded(value: object) -> object:
     return [float(f"{v:.6g}") for v in value] if isinstance(value, list) else value

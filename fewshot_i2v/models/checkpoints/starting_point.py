@@ -1,7 +1,7 @@
 """Starting points: adapters trained on other classes, from which every episode's tuning begins.
 
-A starting point is a folder as `save_adapter` writes it, of one copy, whose `about["start"]` says
-what it was trained on: `StartFacts`.
+A starting point is a checkpoint folder as `save_adapter` writes it, of one copy, whose
+`about["start"]` describes its training: `StartingPointFacts`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from torch import Tensor
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.base import VideoConfig
-from fewshot_i2v.config.error_messages import config_error
-from fewshot_i2v.config.start_names import name_of_start, names_of_starts
-from fewshot_i2v.data.splits.matching.name_normalization import class_key
+from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.config.start_names import names_of_starts, start_name_of
+from fewshot_i2v.data.splits.matching.name_normalization import normalized_class
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import CheckpointError, ConfigError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
-from fewshot_i2v.models.checkpoints.files import digest_of, fill, read_info, read_values
-from fewshot_i2v.models.checkpoints.metadata import AdapterInfo, facts_of
-from fewshot_i2v.models.checkpoints.start_index import place_for
+from fewshot_i2v.models.checkpoints.files import (
+    load_tensors,
+    read_float32_tensors,
+    read_metadata,
+    tensors_digest,
+)
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, encoder_metadata
+from fewshot_i2v.models.checkpoints.start_index import find_start
 from fewshot_i2v.models.encoders.loading import Encoder
 
 
-class _Facts(BaseModel):
+class _StartFactsModel(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
-class SplitFacts(_Facts):
+class SplitFacts(_StartFactsModel):
     """The split that a starting point was trained on."""
 
     name: str
@@ -41,29 +46,29 @@ class SplitFacts(_Facts):
     digest: str
 
 
-class ValidationFacts(_Facts):
-    """What the state that was kept was chosen on.
+class ValidationFacts(_StartFactsModel):
+    """Validation classes and clips that the final state was selected on.
 
     Attributes:
-        classes: of the split that was trained on; none where the last state was kept.
-        clip_names: of these classes; none in starting points that were written without them.
+        classes: of the split of the training; empty where the last state was used.
+        clip_names: of these classes; empty in starting points that were written without them.
     """
 
     classes: list[str] = Field(default_factory=list)
     clip_names: list[str] = Field(default_factory=list)
 
 
-class StartFacts(_Facts):
-    """What a starting point was trained on, and how; further keys are kept.
+class StartingPointFacts(_StartFactsModel):
+    """What a starting point was trained on, and how; unlisted keys are retained.
 
     Attributes:
         kind: "base-trained" or "meta-trained".
         objective: of the training.
-        split: whose classes.
+        split: the split of the training classes.
         subset: of that split.
-        classes: trained on.
-        clip_names: trained on.
-        validation: what its state was chosen on.
+        classes: training classes.
+        clip_names: training clips.
+        validation: what its state was selected on.
         seed: of the training.
         steps: of the training.
         stored: type of the tensors in the file; they are used in float32.
@@ -80,18 +85,18 @@ class StartFacts(_Facts):
     steps: int
     stored: Literal["float32", "float16"] = "float32"
 
-    def reading(self) -> dict[str, Any]:
-        """How its clips were read, by key of a configuration; empty where it does not say."""
+    def recorded_input(self) -> dict[str, Any]:
+        """Returns the input settings of its training, by configuration key; empty if unknown."""
         config = (self.model_extra or {}).get("config")
         if not isinstance(config, Mapping):
             return {}
         video, precision = config.get("video"), config.get("precision")
-        found = reading_of(video) if isinstance(video, Mapping) else {}
-        return found | ({} if precision is None else {"precision": precision})
+        settings = input_settings(video) if isinstance(video, Mapping) else {}
+        return settings | ({} if precision is None else {"precision": precision})
 
 
-class CurvePoint(_Facts):
-    """What a training noted at one step; null where it was not measured."""
+class CurvePoint(_StartFactsModel):
+    """Values that a training logged at one step; null where it was not measured."""
 
     step: int
     loss: float | None
@@ -99,149 +104,160 @@ class CurvePoint(_Facts):
     half_width: float | None
 
 
-class _Asked(_Facts):
+class _RequestedConfig(_StartFactsModel):
     steps: int
 
 
-class _Chosen(ValidationFacts):
+class _RequiredValidation(ValidationFacts):
     classes: list[str]
 
 
-class TrainingFacts(StartFacts):
-    """What else stands in a starting point that a training of this program wrote.
+class TrainingFacts(StartingPointFacts):
+    """Further facts of a starting point that this program trained.
 
     Attributes:
         digest: sha256 of the tensors.
-        best_step: whose state was kept.
-        curve: what was noted while it ran.
-        config: what was asked for.
+        best_step: step whose state was selected.
+        curve: values logged during the training.
+        config: the requested configuration.
     """
 
-    validation: _Chosen
+    validation: _RequiredValidation
     digest: str
     best_step: int
     curve: list[CurvePoint]
-    config: _Asked
+    config: _RequestedConfig
 
 
-def reading_of(video: VideoConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """How clips are read, by key of a configuration; the stride only where it counts."""
-    plain = video.model_dump() if isinstance(video, VideoConfig) else dict(video)
-    if plain.get("policy") != "dense":
-        plain.pop("stride", None)
-    return {f"video.{key}": value for key, value in plain.items()}
+def input_settings(video: VideoConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how clips are read, by configuration key; the stride only where it has an effect."""
+    settings = video.model_dump() if isinstance(video, VideoConfig) else dict(video)
+    if settings.get("policy") != "dense":
+        settings.pop("stride", None)
+    return {f"video.{key}": value for key, value in settings.items()}
 
 
-def unlike(trained: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Which values differ, those of the training and those of the run; empty where none does.
+def input_difference(training_settings: Mapping[str, Any], run_settings: Mapping[str, Any]) -> str:
+    """Describes which input settings differ between training and run; empty if they agree.
 
-    The precision is named beside others only: alone it changes no more than rounding.
+    The precision is named only beside another difference: by itself it changes no more than
+    rounding.
 
     Args:
-        trained: by key; what is not known is not compared.
-        asked: by key.
+        training_settings: by key; keys that are missing are not compared.
+        run_settings: by key.
     """
-    odd = [key for key in trained if key in asked and trained[key] != asked[key]]
-    if not set(odd) - {"precision"}:
+    different_keys = [
+        key
+        for key in training_settings
+        if key in run_settings and training_settings[key] != run_settings[key]
+    ]
+    if not set(different_keys) - {"precision"}:
         return ""
-    mine, theirs = (", ".join(f"{k} {of[k]}" for k in odd) for of in (asked, trained))
-    return f"trained with {theirs}; the run has {mine}"
+    run_values, training_values = (
+        ", ".join(f"{k} {settings[k]}" for k in different_keys)
+        for settings in (run_settings, training_settings)
+    )
+    return f"trained with {training_values}; the run has {run_values}"
 
 
-_SHOWN_CLASSES = 5
+_MAX_CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What of an evaluation a starting point was trained or chosen on; false when nothing.
+class SeenOverlap:
+    """Classes and clips of an evaluation that a starting point has seen; false when empty.
 
     Attributes:
-        classes: names of those trained on, as the evaluation spells them, sorted.
-        clips: names of those trained on, sorted.
-        watched: names of the classes that its state was chosen on, likewise.
-        watched_clips: names of the clips that its state was chosen on, sorted.
+        classes: names of training classes, as the evaluation spells them, sorted.
+        clips: names of training clips, sorted.
+        validation_classes: names of the classes that its state was selected on, likewise.
+        validation_clips: names of the clips that its state was selected on, sorted.
     """
 
     classes: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
-    watched: tuple[str, ...] = ()
-    watched_clips: tuple[str, ...] = ()
+    validation_classes: tuple[str, ...] = ()
+    validation_clips: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.classes or self.clips or self.watched or self.watched_clips)
+        return bool(self.classes or self.clips or self.validation_classes or self.validation_clips)
 
     def __str__(self) -> str:
-        trained = _both(self.classes, self.clips)
-        chosen = _both(self.watched, self.watched_clips)
-        parts = [f"{trained} that it was trained on"] if trained else []
-        parts += [f"{chosen} that its state was chosen on"] if chosen else []
-        return ", and ".join(parts)
+        trained = _describe_names(self.classes, self.clips)
+        validated = _describe_names(self.validation_classes, self.validation_clips)
+        phrases = [f"{trained} that it was trained on"] if trained else []
+        phrases += [f"{validated} that its state was chosen on"] if validated else []
+        return ", and ".join(phrases)
 
 
-def seen_of(facts: StartFacts, split: Split, subset: str) -> Seen:
-    """Classes and clips of a subset that a starting point was trained or chosen on.
+def seen_overlap(facts: StartingPointFacts, split: Split, subset: str) -> SeenOverlap:
+    """Finds classes and clips of a subset that a starting point was trained or selected on.
 
     Whatever the split, clips count by name, and classes by name without case, spaces and
-    punctuation: of one data set there are several splits, whose base classes are novel in others.
+    punctuation: one data set can have several splits, and base classes of one are novel in
+    another.
 
     Raises:
         UnknownNameError: for a subset that the split does not have.
     """
-    classes, chosen = split.classes(subset), facts.validation
+    classes, validation = split.classes(subset), facts.validation
     clips = {clip.name for name in classes for clip in split.clips(subset, name)}
-    return Seen(
-        classes=_known(classes, facts.classes),
+    return SeenOverlap(
+        classes=_matching_classes(classes, facts.classes),
         clips=tuple(sorted(clips.intersection(facts.clip_names))),
-        watched=_known(classes, chosen.classes),
-        watched_clips=tuple(sorted(clips.intersection(chosen.clip_names))),
+        validation_classes=_matching_classes(classes, validation.classes),
+        validation_clips=tuple(sorted(clips.intersection(validation.clip_names))),
     )
 
 
-def _known(classes: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-    keys = {class_key(name) for name in others}
-    return tuple(sorted(name for name in classes if class_key(name) in keys))
+def _matching_classes(classes: Iterable[str], trained_classes: Iterable[str]) -> tuple[str, ...]:
+    keys = {normalized_class(name) for name in trained_classes}
+    return tuple(sorted(name for name in classes if normalized_class(name) in keys))
 
 
-def _both(classes: Sequence[str], clips: Sequence[str]) -> str:
-    given = (("class", "es", classes), ("clip", "s", clips))
-    return " and ".join(_counted(*each) for each in given if each[-1])
+def _describe_names(classes: Sequence[str], clips: Sequence[str]) -> str:
+    groups = (("class", "es", classes), ("clip", "s", clips))
+    return " and ".join(_describe_count(*group) for group in groups if group[-1])
 
 
-def _counted(kind: str, plural: str, names: Sequence[str]) -> str:
-    """How many there are, and the first of their names."""
-    shown = ", ".join([*names[:_SHOWN_CLASSES], *(["..."] if len(names) > _SHOWN_CLASSES else [])])
-    return f"{len(names)} {kind}{plural if len(names) > 1 else ''} ({shown})"
+def _describe_count(kind: str, plural: str, items: Sequence[str]) -> str:
+    """Describes how many there are, with the first names."""
+    shown = ", ".join(
+        [*items[:_MAX_CLASSES_SHOWN], *(["..."] if len(items) > _MAX_CLASSES_SHOWN else [])]
+    )
+    return f"{len(items)} {kind}{plural if len(items) > 1 else ''} ({shown})"
 
 
 __all__ = [
-    "Seen",
+    "SeenOverlap",
     "SplitFacts",
-    "Start",
-    "StartFacts",
+    "StartingPoint",
+    "StartingPointFacts",
     "ValidationFacts",
     "names_of_starts",
     "read_start",
 ]
 
-_SHOWN = 5
+_MAX_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class StartingPoint:
     """A starting point, read and checked.
 
     Attributes:
         name: in tables and file names.
         folder: where it lies.
-        info: what the folder says of the adapter.
+        metadata: content of its `adapter.json`.
         facts: what it was trained on.
         tensors: of the adapter, float32 on the CPU, each with a leading axis of 1.
     """
 
     name: str
     folder: Path
-    info: AdapterInfo
-    facts: StartFacts
+    metadata: CheckpointMetadata
+    facts: StartingPointFacts
     tensors: dict[str, Tensor]
 
     @property
@@ -251,115 +267,135 @@ class Start:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the tensors as they are used; in float32 files the one that training names."""
-        return digest_of(self.tensors)
+        """sha256 of the tensors in float32; of float32 files the one that training recorded."""
+        return tensors_digest(self.tensors)
 
-    def fill(self, adapter: Adapter, encoder: Encoder) -> None:
-        """Gives every copy of an adapter the values of the starting point.
+    def load_into(self, adapter: Adapter, encoder: Encoder) -> None:
+        """Loads the values of the starting point into every copy of an adapter.
 
         Args:
             adapter: of E copies, on the CPU; changed.
-            encoder: that it was built for.
+            encoder: the encoder that the adapter was built for.
 
         Raises:
-            CheckpointError: when method, options or encoder are others than in training, or the
-                number of frames or the input size where parameters depend on them; naming both.
+            CheckpointError: when method, options or encoder differ from those of the training, or
+                the number of frames or the input size where parameters depend on them; naming both.
         """
         self._check_method(adapter)
         self._check_encoder(adapter, encoder)
         copies = {
-            name: t.expand(adapter.episodes, *t.shape[1:]) if t.shape[:1] == (1,) else t
-            for name, t in self.tensors.items()
+            name: tensor.expand(adapter.episodes, *tensor.shape[1:])
+            if tensor.shape[:1] == (1,)
+            else tensor
+            for name, tensor in self.tensors.items()
         }
-        fill(self.folder, self.info, {"adapter": adapter}, copies, adapter.frames)
+        load_tensors(self.folder, self.metadata, {"adapter": adapter}, copies, adapter.frames)
 
-    def seen(self, split: Split, subset: str) -> Seen:
-        """Classes and clips of a subset that the starting point was trained or chosen on.
+    def overlap_with(self, split: Split, subset: str) -> SeenOverlap:
+        """Finds classes and clips of a subset that the starting point was trained or chosen on.
 
-        Both count by name, whatever the split; see `seen_of`.
+        Both count by name, whatever the split; see `seen_overlap`.
 
         Raises:
             UnknownNameError: for a subset that the split does not have.
         """
-        return seen_of(self.facts, split, subset)
+        return seen_overlap(self.facts, split, subset)
 
-    def read_otherwise(self, video: VideoConfig, precision: str, encoder: Encoder) -> str:
-        """How the clips of a run are read otherwise than in training; empty when they are not.
+    def input_mismatch(self, video: VideoConfig, precision: str, encoder: Encoder) -> str:
+        """Describes how the run's input settings differ from training; empty if they agree.
 
         Args:
             video: of the run.
-            precision: of the run; alone it counts for nothing.
+            precision: of the run; a difference in it alone does not count.
             encoder: of the run.
         """
-        known = {"video.frames": self.info.frames, "image size": self.info.encoder.image_size}
-        size = facts_of(encoder).image_size
-        asked = reading_of(video) | {"image size": size, "precision": precision}
-        return unlike(self.facts.reading() | known, asked)
+        metadata_settings = {
+            "video.frames": self.metadata.frames,
+            "image size": self.metadata.encoder.image_size,
+        }
+        image_size = encoder_metadata(encoder).image_size
+        run_settings = input_settings(video) | {"image size": image_size, "precision": precision}
+        return input_difference(self.facts.recorded_input() | metadata_settings, run_settings)
 
     def check_unseen(self, split: Split, subset: str) -> None:
-        """Refuses an evaluation on what the starting point was trained or chosen on.
+        """Refuses to evaluate classes or clips that the starting point was trained or chosen on.
 
         Raises:
             ConfigError: naming the classes and clips.
         """
-        seen = self.seen(split, subset)
-        if not seen:
+        overlap = self.overlap_with(split, subset)
+        if not overlap:
             return
-        others = [s for s in split.subsets if not self.seen(split, s)]
-        other = f"give --subset {' or '.join(others)}, or " if others else "give "
+        unseen_subsets = [
+            candidate for candidate in split.subsets if not self.overlap_with(split, candidate)
+        ]
+        alternative = (
+            f"give --subset {' or '.join(unseen_subsets)}, or " if unseen_subsets else "give "
+        )
         raise ConfigError(
             f"start {self.folder}: was trained on {self.facts.subset!r} of split "
-            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {seen}. The "
-            f"figures would not be of unseen classes: {other}--allow-seen to have the rows marked"
+            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {overlap}. The "
+            f"figures would not be of unseen classes: {alternative}--allow-seen to have the rows "
+            "marked"
         )
 
     def _check_method(self, adapter: Adapter) -> None:
-        facts, cls = self.info.adapter, type(adapter)
-        if registry.load("adapters", facts.name) is not cls:
+        method, cls = self.metadata.adapter, type(adapter)
+        if registry.load_method("adapters", method.name) is not cls:
             raise CheckpointError(
-                f"{self.folder}: a starting point for {facts.name!r}; got {cls.__name__}"
+                f"{self.folder}: a starting point for {method.name!r}; got {cls.__name__}"
             )
         try:
-            trained = cls.parse(facts.options)
+            trained_options = cls.parse(method.options)
         except ValidationError as error:
-            origin = f"{self.folder}: adapter {facts.name!r}"
-            raise config_error(error, cls.Options, origin=origin) from error
+            origin = f"{self.folder}: adapter {method.name!r}"
+            raise translate_validation_error(error, cls.Options, origin=origin) from error
         offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
-        mine = adapter.options.model_dump(mode="json") | {"head offsets": offsets and list(offsets)}
-        theirs = trained.model_dump(mode="json") | {"head offsets": self.info.head_offsets}
-        odd = [key for key in mine if mine[key] != theirs[key]]
-        if odd:
+        run_values = adapter.options.model_dump(mode="json") | {
+            "head offsets": offsets and list(offsets)
+        }
+        trained_values = trained_options.model_dump(mode="json") | {
+            "head offsets": self.metadata.head_offsets
+        }
+        different_keys = [key for key in run_values if run_values[key] != trained_values[key]]
+        if different_keys:
             raise CheckpointError(
-                f"{self.folder}: {facts.name} was trained with {_values(theirs, odd)}; the run "
-                f"asks for {_values(mine, odd)}. Give --adapter with the options of the training"
+                f"{self.folder}: {method.name} was trained with "
+                f"{_describe_options(trained_values, different_keys)}; the run asks for "
+                f"{_describe_options(run_values, different_keys)}. Give --adapter with the options "
+                "of the training"
             )
 
     def _check_encoder(self, adapter: Adapter, encoder: Encoder) -> None:
-        given, wanted = facts_of(encoder), self.info.encoder
-        if given.digest != wanted.digest:
+        actual, expected = encoder_metadata(encoder), self.metadata.encoder
+        if actual.digest != expected.digest:
             raise CheckpointError(
-                f"{self.folder}: {self.info.adapter.name} was trained on {wanted.label}; the run "
-                f"is of {given.label}. Evaluate with the encoder that it was trained on"
+                f"{self.folder}: {self.metadata.adapter.name} was trained on {expected.label}; the "
+                f"run is of {actual.label}. Evaluate with the encoder that it was trained on"
             )
-        if given.image_size == wanted.image_size:
+        if actual.image_size == expected.image_size:
             return
         # copies are stacked along the first axis; what is left depends on the size of the input
         shapes = {f"adapter.{n}": t.shape[1:] for n, t in adapter.state_dict().items()}
-        odd = [n for n, t in self.tensors.items() if n in shapes and t.shape[1:] != shapes[n]]
-        if odd and adapter.frames == self.info.frames:
+        different_names = [
+            n for n, t in self.tensors.items() if n in shapes and t.shape[1:] != shapes[n]
+        ]
+        if different_names and adapter.frames == self.metadata.frames:
             raise CheckpointError(
-                f"{self.folder}: trained on frames of {wanted.image_size} px; the run has "
-                f"{given.image_size} px, and parameters depend on it ({', '.join(odd[:_SHOWN])})"
+                f"{self.folder}: trained on frames of {expected.image_size} px; the run has "
+                f"{actual.image_size} px, and parameters depend on it "
+                f"({', '.join(different_names[:_MAX_NAMES_SHOWN])})"
             )
 
 
-def read_start(place: str | Path, adapter: str) -> Start:
+def read_start(name_or_folder: str | Path, adapter: str) -> StartingPoint:
     """Reads a starting point.
 
-    A head that was saved with it is left out: heads start anew in every episode.
+    A head that was saved with it is ignored: heads start anew in every episode.
 
     Args:
-        place: name of a shipped one, the folder of one, or a folder with those of several.
+        name_or_folder: name of a shipped starting point, the folder of one, or a folder with
+            several of them.
         adapter: the method that it must be for.
 
     Raises:
@@ -367,26 +403,30 @@ def read_start(place: str | Path, adapter: str) -> Start:
         CheckpointError: when there is none for this adapter, the folder is damaged, or it holds an
             adapter that does not say what it was trained on.
     """
-    folder = place_for(str(place), adapter).folder
-    info = read_info(folder)
-    facts = _facts(folder, info)
-    tensors = {n: t for n, t in read_values(folder, info).items() if n.startswith("adapter.")}
-    return Start(name_of_start(str(place)), folder, info, facts, tensors)
+    folder = find_start(str(name_or_folder), adapter).folder
+    metadata = read_metadata(folder)
+    facts = _read_facts(folder, metadata)
+    tensors = {
+        n: t for n, t in read_float32_tensors(folder, metadata).items() if n.startswith("adapter.")
+    }
+    return StartingPoint(start_name_of(str(name_or_folder)), folder, metadata, facts, tensors)
 
 
-def _facts(folder: Path, info: AdapterInfo) -> StartFacts:
-    about = info.about.get("start")
-    if about is None or info.merged_from is not None:
+def _read_facts(folder: Path, metadata: CheckpointMetadata) -> StartingPointFacts:
+    about = metadata.about.get("start")
+    if about is None or metadata.merged_from is not None:
         raise CheckpointError(
-            f"{folder}: holds a saved {info.adapter.name}, and no starting point: it does not say "
-            "which classes and clips it was trained on. Expected a folder that `fewshot-i2v "
+            f"{folder}: holds a saved {metadata.adapter.name}, and no starting point: it does not "
+            "say which classes and clips it was trained on. Expected a folder that `fewshot-i2v "
             "train` wrote"
         )
     try:
-        return StartFacts.model_validate(about)
+        return StartingPointFacts.model_validate(about)
     except ValidationError as error:
-        raise config_error(error, StartFacts, origin=f"{folder}: about.start") from error
+        raise translate_validation_error(
+            error, StartingPointFacts, origin=f"{folder}: about.start"
+        ) from error
 
 
-def _values(options: dict[str, Any], keys: list[str]) -> str:
+def _describe_options(options: dict[str, Any], keys: list[str]) -> str:
     return ", ".join(f"{key}={options[key]!r}" for key in keys)

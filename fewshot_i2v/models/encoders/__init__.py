@@ -1,6 +1,6 @@
-"""Frozen image encoders: loading through open_clip, and the tower as a walk over its blocks.
+"""Frozen image encoders: loading through open_clip, and the tower as a sequence of blocks.
 
-`clip.load_encoder` gives an `Encoder`, whose `tower` is a `tower.Tower` (blocks that adapters can
-walk) or, for models without such blocks, a `plain.PlainTower`. `catalog.list_encoders` lists the
-names without importing torch.
+`clip.load_encoder` gives an `Encoder`, whose `tower` is a `tower.Tower` (with blocks that adapters
+can change) or, for models without them, a `plain.OpaqueTower`. `catalog.list_encoders`
+lists the names without importing torch.
 """

@@ -1,4 +1,4 @@
-"""Model configurations: open_clip's own by name, the shipped one, or a user's JSON file."""
+"""Model configurations: open_clip's by name, the shipped one, or a user's JSON file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
-_SIZE_LIMIT = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a visual tower looks like, without weights.
+    """Configuration of a visual tower, without weights.
 
     Attributes:
         name: for people.
         config: open_clip's model configuration: `embed_dim`, `vision_cfg`, maybe `quick_gelu`.
-        preprocess: `mean` and `std` where the configuration brings them.
+        preprocess: `mean` and `std`, if the configuration has them.
         origin: the file, or "open_clip".
     """
 
@@ -34,25 +34,25 @@ class Architecture:
     origin: str = "open_clip"
 
 
-def find(name: str, path: str | Path | None) -> Architecture:
-    """The architecture that a name, or a file of the user's own with a name for it, stands for.
+def find_architecture(name: str, path: str | Path | None) -> Architecture:
+    """Return the architecture of a name, or that of a user's file with a name for it.
 
     Raises:
         UnknownNameError: for a name open_clip does not have.
         EncoderError: when the file cannot be read or lacks something.
     """
     if path is None:
-        return shipped() if name == "demo" else named(name)
+        return demo_architecture() if name == "demo" else open_clip_architecture(name)
     # "demo" is what the name is when none was given
-    return from_file(Path(path), "" if name == "demo" else name)
+    return architecture_from_file(Path(path), "" if name == "demo" else name)
 
 
-def named(name: str) -> Architecture:
-    """One of open_clip's own architectures.
+def open_clip_architecture(name: str) -> Architecture:
+    """Return an architecture of open_clip by its name.
 
     Raises:
         UnknownNameError: for a name open_clip does not have.
-        EncoderError: for names that would be fetched from somewhere.
+        EncoderError: for names that would be fetched from an address.
     """
     if ":" in name:
         raise EncoderError(
@@ -61,17 +61,17 @@ def named(name: str) -> Architecture:
         )
     import open_clip
 
-    clean = name.replace("/", "-")
-    config = open_clip.get_model_config(clean)
+    config_name = name.replace("/", "-")
+    config = open_clip.get_model_config(config_name)
     if config is None:
-        known = {"demo", *open_clip.list_models()}
+        available = {"demo", *open_clip.list_models()}
         hint = "For a model of your own give its configuration as `architecture`."
-        raise UnknownNameError("encoder", name, known, hint)
-    return Architecture(clean, config)
+        raise UnknownNameError("encoder", name, available, hint)
+    return Architecture(config_name, config)
 
 
-def shipped() -> Architecture:
-    """The small model that comes with the package.
+def demo_architecture() -> Architecture:
+    """Return the architecture of the small model that comes with the package.
 
     Raises:
         EncoderError: when the installation lacks it.
@@ -79,38 +79,38 @@ def shipped() -> Architecture:
     path = catalog.DEMO_CONFIG
     if not path.is_file():
         raise EncoderError(f"the shipped encoder is missing: no {path}; install the package again")
-    return from_file(path, "demo")
+    return architecture_from_file(path, "demo")
 
 
-def from_file(path: Path, name: str = "") -> Architecture:
-    """A configuration of the user's own, in open_clip's format; a text tower may be absent.
+def architecture_from_file(path: Path, name: str = "") -> Architecture:
+    """Read a user's configuration, in open_clip's format; a text tower may be absent.
 
     Args:
-        path: JSON with `embed_dim` and `vision_cfg`, and `preprocess_cfg` with `mean` and `std` or
-            not; or an `open_clip_config.json`, which holds the former under `model_cfg`.
+        path: JSON with `embed_dim` and `vision_cfg`, and optionally `preprocess_cfg` with `mean`
+            and `std`; or an `open_clip_config.json`, which holds the former under `model_cfg`.
         name: what to call it; the file's stem when empty.
 
     Raises:
         EncoderError: when it cannot be read or lacks something.
     """
-    whole = _read_object(path)
-    config = whole.get("model_cfg", whole)
+    data = _read_json_object(path)
+    config = data.get("model_cfg", data)
     if not isinstance(config, dict):
         raise EncoderError(f"{path}: 'model_cfg' is not an object")
-    for key, kind in (("embed_dim", int), ("vision_cfg", dict)):
-        if not isinstance(config.get(key), kind):
+    for key, expected_type in (("embed_dim", int), ("vision_cfg", dict)):
+        if not isinstance(config.get(key), expected_type):
             raise EncoderError(
-                f"{path}: expected {key!r} ({kind.__name__}) in a model configuration"
+                f"{path}: expected {key!r} ({expected_type.__name__}) in a model configuration"
             )
-    preprocess = whole.get("preprocess_cfg", {})
+    preprocess = data.get("preprocess_cfg", {})
     if not isinstance(preprocess, dict):
         raise EncoderError(f"{path}: 'preprocess_cfg' is not an object")
     return Architecture(name or path.stem, config, preprocess, str(path))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_json_object(path: Path) -> dict[str, Any]:
     try:
-        whole = parse_json(read_regular(path, _SIZE_LIMIT))
+        data = parse_json(read_regular(path, _MAX_BYTES))
     except FileNotFoundError as error:
         raise EncoderError(
             f"{path}: no such file; expected a model configuration (JSON)"
@@ -119,30 +119,30 @@ def _read_object(path: Path) -> dict[str, Any]:
         raise EncoderError(f"{path}: {error.strerror}; not a model configuration") from error
     except ValueError as error:
         raise EncoderError(f"{path}: not JSON that can be read: {error}") from error
-    if not isinstance(whole, dict):
-        raise EncoderError(f"{path}: expected a JSON object, found {type(whole).__name__}")
-    return whole
+    if not isinstance(data, dict):
+        raise EncoderError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
 
 
-def build_visual(architecture: Architecture, *, in_memory: bool) -> nn.Module:
-    """The visual tower of an architecture, without a text tower and with meaningless weights.
+def build_visual_tower(architecture: Architecture, *, in_memory: bool) -> nn.Module:
+    """Build the visual tower of an architecture, without a text tower and with meaningless weights.
 
     Args:
         architecture: what to build; nothing it names is fetched.
-        in_memory: whether the weights need memory already; where they will all be assigned, they
-            are left without, which is quicker.
+        in_memory: whether to allocate memory for the weights; without it the tower is built faster,
+            for weights that are all assigned later.
 
     Raises:
         EncoderError: when the configuration cannot be built.
     """
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
-    wanted = dict(architecture.config["vision_cfg"])
-    known = {entry.name for entry in fields(CLIPVisionCfg)}
-    for key in wanted:
-        if key not in known:
-            raise UnknownNameError(f"key of 'vision_cfg' in {architecture.origin}", key, known)
-    timm_name = wanted.get("timm_model_name")
+    vision_config = dict(architecture.config["vision_cfg"])
+    allowed = {entry.name for entry in fields(CLIPVisionCfg)}
+    for key in vision_config:
+        if key not in allowed:
+            raise UnknownNameError(f"key of 'vision_cfg' in {architecture.origin}", key, allowed)
+    timm_name = vision_config.get("timm_model_name")
     if timm_name and not str(timm_name).replace("_", "").replace(".", "").isalnum():
         raise EncoderError(
             f"{architecture.origin}: timm_model_name {timm_name!r} is not a plain name; "
@@ -150,12 +150,12 @@ def build_visual(architecture: Architecture, *, in_memory: bool) -> nn.Module:
         )
     # timm keeps buffers outside the state dict, which would be lost on the meta device.
     device = "cpu" if in_memory or timm_name else "meta"
-    wanted["timm_model_pretrained"] = False
+    vision_config["timm_model_pretrained"] = False
     quick_gelu = bool(architecture.config.get("quick_gelu", False))
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             visual: nn.Module = _build_vision_tower(
-                architecture.config["embed_dim"], CLIPVisionCfg(**wanted), quick_gelu
+                architecture.config["embed_dim"], CLIPVisionCfg(**vision_config), quick_gelu
             )
     except Exception as error:  # the constructors check little, so a bad value raises anything
         raise EncoderError(

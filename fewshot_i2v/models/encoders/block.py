@@ -1,4 +1,4 @@
-"""The frozen parts of a transformer block, which adapters put together anew."""
+"""The frozen operations of a transformer block, from which adapters build their blocks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from torch.nn import functional
 # Up to this length the fused CUDA kernels of attention leave most of a tile empty.
 _SHORT_SEQUENCE = 16
 # The fused CUDA kernels take at most 65,535 sequences at once.
-_MOST_SEQUENCES = 65_535
+_MAX_SEQUENCES = 65_535
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot product attention of (B, H, L, d) tensors; B sequences of L tokens, H heads."""
-    if _plain_products_are_faster(q):
+    if _matmul_is_faster(q):
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         return weights @ v
-    if q.shape[0] <= _MOST_SEQUENCES or not q.is_cuda:
+    if q.shape[0] <= _MAX_SEQUENCES or not q.is_cuda:
         return functional.scaled_dot_product_attention(q, k, v)
-    parts = (torch.split(t, _MOST_SEQUENCES) for t in (q, k, v))
-    attended = [functional.scaled_dot_product_attention(*p) for p in zip(*parts, strict=True)]
+    chunks = (torch.split(t, _MAX_SEQUENCES) for t in (q, k, v))
+    attended = [
+        functional.scaled_dot_product_attention(*chunk) for chunk in zip(*chunks, strict=True)
+    ]
     return torch.cat(attended)
 
 
-def _plain_products_are_faster(q: Tensor) -> bool:
-    """Whether two matrix products beat the fused kernel, forward and backward.
+def _matmul_is_faster(q: Tensor) -> bool:
+    """Return whether two matrix products beat the fused kernel, forward and backward.
 
     Measured on CPU, one core with AMX, PyTorch 2.15: in bfloat16 the fused kernel takes 5 times as
     long at 50 tokens and 1.6 times at 197; in float32 it is the faster at every length. A fused
@@ -40,7 +42,7 @@ def _plain_products_are_faster(q: Tensor) -> bool:
     return q.dtype != torch.float32
 
 
-QUICK = 1.702
+QUICK_GELU_FACTOR = 1.702
 """QuickGELU is u * sigmoid(1.702 u)."""
 
 
@@ -59,17 +61,17 @@ class LayerNorm:
     eps: float = 1e-5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalises the last axis; statistics are in float32 whatever the type of `x`."""
+        """Normalise the last axis; statistics are in float32 whatever the type of `x`."""
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LayerNorm:
-        """A copy on a device in a floating type."""
+        """Return a copy on a device in a floating type."""
         return LayerNorm(self.weight.to(device, dtype), self.bias.to(device, dtype), self.eps)
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenBlock:
-    """One pre-norm transformer block: `x + attend(ln_1(x))`, then `x + mlp(ln_2(x))`.
+    """One pre-norm transformer block: `x + self_attention(ln_1(x))`, then `x + mlp(ln_2(x))`.
 
     Layer scale, where the model has it, is folded into `out` and `proj`; QuickGELU
     `u * sigmoid(1.702 u)` is computed as SiLU with 1.702 folded into `fc` and its inverse into
@@ -105,31 +107,31 @@ class FrozenBlock:
     activation: str = "gelu"
 
     def ln_1(self, x: Tensor) -> Tensor:
-        """Layer norm before the attention, (..., D)."""
+        """Apply the layer norm before the attention, (..., D)."""
         return self.norm_1(x)
 
     def ln_2(self, x: Tensor) -> Tensor:
-        """Layer norm before the MLP, (..., D)."""
+        """Apply the layer norm before the MLP, (..., D)."""
         return self.norm_2(x)
 
     def qkv(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of tokens (..., L, D), each (..., L, H, D/H)."""
+        """Compute queries, keys and values of tokens (..., L, D), each (..., L, H, D/H)."""
         # with permuted tokens a linear map would repeat its weights for every sequence
-        return self.split(functional.linear(u.contiguous(), self.qkv_weight, self.qkv_bias))
+        return self.split_qkv(functional.linear(u.contiguous(), self.qkv_weight, self.qkv_bias))
 
-    def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values by head, each (..., L, H, D/H), of (..., L, 3D)."""
+    def split_qkv(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split (..., L, 3D) into queries, keys and values by head, each (..., L, H, D/H)."""
         size = packed.shape[-1] // (3 * self.heads)
         q, k, v = packed.reshape(*packed.shape[:-1], 3, self.heads, size).unbind(-3)
         return q, k, v
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention as in `heads_of` and the output projection, (..., L, D)."""
-        return functional.linear(self.heads_of(q, k, v), self.out_weight, self.out_bias)
+    def attend_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Apply `attention_heads` and the output projection, (..., L, D)."""
+        return functional.linear(self.attention_heads(q, k, v), self.out_weight, self.out_bias)
 
     @staticmethod
-    def heads_of(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of each head, side by side, before the output projection.
+    def attention_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Compute the attention of each head, concatenated, before the output projection.
 
         Args:
             q: queries, (..., L, H, D/H).
@@ -139,39 +141,39 @@ class FrozenBlock:
         Returns:
             (..., L, D).
         """
-        lead, (length, heads, size) = q.shape[:-3], q.shape[-3:]
+        leading, (length, heads, size) = q.shape[:-3], q.shape[-3:]
         flat = (-1, length, heads, size)
         out = attention(*(t.reshape(flat).transpose(1, 2) for t in (q, k, v)))
-        return out.transpose(1, 2).reshape(*lead, length, heads * size)
+        return out.transpose(1, 2).reshape(*leading, length, heads * size)
 
-    def attend(self, u: Tensor) -> Tensor:
+    def self_attention(self, u: Tensor) -> Tensor:
         """Multi-head self-attention over the second last axis, (..., L, D) -> (..., L, D)."""
-        return self.mix(*self.qkv(u))
+        return self.attend_qkv(*self.qkv(u))
 
     def mlp(self, u: Tensor) -> Tensor:
-        """The two-layer perceptron of the block, (..., D) -> (..., D)."""
+        """Apply the two-layer perceptron of the block, (..., D) -> (..., D)."""
         hidden = self.activate(functional.linear(u, self.fc_weight, self.fc_bias))
         return functional.linear(hidden, self.proj_weight, self.proj_bias)
 
     def activate(self, hidden: Tensor) -> Tensor:
-        """The activation between `fc` and `proj`."""
+        """Apply the activation between `fc` and `proj`."""
         return functional.silu(hidden) if self.activation == "silu" else functional.gelu(hidden)
 
     @property
-    def gain(self) -> float:
-        """What `fc` holds of the pretrained weights: they times this; `proj`: divided by it."""
-        return QUICK if self.activation == "silu" else 1.0
+    def activation_gain(self) -> float:
+        """Factor folded into the pretrained weights: `fc` is multiplied by it, `proj` divided."""
+        return QUICK_GELU_FACTOR if self.activation == "silu" else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block as it was pretrained, (..., L, D) -> (..., L, D)."""
-        x = x + self.attend(self.ln_1(x))
+        """Compute the block as it was pretrained, (..., L, D) -> (..., L, D)."""
+        x = x + self.self_attention(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> FrozenBlock:
-        """A copy on a device in a floating type."""
-        moved: dict[str, Any] = {
+        """Return a copy on a device in a floating type."""
+        replaced: dict[str, Any] = {
             name: value.to(device, dtype)
             for name, value in vars(self).items()
             if isinstance(value, Tensor | LayerNorm)
         }
-        return replace(self, **moved)
+        return replace(self, **replaced)

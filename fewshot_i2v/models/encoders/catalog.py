@@ -1,4 +1,4 @@
-"""Which encoders can be asked for by name; needs neither torch nor open_clip to be imported."""
+"""Names of the available encoders, without importing torch or open_clip."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ DEMO_CONFIG = Path(__file__).parent / "demo" / "demo.json"
 DEMO_WEIGHTS = DEMO_CONFIG.with_suffix(".safetensors")
 """Weights of the shipped encoder."""
 
-RESNET = "it is a ResNet, which has no transformer blocks"
-TIMM = "it is built by timm, whose blocks are not those of open_clip"
-ATTENTION_POOL = "it pools by attention"
+RESNET_REASON = "it is a ResNet, which has no transformer blocks"
+TIMM_REASON = "it is built by timm, whose blocks are not those of open_clip"
+ATTENTION_POOL_REASON = "it pools by attention"
 """Why encoders take no adapters inside their blocks."""
 
 # open_clip's defaults for what a configuration leaves out.
-_DEFAULTS = {"width": 768, "layers": 12, "image_size": 224, "patch_size": 16}
+_VISION_DEFAULTS = {"width": 768, "layers": 12, "image_size": 224, "patch_size": 16}
 # Any of these makes a transformer whose blocks or pooling are not the standard ones.
-_CUSTOM = (
+_CUSTOM_BLOCK_KEYS = (
     "qk_norm",
     "scaled_cosine_attn",
     "scale_heads",
@@ -38,7 +38,7 @@ class EncoderInfo:
     """One encoder that has a name.
 
     Attributes:
-        name: what to give as `encoder`.
+        name: value for the option `encoder`.
         kind: "vit" (open_clip's vision transformer), "resnet" or "timm".
         width: channels of a token (vit), else None.
         layers: transformer blocks (vit), else None.
@@ -63,47 +63,47 @@ class EncoderInfo:
 
 
 def list_encoders() -> tuple[EncoderInfo, ...]:
-    """The shipped encoder, then every architecture of the installed open_clip.
+    """List the shipped encoder, then every architecture of the installed open_clip.
 
     Returns:
         One row each, in natural order; open_clip's architectures need `pretrained` weights.
     """
     rows = []
     if DEMO_CONFIG.is_file():
-        rows.append(_describe("demo", _read(DEMO_CONFIG)))
-    found = [(path.stem, _read(path)) for path in _configurations()]
+        rows.append(_encoder_info("demo", _read_config(DEMO_CONFIG)))
+    configs = [(path.stem, _read_config(path)) for path in _config_paths()]
     # open_clip itself leaves out what has no text tower
-    usable = [(name, config) for name, config in found if "text_cfg" in config]
-    rows += [_describe(name, config) for name, config in sorted(usable, key=_natural)]
+    usable = [(name, config) for name, config in configs if "text_cfg" in config]
+    rows += [_encoder_info(name, config) for name, config in sorted(usable, key=_natural_order)]
     return tuple(rows)
 
 
-def _configurations() -> list[Path]:
-    """open_clip's configuration files, found without importing it."""
+def _config_paths() -> list[Path]:
+    """List open_clip's configuration files without importing it."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         return []
     return list((Path(spec.origin).parent / "model_configs").glob("*.json"))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    inner: dict[str, Any] = whole.get("model_cfg", whole)
-    return inner
+def _read_config(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config: dict[str, Any] = data.get("model_cfg", data)
+    return config
 
 
-def _natural(row: tuple[str, Any]) -> list[tuple[bool, int, str]]:
-    parts = re.split(r"(\d+)", row[0].lower())
-    return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+def _natural_order(row: tuple[str, Any]) -> list[tuple[bool, int, str]]:
+    chunks = re.split(r"(\d+)", row[0].lower())
+    return [(not chunk.isdigit(), int(chunk) if chunk.isdigit() else 0, chunk) for chunk in chunks]
 
 
-def _describe(name: str, config: dict[str, Any]) -> EncoderInfo:
+def _encoder_info(name: str, config: dict[str, Any]) -> EncoderInfo:
     vision = config["vision_cfg"]
     if vision.get("timm_model_name"):
-        return EncoderInfo(name, "timm", lacks=TIMM)
-    values = _DEFAULTS | {key: vision[key] for key in _DEFAULTS if key in vision}
+        return EncoderInfo(name, "timm", lacks=TIMM_REASON)
+    values = _VISION_DEFAULTS | {key: vision[key] for key in _VISION_DEFAULTS if key in vision}
     if isinstance(values["layers"], list):
-        return EncoderInfo(name, "resnet", lacks=RESNET)
+        return EncoderInfo(name, "resnet", lacks=RESNET_REASON)
     return EncoderInfo(
         name,
         "vit",
@@ -111,15 +111,21 @@ def _describe(name: str, config: dict[str, Any]) -> EncoderInfo:
         values["layers"],
         values["image_size"],
         values["patch_size"],
-        lacks=_lacks(vision),
+        lacks=_unadaptable_reason(vision),
     )
 
 
-def _lacks(vision: dict[str, Any]) -> str:
-    """Why the blocks of a vision transformer of open_clip cannot be adapted; mostly ""."""
+def _unadaptable_reason(vision: dict[str, Any]) -> str:
+    """Return why the blocks of an open_clip ViT cannot be adapted; usually ""."""
     if vision.get("attentional_pool"):
-        return ATTENTION_POOL
-    if vision.get("block_type") == "custom" or any(vision.get(key) for key in _CUSTOM):
+        return ATTENTION_POOL_REASON
+    if vision.get("block_type") == "custom" or any(vision.get(key) for key in _CUSTOM_BLOCK_KEYS):
         return "its blocks are not the standard ones"
-    pooled = vision.get("pool_type", "tok") == "tok" or bool(vision.get("final_ln_after_pool"))
-    return "" if pooled else f"its pooling ({vision['pool_type']!r}, layer norm first) is not known"
+    pools_before_norm = vision.get("pool_type", "tok") == "tok" or bool(
+        vision.get("final_ln_after_pool")
+    )
+    return (
+        ""
+        if pools_before_norm
+        else f"its pooling ({vision['pool_type']!r}, layer norm first) is not known"
+    )

@@ -1,4 +1,4 @@
-"""From an open_clip visual model to a tower of frozen blocks."""
+"""Conversion of an open_clip visual model to a tower of frozen blocks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.models.encoders import catalog
-from fewshot_i2v.models.encoders.block import QUICK, FrozenBlock, LayerNorm
-from fewshot_i2v.models.encoders.opaque_tower import plain_tower
+from fewshot_i2v.models.encoders.block import QUICK_GELU_FACTOR, FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.opaque_tower import make_opaque_tower
 from fewshot_i2v.models.encoders.tower import Tower
 
 if TYPE_CHECKING:
     from open_clip.transformer import LayerScale, ResidualAttentionBlock, VisionTransformer
 
 
-def tower_from_visual(visual: nn.Module, *, mean: Tensor, std: Tensor) -> Tower:
-    """The frozen tower of an open_clip visual model.
+def tower_from_open_clip(visual: nn.Module, *, mean: Tensor, std: Tensor) -> Tower:
+    """Convert an open_clip visual model to a frozen tower.
 
     Vision transformers with open_clip's standard blocks (GELU or QuickGELU, with or without layer
     scale and the first layer norm; pooled by class token, or by mean before the last layer norm)
-    are walked block by block. Every other model becomes a `PlainTower`: usable frozen, with no
+    are converted block by block. Every other model becomes an `OpaqueTower`: usable frozen, with no
     blocks to adapt.
 
     Args:
@@ -32,88 +32,90 @@ def tower_from_visual(visual: nn.Module, *, mean: Tensor, std: Tensor) -> Tower:
     Raises:
         EncoderError: when the model gives no feature vector per image or takes no square input.
     """
-    reason = _why_not(visual)
+    reason = _unsupported_reason(visual)
     if reason:
-        return plain_tower(visual, mean=mean, std=std, reason=reason)
+        return make_opaque_tower(visual, mean=mean, std=std, reason=reason)
     model: VisionTransformer = visual
     return Tower(
         image_size=model.image_size[0],
-        patch_weight=_copy(model.conv1.weight),
-        class_token=_copy(model.class_embedding),
-        positions=_copy(model.positional_embedding),
-        norm_pre=None if isinstance(model.ln_pre, nn.Identity) else _norm(model.ln_pre),
-        blocks=tuple(_block(block) for block in model.transformer.resblocks),
-        norm_post=_norm(model.ln_post),
+        patch_weight=_copy_weight(model.conv1.weight),
+        class_token=_copy_weight(model.class_embedding),
+        positions=_copy_weight(model.positional_embedding),
+        norm_pre=None if isinstance(model.ln_pre, nn.Identity) else _frozen_norm(model.ln_pre),
+        blocks=tuple(_frozen_block(block) for block in model.transformer.resblocks),
+        norm_post=_frozen_norm(model.ln_post),
         pool=model.pool_type,
-        projection=None if model.proj is None else _copy(model.proj),
+        projection=None if model.proj is None else _copy_weight(model.proj),
         mean=mean.float(),
         std=std.float(),
     )
 
 
-def _why_not(visual: VisionTransformer) -> str:
-    """Why the blocks of a visual model cannot be walked, or "" when they can."""
-    from open_clip import transformer as parts
+def _unsupported_reason(visual: VisionTransformer) -> str:
+    """Return why the blocks of a visual model cannot be converted, or "" when they can."""
+    from open_clip import transformer as clip_modules
 
-    if type(visual) is not parts.VisionTransformer:
-        known = {"ModifiedResNet": catalog.RESNET, "TimmModel": catalog.TIMM}
-        if type(visual).__name__ in known:
-            return known[type(visual).__name__]
+    if type(visual) is not clip_modules.VisionTransformer:
+        reason_by_type = {"ModifiedResNet": catalog.RESNET_REASON, "TimmModel": catalog.TIMM_REASON}
+        if type(visual).__name__ in reason_by_type:
+            return reason_by_type[type(visual).__name__]
         return f"{type(visual).__name__} is not open_clip's VisionTransformer"
-    if type(visual.transformer) is not parts.Transformer:
+    if type(visual.transformer) is not clip_modules.Transformer:
         return f"its transformer ({type(visual.transformer).__name__}) is not the standard one"
     if visual.attn_pool is not None:
-        return catalog.ATTENTION_POOL
+        return catalog.ATTENTION_POOL_REASON
     if visual.pool_type != "tok" and not (visual.pool_type == "avg" and visual.final_ln_after_pool):
         return f"its pooling ({visual.pool_type!r}, layer norm first) is not known"
     if len(set(visual.image_size)) > 1 or len(set(visual.patch_size)) > 1:
         return "its input or its patches are not square"
     if not len(visual.transformer.resblocks):
         return "it has no transformer block"
-    reasons = (_why_not_block(block) for block in visual.transformer.resblocks)
+    reasons = (_unsupported_block_reason(block) for block in visual.transformer.resblocks)
     return next(filter(None, reasons), "")
 
 
-def _why_not_block(block: ResidualAttentionBlock) -> str:
-    from open_clip import transformer as parts
+def _unsupported_block_reason(block: ResidualAttentionBlock) -> str:
+    from open_clip import transformer as clip_modules
 
-    if type(block) is not parts.ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
+    if type(block) is not clip_modules.ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
         return f"its blocks ({type(block).__name__}) are not the standard ones"
     if type(block.attn) is not nn.MultiheadAttention or block.attn.in_proj_bias is None:
         return f"its attention ({type(block.attn).__name__}) is not the standard one"
-    act = block.mlp.gelu
-    known = type(act) is parts.QuickGELU or (type(act) is nn.GELU and act.approximate == "none")
-    return "" if known else f"its activation ({act}) is neither GELU nor QuickGELU"
+    activation = block.mlp.gelu
+    is_supported = type(activation) is clip_modules.QuickGELU or (
+        type(activation) is nn.GELU and activation.approximate == "none"
+    )
+    return "" if is_supported else f"its activation ({activation}) is neither GELU nor QuickGELU"
 
 
-def _copy(weight: Tensor) -> Tensor:
+def _copy_weight(weight: Tensor) -> Tensor:
     return weight.detach().to(torch.float32, copy=True).contiguous()
 
 
-def _norm(norm: nn.LayerNorm) -> LayerNorm:
-    return LayerNorm(_copy(norm.weight), _copy(norm.bias), norm.eps)
+def _frozen_norm(norm: nn.LayerNorm) -> LayerNorm:
+    return LayerNorm(_copy_weight(norm.weight), _copy_weight(norm.bias), norm.eps)
 
 
-def _scale(layer: LayerScale | nn.Identity) -> Tensor | float:
-    """What a layer scale multiplies by, per output channel (D, 1)."""
-    return 1.0 if isinstance(layer, nn.Identity) else _copy(layer.gamma)[:, None]
+def _layer_scale(layer: LayerScale | nn.Identity) -> Tensor | float:
+    """Return the factors of a layer scale, per output channel (D, 1)."""
+    return 1.0 if isinstance(layer, nn.Identity) else _copy_weight(layer.gamma)[:, None]
 
 
-def _block(block: ResidualAttentionBlock) -> FrozenBlock:
+def _frozen_block(block: ResidualAttentionBlock) -> FrozenBlock:
     attention, fc, proj = block.attn, block.mlp.c_fc, block.mlp.c_proj
-    quick = QUICK if type(block.mlp.gelu).__name__ == "QuickGELU" else 1.0
-    after, last = _scale(block.ls_1), _scale(block.ls_2)
+    gain = QUICK_GELU_FACTOR if type(block.mlp.gelu).__name__ == "QuickGELU" else 1.0
+    attention_scale, mlp_scale = _layer_scale(block.ls_1), _layer_scale(block.ls_2)
     return FrozenBlock(
         heads=attention.num_heads,
-        norm_1=_norm(block.ln_1),
-        qkv_weight=_copy(attention.in_proj_weight),
-        qkv_bias=_copy(attention.in_proj_bias),
-        out_weight=_copy(attention.out_proj.weight) * after,
-        out_bias=(_copy(attention.out_proj.bias)[:, None] * after)[:, 0],
-        norm_2=_norm(block.ln_2),
-        fc_weight=_copy(fc.weight) * quick,
-        fc_bias=_copy(fc.bias) * quick,
-        proj_weight=_copy(proj.weight) * last / quick,
-        proj_bias=(_copy(proj.bias)[:, None] * last)[:, 0],
-        activation="silu" if quick != 1.0 else "gelu",
+        norm_1=_frozen_norm(block.ln_1),
+        qkv_weight=_copy_weight(attention.in_proj_weight),
+        qkv_bias=_copy_weight(attention.in_proj_bias),
+        out_weight=_copy_weight(attention.out_proj.weight) * attention_scale,
+        out_bias=(_copy_weight(attention.out_proj.bias)[:, None] * attention_scale)[:, 0],
+        norm_2=_frozen_norm(block.ln_2),
+        fc_weight=_copy_weight(fc.weight) * gain,
+        fc_bias=_copy_weight(fc.bias) * gain,
+        proj_weight=_copy_weight(proj.weight) * mlp_scale / gain,
+        proj_bias=(_copy_weight(proj.bias)[:, None] * mlp_scale)[:, 0],
+        activation="silu" if gain != 1.0 else "gelu",
     )

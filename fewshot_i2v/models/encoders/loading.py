@@ -1,7 +1,7 @@
 """Loading frozen image encoders through open_clip, strictly.
 
-The weights asked for are used, with the constants that belong to them, or an error says what is
-missing: nothing is ever random, renamed, partly loaded or normalised otherwise without being asked.
+The requested weights are used, with the constants that belong to them, or an error says what is
+missing: nothing is ever random, renamed, partly loaded or normalised differently unless requested.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.config.file_names import split_weights
+from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import architectures, catalog, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
-from fewshot_i2v.models.encoders.opaque_tower import PlainTower
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.tower import Tower
 
 
-def whole_model(model: Architecture, tag: str) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Both towers with the weights of a tag, downloaded once by open_clip where they are absent.
+def load_pretrained_clip(model: Architecture, tag: str) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Load both towers with the weights of a tag; open_clip downloads them once if they are absent.
 
     Args:
-        model: one of open_clip's own architectures.
+        model: one of open_clip's architectures.
         tag: of its weights.
 
     Returns:
@@ -39,16 +39,16 @@ def whole_model(model: Architecture, tag: str) -> tuple[nn.Module, Mapping[str, 
         maybe `quick_gelu`.
 
     Raises:
-        UnknownNameError: for a tag that open_clip does not know for this architecture.
-        EncoderError: when the weights cannot be had.
+        UnknownNameError: for a tag that open_clip does not have for this architecture.
+        EncoderError: when the weights cannot be loaded.
     """
     import open_clip
 
-    settings = settings_of(model, tag)
+    settings = tag_settings(model, tag)
     try:
         # open_clip only warns when the tag was trained with the other activation
         with torch.random.fork_rng(devices=[]):
-            whole: nn.Module = open_clip.create_model(
+            clip_model: nn.Module = open_clip.create_model(
                 model.name,
                 pretrained=tag,
                 require_pretrained=True,
@@ -56,22 +56,22 @@ def whole_model(model: Architecture, tag: str) -> tuple[nn.Module, Mapping[str, 
                 force_quick_gelu=bool(settings.get("quick_gelu", False)),
             )
     except Exception as error:  # downloads and text towers of other packages raise anything
-        where = settings.get("hf_hub") or settings.get("url") or settings.get("file")
+        source = settings.get("hf_hub") or settings.get("url") or settings.get("file")
         raise EncoderError(
-            f"the weights {tag!r} of {model.name} ({where}) cannot be had: {error}. Without a "
+            f"the weights {tag!r} of {model.name} ({source}) cannot be had: {error}. Without a "
             f"network, give a checkpoint on this machine instead: "
             f"pretrained={tag}@/path/to/weights{weights.SUFFIXES[0]} takes all settings of the "
             f"tag (mean={settings['mean']}, std={settings['std']})"
         ) from error
-    return whole.eval(), settings
+    return clip_model.eval(), settings
 
 
-def settings_of(model: Architecture, tag: str) -> Mapping[str, Any]:
-    """open_clip's settings of a tag: `mean`, `std`, how pictures are resized, maybe `quick_gelu`.
+def tag_settings(model: Architecture, tag: str) -> Mapping[str, Any]:
+    """Return open_clip's settings of a tag: `mean`, `std`, resizing, maybe `quick_gelu`.
 
     Raises:
-        EncoderError: where the architecture is not one of open_clip's own, which alone have tags.
-        UnknownNameError: for a tag that open_clip does not know for this architecture.
+        EncoderError: if the architecture is not one of open_clip's, which alone have tags.
+        UnknownNameError: for a tag that open_clip does not have for this architecture.
     """
     import open_clip
 
@@ -88,55 +88,68 @@ def settings_of(model: Architecture, tag: str) -> Mapping[str, Any]:
     return settings
 
 
-def for_file(model: Architecture, tag: str | None, file: Path) -> tuple[Architecture, str | None]:
-    """The architecture as the weights of a file need it, and the tag that says so.
+def resolve_file_settings(
+    model: Architecture, tag: str | None, file: Path
+) -> tuple[Architecture, str | None]:
+    """Resolve the architecture that the weights of a file need, and the tag of these settings.
 
     Args:
         model: any architecture.
-        tag: that the file was given with; None: the one whose digest it has, if any.
+        tag: that the user named with the file; None: the one that has the file's digest, if any.
         file: the checkpoint.
 
     Returns:
-        With a tag, the architecture with its activation and all of its settings; else as it is.
+        With a tag, the architecture with its activation and all of its settings; else unchanged.
 
     Raises:
-        UnknownNameError: for a tag that open_clip does not know for this architecture.
-        EncoderError: where the digest of the file is known and is not that of this architecture
-            and tag; where there is no tag and those of the architecture differ in the activation.
+        UnknownNameError: for a tag that open_clip does not have for this architecture.
+        EncoderError: if the digest of the file is published for another architecture or tag; if
+            there is no tag and those of the architecture differ in the activation.
     """
-    settings = None if tag is None else settings_of(model, tag)
+    settings = None if tag is None else tag_settings(model, tag)
     if model.origin != "open_clip":
         return model, None
-    known = _known_as(file)
-    own = [each for name, each in known if name == model.name]
-    if known and (tag not in own if tag else not own):
-        asked = f"{model.name} with {tag!r}" if tag else model.name
-        pairs = " or ".join(f"encoder {name} with pretrained {each}@FILE" for name, each in known)
-        raise EncoderError(f"{file}: not {asked}: by its sha256 it is that of {pairs}")
-    if tag is None and own:
-        tag, settings = own[0], settings_of(model, own[0])
-    if own:
-        _check_is_data(file, model.name, own[0])
+    published = _published_as(file)
+    matching_tags = [published_tag for name, published_tag in published if name == model.name]
+    if published and (tag not in matching_tags if tag else not matching_tags):
+        requested = f"{model.name} with {tag!r}" if tag else model.name
+        pairs = " or ".join(
+            f"encoder {name} with pretrained {published_tag}@FILE"
+            for name, published_tag in published
+        )
+        raise EncoderError(f"{file}: not {requested}: by its sha256 it is that of {pairs}")
+    if tag is None and matching_tags:
+        tag, settings = matching_tags[0], tag_settings(model, matching_tags[0])
+    if matching_tags:
+        _check_no_torchscript(file, model.name, matching_tags[0])
     if settings is None:
         _check_activation(model, file)
         return model, None
-    quick = bool(model.config.get("quick_gelu") or settings.get("quick_gelu"))
-    return replace(model, config={**model.config, "quick_gelu": quick}, preprocess=settings), tag
+    quick_gelu = bool(model.config.get("quick_gelu") or settings.get("quick_gelu"))
+    return replace(
+        model, config={**model.config, "quick_gelu": quick_gelu}, preprocess=settings
+    ), tag
 
 
 def _check_activation(model: Architecture, file: Path) -> None:
-    """Refuses a file whose activation cannot be told, since tags of its architecture differ."""
+    """Refuse a file whose activation is ambiguous because tags of its architecture differ."""
     import open_clip
 
-    own = bool(model.config.get("quick_gelu"))
-    words: dict[str, list[str]] = {"QuickGELU": [], "GELU": []}
+    default_is_quick = bool(model.config.get("quick_gelu"))
+    tags_by_activation: dict[str, list[str]] = {"QuickGELU": [], "GELU": []}
     for tag in open_clip.list_pretrained_tags_by_model(model.name):
-        quick = own or bool(open_clip.get_pretrained_cfg(model.name, tag).get("quick_gelu"))
-        words["QuickGELU" if quick else "GELU"].append(tag)
-    if not words["GELU" if own else "QuickGELU"]:
+        is_quick = default_is_quick or bool(
+            open_clip.get_pretrained_cfg(model.name, tag).get("quick_gelu")
+        )
+        tags_by_activation["QuickGELU" if is_quick else "GELU"].append(tag)
+    if not tags_by_activation["GELU" if default_is_quick else "QuickGELU"]:
         return
-    choices = "; ".join(f"{kind}: {', '.join(tags)}" for kind, tags in words.items() if tags)
-    example = (words["QuickGELU"] or words["GELU"])[0]
+    choices = "; ".join(
+        f"{activation}: {', '.join(tags)}"
+        for activation, tags in tags_by_activation.items()
+        if tags
+    )
+    example = (tags_by_activation["QuickGELU"] or tags_by_activation["GELU"])[0]
     raise EncoderError(
         f"{file}: a file does not say whether its weights were trained with GELU or QuickGELU, and "
         f"weights of {model.name} with the wrong one give other features without any error. Name "
@@ -146,12 +159,12 @@ def _check_activation(model: Architecture, file: Path) -> None:
     )
 
 
-def _check_is_data(file: Path, name: str, tag: str) -> None:
-    """Refuses a program of TorchScript, as OpenAI publishes its weights, with what to do."""
+def _check_no_torchscript(file: Path, name: str, tag: str) -> None:
+    """Refuse a TorchScript program, as OpenAI publishes its weights, and say what to do."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
-        if not any("/code/" in each for each in archive.namelist()):
+        if not any("/code/" in entry for entry in archive.namelist()):
             return
     data = file.with_suffix(weights.SUFFIXES[0])
     raise EncoderError(
@@ -162,54 +175,54 @@ def _check_is_data(file: Path, name: str, tag: str) -> None:
     )
 
 
-def _known_as(file: Path) -> list[tuple[str, str]]:
-    """Architectures and tags of the weights that a file holds, by its digest; mostly none."""
+def _published_as(file: Path) -> list[tuple[str, str]]:
+    """Return architectures and tags of the weights with a file's digest; usually none."""
     import open_clip
 
     # what open_clip knows digests of are files of torch; what is absent is refused on reading
     if file.suffix == weights.SUFFIXES[0] or not file.is_file():
         return []
     with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
     urls = {
         (name, tag): str(open_clip.get_pretrained_cfg(name, tag).get("url", ""))
         for name, tag in open_clip.list_pretrained()
     }
-    return [pair for pair, url in urls.items() if found.startswith(digest_in(url) or "-")]
+    return [pair for pair, url in urls.items() if digest.startswith(digest_in_url(url) or "-")]
 
 
-def digest_in(url: str) -> str | None:
-    """The sha256, or the first 8 digits of it, that an address of open_clip's weights holds."""
-    whole = re.search(r"/([0-9a-f]{64})/", url)
-    start = re.search(r"-([0-9a-f]{8})\.pth?$", url)
-    match = whole or start
+def digest_in_url(url: str) -> str | None:
+    """Return the sha256, or its first 8 digits, in an address of open_clip's weights."""
+    full_match = re.search(r"/([0-9a-f]{64})/", url)
+    short_match = re.search(r"-([0-9a-f]{8})\.pth?$", url)
+    match = full_match or short_match
     return match[1] if match else None
 
 
-__all__ = ["Constant", "Encoder", "load_encoder", "tower_from_visual"]
+__all__ = ["Encoder", "PixelConstant", "load_encoder", "tower_from_open_clip"]
 
-Constant = float | Sequence[float]
+PixelConstant = float | Sequence[float]
 """A pixel constant: one number for all channels, or one each for red, green and blue."""
 
-RANDOM: Final = "random"
+RANDOM_WEIGHTS: Final = "random"
 _RANDOM_SEED = 0
 # Random weights were trained on no pixels; this brings them to [-1, 1].
-_NEUTRAL = {"mean": 0.5, "std": 0.5}
+_NEUTRAL_PIXELS = {"mean": 0.5, "std": 0.5}
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A frozen image encoder and where it came from.
+    """A frozen image encoder with the source of its weights.
 
     Attributes:
         name: of the architecture; says so where the weights are random.
         tower: the frozen visual tower.
         digest: sha256 (hexadecimal) of the visual weights as float32, of what else decides the
-            features (activation, heads, pooling, epsilons) and of the pixel constants; whatever
-            the device, the precision and the input size asked for.
+            features (activation, heads, pooling, epsilons) and of the pixel constants; whatever the
+            device, the precision and the requested input size.
         pretrained: what was loaded: a tag, a path, "TAG@PATH" where a tag gives the settings,
             "shipped", or "random (seed 0)".
-        text: whether a text tower belongs to these weights.
+        has_text_tower: whether a text tower belongs to these weights.
         parameters: number of parameters of the visual tower.
     """
 
@@ -217,17 +230,17 @@ class Encoder:
     tower: Tower
     digest: str
     pretrained: str
-    text: bool
+    has_text_tower: bool
     parameters: int
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class _LoadedModel:
     """A visual model with weights, and the constants that come with them."""
 
     visual: nn.Module
     pretrained: str
-    text: bool
+    has_text_tower: bool
     constants: Mapping[str, Any]
 
 
@@ -237,17 +250,17 @@ def load_encoder(
     pretrained: str | Path | None = None,
     architecture: str | Path | None = None,
     image_size: int | None = None,
-    mean: Constant | None = None,
-    std: Constant | None = None,
+    mean: PixelConstant | None = None,
+    std: PixelConstant | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Encoder:
-    """Loads a frozen image encoder.
+    """Load a frozen image encoder.
 
     A local file does not say whether it was trained with GELU or QuickGELU, nor with which pixels.
     "TAG@PATH" takes all settings of a tag of open_clip and only the bytes from the file; a file
-    that open_clip publishes is known by its digest. Otherwise the name or the `architecture` must
-    say it: a path alone is refused for a name whose tags differ in the activation.
+    that open_clip publishes is recognised by its digest. Otherwise the name or the `architecture`
+    must say it: a path alone is refused for a name whose tags differ in the activation.
 
     Args:
         name: "demo" (shipped), an architecture of open_clip, or your choice with `architecture`.
@@ -262,81 +275,86 @@ def load_encoder(
         dtype: of the tower.
 
     Raises:
-        EncoderError: when weights or pixel constants cannot be had, do not fit or are not finite.
+        EncoderError: when weights or pixel constants cannot be loaded, do not fit or are not
+            finite.
         UnknownNameError: for an unknown name or tag.
     """
-    asked = None if pretrained is None else str(pretrained)
-    model = architectures.find(name, architecture)
-    loaded = _load(model, asked)
-    tower = tower_from_visual(
+    weights_spec = None if pretrained is None else str(pretrained)
+    model = architectures.find_architecture(name, architecture)
+    loaded = _load_weights(model, weights_spec)
+    tower = tower_from_open_clip(
         loaded.visual,
-        mean=_constant("mean", mean, loaded.constants, model),
-        std=_constant("std", std, loaded.constants, model),
+        mean=_pixel_constant("mean", mean, loaded.constants, model),
+        std=_pixel_constant("std", std, loaded.constants, model),
     )
-    digest = weights.digest(loaded.visual.state_dict(), _facts(tower))
+    digest = weights.tensor_digest(loaded.visual.state_dict(), _feature_settings(tower))
     if image_size is not None:
         tower = tower.resized(image_size)
     return Encoder(
-        name=model.name + (" (random weights)" if asked == RANDOM else ""),
+        name=model.name + (" (random weights)" if weights_spec == RANDOM_WEIGHTS else ""),
         tower=tower.to(device, dtype),
         digest=digest,
         pretrained=loaded.pretrained,
-        text=loaded.text,
+        has_text_tower=loaded.has_text_tower,
         parameters=sum(parameter.numel() for parameter in loaded.visual.parameters()),
     )
 
 
-def _load(model: Architecture, pretrained: str | None) -> _Loaded:
-    named = model.origin == "open_clip"
+def _load_weights(model: Architecture, pretrained: str | None) -> _LoadedModel:
+    is_open_clip = model.origin == "open_clip"
     if pretrained is None:
         if model.origin != str(catalog.DEMO_CONFIG):
-            raise EncoderError(f"encoder {model.name!r} needs `pretrained`: {_choices(model)}")
-        return _from_file(model, catalog.DEMO_WEIGHTS, "shipped")
-    if pretrained == RANDOM:
-        visual = architectures.build_visual(model, in_memory=True)
-        weights.randomise(visual, _RANDOM_SEED)
-        seed = f"{RANDOM} (seed {_RANDOM_SEED})"
-        return _Loaded(visual, seed, False, {**_NEUTRAL, **model.preprocess})
-    tag, file = split_weights(pretrained)
+            raise EncoderError(
+                f"encoder {model.name!r} needs `pretrained`: {_weights_choices(model)}"
+            )
+        return _load_file(model, catalog.DEMO_WEIGHTS, "shipped")
+    if pretrained == RANDOM_WEIGHTS:
+        visual = architectures.build_visual_tower(model, in_memory=True)
+        weights.randomise_weights(visual, _RANDOM_SEED)
+        description = f"{RANDOM_WEIGHTS} (seed {_RANDOM_SEED})"
+        return _LoadedModel(visual, description, False, {**_NEUTRAL_PIXELS, **model.preprocess})
+    tag, file = parse_pretrained(pretrained)
     if file is not None:
-        model, tag = for_file(model, tag, Path(file))
-        return _from_file(model, Path(file), f"{tag}@{file}" if tag else file)
-    if not named:
-        raise EncoderError(f"encoder {model.name!r} has no tag {pretrained!r}: {_choices(model)}")
-    return _from_tag(model, pretrained)
+        model, tag = resolve_file_settings(model, tag, Path(file))
+        return _load_file(model, Path(file), f"{tag}@{file}" if tag else file)
+    if not is_open_clip:
+        raise EncoderError(
+            f"encoder {model.name!r} has no tag {pretrained!r}: {_weights_choices(model)}"
+        )
+    return _load_tag(model, pretrained)
 
 
-def _choices(model: Architecture) -> str:
-    """What can be given as `pretrained`, in words."""
+def _weights_choices(model: Architecture) -> str:
+    """Describe the possible values of `pretrained`."""
     tags: list[str] = []
     if model.origin == "open_clip":
         import open_clip
 
         tags = open_clip.list_pretrained_tags_by_model(model.name)
-    first = f"a tag ({', '.join(tags)}), TAG@PATH for a local file with a tag's settings, "
-    local = f"the path of a local checkpoint ({weights.SUFFIXES[0]}), or '{RANDOM}'"
-    return f"give {first if tags else ''}{local}"
+    tag_choices = f"a tag ({', '.join(tags)}), TAG@PATH for a local file with a tag's settings, "
+    local = f"the path of a local checkpoint ({weights.SUFFIXES[0]}), or '{RANDOM_WEIGHTS}'"
+    return f"give {tag_choices if tags else ''}{local}"
 
 
-def _from_file(model: Architecture, path: Path, what: str) -> _Loaded:
+def _load_file(model: Architecture, path: Path, description: str) -> _LoadedModel:
     checkpoint = weights.read_checkpoint(path)
-    visual = architectures.build_visual(model, in_memory=False)
+    visual = architectures.build_visual_tower(model, in_memory=False)
     weights.load_strictly(visual, checkpoint.tensors, str(path))
-    return _Loaded(visual, what, checkpoint.text, model.preprocess)
+    return _LoadedModel(visual, description, checkpoint.has_text_tower, model.preprocess)
 
 
-def _from_tag(model: Architecture, tag: str) -> _Loaded:
-    whole, settings = whole_model(model, tag)
-    visual = whole.get_submodule("visual")
+def _load_tag(model: Architecture, tag: str) -> _LoadedModel:
+    clip_model, settings = load_pretrained_clip(model, tag)
+    visual = clip_model.get_submodule("visual")
     weights.check_finite(visual.state_dict(), f"{model.name} with {tag!r}")
-    return _Loaded(visual, tag, True, settings)
+    return _LoadedModel(visual, tag, True, settings)
 
 
-def _constant(
-    kind: str, given: Constant | None, constants: Mapping[str, Any], model: Architecture
+def _pixel_constant(
+    kind: str, explicit: PixelConstant | None, constants: Mapping[str, Any], model: Architecture
 ) -> Tensor:
-    """A pixel constant as (3,), from the argument or else from what came with the weights."""
-    value = constants.get(kind) if given is None else given
+    """Return a pixel constant as (3,), from the argument or else from the weights' settings."""
+    value = constants.get(kind) if explicit is None else explicit
     if value is None:
         raise EncoderError(
             f"encoder {model.name!r}: the {kind} of the pixels that these weights were trained "
@@ -353,15 +371,15 @@ def _constant(
     return torch.tensor([float(v) for v in numbers])
 
 
-def _facts(tower: Tower) -> dict[str, object]:
-    """What decides the features besides the weights."""
-    facts: dict[str, object] = {"mean": tower.mean.tolist(), "std": tower.std.tolist()}
-    if isinstance(tower, PlainTower):
+def _feature_settings(tower: Tower) -> dict[str, object]:
+    """Return the settings that decide the features besides the weights."""
+    settings: dict[str, object] = {"mean": tower.mean.tolist(), "std": tower.std.tolist()}
+    if isinstance(tower, OpaqueTower):
         modules = tower.visual.named_modules()
-        return {**facts, "modules": [f"{name} {type(m).__name__}" for name, m in modules]}
+        return {**settings, "modules": [f"{name} {type(m).__name__}" for name, m in modules]}
     norms = [tower.norm_post, *(n for b in tower.blocks for n in (b.norm_1, b.norm_2))]
     return {
-        **facts,
+        **settings,
         "image_size": tower.image_size,
         "pool": tower.pool,
         "heads": [block.heads for block in tower.blocks],

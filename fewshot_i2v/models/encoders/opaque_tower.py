@@ -1,4 +1,4 @@
-"""Visual towers whose blocks cannot be walked: usable frozen, as one feature per frame."""
+"""Visual towers without accessible blocks: usable frozen, with one feature per frame."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class PlainTower(Tower):
-    """A whole visual model as a tower without blocks.
+class OpaqueTower(Tower):
+    """A complete visual model as a tower without blocks.
 
-    `stem` gives the model's own output as the only token of a frame, and every later step leaves
-    it as it is. Build one with `plain_tower`.
+    `patch_embed` gives the model's output as the only token of a frame, and every later step
+    returns it unchanged. Build one with `make_opaque_tower`.
 
     Attributes:
         visual: a private copy of the model, in evaluation mode, without gradients.
-        reason: why its blocks cannot be walked, in words.
+        reason: why it has no blocks to adapt, in words.
     """
 
     visual: nn.Module
@@ -35,21 +35,21 @@ class PlainTower(Tower):
 
     @property
     def heads(self) -> int:
-        """There are no attention heads to speak of; raises `EncoderError`."""
-        self._refuse()
+        """Not available, since there are no attention heads; raises `EncoderError`."""
+        self._raise_no_blocks()
 
     @property
     def patch(self) -> int:
-        """There are no patch tokens; raises `EncoderError`."""
-        self._refuse()
+        """Not available, since there are no patch tokens; raises `EncoderError`."""
+        self._raise_no_blocks()
 
     @property
     def tokens(self) -> int:
         """One: the feature vector."""
         return 1
 
-    def stem(self, pixels: Tensor) -> Tensor:
-        """Features of the whole visual model.
+    def patch_embed(self, pixels: Tensor) -> Tensor:
+        """Compute the features of the complete visual model.
 
         Args:
             pixels: (..., 3, H, W) with H = W = image_size, normalised.
@@ -62,27 +62,27 @@ class PlainTower(Tower):
         """
         size = self.image_size
         if pixels.shape[-2:] != (size, size):
-            got = tuple(pixels.shape[-2:])
-            raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
-        out = _features(self.visual, pixels.reshape(-1, *pixels.shape[-3:]))
+            actual = tuple(pixels.shape[-2:])
+            raise EncoderError(f"got frames of {actual} pixels; this tower takes {size} x {size}")
+        out = _image_features(self.visual, pixels.reshape(-1, *pixels.shape[-3:]))
         return out.reshape(*pixels.shape[:-3], 1, self.width)
 
     def ln_post(self, x: Tensor) -> Tensor:
-        """The features as they are, (..., D).
+        """Return the features unchanged, (..., D).
 
         Raises:
-            EncoderError: when asked for patch tokens, of which there are none.
+            EncoderError: when patch tokens are requested, of which there are none.
         """
         if 0 in x.shape:
-            self._refuse()
+            self._raise_no_blocks()
         return x
 
     def ln_post_exact(self, x: Tensor) -> Tensor:
-        """The features as they are, in float32."""
+        """Return the features unchanged, in float32."""
         return self.ln_post(x).float()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """A copy on a device in a floating type; the pixel constants stay float32."""
+        """Return a copy on a device in a floating type; the pixel constants stay float32."""
         device = torch.device(device)
         if (device, dtype) == (self.device, self.dtype):
             return self
@@ -90,11 +90,11 @@ class PlainTower(Tower):
         return replace(super().to(device, dtype), visual=visual)
 
     def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:
-        """There are no blocks to exchange; raises `EncoderError`."""
-        self._refuse()
+        """Not available, since there are no blocks to exchange; raises `EncoderError`."""
+        self._raise_no_blocks()
 
     def resized(self, image_size: int) -> Self:
-        """The same tower; this kind takes no other input size.
+        """Return the same tower; this kind takes no other input size.
 
         Raises:
             EncoderError: when it is not the model's own size.
@@ -105,7 +105,7 @@ class PlainTower(Tower):
             )
         return self
 
-    def _refuse(self) -> NoReturn:
+    def _raise_no_blocks(self) -> NoReturn:
         raise EncoderError(
             f"this encoder has no blocks or patch tokens to work on: {self.reason}; "
             "it can be used with the adapter 'frozen' only; `fewshot-i2v list encoders` shows "
@@ -113,15 +113,15 @@ class PlainTower(Tower):
         )
 
 
-def plain_tower(visual: nn.Module, *, mean: Tensor, std: Tensor, reason: str) -> PlainTower:
-    """Any visual model with one feature vector per image, as a tower without blocks.
+def make_opaque_tower(visual: nn.Module, *, mean: Tensor, std: Tensor, reason: str) -> OpaqueTower:
+    """Make a tower without blocks from any visual model with one feature vector per image.
 
     Args:
         visual: takes (n, 3, H, W), gives (n, D) or a tuple that starts with it, and has
             `image_size`; not modified.
         mean: per channel, of pixels in [0, 1], (3,).
         std: per channel, (3,).
-        reason: why its blocks cannot be walked.
+        reason: why it has no blocks to adapt.
 
     Raises:
         EncoderError: when it gives anything else, or its input is not square.
@@ -130,36 +130,36 @@ def plain_tower(visual: nn.Module, *, mean: Tensor, std: Tensor, reason: str) ->
     sides = size if isinstance(size, tuple | list) else (size, size)
     if sides[0] != sides[1]:
         raise EncoderError(f"only square input is supported; this encoder takes {tuple(sides)}")
-    own = copy.deepcopy(visual).float().eval().requires_grad_(False)
-    device = next(own.parameters()).device
+    frozen_copy = copy.deepcopy(visual).float().eval().requires_grad_(False)
+    device = next(frozen_copy.parameters()).device
     with torch.no_grad():
-        out = _features(own, torch.zeros(1, 3, *sides, device=device))
+        out = _image_features(frozen_copy, torch.zeros(1, 3, *sides, device=device))
     width = out.shape[-1]
-    none = torch.empty(width, 0, device=device)
-    return PlainTower(
+    empty = torch.empty(width, 0, device=device)
+    return OpaqueTower(
         image_size=int(str(sides[0])),
-        patch_weight=none,
-        class_token=none,
-        positions=none,
+        patch_weight=empty,
+        class_token=empty,
+        positions=empty,
         norm_pre=None,
         blocks=(),
-        norm_post=LayerNorm(none, none),
+        norm_post=LayerNorm(empty, empty),
         pool="tok",
         projection=None,
         mean=mean,
         std=std,
-        visual=own,
+        visual=frozen_copy,
         reason=reason,
     )
 
 
-def _features(visual: nn.Module, flat: Tensor) -> Tensor:
-    """The model's output for a batch of images, (n, 3, H, W) -> (n, D)."""
-    out = visual(flat)
-    first: Tensor = out[0] if isinstance(out, tuple) else out
-    if first.ndim != 2:
+def _image_features(visual: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's output for a batch of images, (n, 3, H, W) -> (n, D)."""
+    out = visual(images)
+    features: Tensor = out[0] if isinstance(out, tuple) else out
+    if features.ndim != 2:
         raise EncoderError(
             f"expected one feature vector per image; {type(visual).__name__} gives "
-            f"{tuple(first.shape[1:])}"
+            f"{tuple(features.shape[1:])}"
         )
-    return first
+    return features

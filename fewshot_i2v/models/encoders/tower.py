@@ -1,10 +1,10 @@
-"""The frozen image tower as blocks that adapters can walk.
+"""The frozen image tower as blocks that adapters can change.
 
 A `Tower` holds private copies of the weights of an open_clip vision transformer and computes its
-parts with plain functions. It has no trainable parameter, and nothing ever changes it: an adapter
-says how one block is computed with parameters of its own. All functions take any number of leading
-axes, so that tokens keep the shape `(E, clips, T, N + 1, D)` from the first layer to the last:
-E episodes, T frames, N patches, D the width, class token first.
+steps with plain functions. It has no trainable parameter, and nothing ever changes it: an adapter
+defines how one block is computed with the adapter's parameters. All functions take any number of
+leading axes, so that tokens keep the shape `(E, clips, T, N + 1, D)` from the first layer to the
+last: E episodes, T frames, N patches, D the width, class token first.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Tower:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.patch_weight.device
 
     @property
@@ -96,8 +96,8 @@ class Tower:
         """Floating type of the weights and of the tokens."""
         return self.patch_weight.dtype
 
-    def pixels(self, frames: Tensor) -> Tensor:
-        """Bytes to normalised pixels in the tower's type.
+    def normalize(self, frames: Tensor) -> Tensor:
+        """Convert bytes to normalised pixels in the tower's type.
 
         Args:
             frames: (..., H, W, 3) uint8, RGB.
@@ -107,11 +107,13 @@ class Tower:
         """
         scale = (255.0 * self.std).reciprocal()
         shift = -self.mean / self.std
-        moved = frames.to(self.device).movedim(-1, -3).float()
-        return torch.addcmul(shift[:, None, None], moved, scale[:, None, None]).to(self.dtype)
+        channels_first = frames.to(self.device).movedim(-1, -3).float()
+        return torch.addcmul(shift[:, None, None], channels_first, scale[:, None, None]).to(
+            self.dtype
+        )
 
-    def stem(self, pixels: Tensor) -> Tensor:
-        """Patch, class and positional embedding, before the first layer norm.
+    def patch_embed(self, pixels: Tensor) -> Tensor:
+        """Compute patch, class and positional embedding, before the first layer norm.
 
         Args:
             pixels: (..., 3, H, W) with H = W = image_size, normalised.
@@ -124,72 +126,72 @@ class Tower:
         """
         size = self.image_size
         if pixels.shape[-2:] != (size, size):
-            got = tuple(pixels.shape[-2:])
-            raise EncoderError(f"got frames of {got} pixels; this tower takes {size} x {size}")
-        lead = pixels.shape[:-3]
-        patches = self._patches(pixels.reshape(-1, *pixels.shape[-3:]))
-        first = self.class_token.expand(patches.shape[0], 1, -1)
-        tokens = torch.cat([first, patches], dim=1) + self.positions
-        return tokens.reshape(*lead, *tokens.shape[-2:])
+            actual = tuple(pixels.shape[-2:])
+            raise EncoderError(f"got frames of {actual} pixels; this tower takes {size} x {size}")
+        leading = pixels.shape[:-3]
+        patches = self._embed_patches(pixels.reshape(-1, *pixels.shape[-3:]))
+        class_tokens = self.class_token.expand(patches.shape[0], 1, -1)
+        tokens = torch.cat([class_tokens, patches], dim=1) + self.positions
+        return tokens.reshape(*leading, *tokens.shape[-2:])
 
-    def _patches(self, pixels: Tensor) -> Tensor:
-        """Patch embedding of images (n, 3, H, W), (n, N, D)."""
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        """Compute the patch embedding of images (n, 3, H, W), (n, N, D)."""
         if not pixels.is_cuda:
             patches = functional.conv2d(pixels, self.patch_weight, stride=self.patch)
             return patches.flatten(2).transpose(1, 2)
         # as one matrix product: PyTorch lets CUDA convolutions round to TF32, products not
         pixels = pixels[..., : self.grid * self.patch, : self.grid * self.patch]
-        cut = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
-        cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return functional.linear(cut, self.patch_weight.flatten(1))
+        unfolded = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
+        unfolded = unfolded.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return functional.linear(unfolded, self.patch_weight.flatten(1))
 
     def ln_pre(self, x: Tensor) -> Tensor:
-        """Layer norm before the first block, or nothing where the model has none."""
+        """Apply the layer norm before the first block, or nothing where the model has none."""
         return x if self.norm_pre is None else self.norm_pre(x)
 
     def ln_post(self, x: Tensor) -> Tensor:
-        """Layer norm after the last block, (..., D), in the type of `x`."""
+        """Apply the layer norm after the last block, (..., D), in the type of `x`."""
         return self.ln_post_exact(x).to(x.dtype)
 
     def ln_post_exact(self, x: Tensor) -> Tensor:
-        """`ln_post` computed and returned in float32 whatever the tower's type, (..., D)."""
+        """Apply `ln_post` in float32 whatever the tower's type, and return float32, (..., D)."""
         return self.norm_post(x.float())
 
-    def summary(self, x: Tensor) -> Tensor:
-        """The token that stands for a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
+    def pool_tokens(self, x: Tensor) -> Tensor:
+        """Pool the tokens of a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
         if self.pool == "tok":
             return x[..., 0, :]
         return x[..., 1:, :].mean(-2, dtype=torch.float32)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
-        x = self.ln_pre(self.stem(pixels))
+        """Compute frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
+        x = self.ln_pre(self.patch_embed(pixels))
         for block in self.blocks:
             x = block.forward(x)
-        return self.ln_post(self.summary(x))
+        return self.ln_post(self.pool_tokens(x))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """A copy on a device in a floating type.
+        """Return a copy on a device in a floating type.
 
         The pixel constants and what follows the last block, `norm_post` and `projection`, stay
         float32.
         """
         device = torch.device(device)
-        exact = {"mean", "std", "norm_post", "projection"}
-        moved: dict[str, Any] = {
-            name: value.to(device, torch.float32 if name in exact else dtype)
+        float32_fields = {"mean", "std", "norm_post", "projection"}
+        replaced: dict[str, Any] = {
+            name: value.to(device, torch.float32 if name in float32_fields else dtype)
             for name, value in vars(self).items()
             if isinstance(value, Tensor | LayerNorm)
         }
-        moved["blocks"] = tuple(block.to(device, dtype) for block in self.blocks)
-        return replace(self, **moved)
+        replaced["blocks"] = tuple(block.to(device, dtype) for block in self.blocks)
+        return replace(self, **replaced)
 
     def with_blocks(self, blocks: Sequence[FrozenBlock]) -> Self:
-        """The same tower with other blocks, for adapters that merge into the weights."""
+        """Return the same tower with new blocks, for adapters that merge into the weights."""
         return replace(self, blocks=tuple(blocks))
 
     def resized(self, image_size: int) -> Self:
-        """The same tower for another input size, positions interpolated (bicubic, antialiased).
+        """Return the tower for another input size, positions interpolated (bicubic, antialiased).
 
         Args:
             image_size: pixels on a side, a multiple of the patch size.
@@ -200,16 +202,28 @@ class Tower:
         if image_size == self.image_size:
             return self
         if image_size <= 0 or image_size % self.patch:
-            near = max(1, round(image_size / self.patch)) * self.patch
+            nearest = max(1, round(image_size / self.patch)) * self.patch
             raise EncoderError(
                 f"image size {image_size} is not a multiple of the patch size {self.patch}; "
-                f"the nearest that is: {near}"
+                f"the nearest that is: {nearest}"
             )
-        first, rest = self.positions[:1], self.positions[1:]
-        old, new = self.grid, image_size // self.patch
-        square = rest.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
-        square = functional.interpolate(
-            square, (new, new), mode="bicubic", antialias=True, align_corners=False
+        class_position, patch_positions = self.positions[:1], self.positions[1:]
+        old_grid, new_grid = self.grid, image_size // self.patch
+        grid_positions = (
+            patch_positions.float().reshape(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)
         )
-        rest = square.permute(0, 2, 3, 1).reshape(new * new, -1).to(first.dtype)
-        return replace(self, image_size=image_size, positions=torch.cat([first, rest]))
+        grid_positions = functional.interpolate(
+            grid_positions,
+            (new_grid, new_grid),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
+        )
+        patch_positions = (
+            grid_positions.permute(0, 2, 3, 1)
+            .reshape(new_grid * new_grid, -1)
+            .to(class_position.dtype)
+        )
+        return replace(
+            self, image_size=image_size, positions=torch.cat([class_position, patch_positions])
+        )

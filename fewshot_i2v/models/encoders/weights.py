@@ -1,4 +1,4 @@
-"""Reading checkpoints of visual towers: data only, strictly, and never another one in their place.
+"""Reading checkpoints of visual towers: data only, strictly, and never a substitute.
 
 Nothing in a file is trusted: pickles are read as data (`weights_only`) or not at all, names and
 shapes must be exactly those of the model, and values must be finite.
@@ -18,36 +18,36 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import EncoderError
-from fewshot_i2v.utils.input_files import regular_file
+from fewshot_i2v.utils.input_files import check_regular_file
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """File name endings of the checkpoints that can be read."""
 
 # The largest public CLIP models have some 2,000 tensors and a header of 0.3 MB.
 _HEADER_LIMIT = 4 << 20
-_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_SHOWN = 5
+_FLOATING_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MAX_LISTED = 5
 
 
-class Checkpoint(NamedTuple):
-    """The visual part of a checkpoint.
+class VisualCheckpoint(NamedTuple):
+    """The visual tower's tensors of a checkpoint.
 
     Attributes:
         tensors: by their name in the visual tower (no `visual.` in front), on the CPU.
-        text: whether the file holds weights of a text tower too.
+        has_text_tower: whether the file also holds weights of a text tower.
     """
 
     tensors: dict[str, Tensor]
-    text: bool
+    has_text_tower: bool
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """The visual tower's tensors of a local file.
+def read_checkpoint(path: Path) -> VisualCheckpoint:
+    """Read the visual tower's tensors of a local file.
 
     Args:
         path: a `.safetensors` file, or a state dict saved by torch (`.pt`, `.pth`, `.bin`): of a
-            whole CLIP model or of its visual tower alone, with or without `module.` in front of
-            the names, or under the key `state_dict`.
+            full CLIP model or of its visual tower alone, with or without `module.` in front of the
+            names, or under the key `state_dict`.
 
     Raises:
         EncoderError: when it is absent, not a regular file, damaged, or holds anything but data.
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix not in SUFFIXES:
         raise EncoderError(f"{path}: expected a checkpoint ending in {', '.join(SUFFIXES)}")
     try:
-        regular_file(path)
+        check_regular_file(path)
     except FileNotFoundError as error:
         raise EncoderError(f"{path}: no such file") from error
     except OSError as error:
@@ -63,49 +63,53 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path) -> VisualCheckpoint:
     size = path.stat().st_size
     with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if size < 8 or header > size - 8:
+        header_bytes = int.from_bytes(file.read(8), "little")
+    if size < 8 or header_bytes > size - 8:
         raise EncoderError(f"{path}: not a safetensors file, or cut short ({size} bytes)")
-    if header > _HEADER_LIMIT:
+    if header_bytes > _HEADER_LIMIT:
         raise EncoderError(
-            f"{path}: its header has {header} bytes; more than {_HEADER_LIMIT} are refused"
+            f"{path}: its header has {header_bytes} bytes; more than {_HEADER_LIMIT} are refused"
         )
     try:
         with safe_open(path, framework="pt") as file:
-            names, text = _visual_names(file.keys(), path)
-            return Checkpoint({new: file.get_tensor(old) for new, old in names.items()}, text)
+            names, has_text_tower = _visual_names(file.keys(), path)
+            return VisualCheckpoint(
+                {new: file.get_tensor(old) for new, old in names.items()}, has_text_tower
+            )
     except EncoderError:
         raise
     except Exception as error:
         raise EncoderError(f"{path}: not a safetensors file that can be read: {error}") from error
 
 
-def _read_pickle(path: Path) -> Checkpoint:
+def _read_pickle(path: Path) -> VisualCheckpoint:
     loaded = load_pickle(path)
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
-        what = type(loaded).__name__
-        raise EncoderError(f"{path}: expected a state dict (names to tensors), found {what}")
+        type_name = type(loaded).__name__
+        raise EncoderError(f"{path}: expected a state dict (names to tensors), found {type_name}")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            what = type(value).__name__
-            raise EncoderError(f"{path}: expected only tensors; {name!r} is a {what}")
-    names, text = _visual_names(loaded, path)
-    return Checkpoint({new: loaded[old].detach() for new, old in names.items()}, text)
+            type_name = type(value).__name__
+            raise EncoderError(f"{path}: expected only tensors; {name!r} is a {type_name}")
+    names, has_text_tower = _visual_names(loaded, path)
+    return VisualCheckpoint(
+        {new: loaded[old].detach() for new, old in names.items()}, has_text_tower
+    )
 
 
 def load_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """What torch saved, as data only and with no more bytes than the file has.
+    """Load a file saved by torch, as data only and with no more bytes than the file has.
 
     Raises:
         EncoderError: when it is damaged, holds anything but data, or would become larger in memory
             than it is.
     """
-    if _is_packed(path) or _names_bytearray(path):
+    if _is_compressed(path) or _contains_bytearray(path):
         raise EncoderError(
             f"{path}: holds packed or unusual data, which may become far larger than the file; no "
             "model's weights need that. Save the model's state_dict() as .safetensors and give "
@@ -121,50 +125,54 @@ def load_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         ) from error
 
 
-def _is_packed(path: Path) -> bool:
-    """Whether entries of an archive are larger than in the file; torch.save packs nothing."""
+def _is_compressed(path: Path) -> bool:
+    """Return whether an archive unpacks to more than its size; torch.save compresses nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False  # of the older format, or damaged: torch says so
-    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    return packed or sum(entry.file_size for entry in entries) > path.stat().st_size
+    is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    return is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size
 
 
-def _names_bytearray(path: Path) -> bool:
-    """Whether a file has the word by which a pickle makes as many zeros as it likes."""
-    word, before = b"bytearray", b""
+def _contains_bytearray(path: Path) -> bool:
+    """Return whether a file has the word by which a pickle can create any number of zeros."""
+    word, previous_end = b"bytearray", b""
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            if word in before + block:
+            if word in previous_end + block:
                 return True
-            before = block[-len(word) :]
+            previous_end = block[-len(word) :]
     return False
 
 
 def _visual_names(names: Iterable[str], path: Path) -> tuple[dict[str, str], bool]:
-    """Names in the visual tower to names in the file, and whether there is a text tower."""
-    given = list(names)
-    cut = len("module.") if all(name.startswith("module.") for name in given) else 0
-    bare = {name[cut:]: name for name in given}
-    if any(name.startswith("vision_model.") for name in bare):
+    """Map names in the visual tower to names in the file; also whether there is a text tower."""
+    stored_names = list(names)
+    prefix_length = (
+        len("module.") if all(name.startswith("module.") for name in stored_names) else 0
+    )
+    bare_names = {name[prefix_length:]: name for name in stored_names}
+    if any(name.startswith("vision_model.") for name in bare_names):
         raise EncoderError(
             f"{path}: these are names of the transformers package ('vision_model. ...'); "
             "convert the checkpoint to open_clip's names first"
         )
     visual = {
         name.removeprefix("visual."): old
-        for name, old in bare.items()
+        for name, old in bare_names.items()
         if name.startswith("visual.")
     }
     if not visual:
-        return bare, False
-    return visual, len(visual) < len(bare) and any("token_embedding" in name for name in bare)
+        return bare_names, False
+    return visual, len(visual) < len(bare_names) and any(
+        "token_embedding" in name for name in bare_names
+    )
 
 
 def load_strictly(visual: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Puts tensors into a visual tower that may have been built without memory.
+    """Load tensors into a visual tower that may have been built without memory.
 
     Args:
         visual: an open_clip visual tower, possibly on the meta device.
@@ -175,22 +183,27 @@ def load_strictly(visual: nn.Module, tensors: Mapping[str, Tensor], origin: str)
         EncoderError: listing missing, unexpected and misshapen tensors, or those that are not
             finite.
     """
-    wanted = visual.state_dict()
-    common = [name for name in wanted if name in tensors]
+    expected_state = visual.state_dict()
+    common = [name for name in expected_state if name in tensors]
     problems = [
-        *_listing("missing", [name for name in wanted if name not in tensors]),
-        *_listing("unexpected", [name for name in tensors if name not in wanted]),
-        *_listing("of another kind", [n for n in common if not _alike(wanted[n], tensors[n])]),
-    ] or _listing("of another shape", [_misfit(n, wanted[n], tensors[n]) for n in common])
+        *_list_names("missing", [name for name in expected_state if name not in tensors]),
+        *_list_names("unexpected", [name for name in tensors if name not in expected_state]),
+        *_list_names(
+            "of another kind",
+            [n for n in common if not _is_convertible(expected_state[n], tensors[n])],
+        ),
+    ] or _list_names(
+        "of another shape", [_shape_mismatch(n, expected_state[n], tensors[n]) for n in common]
+    )
     if problems:
         raise EncoderError(f"{origin} does not fit this visual tower: {'; '.join(problems)}")
-    ready = {name: tensors[name].to(expected.dtype) for name, expected in wanted.items()}
+    ready = {name: tensors[name].to(target.dtype) for name, target in expected_state.items()}
     check_finite(ready, origin)
     visual.load_state_dict(ready, strict=True, assign=True)
 
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Refuses weights with NaN or infinite values.
+    """Refuse weights with NaN or infinite values.
 
     Raises:
         EncoderError: naming the tensors.
@@ -199,35 +212,39 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     sums = {name: tensor.sum(dtype=torch.float64) for name, tensor in tensors.items()}
     bad = [name for name, total in sums.items() if not torch.isfinite(total)]
     if bad:
-        found = "; ".join(_listing("with NaN or infinite values", bad))
-        raise EncoderError(f"{origin} is damaged: {found}")
+        listing = "; ".join(_list_names("with NaN or infinite values", bad))
+        raise EncoderError(f"{origin} is damaged: {listing}")
 
 
-def _alike(wanted: Tensor, given: Tensor) -> bool:
-    """Whether a tensor is an ordinary one of a type that can become the wanted one."""
-    if given.layout != torch.strided or given.is_nested or given.device.type != "cpu":
+def _is_convertible(expected: Tensor, tensor: Tensor) -> bool:
+    """Return whether a tensor is an ordinary one of a type that can become the expected one."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
         return False
-    return given.dtype in _FLOATING if wanted.is_floating_point() else given.dtype == wanted.dtype
+    return (
+        tensor.dtype in _FLOATING_TYPES
+        if expected.is_floating_point()
+        else tensor.dtype == expected.dtype
+    )
 
 
-def _misfit(name: str, wanted: Tensor, given: Tensor) -> str:
-    """What is wrong with a tensor's shape, or ""."""
-    if given.shape == wanted.shape:
+def _shape_mismatch(name: str, expected: Tensor, tensor: Tensor) -> str:
+    """Describe what is wrong with a tensor's shape, or return ""."""
+    if tensor.shape == expected.shape:
         return ""
-    return f"{name} {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+    return f"{name} {tuple(tensor.shape)} instead of {tuple(expected.shape)}"
 
 
-def _listing(what: str, names: list[str]) -> list[str]:
-    """`["3 missing (a, b, c)"]`, the first few by name, or nothing."""
+def _list_names(problem: str, names: list[str]) -> list[str]:
+    """Return `["3 missing (a, b, c)"]` with the first few names, or nothing."""
     names = [name for name in names if name]
     if not names:
         return []
-    more = ", ..." if len(names) > _SHOWN else ""
-    return [f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{more})"]
+    suffix = ", ..." if len(names) > _MAX_LISTED else ""
+    return [f"{len(names)} {problem} ({', '.join(names[:_MAX_LISTED])}{suffix})"]
 
 
-def randomise(visual: nn.Module, seed: int) -> None:
-    """Draws the weights of a visual tower anew, without touching any global generator.
+def randomise_weights(visual: nn.Module, seed: int) -> None:
+    """Draw new random weights for a visual tower, without touching any global generator.
 
     Matrices, kernels and embeddings become normal with variance 1 / fan-in, biases zero; norms and
     layer scales keep the values they are built with.
@@ -248,16 +265,16 @@ def randomise(visual: nn.Module, seed: int) -> None:
                 nn.init.normal_(parameter, std=max(1, fan_in) ** -0.5, generator=generator)
 
 
-def digest(tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> str:
-    """Sha256 of named tensors and of what else decides the features, in hexadecimal.
+def tensor_digest(tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> str:
+    """Compute the sha256 of named tensors and of the other settings, in hexadecimal.
 
     Args:
         tensors: on any device; their names, shapes, types and bytes count, not their order.
-        facts: anything that JSON can hold.
+        settings: what else decides the features; anything that JSON can hold.
     """
-    total = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    hasher = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()

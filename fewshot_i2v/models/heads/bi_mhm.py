@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot_i2v.models.heads.base.frame_matching import MatchingHead, MatchingOptions, Shots
 
-_PER_REDUCTION = {"mean": 10.0, "sum": 1.0}
+_DEFAULT_TEMPERATURES = {"mean": 10.0, "sum": 1.0}
 
 
 class BiMhmOptions(MatchingOptions):
@@ -58,11 +58,11 @@ class BiMhmHead(MatchingHead):
     @property
     def temperature(self) -> float:
         """Factor of minus the distance."""
-        return self.options.temperature or _PER_REDUCTION[self.options.reduce]
+        return self.options.temperature or _DEFAULT_TEMPERATURES[self.options.reduce]
 
-    def clip_distances(self, frames: Tensor) -> Tensor:
+    def clip_distances(self, distances: Tensor) -> Tensor:
         """Distance of two clips from the distances of their frames, (..., T, U) to (...)."""
-        nearest = frames.amin(-1), frames.amin(-2)
+        nearest = distances.amin(-1), distances.amin(-2)
         if self.options.reduce == "sum":
             return nearest[0].sum(-1) + nearest[1].sum(-1)
         return nearest[0].mean(-1) + nearest[1].mean(-1)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import clip_vectors, unit
+from fewshot_i2v.models.heads.base.features import clip_vectors, l2_normalize
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
 _INITIAL_STD = 0.01
@@ -57,27 +57,27 @@ class LinearHead(Head):
         "the classifier of the adapter papers; few-shot baseline: Chen et al., A Closer Look at "
         "Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232"
     )
-    by_clip = True
+    supports_mini_batches = True
 
     def __init__(
         self, options: LinearOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
         inputs = self.width * frames if options.pooling == "ordered" else self.width
-        drawn = [torch.randn(inputs, way, generator=g) for g in self.generators]
-        self.weight = nn.Parameter(_INITIAL_STD * torch.stack(drawn))
-        self.bias = nn.Parameter(torch.zeros(len(drawn), way))
+        weights = [torch.randn(inputs, way, generator=g) for g in self.generators]
+        self.weight = nn.Parameter(_INITIAL_STD * torch.stack(weights))
+        self.bias = nn.Parameter(torch.zeros(len(weights), way))
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips, (E, S, way); `labels` are not read."""
-        return self._scores(support)
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips, (E, S, way); `labels` are not read."""
+        return self._logits(support)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips, (E, Q, way); `support` and `labels` are not read."""
-        return self._scores(query)
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips, (E, Q, way); `support` and `labels` are not read."""
+        return self._logits(query)
 
-    def _scores(self, features: Features) -> Tensor:
+    def _logits(self, features: Features) -> Tensor:
         x = clip_vectors(features, self.options.pooling)
         if self.options.normalize:
-            x = math.sqrt(x.shape[-1]) * unit(x)
+            x = math.sqrt(x.shape[-1]) * l2_normalize(x)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)

@@ -14,19 +14,19 @@ from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import unit
+from fewshot_i2v.models.heads.base.features import l2_normalize
 from fewshot_i2v.models.heads.prototype import PrototypeHead, PrototypeOptions
 
 Array = NDArray[np.float64]
-Weights = tuple[Array, Array]
+LinearWeights = tuple[Array, Array]
 """Of a classifier: one row per class, (way, D), and intercepts, (way,)."""
-GRID: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
+C_GRID: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Values of C that leave-one-out chooses from."""
 DEFAULT_C: Final = 1.0
 """C where leave-one-out cannot choose, because a class has one support clip."""
-_TOLERANCE, _MOST_STEPS = 1e-9, 1_000
+_TOLERANCE, _MAX_ITERATIONS = 1e-9, 1_000
 # largest gradient at what counts as the optimum, in the unit of `_slope`; usual are 1e-9 and less
-_FLAT = 1e-6
+_GRADIENT_TOLERANCE = 1e-6
 
 
 class LogisticOptions(PrototypeOptions):
@@ -53,10 +53,10 @@ class LogisticHead(PrototypeHead):
 
     With one row of weights per class, whatever their number, the loss is the cross-entropy summed
     over the support clips plus the squared weights / (2 C); the intercepts are not penalised. It is
-    fitted to the support clips after tuning, on the CPU in float64, once per episode. Nothing is
-    sent back through the fit: scores of query clips have no gradient. While an adapter is tuned,
+    fitted to the support clips after tuning, on the CPU in float64, once per episode. No gradient
+    flows through the fit: logits of query clips have none. While an adapter is tuned,
     the loss is that of the leave-one-out prototypes of the `prototype` head on the same vectors
-    instead, and the classifier is no part of it.
+    instead; the classifier does not take part in it.
 
     Args:
         options: `LogisticOptions`.
@@ -85,40 +85,40 @@ class LogisticHead(PrototypeHead):
             raise HeadError("head 'logistic' tells classes apart: it needs a way of at least 2")
 
     def vectors(self, features: Features) -> Tensor:
-        """One vector per clip, (E, clips, D) or (E, clips, T * D), of length one if asked for."""
+        """One vector per clip, (E, clips, D) or (E, clips, T * D), of length one if normalised."""
         x = super().vectors(features)
-        return unit(x) if self.options.normalize else x
+        return l2_normalize(x) if self.options.normalize else x
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips by the fitted classifier, (E, Q, way), without a gradient.
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips by the fitted classifier, (E, Q, way), without a gradient.
 
         Raises:
             HeadError: when the fit does not converge.
         """
         x, q = (self.vectors(f).detach().double().cpu().numpy() for f in (support, query))
         y = labels.cpu().numpy()
-        rows = [self._episode(*parts) for parts in zip(x, y, q, strict=True)]
-        return torch.from_numpy(np.stack(rows)).to(query.clip.device, torch.float32)
+        logits = [self._episode_logits(*arrays) for arrays in zip(x, y, q, strict=True)]
+        return torch.from_numpy(np.stack(logits)).to(query.clip.device, torch.float32)
 
-    def _episode(self, x: Array, y: NDArray[np.int64], q: Array) -> Array:
-        """Scores of the query clips q (Q, D) after a fit to x (S, D) of classes y (S,)."""
+    def _episode_logits(self, x: Array, y: NDArray[np.int64], q: Array) -> Array:
+        """Logits of the query clips q (Q, D) after a fit to x (S, D) of classes y (S,)."""
         # The weights of the optimum are sums of the support vectors, so that S coordinates say all
         # that D do: the same classifier, and many times faster.
         _, _, basis = np.linalg.svd(x, full_matrices=False)
         x, q = x @ basis.T, q @ basis.T
         c = self.options.c
-        return _scores(_fit(x, y, choose_c(x, y) if c == "loo" else c), q)
+        return _logits(_fit(x, y, choose_c(x, y) if c == "loo" else c), q)
 
 
 def choose_c(x: Array, y: NDArray[np.int64]) -> float:
-    """C by leave-one-out: every clip is judged by classifiers that have not seen it.
+    """Chooses C by leave-one-out: every clip is scored by classifiers fitted without it.
 
     Args:
         x: vectors of the support clips, (S, D).
         y: class of each, (S,).
 
     Returns:
-        The smallest C of `GRID` with the least cross-entropy summed over the clips; `DEFAULT_C`
+        The smallest C of `C_GRID` with the least cross-entropy summed over the clips; `DEFAULT_C`
         where a class has one clip only.
 
     Raises:
@@ -126,28 +126,28 @@ def choose_c(x: Array, y: NDArray[np.int64]) -> float:
     """
     if np.unique(y, return_counts=True)[1].min() < 2:
         return DEFAULT_C
-    losses = [sum(_left_out_loss(x, y, i, c) for i in range(len(y))) for c in GRID]
-    return GRID[int(np.argmin(losses))]
+    losses = [sum(_leave_one_out_loss(x, y, i, c) for i in range(len(y))) for c in C_GRID]
+    return C_GRID[int(np.argmin(losses))]
 
 
-def _left_out_loss(x: Array, y: NDArray[np.int64], i: int, c: float) -> float:
-    """Cross-entropy of clip i under a classifier fitted to all others."""
-    others = np.arange(len(y)) != i
-    scores = _scores(_fit(x[others], y[others], c), x[i : i + 1])[0]
-    return float(np.logaddexp.reduce(scores) - scores[y[i]])
+def _leave_one_out_loss(x: Array, y: NDArray[np.int64], i: int, c: float) -> float:
+    """Cross-entropy of clip i under a classifier fitted to all remaining clips."""
+    training_rows = np.arange(len(y)) != i
+    logits = _logits(_fit(x[training_rows], y[training_rows], c), x[i : i + 1])[0]
+    return float(np.logaddexp.reduce(logits) - logits[y[i]])
 
 
-def _fit(x: Array, y: NDArray[np.int64], c: float) -> Weights:
-    """The minimum over W and b of the cross-entropy of x W' + b, summed, plus |W|^2 / (2 c)."""
+def _fit(x: Array, y: NDArray[np.int64], c: float) -> LinearWeights:
+    """Minimises over W and b the cross-entropy of x W' + b, summed, plus |W|^2 / (2 c)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     # for two classes scikit-learn penalises the difference w of the two rows, -w / 2 and w / 2:
     # |w|^2 / (2 C) is |W|^2 / (2 c) where C is 2 c
-    two = len(np.unique(y)) == 2
+    is_binary = len(np.unique(y)) == 2
     # of the solvers that are multinomial in every version this one comes closest to the optimum
     model: Any = LogisticRegression(
-        C=2 * c if two else c, solver="newton-cg", tol=_TOLERANCE, max_iter=_MOST_STEPS
+        C=2 * c if is_binary else c, solver="newton-cg", tol=_TOLERANCE, max_iter=_MAX_ITERATIONS
     )
     with warnings.catch_warnings():
         # at the optimum no step lowers the loss any more; whether it is one is measured below
@@ -156,34 +156,36 @@ def _fit(x: Array, y: NDArray[np.int64], c: float) -> Weights:
         try:
             model.fit(x, y)
         except ConvergenceWarning as error:
-            raise _unfinished(c, str(error)) from error
+            raise _convergence_error(c, str(error)) from error
     weight, bias = model.coef_, model.intercept_
-    if two:
+    if is_binary:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    slope = _slope(x, y, (weight, bias), c)
-    if not slope <= _FLAT:
-        raise _unfinished(c, f"the gradient is {slope:.1e}, more than {_FLAT:g}")
+    gradient = _largest_gradient(x, y, (weight, bias), c)
+    if not gradient <= _GRADIENT_TOLERANCE:
+        raise _convergence_error(
+            c, f"the gradient is {gradient:.1e}, more than {_GRADIENT_TOLERANCE:g}"
+        )
     return weight, bias
 
 
-def _slope(x: Array, y: NDArray[np.int64], fitted: Weights, c: float) -> float:
+def _largest_gradient(x: Array, y: NDArray[np.int64], fitted: LinearWeights, c: float) -> float:
     """Largest derivative of the loss by a weight or bias, per clip and unit of the vectors."""
-    scores = _scores(fitted, x)
-    surplus = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
-    surplus[np.arange(len(y)), y] -= 1
-    unit_length = max(1.0, float(np.abs(x).max()))
-    by_weight = np.abs(surplus.T @ x + fitted[0] / c).max() / unit_length
-    return float(max(by_weight, np.abs(surplus.sum(0)).max())) / len(y)
+    logits = _logits(fitted, x)
+    residuals = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    residuals[np.arange(len(y)), y] -= 1
+    vector_scale = max(1.0, float(np.abs(x).max()))
+    weight_gradient = np.abs(residuals.T @ x + fitted[0] / c).max() / vector_scale
+    return float(max(weight_gradient, np.abs(residuals.sum(0)).max())) / len(y)
 
 
-def _unfinished(c: float, reason: str) -> HeadError:
+def _convergence_error(c: float, reason: str) -> HeadError:
     return HeadError(
         f"head 'logistic' with c={c:g} does not converge: {reason}. Use normalize=true, or a "
         "smaller c"
     )
 
 
-def _scores(fitted: Weights, q: Array) -> Array:
+def _logits(fitted: LinearWeights, q: Array) -> Array:
     """Logits of a softmax over all classes, (Q, way)."""
     weight, bias = fitted
     return q @ weight.T + bias

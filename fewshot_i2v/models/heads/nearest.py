@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import compared, in_pieces, one_hot
+from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
 from fewshot_i2v.models.heads.base.vector_head import VectorHead, VectorOptions
 
 
@@ -55,31 +55,31 @@ class NearestHead(VectorHead):
         "Roweis, Hinton, Salakhutdinov: Neighbourhood Components Analysis, NeurIPS 2004"
     )
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips without the clip itself among the neighbours, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips without the clip itself among the neighbours, (E, S, way).
 
-        A class of one clip (1 shot) has no others: its clip is compared with itself, and the loss
-        only spreads the classes.
+        The only clip of a class (1 shot) is compared with itself, and the loss only spreads the
+        classes.
         """
         x, members = self.vectors(support), one_hot(labels, self.way)
-        neighbours = compared(members).unsqueeze(-1) & (members > 0).unsqueeze(1)
-        return self._scores(self.similarities(x, x), neighbours)
+        neighbours = comparable_pairs(members).unsqueeze(-1) & (members > 0).unsqueeze(1)
+        return self._logits(self.similarities(x, x), neighbours)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips by their nearest support clip of each class, (E, Q, way)."""
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips by their nearest support clip of each class, (E, Q, way)."""
         x = self.vectors(support)
         members = (one_hot(labels, self.way) > 0).unsqueeze(1)
-        return in_pieces(
-            lambda piece: self._scores(self.similarities(piece, x), members),
+        return score_in_chunks(
+            lambda chunk: self._logits(self.similarities(chunk, x), members),
             self.vectors(query),
-            work=members.numel(),
+            elements_per_query=members.numel(),
         )
 
-    def _scores(self, similarities: Tensor, neighbours: Tensor) -> Tensor:
-        """Scores (E, A, way) from similarities (E, A, S); who counts: (E, A or 1, S, way)."""
+    def _logits(self, similarities: Tensor, neighbours: Tensor) -> Tensor:
+        """Logits (E, A, way) of similarities (E, A, S); `neighbours` is (E, A or 1, S, way)."""
         temperature, softness = self.options.temperature, self.options.softness
-        each = similarities.unsqueeze(-1).masked_fill(~neighbours, -math.inf)
+        class_similarities = similarities.unsqueeze(-1).masked_fill(~neighbours, -math.inf)
         if softness == 0:
-            return temperature * each.amax(-2)
-        soft = (each / softness).logsumexp(-2) - neighbours.sum(-2).log()
-        return temperature * softness * soft
+            return temperature * class_similarities.amax(-2)
+        soft_maximum = (class_similarities / softness).logsumexp(-2) - neighbours.sum(-2).log()
+        return temperature * softness * soft_maximum

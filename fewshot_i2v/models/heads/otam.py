@@ -56,13 +56,13 @@ def alignment_cost(costs: Tensor, lam: float) -> Tensor:
         (...).
     """
     # columns and rows first, so that one column of all pairs of clips lies together in memory
-    first, *rest = (-costs / lam).movedim((-1, -2), (0, 1)).contiguous().unbind(0)
-    cells = [first[0]]
-    for log_weight in first[1:]:
+    first_column, *later_columns = (-costs / lam).movedim((-1, -2), (0, 1)).contiguous().unbind(0)
+    cells = [first_column[0]]
+    for log_weight in first_column[1:]:
         # log(2 + e^above): the two zeros on the left, and the cell above
         cells.append(log_weight + _LOG_2 + functional.softplus(cells[-1] - _LOG_2))
     column = torch.stack(cells)
-    for log_weights in rest:
+    for log_weights in later_columns:
         inner = log_weights[1:] + torch.logaddexp(column[:-1], column[1:])
         column = torch.cat([log_weights[:1] + column[:1], inner])
     # down the last column, whose distances are zero, each row but the last is taken in twice: from
@@ -100,11 +100,11 @@ class OtamHead(MatchingHead):
         """Factor of minus the distance."""
         return self.options.temperature
 
-    def clip_distances(self, frames: Tensor) -> Tensor:
+    def clip_distances(self, distances: Tensor) -> Tensor:
         """Alignment cost of two clips from the distances of their frames, (..., T, U) to (...)."""
         lam = self.options.lam
         if self.options.directions == "query":
-            return alignment_cost(frames, lam)
+            return alignment_cost(distances, lam)
         if self.options.directions == "support":
-            return alignment_cost(frames.mT, lam)
-        return alignment_cost(frames, lam) + alignment_cost(frames.mT, lam)
+            return alignment_cost(distances.mT, lam)
+        return alignment_cost(distances, lam) + alignment_cost(distances.mT, lam)

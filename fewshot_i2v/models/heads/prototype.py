@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import class_means, means_of_others, one_hot
+from fewshot_i2v.models.heads.base.features import class_means, leave_one_out_means, one_hot
 from fewshot_i2v.models.heads.base.vector_head import VectorHead, VectorOptions
 
 
@@ -42,23 +42,23 @@ class PrototypeHead(VectorHead):
         "https://arxiv.org/abs/1703.05175"
     )
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips against prototypes that do not contain them, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips against prototypes that do not contain them, (E, S, way).
 
-        For its own class a clip is compared with the mean of the other clips of the class. A class
-        of one clip (1 shot) has no others: there the prototype is the clip itself, its own score is
-        the highest possible, and the loss only spreads the classes.
+        For its own class a clip is compared with the mean of the remaining clips of the class. If
+        the class has one clip (1 shot), the prototype is the clip itself, its own logit is the
+        highest possible, and the loss only spreads the classes.
         """
         x, members = self.vectors(support), one_hot(labels, self.way)
-        scores = self._scores(x, class_means(x, members))
-        others = means_of_others(x, members)
-        own = self._scores(x.unsqueeze(-2), others.unsqueeze(-2)).squeeze(-1)
-        return own.where(members > 0, scores)
+        logits = self._logits(x, class_means(x, members))
+        leave_one_out = leave_one_out_means(x, members)
+        own_class_logits = self._logits(x.unsqueeze(-2), leave_one_out.unsqueeze(-2)).squeeze(-1)
+        return own_class_logits.where(members > 0, logits)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips by similarity to the class means, (E, Q, way)."""
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips by similarity to the class means, (E, Q, way)."""
         prototypes = class_means(self.vectors(support), one_hot(labels, self.way))
-        return self._scores(self.vectors(query), prototypes)
+        return self._logits(self.vectors(query), prototypes)
 
-    def _scores(self, x: Tensor, prototypes: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, prototypes: Tensor) -> Tensor:
         return self.options.temperature * self.similarities(x, prototypes)

@@ -8,7 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import class_means, means_of_others, one_hot, unit
+from fewshot_i2v.models.heads.base.features import (
+    class_means,
+    l2_normalize,
+    leave_one_out_means,
+    one_hot,
+)
 from fewshot_i2v.models.heads.base.text_head import TextHead, TextOptions
 
 
@@ -29,7 +34,7 @@ class TextPrototypeOptions(TextOptions):
 class TextPrototypeHead(TextHead):
     """Scores by cosine similarity to a mix of the class mean and the text of the class.
 
-    In the space shared with text: the mean of the class's support clips, scaled to length one,
+    In the joint image-text space: the mean of the class's support clips, scaled to length one,
     times `1 - weight`, plus the unit text embedding times `weight`. Images and texts lie in
     different regions of that space, so that a weight of 0.5 does not mean equal influence. AM3
     learns the mix for each class on base classes; here it is one number, since there are none.
@@ -40,11 +45,11 @@ class TextPrototypeHead(TextHead):
         way: classes of an episode.
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: what the text tower says of the classes of these episodes.
+        texts: class-text embeddings of these episodes.
 
     Raises:
-        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
-            are of other sizes.
+        HeadError: when a size is below one, there is no seed, a grid is requested, or the
+            class-text embeddings have other sizes.
     """
 
     Options = TextPrototypeOptions
@@ -54,32 +59,34 @@ class TextPrototypeHead(TextHead):
         "https://arxiv.org/abs/1902.07104, with a fixed weight"
     )
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips against prototypes that do not contain them, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips against prototypes that do not contain them, (E, S, way).
 
-        For its own class a clip is compared with the text and the mean of the other clips of the
-        class. A class of one clip (1 shot) has no others: there the clip itself is the mean.
+        For its own class a clip is compared with the text and the mean of the remaining clips of
+        the class. If the class has one clip (1 shot), the clip itself is the mean.
         """
-        x, text = self.joint(support), self.texts.embeddings
+        x, text_embeddings = self.project_to_joint(support), self.texts.embeddings
         members = one_hot(labels, self.way)
-        everyone = self._mixed(class_means(x, members), text)
-        others = self._mixed(means_of_others(x, members), members @ text)
-        x = unit(x)
-        own = (x * others).sum(-1, keepdim=True)
-        return self._temperature * own.where(members > 0, x @ everyone.mT)
+        prototypes = self._mix_with_text(class_means(x, members), text_embeddings)
+        leave_one_out = self._mix_with_text(
+            leave_one_out_means(x, members), members @ text_embeddings
+        )
+        x = l2_normalize(x)
+        own_class_cosines = (x * leave_one_out).sum(-1, keepdim=True)
+        return self._temperature * own_class_cosines.where(members > 0, x @ prototypes.mT)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips by similarity to the mixed prototypes, (E, Q, way)."""
-        means = class_means(self.joint(support), one_hot(labels, self.way))
-        prototypes = self._mixed(means, self.texts.embeddings)
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips by similarity to the mixed prototypes, (E, Q, way)."""
+        means = class_means(self.project_to_joint(support), one_hot(labels, self.way))
+        prototypes = self._mix_with_text(means, self.texts.embeddings)
         return self._temperature * (self.vectors(query) @ prototypes.mT)
 
-    def _mixed(self, means: Tensor, text: Tensor) -> Tensor:
-        """Prototypes of length one, (..., J)."""
+    def _mix_with_text(self, means: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Mixes class means with the class text into prototypes of length one, (..., J)."""
         weight = self.options.weight
-        return unit((1 - weight) * unit(means) + weight * text)
+        return l2_normalize((1 - weight) * l2_normalize(means) + weight * text_embeddings)
 
     @property
     def _temperature(self) -> float:
-        given = self.options.temperature
-        return self.texts.scale if given is None else given
+        temperature = self.options.temperature
+        return self.texts.scale if temperature is None else temperature

@@ -45,11 +45,11 @@ class TipHead(TextHead):
         way: classes of an episode.
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: what the text tower says of the classes of these episodes.
+        texts: class-text embeddings of these episodes.
 
     Raises:
-        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
-            are of other sizes.
+        HeadError: when a size is below one, there is no seed, a grid is requested, or the
+            class-text embeddings have other sizes.
     """
 
     Options = TipOptions
@@ -59,25 +59,25 @@ class TipHead(TextHead):
         "ECCV 2022, https://arxiv.org/abs/2207.09519"
     )
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips without their own vote, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips without their own vote, (E, S, way).
 
-        A class of one clip (1 shot) then has no vote for that clip, and the class names alone
-        speak for it.
+        The only clip of a class (1 shot) then has no vote for its class, and the class name is the
+        only evidence for it.
         """
         x = self.vectors(support)
-        own = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
-        return self._scores(x, self._votes(x, x).masked_fill(own, 0.0), labels)
+        is_same_clip = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
+        return self._logits(x, self._votes(x, x).masked_fill(is_same_clip, 0.0), labels)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips from names and cache, (E, Q, way)."""
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips from class names and cache, (E, Q, way)."""
         x = self.vectors(query)
-        return self._scores(x, self._votes(x, self.vectors(support)), labels)
+        return self._logits(x, self._votes(x, self.vectors(support)), labels)
 
     def _votes(self, x: Tensor, support: Tensor) -> Tensor:
-        """Of each support clip for each clip, in (0, 1], (E, clips, S)."""
+        """Votes of each support clip for each clip, in (0, 1], (E, clips, S)."""
         return torch.exp(self.options.beta * (x @ support.mT - 1))
 
-    def _scores(self, x: Tensor, votes: Tensor, labels: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, votes: Tensor, labels: Tensor) -> Tensor:
         cached = votes @ one_hot(labels, self.way)
-        return self.text_scores(x) + self.options.alpha * cached
+        return self.text_logits(x) + self.options.alpha * cached

@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, kaiming_uniform, per_episode
+from fewshot_i2v.models.adapters.base.layers import (
+    EpisodeLayerNorm,
+    init_per_episode,
+    kaiming_uniform,
+)
 from fewshot_i2v.models.encoders.block import LayerNorm
-from fewshot_i2v.models.heads.base.features import compared, in_pieces, one_hot
+from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
 _AMPLITUDE = 0.1
@@ -23,7 +27,7 @@ _LONGEST_WAVE = 10_000.0
 
 
 def position_codes(frames: int, width: int) -> Tensor:
-    """What is added to the features of each frame, (frames, width) float32.
+    """Sinusoidal position codes that are added to the frame features, (frames, width) float32.
 
     Sines on even channels and cosines on odd ones, of wavelengths from 2 pi frames up to 10,000
     times that, with the amplitude of the authors' code (`pe_scale_factor=0.1` in `model.py` of
@@ -39,7 +43,7 @@ class TupleMaps(nn.Module):
     """Keys and values of all ordered tuples of n frames of a clip, per episode.
 
     A linear map of n concatenated frames is the sum of n maps of one frame each. So each frame is
-    mapped once per place in a tuple, and the results are added up per tuple.
+    mapped once per position in a tuple, and the results are added up per tuple.
 
     The values have no bias: it cancels in the distance of a value from a weighted mean of values.
 
@@ -70,7 +74,7 @@ class TupleMaps(nn.Module):
         super().__init__()
         episodes, self.size = len(generators), size
         self.key, self.value = (
-            nn.Parameter(per_episode(kaiming_uniform, generators, size * width, channels))
+            nn.Parameter(init_per_episode(kaiming_uniform, generators, size * width, channels))
             for _ in range(2)
         )
         self.key_bias = nn.Parameter(torch.zeros(episodes, channels))
@@ -78,71 +82,73 @@ class TupleMaps(nn.Module):
             LayerNorm(torch.ones(channels), torch.zeros(channels)), episodes
         )
         tuples = torch.tensor(list(itertools.combinations(range(frames), size)))
-        places = torch.zeros(len(tuples), frames, size)
-        places[torch.arange(len(tuples)).unsqueeze(-1), tuples, torch.arange(size)] = 1.0
-        self.register_buffer("places", places.flatten(1), persistent=False)
+        selection = torch.zeros(len(tuples), frames, size)
+        selection[torch.arange(len(tuples)).unsqueeze(-1), tuples, torch.arange(size)] = 1.0
+        self.register_buffer("places", selection.flatten(1), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of frames (E, clips, T, D), each (E, clips, tuples, C)."""
-        keys = self._tuples(frames, self.key) + self.key_bias[:, None, None, :]
-        return self.norm(keys), self._tuples(frames, self.value)
+        keys = self._map_tuples(frames, self.key) + self.key_bias[:, None, None, :]
+        return self.norm(keys), self._map_tuples(frames, self.value)
 
-    def _tuples(self, frames: Tensor, weight: Tensor) -> Tensor:
+    def _map_tuples(self, frames: Tensor, weight: Tensor) -> Tensor:
         episodes, clips, length, width = frames.shape
-        per_place = weight.reshape(episodes, self.size, width, -1).transpose(1, 2).flatten(2)
-        mapped = frames.flatten(1, 2) @ per_place
+        weight_by_position = (
+            weight.reshape(episodes, self.size, width, -1).transpose(1, 2).flatten(2)
+        )
+        mapped = frames.flatten(1, 2) @ weight_by_position
         return self.places @ mapped.reshape(episodes, clips, length * self.size, -1)
 
 
-class Slots:
-    """The support clips sorted by class, with empty slots where a class has fewer than another.
+class ClassSlots:
+    """Support clips sorted by class, with empty slots where a class has fewer clips.
 
     Args:
-        members: as `one_hot` gives them, (E, S, way).
+        members: output of `one_hot`, (E, S, way).
 
     Attributes:
-        clip: support clip of each slot, (E, way, K) int64; any in an empty one.
+        clip_index: support clip of each slot, (E, way, K) int64; arbitrary in an empty slot.
         filled: (E, way, K) bool.
     """
 
     def __init__(self, members: Tensor) -> None:
         counts = members.sum(-2)
-        most = int(counts.max())
+        max_shots = int(counts.max())
         order = members.mT.argsort(dim=-1, descending=True, stable=True)
-        self.clip = order[..., :most]
-        self.filled = torch.arange(most, device=members.device) < counts.unsqueeze(-1)
+        self.clip_index = order[..., :max_shots]
+        self.filled = torch.arange(max_shots, device=members.device) < counts.unsqueeze(-1)
 
-    def sort(self, x: Tensor) -> Tensor:
-        """Rows of each support clip (E, S, n, C) by class, (E, way, K n, C)."""
+    def sort_by_class(self, x: Tensor) -> Tensor:
+        """Sorts the rows of each support clip (E, S, n, C) by class, (E, way, K n, C)."""
         episode = torch.arange(len(x), device=x.device)[:, None, None]
-        return x[episode, self.clip].flatten(2, 3)
+        return x[episode, self.clip_index].flatten(2, 3)
 
-    def usable(self, pairs: Tensor | None = None) -> Tensor:
-        """Which slots each clip may look at, (E, way, A or 1, K) bool.
+    def usable_slots(self, pairs: Tensor | None = None) -> Tensor:
+        """Marks the slots that each clip may attend to, (E, way, A or 1, K) bool.
 
         Args:
-            pairs: which support clips it may look at, (E, A, S) bool; None: all.
+            pairs: which support clips it may attend to, (E, A, S) bool; None: all.
         """
         filled = self.filled.unsqueeze(2)
         if pairs is None:
             return filled
         episode = torch.arange(len(pairs), device=pairs.device)[:, None, None]
-        return filled & pairs.mT[episode, self.clip].mT
+        return filled & pairs.mT[episode, self.clip_index].mT
 
 
 def tuple_distances(
     query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], usable: Tensor
 ) -> Tensor:
-    """Distance of each clip to what its tuples find among the tuples of each class.
+    """Computes the distance of each query clip from the tuples of each class by attention.
 
     Each tuple of the query clip takes the mean of the class's values, weighted by a softmax over
-    the products of keys divided by sqrt(C). The distance is the squared distance of its own value
-    from that, per channel, averaged over its tuples.
+    the products of keys divided by sqrt(C). The distance is the squared distance of the tuple's
+    own value from that mean, per channel, averaged over the tuples of the clip.
 
     Args:
         query: keys and values, each (E, Q, n, C).
         support: keys and values by class, each (E, way, K n, C).
-        usable: which of the K clips count, (E, way, Q or 1, K) bool, one at least.
+        usable: which of the K clips count, (E, way, Q or 1, K) bool, at least one.
 
     Returns:
         (E, Q, way).
@@ -152,8 +158,8 @@ def tuple_distances(
     products = keys @ (support[0] / math.sqrt(channels)).mT
     per_clip = products.reshape(episodes, -1, clips, tuples, shots, tuples)
     masked = per_clip.masked_fill(~usable[:, :, :, None, :, None], -math.inf)
-    found = masked.reshape(products.shape).softmax(-1) @ support[1]
-    squares = (values - found).square().mean(-1)
+    attended = masked.reshape(products.shape).softmax(-1) @ support[1]
+    squares = (values - attended).square().mean(-1)
     return squares.reshape(episodes, -1, clips, tuples).mean(-1).mT
 
 
@@ -180,14 +186,14 @@ class TrxOptions(HeadOptions):
 
     @field_validator("cardinalities")
     @classmethod
-    def _once(cls, given: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(given)) < len(given):
-            raise ValueError(f"each cardinality counts once; got {list(given)}")
-        return given
+    def _check_unique(cls, cardinalities: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(cardinalities)) < len(cardinalities):
+            raise ValueError(f"each cardinality counts once; got {list(cardinalities)}")
+        return cardinalities
 
 
 class TrxHead(Head):
-    """Scores by minus the distance of a clip's tuples from a class's tuples, made for each of them.
+    """Logits are minus the distance of a clip's tuples from a class's, which attention selects.
 
     Tuples are all ordered choices of n frames, after sinusoidal position codes are added to the
     frames; a class offers the tuples of all its support clips, and may have any number of them. The
@@ -243,39 +249,44 @@ class TrxHead(Head):
         )
         self.register_buffer("codes", position_codes(frames, self.width), persistent=False)
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips without their own tuples in their class, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips without their own tuples in their class, (E, S, way).
 
-        A class of one clip (1 shot) has no others: its clip looks at its own tuples, and the loss
-        mostly spreads the classes.
+        The only clip of a class (1 shot) attends to its own tuples, and the loss mostly spreads the
+        classes.
         """
         members = one_hot(labels, self.way)
-        slots, x = Slots(members), support.frames + self.codes
-        usable = slots.usable(compared(members))
+        slots, x = ClassSlots(members), support.frames + self.codes
+        usable = slots.usable_slots(comparable_pairs(members))
         distances = []
         for maps in self.maps:
             tuples = maps(x)
-            distances.append(tuple_distances(tuples, _by_class(tuples, slots), usable))
+            distances.append(tuple_distances(tuples, _sort_by_class(tuples, slots), usable))
         return -self.options.temperature * torch.stack(distances).mean(0)
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips, (E, Q, way)."""
-        slots = Slots(one_hot(labels, self.way))
-        usable, x = slots.usable(), support.frames + self.codes
-        classes = [_by_class(maps(x), slots) for maps in self.maps]
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips, (E, Q, way)."""
+        slots = ClassSlots(one_hot(labels, self.way))
+        usable, x = slots.usable_slots(), support.frames + self.codes
+        classes = [_sort_by_class(maps(x), slots) for maps in self.maps]
 
-        def _piece_scores(piece: Tensor) -> Tensor:
-            seen = zip(self.maps, classes, strict=True)
-            distances = [tuple_distances(maps(piece), of, usable) for maps, of in seen]
+        def _chunk_logits(chunk: Tensor) -> Tensor:
+            class_maps = zip(self.maps, classes, strict=True)
+            distances = [
+                tuple_distances(maps(chunk), class_tuples, usable)
+                for maps, class_tuples in class_maps
+            ]
             return -self.options.temperature * torch.stack(distances).mean(0)
 
-        return in_pieces(_piece_scores, query.frames + self.codes, self._work(classes))
+        return score_in_chunks(
+            _chunk_logits, query.frames + self.codes, self._elements_per_query(classes)
+        )
 
-    def training_values(self, support: int) -> int:
-        """What one episode's training scores keep: attention of tuples with tuples, and tuples.
+    def saved_activations(self, n_support: int) -> int:
+        """Values that the support logits of an episode store: attention of tuples, and tuples.
 
         Args:
-            support: clips S, as many of each class.
+            n_support: support clips S, the same number of each class.
 
         Returns:
             For each cardinality, with R tuples of all clips: R^2 weights, R C differences from each
@@ -285,17 +296,17 @@ class TrxHead(Head):
         total = 0
         for maps in self.maps:
             _, inputs, channels = maps.get_parameter("key").shape
-            rows = support * len(maps.get_buffer("places"))
+            rows = n_support * len(maps.get_buffer("places"))
             total += rows * rows + rows * channels * (self.way + 6) + 2 * inputs * channels
         return total
 
-    def _work(self, classes: list[tuple[Tensor, Tensor]]) -> int:
+    def _elements_per_query(self, classes: list[tuple[Tensor, Tensor]]) -> int:
         """Values of attention and results for one query clip and all classes, E episodes."""
         rows = [keys.shape for keys, _ in classes]
         tuples = [len(maps.get_buffer("places")) for maps in self.maps]
         return max(e * way * n * (kn + c) for n, (e, way, kn, c) in zip(tuples, rows, strict=True))
 
 
-def _by_class(tuples: tuple[Tensor, Tensor], slots: Slots) -> tuple[Tensor, Tensor]:
+def _sort_by_class(tuples: tuple[Tensor, Tensor], slots: ClassSlots) -> tuple[Tensor, Tensor]:
     keys, values = tuples
-    return slots.sort(keys), slots.sort(values)
+    return slots.sort_by_class(keys), slots.sort_by_class(values)

@@ -17,10 +17,10 @@ class ZeroShotOptions(TextOptions):
 class ZeroShotHead(TextHead):
     """Scores by cosine similarity of a clip to the text of each class, times the trained scale.
 
-    Frames are averaged before the projection, as everywhere here. With the adapter `frozen`, or
-    without tuning steps, the support clips have no influence: this is the row that says how far the
-    class names carry alone. With another adapter the support clips tune the features towards the
-    texts of their classes.
+    Frames are averaged before the projection, as in all heads that read class names. With the
+    adapter `frozen`, or without tuning steps, the support clips have no influence: this row shows
+    how far the class names carry by themselves. With another adapter the support clips tune the
+    features towards the texts of their classes.
 
     Args:
         options: `ZeroShotOptions`.
@@ -28,11 +28,11 @@ class ZeroShotHead(TextHead):
         way: classes of an episode.
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: what the text tower says of the classes of these episodes.
+        texts: class-text embeddings of these episodes.
 
     Raises:
-        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
-            are of other sizes.
+        HeadError: when a size is below one, there is no seed, a grid is requested, or the
+            class-text embeddings have other sizes.
     """
 
     Options = ZeroShotOptions
@@ -41,10 +41,10 @@ class ZeroShotHead(TextHead):
         "ICML 2021, https://arxiv.org/abs/2103.00020"
     )
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips, (E, S, way); `labels` are not read."""
-        return self.text_scores(self.vectors(support))
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips, (E, S, way); `labels` are not read."""
+        return self.text_logits(self.vectors(support))
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the query clips, (E, Q, way); `support` and `labels` are not read."""
-        return self.text_scores(self.vectors(query))
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips, (E, Q, way); `support` and `labels` are not read."""
+        return self.text_logits(self.vectors(query))

@@ -1,8 +1,8 @@
-"""What a row's accuracy is an estimate of: an interval for each question that may be asked of it.
+"""Intervals of a row's accuracy for other clips, groups, classes and training seeds.
 
-The interval of a table says how well the mean over episodes of these clips is known. How a method
-would do with other clips, other classes or another training seed are other questions, and intervals
-for them are wider: with 10,000 episodes of few clips by far.
+The interval of a table says how well the mean over episodes of these clips is known. Accuracy with
+other clips, other classes or another training seed are other questions, and intervals for them are
+wider: with 10,000 episodes of few clips by far.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from typing import Any
 
 from fewshot_i2v.statistics import (
     Interval,
-    Outcomes,
+    PredictionTable,
     bounded_interval,
     paired_difference,
     seed_spread,
 )
-from fewshot_i2v.statistics.cluster_intervals import jackknife_of
-from fewshot_i2v.statistics.jackknife import Found, Scope
-from fewshot_i2v.utils.text_table import aligned, sentences, wrapped
+from fewshot_i2v.statistics.cluster_intervals import jackknife_interval
+from fewshot_i2v.statistics.jackknife import GroupScope, JackknifeEstimate
+from fewshot_i2v.utils.text_table import align_columns, unique_sentences, wrap_notes
 
-HERE, CLIPS, GROUPS = "these clips", "other clips", "other groups"
-CLASSES, SEEDS = "other classes", "other seeds"
-QUESTIONS = (HERE, CLIPS, GROUPS, CLASSES, SEEDS)
-_NONE = "-"
-_NOTHING_DRAWN = (
+THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS = "these clips", "other clips", "other groups"
+OTHER_CLASSES, OTHER_SEEDS = "other classes", "other seeds"
+QUESTIONS = (THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS, OTHER_CLASSES, OTHER_SEEDS)
+_EMPTY = "-"
+_SEEDS_AGREE_NOTE = (
     "All training seeds gave the same answers: nothing that they draw takes part in such a row, so "
     "there is no interval over them."
 )
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Which clips are of one group, such as the scenes of one video.
+class ClipGroups:
+    """Groups of clips, such as the scenes of one video.
 
     Attributes:
-        of: the group of every clip.
+        group_of_clip: the group of every clip.
         scope: "class" where groups of one name in two classes are two groups, else "global".
     """
 
-    of: Mapping[str, str] = field(repr=False)
-    scope: Scope = "class"
+    group_of_clip: Mapping[str, str] = field(repr=False)
+    scope: GroupScope = "class"
 
 
 @dataclass(frozen=True)
-class Reach:
-    """The intervals of one row, or of its gain over another.
+class GeneralizationIntervals:
+    """Intervals of one row, or of its gain over another, by question.
 
     Attributes:
         name: of the row.
@@ -63,89 +63,109 @@ class Reach:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        intervals = {question: asdict(one) for question, one in self.intervals.items()}
+        intervals = {question: asdict(interval) for question, interval in self.intervals.items()}
         return {"row": self.name, "shot": self.shot, "mean": self.mean, "intervals": intervals}
 
 
-def reach(
+def generalization_intervals(
     name: str,
     shot: int | str,
-    seeds: Sequence[Outcomes],
+    seeds: Sequence[PredictionTable],
     *,
-    against: Sequence[Outcomes] = (),
-    groups: Groups | None = None,
-    shared: bool = True,
+    baseline: Sequence[PredictionTable] = (),
+    groups: ClipGroups | None = None,
+    clips_shared: bool = True,
     level: float = 0.95,
-) -> Reach:
-    """The intervals of a row.
+) -> GeneralizationIntervals:
+    """Compute the intervals of a row.
 
     Args:
         name: of the row.
         shot: support clips per class.
         seeds: its outcomes, one for each training seed, of the same episodes.
-        against: those of another row with the same episodes; then all is about the gain over it.
+        baseline: those of another row with the same episodes; then all is about the gain over it.
         groups: of the clips, where they have any.
-        shared: whether episodes have clips in common; see `mean_interval`.
+        clips_shared: whether episodes have clips in common; see `mean_interval`.
         level: above 0 and below 1.
 
     Raises:
         UsageError: when no episode succeeded, or episodes differ.
     """
-    outcomes, other = _pooled(seeds, against)
+    outcomes, baseline_outcomes = _pool_seeds(seeds, baseline)
     values = outcomes.accuracies.tolist()
-    if other is None:
-        found = {HERE: bounded_interval(values, level, shared=shared)}
+    if baseline_outcomes is None:
+        intervals = {THESE_CLIPS: bounded_interval(values, level, clips_shared=clips_shared)}
     else:
-        found = {HERE: paired_difference(values, other.accuracies.tolist(), level, shared=shared)}
-    clips = Found.of(outcomes, "clips", against=other)
-    found[CLIPS] = jackknife_of(clips, level)
+        intervals = {
+            THESE_CLIPS: paired_difference(
+                values, baseline_outcomes.accuracies.tolist(), level, clips_shared=clips_shared
+            )
+        }
+    over_clips = JackknifeEstimate.from_outcomes(outcomes, "clips", baseline=baseline_outcomes)
+    intervals[OTHER_CLIPS] = jackknife_interval(over_clips, level)
     if groups is not None:
-        grouped = Found.of(outcomes, "groups", groups.of, groups.scope, other, clips)
-        found[GROUPS] = jackknife_of(grouped, level)
-    classes = Found.of(outcomes, "classes", against=other, clips=clips)
-    found[CLASSES] = jackknife_of(classes, level)
-    if len(seeds) > 1 and other is None:
-        found[SEEDS] = _over_seeds(seeds, level)
-    return Reach(name, shot, found[HERE].mean, found)
+        over_groups = JackknifeEstimate.from_outcomes(
+            outcomes, "groups", groups.group_of_clip, groups.scope, baseline_outcomes, over_clips
+        )
+        intervals[OTHER_GROUPS] = jackknife_interval(over_groups, level)
+    over_classes = JackknifeEstimate.from_outcomes(
+        outcomes, "classes", baseline=baseline_outcomes, over_clips=over_clips
+    )
+    intervals[OTHER_CLASSES] = jackknife_interval(over_classes, level)
+    if len(seeds) > 1 and baseline_outcomes is None:
+        intervals[OTHER_SEEDS] = _seed_interval(seeds, level)
+    return GeneralizationIntervals(name, shot, intervals[THESE_CLIPS].mean, intervals)
 
 
-def gain_over_clips(seeds: Sequence[Outcomes], against: Sequence[Outcomes]) -> Found:
-    """What leaving clips out does to the gain of one row over another.
+def jackknife_gain(
+    seeds: Sequence[PredictionTable], baseline: Sequence[PredictionTable]
+) -> JackknifeEstimate:
+    """Jackknife the gain of one row over another by leaving clips out.
 
     Args:
-        seeds: outcomes of the one, one for each training seed, of the same episodes.
-        against: those of the other.
+        seeds: outcomes of the row, one for each training seed, of the same episodes.
+        baseline: those of the row that it is compared with.
 
     Raises:
         UsageError: when no episode succeeded, or episodes differ.
     """
-    outcomes, other = _pooled(seeds, against)
-    return Found.of(outcomes, "clips", against=other)
+    outcomes, baseline_outcomes = _pool_seeds(seeds, baseline)
+    return JackknifeEstimate.from_outcomes(outcomes, "clips", baseline=baseline_outcomes)
 
 
-def _over_seeds(seeds: Sequence[Outcomes], level: float) -> Interval:
-    """The interval over training seeds; none where they cannot have changed anything."""
-    spread = seed_spread([one.mean for one in seeds], level).interval
-    first = seeds[0].predicted.tolist()
-    if any(one.predicted.tolist() != first for one in seeds[1:]):
+def _seed_interval(seeds: Sequence[PredictionTable], level: float) -> Interval:
+    """Interval over training seeds; none where they cannot have changed anything."""
+    spread = seed_spread([outcomes.mean for outcomes in seeds], level).interval
+    first_predictions = seeds[0].predicted.tolist()
+    if any(outcomes.predicted.tolist() != first_predictions for outcomes in seeds[1:]):
         return spread
-    return replace(spread, low=None, high=None, covers=_NOTHING_DRAWN)
+    return replace(spread, low=None, high=None, covers=_SEEDS_AGREE_NOTE)
 
 
-def _pooled(
-    seeds: Sequence[Outcomes], against: Sequence[Outcomes]
-) -> tuple[Outcomes, Outcomes | None]:
-    """All seeds together, and those of the other row, a prediction of it for each."""
-    if not against:
-        return Outcomes.pooled(seeds), None
-    if len(seeds) == len(against):
-        return Outcomes.pooled(seeds), Outcomes.pooled(against)
-    every = [(one, other) for one in seeds for other in against]
-    return Outcomes.pooled([one for one, _ in every]), Outcomes.pooled([one for _, one in every])
+def _pool_seeds(
+    seeds: Sequence[PredictionTable], baseline: Sequence[PredictionTable]
+) -> tuple[PredictionTable, PredictionTable | None]:
+    """Pool all seeds, and those of the baseline so that each prediction has its counterpart."""
+    if not baseline:
+        return PredictionTable.pooled(seeds), None
+    if len(seeds) == len(baseline):
+        return PredictionTable.pooled(seeds), PredictionTable.pooled(baseline)
+    pairs = [
+        (row_outcomes, baseline_outcomes)
+        for row_outcomes in seeds
+        for baseline_outcomes in baseline
+    ]
+    return PredictionTable.pooled(
+        [row_outcomes for row_outcomes, _ in pairs]
+    ), PredictionTable.pooled([row_outcomes for _, row_outcomes in pairs])
 
 
-def reach_text(rows: Sequence[Reach], gains: Sequence[Reach], level: float = 0.95) -> str:
-    """Intervals of accuracies and of gains as aligned plain text, with what each covers.
+def generalization_text(
+    rows: Sequence[GeneralizationIntervals],
+    gains: Sequence[GeneralizationIntervals],
+    level: float = 0.95,
+) -> str:
+    """Format intervals of accuracies and of gains as aligned plain text, with what each covers.
 
     Args:
         rows: in the order to show them.
@@ -155,40 +175,42 @@ def reach_text(rows: Sequence[Reach], gains: Sequence[Reach], level: float = 0.9
     Returns:
         The text, without a newline at the end.
     """
-    parts = _table(rows, "accuracy %", "{:.2f}")
+    lines = _table(rows, "accuracy %", "{:.2f}")
     if gains:
-        parts += ["", *_table(gains, "over frozen", "{:+z.2f}")]
-    everything = [*rows, *gains]
+        lines += ["", *_table(gains, "over frozen", "{:+z.2f}")]
+    all_rows = [*rows, *gains]
     notes = [f"Intervals are {100 * level:g} %, in percent; each answers its own question."]
-    asked = [q for q in QUESTIONS if any(q in one.intervals for one in everything)]
-    notes += [covered(question, everything) for question in asked]
-    return "\n".join([*parts, "", *wrapped(notes)])
+    questions = [key for key in QUESTIONS if any(key in row.intervals for row in all_rows)]
+    notes += [coverage_note(question, all_rows) for question in questions]
+    return "\n".join([*lines, "", *wrap_notes(notes)])
 
 
-def covered(question: str, rows: Sequence[Reach]) -> str:
-    """How the intervals for a question were computed, and what they cover."""
-    found = [row.intervals[question] for row in rows if question in row.intervals]
-    methods = " or ".join(sorted({interval.method for interval in found}))
-    return f"{question}: {methods}. " + " ".join(sentences(one.covers for one in found))
+def coverage_note(question: str, rows: Sequence[GeneralizationIntervals]) -> str:
+    """Note on how the intervals for a question were computed, and what they cover."""
+    intervals = [row.intervals[question] for row in rows if question in row.intervals]
+    methods = " or ".join(sorted({interval.method for interval in intervals}))
+    return f"{question}: {methods}. " + " ".join(
+        unique_sentences(member.covers for member in intervals)
+    )
 
 
-def _table(rows: Sequence[Reach], heading: str, form: str) -> list[str]:
+def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> list[str]:
     columns = {
         "row": [row.name for row in rows],
         "shot": [str(row.shot) for row in rows],
-        heading: [_percent(row.mean, form) for row in rows],
+        heading: [_format_percent(row.mean, form) for row in rows],
     }
     for question in QUESTIONS:
         if any(question in row.intervals for row in rows):
-            columns[question] = [_ends(row.intervals.get(question), form) for row in rows]
-    return aligned(columns, {"row"})
+            columns[question] = [_interval_cell(row.intervals.get(question), form) for row in rows]
+    return align_columns(columns, {"row"})
 
 
-def _ends(interval: Interval | None, form: str) -> str:
+def _interval_cell(interval: Interval | None, form: str) -> str:
     if interval is None or interval.low is None or interval.high is None:
-        return _NONE
-    return f"[{_percent(interval.low, form)}, {_percent(interval.high, form)}]"
+        return _EMPTY
+    return f"[{_format_percent(interval.low, form)}, {_format_percent(interval.high, form)}]"
 
 
-def _percent(share: float, form: str) -> str:
+def _format_percent(share: float, form: str) -> str:
     return form.format(100 * share)

@@ -1,4 +1,4 @@
-"""What a page is made from: the rows of each table with what was found in them."""
+"""Sections of a report: the rows of each table with the analysis of their records."""
 
 from __future__ import annotations
 
@@ -8,57 +8,66 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from fewshot_i2v.report.analysis.generalization import Reach, reach
-from fewshot_i2v.report.analysis.run_analysis import Findings, Measures, measures_of
-from fewshot_i2v.report.analysis.significance import Against, Best, against_frozen, best_rows
-from fewshot_i2v.runs.row_summary import FRESH, TableRow, is_frozen, over_seeds
+from fewshot_i2v.report.analysis.generalization import (
+    GeneralizationIntervals,
+    generalization_intervals,
+)
+from fewshot_i2v.report.analysis.run_analysis import (
+    CalibrationMetrics,
+    RunAnalysis,
+    calibration_metrics,
+)
+from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict, best_rows, gain_verdicts
+from fewshot_i2v.runs.row_summary import FRESH, TableRow, is_frozen, merge_seeds
 
 LEVEL = 0.95
 """Of all intervals of a page."""
-_STARTS = (FRESH, "base-trained", "meta-trained")
+_START_ORDER = (FRESH, "base-trained", "meta-trained")
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One row of a table with what was found in its records.
+class ReportRow:
+    """One row of a table with the analysis of its records.
 
     Attributes:
         table: as the table shows it.
-        findings: classes, confusions, calibration and extreme episodes.
+        analysis: classes, confusions, calibration and extreme episodes.
         header: content of its `run.json`.
         folder: the run folder as the user gave it.
-        others: those of its other training seeds.
+        other_folders: those of its other training seeds.
     """
 
     table: TableRow
-    findings: Findings = field(repr=False)
+    analysis: RunAnalysis = field(repr=False)
     header: Mapping[str, Any] = field(repr=False)
     folder: str
-    others: tuple[str, ...] = ()
+    other_folders: tuple[str, ...] = ()
 
     @cached_property
-    def measures(self) -> Measures | None:
-        """What it is judged by beyond its accuracy; None where no episode succeeded."""
-        return measures_of(self.findings, LEVEL)
+    def metrics(self) -> CalibrationMetrics | None:
+        """Metrics beyond its accuracy; None where no episode succeeded."""
+        return calibration_metrics(self.analysis, LEVEL)
 
     @cached_property
-    def reach(self) -> Reach | None:
-        """What its accuracy says of other clips, classes and seeds; None where there is none."""
-        seeds, table = self.findings.outcomes, self.table
-        if not seeds:
+    def generalization(self) -> GeneralizationIntervals | None:
+        """Intervals for other clips, classes and seeds; None where there is none."""
+        outcomes, table = self.analysis.outcomes, self.table
+        if not outcomes:
             return None
-        return reach(table.adapter, table.shot, seeds, shared=table.shared, level=LEVEL)
+        return generalization_intervals(
+            table.adapter, table.shot, outcomes, clips_shared=table.shared, level=LEVEL
+        )
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to run an evaluation again.
+class ReproductionRecipe:
+    """Configuration and command that run an evaluation again.
 
     Attributes:
         folder: the evaluation, as the user gave it.
         config: a configuration as YAML text.
-        command: what to type once that is saved as run.yaml.
-        remarks: what must be known about it, a sentence each.
+        command: command line to type once that is saved as run.yaml.
+        remarks: notes on it, a sentence each.
     """
 
     folder: str
@@ -68,11 +77,11 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
-    """One table: rows that were asked the same episodes of the same encoder.
+class ReportSection:
+    """One table: rows with the same episodes and the same encoder.
 
     Attributes:
-        title: what it is of, in a few words.
+        title: its content in a few words.
         setting: the setting in words.
         way: classes of an episode, or a text such as "5-10".
         chance: accuracy of guessing, 0..1; None: 1 / way.
@@ -82,35 +91,37 @@ class Section:
         clips_note: why clips are not shown, or what is shown of them; or empty.
         detail: name of the run folder whose row is shown in detail; None: the best one of the
             fewest shots.
-        stopped: how evaluations ended that drew episodes until means were known well enough.
+        stopping_notes: how evaluations with a target half-width ended.
     """
 
     title: str
     setting: str
     way: int | str
     chance: float | None
-    rows: tuple[Row, ...]
-    recipes: tuple[Recipe, ...] = ()
+    rows: tuple[ReportRow, ...]
+    recipes: tuple[ReproductionRecipe, ...] = ()
     clips: Mapping[str, str] = field(default_factory=dict, repr=False)
     clips_note: str = ""
     detail: str | None = None
-    stopped: tuple[str, ...] = ()
+    stopping_notes: tuple[str, ...] = ()
 
     @property
     def table_rows(self) -> list[TableRow]:
-        """The rows as tables have them."""
+        """Table rows of the section."""
         return [row.table for row in self.rows]
 
     @cached_property
-    def verdicts(self) -> tuple[dict[int, Against], dict[int | str, Best]]:
-        """Each row against frozen, by place, and the best row of each number of shots."""
-        rows, findings = self.table_rows, [row.findings for row in self.rows]
-        return against_frozen(rows, LEVEL, findings), best_rows(rows, LEVEL, findings)
+    def verdicts(self) -> tuple[dict[int, GainVerdict], dict[int | str, BestRow]]:
+        """Each row against frozen, by position, and the best row of each number of shots."""
+        rows, analyses = self.table_rows, [row.analysis for row in self.rows]
+        return gain_verdicts(rows, LEVEL, analyses), best_rows(rows, LEVEL, analyses)
 
-    def detailed(self) -> int | None:
-        """Place of the row that is shown in detail; None where no episode succeeded."""
+    def detail_position(self) -> int | None:
+        """Position of the row that is shown in detail; None where no episode succeeded."""
         for i, row in enumerate(self.rows):
-            if self.detail in {PurePath(folder).name for folder in (row.folder, *row.others)}:
+            if self.detail in {
+                PurePath(folder).name for folder in (row.folder, *row.other_folders)
+            }:
                 return i
         best = best_rows(self.table_rows, LEVEL)
         if best:
@@ -118,37 +129,46 @@ class Section:
         return next((i for i, row in enumerate(self.rows) if row.table.accuracies), None)
 
 
-def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Rows of an adapter together, the frozen encoder first; then by start, head and shots.
+def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    """Sort rows by adapter, the frozen encoder first; then by start, head and shots.
 
     Args:
-        rows: in the order of their runs, which is kept where nothing else decides.
+        rows: in the order of their runs, which stays where nothing else decides.
     """
     tables = sorted((row.table for row in rows), key=lambda table: not is_frozen(table))
     adapters = list(dict.fromkeys(table.adapter for table in tables))
     heads = list(dict.fromkeys(row.table.head for row in rows))
     shots = sorted({t.shot for t in tables}, key=lambda shot: (isinstance(shot, str), shot))
 
-    def _key(row: Row) -> tuple[object, ...]:
-        t = row.table
-        start = _STARTS.index(t.start) if t.start in _STARTS else len(_STARTS)
-        places = adapters.index(t.adapter), start, t.start_name, heads.index(t.head)
-        return *places, shots.index(t.shot), t.training_seed or 0
+    def _key(row: ReportRow) -> tuple[object, ...]:
+        table_row = row.table
+        start = (
+            _START_ORDER.index(table_row.start)
+            if table_row.start in _START_ORDER
+            else len(_START_ORDER)
+        )
+        adapter_and_head = (
+            adapters.index(table_row.adapter),
+            start,
+            table_row.start_name,
+            heads.index(table_row.head),
+        )
+        return *adapter_and_head, shots.index(table_row.shot), table_row.training_seed or 0
 
     return sorted(rows, key=_key)
 
 
-def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows that differ in the training seed alone become one, in the place of the first."""
-    groups: dict[tuple[object, ...], list[Row]] = {}
+def merge_rows(rows: Sequence[ReportRow]) -> tuple[ReportRow, ...]:
+    """Merge rows that differ only in the training seed, at the position of the first."""
+    groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for i, row in enumerate(rows):
-        key = (i,) if row.table.training_seed is None else row.table.alike
+        key = (i,) if row.table.training_seed is None else row.table.seed_group_key
         groups.setdefault(key, []).append(row)
     return tuple(
-        Row(
-            over_seeds([row.table for row in group])[0],
-            Findings.merged([row.findings for row in group]),
-            _header(group),
+        ReportRow(
+            merge_seeds([row.table for row in group])[0],
+            RunAnalysis.merge_seeds([row.analysis for row in group]),
+            _merged_header(group),
             group[0].folder,
             tuple(row.folder for row in group[1:]),
         )
@@ -156,11 +176,11 @@ def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
     )
 
 
-def _header(group: Sequence[Row]) -> Mapping[str, Any]:
-    """The header of the first row, with the training seeds of all."""
-    first = group[0].header
+def _merged_header(group: Sequence[ReportRow]) -> Mapping[str, Any]:
+    """Header of the first row, with the training seeds of all."""
+    header = group[0].header
     if len(group) == 1:
-        return first
+        return header
     seeds = ", ".join(str(row.table.training_seed) for row in group)
-    config = {**first["identity"]["config"], "training_seed": seeds}
-    return {**first, "identity": {**first["identity"], "config": config}}
+    config = {**header["identity"]["config"], "training_seed": seeds}
+    return {**header, "identity": {**header["identity"], "config": config}}

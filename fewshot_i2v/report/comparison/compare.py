@@ -1,4 +1,4 @@
-"""Which rows differ, over the same episodes, by how much, and whether that could be chance."""
+"""Comparison of rows over the same episodes: differences, tests and verdicts."""
 
 from __future__ import annotations
 
@@ -8,73 +8,82 @@ from statistics import fmean
 from typing import Any, Literal
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.analysis.generalization import gain_over_clips
-from fewshot_i2v.report.comparison.baselines import Contender, Pair
-from fewshot_i2v.report.comparison.episode_match import Asked, same_episodes
-from fewshot_i2v.runs.fast_reader import guessed, outcomes_of, share_clips
+from fewshot_i2v.report.analysis.generalization import jackknife_gain
+from fewshot_i2v.report.comparison.baselines import ComparedRow, RowPair
+from fewshot_i2v.report.comparison.episode_match import SharedEpisodes, match_episodes
+from fewshot_i2v.runs.fast_reader import build_prediction_table, replace_predictions, share_clips
 from fewshot_i2v.statistics.intervals import Interval, Unit
 from fewshot_i2v.statistics.paired_tests import (
-    Paired,
-    align,
+    PairedComparison,
+    common_episodes,
     compare_paired,
     mcnemar,
-    smallest_visible,
+    minimum_detectable_difference,
 )
-from fewshot_i2v.statistics.predictions import Outcomes
-from fewshot_i2v.statistics.verdicts import Seen, Verdict, each_level, verdicts
+from fewshot_i2v.statistics.predictions import PredictionTable
+from fewshot_i2v.statistics.verdicts import (
+    DifferenceTest,
+    Verdict,
+    decide_verdicts,
+    per_comparison_level,
+)
 
-Words = Literal["beats", "is worse than", "cannot be told apart from"]
-_WORDS: tuple[Words, ...] = ("cannot be told apart from", "beats", "is worse than")
+VerdictText = Literal["beats", "is worse than", "cannot be told apart from"]
+_VERDICT_TEXTS: tuple[VerdictText, ...] = ("cannot be told apart from", "beats", "is worse than")
 _POWER = 0.8
-HERE, WITH_SUPPORT, ALSO = "these clips", "these support clips", "other clips of these classes"
+THESE_CLIPS, THESE_SUPPORT_CLIPS, OTHER_CLIPS_OF_CLASSES = (
+    "these clips",
+    "these support clips",
+    "other clips of these classes",
+)
 """What a verdict covers: the first, or the second for a single episode; the last besides."""
 
 
-def where(unit: Unit, *, also: bool) -> str:
-    """On which clips a verdict holds, as a part of a sentence.
+def clips_clause(unit: Unit, *, on_other_clips: bool) -> str:
+    """Clause on which clips a verdict holds.
 
     Args:
         unit: what was compared.
-        also: whether it holds on other clips of these classes, too.
+        on_other_clips: whether it also holds on other clips of these classes.
     """
-    here = f"with {WITH_SUPPORT}" if unit == "clip" else f"on {HERE}"
-    return f"{here} and on {ALSO}" if also else here
+    clause = f"with {THESE_SUPPORT_CLIPS}" if unit == "clip" else f"on {THESE_CLIPS}"
+    return f"{clause} and on {OTHER_CLIPS_OF_CLASSES}" if on_other_clips else clause
 
 
-def elsewhere(unit: Unit, *, also: bool, ends: str) -> str:
-    """What a verdict leaves open of other clips, to be put behind it; empty where nothing.
+def other_clips_clause(unit: Unit, *, on_other_clips: bool, ends: str) -> str:
+    """Clause on other clips that a verdict does not cover; empty where it covers them.
 
     Args:
         unit: what was compared.
-        also: whether the verdict holds on other clips of these classes, too.
+        on_other_clips: whether the verdict also holds on other clips of these classes.
         ends: of the interval of the difference on other clips; empty where there is none.
     """
-    if also or unit == "clip":
+    if on_other_clips or unit == "clip":
         return ""
     if not ends:
         return "; what other clips would show is not known"
     return f"; on other clips the difference may be another, {ends}"
 
 
-_Known = dict[tuple[Contender | None, tuple[int, ...]], list[Outcomes]]
+_OutcomesCache = dict[tuple[ComparedRow | None, tuple[int, ...]], list[PredictionTable]]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One row against another over the same episodes.
+class RowComparison:
+    """One row against a baseline over the same episodes.
 
     Attributes:
-        row: the one.
-        baseline: the other.
-        name: what the one is called.
-        baseline_name: what the other is called.
+        row: the row.
+        baseline: the row that it is compared with.
+        name: display name of the row.
+        baseline_name: display name of the baseline.
         unit: what the differences are of: "episode", or "clip" where there is a single episode.
         mean: mean accuracy of the row over the compared units, 0..1.
-        baseline_mean: mean accuracy of the other.
+        baseline_mean: mean accuracy of the baseline.
         difference: mean of row - baseline with its interval.
         other_clips: the same with an interval for other clips of these classes; None where the
             answers to single clips are not known.
-        also: whether the verdict holds on other clips of these classes, too.
+        holds_on_other_clips: whether the verdict also holds on other clips of these classes.
         wins: units in which the row is better.
         ties: units in which both are equally good.
         losses: units in which the baseline is better.
@@ -82,14 +91,14 @@ class Comparison:
         test: sign-flip test or McNemar's, and how it was counted.
         p_holm: adjusted for the number of comparisons.
         visible: smallest true difference that this comparison would mostly (in 80 % of such runs)
-            tell apart, at the level left to one of the comparisons; None where nothing can say.
-        verdict: what holds at the level for the whole table; `covers` says on which clips.
-        asked: the episodes compared.
-        undecided: comparisons of the table without a verdict, this one among them.
+            detect, at the level left to one of the comparisons; None where nothing can say.
+        verdict: what holds at the level for the complete table; `covers` says on which clips.
+        shared_episodes: the episodes compared.
+        n_undecided: comparisons of the table without a verdict, this one among them.
     """
 
-    row: Contender
-    baseline: Contender
+    row: ComparedRow
+    baseline: ComparedRow
     name: str
     baseline_name: str
     unit: Unit
@@ -97,7 +106,7 @@ class Comparison:
     baseline_mean: float
     difference: Interval
     other_clips: Interval | None
-    also: bool
+    holds_on_other_clips: bool
     wins: int
     ties: int
     losses: int
@@ -105,19 +114,22 @@ class Comparison:
     test: str
     p_holm: float
     visible: float | None
-    verdict: Words
-    asked: Asked
-    undecided: int = 0
+    verdict: VerdictText
+    shared_episodes: SharedEpisodes
+    n_undecided: int = 0
 
     @property
-    def changed(self) -> int:
+    def n_changed(self) -> int:
         """Number of episodes or clips with a difference."""
         return self.wins + self.losses
 
     @property
     def covers(self) -> tuple[str, ...]:
-        """On which clips the verdict holds."""
-        return (HERE if self.unit == "episode" else WITH_SUPPORT, *([ALSO] if self.also else []))
+        """Clips on which the verdict holds."""
+        return (
+            THESE_CLIPS if self.unit == "episode" else THESE_SUPPORT_CLIPS,
+            *([OTHER_CLIPS_OF_CLASSES] if self.holds_on_other_clips else []),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -129,13 +141,13 @@ class Comparison:
             )
         }  # fmt: skip
         return plain | {
-            "shot": self.row.row.shot,
+            "shot": self.row.table_row.shot,
             "folder": str(self.row.folder),
             "baseline_folder": str(self.baseline.folder),
-            "training_seeds": self.row.seeds,
-            "episodes": len(self.asked.indices),
-            "left_out": self.asked.left_out,
-            "across": list(self.asked.across),
+            "training_seeds": self.row.n_seeds,
+            "episodes": len(self.shared_episodes.indices),
+            "left_out": self.shared_episodes.n_excluded,
+            "across": list(self.shared_episodes.across),
             "difference": vars(self.difference),
             "other_clips": None if self.other_clips is None else vars(self.other_clips),
             "verdict_covers": list(self.covers),
@@ -143,31 +155,38 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What a pair says by itself, before the number of comparisons is known."""
+class _ComparedPair:
+    """Test of a pair of rows, before the number of comparisons is known."""
 
-    asked: Asked
+    shared_episodes: SharedEpisodes
     unit: Unit
     values: tuple[list[float], list[float]]
-    paired: Paired
+    paired: PairedComparison
     p: float
     test: str
 
-    def judged(self, row: Contender, baseline: Contender, known: _Known) -> Seen:
-        """The same as what decides on a verdict."""
-        one, other = (_outcomes(c, self.asked.indices, known) for c in (row, baseline))
-        return Seen(self.paired.difference.mean, self.p, gain_over_clips(one, other))
+    def to_difference_test(
+        self, row: ComparedRow, baseline: ComparedRow, cache: _OutcomesCache
+    ) -> DifferenceTest:
+        """Convert to the form that decides on a verdict."""
+        row_outcomes, baseline_outcomes = (
+            _seed_outcomes(member, self.shared_episodes.indices, cache)
+            for member in (row, baseline)
+        )
+        return DifferenceTest(
+            self.paired.difference.mean, self.p, jackknife_gain(row_outcomes, baseline_outcomes)
+        )
 
 
 def compare_rows(
-    pairs: Sequence[Pair],
-    names: dict[Contender, str],
+    pairs: Sequence[RowPair],
+    names: dict[ComparedRow, str],
     *,
     level: float = 0.95,
     common: bool = False,
     across: Sequence[str] = (),
-) -> list[Comparison]:
-    """Compares rows, two at a time, as one family of tests.
+) -> list[RowComparison]:
+    """Compare rows, two at a time, as one family of tests.
 
     Over episodes p is that of the sign-flip test. A single episode has no spread: its query clips
     are compared instead, with McNemar's test. The adjusted p (Holm, 1979) decides: at the level of
@@ -177,8 +196,8 @@ def compare_rows(
 
     Args:
         pairs: row and baseline of each comparison.
-        names: what each row is called.
-        level: of intervals and of the whole table, above 0 and below 1.
+        names: display name of each row.
+        level: of intervals and of the table as a family, above 0 and below 1.
         common: compare the episodes that both have where one has more.
         across: keys that may differ, such as "video.frames".
 
@@ -186,89 +205,117 @@ def compare_rows(
         As many comparisons, in the same order.
 
     Raises:
-        UsageError: when there is no pair, two rows were not asked the same, or the level is out of
+        UsageError: when there is no pair, two rows have different episodes, or the level is out of
             range.
     """
     if not pairs:
         raise UsageError("nothing to compare; expected at least one pair of rows")
-    seen = [_seen(*pair, level=level, common=common, across=across) for pair in pairs]
-    known: _Known = {}
-    made = verdicts([one.judged(*p, known) for p, one in zip(pairs, seen, strict=True)], level)
-    found = [
-        _comparison(pair, names, one, verdict, each_level(level, len(pairs)))
-        for pair, one, verdict in zip(pairs, seen, made, strict=True)
+    compared_pairs = [
+        _compare_pair(*pair, level=level, common=common, across=across) for pair in pairs
     ]
-    undecided = sum(one.verdict == _WORDS[0] for one in found)
-    return [replace(one, undecided=undecided) for one in found]
+    cache: _OutcomesCache = {}
+    decided = decide_verdicts(
+        [
+            item.to_difference_test(*members, cache)
+            for members, item in zip(pairs, compared_pairs, strict=True)
+        ],
+        level,
+    )
+    comparisons = [
+        _row_comparison(pair, names, item, verdict, per_comparison_level(level, len(pairs)))
+        for pair, item, verdict in zip(pairs, compared_pairs, decided, strict=True)
+    ]
+    undecided = sum(item.verdict == _VERDICT_TEXTS[0] for item in comparisons)
+    return [replace(item, n_undecided=undecided) for item in comparisons]
 
 
-def _seen(
-    row: Contender, baseline: Contender, *, level: float, common: bool, across: Sequence[str]
-) -> _Seen:
-    asked = same_episodes(row, baseline, common=common, across=across)
-    if len(asked.indices) == 1:
-        return _over_clips(row, baseline, asked, level)
-    _, a, b = align(_accuracies(row, asked), _accuracies(baseline, asked))
-    shared = not row.apart or share_clips(row.answers[i] for i in asked.indices)
-    paired = compare_paired(a, b, level, shared=shared)
-    return _Seen(
-        asked, "episode", (a, b), paired, paired.test.p, f"sign-flip, {paired.test.method}"
+def _compare_pair(
+    row: ComparedRow, baseline: ComparedRow, *, level: float, common: bool, across: Sequence[str]
+) -> _ComparedPair:
+    shared_episodes = match_episodes(row, baseline, common=common, across=across)
+    if len(shared_episodes.indices) == 1:
+        return _compare_clips(row, baseline, shared_episodes, level)
+    _, a, b = common_episodes(
+        _accuracies_by_episode(row, shared_episodes),
+        _accuracies_by_episode(baseline, shared_episodes),
+    )
+    clips_shared = not row.disjoint or share_clips(row.answers[i] for i in shared_episodes.indices)
+    paired = compare_paired(a, b, level, clips_shared=clips_shared)
+    return _ComparedPair(
+        shared_episodes,
+        "episode",
+        (a, b),
+        paired,
+        paired.test.p,
+        f"sign-flip, {paired.test.method}",
     )
 
 
-def _over_clips(row: Contender, baseline: Contender, asked: Asked, level: float) -> _Seen:
-    """The one episode that both have, query clip by query clip."""
-    clips, a = row.answers[asked.indices[0]].clips()
-    _, b = baseline.answers[asked.indices[0]].clips()
+def _compare_clips(
+    row: ComparedRow, baseline: ComparedRow, shared_episodes: SharedEpisodes, level: float
+) -> _ComparedPair:
+    """Compare the query clips of the only episode that both have."""
+    clips, a = row.answers[shared_episodes.indices[0]].query_results()
+    _, b = baseline.answers[shared_episodes.indices[0]].query_results()
     paired = compare_paired(a, b, level, unit="clip")
     if {*a, *b} <= {0.0, 1.0}:
         test = mcnemar(clips, a, clips, b)
-        return _Seen(asked, "clip", (a, b), paired, test.p, test.method)
-    return _Seen(asked, "clip", (a, b), paired, paired.test.p, f"sign-flip, {paired.test.method}")
+        return _ComparedPair(shared_episodes, "clip", (a, b), paired, test.p, test.method)
+    return _ComparedPair(
+        shared_episodes, "clip", (a, b), paired, paired.test.p, f"sign-flip, {paired.test.method}"
+    )
 
 
-def _accuracies(contender: Contender, asked: Asked) -> dict[int, float]:
-    found = ((i, contender.answers[i].accuracy) for i in asked.indices)
-    return {i: accuracy for i, accuracy in found if accuracy is not None}
+def _accuracies_by_episode(row: ComparedRow, shared_episodes: SharedEpisodes) -> dict[int, float]:
+    values = ((i, row.answers[i].accuracy) for i in shared_episodes.indices)
+    return {i: accuracy for i, accuracy in values if accuracy is not None}
 
 
-def _outcomes(contender: Contender, indices: list[int], known: _Known) -> list[Outcomes]:
-    """Of each training seed; what was read already is not read again."""
-    key, of_all = (contender, tuple(indices)), (None, tuple(indices))
-    if key not in known:
-        answers = {i: contender.answers[i] for i in indices}
+def _seed_outcomes(
+    row: ComparedRow, indices: list[int], cache: _OutcomesCache
+) -> list[PredictionTable]:
+    """Predictions of each training seed; those that were read before are not read again."""
+    key, template_key = (row, tuple(indices)), (None, tuple(indices))
+    if key not in cache:
+        answers = {i: row.answers[i] for i in indices}
         # rows were asked the same, so that only their predictions differ
-        if of_all not in known:
-            known[of_all] = [outcomes_of(answers)]
-        (asked,) = known[of_all]
-        seeds = len(answers[indices[0]].guesses)
-        known[key] = [guessed(asked, answers, seed) for seed in range(seeds)]
-    return known[key]
+        if template_key not in cache:
+            cache[template_key] = [build_prediction_table(answers)]
+        (template,) = cache[template_key]
+        seeds = len(answers[indices[0]].prediction_texts)
+        cache[key] = [replace_predictions(template, answers, seed) for seed in range(seeds)]
+    return cache[key]
 
 
-def _comparison(
-    pair: Pair, names: dict[Contender, str], seen: _Seen, verdict: Verdict, strict: float
-) -> Comparison:
+def _row_comparison(
+    pair: RowPair,
+    names: dict[ComparedRow, str],
+    compared: _ComparedPair,
+    verdict: Verdict,
+    strict_level: float,
+) -> RowComparison:
     row, baseline = pair
-    a, b = seen.values
-    return Comparison(
+    a, b = compared.values
+    return RowComparison(
         row=row,
         baseline=baseline,
         name=names[row],
         baseline_name=names[baseline],
-        unit=seen.unit,
+        unit=compared.unit,
         mean=fmean(a),
         baseline_mean=fmean(b),
-        difference=seen.paired.difference,
+        difference=compared.paired.difference,
         other_clips=verdict.other_clips,
-        also=verdict.also,
-        wins=seen.paired.wins,
-        ties=seen.paired.ties,
-        losses=seen.paired.losses,
-        p=seen.p,
-        test=seen.test,
+        holds_on_other_clips=verdict.holds_on_other_clips,
+        wins=compared.paired.wins,
+        ties=compared.paired.ties,
+        losses=compared.paired.losses,
+        p=compared.p,
+        test=compared.test,
         p_holm=verdict.p,
-        visible=smallest_visible([x - y for x, y in zip(a, b, strict=True)], strict, _POWER),
-        verdict=_WORDS[verdict.sign],
-        asked=seen.asked,
+        visible=minimum_detectable_difference(
+            [x - y for x, y in zip(a, b, strict=True)], strict_level, _POWER
+        ),
+        verdict=_VERDICT_TEXTS[verdict.sign],
+        shared_episodes=compared.shared_episodes,
     )

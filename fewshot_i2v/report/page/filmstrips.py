@@ -1,7 +1,7 @@
-"""Film strips of clips for a report, from the clips that a run had decoded.
+"""Film strips of clips for a report, from the decoded clips of a run.
 
-Nothing is decoded and nothing is written here: where a run's split, its clip files or its decoded
-clips are gone, the strips say what is missing.
+Nothing is decoded or written here: where a run's split, clip files or decoded clips are gone, the
+note says what is missing.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ import numpy as np
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.cache_entry import (
-    Clip,
+    ClipArray,
     DamagedEntryError,
-    entry_file,
-    entry_key,
+    cache_key,
+    entry_path,
     read_entry,
 )
-from fewshot_i2v.data.video.clip_digest import Digests
+from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable
 from fewshot_i2v.models.encoders import catalog
-from fewshot_i2v.utils.resources import default_cache
+from fewshot_i2v.utils.resources import default_cache_folder
 
-_MOST_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
+_MAX_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
 _GREY = 128
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where clips may be, as the command line is told.
+class ClipSources:
+    """Paths of the clips, from the command line.
 
     Attributes:
-        split: name or path of the split; None: where the run found it.
+        split: name or path of the split; None: the recorded one.
         root: folder of the clips; None: that of the split.
         cache: folder of decoded clips; None: the user's cache folder.
     """
@@ -51,11 +51,11 @@ class Places:
 
 
 @dataclass
-class Strips:
+class FilmStrips:
     """Film strips of some clips.
 
     Attributes:
-        images: `data:` address of a JPEG for each clip that was found, by clip name.
+        images: `data:` address of a JPEG for each available clip, by clip name.
         note: what is missing and why, or what is shown; a sentence or two.
     """
 
@@ -64,76 +64,80 @@ class Strips:
 
 
 def film_strips(
-    clips: Iterable[str], header: Mapping[str, Any], places: Places, *, budget: int
-) -> Strips:
-    """The frames that a run saw of some clips, side by side.
+    clips: Iterable[str], header: Mapping[str, Any], sources: ClipSources, *, budget: int
+) -> FilmStrips:
+    """Draws the frames that a run used of some clips, side by side.
 
     Args:
         clips: names of clips of the run's split.
         header: content of the run's `run.json`.
-        places: where to look.
-        budget: bytes that the strips may have together.
+        sources: where to look.
+        budget: largest total size of the strips, in bytes.
 
     Returns:
-        As many strips as there are decoded clips for, up to the budget.
+        A strip for each clip with decoded frames, up to the budget.
 
     Raises:
-        UsageError: when a split or root was given that does not fit the run.
+        UsageError: when a given split or root does not fit the run.
     """
     try:
-        shelf = _Shelf.of(header, places)
+        reader = _ClipReader.of(header, sources)
     except FewshotError as error:
-        if places.split is not None or places.root is not None:
+        if sources.split is not None or sources.root is not None:
             raise
-        return Strips(note=f"Frames are not shown: {error}")
-    strips, missing, used = Strips(), Counter[str](), 0
+        return FilmStrips(note=f"Frames are not shown: {error}")
+    strips, missing, used_bytes = FilmStrips(), Counter[str](), 0
     for name in clips:
         try:
-            image = _strip(shelf.frames(name))
+            image = _draw_strip(reader.frames(name))
         except FewshotError as error:
             reason = error.reason if isinstance(error, VideoUnreadable) else str(error)
             missing[reason] += 1
             continue
-        if used + len(image) > budget:
+        if used_bytes + len(image) > budget:
             missing["the page would become too large"] += 1
             continue
-        used += len(image)
+        used_bytes += len(image)
         strips.images[name] = image
-    strips.note = _note(len(strips.images), missing, shelf)
+    strips.note = _strip_note(len(strips.images), missing, reader)
     return strips
 
 
-def _note(found: int, missing: Counter[str], shelf: _Shelf) -> str:
-    frames, order = shelf.options.frames, shelf.order
-    shown = f"{min(frames, _MOST_FRAMES)} of its {frames}" if frames > _MOST_FRAMES else str(frames)
-    text = f"Each strip shows the {shown} frames that the encoder sees of a clip."
+def _strip_note(n_shown: int, missing: Counter[str], reader: _ClipReader) -> str:
+    frames, order = reader.options.frames, reader.order
+    frames_shown = (
+        f"{min(frames, _MAX_FRAMES)} of its {frames}" if frames > _MAX_FRAMES else str(frames)
+    )
+    note = f"Each strip shows the {frames_shown} frames that the encoder sees of a clip."
     if order != "natural":
-        saw = "saw the middle one in every place" if order == "single" else f"saw them {order}"
-        text += f" They stand in their natural order; the encoder {saw}."
+        order_text = (
+            "saw the middle one in every place" if order == "single" else f"saw them {order}"
+        )
+        note += f" They stand in their natural order; the encoder {order_text}."
     if not missing:
-        return text
+        return note
     count, reason = sum(missing.values()), missing.most_common(1)[0][0]
-    named = f"Frames of {count} clip{'' if count == 1 else 's'} are not shown: {reason}."
-    return f"{text} {named}" if found else named
+    missing_text = f"Frames of {count} clip{'' if count == 1 else 's'} are not shown: {reason}."
+    return f"{note} {missing_text}" if n_shown else missing_text
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """The decoded clips of a run."""
+class _ClipReader:
+    """Reads the decoded clips of a run."""
 
     split: Split
-    files: Path | None
-    store: Path
+    generated_folder: Path | None
+    cache_folder: Path
     options: DecodeOptions
     order: str
-    digests: Digests
+    digests: ContentDigests
 
     @classmethod
-    def of(cls, header: Mapping[str, Any], places: Places) -> _Shelf:
+    def of(cls, header: Mapping[str, Any], sources: ClipSources) -> _ClipReader:
         config = header["identity"]["config"]
-        cache = places.cache or default_cache()
-        split = find_split(header, places)
-        generated = (places.root or cache / "generated") / split.digest[:16]
+        cache = sources.cache or default_cache_folder()
+        split = find_split(header, sources)
+        generated = (sources.root or cache / "generated") / split.digest[:16]
         video = config["video"]
         options = DecodeOptions(
             frames=video["frames"],
@@ -145,72 +149,80 @@ class _Shelf:
         )
         if split.generator is None and split.root is None:
             raise UsageError(f"split {split.name!r} has no root; give the folder with --root")
-        files = generated if split.generator else None
+        generated_folder = generated if split.generator else None
         order = config.get("frame_order", "natural")
-        store = cache / "clips"
-        return cls(split, files, store, options, order, Digests(store))
+        cache_folder = cache / "clips"
+        return cls(
+            split, generated_folder, cache_folder, options, order, ContentDigests(cache_folder)
+        )
 
-    def frames(self, clip: str) -> Clip:
+    def frames(self, clip: str) -> ClipArray:
         """Decoded frames of a clip in their natural order, (T, H, W, 3).
 
         Raises:
             FewshotError: when they are not there.
         """
-        path = self.split.file(clip) if self.files is None else self.files / clip
+        path = (
+            self.split.clip_path(clip)
+            if self.generated_folder is None
+            else self.generated_folder / clip
+        )
         try:
-            key = entry_key(path, self.options, self.digests)
+            key = cache_key(path, self.options, self.digests)
         except VideoUnreadable as error:
-            raise VideoUnreadable(path, self._told(path, error.reason)) from error
+            raise VideoUnreadable(path, self._unusable_reason(path, error.reason)) from error
         try:
-            return read_entry(entry_file(self.store, key), self.options.shape, key, None)[0]
+            return read_entry(entry_path(self.cache_folder, key), self.options.shape, key, None)[0]
         except FileNotFoundError as error:
-            reason = f"it is not among the decoded clips in {self.store} (--cache)"
+            reason = f"it is not among the decoded clips in {self.cache_folder} (--cache)"
             raise VideoUnreadable(path, reason) from error
         except (DamagedEntryError, OSError) as error:
             raise VideoUnreadable(path, "its decoded frames cannot be read") from error
 
-    def _told(self, path: Path, reason: str) -> str:
-        """Why a file cannot be used, in words that hold for several clips where that is so."""
+    def _unusable_reason(self, path: Path, reason: str) -> str:
+        """Why a file cannot be used, in equal words for several clips where possible."""
         if reason != "does not exist":
             return f"{path} {reason}"
-        if self.files is not None:
-            return f"no such file in {self.files}; give the cache of the run with --cache"
+        if self.generated_folder is not None:
+            return (
+                f"no such file in {self.generated_folder}; give the cache of the run with --cache"
+            )
         return f"no such file in {self.split.root}; give the folder of the clips with --root"
 
 
-def find_split(header: Mapping[str, Any], places: Places) -> Split:
-    """The split of the run.
+def find_split(header: Mapping[str, Any], sources: ClipSources) -> Split:
+    """Loads the split of the run.
 
     Raises:
-        SplitError: when none that can be found is the run's.
+        SplitError: when no candidate is the run's split.
     """
-    asked = header["identity"]["split"]["digest"]
+    digest = header["identity"]["split"]["digest"]
     problem = ""
-    for candidate in _candidates(header, places):
+    for candidate in _split_candidates(header, sources):
         try:
-            split = load_split(candidate, root=places.root)
+            split = load_split(candidate, root=sources.root)
         except UsageError as error:
             problem = problem or str(error)
             continue
-        if split.digest == asked:
+        if split.digest == digest:
             return split
         problem = problem or f"{candidate}: another list of clips than the run's"
     raise SplitError(f"{problem}; give the run's split with --split")
 
 
-def _candidates(header: Mapping[str, Any], places: Places) -> Iterator[str | Path]:
-    if places.split is not None:
-        yield places.split
+def _split_candidates(header: Mapping[str, Any], sources: ClipSources) -> Iterator[str | Path]:
+    if sources.split is not None:
+        yield sources.split
         return
-    about = header.get("split", {})
+    facts = header.get("split", {})
     name = str(header["identity"]["config"]["split"])
     yield name
-    if about.get("path"):
-        yield Path(about["path"])
+    if facts.get("path"):
+        yield Path(facts["path"])
 
 
 def _image_size(header: Mapping[str, Any]) -> int:
-    """Pixels on a side of what the encoder sees.
+    """Pixels per side of the encoder's input.
 
     Raises:
         UsageError: when nothing says so.
@@ -218,29 +230,29 @@ def _image_size(header: Mapping[str, Any]) -> int:
     encoder = header["identity"]["config"]["encoder"]
     if encoder["image_size"] is not None:
         return int(encoder["image_size"])
-    own = header.get("encoder", {}).get("architecture")
+    architecture = header.get("encoder", {}).get("architecture")
     name = str(encoder["name"]).replace("/", "-")
-    paths = [Path(own)] if own else [catalog.DEMO_CONFIG] * (name == "demo")
-    paths = paths or [path for path in catalog._configurations() if path.stem == name]
+    paths = [Path(architecture)] if architecture else [catalog.DEMO_CONFIG] * (name == "demo")
+    paths = paths or [path for path in catalog._config_paths() if path.stem == name]
     try:
-        size = catalog._read(paths[0])["vision_cfg"].get("image_size", 224)
+        size = catalog._read_config(paths[0])["vision_cfg"].get("image_size", 224)
     except (OSError, ValueError, LookupError) as error:
         raise UsageError(f"encoder {name!r}: nothing says how large its images are") from error
     return int(size if not isinstance(size, list) else size[0])
 
 
-def _strip(frames: Clip) -> str:
-    """Frames side by side as the `data:` address of a JPEG."""
+def _draw_strip(frames: ClipArray) -> str:
+    """Draws frames side by side; returns the `data:` address of a JPEG."""
     from PIL import Image
 
-    chosen = frames[
-        np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int)
+    shown_frames = frames[
+        np.linspace(0, len(frames) - 1, min(len(frames), _MAX_FRAMES)).round().astype(int)
     ]
-    width = round(_HEIGHT * chosen.shape[2] / chosen.shape[1])
-    strip = Image.new("RGB", (len(chosen) * (width + _GAP) - _GAP, _HEIGHT), (_GREY,) * 3)
-    for i, frame in enumerate(chosen):
-        small = Image.fromarray(np.asarray(frame)).resize((width, _HEIGHT))
-        strip.paste(small, (i * (width + _GAP), 0))
-    out = io.BytesIO()
-    strip.save(out, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    width = round(_HEIGHT * shown_frames.shape[2] / shown_frames.shape[1])
+    strip = Image.new("RGB", (len(shown_frames) * (width + _GAP) - _GAP, _HEIGHT), (_GREY,) * 3)
+    for i, frame in enumerate(shown_frames):
+        thumbnail = Image.fromarray(np.asarray(frame)).resize((width, _HEIGHT))
+        strip.paste(thumbnail, (i * (width + _GAP), 0))
+    buffer = io.BytesIO()
+    strip.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

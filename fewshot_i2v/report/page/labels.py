@@ -1,4 +1,4 @@
-"""Short names of rows, and the marks they are drawn with."""
+"""Short names of rows, and how their lines and markers are drawn."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewshot_i2v.runs.row_summary import FRESH, TableRow, has_starts, is_frozen
-from fewshot_i2v.utils.text_table import escaped
+from fewshot_i2v.utils.text_table import escape_name
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 """Of each series by the number of its colour."""
-_SERIES = 8
-_LINE, _SECOND = 30, 36
+_N_SERIES = 8
+_MAX_NAME_LENGTH, _MAX_SECOND_LENGTH = 30, 36
 _DASHES: dict[str, str | tuple[float, tuple[float, ...]]] = {
     "fresh": (0, (2.5, 1.8)),
     "base-trained": "-",
@@ -21,14 +21,15 @@ _DASHES: dict[str, str | tuple[float, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Label:
-    """What a row is called and how it is drawn.
+class RowLabel:
+    """Name and drawing style of a row.
 
     Attributes:
         adapter: its label, cut where long.
         start: "fresh", "base-trained" or "meta-trained" where any row of the table has a starting
             point and this one's adapter can have one; else empty.
-        marks: what tells it from rows of the same adapter and start, such as the name of the start.
+        qualifiers: distinguish it from rows of the same adapter and start, such as the name of the
+            start.
         head: its label, where the rows differ in it; else empty.
         series: number of its colour and marker, 0 for the frozen encoder.
         dash: of its line, as matplotlib takes it.
@@ -37,7 +38,7 @@ class Label:
 
     adapter: str
     start: str
-    marks: tuple[str, ...]
+    qualifiers: tuple[str, ...]
     head: str
     series: int
     dash: str | tuple[float, tuple[float, ...]]
@@ -46,8 +47,12 @@ class Label:
     @property
     def name(self) -> str:
         """Adapter and start, such as "base-trained aim"."""
-        marks = f" ({', '.join(self.marks)})" if self.marks else ""
-        return f"{self.start} {self.adapter}{marks}" if self.start else f"{self.adapter}{marks}"
+        qualifiers = f" ({', '.join(self.qualifiers)})" if self.qualifiers else ""
+        return (
+            f"{self.start} {self.adapter}{qualifiers}"
+            if self.start
+            else f"{self.adapter}{qualifiers}"
+        )
 
     @property
     def full(self) -> str:
@@ -55,85 +60,87 @@ class Label:
         return f"{self.name} with {self.head}" if self.head else self.name
 
     @property
-    def short(self) -> bool:
-        """Whether all of it fits beside a figure in one line."""
-        return not self.head and len(self.name) <= _LINE
+    def fits_one_line(self) -> bool:
+        """Whether the full name fits beside a figure in one line."""
+        return not self.head and len(self.name) <= _MAX_NAME_LENGTH
 
     @property
-    def lines(self) -> tuple[str, str]:
-        """All of it in two lines, the second of which may be empty."""
-        if self.head and len(self.name) <= _LINE:
-            return self.name, _cut_one(self.head, _SECOND)
-        rest = [f"{self.start} {', '.join(self.marks)}".strip(), self.head]
-        return _cut_one(self.adapter, _LINE), _cut_one(" · ".join(filter(None, rest)), _SECOND)
+    def two_lines(self) -> tuple[str, str]:
+        """Full name in two lines, the second of which may be empty."""
+        if self.head and len(self.name) <= _MAX_NAME_LENGTH:
+            return self.name, _shorten(self.head, _MAX_SECOND_LENGTH)
+        second_line = [f"{self.start} {', '.join(self.qualifiers)}".strip(), self.head]
+        return _shorten(self.adapter, _MAX_NAME_LENGTH), _shorten(
+            " · ".join(filter(None, second_line)), _MAX_SECOND_LENGTH
+        )
 
     @property
     def colour(self) -> str:
-        """Name of the variable of its colour."""
+        """Name of the page variable of its colour."""
         return f"s{self.series}"
 
     @property
     def marker(self) -> str:
-        """As matplotlib names it."""
+        """Marker, as matplotlib names it."""
         return MARKERS[self.series % len(MARKERS)]
 
 
-def labels_of(rows: Sequence[TableRow]) -> list[Label]:
-    """The label of each row.
+def make_labels(rows: Sequence[TableRow]) -> list[RowLabel]:
+    """Make the label of each row.
 
     Args:
         rows: those of one table.
     """
-    adapters = _cut([row.adapter for row in rows], _LINE)
-    heads = _cut([row.head for row in rows], 2 * _LINE)
-    several = len(set(heads)) > 1
-    started = has_starts(rows)
-    order = list(dict.fromkeys(row.adapter for row in rows if not is_frozen(row)))
+    adapters = _shorten_names([row.adapter for row in rows], _MAX_NAME_LENGTH)
+    heads = _shorten_names([row.head for row in rows], 2 * _MAX_NAME_LENGTH)
+    several_heads = len(set(heads)) > 1
+    any_start = has_starts(rows)
+    adapter_order = list(dict.fromkeys(row.adapter for row in rows if not is_frozen(row)))
     return [
-        Label(
+        RowLabel(
             adapter=adapter,
-            start="" if not started or _startless(row) else escaped(row.start),
-            marks=tuple(_marks(row, rows)),
-            head=head if several else "",
-            series=0 if is_frozen(row) else 1 + order.index(row.adapter) % (_SERIES - 1),
-            dash=_DASHES.get(row.start, "-") if started and not _startless(row) else "-",
-            filled=not started or row.start != FRESH or _startless(row),
+            start="" if not any_start or _is_plain_frozen(row) else escape_name(row.start),
+            qualifiers=tuple(_qualifiers(row, rows)),
+            head=head if several_heads else "",
+            series=0 if is_frozen(row) else 1 + adapter_order.index(row.adapter) % (_N_SERIES - 1),
+            dash=_DASHES.get(row.start, "-") if any_start and not _is_plain_frozen(row) else "-",
+            filled=not any_start or row.start != FRESH or _is_plain_frozen(row),
         )
         for row, adapter, head in zip(rows, adapters, heads, strict=True)
     ]
 
 
-def _startless(row: TableRow) -> bool:
+def _is_plain_frozen(row: TableRow) -> bool:
     return is_frozen(row) and row.start == FRESH
 
 
-def _marks(row: TableRow, rows: Sequence[TableRow]) -> Iterator[str]:
-    """What is said beside the name: the notes and the start's name that others have not."""
-    own = [other for other in rows if other.adapter == row.adapter]
-    notes = [set(_notes(other)) for other in own]
-    yield from (note for note in _notes(row) if not all(note in others for others in notes))
-    starts = {other.start_name for other in rows if other.start == row.start}
+def _qualifiers(row: TableRow, rows: Sequence[TableRow]) -> Iterator[str]:
+    """Notes and name of the start that rows of the same adapter do not share."""
+    same_adapter = [other_row for other_row in rows if other_row.adapter == row.adapter]
+    notes = [set(_notes(other_row)) for other_row in same_adapter]
+    yield from (note for note in _notes(row) if not all(note in row_notes for row_notes in notes))
+    starts = {other_row.start_name for other_row in rows if other_row.start == row.start}
     if len(starts) > 1:
-        yield escaped(row.start_name)
+        yield escape_name(row.start_name)
     if row.seen:
         yield "seen"
 
 
 def _notes(row: TableRow) -> list[str]:
-    return [escaped(note) for note in row.note.split(", ") if note]
+    return [escape_name(note) for note in row.note.split(", ") if note]
 
 
-def _cut(names: Sequence[str], longest: int) -> list[str]:
-    """Names as printable lines, cut where long; those that would become equal are numbered."""
-    shown = {name: _cut_one(escaped(name), longest) for name in names}
-    twice = Counter(shown.values())
+def _shorten_names(names: Sequence[str], max_length: int) -> list[str]:
+    """Shorten names to printable lines; those that would become equal are numbered."""
+    shown = {name: _shorten(escape_name(name), max_length) for name in names}
+    counts = Counter(shown.values())
     numbers: Counter[str] = Counter()
-    for name, cut in list(shown.items()):
-        if twice[cut] > 1:
-            numbers[cut] += 1
-            shown[name] = f"{cut} ({numbers[cut]})"
+    for name, shortened in list(shown.items()):
+        if counts[shortened] > 1:
+            numbers[shortened] += 1
+            shown[name] = f"{shortened} ({numbers[shortened]})"
     return [shown[name] for name in names]
 
 
-def _cut_one(name: str, longest: int) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+def _shorten(name: str, max_length: int) -> str:
+    return name if len(name) <= max_length else name[: max_length - 1] + "…"

@@ -1,8 +1,8 @@
-"""The page of a report: one HTML file that holds everything it shows.
+"""Page of a report: one HTML file that holds everything it shows.
 
-It asks for nothing from anywhere: styles, script, figures and film strips are inside, and a content
-security policy forbids the rest. Names of classes, clips, folders and adapters are escaped wherever
-they stand.
+It loads nothing from elsewhere: styles, script, figures and film strips are inside, and a content
+security policy forbids the rest. Names of classes, clips, folders and adapters are escaped
+everywhere.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from fewshot_i2v.report.analysis.frame_order import reliances
-from fewshot_i2v.report.analysis.report_data import LEVEL, Section
-from fewshot_i2v.report.page.views import View, clips_of
-from fewshot_i2v.report.tables.table import LEFT
+from fewshot_i2v.report.analysis.frame_order import frame_order_losses
+from fewshot_i2v.report.analysis.report_data import LEVEL, ReportSection
+from fewshot_i2v.report.page.views import SectionView, shown_clip_names
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.utils.text_table import escaped
+from fewshot_i2v.utils.text_table import escape_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "html"
 
 
-def render_page(sections: Sequence[Section], *, title: str = "", version: str = "") -> str:
-    """A report as one HTML page.
+def render_page(sections: Sequence[ReportSection], *, title: str = "", version: str = "") -> str:
+    """Render a report as one HTML page.
 
     Args:
         sections: one for each table; at least one.
         title: of the page; by default that of the first section.
-        version: of the program, said at the end of the page.
+        version: of the program, written at the end of the page.
 
     Returns:
         The page. Equal sections give equal pages.
@@ -45,27 +45,27 @@ def render_page(sections: Sequence[Section], *, title: str = "", version: str = 
 
     environment = _environment()
     style, script = _read("style.css"), _read("script.js")
-    found = reliances(sections, LEVEL)
-    views = [View(section, number, found) for number, section in enumerate(sections, 1)]
+    losses = frame_order_losses(sections, LEVEL)
+    views = [SectionView(section, number, losses) for number, section in enumerate(sections, 1)]
     return environment.get_template("page.html").render(
         views=views,
         title=title or _title(sections),
         version=version,
-        left=LEFT,
-        policy=_policy(style, script),
+        left=LEFT_COLUMNS,
+        policy=_security_policy(style, script),
         # files of this package
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
     )
 
 
-def shown_clips(section: Section) -> list[str]:
-    """Names of the clips whose frames the section would show, each once."""
-    detail = View(section, 1).detail
-    return [] if detail is None else clips_of(detail.episodes)
+def shown_clips(section: ReportSection) -> list[str]:
+    """Names of the clips whose frames the section shows, each once."""
+    detail = SectionView(section, 1).detail
+    return [] if detail is None else shown_clip_names(detail.episodes)
 
 
-def _title(sections: Sequence[Section]) -> str:
+def _title(sections: Sequence[ReportSection]) -> str:
     if len(sections) == 1:
         return sections[0].title
     return f"{len(sections)} evaluations"
@@ -89,49 +89,49 @@ def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """A content security policy that allows exactly this style, this script and images inside."""
+def _security_policy(style: str, script: str) -> str:
+    """Content security policy that allows exactly this style, this script and images inside."""
     return (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_source(style)}; script-src {_source(script)}"
+        f"style-src {_csp_hash(style)}; script-src {_csp_hash(script)}"
     )
 
 
-def _source(text: str) -> str:
+def _csp_hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """A share in percent, without the sign."""
+def format_percent(value: float, digits: int = 1) -> str:
+    """Format a share in percent, without the sign."""
     return f"{100 * value:.{digits}f}"
 
 
-def ends(interval: Interval, digits: int = 1) -> str:
-    """The ends of an interval in percent, or a dash."""
+def format_ends(interval: Interval, digits: int = 1) -> str:
+    """Format the ends of an interval in percent, or a dash."""
     if interval.low is None or interval.high is None:
         return "-"
-    return f"[{percent(interval.low, digits)}, {percent(interval.high, digits)}]"
+    return f"[{format_percent(interval.low, digits)}, {format_percent(interval.high, digits)}]"
 
 
-def drawing(svg: str) -> Markup:
-    """A figure of this package, which escaped every name in it."""
+def svg_markup(svg: str) -> Markup:
+    """Mark the SVG of a figure of this package as safe; it has every name escaped."""
     return Markup(svg)  # noqa: S704
 
 
-def breakable(text: str) -> Markup:
-    """A label with options, escaped, that may be broken after a colon or a comma."""
-    parts = re.split(r"(?<=[:,])", text)
-    return Markup("<wbr>").join(parts)  # escapes what it joins
+def allow_breaks(text: str) -> Markup:
+    """Escape a label with options, and allow line breaks after a colon or a comma."""
+    pieces = re.split(r"(?<=[:,])", text)
+    return Markup("<wbr>").join(pieces)  # escapes what it joins
 
 
-def kept(text: str) -> str:
-    """Text in which no line ends between a number and what it is a number of."""
+def bind_units(text: str) -> str:
+    """Replace spaces between numbers and their units, so that no line breaks there."""
     return re.sub(r"(?<=\d) (?=%|points?\b|clips?\b)", "\u00a0", text)
 
 
-def visible(text: str) -> str:
-    """Text of any length with control and direction marks shown as escapes; lines are kept."""
+def escape_controls(text: str) -> str:
+    """Show control and direction marks as escapes, at any length; lines stay."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
         for c in text
@@ -140,13 +140,13 @@ def visible(text: str) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
-        "breakable": breakable,
-        "kept": kept,
-        "percent": percent,
-        "ends": ends,
-        "drawing": drawing,
-        "visible": visible,
-        "name": escaped,
+        "breakable": allow_breaks,
+        "kept": bind_units,
+        "percent": format_percent,
+        "ends": format_ends,
+        "drawing": svg_markup,
+        "visible": escape_controls,
+        "name": escape_name,
     }
 )
 """By the name that templates call them."""

@@ -1,4 +1,4 @@
-"""What the template of a page shows of each section, in plain values."""
+"""Views of the sections of a page: plain values for its template."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fewshot_i2v.report.analysis.frame_order import Reliance
-from fewshot_i2v.report.analysis.report_data import LEVEL, Row, Section
-from fewshot_i2v.report.analysis.run_analysis import Findings
-from fewshot_i2v.report.analysis.significance import frozen_of
+from fewshot_i2v.report.analysis.frame_order import FrameOrderLoss
+from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
+from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
+from fewshot_i2v.report.analysis.significance import find_frozen_row
 from fewshot_i2v.report.page import figures
-from fewshot_i2v.report.page.figures.style import Plate, Point, shots_text
-from fewshot_i2v.report.page.labels import Label, labels_of
-from fewshot_i2v.report.page.summary_text import families, summary
+from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
+from fewshot_i2v.report.page.labels import RowLabel, make_labels
+from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.extra_tables import (
-    Bin,
-    Extra,
-    beyond_accuracy,
-    bins_of,
-    order_of_frames,
-    other_questions,
+    ExtraTable,
+    ReliabilityBin,
+    calibration_table,
+    frame_order_table,
+    generalization_table,
+    reliability_bins,
 )
-from fewshot_i2v.report.tables.table import Cell, Table, table_of
-from fewshot_i2v.report.tables.terminal import guessing
+from fewshot_i2v.report.tables.table import AccuracyTable, TableCell, accuracy_table
+from fewshot_i2v.report.tables.terminal import chance_accuracy
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.statistics.calibration import Reliability
-from fewshot_i2v.utils.text_table import escaped, sentences
+from fewshot_i2v.statistics.calibration import ReliabilityCurve
+from fewshot_i2v.utils.text_table import escape_name, unique_sentences
 
 if TYPE_CHECKING:
     pass
 
-_CLASSES, _QUERIES, _RIGHT = 10, 8, 3
+_MAX_CLASSES, _MAX_QUERIES, _MAX_CORRECT = 10, 8, 3
 
 
 @dataclass(frozen=True)
-class Support:
-    """A class of an episode: its name, the clip that is shown, and how many more there are."""
+class ShownClass:
+    """A class of an episode: its name, the clip that is shown, and the number of further clips."""
 
     name: str
     clip: str
@@ -47,14 +47,14 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Query:
-    """A query clip of an episode.
+class ShownQuery:
+    """A query clip of an episode with its prediction.
 
     Attributes:
         clip: its name.
         label: its class.
-        predicted: the class it was taken for.
-        sure: probability of that, 0..1.
+        predicted: the predicted class.
+        sure: probability of the predicted class, 0..1.
         true: probability of its class, 0..1.
     """
 
@@ -66,12 +66,12 @@ class Query:
 
     @property
     def right(self) -> bool:
-        """Whether it was taken for what it is."""
+        """Whether the predicted class is its class."""
         return self.label == self.predicted
 
 
 @dataclass(frozen=True)
-class Episode:
+class ShownEpisode:
     """An episode as it is shown.
 
     Attributes:
@@ -90,26 +90,26 @@ class Episode:
     right: int
     asked: int
     frozen: float | None
-    support: tuple[Support, ...]
+    support: tuple[ShownClass, ...]
     classes: int
-    queries: tuple[Query, ...]
+    queries: tuple[ShownQuery, ...]
 
 
-def episodes_of(findings: Findings, frozen: Mapping[int, float]) -> list[Episode]:
-    """The extreme episodes of a run, the hardest first.
+def extreme_episodes(analysis: RunAnalysis, frozen: Mapping[int, float]) -> list[ShownEpisode]:
+    """Hardest and easiest episodes of a run, the hardest first.
 
     Args:
-        findings: of the run.
+        analysis: of the run.
         frozen: accuracies of the frozen encoder, by episode number; may be empty.
     """
     return [
-        _episode(record, frozen.get(record.index), hard=hard)
-        for records, hard in ((findings.hardest, True), (findings.easiest, False))
+        _shown_episode(record, frozen.get(record.index), hard=hard)
+        for records, hard in ((analysis.hardest, True), (analysis.easiest, False))
         for record in records
     ]
 
 
-def clips_of(episodes: Iterable[Episode]) -> list[str]:
+def shown_clip_names(episodes: Iterable[ShownEpisode]) -> list[str]:
     """Names of all clips that the episodes show, each once."""
     names: dict[str, None] = {}
     for episode in episodes:
@@ -118,81 +118,91 @@ def clips_of(episodes: Iterable[Episode]) -> list[str]:
     return list(names)
 
 
-def _episode(record: EpisodeRecord, frozen: float | None, *, hard: bool) -> Episode:
-    queries = list(_queries(record))
-    return Episode(
+def _shown_episode(record: EpisodeRecord, frozen: float | None, *, hard: bool) -> ShownEpisode:
+    queries = list(_shown_queries(record))
+    return ShownEpisode(
         index=record.index,
         hard=hard,
         right=sum(query.right for query in queries),
         asked=len(queries),
         frozen=frozen,
         support=tuple(
-            Support(name, clips[0], len(clips) - 1)
+            ShownClass(name, clips[0], len(clips) - 1)
             for name, clips in zip(record.classes, record.support, strict=True)
             if clips
-        )[:_CLASSES],
+        )[:_MAX_CLASSES],
         classes=len(record.classes),
-        queries=tuple(_shown(queries)),
+        queries=tuple(_select_queries(queries)),
     )
 
 
-def _queries(record: EpisodeRecord) -> Iterator[Query]:
-    clips = [name for row in record.query for name in row]
-    answers = zip(clips, record.labels, record.predictions, record.probabilities, strict=True)
-    for clip, label, guess, row in answers:
-        yield Query(clip, record.classes[label], record.classes[guess], row[guess], row[label])
+def _shown_queries(record: EpisodeRecord) -> Iterator[ShownQuery]:
+    clips = [name for clip_row in record.query for name in clip_row]
+    predictions = zip(clips, record.labels, record.predictions, record.probabilities, strict=True)
+    for clip, label, predicted, clip_row in predictions:
+        yield ShownQuery(
+            clip,
+            record.classes[label],
+            record.classes[predicted],
+            clip_row[predicted],
+            clip_row[label],
+        )
 
 
-def _shown(queries: Sequence[Query]) -> list[Query]:
-    """Wrong ones first, the surest first; then the right ones that were least sure."""
+def _select_queries(queries: Sequence[ShownQuery]) -> list[ShownQuery]:
+    """Select wrong queries, the surest first; then the right ones that were least sure."""
     wrong = sorted((q for q in queries if not q.right), key=lambda q: -q.sure)
-    right = sorted((q for q in queries if q.right), key=lambda q: q.sure)
-    room = _RIGHT if wrong else _RIGHT + 1
-    return [*wrong[: _QUERIES - min(room, len(right))], *right[:room]]
+    correct = sorted((q for q in queries if q.right), key=lambda q: q.sure)
+    n_correct = _MAX_CORRECT if wrong else _MAX_CORRECT + 1
+    return [*wrong[: _MAX_QUERIES - min(n_correct, len(correct))], *correct[:n_correct]]
 
 
-_SCHEMA = "schema"
-_CLIPS = "clips"
+_SCHEMA_KEY = "schema"
+_CLIPS_KEY = "clips"
 _ABSENT = "-"
 
 
-def flat(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of nested mappings, its key with dots, its value as text."""
+def flatten(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Iterate over the leaves of nested mappings: key with dots, and value as text."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from flat(inner, f"{key}.{name}" if key else str(name))
-    elif key != _SCHEMA:
+            yield from flatten(inner, f"{key}.{name}" if key else str(name))
+    elif key != _SCHEMA_KEY:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield key.removeprefix("identity.config.").removeprefix("identity."), text
 
 
-def compared(
+def common_and_differing(
     headers: Sequence[Mapping[str, Any]],
 ) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
-    """Keys and values that all headers share, and for each header the others.
+    """Keys and values that all headers share, and for each header those that differ.
 
     Args:
         headers: contents of `run.json`.
     """
     # the digests of clips are many, and no setting
-    flats = [dict(flat({k: v for k, v in each.items() if k != _CLIPS})) for each in headers]
+    flats = [
+        dict(flatten({k: v for k, v in header.items() if k != _CLIPS_KEY})) for header in headers
+    ]
     keys = list(dict.fromkeys(key for facts in flats for key in facts))
-    same = [key for key in keys if len({facts.get(key) for facts in flats}) == 1]
-    shared = [(key, flats[0][key]) for key in same]
-    others = [key for key in keys if key not in set(same)]
-    return shared, [[(key, f.get(key, _ABSENT)) for key in others] for f in flats]
+    common_keys = [key for key in keys if len({facts.get(key) for facts in flats}) == 1]
+    common = [(key, flats[0][key]) for key in common_keys]
+    differing_keys = [key for key in keys if key not in set(common_keys)]
+    return common, [
+        [(key, flat_header.get(key, _ABSENT)) for key in differing_keys] for flat_header in flats
+    ]
 
 
-_MOST_CURVES = 6
-_MOST_IN_FOREST = 40
-_MOST_RELIABLE = 6
-_RELIABILITY = (
+_MAX_CURVES = 6
+_MAX_FOREST_ROWS = 40
+_MAX_RELIABILITY_FIGURES = 6
+_RELIABILITY_CAPTION = (
     "Each mark is a bin of predictions: across, how sure the row was of them; up, how many of them "
     "were right; the larger, the more predictions. Above the dotted line a row is right more often "
     "than it is sure, below it less often. Small marks are mostly chance. Shares, without "
     "intervals; marks as in the legend of the figures."
 )
-_COSTS: dict[figures.Cost, tuple[str, str]] = {
+_COST_CAPTIONS: dict[figures.CostKind, tuple[str, str]] = {
     "parameters": (
         "Accuracy and parameters",
         "trained in each episode, adapter and head",
@@ -206,45 +216,45 @@ _COSTS: dict[figures.Cost, tuple[str, str]] = {
         "median time of tuning and prediction, on the machine of the run",
     ),
 }
-_UNITS = "episodes or, where two rows have one episode in common, its query clips"
-_MEANS = "Means over episodes; their intervals are in the table."
-_NO_LINES = "One episode: no interval."
-_AS_BEFORE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
+_MIXED_UNITS = "episodes or, where two rows have one episode in common, its query clips"
+_MEANS_NOTE = "Means over episodes; their intervals are in the table."
+_NO_INTERVAL_NOTE = "One episode: no interval."
+_SAME_INTERVALS_NOTE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class SectionView:
     """A section as the template shows it.
 
     Attributes:
         section: the section.
-        number: its place in the page, from 1; part of the key of each of its figures.
-        reliances: what rows lose in other orders of frames, of all sections.
+        number: its position in the page, from 1; part of the key of each of its figures.
+        frame_order_losses: losses of rows in other frame orders, of all sections.
     """
 
-    section: Section
+    section: ReportSection
     number: int
-    reliances: Mapping[Row, Reliance] = field(default_factory=dict, repr=False)
+    frame_order_losses: Mapping[ReportRow, FrameOrderLoss] = field(default_factory=dict, repr=False)
     _keys: list[str] = field(default_factory=list, repr=False)
 
     @cached_property
-    def labels(self) -> list[Label]:
-        """Name and marks of each row."""
-        return labels_of(self.section.table_rows)
+    def labels(self) -> list[RowLabel]:
+        """Name and drawing style of each row."""
+        return make_labels(self.section.table_rows)
 
     @cached_property
-    def table(self) -> Table:
+    def table(self) -> AccuracyTable:
         """The table of the rows."""
-        return table_of(self.section)
+        return accuracy_table(self.section)
 
     @cached_property
     def summary(self) -> list[str]:
-        """The answer in plain words, a paragraph for each number of shots."""
-        return summary(self.section.table_rows, self.labels, *self.section.verdicts)
+        """Summary in plain words, a paragraph for each number of shots."""
+        return summarize(self.section.table_rows, self.labels, *self.section.verdicts)
 
     @cached_property
     def _gains(self) -> list[Interval | None]:
-        """Gains over frozen as figures show them: over clips where there is one episode."""
+        """Gains over frozen for figures: over clips where there is one episode."""
         frozen = self.section.verdicts[0]
         return [
             frozen[i].difference if i in frozen and frozen[i].unit == "clip" else gain
@@ -254,187 +264,207 @@ class View:
     @property
     def chance(self) -> float | None:
         """Accuracy of guessing, 0..1; None where it is not known."""
-        return self.section.chance or guessing(self.section.way) or None
+        return self.section.chance or chance_accuracy(self.section.way) or None
 
     @cached_property
-    def points(self) -> list[Point]:
-        """The rows as figures show them."""
-        triples = zip(self.section.rows, self.labels, strict=True)
-        ends = zip(self.table.means, self._gains, strict=True)
+    def points(self) -> list[PlotPoint]:
+        """The rows as points of figures."""
+        labelled_rows = zip(self.section.rows, self.labels, strict=True)
+        interval_pairs = zip(self.table.means, self._gains, strict=True)
         return [
-            Point(label, row.table.shot, mean, gain, row.table.parameters,
+            PlotPoint(label, row.table.shot, mean, gain, row.table.parameters,
                   row.table.seconds_per_episode, row.table.macs_per_clip)
-            for (row, label), (mean, gain) in zip(triples, ends, strict=True)
+            for (row, label), (mean, gain) in zip(labelled_rows, interval_pairs, strict=True)
         ]  # fmt: skip
 
     @cached_property
-    def extras(self) -> list[Extra]:
-        """The tables that follow that of the accuracies."""
-        shown = replace(self.table, columns=self.columns)
-        found = (
-            beyond_accuracy(self.section, shown),
-            other_questions(self.section, shown),
-            order_of_frames(self.section, shown, self.reliances),
+    def extras(self) -> list[ExtraTable]:
+        """Tables that follow the one of accuracies."""
+        shown_table = replace(self.table, columns=self.columns)
+        candidates = (
+            calibration_table(self.section, shown_table),
+            generalization_table(self.section, shown_table),
+            frame_order_table(self.section, shown_table, self.frame_order_losses),
         )
-        return [extra for extra in found if extra is not None]
+        return [extra_table for extra_table in candidates if extra_table is not None]
 
     @cached_property
-    def bins(self) -> list[Bin]:
+    def bins(self) -> list[ReliabilityBin]:
         """The reliability curves in numbers."""
-        return bins_of(self.section.rows)
+        return reliability_bins(self.section.rows)
 
     @property
     def common_head(self) -> str:
         """The head of all rows, where they have the same; else empty."""
         heads = {row.head for row in self.section.table_rows}
-        return escaped(heads.pop()) if len(heads) == 1 else ""
+        return escape_name(heads.pop()) if len(heads) == 1 else ""
 
     @cached_property
-    def columns(self) -> dict[str, list[Cell]]:
-        """The columns of the table but for that of a common head, which the caption names."""
+    def columns(self) -> dict[str, list[TableCell]]:
+        """Columns of the table without that of a common head, which the caption names."""
         hidden = {"head"} if self.common_head else set()
         return {name: cells for name, cells in self.table.columns.items() if name not in hidden}
 
     @property
     def intervals(self) -> str:
-        """What the brackets of the summary are, and what its verdicts are adjusted for."""
+        """Notes on the brackets of the summary, and on what its verdicts are adjusted for."""
         means = [value for value in self.table.means if value is not None]
         if not means:
             return ""
         frozen, best = self.section.verdicts
-        clips = [a.difference for a in frozen.values() if a.unit == "clip"]
-        parts = []
-        if any(value.low is not None for value in means) or not clips:
-            parts.append(_covered("In brackets: ", means, "episodes"))
-        if clips:
-            parts.append(_covered("Over frozen, in brackets: ", clips, "query clips"))
-        return " ".join([*parts, *families(frozen, best)])
+        clip_intervals = [
+            verdict.difference for verdict in frozen.values() if verdict.unit == "clip"
+        ]
+        captions = []
+        if any(value.low is not None for value in means) or not clip_intervals:
+            captions.append(_intervals_caption("In brackets: ", means, "episodes"))
+        if clip_intervals:
+            captions.append(
+                _intervals_caption("Over frozen, in brackets: ", clip_intervals, "query clips")
+            )
+        return " ".join([*captions, *adjustment_notes(frozen, best)])
 
     @cached_property
     def legend(self) -> list[tuple[str, str]]:
         """Drawing and name of every adapter and start."""
-        each = {label.name: label for label in self.labels}
-        return [(figures.swatch(label, key=self._key()), name) for name, label in each.items()]
+        labels_by_name = {label.name: label for label in self.labels}
+        return [
+            (figures.legend_marker(label, key=self.next_key()), name)
+            for name, label in labels_by_name.items()
+        ]
 
-    def plates(self) -> Iterator[Plate]:
+    def plates(self) -> Iterator[CaptionedFigure]:
         """The figures of the rows."""
-        yield from self._curves()
-        yield from self._forests()
-        yield from self._costs()
+        yield from self._curve_figures()
+        yield from self._forest_figures()
+        yield from self._cost_figures()
 
-    def _curves(self) -> Iterator[Plate]:
+    def _curve_figures(self) -> Iterator[CaptionedFigure]:
         heads = list(dict.fromkeys(point.label.head for point in self.points))
-        text = _covered("Bands: ", self.table.means, "episodes")
-        left = len(heads) - _MOST_CURVES
-        text += f" {left} more heads are in the table." if left > 0 else ""
-        for head in heads[:_MOST_CURVES]:
-            own = [point for point in self.points if point.label.head == head]
-            drawn = figures.curves(own, key=self._key(), chance=self.chance)
-            if drawn is None:
+        text = _intervals_caption("Bands: ", self.table.means, "episodes")
+        n_remaining = len(heads) - _MAX_CURVES
+        text += f" {n_remaining} more heads are in the table." if n_remaining > 0 else ""
+        for head in heads[:_MAX_CURVES]:
+            head_points = [point for point in self.points if point.label.head == head]
+            svg = figures.draw_curves(head_points, key=self.next_key(), chance=self.chance)
+            if svg is None:
                 continue
             title = "Accuracy over shots" + (f", head {head}" if head else "")
-            yield Plate(title, text, drawn)
-            text = f"Bands: {_AS_BEFORE}" if _has_ends(self.table.means) else _NO_LINES
+            yield CaptionedFigure(title, text, svg)
+            text = (
+                f"Bands: {_SAME_INTERVALS_NOTE}"
+                if _any_interval(self.table.means)
+                else _NO_INTERVAL_NOTE
+            )
 
-    def _forests(self) -> Iterator[Plate]:
+    def _forest_figures(self) -> Iterator[CaptionedFigure]:
         gains = any(self._gains)
         values = self._gains if gains else self.table.means
-        clips = {a.unit for a in self.section.verdicts[0].values()} if gains else set()
-        units = _UNITS if len(clips) > 1 else "query clips" if "clip" in clips else "episodes"
-        by = "clip by clip" if units == "query clips" else "episode by episode"
-        what = f"Gain over frozen, {by}" if gains else "Accuracy of each row"
-        text, parts = _covered("Lines: ", values, units), _parts(self.points)
-        span = _span(values) if len(parts) > 1 else None
-        for title, part in parts:
-            drawn = figures.forest(part, key=self._key(), gains=gains, span=span)
-            if drawn is not None:
-                yield Plate(f"{what}{title}", text, drawn)
-                text = f"Lines: {_AS_BEFORE}" if _has_ends(values) else _NO_LINES
+        kinds = {verdict.unit for verdict in self.section.verdicts[0].values()} if gains else set()
+        units = _MIXED_UNITS if len(kinds) > 1 else "query clips" if "clip" in kinds else "episodes"
+        pairing = "clip by clip" if units == "query clips" else "episode by episode"
+        quantity = f"Gain over frozen, {pairing}" if gains else "Accuracy of each row"
+        text, groups = _intervals_caption("Lines: ", values, units), _split_forest(self.points)
+        span = _common_span(values) if len(groups) > 1 else None
+        for title, group in groups:
+            svg = figures.draw_forest(group, key=self.next_key(), gains=gains, span=span)
+            if svg is not None:
+                yield CaptionedFigure(f"{quantity}{title}", text, svg)
+                text = (
+                    f"Lines: {_SAME_INTERVALS_NOTE}" if _any_interval(values) else _NO_INTERVAL_NOTE
+                )
 
-    def _costs(self) -> Iterator[Plate]:
-        several = len({point.shot for point in self.points}) > 1
-        more = " The shots of a row are joined; the larger the mark, the more." if several else ""
-        for of, (title, what) in _COSTS.items():
-            drawn = figures.cost(self.points, key=self._key(), of=of)
-            if drawn is not None:
-                means = _MEANS if _has_ends(self.table.means) else _NO_LINES
-                text = f"Across: {what}. {means}"
-                yield Plate(title, text + more, drawn)
+    def _cost_figures(self) -> Iterator[CaptionedFigure]:
+        several_shots = len({point.shot for point in self.points}) > 1
+        shots_note = (
+            " The shots of a row are joined; the larger the mark, the more."
+            if several_shots
+            else ""
+        )
+        for kind, (title, explanation) in _COST_CAPTIONS.items():
+            svg = figures.draw_cost(self.points, key=self.next_key(), kind=kind)
+            if svg is not None:
+                means = _MEANS_NOTE if _any_interval(self.table.means) else _NO_INTERVAL_NOTE
+                text = f"Across: {explanation}. {means}"
+                yield CaptionedFigure(title, text + shots_note, svg)
 
-    def reliability(self) -> Iterator[Plate]:
+    def reliability(self) -> Iterator[CaptionedFigure]:
         """The figures of calibration, one for each number of shots and head."""
-        groups: dict[tuple[int | str, str], list[tuple[Label, Reliability]]] = {}
+        groups: dict[tuple[int | str, str], list[tuple[RowLabel, ReliabilityCurve]]] = {}
         for row, label in zip(self.section.rows, self.labels, strict=True):
-            if row.measures is not None:
+            if row.metrics is not None:
                 group = groups.setdefault((row.table.shot, label.head), [])
-                group.append((label, row.measures.curve))
-        text, left = _RELIABILITY, len(groups) - _MOST_RELIABLE
-        text += f" {left} more are in the table." if left > 0 else ""
-        for (shot, head), curves in list(groups.items())[:_MOST_RELIABLE]:
-            drawn = figures.reliability(curves, key=self._key())
-            if drawn is not None:
-                named = f", head {head}" if head else ""
-                yield Plate(f"Confidence and truth, {shots_text(shot)}{named}", text, drawn)
+                group.append((label, row.metrics.curve))
+        text, n_remaining = _RELIABILITY_CAPTION, len(groups) - _MAX_RELIABILITY_FIGURES
+        text += f" {n_remaining} more are in the table." if n_remaining > 0 else ""
+        for (shot, head), curves in list(groups.items())[:_MAX_RELIABILITY_FIGURES]:
+            svg = figures.draw_reliability(curves, key=self.next_key())
+            if svg is not None:
+                head_clause = f", head {head}" if head else ""
+                yield CaptionedFigure(
+                    f"Confidence and truth, {shots_text(shot)}{head_clause}", text, svg
+                )
                 text = "As the figure before; shares, without intervals."
 
-    def _key(self) -> str:
+    def next_key(self) -> str:
+        """Makes a key for a figure, unique on the page."""
         self._keys.append(f"s{self.number}f{len(self._keys) + 1}")
         return self._keys[-1]
 
     @cached_property
-    def detail(self) -> Detail | None:
+    def detail(self) -> RowDetailView | None:
         """One row in detail; None where no episode succeeded."""
-        place = self.section.detailed()
-        return None if place is None else Detail(self, place)
+        position = self.section.detail_position()
+        return None if position is None else RowDetailView(self, position)
 
     @cached_property
     def settings(self) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
-        """What the headers of the rows share, and in what each differs."""
-        return compared([row.header for row in self.section.rows])
+        """Settings that the headers of the rows share, and those in which each differs."""
+        return common_and_differing([row.header for row in self.section.rows])
 
 
-def _has_ends(values: Sequence[Interval | None]) -> bool:
+def _any_interval(values: Sequence[Interval | None]) -> bool:
     return any(value is not None and value.low is not None for value in values)
 
 
-def _covered(lead: str, values: Sequence[Interval | None], units: str) -> str:
-    """What intervals are and cover, or that there are none."""
-    known = [value for value in values if value is not None and value.low is not None]
-    if not known:
-        return _NO_LINES
-    covers = " ".join(sentences(value.covers for value in values if value is not None))
-    methods = " or ".join(sorted({value.method for value in known}))
+def _intervals_caption(lead: str, values: Sequence[Interval | None], units: str) -> str:
+    """Caption on the kind and coverage of intervals, or that there are none."""
+    with_ends = [value for value in values if value is not None and value.low is not None]
+    if not with_ends:
+        return _NO_INTERVAL_NOTE
+    covers = " ".join(unique_sentences(value.covers for value in values if value is not None))
+    methods = " or ".join(sorted({value.method for value in with_ends}))
     return f"{lead}{100 * LEVEL:g} % intervals, {methods} over {units}. {covers}"
 
 
-def _span(values: Sequence[Interval | None]) -> tuple[float, float]:
-    """An axis on which all intervals and zero have room."""
+def _common_span(values: Sequence[Interval | None]) -> tuple[float, float]:
+    """Range of an axis that shows all intervals and zero."""
     ends = [end for v in values if v is not None for end in (v.mean, v.low, v.high)]
-    known = [0.0, *(end for end in ends if end is not None)]
-    margin = 0.04 * (max(known) - min(known)) or 0.01
-    return min(known) - margin, max(known) + margin
+    ends_and_zero = [0.0, *(end for end in ends if end is not None)]
+    margin = 0.04 * (max(ends_and_zero) - min(ends_and_zero)) or 0.01
+    return min(ends_and_zero) - margin, max(ends_and_zero) + margin
 
 
-def _parts(points: Sequence[Point]) -> list[tuple[str, list[Point]]]:
-    """Rows of a forest with what its title says: many are split by shots, then by heads."""
+def _split_forest(points: Sequence[PlotPoint]) -> list[tuple[str, list[PlotPoint]]]:
+    """Split the rows of a forest, with titles: many are split by shots, then by heads."""
     shots = list(dict.fromkeys(point.shot for point in points))
-    if len(points) <= _MOST_IN_FOREST:
+    if len(points) <= _MAX_FOREST_ROWS:
         return [("", sorted(points, key=lambda point: shots.index(point.shot)))]
-    parts = []
+    groups = []
     for shot in shots:
-        own = [point for point in points if point.shot == shot]
-        if len(own) <= _MOST_IN_FOREST:
-            parts.append((f", {shots_text(shot)}", own))
+        shot_points = [point for point in points if point.shot == shot]
+        if len(shot_points) <= _MAX_FOREST_ROWS:
+            groups.append((f", {shots_text(shot)}", shot_points))
             continue
-        for head in dict.fromkeys(point.label.head for point in own):
-            same = [
+        for head in dict.fromkeys(point.label.head for point in shot_points):
+            head_points = [
                 replace(point, label=replace(point.label, head=""))
-                for point in own
+                for point in shot_points
                 if point.label.head == head
             ]
-            named = f", head {head}" if head else ""
-            parts.append((f", {shots_text(shot)}{named}", same))
-    return parts
+            head_clause = f", head {head}" if head else ""
+            groups.append((f", {shots_text(shot)}{head_clause}", head_points))
+    return groups
 
 
 @dataclass(frozen=True)
@@ -448,43 +478,43 @@ class ClassRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Detail:
+class RowDetailView:
     """One row in detail: its classes, confusions and episodes.
 
     Attributes:
         view: of its section.
-        place: of the row in its section.
+        position: of the row in its section.
     """
 
-    view: View
-    place: int
+    view: SectionView
+    position: int
 
     @property
-    def row(self) -> Row:
+    def row(self) -> ReportRow:
         """The row."""
-        return self.view.section.rows[self.place]
+        return self.view.section.rows[self.position]
 
     @property
-    def label(self) -> Label:
-        """Its name and marks."""
-        return self.view.labels[self.place]
+    def label(self) -> RowLabel:
+        """Its name and drawing style."""
+        return self.view.labels[self.position]
 
     @cached_property
-    def frozen(self) -> Row | None:
+    def frozen(self) -> ReportRow | None:
         """The frozen encoder with the same head and shot, where it is another row."""
-        other = frozen_of(self.place, self.view.section.table_rows)
-        if other is None or other == self.place:
+        frozen_position = find_frozen_row(self.position, self.view.section.table_rows)
+        if frozen_position is None or frozen_position == self.position:
             return None
-        return self.view.section.rows[other]
+        return self.view.section.rows[frozen_position]
 
     @property
     def name(self) -> str:
-        """The row in words."""
+        """Display name of the row with its number of shots."""
         return f"{self.label.full}, {shots_text(self.row.table.shot)}"
 
     @property
     def why(self) -> str:
-        """Why this row is shown, and what follows."""
+        """Why this row is shown, as a sentence or two."""
         if self.view.section.detail is not None:
             return "The row that was asked for."
         return (
@@ -493,72 +523,87 @@ class Detail:
         )
 
     @cached_property
-    def _by_class(self) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    def _class_intervals(self) -> tuple[dict[str, Interval], dict[str, Interval]]:
         row, frozen = self.row, self.frozen
-        own = row.findings.by_class(LEVEL, shared=row.table.shared)
+        class_intervals = row.analysis.class_intervals(LEVEL, clips_shared=row.table.shared)
         if frozen is None:
-            return own, {}
-        return own, frozen.findings.by_class(LEVEL, shared=frozen.table.shared)
+            return class_intervals, {}
+        return class_intervals, frozen.analysis.class_intervals(
+            LEVEL, clips_shared=frozen.table.shared
+        )
 
     @cached_property
     def classes(self) -> list[ClassRow]:
         """The classes, the highest accuracy first."""
-        own, frozen = self._by_class
-        names = sorted(own, key=lambda name: (-own[name].mean, name))
-        return [ClassRow(name, own[name].n, own[name], frozen.get(name)) for name in names]
+        class_intervals, frozen = self._class_intervals
+        names = sorted(class_intervals, key=lambda name: (-class_intervals[name].mean, name))
+        return [
+            ClassRow(name, class_intervals[name].n, class_intervals[name], frozen.get(name))
+            for name in names
+        ]
 
     @cached_property
     def confusions(self) -> list[tuple[str, str, float, int]]:
         """The most frequent confusions."""
-        return self.row.findings.confusions()
+        return self.row.analysis.top_confusions()
 
     @cached_property
     def class_notes(self) -> str:
-        """What the intervals of classes cover."""
-        values = self._by_class[0].values()
+        """Note on the intervals of classes."""
+        values = self._class_intervals[0].values()
         if all(value.low is None for value in values):
             return "Each class is in one episode: no interval."
-        covers = " ".join(sentences(value.covers for value in values))
+        covers = " ".join(unique_sentences(value.covers for value in values))
         return (
             f"{100 * LEVEL:g} % intervals over the episodes that have the class. "
             f"{covers} They are not adjusted for the number of classes."
         )
 
-    def plates(self) -> Iterator[Plate]:
+    def plates(self) -> Iterator[CaptionedFigure]:
         """The figures of the row."""
-        own, frozen = self._by_class
-        findings, number = self.row.findings, len(own)
-        drawn = figures.classes(own, frozen, self.label, key=self.view._key())
-        if drawn is not None:
-            lines = "Lines: " if any(value.low is not None for value in own.values()) else ""
+        class_intervals, frozen = self._class_intervals
+        analysis, n_classes = self.row.analysis, len(class_intervals)
+        svg = figures.draw_classes(class_intervals, frozen, self.label, key=self.view.next_key())
+        if svg is not None:
+            lines = (
+                "Lines: "
+                if any(value.low is not None for value in class_intervals.values())
+                else ""
+            )
             ring = " Rings: the frozen encoder in the same episodes." if frozen else ""
-            most = "" if number <= 40 else f" The 20 highest and the 20 lowest of {number}."
-            yield Plate("Classes", f"{lines}{self.class_notes}{ring}{most}", drawn)
-        drawn = figures.confusion(findings.classes, findings.rates(), key=self.view._key())
-        if drawn is not None:
+            selection = (
+                "" if n_classes <= 40 else f" The 20 highest and the 20 lowest of {n_classes}."
+            )
+            yield CaptionedFigure("Classes", f"{lines}{self.class_notes}{ring}{selection}", svg)
+        svg = figures.draw_confusion(
+            analysis.classes, analysis.confusion_rates(), key=self.view.next_key()
+        )
+        if svg is not None:
             text = (
                 "How often a query clip of a class (row) was taken for another (column), among the "
                 "episodes that have both; the darker, the more often. Shares, without intervals."
             )
-            yield Plate("Confusions", text, drawn)
-        yield from self._spread()
+            yield CaptionedFigure("Confusions", text, svg)
+        yield from self._spread_figures()
 
-    def _spread(self) -> Iterator[Plate]:
+    def _spread_figures(self) -> Iterator[CaptionedFigure]:
         rows = [(self.label, list(self.row.table.accuracies.values()))]
         if self.frozen is not None:
-            place = self.view.section.rows.index(self.frozen)
-            rows.append((self.view.labels[place], list(self.frozen.table.accuracies.values())))
-        drawn = figures.spread(rows, key=self.view._key(), chance=self.view.chance)
-        if drawn is not None:
+            frozen_position = self.view.section.rows.index(self.frozen)
+            rows.append(
+                (self.view.labels[frozen_position], list(self.frozen.table.accuracies.values()))
+            )
+        svg = figures.draw_spread(rows, key=self.view.next_key(), chance=self.view.chance)
+        if svg is not None:
             text = "Filled: the row; dashed: frozen. " if len(rows) > 1 else ""
             text += (
                 "Upright lines: means. It shows how much single episodes differ, which is no "
                 "interval of the mean."
             )
-            yield Plate("Episodes", text, drawn)
+            yield CaptionedFigure("Episodes", text, svg)
 
     @cached_property
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[ShownEpisode]:
         """The hardest and the easiest episodes."""
         frozen: Mapping[int, float] = {} if self.frozen is None else self.frozen.table.accuracies
-        return episodes_of(self.row.findings, frozen)
+        return extreme_episodes(self.row.analysis, frozen)

@@ -1,4 +1,4 @@
-"""What a pilot run says: how the accuracies of its rows, and their differences, spread."""
+"""Read a pilot run: how the accuracies of its rows, and their differences, spread."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.plan.sample_size_plan import EQUAL, Key
-from fewshot_i2v.runs.fast_reader import outcomes_of
-from fewshot_i2v.statistics.clip_variance import ClipSpread, clip_spread
-from fewshot_i2v.statistics.predictions import Outcomes
-from fewshot_i2v.statistics.variance_components import Components, components
+from fewshot_i2v.report.plan.sample_size_plan import EQUAL_TOLERANCE, ComparisonKey
+from fewshot_i2v.runs.fast_reader import build_prediction_table
+from fewshot_i2v.statistics.clip_variance import ClipVariance, estimate_clip_variance
+from fewshot_i2v.statistics.predictions import PredictionTable
+from fewshot_i2v.statistics.variance_components import VarianceComponents, estimate_components
 
 if TYPE_CHECKING:
-    from fewshot_i2v.report.comparison.baselines import Contender
-    from fewshot_i2v.runs.fast_reader import Answer
+    from fewshot_i2v.report.comparison.baselines import ComparedRow
+    from fewshot_i2v.runs.fast_reader import EpisodeAnswer
 
-_LISTED = 3
+_MAX_LISTED = 3
 
 
 @dataclass(frozen=True)
 class PilotRow:
-    """A row of the pilot; of several training seeds, the outcomes are those of the first."""
+    """A row of the pilot; with several training seeds, the outcomes are of the first."""
 
     name: str
     shot: int | str
-    found: Components
+    episode_components: VarianceComponents
     failed: int
-    outcomes: Outcomes = field(repr=False)
+    outcomes: PredictionTable = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class PilotPair:
 
     names: tuple[str, str]
     shot: int | str
-    found: Components
-    differ: int
-    outcomes: tuple[Outcomes, Outcomes] = field(repr=False)
+    episode_components: VarianceComponents
+    n_differing: int
+    outcomes: tuple[PredictionTable, PredictionTable] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class Pilot:
     Attributes:
         title: its setting in words.
         config: what decides its results.
-        digest: of its split.
-        rows: those with at least two episodes.
+        split_digest: of the split.
+        rows: with at least two episodes.
         pairs: each row with that of the frozen encoder, or with the first one of its shot.
         remarks: what was left out, and why.
     """
 
     title: str
     config: dict[str, Any] = field(repr=False)
-    digest: str
+    split_digest: str
     rows: tuple[PilotRow, ...]
     pairs: tuple[PilotPair, ...]
     remarks: tuple[str, ...]
 
 
 def read_pilot(run: Path, shots: Sequence[int]) -> Pilot:
-    """Reads a run folder, or a folder of run folders.
+    """Read a run folder, or a folder of run folders.
 
     Args:
         run: the folder.
@@ -76,132 +76,160 @@ def read_pilot(run: Path, shots: Sequence[int]) -> Pilot:
             shot, or none has two episodes that succeeded.
         RecordError: when a run folder is damaged.
     """
-    from fewshot_i2v.report.comparison.baselines import _contenders
+    from fewshot_i2v.report.comparison.baselines import read_compared_rows
 
-    every = _contenders([run])
-    titles = {c.group: c.folder for c in every}
-    if len(titles) > 1:
+    all_rows = read_compared_rows([run])
+    folder_by_table = {row.setting_key: row.folder for row in all_rows}
+    if len(folder_by_table) > 1:
         raise UsageError(
-            f"{run}: rows of {len(titles)} settings, such as {_some(titles.values())}; expected "
-            "one evaluation. Give one of the folders"
+            f"{run}: rows of {len(folder_by_table)} settings, such as "
+            f"{_format_folders(folder_by_table.values())}; expected one evaluation. Give one of "
+            "the folders"
         )
-    chosen = [c for c in every if not shots or c.row.shot in shots]
-    if not chosen:
-        there = ", ".join(sorted({str(c.row.shot) for c in every}))
-        asked = ", ".join(map(str, shots))
+    selected = [row for row in all_rows if not shots or row.table_row.shot in shots]
+    if not selected:
+        available_shots = ", ".join(sorted({str(row.table_row.shot) for row in all_rows}))
+        requested_shots = ", ".join(map(str, shots))
         raise UsageError(
-            f"{run}: no row of shot {asked}; there are rows of shot {there}. Give --shot with one "
-            "of these, or a pilot of it"
+            f"{run}: no row of shot {requested_shots}; there are rows of shot {available_shots}. "
+            "Give --shot with one of these, or a pilot of it"
         )
-    identity = chosen[0].identity
-    rows, short = _rows(chosen)
+    identity = selected[0].identity
+    rows, row_remarks = _pilot_rows(selected)
     if not rows:
         raise UsageError(
             f"{run}: fewer than 2 episodes that succeeded in every row; expected a pilot of 30 or "
             "so. Evaluate more episodes into this folder, or plan without RUN"
         )
-    pairs, remarks = _pairs(chosen)
+    pairs, pair_remarks = _pilot_pairs(selected)
     return Pilot(
-        title=chosen[0].title,
+        title=selected[0].title,
         config=dict(identity["config"]),
-        digest=str(identity.get("split", {}).get("digest", "")),
+        split_digest=str(identity.get("split", {}).get("digest", "")),
         rows=tuple(rows),
         pairs=tuple(pairs),
-        remarks=(*short, *remarks),
+        remarks=(*row_remarks, *pair_remarks),
     )
 
 
-def spreads_over_clips(pilot: Pilot, sizes: Sequence[int]) -> dict[Key, ClipSpread]:
-    """How much clips matter to the rows and pairs of which the pilot is long enough to tell.
+def pilot_clip_variances(pilot: Pilot, sizes: Sequence[int]) -> dict[ComparisonKey, ClipVariance]:
+    """Estimate the variance over clips of each row and pair, where the pilot is long enough.
 
     Args:
-        pilot: with `sampling` shared: where no clip is in two episodes, nothing can be told.
+        pilot: with episodes that share clips: disjoint episodes allow no estimate.
         sizes: clips of each class of its subset.
     """
-    asked: dict[Key, tuple[Outcomes, Outcomes | None]] = {
+    outcomes_by_key: dict[ComparisonKey, tuple[PredictionTable, PredictionTable | None]] = {
         (row.name, None, row.shot): (row.outcomes, None) for row in pilot.rows
     }
-    asked |= {(*pair.names, pair.shot): pair.outcomes for pair in pilot.pairs}
-    found = {key: clip_spread(one, sizes, other) for key, (one, other) in asked.items()}
-    return {key: spread for key, spread in found.items() if spread is not None}
+    outcomes_by_key |= {(*pair.names, pair.shot): pair.outcomes for pair in pilot.pairs}
+    variances = {
+        key: estimate_clip_variance(outcomes, sizes, baseline_outcomes)
+        for key, (outcomes, baseline_outcomes) in outcomes_by_key.items()
+    }
+    return {key: variance for key, variance in variances.items() if variance is not None}
 
 
-def _some(folders: Iterable[Path]) -> str:
-    return " and ".join(str(folder) for folder in sorted(folders)[:_LISTED])
+def _format_folders(folders: Iterable[Path]) -> str:
+    return " and ".join(str(folder) for folder in sorted(folders)[:_MAX_LISTED])
 
 
-def _rows(contenders: Sequence[Contender]) -> tuple[list[PilotRow], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import names_of
+def _pilot_rows(contenders: Sequence[ComparedRow]) -> tuple[list[PilotRow], list[str]]:
+    from fewshot_i2v.report.comparison.baselines import display_names
 
-    names, rows, remarks = names_of(contenders), [], []
+    names, rows, remarks = display_names(contenders), [], []
     for contender in contenders:
-        good = {i: a for i, a in contender.answers.items() if a.accuracy is not None}
-        failed = len(contender.answers) - len(good)
-        if len(good) < 2:
+        succeeded = {
+            index: episode_answer
+            for index, episode_answer in contender.answers.items()
+            if episode_answer.accuracy is not None
+        }
+        failed = len(contender.answers) - len(succeeded)
+        if len(succeeded) < 2:
             remarks.append(
-                f"{names[contender]}, {contender.row.shot}-shot: left out, "
-                f"{len(good)} episodes that succeeded."
+                f"{names[contender]}, {contender.table_row.shot}-shot: left out, "
+                f"{len(succeeded)} episodes that succeeded."
             )
             continue
-        found = components([_by_class(answer) for answer in good.values()])
-        name, shot = names[contender], contender.row.shot
-        rows.append(PilotRow(name, shot, found, failed, outcomes_of(good)))
+        row_components = estimate_components(
+            [_correct_by_class(answer) for answer in succeeded.values()]
+        )
+        name, shot = names[contender], contender.table_row.shot
+        rows.append(PilotRow(name, shot, row_components, failed, build_prediction_table(succeeded)))
     return rows, remarks
 
 
-def _by_class(answer: Answer) -> list[list[float]]:
+def _correct_by_class(answer: EpisodeAnswer) -> list[list[float]]:
     """Whether each query was right, by class."""
-    values = iter(answer.clips()[1])
-    return [[next(values) for _ in clips] for clips in answer.episode()["query"]]
+    values = iter(answer.query_results()[1])
+    return [[next(values) for _ in clips] for clips in answer.parse_episode()["query"]]
 
 
-def _pairs(contenders: Sequence[Contender]) -> tuple[list[PilotPair], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import against_frozen, names_of
+def _pilot_pairs(contenders: Sequence[ComparedRow]) -> tuple[list[PilotPair], list[str]]:
+    from fewshot_i2v.report.comparison.baselines import display_names, pairs_with_frozen
 
     if len(contenders) < 2:
         return [], ["Differences: not planned, there is one row."]
-    names, remarks = names_of(contenders), []
+    names, remarks = display_names(contenders), []
     try:
-        found, _alone = against_frozen(contenders)
+        row_pairs, _unpaired = pairs_with_frozen(contenders)
     except UsageError:
-        found = _against_first(contenders)
+        row_pairs = _pairs_with_first_row(contenders)
         remarks = [
             "Differences: planned against the first row of each shot, since no row of the adapter "
             "frozen is the baseline; `compare` asks for --baseline then."
         ]
-    if not found:
+    if not row_pairs:
         return [], ["Differences: not planned, there is one row of each shot."]
-    pairs = [_pair(a, b, (names[a], names[b])) for a, b in found]
+    pairs = [_pilot_pair(row_a, row_b, (names[row_a], names[row_b])) for row_a, row_b in row_pairs]
     return [pair for pair in pairs if pair is not None], remarks
 
 
-def _against_first(contenders: Sequence[Contender]) -> list[tuple[Contender, Contender]]:
-    first: dict[object, Contender] = {}
+def _pairs_with_first_row(
+    contenders: Sequence[ComparedRow],
+) -> list[tuple[ComparedRow, ComparedRow]]:
+    first_by_shot: dict[object, ComparedRow] = {}
     for contender in contenders:
-        first.setdefault(contender.row.shot, contender)
-    return [(c, first[c.row.shot]) for c in contenders if c is not first[c.row.shot]]
+        first_by_shot.setdefault(contender.table_row.shot, contender)
+    return [
+        (row, first_by_shot[row.table_row.shot])
+        for row in contenders
+        if row is not first_by_shot[row.table_row.shot]
+    ]
 
 
-def _pair(a: Contender, b: Contender, names: tuple[str, str]) -> PilotPair | None:
-    both = {
-        i: (a.answers[i], b.answers[i])
-        for i in sorted(a.answers.keys() & b.answers.keys())
-        if a.answers[i].accuracy is not None and b.answers[i].accuracy is not None
+def _pilot_pair(row_a: ComparedRow, row_b: ComparedRow, names: tuple[str, str]) -> PilotPair | None:
+    common = {
+        index: (row_a.answers[index], row_b.answers[index])
+        for index in sorted(row_a.answers.keys() & row_b.answers.keys())
+        if row_a.answers[index].accuracy is not None and row_b.answers[index].accuracy is not None
     }
-    if len(both) < 2:
+    if len(common) < 2:
         return None
-    if any(x.asked != y.asked for x, y in both.values()):
+    if any(
+        answer_a.episode_text != answer_b.episode_text for answer_a, answer_b in common.values()
+    ):
         raise UsageError(
-            f"{a.folder} and {b.folder}: an episode of the same number is not the same; expected "
-            "rows of one evaluation. Give one of the folders"
+            f"{row_a.folder} and {row_b.folder}: an episode of the same number is not the same; "
+            "expected rows of one evaluation. Give one of the folders"
         )
     values = [
         [
-            [x - y for x, y in zip(*groups, strict=True)]
-            for groups in zip(_by_class(one), _by_class(other), strict=True)
+            [answer_a - answer_b for answer_a, answer_b in zip(*groups, strict=True)]
+            for groups in zip(
+                _correct_by_class(outcomes_a), _correct_by_class(outcomes_b), strict=True
+            )
         ]
-        for one, other in both.values()
+        for outcomes_a, outcomes_b in common.values()
     ]
-    differ = sum(abs(sum(map(sum, episode))) > EQUAL for episode in values)
-    one, other = (outcomes_of({i: pair[k] for i, pair in both.items()}) for k in (0, 1))
-    return PilotPair(names, a.row.shot, components(values), differ, (one, other))
+    n_differing = sum(abs(sum(map(sum, episode))) > EQUAL_TOLERANCE for episode in values)
+    outcomes_a, outcomes_b = (
+        build_prediction_table({index: pair[k] for index, pair in common.items()}) for k in (0, 1)
+    )
+    return PilotPair(
+        names,
+        row_a.table_row.shot,
+        estimate_components(values),
+        n_differing,
+        (outcomes_a, outcomes_b),
+    )

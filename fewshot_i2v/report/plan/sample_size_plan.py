@@ -1,4 +1,4 @@
-"""The figures of `fewshot-i2v plan`: from the rows of a pilot run, or from assumed values."""
+"""Sample sizes for `fewshot-i2v plan`, from the rows of a pilot run or from assumed values."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from math import sqrt
 from statistics import harmonic_mean
 
 from fewshot_i2v.statistics import sample_size
-from fewshot_i2v.statistics.clip_variance import ClipSpread
-from fewshot_i2v.statistics.sample_size import Apart
-from fewshot_i2v.statistics.variance_components import Components
-from fewshot_i2v.statistics.verdicts import each_level
+from fewshot_i2v.statistics.clip_variance import ClipVariance
+from fewshot_i2v.statistics.sample_size import DisjointPlan
+from fewshot_i2v.statistics.variance_components import VarianceComponents
+from fewshot_i2v.statistics.verdicts import per_comparison_level
 
-EQUAL = 1e-9
+EQUAL_TOLERANCE = 1e-9
 """Accuracies that differ by less are the same."""
-FEW = 5
+MIN_DIFFERING_EPISODES = 5
 """With fewer episodes in which two rows differ, their spread is no guide."""
-Range = tuple[int, int]
+CountRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Aims:
-    """What is asked for, as shares: 0.01 for one point.
+class PlanTargets:
+    """The precision to reach, as shares: 0.01 for a point.
 
     Attributes:
         half_width: of every row's mean.
-        difference: between two rows, to be found.
+        difference: between rows, to be found.
         power: in what share of runs.
         level: of intervals and tests.
     """
@@ -42,34 +42,34 @@ class RowPlan:
     """Episodes that one row needs.
 
     Attributes:
-        name: what it is called.
+        name: its display name.
         shot: support clips per class.
-        found: how its episodes spread.
-        deviation: standard deviation over episodes with the number of queries planned for.
+        found: variance components of its episodes.
+        deviation: standard deviation over episodes with the planned number of queries.
         query_share: share of their variance that is chance of the queries.
-        now: half-width with the episodes of the pilot, the longer half where it is lopsided; or
+        now: half-width with the episodes of the pilot, the longer half where it is asymmetric; or
             None.
-        episodes: for the half-width asked for, as `--until` will draw them.
-        between: what `episodes` may be, for all that the pilot can tell; or None.
+        episodes: for the target half-width, as `--until` will draw them.
+        between: range of `episodes` that the pilot allows; or None.
     """
 
     name: str
     shot: int | str
-    found: Components
+    found: VarianceComponents
     deviation: float
     query_share: float
     now: float | None
     episodes: int
-    between: Range | None
+    between: CountRange | None
 
     @property
-    def even(self) -> bool:
-        """Whether the pilot shows no spread at all, as where every answer was right."""
+    def shows_no_spread(self) -> bool:
+        """Whether accuracy never varies in the pilot, as when every answer was right."""
         return not self.deviation
 
 
 @dataclass(frozen=True)
-class PairPlan:
+class ComparisonPlan:
     """Episodes that one comparison needs.
 
     Attributes:
@@ -79,15 +79,15 @@ class PairPlan:
         gain: mean difference in the pilot, or None.
         differ: episodes of the pilot in which the two differ, or None.
         common: episodes of the pilot that both have.
-        found: how the difference spreads; None where too few episodes of the pilot differ.
+        found: components of the difference; None where too few episodes of the pilot differ.
         deviation: standard deviation of the difference over episodes; None as `found`.
-        visible: smallest difference that the pilot mostly finds, or None.
-        episodes: for the difference and power asked for, or None as `found`.
+        visible: minimum detectable difference of the pilot, or None.
+        episodes: for the target difference and power, or None as `found`.
         between: as in `RowPlan`.
         together: the same where all comparisons are judged together (Bonferroni).
-        comparisons: how many these are.
-        alike: whether the two differ so little in the pilot that the least spread of two methods
-            with the difference asked for was taken.
+        comparisons: number of these comparisons.
+        alike: whether the two differ so little in the pilot that the minimum spread of two methods
+            with the target difference was taken.
     """
 
     name: str
@@ -96,139 +96,174 @@ class PairPlan:
     gain: float | None
     differ: int | None
     common: int
-    found: Components | None = None
+    found: VarianceComponents | None = None
     deviation: float | None = None
     visible: float | None = None
     episodes: int | None = None
-    between: Range | None = None
+    between: CountRange | None = None
     together: int | None = None
     alike: bool = False
     comparisons: int = 1
 
 
-def row_plan(name: str, shot: int | str, found: Components, queries: float, aims: Aims) -> RowPlan:
-    """Plans one row.
+def plan_row(
+    name: str,
+    shot: int | str,
+    row_components: VarianceComponents,
+    queries: float,
+    targets: PlanTargets,
+) -> RowPlan:
+    """Plan one row.
 
     Args:
-        name: what it is called.
+        name: its display name.
         shot: support clips per class.
-        found: how its episodes spread.
+        row_components: of its variance.
         queries: of an episode, to plan for.
-        aims: what is asked for.
+        targets: to reach.
     """
-    deviation, away = found.deviation(queries), max(found.mean, 1 - found.mean)
+    deviation, bound_distance = (
+        row_components.deviation(queries),
+        max(row_components.mean, 1 - row_components.mean),
+    )
 
-    def _count(spread: float) -> int:
-        return sample_size.episodes_for_half_width(spread, aims.half_width, aims.level, away=away)
+    def _episodes_needed(std: float) -> int:
+        return sample_size.episodes_for_half_width(
+            std, targets.half_width, targets.level, max_distance=bound_distance
+        )
 
-    known = found.episodes > 1
-    now = None
-    share = found.within / queries / deviation**2 if deviation else 0.0
+    has_pilot = row_components.episodes > 1
+    half_width = None
+    query_share = row_components.within / queries / deviation**2 if deviation else 0.0
     between = None
-    if known:
-        low, high = sample_size.deviation_range(deviation, found.episodes, aims.level)
-        now = sample_size.half_width(found.deviation(), found.episodes, aims.level)
+    if has_pilot:
+        low, high = sample_size.deviation_range(deviation, row_components.episodes, targets.level)
+        half_width = sample_size.half_width(
+            row_components.deviation(), row_components.episodes, targets.level
+        )
         if not deviation:
-            high = sample_size.equal_deviation(found.mean, found.episodes, aims.level)
-            now = sample_size.equal_half_width(found.mean, found.episodes, aims.level)
-        between = _count(low), _count(high)
-    return RowPlan(name, shot, found, deviation, share, now, _count(deviation), between)
+            high = sample_size.constant_values_deviation(
+                row_components.mean, row_components.episodes, targets.level
+            )
+            half_width = sample_size.constant_values_half_width(
+                row_components.mean, row_components.episodes, targets.level
+            )
+        between = _episodes_needed(low), _episodes_needed(high)
+    return RowPlan(
+        name,
+        shot,
+        row_components,
+        deviation,
+        query_share,
+        half_width,
+        _episodes_needed(deviation),
+        between,
+    )
 
 
-def pair_plan(
+def plan_comparison(
     names: tuple[str, str],
     shot: int | str,
-    found: Components,
+    pair_components: VarianceComponents,
     queries: float,
-    aims: Aims,
+    targets: PlanTargets,
     *,
     comparisons: int = 1,
-    differ: int | None = None,
-) -> PairPlan:
-    """Plans one comparison.
+    n_differing: int | None = None,
+) -> ComparisonPlan:
+    """Plan one comparison.
 
     Args:
         names: of the row and of the one it is compared with.
         shot: of both.
-        found: how their difference spreads.
+        pair_components: of their difference.
         queries: of an episode, to plan for.
-        aims: what is asked for.
+        targets: to reach.
         comparisons: how many are judged together.
-        differ: episodes of a pilot in which the two differ.
+        n_differing: episodes of a pilot in which they differ.
     """
-    known = found.episodes > 1
-    gain = found.mean if known else None
-    if differ is not None and differ < FEW:
-        return PairPlan(*names, shot, gain, differ, found.episodes)
-    least = sample_size.least_deviation(aims.difference, queries)
-    alike = found.deviation(queries) < least
-    deviation = max(found.deviation(queries), least)
+    has_pilot = pair_components.episodes > 1
+    gain = pair_components.mean if has_pilot else None
+    if n_differing is not None and n_differing < MIN_DIFFERING_EPISODES:
+        return ComparisonPlan(*names, shot, gain, n_differing, pair_components.episodes)
+    min_deviation = sample_size.min_difference_sd(targets.difference, queries)
+    hardly_differs = pair_components.deviation(queries) < min_deviation
+    deviation = max(pair_components.deviation(queries), min_deviation)
 
-    def _count(spread: float, level: float = aims.level) -> int:
+    def _episodes_needed(std: float, level: float = targets.level) -> int:
         return sample_size.episodes_for_difference(
-            spread, aims.difference, power=aims.power, level=level
+            std, targets.difference, power=targets.power, level=level
         )
 
     visible, between = None, None
-    if known:
-        low, high, seen = _told(found, queries, least, aims)
-        between = _count(max(low, least)), _count(max(high, least))
-        visible = sample_size.visible_difference(
-            seen, found.episodes, power=aims.power, level=aims.level
+    if has_pilot:
+        low, high, pilot_deviation = _pilot_spread(pair_components, queries, min_deviation, targets)
+        between = (
+            _episodes_needed(max(low, min_deviation)),
+            _episodes_needed(max(high, min_deviation)),
         )
-    return PairPlan(
+        visible = sample_size.detectable_difference(
+            pilot_deviation, pair_components.episodes, power=targets.power, level=targets.level
+        )
+    return ComparisonPlan(
         *names,
         shot,
         gain,
-        differ,
-        found.episodes,
-        found=found,
+        n_differing,
+        pair_components.episodes,
+        found=pair_components,
         deviation=deviation,
         visible=visible,
-        episodes=_count(deviation),
+        episodes=_episodes_needed(deviation),
         between=between,
-        together=_count(deviation, each_level(aims.level, comparisons)),
-        alike=alike,
+        together=_episodes_needed(deviation, per_comparison_level(targets.level, comparisons)),
+        alike=hardly_differs,
         comparisons=comparisons,
     )
 
 
-def _told(
-    found: Components, queries: float, least: float, aims: Aims
+def _pilot_spread(
+    pair_components: VarianceComponents, queries: float, min_deviation: float, targets: PlanTargets
 ) -> tuple[float, float, float]:
-    """What a pilot tells of the spread: low, high, and what there is in its own episodes."""
-    low, high = sample_size.deviation_range(found.deviation(queries), found.episodes, aims.level)
-    seen = found.deviation()
-    if seen:
-        return low, high, seen
+    """Low and high end of a pilot's standard deviation, and its value in the pilot."""
+    low, high = sample_size.deviation_range(
+        pair_components.deviation(queries), pair_components.episodes, targets.level
+    )
+    pilot_deviation = pair_components.deviation()
+    if pilot_deviation:
+        return low, high, pilot_deviation
     # no spread was seen, which is no certainty that there is none
-    share = (1 + found.mean) / 2
-    return low, 2 * sample_size.equal_deviation(share, found.episodes, aims.level), least
+    share = (1 + pair_components.mean) / 2
+    return (
+        low,
+        2 * sample_size.constant_values_deviation(share, pair_components.episodes, targets.level),
+        min_deviation,
+    )
 
 
-_MOST_QUERIES = 100
+_MAX_QUERY_COUNT = 100
 # what a half-width leaves to the episodes where the clips have their share of the variance
-_REST = sqrt(1 - sample_size.CLIP_SHARE)
-Key = tuple[str, str | None, int | str]
-Spreads = Mapping[Key, ClipSpread]
+_EPISODE_HALF_WIDTH_SHARE = sqrt(1 - sample_size.CLIP_SHARE)
+ComparisonKey = tuple[str, str | None, int | str]
+ClipVariances = Mapping[ComparisonKey, ClipVariance]
 """By name of the row, of the one it is compared with (or None), and shot."""
 
 
 @dataclass(frozen=True)
-class ClipNeed:
+class ClipRequirement:
     """Clips that a question about other clips needs, where episodes may share clips.
 
     Attributes:
         name: the row.
-        against: the row it is compared with; None where its accuracy is asked for.
+        against: the row it is compared with; None for the row's own accuracy.
         shot: of both.
-        left: what the clips there are leave, however many the episodes: the half-width, or the
-            smallest true difference that is mostly found, all comparisons judged together.
-        clips: of each class, for the half-width or difference asked for.
+        left: uncertainty with the split's clips and unlimited episodes: the half-width, or the
+            minimum detectable difference, all comparisons judged together.
+        clips: of each class, to reach the target half-width or difference.
         episodes: on that many clips.
-        between: what `clips` may be, for all that the pilot can tell; None where `most`.
-        most: whether `left` and `clips` are the most that the spread of episodes allows, since
-            the pilot is too short to tell, or there is none.
+        between: range of `clips` that the pilot allows; None where `most`.
+        most: whether `left` and `clips` are upper bounds from the spread of episodes, because the
+            pilot is too short, or there is none.
     """
 
     name: str
@@ -237,13 +272,13 @@ class ClipNeed:
     left: float
     clips: int
     episodes: int
-    between: Range | None
+    between: CountRange | None
     most: bool
 
 
 @dataclass(frozen=True)
-class ClipPlan:
-    """What the clips of a split allow; all but `needs` is of episodes that share no clip.
+class DisjointClipPlan:
+    """What the clips of a split allow; all but `needs` is for episodes that share no clip.
 
     Attributes:
         shot: support clips per class.
@@ -251,185 +286,219 @@ class ClipPlan:
         classes: of the subset.
         sizes: clips of the smallest and of the largest class.
         star: the best number of query clips per class, if clips could be divided at will.
-        asked: with the number of query clips planned for; None where there are no two episodes.
-        best: with the number that says most; None as `asked`.
+        asked: with the planned number of query clips; None where there are no two episodes.
+        best: with the most informative number of query clips; None as `asked`.
         pair: names of the two rows whose difference spreads most, or None.
-        visible: smallest difference of theirs that the episodes of `best` mostly find, or None.
-        needed: clips that each class needs for the half-width asked for.
-        use: the episodes that they are for.
+        visible: their minimum detectable difference with the episodes of `best`, or None.
+        needed: clips that each class needs for the target half-width.
+        use: the episodes made of them.
         needs: clips that each row and each comparison needs where episodes may share clips.
     """
 
     shot: int
     row: str
     classes: int
-    sizes: Range
+    sizes: CountRange
     star: float
-    asked: Apart | None
-    best: Apart | None
+    asked: DisjointPlan | None
+    best: DisjointPlan | None
     pair: tuple[str, str] | None
     visible: float | None
     needed: int
-    use: Apart
-    needs: tuple[ClipNeed, ...] = ()
+    use: DisjointPlan
+    needs: tuple[ClipRequirement, ...] = ()
 
 
-def clip_plan(
+def plan_clips(
     sizes: Sequence[int],
     way: int,
     query: int,
     rows: Sequence[RowPlan],
-    pairs: Sequence[PairPlan],
-    aims: Aims,
-    spreads: Spreads,
+    pairs: Sequence[ComparisonPlan],
+    targets: PlanTargets,
+    variances: ClipVariances,
     *,
     pool: float | None = None,
-) -> ClipPlan:
-    """Plans the clips of the rows of one shot, shared among episodes or not.
+) -> DisjointClipPlan:
+    """Plan the clips of the rows of one shot, for shared and for disjoint clips.
 
     Args:
         sizes: clips of each class.
-        way: classes of an episode, no more than there are.
-        query: query clips per class, to plan for.
+        way: classes of an episode, at most all.
+        query: planned query clips per class.
         rows: of one shot, at least one.
         pairs: of the same shot.
-        aims: what is asked for.
-        spreads: over clips, of those rows and pairs of which a pilot tells.
-        pool: clips of each class from which the episodes of the pilot were drawn again and again;
-            None where there is no pilot, or its episodes share no clip.
+        targets: the precision to reach.
+        variances: over clips, of rows and pairs for which a pilot gives one.
+        pool: clips of each class from which the episodes of the pilot were drawn repeatedly; None
+            where there is no pilot, or its episodes share no clip.
     """
-    from fewshot_i2v.data.splits.summary import disjoint_count
+    from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 
     widest = max(rows, key=lambda row: row.deviation)
-    shot, drawn = int(widest.shot), _Drawn(sizes, way, spreads, pool)
-    found = drawn.apart((widest.name, None, shot), widest.found)
-    most = min(max(sizes) - shot, _MOST_QUERIES)
-    counts = {q: disjoint_count(sizes, way, shot, q) for q in range(1, most + 1)}
-    asked = {query: counts.get(query, disjoint_count(sizes, way, shot, query))}
-    best = sample_size.best_apart(found, way, counts, aims.level)
-    needed, use = sample_size.fewest_clips(
-        found, aims.half_width, classes=len(sizes), way=way, shot=shot, level=aims.level
+    shot, design = int(widest.shot), _ClipDesign(sizes, way, variances, pool)
+    row_components = design.disjoint_components((widest.name, None, shot), widest.found)
+    max_query = min(max(sizes) - shot, _MAX_QUERY_COUNT)
+    counts = {
+        query_count: max_disjoint_episodes(sizes, way, shot, query_count)
+        for query_count in range(1, max_query + 1)
+    }
+    planned_counts = {query: counts.get(query, max_disjoint_episodes(sizes, way, shot, query))}
+    best = sample_size.best_disjoint_plan(row_components, way, counts, targets.level)
+    min_clips, min_clips_plan = sample_size.min_clips_per_class(
+        row_components,
+        targets.half_width,
+        classes=len(sizes),
+        way=way,
+        shot=shot,
+        level=targets.level,
     )
-    pair, visible = _hardest(pairs, drawn, best, aims)
-    needs = [_row_need(row, drawn, aims) for row in rows]
-    needs += [need for need in (_pair_need(pair, drawn, aims) for pair in pairs) if need]
-    return ClipPlan(
+    pair, visible = _hardest_comparison(pairs, design, best, targets)
+    requirements = [_row_requirement(row, design, targets) for row in rows]
+    requirements += [
+        requirement
+        for requirement in (_comparison_requirement(pair, design, targets) for pair in pairs)
+        if requirement
+    ]
+    return DisjointClipPlan(
         shot=shot,
         row=widest.name,
         classes=len(sizes),
         sizes=(min(sizes), max(sizes)),
-        star=sample_size.best_query_count(found, way, shot),
-        asked=sample_size.best_apart(found, way, asked, aims.level),
+        star=sample_size.best_query_count(row_components, way, shot),
+        asked=sample_size.best_disjoint_plan(row_components, way, planned_counts, targets.level),
         best=best,
         pair=pair,
         visible=visible,
-        needed=needed,
-        use=use,
-        needs=tuple(needs),
+        needed=min_clips,
+        use=min_clips_plan,
+        needs=tuple(requirements),
     )
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """The clips of each class, and how a pilot was drawn; as for `clip_plan`."""
+class _ClipDesign:
+    """The clips of each class, and a pilot's sampling; as for `plan_clips`."""
 
     sizes: Sequence[int]
     way: int
-    spreads: Spreads
+    variances: ClipVariances
     pool: float | None
 
     @property
-    def clips(self) -> float:
-        """Clips of a class: with so many of each, means are as uncertain as they are."""
+    def mean_class_size(self) -> float:
+        """Harmonic mean of the class sizes, which decides the uncertainty."""
         return harmonic_mean(self.sizes)
 
-    def spread(self, key: Key, found: Components) -> ClipSpread:
-        """Over clips: what the pilot tells, or the most that it can be."""
-        return self.spreads.get(key) or sample_size.most_clip_spread(
-            found, self.way, int(key[2]), len(self.sizes), clips=self.pool
+    def clip_variance(
+        self, key: ComparisonKey, episode_components: VarianceComponents
+    ) -> ClipVariance:
+        """Variance over clips: from the pilot, or its upper bound."""
+        return self.variances.get(key) or sample_size.max_clip_variance(
+            episode_components, self.way, int(key[2]), len(self.sizes), clips=self.pool
         )
 
-    def apart(self, key: Key, found: Components) -> Components:
-        """Of episodes that share no clip."""
+    def disjoint_components(
+        self, key: ComparisonKey, episode_components: VarianceComponents
+    ) -> VarianceComponents:
+        """For episodes that share no clip."""
         if self.pool is None:
-            return found
-        return sample_size.over_other_clips(found, self.spread(key, found), self.pool)
+            return episode_components
+        return sample_size.components_over_clips(
+            episode_components, self.clip_variance(key, episode_components), self.pool
+        )
 
 
-def _row_need(row: RowPlan, drawn: _Drawn, aims: Aims) -> ClipNeed:
+def _row_requirement(row: RowPlan, design: _ClipDesign, targets: PlanTargets) -> ClipRequirement:
     shot = int(row.shot)
-    spread = drawn.spread((row.name, None, shot), row.found)
+    variance = design.clip_variance((row.name, None, shot), row.found)
 
-    def _count(spread: ClipSpread) -> int:
-        return sample_size.clips_for_half_width(spread, aims.half_width, aims.level)
+    def _clips_needed(clip_variance: ClipVariance) -> int:
+        return sample_size.clips_for_half_width(clip_variance, targets.half_width, targets.level)
 
     episodes = sample_size.episodes_for_half_width(
         row.deviation,
-        aims.half_width * _REST,
-        aims.level,
-        away=max(row.found.mean, 1 - row.found.mean),
+        targets.half_width * _EPISODE_HALF_WIDTH_SHARE,
+        targets.level,
+        max_distance=max(row.found.mean, 1 - row.found.mean),
     )
-    return ClipNeed(
+    return ClipRequirement(
         row.name,
         None,
         shot,
-        left=sample_size.half_width_over_clips(spread, drawn.clips, aims.level),
-        clips=max(_count(spread), shot + 1),
+        left=sample_size.half_width_over_clips(variance, design.mean_class_size, targets.level),
+        clips=max(_clips_needed(variance), shot + 1),
         episodes=episodes,
-        between=_between(spread, aims, _count),
-        most=spread.dof is None,
+        between=_clip_count_range(variance, targets, _clips_needed),
+        most=variance.dof is None,
     )
 
 
-def _pair_need(pair: PairPlan, drawn: _Drawn, aims: Aims) -> ClipNeed | None:
+def _comparison_requirement(
+    pair: ComparisonPlan, design: _ClipDesign, targets: PlanTargets
+) -> ClipRequirement | None:
     """None where too few episodes of the pilot differ."""
     if pair.found is None or pair.deviation is None:
         return None
-    shot, found = int(pair.shot), pair.found
+    shot, pair_components = int(pair.shot), pair.found
     if pair.alike:
-        least = aims.difference * (1 - aims.difference)
-        most = replace(found, between=0.0, within=least, short=0.0)
-        spread = sample_size.most_clip_spread(most, drawn.way, shot, len(drawn.sizes))
+        min_variance = targets.difference * (1 - targets.difference)
+        max_components = replace(pair_components, between=0.0, within=min_variance, short=0.0)
+        variance = sample_size.max_clip_variance(
+            max_components, design.way, shot, len(design.sizes)
+        )
     else:
-        spread = drawn.spread((pair.name, pair.against, shot), found)
+        variance = design.clip_variance((pair.name, pair.against, shot), pair_components)
     # as `compare` decides on other clips: all comparisons judged together
-    risk = {"power": aims.power, "level": each_level(aims.level, pair.comparisons)}
+    error_rates = {
+        "power": targets.power,
+        "level": per_comparison_level(targets.level, pair.comparisons),
+    }
 
-    def _count(spread: ClipSpread) -> int:
-        return sample_size.clips_for_difference(spread, aims.difference, **risk)
+    def _clips_needed(clip_variance: ClipVariance) -> int:
+        return sample_size.clips_for_difference(clip_variance, targets.difference, **error_rates)
 
-    return ClipNeed(
+    return ClipRequirement(
         pair.name,
         pair.against,
         shot,
-        left=sample_size.visible_over_clips(spread, drawn.clips, **risk),
-        clips=max(_count(spread), shot + 1),
+        left=sample_size.detectable_over_clips(variance, design.mean_class_size, **error_rates),
+        clips=max(_clips_needed(variance), shot + 1),
         episodes=sample_size.episodes_for_difference(
-            pair.deviation, aims.difference * _REST, **risk
+            pair.deviation, targets.difference * _EPISODE_HALF_WIDTH_SHARE, **error_rates
         ),
-        between=_between(spread, aims, _count),
-        most=spread.dof is None,
+        between=_clip_count_range(variance, targets, _clips_needed),
+        most=variance.dof is None,
     )
 
 
-def _between(spread: ClipSpread, aims: Aims, count: Callable[[ClipSpread], int]) -> Range | None:
-    if spread.dof is None:
+def _clip_count_range(
+    variance: ClipVariance, targets: PlanTargets, clips_needed: Callable[[ClipVariance], int]
+) -> CountRange | None:
+    if variance.dof is None:
         return None
-    low, high = sample_size.deviation_range(sqrt(spread.unit), spread.dof + 1, aims.level)
-    return count(ClipSpread(low**2)), count(ClipSpread(high**2))
+    low, high = sample_size.deviation_range(
+        sqrt(variance.single_clip_variance), variance.dof + 1, targets.level
+    )
+    return clips_needed(ClipVariance(low**2)), clips_needed(ClipVariance(high**2))
 
 
-def _hardest(
-    pairs: Sequence[PairPlan], drawn: _Drawn, apart: Apart | None, aims: Aims
+def _hardest_comparison(
+    pairs: Sequence[ComparisonPlan],
+    design: _ClipDesign,
+    disjoint_plan: DisjointPlan | None,
+    targets: PlanTargets,
 ) -> tuple[tuple[str, str] | None, float | None]:
-    """The pair whose difference spreads most, and the smallest one that is mostly found."""
-    spread = [(p, p.found, p.deviation) for p in pairs if p.found and p.deviation is not None]
-    if apart is None or not spread:
+    """The pair whose difference spreads most, and its minimum detectable difference."""
+    candidates = [(p, p.found, p.deviation) for p in pairs if p.found and p.deviation is not None]
+    if disjoint_plan is None or not candidates:
         return None, None
-    pair, found, _ = max(spread, key=lambda each: each[2])
-    found = drawn.apart((pair.name, pair.against, pair.shot), found)
-    deviation = found.deviation(drawn.way * apart.query)
-    visible = sample_size.visible_difference(
-        deviation, apart.episodes, power=aims.power, level=aims.level
+    pair, pair_components, _ = max(candidates, key=lambda entry: entry[2])
+    pair_components = design.disjoint_components(
+        (pair.name, pair.against, pair.shot), pair_components
+    )
+    deviation = pair_components.deviation(design.way * disjoint_plan.query)
+    visible = sample_size.detectable_difference(
+        deviation, disjoint_plan.episodes, power=targets.power, level=targets.level
     )
     return (pair.name, pair.against), visible

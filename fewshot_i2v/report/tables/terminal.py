@@ -1,4 +1,4 @@
-"""The table of an evaluation as plain text: aligned, without colour, safe to print."""
+"""Table of an evaluation as plain text: aligned, without colour, safe to print."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.row_summary import (
     FRESH,
-    READ_OTHERWISE,
+    INPUT_MISMATCH,
     TableRow,
     has_seeds,
     has_starts,
     is_frozen,
-    mean_of,
-    methods_of,
+    mean_accuracy,
+    methods_text,
 )
 from fewshot_i2v.statistics import Interval, paired_difference
 from fewshot_i2v.statistics.intervals import Unit
-from fewshot_i2v.utils.text_table import aligned, escaped, sentences, wrapped
+from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
 
 if TYPE_CHECKING:
     pass
 
-_EQUAL = 1e-9
+_TOLERANCE = 1e-9
 
 
-def lopsided(interval: Interval) -> bool:
-    """Whether an interval is not the same on both sides of its mean."""
+def is_asymmetric(interval: Interval) -> bool:
+    """Whether the two sides of an interval differ."""
     if interval.low is None or interval.high is None:
         return False
-    return abs(interval.low + interval.high - 2 * interval.mean) > _EQUAL
+    return abs(interval.low + interval.high - 2 * interval.mean) > _TOLERANCE
 
 
-def with_spread(interval: Interval, form: str) -> str:
-    """A share in percent with its interval: "60.00 ± 5.10", or "97.00 -8.48 +2.26" if lopsided.
+def format_interval(interval: Interval, form: str) -> str:
+    """Format a percentage with its interval: "60.00 ± 5.10", or "97.00 -8.48 +2.26" if asymmetric.
 
     A difference that is the same in all episodes has none: "same in all 12 episodes".
 
@@ -46,51 +46,52 @@ def with_spread(interval: Interval, form: str) -> str:
     """
     text = form.format(100 * interval.mean)
     if interval.equal:
-        return same_text(interval, text)
+        return constant_difference_text(interval, text)
     if interval.low is None or interval.high is None:
         return text
-    places = len(text.rpartition(".")[2])
-    if lopsided(interval):
+    decimals = len(text.rpartition(".")[2])
+    if is_asymmetric(interval):
         below, above = interval.mean - interval.low, interval.high - interval.mean
-        return f"{text} -{100 * below:.{places}f} +{100 * above:.{places}f}"
-    return f"{text} ± {50 * (interval.high - interval.low):.{places}f}"
+        return f"{text} -{100 * below:.{decimals}f} +{100 * above:.{decimals}f}"
+    return f"{text} ± {50 * (interval.high - interval.low):.{decimals}f}"
 
 
-def same_text(interval: Interval, text: str, unit: Unit = "episode") -> str:
-    """A difference that is the same in all episodes, in words, since nothing shows its spread.
+def constant_difference_text(interval: Interval, text: str, unit: Unit = "episode") -> str:
+    """Format a difference that is the same in all episodes, in words, since its spread is unknown.
 
     Args:
         interval: that is `equal`.
         text: of its mean.
         unit: what it is over.
     """
-    where = f"in all {interval.n:,} {unit}s"
-    return f"{text} {where}" if abs(interval.mean) > _EQUAL else f"same {where}"
+    scope = f"in all {interval.n:,} {unit}s"
+    return f"{text} {scope}" if abs(interval.mean) > _TOLERANCE else f"same {scope}"
 
 
-def lined_up(cells: Sequence[str]) -> list[str]:
-    """Cells of `with_spread` padded so that means and sides stand below each other."""
-    parts = [cell.split(" ") for cell in cells]
-    width: dict[tuple[bool, int], int] = {}
-    for part in parts:
-        for i in range(1, len(part)):
-            key = part[1] == "±", i
-            width[key] = max(width.get(key, 0), len(part[i]))
+def align_intervals(cells: Sequence[str]) -> list[str]:
+    """Pad cells of `format_interval` so that means and sides are aligned."""
+    split_cells = [cell.split(" ") for cell in cells]
+    widths: dict[tuple[bool, int], int] = {}
+    for pieces in split_cells:
+        for i in range(1, len(pieces)):
+            key = pieces[1] == "±", i
+            widths[key] = max(widths.get(key, 0), len(pieces[i]))
     sides = [
-        "".join(f" {part[i].rjust(width[part[1] == '±', i])}" for i in range(1, len(part)))
-        for part in parts
+        "".join(f" {pieces[i].rjust(widths[pieces[1] == '±', i])}" for i in range(1, len(pieces)))
+        for pieces in split_cells
     ]
-    means = max((len(part[0]) for part in parts), default=0)
-    rest = max(map(len, sides), default=0)
+    mean_width = max((len(pieces[0]) for pieces in split_cells), default=0)
+    side_width = max(map(len, sides), default=0)
     return [
-        part[0].rjust(means) + side.ljust(rest) for part, side in zip(parts, sides, strict=True)
+        pieces[0].rjust(mean_width) + side.ljust(side_width)
+        for pieces, side in zip(split_cells, sides, strict=True)
     ]
 
 
-def lopsided_note(intervals: Sequence[Interval], places: int = 2) -> str:
-    """What two numbers behind a mean are, with the first such interval as the example."""
-    first = next(value for value in intervals if lopsided(value))
-    shown = with_spread(first, f"{{:.{places}f}}")
+def asymmetry_note(intervals: Sequence[Interval], decimals: int = 2) -> str:
+    """Note on the two numbers behind a mean, with the first such interval as the example."""
+    example = next(value for value in intervals if is_asymmetric(value))
+    shown = format_interval(example, f"{{:.{decimals}f}}")
     return (
         f"Where both sides differ they stand apart: {shown} is an interval that reaches "
         f"{shown.split(' ')[1][1:]} below the mean and {shown.split(' ')[2][1:]} above it."
@@ -98,37 +99,39 @@ def lopsided_note(intervals: Sequence[Interval], places: int = 2) -> str:
 
 
 def episode_notes(rows: Sequence[TableRow], *, paired: bool) -> list[str]:
-    """That rows of a table have different episodes; nothing where they have the same.
+    """Note that rows of a table have different episodes; nothing where they have the same.
 
     Args:
         rows: of a table.
         paired: whether it has a column of differences over the episodes that two rows have.
     """
-    ran = [row for row in rows if row.accuracies]
-    shots = {row.shot for row in ran}
-    if all(len({frozenset(r.accuracies) for r in ran if r.shot == shot}) < 2 for shot in shots):
+    succeeded = [row for row in rows if row.accuracies]
+    shots = {row.shot for row in succeeded}
+    if all(
+        len({frozenset(r.accuracies) for r in succeeded if r.shot == shot}) < 2 for shot in shots
+    ):
         return []
-    every = len(set(chain.from_iterable(row.accuracies for row in ran)))
-    least = min(len(row.accuracies) for row in ran)
-    how = "the column over frozen or " if paired else ""
+    n_all = len(set(chain.from_iterable(row.accuracies for row in succeeded)))
+    n_fewest = min(len(row.accuracies) for row in succeeded)
+    alternative = "the column over frozen or " if paired else ""
     return [
-        f"Rows have different episodes, the least {least} of {every}: some are not finished, or "
+        f"Rows have different episodes, the least {n_fewest} of {n_all}: some are not finished, or "
         "episodes failed. Their accuracies are means over different episodes and are not to be "
-        f"compared with each other; use {how}fewshot-i2v compare --common, which takes the "
+        f"compared with each other; use {alternative}fewshot-i2v compare --common, which takes the "
         "episodes that two rows both have."
     ]
 
 
-_NONE = "-"
-NAMES_GIVEN = "given the names of the classes; do not rank them with rows that saw clips only."
+_EMPTY = "-"
+READ_NAMES_NOTE = "given the names of the classes; do not rank them with rows that saw clips only."
 """What is said of rows whose head read the names."""
-_LEFTS = frozenset({"adapter", "start", "head", "names"})
+_LEFT_COLUMNS = frozenset({"adapter", "start", "head", "names"})
 
 
 def render_table(
     rows: Sequence[TableRow], *, way: int | str, chance: float | None = None, level: float = 0.95
 ) -> str:
-    """The rows as aligned plain text with a legend below.
+    """Format the rows as aligned plain text with a legend below.
 
     Accuracies are in percent. The gain is the paired difference to the row of the adapter `frozen`
     with the same head and shot, over the episodes that both have; its column is there when any row
@@ -146,15 +149,15 @@ def render_table(
     Raises:
         UsageError: when `way` is below one, `chance` lies outside 0..1, or `level` is out of range.
     """
-    chance = guessing(way) if chance is None else chance
+    chance = chance_accuracy(way) if chance is None else chance
     if (isinstance(way, int) and way < 1) or not 0 <= chance <= 1:
         raise UsageError(
             f"got way={way}, chance={chance}; expected a way of 1 or more and a chance in 0..1"
         )
-    means = [mean_of(row, level) for row in rows]
-    gains = [_gain(row, rows, level) for row in rows]
-    columns = _columns(rows, means, gains, level)
-    columns["accuracy %"] = lined_up(columns["accuracy %"])
+    means = [mean_accuracy(row, level) for row in rows]
+    gains = [gain_over_frozen(row, rows, level) for row in rows]
+    columns = table_columns(rows, means, gains, level)
+    columns["accuracy %"] = align_intervals(columns["accuracy %"])
     if not any(gains):
         columns.pop("over frozen")
     if not has_seeds(rows):
@@ -163,53 +166,53 @@ def render_table(
         columns.pop("names")
     if not has_starts(rows):
         columns.pop("start")
-    legend = _legend(rows, [*filter(None, means)], [*filter(None, gains)])
+    legend = table_legend(rows, [*filter(None, means)], [*filter(None, gains)])
     guess = f"Guessing among {way} classes gives {100 * chance:.1f} %."
-    return "\n".join([*aligned(columns, _LEFTS), "", *wrapped([*legend, guess])])
+    return "\n".join([*align_columns(columns, _LEFT_COLUMNS), "", *wrap_notes([*legend, guess])])
 
 
-def guessing(way: int | str) -> float:
-    """Accuracy of guessing among `way` classes; 0 where that is no one number."""
+def chance_accuracy(way: int | str) -> float:
+    """Accuracy of guessing among `way` classes; 0 where `way` is a text."""
     return 1 / way if isinstance(way, int) and way > 0 else 0.0
 
 
-def _gain(row: TableRow, rows: Sequence[TableRow], level: float) -> Interval | None:
-    """The paired difference to the frozen encoder, where both ran some of the same episodes."""
+def gain_over_frozen(row: TableRow, rows: Sequence[TableRow], level: float) -> Interval | None:
+    """Paired difference to the frozen encoder, where both ran some of the same episodes."""
     if is_frozen(row):
         return None
-    for other in rows:
-        if is_frozen(other) and (other.head, other.shot) == (row.head, row.shot):
-            shared = sorted(row.accuracies.keys() & other.accuracies.keys())
-            if shared:
-                a, b = ([r.accuracies[i] for i in shared] for r in (row, other))
-                return paired_difference(a, b, level, shared=row.shared)
+    for candidate in rows:
+        if is_frozen(candidate) and (candidate.head, candidate.shot) == (row.head, row.shot):
+            common = sorted(row.accuracies.keys() & candidate.accuracies.keys())
+            if common:
+                a, b = ([member.accuracies[i] for i in common] for member in (row, candidate))
+                return paired_difference(a, b, level, clips_shared=row.shared)
     return None
 
 
 def adapter_name(row: TableRow) -> str:
-    """The adapter's label as one printable line, with its note behind it in brackets."""
-    return escaped(row.adapter) + (f" ({escaped(row.note)})" if row.note else "")
+    """Label of the adapter as one printable line, with its note behind it in brackets."""
+    return escape_name(row.adapter) + (f" ({escape_name(row.note)})" if row.note else "")
 
 
 def start_cells(rows: Sequence[TableRow]) -> list[str]:
-    """What the adapters of each row began as: the kind, and what must be said with it.
+    """Cells of the column of starts: the kind of start of each row, and its marks.
 
     The name of a starting point stands with its kind where there are several of a kind.
     """
     names = defaultdict(set)
     for row in rows:
         names[row.start].add(row.start_name)
-    return [_start_cell(row, several=len(names[row.start]) > 1) for row in rows]
+    return [_start_cell(row, with_name=len(names[row.start]) > 1) for row in rows]
 
 
-def _start_cell(row: TableRow, *, several: bool) -> str:
+def _start_cell(row: TableRow, *, with_name: bool) -> str:
     if row.start == FRESH and is_frozen(row):
-        return _NONE
-    name = f" ({escaped(row.start_name)})" if several else ""
-    return escaped(row.start) + name + (", seen" if row.seen else "")
+        return _EMPTY
+    name = f" ({escape_name(row.start_name)})" if with_name else ""
+    return escape_name(row.start) + name + (", seen" if row.seen else "")
 
 
-def _columns(
+def table_columns(
     rows: Sequence[TableRow],
     means: Sequence[Interval | None],
     gains: Sequence[Interval | None],
@@ -219,66 +222,69 @@ def _columns(
     return {
         "adapter": [adapter_name(row) for row in rows],
         "start": start_cells(rows),
-        "head": [escaped(row.head) for row in rows],
-        "names": ["read" if row.uses_names else _NONE for row in rows],
+        "head": [escape_name(row.head) for row in rows],
+        "names": ["read" if row.uses_names else _EMPTY for row in rows],
         "shot": [str(row.shot) for row in rows],
-        "accuracy %": [_with_spread(mean, "{:.2f}") for mean in means],
-        f"{_percent(level)} interval": [_ends(mean) for mean in means],
-        "over seeds": [_seeds(row) for row in rows],
-        "over frozen": [_with_spread(gain, "{:+z.2f}") for gain in gains],
+        "accuracy %": [_mean_cell(mean, "{:.2f}") for mean in means],
+        f"{_level_text(level)} interval": [_interval_cell(mean) for mean in means],
+        "over seeds": [_seeds_cell(row) for row in rows],
+        "over frozen": [_mean_cell(gain, "{:+z.2f}") for gain in gains],
         "ok/failed": [f"{len(row.accuracies)}/{row.failed}" for row in rows],
         "parameters": [f"{row.parameters:,}" for row in rows],
-        "s/episode": [_of_episodes(row, row.seconds_per_episode, "{:.3g}") for row in rows],
-        "peak MiB": [_of_episodes(row, row.peak_memory_mb, "{:,.0f}") for row in rows],
+        "s/episode": [_cell_if_succeeded(row, row.seconds_per_episode, "{:.3g}") for row in rows],
+        "peak MiB": [_cell_if_succeeded(row, row.peak_memory_mb, "{:,.0f}") for row in rows],
     }
 
 
-def _with_spread(interval: Interval | None, form: str) -> str:
-    return _NONE if interval is None else with_spread(interval, form)
+def _mean_cell(interval: Interval | None, form: str) -> str:
+    return _EMPTY if interval is None else format_interval(interval, form)
 
 
-def _seeds(row: TableRow) -> str:
+def _seeds_cell(row: TableRow) -> str:
     deviation = row.seed_deviation
     if deviation is None:
-        return _NONE
+        return _EMPTY
     # equal means are no certainty: mostly, nothing that a seed draws takes part
     return f"{len(row.seed_means)}: " + (f"± {100 * deviation:.2f}" if deviation else "the same")
 
 
-def _ends(interval: Interval | None) -> str:
+def _interval_cell(interval: Interval | None) -> str:
     if interval is None or interval.low is None or interval.high is None:
-        return _NONE
+        return _EMPTY
     return f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def _of_episodes(row: TableRow, value: float | None, form: str) -> str:
-    """A number that only episodes that succeeded can have."""
-    return _NONE if value is None or not row.accuracies else form.format(value)
+def _cell_if_succeeded(row: TableRow, value: float | None, form: str) -> str:
+    """Cell of a number that only episodes that succeeded can have."""
+    return _EMPTY if value is None or not row.accuracies else form.format(value)
 
 
-def _percent(level: float) -> str:
+def _level_text(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def _legend(
+def table_legend(
     rows: Sequence[TableRow], means: Sequence[Interval], gains: Sequence[Interval]
 ) -> list[str]:
+    """Lists what the columns of accuracy and gain mean, one entry a line."""
     lines = []
     if means:
-        lines.append(f"± and interval: {_percent(means[0].level)}, {methods_of(means)}")
-        lines += [lopsided_note(means)] if any(map(lopsided, means)) else []
-        lines += sentences(mean.covers for mean in means)
+        lines.append(f"± and interval: {_level_text(means[0].level)}, {methods_text(means)}")
+        lines += [asymmetry_note(means)] if any(map(is_asymmetric, means)) else []
+        lines += unique_sentences(mean.covers for mean in means)
     lines += episode_notes(rows, paired=bool(gains))
     if gains:
-        first = gains[0]
+        example = gains[0]
         lines.append(
             "over frozen: gain over the frozen encoder with the same head and shot, "
-            f"{_percent(first.level)}, {first.method} over the episodes that both have."
+            f"{_level_text(example.level)}, {example.method} over the episodes that both have."
         )
-        lines += [line for line in sentences(gain.covers for gain in gains) if line not in lines]
+        lines += [
+            line for line in unique_sentences(gain.covers for gain in gains) if line not in lines
+        ]
     lines += [*seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
-        lines.append(f"names: rows with read were {NAMES_GIVEN}")
+        lines.append(f"names: rows with read were {READ_NAMES_NOTE}")
     failed = sum(row.failed for row in rows)
     if failed:
         lines.append(f"Failed episodes: {failed}; left out of the means, their records say why.")
@@ -286,7 +292,7 @@ def _legend(
 
 
 def seed_notes(rows: Sequence[TableRow]) -> list[str]:
-    """What the column of training seeds means; nothing where there is none."""
+    """Note on the column of training seeds; nothing where there is none."""
     if not has_seeds(rows):
         return []
     return [
@@ -296,7 +302,7 @@ def seed_notes(rows: Sequence[TableRow]) -> list[str]:
 
 
 def tuning_notes(rows: Sequence[TableRow]) -> list[str]:
-    """What is to be said of rows that were tuned on clips compared with themselves alone."""
+    """Note on rows that were tuned on clips compared only with themselves."""
     heads = sorted({row.head.partition(":")[0] for row in rows if row.learns_nothing})
     if not heads:
         return []
@@ -308,7 +314,7 @@ def tuning_notes(rows: Sequence[TableRow]) -> list[str]:
 
 
 def start_notes(rows: Sequence[TableRow]) -> list[str]:
-    """What the column of starts means; nothing where there is none."""
+    """Notes on the column of starts; nothing where there is none."""
     if not has_starts(rows):
         return []
     lines = [
@@ -322,15 +328,15 @@ def start_notes(rows: Sequence[TableRow]) -> list[str]:
             "state was chosen on them; such a row does not say how well new classes are learnt, "
             "and is not to be ranked with others."
         )
-    if any(READ_OTHERWISE in row.note for row in rows):
+    if any(INPUT_MISMATCH in row.note for row in rows):
         lines.append(
-            f"{READ_OTHERWISE}: the run has other frames of a clip, or another size or crop of "
+            f"{INPUT_MISMATCH}: the run has other frames of a clip, or another size or crop of "
             "them, than the starting point was trained with."
         )
     return lines
 
 
-def signed(share: float) -> str:
-    """A difference of shares in points with its sign; what rounds to nothing has none."""
+def format_signed(share: float) -> str:
+    """Format a difference of shares in points with its sign; without one where it rounds to 0."""
     text = f"{100 * share:+z.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
-from fewshot_i2v.models.adapters.base.layers import beside
+from fewshot_i2v.models.adapters.base.layers import broadcast_over_tokens
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -35,8 +35,8 @@ class TemporalShift(Adapter):
         "after Lin, Gan, Han, TSM: Temporal Shift Module for Efficient Video Understanding, "
         "ICCV 2019, https://arxiv.org/abs/1811.08383"
     )
-    identity_at_start = True
-    order = "yes"
+    identity_at_init = True
+    frame_order = "yes"
 
     def __init__(
         self, tower: Tower, options: AdapterOptions, *, frames: int, seeds: Sequence[int]
@@ -47,7 +47,7 @@ class TemporalShift(Adapter):
         self.gates = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in tower.blocks)
 
     @property
-    def reach(self) -> int:
+    def temporal_radius(self) -> int:
         """One frame before and one after."""
         return min(1, self.frames - 1)
 
@@ -57,8 +57,8 @@ class TemporalShift(Adapter):
         quarter = self._quarter
         moving, still = u[..., : 2 * quarter], u[..., 2 * quarter :]
         moved = torch.cat([_moved(u[..., :quarter], 1), _moved(moving[..., quarter:], -1)], -1)
-        moving = torch.lerp(moving, moved, beside(self.gates[i], moving))
-        x = x + frozen.attend(torch.cat([moving, still], -1))
+        moving = torch.lerp(moving, moved, broadcast_over_tokens(self.gates[i], moving))
+        x = x + frozen.self_attention(torch.cat([moving, still], -1))
         return x + frozen.mlp(frozen.ln_2(x))
 
 

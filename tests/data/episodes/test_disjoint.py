@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fewshot_i2v.data.episodes.disjoint import DisjointSampler
 from fewshot_i2v.data.splits.split import Clip, Split
-from fewshot_i2v.data.splits.summary import disjoint_count
+from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.errors import EpisodeError
 
 
@@ -41,7 +41,7 @@ def most(slots: tuple[int, ...], way: int) -> int:
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=4), st.integers(1, 3))
 def test_no_more_are_possible(slots: list[int], way: int) -> None:
-    assert disjoint_count([2 * m for m in slots], way, 1, 1) == most(tuple(slots), way)
+    assert max_disjoint_episodes([2 * m for m in slots], way, 1, 1) == most(tuple(slots), way)
 
 
 @given(
@@ -52,9 +52,9 @@ def test_no_more_are_possible(slots: list[int], way: int) -> None:
 )
 def test_no_clip_is_used_twice(sizes: list[int], way: int, shot: int, seed: int) -> None:
     sampler = DisjointSampler(split_of(sizes), seed=seed, way=way, shot=shot, query=1)
-    assert sampler.count == disjoint_count(sizes, way, shot, 1) >= 1
+    assert sampler.count == max_disjoint_episodes(sizes, way, shot, 1) >= 1
     specs = [sampler[i] for i in range(sampler.count)]
-    names = [name for spec in specs for name in spec.clips()]
+    names = [name for spec in specs for name in spec.clip_names()]
     assert len(names) == len(set(names)) == sampler.count * way * (shot + 1)
     for spec in specs:
         assert len(set(spec.classes)) == way
@@ -83,15 +83,15 @@ def test_pairs_of_classes_meet_about_equally_often() -> None:
 
 def test_another_partition_uses_the_clips_anew_in_other_company() -> None:
     sampler = DisjointSampler(split_of([8] * 4), seed=0, way=2, shot=1, query=1, partitions=2)
-    first = [sampler[i] for i in range(sampler.per_partition)]
-    second = [sampler[i] for i in range(sampler.per_partition, sampler.count)]
+    first = [sampler[i] for i in range(sampler.episodes_per_partition)]
+    second = [sampler[i] for i in range(sampler.episodes_per_partition, sampler.count)]
     alone = DisjointSampler(split_of([8] * 4), seed=0, way=2, shot=1, query=1)
     assert [alone[i] for i in range(alone.count)] == first
     assert len(first) == len(second) == 8
-    assert sorted(n for s in first for n in s.clips()) == sorted(
-        n for s in second for n in s.clips()
+    assert sorted(n for s in first for n in s.clip_names()) == sorted(
+        n for s in second for n in s.clip_names()
     )
-    assert {s.clips() for s in first}.isdisjoint(s.clips() for s in second)
+    assert {s.clip_names() for s in first}.isdisjoint(s.clip_names() for s in second)
 
 
 def test_an_episode_is_a_number_here_too() -> None:

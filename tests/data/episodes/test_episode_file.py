@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.episode_file import (
-    FrozenEpisodes,
-    freeze,
-    read_frozen,
-    write_frozen,
-    write_names,
+    EpisodeFile,
+    make_episode_file,
+    read_episode_file,
+    write_episode_file,
+    write_episode_names,
 )
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.errors import EpisodeError
@@ -25,25 +25,25 @@ SPLIT = make_split()
 SAMPLER = EpisodeSampler(SPLIT, seed=5, way="2-4", shot="1-3", query=2, uneven_shots=True)
 
 
-def frozen(count: int = 6) -> FrozenEpisodes:
-    return freeze(SPLIT, "novel", (SAMPLER[i] for i in range(count)), {"seed": 5})
+def frozen(count: int = 6) -> EpisodeFile:
+    return make_episode_file(SPLIT, "novel", (SAMPLER[i] for i in range(count)), {"seed": 5})
 
 
 @pytest.mark.parametrize("name", ["e.jsonl", "e.jsonl.gz"])
 def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     episodes, path = frozen(), tmp_path / "new" / name
-    write_frozen(episodes, path)
-    read = read_frozen(path)
+    write_episode_file(episodes, path)
+    read = read_episode_file(path)
     assert read == episodes
     assert read.digest == episodes.digest
     assert [read[i] for i in range(6)] == [SAMPLER[i] for i in range(6)]
     first = path.read_bytes()
-    write_frozen(episodes, path, overwrite=True)
+    write_episode_file(episodes, path, overwrite=True)
     assert path.read_bytes() == first
 
 
 def test_another_program_reads_it_in_five_lines(tmp_path: Path) -> None:
-    write_frozen(frozen(), tmp_path / "e.jsonl")
+    write_episode_file(frozen(), tmp_path / "e.jsonl")
     with (tmp_path / "e.jsonl").open() as lines:
         head = json.loads(next(lines))
         for line, spec in zip(map(json.loads, lines), frozen().episodes, strict=True):
@@ -59,9 +59,9 @@ def test_the_digest_covers_split_subset_and_episodes() -> None:
     episodes = frozen()
     others = [
         frozen(5),
-        FrozenEpisodes("sample", "0" * 64, "novel", episodes.episodes),
-        FrozenEpisodes("sample", SPLIT.digest, "val", episodes.episodes),
-        FrozenEpisodes("sample", SPLIT.digest, "novel", episodes.episodes[::-1]),
+        EpisodeFile("sample", "0" * 64, "novel", episodes.episodes),
+        EpisodeFile("sample", SPLIT.digest, "val", episodes.episodes),
+        EpisodeFile("sample", SPLIT.digest, "novel", episodes.episodes[::-1]),
     ]
     assert len({episodes.digest, *(other.digest for other in others)}) == 5
 
@@ -69,23 +69,23 @@ def test_the_digest_covers_split_subset_and_episodes() -> None:
 def test_no_episodes_are_neither_frozen_nor_read(tmp_path: Path) -> None:
     with pytest.raises(EpisodeError, match="no episode to be frozen; expected at least one"):
         frozen(0)
-    none = FrozenEpisodes("sample", SPLIT.digest, "novel", ())
-    write_frozen(none, tmp_path / "none.jsonl")
+    none = EpisodeFile("sample", SPLIT.digest, "novel", ())
+    write_episode_file(none, tmp_path / "none.jsonl")
     with pytest.raises(EpisodeError, match=r"none\.jsonl: has no episodes; expected at least one"):
-        read_frozen(tmp_path / "none.jsonl")
+        read_episode_file(tmp_path / "none.jsonl")
 
 
 def test_the_largest_of_each_number_may_be_of_other_episodes() -> None:
-    many = EpisodeSpec(0, ("a", "b", "c"), (("a1",), ("b1",), ("c1",)), (("a2",), ("b2",), ("c2",)))
-    deep = EpisodeSpec(1, ("a", "b"), (("a1", "a2"), ("b1", "b2")), (("a3", "a4"), ("b3", "b4")))
+    many = Episode(0, ("a", "b", "c"), (("a1",), ("b1",), ("c1",)), (("a2",), ("b2",), ("c2",)))
+    deep = Episode(1, ("a", "b"), (("a1", "a2"), ("b1", "b2")), (("a3", "a4"), ("b3", "b4")))
     for specs in ((many, deep), (deep, many)):
-        assert FrozenEpisodes("s", "0" * 64, "novel", specs).largest == (3, 4, 4)
+        assert EpisodeFile("s", "0" * 64, "novel", specs).max_shape == (3, 4, 4)
 
 
 def test_another_split_is_refused() -> None:
-    frozen().check_fits(make_split())
+    frozen().check_split(make_split())
     with pytest.raises(EpisodeError, match="drawn from split 'sample' with digest") as caught:
-        frozen().check_fits(make_split(clips=11))
+        frozen().check_split(make_split(clips=11))
     assert SPLIT.digest[:16] in str(caught.value)
 
 
@@ -125,11 +125,11 @@ def test_there_is_no_episode_past_the_last() -> None:
 )
 def test_a_changed_file_is_refused(tmp_path: Path, change: object, message: str) -> None:
     path = tmp_path / "e.jsonl"
-    write_frozen(frozen(), path)
+    write_episode_file(frozen(), path)
     lines = path.read_text().splitlines()
     path.write_text("".join(line + "\n" for line in change(lines)))  # type: ignore[operator]
     with pytest.raises(EpisodeError, match=message) as caught:
-        read_frozen(path)
+        read_episode_file(path)
     assert str(path) in str(caught.value)
 
 
@@ -138,42 +138,42 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
     for name in ("e.jsonl.gz", "bytes.jsonl", "absent.jsonl"):
         with pytest.raises(EpisodeError, match=f"{name}: cannot be read"):
-            read_frozen(tmp_path / name)
+            read_episode_file(tmp_path / name)
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     path.write_text("mine")
-    for write in (write_frozen, write_names):
+    for write in (write_episode_file, write_episode_names):
         with pytest.raises(EpisodeError, match="is already there"):
             write(frozen(), path)
     assert path.read_text() == "mine"
     with pytest.raises(EpisodeError, match="cannot be written"):
-        write_frozen(frozen(), path / "below.jsonl")
+        write_episode_file(frozen(), path / "below.jsonl")
 
 
 def test_names_are_written_for_other_programs(tmp_path: Path) -> None:
-    write_names(frozen(), tmp_path / "e.jsonl")
+    write_episode_names(frozen(), tmp_path / "e.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert lines == [json.loads(json.dumps(spec.to_dict())) for spec in frozen().episodes]
 
 
 def test_more_episodes_than_the_first_line_says_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
-    write_frozen(frozen(), path)
+    write_episode_file(frozen(), path)
     lines = path.read_text().splitlines()
     more = json.dumps(json.loads(lines[-1]) | {"index": len(lines) - 1})
     path.write_text("\n".join([*lines, more]) + "\n")
     with pytest.raises(EpisodeError, match="damaged: its episodes are not those"):
-        read_frozen(path)
+        read_episode_file(path)
 
 
 def test_episodes_that_are_read_take_the_memory_of_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
-    write_frozen(frozen(), path)
-    read_frozen(path)
+    write_episode_file(frozen(), path)
+    read_episode_file(path)
     tracemalloc.start()
-    found = read_frozen(path)
+    found = read_episode_file(path)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < path.stat().st_size + 100 * found.count + 20_000

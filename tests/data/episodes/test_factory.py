@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.data.episodes.factory import episodes_of, find_trials
+from fewshot_i2v.data.episodes.factory import find_episode_file, make_sampler
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Clip, Draw, Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
@@ -153,42 +153,42 @@ def test_published_draws_are_taken_as_they_are() -> None:
 )
 def test_what_cannot_be_is_named(split: Split, asked: dict[str, object], message: str) -> None:
     with pytest.raises(EpisodeError) as caught:
-        episodes_of(split, **FIXED | asked)  # type: ignore[arg-type]
+        make_sampler(split, **FIXED | asked)  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 
 def test_unknown_draws_and_trials_are_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown draws 'papers'"):
-        episodes_of(ALL_WAY, **FIXED | {"subset": "test", "draws": "papers"})  # type: ignore[arg-type]
+        make_sampler(ALL_WAY, **FIXED | {"subset": "test", "draws": "papers"})  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="unknown trials 'hmdb51-a6'"):
-        find_trials("hmdb51-a6")
-    assert find_trials("hmdb51-a5").is_file()
+        find_episode_file("hmdb51-a6")
+    assert find_episode_file("hmdb51-a5").is_file()
 
 
 @pytest.mark.parametrize("name", ["mine", "e.jsonl", "e.txt", "hmdb51-a5", "below/mine"])
 def test_a_file_that_is_there_is_taken_whatever_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    shipped = find_trials("hmdb51-a5")
+    shipped = find_episode_file("hmdb51-a5")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "below").mkdir()
     (tmp_path / name).write_text("")
     for given in (name, Path(name), str(tmp_path / name)):
-        assert find_trials(given) == Path(given)
-        assert find_trials(given) != shipped
+        assert find_episode_file(given) == Path(given)
+        assert find_episode_file(given) != shipped
     (tmp_path / name).unlink()
     (tmp_path / "hmdb51-a5").mkdir()
-    assert find_trials("hmdb51-a5") == shipped
+    assert find_episode_file("hmdb51-a5") == shipped
 
 
 def test_published_draws_with_another_seed_are_the_same_draws() -> None:
     asked = {"subset": "test", "way": "all", "shot": 2, "query": "all", "draws": "paper"}
-    first, other = (episodes_of(ALL_WAY, seed=seed, **asked) for seed in (0, 1))  # type: ignore[arg-type]
+    first, other = (make_sampler(ALL_WAY, seed=seed, **asked) for seed in (0, 1))  # type: ignore[arg-type]
     assert first.count == other.count == 2
     for i in range(2):
         given, same = (dict(zip(e[i].classes, e[i].support, strict=True)) for e in (first, other))
         assert given == same
-    few = [episodes_of(ALL_WAY, seed=s, **asked | {"query": 1})[0] for s in (0, 1)]  # type: ignore[arg-type]
+    few = [make_sampler(ALL_WAY, seed=s, **asked | {"query": 1})[0] for s in (0, 1)]  # type: ignore[arg-type]
     assert {n for row in few[0].query for n in row} != {n for row in few[1].query for n in row}
 
 
@@ -208,8 +208,8 @@ def test_published_draws_with_another_seed_are_the_same_draws() -> None:
 def test_no_episode_is_larger_than_the_largest(
     split: Split, asked: dict[str, object], largest: tuple[int, int, int]
 ) -> None:
-    episodes = episodes_of(split, **FIXED | asked)  # type: ignore[arg-type]
-    assert episodes.largest == largest
+    episodes = make_sampler(split, **FIXED | asked)  # type: ignore[arg-type]
+    assert episodes.max_shape == largest
     shapes = [episodes[i].shape for i in range(min(60, episodes.count or 60))]
     reached = tuple(map(max, zip(*shapes, strict=True)))
     assert reached == largest

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.groups import _divisible
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.groups import _is_divisible
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import EpisodeError
@@ -24,9 +24,7 @@ def _sampler(split: Split, **kind: Any) -> EpisodeSampler:
     return EpisodeSampler(split, seed=0, disjoint_groups=True, **kind)
 
 
-def _keys(
-    split: Split, spec: EpisodeSpec, rows: tuple[tuple[str, ...], ...]
-) -> set[tuple[str, ...]]:
+def _keys(split: Split, spec: Episode, rows: tuple[tuple[str, ...], ...]) -> set[tuple[str, ...]]:
     """Groups of the clips of each class, with the class's name where the scope is the class."""
     keys: set[tuple[str, ...]] = set()
     for name, row in zip(spec.classes, rows, strict=True):
@@ -144,4 +142,4 @@ def test_divisible_equals_trying_all(sizes: list[int], query: int, shot: int) ->
     sides = product((False, True), repeat=len(sizes))
     sums = [sum(n for n, taken in zip(sizes, side, strict=True) if taken) for side in sides]
     possible = any(n >= query and sum(sizes) - n >= shot for n in sums)
-    assert _divisible(sizes, query, shot) is possible
+    assert _is_divisible(sizes, query, shot) is possible

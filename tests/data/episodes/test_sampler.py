@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot_i2v.data.episodes.episode import EpisodeSpec
-from fewshot_i2v.data.episodes.sampler import EpisodeSampler, episode
-from fewshot_i2v.data.hash_ranks import mix
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler, sample_episode
+from fewshot_i2v.data.hash_ranks import splitmix64
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
 from tests.data.splits.samples import make_split, run_python
@@ -34,9 +34,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _reference(
-    split: Split, *, seed: int, index: int, way: int, shot: int, query: int
-) -> EpisodeSpec:
+def _reference(split: Split, *, seed: int, index: int, way: int, shot: int, query: int) -> Episode:
     """The documented definition in plain Python, without numpy."""
     key = _hash(f"{split.digest}/novel/{seed}/{index}")
 
@@ -48,7 +46,7 @@ def _reference(
     for name in classes:
         clips = sorted(rank("clip", name, clip.name) for clip in split.clips("novel", name))
         rows.append(tuple(clip for _, clip in clips))
-    return EpisodeSpec(
+    return Episode(
         index=index,
         classes=tuple(classes),
         support=tuple(row[query : query + shot] for row in rows),
@@ -58,14 +56,16 @@ def _reference(
 
 @given(st.lists(st.integers(0, _MASK), min_size=1, max_size=20))
 def test_mix_equals_integer_arithmetic(values: list[int]) -> None:
-    assert mix(np.array(values, dtype=np.uint64)).tolist() == [_mix(value) for value in values]
+    assert splitmix64(np.array(values, dtype=np.uint64)).tolist() == [
+        _mix(value) for value in values
+    ]
 
 
 @pytest.mark.parametrize("index", [0, 1, 7, 10**9, 2**70])
 def test_episode_equals_its_definition(index: int) -> None:
     split = make_split()
     kind: dict[str, Any] = {"seed": 3, "index": index, "way": 4, "shot": 2, "query": 3}
-    assert episode(split, **kind) == _reference(split, **kind)
+    assert sample_episode(split, **kind) == _reference(split, **kind)
 
 
 def test_golden_digests() -> None:
@@ -107,7 +107,9 @@ def test_more_shots_only_add_support_clips(disjoint: bool) -> None:
     split = make_split(clips=12, size_of_group=2)
     for index in range(30):
         specs = [
-            episode(split, seed=1, index=index, way=4, shot=k, query=3, disjoint_groups=disjoint)
+            sample_episode(
+                split, seed=1, index=index, way=4, shot=k, query=3, disjoint_groups=disjoint
+            )
             for k in range(1, 7)
         ]
         for less, more in pairwise(specs):
@@ -130,7 +132,7 @@ def test_the_order_of_the_split_does_not_matter(random: Random, index: int) -> N
     other = Split(name="another name", subsets={"novel": shuffled}, description="x", version=2)
     kind: dict[str, Any] = {"seed": 0, "index": index, "way": 3, "shot": 1, "query": 1}
     assert other.digest == split.digest
-    assert episode(other, **kind) == episode(split, **kind)
+    assert sample_episode(other, **kind) == sample_episode(split, **kind)
 
 
 def test_everything_named_changes_the_episodes() -> None:
@@ -139,12 +141,12 @@ def test_everything_named_changes_the_episodes() -> None:
     both = Split(name="two", subsets=dict.fromkeys(("val", "novel"), split.subsets["novel"]))
     kind: dict[str, Any] = {"seed": 0, "index": 0, "way": 5, "shot": 2, "query": 3}
     specs = [
-        episode(split, **kind),
-        episode(split, **{**kind, "seed": 1}),
-        episode(split, **{**kind, "index": 1}),
-        episode(other_split, **kind),
-        episode(both, **kind, subset="val"),
-        episode(both, **kind, subset="novel"),
+        sample_episode(split, **kind),
+        sample_episode(split, **{**kind, "seed": 1}),
+        sample_episode(split, **{**kind, "index": 1}),
+        sample_episode(other_split, **kind),
+        sample_episode(both, **kind, subset="val"),
+        sample_episode(both, **kind, subset="novel"),
     ]
     contents = {(spec.classes, spec.support, spec.query) for spec in specs}
     assert len(contents) == len(specs)
@@ -152,14 +154,14 @@ def test_everything_named_changes_the_episodes() -> None:
 
 def test_more_ways_only_add_classes() -> None:
     split = make_split()
-    few, many = (episode(split, seed=0, index=5, way=w, shot=1, query=2) for w in (3, 6))
+    few, many = (sample_episode(split, seed=0, index=5, way=w, shot=1, query=2) for w in (3, 6))
     assert many.classes[:3] == few.classes
     assert many.query[:3] == few.query
 
 
 def test_spec_lists_its_clips_and_is_plain_data() -> None:
-    spec = EpisodeSpec(3, ("a", "b"), (("a/1",), ("b/1",)), (("a/2", "a/3"), ("b/2", "b/3")))
-    assert spec.clips() == ("a/1", "b/1", "a/2", "a/3", "b/2", "b/3")
+    spec = Episode(3, ("a", "b"), (("a/1",), ("b/1",)), (("a/2", "a/3"), ("b/2", "b/3")))
+    assert spec.clip_names() == ("a/1", "b/1", "a/2", "a/3", "b/2", "b/3")
     assert spec.to_dict() == {
         "index": 3,
         "classes": ["a", "b"],
@@ -190,7 +192,7 @@ def test_spec_lists_its_clips_and_is_plain_data() -> None:
 def test_impossible_numbers_are_refused(change: dict[str, Any], words: str) -> None:
     kind: dict[str, Any] = {"seed": 0, "index": 0, "way": 5, "shot": 2, "query": 3}
     with pytest.raises(EpisodeError) as caught:
-        episode(make_split(), **{**kind, **change})
+        sample_episode(make_split(), **{**kind, **change})
     assert words in str(caught.value)
 
 

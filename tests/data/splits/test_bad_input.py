@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot_i2v.data.splits.builder.build import make_split, write_new
-from fewshot_i2v.data.splits.builder.importers import from_csv, from_folders
+from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
+from fewshot_i2v.data.splits.builder.importers import import_csv, import_folders
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.splits.split_file import KEYS, load_split
+from fewshot_i2v.data.splits.split_file import SPLIT_KEYS, load_split
 from fewshot_i2v.errors import ConfigError, SplitError
 from tests.data.splits.folders import touch
 
@@ -63,7 +63,7 @@ def refused(folder: Path, data: object) -> str:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(RIGHT) == set(KEYS)
+    assert set(RIGHT) == set(SPLIT_KEYS)
 
 
 @pytest.mark.parametrize(("key", "kind"), WRONG)
@@ -145,19 +145,19 @@ def test_names_that_a_shell_or_yaml_would_change_stay_as_they_are(
     tmp_path: Path, name: str
 ) -> None:
     touch(tmp_path, f"clips/{name}/{name}.mp4")
-    listing = from_folders(tmp_path / "clips")
+    listing = import_folders(tmp_path / "clips")
     split = make_split(listing, {"novel": (name,)}, name=name)
-    write_new(split, tmp_path / "x.yaml", "class folders")
+    write_new_split(split, tmp_path / "x.yaml", "class folders")
     read = load_split(tmp_path / "x.yaml", root=tmp_path / "clips")
     assert (read.name, read.digest) == (name, split.digest)
-    assert read.file(f"{name}/{name}.mp4").is_file()
+    assert read.clip_path(f"{name}/{name}.mp4").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "x.yaml"]
 
 
 def test_a_class_folder_with_a_backslash_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a\\b/x.mp4")
     with pytest.raises(SplitError, match=r"class .*: expected the name of one folder"):
-        from_folders(tmp_path)
+        import_folders(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -168,17 +168,17 @@ def test_names_in_other_scripts_lead_to_the_files_as_they_are_spelled(
     spelled = unicodedata.normalize(form, name)  # type: ignore[arg-type]
     touch(tmp_path, f"{spelled}/{spelled}.mp4")
     (spelling,) = (path.name for path in tmp_path.iterdir())
-    split = make_split(from_folders(tmp_path), {"novel": (spelling,)}, name="x")
-    write_new(split, tmp_path / "x.yaml", "class folders")
+    split = make_split(import_folders(tmp_path), {"novel": (spelling,)}, name="x")
+    write_new_split(split, tmp_path / "x.yaml", "class folders")
     read = load_split(tmp_path / "x.yaml", root=tmp_path)
-    assert all(read.file(clip).is_file() for clip in read.names())
+    assert all(read.clip_path(clip).is_file() for clip in read.clip_names())
 
 
 def test_two_spellings_of_one_clip_are_one(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("path,class\ncaf\u00e9.mp4,a\ncafe\u0301.mp4,b\n", encoding="utf-8")
     with pytest.raises(SplitError, match=r"line 3: clip 'cafe\u0301.mp4' is already in line 2"):
-        from_csv(path)
+        import_csv(path)
     subsets = {"base": {"caf\u00e9": ["x"]}, "novel": {"cafe\u0301": ["y"]}}
     message = refused(tmp_path, {"name": "x", "subsets": subsets})
     assert "same text in Unicode" in message
@@ -190,7 +190,7 @@ def test_a_file_name_that_is_not_unicode_is_named(tmp_path: Path) -> None:
     os.mkdir(folder)  # noqa: PTH102 - a name in bytes
     with open(folder + b"/caf\xe9.mp4", "wb"):  # noqa: PTH123
         pass
-    listing = from_folders(tmp_path)
+    listing = import_folders(tmp_path)
     with pytest.raises(SplitError, match=r"subsets.novel.wave: .*contains the .* U\+DCE9"):
         make_split(listing, {"novel": ("wave",)}, name="x")
 
@@ -211,19 +211,19 @@ def test_links_that_lead_out_of_the_root_are_refused_unless_allowed(
     tmp_path: Path, name: str
 ) -> None:
     split = _linked(tmp_path)
-    assert split.names() == ["sit/b.mp4", "wave/a.mp4", "wave/c.mp4"]
-    assert split.file("wave/a.mp4") == tmp_path / "root/wave/a.mp4"
+    assert split.clip_names() == ["sit/b.mp4", "wave/a.mp4", "wave/c.mp4"]
+    assert split.clip_path("wave/a.mp4") == tmp_path / "root/wave/a.mp4"
     with pytest.raises(SplitError, match=f"clip '{name}' is a link out of .*links: follow"):
-        split.file(name)
+        split.clip_path(name)
     allowed = dataclasses.replace(split, links="follow")
-    assert allowed.file(name).resolve().is_relative_to(tmp_path / "outside")
+    assert allowed.clip_path(name).resolve().is_relative_to(tmp_path / "outside")
 
 
 def test_a_folder_that_links_to_its_parent_does_not_hang(tmp_path: Path) -> None:
     touch(tmp_path, "root/wave/a.mp4")
     (tmp_path / "root/wave/up").symlink_to(tmp_path / "root")
     (tmp_path / "root/again").symlink_to(tmp_path / "root")
-    listing = from_folders(tmp_path / "root")
+    listing = import_folders(tmp_path / "root")
     assert list(listing.classes()) == ["wave"]
 
 
@@ -251,7 +251,7 @@ def test_tables_of_a_split(tmp_path: Path, table: str, words: str) -> None:
 def test_tables_with_line_ends_of_windows(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"path,class\r\na,b\r\nc,b\r\n")
     (tmp_path / "x.yaml").write_text("name: x\nsubsets: {novel: {csv: x.csv}}\n")
-    assert load_split(tmp_path / "x.yaml").names() == ["a", "c"]
+    assert load_split(tmp_path / "x.yaml").clip_names() == ["a", "c"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "loop"])
@@ -274,7 +274,7 @@ PLAIN = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*KEYS, "other"]), PLAIN, max_size=6), PLAIN)
+@given(st.dictionaries(st.sampled_from([*SPLIT_KEYS, "other"]), PLAIN, max_size=6), PLAIN)
 def test_any_content_is_a_split_or_an_error_that_names_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, object], clips: object
 ) -> None:
@@ -283,7 +283,7 @@ def test_any_content_is_a_split_or_an_error_that_names_the_file(
     path.write_text(json.dumps(content), encoding="utf-8")
     message, names = "", []
     try:
-        names = load_split(path).names()
+        names = load_split(path).clip_names()
     except (SplitError, ConfigError) as error:
         message = str(error)
     assert names or message.startswith(str(path))

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.splits.split import Clip, Draw, Split
-from fewshot_i2v.data.splits.summary import counts, counts_table
+from fewshot_i2v.data.splits.summary import count_clips, counts_table
 from fewshot_i2v.utils import resources
 
 # classes / clips (smallest-median-largest class), as recorded when the lists were collected
@@ -77,7 +77,7 @@ def test_every_cell() -> None:
         subsets={"train": clips, "test": {"a": (Clip("x"),), "b": (Clip("y"),)}},
         draws={"p": (Draw(1, {"a": ("1",), "b": ("3",)}),) * 2},
     )
-    assert counts_table([counts(split)]).splitlines()[2] == (
+    assert counts_table([count_clips(split)]).splitlines()[2] == (
         "| one \\| two | 2 / 8 (2-6-6); p: 2 x K = 1 | - | 2 / 2 (1 each) |"
     )
 

@@ -51,7 +51,7 @@ def test_every_clip_is_there(shared: Path) -> None:
     split = load_split("egogestar", root=root)
     assert split.digest == DIGEST
     files = [
-        split.file(clip.name)
+        split.clip_path(clip.name)
         for subset in split.subsets
         for name in split.classes(subset)
         for clip in split.clips(subset, name)

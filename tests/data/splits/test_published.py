@@ -9,7 +9,7 @@ from statistics import median_high
 
 import pytest
 
-from fewshot_i2v.data.episodes.episode_file import FrozenEpisodes, read_frozen
+from fewshot_i2v.data.episodes.episode_file import EpisodeFile, read_episode_file
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import SplitError
@@ -79,10 +79,12 @@ def splits() -> Mapping[str, Split]:
 
 
 @pytest.fixture(scope="module")
-def trials() -> Mapping[str, FrozenEpisodes]:
+def trials() -> Mapping[str, EpisodeFile]:
     """The fixed trials by data set."""
     folder = data_folder("episodes") / "trials"
-    return {data: read_frozen(folder / f"{data}-a5.jsonl.gz") for data in ("hmdb51", "ucf101")}
+    return {
+        data: read_episode_file(folder / f"{data}-a5.jsonl.gz") for data in ("hmdb51", "ucf101")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,14 +204,14 @@ class TestDraws:
 @pytest.mark.parametrize(("data", "fewest", "most"), [("hmdb51", 95, 95), ("ucf101", 104, 161)])
 def test_fixed_trials(
     splits: Mapping[str, Split],
-    trials: Mapping[str, FrozenEpisodes],
+    trials: Mapping[str, EpisodeFile],
     data: str,
     fewest: int,
     most: int,
 ) -> None:
     split, frozen = splits[f"{data}-arn"], trials[data]
-    frozen.check_fits(split)
-    assert (frozen.split, frozen.subset, frozen.count) == (split.name, "novel", 200)
+    frozen.check_split(split)
+    assert (frozen.split_name, frozen.subset, frozen.count) == (split.name, "novel", 200)
     assert "github.com/ju-chen" in frozen.settings["source"]
     known = {n: {c.name for c in split.clips("novel", n)} for n in split.classes("novel")}
     sizes, used = set(), set()

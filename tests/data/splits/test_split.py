@@ -94,7 +94,7 @@ def test_generated_clips(write: Write, tmp_path: Path) -> None:
     digests = {load_split(write(text.replace("size: 32", f"size: {n}"))).digest for n in (32, 64)}
     assert len(digests | {split.digest}) == 2
     with pytest.raises(SplitError, match="clips are generated"):
-        load_split(write(text)).file("up/up-000.mp4")
+        load_split(write(text)).clip_path("up/up-000.mp4")
 
 
 def _video(path: Path) -> None:
@@ -117,8 +117,8 @@ def test_class_folders(write: Write, tmp_path: Path) -> None:
     expected = ("a.AVI", "b.mp4", "c.webm", "d.mkv", "e.gif", "f.mov")
     assert names == [f"train/jump up/{n}" for n in expected]
     assert split.clips("novel", "wave") == (Clip("wave/x.mp4"),)
-    assert split.file(names[0]) == tmp_path / "clips" / names[0]
-    assert split.file(names[0]).is_file()
+    assert split.clip_path(names[0]) == tmp_path / "clips" / names[0]
+    assert split.clip_path(names[0]).is_file()
     chosen = write("name: f\nsubsets: {novel: {folder: train, classes: [sit]}}")
     assert load_split(chosen, root=tmp_path / "clips").classes("novel") == ("sit",)
     every = write("name: f\nsubsets: {novel: {folder: .}}")
@@ -144,7 +144,7 @@ def test_csv(write: Write, tmp_path: Path) -> None:
 def test_class_folders_hold_videos_or_folders_of_frames(write: Write, tmp_path: Path) -> None:
     touch(tmp_path, "sit/a/1.jpg", "sit/b/1.png", "sit/c/x.jpg", "wave/1.mp4", "wave/a/1.jpg")
     split = load_split(write("name: c\nroot: .\nsubsets: {novel: {folder: .}}"))
-    assert split.names() == ["sit/a", "sit/b", "wave/1.mp4"]
+    assert split.clip_names() == ["sit/a", "sit/b", "wave/1.mp4"]
 
 
 def test_lookups_name_what_exists(write: Write) -> None:
@@ -154,13 +154,13 @@ def test_lookups_name_what_exists(write: Write) -> None:
     with pytest.raises(UnknownNameError, match="unknown class 'wav'; did you mean 'wave'"):
         split.clips("novel", "wav")
     with pytest.raises(SplitError, match=r"has no root for clip 'a\.mp4'; give one with --root"):
-        split.file("a.mp4")
+        split.clip_path("a.mp4")
 
 
 @pytest.mark.parametrize("name", ["../a.mp4", "/a.mp4", "a/../../b", "C:\\a.mp4", "a\\..\\b", ""])
 def test_file_stays_below_the_root(write: Write, tmp_path: Path, name: str) -> None:
     with pytest.raises(SplitError):
-        load_split(write(FULL), root=tmp_path).file(name)
+        load_split(write(FULL), root=tmp_path).clip_path(name)
 
 
 def test_root_given_replaces_the_root_of_the_file(write: Write, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.splits.split_writer import split_text, write_split
+from fewshot_i2v.data.splits.split_writer import format_split, write_split
 from fewshot_i2v.errors import SplitError
 
 SPLIT = Split(
@@ -43,7 +43,7 @@ def back(text: str, folder: Path) -> Split:
 
 
 def test_all_that_a_split_holds_comes_back(tmp_path: Path) -> None:
-    read = back(split_text(SPLIT, comments=["why " * 50, "a\n  b"], with_digest=True), tmp_path)
+    read = back(format_split(SPLIT, comments=["why " * 50, "a\n  b"], with_digest=True), tmp_path)
     assert dataclasses.replace(read, path=None) == SPLIT
     assert read.digest == SPLIT.digest
 
@@ -54,14 +54,14 @@ def test_groups_that_the_pattern_gives_are_not_written(tmp_path: Path) -> None:
         "name: a\ngroup: '_(g\\d)'\nsubsets:\n  novel: {c: [x_g1, {clip: y_g2, group: z}]}\n"
     )
     split = load_split(path)
-    text = split_text(split)
+    text = format_split(split)
     assert "group: 'z'" in text
     assert "'g1'" not in text
     assert back(text, tmp_path).digest == split.digest
 
 
 def test_lists_are_compact_and_lines_short() -> None:
-    lines = split_text(SPLIT).splitlines()
+    lines = format_split(SPLIT).splitlines()
     assert any(line.split()[:3] == ["000000", "000001", "000002"] for line in lines)
     assert max(map(len, lines)) <= 110
 
@@ -89,12 +89,12 @@ def test_any_names_come_back(tmp_path_factory: pytest.TempPathFactory, classes: 
     }
     split = Split(name="x", subsets=subsets)
     folder = tmp_path_factory.mktemp("any")
-    assert back(split_text(split), folder).digest == split.digest
+    assert back(format_split(split), folder).digest == split.digest
 
 
 def test_generated_splits_keep_their_generator(tmp_path: Path) -> None:
     split = load_split("motions")
-    read = back(split_text(split), tmp_path)
+    read = back(format_split(split), tmp_path)
     assert read.digest == split.digest
     assert isinstance(read.generator, Generator)
 

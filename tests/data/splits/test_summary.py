@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from fewshot_i2v.data.splits.split import Clip, Draw, Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.splits.summary import SETTINGS, disjoint_count, possible, summary
+from fewshot_i2v.data.splits.summary import (
+    COMMON_SETTINGS,
+    episode_capacity,
+    max_disjoint_episodes,
+    summarize_split,
+)
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
 from tests.data.splits.samples import grouped, make_split
 
@@ -33,7 +38,7 @@ GREEDY = {
 def test_no_fewer_than_a_greedy_filling_of_published_lists(shared: Path, name: str) -> None:
     classes = json.loads((shared / "splits" / name / "classes.json").read_text(encoding="utf-8"))
     sizes = [row["videos"] for row in classes["test"]]
-    counts = tuple(disjoint_count(sizes, 5, *setting) for setting in SETTINGS)
+    counts = tuple(max_disjoint_episodes(sizes, 5, *setting) for setting in COMMON_SETTINGS)
     assert counts == GREEDY[name]
 
 
@@ -54,32 +59,32 @@ def by_trying_all(places: tuple[int, ...], way: int) -> int:
 
 @given(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 3))
 def test_it_is_the_most_that_any_filling_gives(places: list[int], way: int) -> None:
-    assert disjoint_count([2 * n + 1 for n in places], way, 1, 1) == by_trying_all(
+    assert max_disjoint_episodes([2 * n + 1 for n in places], way, 1, 1) == by_trying_all(
         tuple(places), way
     )
 
 
 def test_a_large_class_is_of_no_use_alone() -> None:
-    assert disjoint_count([1000, 2, 2], 3, 1, 1) == 1
-    assert disjoint_count([1000, 1000], 3, 1, 1) == 0
-    assert disjoint_count([], 5, 1, 1) == 0
+    assert max_disjoint_episodes([1000, 2, 2], 3, 1, 1) == 1
+    assert max_disjoint_episodes([1000, 1000], 3, 1, 1) == 0
+    assert max_disjoint_episodes([], 5, 1, 1) == 0
 
 
 @pytest.mark.parametrize(("way", "shot", "query"), [(0, 1, 1), (5, 0, 1), (5, 1, -1)])
 def test_numbers_below_one_are_refused(way: int, shot: int, query: int) -> None:
     with pytest.raises(EpisodeError, match=r"(way|shot|query): got (0|-1); expected a whole"):
-        possible(make_split(), "novel", way, shot, query)
+        episode_capacity(make_split(), "novel", way, shot, query)
 
 
 def test_classes_that_are_too_small_are_named() -> None:
     split = grouped({"a": ["x"] * 3, "b": ["x"] * 6, "c": ["x"] * 7}, "class")
-    found = possible(split, "novel", 2, 5, 1)
-    assert (found.classes, found.too_small, found.drawn) == (2, (("a", 3),), False)
+    found = episode_capacity(split, "novel", 2, 5, 1)
+    assert (found.classes, found.too_small, found.is_feasible) == (2, (("a", 3),), False)
     assert found.disjoint == 1
-    assert possible(split, "novel", 2, 1, 1).drawn
-    assert not possible(split, "novel", 4, 1, 1).drawn
+    assert episode_capacity(split, "novel", 2, 1, 1).is_feasible
+    assert not episode_capacity(split, "novel", 4, 1, 1).is_feasible
     with pytest.raises(UnknownNameError, match="unknown subset 'val'"):
-        possible(split, "val", 2, 1, 1)
+        episode_capacity(split, "val", 2, 1, 1)
 
 
 def _pair() -> Split:
@@ -98,15 +103,15 @@ def _pair() -> Split:
 
 
 def test_support_comes_from_train_and_queries_from_test() -> None:
-    found = possible(_pair(), "test", 2, 2, 1)
-    assert (found.disjoint, found.too_small, found.drawn) == (None, (), True)
-    assert possible(_pair(), "test", 2, 3, 1).too_small == (("b", 2),)
-    assert possible(_pair(), "test", 2, 1, 4).too_small == (("a", 3),)
-    assert possible(_pair(), "train", 2, 1, 1).disjoint == 1
+    found = episode_capacity(_pair(), "test", 2, 2, 1)
+    assert (found.disjoint, found.too_small, found.is_feasible) == (None, (), True)
+    assert episode_capacity(_pair(), "test", 2, 3, 1).too_small == (("b", 2),)
+    assert episode_capacity(_pair(), "test", 2, 1, 4).too_small == (("a", 3),)
+    assert episode_capacity(_pair(), "train", 2, 1, 1).disjoint == 1
 
 
 def test_a_summary_is_plain_data_with_all_counts() -> None:
-    data = summary(_pair(), [(2, 2, 1)])
+    data = summarize_split(_pair(), [(2, 2, 1)])
     assert json.loads(json.dumps(data)) == data
     train, test = data["subsets"]["train"], data["subsets"]["test"]
     assert (train["classes"], train["clips"]) == (2, 8)
@@ -120,19 +125,19 @@ def test_a_summary_is_plain_data_with_all_counts() -> None:
 
 def test_groups_are_counted_by_their_scope() -> None:
     groups = {"a": ["x", "x", "y"], "b": ["x", "z", "z"]}
-    own = summary(grouped(groups, "class"))["subsets"]["novel"]["groups"]
+    own = summarize_split(grouped(groups, "class"))["subsets"]["novel"]["groups"]
     assert own == {
         "count": 4,
         "clips_per_group": {"min": 1, "median": 1.5, "max": 2},
         "clips_without": 0,
     }
-    common = summary(grouped(groups, "global"))["subsets"]["novel"]["groups"]
+    common = summarize_split(grouped(groups, "global"))["subsets"]["novel"]["groups"]
     assert (common["count"], common["clips_per_group"]["max"]) == (3, 3)
-    assert summary(make_split())["subsets"]["novel"]["groups"] is None
+    assert summarize_split(make_split())["subsets"]["novel"]["groups"] is None
 
 
 def test_generated_splits_have_counts_too() -> None:
-    data = summary(load_split("motions"), [(5, 5, 15)])
+    data = summarize_split(load_split("motions"), [(5, 5, 15)])
     assert data["subsets"]["novel"]["clips_per_class"] == {"min": 60, "median": 60, "max": 60}
     assert data["subsets"]["novel"]["episodes"][0]["disjoint"] == 6
     assert data["generator"]["name"] == "motions"

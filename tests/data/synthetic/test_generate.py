@@ -19,9 +19,9 @@ import yaml
 from numpy.typing import NDArray
 
 from fewshot_i2v.data.synthetic import generate
-from fewshot_i2v.data.synthetic.motions import MOTIONS, WITH_TWO_OBJECTS
-from fewshot_i2v.data.synthetic.scene import draw_backdrop, draw_look, paint
-from fewshot_i2v.data.synthetic.shapes import Draws
+from fewshot_i2v.data.synthetic.motions import MOTIONS, TWO_OBJECT_MOTIONS
+from fewshot_i2v.data.synthetic.scene import paint_frames, random_appearance, random_backdrop
+from fewshot_i2v.data.synthetic.shapes import KeyedRandom
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.utils.resources import data_file
 
@@ -51,31 +51,33 @@ def digest(frames: Frames) -> str:
 def test_the_bytes_of_a_clip_never_change(generator: str, class_name: str, expected: str) -> None:
     # where these pixels change on purpose, VERSION is raised and the figures are replaced
     assert generate.VERSION == 1
-    first = generate.render(generator, class_name, 3)
+    first = generate.render_clip(generator, class_name, 3)
     assert first.shape == (16, 64, 64, 3)
     assert first.dtype == np.uint8
-    assert digest(first) == digest(generate.render(generator, class_name, 3)) == expected
+    assert digest(first) == digest(generate.render_clip(generator, class_name, 3)) == expected
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"number": 1}, {"class_name": "grows"}])
 def test_every_part_of_the_key_matters(other: dict[str, int | str]) -> None:
     key: dict[str, int | str] = {"class_name": "shrinks", "number": 0, "seed": 0}
-    a = generate.render("motions", **key)  # type: ignore[arg-type]
-    b = generate.render("motions", **{**key, **other})  # type: ignore[arg-type]
+    a = generate.render_clip("motions", **key)  # type: ignore[arg-type]
+    b = generate.render_clip("motions", **{**key, **other})  # type: ignore[arg-type]
     assert np.abs(a.astype(int) - b).mean() > 2
 
 
 def test_size_and_number_of_frames_are_as_asked() -> None:
-    assert generate.render("motions", "swings", 0, size=32, frames=5).shape == (5, 32, 32, 3)
+    assert generate.render_clip("motions", "swings", 0, size=32, frames=5).shape == (5, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", sorted(n for n in generate.REVERSALS if n < generate.REVERSALS[n]))
 def test_opposite_classes_are_each_other_backwards(name: str) -> None:
     t = np.linspace(0, 1, 16)
-    look = draw_look(Draws("look"), "black")
-    backdrop = draw_backdrop(Draws("back"), "black", 32)
+    look = random_appearance(KeyedRandom("look"), "black")
+    backdrop = random_backdrop(KeyedRandom("back"), "black", 32)
     clips = [
-        paint(backdrop, [(look, track) for track in MOTIONS[motion](Draws("way"), t, 0.15)])
+        paint_frames(
+            backdrop, [(look, track) for track in MOTIONS[motion](KeyedRandom("way"), t, 0.15)]
+        )
         for motion in (name, generate.REVERSALS[name])
     ]
     assert np.array_equal(clips[0], clips[1][::-1])
@@ -84,9 +86,9 @@ def test_opposite_classes_are_each_other_backwards(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(MOTIONS))
 def test_every_motion_is_plain_to_see(name: str) -> None:
-    least = 0.15 if name in WITH_TWO_OBJECTS | {"shakes"} else 0.33
+    least = 0.15 if name in TWO_OBJECT_MOTIONS | {"shakes"} else 0.33
     for number in range(6):
-        track = MOTIONS[name](Draws(name, number), np.linspace(0, 1, 16), 0.19)[0]
+        track = MOTIONS[name](KeyedRandom(name, number), np.linspace(0, 1, 16), 0.19)[0]
         way = np.hypot(np.ptp(track.x), np.ptp(track.y))
         times_as_large = track.radius.max() / track.radius.min()
         fades = max(np.ptp(track.opacity), np.ptp(track.light))
@@ -122,9 +124,9 @@ def test_a_single_frame_does_not_tell_the_motion_but_the_change_between_frames_d
     names = yaml.safe_load(data_file("episodes", "motions").read_text())["subsets"]["novel"]
     clips = 24
     squares = np.stack(
-        [[_coarse(generate.render("motions", n, k)) for k in range(clips)] for n in names]
+        [[_coarse(generate.render_clip("motions", n, k)) for k in range(clips)] for n in names]
     )
-    which = [[int(Draws(n, k).uniform(0, 16)) for k in range(clips)] for n in names]
+    which = [[int(KeyedRandom(n, k).uniform(0, 16)) for k in range(clips)] for n in names]
     frames = np.take_along_axis(squares, np.array(which)[:, :, None, None, None], axis=2)
     alone = _nearest_mean(frames.reshape(len(names), clips, -1), clips)
     moving = _nearest_mean(
@@ -136,21 +138,21 @@ def test_a_single_frame_does_not_tell_the_motion_but_the_change_between_frames_d
 
 def test_a_still_is_a_frame_of_its_clip_and_its_words_are_true() -> None:
     for number in range(40):
-        shown = generate.still("motions", "blinks-slowly", number, seed=5)
-        clip = generate.render("motions", "blinks-slowly", number, seed=5)
+        shown = generate.render_still("motions", "blinks-slowly", number, seed=5)
+        clip = generate.render_clip("motions", "blinks-slowly", number, seed=5)
         assert np.array_equal(shown.frame, clip[shown.index])
         for words in shown.objects:
             for kind, known in generate.VOCABULARY.items():
                 assert getattr(words, kind) in known
-    star = generate.still("shapes", "striped-star", 0).objects[0]
+    star = generate.render_still("shapes", "striped-star", 0).objects[0]
     assert (star.shape, star.texture) == ("star", "striped")
 
 
 def test_the_place_in_words_is_where_the_object_is() -> None:
     right = 0
     for number in range(60):
-        clip = generate.render("shapes", "plain-square", number)
-        shown = generate.still("shapes", "plain-square", number)
+        clip = generate.render_clip("shapes", "plain-square", number)
+        shown = generate.render_still("shapes", "plain-square", number)
         # a picture without the object: the middle value of each pixel over time
         change = np.abs(shown.frame.astype(float) - np.median(clip, axis=0)).sum(-1)
         if change.max() < 100:  # it does not move away
@@ -179,11 +181,11 @@ def test_the_shipped_split_uses_every_class_once(generator: str) -> None:
 def test_written_clips_read_back_as_they_were_rendered(tmp_path: Path) -> None:
     names = [generate.clip_name(c, 1000) for c in ("grows", "passes-by", "zigzags")]
     assert names[0] == "grows/grows-1000.mp4"
-    assert generate.materialize("motions", names, tmp_path, seed=4) == 3
+    assert generate.write_missing_clips("motions", names, tmp_path, seed=4) == 3
     for name in names:
         reader = decord.VideoReader(str(tmp_path / name))
         back = reader.get_batch(range(len(reader))).asnumpy()
-        clip = generate.render("motions", name.split("/")[0], 1000, seed=4)
+        clip = generate.render_clip("motions", name.split("/")[0], 1000, seed=4)
         assert back.shape == clip.shape
         assert np.abs(back.astype(int) - clip).mean() < 6
         assert reader.get_avg_fps() == pytest.approx(8)
@@ -193,7 +195,7 @@ def test_the_other_encoder_keeps_all_frames_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "_codec", lambda: ("mpeg4", {"qmin": "1", "qmax": "3", "g": "8"}))
-    clip = generate.render("motions", "grows", 0)
+    clip = generate.render_clip("motions", "grows", 0)
     (tmp_path / "a.mp4").write_bytes(generate.encode(clip, 8))
     back = decord.VideoReader(str(tmp_path / "a.mp4")).get_batch(range(16)).asnumpy()
     assert np.abs(back.astype(int) - clip).mean() < 6
@@ -202,12 +204,12 @@ def test_the_other_encoder_keeps_all_frames_too(
 def test_only_missing_clips_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
     names = [generate.clip_name("grows", n) for n in range(3)]
     seen: list[int] = []
-    assert generate.materialize("motions", names[:2], tmp_path, progress=seen.append) == 2
+    assert generate.write_missing_clips("motions", names[:2], tmp_path, progress=seen.append) == 2
     assert seen == [1, 1]
     before = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
     (tmp_path / names[1]).unlink()
-    assert generate.materialize("motions", [*names, names[0]], tmp_path) == 2
-    assert generate.materialize("motions", names, tmp_path) == 0
+    assert generate.write_missing_clips("motions", [*names, names[0]], tmp_path) == 2
+    assert generate.write_missing_clips("motions", names, tmp_path) == 0
     after = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
     assert sorted(p.name for p in after) == [f"grows-00{n}.mp4" for n in range(3)]
     assert all(after[path] == data for path, data in before.items())
@@ -219,7 +221,7 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match=r"cannot be written to .*: No space left on device; free"):
-        generate.materialize("motions", [generate.clip_name("grows", 0)], tmp_path)
+        generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path)
     assert list((tmp_path / "grows").iterdir()) == []
 
 
@@ -234,7 +236,7 @@ def test_a_clip_that_another_process_just_made_is_not_replaced(
         return encode(frames, fps)
 
     monkeypatch.setattr(generate, "encode", slow)
-    assert generate.materialize("motions", [name], tmp_path) == 0
+    assert generate.write_missing_clips("motions", [name], tmp_path) == 0
     assert path.read_bytes() == b"made meanwhile"
     assert list(path.parent.iterdir()) == [path]
 
@@ -250,7 +252,7 @@ def test_clips_are_written_where_there_are_no_hard_links(
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     names = [generate.clip_name("grows", n) for n in range(2)]
-    written = generate.materialize("motions", names, tmp_path, size=32, frames=4)
+    written = generate.write_missing_clips("motions", names, tmp_path, size=32, frames=4)
     contents = [(tmp_path / name).read_bytes() for name in names]
     assert written == (0 if meanwhile else 2)
     assert all((content == b"made meanwhile") == meanwhile for content in contents)
@@ -260,8 +262,8 @@ def test_clips_are_written_where_there_are_no_hard_links(
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     writer = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from fewshot_i2v.utils.locked_files import being_written\n"
-        "with being_written(Path(sys.argv[1])) as file:\n"
+        "from fewshot_i2v.utils.locked_files import locked_temporary_file\n"
+        "with locked_temporary_file(Path(sys.argv[1])) as file:\n"
         "    print('writing', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -276,18 +278,18 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writing\n"
-        generate.materialize("motions", [generate.clip_name("grows", 0)], tmp_path)
+        generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path)
         assert left.exists()
         process.kill()
         process.wait()
     assert left.exists()
-    assert generate.materialize("motions", [generate.clip_name("grows", 0)], tmp_path) == 0
+    assert generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path) == 0
     assert [path.name for path in folder.iterdir()] == ["grows-000.mp4"]
 
 
 def _materialize(folder: Path) -> None:
     names = [generate.clip_name("grows", n) for n in range(12)]
-    generate.materialize("motions", names, folder, size=32, frames=4)
+    generate.write_missing_clips("motions", names, folder, size=32, frames=4)
 
 
 def test_two_processes_may_write_the_same_clips(tmp_path: Path) -> None:
@@ -306,22 +308,22 @@ def test_unknown_names_are_errors_that_help(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'motions'"):
         generate.class_names("motion")
     with pytest.raises(UnknownNameError, match=r"class of generator 'motions'.*'moves-up'"):
-        generate.render("motions", "move-up", 0)
+        generate.render_clip("motions", "move-up", 0)
     with pytest.raises(UnknownNameError, match="unknown class"):
-        generate.still("shapes", "moves-up", 0)
+        generate.render_still("shapes", "moves-up", 0)
     with pytest.raises(UnknownNameError, match="unknown class"):
-        generate.materialize("motions", ["a/a-000.mp4"], tmp_path)
+        generate.write_missing_clips("motions", ["a/a-000.mp4"], tmp_path)
     for name in ("grows.mp4", "grows/shrinks-000.mp4", "grows/grows-0001.mp4"):
         with pytest.raises(UsageError, match="not a generated clip"):
-            generate.materialize("motions", [name], tmp_path)
+            generate.write_missing_clips("motions", [name], tmp_path)
     with pytest.raises(UsageError, match="size 33"):
-        generate.materialize("motions", ["grows/grows-000.mp4"], tmp_path, size=33)
+        generate.write_missing_clips("motions", ["grows/grows-000.mp4"], tmp_path, size=33)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.shared
 def test_the_same_frames_give_the_same_file_whatever_the_memory_held(shared: Path) -> None:
-    clip = generate.render("motions", "swings", 0, size=32, frames=4)
+    clip = generate.render_clip("motions", "swings", 0, size=32, frames=4)
     videos = sorted((shared / "clips" / "egogestar").glob("*/*_1*.mp4"))[:6]
     files = set()
     for i in range(80):

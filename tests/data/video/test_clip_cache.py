@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.data.video import cache_entry, clip_digest
-from fewshot_i2v.data.video.cache_entry import StoreError
-from fewshot_i2v.data.video.clip_cache import ClipStore
-from fewshot_i2v.data.video.clip_digest import Digests
+from fewshot_i2v.data.video.cache_entry import ClipCacheError
+from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
-from fewshot_i2v.data.video.worker_pool import Limits
+from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
-from fewshot_i2v.utils.locked_files import being_written
+from fewshot_i2v.utils.locked_files import locked_temporary_file
 from tests.data.video.made_videos import write_video
 
 Clips = Callable[[str], Path]
@@ -39,29 +39,31 @@ def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.npy"))
 
 
-def entry_of(store: ClipStore, path: Path) -> Path:
-    return cache_entry.entry_file(store.folder, cache_entry.entry_key(path, OPTIONS, Digests()))
+def entry_of(store: ClipCache, path: Path) -> Path:
+    return cache_entry.entry_path(
+        store.folder, cache_entry.cache_key(path, OPTIONS, ContentDigests())
+    )
 
 
-def filled(folder: Path, paths: list[Path]) -> ClipStore:
-    store = ClipStore(folder, OPTIONS, workers=0)
+def filled(folder: Path, paths: list[Path]) -> ClipCache:
+    store = ClipCache(folder, OPTIONS, workers=0)
     assert store.prepare(paths) == {}
     return store
 
 
 def test_each_clip_is_decoded_once(three: list[Path], tmp_path: Path) -> None:
     told: list[int] = []
-    store = ClipStore(tmp_path, OPTIONS, workers=2)
+    store = ClipCache(tmp_path, OPTIONS, workers=2)
     linked = tmp_path / "linked.mp4"
     linked.symlink_to(three[0])
     assert store.prepare([*three, *three, linked], told.append) == {}
-    assert store.decoded == 3
+    assert store.n_decoded == 3
     assert sum(told) == 7
     assert store.prepare(three, told.append) == {}
     assert sum(told) == 10
-    again = ClipStore(tmp_path, OPTIONS, workers=2)
+    again = ClipCache(tmp_path, OPTIONS, workers=2)
     assert again.prepare(three) == {}
-    assert (store.decoded, again.decoded, again.repaired) == (3, 0, 0)
+    assert (store.n_decoded, again.n_decoded, again.n_repaired) == (3, 0, 0)
     for path in three:
         for each in (store, again):
             np.testing.assert_array_equal(each.get(path), decode(path, OPTIONS))
@@ -86,7 +88,7 @@ def test_clips_cannot_be_changed_and_outlive_their_entries(
 
 def test_other_options_are_other_entries(three: list[Path], tmp_path: Path) -> None:
     filled(tmp_path, three[:1])
-    other = ClipStore(tmp_path, DecodeOptions(frames=2, size=16), workers=0)
+    other = ClipCache(tmp_path, DecodeOptions(frames=2, size=16), workers=0)
     with pytest.raises(VideoUnreadable, match="is not prepared"):
         other.get(three[0])
     other.prepare(three[:1])
@@ -103,7 +105,7 @@ def test_a_clip_that_changed_is_another_clip(tmp_path: Path) -> None:
         store.get(path)
     assert store.prepare([path]) == {}
     assert not np.array_equal(store.get(path), before)
-    assert store.repaired == 0
+    assert store.n_repaired == 0
 
 
 def test_a_clip_that_was_touched_copied_or_moved_is_the_same_clip(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_clip_that_was_touched_copied_or_moved_is_the_same_clip(tmp_path: Path
     copied = shutil.copy(path, tmp_path / "copied.mp4")
     moved = path.rename(tmp_path / "moved.mp4")
     store = filled(tmp_path / "store", [Path(copied), moved])
-    assert store.decoded == 0
+    assert store.n_decoded == 0
     np.testing.assert_array_equal(store.get(moved), clip)
 
 
@@ -132,23 +134,23 @@ def test_a_clip_with_the_size_and_time_of_another_is_another_clip(tmp_path: Path
     with pytest.raises(VideoUnreadable, match="has changed since it was"):
         store.get(paths[0])
     again = filled(tmp_path / "store", paths)
-    assert again.decoded == 2
+    assert again.n_decoded == 2
     assert not np.array_equal(again.get(paths[0]), before)
 
 
 def test_verify_reads_clips_again_where_the_system_does_not_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blind = lambda path, status: clip_digest.Look(f"{status.st_size:032x}", settled=True)  # noqa: E731
-    monkeypatch.setattr(clip_digest, "look_of", blind)
+    blind = lambda path, status: clip_digest.FileStamp(f"{status.st_size:032x}", settled=True)  # noqa: E731
+    monkeypatch.setattr(clip_digest, "file_stamp", blind)
     path, other = (write_video(tmp_path / f"{n}.mp4", "libx264", n) for n in (9, 6))
     filled(tmp_path / "store", [path])
     _exchanged(path, other.read_bytes())
-    assert filled(tmp_path / "store", [path]).decoded == 0
-    store = ClipStore(tmp_path / "store", OPTIONS, workers=0, verify=True)
+    assert filled(tmp_path / "store", [path]).n_decoded == 0
+    store = ClipCache(tmp_path / "store", OPTIONS, workers=0, verify=True)
     assert store.prepare([path]) == {}
     np.testing.assert_array_equal(store.get(path), decode(path, OPTIONS))
-    assert store.decoded == 1
+    assert store.n_decoded == 1
 
 
 def test_clips_are_read_once_for_all_processes(
@@ -161,10 +163,10 @@ def test_clips_are_read_once_for_all_processes(
     lines[0][1], lines[2][2] = lines[1][1], lines[2][2][:3]
     # what another clip has, a whole line, nonsense, and a line torn by a kill
     notes.write_text("\n".join(" ".join(line) for line in [*lines[:2], ["nonsense"], lines[2]]))
-    assert filled(tmp_path, three).decoded == 0
+    assert filled(tmp_path, three).n_decoded == 0
     monkeypatch.setattr(clip_digest, "content_digest", None)
     store = filled(tmp_path, three)
-    assert store.decoded == 0
+    assert store.n_decoded == 0
     np.testing.assert_array_equal(store.get(three[0]), expected)
 
 
@@ -175,7 +177,7 @@ def test_unreadable_clips_are_named_all_at_once_and_tried_again(
     empty.touch()
     cut.write_bytes(three[0].read_bytes()[:-100])
     told: list[int] = []
-    store = ClipStore(tmp_path / "store", OPTIONS, workers=2)
+    store = ClipCache(tmp_path / "store", OPTIONS, workers=2)
     failures = store.prepare([empty, three[0], absent, cut, empty], told.append)
     reasons = {path: error.reason for path, error in failures.items()}
     assert reasons.keys() == {empty, absent, cut}
@@ -183,7 +185,7 @@ def test_unreadable_clips_are_named_all_at_once_and_tried_again(
     assert reasons[absent] == "does not exist"
     assert reasons[cut].startswith("is cut off")
     assert [error.path for error in failures.values()] == [str(path) for path in failures]
-    assert (store.decoded, sum(told)) == (1, 5)
+    assert (store.n_decoded, sum(told)) == (1, 5)
     with pytest.raises(VideoUnreadable, match="is not prepared"):
         store.get(cut)
     cut.write_bytes(three[0].read_bytes())
@@ -213,14 +215,14 @@ def test_damaged_clips_are_refused_or_read_and_nothing_else_happens(
     copies = [tmp_path / f"{number}.mp4" for number in range(40)]
     for number, path in enumerate(copies):
         path.write_bytes(_damaged(clips(name).read_bytes(), number))
-    store = ClipStore(tmp_path / "store", OPTIONS, workers=2, limits=Limits(seconds=20))
+    store = ClipCache(tmp_path / "store", OPTIONS, workers=2, limits=DecodeLimits(seconds=20))
     failures = store.prepare([*copies, clips(name)])
     assert clips(name) not in failures
     assert len(failures) >= 20
     read = [path for path in (*copies, clips(name)) if path not in failures]
     # damage that changes no byte is another copy of the same clip
     different = len({path.read_bytes() for path in read})
-    assert len(entries(tmp_path / "store")) == different <= store.decoded
+    assert len(entries(tmp_path / "store")) == different <= store.n_decoded
     for path in read:
         assert store.get(path).shape == (4, 16, 16, 3)
 
@@ -278,18 +280,18 @@ def test_damaged_entries_are_noticed_and_made_again(
     store = filled(tmp_path, three)
     expected = [np.array(store.get(path)) for path in three]
     if not opened_before:
-        store = ClipStore(tmp_path, OPTIONS, workers=0)
+        store = ClipCache(tmp_path, OPTIONS, workers=0)
     victim, other = (entry_of(store, path) for path in three[:2])
     before = victim.stat()
     victim.chmod(0o644)
-    decoded = store.decoded
+    decoded = store.n_decoded
     damage(victim, other)
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     if not opened_before:
         assert store.prepare(three) == {}
     for path, clip in zip(three, expected, strict=True):
         np.testing.assert_array_equal(store.get(path), clip)
-    assert (store.repaired, store.decoded - decoded) == (1, 1)
+    assert (store.n_repaired, store.n_decoded - decoded) == (1, 1)
     assert victim.with_suffix(".damaged").exists()
 
 
@@ -298,14 +300,14 @@ def test_a_folder_in_place_of_an_entry(three: list[Path], tmp_path: Path) -> Non
     entry = entry_of(store, three[0])
     entry.unlink()
     entry.mkdir()
-    with pytest.raises(StoreError, match="cannot be read: is a folder, not a file; delete it"):
+    with pytest.raises(ClipCacheError, match="cannot be read: is a folder, not a file; delete it"):
         store.get(three[0])
     assert store.prepare(three[:1]) == {}
     np.testing.assert_array_equal(store.get(three[0]), decode(three[0], OPTIONS))
-    assert (store.repaired, entry.with_suffix(".damaged").is_dir()) == (1, True)
+    assert (store.n_repaired, entry.with_suffix(".damaged").is_dir()) == (1, True)
     entry.write_bytes(b"short")
     with pytest.raises(
-        StoreError, match=r"is damaged and cannot be moved to .*\.damaged: .*delete"
+        ClipCacheError, match=r"is damaged and cannot be moved to .*\.damaged: .*delete"
     ):
         store.get(three[0])
 
@@ -318,17 +320,17 @@ def test_an_entry_that_vanished_is_made_again(three: list[Path], tmp_path: Path)
         entry.unlink()
     np.testing.assert_array_equal(clip, expected)
     np.testing.assert_array_equal(store.get(three[0]), expected)
-    assert (store.decoded, store.repaired) == (4, 0)
+    assert (store.n_decoded, store.n_repaired) == (4, 0)
 
 
 def test_two_processes_fill_one_store(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{n}.mp4", "mpeg4", 5 + n) for n in range(12)]
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from fewshot_i2v.data.video.clip_cache import ClipStore, DecodeOptions\n"
-        "store = ClipStore(Path(sys.argv[1]), DecodeOptions(frames=4, size=16), workers=1)\n"
+        "from fewshot_i2v.data.video.clip_cache import ClipCache, DecodeOptions\n"
+        "store = ClipCache(Path(sys.argv[1]), DecodeOptions(frames=4, size=16), workers=1)\n"
         "failures = store.prepare([Path(p) for p in sys.argv[2:]])\n"
-        "print(len(failures), store.decoded, sum(int(store.get(Path(p)).sum()) "
+        "print(len(failures), store.n_decoded, sum(int(store.get(Path(p)).sum()) "
         "for p in sys.argv[2:]))\n"
     )
     fillers = [
@@ -364,7 +366,7 @@ def test_a_store_that_cannot_be_written_says_why(
     store = filled(tmp_path, three[:1])
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(StoreError, match=words):
+        with pytest.raises(ClipCacheError, match=words):
             store.prepare(three)
     assert len(list(tmp_path.glob("*/*"))) + len(list(tmp_path.glob("*/.*"))) == 1
     assert store.prepare(three) == {}
@@ -374,8 +376,10 @@ def test_a_folder_that_is_none_is_an_error_from_the_workers(
     three: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    store = ClipStore(tmp_path / "file" / "store", OPTIONS, workers=1)
-    with pytest.raises(StoreError, match=r"decoded clips cannot be written to .*Not a directory"):
+    store = ClipCache(tmp_path / "file" / "store", OPTIONS, workers=1)
+    with pytest.raises(
+        ClipCacheError, match=r"decoded clips cannot be written to .*Not a directory"
+    ):
         store.prepare(three)
 
 
@@ -384,14 +388,14 @@ def test_what_killed_processes_left_is_removed(three: list[Path], tmp_path: Path
     left = [tmp_path / ".1.tmp", tmp_path / "ab" / ".2.tmp"]
     for path in left:
         path.touch()
-    with being_written(tmp_path / ".3.tmp") as file:
+    with locked_temporary_file(tmp_path / ".3.tmp") as file:
         filled(tmp_path, three[:1])
         assert Path(file.name).exists()
     assert not any(path.exists() for path in [*left, tmp_path / ".3.tmp"])
 
 
 def test_a_clip_that_takes_too_long_is_unreadable(three: list[Path], tmp_path: Path) -> None:
-    store = ClipStore(tmp_path, OPTIONS, workers=1, limits=Limits(seconds=1e-3))
+    store = ClipCache(tmp_path, OPTIONS, workers=1, limits=DecodeLimits(seconds=1e-3))
     failures = store.prepare(three[:1])
     assert "--max-seconds raises the limit" in failures[three[0]].reason
     assert list(tmp_path.glob("*/*")) == []
@@ -409,11 +413,11 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
         return clip
 
     monkeypatch.setattr(cache_entry, "decode", slow)
-    failures = ClipStore(tmp_path / "store", OPTIONS, workers=0).prepare([path])
+    failures = ClipCache(tmp_path / "store", OPTIONS, workers=0).prepare([path])
     assert failures[path].reason == "changed while it was read: run again"
     assert entries(tmp_path / "store") == []
 
 
 def test_wrong_limits_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers is -1"):
-        ClipStore(tmp_path, OPTIONS, workers=-1)
+        ClipCache(tmp_path, OPTIONS, workers=-1)

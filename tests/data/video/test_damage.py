@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.data.video.completeness import gaps_in_time
-from fewshot_i2v.data.video.probe import probe
-from fewshot_i2v.data.video.worker_pool import Job, Limits, run_jobs
+from fewshot_i2v.data.video.completeness import describe_time_gaps
+from fewshot_i2v.data.video.probe import probe_clip
+from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video import video_mutants
 from tests.data.video.made_videos import write_video
@@ -30,7 +30,7 @@ def verdicts(
             whole[target] = str(path)
     function = f"{video_mutants.__name__}:every_frame"
     jobs = [Job(path, function, (str(path),)) for path in whole]
-    read = {job.path: result for job, result in run_jobs(jobs, 2, Limits(seconds=60))}
+    read = {job.path: result for job, result in run_jobs(jobs, 2, DecodeLimits(seconds=60))}
     assert all(isinstance(read[path], str) for path in source.values())
     counts: Counter[str] = Counter()
     silent = []
@@ -76,13 +76,13 @@ def test_both_counts_are_told_of_an_avi_with_a_hole(tmp_path: Path) -> None:
     content[start:end] = bytes(end - start)
     path.write_bytes(content)
     with pytest.raises(VideoUnreadable, match=r"damaged .*: 4\d of the 60 frames"):
-        probe(path)
+        probe_clip(path)
 
 
 @pytest.mark.shared
 def test_the_damaged_avi_of_the_cases(shared: Path) -> None:
     with pytest.raises(VideoUnreadable, match="46 of the 60 frames that its index names"):
-        probe(shared / "cases/damaged/avi_index_60_frames_46.avi")
+        probe_clip(shared / "cases/damaged/avi_index_60_frames_46.avi")
 
 
 def test_gaps_in_time_are_told_where_nothing_tells_how_much_there_should_be(tmp_path: Path) -> None:
@@ -90,5 +90,5 @@ def test_gaps_in_time_are_told_where_nothing_tells_how_much_there_should_be(tmp_
     words = "2 gaps in time, the longest 2.04 s at 0.44 s: frames may be missing"
     for name in ("stream.ts", "stream.flv", "stream.mkv"):
         path = write_video(tmp_path / name, "libx264", times=times, options={"bf": "0"})
-        assert probe(path).notes == (() if name.endswith("mkv") else (words,))
-    assert gaps_in_time([], None) == gaps_in_time([5], None) == ""
+        assert probe_clip(path).notes == (() if name.endswith("mkv") else (words,))
+    assert describe_time_gaps([], None) == describe_time_gaps([5], None) == ""

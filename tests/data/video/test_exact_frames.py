@@ -12,9 +12,9 @@ import av
 import pytest
 
 from fewshot_i2v.data.splits.check.check import count_frames
-from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.frame_sampling import POLICIES, SEGMENT_THIRDS, frame_indices
-from fewshot_i2v.data.video.probe import probe
+from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.data.video.reader import BACKENDS, DecodeOptions, decord_present, read_frames
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.video_kinds import CUT, REFUSED, SIDE, WHOLE, Kind, numbers
@@ -51,7 +51,7 @@ def _read(
     options: DecodeOptions, paths: list[Path], folder: Path, workers: int
 ) -> tuple[dict[str, list[int]], dict[str, str]]:
     """The numbers in the frames of each file, and the reasons why others cannot be read."""
-    store = ClipStore(folder / options.key().replace("/", "-"), options, workers=workers)
+    store = ClipCache(folder / options.settings_key().replace("/", "-"), options, workers=workers)
     failures = store.prepare(paths)
     read = {path.name: numbers(store.get(path)) for path in paths if path not in failures}
     return read, {path.name: error.reason for path, error in failures.items()}
@@ -120,9 +120,9 @@ def test_a_check_counts_the_frames_that_evaluate_reads(kind: Kind, files: dict[s
 
 
 def test_pictures_that_a_cut_left_out_are_told(files: dict[str, Path]) -> None:
-    (note,) = probe(files["hevc-open-cut.mkv"]).notes
+    (note,) = probe_clip(files["hevc-open-cut.mkv"]).notes
     assert "are shown before its first key frame" in note
-    assert probe(files["hevc-open.mkv"]).notes == ()
+    assert probe_clip(files["hevc-open.mkv"]).notes == ()
 
 
 def test_which_of_two_streams_is_read_is_told(files: dict[str, Path], tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_which_of_two_streams_is_read_is_told(files: dict[str, Path], tmp_path: 
                 if packet.size:
                     packet.stream = stream
                     both.mux(packet)
-    found = probe(path)
+    found = probe_clip(path)
     assert found.notes == (f"holds 2 video streams: number 0, of {SIDE} x {SIDE} pixels, is read",)
     assert found.codec == "h264"
     assert count_frames(str(path)) == (44, found.notes[0])
@@ -152,7 +152,7 @@ def test_an_encrypted_file_is_called_encrypted(tmp_path: Path) -> None:
     }
     path = Kind("encrypted.mp4", mux=protection).write(tmp_path)
     with pytest.raises(VideoUnreadable, match="is encrypted: "):
-        probe(path)
+        probe_clip(path)
 
 
 @pytest.mark.shared

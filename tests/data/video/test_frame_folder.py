@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from fewshot_i2v.data.video import frame_folder
-from fewshot_i2v.data.video.clip_cache import ClipStore
-from fewshot_i2v.data.video.clip_digest import content_digest, look
-from fewshot_i2v.data.video.frame_folder import frame_files
+from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.clip_digest import clip_stamp, content_digest
+from fewshot_i2v.data.video.frame_folder import list_frame_files
 from fewshot_i2v.data.video.reader import DecodeOptions, decode, read_frames
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.made_videos import numbered_picture, numbers_in
@@ -56,33 +56,33 @@ def test_a_video_and_its_pictures_are_the_same_clip(
         Image.fromarray(picture).save(folder / f"img_{i + 1:05d}.png")
     for policy in ("segment-center", "uniform", "dense"):
         options = DecodeOptions(frames=8, policy=policy, size=32)
-        store = ClipStore(tmp_path / "cache", options, workers=int(policy == "dense"))
+        store = ClipCache(tmp_path / "cache", options, workers=int(policy == "dense"))
         assert store.prepare([video, folder]) == {}
         assert np.array_equal(store.get(folder), store.get(video))
-        assert store.decoded == 2
+        assert store.n_decoded == 2
 
 
 def test_changed_pictures_are_another_clip(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "clip")
-    store = ClipStore(tmp_path / "cache", DecodeOptions(frames=5, size=32), workers=0)
+    store = ClipCache(tmp_path / "cache", DecodeOptions(frames=5, size=32), workers=0)
     store.prepare([folder])
     before = np.array(store.get(folder))
     Image.fromarray(numbered_picture(9)).save(folder / "img_00003.png")
     os.utime(folder / "img_00003.png", (1, 1))
     store.prepare([folder])
-    assert store.decoded == 2
+    assert store.n_decoded == 2
     assert not np.array_equal(store.get(folder)[2], before[2])
     touched(folder, "notes.txt")  # no frame
     store.prepare([folder])
-    assert store.decoded == 2
+    assert store.n_decoded == 2
 
 
 def test_equal_names_sizes_and_times_elsewhere_are_another_clip(tmp_path: Path) -> None:
     one, other = (write_frames(tmp_path / name, 1) for name in "ab")
     for folder in (one, other):
         os.utime(folder / "img_00001.png", (1, 1))
-    assert look(one).size == look(other).size
-    assert look(one).token != look(other).token
+    assert clip_stamp(one).size == clip_stamp(other).size
+    assert clip_stamp(one).token != clip_stamp(other).token
     # one clip all the same, until a picture differs
     assert content_digest(one) == content_digest(other)
     Image.fromarray(numbered_picture(9)).save(other / "img_00001.png")
@@ -108,7 +108,7 @@ def test_numbers_decide_the_order(name: str, first: int, tmp_path: Path) -> None
     ],
 )
 def test_the_series_of_frames_is_found(names: list[str], kept: str, tmp_path: Path) -> None:
-    assert [file.name for file in frame_files(touched(tmp_path, *names))] == [kept]
+    assert [file.name for file in list_frame_files(touched(tmp_path, *names))] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_series_of_frames_is_found(names: list[str], kept: str, tmp_path: Pa
 def test_names_that_tell_no_order_are_refused(names: list[str], words: str, tmp_path: Path) -> None:
     folder = touched(tmp_path / "clip", *names)
     assert words in refusal(folder)
-    failures = ClipStore(tmp_path / "c", DecodeOptions(), workers=0).prepare([folder])
+    failures = ClipCache(tmp_path / "c", DecodeOptions(), workers=0).prepare([folder])
     assert words in failures[folder].reason
 
 
@@ -146,7 +146,7 @@ def test_each_picture_must_be_whole_and_of_one_size(tmp_path: Path) -> None:
     os.mkfifo(third)
     assert refusal(folder) == "its picture img_00003.png is a named pipe, not a file"
     with pytest.raises(VideoUnreadable, match=r"its picture img_00003.png is a named pipe"):
-        look(folder)
+        clip_stamp(folder)
     third.unlink()
     Image.fromarray(numbered_picture(2, 48, 32)).save(third)
     expected = "its picture img_00003.png has another size or turn than those before it"
@@ -273,4 +273,4 @@ def test_a_jpeg_with_a_hole_is_refused_and_no_whole_one(tmp_path: Path) -> None:
 def test_a_frame_is_known_by_its_name() -> None:
     frames = ("1.jpg", "img_00001.JPEG", "a b 2.webp")
     others = ("a.jpg", "1.mp4", "1", "img_1_left.png", ".jpg", "x\u0663.png")
-    assert [name for name in (*frames, *others) if frame_folder.is_frame(name)] == list(frames)
+    assert [name for name in (*frames, *others) if frame_folder.is_frame_name(name)] == list(frames)

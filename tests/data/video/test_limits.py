@@ -11,9 +11,9 @@ import pytest
 
 from fewshot_i2v.config.base import LimitsConfig
 from fewshot_i2v.data.video import worker_pool
-from fewshot_i2v.data.video.clip_cache import ClipStore
+from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import Job, Limits, run_jobs
+from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.made_videos import HEIGHT, WIDTH, write_video
 
@@ -24,7 +24,9 @@ def prepared(path: Path, folder: Path, **limits: Any) -> dict[Path, VideoUnreada
     """What a store with these limits cannot read."""
     given = LimitsConfig(**limits)
     options = DecodeOptions(2, size=16, max_pixels=given.pixels, max_frames=given.frames)
-    return ClipStore(folder, options, workers=1, limits=Limits.of(given)).prepare([path])
+    return ClipCache(folder, options, workers=1, limits=DecodeLimits.from_config(given)).prepare(
+        [path]
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,10 +58,10 @@ def test_limits_that_are_just_met_refuse_nothing(clips: Clips, tmp_path: Path) -
 
 def test_only_computing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     # a busy machine must not decide this test by its clock
-    monkeypatch.setattr(worker_pool, "_PATIENCE", 1000.0)
+    monkeypatch.setattr(worker_pool, "_WALL_CLOCK_FACTOR", 1000.0)
     path = Path("clip")
     jobs = [Job(path, "time:sleep", (0.8,)), Job(path, "math:factorial", (10**7,))]
-    (_, waited), (_, computed) = run_jobs(jobs, 1, Limits(seconds=0.5))
+    (_, waited), (_, computed) = run_jobs(jobs, 1, DecodeLimits(seconds=0.5))
     assert waited is None
     start = "took more than 0.5 s of processor time: the decoder was stopped; --max-seconds raises"
     assert computed.reason.startswith(start)

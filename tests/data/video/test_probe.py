@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from fewshot_i2v.data.video.probe import probe
+from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.made_videos import HEIGHT, WIDTH, numbers_in, write_video
 
@@ -57,7 +57,7 @@ def test_other_content_is_refused_before_a_reader_sees_it(kind: str, tmp_path: P
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoUnreadable) as caught:
-        probe(path)
+        probe_clip(path)
     assert reason in caught.value.reason
     assert caught.value.path == str(path)
 
@@ -79,7 +79,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     }
     for name, reason in reasons.items():
         with pytest.raises(VideoUnreadable) as caught:
-            probe(tmp_path / name)
+            probe_clip(tmp_path / name)
         assert reason in caught.value.reason
 
 
@@ -87,16 +87,16 @@ def test_a_file_is_known_by_its_content_whatever_its_name(clips: Clips, tmp_path
     for name, demuxer in (("h264.mp4", "mov,"), ("vfr.mkv", "matroska"), ("animated.gif", "gif")):
         path = tmp_path / "concat:clip.txt"
         path.write_bytes(clips(name).read_bytes())
-        assert probe(path).demuxer.startswith(demuxer)
+        assert probe_clip(path).demuxer.startswith(demuxer)
 
 
 def test_what_a_probe_tells(clips: Clips) -> None:
-    found = probe(clips("h264.mp4"))
-    assert (found.codec, found.pixel_format, found.rate) == ("h264", "yuv420p", Fraction(25))
-    assert (found.width, found.height, found.frames) == (WIDTH, HEIGHT, 30)
-    assert found.doubts == ()
-    assert numbers_in(found.first[None]) == [0]
-    gaps = np.diff(probe(clips("vfr.mp4")).times)
+    found = probe_clip(clips("h264.mp4"))
+    assert (found.codec, found.pixel_format, found.frame_rate) == ("h264", "yuv420p", Fraction(25))
+    assert (found.width, found.height, found.frame_count) == (WIDTH, HEIGHT, 30)
+    assert found.decord_doubts == ()
+    assert numbers_in(found.first_frame[None]) == [0]
+    gaps = np.diff(probe_clip(clips("vfr.mp4")).times)
     assert len(gaps) == 29
     assert gaps.min() > 0
     assert len(set(gaps.tolist())) > 5
@@ -115,7 +115,7 @@ def test_what_a_probe_tells(clips: Clips) -> None:
     ],
 )
 def test_reasons_not_to_trust_decord(name: str, doubt: str, clips: Clips) -> None:
-    assert doubt in probe(clips(name)).doubts
+    assert doubt in probe_clip(clips(name)).decord_doubts
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_files_cut_off_are_refused(name: str, part: float, clips: Clips, tmp_pat
     path = tmp_path / name
     path.write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(VideoUnreadable, match=r"is cut off: .* bytes are there, .* more"):
-        probe(path)
+        probe_clip(path)
 
 
 def _forget_length(content: bytes, name: str) -> bytes:
@@ -149,19 +149,19 @@ def test_files_cut_off_are_refused_even_if_they_do_not_know_their_length(
     content = _forget_length(clips(name).read_bytes(), name)
     path = tmp_path / name
     path.write_bytes(content)
-    assert probe(path).frames == 30
+    assert probe_clip(path).frame_count == 30
     for part in (0.6, 0.7, 0.8):
         path.write_bytes(content[: int(len(content) * part)])
         with pytest.raises(VideoUnreadable, match=r"cut off|is damaged"):
-            probe(path)
+            probe_clip(path)
 
 
 def test_limits(clips: Clips) -> None:
     with pytest.raises(VideoUnreadable, match="6144 pixels, more than 6143; --max-pixels"):
-        probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT - 1)
+        probe_clip(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT - 1)
     with pytest.raises(VideoUnreadable, match="more than 29 frames; --max-frames"):
-        probe(clips("h264.mp4"), max_frames=29)
-    assert probe(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT, max_frames=30).frames == 30
+        probe_clip(clips("h264.mp4"), max_frames=29)
+    assert probe_clip(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT, max_frames=30).frame_count == 30
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
@@ -172,12 +172,12 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     with pytest.raises(VideoUnreadable, match="holds no video stream"):
-        probe(path)
+        probe_clip(path)
 
 
 def test_rotation_is_told(tmp_path: Path) -> None:
     path = write_video(tmp_path / "turned.mp4", "libx264", 2, turn=(90, False, False))
-    found = probe(path)
+    found = probe_clip(path)
     assert found.rotation == 90
     assert (found.width, found.height) == (WIDTH, HEIGHT)
-    assert found.first.shape == (WIDTH, HEIGHT, 3)
+    assert found.first_frame.shape == (WIDTH, HEIGHT, 3)

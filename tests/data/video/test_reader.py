@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot_i2v.data.video import reader
 from fewshot_i2v.data.video.frame_sampling import frame_indices
-from fewshot_i2v.data.video.probe import probe
+from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.data.video.reader import (
     DecodeOptions,
     decode,
@@ -106,7 +106,9 @@ def test_a_packet_that_is_no_frame_makes_the_frames_be_chosen_again(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        reader, "probe", lambda *a, **k: dataclasses.replace(probe(*a, **k), frames=32)
+        reader,
+        "probe_clip",
+        lambda *a, **k: dataclasses.replace(probe_clip(*a, **k), frame_count=32),
     )
     asked: list[int] = []
 
@@ -155,10 +157,12 @@ def test_decord_refuses_what_it_does_not_read_exactly(clips: Clips) -> None:
 
 @needs_decord
 def test_decord_is_compared_with_the_strict_decoder(clips: Clips) -> None:
-    clip = probe(clips("h264.mp4"))
+    clip = probe_clip(clips("h264.mp4"))
     wrong = {
-        "it counts 30 frames of 31": dataclasses.replace(clip, frames=31),
-        "its first frame is another one": dataclasses.replace(clip, first=clip.first[::-1]),
+        "it counts 30 frames of 31": dataclasses.replace(clip, frame_count=31),
+        "its first frame is another one": dataclasses.replace(
+            clip, first_frame=clip.first_frame[::-1]
+        ),
     }
     for reason, other in wrong.items():
         with pytest.raises(VideoUnreadable, match=reason):
@@ -206,7 +210,9 @@ def test_damage_is_refused_and_its_frame_is_named(clips: Clips, tmp_path: Path) 
         read_frames(path, lambda _: np.array([0]))
     # the same words come from a worker
     damaged = Job(
-        path, "fewshot_i2v.data.video.cache_entry:fill", (str(path), "{}", str(tmp_path), "x.tmp")
+        path,
+        "fewshot_i2v.data.video.cache_entry:decode_into_cache",
+        (str(path), "{}", str(tmp_path), "x.tmp"),
     )
     ((_, heard),) = run_jobs([damaged], 1)
     assert f"at frame {number} of 30 (FFmpeg: " in str(heard)
@@ -219,7 +225,7 @@ def test_only_wanted_pictures_are_kept(clips: Clips) -> None:
         seen.extend(numbers_in(picture[None]))
         return picture[:2, :2]
 
-    pictures = read_frames(clips("mpeg4.mp4"), lambda _: np.array([3, 3, 29]), shape=shape)
+    pictures = read_frames(clips("mpeg4.mp4"), lambda _: np.array([3, 3, 29]), transform=shape)
     assert pictures.shape == (3, 2, 2, 3)
     assert seen == [3, 29]
 
@@ -275,7 +281,7 @@ def test_unknown_names_are_refused(clips: Clips) -> None:
 def test_the_key_covers_what_changes_pixels_and_nothing_else() -> None:
     base = DecodeOptions()
     same = [DecodeOptions(stride=3), DecodeOptions(max_frames=7), DecodeOptions(max_pixels=7)]
-    assert {options.key() for options in same} == {base.key()}
+    assert {options.settings_key() for options in same} == {base.settings_key()}
     other = [
         DecodeOptions(frames=4),
         DecodeOptions(size=112),
@@ -284,8 +290,8 @@ def test_the_key_covers_what_changes_pixels_and_nothing_else() -> None:
         DecodeOptions(policy="dense", stride=2),
         DecodeOptions(backend="decord"),
     ]
-    assert len({options.key() for options in [base, *other]}) == 7
-    assert DecodeOptions(crop=1).key() == DecodeOptions(crop=1.0).key()
+    assert len({options.settings_key() for options in [base, *other]}) == 7
+    assert DecodeOptions(crop=1).settings_key() == DecodeOptions(crop=1.0).settings_key()
 
 
 @pytest.mark.shared
@@ -314,7 +320,7 @@ def test_real_clips_are_read_as_a_plain_decode_shows_them(shared: Path) -> None:
     codings = set()
     for path in [*clips[::24], *uneven]:
         plain = plain_decode(path)
-        found = probe(path)
+        found = probe_clip(path)
         codings.add(found.codec)
         if path in uneven:
             gaps = np.diff(found.times)

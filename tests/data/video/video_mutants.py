@@ -79,5 +79,5 @@ def every_frame(path: str) -> str:
     def _digest(image: np.ndarray) -> np.ndarray:
         return np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
 
-    frames = read_frames(Path(path), np.arange, shape=_digest, backend="pyav")
+    frames = read_frames(Path(path), np.arange, transform=_digest, backend="pyav")
     return f"{len(frames)} {hashlib.sha256(frames.tobytes()).hexdigest()}"

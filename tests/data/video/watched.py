@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from fewshot_i2v.data.video.worker import native_log
+from fewshot_i2v.data.video.worker import native_log_reader
 
 
 def complaint(text: str) -> int:
     """Write to standard error, and tell how many bytes have been seen there."""
-    log = native_log()
+    log = native_log_reader()
     if log is None:
         return -1
     before = log()

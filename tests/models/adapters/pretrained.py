@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 
 WIDTH, LAYERS = 32, 3
@@ -36,12 +36,12 @@ def make_visual(*, quick_gelu: bool, **options: Any) -> nn.Module:
 
 def make_tower(visual: nn.Module) -> Tower:
     """Our tower of it."""
-    return tower_from_visual(visual, mean=torch.zeros(3), std=torch.ones(3))
+    return tower_from_open_clip(visual, mean=torch.zeros(3), std=torch.ones(3))
 
 
 def clip_features(encoder: AdaptedEncoder, pixels: Tensor) -> Tensor:
     """Clip features (E, clips, D) of clips (clips, T, 3, H, W) that every episode sees."""
-    kept = encoder.prefix(pixels)
+    kept = encoder.compute_prefix(pixels)
     features: Tensor = encoder(kept.expand(encoder.adapter.episodes, *kept.shape)).clip
     return features
 

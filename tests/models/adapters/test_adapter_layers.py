@@ -17,8 +17,8 @@ from fewshot_i2v.models.adapters.base.layers import (
     TemporalDepthwiseConv,
     TemporalEmbedding,
     hidden_width,
+    init_per_episode,
     kaiming_uniform,
-    per_episode,
     trunc_normal,
     zeros,
 )
@@ -141,19 +141,19 @@ def test_no_layer_modifies_its_input() -> None:
 
 def test_draws_of_an_episode_do_not_depend_on_its_neighbours() -> None:
     for init in (trunc_normal, kaiming_uniform, zeros):
-        together = per_episode(init, _generators(1, 2, 3), 8, 4)
-        alone = per_episode(init, _generators(2), 8, 4)
+        together = init_per_episode(init, _generators(1, 2, 3), 8, 4)
+        alone = init_per_episode(init, _generators(2), 8, 4)
         assert torch.equal(together[1], alone[0])
 
 
 def test_initial_values() -> None:
-    normal = per_episode(trunc_normal, _generators(1), 256, 64)
+    normal = init_per_episode(trunc_normal, _generators(1), 256, 64)
     assert abs(float(normal.std()) - 0.02) < 5e-4
     assert abs(float(normal.mean())) < 5e-4
-    uniform = per_episode(kaiming_uniform, _generators(1), 256, 64)
+    uniform = init_per_episode(kaiming_uniform, _generators(1), 256, 64)
     assert float(uniform.abs().max()) <= 1 / 16
     assert abs(float(uniform.std()) - 1 / 16 / 3**0.5) < 5e-4
-    assert not per_episode(zeros, _generators(1), 256, 64).any()
+    assert not init_per_episode(zeros, _generators(1), 256, 64).any()
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "none"])

@@ -52,7 +52,7 @@ def test_tokens_features_and_gradients(golden: Golden, episodes: int, slot: int)
     encoder, pixels = _encoder(golden, episodes, slot)
     for i, tokens in enumerate(tokens_after_blocks(encoder, pixels)):
         _close(tokens[slot], golden[f"tokens.block.{i}"], 1e-4)
-    features = encoder(encoder.prefix(pixels))
+    features = encoder(encoder.compute_prefix(pixels))
     _close(features.clip[slot], golden["feature"], 1e-5)
     if "frame_features" in golden.tensors:
         _close(features.frames[slot], golden["frame_features"], 3e-5)
@@ -73,7 +73,7 @@ def test_frozen_encoder_on_the_same_trunk(golden: Golden) -> None:
     start = "" if golden.method == "clip" else "clip."
     tower = golden_tower(golden)
     encoder = AdaptedEncoder(tower, make_adapter("frozen", tower, frames=golden.json("T")))
-    features = encoder(encoder.prefix(golden["input"][None]))
+    features = encoder(encoder.compute_prefix(golden["input"][None]))
     _close(features.frames[0], golden[f"{start}frame_features"], 1e-5)
     _close(features.clip[0], golden[f"{start}feature"], 1e-5)
 
@@ -90,10 +90,10 @@ def test_frozen_encoder_on_the_same_trunk(golden: Golden) -> None:
 def test_merged_zeroi2v(golden: Golden, episodes: int, slot: int) -> None:
     encoder, pixels = _encoder(golden, episodes, slot)
     with torch.no_grad():
-        before = encoder(encoder.prefix(pixels)).clip[slot]
+        before = encoder(encoder.compute_prefix(pixels)).clip[slot]
         merged = AdaptedEncoder(*encoder.adapter.merge(encoder.tower, slot))
         *_, last = tokens_after_blocks(merged, golden["input"][None])
-        feature = merged(merged.prefix(golden["input"][None])).clip[0]
+        feature = merged(merged.compute_prefix(golden["input"][None])).clip[0]
     _close(last[0], golden["merged.tokens.last"], 2e-4)
     _close(feature, golden["merged.feature"], 2e-4)
     _close(feature, before, 2e-4)

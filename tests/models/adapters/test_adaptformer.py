@@ -52,11 +52,11 @@ def test_parameters_of_vit_b16(hidden: int, expected: int) -> None:
 
 
 def test_published_defaults() -> None:
-    adapters = registry.load("adapters", "adaptformer")
+    adapters = registry.load_method("adapters", "adaptformer")
     assert adapters.parse({"preset": "released-64"}) == adapters.Options()
     assert size("adaptformer", vit_b16()) == 1_189_632
     assert size("adaptformer", vit_l14()) == 3_171_840
-    assert adapters.note == "spatial only"
+    assert adapters.display_note == "spatial only"
 
 
 @LAYERNORM
@@ -67,7 +67,7 @@ def test_a_block_is_its_equation(layernorm: str) -> None:
     got = encoder.adapter.block(1, frozen, x)
     for episode in range(2):
         own = {name: parameter[episode] for name, parameter in weights.items()}
-        middle = x[episode] + frozen.attend(frozen.ln_1(x[episode]))
+        middle = x[episode] + frozen.self_attention(frozen.ln_1(x[episode]))
         u = middle
         if layernorm == "in":
             norm = own["norm.1.weight"], own["norm.1.bias"]
@@ -123,7 +123,7 @@ def test_the_order_of_frames_never_matters_after_training_either(layernorm: str)
 
 
 def _features(encoder: AdaptedEncoder, pixels: torch.Tensor) -> Features:
-    features: Features = encoder(encoder.prefix(pixels))
+    features: Features = encoder(encoder.compute_prefix(pixels))
     return features
 
 
@@ -132,7 +132,7 @@ def _features(encoder: AdaptedEncoder, pixels: torch.Tensor) -> Features:
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(options))):
-        registry.load("adapters", "adaptformer").parse(options)
+        registry.load_method("adapters", "adaptformer").parse(options)
 
 
 def test_a_bottleneck_far_beyond_the_width_is_refused() -> None:

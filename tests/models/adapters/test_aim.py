@@ -37,7 +37,7 @@ def _encoder(temporal_adapters: int, *, moved: bool = True) -> AdaptedEncoder:
 
 
 def _features(encoder: AdaptedEncoder, pixels: Tensor) -> Features:
-    features: Features = encoder(encoder.prefix(pixels))
+    features: Features = encoder(encoder.compute_prefix(pixels))
     return features
 
 
@@ -63,7 +63,7 @@ def test_presets_have_the_published_size(preset: str, b16: int, l14: int) -> Non
 
 
 def test_presets_are_the_published_choices() -> None:
-    found = registry.load("adapters", "aim")
+    found = registry.load_method("adapters", "aim")
     chosen = {}
     for name, preset in found.presets.items():
         options = found.parse({"preset": name})
@@ -75,7 +75,9 @@ def test_presets_are_the_published_choices() -> None:
 
 
 def test_given_options_go_before_those_of_a_preset() -> None:
-    options = registry.load("adapters", "aim").parse({"preset": "ssv2", "temporal_adapters": 1})
+    options = registry.load_method("adapters", "aim").parse(
+        {"preset": "ssv2", "temporal_adapters": 1}
+    )
     assert (options.temporal_adapters, options.scale) == (1, 1.0)
 
 
@@ -131,7 +133,7 @@ def test_patch_tokens_go_through_the_trained_norm_too() -> None:
     encoder = _encoder(1)
     pixels = make_clips(encoder.tower, 1, 2)
     *_, last = tokens_after_blocks(encoder, pixels)
-    grid = encoder(encoder.prefix(pixels, cells=4), cells=4).grid
+    grid = encoder(encoder.compute_prefix(pixels, grid_size=4), grid_size=4).grid
     torch.testing.assert_close(grid, encoder.adapter.final_norm(encoder.tower, last[..., 1:, :]))
     assert (grid - encoder.tower.ln_post(last[..., 1:, :])).abs().max() > 1e-2
 
@@ -154,13 +156,13 @@ def test_one_frame_attends_to_itself(temporal_adapters: int) -> None:
     values = torch.nn.functional.linear(u, block.qkv_weight[-32:], block.qkv_bias[-32:])
     own = torch.nn.functional.linear(values, block.out_weight, block.out_bias)
     x1 = x + adapter.get_submodule("temporal_out.0")(own)
-    x2 = x1 + adapter.get_submodule("spatial.0")(block.attend(block.ln_1(x1)))
+    x2 = x1 + adapter.get_submodule("spatial.0")(block.self_attention(block.ln_1(x1)))
     u = block.ln_2(x2)
     expected = x2 + block.mlp(u) + adapter.get_submodule("joint.0")(u)
     torch.testing.assert_close(adapter.block(0, block, x), expected, rtol=1e-4, atol=1e-4)
     features = _features(encoder, make_clips(encoder.tower, 1, 2, frames=1))
     assert torch.equal(features.clip, features.frames[:, :, 0])
-    assert adapter.reach == 0
+    assert adapter.temporal_radius == 0
 
 
 def test_scale_is_that_of_the_adapter_beside_the_mlp() -> None:
@@ -201,4 +203,4 @@ def test_gradients_start_at_the_outer_layers() -> None:
 )
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(options))):
-        registry.load("adapters", "aim").Options(**options)
+        registry.load_method("adapters", "aim").Options(**options)

@@ -51,7 +51,7 @@ def _biases(visual: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def test_it_is_shown_as_spatial_only() -> None:
-    assert registry.load("adapters", "bitfit").note == "spatial only"
+    assert registry.load_method("adapters", "bitfit").display_note == "spatial only"
 
 
 def test_parameters() -> None:

@@ -7,8 +7,8 @@ import torch
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, rounded
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, copies
+from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, rounded_like
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, repeat_per_episode
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from tests.models.tiny_adapters import count, make_adapter, make_clips, make_tokens, tower_tensors
 from tests.tiny import tiny_tower
@@ -63,7 +63,9 @@ def test_shapes_without_values_are_enough(name: str, inside: bool) -> None:
         adapter = make_adapter(name, tower).to("meta")
     assert count(adapter) == count(make_adapter(name, tiny_tower()))
     encoder = AdaptedEncoder(tower, adapter)
-    features = encoder(encoder.prefix(make_clips(tower, 1, 2).to("meta"), cells=2), cells=2)
+    features = encoder(
+        encoder.compute_prefix(make_clips(tower, 1, 2).to("meta"), grid_size=2), grid_size=2
+    )
     assert features.clip.is_meta
     assert features.clip.shape == (1, 2, tower.width)
     if adapter.mergeable:
@@ -73,13 +75,13 @@ def test_shapes_without_values_are_enough(name: str, inside: bool) -> None:
 
 def test_copies_are_contiguous_float32_and_share_no_memory() -> None:
     frozen = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T
-    every = copies(frozen, 4)
+    every = repeat_per_episode(frozen, 4)
     assert every.shape == (4, 3, 2)
     assert every.is_contiguous()
     assert every.dtype == torch.float32
     every[1] = 0
     assert torch.equal(every[0], frozen.float())
-    assert not copies(frozen, 1).requires_grad
+    assert not repeat_per_episode(frozen, 1).requires_grad
 
 
 def test_a_layer_norm_of_a_hollow_tower_is_hollow() -> None:
@@ -91,6 +93,6 @@ def test_a_layer_norm_of_a_hollow_tower_is_hollow() -> None:
 
 def test_a_rounded_weight_has_its_own_memory() -> None:
     value = torch.ones(3)
-    merged = rounded(value, torch.zeros(3))
+    merged = rounded_like(value, torch.zeros(3))
     value += 1
     assert torch.equal(merged, torch.ones(3))

@@ -12,16 +12,21 @@ from tests.tiny import tiny_tower
 def test_only_the_summary_token_of_a_clip_is_kept() -> None:
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, make_adapter("frozen", tower))
-    assert encoder.adapter.reading().frozen_throughout(tower)
-    assert encoder.prefix(make_clips(tower, 2)).shape == (2, FRAMES, 1, tower.width)
-    assert encoder.prefix(make_clips(tower, 2), cells=2).shape == (2, FRAMES, 5, tower.width)
+    assert encoder.adapter.prefix_spec().is_fully_frozen(tower)
+    assert encoder.compute_prefix(make_clips(tower, 2)).shape == (2, FRAMES, 1, tower.width)
+    assert encoder.compute_prefix(make_clips(tower, 2), grid_size=2).shape == (
+        2,
+        FRAMES,
+        5,
+        tower.width,
+    )
     assert count(encoder.adapter) == 0
 
 
 def test_features_for_any_number_of_episodes_from_one_adapter() -> None:
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, make_adapter("frozen", tower))
-    tokens = encoder.prefix(make_clips(tower, 3, 2))
+    tokens = encoder.compute_prefix(make_clips(tower, 3, 2))
     features = encoder(tokens)
     assert features.clip.shape == (3, 2, tower.width)
     assert torch.equal(features.clip, features.frames.mean(2))

@@ -41,7 +41,7 @@ VARIANTS = pytest.mark.parametrize(
 
 
 def test_it_is_shown_as_spatial_only() -> None:
-    assert registry.load("adapters", "full").note == "spatial only"
+    assert registry.load_method("adapters", "full").display_note == "spatial only"
 
 
 def test_parameters_are_those_of_the_whole_tower() -> None:
@@ -126,9 +126,9 @@ def test_nothing_is_kept_of_a_clip_but_its_pixels() -> None:
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, make_adapter("full", tower))
     pixels = make_clips(tower, 2)
-    assert encoder.adapter.alone
-    assert encoder.prefix(pixels) is pixels
-    assert encoder.adapter.reading().shape(tower, FRAMES) == pixels.shape[1:]
+    assert encoder.adapter.one_episode_at_a_time
+    assert encoder.compute_prefix(pixels) is pixels
+    assert encoder.adapter.prefix_spec().clip_shape(tower, FRAMES) == pixels.shape[1:]
 
 
 def test_every_episode_has_a_stem_of_its_own() -> None:
@@ -136,10 +136,10 @@ def test_every_episode_has_a_stem_of_its_own() -> None:
     adapter = make_adapter("full", tower, seeds=(0, 1))
     perturb(adapter, (5, 6))
     pixels = make_clips(tower, 1, 2).expand(2, -1, -1, -1, -1, -1)
-    together = adapter.stem(tower, pixels)
+    together = adapter.patch_embed(tower, pixels)
     for episode in range(2):
         merged, _ = adapter.merge(tower, episode)
-        torch.testing.assert_close(together[episode], merged.stem(pixels[episode]))
+        torch.testing.assert_close(together[episode], merged.patch_embed(pixels[episode]))
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
@@ -149,16 +149,16 @@ def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
     adapter = make_adapter("full", tower, seeds=(0, 1))
     pixels = make_clips(tower, 2, 2)
     assert pixels.shape[-1] == 30
-    tokens = adapter.stem(tower, pixels)
+    tokens = adapter.patch_embed(tower, pixels)
     assert tokens.shape[-2] == 3 * 3 + 1
-    torch.testing.assert_close(tokens, tower.stem(pixels), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tokens, tower.patch_embed(pixels), rtol=1e-5, atol=1e-5)
 
 
 def test_frames_of_another_size_are_refused() -> None:
     tower = tiny_tower()
     adapter = make_adapter("full", tower)
     with pytest.raises(AdapterError, match=r"frames of \(24, 32\) pixels.*32 x 32"):
-        adapter.stem(tower, make_clips(tower, 1, 2)[..., :24, :])
+        adapter.patch_embed(tower, make_clips(tower, 1, 2)[..., :24, :])
 
 
 def test_an_episode_that_is_not_there() -> None:

@@ -86,7 +86,7 @@ def _reference(
 
 
 def test_it_is_shown_as_spatial_only() -> None:
-    assert registry.load("adapters", "lora").note == "spatial only"
+    assert registry.load_method("adapters", "lora").display_note == "spatial only"
 
 
 def test_parameters() -> None:
@@ -169,7 +169,7 @@ def test_initial_values() -> None:
     ("options", "scale"), [({}, 1.0), ({"rank": 4}, 1.0), ({"rank": 4, "alpha": 2.0}, 0.5)]
 )
 def test_scale_is_alpha_over_rank(options: dict[str, Any], scale: float) -> None:
-    assert registry.load("adapters", "lora").parse(options).scale == scale
+    assert registry.load_method("adapters", "lora").parse(options).scale == scale
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_scale_is_alpha_over_rank(options: dict[str, Any], scale: float) -> None
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(pydantic.ValidationError, match=message):
-        registry.load("adapters", "lora").parse(options)
+        registry.load_method("adapters", "lora").parse(options)
 
 
 def test_a_rank_above_the_width_is_refused() -> None:

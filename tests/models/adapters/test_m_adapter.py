@@ -43,7 +43,7 @@ def _encoder(
 
 
 def _features(encoder: AdaptedEncoder, pixels: Tensor, cells: int = 0) -> Features:
-    features: Features = encoder(encoder.prefix(pixels, cells=cells), cells=cells)
+    features: Features = encoder(encoder.compute_prefix(pixels, grid_size=cells), grid_size=cells)
     return features
 
 
@@ -53,7 +53,7 @@ def _close(got: Tensor, expected: Tensor, limit: float = 1e-5) -> None:
 
 def _levels(tower: Tower, pixels: Tensor) -> list[Tensor]:
     """Outputs of all blocks, each (clips, T, N + 1, D)."""
-    x, seen = tower.ln_pre(tower.stem(pixels)), []
+    x, seen = tower.ln_pre(tower.patch_embed(pixels)), []
     for block in tower.blocks:
         x = block.forward(x)
         seen.append(x)
@@ -131,7 +131,7 @@ def test_summary_alone_against_the_equation(pool: str) -> None:
     encoder = _encoder(pool=pool, tokens="summary")
     tower, state = encoder.tower, encoder.adapter.state_dict()
     pixels = make_clips(tower, 2)
-    levels = [tower.summary(x)[..., None, :] for x in _levels(tower, pixels)]
+    levels = [tower.pool_tokens(x)[..., None, :] for x in _levels(tower, pixels)]
     frames = tower.ln_post((levels[-1] + _up(state, _branch(state, levels)))[..., 0, :])
     got = _features(encoder, pixels[None])
     _close(got.frames[0], frames)
@@ -146,31 +146,31 @@ def test_prefix_has_the_shape_of_the_reading(
     tokens: str, cells: int, every: int, pool: str
 ) -> None:
     encoder = _encoder(pool=pool, tokens=tokens, every=every)
-    reading = encoder.adapter.reading(cells)
-    kept = encoder.prefix(make_clips(encoder.tower, 2), cells=cells)
-    assert kept.shape[1:] == reading.shape(encoder.tower, FRAMES)
+    reading = encoder.adapter.prefix_spec(cells)
+    kept = encoder.compute_prefix(make_clips(encoder.tower, 2), grid_size=cells)
+    assert kept.shape[1:] == reading.clip_shape(encoder.tower, FRAMES)
     assert reading.levels == {1: (0, 1, 2), 2: (0, 2), 3: (2,)}[every]
     assert kept.shape[3] == (17 if tokens == "all" else 1 + cells**2)
 
 
 def test_adapters_that_read_the_same_share_what_is_kept() -> None:
     wide, narrow = (_encoder(tokens="summary", width=w, ln_post=w > 4).adapter for w in (8, 4))
-    assert {wide.reading(), narrow.reading()} == {wide.reading()}
+    assert {wide.prefix_spec(), narrow.prefix_spec()} == {wide.prefix_spec()}
     other = _encoder(tokens="all").adapter
-    assert wide.reading() != other.reading()
-    assert wide.reading() != wide.reading(cells=2)
+    assert wide.prefix_spec() != other.prefix_spec()
+    assert wide.prefix_spec() != wide.prefix_spec(grid_size=2)
 
 
 def test_with_the_summary_alone_other_tokens_are_not_looked_at() -> None:
     """It is what all tokens would give if every one of them were the class token."""
     alone, whole = _encoder(tokens="summary"), _encoder(tokens="all")
-    kept = alone.prefix(make_clips(alone.tower, 1, 2))
+    kept = alone.compute_prefix(make_clips(alone.tower, 1, 2))
     expected = whole(kept.expand(*kept.shape[:-2], 17, -1))
     _close(alone(kept).clip, expected.clip)
-    gridded = alone.prefix(make_clips(alone.tower, 1, 2), cells=2)
+    gridded = alone.compute_prefix(make_clips(alone.tower, 1, 2), grid_size=2)
     assert torch.equal(gridded[..., :1, :], kept)
     gridded[..., 1:, :] += 1
-    _close(alone(gridded, cells=2).clip, alone(kept).clip, 1e-6)
+    _close(alone(gridded, grid_size=2).clip, alone(kept).clip, 1e-6)
 
 
 @both_pools
@@ -204,9 +204,9 @@ def test_no_gradient_reaches_the_tower_even_where_it_would_take_one(tokens: str)
     for part in parts:
         part.requires_grad_()
     pixels = make_clips(encoder.tower, 1, 2).requires_grad_()
-    levels = encoder.prefix(pixels)
+    levels = encoder.compute_prefix(pixels)
     assert levels.requires_grad
-    encoder.adapter.side(encoder.tower, levels).square().sum().backward()
+    encoder.adapter.side_branch(encoder.tower, levels).square().sum().backward()
     assert all(part.grad is None for part in [*parts, pixels])
     assert any(p.grad is not None and p.grad.any() for p in encoder.adapter.parameters())
 
@@ -243,7 +243,7 @@ def test_frames_reach_one_neighbour_per_level(tokens: str, every: int, reach: in
     change = (_features(encoder, pixels).frames - _features(encoder, other).frames).abs()
     moved = change.amax((0, 1, 3)).nonzero().flatten().tolist()
     assert moved == list(range(4 - reach, 5 + reach))
-    assert encoder.adapter.reach == 1
+    assert encoder.adapter.temporal_radius == 1
 
 
 @both_modes
@@ -261,7 +261,7 @@ def test_without_temporal_embedding_any_number_of_frames_is_right(tokens: str, f
 
 def test_one_frame_alone_has_no_neighbours() -> None:
     encoder = _encoder(frames=1)
-    assert encoder.adapter.reach == 0
+    assert encoder.adapter.temporal_radius == 0
     pixels = make_clips(encoder.tower, 1, 2, frames=1)
     got = _features(encoder, pixels)
     assert torch.equal(got.clip, got.frames[:, :, 0])
@@ -328,9 +328,9 @@ def test_options_that_do_not_fit_the_encoder(options: dict[str, int], match: str
 
 
 def test_it_says_that_it_is_a_reconstruction() -> None:
-    found = registry.load("adapters", "m-adapter")
-    assert found.note == "reconstruction"
-    row = next(row for row in registry.found("adapters") if row.name == "m-adapter")
+    found = registry.load_method("adapters", "m-adapter")
+    assert found.display_note == "reconstruction"
+    row = next(row for row in registry.list_methods("adapters") if row.name == "m-adapter")
     assert "reconstruction" in row.summary
     with pytest.raises(UnknownNameError, match="none exist"):
         found.parse({"preset": "k400"})

@@ -51,7 +51,7 @@ def test_parameters_of_vit_b16(sites: str, expected: int) -> None:
     ],
 )
 def test_presets(preset: str, sites: str, b16: int, l14: int) -> None:
-    found = registry.load("adapters", "st-adapter")
+    found = registry.load_method("adapters", "st-adapter")
     options = found.parse({"preset": preset})
     assert (options.width, options.sites) == (384, sites)
     assert size("st-adapter", vit_b16(), preset=preset) == b16
@@ -61,14 +61,16 @@ def test_presets(preset: str, sites: str, b16: int, l14: int) -> None:
 
 
 def test_every_preset_is_tested_and_others_are_refused() -> None:
-    found = registry.load("adapters", "st-adapter")
+    found = registry.load_method("adapters", "st-adapter")
     assert list(found.presets) == ["12x384", "24x384", "l14-24x384"]
     with pytest.raises(UnknownNameError, match="preset of st-adapter '12x348'; did you mean"):
         found.parse({"preset": "12x348"})
 
 
 def test_given_options_go_before_those_of_a_preset() -> None:
-    options = registry.load("adapters", "st-adapter").parse({"preset": "24x384", "width": 64})
+    options = registry.load_method("adapters", "st-adapter").parse(
+        {"preset": "24x384", "width": 64}
+    )
     assert (options.width, options.sites) == (64, "both")
 
 
@@ -77,7 +79,7 @@ def test_width(given: int | None, expected: int) -> None:
     adapter = make_adapter("st-adapter", tiny_tower(), width=given)
     assert adapter.get_parameter("pre_mlp.0.down.weight").shape == (1, 32, expected)
     with pytest.raises(pydantic.ValidationError, match="greater than or equal to 1"):
-        registry.load("adapters", "st-adapter").Options(width=0)
+        registry.load_method("adapters", "st-adapter").Options(width=0)
 
 
 def test_untrained_its_blocks_are_the_frozen_ones_bit_for_bit() -> None:
@@ -131,7 +133,7 @@ def test_any_number_of_frames_is_right(frames: int) -> None:
     built.load_state_dict(used.state_dict())
     pixels = make_clips(tower, 1, 2, frames=frames)
     got, expected = (
-        encoder(encoder.prefix(pixels))
+        encoder(encoder.compute_prefix(pixels))
         for encoder in (AdaptedEncoder(tower, used), AdaptedEncoder(tower, built))
     )
     assert torch.equal(got.frames, expected.frames)
@@ -156,7 +158,7 @@ def test_the_last_adapter_before_an_mlp_changes_patch_tokens_only() -> None:
     """It is counted among the parameters and has no gradient from the class token."""
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, _adapter(sites="pre_mlp"))
-    features = encoder(encoder.prefix(make_clips(tower, 1, 2, frames=9)))
+    features = encoder(encoder.compute_prefix(make_clips(tower, 1, 2, frames=9)))
     (features.clip.square().sum() + features.frames.square().sum()).backward()
     for path, parameter in encoder.adapter.named_parameters():
         assert parameter.grad is not None
@@ -165,7 +167,7 @@ def test_the_last_adapter_before_an_mlp_changes_patch_tokens_only() -> None:
 
 def test_the_clip_is_averaged_before_the_last_norm() -> None:
     tower, summary = tiny_tower(), make_tokens(1, 2, frames=9)[..., 0, :]
-    frames, clip = _adapter().pool(tower, summary)
+    frames, clip = _adapter().pool_frames(tower, summary)
     assert torch.equal(frames, tower.ln_post(summary))
     assert torch.equal(clip, tower.ln_post(summary.mean(2)))
     assert (clip - frames.mean(2)).abs().max() > 1e-2
@@ -175,7 +177,9 @@ def test_gradients_of_the_first_step() -> None:
     """Only the convolution and the last bias; the others start one step later."""
     tower = tiny_tower()
     encoder = AdaptedEncoder(tower, _adapter(moved=False))
-    encoder(encoder.prefix(make_clips(tower, 1, 2, frames=9))).clip.square().sum().backward()
+    encoder(
+        encoder.compute_prefix(make_clips(tower, 1, 2, frames=9))
+    ).clip.square().sum().backward()
     started = {
         path.split(".", 2)[2]
         for path, parameter in encoder.adapter.named_parameters()

@@ -34,10 +34,10 @@ def test_each_frame_is_the_frozen_encoder_of_shifted_tokens() -> None:
     encoder = _encoder()
     tower, pixels = encoder.tower, make_clips(encoder.tower, 2)
     table = encoder.adapter.get_parameter("embedding.table")
-    features = encoder(encoder.prefix(pixels).expand(2, -1, -1, -1, -1))
+    features = encoder(encoder.compute_prefix(pixels).expand(2, -1, -1, -1, -1))
     for episode in range(2):
         for t in range(FRAMES):
-            x = tower.ln_pre(tower.stem(pixels[:, t]) + table[episode, t])
+            x = tower.ln_pre(tower.patch_embed(pixels[:, t]) + table[episode, t])
             for block in tower.blocks:
                 x = block.forward(x)
             expected = tower.ln_post(x[:, 0])
@@ -51,7 +51,7 @@ def test_frames_do_not_meet() -> None:
     pixels = make_clips(encoder.tower, 2, 1)
     other = pixels.clone()
     other[:, :, 2] += 1
-    assert encoder.adapter.reach == 0
+    assert encoder.adapter.temporal_radius == 0
     walks = tokens_after_blocks(encoder, pixels), tokens_after_blocks(encoder, other)
     for before, after in zip(*walks, strict=True):
         moved = (before - after).abs().amax((0, 1, 3, 4)).nonzero().flatten().tolist()
@@ -60,12 +60,14 @@ def test_frames_do_not_meet() -> None:
 
 def test_it_starts_as_the_frozen_encoder_bit_for_bit_whatever_the_seed() -> None:
     encoder = _encoder(moved=False)
-    tokens = encoder.tower.stem(make_clips(encoder.tower, 2, 2))
-    assert torch.equal(encoder.adapter.embed(encoder.tower, tokens), encoder.tower.ln_pre(tokens))
+    tokens = encoder.tower.patch_embed(make_clips(encoder.tower, 2, 2))
+    assert torch.equal(
+        encoder.adapter.embed_tokens(encoder.tower, tokens), encoder.tower.ln_pre(tokens)
+    )
     assert not encoder.adapter.get_parameter("embedding.table").any()
 
 
 def test_other_numbers_of_frames_are_refused() -> None:
     encoder = _encoder()
     with pytest.raises(AdapterError, match=r"clips of 4 frames.*built for 5"):
-        encoder(encoder.prefix(make_clips(encoder.tower, 2, 2, frames=4)))
+        encoder(encoder.compute_prefix(make_clips(encoder.tower, 2, 2, frames=4)))

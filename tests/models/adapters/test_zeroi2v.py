@@ -9,7 +9,7 @@ from torch import Tensor
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.head_shift import shifted
+from fewshot_i2v.models.adapters.base.head_shift import shift_heads
 from fewshot_i2v.models.adapters.zeroi2v import ZeroI2V, default_offsets
 from tests.models.tiny_adapters import (
     FRAMES,
@@ -38,7 +38,7 @@ def _encoder(*, moved: bool = True, frames: int = FRAMES, **options: object) -> 
 
 
 def _clip(encoder: AdaptedEncoder, pixels: Tensor) -> Tensor:
-    tokens = encoder.prefix(pixels)
+    tokens = encoder.compute_prefix(pixels)
     clip: Tensor = encoder(tokens.expand(encoder.adapter.episodes, *tokens.shape)).clip
     return clip
 
@@ -67,7 +67,7 @@ def test_parameters_of_vit_b16_before_and_after_merging() -> None:
 )
 def test_presets(preset: str, offsets: tuple[int, ...], scale: float, parameters: int) -> None:
     tower = vit_b16() if preset.startswith("b16") else vit_l14()
-    found = registry.load("adapters", "zeroi2v")
+    found = registry.load_method("adapters", "zeroi2v")
     frames = int(preset.rpartition("-")[2])
     options = found.parse({"preset": preset})
     assert options.offsets == offsets + (0,) * (tower.heads - len(offsets))
@@ -78,21 +78,24 @@ def test_presets(preset: str, offsets: tuple[int, ...], scale: float, parameters
     with torch.device("meta"):
         rest = ZeroI2V(tower, options, frames=frames, seeds=[0], merged=True)
     assert count(rest) == (frames + 2) * tower.width
-    assert rest.reach == max(map(abs, offsets))
+    assert rest.temporal_radius == max(map(abs, offsets))
 
 
 def test_every_preset_is_tested_and_others_are_refused() -> None:
-    found = registry.load("adapters", "zeroi2v")
+    found = registry.load_method("adapters", "zeroi2v")
     assert len(found.presets) == 7
     with pytest.raises(UnknownNameError, match=r"'b16-ssv2-8'; did you mean 'b16-ssv2-16'.*known:"):
         found.parse({"preset": "b16-ssv2-8"})
 
 
 def test_given_options_go_before_those_of_a_preset() -> None:
-    found = registry.load("adapters", "zeroi2v")
+    found = registry.load_method("adapters", "zeroi2v")
     options = found.parse({"preset": "b16-ssv2-16", "offsets": [0, 1, 0, -1], "ratio": 0.5})
     assert (options.offsets, options.scale, options.ratio) == ((0, 1, 0, -1), 1.0, 0.5)
-    assert make_adapter("zeroi2v", tiny_tower(), preset="b16-k400-8", offsets=None).reach == 1
+    assert (
+        make_adapter("zeroi2v", tiny_tower(), preset="b16-k400-8", offsets=None).temporal_radius
+        == 1
+    )
 
 
 @pytest.mark.parametrize("preset", ["b16-k400-8", "l14-ssv2-32"])
@@ -123,7 +126,7 @@ def test_with_one_frame_the_default_heads_have_nowhere_to_look() -> None:
     pixels = make_clips(encoder.tower, 2, frames=1)
     expected = encoder.tower.encode(pixels)[:, 0]
     torch.testing.assert_close(_clip(encoder, pixels)[0], expected, rtol=0, atol=2e-6)
-    assert encoder.adapter.reach == 0
+    assert encoder.adapter.temporal_radius == 0
 
 
 def test_offsets_beyond_the_clip_are_refused() -> None:
@@ -159,7 +162,7 @@ def test_shift_against_a_head_by_head_gather(offsets: tuple[int, ...], frames: i
         for t in range(frames):
             source = t + offset if 0 <= t + offset < frames else t
             expected[:, :, t, :, head] = x[:, :, source, :, head]
-    assert torch.equal(shifted(x, offsets), expected)
+    assert torch.equal(shift_heads(x, offsets), expected)
 
 
 def test_without_offsets_it_starts_as_the_frozen_encoder() -> None:

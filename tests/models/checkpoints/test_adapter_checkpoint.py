@@ -16,7 +16,7 @@ from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import visual_state
+from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
 from tests.models.made_starts import make_start
 from tests.models.saved import (
     FRAMES,
@@ -30,7 +30,7 @@ from tests.models.saved import (
 from tests.models.tiny_adapters import make_adapter
 from tests.tiny import tiny_architecture
 
-ADAPTERS, HEADS = registry.names("adapters"), registry.names("heads")
+ADAPTERS, HEADS = registry.method_names("adapters"), registry.method_names("heads")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_adapter_comes_back_as_it_was(name: str, encoder: Encoder, tmp_pat
     adapter = moved_adapter(name, encoder)
     info = save_adapter(tmp_path / "saved", encoder, name, adapter, episode=1)
     trained = load_adapter(tmp_path / "saved", encoder, adapter=name)
-    assert trained.info == info
+    assert trained.metadata == info
     assert trained.head is None
     assert trained.adapter.options == adapter.options
     expected, found = features_of(encoder, adapter), features_of(encoder, trained.adapter)
@@ -63,7 +63,7 @@ def test_every_head_comes_back_as_it_was(name: str, encoder: Encoder, tmp_path: 
     save_adapter(tmp_path / "x", encoder, "st-adapter", adapter, name, head, classes=classes)
     trained = load_adapter(tmp_path / "x", encoder, head=name)
     assert trained.head is not None
-    assert trained.info.classes == classes
+    assert trained.metadata.classes == classes
     features = features_of(encoder, adapter)
     support = Features(features.frames[:, :WAY], features.clip[:, :WAY])
     labels = torch.arange(WAY).expand(2, -1)
@@ -110,11 +110,11 @@ def test_a_changed_starting_point_in_half_precision_is_refused(
 
 def test_options_presets_and_plain_facts_are_kept(encoder: Encoder, tmp_path: Path) -> None:
     options = {"scale": 1.0, "offsets": [0, -1]}
-    cls = registry.load("adapters", "zeroi2v")
+    cls = registry.load_method("adapters", "zeroi2v")
     adapter = cls(encoder.tower, cls.parse(options), frames=FRAMES, seeds=[0])
     about = {"run": "x", "numbers": [1, 2.5, None]}
     save_adapter(tmp_path / "x", encoder, "zeroi2v", adapter, preset="sthv2", about=about)
-    info = load_adapter(tmp_path / "x", encoder).info
+    info = load_adapter(tmp_path / "x", encoder).metadata
     assert info.adapter.options["offsets"] == info.head_offsets == [0, -1]
     assert info.adapter.preset == "sthv2"
     assert info.about == about
@@ -146,7 +146,7 @@ def test_a_tower_without_blocks_has_no_heads_to_write_down(tmp_path: Path) -> No
     encoder = load_encoder("rn", architecture=path, pretrained="random")
     frozen = make_adapter("frozen", encoder.tower, frames=FRAMES)
     save_adapter(tmp_path / "x", encoder, "frozen", frozen)
-    info = load_adapter(tmp_path / "x", encoder).info
+    info = load_adapter(tmp_path / "x", encoder).metadata
     assert (info.encoder.heads, info.encoder.patch) == (None, None)
 
 
@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_nothing_behind(
 
 def test_the_description_says_nothing_of_this_machine(encoder: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file(visual_state(encoder.tower), path)
+    save_file(open_clip_state_dict(encoder.tower), path)
     own = load_encoder(
         "mine", architecture=tiny_architecture(tmp_path), pretrained=path, mean=0.5, std=0.5
     )

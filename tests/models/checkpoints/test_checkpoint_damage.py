@@ -19,7 +19,7 @@ from fewshot_i2v import load_adapter, load_merged, save_adapter
 from fewshot_i2v.errors import CheckpointError, FewshotError
 from fewshot_i2v.models.checkpoints import files
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import visual_state
+from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
 from tests.models.saved import WAY, features_of, make_head, moved_adapter, tiny_encoder
 
 
@@ -50,7 +50,7 @@ def _refused(folder: Path, encoder: Encoder, pattern: str, **asked: Any) -> None
 
 
 def test_tensors_that_were_read_outlive_their_file(copy: Path) -> None:
-    tensors = files.read_tensors(copy, files.read_info(copy))
+    tensors = files.read_tensors(copy, files.read_metadata(copy))
     os.truncate(copy / "adapter.safetensors", 0)
     # where they are still mapped, this ends the process
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -69,7 +69,7 @@ def test_another_encoder_is_refused_with_both_digests(
         saved, large, r"differs: image size 48 where it was 32, std of the pixels \[0\.25, .*0\.5"
     )
     weights = tmp_path / "weights.safetensors"
-    save_file({n: t + 1 for n, t in visual_state(encoder.tower).items()}, weights)
+    save_file({n: t + 1 for n, t in open_clip_state_dict(encoder.tower).items()}, weights)
     trained = load_encoder(
         "tiny", architecture=tmp_path / "tiny.json", pretrained=weights, mean=0.5, std=0.5
     )
@@ -79,13 +79,13 @@ def test_another_encoder_is_refused_with_both_digests(
 def test_folders_from_before_a_key_was_added_can_be_read(
     saved: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
-    info = files.read_info(saved)
+    info = files.read_metadata(saved)
     old = info.model_dump(exclude={"tensors": True, "files": True, "encoder": {"mean", "std"}})
-    files.write_files(tmp_path, old, files.read_tensors(saved, info))
+    files.write_checkpoint(tmp_path, old, files.read_tensors(saved, info))
     written = json.loads((tmp_path / "adapter.json").read_text(encoding="utf-8"))
     assert "files" not in written
     assert "mean" not in written["encoder"]
-    assert load_adapter(tmp_path, encoder).info.encoder.mean is None
+    assert load_adapter(tmp_path, encoder).metadata.encoder.mean is None
 
 
 def test_what_is_no_encoder_or_no_saved_adapter_is_named(
@@ -243,10 +243,10 @@ def test_tensors_that_do_not_fit_are_refused(
     encoder: Encoder,
     tmp_path: Path,
 ) -> None:
-    info = files.read_info(saved)
+    info = files.read_metadata(saved)
     tensors = files.read_tensors(saved, info)
     change(tensors)
-    files.write_files(tmp_path, info.model_dump(exclude={"tensors"}), tensors)
+    files.write_checkpoint(tmp_path, info.model_dump(exclude={"tensors"}), tensors)
     _refused(tmp_path, encoder, pattern)
 
 
@@ -267,9 +267,9 @@ def test_tensors_that_do_not_fit_are_refused(
 def test_methods_that_are_not_here_are_named(
     change: dict[str, Any], pattern: str, saved: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
-    info = files.read_info(saved)
+    info = files.read_metadata(saved)
     tensors = files.read_tensors(saved, info)
-    files.write_files(tmp_path, info.model_dump(exclude={"tensors"}) | change, tensors)
+    files.write_checkpoint(tmp_path, info.model_dump(exclude={"tensors"}) | change, tensors)
     with pytest.raises(FewshotError, match=f"(?s){pattern}") as error:
         load_adapter(tmp_path, encoder)
     assert str(tmp_path) in str(error.value)

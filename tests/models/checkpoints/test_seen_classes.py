@@ -14,11 +14,11 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
 from fewshot_i2v.models.checkpoints.starting_point import (
-    Seen,
-    Start,
-    StartFacts,
+    SeenOverlap,
+    StartingPoint,
+    StartingPointFacts,
     read_start,
-    seen_of,
+    seen_overlap,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
 from tests.models.made_starts import facts, make_start
@@ -35,7 +35,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 # --- what was seen ------------------------------------------------------------------------------
 
 
-def _start(tmp_path: Path, encoder: Encoder, **changes: Any) -> Start:
+def _start(tmp_path: Path, encoder: Encoder, **changes: Any) -> StartingPoint:
     make_start(tmp_path / "s", encoder, **changes)
     return read_start(tmp_path / "s", "st-adapter")
 
@@ -49,17 +49,23 @@ def test_classes_and_clips_count_by_name_whatever_the_split(
     elsewhere = {"name": "elsewhere", "version": 1, "digest": "0" * 64}
     spelled = f"({first.upper()})"
     chosen = {"classes": ["x", spelled], "clip_names": ["x.mp4", clip]}
-    cases: list[tuple[dict[str, Any], Seen]] = [
-        ({}, Seen()),
-        ({"split": elsewhere, "classes": [first]}, Seen((first,))),
-        ({"split": elsewhere, "classes": [spelled, "x"]}, Seen((first,))),
-        ({"split": elsewhere | {"digest": split.digest}, "classes": [first]}, Seen((first,))),
-        ({"clip_names": [clip, "x.mp4"]}, Seen(clips=(clip,))),
-        ({"validation": chosen}, Seen(watched=(first,), watched_clips=(clip,))),
-        ({"validation": {"clip_names": [clip]}}, Seen(watched_clips=(clip,))),
+    cases: list[tuple[dict[str, Any], SeenOverlap]] = [
+        ({}, SeenOverlap()),
+        ({"split": elsewhere, "classes": [first]}, SeenOverlap((first,))),
+        ({"split": elsewhere, "classes": [spelled, "x"]}, SeenOverlap((first,))),
+        (
+            {"split": elsewhere | {"digest": split.digest}, "classes": [first]},
+            SeenOverlap((first,)),
+        ),
+        ({"clip_names": [clip, "x.mp4"]}, SeenOverlap(clips=(clip,))),
+        (
+            {"validation": chosen},
+            SeenOverlap(validation_classes=(first,), validation_clips=(clip,)),
+        ),
+        ({"validation": {"clip_names": [clip]}}, SeenOverlap(validation_clips=(clip,))),
     ]
     for i, (changes, expected) in enumerate(cases):
-        seen = _start(tmp_path / str(i), encoder, **changes).seen(split, "novel")
+        seen = _start(tmp_path / str(i), encoder, **changes).overlap_with(split, "novel")
         assert seen == expected
         assert bool(seen) == (i > 0)
 
@@ -72,7 +78,7 @@ def test_classes_of_two_splits_of_one_data_set_are_compared() -> None:
         classes=list(trained.classes("train")),
         clip_names=[c.name for n in trained.classes("train") for c in trained.clips("train", n)],
     )
-    seen = seen_of(StartFacts.model_validate(about), asked, "novel")
+    seen = seen_overlap(StartingPointFacts.model_validate(about), asked, "novel")
     assert len(seen.classes) == len(asked.classes("novel")) == 24
     assert set(seen.classes) <= set(asked.classes("novel")), "as the evaluation spells them"
     assert not seen.clips
@@ -87,17 +93,17 @@ def test_names_without_a_letter_are_compared_as_they_are(tmp_path: Path) -> None
         ("?!", ("?!",)),
         ("E\u0301tire\u0301", ("\u00e9tir\u00e9",)),
     ):
-        about = StartFacts.model_validate(facts(classes=[trained]))
-        assert seen_of(about, named, "novel").classes == expected
+        about = StartingPointFacts.model_validate(facts(classes=[trained]))
+        assert seen_overlap(about, named, "novel").classes == expected
 
 
 def test_base_and_novel_classes_of_generated_splits_stay_apart() -> None:
     for name in ("motions", "shapes"):
         split = load_split(name)
         if {"base", "novel"} <= split.subsets.keys():
-            about = StartFacts.model_validate(facts(classes=list(split.classes("base"))))
-            assert seen_of(about, split, "base").classes == split.classes("base")
-            assert not seen_of(about, split, "novel")
+            about = StartingPointFacts.model_validate(facts(classes=list(split.classes("base"))))
+            assert seen_overlap(about, split, "base").classes == split.classes("base")
+            assert not seen_overlap(about, split, "novel")
 
 
 def _split(folder: Path, **classes: slice) -> Split:
@@ -135,11 +141,11 @@ def test_classes_that_chose_the_state_count_like_those_trained_on(
     watched = {"classes": trained, "validation": {"subset": "val", "classes": chosen}}
     for own in (digest, named, elsewhere):
         start = _start(tmp_path / str(own["name"]), encoder, split=own, **watched)
-        seen = start.seen(split, "val")
-        assert seen == Seen(watched=tuple(chosen))
+        seen = start.overlap_with(split, "val")
+        assert seen == SeenOverlap(validation_classes=tuple(chosen))
         assert seen
-        assert not start.seen(split, "base").watched
-        assert not start.seen(split, "novel")
+        assert not start.overlap_with(split, "base").validation_classes
+        assert not start.overlap_with(split, "novel")
 
 
 def test_a_refusal_says_that_the_state_was_chosen_on_the_classes(
@@ -198,7 +204,7 @@ def test_starts_that_no_class_chose_have_none(
     start = read_start(tmp_path / "s", "st-adapter")
     assert start.facts.validation.classes == []
     assert start.facts.validation.clip_names == []
-    assert not start.seen(split, "novel")
+    assert not start.overlap_with(split, "novel")
 
 
 # --- how clips were read ------------------------------------------------------------------------
@@ -208,15 +214,15 @@ def test_another_reading_of_clips_is_named_key_by_key(tmp_path: Path, encoder: E
     video = {"frames": 4, "policy": "uniform", "stride": 3, "crop": 1.0}
     start = _start(tmp_path, encoder, config={"video": video, "precision": "bf16"})
     alike = VideoConfig(frames=4, policy="uniform", stride=2, crop=1)
-    assert not start.read_otherwise(alike, "bf16", encoder)
-    assert not start.read_otherwise(alike, "fp32", encoder), "precision alone"
-    said = start.read_otherwise(VideoConfig(frames=8, policy="dense", crop=1), "fp32", encoder)
+    assert not start.input_mismatch(alike, "bf16", encoder)
+    assert not start.input_mismatch(alike, "fp32", encoder), "precision alone"
+    said = start.input_mismatch(VideoConfig(frames=8, policy="dense", crop=1), "fp32", encoder)
     assert said == (
         "trained with video.frames 4, video.policy uniform, precision bf16; "
         "the run has video.frames 8, video.policy dense, precision fp32"
     )
     larger = tiny_encoder(tmp_path, image_size=64)
-    said = start.read_otherwise(alike, "bf16", larger)
+    said = start.input_mismatch(alike, "bf16", larger)
     assert said == "trained with image size 32; the run has image size 64"
 
 
@@ -224,5 +230,5 @@ def test_what_a_start_does_not_say_of_its_reading_is_not_compared(
     tmp_path: Path, encoder: Encoder
 ) -> None:
     start = _start(tmp_path, encoder)
-    assert not start.read_otherwise(VideoConfig(frames=4, crop=0.5), "bf16", encoder)
-    assert "video.frames 4" in start.read_otherwise(VideoConfig(frames=8), "bf16", encoder)
+    assert not start.input_mismatch(VideoConfig(frames=4, crop=0.5), "bf16", encoder)
+    assert "video.frames 4" in start.input_mismatch(VideoConfig(frames=8), "bf16", encoder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v import load_encoder, load_split, registry
-from fewshot_i2v.config.start_names import names_of_starts, starts_folder
+from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
 from fewshot_i2v.evaluation.evaluate import evaluate
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 
@@ -18,7 +18,9 @@ NAME = "demo-motions"
 
 def test_there_is_one_for_each_published_method() -> None:
     assert NAME in names_of_starts()
-    folders = sorted(path.name for path in (starts_folder() / NAME).iterdir() if path.is_dir())
+    folders = sorted(
+        path.name for path in (shipped_starts_folder() / NAME).iterdir() if path.is_dir()
+    )
     assert folders == sorted(ADAPTERS)
 
 
@@ -29,16 +31,16 @@ def test_it_fits_the_shipped_encoder_and_split(name: str) -> None:
     assert (facts.kind, facts.stored, facts.subset) == ("base-trained", "float16", "base")
     assert facts.split.digest == split.digest
     assert set(facts.classes) == set(split.classes("base"))
-    assert not start.seen(split, "novel")
-    assert start.seen(split, "base")
-    cls = registry.load("adapters", name)
+    assert not start.overlap_with(split, "novel")
+    assert start.overlap_with(split, "base")
+    cls = registry.load_method("adapters", name)
     adapter = cls(
         encoder.tower,
-        cls.parse(start.info.adapter.options),
-        frames=start.info.frames,
+        cls.parse(start.metadata.adapter.options),
+        frames=start.metadata.frames,
         seeds=[0, 1],
     )
-    start.fill(adapter, encoder)
+    start.load_into(adapter, encoder)
     trained = [p for p in adapter.parameters() if p.detach().abs().sum() > 0]
     assert trained
     assert sum(path.stat().st_size for path in start.folder.iterdir()) <= LIMIT

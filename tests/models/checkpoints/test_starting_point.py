@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_i2v.config.start_names import name_of_start, names_of_starts
+from fewshot_i2v.config.start_names import names_of_starts, start_name_of
 from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
-from fewshot_i2v.models.checkpoints.start_index import places, starts_by_adapter
+from fewshot_i2v.models.checkpoints.start_index import find_starts, starts_by_adapter
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from tests.models.made_starts import facts, make_start
@@ -51,7 +51,7 @@ def test_what_is_read_is_what_was_written(folder: Path, encoder: Encoder) -> Non
     assert (start.name, start.kind, start.folder) == ("mine", "base-trained", folder)
     assert start.facts.classes == ["run", "walk"]
     adapter = _fresh(encoder)
-    start.fill(adapter, encoder)
+    start.load_into(adapter, encoder)
     assert start.tensors.keys() == {f"adapter.{name}" for name in adapter.state_dict()}
     trained = perturb(make_adapter("st-adapter", encoder.tower, frames=4, seeds=[7]), [7])
     expected = features_of(encoder, trained).frames
@@ -65,8 +65,8 @@ def test_every_copy_begins_as_a_single_one_does(
     make_start(tmp_path / "s", encoder, name)
     start = read_start(tmp_path / "s", name)
     one, three = _fresh(encoder, name), _fresh(encoder, name, copies=3)
-    start.fill(one, encoder)
-    start.fill(three, encoder)
+    start.load_into(one, encoder)
+    start.load_into(three, encoder)
     for key, value in three.state_dict().items():
         alone = one.state_dict()[key]
         assert all(torch.equal(value[e, None], alone) for e in range(3)), key
@@ -83,7 +83,7 @@ def test_half_precision_is_used_in_float32(tmp_path: Path, encoder: Encoder) -> 
     make_start(tmp_path / "full", encoder)
     half, full = (read_start(tmp_path / name, "st-adapter") for name in ("half", "full"))
     adapter = _fresh(encoder, copies=2)
-    half.fill(adapter, encoder)
+    half.load_into(adapter, encoder)
     for name, value in adapter.state_dict().items():
         rounded = full.tensors[f"adapter.{name}"].half().float()
         assert value.dtype == torch.float32
@@ -94,7 +94,7 @@ def test_half_precision_without_a_word_of_it_is_refused(tmp_path: Path, encoder:
     make_start(tmp_path / "s", encoder, half=True, stored="float32")
     start = read_start(tmp_path / "s", "st-adapter")
     with pytest.raises(CheckpointError, match=r"float16 .*should be float32"):
-        start.fill(_fresh(encoder), encoder)
+        start.load_into(_fresh(encoder), encoder)
 
 
 def test_the_digest_is_of_the_values_and_not_of_where_they_lie(
@@ -155,13 +155,13 @@ def test_another_method_is_refused_by_both_names(folder: Path, encoder: Encoder)
     with pytest.raises(CheckpointError, match=r"for 'st-adapter'; one for 'aim' is asked"):
         read_start(folder, "aim")
     with pytest.raises(CheckpointError, match=r"a starting point for 'st-adapter'; got A"):
-        read_start(folder, "st-adapter").fill(_fresh(encoder, "aim"), encoder)
+        read_start(folder, "st-adapter").load_into(_fresh(encoder, "aim"), encoder)
 
 
 def test_other_options_are_refused_by_both_values(folder: Path, encoder: Encoder) -> None:
     start = read_start(folder, "st-adapter")
     with pytest.raises(CheckpointError, match=r"trained with width=None; .* asks for width=3\."):
-        start.fill(_fresh(encoder, width=3), encoder)
+        start.load_into(_fresh(encoder, width=3), encoder)
 
 
 def test_another_encoder_is_refused_by_both_names(
@@ -170,7 +170,7 @@ def test_another_encoder_is_refused_by_both_names(
     other = tiny_encoder(tmp_path, mean=0.25)
     start = read_start(folder, "st-adapter")
     with pytest.raises(CheckpointError) as raised:
-        start.fill(_fresh(other), other)
+        start.load_into(_fresh(other), other)
     assert encoder.digest[:12] in str(raised.value)
     assert other.digest[:12] in str(raised.value)
 
@@ -179,22 +179,22 @@ def test_frames_count_only_where_parameters_depend_on_them(
     tmp_path: Path, folder: Path, encoder: Encoder
 ) -> None:
     longer = _fresh(encoder, copies=2, frames=6)
-    read_start(folder, "st-adapter").fill(longer, encoder)
+    read_start(folder, "st-adapter").load_into(longer, encoder)
     make_start(tmp_path / "z", encoder, "zeroi2v")
     start = read_start(tmp_path / "z", "zeroi2v")
     with pytest.raises(CheckpointError, match=r"of 4 frames; you ask for 6"):
-        start.fill(_fresh(encoder, "zeroi2v", copies=2, frames=6), encoder)
+        start.load_into(_fresh(encoder, "zeroi2v", copies=2, frames=6), encoder)
 
 
 def test_the_input_size_counts_only_where_parameters_depend_on_it(
     tmp_path: Path, folder: Path, encoder: Encoder
 ) -> None:
     larger = tiny_encoder(tmp_path, image_size=64)
-    read_start(folder, "st-adapter").fill(_fresh(larger, copies=2), larger)
+    read_start(folder, "st-adapter").load_into(_fresh(larger, copies=2), larger)
     make_start(tmp_path / "f", encoder, "full")
     start = read_start(tmp_path / "f", "full")
     with pytest.raises(CheckpointError, match=r"frames of 32 px; the run has 64 px"):
-        start.fill(_fresh(larger, "full"), larger)
+        start.load_into(_fresh(larger, "full"), larger)
 
 
 # --- which start is for which adapter -----------------------------------------------------------
@@ -214,7 +214,7 @@ def test_a_path_is_for_its_adapter_and_a_folder_of_several_for_all(
     }
     found = starts_by_adapter(["frozen", "aim", "st-adapter"], ["fresh", one])
     assert [list(own) for own in found.values()] == [["fresh"], ["fresh", one], ["fresh"]]
-    assert name_of_start(one) == "aim"
+    assert start_name_of(one) == "aim"
     refused = [
         (["frozen"], [one], r"is for 'aim'; .* started are none\. Give --adapter aim"),
         (["lora"], ["fresh", one], r"is for 'aim'; .* started are 'lora'"),
@@ -236,8 +236,8 @@ def test_two_for_one_adapter_in_a_folder_are_refused(tmp_path: Path, encoder: En
 
 def test_every_shipped_start_can_be_read_and_fits_the_shipped_encoder() -> None:
     for name in names_of_starts():
-        for adapter, place in places(name).items():
+        for adapter, place in find_starts(name).items():
             start = read_start(name, adapter)
-            assert (start.name, start.info.adapter.name) == (name, adapter)
-            assert start.info.encoder.digest == load_encoder("demo").digest
+            assert (start.name, start.metadata.adapter.name) == (name, adapter)
+            assert start.metadata.encoder.digest == load_encoder("demo").digest
             assert sum(path.stat().st_size for path in place.folder.iterdir()) <= 1.5 * 2**20

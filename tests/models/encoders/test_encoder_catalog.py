@@ -11,7 +11,7 @@ import open_clip
 
 from fewshot_i2v.models.encoders import architectures, catalog
 from fewshot_i2v.models.encoders.catalog import list_encoders
-from fewshot_i2v.models.encoders.from_open_clip import _why_not
+from fewshot_i2v.models.encoders.from_open_clip import _unsupported_reason
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 
@@ -34,8 +34,10 @@ def test_the_sizes_and_adaptability_are_those_of_the_models() -> None:
         "ViT-L-14-336",
     ):
         row = rows[name]
-        visual: Any = architectures.build_visual(architectures.named(name), in_memory=False)
-        assert row.lacks == _why_not(visual)
+        visual: Any = architectures.build_visual_tower(
+            architectures.open_clip_architecture(name), in_memory=False
+        )
+        assert row.lacks == _unsupported_reason(visual)
         if row.width is None:
             continue
         assert row.width == visual.conv1.out_channels
@@ -48,8 +50,8 @@ def test_it_is_said_how_many_take_adapters_and_what_the_others_lack() -> None:
     text = README.read_text(encoding="utf-8")
     assert f"{sum(row.adaptable for row in rows)} of {len(rows)} names" in text
     lacking = {row.lacks for row in rows if not row.adaptable}
-    assert lacking == {catalog.RESNET, catalog.TIMM, catalog.ATTENTION_POOL}
-    assert next(row for row in rows if row.name == "ViT-B-16-SigLIP2").lacks == catalog.TIMM
+    assert lacking == {catalog.RESNET_REASON, catalog.TIMM_REASON, catalog.ATTENTION_POOL_REASON}
+    assert next(row for row in rows if row.name == "ViT-B-16-SigLIP2").lacks == catalog.TIMM_REASON
 
 
 def test_listing_imports_neither_torch_nor_open_clip() -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import catalog
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.opaque_tower import PlainTower
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 CONSTANTS: dict[str, Any] = {"mean": 0.5, "std": 0.5}
@@ -60,10 +60,14 @@ def test_a_model_of_ones_own_loads_without_a_text_tower(
     assert torch.equal(torch.random.get_rng_state(), state)
     visual = make_visual()
     half = torch.full((3,), 0.5)
-    expected = tower_from_visual(visual, mean=half, std=half)
+    expected = tower_from_open_clip(visual, mean=half, std=half)
     pixels = random((2, 3, 32, 32))
     assert torch.equal(encoder.tower.encode(pixels), expected.encode(pixels))
-    assert (encoder.name, encoder.pretrained, encoder.text) == ("mine", str(weights), False)
+    assert (encoder.name, encoder.pretrained, encoder.has_text_tower) == (
+        "mine",
+        str(weights),
+        False,
+    )
     assert encoder.parameters == sum(p.numel() for p in visual.parameters())
     assert len(encoder.digest) == 64
 
@@ -184,9 +188,9 @@ def test_a_tag_brings_its_activation_and_constants(
     assert {block.activation for block in encoder.tower.blocks} == {activation}
     assert encoder.tower.mean.tolist() == pytest.approx(MEAN)
     assert encoder.tower.std.tolist() == pytest.approx(STD)
-    assert (encoder.name, encoder.pretrained, encoder.text) == ("tiny-clip", name, True)
+    assert (encoder.name, encoder.pretrained, encoder.has_text_tower) == ("tiny-clip", name, True)
     local = load_encoder("tiny-clip", pretrained=f"{name}@{tag}")
-    assert (local.digest, local.text) == (encoder.digest, True)
+    assert (local.digest, local.has_text_tower) == (encoder.digest, True)
     assert local.pretrained == f"{name}@{tag}"
     model = open_clip.create_model(
         "tiny-clip", pretrained=str(tag), force_quick_gelu=activation == "silu"
@@ -250,7 +254,7 @@ def test_a_text_tower_with_a_remote_tokenizer_is_never_built(configuration: Conf
     text = {"hf_model_name": "someone/model", "hf_tokenizer_name": "x/y", "trust_remote_code": True}
     path = configuration(top={"text_cfg": text, "custom_text": True})
     encoder = load_encoder("x", architecture=path, pretrained="random")
-    assert not encoder.text
+    assert not encoder.has_text_tower
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ def test_a_tag_for_a_model_of_ones_own_is_refused(configuration: Configuration) 
 def test_other_kinds_of_models_load_as_one_feature_per_frame(configuration: Configuration) -> None:
     path = configuration(layers=[1, 1, 1, 1], width=8)
     encoder = load_encoder("rn", architecture=path, pretrained="random")
-    assert isinstance(encoder.tower, PlainTower)
+    assert isinstance(encoder.tower, OpaqueTower)
     assert encoder.tower.width == 24
 
 
@@ -317,4 +321,4 @@ def test_the_shipped_model_is_whole() -> None:
     assert encoder.pretrained == "shipped"
     size = encoder.tower.image_size
     frames = torch.full((1, 2, size, size, 3), 120, dtype=torch.uint8)
-    assert encoder.tower.encode(encoder.tower.pixels(frames)).isfinite().all()
+    assert encoder.tower.encode(encoder.tower.normalize(frames)).isfinite().all()

@@ -14,8 +14,8 @@ from fewshot_i2v.errors import AdapterError, EncoderError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
 from fewshot_i2v.models.encoders.block import FrozenBlock
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
-from fewshot_i2v.models.encoders.opaque_tower import PlainTower
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 
 HALF = torch.full((3,), 0.5)
 RESNET: dict[str, Any] = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
@@ -41,11 +41,11 @@ class Untrained(Adapter):
     """The frozen encoder as it is."""
 
     source = "none"
-    identity_at_start = True
+    identity_at_init = True
     temporal = False
 
     @property
-    def needs_blocks(self) -> bool:
+    def requires_blocks(self) -> bool:
         return False
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
@@ -56,18 +56,18 @@ class NeedsBlocks(Untrained):
     """One that works inside blocks."""
 
     @property
-    def needs_blocks(self) -> bool:
+    def requires_blocks(self) -> bool:
         return True
 
 
-def build(visual: Any) -> PlainTower:  # noqa: ANN401 - an open_clip module, which has no types
-    tower = tower_from_visual(visual, mean=HALF, std=HALF)
-    assert isinstance(tower, PlainTower)
+def build(visual: Any) -> OpaqueTower:  # noqa: ANN401 - an open_clip module, which has no types
+    tower = tower_from_open_clip(visual, mean=HALF, std=HALF)
+    assert isinstance(tower, OpaqueTower)
     return tower
 
 
 @pytest.fixture
-def plain(make_visual: Visual) -> PlainTower:
+def plain(make_visual: Visual) -> OpaqueTower:
     return build(make_visual(**RESNET))
 
 
@@ -83,29 +83,29 @@ def test_features_are_the_output_of_the_whole_model(
         expected = visual(pixels.flatten(0, 1))
     expected = (expected[0] if isinstance(expected, tuple) else expected).unflatten(0, (2, 3))
     assert (tower.layers, tower.blocks, tower.width) == (0, (), 24)
-    assert torch.equal(tower.stem(pixels), expected.unsqueeze(-2))
+    assert torch.equal(tower.patch_embed(pixels), expected.unsqueeze(-2))
     assert torch.equal(tower.encode(pixels), expected)
 
 
 def test_a_frozen_adapter_works_through_the_common_encoder(
-    plain: PlainTower, random: Random
+    plain: OpaqueTower, random: Random
 ) -> None:
     encoder = AdaptedEncoder(plain, Untrained(plain, AdapterOptions(), frames=4, seeds=[0]))
     pixels = random((1, 2, 4, 3, 32, 32))
-    assert encoder.adapter.reading().frozen_throughout(plain)
-    features = encoder(encoder.prefix(pixels))
+    assert encoder.adapter.prefix_spec().is_fully_frozen(plain)
+    features = encoder(encoder.compute_prefix(pixels))
     assert torch.equal(features.frames, plain.encode(pixels))
     assert torch.equal(features.clip, features.frames.mean(-2))
     assert not list(encoder.parameters())
 
 
-def test_adapting_it_is_refused_in_words(plain: PlainTower, random: Random) -> None:
+def test_adapting_it_is_refused_in_words(plain: OpaqueTower, random: Random) -> None:
     with pytest.raises(AdapterError, match="those of this encoder cannot be adapted: it"):
         NeedsBlocks(plain, AdapterOptions(), frames=4, seeds=[0])
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
     with pytest.raises(AdapterError, match="grid2: this encoder has no patch tokens"):
-        encoder.prefix(random((1, 1, 4, 3, 32, 32)), cells=2)
+        encoder.compute_prefix(random((1, 1, 4, 3, 32, 32)), grid_size=2)
     for name in ("heads", "patch", "grid"):
         with pytest.raises(EncoderError, match="it is a ResNet, which has no transformer blocks"):
             getattr(plain, name)
@@ -113,12 +113,12 @@ def test_adapting_it_is_refused_in_words(plain: PlainTower, random: Random) -> N
         plain.with_blocks([])
 
 
-def test_other_input_sizes_are_refused(plain: PlainTower, random: Random) -> None:
+def test_other_input_sizes_are_refused(plain: OpaqueTower, random: Random) -> None:
     assert plain.resized(32) is plain
     with pytest.raises(EncoderError, match="32 pixels only, not 64"):
         plain.resized(64)
     with pytest.raises(EncoderError, match="takes 32 x 32"):
-        plain.stem(random((1, 3, 64, 64)))
+        plain.patch_embed(random((1, 3, 64, 64)))
 
 
 def test_the_model_is_copied_frozen_and_not_touched(make_visual: Visual, random: Random) -> None:
@@ -133,7 +133,7 @@ def test_the_model_is_copied_frozen_and_not_touched(make_visual: Visual, random:
     assert torch.equal(tower.encode(pixels), features)
 
 
-def test_bfloat16_is_another_copy(plain: PlainTower, random: Random) -> None:
+def test_bfloat16_is_another_copy(plain: OpaqueTower, random: Random) -> None:
     pixels = random((2, 3, 32, 32))
     low = plain.to("cpu", torch.bfloat16)
     assert plain.to("cpu", torch.float32) is plain
@@ -148,6 +148,6 @@ def test_bfloat16_is_another_copy(plain: PlainTower, random: Random) -> None:
 
 def test_models_without_one_feature_per_image_are_refused(make_visual: Visual) -> None:
     with pytest.raises(EncoderError, match="expected one feature vector per image"):
-        tower_from_visual(make_visual(pool_type="none"), mean=HALF, std=HALF)
+        tower_from_open_clip(make_visual(pool_type="none"), mean=HALF, std=HALF)
     with pytest.raises(EncoderError, match="only square input"):
-        tower_from_visual(make_visual(image_size=[32, 16]), mean=HALF, std=HALF)
+        tower_from_open_clip(make_visual(image_size=[32, 16]), mean=HALF, std=HALF)

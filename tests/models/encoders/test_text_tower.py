@@ -20,9 +20,9 @@ from fewshot_i2v import registry
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import loading
-from fewshot_i2v.models.encoders.architectures import named
+from fewshot_i2v.models.encoders.architectures import open_clip_architecture
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.models.encoders.text_tower import TextTower, load_text, template_problem
+from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower, template_problem
 
 TEXT: dict[str, Any] = {
     "context_length": 16,
@@ -96,25 +96,25 @@ def test_it_embeds_as_open_clip_does(
     model = make_model(path, quick_gelu=quick_gelu)
     state = torch.random.get_rng_state()
     file = saved(model.state_dict(), tmp_path)
-    tower = load_text("mine", pretrained=file, architecture=path)
-    found = tower.embed(NAMES, TEMPLATES)
+    tower = load_text_tower("mine", pretrained=file, architecture=path)
+    found = tower.embed_names(NAMES, TEMPLATES)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.testing.assert_close(found, embedded(model, NAMES, TEMPLATES), atol=1e-6, rtol=1e-5)
     assert (found.shape, found.dtype, found.device.type) == ((3, 24), torch.float32, "cpu")
     assert not found.requires_grad
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
     assert tower.scale == pytest.approx(np.exp(3.0))
-    assert tower.context == 16
+    assert tower.context_length == 16
 
 
 def test_a_name_is_embedded_alike_whatever_stands_beside_it(
     architecture: Path, checkpoint: Path
 ) -> None:
-    tower = load_text("x", pretrained=checkpoint, architecture=architecture)
-    together = tower.embed(NAMES, TEMPLATES)
-    alone = [tower.embed([name], TEMPLATES)[0] for name in NAMES]
+    tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
+    together = tower.embed_names(NAMES, TEMPLATES)
+    alone = [tower.embed_names([name], TEMPLATES)[0] for name in NAMES]
     assert torch.equal(together, torch.stack(alone))
-    spoken = tower.embed(["waving hand"], TEMPLATES)[0]
+    spoken = tower.embed_names(["waving hand"], TEMPLATES)[0]
     assert torch.equal(spoken, together[0])
 
 
@@ -129,10 +129,10 @@ def test_other_forms_of_the_same_weights_give_the_same_tower(
         "sizes.pt": state | openai,
         "listed.pt": state | {"logit_scale": state["logit_scale"].reshape(1)},
     }
-    towers = [load_text("x", pretrained=checkpoint, architecture=architecture)]
+    towers = [load_text_tower("x", pretrained=checkpoint, architecture=architecture)]
     for name, form in forms.items():
         torch.save(form, tmp_path / name)
-        towers.append(load_text("x", pretrained=tmp_path / name, architecture=architecture))
+        towers.append(load_text_tower("x", pretrained=tmp_path / name, architecture=architecture))
     assert len({tower.digest for tower in towers}) == 1
     assert {tower.scale for tower in towers} == {towers[0].scale}
 
@@ -141,9 +141,9 @@ def test_half_precision_becomes_float32(
     architecture: Path, model: nn.Module, tmp_path: Path
 ) -> None:
     file = saved(model.half().state_dict(), tmp_path)
-    tower = load_text("x", pretrained=file, architecture=architecture)
+    tower = load_text_tower("x", pretrained=file, architecture=architecture)
     expected = embedded(model.float(), NAMES, TEMPLATES)
-    torch.testing.assert_close(tower.embed(NAMES, TEMPLATES), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tower.embed_names(NAMES, TEMPLATES), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_digest_sees_weights_scale_and_what_decides_besides(
@@ -166,32 +166,32 @@ def test_the_digest_sees_weights_scale_and_what_decides_besides(
     digests = []
     for config, form in cases:
         file = saved(form, tmp_path)
-        digests.append(load_text("x", pretrained=file, architecture=config).digest)
+        digests.append(load_text_tower("x", pretrained=file, architecture=config).digest)
     assert len(set(digests)) == len(cases)
     assert all(len(digest) == 64 for digest in digests)
     other_image = saved(state | {"visual.proj": state["visual.proj"] + 1}, tmp_path)
     spelled = configuration("spelled", top={"text_cfg": TEXT | {"pool_type": "argmax"}})
-    same = load_text("x", pretrained=other_image, architecture=spelled)
+    same = load_text_tower("x", pretrained=other_image, architecture=spelled)
     assert same.digest == digests[0]
 
 
 def test_a_text_longer_than_the_tower_reads_is_refused_and_not_cut(
     architecture: Path, checkpoint: Path
 ) -> None:
-    tower = load_text("x", pretrained=checkpoint, architecture=architecture)
+    tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
     fits = " ".join(["red"] * 14)
-    assert tower.embed([fits], ["{}"]).isfinite().all()
+    assert tower.embed_names([fits], ["{}"]).isfinite().all()
     with pytest.raises(EncoderError, match=r"red red .* has 15 tokens; .* at most 14\. Shorten"):
-        tower.embed(["fine", fits], ["{} red"])
+        tower.embed_names(["fine", fits], ["{} red"])
 
 
 @pytest.mark.parametrize("template", ["none", "{} and {}", "{name}", "{0}", "{{}}", "{} {", "}{}"])
 def test_a_template_has_exactly_one_place(
     template: str, architecture: Path, checkpoint: Path
 ) -> None:
-    tower = load_text("x", pretrained=checkpoint, architecture=architecture)
+    tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
     with pytest.raises(EncoderError, match=r"expected exactly one \{\}"):
-        tower.embed(NAMES, ["a {}", template])
+        tower.embed_names(NAMES, ["a {}", template])
     assert template_problem(template)
 
 
@@ -199,9 +199,9 @@ def test_a_template_has_exactly_one_place(
 def test_nothing_to_embed_is_refused(
     names: tuple[str, ...], templates: tuple[str, ...], architecture: Path, checkpoint: Path
 ) -> None:
-    tower = load_text("x", pretrained=checkpoint, architecture=architecture)
+    tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
     with pytest.raises(EncoderError, match="at least one"):
-        tower.embed(names, templates)
+        tower.embed_names(names, templates)
 
 
 NO_TOWER = r"no text tower.*zero-shot, tip and text-prototype, need one: .*'demo' or a tag"
@@ -215,26 +215,26 @@ def test_encoders_without_a_text_tower_say_who_needs_one_and_what_to_do(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(EncoderError, match=rf"'mine' has {NO_TOWER}"):
-        load_text("mine", pretrained="random", architecture=architecture)
+        load_text_tower("mine", pretrained="random", architecture=architecture)
     with pytest.raises(EncoderError, match=rf"'ViT-B-32' has {NO_TOWER}"):
-        load_text("ViT-B-32", pretrained="random")
+        load_text_tower("ViT-B-32", pretrained="random")
     visual_only = configuration("visual-only")
     with pytest.raises(EncoderError, match=r"'x' has .*'text_cfg' in .*visual-only.json"):
-        load_text("x", pretrained=checkpoint, architecture=visual_only)
+        load_text_tower("x", pretrained=checkpoint, architecture=visual_only)
     for name, state in (
         ("bare.safetensors", model.visual.state_dict()),
         ("prefixed.safetensors", {f"visual.{k}": v for k, v in model.visual.state_dict().items()}),
     ):
         file = saved(state, tmp_path, name)
         with pytest.raises(EncoderError, match=rf"{name} has {NO_TOWER}"):
-            load_text("x", pretrained=file, architecture=architecture)
+            load_text_tower("x", pretrained=file, architecture=architecture)
 
 
 def test_the_heads_that_the_error_names_exist_and_read_names() -> None:
     for name in ("zero-shot", "tip", "text-prototype"):
-        assert registry.load("heads", name).uses_names
+        assert registry.load_method("heads", name).uses_class_names
     for name in ("prototype", "linear"):
-        assert not registry.load("heads", name).uses_names
+        assert not registry.load_method("heads", name).uses_class_names
 
 
 def _without(state: State, name: str) -> State:
@@ -273,7 +273,7 @@ def test_weights_that_do_not_fit_are_refused(
     spoil, message = SPOILED[how]
     file = saved(spoil(model.state_dict()), tmp_path)
     with pytest.raises(EncoderError, match=message) as caught:
-        load_text("x", pretrained=file, architecture=architecture)
+        load_text_tower("x", pretrained=file, architecture=architecture)
     assert str(file) in str(caught.value)
 
 
@@ -296,7 +296,7 @@ def test_configurations_that_cannot_be_used_are_refused(
 ) -> None:
     path = configuration("other", top={"text_cfg": TEXT | changes})
     with pytest.raises(error, match=message):
-        load_text("x", pretrained=checkpoint, architecture=path)
+        load_text_tower("x", pretrained=checkpoint, architecture=path)
 
 
 def test_a_tower_of_another_tokenizer_is_refused(
@@ -305,24 +305,24 @@ def test_a_tower_of_another_tokenizer_is_refused(
     path = configuration("other", top={"text_cfg": TEXT | {"vocab_size": 50}})
     file = saved(make_model(path).state_dict(), tmp_path)
     with pytest.raises(EncoderError, match="50 tokens and CLIP's tokenizer 49408"):
-        load_text("x", pretrained=file, architecture=path)
+        load_text_tower("x", pretrained=file, architecture=path)
     not_an_object = configuration("list", top={"text_cfg": [1]})
     with pytest.raises(EncoderError, match="'text_cfg' is not an object"):
-        load_text("x", pretrained=file, architecture=not_an_object)
+        load_text_tower("x", pretrained=file, architecture=not_an_object)
 
 
 def test_models_of_open_clip_with_remote_tokenizers_are_refused_before_any_download() -> None:
     with pytest.raises(EncoderError, match="hf_tokenizer_name='timm/ViT-B-16-SigLIP'"):
-        load_text("ViT-B-16-SigLIP", pretrained="webli")
+        load_text_tower("ViT-B-16-SigLIP", pretrained="webli")
 
 
 def test_weights_must_be_named(architecture: Path) -> None:
     with pytest.raises(EncoderError, match="'x' has no weights None: give `pretrained`"):
-        load_text("x", architecture=architecture)
+        load_text_tower("x", architecture=architecture)
     with pytest.raises(EncoderError, match="'ViT-B-32' has no weights None"):
-        load_text("ViT-B-32")
+        load_text_tower("ViT-B-32")
     with pytest.raises(EncoderError, match="'x' has no weights 'openai'"):
-        load_text("x", pretrained="openai", architecture=architecture)
+        load_text_tower("x", pretrained="openai", architecture=architecture)
 
 
 @pytest.fixture
@@ -344,19 +344,19 @@ def tag(architecture: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_tag_gives_the_tower_of_its_file_with_its_activation(
     tag: Path, architecture: Path
 ) -> None:
-    local = load_text("tiny", pretrained=f"plain@{tag}")
-    assert load_text("tiny", pretrained="plain").digest == local.digest
-    quick = load_text("tiny", pretrained="quick")
+    local = load_text_tower("tiny", pretrained=f"plain@{tag}")
+    assert load_text_tower("tiny", pretrained="plain").digest == local.digest
+    quick = load_text_tower("tiny", pretrained="quick")
     assert quick.digest != local.digest
-    assert load_text("tiny", pretrained=f"quick@{tag}").digest == quick.digest
+    assert load_text_tower("tiny", pretrained=f"quick@{tag}").digest == quick.digest
     with pytest.raises(EncoderError, match="trained with GELU or QuickGELU"):
-        load_text("tiny", pretrained=tag)
+        load_text_tower("tiny", pretrained=tag)
     with torch.random.fork_rng(devices=[]):
         whole = open_clip.create_model("tiny", pretrained=str(tag), force_quick_gelu=True).eval()
     expected = embedded(whole, NAMES, TEMPLATES)
-    torch.testing.assert_close(quick.embed(NAMES, TEMPLATES), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(quick.embed_names(NAMES, TEMPLATES), expected, atol=1e-6, rtol=1e-5)
     with pytest.raises(UnknownNameError, match="tag for tiny 'plian'; did you mean 'plain'"):
-        load_text("tiny", pretrained="plian")
+        load_text_tower("tiny", pretrained="plian")
 
 
 def test_a_tag_that_cannot_be_had_says_what_to_do(
@@ -367,12 +367,12 @@ def test_a_tag_that_cannot_be_had_says_what_to_do(
 
     monkeypatch.setattr(factory, "download_pretrained", offline)
     with pytest.raises(EncoderError, match=r"'far' of tiny \(someone/something/\) .*no network"):
-        load_text("tiny", pretrained="far")
+        load_text_tower("tiny", pretrained="far")
 
 
 def test_loading_a_tag_leaves_the_global_generator_alone(tag: Path) -> None:
     state = torch.random.get_rng_state()
-    whole, settings = loading.whole_model(named("tiny"), "plain")
+    whole, settings = loading.load_pretrained_clip(open_clip_architecture("tiny"), "plain")
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not whole.training
     assert settings["mean"] == (0.5,) * 3
@@ -380,7 +380,7 @@ def test_loading_a_tag_leaves_the_global_generator_alone(tag: Path) -> None:
 
 @pytest.fixture(scope="module")
 def demo() -> TextTower:
-    return load_text()
+    return load_text_tower()
 
 
 def test_the_demo_names_what_its_pictures_show(demo: TextTower) -> None:
@@ -388,12 +388,12 @@ def test_the_demo_names_what_its_pictures_show(demo: TextTower) -> None:
     names = ("circle", "square", "star", "cross")
     classes = [f"plain-{name}" for name in names]
     seeds = range(4)
-    stills = [generate.still("shapes", c, n, seed=5).frame for c in classes for n in seeds]
-    pixels = encoder.pixels(torch.from_numpy(np.stack(stills)))
+    stills = [generate.render_still("shapes", c, n, seed=5).frame for c in classes for n in seeds]
+    pixels = encoder.normalize(torch.from_numpy(np.stack(stills)))
     projection = encoder.projection
     assert projection is not None
     pictures = functional.normalize(encoder.encode(pixels) @ projection, dim=-1)
-    similarity = (pictures @ demo.embed(names, ["a photo of a {}"]).T).view(4, len(seeds), 4)
+    similarity = (pictures @ demo.embed_names(names, ["a photo of a {}"]).T).view(4, len(seeds), 4)
     assert torch.equal(similarity.mean(1).argmax(-1), torch.arange(4))
     assert 1 < demo.scale <= 100
-    assert demo.context == 32
+    assert demo.context_length == 32

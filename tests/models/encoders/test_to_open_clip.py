@@ -15,9 +15,14 @@ from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders import loading
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import CONFIG, WEIGHTS, visual_state, write_model
+from fewshot_i2v.models.encoders.to_open_clip import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    open_clip_state_dict,
+    write_open_clip_folder,
+)
 from tests.tiny import tiny_tower
 
 Visual = Callable[..., Any]
@@ -41,8 +46,8 @@ def test_walked_and_back_a_model_computes_the_same(
     changes: dict[str, Any], make_visual: Visual, random: Random
 ) -> None:
     original, copy = make_visual(**changes), make_visual(seed=1, **changes)
-    tower = tower_from_visual(original, mean=HALF, std=HALF)
-    state = visual_state(tower, layer_scale="ls_init_value" in changes)
+    tower = tower_from_open_clip(original, mean=HALF, std=HALF)
+    state = open_clip_state_dict(tower, layer_scale="ls_init_value" in changes)
     copy.load_state_dict(state, strict=True)
     pixels = random((2, 3, 32, 32))
     with torch.no_grad():
@@ -53,22 +58,22 @@ def test_walked_and_back_a_model_computes_the_same(
 
 
 def test_the_tensors_are_copies(make_visual: Visual) -> None:
-    tower = tower_from_visual(make_visual(), mean=HALF, std=HALF)
+    tower = tower_from_open_clip(make_visual(), mean=HALF, std=HALF)
     before = tower.blocks[0].qkv_bias.clone()
-    for tensor in visual_state(tower).values():
+    for tensor in open_clip_state_dict(tower).values():
         tensor.zero_()
     assert torch.equal(tower.blocks[0].qkv_bias, before)
 
 
 def test_towers_that_cannot_be_written_are_refused() -> None:
     with pytest.raises(EncoderError, match="no projection"):
-        visual_state(tiny_tower())
+        open_clip_state_dict(tiny_tower())
     resnet = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
     visual = _build_vision_tower(8, CLIPVisionCfg(**resnet), False).eval()
     with pytest.raises(EncoderError, match="cannot be written: it is a ResNet"):
-        visual_state(tower_from_visual(visual, mean=HALF, std=HALF))
+        open_clip_state_dict(tower_from_open_clip(visual, mean=HALF, std=HALF))
 
 
 def test_another_input_size_and_other_constants_are_written_down(
@@ -77,22 +82,24 @@ def test_another_input_size_and_other_constants_are_written_down(
     path = configuration()
     given = {"architecture": path, "pretrained": "random"}
     encoder = load_encoder("x", **given, mean=(0.1, 0.2, 0.3), std=0.4, image_size=48)
-    assert not write_model(tmp_path, encoder.tower, name="x", **given)
-    settings = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
+    assert not write_open_clip_folder(tmp_path, encoder.tower, name="x", **given)
+    settings = json.loads((tmp_path / CONFIG_FILE).read_text(encoding="utf-8"))
     assert settings["model_cfg"]["vision_cfg"]["image_size"] == 48
     assert settings["preprocess_cfg"]["size"] == [48, 48]
-    again = load_encoder("x", architecture=tmp_path / CONFIG, pretrained=tmp_path / WEIGHTS)
+    again = load_encoder(
+        "x", architecture=tmp_path / CONFIG_FILE, pretrained=tmp_path / WEIGHTS_FILE
+    )
     pixels = random((1, 3, 48, 48))
     torch.testing.assert_close(again.tower.encode(pixels), encoder.tower.encode(pixels))
     assert torch.equal(again.tower.mean, encoder.tower.mean)
     assert json.loads(path.read_text(encoding="utf-8"))["vision_cfg"]["image_size"] == 32
-    assert not any(name.startswith("visual.") for name in load_file(tmp_path / WEIGHTS))
+    assert not any(name.startswith("visual.") for name in load_file(tmp_path / WEIGHTS_FILE))
 
 
 def _whole(folder: Path, config: dict[str, Any]) -> Any:  # noqa: ANN401 - a model of open_clip
     """A CLIP model with both towers, with random weights."""
     folder.mkdir()
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
     with torch.random.fork_rng():
         return open_clip.create_model(f"local-dir:{folder}").eval()
 
@@ -118,10 +125,10 @@ def test_the_text_tower_goes_with_it(
         given["pretrained"] = "a-tag"
         path.write_text(json.dumps(config | {"quick_gelu": False}), encoding="utf-8")
         settings = {"mean": 0.1, "std": 0.1, "interpolation": "bilinear", "url": "https://x"}
-        monkeypatch.setattr(loading, "whole_model", lambda *_: (whole, settings))
+        monkeypatch.setattr(loading, "load_pretrained_clip", lambda *_: (whole, settings))
     out = tmp_path / "out"
     out.mkdir()
-    assert write_model(out, encoder.tower, name="x", **given)
+    assert write_open_clip_folder(out, encoder.tower, name="x", **given)
     again = open_clip.create_model(f"local-dir:{out}").eval()
     pixels, texts = random((2, 3, 32, 32)), torch.tensor([[1, 2, 15, 0]])
     with torch.no_grad():
@@ -129,7 +136,7 @@ def test_the_text_tower_goes_with_it(
         torch.testing.assert_close(
             again.encode_image(pixels), whole.encode_image(pixels), rtol=1e-5, atol=1e-5
         )
-    pixel_settings = json.loads((out / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
+    pixel_settings = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))["preprocess_cfg"]
     assert pixel_settings["mean"] == [0.5] * 3
     assert pixel_settings.get("interpolation") == ("bilinear" if source == "tag" else None)
     assert "url" not in pixel_settings
@@ -144,5 +151,5 @@ def test_a_text_tower_that_the_configuration_does_not_have_is_left_out(
     given: dict[str, Any] = {"architecture": configuration(), "pretrained": tmp_path / "clip.pt"}
     encoder = load_encoder("x", **given, mean=0.5, std=0.5)
     given["pretrained"] = str(given["pretrained"])
-    assert not write_model(tmp_path, encoder.tower, name="x", **given)
-    assert "conv1.weight" in load_file(tmp_path / WEIGHTS)
+    assert not write_open_clip_folder(tmp_path, encoder.tower, name="x", **given)
+    assert "conv1.weight" in load_file(tmp_path / WEIGHTS_FILE)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders.block import LayerNorm
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_visual
+from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.models.encoders.opaque_tower import PlainTower
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.tower import Tower
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_t8.safetensors"
@@ -44,7 +44,7 @@ Random = Callable[..., Tensor]
 
 
 def build(visual: Any) -> Tower:  # noqa: ANN401 - an open_clip module, which has no types
-    return tower_from_visual(visual, mean=HALF, std=HALF)
+    return tower_from_open_clip(visual, mean=HALF, std=HALF)
 
 
 def tensors(tower: Tower) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ def test_features_equal_those_of_open_clip(
     visual = make_visual(**VARIANTS[variant])
     pixels = random((3, 3, 32, 32))
     tower = build(visual)
-    assert not isinstance(tower, PlainTower)
+    assert not isinstance(tower, OpaqueTower)
     assert tower.projection is not None
     with torch.no_grad():
         expected = visual(pixels)
@@ -98,7 +98,7 @@ def test_tokens_after_each_block_equal_those_of_open_clip(
     visual, pixels = make_visual(**VARIANTS[variant]), random((2, 3, 32, 32))
     found = visual.forward_intermediates(pixels, output_fmt="NLC", output_extra_tokens=True)
     tower = build(visual)
-    x = tower.ln_pre(tower.stem(pixels))
+    x = tower.ln_pre(tower.patch_embed(pixels))
     for i, block in enumerate(tower.blocks):
         x = block.forward(x)
         torch.testing.assert_close(x[:, 1:], found["image_intermediates"][i].detach())
@@ -116,11 +116,11 @@ def golden_tower(golden: dict[str, Tensor], build_visual: Visual) -> Tower:
 def test_tokens_equal_those_of_the_official_clip(make_visual: Visual) -> None:
     golden = load_file(GOLDEN)
     tower = golden_tower(golden, make_visual)
-    x = tower.ln_pre(tower.stem(golden["input"]))
+    x = tower.ln_pre(tower.patch_embed(golden["input"]))
     for i, block in enumerate(tower.blocks):
         x = block.forward(x)
         torch.testing.assert_close(x, golden[f"tokens.block.{i}"], atol=1e-4, rtol=0)
-    frames = tower.ln_post(tower.summary(x))
+    frames = tower.ln_post(tower.pool_tokens(x))
     torch.testing.assert_close(frames, golden["frame_features"], atol=1e-5, rtol=0)
     torch.testing.assert_close(frames.mean(1), golden["feature"], atol=1e-5, rtol=0)
 
@@ -140,11 +140,11 @@ def test_a_real_vision_transformer_equals_open_clip(shared: Path, random: Random
     encoder = load_encoder(
         "vit-ti", architecture=stem.with_suffix(".json"), pretrained=weights, mean=0.5, std=0.5
     )
-    visual: Any = architectures.build_visual(
-        architectures.from_file(stem.with_suffix(".json")), in_memory=True
+    visual: Any = architectures.build_visual_tower(
+        architectures.architecture_from_file(stem.with_suffix(".json")), in_memory=True
     )
     visual.load_state_dict(load_file(weights))
-    pixels = encoder.tower.pixels((random((2, 224, 224, 3)) * 60 + 120).clamp(0, 255).byte())
+    pixels = encoder.tower.normalize((random((2, 224, 224, 3)) * 60 + 120).clamp(0, 255).byte())
     with torch.no_grad():
         expected = visual(pixels)
     assert encoder.tower.projection is not None
@@ -169,17 +169,17 @@ def test_attention_of_short_and_long_sequences_equals_its_definition(
     weights = torch.einsum("...lhd,...mhd->...hlm", q, k).div(8**0.5).softmax(-1)
     mixed = torch.einsum("...hlm,...mhd->...lhd", weights, v).flatten(-2)
     expected = mixed @ block.out_weight.T + block.out_bias
-    torch.testing.assert_close(block.mix(q, k, v), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(block.attend_qkv(q, k, v), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pixels_are_normalised_with_the_constants_of_the_weights(
     make_visual: Visual, random: Random
 ) -> None:
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
-    tower = tower_from_visual(make_visual(), mean=mean, std=std)
+    tower = tower_from_open_clip(make_visual(), mean=mean, std=std)
     frames = random((2, 4, 5, 3)).mul(60).add(120).clamp(0, 255).byte()
     expected = ((frames.double() / 255 - mean) / std).movedim(-1, -3).float()
-    torch.testing.assert_close(tower.pixels(frames), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(tower.normalize(frames), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [16, 40, 64])
@@ -206,7 +206,7 @@ def test_sizes_that_do_not_fit_are_refused(make_visual: Visual, random: Random) 
     with pytest.raises(EncoderError, match="not a multiple"):
         tower.resized(0)
     with pytest.raises(EncoderError, match=r"\(32, 24\).*takes 32 x 32"):
-        tower.stem(random((1, 3, 32, 24)))
+        tower.patch_embed(random((1, 3, 32, 24)))
 
 
 def test_bfloat16_stays_near_float32(make_visual: Visual, random: Random) -> None:

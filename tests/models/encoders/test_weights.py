@@ -77,7 +77,7 @@ def test_every_form_of_a_checkpoint_gives_the_visual_tower(
     found = weights.read_checkpoint(path)
     assert set(found.tensors) == set(state)
     assert all(torch.equal(found.tensors[name], value) for name, value in state.items())
-    assert found.text == form.startswith(("whole", "trained"))
+    assert found.has_text_tower == form.startswith(("whole", "trained"))
     other = make_visual(seed=1)
     weights.load_strictly(other, found.tensors, str(path))
     assert all(torch.equal(other.state_dict()[name], value) for name, value in state.items())
@@ -276,9 +276,9 @@ def test_names_of_the_transformers_package_are_recognised(tmp_path: Path) -> Non
 
 
 def test_the_digest_is_stable_and_sees_every_change(state: State) -> None:
-    base = weights.digest(state, {"mean": [0.5]})
+    base = weights.tensor_digest(state, {"mean": [0.5]})
     assert len(base) == 64
-    assert base == weights.digest(dict(reversed(state.items())), {"mean": [0.5]})
+    assert base == weights.tensor_digest(dict(reversed(state.items())), {"mean": [0.5]})
     changed = [state | {name: value.clone()} for name, value in state.items()]
     for name, other in zip(state, changed, strict=True):
         flat = other[name].view(-1)
@@ -290,8 +290,8 @@ def test_the_digest_is_stable_and_sees_every_change(state: State) -> None:
         state | {"proj": state["proj"].T.contiguous()},
         state | {"proj": state["proj"].half()},
     ]
-    digests = [weights.digest(variant, {"mean": [0.5]}) for variant in variants]
-    assert len({base, weights.digest(state, {"mean": [0.4]}), *digests}) == len(variants) + 2
+    digests = [weights.tensor_digest(variant, {"mean": [0.5]}) for variant in variants]
+    assert len({base, weights.tensor_digest(state, {"mean": [0.4]}), *digests}) == len(variants) + 2
 
 
 def test_the_digest_of_known_content_does_not_change() -> None:
@@ -302,18 +302,18 @@ def test_the_digest_of_known_content_does_not_change() -> None:
         b"b torch.float32 (3,)\n" + struct.pack("<3f", 0, 1, 2),
     ]
     expected = hashlib.sha256(b"".join(parts)).hexdigest()
-    assert weights.digest(tensors, {"mean": [0.5]}) == expected
+    assert weights.tensor_digest(tensors, {"mean": [0.5]}) == expected
 
 
 def test_random_weights_depend_on_the_seed_alone(make_visual: Visual) -> None:
     first, second = make_visual(seed=1), make_visual(seed=2)
-    weights.randomise(first, 0)
+    weights.randomise_weights(first, 0)
     torch.rand(5)
-    weights.randomise(second, 0)
+    weights.randomise_weights(second, 0)
     drawn = [name for name, _ in first.named_parameters() if ".ln_" not in f".{name}"]
     for name in drawn:
         assert torch.equal(first.state_dict()[name], second.state_dict()[name]), name
     weight = first.transformer.resblocks[0].mlp.c_fc.weight
     assert 0.9 < weight.std() * 32**0.5 < 1.1
-    weights.randomise(second, 1)
+    weights.randomise_weights(second, 1)
     assert not torch.equal(first.conv1.weight, second.conv1.weight)

@@ -16,12 +16,12 @@ from open_clip import factory, pretrained
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
-from fewshot_i2v.config.file_names import split_weights, with_file
+from fewshot_i2v.config.file_names import map_weights_file, parse_pretrained
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.models.encoders import architectures, loading
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.models.encoders.text_tower import load_text
+from fewshot_i2v.models.encoders.text_tower import load_text_tower
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
@@ -66,7 +66,7 @@ def activations(name: str, weights: str, **more: Any) -> tuple[set[str], str]:
     ],
 )
 def test_weights_are_a_tag_a_file_or_both(given: str, tag: str | None, file: str | None) -> None:
-    assert split_weights(given) == (tag, file)
+    assert parse_pretrained(given) == (tag, file)
 
 
 def test_a_tag_with_a_file_is_the_tag_itself(
@@ -86,7 +86,7 @@ def test_a_file_alone_is_refused_where_tags_differ_in_the_activation(
     tags: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     file = str(tmp_path / "whole.pt")
-    for load in (load_encoder, load_text):
+    for load in (load_encoder, load_text_tower):
         with pytest.raises(EncoderError, match=r"quick@.*QuickGELU: quick; GELU: plain") as caught:
             load("tiny-clip", pretrained=file)
         assert file in str(caught.value)
@@ -111,7 +111,7 @@ def test_files_that_open_clip_publishes_are_known_by_their_digest(
         for name, given in (("tiny-clip", f"plain@{file}"), ("ViT-B-16", str(file))):
             with pytest.raises(EncoderError, match="encoder tiny-clip with pretrained quick@FILE"):
                 load_encoder(name, pretrained=given)
-    load_text("tiny-clip", pretrained=str(file))
+    load_text_tower("tiny-clip", pretrained=str(file))
     tags["quick"]["url"] = "https://somewhere/x.pt"
     with pytest.raises(EncoderError, match="trained with GELU or QuickGELU"):
         load_encoder("tiny-clip", pretrained=str(file))
@@ -145,7 +145,7 @@ def test_tags_are_those_of_the_architecture(
 
 def test_open_clip_s_addresses_hold_the_digests_that_it_checks_itself() -> None:
     digests = {
-        (name, tag): loading.digest_in(open_clip.get_pretrained_cfg(name, tag).get("url", ""))
+        (name, tag): loading.digest_in_url(open_clip.get_pretrained_cfg(name, tag).get("url", ""))
         for name, tag in PAIRS
     }
     openai = [pair for pair in PAIRS if pair[1] == "openai"]
@@ -181,7 +181,9 @@ def test_settings_by_tag_are_those_that_open_clip_uses(
             name, pretrained=tag, load_weights=False, force_quick_gelu=quick
         )
         wanted = open_clip.get_model_preprocess_cfg(model)
-        ours, found = loading.for_file(architectures.named(name), tag, file)
+        ours, found = loading.resolve_file_settings(
+            architectures.open_clip_architecture(name), tag, file
+        )
         assert found == tag
         given: Mapping[str, Any] = ours.preprocess
         usual = asdict(PreprocessCfg())
@@ -196,13 +198,13 @@ def test_settings_by_tag_are_those_that_open_clip_uses(
 def test_the_tags_that_lost_quickgelu_as_files_have_it(tmp_path: Path) -> None:
     file, lost = tmp_path / "w.safetensors", []
     for name, tag in PAIRS:
-        plain = architectures.named(name)
-        if loading.for_file(plain, tag, file)[0].config["quick_gelu"] != bool(
+        plain = architectures.open_clip_architecture(name)
+        if loading.resolve_file_settings(plain, tag, file)[0].config["quick_gelu"] != bool(
             plain.config.get("quick_gelu")
         ):
             lost.append((name, tag))
             with pytest.raises(EncoderError, match="QuickGELU"):
-                loading.for_file(plain, None, file)
+                loading.resolve_file_settings(plain, None, file)
     assert len(lost) >= 27
     assert ("ViT-B-16", "openai") in lost
 
@@ -217,4 +219,4 @@ def test_a_configuration_may_give_both_and_records_the_name_of_the_file(tmp_path
     assert config.encoder.pretrained == f"openai@{tmp_path}/weights/b16.safetensors"
     recorded = expand_rows(config)[0].identity()["encoder"]["pretrained"]
     assert recorded == "openai@b16.safetensors"
-    assert with_file("openai", str.upper) == "openai"
+    assert map_weights_file("openai", str.upper) == "openai"

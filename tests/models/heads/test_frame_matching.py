@@ -200,7 +200,7 @@ def test_in_training_a_clip_is_left_out_of_its_own_class(
 ) -> None:
     head, distance = case(name, options)
     support = clips(labels.shape[1], seed=0)
-    scores = head.training_logits(support, labels)
+    scores = head.compute_support_logits(support, labels)
     for e, s, c in itertools.product(range(3), range(labels.shape[1]), range(WAY)):
         members = [frames_of(support, e, i) for i in of_class(labels, e, c, without=s)]
         expected = slow_score(head, distance, frames_of(support, e, s), members)
@@ -239,7 +239,7 @@ def test_frames_of_zeros_give_finite_gradients(
     frames = clips(6, seed=0).frames.clone()
     frames[:, ::2, 1:] = 0.0
     frames.requires_grad_()
-    logits = build(eps=eps).training_logits(Features(frames, frames.mean(-2)), LABELS)
+    logits = build(eps=eps).compute_support_logits(Features(frames, frames.mean(-2)), LABELS)
     logits.square().sum().backward()  # type: ignore[no-untyped-call]
     assert logits.isfinite().all()
     assert frames.grad is not None
@@ -250,7 +250,7 @@ def test_frames_of_zeros_give_finite_gradients(
 def test_many_queries_are_scored_in_pieces(shots: str, monkeypatch: pytest.MonkeyPatch) -> None:
     support, query = clips(6, seed=0), clips(7, seed=1)
     whole = otam(shots=shots)(query, support, LABELS)
-    monkeypatch.setattr(head_features, "_PIECE_WORK", 2 * 3 * 6 * FRAMES**2)
+    monkeypatch.setattr(head_features, "_CHUNK_ELEMENT_BUDGET", 2 * 3 * 6 * FRAMES**2)
     torch.testing.assert_close(otam(shots=shots)(query, support, LABELS), whole)
 
 

@@ -31,7 +31,7 @@ def head(options: LinearOptions | None = None, seeds: tuple[int, ...] = (3, 4)) 
 def scores(given: LinearHead, features: Features) -> Tensor:
     labels = torch.arange(6).remainder(WAY).expand(2, -1)
     out = given(features, features, labels)
-    assert torch.equal(out, given.training_logits(features, labels))
+    assert torch.equal(out, given.compute_support_logits(features, labels))
     return out  # type: ignore[no-any-return]
 
 

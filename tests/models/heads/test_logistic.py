@@ -18,11 +18,11 @@ from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads import logistic
 from fewshot_i2v.models.heads.logistic import (
+    C_GRID,
     DEFAULT_C,
-    GRID,
+    LinearWeights,
     LogisticHead,
     LogisticOptions,
-    Weights,
     choose_c,
 )
 from tests.models.heads.tiny_texts import LABELS, clips, make
@@ -60,11 +60,11 @@ def test_the_chosen_c_has_the_least_loss_on_clips_left_out() -> None:
     for seed, noise in enumerate((0.3, 1.0, 3.0)):
         x, y = clusters(3, 3, 8, noise, seed)
         losses = []
-        for c in GRID:
+        for c in C_GRID:
             model = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
             left_out = cross_val_predict(model, x, y, cv=LeaveOneOut(), method="predict_proba")
             losses.append(-np.log(left_out[np.arange(len(y)), y]).sum())
-        assert choose_c(x, y) == GRID[int(np.argmin(losses))]
+        assert choose_c(x, y) == C_GRID[int(np.argmin(losses))]
         chosen.add(choose_c(x, y))
     assert len(chosen) > 1, "these clusters do not tell values of C apart"
 
@@ -73,21 +73,21 @@ def test_every_judged_clip_is_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clusters(3, 2, 6, 1.0)
     fits: list[set[tuple[float, ...]]] = []
     judged: list[tuple[float, ...]] = []
-    fit, scores = logistic._fit, logistic._scores
+    fit, scores = logistic._fit, logistic._logits
 
-    def watched_fit(x: Array, y: Labels, c: float) -> Weights:
+    def watched_fit(x: Array, y: Labels, c: float) -> LinearWeights:
         fits.append({tuple(row) for row in x})
         return fit(x, y, c)
 
-    def watched_scores(fitted: Weights, q: Array) -> Array:
+    def watched_scores(fitted: LinearWeights, q: Array) -> Array:
         if len(q) == 1:
             judged.append(tuple(q[0]))
         return scores(fitted, q)
 
     monkeypatch.setattr(logistic, "_fit", watched_fit)
-    monkeypatch.setattr(logistic, "_scores", watched_scores)
+    monkeypatch.setattr(logistic, "_logits", watched_scores)
     choose_c(x, y)
-    assert len(fits) == len(judged) == len(GRID) * len(y)
+    assert len(fits) == len(judged) == len(C_GRID) * len(y)
     assert all(len(seen) == len(y) - 1 for seen in fits)
     assert not any(row in seen for row, seen in zip(judged, fits, strict=True))
 
@@ -168,14 +168,14 @@ def test_two_classes_get_two_logits() -> None:
 def test_the_chosen_c_of_two_classes_is_of_the_documented_model_too() -> None:
     x, y = clusters(2, 3, 4, 1.5, seed=9)
     losses = []
-    for c in GRID:
+    for c in C_GRID:
         total = 0.0
         for i in range(len(y)):
             weight, bias = documented(np.delete(x, i, 0), np.delete(y, i), c, 2)
             scores = weight @ x[i] + bias
             total += np.logaddexp.reduce(scores) - scores[y[i]]
         losses.append(total)
-    assert choose_c(x, y) == GRID[int(np.argmin(losses))]
+    assert choose_c(x, y) == C_GRID[int(np.argmin(losses))]
 
 
 def test_one_class_is_refused() -> None:
@@ -188,13 +188,14 @@ def test_training_scores_are_those_of_prototypes_of_the_same_vectors() -> None:
     plain = make("logistic", None, normalize=False, pooling="ordered", temperature=4.0)
     prototype = make("prototype", None, pooling="ordered", temperature=4.0)
     assert torch.equal(
-        plain.training_logits(support, LABELS), prototype.training_logits(support, LABELS)
+        plain.compute_support_logits(support, LABELS),
+        prototype.compute_support_logits(support, LABELS),
     )
     lengths = torch.linspace(0.1, 9, 6).view(1, 6, 1)
     scaled = Features(support.frames, support.clip * lengths)
     torch.testing.assert_close(
-        make("logistic").training_logits(scaled, LABELS),
-        make("logistic").training_logits(support, LABELS),
+        make("logistic").compute_support_logits(scaled, LABELS),
+        make("logistic").compute_support_logits(support, LABELS),
     )
 
 
@@ -202,7 +203,7 @@ def test_the_fit_sends_nothing_back() -> None:
     frames: Tensor = clips(6, seed=0).frames.requires_grad_()
     support = Features(frames, frames.mean(-2))
     head = make("logistic", None, c=1.0)
-    assert head.training_logits(support, LABELS).requires_grad
+    assert head.compute_support_logits(support, LABELS).requires_grad
     assert not head(support, support, LABELS).requires_grad
 
 
@@ -222,7 +223,7 @@ def test_clips_that_cannot_be_told_apart_or_are_far_apart_still_converge(
     """The gradient of the documented loss is nearly zero at what the fit gives."""
     x, y = clusters(way, 2, 6, 1e-3)
     x *= scale
-    for c in GRID:
+    for c in C_GRID:
         weight, bias = (torch.from_numpy(t).requires_grad_() for t in logistic._fit(x, y, c))
         scores = torch.from_numpy(x) @ weight.T + bias
         loss = nn.functional.cross_entropy(scores, torch.from_numpy(y), reduction="sum")

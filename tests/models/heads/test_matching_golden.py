@@ -81,14 +81,14 @@ def test_frame_distances(golden: Golden) -> None:
 def test_alignment_in_both_directions(golden: Golden, lam: float) -> None:
     for directions, theirs in (("query", "q2s"), ("support", "s2q"), ("both", "sum")):
         head = _head("otam", {"lam": lam, "directions": directions, "eps": 0.01}, golden)
-        got = head.between(golden["query"], golden["support"])
+        got = head.pairwise_distances(golden["query"], golden["support"])
         _close(got, golden[f"otam.l{lam}.{theirs}"])
 
 
 @pytest.mark.parametrize("golden", _CASES, indirect=True)
 def test_sums_of_nearest_frames(golden: Golden) -> None:
     head = _head("bi-mhm", {"reduce": "sum", "eps": 0.01}, golden)
-    _close(head.between(golden["query"], golden["support"]), golden["bimhm.eps0.01.sum"])
+    _close(head.pairwise_distances(golden["query"], golden["support"]), golden["bimhm.eps0.01.sum"])
 
 
 @every_distance
@@ -100,10 +100,10 @@ def test_class_and_prototype_distances_and_gradients(
     head = _head(name, options, golden)
     query, support = (golden[n].clone().requires_grad_() for n in ("query", "support"))
     members = one_hot(golden["support_labels"][None], head.way)
-    distances = mean_over_shots(head.between(query[None], support[None]), members)[0]
+    distances = mean_over_shots(head.pairwise_distances(query[None], support[None]), members)[0]
     _close(distances, golden[f"{start}.class_dist"])
     prototypes = class_means(support[None], members)
-    _close(head.between(query[None], prototypes)[0], golden[f"{start}.proto_dist"])
+    _close(head.pairwise_distances(query[None], prototypes)[0], golden[f"{start}.proto_dist"])
     distances.square().sum().backward()  # type: ignore[no-untyped-call]
     for side, tensor in (("query", query), ("support", support)):
         expected = golden[f"grad.{start}.class_dist.{side}"]

@@ -72,7 +72,7 @@ def test_in_training_a_clip_is_not_its_own_neighbour(
     options: dict[str, Any], labels: Tensor
 ) -> None:
     support = clips(labels.shape[1], seed=0)
-    scores = head(**options).training_logits(support, labels)
+    scores = head(**options).compute_support_logits(support, labels)
     for e, s, c in itertools.product(range(3), range(labels.shape[1]), range(WAY)):
         others = of_class(labels, e, c, without=s)
         values = [similarity(support, s, support, i, e, options) for i in others]
@@ -119,7 +119,7 @@ def test_only_the_soft_version_sends_a_gradient_to_every_clip() -> None:
 def test_many_queries_are_scored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     support, query = clips(6, seed=0), clips(7, seed=1)
     whole = head()(query, support, LABELS)
-    monkeypatch.setattr(features, "_PIECE_WORK", 2 * 3 * 6 * WAY)
+    monkeypatch.setattr(features, "_CHUNK_ELEMENT_BUDGET", 2 * 3 * 6 * WAY)
     torch.testing.assert_close(head()(query, support, LABELS), whole)
 
 

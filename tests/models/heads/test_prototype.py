@@ -74,7 +74,7 @@ def test_scores_are_those_of_the_class_means(options: dict[str, Any]) -> None:
 @every_option
 def test_in_training_a_clip_is_not_part_of_its_own_prototype(options: dict[str, Any]) -> None:
     support = clips(6, seed=0)
-    scores = head(**options).training_logits(support, LABELS)
+    scores = head(**options).compute_support_logits(support, LABELS)
     for e, s, c in itertools.product(range(3), range(6), range(WAY)):
         members = [i for i in range(6) if LABELS[e, i] == c and i != s] or [s]
         prototype = np.mean([vector(support, e, i, options) for i in members], axis=0)
@@ -86,7 +86,11 @@ def test_with_one_shot_the_own_score_is_the_highest_possible_and_constant() -> N
     labels = torch.tensor([[2, 0, 1]]).expand(3, -1)
     frames = clips(3, seed=0).frames.requires_grad_()
     support = Features(frames, frames.mean(-2))
-    own = head(temperature=7.0).training_logits(support, labels).gather(-1, labels.unsqueeze(-1))
+    own = (
+        head(temperature=7.0)
+        .compute_support_logits(support, labels)
+        .gather(-1, labels.unsqueeze(-1))
+    )
     torch.testing.assert_close(own, torch.full_like(own, 7.0))
     own.sum().backward()  # type: ignore[no-untyped-call]
     assert frames.grad is not None

@@ -42,6 +42,6 @@ def test_scores_do_not_depend_on_the_size_of_features(
     got = head(scaled(query, factor), scaled(support, factor), labels)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert torch.equal(got.argmax(-1), expected.argmax(-1))
-    trained = head.training_logits(support, labels)
-    again = head.training_logits(scaled(support, factor), labels)
+    trained = head.compute_support_logits(support, labels)
+    again = head.compute_support_logits(scaled(support, factor), labels)
     torch.testing.assert_close(again, trained, rtol=1e-3, atol=1e-3)

@@ -39,7 +39,7 @@ def test_in_training_a_clip_is_not_part_of_its_own_prototype(weight: float) -> N
     projection = given.projection
     assert projection is not None
     head = make("text-prototype", given, weight=weight)
-    scores = head.training_logits(support, LABELS)
+    scores = head.compute_support_logits(support, LABELS)
     for e, s, c in itertools.product(range(3), range(6), range(WAY)):
         members = [i for i in range(6) if LABELS[e, i] == c and i != s] or [s]
         vectors = [support.clip[e, i] @ projection for i in members]
@@ -57,8 +57,8 @@ def test_without_text_it_is_the_prototype_head_and_with_text_alone_zero_shot() -
         visual(query, support, LABELS), prototype(query, support, LABELS), atol=1e-5, rtol=1e-5
     )
     torch.testing.assert_close(
-        visual.training_logits(support, LABELS),
-        prototype.training_logits(support, LABELS),
+        visual.compute_support_logits(support, LABELS),
+        prototype.compute_support_logits(support, LABELS),
         atol=1e-5,
         rtol=1e-5,
     )

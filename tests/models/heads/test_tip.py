@@ -44,7 +44,7 @@ def test_scores_are_text_plus_votes_of_the_cache() -> None:
 
 def test_in_training_a_clip_does_not_vote_for_itself() -> None:
     given, support = texts(), clips(6, seed=0)
-    scores = make("tip", given, alpha=ALPHA, beta=BETA).training_logits(support, LABELS)
+    scores = make("tip", given, alpha=ALPHA, beta=BETA).compute_support_logits(support, LABELS)
     keys = joint(given, support)
     for e, s, c in itertools.product(range(3), range(6), range(WAY)):
         cache = [(keys[e, i], int(LABELS[e, i])) for i in range(6) if i != s]

@@ -82,7 +82,7 @@ def test_scores_are_minus_the_distances_of_tuples(cardinalities: tuple[int, ...]
 def test_in_training_a_clip_offers_no_tuples_to_itself(labels: Tensor) -> None:
     built, number = head(), labels.shape[1]
     support = clips(number, seed=0)
-    scores = built.training_logits(support, labels)
+    scores = built.compute_support_logits(support, labels)
     for e, s, c in itertools.product(range(EPISODES), range(number), range(WAY)):
         members = [support.frames[e, i] for i in of_class(labels, e, c, without=s)]
         expected = slow_score(built, support.frames[e, s], members, e)
@@ -106,9 +106,9 @@ def test_a_bias_of_the_values_would_have_no_effect() -> None:
     built, support, query = head(cardinalities=(2,)), clips(6, seed=0), clips(3, seed=1)
     plain = built(query, support, LABELS)
     maps = maps_of(built)[0]
-    tuples = maps._tuples
+    tuples = maps._map_tuples
     shift = torch.linspace(-3, 3, 8)
-    maps._tuples = (  # type: ignore[method-assign]
+    maps._map_tuples = (  # type: ignore[method-assign]
         lambda frames, weight: tuples(frames, weight) + shift * (weight is maps.value)
     )
     torch.testing.assert_close(built(query, support, LABELS), plain, atol=1e-4, rtol=1e-4)
@@ -180,5 +180,5 @@ def test_a_list_as_in_yaml_is_taken() -> None:
 def test_many_queries_are_scored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     built, support, query = head(), clips(6, seed=0), clips(5, seed=1)
     whole = built(query, support, LABELS)
-    monkeypatch.setattr(features, "_PIECE_WORK", 1)
+    monkeypatch.setattr(features, "_CHUNK_ELEMENT_BUDGET", 1)
     torch.testing.assert_close(built(query, support, LABELS), whole)

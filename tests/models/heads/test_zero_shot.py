@@ -17,7 +17,7 @@ def test_scores_are_scaled_cosines_to_the_texts(*, projected: bool) -> None:
     given, query = texts(projected=projected), clips(5, seed=1)
     head = make("zero-shot", given)
     scores = head(query, clips(6, seed=0), LABELS)
-    training = head.training_logits(query, LABELS[:, :5])
+    training = head.compute_support_logits(query, LABELS[:, :5])
     for e, q, c in itertools.product(range(3), range(5), range(WAY)):
         x = query.clip[e, q]
         joint = x if given.projection is None else x @ given.projection

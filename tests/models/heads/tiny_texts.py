@@ -33,8 +33,8 @@ def texts(*, projected: bool = True) -> ClassTexts:
 
 def make(name: str, given: ClassTexts | None = None, **options: object) -> Head:
     """A head by name."""
-    cls = registry.load("heads", name)
-    more = {"texts": given or texts()} if cls.uses_names else {}
+    cls = registry.load_method("heads", name)
+    more = {"texts": given or texts()} if cls.uses_class_names else {}
     head: Head = cls(
         cls.Options.model_validate(options),
         width=WIDTH,

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.report.analysis.frame_order import NATURAL, order_of, reliances
-from fewshot_i2v.report.analysis.report_data import Row, merged
-from fewshot_i2v.report.exports import render
+from fewshot_i2v.report.analysis.frame_order import (
+    NATURAL_ORDER,
+    frame_order_losses,
+    frame_order_of,
+)
+from fewshot_i2v.report.analysis.report_data import ReportRow, merge_rows
+from fewshot_i2v.report.exports import render_tables
 from fewshot_i2v.statistics import paired_difference
 from tests.report.page.page_samples import in_order_of, orders, row, section
 
 
-def changed(given: Row, **config: Any) -> Row:
+def changed(given: ReportRow, **config: Any) -> ReportRow:
     """The row with other values in its configuration."""
     identity = given.header["identity"]
     merged = {**identity, "config": {**identity["config"], **config}}
@@ -25,18 +29,18 @@ def test_the_loss_is_that_of_the_common_episodes() -> None:
     natural, single = (s.rows[0] for s in orders({"natural": 0.9, "single": 0.4}))
     few = {i: a for i, a in single.table.accuracies.items() if i >= 20}
     single = replace(single, table=replace(single.table, accuracies=few))
-    found = reliances([section(natural), section(single)], 0.9)
+    found = frame_order_losses([section(natural), section(single)], 0.9)
     assert list(found) == [natural]
     pairs = [(natural.table.accuracies[i], few[i]) for i in range(20, 60)]
     a, b = zip(*pairs, strict=True)
-    assert found[natural].lost["single"] == paired_difference(a, b, 0.9)
-    assert found[natural].lost["single"].mean > 0.3
-    assert found[natural].others == {"single": single}
+    assert found[natural].intervals["single"] == paired_difference(a, b, 0.9)
+    assert found[natural].intervals["single"].mean > 0.3
+    assert found[natural].changed_rows == {"single": single}
 
 
 def test_orders_are_told_by_the_header() -> None:
     made = orders({"natural": 0.5, "reversed": 0.5})
-    assert [order_of(s.rows[0]) for s in made] == [NATURAL, "reversed"]
+    assert [frame_order_of(s.rows[0]) for s in made] == [NATURAL_ORDER, "reversed"]
 
 
 @pytest.mark.parametrize(
@@ -54,9 +58,9 @@ def test_orders_are_told_by_the_header() -> None:
 def test_rows_that_differ_in_anything_else_are_not_compared(config: dict[str, Any]) -> None:
     natural, shuffled = (s.rows[0] for s in orders({"natural": 0.9, "shuffled": 0.4}))
     other = changed(shuffled, **config)
-    assert reliances([section(natural), section(other)], 0.95) == {}
+    assert frame_order_losses([section(natural), section(other)], 0.95) == {}
     both = changed(natural, **config)
-    found = reliances([section(natural, both), section(other)], 0.95)
+    found = frame_order_losses([section(natural, both), section(other)], 0.95)
     assert list(found) == [both]
 
 
@@ -65,63 +69,65 @@ def test_other_clips_weights_and_starts_are_not_compared(key: str) -> None:
     natural, shuffled = (s.rows[0] for s in orders({"natural": 0.9, "shuffled": 0.4}))
     identity = {**shuffled.header["identity"], key: {"digest": "other"}}
     other = replace(shuffled, header={**shuffled.header, "identity": identity})
-    assert reliances([section(natural), section(other)], 0.95) == {}
+    assert frame_order_losses([section(natural), section(other)], 0.95) == {}
 
 
 def test_without_a_natural_row_or_a_common_episode_there_is_nothing() -> None:
-    assert reliances(orders({"shuffled": 0.9, "single": 0.4}), 0.95) == {}
-    assert reliances(orders({"natural": 0.9}), 0.95) == {}
+    assert frame_order_losses(orders({"shuffled": 0.9, "single": 0.4}), 0.95) == {}
+    assert frame_order_losses(orders({"natural": 0.9}), 0.95) == {}
     empty = in_order_of(row("aim", count=0), "single")
-    assert reliances([section(row("aim", 0.9)), section(empty)], 0.95) == {}
+    assert frame_order_losses([section(row("aim", 0.9)), section(empty)], 0.95) == {}
 
 
-def of_seeds(order: str, skills: dict[int, float], count: int = 60) -> Row:
+def of_seeds(order: str, skills: dict[int, float], count: int = 60) -> ReportRow:
     """The row of some training seeds in an order of frames, each seed with a skill of its own."""
     rows = []
     for seed, skill in skills.items():
         one = changed(row("aim", skill, count=count, training_seed=seed), training_seed=seed)
         rows.append(in_order_of(one, order))
-    return merged(rows)[0]
+    return merge_rows(rows)[0]
 
 
 def test_rows_of_other_training_seeds_are_compared_over_those_that_both_have() -> None:
     natural = of_seeds("natural", {0: 0.9, 1: 0.8, 2: 0.1})
     shuffled = of_seeds("shuffled", {1: 0.5, 0: 0.4})
     sections = [section(natural), section(shuffled)]
-    (found,) = reliances(sections, 0.95).values()
+    (found,) = frame_order_losses(sections, 0.95).values()
     alike = [section(of_seeds("natural", {0: 0.9, 1: 0.8})), section(shuffled)]
-    (expected,) = reliances(
+    (expected,) = frame_order_losses(
         [alike[0], section(of_seeds("shuffled", {0: 0.4, 1: 0.5}))], 0.95
     ).values()
-    assert found.lost["shuffled"].mean == pytest.approx(expected.lost["shuffled"].mean)
+    assert found.intervals["shuffled"].mean == pytest.approx(expected.intervals["shuffled"].mean)
     said = (
         "Where the training seeds are 0, 1, 2 in natural order and 1, 0 shuffled, the loss is over "
         "those that both have: 0, 1."
     )
-    assert found.lost["shuffled"].covers == f"{expected.lost['shuffled'].covers} {said}"
-    assert said in render(sections, ".md", title="")
-    assert "Where the training seeds are" not in render(alike[:1], ".md", title="")
+    assert found.intervals["shuffled"].covers == f"{expected.intervals['shuffled'].covers} {said}"
+    assert said in render_tables(sections, ".md", title="")
+    assert "Where the training seeds are" not in render_tables(alike[:1], ".md", title="")
 
 
 def test_one_training_seed_meets_the_same_one_among_several() -> None:
     natural = of_seeds("natural", {0: 0.9, 1: 0.2})
     single = of_seeds("single", {1: 0.2})
-    (found,) = reliances([section(natural), section(single)], 0.95).values()
-    assert found.lost["single"].mean == 0, "seed 1 against seed 1, whose answers are the same"
+    (found,) = frame_order_losses([section(natural), section(single)], 0.95).values()
+    assert found.intervals["single"].mean == 0, "seed 1 against seed 1, whose answers are the same"
     more = of_seeds("single", {0: 0.9, 1: 0.2})
-    (found,) = reliances([section(natural), section(single), section(more)], 0.95).values()
-    assert found.others == {"single": more}, "the most seeds in common"
-    assert "Where the training seeds" not in found.lost["single"].covers
+    (found,) = frame_order_losses([section(natural), section(single), section(more)], 0.95).values()
+    assert found.changed_rows == {"single": more}, "the most seeds in common"
+    assert "Where the training seeds" not in found.intervals["single"].covers
 
 
 def test_rows_without_a_training_seed_in_common_are_not_compared() -> None:
     natural = of_seeds("natural", {0: 0.9, 1: 0.2})
     for other in ({2: 0.5}, {2: 0.5, 3: 0.5}):
-        assert reliances([section(natural), section(of_seeds("single", other))], 0.95) == {}
+        assert (
+            frame_order_losses([section(natural), section(of_seeds("single", other))], 0.95) == {}
+        )
 
 
 def test_seeds_whose_own_accuracies_are_not_known_are_not_compared() -> None:
     natural = of_seeds("natural", {0: 0.9, 1: 0.2, 2: 0.3})
-    kept = replace(natural.findings, outcomes=natural.findings.outcomes[:2])
-    sections = [section(replace(natural, findings=kept)), section(of_seeds("single", {0: 0.1}))]
-    assert reliances(sections, 0.95) == {}
+    kept = replace(natural.analysis, outcomes=natural.analysis.outcomes[:2])
+    sections = [section(replace(natural, analysis=kept)), section(of_seeds("single", {0: 0.1}))]
+    assert frame_order_losses(sections, 0.95) == {}

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fewshot_i2v.report.analysis.run_analysis import Findings, measures_of
+from fewshot_i2v.report.analysis.run_analysis import RunAnalysis, calibration_metrics
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import (
-    Outcomes,
+    PredictionTable,
     balanced_accuracy,
     brier_score,
     expected_calibration_error,
@@ -34,18 +34,18 @@ def by_hand(given: list[EpisodeRecord]) -> tuple[dict[tuple[str, str], list[int]
 def test_confusions_count_only_where_both_classes_were_there() -> None:
     given = records(0.6, 40)
     met, names = by_hand(given)
-    found = Findings.from_records(given)
+    found = RunAnalysis.from_records(given)
     assert found.classes == tuple(sorted(names))
-    rates = found.rates()
+    rates = found.confusion_rates()
     for (a, b), (taken, asked) in met.items():
         place = found.classes.index(a), found.classes.index(b)
-        assert found.asked[place] == asked
+        assert found.opportunities[place] == asked
         assert rates[place] == pytest.approx(taken / asked)
 
 
 def test_the_most_frequent_confusions_come_first_and_a_class_is_not_confused_with_itself() -> None:
-    found = Findings.from_records(records(0.5, 40))
-    confusions = found.confusions(5)
+    found = RunAnalysis.from_records(records(0.5, 40))
+    confusions = found.top_confusions(5)
     assert len(confusions) == 5
     assert all(a != b for a, b, _, _ in confusions)
     rates = [rate for _, _, rate, _ in confusions]
@@ -55,15 +55,15 @@ def test_the_most_frequent_confusions_come_first_and_a_class_is_not_confused_wit
 def test_classes_that_never_met_have_no_rate() -> None:
     given = [record(i, 1.0, classes=pair, way=2) for i in range(4) for pair in [("a", "b")]]
     given += [record(i, 1.0, classes=("c", "d"), way=2) for i in range(4, 8)]
-    rates = Findings.from_records(given).rates()
+    rates = RunAnalysis.from_records(given).confusion_rates()
     assert np.isnan(rates[0, 2])
     assert rates[0, 1] == 0
-    assert Findings.from_records(given).confusions() == []
+    assert RunAnalysis.from_records(given).top_confusions() == []
 
 
 def test_recalls_are_one_for_each_episode_with_the_class() -> None:
     given = records(0.7, 30)
-    found = Findings.from_records(given)
+    found = RunAnalysis.from_records(given)
     for name, values in zip(found.classes, found.recalls, strict=True):
         own = [r for r in given if name in r.classes]
         shares = []
@@ -72,23 +72,23 @@ def test_recalls_are_one_for_each_episode_with_the_class() -> None:
             pairs = zip(r.labels, r.predictions, strict=True)
             shares.append(np.mean([guess == place for label, guess in pairs if label == place]))
         assert values.tolist() == pytest.approx(shares)
-    intervals = found.by_class(0.95, shared=True)
+    intervals = found.class_intervals(0.95, clips_shared=True)
     assert intervals["run"].n == len([r for r in given if "run" in r.classes])
 
 
 def test_measures_are_those_of_the_statistics() -> None:
     given = records(0.7, 30)
-    outcomes = Outcomes.from_records(given)
-    found = Findings.from_records(given)
+    outcomes = PredictionTable.from_records(given)
+    found = RunAnalysis.from_records(given)
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy(outcomes))
-    measures = measures_of(found, 0.95)
+    measures = calibration_metrics(found, 0.95)
     assert measures is not None
     assert measures.ece == expected_calibration_error(outcomes)
     assert measures.log_loss == log_loss(outcomes)
     assert measures.brier == brier_score(given)
-    assert measures.over_confident == pytest.approx(0.7 - outcomes.right.mean())
+    assert measures.over_confident == pytest.approx(0.7 - outcomes.correct.mean())
     assert (measures.predictions, measures.unresolved) == (180, 0)
-    assert measures_of(Findings(), 0.95) is None
+    assert calibration_metrics(RunAnalysis(), 0.95) is None
 
 
 def test_labels_without_any_probability_are_counted() -> None:
@@ -96,7 +96,7 @@ def test_labels_without_any_probability_are_counted() -> None:
         replace(r, probabilities=[[float(c == guess) for c in range(3)] for guess in r.predictions])
         for r in records(0.5, 10)
     ]
-    found = Findings.from_records(sure)
+    found = RunAnalysis.from_records(sure)
     wrong = sum(a != b for r in sure for a, b in zip(r.labels, r.predictions, strict=True))
     assert 0 < wrong == found.unresolved
     assert found.calibration is not None
@@ -105,7 +105,7 @@ def test_labels_without_any_probability_are_counted() -> None:
 
 def test_hardest_and_easiest_are_by_accuracy_then_by_what_was_sure() -> None:
     given = records(0.6, 30)
-    found = Findings.from_records(given, extremes=3)
+    found = RunAnalysis.from_records(given, n_extremes=3)
     accuracies = sorted(r.accuracy for r in given if r.accuracy is not None)
     assert [r.accuracy for r in found.hardest] == accuracies[:3]
     assert [r.accuracy for r in found.easiest] == accuracies[::-1][:3]
@@ -113,8 +113,8 @@ def test_hardest_and_easiest_are_by_accuracy_then_by_what_was_sure() -> None:
 
 
 def test_few_episodes_are_not_shown_as_both() -> None:
-    assert Findings.from_records(records(0.5, 1)).hardest == ()
-    found = Findings.from_records(records(0.5, 3))
+    assert RunAnalysis.from_records(records(0.5, 1)).hardest == ()
+    found = RunAnalysis.from_records(records(0.5, 3))
     assert (len(found.hardest), len(found.easiest)) == (1, 1)
 
 
@@ -128,16 +128,16 @@ def test_failed_episodes_and_empty_runs_leave_nothing() -> None:
         labels=[0, 1],
         error={"path": "x", "reason": "empty"},
     )
-    assert Findings.from_records([failed]).classes == ()
-    assert Findings.from_records([]).confusions() == []
+    assert RunAnalysis.from_records([failed]).classes == ()
+    assert RunAnalysis.from_records([]).top_confusions() == []
 
 
 def test_training_seeds_are_averaged_and_one_that_lags_behind_is_left_out() -> None:
-    one, two = (Findings.from_records(records(skill, 20)) for skill in (1.0, 0.0))
-    lagging = Findings.from_records(records(0.0, 10))
-    merged = Findings.merged([one, two, lagging])
+    one, two = (RunAnalysis.from_records(records(skill, 20)) for skill in (1.0, 0.0))
+    lagging = RunAnalysis.from_records(records(0.0, 10))
+    merged = RunAnalysis.merge_seeds([one, two, lagging])
     assert {float(v) for values in merged.recalls for v in values} == {0.5}
-    assert (merged.asked == 2 * one.asked).all()
+    assert (merged.opportunities == 2 * one.opportunities).all()
     assert merged.hardest == one.hardest
     assert merged.calibration is not None
     assert merged.calibration.predictions == 2 * 20 * 6
@@ -147,8 +147,11 @@ def test_training_seeds_are_averaged_and_one_that_lags_behind_is_left_out() -> N
 
 
 def test_calibration_of_equal_training_seeds_is_that_of_one() -> None:
-    one = Findings.from_records(records(0.7, 30))
-    first, merged = measures_of(one, 0.95), measures_of(Findings.merged([one] * 4), 0.95)
+    one = RunAnalysis.from_records(records(0.7, 30))
+    first, merged = (
+        calibration_metrics(one, 0.95),
+        calibration_metrics(RunAnalysis.merge_seeds([one] * 4), 0.95),
+    )
     assert first is not None
     assert merged is not None
     assert merged.by_chance == pytest.approx(first.by_chance)
@@ -159,9 +162,9 @@ def test_calibration_of_equal_training_seeds_is_that_of_one() -> None:
 
 
 def test_calibration_of_other_training_seeds_is_the_mean_of_theirs() -> None:
-    seeds = [Findings.from_records(records(0.7, 30, salt=salt)) for salt in ("a", "b")]
-    each = [m for seed in seeds if (m := measures_of(seed, 0.95)) is not None]
-    merged = measures_of(Findings.merged(seeds), 0.95)
+    seeds = [RunAnalysis.from_records(records(0.7, 30, salt=salt)) for salt in ("a", "b")]
+    each = [m for seed in seeds if (m := calibration_metrics(seed, 0.95)) is not None]
+    merged = calibration_metrics(RunAnalysis.merge_seeds(seeds), 0.95)
     assert merged is not None
     assert merged.ece.mean == pytest.approx(np.mean([m.ece.mean for m in each]))
     assert merged.by_chance == pytest.approx(np.mean([m.by_chance for m in each]))

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.report.comparison.baselines import Contender
-from fewshot_i2v.runs.fast_reader import Answer
+from fewshot_i2v.report.comparison.baselines import ComparedRow
+from fewshot_i2v.runs.fast_reader import EpisodeAnswer
 from fewshot_i2v.runs.row_summary import TableRow
 
 Accuracies = Mapping[int, float | None]
@@ -18,7 +18,7 @@ OVER: dict[int, float | None] = {i: 0.25 + 0.25 * (i % 3) for i in range(12)}
 UNDER: dict[int, float | None] = {i: 0.25 * (i % 3) for i in range(12)}
 
 
-def answer(index: int, accuracy: float | None, clips: str = "") -> Answer:
+def answer(index: int, accuracy: float | None, clips: str = "") -> EpisodeAnswer:
     """Two classes with two query clips each, of which the first ones are right."""
     clips = clips or f"v{index}"
     episode = {
@@ -32,7 +32,7 @@ def answer(index: int, accuracy: float | None, clips: str = "") -> Answer:
         "labels": labels,
         "predictions": [x if i < right else 1 - x for i, x in enumerate(labels)],
     }
-    return Answer(plain(episode), (plain(guesses),), accuracy)
+    return EpisodeAnswer(plain(episode), (plain(guesses),), accuracy)
 
 
 def plain(content: dict[str, Any]) -> bytes:
@@ -48,11 +48,11 @@ def contender(
     shot: int = 1,
     digest: str = "d",
     encoder: str = "e",
-    answers: Mapping[int, Answer] | None = None,
+    answers: Mapping[int, EpisodeAnswer] | None = None,
     row: Mapping[str, Any] | None = None,
     apart: bool = False,
     **config: object,
-) -> Contender:
+) -> ComparedRow:
     found = {i: answer(i, x) for i, x in accuracies.items()} if answers is None else answers
     values = {i: a.accuracy for i, a in found.items() if a.accuracy is not None}
     given = {
@@ -67,12 +67,12 @@ def contender(
         "tuning": {"lr": len(adapter)},
         **config,
     }
-    return Contender(
-        row=TableRow(adapter, head, shot, values, **(row or {})),
+    return ComparedRow(
+        table_row=TableRow(adapter, head, shot, values, **(row or {})),
         folder=Path(folder or f"runs/{adapter}-{head}-{shot}shot"),
         identity={"config": given, "split": {"digest": digest}, "encoder": {"digest": encoder}},
         answers=found,
         title="the setting",
-        group=json.dumps([encoder, given["video"]]),
-        apart=apart,
+        setting_key=json.dumps([encoder, given["video"]]),
+        disjoint=apart,
     )

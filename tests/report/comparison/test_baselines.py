@@ -8,18 +8,18 @@ import pytest
 
 from fewshot_i2v.errors import UnknownNameError, UsageError
 from fewshot_i2v.report.comparison.baselines import (
-    Pair,
-    against,
-    against_frozen,
+    RowPair,
     all_pairs,
-    names_of,
+    display_names,
+    pairs_with_baseline,
+    pairs_with_frozen,
 )
 from fewshot_i2v.report.comparison.compare import compare_rows
 from fewshot_i2v.report.comparison.text import render_comparisons
 from tests.report.comparison.contenders import contender
 
 
-def met(pairs: list[Pair]) -> list[tuple[str, str]]:
+def met(pairs: list[RowPair]) -> list[tuple[str, str]]:
     return [(row.folder.name, other.folder.name) for row, other in pairs]
 
 
@@ -32,13 +32,13 @@ def test_the_baseline_is_frozen_with_the_same_head_and_shot() -> None:
         contender(shot=5),
         contender("aim", shot=5, head="otam"),
     ]
-    pairs, alone = against_frozen(rows)
+    pairs, alone = pairs_with_frozen(rows)
     assert met(pairs) == [
         ("aim-linear-1shot", "frozen-linear-1shot"),
         ("aim-trx-1shot", "frozen-trx-1shot"),
     ]
     assert alone == [rows[-1], rows[4]], "what nothing was compared with is not passed over"
-    shown = render_comparisons(compare_rows(pairs, names_of(rows)), alone)
+    shown = render_comparisons(compare_rows(pairs, display_names(rows)), alone)
     assert "was asked the same: runs/aim-otam-5shot" in " ".join(shown.split())
     assert "aim with trx" in shown
 
@@ -49,29 +49,29 @@ def test_the_frozen_row_of_the_same_run_is_nearer_than_that_of_another() -> None
         for run in ("b16", "b32")
         for name in ("frozen", "aim")
     ]
-    pairs, _ = against_frozen(rows)
+    pairs, _ = pairs_with_frozen(rows)
     assert [(a.folder, b.folder) for a, b in pairs] == [
         (Path("b16/aim"), Path("b16/frozen")),
         (Path("b32/aim"), Path("b32/frozen")),
     ]
-    assert names_of(rows)[rows[0]] == "frozen (b16)"
+    assert display_names(rows)[rows[0]] == "frozen (b16)"
     twice = [contender(folder="x/1"), contender(folder="x/2"), contender("aim", folder="x/3")]
     with pytest.raises(
         UsageError, match=r"several rows could be its baseline: 'frozen \(x\) \(1\)'"
     ):
-        against_frozen(twice)
+        pairs_with_frozen(twice)
 
 
 def test_two_rows_alone_are_compared_with_each_other() -> None:
     rows = [contender("aim"), contender("bitfit")]
-    assert against_frozen(rows) == ([(rows[1], rows[0])], [])
+    assert pairs_with_frozen(rows) == ([(rows[1], rows[0])], [])
     frozen = [contender(folder="a/f"), contender(folder="b/f")]
-    assert against_frozen(frozen)[0] == [(frozen[1], frozen[0])]
+    assert pairs_with_frozen(frozen)[0] == [(frozen[1], frozen[0])]
     for wrong in ([*rows, contender("lora")], rows[:1], [rows[0], contender("lora", shot=5)]):
         with pytest.raises(UsageError, match=r"no row of the adapter frozen.*--all-pairs"):
-            against_frozen(wrong)
+            pairs_with_frozen(wrong)
     with pytest.raises(UsageError, match="nothing to compare with runs/frozen-linear-1shot"):
-        against_frozen([contender()])
+        pairs_with_frozen([contender()])
 
 
 def test_a_baseline_can_be_named() -> None:
@@ -82,16 +82,21 @@ def test_a_baseline_can_be_named() -> None:
         contender("aim", folder="runs/aim-from-mine", row=begun),
         contender("lora:rank=4"),
     ]
-    assert list(names_of(rows).values()) == ["frozen", "aim fresh", "aim from mine", "lora:rank=4"]
+    assert list(display_names(rows).values()) == [
+        "frozen",
+        "aim fresh",
+        "aim from mine",
+        "lora:rank=4",
+    ]
     for name in ("lora", "lora:rank=4", "lora:rank=4-linear-1shot"):
-        pairs, _ = against(rows, name, None)
+        pairs, _ = pairs_with_baseline(rows, name, None)
         assert [other for _, other in pairs] == [rows[3]] * 3
-    assert against(rows, "aim fresh", None)[0][0] == (rows[0], rows[1])
-    assert against(rows, "x", Path("runs/aim-from-mine"))[0][-1] == (rows[3], rows[2])
+    assert pairs_with_baseline(rows, "aim fresh", None)[0][0] == (rows[0], rows[1])
+    assert pairs_with_baseline(rows, "x", Path("runs/aim-from-mine"))[0][-1] == (rows[3], rows[2])
     with pytest.raises(UsageError, match=r"several rows.*'aim fresh'.*'aim from mine'"):
-        against(rows, "aim", None)
+        pairs_with_baseline(rows, "aim", None)
     with pytest.raises(UnknownNameError, match=r"unknown baseline 'lorra'.*did you mean"):
-        against(rows, "lorra", None)
+        pairs_with_baseline(rows, "lorra", None)
 
 
 def test_rows_of_a_folder_meet_their_likes_of_another() -> None:
@@ -100,7 +105,7 @@ def test_rows_of_a_folder_meet_their_likes_of_another() -> None:
         for run in ("natural", "shuffled")
         for name in ("frozen", "aim")
     ]
-    pairs, _ = against(rows, "natural", Path("natural"))
+    pairs, _ = pairs_with_baseline(rows, "natural", Path("natural"))
     assert [(a.folder, b.folder) for a, b in pairs] == [
         (Path("shuffled/frozen"), Path("natural/frozen")),
         (Path("shuffled/aim"), Path("natural/aim")),
@@ -127,15 +132,15 @@ def test_rows_of_one_adapter_that_were_tuned_in_other_ways_are_told_apart_by_it(
         contender("aim", folder="more/aim", shot=5, tuning={**usual, "batch": 2}),
         contender("lora", tuning={**usual, "lr": 0.5}),
     ]
-    assert list(names_of(rows).values()) == [
+    assert list(display_names(rows).values()) == [
         "frozen",
         "aim (batch all, steps 30)",
         "aim (batch all, steps 4)",
         "aim (batch 2, steps 30)",
         "lora",
     ]
-    assert against(rows, "aim (batch all, steps 4)", None)[0][0] == (rows[0], rows[2])
-    assert list(names_of(rows[:2]).values()) == ["frozen", "aim"]
+    assert pairs_with_baseline(rows, "aim (batch all, steps 4)", None)[0][0] == (rows[0], rows[2])
+    assert list(display_names(rows[:2]).values()) == ["frozen", "aim"]
 
 
 def test_rows_that_the_tuning_does_not_tell_apart_are_told_by_their_folders() -> None:
@@ -143,7 +148,7 @@ def test_rows_that_the_tuning_does_not_tell_apart_are_told_by_their_folders() ->
         contender("aim", folder=f"{run}/aim", tuning={"steps": steps})
         for run, steps in (("a", 1), ("b", 1), ("c", 4))
     ]
-    assert list(names_of(rows).values()) == [
+    assert list(display_names(rows).values()) == [
         "aim (steps 1) (a)",
         "aim (steps 1) (b)",
         "aim (steps 4)",
@@ -154,7 +159,7 @@ def test_where_much_of_the_tuning_differs_it_is_counted() -> None:
     one = {"steps": 1, "lr": 0.1, "head_lr": 0.1, "flip": "on"}
     other = {"steps": 2, "lr": 0.2, "head_lr": 0.2, "flip": "off"}
     rows = [contender("aim", folder=f"{t['steps']}/aim", tuning=t) for t in (one, other)]
-    assert list(names_of(rows).values()) == [
+    assert list(display_names(rows).values()) == [
         "aim (flip on, head_lr 0.1, lr 0.1 and 1 more)",
         "aim (flip off, head_lr 0.2, lr 0.2 and 1 more)",
     ]

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.comparison.baselines import Contender, against_frozen, names_of
-from fewshot_i2v.report.comparison.compare import Comparison, compare_rows
-from fewshot_i2v.report.comparison.text import p_text, render_comparisons, sentence
-from fewshot_i2v.runs.fast_reader import Answer, over_seeds, share_clips
+from fewshot_i2v.report.comparison.baselines import ComparedRow, display_names, pairs_with_frozen
+from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
+from fewshot_i2v.report.comparison.text import format_p, render_comparisons, verdict_sentence
+from fewshot_i2v.runs.fast_reader import EpisodeAnswer, average_seeds, share_clips
 from fewshot_i2v.statistics.paired_tests import mcnemar
 from tests.report.comparison.contenders import OVER, UNDER, Accuracies, answer, contender, plain
 
 
-def compared(*contenders: Contender, **options: Any) -> list[Comparison]:
+def compared(*contenders: ComparedRow, **options: Any) -> list[RowComparison]:
     """Each of the later ones with the first."""
     pairs = [(c, contenders[0]) for c in contenders[1:]]
-    return compare_rows(pairs, names_of(contenders), **options)
+    return compare_rows(pairs, display_names(contenders), **options)
 
 
-def refusal(*contenders: Contender, **options: Any) -> str:
+def refusal(*contenders: ComparedRow, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         compared(*contenders, **options)
     return str(caught.value)
@@ -36,12 +36,12 @@ def test_a_row_that_is_better_in_every_episode_beats_the_other() -> None:
     assert got.p == got.p_holm == pytest.approx(2 / 2**12)
     assert (got.mean, got.baseline_mean) == pytest.approx((0.5, 0.25))
     assert got.difference.mean == pytest.approx(0.25)
-    assert sentence(got, 0.95) == (
+    assert verdict_sentence(got, 0.95) == (
         "aim beats frozen on these clips at 1 shot, by 25.00 points (Holm p 0.0005); what other "
         "clips would show is not known."
     )
     (back,) = compared(contender("aim", OVER), contender())
-    assert sentence(back, 0.95).startswith(
+    assert verdict_sentence(back, 0.95).startswith(
         "frozen is worse than aim on these clips at 1 shot, by 25.00 points"
     )
 
@@ -64,15 +64,15 @@ def test_what_cannot_be_told_apart_says_what_could_have_been() -> None:
     mixed = {i: 0.25 if i % 2 else 0.5 for i in range(12)}
     (got,) = compared(contender(accuracies=mixed), contender("aim", swings))
     assert got.visible is not None
-    said = sentence(got, 0.95)
+    said = verdict_sentence(got, 0.95)
     assert f"a true difference of {100 * got.visible:.1f} points there would be told apart" in said
     (same,) = compared(contender(), contender("aim"))
-    assert sentence(same, 0.95) == (
+    assert verdict_sentence(same, 0.95) == (
         "aim cannot be told apart from frozen on these clips at 1 shot: their accuracies are the "
         "same in every episode."
     )
     few = compared(contender(), contender("aim", UNDER | {0: 1.0, 1: 1.0}, shot=1))[0]
-    assert "they differ in 2 of 12 episodes, too few for any verdict" in sentence(few, 0.95)
+    assert "they differ in 2 of 12 episodes, too few for any verdict" in verdict_sentence(few, 0.95)
 
 
 def test_rows_that_hardly_differ_have_a_dash_and_a_reason() -> None:
@@ -105,7 +105,7 @@ def test_the_interval_says_whether_clips_are_shared() -> None:
     (got,) = compared(contender(), contender("aim", OVER))
     assert "episodes share clips" in got.difference.covers, "a/1 is in the support of all"
     apart = [
-        Answer(
+        EpisodeAnswer(
             plain({"classes": ["a"], "support": [[f"s{i}"]], "query": [[f"q{i}"]]}),
             (plain({"labels": [0], "predictions": [0]}),),
             x,
@@ -146,7 +146,7 @@ def test_keys_that_differ_are_named_and_can_be_allowed() -> None:
     assert "tuning" not in said
     assert "encoder.digest" not in refusal(*rows, across=["encoder", "video"])
     (got,) = compared(*rows, across=["encoder", "video.frames", "precision"])
-    assert "video.frames: 16 and 8" in got.asked.across
+    assert "video.frames: 16 and 8" in got.shared_episodes.across
     assert "Compared although it differs: " in render_comparisons([got])
 
 
@@ -176,8 +176,8 @@ def test_what_only_one_of_them_has_is_left_out_on_demand() -> None:
     assert "episodes: 1 failed in one of the two (number 3)" in said
     assert "add --common (they have 11 episodes in common)" in said
     (got,) = compared(*rows, common=True)
-    assert got.asked.indices == [i for i in range(12) if i != 3]
-    assert (got.difference.n, got.asked.left_out) == (11, 3)
+    assert got.shared_episodes.indices == [i for i in range(12) if i != 3]
+    assert (got.difference.n, got.shared_episodes.n_excluded) == (11, 3)
     assert "Up to 3 episodes of a comparison were left out" in render_comparisons([got])
 
 
@@ -186,7 +186,9 @@ def test_nothing_in_common_is_refused() -> None:
     assert "12 in the second only" in refusal(*rows, common=True)
     assert "none succeeded in both" in refusal(contender(accuracies={}), contender("aim", {}))
     both = contender(accuracies=UNDER | {0: None}), contender("aim", OVER | {0: None})
-    assert compared(*both)[0].asked.left_out == 1, "an episode that failed in both is no difference"
+    assert compared(*both)[0].shared_episodes.n_excluded == 1, (
+        "an episode that failed in both is no difference"
+    )
 
 
 def test_the_text_says_what_is_what() -> None:
@@ -224,8 +226,8 @@ def test_settings_have_tables_of_their_own_but_one_family() -> None:
     other = [contender(folder="x/f", digest="z"), contender("aim", OVER, folder="x/a", digest="z")]
     for c in other:
         object.__setattr__(c, "title", "another setting")
-    pairs, _ = against_frozen([*rows, *other])
-    found = compare_rows(pairs, names_of([*rows, *other]))
+    pairs, _ = pairs_with_frozen([*rows, *other])
+    found = compare_rows(pairs, display_names([*rows, *other]))
     assert [c.p_holm for c in found] == pytest.approx([4 / 2**12] * 2)
     shown = render_comparisons(found)
     assert shown.index("the setting, head") < shown.index("another setting, head")
@@ -282,7 +284,7 @@ def test_pairs_of_one_setting_and_of_two_have_tables_of_their_own() -> None:
 
 
 def test_small_probabilities_are_bounds() -> None:
-    assert [p_text(p) for p in (1.0, 0.05, 0.0001, 1e-12)] == [
+    assert [format_p(p) for p in (1.0, 0.05, 0.0001, 1e-12)] == [
         "1.0000",
         "0.0500",
         "0.0001",
@@ -305,7 +307,7 @@ def test_no_pairs_are_refused() -> None:
 
 def test_a_single_episode_of_several_training_seeds_is_compared_by_shares() -> None:
     seeds = [{0: answer(0, accuracy)} for accuracy in (0.25, 0.0, 0.25)]
-    (got,) = compared(contender(answers=seeds[1]), contender("aim", answers=over_seeds(seeds)))
+    (got,) = compared(contender(answers=seeds[1]), contender("aim", answers=average_seeds(seeds)))
     assert (got.unit, got.test) == ("clip", "sign-flip, all 2^1 sign patterns")
     assert got.mean == pytest.approx(1 / 6)
 
@@ -315,17 +317,17 @@ def test_where_no_verdict_is_possible_that_is_said() -> None:
     rows = [contender("frozen", dict.fromkeys(range(8), 0.25))]
     over = {i: 0.75 + 0.125 * (i % 3 == 0) for i in range(8)}
     rows += [contender(f"aim:scale={i}.0", over) for i in range(1, 13)]
-    found = compare_rows([(row, rows[0]) for row in rows[1:]], names_of(rows))
+    found = compare_rows([(row, rows[0]) for row in rows[1:]], display_names(rows))
     assert {c.verdict for c in found} == {"cannot be told apart from"}
-    said = sentence(found[0], 0.95)
+    said = verdict_sentence(found[0], 0.95)
     assert "12 comparisons left to decide, 8 episodes that differ allow no verdict" in said
     assert said.endswith("it takes at least 9.")
     assert "would be told apart in 80 %" not in said
-    few = compare_rows([(rows[1], rows[0])], names_of(rows))
+    few = compare_rows([(rows[1], rows[0])], display_names(rows))
     assert few[0].verdict == "beats"
 
 
 def test_all_baselines_are_not_called_different() -> None:
     rows = [contender(folder="a"), contender(folder="b"), contender(folder="c")]
     with pytest.raises(UsageError, match="all of a, b, c are what others would be compared with"):
-        against_frozen(rows)
+        pairs_with_frozen(rows)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from fewshot_i2v.report.analysis.report_data import Row
-from fewshot_i2v.report.analysis.run_analysis import Findings
-from fewshot_i2v.report.comparison.compare import Comparison, compare_rows
-from fewshot_i2v.report.comparison.text import render_comparisons, sentence
-from fewshot_i2v.report.exports import render
+from fewshot_i2v.report.analysis.report_data import ReportRow
+from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
+from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
+from fewshot_i2v.report.comparison.text import render_comparisons, verdict_sentence
+from fewshot_i2v.report.exports import render_tables
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.fast_reader import Answer, guessed, outcomes_of
-from fewshot_i2v.statistics import Outcomes, two_way_jackknife
+from fewshot_i2v.runs.fast_reader import EpisodeAnswer, build_prediction_table, replace_predictions
+from fewshot_i2v.statistics import PredictionTable, two_way_jackknife
 from tests.report.comparison.contenders import contender, plain
 from tests.report.page.page_samples import record, section
 from tests.report.page.page_samples import row as page_row
@@ -28,9 +28,9 @@ def made(name: str, skill: float, count: int = 80) -> list[EpisodeRecord]:
     return [record(i, skill, CLASSES, salt=name) for i in range(count)]
 
 
-def answers(records: Sequence[EpisodeRecord]) -> dict[int, Answer]:
+def answers(records: Sequence[EpisodeRecord]) -> dict[int, EpisodeAnswer]:
     return {
-        r.index: Answer(
+        r.index: EpisodeAnswer(
             plain({"classes": r.classes, "support": r.support, "query": r.query}),
             (plain({"labels": r.labels, "predictions": r.predictions}),),
             r.accuracy,
@@ -45,30 +45,30 @@ def records() -> dict[str, list[EpisodeRecord]]:
 
 
 @pytest.fixture
-def compared(records: dict[str, list[EpisodeRecord]]) -> list[Comparison]:
+def compared(records: dict[str, list[EpisodeRecord]]) -> list[RowComparison]:
     rows = [contender(name, answers=answers(of)) for name, of in records.items()]
     names = dict(zip(rows, NAMES, strict=True))
     return compare_rows([(row, rows[0]) for row in rows[1:]], names)
 
 
-def page_rows(records: dict[str, list[EpisodeRecord]]) -> list[Row]:
+def page_rows(records: dict[str, list[EpisodeRecord]]) -> list[ReportRow]:
     rows = []
     for name, of in records.items():
         found = page_row(name, count=1)
         table = found.table
         object.__setattr__(table, "accuracies", {r.index: r.accuracy for r in of})
-        rows.append(Row(table, Findings.from_records(of), found.header, found.folder))
+        rows.append(ReportRow(table, RunAnalysis.from_records(of), found.header, found.folder))
     return rows
 
 
-def test_a_large_gain_is_one_on_other_clips_too(compared: list[Comparison]) -> None:
+def test_a_large_gain_is_one_on_other_clips_too(compared: list[RowComparison]) -> None:
     aim, lora = compared
-    assert (aim.verdict, aim.also) == ("beats", True)
-    said = sentence(aim, 0.95)
+    assert (aim.verdict, aim.holds_on_other_clips) == ("beats", True)
+    said = verdict_sentence(aim, 0.95)
     assert said.startswith(
         "aim beats frozen on these clips and on other clips of these classes at 1 shot, by "
     )
-    assert not lora.also
+    assert not lora.holds_on_other_clips
     told = " ".join(render_comparisons(compared).split())
     assert "other clips: interval of the difference, 95 %, jackknife over clips" in told
     assert "only where, besides, that interval at 97.5 %, so that all 2 hold together" in told
@@ -78,27 +78,27 @@ def test_a_large_gain_is_one_on_other_clips_too(compared: list[Comparison]) -> N
 
 
 def test_the_interval_is_that_of_show(
-    records: dict[str, list[EpisodeRecord]], compared: list[Comparison]
+    records: dict[str, list[EpisodeRecord]], compared: list[RowComparison]
 ) -> None:
-    frozen, aim = (Outcomes.from_records(records[name]) for name in NAMES[:2])
-    assert compared[0].other_clips == two_way_jackknife(aim, against=frozen)
+    frozen, aim = (PredictionTable.from_records(records[name]) for name in NAMES[:2])
+    assert compared[0].other_clips == two_way_jackknife(aim, baseline=frozen)
 
 
 def test_a_report_says_the_same(
-    records: dict[str, list[EpisodeRecord]], compared: list[Comparison]
+    records: dict[str, list[EpisodeRecord]], compared: list[RowComparison]
 ) -> None:
     made_section = section(*page_rows(records))
     frozen = made_section.verdicts[0]
     for place, one in enumerate(compared, 1):
         assert frozen[place].other_clips == one.other_clips
-        assert frozen[place].also == one.also
-    (table,) = json.loads(render([made_section], ".json"))["tables"]
+        assert frozen[place].holds_on_other_clips == one.holds_on_other_clips
+    (table,) = json.loads(render_tables([made_section], ".json"))["tables"]
     aim = table["rows"][1]
     assert aim["over_frozen_verdict"] == "better"
     assert aim["over_frozen_verdict_on"] == "on these clips and on other clips of these classes"
     assert aim["over_frozen_other_clips_low"] == compared[0].other_clips.low  # type: ignore[union-attr]
     assert "beats frozen on these clips and on other clips of these classes" in table["summary"][0]
-    shown = render([made_section], ".md")
+    shown = render_tables([made_section], ".md")
     assert "over frozen, other clips" in shown
     assert any("over frozen, other clips: of the gain" in note for note in table["notes"])
 
@@ -108,20 +108,22 @@ def test_rows_with_other_episodes_are_judged_by_those_in_common(
 ) -> None:
     few = {**records, "aim": records["aim"][5:70]}
     (found, _) = section(*page_rows(few)).verdicts[0].values()
-    frozen = Outcomes.from_records(records["frozen"][5:70])
-    aim = Outcomes.from_records(few["aim"])
-    assert found.other_clips == two_way_jackknife(aim, against=frozen)
+    frozen = PredictionTable.from_records(records["frozen"][5:70])
+    aim = PredictionTable.from_records(few["aim"])
+    assert found.other_clips == two_way_jackknife(aim, baseline=frozen)
 
 
 def test_answers_give_the_outcomes_of_the_records(
     records: dict[str, list[EpisodeRecord]],
 ) -> None:
-    expected = Outcomes.from_records(records["aim"])
+    expected = PredictionTable.from_records(records["aim"])
     for got in (
-        outcomes_of(answers(records["aim"])),
-        guessed(outcomes_of(answers(records["frozen"])), answers(records["aim"])),
+        build_prediction_table(answers(records["aim"])),
+        replace_predictions(
+            build_prediction_table(answers(records["frozen"])), answers(records["aim"])
+        ),
     ):
-        assert got.same_episodes(expected)
+        assert got.has_same_episodes(expected)
         assert got.predicted.tolist() == expected.predicted.tolist()
 
 
@@ -129,8 +131,8 @@ def test_some_episodes_of_outcomes_are_those_of_their_records(
     records: dict[str, list[EpisodeRecord]],
 ) -> None:
     some = [i for i in range(80) if i % 3]
-    got = Outcomes.from_records(records["aim"]).only([*some, 1000])
-    expected = Outcomes.from_records([r for r in records["aim"] if r.index in some])
+    got = PredictionTable.from_records(records["aim"]).select_episodes([*some, 1000])
+    expected = PredictionTable.from_records([r for r in records["aim"] if r.index in some])
     assert (got.classes, got.clips) == (expected.classes, expected.clips)
     for name in ("index", "episode", "label", "predicted", "query", "probability", "confidence",
                  "support_episode", "support_clip", "support_class", "member_episode",

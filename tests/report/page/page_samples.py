@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fewshot_i2v.report.analysis.report_data import Recipe, Row, Section
-from fewshot_i2v.report.analysis.run_analysis import Findings
+from fewshot_i2v.report.analysis.report_data import ReportRow, ReportSection, ReproductionRecipe
+from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import TableRow
 
@@ -66,7 +66,7 @@ def row(
     way: int = 3,
     query: int = 2,
     **changes: Any,
-) -> Row:
+) -> ReportRow:
     """A row of a table with what was found in its records."""
     found = records(skill, count, classes=classes, way=way, query=query, salt=adapter)
     given: dict[str, Any] = {"head": "linear", "shot": 1, "seconds_per_episode": 0.5, **changes}
@@ -82,30 +82,32 @@ def row(
         "marks": {},
     }
     name = f"runs/x/{adapter}-{given['head']}-{given['shot']}shot"
-    return Row(table, Findings.from_records(found), header, name)
+    return ReportRow(table, RunAnalysis.from_records(found), header, name)
 
 
-def section(*rows: Row, **changes: Any) -> Section:
+def section(*rows: ReportRow, **changes: Any) -> ReportSection:
     """A section of some rows; by default of three adapters at 1 and 5 shots."""
     given = rows or tuple(
         row(adapter, skill + 0.1 * (shot > 1), shot=shot)
         for adapter, skill in (("frozen", 0.4), ("aim", 0.8), ("st-adapter", 0.42))
         for shot in (1, 5)
     )
-    made = Section(
+    made = ReportSection(
         title="motions (novel), 3-way",
         setting="split motions (novel), 3-way, 2 query clips per class",
         way=3,
         chance=1 / 3,
         rows=tuple(given),
         recipes=(
-            Recipe("runs/x", "split: motions\n", "fewshot-i2v evaluate run.yaml", ("Save it.",)),
+            ReproductionRecipe(
+                "runs/x", "split: motions\n", "fewshot-i2v evaluate run.yaml", ("Save it.",)
+            ),
         ),
     )
     return replace(made, **changes)
 
 
-def orders(skills: Mapping[str, float], **given: Any) -> list[Section]:
+def orders(skills: Mapping[str, float], **given: Any) -> list[ReportSection]:
     """A section for each order of frames, each with a row of the given skill and nothing else."""
     return [
         section(in_order_of(row("aim", skill, **given), order), title=f"of {order}")
@@ -113,7 +115,7 @@ def orders(skills: Mapping[str, float], **given: Any) -> list[Section]:
     ]
 
 
-def in_order_of(given: Row, order: str) -> Row:
+def in_order_of(given: ReportRow, order: str) -> ReportRow:
     """The row as if its frames had been in that order."""
     if order == "natural":
         return given

@@ -9,34 +9,34 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.report.page import figures
-from fewshot_i2v.report.page.figures.style import Drawn, Point
-from fewshot_i2v.report.page.labels import Label, labels_of
+from fewshot_i2v.report.page.figures.style import PlotPoint, Svg
+from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import TableRow
-from fewshot_i2v.statistics import Interval, Reliability, mean_interval
+from fewshot_i2v.statistics import Interval, ReliabilityCurve, mean_interval
 from tests.report.page.page_samples import HOSTILE
 
 
-def label(adapter: str = "aim", **changes: object) -> Label:
+def label(adapter: str = "aim", **changes: object) -> RowLabel:
     row = TableRow(adapter, "linear", 1, {0: 0.5}, **changes)  # type: ignore[arg-type]
-    return labels_of([TableRow("frozen", "linear", 1, {0: 0.5}), row])[1]
+    return make_labels([TableRow("frozen", "linear", 1, {0: 0.5}), row])[1]
 
 
 def interval(mean: float, half: float = 0.05) -> Interval:
     return Interval(mean, mean - half, mean + half, 0.95, 20, "Student t", "It covers this.")
 
 
-def point(mean: float, shot: int | str = 1, adapter: str = "aim", **given: object) -> Point:
-    return Point(label(adapter), shot, interval(mean), **given)  # type: ignore[arg-type]
+def point(mean: float, shot: int | str = 1, adapter: str = "aim", **given: object) -> PlotPoint:
+    return PlotPoint(label(adapter), shot, interval(mean), **given)  # type: ignore[arg-type]
 
 
-def texts(drawn: Drawn | None) -> list[str]:
+def texts(drawn: Svg | None) -> list[str]:
     assert drawn is not None
     return [element.text or "" for element in Tree.fromstring(drawn.svg).iter("text")]  # noqa: S314
 
 
-def curve() -> Reliability:
+def curve() -> ReliabilityCurve:
     """Of 3 bins, the first empty; above the diagonal, then below it."""
-    return Reliability(
+    return ReliabilityCurve(
         lower=np.array([0, 1 / 3, 2 / 3]),
         upper=np.array([1 / 3, 2 / 3, 1]),
         count=np.array([0, 10, 90]),
@@ -46,18 +46,20 @@ def curve() -> Reliability:
 
 
 EVERY = [
-    lambda name: figures.curves([point(0.5, 1, name), point(0.6, 5, name)], key="k", chance=0.2),
-    lambda name: figures.forest([point(0.5, 1, name, gain=interval(0.1))], key="k"),
-    lambda name: figures.forest([point(0.5, 1, name)], key="k", gains=False),
-    lambda name: figures.cost(
+    lambda name: figures.draw_curves(
+        [point(0.5, 1, name), point(0.6, 5, name)], key="k", chance=0.2
+    ),
+    lambda name: figures.draw_forest([point(0.5, 1, name, gain=interval(0.1))], key="k"),
+    lambda name: figures.draw_forest([point(0.5, 1, name)], key="k", gains=False),
+    lambda name: figures.draw_cost(
         [point(0.5, 1, name, parameters=0), point(0.6, 5, name, parameters=99_000)],
         key="k",
-        of="parameters",
+        kind="parameters",
     ),
-    lambda name: figures.classes({name: interval(0.5)}, {}, label(), key="k"),
-    lambda name: figures.confusion([name, "b"], np.array([[0.9, 0.1], [0.2, 0.8]]), key="k"),
-    lambda name: figures.reliability([(label(name), curve())], key="k"),
-    lambda name: figures.spread([(label(name), [0.2, 0.4, 0.6])], key="k", chance=0.2),
+    lambda name: figures.draw_classes({name: interval(0.5)}, {}, label(), key="k"),
+    lambda name: figures.draw_confusion([name, "b"], np.array([[0.9, 0.1], [0.2, 0.8]]), key="k"),
+    lambda name: figures.draw_reliability([(label(name), curve())], key="k"),
+    lambda name: figures.draw_spread([(label(name), [0.2, 0.4, 0.6])], key="k", chance=0.2),
 ]
 
 
@@ -89,18 +91,18 @@ def test_hostile_names_are_only_names(draw: object) -> None:
 
 
 def test_names_with_dollar_signs_are_no_formulas() -> None:
-    drawn = figures.classes({"$x^2$": interval(0.5)}, {}, label(), key="k")
+    drawn = figures.draw_classes({"$x^2$": interval(0.5)}, {}, label(), key="k")
     assert "$x^2$" in texts(drawn)
 
 
 def test_control_marks_in_names_do_not_break_the_drawing() -> None:
-    drawn = figures.classes({"a\x00b\u202ec\ud800": interval(0.5)}, {}, label(), key="k")
+    drawn = figures.draw_classes({"a\x00b\u202ec\ud800": interval(0.5)}, {}, label(), key="k")
     assert r"a\x00b\u202ec\ud800" in texts(drawn)
 
 
 def test_equal_drawings_are_equal_and_keys_keep_them_apart() -> None:
     one, same, other = (
-        figures.forest([point(0.5, gain=interval(0.1))], key=key) for key in ("a", "a", "b")
+        figures.draw_forest([point(0.5, gain=interval(0.1))], key=key) for key in ("a", "a", "b")
     )
     assert one == same
     assert one is not None
@@ -109,8 +111,8 @@ def test_equal_drawings_are_equal_and_keys_keep_them_apart() -> None:
 
 
 def test_curves_need_two_numbers_of_shots_and_ranges_come_last() -> None:
-    assert figures.curves([point(0.5)], key="k") is None
-    drawn = figures.curves([point(0.5, "1-5"), point(0.6, 5), point(0.7, 16)], key="k")
+    assert figures.draw_curves([point(0.5)], key="k") is None
+    drawn = figures.draw_curves([point(0.5, "1-5"), point(0.6, 5), point(0.7, 16)], key="k")
     assert texts(drawn)[:3] == ["5", "16", "1-5"]
     assert drawn is not None
     assert "aim 60.0 at 5 shots, 70.0 at 16 shots, 50.0 at 1-5 shots" in drawn.alt
@@ -122,7 +124,7 @@ def test_a_forest_names_every_row_and_says_every_interval() -> None:
         point(0.5, 5, "aim", gain=interval(-0.031)),
         point(0.5, 5, "lora", gain=interval(0.0001)),
     ]
-    drawn = figures.forest(points, key="k")
+    drawn = figures.draw_forest(points, key="k")
     shown = texts(drawn)
     assert [t for t in shown if t in ("1 shot", "5 shots")] == ["1 shot", "5 shots"]
     assert shown.count("aim") == 2
@@ -132,9 +134,9 @@ def test_a_forest_names_every_row_and_says_every_interval() -> None:
 
 
 def test_a_forest_without_gains_is_none_and_one_value_has_no_line() -> None:
-    assert figures.forest([point(0.5)], key="k") is None
-    single = Point(label(), 1, mean_interval([0.5]))
-    drawn = figures.forest([single], key="k", gains=False)
+    assert figures.draw_forest([point(0.5)], key="k") is None
+    single = PlotPoint(label(), 1, mean_interval([0.5]))
+    drawn = figures.draw_forest([single], key="k", gains=False)
     assert drawn is not None
     assert drawn.alt.endswith("aim, 1 shot: 50.0.")
 
@@ -145,53 +147,55 @@ def test_cost_has_a_place_for_zero_and_round_numbers() -> None:
         point(0.6, 1, parameters=99_456),
         point(0.6, 5, parameters=201_728),
     ]
-    assert {"0", "100k", "200k"} <= set(texts(figures.cost(points, key="k", of="parameters")))
-    assert figures.cost(points[:1], key="k", of="parameters") is None
-    assert figures.cost(points, key="k", of="seconds") is None, "no times are known"
+    assert {"0", "100k", "200k"} <= set(
+        texts(figures.draw_cost(points, key="k", kind="parameters"))
+    )
+    assert figures.draw_cost(points[:1], key="k", kind="parameters") is None
+    assert figures.draw_cost(points, key="k", kind="seconds") is None, "no times are known"
 
 
 def test_many_classes_are_cut_to_the_highest_and_the_lowest() -> None:
     values = {f"class {i:03d}": interval(i / 200, 0.001) for i in range(150)}
-    shown = [t for t in texts(figures.classes(values, {}, label(), key="k")) if "class" in t]
+    shown = [t for t in texts(figures.draw_classes(values, {}, label(), key="k")) if "class" in t]
     assert len(shown) == 40
     assert (shown[0], shown[-1]) == ("class 149", "class 000")
 
 
 def test_a_large_confusion_matrix_stays_small() -> None:
     rates = np.random.default_rng(0).random((120, 120))
-    drawn = figures.confusion([f"c{i}" for i in range(120)], rates, key="k")
+    drawn = figures.draw_confusion([f"c{i}" for i in range(120)], rates, key="k")
     assert drawn is not None
     assert len(drawn.svg) < 600_000
 
 
 def test_cells_of_classes_that_never_met_are_empty() -> None:
     rates = np.array([[1.0, np.nan], [0.0, 1.0]])
-    drawn = figures.confusion(["a", "b"], rates, key="k")
+    drawn = figures.draw_confusion(["a", "b"], rates, key="k")
     assert drawn is not None
     assert drawn.svg.count("<use") + drawn.svg.count("fill-opacity") <= 4
 
 
 def test_the_spread_says_its_quantiles() -> None:
     values = [i / 20 for i in range(21)]
-    drawn = figures.spread([(label(), values)], key="k")
+    drawn = figures.draw_spread([(label(), values)], key="k")
     assert drawn is not None
     assert "median 50 %, nine of ten between 5 and 95 %" in drawn.alt
-    assert figures.spread([(label(), [0.5])], key="k") is None
-    assert figures.spread([(label(), [0.5, 0.5, 0.5])], key="k") is not None
+    assert figures.draw_spread([(label(), [0.5])], key="k") is None
+    assert figures.draw_spread([(label(), [0.5, 0.5, 0.5])], key="k") is not None
 
 
 def test_reliability_says_its_points_and_leaves_empty_bins_out() -> None:
-    drawn = figures.reliability([(label(), curve()), (label("lora"), curve())], key="k")
+    drawn = figures.draw_reliability([(label(), curve()), (label("lora"), curve())], key="k")
     assert drawn is not None
     assert "aim: 60 at 50, 75 at 88; lora: 60 at 50, 75 at 88." in drawn.alt
     assert "on the diagonal both are equal" in drawn.alt
     assert {"as often right as sure", "confidence in %"} <= set(texts(drawn))
     assert "nan" not in drawn.svg
-    assert figures.reliability([], key="k") is None
+    assert figures.draw_reliability([], key="k") is None
 
 
 def test_marks_of_bins_are_as_large_as_their_share() -> None:
-    drawn = figures.reliability([(label(), curve())], key="k")
+    drawn = figures.draw_reliability([(label(), curve())], key="k")
     assert drawn is not None
     paths = [e.attrib["d"] for e in Tree.fromstring(drawn.svg).iter("path") if e.get("id")]  # noqa: S314
     # those of the axes are open lines
@@ -208,7 +212,7 @@ def test_labels_tell_rows_apart_in_colour_mark_and_line() -> None:
         TableRow("aim", "h", 1, {}, start="base-trained", start_name="b"),
         TableRow("lora", "h", 1, {}, start="meta-trained", start_name="m", seen=True),
     ]
-    labels = labels_of(rows)
+    labels = make_labels(rows)
     names = [one.name for one in labels]
     assert names == ["frozen", "fresh aim", "base-trained aim", "meta-trained lora (seen)"]
     assert [one.series for one in labels] == [0, 1, 1, 2]
@@ -218,15 +222,15 @@ def test_labels_tell_rows_apart_in_colour_mark_and_line() -> None:
 
 
 def test_labels_are_as_long_as_it_takes_to_tell_rows_apart() -> None:
-    assert [one.full for one in labels_of([TableRow("aim", "h", 1, {}, note="n")])] == ["aim"]
+    assert [one.full for one in make_labels([TableRow("aim", "h", 1, {}, note="n")])] == ["aim"]
     rows = [TableRow("aim", head, 1, {}, note=note) for head, note in (("a", "x, y"), ("b", "x"))]
-    assert [one.full for one in labels_of(rows)] == ["aim (y) with a", "aim with b"]
+    assert [one.full for one in make_labels(rows)] == ["aim (y) with a", "aim with b"]
     long = "text-prototype:templates=a video of a person who is doing it,weight="
-    heads = [one.head for one in labels_of([TableRow("aim", long + w, 1, {}) for w in "12"])]
+    heads = [one.head for one in make_labels([TableRow("aim", long + w, 1, {}) for w in "12"])]
     assert len(set(heads)) == 2
 
 
 def test_characters_that_the_font_lacks_stay_text_and_warn_of_nothing() -> None:
     values = {name: interval(0.5) for name in ("\U0001f642 smile", "手を振る", "wave")}
-    drawn = figures.classes(values, {}, label(), key="k")
+    drawn = figures.draw_classes(values, {}, label(), key="k")
     assert {"\U0001f642 smile", "手を振る"} <= set(texts(drawn))

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-from fewshot_i2v.report.analysis.frame_order import reliances
-from fewshot_i2v.report.analysis.report_data import LEVEL, Row, in_order, merged
+from fewshot_i2v.report.analysis.frame_order import frame_order_losses
+from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, merge_rows, sort_rows
 from fewshot_i2v.report.page.page import render_page, shown_clips
-from fewshot_i2v.report.page.views import compared
-from fewshot_i2v.report.tables.terminal import render_table, with_spread
+from fewshot_i2v.report.page.views import common_and_differing
+from fewshot_i2v.report.tables.terminal import format_interval, render_table
 from tests.report.page.page_samples import HOSTILE, orders, row, section
 
 VOID = {"meta", "img", "wbr", "br", "link", "input", "hr"}
@@ -137,7 +137,7 @@ def test_every_figure_says_what_its_intervals_are(outline: Outline, page: str) -
 
 def test_calibration_stands_in_a_table_a_figure_and_numbers(outline: Outline, page: str) -> None:
     text = " ".join(outline.text["main"].split())
-    measures = section().rows[0].measures
+    measures = section().rows[0].metrics
     assert measures is not None
     assert f"{100 * measures.balanced:.2f}{100 * measures.ece.mean:.2f}[" in text.replace(" ", "")
     for said in (
@@ -164,7 +164,7 @@ def test_calibration_stands_in_a_table_a_figure_and_numbers(outline: Outline, pa
 
 def test_what_the_accuracies_say_of_other_clips_stands_in_a_table(outline: Outline) -> None:
     text = " ".join(outline.text["main"].split())
-    reach = section().rows[0].reach
+    reach = section().rows[0].generalization
     assert reach is not None
     ends = reach.intervals["other clips"]
     assert ends.low is not None
@@ -184,7 +184,7 @@ def test_many_heads_have_a_table_and_some_figures() -> None:
 
 def test_labels_of_no_probability_make_the_log_loss_a_bound() -> None:
     made = row("frozen", 0.5)
-    odd = replace(made, findings=replace(made.findings, unresolved=7))
+    odd = replace(made, analysis=replace(made.analysis, unresolved=7))
     assert "up to 7 labels of a row have one of 0" in render_page([section(odd)])
 
 
@@ -194,7 +194,7 @@ def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     text = " ".join(outline.text["main"].split())
     assert text.count("Order of frames") == 1
     assert text.index("Order of frames") < text.index("of shuffled")
-    found = reliances(made, LEVEL)[made[0].rows[0]].lost
+    found = frame_order_losses(made, LEVEL)[made[0].rows[0]].intervals
     for order, heading in (
         ("shuffled", "lost when shuffled"),
         ("reversed", "lost when reversed"),
@@ -202,7 +202,7 @@ def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     ):
         assert heading in outline.text["thead"]
         lost = found[order]
-        assert with_spread(lost, "{:+z.2f}") in text
+        assert format_interval(lost, "{:+z.2f}") in text
     assert "not adjusted for the number of rows" in text
     assert "Order of frames" not in render_page(made[1:])
 
@@ -300,7 +300,7 @@ def test_rows_stand_by_adapter_start_head_and_shots() -> None:
         row("frozen", shot=1),
         row("aim", shot=5),
     ]
-    found = [(r.table.adapter, r.table.start, r.table.head, r.table.shot) for r in in_order(given)]
+    found = [(r.table.adapter, r.table.start, r.table.head, r.table.shot) for r in sort_rows(given)]
     assert found == [
         ("frozen", "fresh", "linear", 1),
         ("frozen", "fresh", "linear", 5),
@@ -314,11 +314,11 @@ def test_rows_stand_by_adapter_start_head_and_shots() -> None:
 
 
 def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
-    def _seeded(seed: int, skill: float) -> Row:
+    def _seeded(seed: int, skill: float) -> ReportRow:
         made = row("aim", skill, training_seed=seed)
         return replace(made, header={"identity": {"config": {"training_seed": seed}}})
 
-    one, two = merged([_seeded(0, 1.0), row("frozen"), _seeded(3, 0.0)])
+    one, two = merge_rows([_seeded(0, 1.0), row("frozen"), _seeded(3, 0.0)])
     assert one.header["identity"]["config"]["training_seed"] == "0, 3"
     assert set(one.table.accuracies.values()) == {0.5}
     assert one.table.seed_means == (1.0, 0.0)
@@ -342,6 +342,6 @@ def test_computation_has_a_column_and_a_figure_where_it_is_known() -> None:
 
 def test_the_settings_of_rows_do_not_list_the_contents_of_clips() -> None:
     headers = [{"name": "a", "clips": {"x/1.mp4": "aa"}}, {"name": "b", "clips": {"x/2.mp4": "bb"}}]
-    shared, others = compared(headers)
+    shared, others = common_and_differing(headers)
     assert shared == []
     assert others == [[("name", "a")], [("name", "b")]]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.report.analysis import report_data
-from fewshot_i2v.report.analysis.significance import against_frozen, best_rows, frozen_of
-from fewshot_i2v.report.page.labels import labels_of
-from fewshot_i2v.report.page.summary_text import summary, summary_of
+from fewshot_i2v.report.analysis.significance import best_rows, find_frozen_row, gain_verdicts
+from fewshot_i2v.report.page.labels import make_labels
+from fewshot_i2v.report.page.summary_text import section_summary, summarize
 from fewshot_i2v.runs.row_summary import TableRow
 from fewshot_i2v.statistics.paired_tests import compare_paired, holm, mcnemar
 from tests.report.page import page_samples
@@ -29,7 +29,7 @@ def row(adapter: str, found: Mapping[int, float], **given: object) -> TableRow:
 
 
 def told(rows: Sequence[TableRow]) -> list[str]:
-    return summary(rows, labels_of(rows), against_frozen(rows, 0.95), best_rows(rows, 0.95))
+    return summarize(rows, make_labels(rows), gain_verdicts(rows, 0.95), best_rows(rows, 0.95))
 
 
 FROZEN = accuracies(0.4, 1)
@@ -137,7 +137,7 @@ def test_heads_are_named_where_they_differ() -> None:
 def test_verdicts_against_frozen_are_those_of_compare() -> None:
     low = {i: value / 2 for i, value in FROZEN.items()}
     rows = [row("frozen", FROZEN), row("a", HIGH), row("b", SAME), row("c", low)]
-    found = against_frozen(rows, 0.95)
+    found = gain_verdicts(rows, 0.95)
     p = holm([compare_paired(list(r.accuracies.values()), list(FROZEN.values())).test.p
               for r in rows[1:]])  # fmt: skip
     expected = ["open" if value > 0.05 else "apart" for value in p]
@@ -154,7 +154,7 @@ def test_the_partner_has_the_same_head_shot_and_episodes(place: int, expected: i
         row("aim", HIGH, shot=5),
         row("aim", {i + 1000: v for i, v in HIGH.items()}),
     ]
-    assert frozen_of(place, rows) == expected
+    assert find_frozen_row(place, rows) == expected
 
 
 def test_a_better_row_with_few_episodes_is_called_better() -> None:
@@ -188,22 +188,22 @@ def test_rows_that_cannot_be_compared_with_frozen_are_named() -> None:
     assert "Not compared with frozen: late, which has no episode in common with it." in text
 
 
-def _one_episode(adapter: str, skill: float, way: int = 4) -> report_data.Row:
+def _one_episode(adapter: str, skill: float, way: int = 4) -> report_data.ReportRow:
     return page_samples.row(adapter, skill, count=1, way=way, query=20)
 
 
 def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
     rows = [_one_episode("frozen", 0.3), _one_episode("aim", 0.95)]
     made = page_samples.section(*rows)
-    frozen, aim = (r.findings.outcomes[0] for r in rows)
-    expected = mcnemar(range(80), aim.right, range(80), frozen.right)
+    frozen, aim = (r.analysis.outcomes[0] for r in rows)
+    expected = mcnemar(range(80), aim.correct, range(80), frozen.correct)
     assert expected.p < 0.05
-    found = against_frozen(made.table_rows, 0.95, [r.findings for r in made.rows])[1]
-    assert (found.unit, found.verdict, found.few) == ("clip", "better", False)
+    found = gain_verdicts(made.table_rows, 0.95, [r.analysis for r in made.rows])[1]
+    assert (found.unit, found.verdict, found.too_few) == ("clip", "better", False)
     assert found.difference.n == 80
-    difference = aim.right.astype(float) - frozen.right
+    difference = aim.correct.astype(float) - frozen.correct
     assert found.difference.mean == pytest.approx(difference.mean())
-    (text,) = summary_of(made)
+    (text,) = section_summary(made)
     assert "aim beats frozen with these support clips by " in text
     assert "The other row is lower with these support clips." in text
     assert "too few episodes" not in text
@@ -219,16 +219,16 @@ def test_one_episode_without_its_clips_sends_to_compare() -> None:
 
 
 def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
-    def _seeded(adapter: str, skill: float, seed: int) -> report_data.Row:
+    def _seeded(adapter: str, skill: float, seed: int) -> report_data.ReportRow:
         made = _one_episode(adapter, skill)
         return replace(made, table=replace(made.table, training_seed=seed))
 
-    rows = report_data.merged(
+    rows = report_data.merge_rows(
         [_seeded("frozen", 0.3, 0), _seeded("frozen", 0.3, 1), _seeded("aim", 0.9, 0),
          _seeded("aim", 0.5, 1)]
     )  # fmt: skip
-    found = against_frozen([r.table for r in rows], 0.95, [r.findings for r in rows])[1]
-    rights = [np.mean([o.right for o in r.findings.outcomes], axis=0) for r in rows]
+    found = gain_verdicts([r.table for r in rows], 0.95, [r.analysis for r in rows])[1]
+    rights = [np.mean([o.correct for o in r.analysis.outcomes], axis=0) for r in rows]
     expected = compare_paired(rights[1].tolist(), rights[0].tolist())
     assert found.difference.mean == pytest.approx(expected.difference.mean)
     assert found.difference.low == pytest.approx(expected.difference.low)
@@ -240,6 +240,6 @@ def test_a_gain_that_no_verdict_can_reach_is_not_said_to_be_none() -> None:
     under, over = dict.fromkeys(range(6), 0.25), {i: 0.75 + i / 100 for i in range(6)}
     rows = [TableRow("frozen", "linear", 1, under)]
     rows += [TableRow(f"aim:scale={i}.0", "linear", 1, over) for i in range(1, 13)]
-    said = summary(rows, labels_of(rows), against_frozen(rows, 0.95), best_rows(rows, 0.95))[0]
+    said = summarize(rows, make_labels(rows), gain_verdicts(rows, 0.95), best_rows(rows, 0.95))[0]
     assert "over frozen; but 6 episodes allow no verdict on 12 comparisons" in said
     assert "no gain" not in said

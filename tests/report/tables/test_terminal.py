@@ -11,7 +11,7 @@ from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.tables.terminal import render_table
 from fewshot_i2v.runs.row_summary import TableRow
 from fewshot_i2v.statistics import bounded_interval, paired_difference
-from fewshot_i2v.utils.text_table import escaped
+from fewshot_i2v.utils.text_table import escape_name
 
 
 def accuracies(number: int, seed: int = 0, start: int = 0) -> dict[int, float]:
@@ -156,7 +156,7 @@ def test_columns_are_aligned_also_with_wide_characters() -> None:
     ],
 )
 def test_names_cannot_control_the_terminal(name: str, shown: str) -> None:
-    assert escaped(name) == shown
+    assert escape_name(name) == shown
     text = render_table([row(name, name)], way=5)
     assert shown in text
     assert all(c.isprintable() or c == "\n" for c in text)

@@ -1,8 +1,9 @@
-"""What a list hides: clips of one recording on both sides, and what lists have in common.
+"""Audits splits: clips of one recording in support and query, and overlap between splits.
 
-A split's file can be right in every line and a result on it still mean less than it seems: a query
-clip may be the next second of a support clip, a validation class of one benchmark may be a training
-class of another, draws of K clips may not be nested. An audit counts all that from the names alone.
+Every line of a split file can be right and a result on it still mean less than it seems: a query
+clip may be the next second of a support clip, a validation class of one benchmark may be a
+training class of another, draws of K clips may not be nested. An audit counts all that from the
+names only.
 """
 
 from __future__ import annotations
@@ -12,89 +13,101 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from fewshot_i2v.data.splits.audit.finding import Finding
+from fewshot_i2v.data.splits.audit.finding import AuditFinding
 from fewshot_i2v.data.splits.audit.group_leakage import (
-    SHOTS,
-    crossing,
-    same_group_chance,
-    same_groups,
-    scenes,
+    AUDIT_SHOTS,
+    groups_across_classes,
+    groups_across_subsets,
+    groups_within_episodes,
+    same_group_probability,
 )
-from fewshot_i2v.data.splits.audit.overlap import SEEN_BY, compare_splits, seen_by
+from fewshot_i2v.data.splits.audit.overlap import (
+    PRETRAINING_CLASSES,
+    compare_splits,
+    pretraining_overlap,
+)
 from fewshot_i2v.data.splits.matching.name_normalization import (
-    Listed,
-    by_folder,
-    class_key,
-    listing,
-    same_place,
+    NamedClip,
+    group_by_folder,
+    have_same_folders,
+    index_by_name,
+    normalized_class,
 )
 from fewshot_i2v.data.splits.split import Draw, Split
 
 __all__ = [
-    "SEEN_BY",
-    "SHOTS",
-    "Finding",
-    "all_findings",
-    "audit",
+    "AUDIT_SHOTS",
+    "PRETRAINING_CLASSES",
+    "AuditFinding",
+    "audit_split",
+    "audit_splits",
     "compare_splits",
-    "same_group_chance",
-    "seen_by",
-    "told_apart",
+    "pretraining_overlap",
+    "same_group_probability",
+    "unique_names",
 ]
 
-_UNEVEN = 3
-_NUMBERED = 0.1
+_MAX_SIZE_RATIO = 3
+_MAX_REPEATED_SHARE = 0.1
 
 
-def audit(split: Split) -> list[Finding]:
-    """What one split hides, the grave findings first."""
-    found = [
-        *_same_classes(split),
-        *_same_clips(split),
-        *(finding for subset in split.subsets for finding in same_groups(split, subset)),
-        *crossing(split),
-        *(finding for subset in split.subsets for finding in scenes(split, subset)),
-        *_draws(split),
-        *(finding for subset in split.subsets for finding in _sizes(split, subset)),
+def audit_split(split: Split) -> list[AuditFinding]:
+    """Audit one split; grave findings come first."""
+    findings = [
+        *_repeated_classes(split),
+        *_repeated_clips(split),
+        *(finding for subset in split.subsets for finding in groups_within_episodes(split, subset)),
+        *groups_across_subsets(split),
+        *(finding for subset in split.subsets for finding in groups_across_classes(split, subset)),
+        *_unnested_draws(split),
+        *(finding for subset in split.subsets for finding in _class_size_findings(split, subset)),
     ]
-    return sorted(found, key=lambda finding: not finding.grave)
+    return sorted(findings, key=lambda finding: not finding.grave)
 
 
-def all_findings(splits: Iterable[Split], seen: str | None) -> dict[str, list[Finding]]:
-    """Findings by the name of a split, or of two with "and" between.
+def audit_splits(
+    splits: Iterable[Split], pretraining_dataset: str | None
+) -> dict[str, list[AuditFinding]]:
+    """Audit splits and compare each pair; findings by split name, or by "A and B" for a pair.
 
     Args:
-        splits: the splits; those with equal names are told apart, see `told_apart`.
-        seen: a name of `SEEN_BY`, or None.
+        splits: the splits; equal names are made unique, see `unique_names`.
+        pretraining_dataset: a key of `PRETRAINING_CLASSES`, or None.
 
     Raises:
-        UnknownNameError: for a data set that is not known.
+        UnknownNameError: for an unknown data set.
     """
-    listed = told_apart(splits)
-    found = {split.name: audit(split) + (seen_by(split, seen) if seen else []) for split in listed}
-    for a, b in combinations(listed, 2):
-        found[f"{a.name} and {b.name}"] = compare_splits(a, b)
-    return found
+    named_splits = unique_names(splits)
+    findings = {
+        split.name: audit_split(split)
+        + (pretraining_overlap(split, pretraining_dataset) if pretraining_dataset else [])
+        for split in named_splits
+    }
+    for split_a, split_b in combinations(named_splits, 2):
+        findings[f"{split_a.name} and {split_b.name}"] = compare_splits(split_a, split_b)
+    return findings
 
 
-def told_apart(splits: Iterable[Split]) -> list[Split]:
-    """The splits, those with equal names called by their files, or else numbered."""
-    listed = list(splits)
-    names = Counter(split.name for split in listed)
-    files = Counter(str(split.path) for split in listed)
-    taken: set[str] = set()
+def unique_names(splits: Iterable[Split]) -> list[Split]:
+    """Make the names of splits unique: equal names become file paths, or get numbers."""
+    split_list = list(splits)
+    name_counts = Counter(split.name for split in split_list)
+    path_counts = Counter(str(split.path) for split in split_list)
+    used_names: set[str] = set()
     result = []
-    for split in listed:
+    for split in split_list:
         name = split.name
-        if names[name] > 1 and split.path is not None and files[str(split.path)] == 1:
+        if name_counts[name] > 1 and split.path is not None and path_counts[str(split.path)] == 1:
             name = str(split.path)
-        unique = next(n for n in _numbered(name) if n not in taken)
-        taken.add(unique)
+        unique = next(
+            candidate for candidate in _numbered_names(name) if candidate not in used_names
+        )
+        used_names.add(unique)
         result.append(split if unique == split.name else replace(split, name=unique))
     return result
 
 
-def _numbered(name: str) -> Iterator[str]:
+def _numbered_names(name: str) -> Iterator[str]:
     yield name
     number = 2
     while True:
@@ -102,112 +115,131 @@ def _numbered(name: str) -> Iterator[str]:
         number += 1
 
 
-def _same_classes(split: Split) -> Iterator[Finding]:
-    """Classes that are there twice under other spellings."""
-    places: dict[str, dict[str, str]] = {}
+def _repeated_classes(split: Split) -> Iterator[AuditFinding]:
+    """Report classes that are listed twice under different spellings."""
+    locations_of: dict[str, dict[str, str]] = {}
     for subset in split.subsets:
         for name in split.classes(subset):
-            places.setdefault(class_key(name), {}).setdefault(name, f"{subset}/{name}")
-    twice = [list(where.values()) for where in places.values() if len(where) > 1]
-    if twice:
-        what = "classes are" if len(twice) > 1 else "class is"
-        text = f"{len(twice)} {what} there more than once, if spelling does not count: "
-        yield Finding("class twice", True, text + " and ".join(twice[0]), {"classes": twice})
+            locations_of.setdefault(normalized_class(name), {}).setdefault(name, f"{subset}/{name}")
+    repeated = [
+        list(locations.values()) for locations in locations_of.values() if len(locations) > 1
+    ]
+    if repeated:
+        subject = "classes are" if len(repeated) > 1 else "class is"
+        text = f"{len(repeated)} {subject} there more than once, if spelling does not count: "
+        yield AuditFinding(
+            "class twice", True, text + " and ".join(repeated[0]), {"classes": repeated}
+        )
 
 
-def _same_clips(split: Split) -> Iterator[Finding]:
-    """Clips that are listed twice under other spellings, and videos with several clips."""
+def _repeated_clips(split: Split) -> Iterator[AuditFinding]:
+    """Report clips listed twice under different spellings, and videos with several clips."""
     if split.generator is not None:
         return
-    rows_of: dict[str, list[list[str]]] = {"clip": [], "video": [], "name": [], "number": []}
-    for key, rows in listing(split, youtube=split.find == "youtube").items():
-        if len(rows) > 1:
-            where = [f"{row.subset}/{row.of}: {row.name}" for row in rows]
-            rows_of[_alike(key, rows)].append(where)
-    clips, videos, elsewhere, _ = rows_of.values()
+    groups_by_kind: dict[str, list[list[str]]] = {"clip": [], "video": [], "name": [], "number": []}
+    for key, same_key_clips in index_by_name(split, youtube=split.find == "youtube").items():
+        if len(same_key_clips) > 1:
+            locations = [f"{clip.subset}/{clip.class_name}: {clip.name}" for clip in same_key_clips]
+            groups_by_kind[_similarity_kind(key, same_key_clips)].append(locations)
+    clip_groups, video_groups, name_groups, _ = groups_by_kind.values()
     # names that recur in other folders all the time are numbers there and not recordings
-    if sum(map(len, elsewhere)) > _NUMBERED * len(split.names()):
-        elsewhere = []
+    if sum(map(len, name_groups)) > _MAX_REPEATED_SHARE * len(split.clip_names()):
+        name_groups = []
     if split.find != "path":
-        clips, elsewhere = clips + elsewhere, []
-    for kind, grave, found, one, several in (
-        ("same clip", True, clips, "clip is there more than once, if spelling does not count",
+        clip_groups, name_groups = clip_groups + name_groups, []
+    for kind, grave, repeated, singular, plural in (
+        ("same clip", True, clip_groups, "clip is there more than once, if spelling does not count",
          "clips are there more than once, if spelling does not count"),
-        ("same video", True, videos, "video has clips of several times",
+        ("same video", True, video_groups, "video has clips of several times",
          "videos have clips of several times"),
-        ("same clip", False, elsewhere, "name is in several folders, and may be one recording",
+        ("same clip", False, name_groups, "name is in several folders, and may be one recording",
          "names are in several folders, and may be one recording each"),
     ):  # fmt: skip
-        if found:
-            text = f"{len(found)} {one if len(found) == 1 else several}: {' and '.join(found[0])}"
-            yield Finding(kind, grave, text, {"clips": found})
+        if repeated:
+            text = (
+                f"{len(repeated)} {singular if len(repeated) == 1 else plural}: "
+                f"{' and '.join(repeated[0])}"
+            )
+            yield AuditFinding(kind, grave, text, {"clips": repeated})
 
 
-def _alike(key: str, rows: Sequence[Listed]) -> str:
-    """What clips of one key have in common: one "clip", "video", "name", or only a "number"."""
-    if rows[0].video:
-        return "clip" if _times_agree(rows) else "video"
-    if _places_agree(rows):
+def _similarity_kind(key: str, clips: Sequence[NamedClip]) -> str:
+    """Say what clips of one key have in common: "clip", "video", "name" or only a "number"."""
+    if clips[0].is_youtube:
+        return "clip" if _any_same_times(clips) else "video"
+    if _any_same_folders(clips):
         return "clip"
-    return "name" if any(letter.isalpha() for letter in key) else "number"
+    return "name" if any(character.isalpha() for character in key) else "number"
 
 
-def _places_agree(rows: Sequence[Listed]) -> bool:
-    """Whether some two clips are in one place."""
-    near = by_folder(rows).values()
-    return any(same_place(*pair) for row in near for pair in combinations(row, 2))
+def _any_same_folders(clips: Sequence[NamedClip]) -> bool:
+    """Whether any two clips have the same folders."""
+    groups = group_by_folder(clips).values()
+    return any(have_same_folders(*pair) for group in groups for pair in combinations(group, 2))
 
 
-def _times_agree(rows: Sequence[Listed]) -> bool:
-    """Whether some two clips of a video could be one: equal times, or none on one side."""
+def _any_same_times(clips: Sequence[NamedClip]) -> bool:
+    """Whether any two clips of a video have equal times, or one of them no times."""
     return any(
-        one.times == other.times or not one.times or not other.times
-        for one, other in combinations(rows, 2)
+        clip_a.times == clip_b.times or not clip_a.times or not clip_b.times
+        for clip_a, clip_b in combinations(clips, 2)
     )
 
 
-def _draws(split: Split) -> Iterator[Finding]:
-    """Whether published draws of fewer clips are part of those of more."""
+def _unnested_draws(split: Split) -> Iterator[AuditFinding]:
+    """Report published draws whose smaller shots are not subsets of the larger ones."""
     for name, draws in split.draws.items():
         by_shot: dict[int, list[Draw]] = {}
         for draw in draws:
             by_shot.setdefault(draw.shot, []).append(draw)
-        rows = [
+        pairs = [
             {
-                "from": small,
-                "to": large,
-                "clips": sum(max(_kept(few, d) for d in by_shot[large]) for few in by_shot[small]),
-                "of": sum(small * len(few.clips) for few in by_shot[small]),
+                "from": small_shot,
+                "to": large_shot,
+                "clips": sum(
+                    max(
+                        _n_common_clips(small_draw, large_draw)
+                        for large_draw in by_shot[large_shot]
+                    )
+                    for small_draw in by_shot[small_shot]
+                ),
+                "of": sum(small_shot * len(small_draw.clips) for small_draw in by_shot[small_shot]),
             }
-            for small, large in combinations(sorted(by_shot), 2)
+            for small_shot, large_shot in combinations(sorted(by_shot), 2)
         ]
-        if any(row["clips"] < row["of"] for row in rows):
-            first = rows[0]
+        if any(pair["clips"] < pair["of"] for pair in pairs):
+            first_pair = pairs[0]
             text = (
-                f"draws {name!r} are not nested: {first['clips']} of the {first['of']} clips of "
-                f"K = {first['from']} are among those of K = {first['to']}; a curve over K mixes "
-                "the number of clips with their choice"
+                f"draws {name!r} are not nested: {first_pair['clips']} of the {first_pair['of']} "
+                f"clips of K = {first_pair['from']} are among those of K = {first_pair['to']}; a "
+                "curve over K mixes the number of clips with their choice"
             )
-            yield Finding("draws", False, text, {"draws": name, "pairs": rows})
+            yield AuditFinding("draws", False, text, {"draws": name, "pairs": pairs})
 
 
-def _kept(few: Draw, many: Draw) -> int:
-    """Clips of one draw that are in another, too."""
-    return sum(len(set(clips) & set(many.clips[name])) for name, clips in few.clips.items())
+def _n_common_clips(small_draw: Draw, large_draw: Draw) -> int:
+    """Count the clips of one draw that are also in another."""
+    return sum(
+        len(set(clips) & set(large_draw.clips[name])) for name, clips in small_draw.clips.items()
+    )
 
 
-def _sizes(split: Split, subset: str) -> Iterator[Finding]:
-    """Classes that are too small for usual episodes, and uneven ones."""
+def _class_size_findings(split: Split, subset: str) -> Iterator[AuditFinding]:
+    """Report classes that are too small for usual episodes, and uneven class sizes."""
     sizes = {name: len(split.clips(subset, name)) for name in split.classes(subset)}
     small = {name: n for name, n in sizes.items() if n < 20}
     if small and subset not in {"train", "test"}:
-        named = ", ".join(f"{name} ({n})" for name, n in sorted(small.items(), key=lambda p: p[1]))
-        text = f"{subset}: too few clips for 5 shots and 15 queries in {named}"
-        yield Finding("small class", False, text, {"subset": subset, "classes": small})
-    least, most = min(sizes.values()), max(sizes.values())
-    if most > _UNEVEN * least:
-        text = (
-            f"{subset}: classes have {least} to {most} clips; episodes draw all classes equally "
-            "often, so clips of small classes count for more"
+        small_classes = ", ".join(
+            f"{name} ({n})" for name, n in sorted(small.items(), key=lambda p: p[1])
         )
-        yield Finding("uneven", False, text, {"subset": subset, "least": least, "most": most})
+        text = f"{subset}: too few clips for 5 shots and 15 queries in {small_classes}"
+        yield AuditFinding("small class", False, text, {"subset": subset, "classes": small})
+    min_size, max_size = min(sizes.values()), max(sizes.values())
+    if max_size > _MAX_SIZE_RATIO * min_size:
+        text = (
+            f"{subset}: classes have {min_size} to {max_size} clips; episodes draw all classes "
+            "equally often, so clips of small classes count for more"
+        )
+        yield AuditFinding(
+            "uneven", False, text, {"subset": subset, "least": min_size, "most": max_size}
+        )

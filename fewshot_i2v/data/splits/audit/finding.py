@@ -1,4 +1,4 @@
-"""One thing that an audit of splits found."""
+"""`AuditFinding`: one result of an audit of splits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that an audit found.
+class AuditFinding:
+    """One result of an audit of splits.
 
     Attributes:
         kind: "class twice", "same clip", "same video", "same group", "group crosses", "same
             scene", "small class", "uneven", "draws", "same class" or "seen".
-        grave: whether a result can be wrong because of it, where nobody minds it.
-        text: what it is, in a sentence or two.
+        grave: whether it can make a result wrong if it is ignored.
+        text: a description of one or two sentences.
         facts: the numbers, in plain types.
     """
 
@@ -25,5 +25,5 @@ class Finding:
     facts: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
+        """Return the fields as plain types, for JSON."""
         return asdict(self)

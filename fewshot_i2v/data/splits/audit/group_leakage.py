@@ -1,4 +1,4 @@
-"""Clips of one recording on both sides: in episodes, in two subsets, in two classes."""
+"""Finds groups that are shared: within episodes, across subsets and across classes."""
 
 from __future__ import annotations
 
@@ -8,137 +8,160 @@ from itertools import combinations, permutations
 from math import comb
 from statistics import fmean
 
-from fewshot_i2v.data.splits.audit.finding import Finding
+from fewshot_i2v.data.splits.audit.finding import AuditFinding
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError
 
-SHOTS = (1, 5)
+AUDIT_SHOTS = (1, 5)
 """Numbers of support clips that chances are given for."""
 
 
-def same_group_chance(groups: Sequence[str | None], shot: int) -> float:
-    """How likely a query clip has the group of one of the support clips of its class.
+def same_group_probability(groups: Sequence[str | None], shot: int) -> float:
+    """Probability that a query clip and a support clip of its class have the same group.
 
     Query and `shot` support clips are drawn from the n clips of a class without replacement. A
-    query of a group of m clips has none of the others beside it with C(n - m, shot) /
-    C(n - 1, shot), and it is of that group with m / n.
+    query clip is of a group of m clips with probability m / n, and then no support clip is of that
+    group with probability C(n - m, shot) / C(n - 1, shot).
 
     Args:
-        groups: of each clip of the class; None is a group of its own.
+        groups: the group of each clip of the class; None is a group of its own.
         shot: support clips, at least 1 and fewer than the clips.
 
     Returns:
-        The probability, from 0 to 1. The figure for a subset is its mean over the classes, since
-        episodes draw all classes equally often.
+        The probability, from 0 to 1. The value for a subset is its mean over the classes, since
+        episodes sample all classes equally often.
 
     Raises:
-        EpisodeError: when the class does not have a query beside so many support clips.
+        EpisodeError: when the class has no query clip beside `shot` support clips.
     """
-    n = len(groups)
-    if not 1 <= shot < n:
-        raise EpisodeError(f"shot: got {shot}; expected 1 to {n - 1} of a class of {n} clips")
-    sizes = [m for group, m in Counter(groups).items() if group is not None]
-    return sum(m / n * (1 - comb(n - m, shot) / comb(n - 1, shot)) for m in sizes)
+    n_clips = len(groups)
+    if not 1 <= shot < n_clips:
+        raise EpisodeError(
+            f"shot: got {shot}; expected 1 to {n_clips - 1} of a class of {n_clips} clips"
+        )
+    group_sizes = [size for group, size in Counter(groups).items() if group is not None]
+    return sum(
+        size / n_clips * (1 - comb(n_clips - size, shot) / comb(n_clips - 1, shot))
+        for size in group_sizes
+    )
 
 
-def same_groups(split: Split, subset: str) -> Iterator[Finding]:
-    """Chances that query and support clips of one class are from one group."""
+def groups_within_episodes(split: Split, subset: str) -> Iterator[AuditFinding]:
+    """Report how likely query and support clips of one class have the same group."""
     classes = {
         name: [clip.group for clip in split.clips(subset, name)] for name in split.classes(subset)
     }
-    if subset == "test" or not any(group for row in classes.values() for group in row):
+    if subset == "test" or not any(group for groups in classes.values() for group in groups):
         return
     chances: dict[int, dict[str, float]] = {}
-    for shot in SHOTS:
-        usable = {name: row for name, row in classes.items() if len(row) > shot}
-        if usable:
-            chances[shot] = {n: same_group_chance(row, shot) for n, row in usable.items()}
-    if not chances or not max(max(of.values()) for of in chances.values()):
+    for shot in AUDIT_SHOTS:
+        large_classes = {name: groups for name, groups in classes.items() if len(groups) > shot}
+        if large_classes:
+            chances[shot] = {
+                class_name: same_group_probability(groups, shot)
+                for class_name, groups in large_classes.items()
+            }
+    if not chances or not max(max(class_chances.values()) for class_chances in chances.values()):
         return
-    said = [f"{_percent(fmean(of.values()))} ({shot}-shot)" for shot, of in chances.items()]
-    worst, chance = max(chances[min(chances)].items(), key=lambda pair: pair[1])
+    chance_notes = [
+        f"{_format_percent(fmean(class_chances.values()))} ({shot}-shot)"
+        for shot, class_chances in chances.items()
+    ]
+    worst_class, chance = max(chances[min(chances)].items(), key=lambda pair: pair[1])
     text = (
         f"{subset}: a query clip is from the same group as a support clip of its class with a "
-        f"probability of {' and '.join(said)}, up to {_percent(chance)} in {worst}; "
-        "--disjoint-groups prevents it"
+        f"probability of {' and '.join(chance_notes)}, up to {_format_percent(chance)} in "
+        f"{worst_class}; --disjoint-groups prevents it"
     )
     facts = {
         "subset": subset,
-        "mean": {shot: fmean(of.values()) for shot, of in chances.items()},
-        "worst": {"class": worst, "chance": chance},
+        "mean": {shot: fmean(class_chances.values()) for shot, class_chances in chances.items()},
+        "worst": {"class": worst_class, "chance": chance},
     }
-    yield Finding("same group", True, text, facts)
+    yield AuditFinding("same group", True, text, facts)
 
 
-def crossing(split: Split) -> Iterator[Finding]:
-    """Groups whose name is in two subsets."""
-    for one, other in combinations(split.subsets, 2):
-        by_class = one == "train" and split.group_scope == "class"
-        mine, yours = (_groups(split, subset, by_class=by_class) for subset in (other, one))
-        common = mine.keys() & yours.keys()
-        if not common or (one != "train" and _names_say_little(split, one, other)):
-            continue
-        clips = sum(mine[group] for group in common)
-        whose = f"{one} clips of their class" if by_class else f"{one} clips"
-        text = (
-            f"{clips:,} of {mine.total():,} {other} clips are from a group that {whose} are "
-            f"from too ({len(common)} of {len(mine)} groups): "
+def groups_across_subsets(split: Split) -> Iterator[AuditFinding]:
+    """Report groups whose name is in two subsets."""
+    for first_subset, second_subset in combinations(split.subsets, 2):
+        per_class = first_subset == "train" and split.group_scope == "class"
+        second_groups, first_groups = (
+            _count_groups(split, subset, per_class=per_class)
+            for subset in (second_subset, first_subset)
         )
-        same = "the same people and places"
-        text += same if one == "train" else f"other labels, {same}"
-        facts = {"from": one, "to": other, "clips": clips, "of_clips": mine.total(),
-                 "groups": len(common), "of_groups": len(mine)}  # fmt: skip
-        yield Finding("group crosses", one == "train", text, facts)
+        common_groups = second_groups.keys() & first_groups.keys()
+        if not common_groups or (
+            first_subset != "train" and _has_generic_group_names(split, first_subset, second_subset)
+        ):
+            continue
+        n_clips = sum(second_groups[group] for group in common_groups)
+        source_clips = (
+            f"{first_subset} clips of their class" if per_class else f"{first_subset} clips"
+        )
+        text = (
+            f"{n_clips:,} of {second_groups.total():,} {second_subset} clips are from a group that "
+            f"{source_clips} are from too ({len(common_groups)} of {len(second_groups)} groups): "
+        )
+        consequence = "the same people and places"
+        text += consequence if first_subset == "train" else f"other labels, {consequence}"
+        facts = {"from": first_subset, "to": second_subset, "clips": n_clips,
+                 "of_clips": second_groups.total(), "groups": len(common_groups),
+                 "of_groups": len(second_groups)}  # fmt: skip
+        yield AuditFinding("group crosses", first_subset == "train", text, facts)
 
 
-def _groups(split: Split, subset: str, *, by_class: bool) -> Counter[tuple[str, str]]:
-    """How many clips each group has; with `by_class`, groups of two classes are two."""
+def _count_groups(split: Split, subset: str, *, per_class: bool) -> Counter[tuple[str, str]]:
+    """Count the clips of each group; with `per_class`, equal names in two classes are two."""
     return Counter(
-        (name if by_class else "", clip.group)
+        (name if per_class else "", clip.group)
         for name in split.classes(subset)
         for clip in split.clips(subset, name)
         if clip.group
     )
 
 
-def _names_say_little(split: Split, one: str, other: str) -> bool:
-    """Whether classes number their groups alike (g01, g02, ...): equal names then say nothing."""
+def _has_generic_group_names(split: Split, first_subset: str, second_subset: str) -> bool:
+    """Whether classes reuse group names (g01, g02, ...), so equal names mean nothing."""
     if split.group_scope == "global":
         return False
-    rows = [
+    group_sets = [
         frozenset(clip.group for clip in split.clips(subset, name))
-        for subset in (one, other)
+        for subset in (first_subset, second_subset)
         for name in split.classes(subset)
     ]
-    return len(set(rows)) < len(rows) / 2
+    return len(set(group_sets)) < len(group_sets) / 2
 
 
-def scenes(split: Split, subset: str) -> Iterator[Finding]:
-    """Clips of other classes from one group, where groups reach across classes."""
+def groups_across_classes(split: Split, subset: str) -> Iterator[AuditFinding]:
+    """Report clips of different classes with one group, where the group scope is global."""
     if split.group_scope != "global":
         return
     counts = [
         Counter(clip.group for clip in split.clips(subset, name) if clip.group)
         for name in split.classes(subset)
     ]
-    alike = sum(_pairs(a, b) for a, b in combinations(counts, 2))
-    if not alike:
+    n_pairs = sum(_same_group_pairs(a, b) for a, b in combinations(counts, 2))
+    if not n_pairs:
         return
     chance = fmean(
-        _pairs(a, b) / (a.total() * b.total()) for a, b in permutations(counts, 2) if a and b
+        _same_group_pairs(a, b) / (a.total() * b.total())
+        for a, b in permutations(counts, 2)
+        if a and b
     )
     text = (
-        f"{subset}: {alike:,} pairs of clips of different classes are from the same group. A query "
-        f"clip shares its group with a clip of a given other class with a probability of "
-        f"{_percent(chance)}: what looks most alike is then another class"
+        f"{subset}: {n_pairs:,} pairs of clips of different classes are from the same group. A "
+        "query clip shares its group with a clip of a given other class with a probability of "
+        f"{_format_percent(chance)}: what looks most alike is then another class"
     )
-    yield Finding("same scene", False, text, {"subset": subset, "pairs": alike, "chance": chance})
+    yield AuditFinding(
+        "same scene", False, text, {"subset": subset, "pairs": n_pairs, "chance": chance}
+    )
 
 
-def _pairs(a: Counter[str], b: Counter[str]) -> int:
-    """Pairs of a clip of one class and a clip of another that have one group."""
+def _same_group_pairs(a: Counter[str], b: Counter[str]) -> int:
+    """Count pairs of clips, one of each class, with the same group."""
     return sum(a[group] * b[group] for group in a.keys() & b.keys())
 
 
-def _percent(chance: float) -> str:
+def _format_percent(chance: float) -> str:
     return f"{100 * chance:.1f} %"

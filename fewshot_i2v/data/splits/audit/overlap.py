@@ -1,4 +1,4 @@
-"""What two splits have in common: classes and clips, whatever their spelling."""
+"""Compares two splits: common classes and clips, whatever their spelling."""
 
 from __future__ import annotations
 
@@ -6,79 +6,103 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fewshot_i2v.data.splits.audit.finding import Finding
+from fewshot_i2v.data.splits.audit.finding import AuditFinding
 from fewshot_i2v.data.splits.matching.name_normalization import (
-    by_folder,
-    class_key,
-    listing,
-    same_clip,
-    word_key,
+    group_by_folder,
+    index_by_name,
+    is_same_clip,
+    normalized_class,
+    stem_key,
 )
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import UnknownNameError
 
-_TESTED = frozenset(("novel", "test"))
+_TEST_SUBSETS = frozenset(("novel", "test"))
 
 
-def compare_splits(a: Split, b: Split) -> list[Finding]:
-    """What two splits have in common: classes and clips by subset, whatever their spelling.
+def compare_splits(split_a: Split, split_b: Split) -> list[AuditFinding]:
+    """Find the classes and clips that two splits have in common, by subset.
+
+    Spelling is ignored.
 
     Returns:
-        One finding for each pair of subsets that share classes or clips. It is grave where what is
-        novel or tested in one is there to learn from or to choose with in the other.
+        One finding for each pair of subsets with common classes or clips. It is grave if a novel or
+        test subset of one split overlaps with a training or validation subset of the other.
     """
-    common = _common_clips(a, b)
-    found = []
-    for one in a.subsets:
-        keys = {class_key(name) for name in a.classes(one)}
-        for other in b.subsets:
-            classes = [name for name in b.classes(other) if class_key(name) in keys]
-            clips = common.get((one, other), 0)
+    n_common = _count_common_clips(split_a, split_b)
+    findings = []
+    for subset_a in split_a.subsets:
+        class_keys = {normalized_class(name) for name in split_a.classes(subset_a)}
+        for subset_b in split_b.subsets:
+            classes = [
+                name for name in split_b.classes(subset_b) if normalized_class(name) in class_keys
+            ]
+            clips = n_common.get((subset_a, subset_b), 0)
             if classes or clips:
-                found.append(_overlap(a, one, b, other, classes, clips))
-    return sorted(found, key=lambda finding: not finding.grave)
+                findings.append(
+                    _overlap_finding(split_a, subset_a, split_b, subset_b, classes, clips)
+                )
+    return sorted(findings, key=lambda finding: not finding.grave)
 
 
-def _common_clips(a: Split, b: Split) -> Mapping[tuple[str, str], int]:
-    """By subset of each, how many clips of the first are in the second too."""
-    if not _comparable(a, b):
+def _count_common_clips(split_a: Split, split_b: Split) -> Mapping[tuple[str, str], int]:
+    """Count, by pair of subsets, the clips of the first split that are in the second."""
+    if not _are_comparable(split_a, split_b):
         return {}
-    youtube = "youtube" in (a.find, b.find)
-    mine, yours = (listing(split, youtube=youtube) for split in (a, b))
-    common: dict[tuple[str, str], int] = defaultdict(int)
-    for key in mine.keys() & yours.keys():
-        alone = len(mine[key]) == len(yours[key]) == 1
-        near = by_folder(yours[key])
-        for clip in mine[key]:
-            others = yours[key] if clip.video or alone else near.get(clip.place[-1:], ())
-            for subset in {y.subset for y in others if same_clip(clip, y, alone=alone)}:
-                common[clip.subset, subset] += 1
-    return common
+    youtube = "youtube" in (split_a.find, split_b.find)
+    index_a, index_b = (index_by_name(split, youtube=youtube) for split in (split_a, split_b))
+    n_common: dict[tuple[str, str], int] = defaultdict(int)
+    for key in index_a.keys() & index_b.keys():
+        unique = len(index_a[key]) == len(index_b[key]) == 1
+        folders_b = group_by_folder(index_b[key])
+        for clip_a in index_a[key]:
+            candidates = (
+                index_b[key]
+                if clip_a.is_youtube or unique
+                else folders_b.get(clip_a.folder_keys[-1:], ())
+            )
+            for subset in {
+                clip_b.subset
+                for clip_b in candidates
+                if is_same_clip(clip_a, clip_b, unique=unique)
+            }:
+                n_common[clip_a.subset, subset] += 1
+    return n_common
 
 
-def _comparable(a: Split, b: Split) -> bool:
-    """Whether equal names mean equal clips: of generated ones only where they are made alike."""
-    if a.generator is None or b.generator is None:
-        return a.generator is b.generator
-    return replace(a.generator, clips=0) == replace(b.generator, clips=0)
+def _are_comparable(split_a: Split, split_b: Split) -> bool:
+    """Whether equal names mean equal clips: if generated, both need the same generator."""
+    if split_a.generator is None or split_b.generator is None:
+        return split_a.generator is split_b.generator
+    return replace(split_a.generator, clips=0) == replace(split_b.generator, clips=0)
 
 
-def _overlap(a: Split, one: str, b: Split, other: str, classes: list[str], clips: int) -> Finding:
-    grave = (one in _TESTED) != (other in _TESTED)
-    sizes = [sum(map(len, split.subsets[s].values())) for split, s in ((a, one), (b, other))]
+def _overlap_finding(
+    split_a: Split, subset_a: str, split_b: Split, subset_b: str, classes: list[str], n_clips: int
+) -> AuditFinding:
+    grave = (subset_a in _TEST_SUBSETS) != (subset_b in _TEST_SUBSETS)
+    sizes = [
+        sum(map(len, split.subsets[subset].values()))
+        for split, subset in ((split_a, subset_a), (split_b, subset_b))
+    ]
     text = (
-        f"{a.name} {one} and {b.name} {other}: {len(classes)} common "
-        f"{'class' if len(classes) == 1 else 'classes'}, {clips:,} common "
-        f"{'clip' if clips == 1 else 'clips'} (of {sizes[0]:,} and {sizes[1]:,})"
+        f"{split_a.name} {subset_a} and {split_b.name} {subset_b}: {len(classes)} common "
+        f"{'class' if len(classes) == 1 else 'classes'}, {n_clips:,} common "
+        f"{'clip' if n_clips == 1 else 'clips'} (of {sizes[0]:,} and {sizes[1]:,})"
     )
     if grave:
-        judge, learn = (a, b) if one in _TESTED else (b, a)
-        text += f"; a choice or checkpoint made on {learn.name} is not clean on {judge.name}"
-    facts = {"a": one, "b": other, "classes": classes, "clips": clips}
-    return Finding("same class", grave, text, facts)
+        test_split, training_split = (
+            (split_a, split_b) if subset_a in _TEST_SUBSETS else (split_b, split_a)
+        )
+        text += (
+            f"; a choice or checkpoint made on {training_split.name} is not clean on "
+            f"{test_split.name}"
+        )
+    facts = {"a": subset_a, "b": subset_b, "classes": classes, "clips": n_clips}
+    return AuditFinding("same class", grave, text, facts)
 
 
-_TEXT = """
+_NAMES_TEXT = """
 abseiling; air drumming; answering questions; applauding; applying cream; archery; arm
 wrestling; arranging flowers; assembling computer; auctioning; baby waking up; baking cookies;
 balloon blowing; bandaging; barbequing; bartending; beatboxing; bee keeping; belly dancing;
@@ -149,56 +173,70 @@ waxing back; waxing chest; waxing eyebrows; waxing legs; weaving basket; welding
 windsurfing; wrapping present; wrestling; writing; yawning; yoga; zumba
 """
 
-KINETICS_400: tuple[str, ...] = tuple(name.strip() for name in " ".join(_TEXT.split()).split(";"))
+KINETICS_400_CLASSES: tuple[str, ...] = tuple(
+    name.strip() for name in " ".join(_NAMES_TEXT.split()).split(";")
+)
 """All 400, in the order of the alphabet."""
 
 
-SEEN_BY = {"kinetics400": KINETICS_400}
+PRETRAINING_CLASSES = {"kinetics400": KINETICS_400_CLASSES}
 """Class names that encoders were trained on with labels."""
 
 
-def seen_by(split: Split, what: str) -> list[Finding]:
-    """Which classes an encoder has seen that was trained with labels on a data set.
+def pretraining_overlap(split: Split, dataset: str) -> list[AuditFinding]:
+    """Find the classes of a split that are also in a labelled pre-training data set.
 
     Args:
         split: the split.
-        what: a name of `SEEN_BY`. Classes are the same where their names are, apart from spelling;
-            names that differ in articles and endings of words are given beside them, in the fact
-            "alike". A class may have been seen under quite another name, so nothing found does not
-            mean nothing seen.
+        dataset: a key of `PRETRAINING_CLASSES`. Classes are the same if their names are, ignoring
+            spelling; names that differ in articles and word endings are in the fact "alike". A
+            class may be in the data under a quite different name, so no finding does not mean no
+            overlap.
 
     Raises:
-        UnknownNameError: for a data set that is not known.
+        UnknownNameError: for an unknown data set.
     """
-    if what not in SEEN_BY:
-        raise UnknownNameError("data set", what, SEEN_BY)
-    known = {class_key(name) for name in SEEN_BY[what]}
-    words = {word_key(name): name for name in SEEN_BY[what]}
-    found = []
+    if dataset not in PRETRAINING_CLASSES:
+        raise UnknownNameError("data set", dataset, PRETRAINING_CLASSES)
+    class_keys = {normalized_class(name) for name in PRETRAINING_CLASSES[dataset]}
+    name_of_stem = {stem_key(name): name for name in PRETRAINING_CLASSES[dataset]}
+    findings = []
     for subset in split.subsets:
         names = split.classes(subset)
-        seen = [name for name in names if class_key(name) in known]
-        rest = {name: words.get(word_key(name)) for name in names if name not in seen}
-        alike = {name: other for name, other in rest.items() if other is not None}
-        if seen or alike:
-            facts = {"subset": subset, "seen": seen, "alike": alike, "classes": len(names)}
-            text = _text(subset, len(names), seen, alike, what)
-            found.append(Finding("seen", subset in {"novel", "test", "val"}, text, facts))
-    return found
+        seen_names = [name for name in names if normalized_class(name) in class_keys]
+        stem_matches = {
+            name: name_of_stem.get(stem_key(name)) for name in names if name not in seen_names
+        }
+        similar = {
+            name: similar_name
+            for name, similar_name in stem_matches.items()
+            if similar_name is not None
+        }
+        if seen_names or similar:
+            facts = {"subset": subset, "seen": seen_names, "alike": similar, "classes": len(names)}
+            text = _overlap_sentence(subset, len(names), seen_names, similar, dataset)
+            findings.append(AuditFinding("seen", subset in {"novel", "test", "val"}, text, facts))
+    return findings
 
 
-def _text(subset: str, classes: int, seen: list[str], alike: dict[str, str], what: str) -> str:
-    also = f"{len(alike)} more" if seen else f"{len(alike)} of {classes} {subset} classes"
-    parts = []
-    if seen:
-        have = "class has" if classes == 1 else "classes have"
-        parts.append(f"{len(seen)} of {classes} {subset} {have} the name of a class of {what}")
-    if alike:
-        parts.append(
-            f"{also} but for endings of words" if seen else
-            f"{also} have the name of a class of {what} but for endings of words"
+def _overlap_sentence(
+    subset: str, n_classes: int, seen_names: list[str], similar: dict[str, str], dataset: str
+) -> str:
+    similar_count = (
+        f"{len(similar)} more" if seen_names else f"{len(similar)} of {n_classes} {subset} classes"
+    )
+    clauses = []
+    if seen_names:
+        verb = "class has" if n_classes == 1 else "classes have"
+        clauses.append(
+            f"{len(seen_names)} of {n_classes} {subset} {verb} the name of a class of {dataset}"
+        )
+    if similar:
+        clauses.append(
+            f"{similar_count} but for endings of words" if seen_names else
+            f"{similar_count} have the name of a class of {dataset} but for endings of words"
         )  # fmt: skip
-    text = f"{', '.join(parts)}: an encoder that was trained on it has seen them with labels"
-    if len(seen) + len(alike) < classes:
+    text = f"{', '.join(clauses)}: an encoder that was trained on it has seen them with labels"
+    if len(seen_names) + len(similar) < n_classes:
         text += ", and may have seen others under another name"
     return text

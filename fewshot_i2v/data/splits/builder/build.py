@@ -1,11 +1,11 @@
-"""New splits, from class folders, a CSV or the annotation files of other toolboxes.
+"""Makes new splits from class folders, a CSV or the annotation files of other toolboxes.
 
-    listing = from_folders(Path("clips"))
-    chosen = choose_classes(list(listing.classes()), base=0.6, seed=0)
-    split = make_split(listing, chosen, name="gestures", group="_p([0-9]+)_")
-    write_new(split, Path("gestures.yaml"), "class folders")
+    clip_list = import_folders(Path("clips"))
+    classes = select_classes(list(clip_list.classes()), base=0.6, seed=0)
+    split = make_split(clip_list, classes, name="gestures", group="_p([0-9]+)_")
+    write_new_split(split, Path("gestures.yaml"), "class folders")
 
-Choosing classes and writing are pure functions of what is listed: the same on every machine.
+Selecting classes and writing are pure functions of the clip list: the same on every machine.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fewshot_i2v.data.splits.builder.class_selection import Share, choose_classes
-from fewshot_i2v.data.splits.builder.clip_list import Listing
+from fewshot_i2v.data.splits.builder.class_selection import ClassShare, select_classes
+from fewshot_i2v.data.splits.builder.clip_list import ClipList
 from fewshot_i2v.data.splits.builder.importers import (
-    COLUMNS,
-    from_annotations,
-    from_csv,
-    from_folders,
-    from_kinetics,
+    CSV_COLUMNS,
+    import_annotations,
+    import_csv,
+    import_folders,
+    import_kinetics,
     read_labels,
 )
-from fewshot_i2v.data.splits.problems import Problems, text_problem
+from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
-from fewshot_i2v.data.splits.split_writer import comments_for, split_text, write_split
-from fewshot_i2v.data.splits.subsets import ClassNotes, Origin, read_subsets
+from fewshot_i2v.data.splits.split_writer import format_split, split_comments, write_split
+from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, read_subsets
 from fewshot_i2v.errors import ConfigError, SplitError
-from fewshot_i2v.utils.files import write_whole
+from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.yaml import parse_yaml
 
 __all__ = [
-    "COLUMNS",
-    "Listing",
-    "Share",
-    "choose_classes",
-    "from_annotations",
-    "from_csv",
-    "from_folders",
-    "from_kinetics",
+    "CSV_COLUMNS",
+    "ClassShare",
+    "ClipList",
+    "find_missing_clips",
+    "import_annotations",
+    "import_csv",
+    "import_folders",
+    "import_kinetics",
     "make_split",
-    "missing_files",
     "read_labels",
-    "write_new",
+    "select_classes",
+    "write_new_split",
 ]
 
 
 def make_split(
-    listing: Listing,
-    chosen: Mapping[str, Sequence[str]] | None,
+    clip_list: ClipList,
+    classes_by_subset: Mapping[str, Sequence[str]] | None,
     *,
     name: str,
     group: str | None = None,
@@ -62,16 +62,16 @@ def make_split(
     licence: str = "",
     description: str = "",
 ) -> Split:
-    """A split of what a source lists.
+    """Make a split from a clip list.
 
     Args:
-        listing: classes and clips.
-        chosen: subset -> classes, as `choose_classes` gives them; None: an all-way split, in which
-            support clips come from the listing's train clips and query clips from its test clips,
-            or its val clips where it has no test clips.
-        name: what the split is called.
+        clip_list: classes and clips.
+        classes_by_subset: subset -> classes, from `select_classes`; None: an all-way split, in
+            which support clips come from the list's train clips and query clips from its test
+            clips, or its val clips if it has no test clips.
+        name: the name of the split.
         group: regular expression whose first capture group in a clip's name is its group, for clips
-            that have none in the listing.
+            that have none in the list.
         group_scope: "class" or "global": whether equal groups of two classes are one.
         source: where the clips are from.
         licence: on what terms they may be used.
@@ -81,54 +81,66 @@ def make_split(
         SplitError: when names or the pattern cannot be used, or train and test do not have the same
             classes.
     """
-    wrong = text_problem(name)
-    if wrong:
-        raise SplitError(f"name: {wrong}")
-    if chosen is None:
-        members = {subset: listing.parts[part] for subset, part in _all_way(listing).items()}
+    problem = text_problem(name)
+    if problem:
+        raise SplitError(f"name: {problem}")
+    if classes_by_subset is None:
+        clips_by_subset = {
+            subset: clip_list.classes_by_role[role]
+            for subset, role in _all_way_roles(clip_list).items()
+        }
     else:
-        every = listing.classes()
-        members = {subset: {c: every[c] for c in names} for subset, names in chosen.items()}
-    plain = {s: {c: list(map(_plain, v)) for c, v in row.items()} for s, row in members.items()}
-    problems = Problems(listing.source)
+        all_classes = clip_list.classes()
+        clips_by_subset = {
+            subset: {c: all_classes[c] for c in names}
+            for subset, names in classes_by_subset.items()
+        }
+    plain_data = {
+        s: {c: list(map(_plain_clip, v)) for c, v in row.items()}
+        for s, row in clips_by_subset.items()
+    }
+    problems = ProblemList(clip_list.source)
     # through the reader of split files, so that whatever it refuses is refused here
-    read = read_subsets(plain, Origin(Path(), None, None, _pattern(group)), problems, ClassNotes())
-    problems.stop()
-    kept = {c for classes in read.values() for c in classes}
+    parsed = read_subsets(
+        plain_data, ClipOrigin(Path(), None, None, _compile_group(group)), problems, ClassMetadata()
+    )
+    problems.raise_if_any()
+    used_classes = {c for classes in parsed.values() for c in classes}
     return Split(
         name=name,
-        subsets={s: {c: tuple(v) for c, v in classes.items()} for s, classes in read.items()},
+        subsets={s: {c: tuple(v) for c, v in classes.items()} for s, classes in parsed.items()},
         source=source,
         licence=licence,
         description=description,
-        class_ids={c: text for c, text in listing.class_ids.items() if c in kept},
+        class_ids={c: text for c, text in clip_list.class_ids.items() if c in used_classes},
         group_pattern=group,
         group_scope=group_scope,
-        find=listing.find,
+        find=clip_list.find,
     )
 
 
-def _all_way(listing: Listing) -> dict[str, str]:
-    """The subsets of an all-way split, with the part of the listing that each one is."""
-    test = next((part for part in ("test", "val") if part in listing.parts), None)
-    if "train" not in listing.parts or test is None:
-        found = ", ".join(part for part in listing.parts if part) or "no such word"
+def _all_way_roles(clip_list: ClipList) -> dict[str, str]:
+    """Return the subsets of an all-way split, each with its role in the clip list."""
+    test_role = next((role for role in ("test", "val") if role in clip_list.classes_by_role), None)
+    if "train" not in clip_list.classes_by_role or test_role is None:
+        role_names = ", ".join(role for role in clip_list.classes_by_role if role) or "no such word"
         raise SplitError(
-            f"{listing.source}: an all-way split needs clips for train and for test; found {found}"
+            f"{clip_list.source}: an all-way split needs clips for train and for test; found "
+            f"{role_names}"
         )
-    if test == "val":
-        listing.notes.append("the clips to test on are those of val: there are none of test")
-    elif "val" in listing.parts:
-        count = sum(map(len, listing.parts["val"].values()))
-        listing.notes.append(f"{count} clips of val are left out: an all-way split has none")
-    return {"train": "train", "test": test}
+    if test_role == "val":
+        clip_list.notes.append("the clips to test on are those of val: there are none of test")
+    elif "val" in clip_list.classes_by_role:
+        count = sum(map(len, clip_list.classes_by_role["val"].values()))
+        clip_list.notes.append(f"{count} clips of val are left out: an all-way split has none")
+    return {"train": "train", "test": test_role}
 
 
-def _plain(clip: Clip) -> object:
+def _plain_clip(clip: Clip) -> object:
     return clip.name if clip.group is None else {"clip": clip.name, "group": clip.group}
 
 
-def _pattern(group: str | None) -> re.Pattern[str] | None:
+def _compile_group(group: str | None) -> re.Pattern[str] | None:
     if group is None:
         return None
     try:
@@ -140,8 +152,8 @@ def _pattern(group: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def missing_files(split: Split) -> list[str]:
-    """Names of clips for which there is nothing, or too much, below the split's root.
+def find_missing_clips(split: Split) -> list[str]:
+    """Return names of clips with no file, or with several, below the split's root.
 
     Raises:
         SplitError: when the split has no root.
@@ -149,68 +161,74 @@ def missing_files(split: Split) -> list[str]:
     if split.root is None:
         raise SplitError(f"split {split.name!r} has no root")
     if split.find != "path":
-        return [name for name in split.names() if name not in split.matches.files]
-    return [name for name in split.names() if not (split.root / name).exists()]
+        return [name for name in split.clip_names() if name not in split.file_matches.files]
+    return [name for name in split.clip_names() if not (split.root / name).exists()]
 
 
-def write_new(split: Split, path: Path, made_from: str, *, overwrite: bool = False) -> list[Path]:
-    """Writes a new split file, with comments on what can be changed in it.
+def write_new_split(
+    split: Split, path: Path, made_from: str, *, overwrite: bool = False
+) -> list[Path]:
+    """Write a new split file, with comments on what can be changed in it.
 
-    Lists too long for a split file go into a CSV for each subset beside it. All files are written
-    whole or not at all.
+    Lists too long for a split file go into a CSV for each subset beside it. Each file is written
+    atomically.
 
     Args:
         split: the split.
         path: the file, which ends in .yaml or .yml.
         made_from: words for the comments: what it was made from, and how.
-        overwrite: whether files that are there are replaced.
+        overwrite: whether existing files are replaced.
 
     Returns:
         The files, the split file last.
 
     Raises:
-        SplitError: when a file is there, or cannot be written.
+        SplitError: when a file exists, or cannot be written.
     """
     if path.suffix not in {".yaml", ".yml"}:
         raise SplitError(f"{path}: expected a name that ends in .yaml")
     if path.is_dir():
         raise SplitError(f"{path}: is a folder; expected the name of a file")
-    comments = comments_for(split, made_from, in_tables=False)
-    text = split_text(split, comments=comments)
+    comments = split_comments(split, made_from, in_csv_files=False)
+    text = format_split(split, comments=comments)
     try:
         parse_yaml(text, str(path))
     except ConfigError:
-        return _write_tables(split, path, made_from, overwrite=overwrite)
+        return _write_csv_files(split, path, made_from, overwrite=overwrite)
     write_split(split, path, comments=comments, overwrite=overwrite)
     return [path]
 
 
-def _write_tables(split: Split, path: Path, made_from: str, *, overwrite: bool) -> list[Path]:
+def _write_csv_files(split: Split, path: Path, made_from: str, *, overwrite: bool) -> list[Path]:
     files = {subset: path.with_name(f"{path.stem}.{subset}.csv") for subset in split.subsets}
-    comments = comments_for(split, made_from, in_tables=True)
-    head = split_text(dataclasses.replace(split, subsets={}), comments=comments)
-    lines = [f"  {subset}: {{csv: '{_quoted(file.name)}'}}\n" for subset, file in files.items()]
-    there = next((file for file in (*files.values(), path) if file.exists()), None)
-    if there is not None and not overwrite:
-        raise SplitError(f"{there}: is already there; give another name or say to overwrite it")
+    comments = split_comments(split, made_from, in_csv_files=True)
+    header = format_split(dataclasses.replace(split, subsets={}), comments=comments)
+    lines = [
+        f"  {subset}: {{csv: '{_escape_quotes(file.name)}'}}\n" for subset, file in files.items()
+    ]
+    existing = next((file for file in (*files.values(), path) if file.exists()), None)
+    if existing is not None and not overwrite:
+        raise SplitError(f"{existing}: is already there; give another name or say to overwrite it")
     for subset, file in files.items():
-        write_whole(file, _table(split, subset))
-    write_whole(path, head + "".join(lines))
+        write_atomic(file, _csv_text(split, subset))
+    write_atomic(path, header + "".join(lines))
     return [*files.values(), path]
 
 
-def _quoted(text: str) -> str:
+def _escape_quotes(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _table(split: Split, subset: str) -> str:
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    grouped = any(clip.group for clips in split.subsets[subset].values() for clip in clips)
-    rows.writerow(("path", "class", "group") if grouped else ("path", "class"))
+def _csv_text(split: Split, subset: str) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    has_groups = any(clip.group for clips in split.subsets[subset].values() for clip in clips)
+    writer.writerow(("path", "class", "group") if has_groups else ("path", "class"))
     for name, clips in split.subsets[subset].items():
         for clip in clips:
             if (clip.name, name) != (clip.name.strip(), name.strip()):
                 raise SplitError(f"{clip.name!r} of {name!r}: a CSV keeps no spaces at the ends")
-            rows.writerow((clip.name, name, clip.group or "") if grouped else (clip.name, name))
-    return text.getvalue()
+            writer.writerow(
+                (clip.name, name, clip.group or "") if has_groups else (clip.name, name)
+            )
+    return buffer.getvalue()

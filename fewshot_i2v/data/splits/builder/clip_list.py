@@ -1,4 +1,4 @@
-"""What a source of clips says, gathered row by row and checked."""
+"""Collects and checks the clips that an importer reads, row by row."""
 
 from __future__ import annotations
 
@@ -8,130 +8,136 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot_i2v.data.splits.problems import Problems, path_problem, text_problem
-from fewshot_i2v.data.splits.split import Clip, Find
-from fewshot_i2v.data.splits.subsets import Classes
+from fewshot_i2v.data.splits.problems import ProblemList, path_problem, text_problem
+from fewshot_i2v.data.splits.split import Clip, FindMode
+from fewshot_i2v.data.splits.subsets import ClipsByClass
 from fewshot_i2v.errors import SplitError
 
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
-_PARTS = {
+_ROLE_OF_WORD = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-PART_WORDS = tuple(_PARTS)
+ROLE_WORDS = tuple(_ROLE_OF_WORD)
 
 
 @dataclass
-class Listing:
-    """The classes and clips that a source lists.
+class ClipList:
+    """The classes and clips of one source.
 
     Attributes:
         source: the file or folder.
-        parts: "train", "val", "test" or, where the source does not divide clips, "" -> class ->
-            clips.
+        classes_by_role: "train", "val", "test" or, if the source does not divide clips, "" ->
+            class -> clips.
         find: how clip names lead to files; see `Split.find`.
-        class_ids: class -> what the source calls it.
-        notes: what the user should know, a sentence each.
+        class_ids: class -> its name in the source.
+        notes: messages for the user, a sentence each.
     """
 
     source: Path
-    parts: dict[str, Classes] = field(default_factory=dict)
-    find: Find = "path"
+    classes_by_role: dict[str, ClipsByClass] = field(default_factory=dict)
+    find: FindMode = "path"
     class_ids: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def classes(self) -> Classes:
-        """All clips by class, whatever their part."""
-        together: Classes = {}
-        for classes in self.parts.values():
+    def classes(self) -> ClipsByClass:
+        """Return all clips by class, whatever their role."""
+        merged: ClipsByClass = {}
+        for classes in self.classes_by_role.values():
             for name, clips in classes.items():
-                together.setdefault(name, []).extend(clips)
-        return together
+                merged.setdefault(name, []).extend(clips)
+        return merged
 
-    def names(self) -> list[str]:
-        """Names of all clips."""
+    def clip_names(self) -> list[str]:
+        """Return the names of all clips."""
         return [clip.name for clips in self.classes().values() for clip in clips]
 
 
-class Rows:
-    """Adds rows to a listing; notes what is wrong with them, by line.
+class ClipListBuilder:
+    """Adds rows to a clip list and collects their problems, by line.
 
     Args:
-        listing: what rows are added to.
+        clip_list: the list that rows are added to.
         root: the folder that absolute paths are made relative to, or None.
-        problems: takes what is wrong.
+        problems: collects what is wrong.
 
     Attributes:
-        within: put after the place of a row where another one is said to repeat it.
+        location_suffix: put after a row's location where a later row is reported to repeat it.
     """
 
-    def __init__(self, listing: Listing, root: Path | None, problems: Problems) -> None:
-        self.listing, self.problems = listing, problems
-        self.within = ""
+    def __init__(self, clip_list: ClipList, root: Path | None, problems: ProblemList) -> None:
+        self.clip_list, self.problems = clip_list, problems
+        self.location_suffix = ""
         self._root = root
-        self._homes = [] if root is None else _spellings(root)
-        self._seen: dict[str, str] = {}
+        self._root_prefixes = [] if root is None else _absolute_prefixes(root)
+        self._location_of: dict[str, str] = {}
 
     def add(
-        self, where: str, path: str, label: str, group: str | None = None, part: str = ""
+        self, location: str, path: str, label: str, group: str | None = None, role: str = ""
     ) -> None:
         """Add a row.
 
         Args:
-            where: its place in the source, for problems.
+            location: where it is in the source, for problems.
             path: the clip, below the root or absolute. Backslashes are those of Windows, unless a
                 file below the root has them in its name.
             label: its class.
             group: the recording it comes from, or None.
-            part: "train", "val", "test" or "".
+            role: "train", "val", "test" or "".
 
         Raises:
-            SplitError: for an absolute path where there is no root.
+            SplitError: for an absolute path if there is no root.
         """
-        name = self._relative(path, where)
+        name = self._relative_name(path, location)
         if name is None:
             return
-        wrong = path_problem(name) or self._text("class", label) or self._text("group", group)
-        same = name if name.isascii() else unicodedata.normalize("NFC", name)
-        if wrong is None and same in self._seen:
-            wrong = f"clip {name!r} is already in {self._seen[same]}"
-        if wrong is not None:
-            self.problems.add(where, wrong)
+        problem = (
+            path_problem(name)
+            or self._check_text("class", label)
+            or self._check_text("group", group)
+        )
+        clip_key = name if name.isascii() else unicodedata.normalize("NFC", name)
+        if problem is None and clip_key in self._location_of:
+            problem = f"clip {name!r} is already in {self._location_of[clip_key]}"
+        if problem is not None:
+            self.problems.add(location, problem)
             return
-        self._seen[same] = where + self.within
-        self.listing.parts.setdefault(part, {}).setdefault(label, []).append(Clip(name, group))
+        self._location_of[clip_key] = location + self.location_suffix
+        self.clip_list.classes_by_role.setdefault(role, {}).setdefault(label, []).append(
+            Clip(name, group)
+        )
 
-    def part(self, where: str, text: str) -> str:
-        """The part that a word stands for."""
-        part = _PARTS.get(text.strip().casefold())
-        if part is None:
-            self.problems.add(where, f"got {text!r}; expected {', '.join(PART_WORDS)}")
-        return part or ""
+    def parse_role(self, location: str, word: str) -> str:
+        """Return the role that a word means: "train", "val" or "test"; "" with a problem added."""
+        role = _ROLE_OF_WORD.get(word.strip().casefold())
+        if role is None:
+            self.problems.add(location, f"got {word!r}; expected {', '.join(ROLE_WORDS)}")
+        return role or ""
 
-    def _text(self, key: str, text: str | None) -> str | None:
-        wrong = None if text is None else text_problem(text)
-        return None if wrong is None else f"{key}: {wrong}"
+    def _check_text(self, key: str, text: str | None) -> str | None:
+        problem = None if text is None else text_problem(text)
+        return None if problem is None else f"{key}: {problem}"
 
-    def _relative(self, path: str, where: str) -> str | None:
-        """The clip's name; None, with a problem noted, where there is none."""
-        text = path
+    def _relative_name(self, path: str, location: str) -> str | None:
+        """Return the clip's name; None, with a problem added, if there is none."""
+        normalized = path
         if "\\" in path and not (os.sep == "/" and self._root and (self._root / path).exists()):
-            text = path.replace("\\", "/")
-        text = text.rstrip("/") or text
-        if not text.startswith("/") and not _DRIVE.match(text):
-            return text.removeprefix("./")
-        if not self._homes:
-            what = "is an absolute path; give the folder of all clips with --root FOLDER"
-            raise SplitError(f"{self.problems.path}: {where}: {path!r} {what}")
-        for home in self._homes:
-            if text.startswith(home):
-                return text[len(home) :]
-        self.problems.add(where, f"{path!r} is not below the root {self._homes[0]}")
+            normalized = path.replace("\\", "/")
+        normalized = normalized.rstrip("/") or normalized
+        if not normalized.startswith("/") and not _DRIVE.match(normalized):
+            return normalized.removeprefix("./")
+        if not self._root_prefixes:
+            explanation = "is an absolute path; give the folder of all clips with --root FOLDER"
+            raise SplitError(f"{self.problems.path}: {location}: {path!r} {explanation}")
+        for prefix in self._root_prefixes:
+            if normalized.startswith(prefix):
+                return normalized[len(prefix) :]
+        self.problems.add(location, f"{path!r} is not below the root {self._root_prefixes[0]}")
         return None
 
 
-def _spellings(root: Path) -> list[str]:
-    """The root as an absolute path, as given and with links followed, with a slash at the end."""
+def _absolute_prefixes(root: Path) -> list[str]:
+    """Return the absolute root, as passed and with links resolved, each with a final slash."""
     paths = (Path(os.path.abspath(root)), root.resolve())  # noqa: PTH100 - links are kept
     return list(dict.fromkeys(path.as_posix().rstrip("/") + "/" for path in paths))

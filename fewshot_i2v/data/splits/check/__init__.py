@@ -1,5 +1,5 @@
-"""Whether the clips of a split are on disk, can be read and differ; a smaller split of those."""
+"""Checks that the clips of a split exist, can be read and differ; can write a reduced split."""
 
-from fewshot_i2v.data.splits.check.check import KINDS, ClipCheck, Problem, check_clips
+from fewshot_i2v.data.splits.check.check import PROBLEM_KINDS, ClipCheck, ClipProblem, check_clips
 
-__all__ = ["KINDS", "ClipCheck", "Problem", "check_clips"]
+__all__ = ["PROBLEM_KINDS", "ClipCheck", "ClipProblem", "check_clips"]

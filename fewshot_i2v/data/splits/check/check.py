@@ -1,7 +1,7 @@
 """Checks every clip of a split before anything is computed from it.
 
-A clip that is missing, cut off or there twice otherwise shows up in the middle of a run, or not at
-all. Every problem is found in one go:
+A clip that is missing, truncated or duplicated would otherwise show up in the middle of a run, or
+not at all. One check reports all problems:
 
 | problem | meaning |
 |---|---|
@@ -9,13 +9,13 @@ all. Every problem is found in one go:
 | ambiguous | several files could be the clip's |
 | empty | the file has 0 bytes |
 | unreadable | a frame cannot be decoded, or reading takes more time or memory than the limits |
-| short | the clip has fewer frames than are asked for: the last would be repeated |
+| short | the clip has fewer frames than required: the last would be repeated |
 | duplicate | another clip has the same bytes |
 
 A clip is a video file or a folder of numbered pictures, whose bytes are those of the pictures.
 
-Of duplicates in one class of one subset the first has no problem. Where classes or subsets differ,
-all have: the label, or the division into subsets, is wrong for some of them.
+Of duplicates in one class of one subset the first has no problem. If classes or subsets differ,
+all have one: the label, or the division into subsets, is wrong for some of them.
 """
 
 from __future__ import annotations
@@ -31,22 +31,29 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from fewshot_i2v.data.splits.check.duplicates import Memory, copies
-from fewshot_i2v.data.splits.check.locate import Places, places
+from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
+from fewshot_i2v.data.splits.check.locate import ClipLocations, locate_clips
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.video.frame_folder import is_folder
+from fewshot_i2v.data.video.frame_folder import is_frame_folder
 from fewshot_i2v.data.video.frame_sampling import FrameIndices, check_count
-from fewshot_i2v.data.video.probe import probe
+from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.data.video.reader import READER_FAMILY, read_frames
-from fewshot_i2v.data.video.worker_pool import Job, Limits, run_jobs
+from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import FRAMES, PIXELS, DefaultLimits, LimitValues
+from fewshot_i2v.utils.limits import (
+    DEFAULT_MAX_FRAMES,
+    DEFAULT_MAX_PIXELS,
+    DefaultLimits,
+    LimitValues,
+)
 from fewshot_i2v.utils.progress import bar
-from fewshot_i2v.utils.resources import default_cache
+from fewshot_i2v.utils.resources import default_cache_folder
 
 
-def count_frames(path: str, max_frames: int = FRAMES, max_pixels: int = PIXELS) -> tuple[int, str]:
-    """Decode every frame of a clip, and keep none.
+def count_frames(
+    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[int, str]:
+    """Decode every frame of a clip, and return their number.
 
     Args:
         path: the clip.
@@ -54,128 +61,128 @@ def count_frames(path: str, max_frames: int = FRAMES, max_pixels: int = PIXELS) 
         max_pixels: clips with larger frames are refused.
 
     Returns:
-        How many frames it shows, and what is odd about it, in words.
+        Number of frames, and a description of oddities.
 
     Raises:
-        VideoUnreadable: if they cannot all be had.
+        VideoUnreadable: if not all frames can be decoded.
     """
     totals = [0]
 
-    def _first(total: int) -> FrameIndices:
+    def _frames_to_read(total: int) -> FrameIndices:
         totals.append(total)
         # of a folder only the pictures that are asked for are decoded whole
-        return np.arange(total if is_folder(Path(path)) else 1)
+        return np.arange(total if is_frame_folder(Path(path)) else 1)
 
     read_frames(
         Path(path),
-        _first,
-        shape=lambda image: image[:1, :1].copy(),
+        _frames_to_read,
+        transform=lambda image: image[:1, :1].copy(),
         max_frames=max_frames,
         max_pixels=max_pixels,
     )
-    if is_folder(Path(path)):
+    if is_frame_folder(Path(path)):
         return totals[-1], ""
-    notes = probe(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
+    notes = probe_clip(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
     return totals[-1], "; ".join(notes)
 
 
-__all__ = ["KINDS", "ClipCheck", "Kind", "Problem", "check_clips"]
+__all__ = ["PROBLEM_KINDS", "ClipCheck", "ClipProblem", "ProblemKind", "check_clips"]
 
-Kind = Literal["missing", "ambiguous", "empty", "unreadable", "short", "duplicate"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ProblemKind = Literal["missing", "ambiguous", "empty", "unreadable", "short", "duplicate"]
+PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
 
 _SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is wrong with a clip.
+class ClipProblem:
+    """A problem of a clip.
 
     Attributes:
         subset: of the clip.
         class_name: of the clip.
         clip: its name.
-        kind: which problem.
-        reason: what was found, in words.
+        kind: the kind of problem.
+        reason: a description.
         others: the files that could be it, or the clips with the same bytes.
     """
 
     subset: str
     class_name: str
     clip: str
-    kind: Kind
+    kind: ProblemKind
     reason: str
     others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClipCheck:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        split: what was checked.
-        places: where its clips are.
+        split: the checked split.
+        locations: where its clips are.
         frames: how many a clip should have.
         quick: whether no clip was read.
         problems: in the order of the split.
-        notes: by clip, what is odd about it and no problem: gaps in time, where nothing tells how
-            many frames there should be; several video streams; pictures that a cut left out.
-        read: clips that were read to their end in this check.
-        remembered: clips that an earlier check had read.
-        seconds: what it took.
-        unkept: why the next check will not know what this one found; "" where it will.
+        notes: by clip, oddities that are no problem: gaps in time, if nothing tells how many frames
+            there should be; several video streams; pictures that a cut left out.
+        n_read: clips that were read to their end in this check.
+        n_cached: clips that an earlier check had read.
+        seconds: duration of the check.
+        cache_error: why the results could not be cached for the next check; "" if they were.
     """
 
     split: Split
-    places: Places
+    locations: ClipLocations
     frames: int
     quick: bool
-    problems: tuple[Problem, ...]
+    problems: tuple[ClipProblem, ...]
     notes: Mapping[str, str]
-    read: int
-    remembered: int
+    n_read: int
+    n_cached: int
     seconds: float
-    unkept: str = ""
+    cache_error: str = ""
 
     @cached_property
-    def bad(self) -> Mapping[str, Problem]:
+    def problem_by_clip(self) -> Mapping[str, ClipProblem]:
         """Clips with a problem -> the first one."""
         return {problem.clip: problem for problem in reversed(self.problems)}
 
-    def classes(self) -> Iterator[dict[str, Any]]:
-        """For each class of each subset: clips, those without a problem, and problems by kind."""
+    def class_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield for each class of each subset: clips, clips without a problem, problem counts."""
         counts = Counter((p.subset, p.class_name, p.kind) for p in self.problems)
         for subset, classes in self.split.subsets.items():
             for name, clips in classes.items():
-                fine = sum(clip.name not in self.bad for clip in clips)
-                kinds = {kind: counts[subset, name, kind] for kind in KINDS}
-                row = {"subset": subset, "class": name, "clips": len(clips), "fine": fine}
+                n_fine = sum(clip.name not in self.problem_by_clip for clip in clips)
+                kinds = {kind: counts[subset, name, kind] for kind in PROBLEM_KINDS}
+                row = {"subset": subset, "class": name, "clips": len(clips), "fine": n_fine}
                 yield row | {"problems": {kind: n for kind, n in kinds.items() if n}}
 
-    def facts(self) -> dict[str, Any]:
-        """Everything as plain data."""
-        total = len(self.split.names())
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        total = len(self.split.clip_names())
         return {
             "split": {"name": self.split.name, "digest": self.split.digest},
-            "root": str(self.places.root),
+            "root": str(self.locations.root),
             "frames": self.frames,
             "quick": self.quick,
             "clips": total,
-            "fine": total - len(self.bad),
+            "fine": total - len(self.problem_by_clip),
             "counts": dict(Counter(problem.kind for problem in self.problems)),
-            "classes": list(self.classes()),
+            "classes": list(self.class_rows()),
             "problems": [
                 {"class" if k == "class_name" else k: v for k, v in vars(problem).items()}
                 for problem in self.problems
             ],
             "notes": dict(self.notes),
-            "extra": [str(path) for path in self.places.extra],
-            "refused": {str(path): why for path, why in self.places.refused.items()},
-            "hints": list(self.places.hints),
-            "read": self.read,
-            "remembered": self.remembered,
+            "extra": [str(path) for path in self.locations.extra],
+            "refused": {str(path): reason for path, reason in self.locations.refused.items()},
+            "hints": list(self.locations.hints),
+            "read": self.n_read,
+            "remembered": self.n_cached,
             "seconds": round(self.seconds, 3),
-            "unkept": self.unkept,
+            "unkept": self.cache_error,
         }
 
 
@@ -190,14 +197,14 @@ def check_clips(
     limits: LimitValues | None = None,
     progress: bool = False,
 ) -> ClipCheck:
-    """Look for every clip of a split, and read each from its first to its last frame.
+    """Find every clip of a split, and read each from its first to its last frame.
 
     Args:
         split: with a root.
         frames: how many a clip should have, 1 or more.
-        quick: only look for files, empty ones and duplicates; read no clip.
-        cache: the folder under which what was found is kept, in `checks`; the package's own if
-            None. Clips that did not change since an earlier check are not read again.
+        quick: only search for files, empty ones and duplicates; read no clip.
+        cache: the folder whose subfolder `checks` caches the results; the package's own if None.
+            Clips that did not change since an earlier check are not read again.
         verify: read all clips, whatever earlier checks found.
         workers: decoding processes; None: one per processor, at most 8. 0: in this process, without
             any limit: for tests.
@@ -209,127 +216,145 @@ def check_clips(
         FewshotError: when the decoding processes cannot be started.
     """
     check_count("frames", frames)
-    start = time.perf_counter()
-    found = places(split)
-    folder = (default_cache() if cache is None else cache) / "checks"
-    memory = Memory(folder, found.root, READER_FAMILY, trust=not verify)
-    search = _Check(split, found, memory, frames)
+    start_time = time.perf_counter()
+    locations = locate_clips(split)
+    folder = (default_cache_folder() if cache is None else cache) / "checks"
+    digest_cache = DigestCache(folder, locations.root, READER_FAMILY, trust=not verify)
+    checker = _ClipChecker(split, locations, digest_cache, frames)
     try:
-        search.look()
-        search.compare()
+        checker.check_files()
+        checker.check_duplicates()
         if not quick:
-            count = min(_processors(), 8) if workers is None else workers
-            search.read_all(count, limits or DefaultLimits(), progress=progress)
+            count = min(_count_processors(), 8) if workers is None else workers
+            checker.check_frames(count, limits or DefaultLimits(), progress=progress)
     finally:
-        unkept = search.memory.save()
-    problems = search.sorted_problems()
-    read = (search.read, 0 if quick else search.remembered)
-    notes = {} if quick else search.notes()
-    seconds = time.perf_counter() - start
-    return ClipCheck(split, found, frames, quick, problems, notes, *read, seconds, unkept)
+        cache_error = checker.digest_cache.save()
+    problems = checker.sorted_problems()
+    read_counts = (checker.n_read, 0 if quick else checker.n_cached)
+    notes = {} if quick else checker.notes()
+    seconds = time.perf_counter() - start_time
+    return ClipCheck(
+        split, locations, frames, quick, problems, notes, *read_counts, seconds, cache_error
+    )
 
 
-class _Check:
-    """One check under way."""
+class _ClipChecker:
+    """Runs one check."""
 
-    def __init__(self, split: Split, found: Places, memory: Memory, frames: int) -> None:
-        self.places, self.memory, self.frames = found, memory, frames
-        self.home = {
+    def __init__(
+        self, split: Split, locations: ClipLocations, digest_cache: DigestCache, frames: int
+    ) -> None:
+        self.locations, self.digest_cache, self.frames = locations, digest_cache, frames
+        self.subset_and_class = {
             clip.name: (subset, name)
             for subset, classes in split.subsets.items()
             for name, clips in classes.items()
             for clip in clips
         }
-        self.problems: list[Problem] = []
-        self.usable: dict[Path, str] = {}
-        self.read = self.remembered = 0
+        self.problems: list[ClipProblem] = []
+        self.clip_of_file: dict[Path, str] = {}
+        self.n_read = self.n_cached = 0
 
-    def _add(self, clip: str, kind: Kind, reason: str, others: Sequence[str] = ()) -> None:
-        self.problems.append(Problem(*self.home[clip], clip, kind, reason, tuple(others)))
+    def _add_problem(
+        self, clip: str, kind: ProblemKind, reason: str, related: Sequence[str] = ()
+    ) -> None:
+        self.problems.append(
+            ClipProblem(*self.subset_and_class[clip], clip, kind, reason, tuple(related))
+        )
 
-    def look(self) -> None:
-        """Missing, ambiguous and empty clips, and files that may not be opened."""
-        for clip, reason in self.places.missing.items():
-            self._add(clip, "missing", reason)
-        for clip, files in self.places.ambiguous.items():
-            others = [str(file) for file in files]
-            reason = f"{len(files)} files could be it: {', '.join(others)}"
-            self._add(clip, "ambiguous", reason, others)
-        for clip, file in self.places.files.items():
+    def check_files(self) -> None:
+        """Find missing, ambiguous and empty clips, and files that may not be opened."""
+        for clip, reason in self.locations.missing.items():
+            self._add_problem(clip, "missing", reason)
+        for clip, files in self.locations.ambiguous.items():
+            candidates = [str(file) for file in files]
+            reason = f"{len(files)} files could be it: {', '.join(candidates)}"
+            self._add_problem(clip, "ambiguous", reason, candidates)
+        for clip, file in self.locations.files.items():
             try:
-                size = self.memory.look_at(file).size
+                size = self.digest_cache.refresh(file).size
             except OSError as error:
-                self._add(clip, "unreadable", f"{file} cannot be looked at: {error.strerror}")
+                self._add_problem(
+                    clip, "unreadable", f"{file} cannot be looked at: {error.strerror}"
+                )
                 continue
             except VideoUnreadable as error:
-                self._add(clip, "unreadable", f"{file} {error.reason}")
+                self._add_problem(clip, "unreadable", f"{file} {error.reason}")
                 continue
             if not (file.is_file() or file.is_dir()):
-                self._add(clip, "unreadable", f"{file} is no regular file")
+                self._add_problem(clip, "unreadable", f"{file} is no regular file")
             elif not size:
-                self._add(clip, "empty", f"{file} has 0 bytes")
+                self._add_problem(clip, "empty", f"{file} has 0 bytes")
             elif not os.access(file, os.R_OK):
-                self._add(clip, "unreadable", f"{file} may not be read")
+                self._add_problem(clip, "unreadable", f"{file} may not be read")
             else:
-                self.usable[file] = clip
+                self.clip_of_file[file] = clip
 
-    def compare(self) -> None:
-        """Clips with the same bytes."""
-        for group in copies(list(self.usable), self.memory):
-            clips = [self.usable[file] for file in group]
-            one = len({self.home[clip] for clip in clips}) == 1
+    def check_duplicates(self) -> None:
+        """Find clips with the same bytes."""
+        for group in find_duplicates(list(self.clip_of_file), self.digest_cache):
+            clips = [self.clip_of_file[file] for file in group]
+            same_class = len({self.subset_and_class[clip] for clip in clips}) == 1
             for i, clip in enumerate(clips):
-                if one and not i:
+                if same_class and not i:
                     continue
-                others = [other for other in clips if other != clip]
-                subset, name = self.home[others[0]]
-                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-                where = "" if one else f" ({subset}, class {name!r})"
-                reason = f"has the same bytes as {others[0]!r}{where}{more}"
-                self._add(clip, "duplicate", reason, others)
+                duplicates = [duplicate for duplicate in clips if duplicate != clip]
+                subset, name = self.subset_and_class[duplicates[0]]
+                more_note = f" and {len(duplicates) - 1} more" if len(duplicates) > 1 else ""
+                class_note = "" if same_class else f" ({subset}, class {name!r})"
+                reason = f"has the same bytes as {duplicates[0]!r}{class_note}{more_note}"
+                self._add_problem(clip, "duplicate", reason, duplicates)
 
-    def read_all(self, workers: int, limits: LimitValues, *, progress: bool) -> None:
-        """Clips that cannot be read to their end, or have too few frames."""
-        function = f"{count_frames.__module__}:{count_frames.__name__}"
-        todo = [file for file in self.usable if self.memory.known(file).frames is None]
-        sizes = (limits.frames, limits.pixels)
-        jobs = {Job(file, function, (str(file), *sizes)): file for file in todo}
-        self.remembered = len(self.usable) - len(todo)
-        saved = time.monotonic()
+    def check_frames(self, workers: int, limits: LimitValues, *, progress: bool) -> None:
+        """Find clips that cannot be read to their end, or have too few frames."""
+        function_path = f"{count_frames.__module__}:{count_frames.__name__}"
+        unread_files = [
+            file for file in self.clip_of_file if self.digest_cache.entry(file).frames is None
+        ]
+        size_limits = (limits.frames, limits.pixels)
+        jobs = {Job(file, function_path, (str(file), *size_limits)): file for file in unread_files}
+        self.n_cached = len(self.clip_of_file) - len(unread_files)
+        last_save = time.monotonic()
         with bar(
             total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
-        ) as shown:
-            for job, result in run_jobs(list(jobs), workers, Limits.of(limits)):
-                shown.update()
-                self.read += 1
+        ) as progress_bar:
+            for job, result in run_jobs(list(jobs), workers, DecodeLimits.from_config(limits)):
+                progress_bar.update()
+                self.n_read += 1
                 if isinstance(result, VideoUnreadable):
-                    self._add(self.usable[jobs[job]], "unreadable", f"{job.path} {result.reason}")
+                    self._add_problem(
+                        self.clip_of_file[jobs[job]], "unreadable", f"{job.path} {result.reason}"
+                    )
                     continue
-                frames, odd = result
-                self.memory.note(jobs[job], frames=frames, note=odd)
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    self.memory.save()
-                    saved = time.monotonic()
-        for file, clip in self.usable.items():
-            count = self.memory.known(file).frames
+                frames, note = result
+                self.digest_cache.update(jobs[job], frames=frames, note=note)
+                if time.monotonic() - last_save > _SAVE_SECONDS:
+                    self.digest_cache.save()
+                    last_save = time.monotonic()
+        for file, clip in self.clip_of_file.items():
+            count = self.digest_cache.entry(file).frames
             if count is not None and count < self.frames:
                 reason = f"{file} has {count} frames, fewer than {self.frames}"
-                self._add(clip, "short", reason)
+                self._add_problem(clip, "short", reason)
 
     def notes(self) -> dict[str, str]:
-        """What is odd about clips that could be read."""
-        found = ((clip, self.memory.known(file).note) for file, clip in self.usable.items())
-        return {clip: note for clip, note in found if note}
+        """Return notes on oddities of the clips that could be read."""
+        clip_notes = (
+            (clip, self.digest_cache.entry(file).note) for file, clip in self.clip_of_file.items()
+        )
+        return {clip: note for clip, note in clip_notes if note}
 
-    def sorted_problems(self) -> tuple[Problem, ...]:
-        """In the order of the split; a file that is no video is nothing but unreadable."""
-        place = {clip: i for i, clip in enumerate(self.home)}
-        broken = {problem.clip for problem in self.problems if problem.kind == "unreadable"}
-        kept = (p for p in self.problems if p.kind != "duplicate" or p.clip not in broken)
-        return tuple(sorted(kept, key=lambda p: (place[p.clip], KINDS.index(p.kind))))
+    def sorted_problems(self) -> tuple[ClipProblem, ...]:
+        """Sort problems as the split; an unreadable file is not reported as a duplicate too."""
+        position = {clip: i for i, clip in enumerate(self.subset_and_class)}
+        unreadable = {problem.clip for problem in self.problems if problem.kind == "unreadable"}
+        retained = (p for p in self.problems if p.kind != "duplicate" or p.clip not in unreadable)
+        return tuple(
+            sorted(retained, key=lambda p: (position[p.clip], PROBLEM_KINDS.index(p.kind)))
+        )
 
 
-def _processors() -> int:
+def _count_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""When two names mean the same class or clip, whatever their spelling."""
+"""Normalizes class and clip names, so that spellings of the same name compare equal."""
 
 from __future__ import annotations
 
@@ -9,133 +9,149 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from fewshot_i2v.data.splits.matching.file_tree import stem_of
-from fewshot_i2v.data.splits.matching.name_similarity import folder_key, name_key, youtube_key
+from fewshot_i2v.data.splits.matching.file_tree import split_extension
+from fewshot_i2v.data.splits.matching.name_similarity import (
+    normalized_folder,
+    normalized_name,
+    youtube_id,
+)
 from fewshot_i2v.data.splits.split import Split
 
-_TIMED = re.compile(r"([\w-]{11})_((?:\d{6}|\d+\.\d+)_(?:\d{6}|\d+\.\d+))", re.ASCII)
-_KEPT = frozenset("LNMS")  # letters, digits, marks that belong to letters, and signs such as +
+_TIMED_YOUTUBE_NAME = re.compile(r"([\w-]{11})_((?:\d{6}|\d+\.\d+)_(?:\d{6}|\d+\.\d+))", re.ASCII)
+_KEPT_CATEGORIES = frozenset(
+    "LNMS"
+)  # letters, digits, marks that belong to letters, and signs such as +
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
-class Listed(NamedTuple):
-    """A clip of a list, as names tell of it.
+class NamedClip(NamedTuple):
+    """A clip of a split, with the normalized components of its name.
 
     Attributes:
-        subset: where it is.
-        of: its class.
-        label: key of its class.
-        name: as the list has it.
-        place: keys of the folders above it, without those that all clips of the list are in.
-        video: whether its key is the id of a YouTube video.
+        subset: its subset.
+        class_name: its class.
+        class_key: normalized name of its class.
+        name: as in the list.
+        folder_keys: normalized folders above it, without those common to all clips of the list.
+        is_youtube: whether its key is the id of a YouTube video.
         times: start and end in the name of such a video, or "".
     """
 
     subset: str
-    of: str
-    label: str
+    class_name: str
+    class_key: str
     name: str
-    place: tuple[str, ...]
-    video: bool
+    folder_keys: tuple[str, ...]
+    is_youtube: bool
     times: str
 
 
-def class_key(name: str) -> str:
-    """A class name without case, spaces, brackets and other punctuation, accents spelled alike."""
+def normalized_class(name: str) -> str:
+    """Normalize a class name: no case, spaces, brackets or punctuation, one accent spelling."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(c for c in folded if unicodedata.category(c)[0] in _KEPT) or folded
+    return "".join(c for c in folded if unicodedata.category(c)[0] in _KEPT_CATEGORIES) or folded
 
 
-def word_key(name: str) -> str:
-    """A class name without articles and endings of words: "clap" and "clapping" have one key.
+def stem_key(name: str) -> str:
+    """Stem a class name: "clap" and "clapping" get one key, articles are removed.
 
-    It is right for many names in English and made for no other language.
+    It works for many names in English; it is not made for other languages.
     """
     words = re.findall(r"\w+", name.replace("_", " ").casefold())
-    plain = "".join(_without_ending(word) for word in words if word not in _ARTICLES)
-    return re.sub(r"(.)\1", r"\1", plain)  # "clapp", and "pullup" as in "pull ups"
+    stemmed = "".join(_strip_endings(word) for word in words if word not in _ARTICLES)
+    return re.sub(r"(.)\1", r"\1", stemmed)  # "clapp", and "pullup" as in "pull ups"
 
 
-def _without_ending(word: str) -> str:
-    for ending, shortest in (("ing", 3), ("s", 2), ("e", 3)):
-        if len(word) >= shortest + len(ending):
+def _strip_endings(word: str) -> str:
+    for ending, min_length in (("ing", 3), ("s", 2), ("e", 3)):
+        if len(word) >= min_length + len(ending):
             word = word.removesuffix(ending)
     return word
 
 
-def listing(split: Split, *, youtube: bool) -> Mapping[str, Sequence[Listed]]:
-    """The clips of a split by a key that is the same whatever the spelling of the last part.
+def index_by_name(split: Split, *, youtube: bool) -> Mapping[str, Sequence[NamedClip]]:
+    """Index the clips of a split by a key that ignores the spelling of the last component.
 
     Args:
         split: the split.
         youtube: whether a name of 11 characters is a YouTube id. With times behind, as in
             `-kYzxMKp514_000086_000096`, it always is.
     """
-    found: dict[str, list[Listed]] = defaultdict(list)
-    above = _above(split)
-    places: dict[str, tuple[str, ...]] = {}
+    index: dict[str, list[NamedClip]] = defaultdict(list)
+    n_common = _n_common_folders(split)
+    keys_of_folder: dict[str, tuple[str, ...]] = {}
     for subset, classes in split.subsets.items():
-        for of, clips in classes.items():
-            label = class_key(of)
+        for class_name, clips in classes.items():
+            label = normalized_class(class_name)
             for clip in clips:
-                folder, _, last = clip.name.rpartition("/")
-                if folder not in places:
-                    places[folder] = tuple(map(folder_key, _parts(folder)[above:]))
-                key, video, times = _key(stem_of(last)[0], youtube=youtube)
-                place = places[folder]
-                found[key].append(Listed(subset, of, label, clip.name, place, video, times))
-    return found
+                folder, _, file_name = clip.name.rpartition("/")
+                if folder not in keys_of_folder:
+                    keys_of_folder[folder] = tuple(
+                        map(normalized_folder, _folder_names(folder)[n_common:])
+                    )
+                key, is_youtube, times = _clip_key(split_extension(file_name)[0], youtube=youtube)
+                folder_keys = keys_of_folder[folder]
+                index[key].append(
+                    NamedClip(subset, class_name, label, clip.name, folder_keys, is_youtube, times)
+                )
+    return index
 
 
-def _parts(folder: str) -> list[str]:
+def _folder_names(folder: str) -> list[str]:
     return folder.split("/") if folder else []
 
 
-def _above(split: Split) -> int:
-    """How many folders, from the root down, clips of all classes are in: those say nothing."""
+def _n_common_folders(split: Split) -> int:
+    """Number of top folders common to clips of all classes: they distinguish no clips."""
     if len({name for classes in split.subsets.values() for name in classes}) < 2:
         return 0
-    folders = {name.rpartition("/")[0] for name in split.names()}
-    columns = zip(*map(_parts, folders), strict=False)
+    folders = {name.rpartition("/")[0] for name in split.clip_names()}
+    columns = zip(*map(_folder_names, folders), strict=False)
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
-def _key(stem: str, *, youtube: bool) -> tuple[str, bool, str]:
-    timed = _TIMED.fullmatch(stem)
-    if timed is not None:
-        return timed.group(1).lower(), True, timed.group(2)
-    video = youtube_key(stem) if youtube else ""
-    return (video, True, stem[len(video) + 1 :]) if video else (name_key(stem), False, "")
+def _clip_key(stem: str, *, youtube: bool) -> tuple[str, bool, str]:
+    match = _TIMED_YOUTUBE_NAME.fullmatch(stem)
+    if match is not None:
+        return match.group(1).lower(), True, match.group(2)
+    video_id = youtube_id(stem) if youtube else ""
+    return (
+        (video_id, True, stem[len(video_id) + 1 :])
+        if video_id
+        else (normalized_name(stem), False, "")
+    )
 
 
-def same_place(one: Listed, other: Listed) -> bool:
+def have_same_folders(clip_a: NamedClip, clip_b: NamedClip) -> bool:
     """Whether the folders above two clips agree, as far as both names have them."""
-    shared = min(len(one.place), len(other.place))
-    if shared == 0:
-        return one.place == other.place
-    return one.place[-shared:] == other.place[-shared:]
+    n_compared = min(len(clip_a.folder_keys), len(clip_b.folder_keys))
+    if n_compared == 0:
+        return clip_a.folder_keys == clip_b.folder_keys
+    return clip_a.folder_keys[-n_compared:] == clip_b.folder_keys[-n_compared:]
 
 
-def same_clip(one: Listed, other: Listed, *, alone: bool) -> bool:
-    """Whether clips of two lists that have one key are the same clip.
+def is_same_clip(clip_a: NamedClip, clip_b: NamedClip, *, unique: bool) -> bool:
+    """Whether clips of two lists with one key are the same clip.
 
-    A YouTube id says so by itself. Else the folders must agree, since names such as `001` are
-    numbers in a folder. Where each list has the key once, a folder that only one of them has, or
-    the same class, is enough.
+    A YouTube id is enough by itself. Otherwise the folders must agree, since names such as `001`
+    are numbers in a folder. If each list has the key once, it is enough that only one of them has a
+    folder, or that the class is the same.
 
     Args:
-        one: a clip.
-        other: a clip of the other list.
-        alone: whether both lists have the key only once.
+        clip_a: a clip.
+        clip_b: a clip of the second list.
+        unique: whether both lists have the key only once.
     """
-    if (one.video and other.video) or same_place(one, other):
+    if (clip_a.is_youtube and clip_b.is_youtube) or have_same_folders(clip_a, clip_b):
         return True
-    return alone and (not one.place or not other.place or one.label == other.label)
+    return unique and (
+        not clip_a.folder_keys or not clip_b.folder_keys or clip_a.class_key == clip_b.class_key
+    )
 
 
-def by_folder(rows: Sequence[Listed]) -> Mapping[tuple[str, ...], Sequence[Listed]]:
-    """Clips by the last folder above them: those of different ones are not in the same place."""
-    found: dict[tuple[str, ...], list[Listed]] = defaultdict(list)
-    for row in rows:
-        found[row.place[-1:]].append(row)
-    return found
+def group_by_folder(clips: Sequence[NamedClip]) -> Mapping[tuple[str, ...], Sequence[NamedClip]]:
+    """Group clips by the last folder above them: `have_same_folders` needs it to be equal."""
+    groups: dict[tuple[str, ...], list[NamedClip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.folder_keys[-1:]].append(clip)
+    return groups

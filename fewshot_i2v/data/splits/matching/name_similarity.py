@@ -1,7 +1,7 @@
-"""How much a clip's name and a file's are alike.
+"""Ranks how similar a clip's name and a file's name are.
 
-Two names that are never the same have different keys; how alike those with one key are is a rank, a
-tuple that is smaller the less the two differ.
+Two names that can never match have different keys. Among names with one key, the rank is a tuple
+that is smaller the less the two differ.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from fewshot_i2v.data.splits.matching.file_tree import Found, stem_of
+from fewshot_i2v.data.splits.matching.file_tree import VideoFile, split_extension
 
-Rank = tuple[int, ...]
+MatchRank = tuple[int, ...]
 
-_YOUTUBE = re.compile(r"([A-Za-z0-9_-]{11})(?:_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?))?")
-SAME_PLACE, SAME_FOLDERS, SAME_FOLDER, LIKE_FOLDER, OTHER_FOLDER = range(5)
+_YOUTUBE_NAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?))?")
+SAME_PATH, SAME_PATH_END, SAME_CLASS_FOLDER, SIMILAR_CLASS_FOLDER, OTHER_CLASS_FOLDER = range(5)
 """How the folders above a file fit a clip's name."""
 
 
-class Wanted(NamedTuple):
-    """A clip, by its name.
+class ClipName(NamedTuple):
+    """The name of a clip, split into its components.
 
     Attributes:
-        name: as the list has it.
+        name: as in the list.
         folders: the folders in it.
-        stem: its last part, without a video's extension.
+        stem: its last component, without a video's extension.
         extension: that extension, or "".
-        folder: that of the class, as far as names tell; "" where it has none.
+        folder: the most likely class folder; "" if the name has no folders.
     """
 
     name: str
@@ -40,105 +40,125 @@ class Wanted(NamedTuple):
     folder: str = ""
 
 
-def wanted(names: Iterable[str]) -> list[Wanted]:
-    """The names of a list, each with the folder that is most likely its class's.
+def parse_clip_names(names: Iterable[str]) -> list[ClipName]:
+    """Parse the clip names of a list and find each one's most likely class folder.
 
-    That is the one at the place in the path where most different names stand; the last of several.
+    That is the folder at the position in the path with the most different names; on a tie the last.
     """
-    clips = []
+    parsed = []
     for name in dict.fromkeys(names):
-        *folders, last = name.split("/")
-        clips.append(Wanted(name, tuple(folders), *stem_of(last)))
-    paths = {clip.folders for clip in clips}
-    columns: dict[tuple[int, int], set[str]] = defaultdict(set)
+        *folders, file_name = name.split("/")
+        parsed.append(ClipName(name, tuple(folders), *split_extension(file_name)))
+    paths = {clip.folders for clip in parsed}
+    folders_at: dict[tuple[int, int], set[str]] = defaultdict(set)
     for path in paths:
         for i, folder in enumerate(path):
-            columns[len(path), i].add(folder)
-    best = {(): ""} | {
-        path: path[max(range(len(path)), key=lambda i: (len(columns[len(path), i]), i))]
+            folders_at[len(path), i].add(folder)
+    class_folder_of = {(): ""} | {
+        path: path[max(range(len(path)), key=lambda i: (len(folders_at[len(path), i]), i))]
         for path in paths
         if path
     }
-    return [clip._replace(folder=best[clip.folders]) for clip in clips]
+    return [clip._replace(folder=class_folder_of[clip.folders]) for clip in parsed]
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def folder_key(folder: str) -> str:
-    """Equal for folders that may be the same class: letters and digits count, their case not."""
-    plain = "".join(c for c in unicodedata.normalize("NFC", folder).casefold() if c.isalnum())
-    return plain or folder
+def normalized_folder(folder: str) -> str:
+    """Normalize a folder name: equal keys may be one class; only letters and digits count."""
+    normalized = "".join(c for c in unicodedata.normalize("NFC", folder).casefold() if c.isalnum())
+    return normalized or folder
 
 
-def _composed(text: str) -> str:
+def _compose_accents(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def _spaced(text: str) -> str:
-    return _composed(text).replace(" ", "_")
+def _spaces_to_underscores(text: str) -> str:
+    return _compose_accents(text).replace(" ", "_")
 
 
-def name_key(stem: str) -> str:
-    """Equal for names that differ by case, spaces for underscores, or the spelling of accents."""
-    return _composed(_spaced(stem).casefold())
+def normalized_name(stem: str) -> str:
+    """Normalize a name: case, spaces or underscores and accent spelling do not count."""
+    return _compose_accents(_spaces_to_underscores(stem).casefold())
 
 
-_STEPS: tuple[Callable[[str], str], ...] = (str, _composed, _spaced)
+_NORMALIZATIONS: tuple[Callable[[str], str], ...] = (str, _compose_accents, _spaces_to_underscores)
 
 
-def _folder_rank(clip: Wanted, file: Found) -> int:
+def _folder_rank(clip: ClipName, file: VideoFile) -> int:
     if clip.folders == file.folders:
-        return SAME_PLACE
+        return SAME_PATH
     if not clip.folders:
-        return OTHER_FOLDER
+        return OTHER_CLASS_FOLDER
     if clip.folders == file.folders[-len(clip.folders) :]:
-        return SAME_FOLDERS
+        return SAME_PATH_END
     if clip.folder in file.folders:
-        return SAME_FOLDER
-    like = folder_key(clip.folder)
-    return LIKE_FOLDER if like in map(folder_key, file.folders) else OTHER_FOLDER
+        return SAME_CLASS_FOLDER
+    class_key = normalized_folder(clip.folder)
+    return (
+        SIMILAR_CLASS_FOLDER
+        if class_key in map(normalized_folder, file.folders)
+        else OTHER_CLASS_FOLDER
+    )
 
 
-def _extension_rank(clip: Wanted, file: Found) -> int:
-    """A folder of frames is second to any video file, whose frames it mostly holds."""
-    return 2 if file.frames else int(clip.extension not in ("", file.extension))
+def _extension_rank(clip: ClipName, file: VideoFile) -> int:
+    """Rank the extension; a folder of frames comes after any video file.
+
+    It mostly holds the frames of that file.
+    """
+    return 2 if file.is_frame_folder else int(clip.extension not in ("", file.extension))
 
 
-def name_rank(clip: Wanted, file: Found) -> Rank:
-    """For names of one key: the class's folder, spelling, the other folders, the extension."""
-    place = _folder_rank(clip, file)
-    steps: Sequence[int] = [i for i, s in enumerate(_STEPS) if s(clip.stem) == s(file.stem)]
-    spelling = steps[0] if steps else len(_STEPS)
-    far = max(SAME_FOLDER, place) if clip.folder else 0
-    return (far, spelling, place, _extension_rank(clip, file))
+def rank_by_name(clip: ClipName, file: VideoFile) -> MatchRank:
+    """Rank names of one key: class folder, spelling, further folders, extension."""
+    folder_rank = _folder_rank(clip, file)
+    equal_levels: Sequence[int] = [
+        i
+        for i, normalize in enumerate(_NORMALIZATIONS)
+        if normalize(clip.stem) == normalize(file.stem)
+    ]
+    spelling_rank = equal_levels[0] if equal_levels else len(_NORMALIZATIONS)
+    class_rank = max(SAME_CLASS_FOLDER, folder_rank) if clip.folder else 0
+    return (class_rank, spelling_rank, folder_rank, _extension_rank(clip, file))
 
 
-def youtube_key(stem: str) -> str:
-    """The id, in lower case; "" where the stem is not an id, with or without times."""
-    match = _YOUTUBE.fullmatch(stem)
+def youtube_id(stem: str) -> str:
+    """Return the YouTube id in lower case; "" if the stem is not an id, with or without times."""
+    match = _YOUTUBE_NAME.fullmatch(stem)
     return match[1].lower() if match else ""
 
 
-def youtube_rank(clip: Wanted, file: Found) -> Rank | None:
-    """For ids of one key: case, times, folders, extension; None where both have other times.
+def rank_by_youtube_id(clip: ClipName, file: VideoFile) -> MatchRank | None:
+    """Rank ids of one key: case, times, folders, extension; None if both have different times.
 
-    Files whose names tell whole seconds of times that have a fraction are second to equal times.
+    Files whose names have whole seconds for times with a fraction rank after equal times.
     """
-    theirs, ours = _YOUTUBE.fullmatch(clip.stem), _YOUTUBE.fullmatch(file.stem)
-    if theirs is None or ours is None:
+    clip_match, file_match = _YOUTUBE_NAME.fullmatch(clip.stem), _YOUTUBE_NAME.fullmatch(file.stem)
+    if clip_match is None or file_match is None:
         return None
-    (one, *start), (other, *times) = theirs.groups(), ours.groups()
-    how = _times_rank(start, times)
-    if how is None:
+    (clip_id, *clip_times), (file_id, *file_times) = clip_match.groups(), file_match.groups()
+    times_rank = _times_rank(clip_times, file_times)
+    if times_rank is None:
         return None
-    return (int(one != other), how, _folder_rank(clip, file), _extension_rank(clip, file))
+    return (
+        int(clip_id != file_id),
+        times_rank,
+        _folder_rank(clip, file),
+        _extension_rank(clip, file),
+    )
 
 
-def _times_rank(one: Sequence[str | None], other: Sequence[str | None]) -> int | None:
-    """0: equal times; 1: whole seconds of each other; 2: only one has times; None: others."""
-    if not (one[0] and other[0]):
-        return 2 * int(bool(one[0]) != bool(other[0]))
-    pair = [[float(x or 0) for x in times] for times in (one, other)]
-    if pair[0] == pair[1]:
+def _times_rank(clip_times: Sequence[str | None], file_times: Sequence[str | None]) -> int | None:
+    """0: equal times; 1: equal in whole seconds; 2: only one has times; None: different."""
+    if not (clip_times[0] and file_times[0]):
+        return 2 * int(bool(clip_times[0]) != bool(file_times[0]))
+    seconds = [[float(x or 0) for x in times] for times in (clip_times, file_times)]
+    if seconds[0] == seconds[1]:
         return 0
-    whole = [[float(int(x)) for x in times] for times in pair]
-    return 1 if whole[0] == whole[1] and any(map(list.__eq__, pair, whole)) else None
+    whole_seconds = [[float(int(x)) for x in times] for times in seconds]
+    return (
+        1
+        if whole_seconds[0] == whole_seconds[1] and any(map(list.__eq__, seconds, whole_seconds))
+        else None
+    )

@@ -1,4 +1,4 @@
-"""The encoder that a frozen tower and an adapter make together."""
+"""The frozen tower and an adapter as one module."""
 
 from __future__ import annotations
 
@@ -8,92 +8,101 @@ from torch.utils.checkpoint import checkpoint
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.adapters.base.frozen_prefix import cell_means, read
+from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix, grid_means
 from fewshot_i2v.models.encoders.tower import Tower
 
 
 class AdaptedEncoder(nn.Module):
-    """A frozen tower walked by an adapter.
+    """A frozen tower with an adapter in it.
 
     Args:
         tower: the frozen tower.
-        adapter: built for it.
+        adapter: built for this tower.
 
     Attributes:
-        checkpointing: whether the backward pass computes each block again in place of keeping what
-            happened inside it. The gradients are the same; memory is saved for time.
+        checkpointing: whether the backward pass computes each block again instead of storing its
+            activations. The gradients are the same; it saves memory and costs time.
+
+    Raises:
+        AdapterError: when the adapter overrides a method that `first_trained_block` skips.
     """
 
     def __init__(self, tower: Tower, adapter: Adapter) -> None:
         super().__init__()
-        skipped = [n for n in ("stem", "embed") if _has_own(adapter, n) and not _called(adapter, n)]
-        if skipped:
+        skipped_overrides = [
+            n
+            for n in ("patch_embed", "embed_tokens")
+            if _overrides(adapter, n) and not _is_called(adapter, n)
+        ]
+        if skipped_overrides:
             raise AdapterError(
-                f"{type(adapter).__name__} has its own `{skipped[0]}`, which first_block="
-                f"{adapter.first_block} skips: what lies below it is computed once, without it"
+                f"{type(adapter).__name__} has its own `{skipped_overrides[0]}`, which "
+                f"first_trained_block={adapter.first_trained_block} skips: what lies below it is "
+                "computed once, without it"
             )
         self.tower, self.adapter = tower, adapter
         self.checkpointing = False
 
-    def prefix(self, pixels: Tensor, *, cells: int = 0) -> Tensor:
-        """What never changes while the adapter is tuned; computed once per clip.
+    def compute_prefix(self, pixels: Tensor, *, grid_size: int = 0) -> Tensor:
+        """Computes what stays constant while the adapter is tuned, once per clip.
 
         Args:
             pixels: (..., T, 3, H, W), normalised.
-            cells: cells on a side of the grid that will be asked for; 0: none.
+            grid_size: cells on a side of the grid of patch tokens that will be requested; 0: none.
 
         Returns:
-            See `frozen_prefix.read`; axes of one clip in `Reading.shape`.
+            See the function `compute_prefix`; `PrefixSpec.clip_shape` has the axes of one clip.
 
         Raises:
-            AdapterError: when the tower has fewer patches on a side than `cells`.
+            AdapterError: when the tower has fewer patches on a side than `grid_size`.
         """
-        return read(self.tower, self.adapter.reading(cells), pixels)
+        return compute_prefix(self.tower, self.adapter.prefix_spec(grid_size), pixels)
 
-    def forward(self, kept: Tensor, *, cells: int = 0) -> Features:
-        """Features of clips from their prefix.
+    def forward(self, prefix: Tensor, *, grid_size: int = 0) -> Features:
+        """Computes the features of clips from their frozen prefix.
 
         Args:
-            kept: output of `prefix` with the same `cells` and the episode axis, (E, clips, ...).
-            cells: cells on a side of the grid of patch tokens wanted; 0: none.
+            prefix: output of `compute_prefix` with the same `grid_size` and the episode axis,
+                (E, clips, ...).
+            grid_size: cells on a side of the requested grid of patch tokens; 0: none.
 
         Returns:
             The features, float32.
 
         Raises:
-            AdapterError: when the adapter gets tokens of another number of episodes.
+            AdapterError: when the number of episodes of `prefix` differs from the adapter's.
         """
         tower, adapter = self.tower, self.adapter
-        reading = adapter.reading(cells)
-        has_parameters = not reading.frozen_throughout(tower) or reading.levels
-        if kept.shape[0] != adapter.episodes and has_parameters:
+        spec = adapter.prefix_spec(grid_size)
+        has_parameters = not spec.is_fully_frozen(tower) or spec.levels
+        if prefix.shape[0] != adapter.episodes and has_parameters:
             raise AdapterError(
-                f"got tokens of {kept.shape[0]} episodes, {tuple(kept.shape)}; this adapter "
+                f"got tokens of {prefix.shape[0]} episodes, {tuple(prefix.shape)}; this adapter "
                 f"holds {adapter.episodes}: give tokens (E, clips, T, N + 1, D) with that E"
             )
-        if reading.levels:
-            x = adapter.side(tower, kept)
+        if spec.levels:
+            x = adapter.side_branch(tower, prefix)
         else:
-            x = self._blocks(kept, max(reading.first_block, 0))
+            x = self._run_blocks(prefix, max(spec.first_trained_block, 0))
         # of condensed tokens the first is the summary, and the others are means of cells already
-        summary = x[..., 0, :] if reading.condensed(tower) else tower.summary(x)
-        frames, clip = adapter.pool(tower, summary)
+        summary = x[..., 0, :] if spec.is_pooled(tower) else tower.pool_tokens(x)
+        frames, clip = adapter.pool_frames(tower, summary)
         grid = None
-        if cells:
+        if grid_size:
             patches = x[..., 1:, :]
-            grid = adapter.final_norm(tower, cell_means(patches.float(), cells)).float()
+            grid = adapter.final_norm(tower, grid_means(patches.float(), grid_size)).float()
         return Features(frames.float(), clip.float(), grid)
 
-    def _blocks(self, x: Tensor, first: int) -> Tensor:
-        """Through the blocks from `first` on."""
+    def _run_blocks(self, x: Tensor, first_block: int) -> Tensor:
+        """Runs the blocks from `first_block` on."""
         tower, adapter = self.tower, self.adapter
-        if adapter.first_block < 0:
-            x = adapter.stem(tower, x)
-        if first == 0 and tower.layers:
-            x = adapter.embed(tower, x)
-        again = self.checkpointing and is_grad_enabled()
-        for i in range(first, tower.layers):
-            if again:
+        if adapter.first_trained_block < 0:
+            x = adapter.patch_embed(tower, x)
+        if first_block == 0 and tower.layers:
+            x = adapter.embed_tokens(tower, x)
+        recompute = self.checkpointing and is_grad_enabled()
+        for i in range(first_block, tower.layers):
+            if recompute:
                 # nothing in a block is drawn at random, so no random state has to be kept
                 x = checkpoint(
                     adapter.block, i, tower.blocks[i], x,
@@ -104,9 +113,9 @@ class AdaptedEncoder(nn.Module):
         return x
 
 
-def _has_own(adapter: Adapter, name: str) -> bool:
+def _overrides(adapter: Adapter, name: str) -> bool:
     return getattr(type(adapter), name) is not getattr(Adapter, name)
 
 
-def _called(adapter: Adapter, name: str) -> bool:
-    return adapter.first_block < (0 if name == "stem" else 1)
+def _is_called(adapter: Adapter, name: str) -> bool:
+    return adapter.first_trained_block < (0 if name == "patch_embed" else 1)

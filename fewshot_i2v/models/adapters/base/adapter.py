@@ -1,7 +1,7 @@
-"""What every adapter is.
+"""The adapter contract: `Adapter`, its options and presets, and the features that heads read.
 
-Every parameter of an adapter carries a leading episode axis E: E independent copies that are
-tuned side by side. E = 1 is the plain case.
+Every parameter of an adapter has a leading episode axis E: E independent copies that are tuned
+side by side. E = 1 is the plain case.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
-from fewshot_i2v.models.adapters.base.frozen_prefix import Reading
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
-Order = Literal["no", "embedding", "yes"]
+FrameOrder = Literal["no", "embedding", "yes"]
 """Whether the order of frames can matter: not at all, through a temporal embedding alone, or
 through an operator over time."""
 
@@ -35,11 +35,11 @@ class AdapterOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Preset:
-    """Options that a publication used.
+    """Option values that a publication used.
 
     Attributes:
-        options: by name.
-        source: publication and setting, and where they are written.
+        options: values by option name.
+        source: publication and setting, and where the values are written.
     """
 
     options: Mapping[str, Any]
@@ -50,8 +50,9 @@ class Adapter(nn.Module, ABC):
     """An image-to-video adapter for a frozen tower.
 
     A subclass is one file. It builds its parameters in `__init__` (after `super().__init__`) with
-    the layers of `_layers.py`, drawing initial values from `self.generators`, one per episode, so
-    that an episode starts the same whether it is tuned alone or beside others.
+    the episode layers of this package, and draws initial values from `self.generators`, one per
+    episode, so that an episode starts the same whether it is tuned by itself or side by side with
+    more episodes.
 
     Args:
         tower: the frozen tower; never changed, only its shapes and norms are read.
@@ -66,19 +67,19 @@ class Adapter(nn.Module, ABC):
     Options: ClassVar[type[AdapterOptions]] = AdapterOptions
     source: ClassVar[str]
     """Authors, title, year and address of the paper."""
-    identity_at_start: ClassVar[bool]
+    identity_at_init: ClassVar[bool]
     """Whether the untrained adapter leaves the frozen encoder's features as they are.
 
     The clip feature aside where it has a `pool` of its own, which stays what its paper says."""
     mergeable: ClassVar[bool] = False
     """Whether `merge` can fold the adapter into the tower's weights."""
-    order: ClassVar[Order]
+    frame_order: ClassVar[FrameOrder]
     """Whether the order of frames can matter to the features."""
-    note: ClassVar[str] = ""
+    display_note: ClassVar[str] = ""
     """Said beside the name wherever results are shown, such as "reconstruction"."""
-    alone: ClassVar[bool] = False
+    one_episode_at_a_time: ClassVar[bool] = False
     """Whether episodes are tuned one at a time unless asked otherwise, since each copy is large."""
-    undecayed: ClassVar[tuple[str, ...]] = ()
+    no_weight_decay: ClassVar[tuple[str, ...]] = ()
     """What the names of parameters without weight decay begin with, beside biases and norms.
 
     Vectors, (E, D), never have any; this is for embeddings of more axes that should have none."""
@@ -91,7 +92,7 @@ class Adapter(nn.Module, ABC):
         super().__init__()
         if not seeds:
             raise AdapterError("an adapter needs one seed per episode; got none")
-        if not tower.blocks and self.needs_blocks:
+        if not tower.blocks and self.requires_blocks:
             raise AdapterError(
                 f"{type(self).__name__} works inside transformer blocks, and those of this encoder "
                 f"cannot be adapted: {getattr(tower, 'reason', 'it has none')}. Use the adapter "
@@ -101,64 +102,64 @@ class Adapter(nn.Module, ABC):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     @property
-    def needs_blocks(self) -> bool:
-        """Whether the tower must be a transformer whose blocks can be walked."""
+    def requires_blocks(self) -> bool:
+        """Whether the tower must be a transformer whose blocks can be accessed."""
         return True
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> AdapterOptions:
-        """Options from plain values; those of `preset` are taken where they are not given.
+        """Validates options from plain values; `preset` fills in the options that are not set.
 
         Raises:
             UnknownNameError: for a preset that this method does not have.
             pydantic.ValidationError: for unknown options and values out of range.
         """
-        given = dict(options)
-        if "preset" in given and "preset" not in cls.Options.model_fields:
-            name = given.pop("preset")
+        values = dict(options)
+        if "preset" in values and "preset" not in cls.Options.model_fields:
+            name = values.pop("preset")
             if name not in cls.presets:
-                what = f"preset of {registry.name_of(cls)}"
-                raise UnknownNameError(what, str(name), list(cls.presets))
-            given = {**cls.presets[name].options, **given}
-        return cls.Options.model_validate(given)
+                described_kind = f"preset of {registry.method_name(cls)}"
+                raise UnknownNameError(described_kind, str(name), list(cls.presets))
+            values = {**cls.presets[name].options, **values}
+        return cls.Options.model_validate(values)
 
     @property
-    def first_block(self) -> int:
+    def first_trained_block(self) -> int:
         """Index of the first block that must be computed again when a parameter changes.
 
         The tokens that enter it never change and are computed once per clip (for 0: the output of
-        `Tower.stem`, before `ln_pre`). -1: `stem` has parameters of the adapter too; the number of
-        blocks: none is computed again, as for side branches.
+        `Tower.patch_embed`, before `ln_pre`). -1: `patch_embed` has parameters of the adapter too.
+        The number of blocks: no block is computed again, as for side branches.
         """
         return 0
 
     @property
-    def reach(self) -> int:
-        """Frames on each side that one block or level can see; 0 where frames never meet."""
+    def temporal_radius(self) -> int:
+        """Frames to each side that one block or level sees; 0 where frames never interact."""
         return 0
 
-    def reading(self, cells: int = 0) -> Reading:
-        """What of the frozen tower is read, and cached.
+    def prefix_spec(self, grid_size: int = 0) -> PrefixSpec:
+        """Describes what is computed once with the frozen tower, and cached.
 
         Args:
-            cells: cells on a side of the grid that the head reads; 0: none.
+            grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
         """
-        return Reading(self.first_block, cells=cells)
+        return PrefixSpec(self.first_trained_block, grid_size=grid_size)
 
-    def stem(self, tower: Tower, pixels: Tensor) -> Tensor:
-        """Pixels (E, clips, T, 3, H, W) to tokens; called where `first_block` is -1."""
-        return tower.stem(pixels)
+    def patch_embed(self, tower: Tower, pixels: Tensor) -> Tensor:
+        """Embeds pixels (E, clips, T, 3, H, W) as tokens; called if `first_trained_block` is -1."""
+        return tower.patch_embed(pixels)
 
-    def embed(self, tower: Tower, x: Tensor) -> Tensor:
-        """From the stem's tokens (E, clips, T, N + 1, D) to the input of block 0."""
+    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
+        """Maps the tokens of `patch_embed`, (E, clips, T, N + 1, D), to the input of block 0."""
         return tower.ln_pre(x)
 
-    def side(self, tower: Tower, levels: Tensor) -> Tensor:
-        """The last level with the side branch added; called where `reading` names levels.
+    def side_branch(self, tower: Tower, levels: Tensor) -> Tensor:
+        """Adds the side branch to the last level; called where `prefix_spec` names levels.
 
         Args:
             tower: the frozen tower.
-            levels: what `read` gives, (E, clips, levels, T, tokens, D); no gradient is wanted.
+            levels: output of `compute_prefix`, (E, clips, levels, T, tokens, D); needs no gradient.
 
         Returns:
             (E, clips, T, tokens, D), before the final layer norm.
@@ -167,11 +168,11 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """Block i with the adapter in it.
+        """Computes block i with the adapter in it.
 
         Args:
             i: index of the block, 0 first.
-            frozen: its frozen parts.
+            frozen: the frozen layers of the block.
             x: tokens (E, clips, T, N + 1, D); not modified.
 
         Returns:
@@ -179,14 +180,14 @@ class Adapter(nn.Module, ABC):
         """
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """The layer norm after the last block, (E, ..., D), or the copy of it that is trained.
+        """Applies the layer norm after the last block, (E, ..., D), or its trained copy.
 
         In float32 whatever the type of `x`, so that pooling never rounds to the tower's type.
         """
         return tower.ln_post_exact(x)
 
-    def pool(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame and clip features from each frame's summary token.
+    def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes frame and clip features from each frame's summary token.
 
         Args:
             tower: the frozen tower.
@@ -199,14 +200,17 @@ class Adapter(nn.Module, ABC):
         return frames, frames.mean(-2)
 
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, Adapter]:
-        """The tower with this adapter's linear maps folded in, and what remains of the adapter.
+        """Folds the adapter's linear maps into the tower.
 
         Args:
-            tower: the frozen tower; a new one is returned.
+            tower: the frozen tower; not modified.
             episode: which of the E copies.
+
+        Returns:
+            A new tower, and the adapter that remains beside it.
 
         Raises:
             AdapterError: for methods that cannot be merged.
         """
-        name = registry.name_of(type(self))
+        name = registry.method_name(type(self))
         raise AdapterError(f"{name} cannot be merged into the frozen weights")

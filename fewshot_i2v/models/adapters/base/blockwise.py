@@ -1,7 +1,7 @@
-"""Methods that train the linear maps and norms of a block, or what is added to them.
+"""Base of adapters that train the linear maps and norms of a block, or what is added to them.
 
-Such a method has the frozen block's own computation with other weights, and can therefore always
-be merged: what remains is a tower.
+Such an adapter does the frozen block's own computation with other weights. It can therefore
+always be merged: the result is a tower.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 
 
 class BlockMaps(nn.Module):
-    """What one block computes besides attention and activation; here, as it was pretrained.
+    """The linear maps and norms of one block; in this base class the pretrained ones.
 
     A subclass holds the trained parameters of one block and overrides the maps that they change.
     Tokens are (E, ..., L, D).
@@ -45,29 +45,30 @@ class BlockMaps(nn.Module):
         return frozen.ln_2(x)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
-        """First layer of the MLP times `frozen.gain`, (E, ..., D) -> (E, ..., hidden)."""
+        """First layer of the MLP times `activation_gain`, (E, ..., D) -> (E, ..., hidden)."""
         return functional.linear(u, frozen.fc_weight, frozen.fc_bias)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
-        """Second layer of the MLP, of `frozen.gain` times its input, (E, ..., D)."""
+        """Second layer of the MLP, of `activation_gain` times its input, (E, ..., D)."""
         return functional.linear(hidden, frozen.proj_weight, frozen.proj_bias)
 
     def forward(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """The block on tokens (E, ..., L, D)."""
-        heads = frozen.heads_of(*self.qkv(frozen, self.ln_1(frozen, x)))
-        x = x + self.out(frozen, heads)
+        """Computes the block on tokens (E, ..., L, D)."""
+        attended = frozen.attention_heads(*self.qkv(frozen, self.ln_1(frozen, x)))
+        x = x + self.out(frozen, attended)
         hidden = frozen.activate(self.fc(frozen, self.ln_2(frozen, x)))
         return x + self.proj(frozen, hidden)
 
     @abstractmethod
-    def merged(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
-        """The block with one episode's parameters in its weights, in the type of its weights."""
+    def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+        """Returns the block with one episode's parameters, in the type of the block's weights."""
 
 
 class BlockwiseAdapter(Adapter):
-    """An adapter that is one `BlockMaps` per block and merges into the tower.
+    """An adapter that is one `BlockMaps` per block and can be merged into the tower.
 
-    A subclass builds `maps`, and overrides `merged_ends` where it trains more than the blocks.
+    A subclass calls `set_block_maps`, and overrides `merge_outer_layers` where it trains more than
+    the blocks.
 
     Attributes:
         maps: one per block.
@@ -76,8 +77,8 @@ class BlockwiseAdapter(Adapter):
     mergeable = True
     maps: nn.ModuleList
 
-    def build(self, maps: Iterable[BlockMaps]) -> None:
-        """Keeps the maps of every block, first block first."""
+    def set_block_maps(self, maps: Iterable[BlockMaps]) -> None:
+        """Stores the maps of every block, first block first."""
         self.maps = nn.ModuleList(maps)
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
@@ -85,22 +86,22 @@ class BlockwiseAdapter(Adapter):
         y: Tensor = self.maps[i](frozen, x)
         return y
 
-    def merged_ends(self, tower: Tower, episode: int) -> Tower:
-        """The tower with one episode's stem and last norm; here, as they were pretrained."""
+    def merge_outer_layers(self, tower: Tower, episode: int) -> Tower:
+        """Merges the trained layers outside the blocks; in this base class there are none."""
         return tower
 
     @torch.no_grad()
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, Adapter]:
-        """The tower with one episode's weights, and the adapter that changes nothing.
+        """Merges one episode's weights into the tower.
 
         Sums and products are taken in float64 and rounded once, to the type of the tower's weights.
 
         Args:
-            tower: the frozen tower that this adapter was built for; it is left as it is.
+            tower: the frozen tower that this adapter was built for; not modified.
             episode: which of the E copies, 0 to E - 1.
 
         Returns:
-            A new tower, and `Frozen`, which has no parameter.
+            A new tower, and `Frozen`, an adapter without parameters.
 
         Raises:
             AdapterError: when there is no such episode.
@@ -108,14 +109,14 @@ class BlockwiseAdapter(Adapter):
         if not 0 <= episode < self.episodes:
             raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")
         blocks = [
-            maps.merged(block, episode)
+            maps.merge_block(block, episode)
             for maps, block in zip(self.maps, tower.blocks, strict=True)
             if isinstance(maps, BlockMaps)
         ]
-        merged = replace(self.merged_ends(tower, episode), blocks=tuple(blocks))
-        return merged, Frozen(merged, AdapterOptions(), frames=self.frames, seeds=[0])
+        merged_tower = replace(self.merge_outer_layers(tower, episode), blocks=tuple(blocks))
+        return merged_tower, Frozen(merged_tower, AdapterOptions(), frames=self.frames, seeds=[0])
 
 
-def rounded(value: Tensor, like: Tensor) -> Tensor:
-    """A merged weight as a copy on the device and in the type of the one it replaces."""
-    return value.to(like.device, like.dtype, copy=True, memory_format=torch.contiguous_format)
+def rounded_like(value: Tensor, frozen: Tensor) -> Tensor:
+    """Copies a merged weight to the device and type of the frozen weight it replaces."""
+    return value.to(frozen.device, frozen.dtype, copy=True, memory_format=torch.contiguous_format)

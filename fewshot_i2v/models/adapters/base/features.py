@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """What a head sees of clips.
+    """Features of clips, as heads read them.
 
     Attributes:
         frames: per frame, after the final layer norm, (E, clips, T, D), float32.
         clip: pooled over frames as the adapter's paper does, (E, clips, D), float32.
-        grid: patch tokens averaged within cells, then through the final layer norm,
-            (E, clips, T, cells^2, D), float32; None unless asked for.
+        grid: patch tokens averaged within grid cells, then through the final layer norm,
+            (E, clips, T, grid_size^2, D), float32; None unless requested.
     """
 
     frames: Tensor
@@ -30,17 +30,20 @@ class Features:
         )
 
 
-def packed(features: Features) -> Tensor:
-    """Features in one tensor, (E, clips, T + 1 + T * cells^2, D): frames, clip, grid if any."""
-    parts = [features.frames, features.clip.unsqueeze(-2)]
+def pack_features(features: Features) -> Tensor:
+    """Packs features into one tensor, (E, clips, T + 1 + T * grid_size^2, D).
+
+    The order along the third axis is frames, clip, grid (if present).
+    """
+    tensors = [features.frames, features.clip.unsqueeze(-2)]
     if features.grid is not None:
-        parts.append(features.grid.flatten(2, 3))
-    return torch.cat(parts, -2)
+        tensors.append(features.grid.flatten(2, 3))
+    return torch.cat(tensors, -2)
 
 
-def unpacked(tensor: Tensor, frames: int) -> Features:
-    """What `packed` gave, of clips of T = `frames`."""
-    cells = (tensor.shape[-2] - 1) // frames - 1
-    lead, width = tensor.shape[:-2], tensor.shape[-1]
-    grid = tensor[..., frames + 1 :, :].reshape(*lead, frames, cells, width)
-    return Features(tensor[..., :frames, :], tensor[..., frames, :], grid if cells else None)
+def unpack_features(tensor: Tensor, frames: int) -> Features:
+    """Unpacks the output of `pack_features` for clips of T = `frames`."""
+    n_cells = (tensor.shape[-2] - 1) // frames - 1
+    batch_shape, width = tensor.shape[:-2], tensor.shape[-1]
+    grid = tensor[..., frames + 1 :, :].reshape(*batch_shape, frames, n_cells, width)
+    return Features(tensor[..., :frames, :], tensor[..., frames, :], grid if n_cells else None)

@@ -1,9 +1,10 @@
 """Trainable layers with a leading episode axis E: E independent copies, computed side by side.
 
-Parameters are float32 on the CPU when built (move them with `.to(device)`) and are cast to the type
-of the tokens where they are used. Every copy is drawn from a generator of its own, so that an
-episode starts the same whether it is tuned alone or beside others. Nothing here reads another
-episode's row, modifies its input or touches a global random state; there is no dropout.
+Parameters are float32 on the CPU when built (move them with `.to(device)`) and are cast to the
+type of the tokens where they are used. Every copy is drawn from a generator of its own, so that
+an episode starts the same whether it is tuned by itself or side by side with more episodes.
+Nothing in this module reads another episode's row, modifies its input or touches a global
+random state; there is no dropout.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def zeros(weight: Tensor, generator: torch.Generator) -> None:
     nn.init.zeros_(weight)
 
 
-def per_episode(init: Initialiser, generators: Sequence[torch.Generator], *shape: int) -> Tensor:
-    """One tensor per episode, each drawn from its own generator, (E, *shape) float32."""
+def init_per_episode(
+    init: Initialiser, generators: Sequence[torch.Generator], *shape: int
+) -> Tensor:
+    """Draws one tensor per episode, each from its own generator, (E, *shape) float32."""
     rows = []
     for generator in generators:
         row = torch.empty(shape)
@@ -53,20 +56,20 @@ def per_episode(init: Initialiser, generators: Sequence[torch.Generator], *shape
     return torch.stack(rows)
 
 
-def copies(tensor: Tensor, episodes: int) -> Tensor:
-    """A frozen tensor once per episode, (E, *shape), contiguous, float32, on the CPU.
+def repeat_per_episode(tensor: Tensor, episodes: int) -> Tensor:
+    """Repeats a frozen tensor once per episode, (E, *shape), contiguous, float32, on the CPU.
 
-    One on the meta device, which has a shape and no values, stays there.
+    A tensor on the meta device, which has a shape and no values, stays on the meta device.
     """
     source = tensor.detach() if tensor.is_meta else tensor.detach().cpu()
-    every = source.float().expand(episodes, *tensor.shape)
-    return every.clone(memory_format=torch.contiguous_format)
+    repeated = source.float().expand(episodes, *tensor.shape)
+    return repeated.clone(memory_format=torch.contiguous_format)
 
 
-def beside(parameter: Tensor, x: Tensor) -> Tensor:
-    """A parameter (E, C) in the type of tokens (E, ..., C) and broadcast against them."""
-    middle = (1,) * (x.dim() - 2)
-    return parameter.to(x.dtype).reshape(parameter.shape[0], *middle, parameter.shape[-1])
+def broadcast_over_tokens(parameter: Tensor, x: Tensor) -> Tensor:
+    """Reshapes a parameter (E, C) to broadcast over tokens (E, ..., C), in their type."""
+    token_axes = (1,) * (x.dim() - 2)
+    return parameter.to(x.dtype).reshape(parameter.shape[0], *token_axes, parameter.shape[-1])
 
 
 class EpisodeLinear(nn.Module):
@@ -92,11 +95,11 @@ class EpisodeLinear(nn.Module):
         init: Initialiser = trunc_normal,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(per_episode(init, generators, inputs, outputs))
+        self.weight = nn.Parameter(init_per_episode(init, generators, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(len(generators), outputs))
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """The map, times a constant (which costs nothing inside the product).
+        """Applies the map, times a constant (which costs nothing inside the product).
 
         Args:
             x: (E, ..., inputs).
@@ -126,14 +129,18 @@ class EpisodeLayerNorm(nn.Module):
     def __init__(self, norm: tower.LayerNorm, episodes: int) -> None:
         super().__init__()
         self.eps = norm.eps
-        self.weight = nn.Parameter(copies(norm.weight, episodes))
-        self.bias = nn.Parameter(copies(norm.bias, episodes))
+        self.weight = nn.Parameter(repeat_per_episode(norm.weight, episodes))
+        self.bias = nn.Parameter(repeat_per_episode(norm.bias, episodes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
         wide = x.float()
         normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
-        scaled = torch.addcmul(beside(self.bias, normed), normed, beside(self.weight, normed))
+        scaled = torch.addcmul(
+            broadcast_over_tokens(self.bias, normed),
+            normed,
+            broadcast_over_tokens(self.weight, normed),
+        )
         return scaled.to(x.dtype)
 
 
@@ -159,12 +166,12 @@ class TemporalDepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(episodes, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution over axis T of (E, clips, T, L, C)."""
+        """Applies the convolution over axis T of (E, clips, T, L, C)."""
         length = x.shape[2]
         padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
-        y = beside(self.bias, x)
+        y = broadcast_over_tokens(self.bias, x)
         for tap, weight in enumerate(self.weight.unbind(-1)):
-            y = torch.addcmul(y, padded.narrow(2, tap, length), beside(weight, x))
+            y = torch.addcmul(y, padded.narrow(2, tap, length), broadcast_over_tokens(weight, x))
         return y
 
 
@@ -185,7 +192,7 @@ class TemporalEmbedding(nn.Module):
         self.table = nn.Parameter(torch.zeros(episodes, frames, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (E, clips, T, L, D) with the embedding of their frame added.
+        """Adds to tokens (E, clips, T, L, D) the embedding of their frame.
 
         Raises:
             AdapterError: when the clips have another number of frames.
@@ -236,7 +243,7 @@ class Bottleneck(nn.Module):
         self.up = EpisodeLinear(generators, hidden, width, zeros)
 
     def forward(self, u: Tensor) -> Tensor:
-        """The adapter of tokens (E, ..., D), in their shape and type."""
+        """Applies the bottleneck to tokens (E, ..., D); same shape and type."""
         hidden: Tensor = self.down(u)
         if self.activation == "gelu":
             hidden = functional.gelu(hidden)
@@ -247,13 +254,13 @@ class Bottleneck(nn.Module):
 
     @torch.no_grad()
     def linear_map(self, episode: int) -> tuple[Tensor, Tensor]:
-        """The matrix M (D, D) and the vector c (D,) with `A(u) = M u + c`, in float64.
+        """Returns matrix M (D, D) and vector c (D,) with `A(u) = M u + c`, in float64.
 
         Args:
             episode: which of the E copies.
 
         Raises:
-            AdapterError: when an activation keeps it from being linear.
+            AdapterError: when the bottleneck has an activation and is not linear.
         """
         if self.activation != "none":
             raise AdapterError(f"a bottleneck with {self.activation} between is not a linear map")
@@ -268,5 +275,5 @@ class Bottleneck(nn.Module):
 
 
 def hidden_width(width: int, ratio: float) -> int:
-    """Channels of a bottleneck: the whole part of `ratio * width`, at least 1."""
+    """Channels of a bottleneck: `ratio * width` rounded down, at least 1."""
     return max(1, int(ratio * width))

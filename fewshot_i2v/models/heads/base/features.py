@@ -1,4 +1,4 @@
-"""Small maths that several heads share: clip vectors, class means, and work in pieces."""
+"""Functions that several heads share: clip vectors, class means, and scoring in chunks."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ from fewshot_i2v.models.adapters.base.features import Features
 
 Pooling = Literal["clip", "mean", "ordered"]
 # a clip whose frames differ by less than this share of their size differs by rounding only
-_STILL = 1e-5
+_STATIC_TOLERANCE = 1e-5
 # values of one intermediate result, so that memory stays bounded whatever the number of queries
-_PIECE_WORK = 1 << 24
+_CHUNK_ELEMENT_BUDGET = 1 << 24
 
 
 def clip_vectors(features: Features, pooling: Pooling, *, center: bool = False) -> Tensor:
-    """One vector per clip.
+    """Computes one vector per clip.
 
     Args:
-        features: frames (E, clips, T, D), clip (E, clips, D), as `Head.view` gives them.
+        features: frames (E, clips, T, D), clip (E, clips, D), from `Head.select_tokens`.
         pooling: "clip" (as the adapter pools), "mean" (mean over frames) or "ordered" (frames
             concatenated in order).
-        center: subtract each clip's own mean over frames first (with "ordered" only). A clip whose
-            frames are all alike, up to rounding, becomes exactly zero.
+        center: subtract each clip's mean over frames first (with "ordered" only). A clip whose
+            frames are all equal, up to rounding, becomes exactly zero.
 
     Returns:
         (E, clips, D), or (E, clips, T * D) for "ordered"; float32.
     """
     if pooling == "clip":
         return features.clip
-    each = features.frames
+    frames = features.frames
     if pooling == "mean":
-        return each.mean(-2)
+        return frames.mean(-2)
     if center:
-        moved = each - each.mean(-2, keepdim=True)
-        sizes = (moved.detach().square().sum((-2, -1)), each.detach().square().sum((-2, -1)))
-        still = sizes[0] <= _STILL**2 * sizes[1]
-        each = moved.masked_fill(still[..., None, None], 0.0)
-    return each.flatten(-2)
+        centered = frames - frames.mean(-2, keepdim=True)
+        energies = (
+            centered.detach().square().sum((-2, -1)),
+            frames.detach().square().sum((-2, -1)),
+        )
+        is_static = energies[0] <= _STATIC_TOLERANCE**2 * energies[1]
+        frames = centered.masked_fill(is_static[..., None, None], 0.0)
+    return frames.flatten(-2)
 
 
-def unit(x: Tensor) -> Tensor:
-    """Vectors scaled to length one; a zero vector stays zero and sends back a zero gradient.
+def l2_normalize(x: Tensor) -> Tensor:
+    """Scales vectors to length one; a zero vector stays zero and gets a zero gradient.
 
     Args:
         x: (..., D).
@@ -53,13 +56,13 @@ def unit(x: Tensor) -> Tensor:
         The same shape.
     """
     squares = x.square().sum(-1, keepdim=True)
-    empty = squares == 0
+    is_zero = squares == 0
     # both branches of the selection must be finite, or the gradient at zero would be NaN
-    return (x * squares.masked_fill(empty, 1.0).rsqrt()).masked_fill(empty, 0.0)
+    return (x * squares.masked_fill(is_zero, 1.0).rsqrt()).masked_fill(is_zero, 0.0)
 
 
 def one_hot(labels: Tensor, way: int) -> Tensor:
-    """Class membership as float32, without the device synchronisation of `F.one_hot`.
+    """Encodes class membership as float32, without the device synchronisation of `F.one_hot`.
 
     Args:
         labels: (E, S) int64.
@@ -72,11 +75,11 @@ def one_hot(labels: Tensor, way: int) -> Tensor:
 
 
 def class_means(x: Tensor, members: Tensor) -> Tensor:
-    """Mean over the clips of each class.
+    """Computes the mean over the clips of each class.
 
     Args:
         x: of each support clip, (E, S, ...).
-        members: as `one_hot` gives them, (E, S, way); classes may differ in number of clips.
+        members: output of `one_hot`, (E, S, way); classes may differ in number of clips.
 
     Returns:
         (E, way, ...); zeros for a class without clips.
@@ -86,36 +89,36 @@ def class_means(x: Tensor, members: Tensor) -> Tensor:
     return means.reshape(*means.shape[:2], *x.shape[2:])
 
 
-def means_of_others(x: Tensor, members: Tensor) -> Tensor:
-    """Mean over the other clips of each clip's own class.
+def leave_one_out_means(x: Tensor, members: Tensor) -> Tensor:
+    """Computes for each clip the mean over the remaining clips of its class.
 
     Args:
         x: of each support clip, (E, S, ...).
-        members: as `one_hot` gives them, (E, S, way); classes may differ in number of clips.
+        members: output of `one_hot`, (E, S, way); classes may differ in number of clips.
 
     Returns:
-        (E, S, ...); the clip itself where its class has no others.
+        (E, S, ...); the clip itself where its class has no second clip.
     """
     flat = x.flatten(2)
     # rows of each clip's own class, picked by a product to stay on the device
     totals, counts = members @ (members.mT @ flat), _class_sizes(members)
-    others = (totals - flat) / (counts - 1).clamp_min(1)
-    return others.where(counts > 1, flat).reshape(x.shape)
+    remaining_means = (totals - flat) / (counts - 1).clamp_min(1)
+    return remaining_means.where(counts > 1, flat).reshape(x.shape)
 
 
-def compared(members: Tensor) -> Tensor:
-    """Which pairs of support clips training compares: all but a clip with itself.
+def comparable_pairs(members: Tensor) -> Tensor:
+    """Pairs of support clips that training compares: all but a clip with itself.
 
-    A clip that is alone in its class is compared with itself, since there is nothing else.
+    The only clip of a class is compared with itself, since there is no alternative.
 
     Args:
-        members: as `one_hot` gives them, (E, S, way); classes may differ in number of clips.
+        members: output of `one_hot`, (E, S, way); classes may differ in number of clips.
 
     Returns:
         (E, S, S) bool.
     """
-    itself = torch.eye(members.shape[1], dtype=torch.bool, device=members.device)
-    return ~(itself & (_class_sizes(members) > 1))
+    is_same_clip = torch.eye(members.shape[1], dtype=torch.bool, device=members.device)
+    return ~(is_same_clip & (_class_sizes(members) > 1))
 
 
 def _class_sizes(members: Tensor) -> Tensor:
@@ -123,16 +126,19 @@ def _class_sizes(members: Tensor) -> Tensor:
     return members @ members.sum(-2).unsqueeze(-1)
 
 
-def in_pieces(score: Callable[[Tensor], Tensor], query: Tensor, work: int) -> Tensor:
-    """Applies a function to a few query clips at a time, so that memory stays bounded.
+def score_in_chunks(
+    score: Callable[[Tensor], Tensor], query: Tensor, elements_per_query: int
+) -> Tensor:
+    """Applies a scoring function to a few query clips at a time, so that memory stays bounded.
 
     Args:
-        score: from some of the query clips, (E, q, ...), to their scores, (E, q, way).
+        score: from q query clips, (E, q, ...), to their logits, (E, q, way).
         query: (E, Q, ...).
-        work: values of the largest intermediate result for one clip of all E episodes.
+        elements_per_query: values of the largest intermediate result for one clip of all E
+            episodes.
 
     Returns:
         (E, Q, way).
     """
-    size = max(1, _PIECE_WORK // max(1, work))
-    return torch.cat([score(piece) for piece in torch.split(query, size, dim=1)], dim=1)
+    chunk_size = max(1, _CHUNK_ELEMENT_BUDGET // max(1, elements_per_query))
+    return torch.cat([score(chunk) for chunk in torch.split(query, chunk_size, dim=1)], dim=1)

@@ -1,4 +1,4 @@
-"""What the heads that match frames with frames share: frame distances, and several shots."""
+"""Base of heads that match frames with frames: frame distances, and several shots."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.features import (
     class_means,
-    compared,
-    in_pieces,
-    means_of_others,
+    comparable_pairs,
+    l2_normalize,
+    leave_one_out_means,
     one_hot,
-    unit,
+    score_in_chunks,
 )
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
 Shots = Literal["mean", "prototype"]
 # Values that training keeps per pair of frames, without and with a constant in the cosine, and per
 # frame feature: measured for both heads.
-_PER_PAIR, _PER_PAIR_WITH_EPS, _PER_FEATURE = 3, 5, 3
+_VALUES_PER_PAIR, _VALUES_PER_PAIR_WITH_EPS, _VALUES_PER_FEATURE = 3, 5, 3
 
 
 class MatchingOptions(HeadOptions):
@@ -44,7 +44,7 @@ class MatchingOptions(HeadOptions):
 
 
 def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
-    """One minus the cosine of every frame of every clip of x with every frame of those of y.
+    """Computes one minus the cosine of every frame of every clip of x with every frame of y.
 
     `1 - <a, b> / (|a| |b| + eps)`: a constant is added to the product of the norms.
 
@@ -56,22 +56,22 @@ def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
     Returns:
         (..., A, B, T, U).
     """
-    table = (*x.shape[:-1], *y.shape[-3:-1])
+    table_shape = (*x.shape[:-1], *y.shape[-3:-1])
     if eps == 0:
-        x, y = unit(x), unit(y)
+        x, y = l2_normalize(x), l2_normalize(y)
     cosines = x.flatten(-3, -2) @ y.flatten(-3, -2).mT
     if eps > 0:
         norms = [torch.linalg.vector_norm(z, dim=-1).flatten(-2) for z in (x, y)]
         cosines = cosines / (norms[0].unsqueeze(-1) * norms[1].unsqueeze(-2) + eps)
-    return 1 - cosines.reshape(table).transpose(-3, -2)
+    return 1 - cosines.reshape(table_shape).transpose(-3, -2)
 
 
 def mean_over_shots(distances: Tensor, members: Tensor, pairs: Tensor | None = None) -> Tensor:
-    """Mean of the distances to the support clips of each class.
+    """Averages the distances to the support clips of each class.
 
     Args:
         distances: to each support clip, (E, A, S).
-        members: as `one_hot` gives them, (E, S, way).
+        members: output of `one_hot`, (E, S, way).
         pairs: which distances count, (E, A, S) bool; None: all.
 
     Returns:
@@ -79,15 +79,15 @@ def mean_over_shots(distances: Tensor, members: Tensor, pairs: Tensor | None = N
     """
     if pairs is None:
         return distances @ members / members.sum(-2, keepdim=True)
-    counting = pairs.to(distances.dtype)
-    return (distances * counting) @ members / (counting @ members)
+    weights = pairs.to(distances.dtype)
+    return (distances * weights) @ members / (weights @ members)
 
 
 class MatchingHead(Head):
-    """Scores by minus a distance between two clips that is made of distances between frames.
+    """Logits are minus a distance between two clips, which is made of distances between frames.
 
-    A subclass says how (`clip_distances`) and by which factor (`temperature`). Classes may have
-    different numbers of support clips.
+    A subclass defines the distance (`clip_distances`) and its factor (`temperature`). Classes may
+    have different numbers of support clips.
     """
 
     Options = MatchingOptions
@@ -100,61 +100,67 @@ class MatchingHead(Head):
         """Factor of minus the distance."""
 
     @abstractmethod
-    def clip_distances(self, frames: Tensor) -> Tensor:
-        """Distance of two clips.
+    def clip_distances(self, distances: Tensor) -> Tensor:
+        """Computes the distance of two clips.
 
         Args:
-            frames: distances of their frames as `frame_distances` gives them, (..., T, U).
+            distances: distances of their frames from `frame_distances`, (..., T, U).
 
         Returns:
             (...).
         """
 
-    def training_scores(self, support: Features, labels: Tensor) -> Tensor:
-        """Scores of the support clips, each left out of its own class, (E, S, way).
+    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the support clips, each left out of its own class, (E, S, way).
 
-        A class of one clip (1 shot) has no others: its clip is compared with itself, and the loss
-        only spreads the classes.
+        The only clip of a class (1 shot) is compared with itself, and the loss only spreads the
+        classes.
         """
         x, members = support.frames, one_hot(labels, self.way)
         if self.options.shots == "mean":
-            distances = mean_over_shots(self.between(x, x), members, compared(members))
+            distances = mean_over_shots(
+                self.pairwise_distances(x, x), members, comparable_pairs(members)
+            )
         else:
-            others = means_of_others(x, members)
-            own = self.between(x.unsqueeze(2), others.unsqueeze(2)).squeeze(-1)
-            all_clips = self.between(x, class_means(x, members))
-            distances = own.where(members > 0, all_clips)
+            leave_one_out = leave_one_out_means(x, members)
+            own_class_distances = self.pairwise_distances(
+                x.unsqueeze(2), leave_one_out.unsqueeze(2)
+            ).squeeze(-1)
+            class_distances = self.pairwise_distances(x, class_means(x, members))
+            distances = own_class_distances.where(members > 0, class_distances)
         return -self.temperature * distances
 
-    def training_values(self, support: int) -> int:
-        """What one episode's training scores keep: tables of frames with frames.
+    def saved_activations(self, n_support: int) -> int:
+        """Values that the support logits of one episode store: tables of frames with frames.
 
         Args:
-            support: clips S.
+            n_support: support clips S.
 
         Returns:
             A few values per pair of frames of two clips, or of a clip and a prototype (of every
-            class, and of its own class without it), and per channel of a frame.
+            class, and of its own class without the clip), and per channel of a frame.
         """
-        others = support if self.options.shots == "mean" else self.way + 1
-        pairs = support * others * self.frames**2
-        per_pair = _PER_PAIR_WITH_EPS if self.options.eps else _PER_PAIR
-        return per_pair * pairs + _PER_FEATURE * support * self.frames * self.width
+        n_compared = n_support if self.options.shots == "mean" else self.way + 1
+        pairs = n_support * n_compared * self.frames**2
+        per_pair = _VALUES_PER_PAIR_WITH_EPS if self.options.eps else _VALUES_PER_PAIR
+        return per_pair * pairs + _VALUES_PER_FEATURE * n_support * self.frames * self.width
 
-    def scores(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Minus the scaled distances of the query clips to the classes, (E, Q, way)."""
+    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Logits of the query clips: minus the scaled distances to the classes, (E, Q, way)."""
         y, members = support.frames, one_hot(labels, self.way)
-        each = self.options.shots == "mean"
-        if not each:
+        per_shot = self.options.shots == "mean"
+        if not per_shot:
             y = class_means(y, members)
 
-        def _piece_distances(piece: Tensor) -> Tensor:
-            distances = self.between(piece, y)
-            return mean_over_shots(distances, members) if each else distances
+        def _chunk_distances(chunk: Tensor) -> Tensor:
+            distances = self.pairwise_distances(chunk, y)
+            return mean_over_shots(distances, members) if per_shot else distances
 
-        work = y.shape[0] * y.shape[1] * self.frames**2
-        return -self.temperature * in_pieces(_piece_distances, query.frames, work)
+        elements_per_query = y.shape[0] * y.shape[1] * self.frames**2
+        return -self.temperature * score_in_chunks(
+            _chunk_distances, query.frames, elements_per_query
+        )
 
-    def between(self, x: Tensor, y: Tensor) -> Tensor:
+    def pairwise_distances(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of each clip of x (..., A, T, D) to each of y (..., B, U, D): (..., A, B)."""
         return self.clip_distances(frame_distances(x, y, self.options.eps))

@@ -1,4 +1,4 @@
-"""What heads that read class names share: their options, and the space shared with text."""
+"""Base of heads that read class names: their options, and the joint image-text space."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.encoders.text_tower import template_problem
-from fewshot_i2v.models.heads.base.features import unit
+from fewshot_i2v.models.heads.base.features import l2_normalize
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head, HeadOptions
 
 
-def _listed(value: object) -> object:
+def _as_tuple(value: object) -> object:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _template(value: str) -> str:
+def _check_template(value: str) -> str:
     problem = template_problem(value)
     if problem:
         raise ValueError(problem)
@@ -29,8 +29,8 @@ def _template(value: str) -> str:
 
 
 Templates = Annotated[
-    tuple[Annotated[str, AfterValidator(_template)], ...],
-    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    tuple[Annotated[str, AfterValidator(_check_template)], ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
     Field(min_length=1),
 ]
 
@@ -48,10 +48,10 @@ class TextOptions(HeadOptions):
 
 
 class TextHead(Head):
-    """Base of heads that compare clips with class names in the space shared with text.
+    """Base of heads that compare clips with class names in the joint image-text space.
 
     A clip is its feature (as the adapter pools it) times the tower's projection, scaled to length
-    one. A clip of zeros stays zero there and has similarity 0 to everything.
+    one. A clip of zeros stays zero and has similarity 0 to everything.
 
     Args:
         options: an instance of the class's `Options`.
@@ -59,14 +59,14 @@ class TextHead(Head):
         way: classes of an episode.
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds).
-        texts: what the text tower says of the classes of these episodes.
+        texts: class-text embeddings of these episodes.
 
     Raises:
-        HeadError: when a size is below one, there is no seed, a grid is asked for, or the texts
-            are of other sizes.
+        HeadError: when a size is below one, there is no seed, a grid is requested, or the
+            class-text embeddings have other sizes.
     """
 
-    uses_names: ClassVar[bool] = True
+    uses_class_names: ClassVar[bool] = True
     texts: ClassTexts
 
     def __init__(
@@ -80,24 +80,29 @@ class TextHead(Head):
         texts: ClassTexts,
     ) -> None:
         super().__init__(options, width=width, way=way, frames=frames, seeds=seeds, texts=texts)
-        shape = tuple(texts.embeddings.shape)
-        joint = (width, width) if texts.projection is None else tuple(texts.projection.shape)
-        if shape != (self.episodes, way, joint[1]) or joint[0] != width:
+        embeddings_shape = tuple(texts.embeddings.shape)
+        projection_shape = (
+            (width, width) if texts.projection is None else tuple(texts.projection.shape)
+        )
+        if (
+            embeddings_shape != (self.episodes, way, projection_shape[1])
+            or projection_shape[0] != width
+        ):
             raise HeadError(
-                f"{type(self).__name__} was given text embeddings {shape} and a projection {joint} "
-                f"for {self.episodes} episodes of {way} classes and features with {width} "
-                "channels; expected (episodes, classes, J) and (channels, J)"
+                f"{type(self).__name__} was given text embeddings {embeddings_shape} and a "
+                f"projection {projection_shape} for {self.episodes} episodes of {way} classes and "
+                f"features with {width} channels; expected (episodes, classes, J) and (channels, J)"
             )
 
-    def joint(self, features: Features) -> Tensor:
-        """Clips in the space shared with text, of any length, (E, clips, J)."""
+    def project_to_joint(self, features: Features) -> Tensor:
+        """Projects clips to the joint image-text space, of any length, (E, clips, J)."""
         projection = self.texts.projection
         return features.clip if projection is None else features.clip @ projection
 
-    def text_scores(self, x: Tensor) -> Tensor:
+    def text_logits(self, x: Tensor) -> Tensor:
         """Scaled similarity of unit vectors (E, clips, J) to the class names, (E, clips, way)."""
         return self.texts.scale * (x @ self.texts.embeddings.mT)
 
     def vectors(self, features: Features) -> Tensor:
-        """Clips in the space shared with text, of length one, (E, clips, J)."""
-        return unit(self.joint(features))
+        """Projects clips to the joint image-text space, of length one, (E, clips, J)."""
+        return l2_normalize(self.project_to_joint(features))

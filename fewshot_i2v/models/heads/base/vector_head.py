@@ -1,4 +1,4 @@
-"""What the heads that see a clip as one vector share."""
+"""Base of heads that compare one vector per clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import Pooling, clip_vectors, unit
+from fewshot_i2v.models.heads.base.features import Pooling, clip_vectors, l2_normalize
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
 
@@ -35,7 +35,7 @@ class VectorOptions(HeadOptions):
     temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _centering_leaves_something(self) -> VectorOptions:
+    def _check_centering(self) -> VectorOptions:
         if self.center and self.pooling != "ordered":
             raise HeadError(
                 f"{type(self).__name__}: center=true with pooling={self.pooling!r} leaves zeros "
@@ -75,13 +75,13 @@ class VectorHead(Head):
             )
 
     def vectors(self, features: Features) -> Tensor:
-        """One vector per clip, (E, clips, D) or (E, clips, T * D)."""
+        """Computes one vector per clip, (E, clips, D) or (E, clips, T * D)."""
         return clip_vectors(features, self.options.pooling, center=self.options.center)
 
     def similarities(self, x: Tensor, y: Tensor) -> Tensor:
         """Similarity of each vector of x (..., A, C) to each of y (..., B, C): (..., A, B)."""
         if self.options.metric == "cosine":
-            return unit(x) @ unit(y).mT
+            return l2_normalize(x) @ l2_normalize(y).mT
         # distances do not change with the origin; near the vectors less is lost by rounding
         origin = y.detach().mean(-2, keepdim=True)
         x, y = x - origin, y - origin

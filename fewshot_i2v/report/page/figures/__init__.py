@@ -1,24 +1,29 @@
-"""The figures of a page, drawn by matplotlib as SVG that the page themes.
+"""Figures of a page, drawn by matplotlib as SVG in the colours of the page.
 
-Each gives a `Drawn`, or None where there is nothing to draw. matplotlib is imported when the first
-figure is drawn.
+Each function returns an `Svg`, or None where there is nothing to draw. matplotlib is imported when
+the first figure is drawn.
 """
 
-from fewshot_i2v.report.page.figures.classes import classes, confusion, reliability, spread
-from fewshot_i2v.report.page.figures.rows import Cost, cost, curves, forest
-from fewshot_i2v.report.page.figures.style import WIDTH, Drawn, Point, swatch
+from fewshot_i2v.report.page.figures.classes import (
+    draw_classes,
+    draw_confusion,
+    draw_reliability,
+    draw_spread,
+)
+from fewshot_i2v.report.page.figures.rows import CostKind, draw_cost, draw_curves, draw_forest
+from fewshot_i2v.report.page.figures.style import FIGURE_WIDTH, PlotPoint, Svg, legend_marker
 
 __all__ = [
-    "WIDTH",
-    "Cost",
-    "Drawn",
-    "Point",
-    "classes",
-    "confusion",
-    "cost",
-    "curves",
-    "forest",
-    "reliability",
-    "spread",
-    "swatch",
+    "FIGURE_WIDTH",
+    "CostKind",
+    "PlotPoint",
+    "Svg",
+    "draw_classes",
+    "draw_confusion",
+    "draw_cost",
+    "draw_curves",
+    "draw_forest",
+    "draw_reliability",
+    "draw_spread",
+    "legend_marker",
 ]

@@ -1,8 +1,8 @@
-"""Drawings of matplotlib as SVG for a page: themed by the page, without styles, scripts or ids.
+"""SVG text of matplotlib figures for a page: themed by the page, without styles, scripts or ids.
 
-matplotlib writes style attributes, a style sheet, metadata and ids that several drawings on one
+matplotlib writes style attributes, a style sheet, metadata and ids that several figures on one
 page would share. Here styles become attributes, so that a page may forbid inline styles; colours
-become variables of the page, so that one drawing serves light, dark and print.
+become variables of the page, so that one figure serves light, dark and print.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Tree
 
-from fewshot_i2v.report.page.labels import Label
+from fewshot_i2v.report.page.labels import RowLabel
 from fewshot_i2v.statistics import Interval
 
 if TYPE_CHECKING:
@@ -39,26 +39,26 @@ PALETTE = {
 INKS = {"ink": "#222222", "muted": "#5f6368", "rule": "#d9dbdf", "paper": "#ffffff"}
 _THEME = {**PALETTE, **INKS}
 # Colours that stand for variables while matplotlib draws; it knows no variables.
-_CODES = {name: f"#0a0b{i:02x}" for i, name in enumerate(_THEME)}
-_NAMES = {code: name for name, code in _CODES.items()}
+_COLOUR_CODES = {name: f"#0a0b{i:02x}" for i, name in enumerate(_THEME)}
+_COLOUR_NAMES = {code: name for name, code in _COLOUR_CODES.items()}
 _SVG = "http://www.w3.org/2000/svg"
-_LINK = "{http://www.w3.org/1999/xlink}href"
-_DROPPED = {f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"}
-_STYLES = re.compile(r"\s*([a-z-]+)\s*:\s*([^;]+);?")
-_LONG = re.compile(r"(\d+\.\d{2})\d+")
-_TURN = re.compile(r"rotate\(-?0(\.0*)? [^)]*\)")
-POINT = 8.3
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_DROPPED_TAGS = {f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"}
+_STYLE_PATTERN = re.compile(r"\s*([a-z-]+)\s*:\s*([^;]+);?")
+_LONG_DECIMAL = re.compile(r"(\d+\.\d{2})\d+")
+_NULL_ROTATION = re.compile(r"rotate\(-?0(\.0*)? [^)]*\)")
+FONT_SIZE = 8.3
 """Size of text, in points; 1 pt is 4/3 pixels of a page."""
 
 
 def colour(name: str) -> str:
-    """The colour to draw with so that the page decides: "s0" to "s7", or a name of `INKS`."""
-    return _CODES[name]
+    """Placeholder colour that the page replaces: "s0" to "s7", or a name of `INKS`."""
+    return _COLOUR_CODES[name]
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure to draw into, quiet in style.
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Open an empty figure in the quiet style of a page.
 
     Args:
         width: in pixels of a page.
@@ -67,11 +67,11 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(_rc_settings()):
         yield Figure(figsize=(width / 96, height / 96), layout="constrained")
 
 
-def _settings() -> dict[Any, Any]:
+def _rc_settings() -> dict[Any, Any]:
     ink, muted, rule = (colour(name) for name in ("ink", "muted", "rule"))
     return {
         "svg.fonttype": "none",
@@ -79,11 +79,11 @@ def _settings() -> dict[Any, Any]:
         # a name with dollar signs is a name
         "text.parse_math": False,
         "axes.unicode_minus": True,
-        "font.size": POINT,
-        "axes.labelsize": POINT,
-        "axes.titlesize": POINT,
-        "xtick.labelsize": POINT,
-        "ytick.labelsize": POINT,
+        "font.size": FONT_SIZE,
+        "axes.labelsize": FONT_SIZE,
+        "axes.titlesize": FONT_SIZE,
+        "xtick.labelsize": FONT_SIZE,
+        "ytick.labelsize": FONT_SIZE,
         "text.color": ink,
         "axes.labelcolor": ink,
         "axes.edgecolor": muted,
@@ -109,22 +109,22 @@ def _settings() -> dict[Any, Any]:
     }
 
 
-def bare(axes: Axes) -> None:
-    """Takes the left side of the frame and the marks of the axes away; the grid is enough."""
+def hide_left_axis(axes: Axes) -> None:
+    """Hide the left side of the frame and the ticks of the axes; the grid is enough."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
 
 
 def to_svg(figure: Figure, *, key: str, alt: str) -> str:
-    """A figure as SVG text to be put into a page.
+    """Convert a figure to SVG text to be put into a page.
 
     Args:
-        figure: from `drawing`, within its context.
-        key: letters, digits and dashes; no other drawing of the page has it.
-        alt: what a screen reader says.
+        figure: from `new_figure`, within its context.
+        key: letters, digits and dashes; no other figure of the page has it.
+        alt: text for screen readers.
 
     Returns:
-        One element without style attributes, style sheet or ids of others; what comes from names is
+        One element without style attributes, style sheet or ids of others; text from names is
         escaped. Colours are variables of the page, with those of `PALETTE` where it has none.
     """
     out = io.BytesIO()
@@ -134,13 +134,13 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
         figure.savefig(out, format="svg", metadata={"Date": None})
     # matplotlib wrote it a moment ago
     root = Tree.fromstring(out.getvalue())  # noqa: S314
-    wanted = {match for e in root.iter() for match in _references(e.attrib)}
+    referenced = {match for node in root.iter() for match in _referenced_ids(node.attrib)}
     for parent in root.iter():
-        for child in [child for child in parent if child.tag in _DROPPED]:
+        for child in [child for child in parent if child.tag in _DROPPED_TAGS]:
             parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
-        element.attrib = _cleaned(element.attrib, key, wanted)
+        element.attrib = _clean_attributes(element.attrib, key, referenced)
         element.tail = None
         if element.tag != "text":
             element.text = None
@@ -157,26 +157,28 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     return Tree.tostring(root, encoding="unicode")
 
 
-def _references(attributes: Mapping[str, str]) -> Iterator[str]:
+def _referenced_ids(attributes: Mapping[str, str]) -> Iterator[str]:
     for name, value in attributes.items():
-        if name == _LINK:
+        if name == _HREF:
             yield value.removeprefix("#")
         yield from re.findall(r"url\(#([^)]+)\)", value)
 
 
-def _cleaned(attributes: Mapping[str, str], key: str, wanted: set[str]) -> dict[str, str]:
-    given = dict(attributes)
-    given |= dict(_STYLES.findall(given.pop("style", "")))
-    given.pop("font-family", None)
-    given["href"] = given.pop(_LINK, "")
-    if given.get("id") not in wanted:
-        given.pop("id", None)
-    if _TURN.fullmatch(given.get("transform", "")):
-        del given["transform"]
-    return {name: _value(name, value, key) for name, value in given.items() if value}
+def _clean_attributes(
+    attributes: Mapping[str, str], key: str, referenced: set[str]
+) -> dict[str, str]:
+    cleaned = dict(attributes)
+    cleaned |= dict(_STYLE_PATTERN.findall(cleaned.pop("style", "")))
+    cleaned.pop("font-family", None)
+    cleaned["href"] = cleaned.pop(_HREF, "")
+    if cleaned.get("id") not in referenced:
+        cleaned.pop("id", None)
+    if _NULL_ROTATION.fullmatch(cleaned.get("transform", "")):
+        del cleaned["transform"]
+    return {name: _clean_value(name, value, key) for name, value in cleaned.items() if value}
 
 
-def _value(name: str, value: str, key: str) -> str:
+def _clean_value(name: str, value: str, key: str) -> str:
     value = value.strip()
     if name == "id":
         return f"{key}-{value}"
@@ -184,26 +186,26 @@ def _value(name: str, value: str, key: str) -> str:
         return f"#{key}-{value.removeprefix('#')}"
     if value.startswith("url(#"):
         return value.replace("url(#", f"url(#{key}-")
-    if value in _NAMES:
-        return f"var(--{_NAMES[value]},{_THEME[_NAMES[value]]})"
+    if value in _COLOUR_NAMES:
+        return f"var(--{_COLOUR_NAMES[value]},{_THEME[_COLOUR_NAMES[value]]})"
     if name in {"d", "x", "y", "transform", "fill-opacity"}:
-        return _LONG.sub(r"\1", " ".join(value.split()))
+        return _LONG_DECIMAL.sub(r"\1", " ".join(value.split()))
     return value
 
 
-WIDTH = 400
+FIGURE_WIDTH = 400
 """Of a figure, in pixels of a page: readable on a phone, two beside each other on a desk."""
-SMALL = 7.4
+SMALL_FONT_SIZE = 7.4
 """Size of text beside the main one, in points."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure.
+class Svg:
+    """A drawn figure.
 
     Attributes:
         svg: SVG text to be put into a page as it is; names in it are escaped.
-        alt: what it shows, in words.
+        alt: its content in words.
     """
 
     svg: str
@@ -211,7 +213,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Plate:
+class CaptionedFigure:
     """A figure with its caption.
 
     Attributes:
@@ -222,15 +224,15 @@ class Plate:
 
     title: str
     caption: str
-    drawn: Drawn
+    drawn: Svg
 
 
 @dataclass(frozen=True)
-class Point:
-    """A row of a table as it is drawn.
+class PlotPoint:
+    """A row of a table as a point of the figures.
 
     Attributes:
-        label: its name and marks.
+        label: its name and drawing style.
         shot: support clips per class, or a range of them.
         mean: accuracy with its interval; None where no episode succeeded.
         gain: paired difference to the frozen encoder; None where there is none.
@@ -239,7 +241,7 @@ class Point:
         macs: multiply-accumulates of a clip, or None.
     """
 
-    label: Label
+    label: RowLabel
     shot: int | str
     mean: Interval | None
     gain: Interval | None = None
@@ -248,37 +250,37 @@ class Point:
     macs: float | None = None
 
 
-def ordered(shots: Sequence[int | str]) -> list[int | str]:
-    """Each number of shots once, numbers ascending, then ranges."""
+def sort_shots(shots: Sequence[int | str]) -> list[int | str]:
+    """Sort the numbers of shots, each once, numbers ascending, then ranges."""
     return sorted(set(shots), key=lambda shot: (isinstance(shot, str), shot))
 
 
 def shots_text(shot: int | str) -> str:
-    """A number of shots in words."""
+    """Number of shots in words."""
     return "1 shot" if shot == 1 else f"{shot} shots"
 
 
 def ends_text(interval: Interval, form: str = "{:.1f}") -> str:
-    """The ends of an interval in percent, in brackets with a space before; or nothing."""
+    """Ends of an interval in percent, in brackets with a space before; or nothing."""
     if interval.low is None or interval.high is None:
         return ""
     return f" [{form.format(100 * interval.low)}, {form.format(100 * interval.high)}]"
 
 
-def marks(label: Label) -> dict[str, Any]:
-    """Colour and marker of a label, as matplotlib takes them."""
-    shade = colour(label.colour)
+def marker_style(label: RowLabel) -> dict[str, Any]:
+    """Colour and marker of a label, as arguments of matplotlib."""
+    tint = colour(label.colour)
     return {
-        "color": shade,
+        "color": tint,
         "marker": label.marker,
-        "markerfacecolor": shade if label.filled else colour("paper"),
-        "markeredgecolor": shade,
+        "markerfacecolor": tint if label.filled else colour("paper"),
+        "markeredgecolor": tint,
         "markeredgewidth": 1.2,
     }
 
 
-def chance_line(axes: Axes, chance: float | None) -> None:
-    """A dotted line at the accuracy of guessing, which it names."""
+def draw_chance_line(axes: Axes, chance: float | None) -> None:
+    """Draw a dotted line at the accuracy of guessing, with its name."""
     if chance is None:
         return
     axes.axhline(100 * chance, color=colour("muted"), lw=0.9, ls=(0, (1, 2)))
@@ -289,28 +291,28 @@ def chance_line(axes: Axes, chance: float | None) -> None:
         xytext=(2, 3),
         textcoords="offset points",
         color=colour("muted"),
-        fontsize=SMALL,
+        fontsize=SMALL_FONT_SIZE,
     )
 
 
-def side_text(axes: Axes, place: float, text: str, **given: Any) -> None:
-    """Text to the left of the axes at a height in the unit of the data."""
+def draw_left_text(axes: Axes, y: float, text: str, **style: Any) -> None:
+    """Draw text to the left of the axes at a height in the unit of the data."""
     axes.annotate(
         text,
-        (0, place),
+        (0, y),
         xycoords=("axes fraction", "data"),
         xytext=(-6, 0),
         textcoords="offset points",
         va="center",
-        **{"ha": "right", **given},
+        **{"ha": "right", **style},
     )
 
 
-def end_text(axes: Axes, place: float, text: str) -> None:
-    """Text to the right of the axes at a height in the unit of the data."""
+def draw_right_text(axes: Axes, y: float, text: str) -> None:
+    """Draw text to the right of the axes at a height in the unit of the data."""
     axes.annotate(
         text,
-        (1, place),
+        (1, y),
         xycoords=("axes fraction", "data"),
         xytext=(6, 0),
         textcoords="offset points",
@@ -318,24 +320,24 @@ def end_text(axes: Axes, place: float, text: str) -> None:
     )
 
 
-def swatch(label: Label, *, key: str) -> str:
-    """The line and marker of a label as a small drawing for a legend, silent to screen readers."""
-    with drawing(34, 14) as figure:
+def legend_marker(label: RowLabel, *, key: str) -> str:
+    """Draw the line and marker of a label for a legend, silent to screen readers."""
+    with new_figure(34, 14) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        axes.plot([0, 2], [0, 0], ls=label.dash, **{**marks(label), "marker": None})
-        axes.plot([1], [0], ls="none", **marks(label))
+        axes.plot([0, 2], [0, 0], ls=label.dash, **{**marker_style(label), "marker": None})
+        axes.plot([1], [0], ls="none", **marker_style(label))
         axes.set(xlim=(0, 2), ylim=(-1, 1))
         svg = to_svg(figure, key=key, alt="")
     return svg.replace('role="img"', 'aria-hidden="true"').replace(' aria-label=""', "")
 
 
-def finished(axes: Axes, *, key: str, alt: str, framed: bool = False) -> Drawn:
-    """The figure of some axes; unless framed, without a left side, where a grid does its work."""
+def to_figure(axes: Axes, *, key: str, alt: str, framed: bool = False) -> Svg:
+    """Finish the figure of some axes; unless framed, without a left side, since it has a grid."""
     if not framed:
-        bare(axes)
+        hide_left_axis(axes)
     figure = axes.get_figure(root=True)
     if figure is None:  # an axes without one cannot have been drawn into
         raise RuntimeError("the axes belong to no figure")
-    return Drawn(to_svg(figure, key=key, alt=alt), alt)
+    return Svg(to_svg(figure, key=key, alt=alt), alt)

@@ -40,8 +40,8 @@ class ScaleShift(Adapter):
         "after Lian, Zhou, Feng, Wang, Scaling & Shifting Your Features: A New Baseline for "
         "Efficient Model Tuning, NeurIPS 2022, https://arxiv.org/abs/2210.08823"
     )
-    identity_at_start = True
-    order = "no"
+    identity_at_init = True
+    frame_order = "no"
 
     def __init__(
         self, tower: Tower, options: ScaleShiftOptions, *, frames: int, seeds: Sequence[int]
@@ -57,7 +57,7 @@ class ScaleShift(Adapter):
         self.scale, self.shift = _rows(), _rows()
 
     @property
-    def first_block(self) -> int:
+    def first_trained_block(self) -> int:
         """The first block that a scale follows: what enters it never changes."""
         return self._first
 
@@ -65,5 +65,7 @@ class ScaleShift(Adapter):
         """Block i, then its scale and shift."""
         y, site = frozen.forward(x), i - self._first
         return torch.addcmul(
-            y + layers.beside(self.shift[site], y), y, layers.beside(self.scale[site], y)
+            y + layers.broadcast_over_tokens(self.shift[site], y),
+            y,
+            layers.broadcast_over_tokens(self.scale[site], y),
         )

@@ -10,10 +10,14 @@ from click.testing import CliRunner, Result
 
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
-from fewshot_i2v.data.splits.audit.audit import audit
-from fewshot_i2v.data.splits.audit.finding import Finding
-from fewshot_i2v.data.splits.audit.group_leakage import same_group_chance
-from fewshot_i2v.data.splits.audit.overlap import KINETICS_400, compare_splits, seen_by
+from fewshot_i2v.data.splits.audit.audit import audit_split
+from fewshot_i2v.data.splits.audit.finding import AuditFinding
+from fewshot_i2v.data.splits.audit.group_leakage import same_group_probability
+from fewshot_i2v.data.splits.audit.overlap import (
+    KINETICS_400_CLASSES,
+    compare_splits,
+    pretraining_overlap,
+)
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import UnknownNameError
 from tests.data.splits.published import published
@@ -21,7 +25,7 @@ from tests.data.splits.published import published
 SPLITS = published()
 
 
-def of_kind(findings: list[Finding], kind: str, **facts: object) -> Finding:
+def of_kind(findings: list[AuditFinding], kind: str, **facts: object) -> AuditFinding:
     """The one finding of a kind with these facts."""
     found = [f for f in findings if f.kind == kind and facts.items() <= f.facts.items()]
     assert len(found) == 1, found
@@ -38,7 +42,7 @@ def test_the_chance_is_that_of_all_draws(shot: int) -> None:
             total += 1
             same = groups[query] is not None and any(groups[i] == groups[query] for i in support)
             hits += same
-    assert same_group_chance(groups, shot) == pytest.approx(hits / total)
+    assert same_group_probability(groups, shot) == pytest.approx(hits / total)
 
 
 def test_the_chance_is_that_of_drawn_episodes() -> None:
@@ -50,7 +54,7 @@ def test_the_chance_is_that_of_drawn_episodes() -> None:
         spec = sampler[i]
         for support, (query,) in zip(spec.support, spec.query, strict=True):
             hits += group[query] in {group[clip] for clip in support}
-    found = of_kind(audit(split), "same group", subset="novel").facts["mean"][5]
+    found = of_kind(audit_split(split), "same group", subset="novel").facts["mean"][5]
     # 6,000 draws: a standard deviation of 0.45 points
     assert hits / 6000 == pytest.approx(found, abs=0.018)
 
@@ -66,7 +70,7 @@ def test_the_chance_is_that_of_drawn_episodes() -> None:
 def test_queries_from_the_recording_of_a_support_clip(
     name: str, subset: str, one: float, five: float
 ) -> None:
-    finding = of_kind(audit(SPLITS[name]), "same group", subset=subset)
+    finding = of_kind(audit_split(SPLITS[name]), "same group", subset=subset)
     assert finding.grave
     assert 100 * finding.facts["mean"][1] == pytest.approx(one, abs=0.05)
     assert 100 * finding.facts["mean"][5] == pytest.approx(five, abs=0.5)
@@ -75,16 +79,18 @@ def test_queries_from_the_recording_of_a_support_clip(
 
 
 def test_titles_of_hmdb51_cross_the_subsets() -> None:
-    facts = of_kind(audit(SPLITS["hmdb51-arn"]), "group crosses", **{"from": "base", "to": "novel"})
+    facts = of_kind(
+        audit_split(SPLITS["hmdb51-arn"]), "group crosses", **{"from": "base", "to": "novel"}
+    )
     assert (facts.facts["clips"], facts.facts["of_clips"]) == (646, 1292)
     assert (facts.facts["groups"], facts.facts["of_groups"]) == (146, 354)
     # UCF101 calls the sources of every class g01 to g25: equal names mean nothing there
-    assert not [f for f in audit(SPLITS["ucf101-arn"]) if f.kind == "group crosses"]
+    assert not [f for f in audit_split(SPLITS["ucf101-arn"]) if f.kind == "group crosses"]
 
 
 def test_official_lists_keep_sources_apart() -> None:
     for name in ("hmdb51-kshot", "ucf101-kshot"):
-        assert not [f for f in audit(SPLITS[name]) if f.kind == "group crosses"]
+        assert not [f for f in audit_split(SPLITS[name]) if f.kind == "group crosses"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_official_lists_keep_sources_apart() -> None:
     [("hmdb51-kshot", 7, 102), ("ucf101-kshot", 11, 202), ("ssv2-kshot", 0, 348)],
 )
 def test_draws_are_not_nested(name: str, kept: int, of: int) -> None:
-    finding = of_kind(audit(SPLITS[name]), "draws", draws="vificlip")
+    finding = of_kind(audit_split(SPLITS[name]), "draws", draws="vificlip")
     assert finding.facts["pairs"][0] == {"from": 2, "to": 4, "clips": kept, "of": of}
 
 
@@ -119,23 +125,29 @@ def test_kinetics100_lists_differ_in_277_clips() -> None:
 
 
 def test_ssv2_full_has_tiny_classes() -> None:
-    small = of_kind(audit(SPLITS["ssv2-full-otam"]), "small class", subset="novel").facts["classes"]
+    small = of_kind(audit_split(SPLITS["ssv2-full-otam"]), "small class", subset="novel").facts[
+        "classes"
+    ]
     assert sorted(small.values()) == [17, 18]
 
 
 def test_kinetics100_is_kinetics400() -> None:
-    assert len(set(KINETICS_400)) == 400
-    found = {f.facts["subset"]: f for f in seen_by(SPLITS["kinetics100-cmn"], "kinetics400")}
+    assert len(set(KINETICS_400_CLASSES)) == 400
+    found = {
+        f.facts["subset"]: f for f in pretraining_overlap(SPLITS["kinetics100-cmn"], "kinetics400")
+    }
     assert {s: len(f.facts["seen"]) for s, f in found.items()} == {
         "base": 64,
         "val": 12,
         "novel": 24,
     }
     assert found["novel"].grave
-    novel = of_kind(seen_by(SPLITS["hmdb51-arn"], "kinetics400"), "seen", subset="novel")
+    novel = of_kind(
+        pretraining_overlap(SPLITS["hmdb51-arn"], "kinetics400"), "seen", subset="novel"
+    )
     assert novel.facts["seen"] == ["pushup"]
     with pytest.raises(UnknownNameError, match="unknown data set 'kinetics'"):
-        seen_by(SPLITS["hmdb51-arn"], "kinetics")
+        pretraining_overlap(SPLITS["hmdb51-arn"], "kinetics")
 
 
 def test_scenes_are_shared_between_classes() -> None:
@@ -150,7 +162,7 @@ def test_scenes_are_shared_between_classes() -> None:
             }
         },
     )
-    finding = of_kind(audit(split), "same scene", subset="novel")
+    finding = of_kind(audit_split(split), "same scene", subset="novel")
     # of "1" one pair, of "2" one clip with two others
     assert finding.facts["pairs"] == 3
     assert finding.facts["chance"] == pytest.approx((3 / 9 + 3 / 9 + 0 * 4) / 6)
@@ -168,14 +180,14 @@ def test_one_clip_under_two_spellings() -> None:
         ("a/-kYzxMKp514_000086_000096", "b/-kYzxMKp514"),
         ("a/caf\u00e9", "b/cafe\u0301"),
     ):
-        assert of_kind(audit(split(*names)), "same clip").grave
-    found = audit(split("a/001.mp4", "b/001.mp4", find="path"))
+        assert of_kind(audit_split(split(*names)), "same clip").grave
+    found = audit_split(split("a/001.mp4", "b/001.mp4", find="path"))
     assert not [f for f in found if f.kind == "same clip"]
 
 
 def test_without_findings_nothing_is_said() -> None:
     classes = {f"c{c}": tuple(Clip(f"c{c}/{c}-{i}.mp4") for i in range(30)) for c in range(3)}
-    assert audit(Split(name="clean", subsets={"novel": classes})) == []
+    assert audit_split(Split(name="clean", subsets={"novel": classes})) == []
 
 
 def said(*args: str) -> Result:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.data.splits.audit.audit import all_findings, audit
-from fewshot_i2v.data.splits.audit.group_leakage import same_group_chance
-from fewshot_i2v.data.splits.audit.overlap import compare_splits, seen_by
-from fewshot_i2v.data.splits.matching.name_normalization import class_key, word_key
+from fewshot_i2v.data.splits.audit.audit import audit_split, audit_splits
+from fewshot_i2v.data.splits.audit.group_leakage import same_group_probability
+from fewshot_i2v.data.splits.audit.overlap import compare_splits, pretraining_overlap
+from fewshot_i2v.data.splits.matching.name_normalization import normalized_class, stem_key
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
 from fewshot_i2v.errors import EpisodeError
 
@@ -54,7 +54,7 @@ def common(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]], **mor
     ],
 )
 def test_spellings_of_a_class(one: str, other: str) -> None:
-    assert class_key(one) == class_key(other)
+    assert normalized_class(one) == normalized_class(other)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_spellings_of_a_class(one: str, other: str) -> None:
     [("\u0915\u0940", "\u0915\u093e"), ("+", "-"), ("swipe <", "swipe >"), ("run 1", "run 2")],
 )
 def test_other_classes(one: str, other: str) -> None:
-    assert class_key(one) != class_key(other)
+    assert normalized_class(one) != normalized_class(other)
 
 
 def test_numbers_in_a_folder_are_not_recordings() -> None:
@@ -72,7 +72,9 @@ def test_numbers_in_a_folder_are_not_recordings() -> None:
     assert common({"run": mine["run"]}, {"jump": theirs["jump"]}) == 0
     assert common(mine, mine) == 4
     for find in ("path", "name"):
-        assert not [f for f in audit(listed({"novel": mine}, find=find)) if f.kind == "same clip"]
+        assert not [
+            f for f in audit_split(listed({"novel": mine}, find=find)) if f.kind == "same clip"
+        ]
 
 
 def test_folders_may_be_missing_or_be_deeper() -> None:
@@ -90,7 +92,7 @@ def test_a_video_is_known_by_its_id() -> None:
     other = {"x": ["x/-kYzxMKp514.mp4"], "y": ["y/ABCDEFGHIJK_000050_000060"]}
     assert common(one, other, find="youtube") == 2
     two = {"a": ["a/abcdefghijk_000001_000011", "a/abcdefghijk_000050_000060"]}
-    (video,) = (f for f in audit(listed({"novel": two}, find="youtube")) if f.grave)
+    (video,) = (f for f in audit_split(listed({"novel": two}, find="youtube")) if f.grave)
     assert video.kind == "same video"
     assert video.text.startswith("1 video has clips of several times: novel/a: a/abcdefghijk_0")
 
@@ -108,11 +110,11 @@ def test_generated_clips_are_common_only_where_made_alike() -> None:
 
 def test_one_class_under_two_spellings() -> None:
     split = listed({"base": {"brush hair": ["a"]}, "novel": {"Brush_Hair": ["b"], "sit": ["c"]}})
-    (twice,) = (finding for finding in audit(split) if finding.grave)
+    (twice,) = (finding for finding in audit_split(split) if finding.grave)
     assert twice.kind == "class twice"
     assert twice.facts["classes"] == [["base/brush hair", "novel/Brush_Hair"]]
     both = {"sit": ["d"]}
-    assert not [f for f in audit(listed({"train": {"sit": ["e"]}, "test": both})) if f.grave]
+    assert not [f for f in audit_split(listed({"train": {"sit": ["e"]}, "test": both})) if f.grave]
 
 
 def test_names_in_several_folders() -> None:
@@ -120,11 +122,13 @@ def test_names_in_several_folders() -> None:
     clips["a"].append("a/IMG_4711.mov")
     clips["b"].append("b/img 4711.mov")
     for find, grave in (("path", False), ("name", True)):
-        (found,) = (f for f in audit(listed({"novel": clips}, find=find)) if f.kind == "same clip")
+        (found,) = (
+            f for f in audit_split(listed({"novel": clips}, find=find)) if f.kind == "same clip"
+        )
         assert found.grave == grave
         assert found.facts["clips"] == [["novel/a: a/IMG_4711.mov", "novel/b: b/img 4711.mov"]]
     clips["b"][-1] = "a/IMG_4711.avi"
-    (found,) = (f for f in audit(listed({"novel": clips})) if f.kind == "same clip")
+    (found,) = (f for f in audit_split(listed({"novel": clips})) if f.kind == "same clip")
     assert found.grave
 
 
@@ -135,7 +139,7 @@ def test_groups_of_train_and_test_are_those_of_a_class() -> None:
             "test": {"a": ["5@g1", "6@g5"], "b": ["7@g1", "8@g2"]},
         }
     )
-    (found,) = (f for f in audit(split) if f.kind == "group crosses")
+    (found,) = (f for f in audit_split(split) if f.kind == "group crosses")
     assert found.grave
     assert (found.facts["clips"], found.facts["groups"], found.facts["of_groups"]) == (1, 1, 4)
     assert "of their class" in found.text
@@ -154,11 +158,11 @@ def test_only_what_is_tested_once_and_learnt_once_is_grave() -> None:
 
 def test_equal_names_of_splits_hide_no_findings() -> None:
     splits = [listed({"novel": {"sit": ["1"]}}, "mine"), listed({"base": {"sit": ["1"]}}, "mine")]
-    found = all_findings(splits, None)
+    found = audit_splits(splits, None)
     assert list(found) == ["mine", "mine #2", "mine and mine #2"]
     assert "mine novel and mine #2 base: 1 common class" in found["mine and mine #2"][0].text
     third = listed({"novel": {"sit": ["1"]}}, "mine #2")
-    assert len(all_findings([*splits, third], None)) == 6
+    assert len(audit_splits([*splits, third], None)) == 6
 
 
 def test_several_draws_of_a_shot() -> None:
@@ -168,7 +172,7 @@ def test_several_draws_of_a_shot() -> None:
         split = listed(
             {"train": {"a": list("12345")}, "test": {"a": ["6"]}}, draws={"p": (*draws, *large)}
         )
-        return not [f for f in audit(split) if f.kind == "draws"]
+        return not [f for f in audit_split(split) if f.kind == "draws"]
 
     assert nested("1", "3")
     assert not nested("5", "3")  # the last draw alone is nested
@@ -178,23 +182,23 @@ def test_several_draws_of_a_shot() -> None:
 def test_endings_of_words() -> None:
     for one, other in (("clap", "clapping"), ("smoke", "smoking"), ("pullup", "pull ups"),
                        ("ride bike", "riding a bike"), ("kiss", "kissing")):  # fmt: skip
-        assert word_key(one) == word_key(other), one
-    assert len({word_key(name) for name in ("sing", "swing", "sit", "situp", "run", "pour")}) == 6
+        assert stem_key(one) == stem_key(other), one
+    assert len({stem_key(name) for name in ("sing", "swing", "sit", "situp", "run", "pour")}) == 6
     split = listed({"novel": {"push up": ["1"], "clap": ["2"], "pour": ["3"]}})
-    (found,) = seen_by(split, "kinetics400")
+    (found,) = pretraining_overlap(split, "kinetics400")
     assert (found.facts["seen"], found.facts["alike"]) == (["push up"], {"clap": "clapping"})
     assert found.text == (
         "1 of 3 novel classes have the name of a class of kinetics400, 1 more but for endings of "
         "words: an encoder that was trained on it has seen them with labels, and may have seen "
         "others under another name"
     )
-    (alone,) = seen_by(listed({"base": {"clap": ["1"]}}), "kinetics400")
+    (alone,) = pretraining_overlap(listed({"base": {"clap": ["1"]}}), "kinetics400")
     assert alone.text.startswith("1 of 1 base classes have the name of a class of kinetics400 but")
     assert not alone.grave
-    assert not seen_by(listed({"novel": {"pour": ["1"]}}), "kinetics400")
+    assert not pretraining_overlap(listed({"novel": {"pour": ["1"]}}), "kinetics400")
 
 
 @pytest.mark.parametrize("shot", [0, 3])
 def test_a_query_is_left_beside_the_support(shot: int) -> None:
     with pytest.raises(EpisodeError, match="expected 1 to 2 of a class of 3 clips"):
-        same_group_chance(["a", "a", None], shot)
+        same_group_probability(["a", "a", None], shot)

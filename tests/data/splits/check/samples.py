@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot_i2v.data.splits.check.check import ClipCheck, check_clips
-from fewshot_i2v.data.splits.split import Clip, Find, Split
+from fewshot_i2v.data.splits.split import Clip, FindMode, Split
 
 Classes = Mapping[str, Sequence[str]]
 
 
-def listed(root: Path | None, find: Find = "name", **subsets: Classes) -> Split:
+def listed(root: Path | None, find: FindMode = "name", **subsets: Classes) -> Split:
     return Split(
         name="sample",
         description="Three movements.",

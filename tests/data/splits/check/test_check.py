@@ -14,8 +14,8 @@ from PIL import Image
 from fewshot_i2v.config.base import LimitsConfig
 from fewshot_i2v.data.splits.check import check as clip_check
 from fewshot_i2v.data.splits.check.check import check_clips
-from fewshot_i2v.data.splits.check.duplicates import Memory, copies
-from fewshot_i2v.data.splits.split import Clip, Find, Generator, Split
+from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
+from fewshot_i2v.data.splits.split import Clip, FindMode, Generator, Split
 from fewshot_i2v.errors import ConfigError, SplitError
 from tests.data.splits.check.samples import check, kinds, listed
 from tests.data.video.made_videos import numbered_picture
@@ -36,11 +36,17 @@ def test_every_kind_of_problem(root: Path, three: list[Path], tmp_path: Path) ->
         "run/d": ["duplicate"],
         "run/e": ["ambiguous"],
     }
-    assert "has 5 frames, fewer than 8" in found.bad["run/a"].reason
-    assert found.bad["run/b"].reason.startswith(f"{root / 'run/b.mp4'} is ")
-    assert found.bad["wave/a"].reason == "has the same bytes as 'run/d' (novel, class 'run')"
-    assert found.bad["run/e"].others == (str(root / "run/e.avi"), str(root / "run/e.mkv"))
-    assert list(found.classes()) == [
+    assert "has 5 frames, fewer than 8" in found.problem_by_clip["run/a"].reason
+    assert found.problem_by_clip["run/b"].reason.startswith(f"{root / 'run/b.mp4'} is ")
+    assert (
+        found.problem_by_clip["wave/a"].reason
+        == "has the same bytes as 'run/d' (novel, class 'run')"
+    )
+    assert found.problem_by_clip["run/e"].others == (
+        str(root / "run/e.avi"),
+        str(root / "run/e.mkv"),
+    )
+    assert list(found.class_rows()) == [
         {
             **{"subset": "base", "class": "wave", "clips": 4, "fine": 1},
             "problems": {"missing": 1, "empty": 1, "duplicate": 1},
@@ -50,7 +56,7 @@ def test_every_kind_of_problem(root: Path, three: list[Path], tmp_path: Path) ->
             "problems": {"ambiguous": 1, "unreadable": 1, "short": 1, "duplicate": 1},
         },
     ]
-    facts = json.loads(json.dumps(found.facts()))
+    facts = json.loads(json.dumps(found.to_dict()))
     assert (facts["clips"], facts["fine"], facts["counts"]["short"]) == (8, 1, 1)
     assert {problem["class"] for problem in facts["problems"]} == {"wave", "run"}
 
@@ -58,9 +64,9 @@ def test_every_kind_of_problem(root: Path, three: list[Path], tmp_path: Path) ->
 def test_nothing_is_wrong_with_good_clips(root: Path, tmp_path: Path) -> None:
     split = listed(root, base={"wave": "ab"})
     found = check(split, tmp_path / "cache")
-    assert (found.problems, found.read, found.remembered) == ((), 2, 0)
-    assert {path.name for path in found.places.extra} == {"a.mp4", "b.mp4", "c.mp4"}
-    assert found.places.hints == ()
+    assert (found.problems, found.n_read, found.n_cached) == ((), 2, 0)
+    assert {path.name for path in found.locations.extra} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert found.locations.hints == ()
 
 
 def test_the_number_of_frames_is_counted(three: list[Path]) -> None:
@@ -80,20 +86,20 @@ def test_quick_reads_no_clip(root: Path, tmp_path: Path, monkeypatch: pytest.Mon
     split = listed(root, base={"wave": "abc"}, novel={"run": "abz"})
     found = check(split, tmp_path, quick=True)
     assert kinds(found) == {"wave/c": ["empty"], "run/z": ["missing"]}
-    assert (found.read, found.remembered) == (0, 0)
+    assert (found.n_read, found.n_cached) == (0, 0)
 
 
 def test_what_was_read_is_remembered(root: Path, three: list[Path], tmp_path: Path) -> None:
     split = listed(root, base={"wave": "ab"}, novel={"run": "ab"})
     first = check(split, tmp_path / "cache")
     again = check(split, tmp_path / "cache")
-    assert (first.read, first.remembered) == (4, 0)
-    assert (again.read, again.remembered) == (1, 3)  # what could not be read is tried again
+    assert (first.n_read, first.n_cached) == (4, 0)
+    assert (again.n_read, again.n_cached) == (1, 3)  # what could not be read is tried again
     assert again.problems == first.problems
     shutil.copy(three[2], root / "wave/a.mp4")
     os.utime(root / "wave/a.mp4", (1, 1))
     changed = check(split, tmp_path / "cache")
-    assert (changed.read, changed.remembered) == (2, 2)
+    assert (changed.n_read, changed.n_cached) == (2, 2)
     assert "short" in kinds(changed)["wave/a"]
 
 
@@ -105,9 +111,9 @@ def test_clips_that_were_exchanged_in_place_are_read_again(
     before = clip.stat()
     clip.write_bytes(three[2].read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
     os.utime(clip, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert check(split, tmp_path / "cache").read == 1
+    assert check(split, tmp_path / "cache").n_read == 1
     again = check_clips(split, cache=tmp_path / "cache", workers=0, verify=True)
-    assert (again.read, again.remembered) == (2, 0)
+    assert (again.n_read, again.n_cached) == (2, 0)
 
 
 def test_a_damaged_memory_counts_as_none(root: Path, tmp_path: Path) -> None:
@@ -116,27 +122,27 @@ def test_a_damaged_memory_counts_as_none(root: Path, tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache/checks").iterdir()
     for text in ("", "[]", '{"files": {"x": 3}}', '{"files": {"x": [1, 2, 3, 4, 5, 6]}}'):
         file.write_text(text)
-        assert check(split, tmp_path / "cache").read == 2
-    assert check(split, tmp_path / "cache").remembered == 2
+        assert check(split, tmp_path / "cache").n_read == 2
+    assert check(split, tmp_path / "cache").n_cached == 2
 
 
 def test_two_checks_at_a_time_lose_nothing(root: Path, tmp_path: Path) -> None:
-    one, other = (Memory(tmp_path / "cache", root, "x") for _ in range(2))
+    one, other = (DigestCache(tmp_path / "cache", root, "x") for _ in range(2))
     for memory, name in ((one, "wave/a.mp4"), (other, "wave/b.mp4")):
-        memory.look_at(root / name)
-        memory.note(root / name, frames=3)
+        memory.refresh(root / name)
+        memory.update(root / name, frames=3)
         memory.save()
-    both = Memory(tmp_path / "cache", root, "x")
-    assert both.look_at(root / "wave/a.mp4").frames == both.look_at(root / "wave/b.mp4").frames == 3
-    assert Memory(tmp_path / "cache", root, "y").look_at(root / "wave/a.mp4").frames is None
+    both = DigestCache(tmp_path / "cache", root, "x")
+    assert both.refresh(root / "wave/a.mp4").frames == both.refresh(root / "wave/b.mp4").frames == 3
+    assert DigestCache(tmp_path / "cache", root, "y").refresh(root / "wave/a.mp4").frames is None
 
 
 def test_a_memory_that_cannot_be_written_loses_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     found = check(listed(root, base={"wave": "abc"}), tmp_path / "cache")
     assert kinds(found) == {"wave/c": ["empty"]}
-    assert "cannot be written: " in found.unkept
-    assert found.facts()["unkept"] == found.unkept
+    assert "cannot be written: " in found.cache_error
+    assert found.to_dict()["unkept"] == found.cache_error
 
 
 def test_what_was_found_is_kept_when_a_check_is_stopped(
@@ -158,7 +164,7 @@ def test_what_was_found_is_kept_when_a_check_is_stopped(
     with pytest.raises(KeyboardInterrupt):
         check(split, tmp_path / "cache")
     monkeypatch.undo()
-    assert check(split, tmp_path / "cache").remembered == 1
+    assert check(split, tmp_path / "cache").n_cached == 1
 
 
 def test_only_files_of_one_size_and_sample_are_read_whole(tmp_path: Path) -> None:
@@ -175,12 +181,12 @@ def test_only_files_of_one_size_and_sample_are_read_whole(tmp_path: Path) -> Non
     for name, content in contents.items():
         files.append(tmp_path / name)
         files[-1].write_bytes(content)
-    memory = Memory(tmp_path / "cache", tmp_path, "")
+    memory = DigestCache(tmp_path / "cache", tmp_path, "")
     for file in files:
-        memory.look_at(file)
-    assert copies(files, memory) == [[tmp_path / "a", tmp_path / "b"]]
-    whole = {file.name for file in files if memory.known(file).digest}
-    sampled = {file.name for file in files if memory.known(file).sample}
+        memory.refresh(file)
+    assert find_duplicates(files, memory) == [[tmp_path / "a", tmp_path / "b"]]
+    whole = {file.name for file in files if memory.entry(file).digest}
+    sampled = {file.name for file in files if memory.entry(file).sample}
     assert (whole, sampled) == ({"a", "b", "c"}, {"a", "b", "c", "d"})
 
 
@@ -191,16 +197,16 @@ def test_of_copies_in_one_class_the_first_is_kept(
         shutil.copy(three[0], root / f"wave/{name}.mp4")
     found = check(listed(root, base={"wave": "abxy"}), tmp_path, quick=True)
     assert kinds(found) == {"wave/x": ["duplicate"], "wave/y": ["duplicate"]}
-    assert found.bad["wave/x"].reason == "has the same bytes as 'wave/a' and 1 more"
+    assert found.problem_by_clip["wave/x"].reason == "has the same bytes as 'wave/a' and 1 more"
 
 
 def test_names_that_are_paths(root: Path, tmp_path: Path) -> None:
     names = ["a.mp4", "b.avi", "z.mp4"]
     found = check(listed(root, "path", base={"wave": names}), tmp_path, quick=True)
     assert kinds(found) == {"wave/b.avi": ["missing"], "wave/z.mp4": ["missing"]}
-    assert found.bad["wave/z.mp4"].reason == f"no file {root / 'wave/z.mp4'}"
-    assert "1 of the missing clips would be found with `find: name`" in found.places.hints[0]
-    assert {path.name for path in found.places.extra} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert found.problem_by_clip["wave/z.mp4"].reason == f"no file {root / 'wave/z.mp4'}"
+    assert "1 of the missing clips would be found with `find: name`" in found.locations.hints[0]
+    assert {path.name for path in found.locations.extra} == {"a.mp4", "b.mp4", "c.mp4"}
 
 
 def test_a_path_may_lead_through_a_link_where_that_is_allowed(root: Path, tmp_path: Path) -> None:
@@ -213,22 +219,22 @@ def test_a_path_may_lead_through_a_link_where_that_is_allowed(root: Path, tmp_pa
     assert "is a link out of" in refused.problems[0].reason
     found = check(dataclasses.replace(split, links="follow"), tmp_path, quick=True)
     assert found.problems == ()
-    assert found.places.refused == {}
+    assert found.locations.refused == {}
     by_name = check(listed(root, base={"jump": ["q"], "wave": ["b"]}), tmp_path, quick=True)
     assert kinds(by_name) == {"jump/q": ["missing"]}
-    assert "leads out of the root" in by_name.places.refused[root / "jump"]
+    assert "leads out of the root" in by_name.locations.refused[root / "jump"]
 
 
 @pytest.mark.parametrize("find", ["name", "path"])
-def test_the_wrong_folder_is_guessed(find: Find, root: Path, tmp_path: Path) -> None:
+def test_the_wrong_folder_is_guessed(find: FindMode, root: Path, tmp_path: Path) -> None:
     found = check(listed(root, find, base={"jump": ["q.mp4"]}), tmp_path, quick=True)
-    assert "there is run, wave: is it the right folder?" in found.places.hints[0]
+    assert "there is run, wave: is it the right folder?" in found.locations.hints[0]
 
 
 def test_a_folder_in_place_of_a_clip(root: Path, tmp_path: Path) -> None:
     (root / "wave/d.mp4").mkdir()
     found = check(listed(root, "path", base={"wave": ["d.mp4"]}), tmp_path)
-    assert found.bad["wave/d.mp4"].reason.endswith("such as img_00001.jpg; it is empty")
+    assert found.problem_by_clip["wave/d.mp4"].reason.endswith("such as img_00001.jpg; it is empty")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def test_awkward_real_files(shared: Path, tmp_path: Path) -> None:
         "derived_zero_bytes.mp4": "empty",
         "workout_lfs_pointer_martin-squats.mp4": "unreadable",
     }
-    assert "git lfs pull" in found.bad["workout_lfs_pointer_martin-squats.mp4"].reason
+    assert "git lfs pull" in found.problem_by_clip["workout_lfs_pointer_martin-squats.mp4"].reason
 
 
 def test_folders_of_frames(tmp_path: Path) -> None:
@@ -274,15 +280,18 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     found = check(split, tmp_path / "cache")
     expected = {"wave/c": ["duplicate"], "wave/d": ["unreadable"], "wave/e": ["unreadable"]}
     assert kinds(found) == expected
-    assert "wave/d lacks 1 of 8 pictures from 000.png to 007.png: 3" in found.bad["wave/d"].reason
-    assert "its picture 005.png is damaged" in found.bad["wave/e"].reason
-    assert (found.read, found.places.extra) == (4, ())
+    assert (
+        "wave/d lacks 1 of 8 pictures from 000.png to 007.png: 3"
+        in found.problem_by_clip["wave/d"].reason
+    )
+    assert "its picture 005.png is damaged" in found.problem_by_clip["wave/e"].reason
+    assert (found.n_read, found.locations.extra) == (4, ())
     again = check(split, tmp_path / "cache")
-    assert (again.remembered, again.problems) == (3, found.problems)
+    assert (again.n_cached, again.problems) == (3, found.problems)
     Image.fromarray(numbered_picture(99)).save(tmp_path / "clips/wave/a/000.png")
     os.utime(tmp_path / "clips/wave/a/000.png", (1, 1))
     changed = check(split, tmp_path / "cache")
-    assert changed.remembered == 2
+    assert changed.n_cached == 2
     assert "wave/c" not in kinds(changed)
     assert kinds(check(split, tmp_path / "cache", frames=9))["wave/a"] == ["short"]
 
@@ -292,10 +301,10 @@ def test_pictures_that_are_links_out_of_the_root_are_refused(tmp_path: Path) -> 
         (tmp_path / place).mkdir(parents=True)
         Image.fromarray(numbered_picture(0)).save(tmp_path / place / "1.png")
     (tmp_path / "clips/wave/a/2.png").symlink_to(tmp_path / "elsewhere/1.png")
-    finds: tuple[Find, ...] = ("path", "name")
+    finds: tuple[FindMode, ...] = ("path", "name")
     for find in finds:
         split = listed(tmp_path / "clips", find, base={"wave": "a"})
         with pytest.raises(SplitError, match=r"'wave/a' has with 2.png a link out of"):
-            split.file("wave/a")
+            split.clip_path("wave/a")
         assert kinds(check(split, tmp_path / "cache", quick=True)) == {"wave/a": ["missing"]}
-        assert dataclasses.replace(split, links="follow").file("wave/a").is_dir()
+        assert dataclasses.replace(split, links="follow").clip_path("wave/a").is_dir()

@@ -10,10 +10,10 @@ import pytest
 
 from fewshot_i2v.data.splits.check.check import ClipCheck
 from fewshot_i2v.data.splits.check.reduced_split import (
-    Removal,
-    check_target,
-    without_problems,
-    write_smaller,
+    ReducedSplit,
+    check_output_path,
+    remove_problem_clips,
+    write_reduced_split,
 )
 from fewshot_i2v.data.splits.split import Draw, Split
 from fewshot_i2v.data.splits.split_file import load_split
@@ -21,9 +21,11 @@ from fewshot_i2v.errors import SplitError
 from tests.data.splits.check.samples import check, listed
 
 
-def smaller(found: ClipCheck, folder: Path, *, drop: bool = False) -> tuple[Removal, Split, str]:
-    removal = without_problems(found, drop_classes=drop)
-    write_smaller(removal, found.split, folder / "smaller.yaml")
+def smaller(
+    found: ClipCheck, folder: Path, *, drop: bool = False
+) -> tuple[ReducedSplit, Split, str]:
+    removal = remove_problem_clips(found, drop_classes=drop)
+    write_reduced_split(removal, found.split, folder / "smaller.yaml")
     text = (folder / "smaller.yaml").read_text(encoding="utf-8")
     return removal, load_split(folder / "smaller.yaml", root=found.split.root), text
 
@@ -32,10 +34,10 @@ def test_a_smaller_split_says_what_it_lacks(root: Path, tmp_path: Path) -> None:
     split = listed(root, base={"wave": "abcd"}, novel={"run": "ab"})
     found = check(split, tmp_path, frames=5)
     removal, loaded, text = smaller(found, tmp_path)
-    assert removal.clips == {"wave/c": "empty", "wave/d": "missing", "run/b": "unreadable"}
+    assert removal.removed_clips == {"wave/c": "empty", "wave/d": "missing", "run/b": "unreadable"}
     assert loaded.name == "sample-minus-3"
     assert loaded.digest == removal.split.digest != split.digest
-    assert loaded.names() == ["wave/a", "wave/b", "run/a"]
+    assert loaded.clip_names() == ["wave/a", "wave/b", "run/a"]
     assert loaded.find == "name"
     assert f"Made from digest {split.digest}" in loaded.description
     assert "wave 2 of 4 (base); run 1 of 2 (novel)." in loaded.description
@@ -49,9 +51,9 @@ def test_a_class_is_only_left_out_when_asked(root: Path, tmp_path: Path) -> None
     split = listed(root, base={"wave": "ab", "jump": "ab"}, novel={"run": "ab"})
     found = check(split, tmp_path, frames=5)
     with pytest.raises(SplitError, match=r"no clip would be left of 'jump'; .*--drop-classes"):
-        without_problems(found)
+        remove_problem_clips(found)
     removal, loaded, _ = smaller(found, tmp_path, drop=True)
-    assert removal.classes == ("jump",)
+    assert removal.removed_classes == ("jump",)
     assert loaded.classes("base") == ("wave",)
     assert loaded.name == "sample-minus-3"
     assert "Classes left out: jump." in loaded.description
@@ -60,7 +62,7 @@ def test_a_class_is_only_left_out_when_asked(root: Path, tmp_path: Path) -> None
 def test_no_subset_is_left_empty(root: Path, tmp_path: Path) -> None:
     found = check(listed(root, base={"wave": "ab"}, novel={"jump": "ab"}), tmp_path, quick=True)
     with pytest.raises(SplitError, match="no class would be left of 'novel'"):
-        without_problems(found, drop_classes=True)
+        remove_problem_clips(found, drop_classes=True)
 
 
 def all_way(root: Path) -> Split:
@@ -82,8 +84,8 @@ def test_draws_that_lose_a_clip_are_left_out(root: Path, tmp_path: Path) -> None
     os.truncate(root / "wave/z.mkv", 900)
     found = check(all_way(root), tmp_path, quick=True)
     removal, loaded, _ = smaller(found, tmp_path)
-    assert removal.clips == {"run/z": "missing"}
-    assert removal.draws == ("bad",)
+    assert removal.removed_clips == {"run/z": "missing"}
+    assert removal.removed_draws == ("bad",)
     assert set(loaded.draws) == {"good"}
     assert "Draws left out, since they had such clips: bad." in loaded.description
 
@@ -91,7 +93,7 @@ def test_draws_that_lose_a_clip_are_left_out(root: Path, tmp_path: Path) -> None
 def test_a_class_is_left_out_of_train_and_test(root: Path, tmp_path: Path) -> None:
     found = check(all_way(root), tmp_path, quick=True)
     removal, loaded, _ = smaller(found, tmp_path, drop=True)
-    assert removal.clips == {
+    assert removal.removed_clips == {
         **{"wave/a": "its class is left out", "wave/b": "its class is left out"},
         **{"wave/z": "missing", "run/z": "missing"},
     }
@@ -105,6 +107,6 @@ def test_a_smaller_split_replaces_no_file(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="is already there"):
         smaller(found, tmp_path)
     with pytest.raises(SplitError, match="is already there"):
-        check_target(tmp_path / "smaller.yaml")
+        check_output_path(tmp_path / "smaller.yaml")
     with pytest.raises(SplitError, match=r"ends in \.yaml"):
-        check_target(tmp_path / "smaller.txt")
+        check_output_path(tmp_path / "smaller.txt")

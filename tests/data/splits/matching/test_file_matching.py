@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewshot_i2v.data.splits.matching.file_matching import Matches, match_files
-from fewshot_i2v.data.splits.matching.file_tree import walk
+from fewshot_i2v.data.splits.matching.file_matching import FileMatches, match_files
+from fewshot_i2v.data.splits.matching.file_tree import walk_videos
 from fewshot_i2v.errors import SplitError
 
 ID = "abcdefghijk"
@@ -29,13 +29,13 @@ def made(root: Path, *files: str) -> Path:
     return root
 
 
-def found(matches: Matches, root: Path) -> dict[str, str]:
+def found(matches: FileMatches, root: Path) -> dict[str, str]:
     return {name: path.relative_to(root).as_posix() for name, path in matches.files.items()}
 
 
 def matched(
     root: Path, names: Sequence[str], *files: str, how: Literal["name", "youtube"] = "name"
-) -> tuple[dict[str, str], Matches]:
+) -> tuple[dict[str, str], FileMatches]:
     matches = match_files(names, made(root, *files), how)
     assert {*matches.files, *matches.missing, *matches.ambiguous} == set(names)
     assert len(matches.files) + len(matches.missing) + len(matches.ambiguous) == len(names)
@@ -283,7 +283,7 @@ def test_a_root_that_is_a_link(tmp_path: Path) -> None:
 
 def test_no_such_root(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="cannot be listed: No such file"):
-        walk(tmp_path / "none")
+        walk_videos(tmp_path / "none")
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +363,7 @@ def test_links_out_of_the_root_are_followed_where_that_is_allowed(tmp_path: Path
     (tmp_path / "root/wave").symlink_to(tmp_path / "else/wave")
     strict = match_files(["wave/a"], tmp_path / "root", "name")
     assert (strict.files, strict.missing) == ({}, ("wave/a",))
-    free = match_files(["wave/a"], tmp_path / "root", "name", follow=True)
+    free = match_files(["wave/a"], tmp_path / "root", "name", follow_links=True)
     assert free.files == {"wave/a": tmp_path / "root/wave/a.mp4"}
 
 
