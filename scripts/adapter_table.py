@@ -1,11 +1,11 @@
-"""The table of adapters in README.md: what they cost, and how near they are to official code.
+"""The table of adapters: what they cost, and how near they are to official code.
 
 Costs are counted for ViT-B/16 and clips of 8 frames. Differences are measured against golden
-outputs, which are read from the shared material; it is found as the tests find it. In README.md the
-table lies between the lines `<!-- adapter-table -->` and `<!-- /adapter-table -->`.
+outputs, which are read from the shared material; it is found as the tests find it. The table lies
+in fewshot_i2v/models/README.md between `<!-- adapter-table -->` and `<!-- /adapter-table -->`.
 
-    python scripts/adapter_table.py            # writes README.md
-    python scripts/adapter_table.py --check    # fails where README.md says anything else
+    python scripts/adapter_table.py            # writes the guide
+    python scripts/adapter_table.py --check    # fails where it says anything else
     python scripts/adapter_table.py --stdout   # prints the table
 """
 
@@ -30,6 +30,7 @@ from tests.conftest import shared_folder  # noqa: E402
 from tests.models.golden_parity import Parity, parity  # noqa: E402
 
 ENCODER, FRAMES = "ViT-B-16", 8
+GUIDE = ROOT / "fewshot_i2v" / "models" / "README.md"
 START, END = "<!-- adapter-table -->", "<!-- /adapter-table -->"
 NONE = "-"
 COSTS = (
@@ -126,49 +127,49 @@ def lines(found: Sequence[CostRow], differences: Bounds) -> list[str]:
     return [*(f"| {' | '.join(row)} |" for row in cells), "", *LEGEND.splitlines()]
 
 
-def between(readme: Path) -> tuple[str, list[str], str]:
+def between(guide: Path) -> tuple[str, list[str], str]:
     """What is before the table, its lines, and what is behind it.
 
     Raises:
         TableError: when the two markers are not there.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = guide.read_text(encoding="utf-8")
     found = re.fullmatch(
         rf"(.*{re.escape(START)}\n)(.*?)({re.escape(END)}.*)", text, flags=re.DOTALL
     )
     if found is None:
-        raise TableError(f"{readme}: expected the lines {START} and {END}")
+        raise TableError(f"{guide}: expected the lines {START} and {END}")
     before, table, after = found.groups()
     return before, table.splitlines(), after
 
 
-def check(readme: Path, found: Sequence[CostRow], differences: Bounds | None) -> None:
-    """Compares the table in a README with the code.
+def check(guide: Path, found: Sequence[CostRow], differences: Bounds | None) -> None:
+    """Compares the table in a file with the code.
 
     Args:
-        readme: the file.
+        guide: the file.
         found: the rows that it should have.
-        differences: as measured; None: those of the README are taken as they are.
+        differences: as measured; None: those of the file are taken as they are.
 
     Raises:
         TableError: naming the first line that differs.
     """
-    _, there, _ = between(readme)
+    _, there, _ = between(guide)
     fresh = lines(found, {})
     for is_line, should in zip([*there, *[""] * len(fresh)], fresh, strict=False):
         if _without_bounds(is_line) != _without_bounds(should):
             raise TableError(
-                f"{readme}: the table of adapters is old; run scripts/adapter_table.py\n"
+                f"{guide}: the table of adapters is old; run scripts/adapter_table.py\n"
                 f"  is:     {is_line}\n  should: {should}"
             )
     if len(there) != len(fresh):
-        raise TableError(f"{readme}: {len(there)} lines of table and legend, not {len(fresh)}")
+        raise TableError(f"{guide}: {len(there)} lines of table and legend, not {len(fresh)}")
     for row, line in zip(found, there[2:], strict=False):
-        _check_bounds(readme, row.label, line, (differences or {}).get(row.adapter))
+        _check_bounds(guide, row.label, line, (differences or {}).get(row.adapter))
 
 
 def _check_bounds(
-    readme: Path, label: str, line: str, seen: tuple[float | None, ...] | None
+    guide: Path, label: str, line: str, seen: tuple[float | None, ...] | None
 ) -> None:
     if seen is None:
         return
@@ -176,7 +177,7 @@ def _check_bounds(
         written = float(cell.removeprefix("< ")) if cell.startswith("< ") else None
         if (written is None) is not (value is None) or (value or 0.0) > (written or 0.0):
             raise TableError(
-                f"{readme}: {label} has {cell} for {what}; measured: {value}. Where the adapter is "
+                f"{guide}: {label} has {cell} for {what}; measured: {value}. Where the adapter is "
                 "right, run scripts/adapter_table.py"
             )
 
@@ -193,17 +194,18 @@ def _without_bounds(line: str) -> list[str]:
 @click.option("--check", "checking", is_flag=True, help="Compare; write nothing.")
 @click.option("--stdout", is_flag=True, help="Print the table; write nothing.")
 @click.option(
-    "--readme",
+    "--file",
+    "guide",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=ROOT / "README.md",
+    default=GUIDE,
     help="The file to write or compare.",
 )
-def main(checking: bool, stdout: bool, readme: Path) -> None:
-    """Write the table of adapters into README.md."""
+def main(checking: bool, stdout: bool, guide: Path) -> None:
+    """Write the table of adapters into the guide to models."""
     shared = shared_folder()
     differences = None if shared is None else measured(shared)
     if checking:
-        check(readme, rows(), differences)
+        check(guide, rows(), differences)
         return
     if differences is None:
         raise TableError(
@@ -214,8 +216,8 @@ def main(checking: bool, stdout: bool, readme: Path) -> None:
     if stdout:
         click.echo(text, nl=False)
         return
-    before, _, after = between(readme)
-    readme.write_text(before + text + after, encoding="utf-8")
+    before, _, after = between(guide)
+    guide.write_text(before + text + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What base-class training brings on real clips: the study of `egogestar` in README.md.
+"""What base-class training brings on real clips: the study of `egogestar`, see README.md here.
 
     python scripts/study_egogestar.py OPTIONS choose
     python scripts/study_egogestar.py OPTIONS choose-tuning

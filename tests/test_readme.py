@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, and its pictures of the output are not made up."""
+"""README.md and the guides: the example runs as it stands, every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+import fewshot_i2v
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+GUIDES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "episodes" / "README.md",
+    ROOT / "configs" / "README.md",
+    ROOT / "scripts" / "README.md",
+    ROOT / "fewshot_i2v" / "models" / "README.md",
+    ROOT / "fewshot_i2v" / "statistics" / "README.md",
+]
+MAX_README_LINES = 250
+SCREEN_LINES = 120
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+over_guides = pytest.mark.parametrize(
+    "guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 
 
 def _block(marker: str) -> str:
@@ -16,6 +34,16 @@ def _block(marker: str) -> str:
     if found is None:
         raise AssertionError(f"README.md has no code block marked {marker}")
     return found.group(1)
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def _anchors(guide: Path) -> set[str]:
+    """Anchors of the headings, as the pages of a repository make them."""
+    headings = re.findall(r"^#+ (.+)$", _without_code(guide.read_text(encoding="utf-8")), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_python_example_runs(
@@ -31,8 +59,61 @@ def test_the_python_example_runs(
     assert (tmp_path / "runs" / "example").is_dir()
 
 
-def test_every_file_and_folder_it_links_exists() -> None:
-    text = README.read_text(encoding="utf-8")
-    links = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if not t.startswith("https://")]
+def test_the_readme_is_for_the_first_ten_minutes() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+
+
+def test_the_readme_leads_to_every_guide() -> None:
+    targets = {(README.parent / t.partition("#")[0]).resolve() for t in _links(README)}
+    assert set(GUIDES) - targets == {README}
+
+
+@over_guides
+def test_every_link_leads_to_a_file_and_a_heading(guide: Path) -> None:
+    links = _links(guide)
     assert links
-    assert [t for t in links if not (README.parent / t).exists()] == []
+    broken = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (guide.parent / path).resolve() if path else guide
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def _links(guide: Path) -> list[str]:
+    text = _without_code(guide.read_text(encoding="utf-8"))
+    return [link for link in LINK.findall(text) if not link.startswith("https://")]
+
+
+@over_guides
+def test_a_long_page_begins_with_its_contents(guide: Path) -> None:
+    """README.md aside, whose first screen is the first command and its output."""
+    text = _without_code(guide.read_text(encoding="utf-8"))
+    if guide == README or len(text.splitlines()) <= SCREEN_LINES:
+        return
+    top = text[: text.index("\n## ")]
+    sections = {re.sub(r"[^\w\- ]", "", h.lower()) for h in re.findall(r"^## (.+)$", text, re.M)}
+    listed = {link[1:].replace("-", " ") for link in LINK.findall(top) if link.startswith("#")}
+    assert {section.replace("-", " ") for section in sections} <= listed
+
+
+@over_guides
+def test_the_files_that_it_names_exist(guide: Path) -> None:
+    """Paths in code marks that begin with a folder of the repository or of the package."""
+    text = _without_code(guide.read_text(encoding="utf-8"))
+    missing = []
+    for name in re.findall(r"`((?:\w+/)+[\w.-]*\.(?:py|md|sh|json|yaml))`", text):
+        folders = (ROOT, ROOT / "fewshot_i2v", guide.parent)
+        if not any((folder / name).exists() for folder in folders):
+            missing.append(name)
+    assert missing == []
+
+
+@over_guides
+def test_the_python_names_that_it_uses_are_public(guide: Path) -> None:
+    text = guide.read_text(encoding="utf-8")
+    names = set(re.findall(r"\bfewshot_i2v\.([A-Za-z]\w*)\(", text))
+    for line in re.findall(r"^from fewshot_i2v import (.+)$", text, re.M):
+        names |= {name.strip() for name in line.split(",")}
+    assert names <= set(fewshot_i2v.__all__)

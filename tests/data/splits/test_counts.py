@@ -88,8 +88,9 @@ def test_what_is_not_there_is_named() -> None:
     assert "unknown split 'hmdb'" in result.stderr
 
 
-def test_the_readme_has_this_table() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+def test_the_guide_to_splits_has_this_table() -> None:
+    guide = Path(__file__).parents[3] / "episodes" / "README.md"
+    lines = guide.read_text(encoding="utf-8").splitlines()
     published = [*RECORDED, *TESTED]
     printed = CliRunner().invoke(cli, ["episodes", "counts", *published]).stdout
-    assert all(line in readme.splitlines() for line in printed.splitlines())
+    assert all(line in lines for line in printed.splitlines())

@@ -13,7 +13,7 @@ from fewshot_i2v.models.encoders import architectures, catalog
 from fewshot_i2v.models.encoders.catalog import list_encoders
 from fewshot_i2v.models.encoders.from_open_clip import _unsupported_reason
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+GUIDE = Path(__file__).resolve().parents[3] / "fewshot_i2v" / "models" / "README.md"
 
 
 def test_the_list_is_the_one_of_open_clip() -> None:
@@ -47,7 +47,7 @@ def test_the_sizes_and_adaptability_are_those_of_the_models() -> None:
 
 def test_it_is_said_how_many_take_adapters_and_what_the_others_lack() -> None:
     rows = list_encoders()
-    text = README.read_text(encoding="utf-8")
+    text = GUIDE.read_text(encoding="utf-8")
     assert f"{sum(row.adaptable for row in rows)} of {len(rows)} names" in text
     lacking = {row.lacks for row in rows if not row.adaptable}
     assert lacking == {catalog.RESNET_REASON, catalog.TIMM_REASON, catalog.ATTENTION_POOL_REASON}
