@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,13 @@ def test_the_root_of_a_split_may_be_a_text(tmp_path: Path) -> None:
         "name: s\nversion: 1\nsource: x\nlicence: x\nsubsets: {novel: {a: [a/1.mp4]}}\n"
     )
     assert fewshot_i2v.load_split(str(path), root=str(tmp_path)).root == tmp_path
+
+
+@pytest.mark.parametrize("package", ["fewshot_i2v.models.adapters", "fewshot_i2v.models.heads"])
+def test_what_authors_of_methods_need_is_offered_lazily(package: str) -> None:
+    face = importlib.import_module(package)
+    assert dir(face) == sorted(face.__all__)
+    for name in face.__all__:
+        assert getattr(face, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'Adaptor'"):
+        _ = face.Adaptor

@@ -57,6 +57,7 @@ def test_a_short_run_writes_a_whole_model(script: ModuleType, tmp_path: Path) ->
     script.reload(tmp_path / "out" / "demo.safetensors")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(script: ModuleType, tmp_path: Path) -> None:
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         run(script, tmp_path / name, "--seed", seed)

@@ -118,7 +118,9 @@ BOTH = pytest.mark.parametrize(
     ("which", "title"),
     [
         ("page", "motions (novel), 3-way"),
-        pytest.param("real_page", "egogestar (novel), 5-way", marks=pytest.mark.shared),
+        pytest.param(
+            "real_page", "egogestar (novel), 5-way", marks=[pytest.mark.shared, pytest.mark.slow]
+        ),
     ],
 )
 
