@@ -362,7 +362,7 @@ class Reptile(MetaObjective):
     https://arxiv.org/abs/1803.02999
     """
 
-    limits_gradient: ClassVar[bool] = False
+    clips_gradient: ClassVar[bool] = False
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Adds the negative displacement as the gradient."""

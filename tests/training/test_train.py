@@ -358,6 +358,15 @@ def test_meta_objectives_run_in_the_same_loop(
     assert _run(folder, tmp_path / "stopped", **changes).digest == whole.digest
 
 
+def test_reptile_moves_by_its_rate_whatever_the_limit_of_gradients(
+    folder: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"objective": "reptile", "inner": {"steps": 2}, "augment": "off"}
+    changes |= {"shot": 2, "steps": 2}
+    digests = {_run(folder, tmp_path / str(n), **changes, clip_norm=n).digest for n in (1e-4, 1e4)}
+    assert len(digests) == 1
+
+
 def test_bfloat16_towers_train_float32_adapters(folder: Path, tmp_path: Path) -> None:
     done = _run(folder, tmp_path, precision="bf16", adapter="aim")
     encoder = load_encoder(
