@@ -17,7 +17,6 @@ from pydantic.config import JsonDict
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.base import ConfigSection
-from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 from fewshot_i2v.utils.yaml import parse_yaml
 
@@ -161,26 +160,6 @@ def format_value(value: object) -> str:
         needs_no_quotes = _UNQUOTED_TEXT.fullmatch(value) and value.lower() not in _YAML_KEYWORDS
         return value if needs_no_quotes else json.dumps(value, ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-
-
-def validate_options(spec: MethodSpec, cls: type[Any], kind: str) -> Any:  # noqa: ANN401 - a plug-in's own
-    """Validate the options of an adapter or head, with presets resolved.
-
-    Args:
-        spec: name and options of the configuration.
-        cls: the class behind the name.
-        kind: "adapter" or "head".
-
-    Raises:
-        UsageError: naming the option, the value and what was expected.
-    """
-    parse = cls.parse if kind == "adapter" else cls.Options.model_validate
-    try:
-        return parse(spec.options)
-    except ValidationError as error:
-        raise translate_validation_error(
-            error, cls.Options, origin=f"{kind} {spec.name!r}"
-        ) from error
 
 
 def check_method_names(kind: registry.MethodKind, names: Iterable[str]) -> None:

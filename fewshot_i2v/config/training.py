@@ -22,8 +22,6 @@ from fewshot_i2v.config.file_names import file_name, map_weights_file
 from fewshot_i2v.config.method import MethodSpec
 
 ObjectiveName = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
-META_OBJECTIVES = ("maml", "meta-sgd", "anil", "reptile")
-"""Objectives that train an initialisation for fine-tuning."""
 _CONFIG_FOLDER = "train"
 _EVALUATION_SUBSETS = {"novel": "classes", "test": "clips"}
 """Subsets that are never trained on, and what of them is asked about in evaluations."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +11,6 @@ from torch import Tensor
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.utils.seeding import derive_seed
-
-if TYPE_CHECKING:
-    from fewshot_i2v.evaluation.row_runner import RowRunner
 
 ClipRows = Sequence[Sequence[str]]
 
@@ -38,31 +33,27 @@ def group_by_shape(episodes: Sequence[Episode]) -> list[list[Episode]]:
     return list(groups.values())
 
 
-def default_parallelism(runner: RowRunner) -> int:
+def max_parallel_episodes(
+    device_type: str, *, clip_elements: int, n_clips: int, step_clips: int, trained_elements: int
+) -> int:
     """Returns how many parallel episodes keep the device busy, within limits of memory.
 
     It depends on the shapes and the kind of device only, never on free memory, so that the same
     command gives the same batches everywhere.
+
+    Args:
+        device_type: "cpu" or "cuda".
+        clip_elements: values of a clip that are gathered.
+        n_clips: support and query clips of the largest episode.
+        step_clips: support clips of one step; 0: nothing is trained.
+        trained_elements: values of an episode that are trained, or kept for the backward pass.
     """
-    row, tower = runner.row, runner.context.encoder.tower
-    encoder, head = runner.build_models([0])
-    if runner.is_static:
-        clip_elements = runner.feature_rows_per_clip * tower.width
-    elif encoder.adapter.one_episode_at_a_time:
-        return 1
-    else:
-        clip_elements = prod(
-            encoder.adapter.prefix_spec(head.grid_size).clip_shape(tower, row.video.frames)
-        )
-    # not of the episodes drawn: a run that is extended keeps its batches
-    _, support, query = runner.context.sources[row.shot].max_shape
-    max_parallel: int = _GATHER_ELEMENT_BUDGET // ((support + query) * clip_elements)
-    if runner.parameters and row.tuning.steps:
-        batch_size = min(support, row.tuning.batch or support)
-        saturating = -(-_STEP_ELEMENT_BUDGET[tower.device.type] // (batch_size * clip_elements))
-        trained_elements = max(runner.parameters, head.saved_activations(batch_size))
-        max_parallel = min(max_parallel, saturating, _TRAINED_ELEMENT_BUDGET // trained_elements)
-    return max(1, min(_MAX_PARALLEL_EPISODES, max_parallel))
+    limits = [_MAX_PARALLEL_EPISODES, _GATHER_ELEMENT_BUDGET // (n_clips * clip_elements)]
+    if step_clips:
+        step_budget = _STEP_ELEMENT_BUDGET[device_type]
+        limits.append(-(-step_budget // (step_clips * clip_elements)))
+        limits.append(_TRAINED_ELEMENT_BUDGET // trained_elements)
+    return max(1, min(limits))
 
 
 def chunked_features(cache: FeatureCache, names: ClipRows) -> Callable[[], Iterator[Tensor]]:

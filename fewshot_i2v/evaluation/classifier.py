@@ -28,6 +28,7 @@ from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.tuning.finetune import concat_features
 from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
@@ -247,11 +248,7 @@ class Classifier:
             pixels = tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
             prefix = self._encoder.compute_prefix(pixels, grid_size=grid_size)
             chunks.append(self._encoder(prefix[None], grid_size=grid_size))
-        return Features(
-            torch.cat([chunk.frames for chunk in chunks], 1),
-            torch.cat([chunk.clip for chunk in chunks], 1),
-            torch.cat([chunk.grid for chunk in chunks], 1) if grid_size else None,
-        )
+        return concat_features(chunks)
 
     def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the classes in the order of the scores."""

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.episode_results import failed_record
 from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
-from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.evaluation.time_estimate import row_cost
-from fewshot_i2v.evaluation.until import record_stopping, run_until
-from fewshot_i2v.runs.row_summary import RowResult
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.row_summary import RowResult, table_rows
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.run_index import start_names
+from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 from fewshot_i2v.utils.progress import bar
 
 
@@ -59,46 +61,64 @@ def run(
     Raises:
         FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
     """
-    output = config.output_folder
     context = EvaluationContext.of(config)
     runners = build_row_runners(context)
 
-    def _rows() -> list[RowResult]:
+    def _run_rows() -> list[RowResult]:
         results = []
         for runner in runners:
-            context.release_caches(
-                retain=[later_runner.cache_key for later_runner in runners[runner.position :]]
-            )
-            row_folder = output / runner.row.slug
-            results.append(
-                _run_row(runner, row_folder, progress=progress, retry_failed=retry_failed)
-            )
+            retained = [later.cache_key for later in runners[runner.position :]]
+            context.release_caches(retain=retained)
+            folder = config.output_folder / runner.row.slug
+            results.append(_run_row(runner, folder, progress=progress, retry_failed=retry_failed))
         return results
 
-    stopped = None
-    if config.until is None:
-        rows = _rows()
-    else:
-        rows, stopped = run_until(config.until, context, _rows)
-        record_stopping(runners, rows, stopped)
-    rows = _with_start_names(rows, runners)
-    notes = tuple(dict.fromkeys(note for runner in runners for note in runner.notes))
-    name, encoder = context.split.name, config.encoder.name
-    return EvaluationResult(tuple(rows), output, context.way, name, encoder, notes, stopped)
+    rows, stopped = _run_rows(), None
+    if config.until is not None:
+        while not (stopped := _check_until(config.until, context, rows)):
+            rows = _run_rows()
+        for runner, row in zip(runners, rows, strict=True):
+            facts, identity = runner.header()
+            with RunFolder.open(row.folder, facts, identity=identity) as folder:
+                folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
+    return EvaluationResult(
+        rows=tuple(_with_start_names(rows, runners)),
+        output=config.output_folder,
+        way=context.way,
+        split=context.split.name,
+        encoder=config.encoder.name,
+        remarks=tuple(dict.fromkeys(note for runner in runners for note in runner.notes)),
+        stopped=stopped,
+    )
+
+
+def _check_until(
+    points: float, context: EvaluationContext, rows: Sequence[RowResult]
+) -> StoppingRecord | None:
+    """Returns how a run with `until` ended; samples more episodes and returns None if it did not.
+
+    It ends when the intervals of all rows are short enough, or no episodes remain.
+    """
+    count = min(map(len, context.episodes.values()))
+    accuracies = [[row.accuracies.get(i) for i in range(count)] for row in table_rows(rows)]
+    decision = decide_stopping(accuracies, points / 100, cap=context.max_episodes)
+    if not decision.stop:
+        context.draw(decision.episodes)
+        return None
+    return StoppingRecord(
+        points, decision.episodes, decision.target_met, decision.half_widths, decision.looks
+    )
 
 
 def _with_start_names(rows: Sequence[RowResult], runners: Sequence[RowRunner]) -> list[RowResult]:
     """Renames starts of one adapter that share a name by what distinguishes their paths."""
-    starts = [
-        (
-            runner.row.adapter.label,
-            *((start.name, absolute_path(start.folder)) if start else ("", "")),
-        )
-        for runner, start in ((runner, runner.start) for runner in runners)
-    ]
-    return [
-        replace(row, start_name=name) for row, name in zip(rows, start_names(starts), strict=True)
-    ]
+    starts = []
+    for runner in runners:
+        start = runner.start
+        name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
+        starts.append((runner.row.adapter.label, name, path))
+    names = start_names(starts)
+    return [replace(row, start_name=name) for row, name in zip(rows, names, strict=True)]
 
 
 def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
@@ -114,42 +134,45 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
         for position, row in enumerate(expand_rows(context.config))
     ]
     for runner in runners:
-        parameters, row = runner.parameters, runner.row  # builds both
-        if row.tuning.batch and parameters and not runner.build_head([0]).supports_mini_batches:
+        row, sizes = runner.row, runner.sizes  # builds both
+        head_class = registry.load_method("heads", row.head.name)
+        if row.tuning.batch and runner.parameters and not head_class.supports_mini_batches:
             raise ConfigError(
                 f"tuning.batch: head {row.head.label} compares support clips with each other and "
                 "needs all of them in every step; leave tuning.batch out, or give a head that does "
                 "not, such as linear"
             )
-        if row.tuning.steps or not parameters:
-            continue
-        count = sum(p.numel() for p in runner.build_head([0]).parameters())
-        if count:
+        if sizes.head_parameters and not row.tuning.steps:
             raise ConfigError(
-                f"head: {row.head.label} has {count} parameters of its own, which no step trains "
-                f"(tuning.steps is 0 for {row.adapter.label}); give --steps of 1 or more, or a "
-                "head without parameters, such as prototype, otam, bi-mhm or nearest"
+                f"head: {row.head.label} has {sizes.head_parameters} parameters of its own, which "
+                f"no step trains (tuning.steps is 0 for {row.adapter.label}); give --steps of 1 or "
+                "more, or a head without parameters, such as prototype, otam, bi-mhm or nearest"
             )
     return runners
 
 
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
+    episodes, context = runner.episodes, runner.context
     facts, identity = runner.header()
     with RunFolder.open(path, facts, identity=identity) as folder:
-        episodes = runner.episodes
         todo = _missing_episodes(episodes, folder, retry_failed=retry_failed)
-        runner.context.decode_clips(
-            _clip_names(_episodes_of_batches(episodes, todo, runner.parallel_episodes)),
-            progress=progress,
-        )
-        folder.record_clips(
-            runner.context.content_digests(
-                _clip_names(_successful_or_pending(episodes, folder, todo))
-            )
-        )
+        batches = _episodes_of_batches(episodes, todo, runner.parallel_episodes)
+        context.decode_clips(_clip_names(batches), progress=progress)
+        recorded = _successful_or_pending(episodes, folder, todo)
+        folder.record_clips(context.content_digests(_clip_names(recorded)))
         _record_failures(runner, folder, episodes, todo)
         _run_batches(runner, folder, episodes, todo, progress=progress)
-        result = _row_result(runner, folder, len(episodes))
+        result = RowResult.from_records(
+            # of the configured episodes; the folder may hold more
+            folder.records.read(i for i in sorted(folder.records) if i < len(episodes)),
+            adapter=runner.row.adapter.label,
+            head=runner.row.head.label,
+            shot=runner.row.shot,
+            parameters=runner.parameters,
+            display_flags=runner.display_flags,
+            training_seed=runner.row.training_seed,
+            folder=folder.path,
+        )
         folder.write_summary(result.to_dict())
         return result
 
@@ -189,7 +212,17 @@ def _record_failures(
 ) -> None:
     """Records the episodes that cannot run, and raises when they are too many."""
     errors = [(episode, runner.failure(episode)) for episode in todo]
-    folder.append([failed_record(s, error) for s, error in errors if error is not None])
+    folder.append(
+        [
+            EpisodeRecord(
+                **episode_fields(episode),
+                status="failed",
+                error={"path": error.path, "reason": error.reason},
+            )
+            for episode, error in errors
+            if error is not None
+        ]
+    )
     runnable = {episode.index for episode, error in errors if error is None}
     failed = len({episode.index for episode in episodes} & folder.records.failed - runnable)
     if failed > runner.row.max_failed:
@@ -245,20 +278,6 @@ def _running_accuracy(accuracies: Sequence[float]) -> str:
     width = interval.half_width
     spread = "" if width is None else f" ± {100 * width:.1f}"
     return f"{100 * interval.mean:.1f}{spread} %"
-
-
-def _row_result(runner: RowRunner, folder: RunFolder, episodes: int) -> RowResult:
-    """Summarises the configured episodes of a row; the folder may hold more."""
-    return RowResult.from_records(
-        folder.records.read(index for index in sorted(folder.records) if index < episodes),
-        adapter=runner.row.adapter.label,
-        head=runner.row.head.label,
-        shot=runner.row.shot,
-        parameters=runner.parameters,
-        display_flags=runner.display_flags,
-        training_seed=runner.row.training_seed,
-        folder=folder.path,
-    )
 
 
 def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:

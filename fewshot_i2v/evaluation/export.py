@@ -378,7 +378,10 @@ def _rerun_batch(
     if error is not None:
         raise error
     with _use_threads(threads):
-        return runner.run_with_models(episodes)
+        records, encoder, head = runner.run_group(episodes)
+    if runner.is_static:  # all shared one copy; a copy each, beside those of the head
+        encoder = runner.build_encoder(batch)
+    return records, encoder, head
 
 
 @contextmanager

@@ -1,38 +1,44 @@
-"""Identity of a row, which decides its results, and the other facts of its header."""
+"""What a row says of itself: its identity, the other facts of its header, and notes to show."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from fewshot_i2v import registry
+from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.file_names import map_weights_file
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.data.episodes.factory import find_episode_file
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
+from fewshot_i2v.models.factory import resolve_options
+from fewshot_i2v.runs.row_summary import INPUT_MISMATCH
 from fewshot_i2v.utils.environment import device_name, git_commit, reader_versions
 from fewshot_i2v.version import __version__
-
-if TYPE_CHECKING:
-    from fewshot_i2v.evaluation.row_runner import RowRunner
 
 LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
 """What else takes part in the results."""
 
 
-def run_identity(runner: RowRunner) -> dict[str, Any]:
+def run_identity(
+    row: RowConfig, context: EvaluationContext, start: StartingPoint | None, parallel_episodes: int
+) -> dict[str, Any]:
     """Returns the values that decide the results of a row."""
-    context, row = runner.context, runner.row
     identity = {
         "config": row.identity(),
         "split": {"digest": context.split.digest},
         "encoder": {"digest": context.encoder.digest},
-        "at_once": runner.parallel_episodes,
+        "at_once": parallel_episodes,
         "device": device_name(context.encoder.tower.device),
         "methods": {
-            "adapter": runner.resolved_method("adapters"),
-            "head": runner.resolved_method("heads"),
+            "adapter": _resolved_method("adapters", row.adapter),
+            "head": _resolved_method("heads", row.head),
         },
         "versions": {
             "fewshot_i2v": __version__,
@@ -41,23 +47,46 @@ def run_identity(runner: RowRunner) -> dict[str, Any]:
             "readers": reader_versions(),
         },
     }
-    if runner.display_flags["uses_names"]:
+    if registry.load_method("heads", row.head.name).uses_class_names:
         identity["text"] = {"digest": context.text_tower.digest}
     if context.trials is not None:
         identity["trials"] = {"digest": context.trials.digest}
-    if runner.start is not None:
-        identity["start"] = {"kind": runner.start.kind, "digest": runner.start.digest}
+    if start is not None:
+        identity["start"] = {"kind": start.kind, "digest": start.digest}
     return identity
 
 
-def run_facts(runner: RowRunner) -> dict[str, Any]:
-    """Returns the facts beside the identity."""
-    encoder, split = runner.context.encoder, runner.context.split
-    architecture, trials = runner.row.encoder.architecture, runner.row.trials
+def _resolved_method(kind: registry.MethodKind, method: MethodSpec) -> dict[str, Any]:
+    """Returns the resolved options, and a digest of the code of a plug-in."""
+    options = resolve_options(kind, method).model_dump(mode="json")
+    return {"options": options, "code": registry.code_digest(kind, method.name)}
+
+
+def run_facts(
+    row: RowConfig,
+    context: EvaluationContext,
+    start: StartingPoint | None,
+    *,
+    position: int,
+    parameters: int,
+    flags: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the facts beside the identity.
+
+    Args:
+        row: of the run.
+        context: of its evaluation.
+        start: starting point of its adapters, if any.
+        position: index of the row in its evaluation.
+        parameters: trained values of one episode.
+        flags: `display_flags` of the row.
+    """
+    encoder, split = context.encoder, context.split
+    architecture, trials = row.encoder.architecture, row.trials
     return {
-        "name": runner.row.name,
-        "position": runner.position,
-        "marks": runner.display_flags,
+        "name": row.name,
+        "position": position,
+        "marks": flags,
         "split": {
             "name": split.name,
             "version": split.version,
@@ -68,15 +97,73 @@ def run_facts(runner: RowRunner) -> dict[str, Any]:
             "pretrained": map_weights_file(encoder.pretrained, absolute_path),
             "architecture": None if architecture is None else absolute_path(architecture),
         },
-        **({"start": {"path": absolute_path(runner.start.folder)}} if runner.start else {}),
+        **({"start": {"path": absolute_path(start.folder)}} if start else {}),
         **({"trials": {"path": absolute_path(find_episode_file(trials))}} if trials else {}),
-        **({"partitions": runner.row.partitions} if runner.row.sampling == "disjoint" else {}),
-        "parameters": runner.parameters,
-        "macs_per_clip": runner.context.macs(runner.row.adapter, runner.row.video.frames),
+        **({"partitions": row.partitions} if row.sampling == "disjoint" else {}),
+        "parameters": parameters,
+        "macs_per_clip": context.macs(row.adapter, row.video.frames),
         "python": sys.version.split()[0],
         "commit": git_commit(),
         "threads": torch.get_num_threads(),
     }
+
+
+def display_flags(
+    row: RowConfig, context: EvaluationContext, start: StartingPoint | None, parameters: int
+) -> dict[str, Any]:
+    """Returns the facts to show beside the results: note, use of class names, and any start."""
+    head = registry.load_method("heads", row.head.name)
+    order = row.frame_order
+    notes = [
+        registry.load_method("adapters", row.adapter.name).display_note,
+        "" if order == "natural" else f"frames {order}",
+        INPUT_MISMATCH if _input_mismatch(row, context, start) else "",
+    ]
+    flags: dict[str, Any] = {
+        "note": ", ".join(filter(None, notes)),
+        "uses_names": head.uses_class_names,
+    }
+    trials = context.trials
+    if (row.sampling if trials is None else trials.settings.get("sampling")) == "disjoint":
+        flags["disjoint"] = True
+    one_shot = str(row.shot).split("-")[0] == "1"  # a range such as 1-5 has such classes
+    if head.compares_with_itself and one_shot and row.tuning.steps and parameters:
+        flags["learns_nothing"] = True
+    if start is None:
+        return flags
+    overlap = start.overlap_with(context.split, row.subset)
+    seen = {
+        "classes": list(overlap.classes),
+        "watched": list(overlap.validation_classes),
+        "clips": len(overlap.clips),
+        "watched_clips": len(overlap.validation_clips),
+    }
+    facts = {key: getattr(start, key) for key in ("kind", "name", "digest")}
+    return flags | {"start": facts | {"seen": seen if overlap else None}}
+
+
+def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint | None) -> list[str]:
+    """Returns notes for the user about how the row runs."""
+    name, notes = row.adapter.name, []
+    mismatch = _input_mismatch(row, context, start)
+    if start is not None and mismatch:
+        notes.append(f"{name}: clips are read unlike its start, {start.folder}: {mismatch}")
+    if row.encoder.name == "demo" and not context.split.generator:
+        notes.append(
+            "encoder demo is a toy that was trained on generated pictures of 64 pixels: on "
+            "these clips give --encoder ViT-B-16 --pretrained openai, or another one of "
+            "`fewshot-i2v list encoders`"
+        )
+    shares_adapter = start is not None and not row.tuning.steps
+    one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time
+    if row.at_once == "auto" and one_at_a_time and not shares_adapter:
+        notes.append(f"{name}: episodes run one at a time, each copy is large; see --at-once")
+    return notes
+
+
+def _input_mismatch(row: RowConfig, context: EvaluationContext, start: StartingPoint | None) -> str:
+    """Describes how clip input differs from the start's training; empty when it does not."""
+    return start.input_mismatch(row.video, row.precision, context.encoder) if start else ""
 
 
 def absolute_path(path: str | Path) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.features import Features, unpack_features
 from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune_and_predict, predict_from_features
@@ -41,14 +42,15 @@ def row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
 def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
     """Seconds of some episodes, from one step and one prediction on clips of zeros."""
     tower = runner.context.encoder.tower
-    encoder, head = runner.build_models([episode.index for episode in batch])
+    indices = [episode.index for episode in batch]
+    encoder, head = runner.build_encoder(indices), runner.build_head(indices)
     pixels = torch.zeros(
         row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
     ).to(tower.device)
     with torch.no_grad():
         prefix = encoder.compute_prefix(pixels, grid_size=head.grid_size)
     _, n_support, n_query = batch[0].shape
-    labels = runner.support_labels(batch)
+    labels = support_labels(batch, tower.device)
     batch_size = min(n_support, row.tuning.batch or n_support)
     support_tokens = _repeat_clip(prefix, len(batch), batch_size)
     chunk_size = max(1, _MAX_CLIPS_PER_CHUNK // len(batch))
@@ -80,10 +82,8 @@ def _repeat_clip(prefix: Tensor, n_episodes: int, n_clips: int) -> Tensor:
 
 def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
     """Seconds of predicting some episodes from random features, since zeros have no angle."""
-    tower, head = (
-        runner.context.encoder.tower,
-        runner.build_head([episode.index for episode in batch]),
-    )
+    tower = runner.context.encoder.tower
+    head = runner.build_head([episode.index for episode in batch])
     n_rows = runner.feature_rows_per_clip
     generator = torch.Generator().manual_seed(0)
 
@@ -93,9 +93,10 @@ def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> f
 
     _, n_support, n_query = batch[0].shape
     support, query = _features(n_support), _features(n_query)
+    labels = support_labels(batch, tower.device)
     seconds = 0.0
     for _ in range(2):  # the first warms up
         start = perf_counter()
-        predict_from_features(head, support, [query], runner.support_labels(batch)).logits.cpu()
+        predict_from_features(head, support, [query], labels).logits.cpu()
         seconds = perf_counter() - start
     return seconds

@@ -1,23 +1,139 @@
-"""Builds adapters and heads from a configuration."""
+"""The factory of adapters and heads: from a method's name and options to a module of E copies.
+
+Evaluation, training and the loading of checkpoints all build their models here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.method import MethodSpec, validate_options
-from fewshot_i2v.config.training import TrainingConfig
-from fewshot_i2v.errors import AdapterError, ConfigError, HeadError
-from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.errors import AdapterError, ConfigError, HeadError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.utils.seeding import derive_seed
+from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 
-if TYPE_CHECKING:
-    from fewshot_i2v.models.heads.base.head import Head
+ClassTextLoader = Callable[[Any], ClassTexts]
+"""From the options of a head to the text embeddings of its classes."""
+
+
+class NamedOptions(Protocol):
+    """An adapter or head by name with its options, of a configuration or a checkpoint."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def options(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def build_adapter(
+    method: NamedOptions,
+    tower: Tower,
+    *,
+    frames: int,
+    seeds: Sequence[int],
+    checkpoint: Path | None = None,
+) -> Adapter:
+    """Builds an adapter with untrained values, on the CPU.
+
+    Args:
+        method: its name and options.
+        tower: the frozen tower that it adapts.
+        frames: frames T of a clip.
+        seeds: one per copy, E of them.
+        checkpoint: folder that the name and options are from, for messages; None: a configuration.
+
+    Raises:
+        UsageError: for an unknown method, or options that it does not have or allow.
+        AdapterError: when it does not fit the tower or the number of frames.
+    """
+    adapter_class = load_class("adapters", method.name, checkpoint)
+    options = resolve_options("adapters", method, checkpoint)
+    adapter: Adapter = adapter_class(tower, options, frames=frames, seeds=seeds)
+    return adapter
+
+
+def build_head(
+    method: NamedOptions,
+    tower: Tower,
+    *,
+    way: int,
+    frames: int,
+    seeds: Sequence[int],
+    class_texts: ClassTextLoader | None = None,
+    checkpoint: Path | None = None,
+) -> Head:
+    """Builds a head with untrained values, on the CPU.
+
+    Args:
+        method: its name and options.
+        tower: the frozen tower whose features it reads.
+        way: classes of an episode.
+        frames: frames T of a clip.
+        seeds: one per copy, E of them.
+        class_texts: called for heads that read class names; None: there are none, as in training.
+        checkpoint: as for `build_adapter`.
+
+    Raises:
+        UsageError: as `build_adapter`; ConfigError for a head that reads class names without any.
+    """
+    head_class = load_class("heads", method.name, checkpoint)
+    if head_class.uses_class_names and class_texts is None:
+        raise ConfigError(
+            f"head {method.name!r} reads class names, which training does not offer; give one "
+            "that compares clips, such as prototype"
+        )
+    options = resolve_options("heads", method, checkpoint)
+    texts = {"texts": class_texts(options)} if class_texts and head_class.uses_class_names else {}
+    head: Head = head_class(
+        options, width=tower.width, way=way, frames=frames, seeds=seeds, **texts
+    )
+    return head
+
+
+def load_class(kind: registry.MethodKind, name: str, checkpoint: Path | None = None) -> type[Any]:
+    """Returns the class behind a name.
+
+    Raises:
+        UnknownNameError: for a name that does not exist; with a checkpoint it says which plug-in is
+            missing.
+        UsageError: as `registry.load_method`.
+    """
+    try:
+        return registry.load_method(kind, name)
+    except UnknownNameError as error:
+        if checkpoint is None:
+            raise
+        file = f"{kind}/{name.replace('-', '_')}.py"
+        hint = (
+            f"{checkpoint} was saved with it: let FEWSHOT_I2V_PLUGINS name the folder that holds "
+            f"{file}"
+        )
+        raise UnknownNameError(error.kind, name, error.existing_names, hint) from error
+
+
+def resolve_options(
+    kind: registry.MethodKind, method: NamedOptions, checkpoint: Path | None = None
+) -> Any:  # noqa: ANN401 - the `Options` of any method
+    """Validates the options of an adapter or head, with presets resolved and defaults filled in.
+
+    Raises:
+        UsageError: naming the option, the value and what was expected.
+    """
+    method_class = load_class(kind, method.name, checkpoint)
+    parse = method_class.parse if kind == "adapters" else method_class.Options.model_validate
+    try:
+        return parse(method.options)
+    except ValidationError as error:
+        origin = f"{kind[:-1]} {method.name!r}"
+        if checkpoint is not None:
+            origin = f"{checkpoint}: {origin}"
+        raise translate_validation_error(error, method_class.Options, origin=origin) from error
 
 
 def check_episode_axis(module: Adapter | Head, name: str) -> None:
@@ -50,49 +166,3 @@ def check_episode_axis(module: Adapter | Head, name: str) -> None:
             f"{kind} {name!r}: the {tensor_kind} {key} has the shape {tuple(tensor.shape)}; its "
             f"first axis must be that of the episodes, E = {module.episodes}: {advice}"
         )
-
-
-@dataclass(frozen=True)
-class ModelFactory:
-    """Builds adapters and heads from the configuration.
-
-    Attributes:
-        config: of the training.
-        tower: the frozen tower, on the device.
-        classes: names of the training classes, in the order of their labels.
-    """
-
-    config: TrainingConfig
-    tower: Tower
-    classes: tuple[str, ...]
-
-    def build_encoder(self, copies: int = 1) -> AdaptedEncoder:
-        """Builds the frozen tower with an adapter of some copies with equal initial values."""
-        adapter_class = registry.load_method("adapters", self.config.adapter.name)
-        seed = derive_seed("adapter", self.config.adapter.name, self.config.seed, "train")
-        adapter: Adapter = adapter_class(
-            self.tower,
-            validate_options(self.config.adapter, adapter_class, "adapter"),
-            frames=self.config.video.frames,
-            seeds=[seed] * copies,
-        )
-        encoder = AdaptedEncoder(self.tower, adapter.to(self.tower.device))
-        encoder.checkpointing = self.config.checkpointing
-        return encoder
-
-    def build_head(self, method: MethodSpec, *, way: int, seeds: Sequence[int] = (0,)) -> Head:
-        """Builds a head of len(seeds) copies."""
-        head_class = registry.load_method("heads", method.name)
-        if head_class.uses_class_names:
-            raise ConfigError(
-                f"head {method.name!r} reads class names, which training does not offer; give one "
-                "that compares clips, such as prototype"
-            )
-        head: Head = head_class(
-            validate_options(method, head_class, "head"),
-            width=self.tower.width,
-            way=way,
-            frames=self.config.video.frames,
-            seeds=list(seeds),
-        )
-        return head.to(self.tower.device)

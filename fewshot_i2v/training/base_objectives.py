@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.training.objective import (
     MicroBatch,
     Objective,
+    backpropagate,
+    encode_episodes,
     require_parameter_free,
-    select_clips,
-    split_by_episode,
 )
 from fewshot_i2v.utils.seeding import derive_seed
 
@@ -31,11 +30,12 @@ class Episodic(Objective):
 
     wants_episodes: ClassVar[bool] = True
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
-        config = factory.config
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
         advice = ', or objective "classify", or a meta objective, which fine-tunes heads'
-        head = factory.build_head(config.head, way=config.way)
+        head = self.new_head(config.head, way=config.way)
         self.head = require_parameter_free(head, config.head, "head", advice)
 
     @property
@@ -48,17 +48,10 @@ class Episodic(Objective):
         batch = micro_batch.episodes
         if batch is None:
             raise ValueError("an episodic part without episodes")
-        n_support = batch.support.shape[1]
-        clips = torch.cat([batch.support, batch.query], 1)
-        features = self.encoder(clips.flatten(0, 1).unsqueeze(0), grid_size=self.grid_size)
-        features = split_by_episode(features, len(clips))
-        support, query = (
-            select_clips(features, slice(n_support)),
-            select_clips(features, slice(n_support, None)),
-        )
+        support, query = encode_episodes(self.encoder, batch, self.grid_size)
         scores = self.head(query, support, batch.support_labels)
         loss = functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
-        return _backpropagate(micro_batch.weight * loss)
+        return backpropagate(micro_batch.weight * loss)
 
 
 class Classification(Objective):
@@ -66,11 +59,12 @@ class Classification(Objective):
 
     wants_clips: ClassVar[bool] = True
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
-        method, way = factory.config.classifier, len(factory.classes)
-        seed = derive_seed("classifier", factory.config.seed)
-        self.classifier = factory.build_head(method, way=way, seeds=[seed])
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
+        seed = derive_seed("classifier", config.seed)
+        self.classifier = self.new_head(config.classifier, way=len(classes), seeds=[seed])
         self.extra = self.classifier
 
     @property
@@ -86,7 +80,7 @@ class Classification(Objective):
         features = self.encoder(batch.clips.unsqueeze(0), grid_size=self.grid_size)
         scores = self.classifier.compute_support_logits(features, batch.labels.unsqueeze(0))
         loss = functional.cross_entropy(scores.squeeze(0), batch.labels)
-        return _backpropagate(micro_batch.weight * loss)
+        return backpropagate(micro_batch.weight * loss)
 
 
 class EpisodicPlusClassification(Objective):
@@ -95,17 +89,17 @@ class EpisodicPlusClassification(Objective):
     wants_episodes: ClassVar[bool] = True
     wants_clips: ClassVar[bool] = True
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
-        self.episodic, self.classification = (
-            Episodic(factory, encoder),
-            Classification(factory, encoder),
-        )
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
+        self.episodic = Episodic(config, encoder, classes)
+        self.classification = Classification(config, encoder, classes)
         self.extra = self.classification.extra
         if self.episodic.grid_size != self.classification.grid_size:
             raise ConfigError(
-                f"objective both: head {factory.config.head.label} and classifier "
-                f"{factory.config.classifier.label} see different tokens; give both the same"
+                f"objective both: head {config.head.label} and classifier "
+                f"{config.classifier.label} see different tokens; give both the same"
             )
 
     @property
@@ -116,24 +110,3 @@ class EpisodicPlusClassification(Objective):
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Runs both backward passes in turn; the gradients add up."""
         return self.episodic.backward(micro_batch) + self.classification.backward(micro_batch)
-
-
-def _backpropagate(loss: Tensor) -> Tensor:
-    torch.autograd.backward(loss)
-    return loss.detach()
-
-
-_BASE_OBJECTIVES: Mapping[str, type[Objective]] = {
-    "episodic": Episodic,
-    "classify": Classification,
-    "both": EpisodicPlusClassification,
-}
-
-
-def base_objective(factory: ModelFactory, encoder: AdaptedEncoder) -> Objective:
-    """Builds the configured objective of base training.
-
-    Raises:
-        ConfigError: when its head has parameters or reads class names.
-    """
-    return _BASE_OBJECTIVES[factory.config.objective](factory, encoder)

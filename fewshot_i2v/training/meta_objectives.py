@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
     EpisodeBatch,
@@ -34,8 +34,10 @@ from fewshot_i2v.training.objective import (
     NotFiniteError,
     Objective,
     TrainingKind,
-    select_clips,
-    split_by_episode,
+    backpropagate,
+    build_training_encoder,
+    encode_episodes,
+    split_support,
 )
 from fewshot_i2v.utils.seeding import derive_seed
 
@@ -141,10 +143,12 @@ class MetaObjective(Objective):
     kind: ClassVar[TrainingKind] = "meta-trained"
     wants_episodes: ClassVar[bool] = True
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
-        self.inner = factory.config.inner
-        self.head = self._new_head(1, factory.config.way)
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
+        self.inner = config.inner
+        self.head = self._new_head(1, config.way)
         self.extra = nn.ModuleDict({"head": self.head})
         self._learners: dict[tuple[int, int], AdaptedLearner] = {}
 
@@ -154,9 +158,9 @@ class MetaObjective(Objective):
         return self.head.grid_size
 
     def _new_head(self, copies: int, way: int) -> Head:
-        config = self.config
-        seed = derive_seed("head", config.head.name, config.seed, "train")
-        return self.factory.build_head(config.head, way=way, seeds=[seed] * copies)
+        head = self.config.head
+        seed = derive_seed("head", head.name, self.config.seed, "train")
+        return self.new_head(head, way=way, seeds=[seed] * copies)
 
     def _make_copies(
         self, count: int, way: int, make: Callable[[Tensor], Tensor]
@@ -172,7 +176,7 @@ class MetaObjective(Objective):
                 f"validation.way is {way}; give the same way, or a head without parameters"
             )
         if (count, way) not in self._learners:
-            encoder = self.factory.build_encoder(count)
+            encoder = build_training_encoder(self.config, self.encoder.tower, count)
             self._learners[count, way] = AdaptedLearner(encoder, self._new_head(count, way))
         initial = AdaptedLearner(self.encoder, self.head)
         learner = with_parameters(self._learners[count, way], initial, make)
@@ -207,10 +211,12 @@ class MAML(MetaObjective):
             together with checkpointing.
     """
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
         self._algorithms = import_algorithms()
-        if self.inner.second_order and factory.config.checkpointing:
+        if self.inner.second_order and config.checkpointing:
             # the backward pass would compute the blocks of early inner steps with late parameters
             raise ConfigError(
                 "inner.second_order and checkpointing exclude each other; give accumulate to save "
@@ -220,7 +226,6 @@ class MAML(MetaObjective):
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Fine-tunes a copy per episode, and backpropagates the mean query loss to the start."""
         batch = _episode_batch(micro_batch)
-        n_support = batch.support.shape[1]
         second_order = self.inner.second_order
         with twice_differentiable(second_order):
             learner = self._clone_learner(
@@ -228,10 +233,7 @@ class MAML(MetaObjective):
             )
             trace = self._fine_tune(learner, batch.support, batch.support_labels)
             features = learner(torch.cat([batch.support, batch.query], 1))
-        support, query = (
-            select_clips(features, slice(n_support)),
-            select_clips(features, slice(n_support, None)),
-        )
+        support, query = split_support(features, batch.support.shape[1])
         scores = learner.head(query, support, batch.support_labels)
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
@@ -266,9 +268,7 @@ class MAML(MetaObjective):
         self, micro_batch: MicroBatch, trace: list[Tensor], losses: Tensor
     ) -> Tensor:
         self._check_finite(micro_batch, [*trace, losses.detach()])
-        loss = micro_batch.weight * losses.mean()
-        torch.autograd.backward(loss)
-        return loss.detach()
+        return backpropagate(micro_batch.weight * losses.mean())
 
 
 class MetaSGD(MAML):
@@ -281,8 +281,10 @@ class MetaSGD(MAML):
     https://arxiv.org/abs/1707.09835
     """
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
         parameters = AdaptedLearner(encoder, self.head).parameters()
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
@@ -316,8 +318,10 @@ class ANIL(MAML):
         ConfigError: when the head has no parameters.
     """
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        super().__init__(factory, encoder)
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        super().__init__(config, encoder, classes)
         if not any(True for _ in self.head.parameters()):
             raise ConfigError(
                 f"objective anil fine-tunes the head alone, and head {self.config.head.label} has "
@@ -327,14 +331,8 @@ class ANIL(MAML):
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Encodes all clips once; each episode fine-tunes a head."""
         batch = _episode_batch(micro_batch)
-        count, n_support = batch.support.shape[:2]
-        clips = torch.cat([batch.support, batch.query], 1)
-        features = self.encoder(clips.flatten(0, 1).unsqueeze(0), grid_size=self.grid_size)
-        features = split_by_episode(features, count)
-        support, query = (
-            select_clips(features, slice(n_support)),
-            select_clips(features, slice(n_support, None)),
-        )
+        support, query = encode_episodes(self.encoder, batch, self.grid_size)
+        count = len(batch.support)
         head_copies = self._make_copies(count, self.config.way, shared_view(count)).head
         head = self._wrap_learner(head_copies, not self.inner.second_order).clone()
         trace = []
@@ -407,23 +405,6 @@ class Reptile(MetaObjective):
                     if gradient is not None:
                         value.sub_(gradient, alpha=self.inner.lr)
         return trace
-
-
-def meta_objective(factory: ModelFactory, encoder: AdaptedEncoder) -> MetaObjective:
-    """Builds the configured meta-objective.
-
-    Raises:
-        ConfigError: when it needs learn2learn, which is not installed, or another head.
-    """
-    return _META_OBJECTIVES[factory.config.objective](factory, encoder)
-
-
-_META_OBJECTIVES: Mapping[str, type[MetaObjective]] = {
-    "maml": MAML,
-    "meta-sgd": MetaSGD,
-    "anil": ANIL,
-    "reptile": Reptile,
-}
 
 
 def _episode_batch(micro_batch: MicroBatch) -> EpisodeBatch:

@@ -1,8 +1,8 @@
 """The contract of a training objective, and its batch types.
 
-The training loop uses `Objective` only. It makes one for a training, `Objective(factory, encoder)`,
-gives it the batch of each step in one or several micro-batches, clips the gradients and lets the
-objective's optimizer step:
+The training loop uses `Objective` only. It makes one for a training, `Objective(config, encoder,
+classes)`, gives it the batch of each step in one or several micro-batches, clips the gradients and
+lets the objective's optimizer step:
 
 ```
 optimizer = objective.optimizer()
@@ -22,19 +22,23 @@ config.seed, micro_batch.step)`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError, TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.factory import ModelFactory
+from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import split_weight_decay
+from fewshot_i2v.tuning.finetune import parameter_groups
+from fewshot_i2v.utils.seeding import derive_seed
 
 TrainingKind = Literal["base-trained", "meta-trained"]
 
@@ -98,9 +102,10 @@ class Objective(ABC):
     """What a training minimises.
 
     Args:
-        factory: builds adapters and heads.
+        config: of the training.
         encoder: the frozen tower with the trained adapter, of ONE copy (E = 1); the objective
             stores it and its optimizer changes it.
+        classes: names of the training classes, in the order of their labels.
     """
 
     kind: ClassVar[TrainingKind] = "base-trained"
@@ -109,8 +114,10 @@ class Objective(ABC):
     clips_gradient: ClassVar[bool] = True
     """Whether `clip_norm` applies to what `backward` leaves in `.grad`."""
 
-    def __init__(self, factory: ModelFactory, encoder: AdaptedEncoder) -> None:
-        self.factory, self.config, self.encoder = factory, factory.config, encoder
+    def __init__(
+        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
+    ) -> None:
+        self.config, self.encoder, self.classes = config, encoder, tuple(classes)
         self.extra: nn.Module = nn.Module()
         """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
 
@@ -137,15 +144,14 @@ class Objective(ABC):
         Each group has a key `base`, its learning rate before warm-up and schedule.
         """
         config = self.config
-        groups: list[dict[str, Any]] = []
-        for module, lr in ((self.encoder.adapter, config.lr), (self.extra, config.head_lr)):
-            for parameters, decay in zip(
-                split_weight_decay(module), (config.weight_decay, 0.0), strict=True
-            ):
-                if parameters:
-                    group = {"params": parameters, "lr": lr, "base": lr, "weight_decay": decay}
-                    groups.append(group)
-        return torch.optim.AdamW(groups)
+        rates = ((self.encoder.adapter, config.lr), (self.extra, config.head_lr))
+        return torch.optim.AdamW(parameter_groups(rates, config.weight_decay))
+
+    def new_head(self, method: MethodSpec, *, way: int, seeds: Sequence[int] = (0,)) -> Head:
+        """Builds a head of len(seeds) copies on the device; ConfigError where it reads names."""
+        tower, frames = self.encoder.tower, self.config.video.frames
+        head = build_head(method, tower, way=way, frames=frames, seeds=seeds)
+        return head.to(tower.device)
 
     def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder | None:
         """Returns the encoder for validation episodes with these support clips.
@@ -177,21 +183,43 @@ def require_parameter_free(head: Head, method: MethodSpec, key: str, advice: str
     return head
 
 
-def split_by_episode(features: Features, episodes: int) -> Features:
-    """Reshapes features of one copy, (1, B * C, ...), to B episodes, (B, C, ...)."""
-    grid = features.grid
-    return Features(
-        features.frames.reshape(episodes, -1, *features.frames.shape[2:]),
-        features.clip.reshape(episodes, -1, *features.clip.shape[2:]),
-        None if grid is None else grid.reshape(episodes, -1, *grid.shape[2:]),
+def build_training_encoder(config: TrainingConfig, tower: Tower, copies: int = 1) -> AdaptedEncoder:
+    """Builds the frozen tower with an adapter of some copies with equal initial values."""
+    seed = derive_seed("adapter", config.adapter.name, config.seed, "train")
+    frames = config.video.frames
+    adapter = build_adapter(config.adapter, tower, frames=frames, seeds=[seed] * copies)
+    encoder = AdaptedEncoder(tower, adapter.to(tower.device))
+    encoder.checkpointing = config.checkpointing
+    return encoder
+
+
+def encode_episodes(
+    encoder: AdaptedEncoder, batch: EpisodeBatch, grid_size: int
+) -> tuple[Features, Features]:
+    """Features of support and query clips by an adapter of one copy, all in one pass."""
+    clips = torch.cat([batch.support, batch.query], 1)
+    features = encoder(clips.flatten(0, 1).unsqueeze(0), grid_size=grid_size)
+    by_episode = map_features(features, lambda x: x.reshape(len(clips), -1, *x.shape[2:]))
+    return split_support(by_episode, batch.support.shape[1])
+
+
+def split_support(features: Features, n_support: int) -> tuple[Features, Features]:
+    """Splits the features of clips into those of the support clips and of the query clips."""
+    return (
+        map_features(features, lambda x: x[:, :n_support]),
+        map_features(features, lambda x: x[:, n_support:]),
     )
 
 
-def select_clips(features: Features, clip_slice: slice) -> Features:
-    """Selects a slice of the clips, (E, C, ...) to (E, c, ...)."""
+def map_features(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """Applies the same change of the first two axes, (E, clips), to all features."""
     grid = features.grid
     return Features(
-        features.frames[:, clip_slice],
-        features.clip[:, clip_slice],
-        None if grid is None else grid[:, clip_slice],
+        change(features.frames), change(features.clip), None if grid is None else change(grid)
     )
+
+
+def backpropagate(loss: Tensor) -> Tensor:
+    """Adds the gradients of a loss to `.grad`, and returns its value."""
+    torch.autograd.backward(loss)
+    return loss.detach()

@@ -16,15 +16,19 @@ from typing import Any
 import torch
 
 from fewshot_i2v.config.loading import load_train_config
-from fewshot_i2v.config.training import META_OBJECTIVES, TrainingConfig
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.models.checkpoints.files import episode_tensors, tensors_digest
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.factory import ModelFactory
-from fewshot_i2v.training.base_objectives import base_objective
+from fewshot_i2v.training.base_objectives import (
+    Classification,
+    Episodic,
+    EpisodicPlusClassification,
+)
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.loop import Log, TrainingLoop
-from fewshot_i2v.training.objective import Objective
+from fewshot_i2v.training.meta_objectives import ANIL, MAML, MetaSGD, Reptile
+from fewshot_i2v.training.objective import Objective, build_training_encoder
 from fewshot_i2v.training.output_folder import (
     START_KEY,
     check_metadata_size,
@@ -39,6 +43,17 @@ from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
 from fewshot_i2v.version import __version__
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "episodic": Episodic,
+    "classify": Classification,
+    "both": EpisodicPlusClassification,
+    "maml": MAML,
+    "meta-sgd": MetaSGD,
+    "anil": ANIL,
+    "reptile": Reptile,
+}
+"""Objectives by their name in a configuration."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,10 @@ class _TrainingSetup:
     def of(cls, config: TrainingConfig) -> _TrainingSetup:
         context = RunContext.open(config)
         class_split = TrainValSplit.of(context.split, config)
-        factory = ModelFactory(config, context.encoder.tower, class_split.classes)
-        objective = _make_objective(factory)
+        encoder = build_training_encoder(config, context.encoder.tower)
+        objective = OBJECTIVES[config.objective](config, encoder, class_split.classes)
         batches = TrainBatches(context, config, class_split, objective)
-        validation = EpisodicValidation.of(context, class_split, factory, objective)
+        validation = EpisodicValidation.of(context, class_split, objective)
         return cls(config, context, class_split, objective, batches, validation)
 
     @property
@@ -155,15 +170,6 @@ class _TrainingSetup:
         info = write_start(output, self.context.encoder, self.config.adapter, adapter, facts)
         clear_state_folder(output)
         return info
-
-
-def _make_objective(factory: ModelFactory) -> Objective:
-    encoder = factory.build_encoder()
-    if factory.config.objective in META_OBJECTIVES:
-        from fewshot_i2v.training.meta_objectives import meta_objective
-
-        return meta_objective(factory, encoder)
-    return base_objective(factory, encoder)
 
 
 def train(

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
 from fewshot_i2v.training.class_split import TrainValSplit
-from fewshot_i2v.training.objective import NotFiniteError, Objective, require_parameter_free
-from fewshot_i2v.tuning.finetune import encode_in_chunks
+from fewshot_i2v.training.objective import (
+    NotFiniteError,
+    Objective,
+    map_features,
+    require_parameter_free,
+)
+from fewshot_i2v.tuning.finetune import concat_features, encode_in_chunks
 from fewshot_i2v.tuning.run_context import RunContext
 
 # Clips whose prefixes are gathered, and episodes that are scored, at once: bounds the memory.
@@ -44,11 +47,7 @@ class EpisodicValidation:
 
     @classmethod
     def of(
-        cls,
-        context: RunContext,
-        class_split: TrainValSplit,
-        factory: ModelFactory,
-        objective: Objective,
+        cls, context: RunContext, class_split: TrainValSplit, objective: Objective
     ) -> EpisodicValidation | None:
         """Builds the configured validation; None where the configuration has none.
 
@@ -56,18 +55,13 @@ class EpisodicValidation:
             ConfigError: when its head has parameters.
             EpisodeError: when the classes cannot give such episodes.
         """
-        config: TrainingConfig = factory.config
-        episodes = class_split.validation_episodes(config)
+        episodes = class_split.validation_episodes(objective.config)
         if not episodes:
             return None
-        method = config.validation.head
-        head = factory.build_head(method, way=len(episodes[0].classes))
-        return cls(
-            episodes,
-            require_parameter_free(head, method, "validation.head", ""),
-            context,
-            objective,
-        )
+        method = objective.config.validation.head
+        head = objective.new_head(method, way=len(episodes[0].classes))
+        head = require_parameter_free(head, method, "validation.head", "")
+        return cls(episodes, head, context, objective)
 
     @property
     def clips(self) -> list[str]:
@@ -137,13 +131,8 @@ class EpisodicValidation:
         """Features of clips by the current adapter, each computed once, (1, clips, ...)."""
         starts = range(0, len(names), _MAX_CLIPS_PER_PASS)
         chunks = [self._features(encoder, [names[i : i + _MAX_CLIPS_PER_PASS]]) for i in starts]
-        grids = [chunk.grid for chunk in chunks if chunk.grid is not None]
         with torch.inference_mode():
-            return Features(
-                torch.cat([chunk.frames for chunk in chunks], 1),
-                torch.cat([chunk.clip for chunk in chunks], 1),
-                torch.cat(grids, 1) if grids else None,
-            )
+            return concat_features(chunks)
 
 
 def _clip_names(episode: Episode, side: str) -> list[str]:
@@ -158,8 +147,4 @@ def _gather_features(features: Features, names: list[str], rows: list[list[str]]
     index = torch.tensor([[positions[name] for name in row] for row in rows])
     index = index.to(features.clip.device)
     with torch.inference_mode():
-        return Features(
-            features.frames[0][index],
-            features.clip[0][index],
-            None if features.grid is None else features.grid[0][index],
-        )
+        return map_features(features, lambda x: x[0][index])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -133,16 +133,21 @@ def split_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.P
     return decayed, undecayed
 
 
-def _optimizer(encoder: AdaptedEncoder, head: Head, recipe: FinetuneConfig) -> torch.optim.AdamW:
-    """Builds AdamW over stacked parameters, with weight decay as in `split_weight_decay`."""
-    groups: list[dict[str, object]] = []
-    for module, lr in ((encoder.adapter, recipe.lr), (head, recipe.head_lr)):
-        for parameters, decay in zip(
-            split_weight_decay(module), (recipe.weight_decay, 0.0), strict=True
-        ):
+def parameter_groups(
+    rates: Iterable[tuple[nn.Module, float]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Makes the parameter groups of an optimizer, with weight decay as in `split_weight_decay`.
+
+    Args:
+        rates: modules, each with its learning rate, which is also stored under the key `base`.
+        weight_decay: of the parameters that have any.
+    """
+    groups = []
+    for module, lr in rates:
+        for parameters, decay in zip(split_weight_decay(module), (weight_decay, 0.0), strict=True):
             if parameters:
                 groups.append({"params": parameters, "lr": lr, "base": lr, "weight_decay": decay})
-    return torch.optim.AdamW(groups, fused=True)
+    return groups
 
 
 def finetune(
@@ -165,7 +170,8 @@ def finetune(
     parameters = [*encoder.adapter.parameters(), *head.parameters()]
     if not parameters or recipe.steps == 0:
         return torch.zeros(episodes.labels.shape[0], 0)
-    optimizer = _optimizer(encoder, head, recipe)
+    rates = ((encoder.adapter, recipe.lr), (head, recipe.head_lr))
+    optimizer = torch.optim.AdamW(parameter_groups(rates, recipe.weight_decay), fused=True)
     losses = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:

@@ -16,6 +16,7 @@ from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageE
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
+from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.starting_point import read_start
@@ -93,7 +94,7 @@ def test_without_steps_it_is_the_start_itself(runs: Runs, tmp_path: Path) -> Non
     """The same predictions whatever the run's seeds would have drawn, and not the frozen ones."""
     config = _config(runs, tmp_path, tuning={"steps": 0})
     runner = RowRunner(expand_rows(config)[0], EvaluationContext.of(config))
-    encoder, _ = runner.build_models([0, 1, 4])
+    encoder = runner.build_encoder([0, 1, 4])
     start = read_start(runs.folder / "set", "st-adapter")
     for name, value in encoder.adapter.state_dict().items():
         assert torch.equal(value, start.tensors[f"adapter.{name}"].expand_as(value))
@@ -124,16 +125,16 @@ def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells:
     records = first.run(specs)
     second.run(work.episodes[2])
     assert first.cache_key == second.cache_key
-    encoder, head = first.build_models([spec.index for spec in specs])
+    indices = [spec.index for spec in specs]
+    encoder, head = first.build_encoder(indices), first.build_head(indices)
     bank = work.feature_cache(encoder, first.cache_key, grid_size=cells)
     drawn = {name for shots in work.episodes.values() for s in shots for name in s.clip_names()}
     assert bank.clips_encoded == len(drawn)
     kept = work.prefix_cache(encoder, grid_size=cells)
     support = kept.gather([[n for row in s.support for n in row] for s in specs])
     query = kept.gather([[n for row in s.query for n in row] for s in specs])
-    alone = predict(
-        encoder, head, EpisodeInputs(lambda _: support, first.support_labels(specs), query)
-    )
+    labels = support_labels(specs, encoder.tower.device)
+    alone = predict(encoder, head, EpisodeInputs(lambda _: support, labels, query))
     for record, scores in zip(records, alone.softmax(-1), strict=True):
         assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
 

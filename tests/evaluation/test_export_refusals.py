@@ -25,19 +25,14 @@ from fewshot_i2v.errors import (
 from fewshot_i2v.evaluation import export
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
-from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints import merging
 from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import RunData
 from tests.cli.test_show import record
 from tests.evaluation.exports import Runs
-
-Kept = tuple[list[EpisodeRecord], AdaptedEncoder, Head]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +98,7 @@ def test_episodes_that_are_not_there_are_refused(runs: Runs, tmp_path: Path) -> 
 def test_methods_that_do_not_merge_say_so_before_anything_is_tuned(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RowRunner, "run_with_models")
+    monkeypatch.delattr(RowRunner, "run_group")
     with pytest.raises(AdapterError, match="st-adapter cannot be merged"):
         runs.export(runs.rows()["st-adapter"], tmp_path / "x", merge=True)
 
@@ -123,16 +118,16 @@ def test_what_comes_out_differently_is_not_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = RowRunner.run_with_models
+    real = RowRunner.run_group
 
-    def altered(self: RowRunner, specs: Sequence[Episode]) -> Kept:
-        records, encoder, head = real(self, specs)
-        for kept in records:
+    def altered(self: RowRunner, specs: Sequence[Episode]) -> TunedGroup:
+        group = real(self, specs)
+        for kept in group.records:
             for key, value in change.items():
                 object.__setattr__(kept, key, value)
-        return records, encoder, head
+        return group
 
-    monkeypatch.setattr(RowRunner, "run_with_models", altered)
+    monkeypatch.setattr(RowRunner, "run_group", altered)
     with pytest.raises(ExportError, match=f"episode 4, tuned again, .*{pattern}"):
         runs.export(runs.rows()["lora"], tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from fewshot_i2v.data.video.frame_sampling import frame_indices
-from fewshot_i2v.models.factory import ModelFactory
-from fewshot_i2v.training.base_objectives import base_objective
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
-from fewshot_i2v.training.objective import MicroBatch
+from fewshot_i2v.training.objective import MicroBatch, build_training_encoder
+from fewshot_i2v.training.train import OBJECTIVES
 from fewshot_i2v.tuning.run_context import RunContext
 from tests.training.training_samples import train_config, training_folder
 
@@ -28,10 +27,9 @@ def _batches(folder: Path, **changes: Any) -> TrainBatches:
     config = train_config(folder, folder / "unused", **changes)
     material = RunContext.open(config)
     roster = TrainValSplit.of(material.split, config)
-    workshop = ModelFactory(config, material.encoder.tower, roster.classes)
-    batches = TrainBatches(
-        material, config, roster, base_objective(workshop, workshop.build_encoder())
-    )
+    encoder = build_training_encoder(config, material.encoder.tower)
+    objective = OBJECTIVES[config.objective](config, encoder, roster.classes)
+    batches = TrainBatches(material, config, roster, objective)
     batches.prepare(progress=False)
     return batches
 

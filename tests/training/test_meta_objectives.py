@@ -17,15 +17,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v import registry
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.errors import ConfigError
-from fewshot_i2v.models.factory import ModelFactory
 from fewshot_i2v.training.meta_objectives import (
     INSTALL_SCRIPT,
     AdaptedLearner,
     MetaObjective,
-    meta_objective,
 )
-from fewshot_i2v.training.objective import EpisodeBatch, MicroBatch, NotFiniteError, select_clips
-from fewshot_i2v.training.train import train
+from fewshot_i2v.training.objective import (
+    EpisodeBatch,
+    MicroBatch,
+    NotFiniteError,
+    build_training_encoder,
+    split_support,
+)
+from fewshot_i2v.training.train import OBJECTIVES, train
 from tests.models.tiny_adapters import perturb
 from tests.needs_learn2learn import learn2learn_algorithms
 from tests.tiny import tiny_tower
@@ -46,10 +50,12 @@ def _objective(objective: str, *, adapter: str = "st-adapter", **changes: Any) -
     keys = {"objective": objective, "adapter": adapter, "way": WAY, "shot": SHOT, "query": QUERY}
     inner = {"steps": 2, "lr": 0.1} | changes.pop("inner", {})
     made = settings(Path("none"), Path("none"), **keys, inner=inner, **changes)
-    workshop = ModelFactory(load_train_config(made), tiny_tower(layers=2), ("a", "b", "c"))
-    encoder = workshop.build_encoder()
+    config = load_train_config(made)
+    encoder = build_training_encoder(config, tiny_tower(layers=2))
     perturb(encoder.adapter, [3], 0.05)
-    return meta_objective(workshop, encoder)
+    made_objective = OBJECTIVES[objective](config, encoder, ("a", "b", "c"))
+    assert isinstance(made_objective, MetaObjective)
+    return made_objective
 
 
 def _part(objective: MetaObjective, *, episodes: int = EPISODES, scale: float = 1.0) -> MicroBatch:
@@ -82,10 +88,7 @@ class _Task(nn.Module):
 
     def forward(self, which: str) -> Tensor:
         features = self.learner(self.clips)
-        support, query = (
-            select_clips(features, slice(WAY * SHOT)),
-            select_clips(features, slice(6, None)),
-        )
+        support, query = split_support(features, WAY * SHOT)
         head, labels, answers = self.learner.head, self.labels, self.answers
         if which == "query":
             scores: Tensor = head(query, support, labels)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -31,7 +31,6 @@ from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.training import loop
 from fewshot_i2v.training import train as train_module
-from fewshot_i2v.training.base_objectives import base_objective
 from fewshot_i2v.training.objective import MicroBatch, Objective
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
@@ -216,7 +215,8 @@ def test_numbers_that_break_stop_it_with_step_and_last_state(folder: Path, tmp_p
 def test_a_gradient_that_breaks_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = base_objective
+    name = train_config(folder, tmp_path).objective
+    real = train_module.OBJECTIVES[name]
 
     def broken(*args: Any) -> Objective:
         objective = real(*args)
@@ -232,7 +232,7 @@ def test_a_gradient_that_breaks_is_named(
         monkeypatch.setattr(objective, "backward", backward)
         return objective
 
-    monkeypatch.setattr(train_module, "base_objective", broken)
+    monkeypatch.setitem(train_module.OBJECTIVES, name, cast("type[Objective]", broken))
     message = r"the gradient of step 5 is not finite; the state after step 4 is kept in"
     with pytest.raises(TuningError, match=message):
         _run(folder, tmp_path)

@@ -17,12 +17,12 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 from fewshot_i2v.tuning.finetune import (
     EpisodeInputs,
-    _optimizer,
     clip_episode_gradients,
     encode_in_chunks,
     finetune,
     finetune_and_predict,
     lr_factor,
+    parameter_groups,
 )
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
 from tests.tiny import tiny_tower
@@ -111,7 +111,8 @@ ALSO = {"zeroi2v": r"^temporal_embedding\.", "temporal-embedding": r"^embedding\
 
 
 def _without_decay(encoder: AdaptedEncoder, head: Head, module: nn.Module) -> set[str]:
-    groups = _optimizer(encoder, head, RECIPE).param_groups
+    rates = ((encoder.adapter, RECIPE.lr), (head, RECIPE.head_lr))
+    groups = parameter_groups(rates, RECIPE.weight_decay)
     assert {g["weight_decay"] for g in groups} <= {0.0, RECIPE.weight_decay}
     free = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
     every = [id(p) for g in groups for p in g["params"]]

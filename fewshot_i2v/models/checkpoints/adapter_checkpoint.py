@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.files import (
@@ -41,7 +39,6 @@ from fewshot_i2v.models.checkpoints.files import (
     episode_tensors,
     file_metadata,
     load_tensors,
-    method_class,
     read_float32_tensors,
     read_metadata,
     write_checkpoint,
@@ -51,10 +48,12 @@ from fewshot_i2v.models.checkpoints.metadata import (
     CheckpointMetadata,
     HeadMetadata,
     encoder_metadata,
+    head_offsets,
 )
 from fewshot_i2v.models.encoders import to_open_clip
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 from fewshot_i2v.version import __version__
 
@@ -151,7 +150,7 @@ def write_adapter(
             "options": adapter.options.model_dump(mode="json"),
             "preset": preset,
         },
-        "head_offsets": _head_offsets(adapter),
+        "head_offsets": head_offsets(adapter),
         "frames": adapter.frames,
         "encoder": encoder_metadata(encoders[0]).model_dump(),
         "merged_from": encoders[1] and encoder_metadata(encoders[1]).model_dump(),
@@ -259,70 +258,46 @@ def _load_checkpoint(
             raise CheckpointError(
                 f"{folder}: holds the {kind} {saved_name!r}; {expected_name!r} is asked for"
             )
-    n_frames = metadata.frames if frames is None else frames
-    loaded_adapter = _build_adapter(folder, metadata, encoder.tower, n_frames)
-    modules: dict[str, nn.Module] = {"adapter": loaded_adapter}
-    loaded_head = None
+    n_frames, device = metadata.frames if frames is None else frames, encoder.tower.device
+    adapter = _untrained_adapter(folder, metadata, encoder.tower, n_frames)
+    modules: dict[str, nn.Module] = {"adapter": adapter}
+    head = None
     if metadata.head is not None:
-        loaded_head = _build_head(
-            folder, metadata.head, tensors, width=encoder.tower.width, frames=n_frames
+        text_scale = metadata.head.text_scale
+        head = build_head(
+            metadata.head,
+            encoder.tower,
+            way=metadata.head.way,
+            frames=n_frames,
+            seeds=[0],
+            class_texts=lambda _options: _pop_class_texts(folder, text_scale, tensors),
+            checkpoint=folder,
         )
-        modules["head"] = loaded_head
+        modules["head"] = head
     load_tensors(folder, metadata, modules, tensors, n_frames)
-    device = encoder.tower.device
-    return LoadedAdapter(
-        loaded_adapter.to(device), loaded_head and loaded_head.to(device), metadata
-    )
+    return LoadedAdapter(adapter.to(device), head and head.to(device), metadata)
 
 
-def _build_adapter(
+def _untrained_adapter(
     folder: Path, metadata: CheckpointMetadata, tower: Tower, frames: int
 ) -> Adapter:
-    method = metadata.adapter
-    cls = method_class("adapters", method.name, folder)
-    try:
-        options = cls.parse(method.options)
-    except ValidationError as error:
-        origin = f"{folder}: adapter {method.name!r}"
-        raise translate_validation_error(error, cls.Options, origin=origin) from error
-    adapter: Adapter = cls(tower, options, frames=frames, seeds=[0])
-    if _head_offsets(adapter) != metadata.head_offsets:
+    """Builds the saved adapter; of a merged one, what remains of it."""
+    adapter = build_adapter(metadata.adapter, tower, frames=frames, seeds=[0], checkpoint=folder)
+    if head_offsets(adapter) != metadata.head_offsets:
         raise CheckpointError(
             f"{folder}: saved with the head offsets {metadata.head_offsets}; this version of "
-            f"{method.name} has {_head_offsets(adapter)}"
+            f"{metadata.adapter.name} has {head_offsets(adapter)}"
         )
     return adapter if metadata.merged_from is None else adapter.merge(tower)[1]
 
 
-def _build_head(
-    folder: Path,
-    head_metadata: HeadMetadata,
-    tensors: dict[str, Tensor],
-    *,
-    width: int,
-    frames: int,
-) -> Head:
-    cls = method_class("heads", head_metadata.name, folder)
-    try:
-        options = cls.Options.model_validate(head_metadata.options)
-    except ValidationError as error:
-        origin = f"{folder}: head {head_metadata.name!r}"
-        raise translate_validation_error(error, cls.Options, origin=origin) from error
-    text_arguments: dict[str, Any] = {}
-    if cls.uses_class_names:
-        embeddings, projection = (
-            tensors.pop(_EMBEDDINGS_KEY, None),
-            tensors.pop(_PROJECTION_KEY, None),
-        )
-        if embeddings is None or head_metadata.text_scale is None:
-            raise CheckpointError(
-                f"{folder / TENSORS_FILE}: lacks the class names that the head reads"
-            )
-        text_arguments["texts"] = ClassTexts(embeddings, projection, head_metadata.text_scale)
-    head: Head = cls(
-        options, width=width, way=head_metadata.way, frames=frames, seeds=[0], **text_arguments
-    )
-    return head
+def _pop_class_texts(folder: Path, scale: float | None, tensors: dict[str, Tensor]) -> ClassTexts:
+    """Takes the text embeddings of the classes out of the tensors of a checkpoint."""
+    embeddings = tensors.pop(_EMBEDDINGS_KEY, None)
+    projection = tensors.pop(_PROJECTION_KEY, None)
+    if embeddings is None or scale is None:
+        raise CheckpointError(f"{folder / TENSORS_FILE}: lacks the class names that the head reads")
+    return ClassTexts(embeddings, projection, scale)
 
 
 def _check_class(kind: registry.MethodKind, name: str, module: nn.Module) -> None:
@@ -348,9 +323,3 @@ def _head_metadata(name: str, head: Head, text_digest: str | None) -> HeadMetada
         text_scale=None if head.texts is None else float(head.texts.scale),
         text_digest=text_digest,
     )
-
-
-def _head_offsets(adapter: Adapter) -> list[int] | None:
-    """Frame offsets of the attention heads, for methods that shift heads."""
-    offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
-    return None if offsets is None else list(offsets)

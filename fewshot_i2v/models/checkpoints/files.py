@@ -21,14 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fewshot_i2v import registry
-from fewshot_i2v.errors import CheckpointError, ExportError, UnknownNameError
+from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.models.checkpoints.metadata import (
     CheckpointMetadata,
-    EncoderMetadata,
     FileMetadata,
-    HeadMetadata,
-    MethodMetadata,
     encoder_metadata,
 )
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
@@ -40,27 +36,6 @@ from fewshot_i2v.utils.input_files import parse_json, read_regular
 if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapter import Adapter
     from fewshot_i2v.models.heads.base.head import Head
-
-__all__ = [
-    "MAX_METADATA_BYTES",
-    "METADATA_FILE",
-    "SCHEMA_VERSION",
-    "TENSORS_FILE",
-    "CheckpointMetadata",
-    "EncoderMetadata",
-    "FileMetadata",
-    "HeadMetadata",
-    "MethodMetadata",
-    "atomic_folder",
-    "encoder_metadata",
-    "file_metadata",
-    "read_float32_tensors",
-    "read_metadata",
-    "read_tensors",
-    "require_empty",
-    "verify_file",
-    "write_checkpoint",
-]
 
 SCHEMA_VERSION = 1
 """Version of the layout of the two files."""
@@ -338,23 +313,6 @@ def check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) 
         f"{actual.label}. What differs: {actual.describe_differences(expected)}. Load the encoder "
         "that it was trained on"
     )
-
-
-def method_class(kind: registry.MethodKind, name: str, folder: Path) -> type[Any]:
-    """Returns the class behind a saved name, which may be that of a missing plug-in.
-
-    Raises:
-        UnknownNameError: naming the folder, and what to do.
-        UsageError: as `load_method` does.
-    """
-    try:
-        return registry.load_method(kind, name)
-    except UnknownNameError as error:
-        file = f"{kind}/{name.replace('-', '_')}.py"
-        hint = (
-            f"{folder} was saved with it: let FEWSHOT_I2V_PLUGINS name the folder that holds {file}"
-        )
-        raise UnknownNameError(error.kind, name, error.existing_names, hint) from error
 
 
 def check_is_encoder(encoder: object) -> None:

@@ -16,6 +16,7 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm
 from fewshot_i2v.models.checkpoints.files import episode_tensors
+from fewshot_i2v.models.checkpoints.metadata import head_offsets
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.to_open_clip import (
@@ -121,9 +122,9 @@ def _encode_probe(tower: Tower, adapter: Adapter, probe: Tensor) -> Features:
 
 def _usage_note(remainder: Adapter, *, is_complete_model: bool) -> str:
     sentences = [
-        "fewshot_i2v.load_merged(FOLDER) gives the merged encoder, what remains of the adapter"
+        "fewshot_i2v.load_merged(FOLDER) gives the merged encoder, what remains of the adapter "
+        "and the head. "
     ]
-    sentences[0] += " and the head. "
     if is_complete_model:
         sentences.append("open_clip.create_model('local-dir:FOLDER') loads the merged weights. ")
     else:
@@ -132,10 +133,10 @@ def _usage_note(remainder: Adapter, *, is_complete_model: bool) -> str:
             f"came with these weights. Build the visual tower that {CONFIG_FILE} describes and "
             "give it the tensors with load_state_dict(..., strict=True). "
         )
-    offsets = getattr(remainder, "offsets", None)
+    offsets = head_offsets(remainder)
     if offsets is not None:
         sentences.append(
-            f"The merged weights are right with the head offsets {list(offsets)} only: another "
+            f"The merged weights are right with the head offsets {offsets} only: another "
             "table, or open_clip's own forward pass, which shifts no head, gives other features of "
             "clips that move. "
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from fewshot_i2v.config.file_names import file_name, map_weights_file
+from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 
@@ -158,6 +160,12 @@ def encoder_metadata(encoder: Encoder) -> EncoderMetadata:
         mean=tower.mean.tolist(),
         std=tower.std.tolist(),
     )
+
+
+def head_offsets(adapter: Adapter) -> list[int] | None:
+    """Frame offsets of the attention heads, for methods that shift heads."""
+    offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
+    return None if offsets is None else list(offsets)
 
 
 def _rounded(value: object) -> object:

@@ -29,9 +29,14 @@ from fewshot_i2v.models.checkpoints.files import (
     read_metadata,
     tensors_digest,
 )
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, encoder_metadata
+from fewshot_i2v.models.checkpoints.metadata import (
+    CheckpointMetadata,
+    encoder_metadata,
+    head_offsets,
+)
 from fewshot_i2v.models.checkpoints.start_index import find_start
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.factory import resolve_options
 
 
 class _StartFactsModel(BaseModel):
@@ -345,14 +350,9 @@ class StartingPoint:
             raise CheckpointError(
                 f"{self.folder}: a starting point for {method.name!r}; got {cls.__name__}"
             )
-        try:
-            trained_options = cls.parse(method.options)
-        except ValidationError as error:
-            origin = f"{self.folder}: adapter {method.name!r}"
-            raise translate_validation_error(error, cls.Options, origin=origin) from error
-        offsets: Sequence[int] | None = getattr(adapter, "offsets", None)
+        trained_options = resolve_options("adapters", method, self.folder)
         run_values = adapter.options.model_dump(mode="json") | {
-            "head offsets": offsets and list(offsets)
+            "head offsets": head_offsets(adapter)
         }
         trained_values = trained_options.model_dump(mode="json") | {
             "head offsets": self.metadata.head_offsets

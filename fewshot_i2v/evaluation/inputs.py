@@ -1,0 +1,122 @@
+"""Inputs of the episodes of a batch: prefix tokens of support and query clips, and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from fewshot_i2v.config.evaluation import RowConfig
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_batch_indices
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.tuning.augmentation import SupportAugmenter, augmentation_enabled
+from fewshot_i2v.tuning.finetune import EpisodeInputs
+from fewshot_i2v.utils.seeding import derive_seed
+
+StepIndices = Callable[[int], Tensor]
+"""From the number of a step to the positions of its support clips, (E, B) int64."""
+
+
+def support_clips(episodes: Sequence[Episode]) -> list[list[str]]:
+    """Names of the support clips of E episodes of one shape, class by class."""
+    return [[name for clips in episode.support for name in clips] for episode in episodes]
+
+
+def query_clips(episodes: Sequence[Episode]) -> list[list[str]]:
+    """Names of the query clips of E episodes of one shape, class by class."""
+    return [[name for clips in episode.query for name in clips] for episode in episodes]
+
+
+def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
+    """Class of each support clip of E episodes of one shape, (E, S) int64."""
+    labels = [[c for c, clips in enumerate(e.support) for _ in clips] for e in episodes]
+    return torch.tensor(labels).to(device)
+
+
+def load_inputs(
+    row: RowConfig,
+    context: EvaluationContext,
+    episodes: Sequence[Episode],
+    encoder: AdaptedEncoder,
+    *,
+    grid_size: int,
+) -> EpisodeInputs:
+    """Loads what fine-tuning and prediction read of E episodes of one shape.
+
+    Args:
+        row: with the recipe: augmentation and mini-batches.
+        context: with the clips.
+        episodes: of one shape.
+        encoder: with an adapter of E copies.
+        grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
+    """
+    prefixes = context.prefix_cache(encoder, grid_size=grid_size)
+    support, batch_size = support_clips(episodes), row.tuning.batch
+    batch_indices = None
+    if batch_size is not None and batch_size < len(support[0]):
+        seed = row.effective_training_seed
+        batch_indices = mini_batch_indices(support, episodes, batch_size, seed)
+    if augmentation_enabled(row.tuning):
+        support_at = _augmented_prefixes(row, context, episodes, encoder, grid_size, batch_indices)
+    else:
+        support_at = _load_by_step(support, batch_indices, prefixes.gather)
+    return EpisodeInputs(
+        support_at,
+        support_labels(episodes, encoder.tower.device),
+        chunked_features(prefixes, query_clips(episodes)),
+        all_support=chunked_features(prefixes, support),
+        batch_indices=batch_indices,
+    )
+
+
+def _load_by_step(
+    names: ClipRows, batch_indices: StepIndices | None, load: Callable[[ClipRows], Tensor]
+) -> Callable[[int], Tensor]:
+    """Loads the clips of a step: its mini-batch, or all of them, once for all steps."""
+    if batch_indices is None:
+        load_all = cache(lambda: load(names))
+        return lambda _step: load_all()
+
+    def _load(step: int) -> Tensor:
+        index_rows = batch_indices(step).tolist()
+        return load(
+            [[row[i] for i in indices] for row, indices in zip(names, index_rows, strict=True)]
+        )
+
+    return _load
+
+
+def _augmented_prefixes(
+    row: RowConfig,
+    context: EvaluationContext,
+    episodes: Sequence[Episode],
+    encoder: AdaptedEncoder,
+    grid_size: int,
+    batch_indices: StepIndices | None,
+) -> Callable[[int], Tensor]:
+    """Computes the prefix of newly augmented support clips at every step."""
+
+    def _pixels(names: ClipRows) -> Tensor:
+        clips = [
+            torch.stack([torch.from_numpy(context.frames(name).copy()) for name in clip_row])
+            for clip_row in names
+        ]
+        return encoder.tower.normalize(torch.stack(clips))
+
+    pixels_at = _load_by_step(support_clips(episodes), batch_indices, _pixels)
+    seed = row.effective_training_seed
+    augment = SupportAugmenter(
+        row.tuning,
+        [episode.classes for episode in episodes],
+        [derive_seed("augment", seed, episode.index) for episode in episodes],
+    )
+
+    def _prefixes(step: int) -> Tensor:
+        with torch.no_grad():
+            return encoder.compute_prefix(augment(pixels_at(step)), grid_size=grid_size)
+
+    return _prefixes
