@@ -81,6 +81,22 @@ class DiskError(FewshotError):
         return isinstance(error, OSError) and error.errno in _DISK_ERRNOS
 
 
+class RecordWriteError(FewshotError):
+    """A file of the run folder cannot be written, such as on a full disk.
+
+    Args:
+        path: the file.
+        error: the error of the operating system.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"{path}: cannot be written: {error.strerror or error} (errno {error.errno}). Finished "
+            "episodes are kept: once the cause is gone, the same command continues after them"
+        )
+        self.path = path
+
+
 class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the name users see
     """A clip whose frames cannot be read.
 

@@ -39,7 +39,7 @@ from fewshot_i2v.report.tables.extra_tables import (
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS, AccuracyTable, accuracy_table
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.utils.files import RecordWriteError, write_atomically
+from fewshot_i2v.utils.files import replace_file, sync_folder
 from fewshot_i2v.utils.text_table import escape_name
 
 
@@ -370,9 +370,9 @@ def write_report(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode(errors="backslashreplace"))
-    except (OSError, RecordWriteError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        reason = getattr(cause, "strerror", None) or cause
-        kind = DiskError if DiskError.is_cause_of(cause) else UsageError
+        replace_file(path, text.encode(errors="backslashreplace"))
+        sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        kind = DiskError if DiskError.is_cause_of(error) else UsageError
         raise kind(f"{path}: cannot be written: {reason}; choose another --out") from error

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
-from fewshot_i2v.errors import RecordError
-from fewshot_i2v.utils.files import write_atomically
+from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.utils.files import replace_file, sync_folder
 
 SCHEMA = 1
 """Version of the layout of a run folder."""
@@ -59,16 +59,26 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 _METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def to_json(path: Path, content: Mapping[str, Any]) -> bytes:
-    """Indented JSON with a newline at the end.
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replaces a JSON file of a run folder, atomically and durably.
 
     Args:
-        path: the file it is for, named in the error.
+        path: the file.
         content: plain JSON values.
 
     Raises:
         RecordError: when JSON cannot carry it (objects, numbers that are not finite).
+        RecordWriteError: when the disk refuses; the old content stays then.
     """
+    data = _to_json(path, content)
+    try:
+        replace_file(path, data)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RecordWriteError(path, error) from error
+
+
+def _to_json(path: Path, content: Mapping[str, Any]) -> bytes:
     try:
         return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
@@ -200,8 +210,8 @@ def write_or_verify_header(
     """
     path, journal = folder / "run.json", folder / "episodes.jsonl"
     required = {"schema": SCHEMA, "identity": identity}
-    requested_json = to_json(path, {**required, **header, **required})
-    requested: dict[str, Any] = json.loads(requested_json)
+    # as JSON has it: tuples become lists
+    requested: dict[str, Any] = json.loads(_to_json(path, {**required, **header, **required}))
     stored = read_header(path)
     if stored is None:
         if journal.exists():
@@ -209,7 +219,7 @@ def write_or_verify_header(
                 f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
                 "belong to. Restore it, or choose another --output"
             )
-        write_atomically(path, requested_json)
+        write_json(path, requested)
         return requested
     differing = list(differences(stored["identity"], requested["identity"]))
     if len(differing) > _MAX_DIFFERENCES:
@@ -253,7 +263,7 @@ def add_clip_digests(
     if digests.keys() <= recorded.keys():
         return dict(header)
     updated = {**header, "clips": {**recorded, **digests}}
-    write_atomically(path, to_json(path, updated))
+    write_json(path, updated)
     return updated
 
 

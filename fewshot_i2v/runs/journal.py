@@ -7,13 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fewshot_i2v.errors import RecordError
-from fewshot_i2v.utils.files import (
-    RecordWriteError,
-    sync_folder,
-    write_all,
-    write_new_file,
-)
+from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
 
 _BLOCK = 1 << 16
 
@@ -127,7 +122,7 @@ class Journal:
         while True:
             side_file = self.path.with_name(f"{self.path.name}.torn-{number}")
             try:
-                write_new_file(side_file, torn, os.O_EXCL)
+                write_new_file(side_file, torn)
                 sync_folder(self.path.parent)
             except FileExistsError:
                 number += 1

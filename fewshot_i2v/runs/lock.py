@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -14,14 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.errors import RecordError
-from fewshot_i2v.utils.files import RecordWriteError, write_all
+from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.utils.files import hard_link, write_new_file
 
 # a process that has created the marker needs this long at most to write its few bytes
 _PATIENCE_SECONDS = 1.0
 # and this long is more than it needs by far: what is empty then was left by a kill
 _ABANDONED_SECONDS = 60.0
-_NO_HARD_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _LEFTOVER_NAME = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
 _MAX_BYTES = 1 << 16
 
@@ -73,23 +71,19 @@ class RunLock:
         """Creates a complete file or none, so that a kill leaves no empty one."""
         draft = self.path.with_name(f"running.{self._process}.{secrets.token_hex(4)}")
         try:
-            self._write(draft, os.O_TRUNC)
-            path.hardlink_to(draft)
-        except FileExistsError:
-            return False
+            write_new_file(draft, self._content, sync=False)
+            is_created = hard_link(path, draft)
         except OSError as error:
-            if error.errno in _NO_HARD_LINK_ERRORS:
-                return self._create_and_write(path)
             raise RecordWriteError(self.path, error) from error
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()
-        return True
+        return self._create_and_write(path) if is_created is None else is_created
 
     def _create_and_write(self, path: Path) -> bool:
         """Creates the lock without hard links; it counts if it is still there once written."""
         try:
-            self._write(path, os.O_EXCL)
+            write_new_file(path, self._content, sync=False)
         except FileExistsError:
             return False
         except OSError as error:
@@ -98,13 +92,6 @@ class RunLock:
                     path.unlink()
             raise RecordWriteError(self.path, error) from error
         return _read_lock(path) == self._content
-
-    def _write(self, path: Path, flags: int) -> None:
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flags, 0o644)
-        try:
-            write_all(descriptor, self._content)
-        finally:
-            os.close(descriptor)
 
     def _remove_dead(self, path: Path) -> None:
         """Removes a lock of a dead process, or raises.

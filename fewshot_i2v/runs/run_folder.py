@@ -21,19 +21,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fewshot_i2v.errors import RecordError
+from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.runs.episode_record import TIMING_KEYS, EpisodeRecord, identity_checksum, to_line
 from fewshot_i2v.runs.header import (
     SCHEMA,
     add_clip_digests,
     read_header,
-    to_json,
+    write_json,
     write_or_verify_header,
 )
 from fewshot_i2v.runs.journal import Journal
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.runs.record_lines import RecordLines, second_result_error
-from fewshot_i2v.utils.files import RecordWriteError, remove_temporaries, write_atomically
+from fewshot_i2v.utils.files import remove_leftovers
 
 __all__ = [
     "SCHEMA",
@@ -104,8 +104,7 @@ class RunFolder:
         _make_folder(folder)
         with contextlib.ExitStack() as resources:
             resources.callback(RunLock(folder).release)
-            for name in ("run.json", "summary.json"):
-                remove_temporaries(folder / name)
+            _remove_leftovers(folder)
             stored = write_or_verify_header(folder, header, identity)
             records = RecordLines(folder / "episodes.jsonl", _run_checksum(stored))
             journal = Journal(folder / "episodes.jsonl")
@@ -160,8 +159,7 @@ class RunFolder:
             RecordError: when it holds something JSON cannot carry.
             RecordWriteError: when the disk refuses.
         """
-        path = self.path / "summary.json"
-        write_atomically(path, to_json(path, summary))
+        write_json(self.path / "summary.json", summary)
 
     def close(self) -> None:
         """Closes the files and releases the folder; a second call does nothing."""
@@ -208,6 +206,15 @@ def _make_folder(folder: Path) -> None:
         ) from error
     except OSError as error:
         raise RecordWriteError(folder, error) from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of killed runs; this process has the lock."""
+    for name in ("run.json", "summary.json"):
+        remove_leftovers(folder / name)
+        for leftover in folder.glob(f"{name}.tmp-*"):  # of version 0.1
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def _run_checksum(header: Mapping[str, Any]) -> int:

@@ -24,12 +24,12 @@ from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_st
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
-from fewshot_i2v.utils.files import sync_folder_if_possible
+from fewshot_i2v.utils.files import sync_folder
 
 START_KEY = "start"
 """Key of `AdapterInfo.about` under which a starting point says how it was trained."""
 _DRAFT_FOLDER = "new"
-_STATE_FILE_PREFIXES = ("running", f"{STATE_FILE}.", STATE_FILE, _DRAFT_FOLDER)
+_STATE_FILE_PREFIXES = ("running", STATE_FILE, f".{STATE_FILE}.", _DRAFT_FOLDER)
 """How the names of all begin that a training keeps in its hidden folder."""
 _METADATA_RESERVE = 1 << 20
 """Bytes of `adapter.json` that are not lists of classes and clips, with room for a long curve."""
@@ -183,7 +183,7 @@ def write_start(
             with (draft / name).open("rb+") as file:
                 os.fsync(file.fileno())
             (draft / name).replace(output / name)
-            sync_folder_if_possible(output)
+            sync_folder(output, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(f"{output}: cannot be written: {reason}") from error

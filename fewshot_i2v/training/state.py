@@ -7,10 +7,8 @@ that a damaged state is an error and not another result. It is data only and may
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.runs.header import differences
-from fewshot_i2v.utils.files import sync_folder_if_possible
+from fewshot_i2v.utils.files import replace_file, sync_folder
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 SCHEMA = 1
@@ -176,7 +174,15 @@ def save_state(
     tensors = trainable.tensors()
     tensors |= {f"best.{name}": _cpu_copy(tensor) for name, tensor in progress.best.items()}
     data = save(tensors, metadata={"training": json.dumps(content, allow_nan=False)})
-    replace_file(output / STATE_FOLDER / STATE_FILE, data + hashlib.sha256(data).digest())
+    path = output / STATE_FOLDER / STATE_FILE
+    try:
+        replace_file(path, data + hashlib.sha256(data).digest(), mode=0o666)
+        sync_folder(path.parent, ignore_errors=True)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror or error}; once the cause is gone, the "
+            "same command goes on from the last saved state"
+        ) from error
 
 
 def load_state(
@@ -241,30 +247,6 @@ def check_same_training(
             + "\n  ".join(differing)
             + "\ngive another --output, or ask for what is in the folder"
         )
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replaces the content of a file atomically and durably.
-
-    Raises:
-        ExportError: when it cannot be written; the old content stays.
-    """
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder_if_possible(path.parent)
-    except OSError as error:
-        raise ExportError(
-            f"{path}: cannot be written: {error.strerror or error}; once the cause is gone, the "
-            "same command goes on from the last saved state"
-        ) from error
-    finally:  # a signal may end the writing as well
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import re
@@ -11,11 +12,109 @@ import shutil
 import time
 from pathlib import Path
 
-from fewshot_i2v.errors import DiskError, FewshotError, SplitError, UsageError
+from fewshot_i2v.errors import DiskError, SplitError, UsageError
 
 _TEMPORARY_TAG = ".fewshot-i2v-"
 _TEMPORARY_SUFFIX = re.compile(r"(\d+)-[0-9a-f]{8}\.tmp")
 _OLD_SECONDS = 86_400.0
+# what file systems say that have no hard links (FAT, exFAT, some network drives)
+_NO_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+def write_atomic(
+    path: Path, content: str | bytes, error_type: type[UsageError] = SplitError
+) -> None:
+    """Writes a file atomically and durably, text in UTF-8; missing folders are made.
+
+    Args:
+        path: the file.
+        content: its new content.
+        error_type: raised when it cannot be written, as into a folder that is a file.
+
+    Raises:
+        DiskError: when the disk is full, broken or read-only.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data, mode=0o666)
+        sync_folder(path.parent)
+    except OSError as error:
+        raised_type = DiskError if DiskError.is_cause_of(error) else error_type
+        raise raised_type(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replaces a file: whenever this is interrupted, it is the old one or the new one.
+
+    The new content is on the disk when this returns; `sync_folder` makes a new name durable.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its new content.
+        mode: permissions, which the umask restricts.
+
+    Raises:
+        OSError: when it cannot be written; no temporary file stays then.
+    """
+    temporary = temporary_path(path)
+    try:
+        remove_leftovers(path)
+        write_new_file(temporary, data, mode=mode)
+        temporary.replace(path)
+    finally:  # a signal may end the writing as well
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_new_file(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True) -> None:
+    """Creates a file and brings its bytes to the disk.
+
+    Args:
+        path: the file.
+        data: its content.
+        mode: permissions, which the umask restricts.
+        sync: whether to wait until the bytes survive a power cut.
+
+    Raises:
+        FileExistsError: when it exists.
+        OSError: when it cannot be written; a part of it may be there then.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes all bytes to an open file: one `os.write`, and more only after a partial one."""
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
+
+
+def sync_folder(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Makes the names in a folder durable.
+
+    Args:
+        folder: it exists.
+        ignore_errors: for files that can be made again, on systems that cannot do this.
+    """
+    if os.name == "nt":  # it does so by itself, and cannot open folders
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        if not ignore_errors:
+            raise
 
 
 def temporary_path(path: Path) -> Path:
@@ -52,138 +151,25 @@ def _is_dead(pid: int) -> bool:
     return False
 
 
-def sync_folder_if_possible(folder: Path) -> None:
-    """Make the names in a folder durable, where the system supports it."""
-    # Windows cannot open folders, and does not need it
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def write_atomic(
-    path: Path, content: str | bytes, error_type: type[UsageError] = SplitError
-) -> None:
-    """Write a file atomically, text in UTF-8; missing folders are made.
-
-    If this is interrupted, the file is the old one or the new one; when it returns, the new one is
-    on the disk.
+def hard_link(path: Path, target: Path) -> bool | None:
+    """Gives a file a second name, which only one of several processes gets.
 
     Args:
-        path: the file.
-        content: its new content.
-        error_type: raised when it cannot be written, as into a folder that is a file.
+        path: the new name.
+        target: the file.
+
+    Returns:
+        Whether it was free; None where the file system has no hard links.
 
     Raises:
-        DiskError: when the disk is full, broken or read-only.
+        OSError: when the link cannot be made for another reason.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = temporary_path(path)
     try:
-        remove_leftovers(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as os_error:
-        raised_type = DiskError if DiskError.is_cause_of(os_error) else error_type
-        raise raised_type(f"{path}: cannot be written: {os_error.strerror}") from os_error
-    finally:  # a signal may end the writing as well
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the new name to disk; Windows does so by itself and cannot open folders."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class RecordWriteError(FewshotError):
-    """A file of the run folder cannot be written, such as on a full disk.
-
-    Args:
-        path: the file.
-        error: the error of the operating system.
-    """
-
-    def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(
-            f"{path}: cannot be written: {error.strerror or error} (errno {error.errno}). Finished "
-            "episodes are kept: once the cause is gone, the same command continues after them"
-        )
-        self.path = path
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (nothing to do where folders cannot be opened)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces the content of a file atomically: it is completely old or completely new.
-
-    Args:
-        path: the file; its folder must exist.
-        data: the complete content.
-
-    Raises:
-        RecordWriteError: when it cannot be written; no temporary file stays then.
-    """
-    temporary = temporary_path(path)
-    try:
-        remove_leftovers(path)
-        write_new_file(temporary, data)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        path.hardlink_to(target)
+    except FileExistsError:
+        return False
     except OSError as error:
-        raise RecordWriteError(path, error) from error
-    finally:  # a signal may end the writing as well
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def remove_temporaries(path: Path) -> None:
-    """Removes the temporary files of a killed `write_atomically` of this file."""
-    remove_leftovers(path)
-    for leftover in path.parent.glob(f"{path.name}.tmp-*"):  # of version 0.1
-        with contextlib.suppress(OSError):
-            leftover.unlink()
-
-
-def write_new_file(path: Path, data: bytes, extra_flags: int = os.O_TRUNC) -> None:
-    """Writes a file and brings its bytes to the disk; `extra_flags` are of `os.open`."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | extra_flags, 0o644)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Writes all bytes: one `os.write`, and more only after a partial one.
-
-    Args:
-        descriptor: of an open file.
-        data: the bytes.
-    """
-    remaining = memoryview(data)
-    while remaining:
-        remaining = remaining[os.write(descriptor, remaining) :]
+        if error.errno not in _NO_LINK_ERRORS:
+            raise
+        return None
+    return True

@@ -1,9 +1,8 @@
-"""Temporary files: published complete or not at all; those of killed writers are removed."""
+"""Files that several processes fill: locked while written, so that those of killed ones go."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -11,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fewshot_i2v.utils.files import hard_link
 from fewshot_i2v.utils.input_files import open_regular
 
 _STALE_SECONDS = 24 * 3600.0
-# what file systems say that have no hard links (FAT, exFAT, some network drives)
-_NO_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 @contextmanager
@@ -41,43 +39,37 @@ def locked_temporary_file(path: Path) -> Iterator[BinaryIO]:
             path.unlink()
 
 
-def publish(file: BinaryIO, path: Path, *, mode: int, replace: bool) -> bool:
-    """Give a written file its final name, once all of it is on the disk.
+def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace: bool) -> bool:
+    """Writes a file that other processes may write at the same time: complete or not at all.
 
     Args:
-        file: from `locked_temporary_file`.
-        path: the name, in the same file system.
+        path: the file.
+        data: its content.
+        temporary: as for `locked_temporary_file`, in the same file system.
         mode: permissions.
-        replace: whether an existing file of that name is replaced.
+        replace: whether an existing file is replaced.
 
     Returns:
-        Whether it has the name; False if such a file existed and was not replaced.
+        Whether it was written; False if there is one that is not replaced.
 
     Raises:
         OSError: if it cannot be written.
     """
-    file.flush()
-    os.fsync(file.fileno())
-    temporary = Path(file.name)
-    temporary.chmod(mode)
-    if os.name == "nt":
-        # an open file cannot be renamed there, and there was no lock to keep
-        file.close()
-    if not replace:
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINK_ERRORS:
-                raise
+    with locked_temporary_file(temporary) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        temporary.chmod(mode)
+        if os.name == "nt":
+            # an open file cannot be renamed there, and there was no lock to keep
+            file.close()
+        is_written = None if replace else hard_link(path, temporary)
+        if is_written is None:
             # without links the last of several writers wins, should they come between these lines
-            if path.exists():
-                return False
-        else:
-            return True
-    temporary.replace(path)
-    return True
+            is_written = replace or not path.exists()
+            if is_written:
+                temporary.replace(path)
+        return is_written
 
 
 def remove_stale_files(files: Iterable[Path]) -> None:

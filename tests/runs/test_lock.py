@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.errors import RecordError
+from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.runs.lock import RunLock
-from fewshot_i2v.utils.files import RecordWriteError
 from tests.runs.record_samples import filled, opened, record
 
 CHILD = """

@@ -18,10 +18,9 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.errors import FewshotError, RecordError
+from fewshot_i2v.errors import FewshotError, RecordError, RecordWriteError
 from fewshot_i2v.runs.episode_record import TIMING_KEYS, identity_checksum
 from fewshot_i2v.runs.run_folder import read_run
-from fewshot_i2v.utils.files import RecordWriteError
 from tests.runs.record_samples import filled, opened, record
 
 

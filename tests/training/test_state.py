@@ -129,7 +129,7 @@ def test_a_write_that_fails_keeps_the_old_state(
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fewshot_i2v.training.state.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ExportError, match="No space left on device"):
         save_state(tmp_path, _IDENTITY, _moving(1), TrainingProgress(step=4))
     assert path.read_bytes() == before

@@ -44,8 +44,8 @@ from fewshot_i2v.data.synthetic.scene import (
 )
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
-from fewshot_i2v.utils.files import sync_folder_if_possible
-from fewshot_i2v.utils.locked_files import locked_temporary_file, publish, remove_stale_files
+from fewshot_i2v.utils.files import sync_folder
+from fewshot_i2v.utils.locked_files import remove_stale_files, write_shared
 
 
 @cache
@@ -89,24 +89,6 @@ def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
         for packet in stream.encode():
             container.mux(packet)
     return buffer.getvalue()
-
-
-def write_if_absent(path: Path, data: bytes) -> bool:
-    """Write a file atomically if it does not exist; safe with several processes.
-
-    The folder's entry is made durable by `sync_folder`, once for many files.
-
-    Args:
-        path: the file. An existing one stays: another process may be reading it.
-        data: its content.
-
-    Returns:
-        Whether the file was written.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with locked_temporary_file(temporary) as file:
-        file.write(data)
-        return publish(file, path, mode=0o644, replace=False)
 
 
 __all__ = [
@@ -376,10 +358,12 @@ def write_missing_clips(
                 clip = render_clip(
                     generator, class_name, number, seed=seed, size=size, frames=frames
                 )
-                written += write_if_absent(path, encode(clip, fps))
+                temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+                data = encode(clip, fps)
+                written += write_shared(path, data, temporary, mode=0o644, replace=False)
             progress(1)
         for parent in {path.parent for _, _, path in jobs}:
-            sync_folder_if_possible(parent)
+            sync_folder(parent, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
         advice = "free space there, or choose another folder with --cache"

@@ -26,9 +26,9 @@ from fewshot_i2v.data.video.clip_digest import (
 from fewshot_i2v.data.video.reader import READER_FAMILY, DecodeOptions, decode
 from fewshot_i2v.data.video.worker import native_log_reader
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.utils.files import sync_folder_if_possible
+from fewshot_i2v.utils.files import sync_folder
 from fewshot_i2v.utils.input_files import open_regular
-from fewshot_i2v.utils.locked_files import locked_temporary_file, publish
+from fewshot_i2v.utils.locked_files import write_shared
 
 ClipArray = npt.NDArray[np.uint8]
 """A decoded clip, (T, H, W, 3), red-green-blue."""
@@ -54,10 +54,9 @@ def write_entry(target: Path, temporary: Path, clip: ClipArray, key: str) -> Non
     """
     data = _npy_header(clip.shape) + np.ascontiguousarray(clip).tobytes()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with locked_temporary_file(temporary) as file:
-        file.write(data + hashlib.sha256(key.encode() + data).digest())
-        publish(file, target, mode=0o444, replace=True)
-    sync_folder_if_possible(target.parent)
+    data += hashlib.sha256(key.encode() + data).digest()
+    write_shared(target, data, temporary, mode=0o444, replace=True)
+    sync_folder(target.parent, ignore_errors=True)
 
 
 def read_entry(

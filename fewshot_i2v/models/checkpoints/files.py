@@ -30,7 +30,7 @@ from fewshot_i2v.models.checkpoints.metadata import (
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.to_open_clip import CONFIG_FILE, WEIGHTS_FILE
-from fewshot_i2v.utils.files import remove_leftovers, sync_folder_if_possible, temporary_path
+from fewshot_i2v.utils.files import remove_leftovers, sync_folder, temporary_path
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         for path in temporary.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        sync_folder_if_possible(temporary)
+        sync_folder(temporary, ignore_errors=True)
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
-        sync_folder_if_possible(folder.parent)
+        sync_folder(folder.parent, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{folder}: cannot be written: {error}") from error
     finally:
