@@ -73,6 +73,7 @@ def look_task(generator: torch.Generator, per_class: int) -> Task:
     return _of_two_classes(draw(1.0), draw(-1.0))
 
 
+@functools.cache
 def accuracies(name: str, *, ordered: bool) -> Tensor:
     """Share of right answers of each episode, (E,), after tuning the adapter alone.
 
