@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.statistics import PredictionTable
+from fewshot_i2v.statistics.predictions import PredictionTable
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

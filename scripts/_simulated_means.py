@@ -12,8 +12,9 @@ from itertools import product
 
 import numpy as np
 import scipy.stats
+from _comparators import bootstrap_mean
 
-from fewshot_i2v.statistics import Interval, bootstrap_mean, bounded_interval, mean_interval
+from fewshot_i2v.statistics import Interval, bounded_interval, mean_interval
 
 Ends = tuple[float, float]
 Held = list[tuple[bool, float]]

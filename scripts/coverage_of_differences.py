@@ -25,6 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import scipy
+from _comparators import wilson
 from _simulated_benchmark import (
     Array,
     Classes,
@@ -41,8 +42,9 @@ from _simulated_means import Held, held
 from scipy.special import stdtrit
 
 from fewshot_i2v.report.analysis.generalization import jackknife_gain
-from fewshot_i2v.statistics import Interval, PredictionTable, wilson
+from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.paired_tests import PairedComparison, compare_paired
+from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.verdicts import DifferenceTest, Verdict, decide_verdicts
 from fewshot_i2v.utils.environment import git_commit
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import click
 import numpy as np
+from _comparators import bootstrap_mean, cluster_bootstrap, wilson
 from _coverage_table import short, table
 from _simulated_benchmark import (
     Classes,
@@ -45,17 +46,9 @@ from _simulated_benchmark import (
 )
 from _simulated_means import Ends, Held, held, means
 
-from fewshot_i2v.statistics import (
-    Interval,
-    PredictionTable,
-    bootstrap_mean,
-    bounded_interval,
-    cluster_bootstrap,
-    mean_interval,
-    seed_spread,
-    two_way_jackknife,
-    wilson,
-)
+from fewshot_i2v.statistics import Interval, bounded_interval, mean_interval, seed_interval
+from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 
 LEVEL = 0.95
 REPEATS = 500
@@ -98,19 +91,25 @@ MAKERS: dict[str, Callable[[Setting], Make]] = {
     "percentile-t": lambda _: (
         lambda o, seed: bootstrap_mean(_accuracies(o), LEVEL, seed=seed, repeats=REPEATS)
     ),
-    "jackknife, clips": lambda _: lambda o, _: two_way_jackknife(o, LEVEL),
+    "jackknife, clips": lambda _: (
+        lambda o, _: JackknifeEstimate.from_outcomes(o, "clips").interval(LEVEL)
+    ),
     "bootstrap, clips": lambda _: (
         lambda o, seed: cluster_bootstrap(o, "clips", level=LEVEL, seed=seed, repeats=REPEATS)
     ),
     "jackknife, groups": lambda s: (
-        lambda o, _: two_way_jackknife(o, LEVEL, by="groups", groups=groups_of(s.design))
+        lambda o, _: JackknifeEstimate.from_outcomes(o, "groups", groups_of(s.design)).interval(
+            LEVEL
+        )
     ),
     "bootstrap, groups": lambda s: (
         lambda o, seed: cluster_bootstrap(
             o, "groups", groups=groups_of(s.design), level=LEVEL, seed=seed, repeats=REPEATS
         )
     ),
-    "jackknife, classes": lambda _: lambda o, _: two_way_jackknife(o, LEVEL, by="classes"),
+    "jackknife, classes": lambda _: (
+        lambda o, _: JackknifeEstimate.from_outcomes(o, "classes").interval(LEVEL)
+    ),
     "bootstrap, classes": lambda _: (
         lambda o, seed: cluster_bootstrap(o, "classes", level=LEVEL, seed=seed, repeats=REPEATS)
     ),
@@ -274,7 +273,7 @@ def _gain(
     a = answered(other, better, theirs, drawn, generator)
     b = answered(design, classes, clips, drawn, generator)
     gain = truth_of_clips(other, better) - truth_of_clips(design, classes)
-    return two_way_jackknife(a, LEVEL, baseline=b), gain
+    return JackknifeEstimate.from_outcomes(a, "clips", baseline=b).interval(LEVEL), gain
 
 
 def plain_lines(times: int, seed: int, *, quick: bool) -> Iterator[dict[str, Any]]:
@@ -285,7 +284,7 @@ def plain_lines(times: int, seed: int, *, quick: bool) -> Iterator[dict[str, Any
         yield _plain(f"{n} independent answers", None, share, "Wilson", True, found)
     for seeds in (3, 5):
         drawn = generator.normal(0.7, 0.015, size=(times, seeds))
-        found = [held(seed_spread(row).interval, 0.7) for row in drawn.tolist()]
+        found = [held(seed_interval(row), 0.7) for row in drawn.tolist()]
         yield _plain(f"{seeds} training seeds", None, 0.7, "over seeds", True, found)
     for line in means(times, seed, LEVEL, quick=quick):
         yield _plain(*line)

@@ -246,7 +246,7 @@ def _accuracy_and_gain_intervals(
     """Intervals of each row's accuracy, and gain over the frozen encoder."""
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report.analysis.generalization import generalization_intervals
-    from fewshot_i2v.statistics import PredictionTable
+    from fewshot_i2v.statistics.predictions import PredictionTable
 
     @cache
     def _outcomes(row: _IntervalRow, indices: frozenset[int]) -> list[PredictionTable]:

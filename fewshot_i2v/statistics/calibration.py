@@ -6,33 +6,25 @@ A method is calibrated when of all predictions with 80 % confidence, 80 % are ri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.intervals import Interval, check_level, check_repeats, t_quantile
+from fewshot_i2v.statistics.intervals import Interval, check_level, t_quantile
 from fewshot_i2v.statistics.predictions import FloatArray, IntArray, PredictionTable
+from fewshot_i2v.statistics.wording import Caution, Covers, NoInterval
 
-BinSpacing = Literal["width", "mass"]
 DEFAULT_BINS = 15
 """As many as Guo et al. use."""
+# k / bins is rounded as the same number in a record is; k times the width is not
+_EDGES = np.arange(DEFAULT_BINS + 1) / DEFAULT_BINS
+_REPEATS, _SEED = 1000, 0
 _RESAMPLE_BUDGET = 1_000_000
 _METHOD = "bootstrap over episodes"
-_COVERS = (
-    "It covers the binned calibration error that the episode sampler gives on these clips and "
-    "classes with any number of episodes, so its lower end is free of the bias of few predictions; "
-    "it does not cover new clips, new classes or another trained start."
-)
-_ONE_EPISODE = "One episode: no interval."
-_NO_SPREAD = (
-    "All episodes agree, so the interval has no width; that is not certainty: these episodes do "
-    "not show how much others would differ."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +52,7 @@ class ReliabilityCurve:
         return float(self.count @ gaps / self.count.sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     """Confidences and right answers of a run's predictions in B bins, for each of T episodes.
 
@@ -78,7 +70,6 @@ class Calibration:
     sqrt(bins / predictions). Compare runs with the same numbers of episodes and bins only.
 
     Attributes:
-        edges: of the bins, (B + 1,), from 0 to 1.
         index: number of each episode, (T,), ascending.
         counts: predictions, (T, B).
         confidence: sum of their confidences, (T, B).
@@ -86,58 +77,40 @@ class Calibration:
         variance: sum of confidence · (1 - confidence) over all predictions of a bin, (B,).
     """
 
-    edges: FloatArray = field(repr=False)
-    index: IntArray = field(repr=False)
-    counts: FloatArray = field(repr=False)
-    confidence: FloatArray = field(repr=False)
-    correct: FloatArray = field(repr=False)
-    variance: FloatArray = field(repr=False)
+    index: IntArray
+    counts: FloatArray
+    confidence: FloatArray
+    correct: FloatArray
+    variance: FloatArray
 
     @classmethod
-    def from_outcomes(
-        cls, outcomes: PredictionTable, bins: int = DEFAULT_BINS, spacing: BinSpacing = "width"
-    ) -> Calibration:
-        """Sort the predictions of a run into bins of confidence.
-
-        Args:
-            outcomes: of the run.
-            bins: how many, at least 1.
-            spacing: "width" for bins of equal width; "mass" for bins with equally many predictions
-                (Nguyen and O'Connor, 2015, https://arxiv.org/abs/1508.05154). Equal confidences are
-                in one bin, so there may be fewer and unequal ones.
+    def from_outcomes(cls, outcomes: PredictionTable) -> Calibration:
+        """Sort the predictions of a run into `DEFAULT_BINS` bins of confidence of equal width.
 
         Raises:
-            UsageError: when no episode succeeded, there is no bin, or the spacing is neither.
+            UsageError: when no episode succeeded.
         """
         if not len(outcomes):
             raise UsageError(
                 f"no episode succeeded ({outcomes.failed} failed): there is no confidence to judge"
             )
-        if bins < 1 or spacing not in ("width", "mass"):
-            raise UsageError(
-                f"bins {bins}, spacing {spacing!r}; expected at least 1, and 'width' or 'mass'"
-            )
-        confidence, correct = outcomes.confidence, outcomes.correct
-        edges = (
-            _equal_width_edges(bins) if spacing == "width" else _equal_mass_edges(confidence, bins)
-        )
-        bin_index = _bin_indices(confidence, edges)
-        shape = (len(outcomes), len(edges) - 1)
-        cell = outcomes.episode * shape[1] + bin_index
+        confidence, shape = outcomes.confidence, (len(outcomes), DEFAULT_BINS)
+        # a value on an edge is in the bin below it, 0 in the first
+        bins = np.searchsorted(_EDGES, confidence, side="left") - 1
+        bins = np.clip(bins, 0, DEFAULT_BINS - 1).astype(np.int64)
+        cell = outcomes.episode * DEFAULT_BINS + bins
 
         def _sums(weights: NDArray[np.float64] | None) -> FloatArray:
             flat = np.bincount(cell, weights, minlength=shape[0] * shape[1])
             return flat.astype(np.float64).reshape(shape)
 
+        variance = np.bincount(bins, confidence * (1 - confidence), minlength=DEFAULT_BINS)
         return cls(
-            edges=edges,
             index=outcomes.index,
             counts=_sums(None),
             confidence=_sums(confidence),
-            correct=_sums(correct.astype(np.float64)),
-            variance=np.bincount(
-                bin_index, confidence * (1 - confidence), minlength=shape[1]
-            ).astype(np.float64),
+            correct=_sums(outcomes.correct.astype(np.float64)),
+            variance=variance.astype(np.float64),
         )
 
     @classmethod
@@ -145,15 +118,14 @@ class Calibration:
         """Pool the predictions of several runs of the same episodes, such as training seeds.
 
         Raises:
-            UsageError: when there is none, or episodes or bins differ.
+            UsageError: when there is none, or episodes differ.
         """
         if not calibrations:
             raise UsageError("no calibration to pool; expected at least one")
         reference = calibrations[0]
         for calibration in calibrations[1:]:
-            same_episodes = np.array_equal(reference.index, calibration.index)
-            if not (same_episodes and np.array_equal(reference.edges, calibration.edges)):
-                raise UsageError("calibrations of other episodes or other bins cannot be pooled")
+            if not np.array_equal(reference.index, calibration.index):
+                raise UsageError("calibrations of other episodes cannot be pooled")
         return replace(
             reference,
             counts=np.sum([c.counts for c in calibrations], axis=0),
@@ -168,8 +140,8 @@ class Calibration:
         count = self.counts.sum(axis=0)
         divisor = np.where(count > 0, count, np.nan)
         return ReliabilityCurve(
-            lower=self.edges[:-1],
-            upper=self.edges[1:],
+            lower=_EDGES[:-1],
+            upper=_EDGES[1:],
             count=count.astype(np.int64),
             confidence=self.confidence.sum(axis=0) / divisor,
             accuracy=self.correct.sum(axis=0) / divisor,
@@ -205,7 +177,7 @@ class Calibration:
         """
         return float(np.sqrt(2 * self.variance / np.pi).sum() / self.counts.sum())
 
-    def interval(self, level: float = 0.95, *, seed: int = 0, repeats: int = 1000) -> Interval:
+    def interval(self, level: float = 0.95) -> Interval:
         """Expected calibration error with a bootstrap interval that allows for its bias.
 
         Episodes are drawn again with replacement. The shifts of the gaps, added up over the bins,
@@ -217,24 +189,22 @@ class Calibration:
 
         Args:
             level: above 0 and below 1.
-            seed: of the draws, 0 or more.
-            repeats: number of draws, at least 100.
 
         Returns:
             The interval, within 0 and 1; `mean` is `ece` and `n` the number of episodes. A single
             episode has none.
 
         Raises:
-            UsageError: when the level is out of range or there are too few repeats.
+            UsageError: when the level is out of range.
         """
         check_level(level)
-        check_repeats(repeats)
-        n = len(self.index)
+        n, covers = len(self.index), str(Covers.CALIBRATION_ERROR)
         if n == 1:
-            return Interval(self.ece, None, None, level, n, _METHOD, f"{_COVERS} {_ONE_EPISODE}")
-        errors, shifts = self._resample(np.random.default_rng(seed), repeats)
+            covers = f"{covers} {NoInterval.ONE_EPISODE}"
+            return Interval(self.ece, None, None, level, n, _METHOD, covers)
+        errors, shifts = self._resample()
         if shifts.max() <= 1e-12:
-            covers = f"{_COVERS} {_NO_SPREAD}"
+            covers = f"{covers} {Caution.EPISODES_AGREE}"
             return Interval(self.ece, self.ece, self.ece, level, n, _METHOD, covers)
         from scipy.special import ndtri
 
@@ -243,21 +213,19 @@ class Calibration:
         below = stretch * float(np.quantile(shifts, (1 + level) / 2))
         above = quantile * float(errors.std()) * sqrt(n / (n - 1))
         low, high = max(0.0, self.ece - below), min(1.0, self.ece + above)
-        return Interval(self.ece, low, high, level, n, _METHOD, _COVERS)
+        return Interval(self.ece, low, high, level, n, _METHOD, covers)
 
-    def _resample(
-        self, generator: np.random.Generator, repeats: int
-    ) -> tuple[FloatArray, FloatArray]:
+    def _resample(self) -> tuple[FloatArray, FloatArray]:
         """Error in each resample of the episodes, and the total shift of its gaps."""
-        n = len(self.index)
+        n, generator = len(self.index), np.random.default_rng(_SEED)
         episode_sums = np.concatenate(
             [self.correct - self.confidence, self.counts.sum(1)[:, None]], axis=1
         )
         totals = episode_sums.sum(axis=0)
         sums = []
         step = max(1, _RESAMPLE_BUDGET // n)
-        for start in range(0, repeats, step):
-            rows = min(step, repeats - start)
+        for start in range(0, _REPEATS, step):
+            rows = min(step, _REPEATS - start)
             indices = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
             multiplicity = np.bincount(indices.ravel(), minlength=rows * n).reshape(rows, n)
             sums.append(multiplicity.astype(np.float64) @ episode_sums)
@@ -265,48 +233,3 @@ class Calibration:
         gaps = resampled[:, :-1] / resampled[:, -1:]
         shifts = np.abs(gaps - totals[:-1] / totals[-1]).sum(axis=1)
         return np.abs(gaps).sum(axis=1), shifts
-
-
-def expected_calibration_error(
-    outcomes: PredictionTable,
-    level: float = 0.95,
-    *,
-    bins: int = DEFAULT_BINS,
-    spacing: BinSpacing = "width",
-    seed: int = 0,
-    repeats: int = 1000,
-) -> Interval:
-    """Expected calibration error of a run with its interval, as described in `Calibration`.
-
-    Args:
-        outcomes: of the run.
-        level: above 0 and below 1.
-        bins: as for `Calibration.from_outcomes`.
-        spacing: as for `Calibration.from_outcomes`.
-        seed: as for `Calibration.interval`.
-        repeats: as for `Calibration.interval`.
-
-    Raises:
-        UsageError: as for these two.
-    """
-    calibration = Calibration.from_outcomes(outcomes, bins, spacing)
-    return calibration.interval(level, seed=seed, repeats=repeats)
-
-
-def _equal_width_edges(bins: int) -> FloatArray:
-    # k / bins is rounded as the same number in a record is; k times the width is not
-    return np.arange(bins + 1) / bins
-
-
-def _equal_mass_edges(values: FloatArray, bins: int) -> FloatArray:
-    """Edges at the values that split the sorted values as evenly as possible."""
-    positions = np.arange(1, bins) * len(values) // bins - 1
-    inner = np.sort(values)[positions[positions >= 0]]
-    distinct = np.unique(inner[(inner > 0) & (inner < values.max())])
-    return np.concatenate([[0.0], distinct, [1.0]])
-
-
-def _bin_indices(values: FloatArray, edges: FloatArray) -> IntArray:
-    """Bin index of each value: above its lower edge, up to its upper one."""
-    indices = np.searchsorted(edges, values, side="left") - 1
-    return np.clip(indices, 0, len(edges) - 2).astype(np.int64)

@@ -50,7 +50,7 @@ def estimate_clip_variance(
 
     Returns:
         By leaving each clip out, as support and as query, without the chance that the draw of the
-        episodes adds (as in `two_way_jackknife`). None where that has too few degrees of freedom
+        episodes adds (as `JackknifeEstimate` says). None where that has too few degrees of freedom
         to be a guide: in a short pilot few clips are in several episodes.
 
     Raises:

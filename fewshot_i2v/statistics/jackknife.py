@@ -1,8 +1,13 @@
-"""Jackknife estimate of the variance of a mean over other clips, groups or classes."""
+"""Intervals that cover other clips, groups or classes, although episodes share them.
+
+The spread over episodes that share clips tells only how well their mean is known on these clips.
+Other clips change the mean more. The records show how much: by the difference between the episodes
+with a clip and those without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,13 +15,13 @@ import numpy as np
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import (
-    FEW_DIFFER_NOTE,
+    MIN_DIFFERING,
     WILSON_BOUND,
     Interval,
     bounded_ends,
+    check_level,
     constant_values_interval,
     has_too_few_differences,
-    shift_on_logit,
     t_quantile,
 )
 from fewshot_i2v.statistics.leave_one_out import (
@@ -26,98 +31,12 @@ from fewshot_i2v.statistics.leave_one_out import (
     leave_out_clips,
 )
 from fewshot_i2v.statistics.predictions import FloatArray, IntArray, PredictionTable
+from fewshot_i2v.statistics.wording import Caution, Covers, NoInterval
 
 ClusterKind = Literal["clips", "groups", "classes"]
-
-
 GroupScope = Literal["class", "global"]
 
-
-def prediction_scores(outcomes: PredictionTable, baseline: PredictionTable | None) -> FloatArray:
-    """Score each prediction: 1 where it is right; minus that of the baseline, if there is one."""
-    if not len(outcomes):
-        raise UsageError(f"no episode succeeded ({outcomes.failed} failed): there is no accuracy")
-    score = outcomes.correct.astype(np.float64)
-    if baseline is None:
-        return score
-    for name in ("index", "query", "support_clip", "clips"):
-        row_values, baseline_values = getattr(outcomes, name), getattr(baseline, name)
-        if not np.array_equal(row_values, baseline_values):
-            raise UsageError(
-                f"a gain needs the same episodes of both runs, in both {name!r} of the outcomes; "
-                "make them of the records of episodes that succeeded in both"
-            )
-    return np.asarray(score - baseline.correct)
-
-
-def explain_stuck_clips(names: Sequence[str], stuck: IntArray) -> str:
-    """Say which clip or group leaves no episode behind; empty where there is none."""
-    if not len(stuck):
-        return ""
-    stuck_name = names[int(stuck[0])]
-    return f"{stuck_name!r} is in every episode of its class: without it nothing is left."
-
-
-def explain_stuck_classes(names: Sequence[str], stuck: IntArray) -> str:
-    """Say which class leaves no episode behind; empty where there is none."""
-    if not len(stuck):
-        return ""
-    if len(stuck) == len(names):
-        return (
-            f"All {len(names)} classes are in every episode, so one set of classes was seen and "
-            "nothing tells how another would do."
-        )
-    return f"{names[int(stuck[0])]!r} is in every episode: without it nothing is left."
-
-
-def check_cluster_options(by: str, groups: Mapping[str, str] | None, scope: str) -> None:
-    """Refuse unknown clusters or scopes, and groups without `by="groups"` or the reverse."""
-    if by not in ("clips", "groups", "classes"):
-        raise UsageError(f'by is {by!r}; expected "clips", "groups" or "classes"')
-    if scope not in ("class", "global"):
-        raise UsageError(f'scope is {scope!r}; expected "class" or "global"')
-    if (by == "groups") != (groups is not None):
-        raise UsageError('groups: expected the group of every clip for by="groups", and only then')
-
-
-def clusters_per_episode(outcomes: PredictionTable, by: ClusterKind) -> float:
-    """Mean number of clusters in an episode; for groups the number of clips, an upper bound."""
-    if by == "classes":
-        return len(outcomes.member_class) / len(outcomes)
-    return (len(outcomes.query) + len(outcomes.support_clip)) / len(outcomes)
-
-
-def assign_clusters(
-    outcomes: PredictionTable, groups: Mapping[str, str] | None, scope: GroupScope
-) -> tuple[tuple[str, ...], ClusterAssignment]:
-    """Names of the clusters of clips, and a function from clips and classes to cluster codes."""
-    if groups is None:
-        return outcomes.clips, lambda clips, _: clips
-    ungrouped = [clip for clip in outcomes.clips if groups.get(clip) is None]
-    if ungrouped:
-        raise UsageError(
-            f"groups: {len(ungrouped)} of {len(outcomes.clips)} clips have none, such as "
-            f"{ungrouped[0]!r}; expected the group of every clip"
-        )
-    names, codes = np.unique([groups[clip] for clip in outcomes.clips], return_inverse=True)
-    if scope == "global":
-        return tuple(names.tolist()), lambda clips, _: codes[clips]
-    n_classes = len(outcomes.classes)
-
-    def _group_in_class(clips: IntArray, classes: IntArray) -> IntArray:
-        return np.asarray(codes[clips] * n_classes + classes)
-
-    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), _group_in_class
-
-
-_COVERS = {
-    "clips": "It covers other clips of these classes, drawn as these were, as support and as "
-    "query; not new classes or another trained start.",
-    "groups": "It covers other groups of clips of these classes, drawn as these were, as support "
-    "and as query; not new classes or another trained start.",
-    "classes": "It covers other classes with clips of their own, drawn as these were; not another "
-    "trained start.",
-}
+_COVERS = {"clips": Covers.CLIPS, "groups": Covers.GROUPS, "classes": Covers.CLASSES}
 # a variance that rounding alone leaves
 _ZERO_VARIANCE = 1e-20
 # by simulation: without, few episodes give far too wide intervals; 12 and 6 give too narrow ones
@@ -132,7 +51,14 @@ _MIN_RAW_DOF = 0.5
 
 @dataclass(frozen=True, eq=False)
 class JackknifeEstimate:
-    """Mean score of a run and its changes when clusters are left out.
+    """Mean score of a run and its changes when clusters are left out, each in both its roles.
+
+    The variance is (n - 1) / n · sum of (A(-i) - A)² over the n clips of a class, summed over the
+    classes. A(-i) - A is, to first order, the change of the mean without the predictions that use
+    clip i, as query or as support (`leave_one_out`). Each such change also holds chance from the
+    draw of the episodes, once for every clip of an episode; that is taken out (only products of
+    two different episodes count) and added once: s² / T of the episodes' accuracies. Where no clip
+    is in two episodes it is the variance of Student's t.
 
     Attributes:
         mean: mean score over episodes: accuracy, or gain over another run.
@@ -140,11 +66,11 @@ class JackknifeEstimate:
         scores: mean score of each episode, (T,).
         changes: of the mean when each cluster is left out.
         max_disjoint: how many episodes could have been drawn without a common cluster.
-        covers: what an interval covers.
-        stuck_reason: a sentence about clusters that nothing is left without; or empty.
+        stuck: names of the clusters that nothing is left without.
         by: the kind of cluster that is left out.
         n: number of clusters.
         over_clips: the same over clips, for groups and classes.
+        widened: whether the changes are those of clips, since groups show less.
     """
 
     mean: float
@@ -152,11 +78,11 @@ class JackknifeEstimate:
     scores: FloatArray
     changes: LeaveOneOutChanges
     max_disjoint: int
-    covers: str
-    stuck_reason: str
+    stuck: tuple[str, ...]
     by: ClusterKind
     n: int
     over_clips: JackknifeEstimate | None = None
+    widened: bool = False
 
     @classmethod
     def from_outcomes(
@@ -168,45 +94,87 @@ class JackknifeEstimate:
         baseline: PredictionTable | None = None,
         over_clips: JackknifeEstimate | None = None,
     ) -> JackknifeEstimate:
-        """Check the options and leave each cluster out.
+        """Leave each cluster out of the mean of a run.
 
         Args:
-            outcomes: as for `two_way_jackknife`, and so are `by` to `baseline`.
-            by: the kind of cluster that is left out.
-            groups: the group of every clip, or None.
-            scope: "class" or "global".
-            baseline: another run, or None.
+            outcomes: of a run; at least 2 episodes for an interval.
+            by: what is left out: clips, groups of clips, or classes.
+            groups: the group of every clip, for `by="groups"`.
+            scope: "class" where groups of one name in two classes are two groups, else "global".
+            baseline: another run of the same episodes; then it is for the gain over that run.
             over_clips: the estimate for `by="clips"`, where it is there already.
 
         Raises:
-            UsageError: as `two_way_jackknife` says.
+            UsageError: when a clip has no group, no episode succeeded, or `baseline` has other
+                episodes.
         """
-        check_cluster_options(by, groups, scope)
-        score = prediction_scores(outcomes, baseline)
-        cluster_names, assignment = assign_clusters(outcomes, groups, scope)
+        if (by == "groups") != (groups is not None):
+            raise UsageError(
+                'groups: expected the group of every clip for by="groups", and only then'
+            )
+        score = _prediction_scores(outcomes, baseline)
+        cluster_names, assignment = _assign_clusters(outcomes, groups, scope)
         if by == "classes":
-            changes = leave_out_classes(outcomes, score)
-            stuck_reason = explain_stuck_classes(outcomes.classes, changes.stuck)
+            cluster_names, changes = outcomes.classes, leave_out_classes(outcomes, score)
+            clusters_per_episode = len(outcomes.member_class) / len(outcomes)
         else:
             changes = leave_out_clips(outcomes, score, assignment)
-            stuck_reason = explain_stuck_clips(cluster_names, changes.stuck)
+            # for groups that is an upper bound
+            n_clips = len(outcomes.query) + len(outcomes.support_clip)
+            clusters_per_episode = n_clips / len(outcomes)
         if by != "clips" and over_clips is None:
             over_clips = cls.from_outcomes(outcomes, "clips", baseline=baseline)
-        sums = np.bincount(outcomes.episode, score) / outcomes.queries
+        scores = np.bincount(outcomes.episode, score) / outcomes.queries
+        n = len(changes.change)
         return cls(
-            mean=float(sums.mean()),
+            mean=float(scores.mean()),
             min_score=0 if baseline is None else -1,
-            scores=sums,
+            scores=scores,
             changes=changes,
-            max_disjoint=int(
-                min(len(changes.change) / clusters_per_episode(outcomes, by), len(outcomes))
-            ),
-            covers=_COVERS[by],
-            stuck_reason=stuck_reason,
+            max_disjoint=int(min(n / clusters_per_episode, len(outcomes))),
+            stuck=tuple(cluster_names[code] for code in changes.stuck.tolist()),
             by=by,
-            n=len(changes.change),
+            n=n,
             over_clips=over_clips,
         )
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Mean and its interval for other clips, groups or classes.
+
+        Args:
+            level: above 0 and below 1.
+
+        Returns:
+            The interval, inside 0 and 1 (-1 and 1 for a gain): Student's t with the degrees of
+            freedom that match the variance of the variance; `n` is the number of clusters. Other
+            groups come with other clips, so the interval for them is no narrower than that over
+            clips. There is none, and `covers` says why, where a clip is in every episode of its
+            class; where a class is in every episode, or classes show no more spread than their
+            clips do; in fewer than 30 episodes of which too few share clips to estimate their
+            effect, or where chance in their draw hides it, as it may where they use most clips of a
+            class; and for a gain that is the same in every episode or 0 in nearly all of them, as
+            `paired_difference` says.
+
+        Raises:
+            UsageError: when the level is none.
+        """
+        check_level(level)
+        estimate = self.widen_to_clips(level)
+        reason = estimate._missing_reason(level)
+        mean, n, method, covers = self.mean, self.n, f"jackknife over {self.by}", estimate._covers
+        if reason is not None:
+            text = f"{covers} {estimate._explain(reason)}"
+            return Interval(mean, None, None, level, n, method, text)
+        if estimate.variance <= _ZERO_VARIANCE:
+            shares = constant_values_interval(estimate.mean_share, estimate.max_disjoint, level)
+            low, high = estimate.to_scores(*shares)
+            return Interval(mean, low, high, level, n, f"{method}, {WILSON_BOUND}", str(covers))
+        error = estimate.variance**0.5 / (1 - self.min_score)
+        low, high, scale = bounded_ends(estimate.mean_share, error, estimate.dof, level)
+        low, high = estimate.to_scores(low, high)
+        if estimate.changes.clusters_shared and not estimate.changes.variance:
+            covers = f"{covers} {Caution.HIDDEN_CLUSTERS.format(by=self.by)}"
+        return Interval(mean, low, high, level, n, f"{method}, {scale}", str(covers))
 
     def widen_to_clips(self, level: float) -> JackknifeEstimate:
         """Widen a group interval to at least the clip interval: new groups bring new clips."""
@@ -216,11 +184,7 @@ class JackknifeEstimate:
             or not self._is_narrower_than_clips(level)
         ):
             return self
-        covers = (
-            f"{self.covers} Where groups show less than clips do, it is as wide as that for other "
-            "clips, which other groups come with."
-        )
-        return replace(self, changes=self.over_clips.changes, covers=covers)
+        return replace(self, changes=self.over_clips.changes, widened=True)
 
     def _is_narrower_than_clips(self, level: float) -> bool:
         """Whether it is no wider than the interval for other clips; not where nothing varies."""
@@ -239,26 +203,8 @@ class JackknifeEstimate:
         return bool(half_width < clips_half_width)
 
     @property
-    def _too_few_recurring_clips(self) -> bool:
-        """Whether so few episodes share clips that the variance over clips cannot be seen."""
-        if self.over_clips is not None and self.over_clips._too_few_recurring_clips:
-            return True
-        if self.by == "classes":
-            return False
-        too_few = (
-            len(self.scores) < _ENOUGH_EPISODES and self.changes.variance_dof < _MIN_DOF["clips"]
-        )
-        return self.changes.clusters_shared and too_few and self.variance > _ZERO_VARIANCE
-
-    @property
-    def _clip_effect_in_noise(self) -> bool:
-        """Whether sampling noise hides the variance over clips, so that it may be far larger."""
-        if self.over_clips is not None and self.over_clips._clip_effect_in_noise:
-            return True
-        uncertain = (
-            self.by != "classes" and self.changes.clusters_shared and self.variance > _ZERO_VARIANCE
-        )
-        return uncertain and self._raw_dof < _MIN_RAW_DOF
+    def _covers(self) -> str:
+        return Covers.WIDENED_GROUPS if self.widened else _COVERS[self.by]
 
     @property
     def episode_variance(self) -> float:
@@ -285,69 +231,16 @@ class JackknifeEstimate:
 
     @property
     def _raw_dof(self) -> float:
-        """Degrees of freedom before the lower limit is applied."""
+        """Degrees of freedom before the lower limit is applied.
+
+        A variance with v degrees of freedom has itself the variance 2 · variance² / v. Solved for
+        v, with the variances of both independent terms added.
+        """
         variance_of_variance = (
             2 * self.episode_variance**2 / (len(self.scores) - 1)
             + self.changes.variance_of_variance
         )
         return 2 * self.variance**2 / variance_of_variance
-
-    def degenerate_interval(self, level: float, method: str) -> Interval | None:
-        """Interval where the records have no spread or allow none; None where they have."""
-        low: float | None = None
-        high: float | None = None
-        reason = self._no_interval_reason(level)
-        if not reason and self.variance > _ZERO_VARIANCE:
-            return None
-        if not reason:
-            low, high = self.to_scores(
-                *constant_values_interval(self.mean_share, self.max_disjoint, level)
-            )
-            method = f"{method}, {WILSON_BOUND}"
-        covers = f"{self.covers} {reason}".rstrip()
-        return Interval(self.mean, low, high, level, self.n, method, covers)
-
-    def _no_interval_reason(self, level: float) -> str:
-        """Reason why there is no interval; empty where there is one."""
-        if self.stuck_reason:
-            return f"{self.stuck_reason} No interval."
-        if len(self.scores) < 2:
-            return "One episode: no interval."
-        if self.episode_variance <= _ZERO_VARIANCE and self.min_score < 0:
-            return (
-                "Where every episode shows the same gain, nothing tells how it would differ: no "
-                "interval."
-            )
-        if self.min_score < 0 and has_too_few_differences(self.scores):
-            return FEW_DIFFER_NOTE.format(unit="episode")
-        if self._too_few_recurring_clips:
-            return (
-                f"With {len(self.scores)} episodes too few clips were in several of them to tell "
-                f"how much they matter: no interval. {_ENOUGH_EPISODES} or more tell."
-            )
-        if self._clip_effect_in_noise:
-            return (
-                f"Chance in the draw of {len(self.scores)} episodes drowns how much clips matter: "
-                "no interval. More episodes tell."
-            )
-        if self.by == "classes" and self._is_narrower_than_clips(level):
-            return (
-                "Where classes show no more spread than their clips do, there are too few of them "
-                "to tell: no interval."
-            )
-        if self.variance <= _ZERO_VARIANCE and self.max_disjoint < 2:
-            return "All episodes are alike and share clips: no interval."
-        return ""
-
-    @property
-    def note(self) -> str:
-        """Note to append to the text of an interval, with a space before it; or empty."""
-        if self.changes.variance or not self.changes.clusters_shared:
-            return ""
-        return (
-            f" Where chance in the draw of the episodes hides what {self.by} add, that counts as "
-            "0; more episodes tell."
-        )
 
     @property
     def mean_share(self) -> float:
@@ -358,19 +251,97 @@ class JackknifeEstimate:
         """Convert positions between the lowest score and the highest, 0..1, into scores."""
         return tuple(self.min_score + (1 - self.min_score) * share for share in shares)
 
-    def student_t_ends(self, level: float) -> tuple[float, float, str]:
-        """Low end, high end and name of the scale, by Student's t."""
-        error = self.variance**0.5 / (1 - self.min_score)
-        low, high, scale = bounded_ends(self.mean_share, error, self.dof, level)
-        low, high = self.to_scores(low, high)
-        return low, high, scale
+    def _missing_reason(self, level: float) -> NoInterval | None:
+        """Why there is no interval; None where there is one."""
+        if self.stuck and self.by != "classes":
+            return NoInterval.STUCK_CLUSTER
+        if self.stuck:
+            every_class = len(self.stuck) == self.n
+            return NoInterval.ONE_SET_OF_CLASSES if every_class else NoInterval.STUCK_CLASS
+        if len(self.scores) < 2:
+            return NoInterval.ONE_EPISODE
+        is_gain = self.min_score < 0
+        if is_gain and self.episode_variance <= _ZERO_VARIANCE:
+            return NoInterval.EQUAL_GAINS
+        if is_gain and has_too_few_differences(self.scores):
+            return NoInterval.FEW_DIFFERENCES
+        if self._too_few_recurring_clips:
+            return NoInterval.FEW_RECURRING_CLIPS
+        if self._clip_effect_in_noise:
+            return NoInterval.CLIPS_IN_NOISE
+        if self.by == "classes" and self._is_narrower_than_clips(level):
+            return NoInterval.CLASSES_LIKE_CLIPS
+        if self.variance <= _ZERO_VARIANCE and self.max_disjoint < 2:
+            return NoInterval.ALL_ALIKE
+        return None
 
-    def percentile_ends(self, below: float, above: float) -> tuple[float, float, str]:
-        """Low end, high end and name of the scale, from distances to the mean."""
-        if self.mean + 2 * below >= self.min_score and self.mean + 2 * above <= 1:
-            return self.mean + below, self.mean + above, "percentiles"
-        width = 1 - self.min_score
-        low, high = self.to_scores(
-            *(shift_on_logit(self.mean_share, x / width) for x in (below, above))
+    def _explain(self, reason: NoInterval) -> str:
+        return reason.format(
+            name=self.stuck[0] if self.stuck else "",
+            clusters=self.n,
+            episodes=len(self.scores),
+            enough=_ENOUGH_EPISODES,
+            minimum=MIN_DIFFERING,
+            unit="episode",
         )
-        return low, high, "percentiles on the logit scale"
+
+    @property
+    def _too_few_recurring_clips(self) -> bool:
+        """Whether so few episodes share clips that the variance over clips cannot be seen."""
+        if self.over_clips is not None and self.over_clips._too_few_recurring_clips:
+            return True
+        if self.by == "classes":
+            return False
+        too_few = (
+            len(self.scores) < _ENOUGH_EPISODES and self.changes.variance_dof < _MIN_DOF["clips"]
+        )
+        return self.changes.clusters_shared and too_few and self.variance > _ZERO_VARIANCE
+
+    @property
+    def _clip_effect_in_noise(self) -> bool:
+        """Whether sampling noise hides the variance over clips, so that it may be far larger."""
+        if self.over_clips is not None and self.over_clips._clip_effect_in_noise:
+            return True
+        uncertain = (
+            self.by != "classes" and self.changes.clusters_shared and self.variance > _ZERO_VARIANCE
+        )
+        return uncertain and self._raw_dof < _MIN_RAW_DOF
+
+
+def _prediction_scores(outcomes: PredictionTable, baseline: PredictionTable | None) -> FloatArray:
+    """Score each prediction: 1 where it is right; minus that of the baseline, if there is one."""
+    if not len(outcomes):
+        raise UsageError(f"no episode succeeded ({outcomes.failed} failed): there is no accuracy")
+    score = outcomes.correct.astype(np.float64)
+    if baseline is None:
+        return score
+    for name in ("index", "query", "support_clip", "clips"):
+        if not np.array_equal(getattr(outcomes, name), getattr(baseline, name)):
+            raise UsageError(
+                f"a gain needs the same episodes of both runs, in both {name!r} of the outcomes; "
+                "make them of the records of episodes that succeeded in both"
+            )
+    return np.asarray(score - baseline.correct)
+
+
+def _assign_clusters(
+    outcomes: PredictionTable, groups: Mapping[str, str] | None, scope: GroupScope
+) -> tuple[tuple[str, ...], ClusterAssignment]:
+    """Names of the clusters of clips, and a function from clips and classes to cluster codes."""
+    if groups is None:
+        return outcomes.clips, lambda clips, _: clips
+    ungrouped = [clip for clip in outcomes.clips if groups.get(clip) is None]
+    if ungrouped:
+        raise UsageError(
+            f"groups: {len(ungrouped)} of {len(outcomes.clips)} clips have none, such as "
+            f"{ungrouped[0]!r}; expected the group of every clip"
+        )
+    names, codes = np.unique([groups[clip] for clip in outcomes.clips], return_inverse=True)
+    if scope == "global":
+        return tuple(names.tolist()), lambda clips, _: codes[clips]
+    n_classes = len(outcomes.classes)
+
+    def _group_in_class(clips: IntArray, classes: IntArray) -> IntArray:
+        return np.asarray(codes[clips] * n_classes + classes)
+
+    return tuple(f"{n} of {c}" for n in names.tolist() for c in outcomes.classes), _group_in_class

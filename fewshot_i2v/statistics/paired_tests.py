@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ldexp, sqrt
+from math import ldexp
 from sys import float_info
 
 import numpy as np
@@ -15,19 +15,25 @@ from fewshot_i2v.statistics.intervals import (
     EQUALITY_TOLERANCE,
     Interval,
     Unit,
-    check_level,
     finite_values,
     paired_difference,
 )
+from fewshot_i2v.statistics.sample_size import check_error_rates, detectable_difference
 
 FloatArray = NDArray[np.float64]
 
+# with more differences off the grid all patterns are too many, so random ones are drawn
 _MAX_ENUMERATED = 16
+_RANDOM_PATTERNS, _SEED = 9_999, 0
+# the finest step looked for is 1 / 2000 of the largest difference
 _MAX_UNIT = 2000
-_MAX_WORK = 1 << 24
 _OFF_GRID = 1e-6
+# length of the Fourier transform times its factors
+_MAX_WORK = 1 << 24
+# rounding of the transform makes smaller ones meaningless
 _MIN_P = 1e-10
 _SLACK = 1e-9
+# random signs in memory at a time
 _BLOCK = 1 << 22
 
 
@@ -49,7 +55,7 @@ class SignFlip:
     method: str
 
 
-def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0) -> SignFlip:
+def sign_flip(differences: Sequence[float]) -> SignFlip:
     """Two-sided permutation test of "neither method is better" (Fisher, 1935).
 
     If neither is, each difference could as well have the other sign. All 2^k patterns of signs are
@@ -60,20 +66,13 @@ def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0
 
     Args:
         differences: one finite number per episode, in any unit, (T,).
-        draws: random patterns where not all are counted, at least 99.
-        seed: of the random patterns, 0 or more.
 
     Returns:
         The test; a p below 1e-10 is reported as 1e-10.
 
     Raises:
-        UsageError: when there is no difference, one is not finite, or there are too few draws.
+        UsageError: when there is no difference, or one is not finite.
     """
-    if draws < 99 or seed < 0:
-        raise UsageError(
-            f"got draws={draws}, seed={seed}; expected at least 99 draws, such as 9999, and a seed "
-            "of 0 or more"
-        )
     values = np.array(finite_values(differences, "differences"))
     values = values[np.abs(values) > EQUALITY_TOLERANCE]
     if not len(values):
@@ -86,8 +85,11 @@ def sign_flip(differences: Sequence[float], *, draws: int = 9_999, seed: int = 0
     elif changed <= _MAX_ENUMERATED:
         p, exact = _enumerated_p(values), True
     else:
-        p, exact = _sampled_p(values, draws, seed), False
-    method = f"all 2^{changed} sign patterns" if exact else f"{draws:,} random signs, seed {seed}"
+        p, exact = _sampled_p(values), False
+    method = f"all 2^{changed} sign patterns"
+    if not exact:
+        method = f"{_RANDOM_PATTERNS:,} random signs, seed {_SEED}"
+    # all signs as observed, and all turned, are two patterns that are always as extreme
     return SignFlip(min(1.0, max(p, _MIN_P, ldexp(1.0, 1 - changed))), changed, exact, method)
 
 
@@ -109,12 +111,16 @@ def _exact_p(steps: NDArray[np.int64]) -> float:
     """Share of all sign patterns that are as extreme, from the distribution of a sum of coins.
 
     With fair coins B_i the sum is 2 H - S for H = sum(|k_i| B_i) and S = sum(|k_i|). The Fourier
-    transform of H's distribution is a product of cosines, equal ones as one power.
+    transform of H's distribution is a product over the coins, since they are independent: each
+    gives (1 + exp(-2i · k · angle)) / 2 = exp(-i · k · angle) · cos(k · angle). Equal sizes are one
+    power, so 10,000 differences cost a few cosines, where listing 2^10,000 patterns is impossible.
     """
     sizes, counts = np.unique(np.abs(steps), return_counts=True)
     total, observed = int((sizes * counts).sum()), abs(int(steps.sum()))
+    # a power of two above the largest sum, so that nothing wraps around
     length = 1 << total.bit_length()
     angles = np.pi * np.arange(length // 2 + 1) / length
+    # the exponentials of all coins at once
     spectrum = np.exp(-1j * total * angles)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         spectrum *= np.cos(size * angles) ** count
@@ -131,36 +137,23 @@ def _enumerated_p(values: FloatArray) -> float:
     return float(_is_as_extreme(2 * (heads @ sizes) - sizes.sum(), values).mean())
 
 
-def _sampled_p(values: FloatArray, draws: int, seed: int) -> float:
+def _sampled_p(values: FloatArray) -> float:
     """Estimate p as (b + 1) / (m + 1) for b of m random sign patterns."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_SEED)
     sizes, n_extreme = np.abs(values), 0
     rows = max(1, _BLOCK // len(values))
-    for start in range(0, draws, rows):
-        shape = (min(rows, draws - start), (len(values) + 7) // 8)
+    for start in range(0, _RANDOM_PATTERNS, rows):
+        shape = (min(rows, _RANDOM_PATTERNS - start), (len(values) + 7) // 8)
         bits = np.unpackbits(generator.integers(0, 256, shape, dtype=np.uint8), axis=1)
         heads = bits[:, : len(values)].astype(np.float64) @ sizes
         n_extreme += int(_is_as_extreme(2 * heads - sizes.sum(), values).sum())
-    return (n_extreme + 1) / (draws + 1)
+    return (n_extreme + 1) / (_RANDOM_PATTERNS + 1)
 
 
 def _is_as_extreme(sums: FloatArray, values: FloatArray) -> NDArray[np.bool_]:
     """Whether sums are as far from 0 as that of the values, with a tolerance for rounding."""
     near: NDArray[np.bool_] = np.abs(sums) >= abs(values.sum()) - _SLACK * np.abs(values).sum()
     return near
-
-
-__all__ = [
-    "McNemar",
-    "PairedComparison",
-    "SignFlip",
-    "common_episodes",
-    "compare_paired",
-    "holm",
-    "mcnemar",
-    "minimum_detectable_difference",
-    "sign_flip",
-]
 
 
 @dataclass(frozen=True)
@@ -191,8 +184,6 @@ def compare_paired(
     *,
     clips_shared: bool = True,
     unit: Unit = "episode",
-    draws: int = 9_999,
-    seed: int = 0,
 ) -> PairedComparison:
     """Compare two methods by their accuracies on the same episodes.
 
@@ -202,14 +193,12 @@ def compare_paired(
         level: of the interval, above 0 and below 1.
         clips_shared: whether episodes have clips in common, which decides what the interval covers.
         unit: as for `paired_difference`.
-        draws: as for `sign_flip`.
-        seed: as for `sign_flip`.
 
     Returns:
         Differences are a - b: positive where `a` is better.
 
     Raises:
-        UsageError: as for `paired_difference` and `sign_flip`.
+        UsageError: as for `paired_difference`.
 
     Example:
         >>> paired = compare_paired([0.8, 0.6, 0.9, 0.7], [0.6, 0.6, 0.5, 0.6])
@@ -218,13 +207,11 @@ def compare_paired(
     """
     difference = paired_difference(a, b, level, clips_shared=clips_shared, unit=unit)
     values = np.subtract(a, b, dtype=np.float64)
-    wins, losses = (
-        int((values > EQUALITY_TOLERANCE).sum()),
-        int((values < -EQUALITY_TOLERANCE).sum()),
-    )
+    wins = int((values > EQUALITY_TOLERANCE).sum())
+    losses = int((values < -EQUALITY_TOLERANCE).sum())
     return PairedComparison(
         difference=difference,
-        test=sign_flip(values.tolist(), draws=draws, seed=seed),
+        test=sign_flip(values.tolist()),
         wins=wins,
         ties=len(values) - wins - losses,
         losses=losses,
@@ -249,27 +236,19 @@ def minimum_detectable_difference(
         UsageError: for a level or power out of range, no value, or one that is not finite.
     """
     values = np.array(finite_values(differences, "differences"))
-    check_level(level)
-    if not 1 - level < power < 1:
-        raise UsageError(
-            f"power is {power}; expected a number above {1 - level:g} and below 1, such as 0.8"
-        )
-    n = len(values)
-    if n == 1 or np.ptp(values) <= EQUALITY_TOLERANCE:
+    check_error_rates(power, level)
+    if len(values) == 1 or np.ptp(values) <= EQUALITY_TOLERANCE:
         return None
-    # scipy takes longer to import than everything else here
-    from scipy.special import nctdtrinc, stdtrit
-
-    critical = stdtrit(n - 1, (1 + level) / 2)
-    shift = nctdtrinc(n - 1, 1 - power, critical)
-    return float(shift * values.std(ddof=1) / sqrt(n))
+    return detectable_difference(float(values.std(ddof=1)), len(values), power=power, level=level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values of a family of tests (Holm, 1979).
 
     Calling every adjusted p below 0.05 a difference is wrong anywhere in the family at most once in
-    twenty times, however the tests depend on each other.
+    twenty times, however the tests depend on each other: rows of a table share their episodes and
+    their baseline, so they do. It finds all that Bonferroni finds, and more: once the smallest p of
+    n is a difference, only n - 1 tests remain that could be wrong.
 
     Args:
         p_values: each in [0, 1].
@@ -285,6 +264,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         raise UsageError(f"p_values[{position}] is {values[position]}; expected 0 to 1")
     order = values.argsort(kind="stable")
     factors = np.arange(len(values), 0, -1)
+    # a running maximum: no p is called a difference where a smaller one is not
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return [float(value) for value in adjusted]
@@ -314,8 +294,6 @@ def mcnemar(
     correct_a: ArrayLike,
     clips_b: ArrayLike,
     correct_b: ArrayLike,
-    *,
-    mid_p: bool = False,
 ) -> McNemar:
     """Test whether one of two methods gets more clips right, clip by clip (McNemar, 1947).
 
@@ -328,8 +306,6 @@ def mcnemar(
         correct_a: whether it was right, (R,).
         clips_b: of method b, in any order, (R,).
         correct_b: whether it was right, (R,).
-        mid_p: count half of the probability of the observed result: less cautious, and closer to
-            the level where few clips differ (Fagerland, Lydersen and Laake, 2013).
 
     Raises:
         UsageError: when a clip is a query twice in a run, or of one of the methods only, or there
@@ -344,13 +320,9 @@ def mcnemar(
     from scipy.special import bdtr
 
     only_a, only_b = int((a[1] & ~b[1]).sum()), int((~a[1] & b[1]).sum())
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    p = 2 * float(bdtr(fewer, n, 0.5))
-    if mid_p:
-        p -= float(bdtr(fewer, n, 0.5) - (bdtr(fewer - 1, n, 0.5) if fewer else 0.0))
-    method = "McNemar, binomial with mid-p" if mid_p else "McNemar, exact binomial"
+    p = 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
     p = min(1.0, max(p, float_info.min))
-    return McNemar(p, only_a, only_b, len(a[0]), method)
+    return McNemar(p, only_a, only_b, len(a[0]), "McNemar, exact binomial")
 
 
 def _sort_by_clip(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from operator import getitem
@@ -56,7 +56,7 @@ class RecordLike(Protocol):
         """Of each query clip, one per class."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PredictionTable:
     """Predictions of a run: T episodes that succeeded, R predictions, S support clips.
 
@@ -81,20 +81,20 @@ class PredictionTable:
         failed: number of episodes that failed; they are in no array.
     """
 
-    classes: tuple[str, ...] = field(repr=False)
-    clips: tuple[str, ...] = field(repr=False)
-    index: IntArray = field(repr=False)
-    episode: IntArray = field(repr=False)
-    label: IntArray = field(repr=False)
-    predicted: IntArray = field(repr=False)
-    query: IntArray = field(repr=False)
-    probability: FloatArray = field(repr=False)
-    confidence: FloatArray = field(repr=False)
-    support_episode: IntArray = field(repr=False)
-    support_clip: IntArray = field(repr=False)
-    support_class: IntArray = field(repr=False)
-    member_episode: IntArray = field(repr=False)
-    member_class: IntArray = field(repr=False)
+    classes: tuple[str, ...]
+    clips: tuple[str, ...]
+    index: IntArray
+    episode: IntArray
+    label: IntArray
+    predicted: IntArray
+    query: IntArray
+    probability: FloatArray
+    confidence: FloatArray
+    support_episode: IntArray
+    support_clip: IntArray
+    support_class: IntArray
+    member_episode: IntArray
+    member_class: IntArray
     failed: int = 0
 
     @classmethod
@@ -103,9 +103,9 @@ class PredictionTable:
 
         Args:
             records: each with `index`, `status`, `classes`, `support`, `query`, `labels`,
-                `predictions` and `probabilities`, as `fewshot_i2v.records.EpisodeRecord` has them;
-                query clips follow each other in the order of the labels. An iterator must yield
-                records in ascending order of their numbers; then one at a time is in memory.
+                `predictions` and `probabilities`, as `EpisodeRecord` has them; query clips follow
+                each other in the order of the labels. An iterator must yield records in ascending
+                order of their numbers; then one at a time is in memory.
 
         Raises:
             UsageError: when two records are of one episode, or one has not as many query clips as

@@ -92,7 +92,7 @@ def half_width(
         episodes: at least 2.
         level: above 0 and below 1.
         max_distance: how far an episode can be from the mean; adds the term of
-            `stopping.decide_stopping`.
+            `sequential_stopping.decide_stopping`.
     """
     check_level(level)
     variance = deviation**2 + max_distance**2 / episodes
@@ -127,15 +127,27 @@ def detectable_difference(
     Raises:
         UsageError: when level or power are out of range.
     """
+    check_error_rates(power, level)
+    # scipy takes longer to import than everything else here
+    from scipy.special import nctdtrinc
+
+    # the noncentrality with which t stays below its critical value in a share 1 - power
+
+    shift = nctdtrinc(episodes - 1, 1 - power, t_quantile(level, episodes - 1))
+    return float(shift) * deviation / sqrt(episodes)
+
+
+def check_error_rates(power: float, level: float) -> None:
+    """Refuse a level that is none, and a power that chance alone gives.
+
+    Raises:
+        UsageError: for these.
+    """
     check_level(level)
     if not 1 - level < power < 1:
         raise UsageError(
             f"power is {power}; expected a number above {1 - level:g} and below 1, such as 0.8"
         )
-    from scipy.special import nctdtrinc
-
-    shift = nctdtrinc(episodes - 1, 1 - power, t_quantile(level, episodes - 1))
-    return float(shift) * deviation / sqrt(episodes)
 
 
 def episodes_for_difference(

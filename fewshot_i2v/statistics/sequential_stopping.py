@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil, fsum, isfinite, sqrt
+from math import ceil, fsum, sqrt
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
@@ -56,14 +56,11 @@ def decide_stopping(
     *,
     level: float = 0.95,
     cap: int | None = None,
-    pilot: int = PILOT_EPISODES,
-    low: float = 0.0,
-    high: float = 1.0,
 ) -> StoppingDecision:
     """Decide whether the episodes so far give all means to ± `target`, or how many it takes.
 
-    The rule looks after `pilot` episodes. With the variance s² of n values and d, how far the mean
-    is from the more distant of `low` and `high`, N episodes are enough where
+    The rule looks after `PILOT_EPISODES`. With the variance s² of n accuracies and d, how far their
+    mean is from the more distant of 0 and 1, N episodes are enough where
     t² · (s² + d² / N) / N <= target², t being Student's quantile with n - 1 degrees of freedom. The
     added term is what one more episode at that distance would add: spread not observed yet. It
     stops where N <= n for every row; else it looks again at the largest N, or first half way where
@@ -73,15 +70,12 @@ def decide_stopping(
     the same episode. Call it, draw the episodes that it asks for, call it again.
 
     Args:
-        rows: for each row (adapter, head, ...) its values in the order of the episodes, None where
-            one failed; all rows of the same episodes. Rows may be of different length: episodes
-            that not all of them have are not looked at.
-        target: half-width, in the unit of the values: 0.01 for one point of accuracy.
+        rows: for each row (adapter, head, ...) its accuracies in the order of the episodes, None
+            where one failed; all rows of the same episodes. Rows may be of different length:
+            episodes that not all of them have are not looked at.
+        target: half-width: 0.01 for one point of accuracy.
         level: of the interval mean ± target, above 0 and below 1.
         cap: maximum number of episodes; None: without end.
-        pilot: episodes before the first look, at least 10.
-        low: lowest possible value; -1 for differences of accuracies.
-        high: highest possible value.
 
     Returns:
         The decision. Rows go on together until the last one is done.
@@ -96,14 +90,14 @@ def decide_stopping(
         >>> decision.stop, decision.episodes
         (True, 153)
     """
-    _check_arguments(rows, target, level, cap, pilot, low, high)
+    _check_arguments(rows, target, level, cap)
     n_available = min(map(len, rows))
-    n, looks = pilot if cap is None else min(pilot, cap), 0
+    n, looks = PILOT_EPISODES if cap is None else min(PILOT_EPISODES, cap), 0
     widths: tuple[float | None, ...] = (None,) * len(rows)
     while n <= n_available:
         looks += 1
         values_by_row = [[v for v in islice(row, n) if v is not None] for row in rows]
-        spreads = [_RowSpread.from_values(values, level, low, high) for values in values_by_row]
+        spreads = [_RowSpread.from_values(values, level) for values in values_by_row]
         widths = tuple(None if spread is None else spread.half_width for spread in spreads)
         needed = max(_needed_episodes(spread, n, target) for spread in spreads)
         if needed <= n or (cap is not None and n >= cap):
@@ -121,9 +115,7 @@ class _RowSpread:
     unobserved: float
 
     @classmethod
-    def from_values(
-        cls, values: Sequence[float], level: float, low: float, high: float
-    ) -> _RowSpread | None:
+    def from_values(cls, values: Sequence[float], level: float) -> _RowSpread | None:
         """Spread of some values; None for fewer than two."""
         n = len(values)
         if n < 2:
@@ -131,7 +123,7 @@ class _RowSpread:
         mean = fsum(values) / n
         variance = fsum((value - mean) ** 2 for value in values) / (n - 1)
         square = t_quantile(level, n - 1) ** 2
-        return cls(n, square * variance, square * max(mean - low, high - mean) ** 2)
+        return cls(n, square * variance, square * max(mean, 1 - mean) ** 2)
 
     @property
     def half_width(self) -> float:
@@ -158,30 +150,22 @@ def _next_look(n: int, needed: int, cap: int | None) -> int:
 
 
 def _check_arguments(
-    rows: Sequence[EpisodeValues],
-    target: float,
-    level: float,
-    cap: int | None,
-    pilot: int,
-    low: float,
-    high: float,
+    rows: Sequence[EpisodeValues], target: float, level: float, cap: int | None
 ) -> None:
     check_level(level)
-    if not (isfinite(low) and isfinite(high) and low < high):
-        raise UsageError(f"low is {low} and high is {high}; expected finite numbers, low first")
-    if not 0 < target < (high - low) / 2:
+    if not 0 < target < 0.5:
         raise UsageError(
-            f"target is {target}; expected a half-width above 0 and below {(high - low) / 2:g}, "
-            "such as 0.01 for one point of accuracy"
+            f"target is {target}; expected a half-width above 0 and below 0.5, such as 0.01 for "
+            "one point of accuracy"
         )
-    if pilot < 10 or (cap is not None and cap < 1):
+    if cap is not None and cap < 1:
         raise UsageError(
-            f"pilot is {pilot} and cap is {cap}; expected a pilot of at least 10 episodes and a "
-            "cap of at least 1, or None"
+            f"pilot is {PILOT_EPISODES} and cap is {cap}; expected a pilot of at least 10 episodes "
+            "and a cap of at least 1, or None"
         )
     if not rows:
         raise UsageError("rows: empty; expected the values of at least one row")
     for i, row in enumerate(rows):
         for j, value in enumerate(row):
-            if value is not None and not low <= value <= high:
-                raise UsageError(f"rows[{i}][{j}] is {value}; expected {low} to {high}, or None")
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"rows[{i}][{j}] is {value}; expected 0.0 to 1.0, or None")

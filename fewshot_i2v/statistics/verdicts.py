@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.cluster_intervals import jackknife_interval
 from fewshot_i2v.statistics.intervals import Interval, check_level
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.paired_tests import holm
@@ -105,14 +104,8 @@ def _verdict(test: DifferenceTest, p: float, level: float, strict_level: float) 
         sign = 1 if test.mean > 0 else -1
     if test.jackknife is None:
         return Verdict(sign, p, None, holds_on_other_clips=False)
-    holds_on_other_clips = (
-        bool(sign) and _sign_of_interval(jackknife_interval(test.jackknife, strict_level)) == sign
-    )
-    return Verdict(sign, p, jackknife_interval(test.jackknife, level), holds_on_other_clips)
-
-
-def _sign_of_interval(interval: Interval) -> int:
-    """Sign of an interval that excludes 0; 0 where it holds 0, or there is none."""
-    if interval.low is None or interval.high is None:
-        return 0
-    return int(interval.low > 0) - int(interval.high < 0)
+    strict = test.jackknife.interval(strict_level)
+    above = strict.low is not None and strict.low > 0
+    below = strict.high is not None and strict.high < 0
+    holds_on_other_clips = (sign == 1 and above) or (sign == -1 and below)
+    return Verdict(sign, p, test.jackknife.interval(level), holds_on_other_clips)

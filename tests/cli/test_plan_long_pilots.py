@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_i2v.statistics import PredictionTable, sample_size
+from fewshot_i2v.statistics import sample_size
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, reused, some, write
 

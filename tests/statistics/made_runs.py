@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import PredictionTable
+from fewshot_i2v.statistics.predictions import PredictionTable
 
 
 def some_records(

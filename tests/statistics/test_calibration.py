@@ -10,8 +10,9 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Calibration, PredictionTable, expected_calibration_error
-from fewshot_i2v.statistics.calibration import BinSpacing
+from fewshot_i2v.statistics import calibration
+from fewshot_i2v.statistics.calibration import DEFAULT_BINS, Calibration
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.statistics.made_runs import some_records
 
 WAY, QUERY = 5, 25
@@ -43,19 +44,19 @@ def made(
     )
 
 
-def by_hand(outcomes: PredictionTable, bins: int) -> list[list[tuple[float, bool]]]:
+def by_hand(outcomes: PredictionTable) -> list[list[tuple[float, bool]]]:
     """Confidence and truth of the predictions of each bin (k / bins, (k + 1) / bins]."""
+    bins = DEFAULT_BINS
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for sure, right in zip(outcomes.confidence.tolist(), outcomes.correct.tolist(), strict=True):
         found[max(0, ceil(round(sure * bins, 9)) - 1)].append((sure, right))
     return found
 
 
-@pytest.mark.parametrize("bins", [1, 5, 15])
-def test_bins_are_those_of_counting_by_hand(bins: int) -> None:
+def test_bins_are_those_of_counting_by_hand() -> None:
     outcomes = PredictionTable.from_records(some_records(3, episodes=40, query=(1, 5)))
-    found = Calibration.from_outcomes(outcomes, bins)
-    curve, parts = found.curve, by_hand(outcomes, bins)
+    found = Calibration.from_outcomes(outcomes)
+    curve, parts = found.curve, by_hand(outcomes)
     assert curve.count.tolist() == [len(part) for part in parts]
     gaps = 0.0
     for b, part in enumerate(parts):
@@ -79,21 +80,6 @@ def test_an_edge_belongs_to_the_bin_below_it() -> None:
     assert np.flatnonzero(counts).tolist() == [0, 2, 8, 14]
 
 
-def test_equal_mass_has_equally_many_and_keeps_equal_confidences_together() -> None:
-    outcomes = made(1, 30)
-    found = Calibration.from_outcomes(outcomes, 10, "mass")
-    assert found.curve.count.tolist() == [75] * 10
-    order = np.argsort(outcomes.confidence)
-    parts = [
-        outcomes.correct[p].mean() - outcomes.confidence[p].mean() for p in np.split(order, 10)
-    ]
-    assert found.ece == pytest.approx(np.abs(parts).mean())
-    tied = replace(outcomes, confidence=np.repeat([0.3, 0.5, 0.9], 250))
-    assert Calibration.from_outcomes(tied, 10, "mass").curve.count.tolist() == [250, 250, 250]
-    equal = replace(outcomes, confidence=np.full(750, 1.0))
-    assert Calibration.from_outcomes(equal, 10, "mass").curve.count.tolist() == [750]
-
-
 def test_the_order_of_the_predictions_does_not_matter() -> None:
     outcomes = made(2, 20)
     mixed = np.random.default_rng(0).permutation(len(outcomes.label))
@@ -104,11 +90,9 @@ def test_the_order_of_the_predictions_does_not_matter() -> None:
         predicted=outcomes.predicted[mixed],
         confidence=outcomes.confidence[mixed],
     )
-    spacings: tuple[BinSpacing, ...] = ("width", "mass")
-    for spacing in spacings:
-        one, two = (Calibration.from_outcomes(o, 8, spacing) for o in (outcomes, other))
-        assert one.ece == pytest.approx(two.ece)
-        assert one.interval().high == pytest.approx(two.interval().high)
+    one, two = (Calibration.from_outcomes(o) for o in (outcomes, other))
+    assert one.ece == pytest.approx(two.ece)
+    assert one.interval().high == pytest.approx(two.interval().high)
 
 
 @pytest.mark.parametrize("episodes", [4, 40, 400])
@@ -124,7 +108,6 @@ def test_the_error_of_many_predictions_is_that_of_the_method() -> None:
     outcomes = made(0, 4000, sharpness=0.5)
     expected = np.mean(0.5 * (outcomes.confidence - 0.2))
     assert Calibration.from_outcomes(outcomes).ece == pytest.approx(expected, abs=0.005)
-    assert Calibration.from_outcomes(outcomes, 30, "mass").ece == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -132,14 +115,15 @@ def test_the_error_of_many_predictions_is_that_of_the_method() -> None:
     [(8, 1.0, 0.0), (40, 1.0, 0.0), (40, 0.9, 0.0), (40, 0.6, 0.0), (40, 1.0, 1.0)],
 )
 def test_the_interval_holds_the_error_of_the_method(
-    episodes: int, sharpness: float, tied: float
+    episodes: int, sharpness: float, tied: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(calibration, "_REPEATS", 200)
     truth = Calibration.from_outcomes(made(99, 8000, sharpness=sharpness, tied=tied)).ece
     truth = truth if sharpness < 1 or tied else 0.0
     held = 0
     for seed in range(100):
         found = Calibration.from_outcomes(made(seed, episodes, sharpness=sharpness, tied=tied))
-        interval = found.interval(seed=seed, repeats=200)
+        interval = found.interval()
         assert interval.low is not None
         assert interval.high is not None
         assert 0 <= interval.low <= interval.mean <= interval.high <= 1
@@ -157,30 +141,29 @@ def test_the_interval_is_over_episodes_not_over_predictions() -> None:
     assert (together.n, together.method) == (60, "bootstrap over episodes")
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
+def test_the_interval_repeats() -> None:
     outcomes = made(7, 30)
-    one = expected_calibration_error(outcomes, 0.9, bins=10, seed=4)
-    assert one == expected_calibration_error(outcomes, 0.9, bins=10, seed=4)
-    assert one.high != expected_calibration_error(outcomes, 0.9, bins=10, seed=5).high
-    assert one == Calibration.from_outcomes(outcomes, 10).interval(0.9, seed=4)
+    first = Calibration.from_outcomes(outcomes).interval(0.9)
+    assert first == Calibration.from_outcomes(outcomes).interval(0.9)
+    assert first.level == 0.9
 
 
 def test_draws_in_parts_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Calibration.from_outcomes(made(7, 30, sharpness=0.3))
-    whole = found.interval(seed=1)
+    whole = found.interval()
     monkeypatch.setattr("fewshot_i2v.statistics.calibration._RESAMPLE_BUDGET", 700)
-    parts = found.interval(seed=1)
+    parts = found.interval()
     assert parts.low == pytest.approx(whole.low, abs=0.02)
     assert parts.high == pytest.approx(whole.high, abs=0.02)
 
 
 def test_one_episode_and_equal_ones_say_that_they_are() -> None:
-    one = expected_calibration_error(made(0, 1))
+    one = Calibration.from_outcomes(made(0, 1)).interval()
     assert (one.low, one.high, one.n) == (None, None, 1)
     assert "One episode: no interval." in one.covers
     alike = made(0, 5, query=2)
     alike = replace(alike, confidence=np.full(10, 0.5), predicted=np.tile([0, 1], 5))
-    equal = expected_calibration_error(alike)
+    equal = Calibration.from_outcomes(alike).interval()
     assert (equal.mean, equal.low, equal.high) == (0, 0, 0)
     assert "not certainty" in equal.covers
 
@@ -201,8 +184,6 @@ def test_runs_of_the_same_episodes_are_pooled() -> None:
     assert pooled.interval().high == pytest.approx(whole.interval().high)
     with pytest.raises(UsageError, match="other episodes"):
         Calibration.pooled([Calibration.from_outcomes(one), Calibration.from_outcomes(made(1, 19))])
-    with pytest.raises(UsageError, match="other bins"):
-        Calibration.pooled([Calibration.from_outcomes(one), Calibration.from_outcomes(two, 10)])
     with pytest.raises(UsageError, match="at least one"):
         Calibration.pooled([])
 
@@ -219,11 +200,5 @@ def test_wrong_use_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no episode succeeded \(1 failed\)"):
         Calibration.from_outcomes(PredictionTable.from_records([failed]))
     outcomes = made(0, 3)
-    with pytest.raises(UsageError, match="bins 0"):
-        Calibration.from_outcomes(outcomes, 0)
-    with pytest.raises(UsageError, match="'width' or 'mass'"):
-        Calibration.from_outcomes(outcomes, 5, "even")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="level is 95"):
-        expected_calibration_error(outcomes, 95)
-    with pytest.raises(UsageError, match="repeats is 5"):
-        expected_calibration_error(outcomes, repeats=5)
+        Calibration.from_outcomes(outcomes).interval(95)

@@ -30,7 +30,20 @@ def benchmark(script: ModuleType) -> ModuleType:
     return importlib.import_module("_simulated_benchmark")
 
 
+@pytest.mark.slow
 def test_a_quick_run_holds_what_is_claimed(script: ModuleType, tmp_path: Path) -> None:
+    _run_quickly(script, tmp_path)
+
+
+def test_a_few_settings_hold_what_is_claimed(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [s for s in script.settings(40) if s.name in ("1-shot", "1-shot near 1, disjoint")]
+    monkeypatch.setattr(script, "settings", lambda _times: few)
+    _run_quickly(script, tmp_path)
+
+
+def _run_quickly(script: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "coverage.json"
     result = CliRunner().invoke(
         script.main, ["--quick", "--output", str(path)], catch_exceptions=False
@@ -76,6 +89,7 @@ def test_the_record_is_of_all_settings(script: ModuleType) -> None:
     assert {(x["setting"], x["interval"], x["truth"]) for x in plain} <= found
 
 
+@pytest.mark.slow
 def test_the_record_is_of_the_present_code(script: ModuleType) -> None:
     """The cheapest setting of each kind, again; only a full run repeats all of it."""
     settings = script.settings(1000)
@@ -130,21 +144,21 @@ def test_the_truths_are_the_means_over_very_many_episodes(
     generator = np.random.default_rng(0)
     classes = benchmark.some_classes(design, generator)
     clips = benchmark.some_clips(design, generator)
-    drawn = benchmark.shared_episodes(design, 60_000, generator)
+    drawn = benchmark.shared_episodes(design, 8_000, generator)
     outcomes = benchmark.answered(design, classes, clips, drawn, generator)
-    error = outcomes.accuracies.std() / np.sqrt(60_000)
+    error = outcomes.accuracies.std() / np.sqrt(8_000)
     assert abs(outcomes.mean - benchmark.truth_here(design, classes, clips)) < 4 * error
     several = [
         benchmark.truth_here(design, classes, benchmark.some_clips(design, generator))
-        for _ in range(2000)
+        for _ in range(400)
     ]
-    error = np.std(several) / np.sqrt(2000)
+    error = np.std(several) / np.sqrt(400)
     assert abs(np.mean(several) - benchmark.truth_of_clips(design, classes)) < 4 * error
     several = [
         benchmark.truth_of_clips(design, benchmark.some_classes(design, generator))
-        for _ in range(2000)
+        for _ in range(400)
     ]
-    error = np.std(several) / np.sqrt(2000)
+    error = np.std(several) / np.sqrt(400)
     assert abs(np.mean(several) - benchmark.truth_of_classes(design)) < 4 * error
 
 

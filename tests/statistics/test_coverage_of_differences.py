@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_i2v.statistics import paired_difference, wilson
+from fewshot_i2v.statistics import paired_difference
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def test_the_record_is_of_the_present_code(script: ModuleType) -> None:
     assert intervals == recorded("intervals")[: len(intervals)]
 
 
-def test_false_verdicts_on_other_clips_are_few() -> None:
+def test_false_verdicts_on_other_clips_are_few(script: ModuleType) -> None:
     """Of tables whose rows are equal over other clips; those on these clips do not claim that."""
     equal = [line for line in recorded("tables") if line["setting"].startswith(EQUAL)]
     for rows in (2, 4, 6):
@@ -54,7 +54,7 @@ def test_false_verdicts_on_other_clips_are_few() -> None:
     # single settings: 5 % but for the error of so few tables, 1 of 1,000 below either end
     for line in equal:
         false = round(line["tables"] * line["on_other_clips"])
-        assert (wilson(false, line["tables"], 0.998).low or 0) <= 0.05, line
+        assert (script.wilson(false, line["tables"], 0.998).low or 0) <= 0.05, line
     assert max(line["on_these_clips"] for line in equal) > 0.5
     better = [line for line in recorded("tables") if line["setting"].startswith("better")]
     assert min(line["on_other_clips"] for line in better) > 0.9, "it can be said at all"
@@ -70,7 +70,7 @@ def test_the_recorded_intervals_hold_what_they_claim() -> None:
     assert worst < 0.8
 
 
-def test_the_figures_of_the_docs_are_those_of_the_record() -> None:
+def test_the_figures_of_the_docs_are_those_of_the_record(script: ModuleType) -> None:
     guide = ROOT / "fewshot_i2v" / "statistics" / "README.md"
     text = " ".join(guide.read_text(encoding="utf-8").split())
     for (interval, truth), name in {
@@ -94,7 +94,9 @@ def test_the_figures_of_the_docs_are_those_of_the_record() -> None:
         assert f"{100 * here:.0f} % of {'two' if rows == 2 else 'six'}" in text
         several = [line for line in of if line["episodes"] >= 50]
         tables = sum(line["tables"] for line in several)
-        false = wilson(round(sum(x["tables"] * x["on_other_clips"] for x in several)), tables)
+        false = script.wilson(
+            round(sum(x["tables"] * x["on_other_clips"] for x in several)), tables
+        )
         assert false.low is not None
         assert false.high is not None
         ends = f"({100 * false.low:.1f} to {100 * false.high:.1f})"

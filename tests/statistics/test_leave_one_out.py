@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, PredictionTable, leave_one_out, two_way_jackknife
+from fewshot_i2v.statistics import Interval, leave_one_out
 from fewshot_i2v.statistics.jackknife import ClusterKind, GroupScope, JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.statistics.made_runs import apart, episode, some_records
 
 
@@ -195,7 +196,7 @@ def test_episodes_without_support_count_their_queries(by: ClusterKind) -> None:
         expected = [change_without(records, {clip}) for clip in outcomes.clips]
         assert found.change == pytest.approx(expected, abs=1e-12)
     if by == "clips":
-        low, high = ends(two_way_jackknife(outcomes, by=by))
+        low, high = ends(JackknifeEstimate.from_outcomes(outcomes, by).interval())
         assert low < outcomes.mean < high
     else:
         full = np.mean([r.accuracy or 0.0 for r in records])

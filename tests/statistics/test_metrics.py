@@ -10,14 +10,14 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_sc
 from sklearn.metrics import log_loss as log_loss_score
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import (
-    PredictionTable,
+from fewshot_i2v.statistics.metrics import (
+    MIN_PROBABILITY,
     balanced_accuracy,
     brier_score,
     class_recalls,
     log_loss,
 )
-from fewshot_i2v.statistics.metrics import MIN_PROBABILITY
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.statistics.made_runs import episode, some_records
 
 

@@ -96,18 +96,17 @@ def test_it_is_the_permutation_test_of_scipy(seed: int) -> None:
 
 def test_many_differences_without_a_common_step_are_drawn() -> None:
     values = np.random.default_rng(1).normal(0.25, 1, 60).tolist()
-    got = sign_flip(values, draws=19_999)
+    got = sign_flip(values)
     assert not got.exact
-    assert got.method == "19,999 random signs, seed 0"
-    assert got.p * 20_000 == pytest.approx(round(got.p * 20_000), abs=1e-6)
+    assert got.method == "9,999 random signs, seed 0"
+    assert got.p * 10_000 == pytest.approx(round(got.p * 10_000), abs=1e-6)
     assert got.p == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue, rel=0.15)
-    assert got == sign_flip(values, draws=19_999)
-    assert got.p != sign_flip(values, draws=19_999, seed=1).p
+    assert got == sign_flip(values)
 
 
 def test_p_is_never_zero() -> None:
-    drawn = sign_flip((1 + np.random.default_rng(0).random(300)).tolist(), draws=99)
-    assert drawn.p == 0.01
+    drawn = sign_flip((1 + np.random.default_rng(0).random(300)).tolist())
+    assert drawn.p == 0.0001
     counted = sign_flip([0.04] * 3000)
     assert (counted.p, counted.exact) == (1e-10, True)
     assert sign_flip([0.2] * 20).p == pytest.approx(2**-19, rel=1e-6)
@@ -248,10 +247,6 @@ def test_mcnemar_is_the_binomial_test_of_scipy(answers: list[tuple[bool, bool]])
     n = only_a + only_b
     expected = scipy.stats.binomtest(only_a, n).pvalue if n else 1.0
     assert got.p == pytest.approx(expected, abs=1e-12)
-    half = scipy.stats.binom.pmf(min(only_a, only_b), n, 0.5)
-    middle = mcnemar(clips, a, clips, b, mid_p=True)
-    below = scipy.stats.binom.cdf(min(only_a, only_b) - 1, n, 0.5)
-    assert middle.p == pytest.approx(min(1, 2 * below + half), abs=1e-12)
     values = [float(x) - float(y) for x, y in zip(a, b, strict=True)]
     assert sign_flip(values).p == pytest.approx(got.p, abs=1e-9), "the two are the same test"
 
@@ -281,10 +276,6 @@ def test_common_episodes_are_aligned() -> None:
 def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match=r"differences\[1\] is nan"):
         sign_flip([0.5, math.nan])
-    with pytest.raises(UsageError, match="draws=10"):
-        sign_flip([0.5], draws=10)
-    with pytest.raises(UsageError, match="seed=-1"):
-        sign_flip([0.5], seed=-1)
     with pytest.raises(UsageError, match=r"p_values\[1\] is 1\.5"):
         holm([0.5, 1.5, 2.0])
     with pytest.raises(UsageError, match=r"p_values\[0\] is nan"):

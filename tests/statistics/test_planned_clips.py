@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import PredictionTable, two_way_jackknife
 from fewshot_i2v.statistics import sample_size as plan
+from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -143,7 +144,7 @@ def test_the_planned_clips_and_episodes_give_the_half_width(made: ModuleType) ->
         clips = made.some_clips(larger, generator)
         drawn = made.shared_episodes(larger, episodes, generator)
         outcomes = made.answered(larger, classes, clips, drawn, generator)
-        interval = two_way_jackknife(outcomes)
+        interval = JackknifeEstimate.from_outcomes(outcomes, "clips").interval()
         assert interval.half_width is not None
         widths.append(interval.half_width)
         there += abs(outcomes.mean - made.truth_of_clips(larger, classes)) <= target

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewshot_i2v.statistics import holm, paired_difference, sign_flip
+from fewshot_i2v.statistics import paired_difference
 from fewshot_i2v.statistics import sample_size as plan
+from fewshot_i2v.statistics.paired_tests import holm, sign_flip
 
 Gains = NDArray[np.float64]
 QUERIES = 25
@@ -46,7 +47,7 @@ def test_the_sign_flip_test_with_holm_finds_what_is_planned(
     draws = gains(1, (times, n), difference, 0.05)
     nothing = gains(2, (times, comparisons - 1, n), 0.0, 0.05)
     for one, others in zip(draws, nothing, strict=True):
-        p = [sign_flip(x.tolist(), draws=999).p for x in (one, *others)]
+        p = [sign_flip(x.tolist()).p for x in (one, *others)]
         found += holm(p)[0] <= 0.05
     # three standard errors; Holm is a little more generous than what is planned with
     assert 0.8 - 3 * sqrt(0.16 / times) < found / times < 0.8 + 3 * sqrt(0.16 / times) + 0.02

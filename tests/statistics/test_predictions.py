@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import PredictionTable
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.runs.record_samples import failed, record
 from tests.statistics.made_runs import some_records
 

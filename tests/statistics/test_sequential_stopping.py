@@ -135,16 +135,6 @@ def test_the_cap_stops_it() -> None:
     assert decide_stopping([row], 0.05, cap=3000) == decide_stopping([row], 0.05)
 
 
-def test_differences_have_other_bounds() -> None:
-    a, b = np.array(some(7, 3000), dtype=float), np.array(some(8, 3000), dtype=float)
-    row: Values = [float(d) for d in a - b]
-    decision = decide_stopping([row], 0.02, low=-1)
-    assert decision.target_met
-    assert decision.episodes > decide_stopping([some(7, 3000)], 0.02).episodes
-    with pytest.raises(UsageError, match=r"rows\[0\]\[\d+\] is -.*expected 0"):
-        decide_stopping([row], 0.02)
-
-
 @pytest.mark.parametrize(
     ("mean", "queries", "common", "target"),
     [(0.98, 5, 0.3, 0.01), (0.98, 25, 0.05, 0.01), (0.9, 5, 0.3, 0.02), (0.5, 25, 0.05, 0.03)],
@@ -176,9 +166,7 @@ def test_it_keeps_its_coverage_where_the_plain_interval_does_not(
         ({"target": 0.0}, "target is 0.0; expected a half-width above 0 and below 0.5"),
         ({"target": 1.0}, "target is 1.0"),
         ({"level": 95}, "level is 95"),
-        ({"pilot": 3}, "pilot is 3"),
         ({"cap": 0}, "cap is 0"),
-        ({"low": 1.0}, "low is 1.0 and high is 1.0"),
         ({"rows": []}, "rows: empty"),
         ({"rows": [[0.5, float("nan")]]}, r"rows\[0\]\[1\] is nan"),
     ],

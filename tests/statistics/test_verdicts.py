@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics import PredictionTable
-from fewshot_i2v.statistics.cluster_intervals import jackknife_interval
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.verdicts import DifferenceTest, decide_verdicts, per_comparison_level
 from tests.statistics.made_runs import episode, some_records
 
@@ -26,7 +25,7 @@ def test_other_clips_take_an_interval_that_excludes_nothing_but_0() -> None:
     found = gain(0.95)
     (one,) = decide_verdicts([DifferenceTest(found.mean, 0.001, found)], 0.95)
     assert (one.sign, one.holds_on_other_clips, one.p) == (1, True, 0.001)
-    assert one.other_clips == jackknife_interval(found, 0.95)
+    assert one.other_clips == found.interval(0.95)
     back = gain(0.5, 0.95)
     (worse,) = decide_verdicts([DifferenceTest(back.mean, 0.001, back)], 0.95)
     assert (worse.sign, worse.holds_on_other_clips) == (-1, True)
@@ -51,16 +50,14 @@ def test_many_comparisons_share_the_risk() -> None:
     found = next(
         f
         for share in np.arange(0.55, 0.95, 0.01)
-        if (jackknife_interval(f := gain(float(share)), 0.95).low or 0) > 0
-        and (jackknife_interval(f, per_comparison_level(0.95, 20)).low or 0) <= 0
+        if ((f := gain(float(share))).interval(0.95).low or 0) > 0
+        and (f.interval(per_comparison_level(0.95, 20)).low or 0) <= 0
     )
     one = DifferenceTest(found.mean, 1e-6, found)
     assert decide_verdicts([one], 0.95)[0].holds_on_other_clips
     many = decide_verdicts([one] * 20, 0.95)
     assert {(v.sign, v.holds_on_other_clips) for v in many} == {(1, False)}
-    assert many[0].other_clips == jackknife_interval(found, 0.95), (
-        "what is shown is at the level asked"
-    )
+    assert many[0].other_clips == found.interval(0.95), "what is shown is at the level asked"
     assert not decide_verdicts([one], 0.95, pairs=20)[0].holds_on_other_clips
 
 
@@ -91,6 +88,6 @@ def test_rare_gains_have_no_interval_for_other_clips() -> None:
         for r in records
     ]
     a, b = PredictionTable.from_records(records), PredictionTable.from_records(other)
-    interval = jackknife_interval(JackknifeEstimate.from_outcomes(a, "clips", baseline=b))
+    interval = JackknifeEstimate.from_outcomes(a, "clips", baseline=b).interval()
     assert interval.low is None
     assert "differ in fewer than 12 episodes" in interval.covers

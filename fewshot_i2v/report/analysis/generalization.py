@@ -13,13 +13,12 @@ from typing import Any
 
 from fewshot_i2v.statistics import (
     Interval,
-    PredictionTable,
     bounded_interval,
     paired_difference,
-    seed_spread,
+    seed_interval,
 )
-from fewshot_i2v.statistics.cluster_intervals import jackknife_interval
 from fewshot_i2v.statistics.jackknife import GroupScope, JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.utils.text_table import align_columns, unique_sentences, wrap_notes
 
 THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS = "these clips", "other clips", "other groups"
@@ -102,16 +101,16 @@ def generalization_intervals(
             )
         }
     over_clips = JackknifeEstimate.from_outcomes(outcomes, "clips", baseline=baseline_outcomes)
-    intervals[OTHER_CLIPS] = jackknife_interval(over_clips, level)
+    intervals[OTHER_CLIPS] = over_clips.interval(level)
     if groups is not None:
         over_groups = JackknifeEstimate.from_outcomes(
             outcomes, "groups", groups.group_of_clip, groups.scope, baseline_outcomes, over_clips
         )
-        intervals[OTHER_GROUPS] = jackknife_interval(over_groups, level)
+        intervals[OTHER_GROUPS] = over_groups.interval(level)
     over_classes = JackknifeEstimate.from_outcomes(
         outcomes, "classes", baseline=baseline_outcomes, over_clips=over_clips
     )
-    intervals[OTHER_CLASSES] = jackknife_interval(over_classes, level)
+    intervals[OTHER_CLASSES] = over_classes.interval(level)
     if len(seeds) > 1 and baseline_outcomes is None:
         intervals[OTHER_SEEDS] = _seed_interval(seeds, level)
     return GeneralizationIntervals(name, shot, intervals[THESE_CLIPS].mean, intervals)
@@ -135,7 +134,7 @@ def jackknife_gain(
 
 def _seed_interval(seeds: Sequence[PredictionTable], level: float) -> Interval:
     """Interval over training seeds; none where they cannot have changed anything."""
-    spread = seed_spread([outcomes.mean for outcomes in seeds], level).interval
+    spread = seed_interval([outcomes.mean for outcomes in seeds], level)
     first_predictions = seeds[0].predicted.tolist()
     if any(outcomes.predicted.tolist() != first_predictions for outcomes in seeds[1:]):
         return spread

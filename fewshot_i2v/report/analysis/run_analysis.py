@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, PredictionTable, bounded_interval, log_loss
+from fewshot_i2v.statistics import Interval, bounded_interval
 from fewshot_i2v.statistics.calibration import Calibration, ReliabilityCurve
-from fewshot_i2v.statistics.metrics import brier_from_arrays
+from fewshot_i2v.statistics.metrics import brier_from_arrays, log_loss
+from fewshot_i2v.statistics.predictions import PredictionTable
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -34,8 +35,8 @@ class RunAnalysis:
         hardest: records of the episodes with the lowest accuracy, the lowest first.
         easiest: records of those with the highest, the highest first.
         calibration: confidences and right answers; None where no episode succeeded.
-        log_loss: as `fewshot_i2v.statistics.log_loss` returns it.
-        brier: as `fewshot_i2v.statistics.brier_score` returns it.
+        log_loss: as `fewshot_i2v.statistics.metrics.log_loss` returns it.
+        brier: as `fewshot_i2v.statistics.metrics.brier_score` returns it.
         unresolved: predictions whose label has a recorded probability of 0.
         outcomes: of each training seed, of the same episodes.
     """
@@ -148,7 +149,7 @@ class RunAnalysis:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of the recalls of the classes, as `fewshot_i2v.statistics.balanced_accuracy`."""
+        """Mean of the recalls of the classes, as `statistics.metrics.balanced_accuracy`."""
         queries = self.confusion_counts.sum(axis=1)
         correct = np.diagonal(self.confusion_counts)
         return float(np.mean(correct[queries > 0] / queries[queries > 0]))

@@ -18,13 +18,9 @@ from fewshot_i2v.report.analysis.generalization import (
     generalization_intervals,
     generalization_text,
 )
-from fewshot_i2v.statistics import (
-    PredictionTable,
-    bounded_interval,
-    paired_difference,
-    seed_spread,
-    two_way_jackknife,
-)
+from fewshot_i2v.statistics import bounded_interval, paired_difference, seed_interval
+from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.statistics.made_runs import some_records
 
 RIGHT = (0.5, 0.75, 0.9)
@@ -50,8 +46,10 @@ def test_each_question_has_the_interval_that_is_for_it() -> None:
     found = generalization_intervals("frozen", 1, [one])
     assert found.mean == pytest.approx(one.mean)
     assert set(found.intervals) == {THESE_CLIPS, OTHER_CLIPS, OTHER_CLASSES}
-    assert found.intervals[OTHER_CLIPS] == two_way_jackknife(one)
-    assert found.intervals[OTHER_CLASSES] == two_way_jackknife(one, by="classes")
+    assert found.intervals[OTHER_CLIPS] == JackknifeEstimate.from_outcomes(one, "clips").interval()
+    assert (
+        found.intervals[OTHER_CLASSES] == JackknifeEstimate.from_outcomes(one, "classes").interval()
+    )
     assert "these clips and classes" in found.intervals[THESE_CLIPS].covers
 
 
@@ -59,7 +57,7 @@ def test_groups_are_a_question_where_clips_have_them() -> None:
     (one,) = runs(1)
     groups = ClipGroups({name: name[-1] for name in one.clips})
     found = generalization_intervals("frozen", 1, [one], groups=groups).intervals[OTHER_GROUPS]
-    assert found == two_way_jackknife(one, by="groups", groups=groups.group_of_clip)
+    assert found == JackknifeEstimate.from_outcomes(one, "groups", groups.group_of_clip).interval()
 
 
 def test_seeds_are_pooled_episode_by_episode_and_have_a_spread_of_their_own() -> None:
@@ -68,7 +66,7 @@ def test_seeds_are_pooled_episode_by_episode_and_have_a_spread_of_their_own() ->
     means = [one.mean for one in several]
     assert len(set(means)) == 3
     assert found.mean == pytest.approx(sum(means) / 3)
-    assert found.intervals[OTHER_SEEDS] == seed_spread(means).interval
+    assert found.intervals[OTHER_SEEDS] == seed_interval(means)
     each = [one.accuracies.tolist() for one in several]
     by_episode = [sum(values) / 3 for values in zip(*each, strict=True)]
     plain = bounded_interval(by_episode)
@@ -140,7 +138,7 @@ def test_no_interval_for_other_groups_or_classes_is_narrower_than_that_for_other
         one = PredictionTable.from_records(records)
         groups = ClipGroups({name: name[-1] for name in one.clips}, "global")
         found = generalization_intervals("frozen", 1, [one], groups=groups).intervals
-        assert found[OTHER_CLASSES] == two_way_jackknife(one, by="classes")
+        assert found[OTHER_CLASSES] == JackknifeEstimate.from_outcomes(one, "classes").interval()
         clips = found[OTHER_CLIPS].half_width
         assert clips is not None
         assert (found[OTHER_GROUPS].half_width or 0) >= clips

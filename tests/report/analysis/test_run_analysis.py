@@ -9,13 +9,9 @@ import pytest
 
 from fewshot_i2v.report.analysis.run_analysis import RunAnalysis, calibration_metrics
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import (
-    PredictionTable,
-    balanced_accuracy,
-    brier_score,
-    expected_calibration_error,
-    log_loss,
-)
+from fewshot_i2v.statistics.calibration import Calibration
+from fewshot_i2v.statistics.metrics import balanced_accuracy, brier_score, log_loss
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.report.page.page_samples import record, records
 
 
@@ -83,7 +79,7 @@ def test_measures_are_those_of_the_statistics() -> None:
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy(outcomes))
     measures = calibration_metrics(found, 0.95)
     assert measures is not None
-    assert measures.ece == expected_calibration_error(outcomes)
+    assert measures.ece == Calibration.from_outcomes(outcomes).interval()
     assert measures.log_loss == log_loss(outcomes)
     assert measures.brier == brier_score(given)
     assert measures.over_confident == pytest.approx(0.7 - outcomes.correct.mean())

@@ -14,7 +14,8 @@ from fewshot_i2v.report.comparison.text import render_comparisons, verdict_sente
 from fewshot_i2v.report.exports import render_tables
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.fast_reader import EpisodeAnswer, build_prediction_table, replace_predictions
-from fewshot_i2v.statistics import PredictionTable, two_way_jackknife
+from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.report.comparison.contenders import contender, plain
 from tests.report.page.page_samples import record, section
 from tests.report.page.page_samples import row as page_row
@@ -81,7 +82,10 @@ def test_the_interval_is_that_of_show(
     records: dict[str, list[EpisodeRecord]], compared: list[RowComparison]
 ) -> None:
     frozen, aim = (PredictionTable.from_records(records[name]) for name in NAMES[:2])
-    assert compared[0].other_clips == two_way_jackknife(aim, baseline=frozen)
+    assert (
+        compared[0].other_clips
+        == JackknifeEstimate.from_outcomes(aim, "clips", baseline=frozen).interval()
+    )
 
 
 def test_a_report_says_the_same(
@@ -110,7 +114,10 @@ def test_rows_with_other_episodes_are_judged_by_those_in_common(
     (found, _) = section(*page_rows(few)).verdicts[0].values()
     frozen = PredictionTable.from_records(records["frozen"][5:70])
     aim = PredictionTable.from_records(few["aim"])
-    assert found.other_clips == two_way_jackknife(aim, baseline=frozen)
+    assert (
+        found.other_clips
+        == JackknifeEstimate.from_outcomes(aim, "clips", baseline=frozen).interval()
+    )
 
 
 def test_answers_give_the_outcomes_of_the_records(

@@ -12,7 +12,8 @@ from fewshot_i2v.report.page import figures
 from fewshot_i2v.report.page.figures.style import PlotPoint, Svg
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import TableRow
-from fewshot_i2v.statistics import Interval, ReliabilityCurve, mean_interval
+from fewshot_i2v.statistics import Interval, mean_interval
+from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from tests.report.page.page_samples import HOSTILE
 
 
