@@ -97,8 +97,8 @@ class ClipCache:
                 these add up to `len(paths)`.
 
         Returns:
-            The clips that cannot be read, with the reasons; all others are ready. Failures are not
-            stored: the next call tries again.
+            The clips that cannot be read, in the order of `paths`, with the reasons; all others are
+            ready. Failures are not stored: the next call tries again.
 
         Raises:
             ClipCacheError: if entries cannot be written, as on a full disk, or the decoding
@@ -130,7 +130,8 @@ class ClipCache:
                 self._stamps.setdefault(result["key"])
             report_progress(len(aliases))
         self._digests.save()
-        return failures
+        # Workers finish in any order; a message must not depend on it.
+        return {path: failures[path] for path in dict.fromkeys(paths) if path in failures}
 
     def get(self, path: Path) -> ClipArray:
         """Return the frames of a prepared clip.
@@ -204,9 +205,9 @@ class ClipCache:
         aside = target.with_suffix(".damaged")
         try:
             target.replace(aside)
-        except FileNotFoundError:
-            pass  # another process may have done it already
         except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                return  # another process moved it aside first
             raise ClipCacheError(
                 f"{target} is damaged and cannot be moved to {aside}: {error.strerror}; delete both"
             ) from error

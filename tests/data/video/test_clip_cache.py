@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_i2v.data.video import cache_entry, clip_digest
+from fewshot_i2v.data.video import cache_entry, clip_cache, clip_digest
 from fewshot_i2v.data.video.cache_entry import ClipCacheError
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.clip_digest import ContentDigests
@@ -191,6 +191,18 @@ def test_unreadable_clips_are_named_all_at_once_and_tried_again(
     cut.write_bytes(three[0].read_bytes())
     assert store.prepare([cut]) == {}
     np.testing.assert_array_equal(store.get(cut), store.get(three[0]))
+
+
+def test_unreadable_clips_are_in_the_order_of_the_paths_whichever_worker_ends_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.mp4" for number in range(6)]
+    for path in paths[:4]:
+        path.write_bytes(b"no video")
+    run_jobs = clip_cache.run_jobs
+    monkeypatch.setattr(clip_cache, "run_jobs", lambda *args: iter(list(run_jobs(*args))[::-1]))
+    store = ClipCache(tmp_path / "store", OPTIONS, workers=0)
+    assert list(store.prepare(paths)) == paths
 
 
 def _damaged(whole: bytes, number: int) -> bytes:
