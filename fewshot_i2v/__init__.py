@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
     from fewshot_i2v.models.encoders.loading import load_encoder
-    from fewshot_i2v.runs.row_summary import RowResult
+    from fewshot_i2v.runs.row_summary import RowSummary
     from fewshot_i2v.runs.run_folder import read_run
     from fewshot_i2v.statistics import Interval, mean_interval
     from fewshot_i2v.training.train import train
@@ -54,7 +54,7 @@ __all__ = [
     "FewshotError",
     "Interval",
     "Prediction",
-    "RowResult",
+    "RowSummary",
     "Split",
     "StartingPoint",
     "TrainingConfig",
@@ -90,7 +90,7 @@ _MODULES = {
     "EpisodeFile": "data.episodes.episode_file",
     "Interval": "statistics",
     "Prediction": "evaluation.classifier",
-    "RowResult": "runs.row_summary",
+    "RowSummary": "runs.row_summary",
     "EvaluationConfig": "config.evaluation",
     "Split": "data.splits.split",
     "StartingPoint": "models.checkpoints.starting_point",

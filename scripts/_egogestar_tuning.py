@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fewshot_i2v.runs.row_summary import RowResult
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import paired_difference
 
 STEPS = 10
@@ -40,14 +40,14 @@ def held_out_split(held: Sequence[str], folder: Path) -> Path:
     return file
 
 
-def gains(tuned: Iterable[RowResult], started: Iterable[RowResult]) -> list[dict[str, Any]]:
+def gains(tuned: Iterable[RowSummary], started: Iterable[RowSummary]) -> list[dict[str, Any]]:
     """What tuning further changed, over the episodes that both have, by adapter, head and shot.
 
     The difference of an episode is the mean over the training seeds of the starting points; the
     interval is over episodes.
     """
     before = {(row.adapter, row.head, row.shot, row.start_name): row for row in started}
-    groups: dict[tuple[str, str, Any], list[tuple[RowResult, RowResult]]] = {}
+    groups: dict[tuple[str, str, Any], list[tuple[RowSummary, RowSummary]]] = {}
     for row in tuned:
         same = before[row.adapter, row.head, row.shot, row.start_name]
         groups.setdefault((row.adapter, row.head, row.shot), []).append((row, same))
@@ -57,7 +57,7 @@ def gains(tuned: Iterable[RowResult], started: Iterable[RowResult]) -> list[dict
     ]
 
 
-def _gain(pairs: Sequence[tuple[RowResult, RowResult]]) -> dict[str, Any]:
+def _gain(pairs: Sequence[tuple[RowSummary, RowSummary]]) -> dict[str, Any]:
     common = set.intersection(*(set(row.accuracies) for pair in pairs for row in pair))
     order = sorted(common)
     after = [mean(row.accuracies[i] for row, _ in pairs) for i in order]

@@ -184,3 +184,33 @@ def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
     for row in rows:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo((indent + line).rstrip())
+
+
+class RunPath(click.Path):
+    """A folder with runs in it: what `evaluate` wrote to its `--output`."""
+
+    name = "run folder"
+
+    def __init__(self) -> None:
+        """A folder that is there."""
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Check the folder; if it is missing, the error suggests the usual location."""
+        path, default_path = Path(value), Path("runs") / value
+        if not path.exists():
+            hint = f"; did you mean {default_path}?" if default_path.is_dir() else ""
+            self.fail(
+                f"{path}: no such folder; expected the --output of an evaluation{hint}", param, ctx
+            )
+        super().convert(value, param, ctx)
+        return path
+
+
+runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RunPath())
+"""Run folders, or folders of some: the argument of commands that read several."""

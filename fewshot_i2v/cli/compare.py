@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.runs.run_index import runs_argument
+from fewshot_i2v.cli._common import echo_json, runs_argument
 
 if TYPE_CHECKING:
-    from fewshot_i2v.report.comparison.baselines import ComparedRow, RowPair
+    from fewshot_i2v.report.comparison.baselines import RowPair
     from fewshot_i2v.report.comparison.compare import RowComparison
+    from fewshot_i2v.runs.prediction_reader import RecordedRow
 
 
 @click.command(short_help="Say which rows differ, and whether that could be chance.")
@@ -57,27 +57,27 @@ def command(
     """
     if all_pairs and baseline is not None:
         raise click.UsageError("--all-pairs needs no baseline: give either it or --baseline")
-    from fewshot_i2v.report.comparison import baselines as rows
+    from fewshot_i2v.report.comparison import baselines
     from fewshot_i2v.report.comparison.compare import compare_rows
 
     baseline_folder = _baseline_folder(baseline)
-    contenders = rows.read_compared_rows([*runs, *([baseline_folder] if baseline_folder else [])])
-    unpaired: list[ComparedRow] = []
+    rows = baselines.read_compared_rows([*runs, *([baseline_folder] if baseline_folder else [])])
+    unpaired: list[RecordedRow] = []
     pairs: list[RowPair]
     if all_pairs:
-        pairs = rows.all_pairs(contenders)
+        pairs = baselines.all_pairs(rows)
     elif baseline is None:
-        pairs, unpaired = rows.pairs_with_frozen(contenders)
+        pairs, unpaired = baselines.pairs_with_frozen(rows)
     else:
-        pairs, unpaired = rows.pairs_with_baseline(contenders, baseline, baseline_folder)
-    names = rows.display_names(contenders)
+        pairs, unpaired = baselines.pairs_with_baseline(rows, baseline, baseline_folder)
+    names = baselines.names_by_row(rows)
     comparisons = compare_rows(pairs, names, level=level, common=common, across=across)
     _show_comparisons(comparisons, unpaired, level, as_json=as_json)
 
 
 def _show_comparisons(
     comparisons: Sequence[RowComparison],
-    unpaired: Sequence[ComparedRow],
+    unpaired: Sequence[RecordedRow],
     level: float,
     *,
     as_json: bool,
@@ -93,7 +93,7 @@ def _show_comparisons(
             "comparisons": [
                 c.to_dict() | {"sentence": verdict_sentence(c, level)} for c in comparisons
             ],
-            "not_compared": [str(c.folder) for c in unpaired],
+            "not_compared": [str(row.summary.folder) for row in unpaired],
         }
     )
 

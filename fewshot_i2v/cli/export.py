@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import limit_flags, read_overrides
-from fewshot_i2v.runs.run_index import RunPath
 
 _FILE = click.Path(path_type=Path)
 

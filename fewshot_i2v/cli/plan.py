@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.runs.run_index import RunPath
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:

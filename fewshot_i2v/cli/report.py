@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fewshot_i2v.cli._common import runs_argument
+from fewshot_i2v.runs.row_names import name_rows
+from fewshot_i2v.runs.row_summary import RowSummary, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
-    RunHeader,
-    check_duplicate_seeds,
-    distinguishing_notes,
     find_run_folders,
     row_order,
-    runs_argument,
-    start_display_names,
     stopping_record_of,
-    summarize_row,
     table_key,
     table_title,
+    way_of,
 )
 from fewshot_i2v.version import __version__
 
@@ -35,21 +33,6 @@ _PAGE_SUFFIXES = (".html", ".htm")
 _MAX_STRIP_BYTES = 3_200_000
 """Bytes that the film strips of a page may have together."""
 _FOLDER_PATH = click.Path(path_type=Path)
-
-
-@dataclass(frozen=True, eq=False)
-class ReportedRun:
-    """A run folder: its row, and what its section needs."""
-
-    row: ReportRow
-    way_range: tuple[int, int]
-    chance: float | None
-    last_episode: int
-
-    @property
-    def header(self) -> RunHeader:
-        """Content of its `run.json`."""
-        return dict(self.row.header)
 
 
 @click.command(short_help="Write a page, or a table for a paper, of one or several runs.")
@@ -138,7 +121,7 @@ def _with_film_strips(
             yield section
             continue
         strips = film_strips(
-            clip_names, section.rows[detailed_row].header, sources, budget=remaining_bytes
+            clip_names, section.summaries[detailed_row].header, sources, budget=remaining_bytes
         )
         remaining_bytes -= sum(map(len, strips.images.values()))
         yield replace(section, clips=strips.images, clips_note=strips.note)
@@ -150,30 +133,31 @@ def _read_sections(runs: Sequence[Path], detail: str | None) -> list[ReportSecti
     Raises:
         UsageError: when there is no run, or none has the name of `detail`.
     """
-    groups: dict[str, list[ReportedRun]] = defaultdict(list)
+    from fewshot_i2v.errors import UnknownNameError
+    from fewshot_i2v.report.analysis.report_data import read_report_row
+
+    groups: dict[str, list[ReportRow]] = defaultdict(list)
     read_folders: set[Path] = set()
     for folder in (folder for run in runs for folder in find_run_folders(run)):
         if folder.resolve() not in read_folders:
             read_folders.add(folder.resolve())
             with _garbage_collection_paused():
-                reported_run = _read_reported_run(folder)
-            groups[table_key(reported_run.header)].append(reported_run)
-    reported_runs = [reported_run for group in groups.values() for reported_run in group]
-    check_duplicate_seeds(
-        [(reported_run.header, Path(reported_run.row.folder)) for reported_run in reported_runs]
-    )
-    _check_detail(detail, reported_runs)
-    sections = [_build_section(group, detail) for group in groups.values()]
+                row = read_report_row(folder)
+            groups[table_key(row.summary)].append(row)
+    summaries = [row.summary for rows in groups.values() for row in rows]
+    check_duplicate_seeds(summaries)
+    folder_names = {row.folder.name for row in summaries}
+    if detail is not None and detail not in folder_names:
+        raise UnknownNameError("run folder", detail, folder_names)
+    sections = [_build_section(rows, detail) for rows in groups.values()]
     title_counts = Counter(section.title for section in sections)
     # evaluations that differ in what the setting alone says are told apart by their folders
     return [
-        s if title_counts[s.title] == 1 else replace(s, title=f"{s.title}: {_parent_folder(s)}")
+        s
+        if title_counts[s.title] == 1
+        else replace(s, title=f"{s.title}: {s.summaries[0].folder.parent}")
         for s in sections
     ]
-
-
-def _parent_folder(section: ReportSection) -> str:
-    return str(Path(section.rows[0].folder).parent)
 
 
 @contextmanager
@@ -188,123 +172,50 @@ def _garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _check_detail(detail: str | None, runs: Sequence[ReportedRun]) -> None:
-    from fewshot_i2v.errors import UnknownNameError
-
-    names = {Path(run.row.folder).name for run in runs}
-    if detail is not None and detail not in names:
-        raise UnknownNameError("run folder", detail, names)
-
-
-def _read_reported_run(folder: Path) -> ReportedRun:
-    from fewshot_i2v.report.analysis.report_data import ReportRow
-    from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
-    from fewshot_i2v.runs.row_summary import RowTotals, TableRow
-    from fewshot_i2v.runs.run_folder import read_run
-
-    run = read_run(folder)
-    sums = RowTotals(run.header.get("marks", {}))
-    findings = RunAnalysis.from_records(run.records, on_record=sums.add)
-    result = summarize_row(run.header, folder, sums)
-    common_fields = {field.name for field in fields(TableRow)} & vars(result).keys()
-    row_values = {name: getattr(result, name) for name in common_fields}
-    table = TableRow(**row_values, macs_per_clip=run.header.get("macs_per_clip"))
-    return ReportedRun(
-        ReportRow(table, findings, run.header, str(folder)),
-        result.ways,
-        result.chance,
-        max(run.records, default=0),
-    )
-
-
-def _resolve_way(runs: Sequence[ReportedRun]) -> int | str:
-    """Classes of an episode, a number if it is constant."""
-    way: int | str = runs[0].header["identity"]["config"]["way"]
-    low, high = runs[0].way_range
-    if isinstance(way, str) and high:
-        return low if low == high else f"{low}-{high}"
-    return way
-
-
-def _build_section(runs: Sequence[ReportedRun], detail: str | None) -> ReportSection:
+def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSection:
     from fewshot_i2v.report.analysis.report_data import ReportSection, merge_rows, sort_rows
 
-    ordered_runs = sorted(runs, key=_row_sort_key)
-    config, way = ordered_runs[0].header["identity"]["config"], _resolve_way(ordered_runs)
+    ordered_rows = sorted(
+        rows, key=lambda row: (str(row.summary.folder.parent), row_order(row.summary))
+    )
+    summaries = [row.summary for row in ordered_rows]
+    config, way = summaries[0].config, way_of(summaries[0])
     order = config.get("frame_order")
     order_note = f", frames {order}" if order else ""
+    evaluations: dict[Path, list[RowSummary]] = defaultdict(list)
+    for summary in summaries:
+        evaluations[summary.folder.parent].append(summary)
+    named_rows = [
+        replace(row, summary=summary)
+        for row, summary in zip(ordered_rows, name_rows(summaries), strict=True)
+    ]
     return ReportSection(
         title=f"{config['split']} ({config['subset']}), {way}-way{order_note}",
-        setting=f"{table_title(ordered_runs[0].header, way)}{order_note}",
+        setting=f"{table_title(summaries[0], way)}{order_note}",
         way=way,
-        chance=next((run.chance for run in ordered_runs if run.chance is not None), None),
-        rows=merge_rows(
-            sort_rows(
-                _with_distinguishing_notes(_with_start_names([run.row for run in ordered_runs]))
-            )
-        ),
-        recipes=_reproduction_recipes_of(ordered_runs),
-        detail=detail if detail in {Path(run.row.folder).name for run in ordered_runs} else None,
-        stopping_notes=tuple(_stopping_sentences(ordered_runs)),
+        chance=next((row.chance for row in summaries if row.chance is not None), None),
+        rows=merge_rows(sort_rows(named_rows)),
+        recipes=tuple(_reproduction_recipes_of(evaluations)),
+        detail=detail if detail in {row.folder.name for row in summaries} else None,
+        stopping_notes=tuple(_stopping_sentences(evaluations)),
     )
 
 
-def _stopping_sentences(runs: Sequence[ReportedRun]) -> Iterator[str]:
+def _stopping_sentences(evaluations: Mapping[Path, Sequence[RowSummary]]) -> Iterator[str]:
     """Yield how each evaluation ended that drew episodes to a half-width."""
-    folders: dict[Path, list[tuple[Path, int]]] = defaultdict(list)
-    for run in runs:
-        folder, table = Path(run.row.folder), run.row.table
-        folders[folder.parent].append((folder, len(table.accuracies) + table.failed))
-    for parent, rows in folders.items():
+    for folder, rows in evaluations.items():
         stopping_record = stopping_record_of(rows)
         if stopping_record is not None:
-            yield (
-                stopping_record.sentence()
-                if len(folders) == 1
-                else f"{parent}: {stopping_record.sentence()}"
-            )
+            sentence = stopping_record.sentence()
+            yield sentence if len(evaluations) == 1 else f"{folder}: {sentence}"
 
 
-def _reproduction_recipes_of(runs: Sequence[ReportedRun]) -> tuple[ReproductionRecipe, ...]:
+def _reproduction_recipes_of(
+    evaluations: Mapping[Path, Sequence[RowSummary]],
+) -> Iterator[ReproductionRecipe]:
     from fewshot_i2v.evaluation.reproduce import reproduction_recipes
 
-    folders: dict[str, list[ReportedRun]] = defaultdict(list)
-    for run in runs:
-        folders[str(Path(run.row.folder).parent)].append(run)
-    return tuple(
-        recipe
-        for folder, folder_runs in folders.items()
-        for recipe in reproduction_recipes(
-            folder,
-            [folder_run.header for folder_run in folder_runs],
-            episodes=1 + max(folder_run.last_episode for folder_run in folder_runs),
-        )
-    )
-
-
-def _row_sort_key(run: ReportedRun) -> tuple[str, tuple[int, bool, Path]]:
-    """Sort key of a row: by folder, then in the order of its run."""
-    folder = Path(run.row.folder)
-    return str(folder.parent), row_order(run.header, run.row.table.adapter, folder)
-
-
-def _with_start_names(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    names = start_display_names([(dict(row.header), Path(row.folder)) for row in rows])
-    return [
-        replace(row, table=replace(row.table, start_name=name))
-        for row, name in zip(rows, names, strict=True)
-    ]
-
-
-def _with_distinguishing_notes(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """Add distinguishing notes to rows with the same name in a table."""
-
-    def _name(row: ReportRow) -> tuple[object, ...]:
-        table = row.table
-        return table.adapter, table.note, table.head, table.start, table.start_name, table.shot
-
-    notes = distinguishing_notes([(_name(row), dict(row.header), Path(row.folder)) for row in rows])
-    return [
-        replace(row, table=replace(row.table, note=", ".join(filter(None, [row.table.note, note]))))
-        for row, note in zip(rows, notes, strict=True)
-    ]
+    for folder, rows in evaluations.items():
+        headers = [dict(row.header) for row in rows]
+        episodes = 1 + max(row.last_episode for row in rows)
+        yield from reproduction_recipes(str(folder), headers, episodes=episodes)

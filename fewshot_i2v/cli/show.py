@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.evaluation.results import EvaluationResult
-from fewshot_i2v.runs.row_summary import RowResult
+from fewshot_i2v.cli._common import RunPath, echo_json
+from fewshot_i2v.runs.row_names import name_rows
+from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
-    RunHeader,
-    RunPath,
-    check_duplicate_seeds,
-    distinguishing_notes,
     find_run_folders,
     read_row,
-    row_labels,
     row_order,
-    seed_group_key,
-    start_display_names,
     stopping_record_of,
     table_key,
     table_title,
+    way_of,
 )
+from fewshot_i2v.utils.text_table import escape_name
 
 if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.report.analysis.generalization import ClipGroups, GeneralizationIntervals
-    from fewshot_i2v.runs.record_lines import RecordLines
+    from fewshot_i2v.runs.prediction_reader import RecordedRow
 
 
 @click.command(short_help="Show the table of an evaluation.")
@@ -58,7 +53,7 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
         show_intervals(run, split, as_json=as_json)
         return
     groups = _read_tables(run)
-    tables = [_build_table(group, run, many_tables=len(groups) > 1) for group in groups]
+    tables = [_build_table(rows, run, many_tables=len(groups) > 1) for rows in groups]
     if as_json and matrix:
         raise click.UsageError("--matrix is Markdown: give either --matrix or --json")
     if as_json:
@@ -70,103 +65,32 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
         )
 
 
-def _read_tables(run: Path) -> list[list[tuple[RunHeader, RowResult]]]:
-    """Read rows with their headers, grouped by table.
+def _read_tables(run: Path) -> list[list[RowSummary]]:
+    """Read rows, grouped by table, with their names.
 
     Raises:
         UsageError: when there is no run folder.
     """
-    groups: dict[str, list[tuple[RunHeader, RowResult]]] = defaultdict(list)
+    tables: dict[tuple[Path, str], list[RowSummary]] = defaultdict(list)
     for folder in find_run_folders(run):
-        data, row = read_row(folder)
-        groups[f"{folder.parent}\n{table_key(data.header)}"].append((data.header, row))
-    for rows in groups.values():
-        check_duplicate_seeds([(header, row.folder) for header, row in rows])
-        rows.sort(
-            key=lambda header_and_row: row_order(
-                header_and_row[0], header_and_row[1].adapter, header_and_row[1].folder
-            )
-        )
-        names = start_display_names([(header, row.folder) for header, row in rows])
-        rows[:] = [
-            (header, replace(row, start_name=name))
-            for (header, row), name in zip(rows, names, strict=True)
-        ]
-    return [_with_distinguishing_notes(rows) for rows in groups.values()]
-
-
-def _with_distinguishing_notes(
-    rows: Sequence[tuple[RunHeader, RowResult]],
-) -> list[tuple[RunHeader, RowResult]]:
-    """Add distinguishing notes to rows with the same name in the table."""
-
-    def _name(row: RowResult) -> tuple[object, ...]:
-        return row.adapter, row.note, row.head, row.start, row.start_name, row.shot
-
-    notes = distinguishing_notes([(_name(row), header, row.folder) for header, row in rows])
-    return [
-        (header, replace(row, note=", ".join(filter(None, [row.note, note]))))
-        for (header, row), note in zip(rows, notes, strict=True)
-    ]
+        row = read_row(folder)
+        tables[folder.parent, table_key(row)].append(row)
+    for rows in tables.values():
+        check_duplicate_seeds(rows)
+    return [name_rows(sorted(rows, key=row_order)) for rows in tables.values()]
 
 
 def _build_table(
-    group: list[tuple[RunHeader, RowResult]], run: Path, *, many_tables: bool
+    rows: Sequence[RowSummary], run: Path, *, many_tables: bool
 ) -> tuple[str, EvaluationResult]:
     from fewshot_i2v.evaluation.results import EvaluationResult
 
-    config = group[0][0]["identity"]["config"]
-    way, (low, high) = config["way"], group[0][1].ways
-    if isinstance(way, str) and high:
-        way = low if low == high else f"{low}-{high}"
-    title = table_title(group[0][0], way)
-    rows = tuple(row for _, row in group)
+    config, way = rows[0].config, way_of(rows[0])
+    title = table_title(rows[0], way)
     if many_tables:
         title = f"{rows[0].folder.parent}: {title}"
-    encoder = config["encoder"]["name"]
-    stopped = stopping_record_of([(row.folder, row.episodes + row.failed) for row in rows])
-    return title, EvaluationResult(rows, run, way, config["split"], encoder, stopped=stopped)
-
-
-@dataclass(frozen=True, eq=False)
-class _IntervalRow:
-    """A row: one run folder for each of its training seeds."""
-
-    headers: list[RunHeader]
-    records: list[RecordLines]
-    folder: Path
-    start: str = ""
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        return row_labels(self.headers[0])
-
-    @property
-    def is_frozen(self) -> bool:
-        return str(self.labels["adapter"]).partition(":")[0] == "frozen"
-
-    @property
-    def shares_clips(self) -> bool:
-        """Whether episodes may share clips."""
-        from fewshot_i2v.runs.row_summary import share_clips
-
-        if not self.headers[0].get("marks", {}).get("disjoint"):
-            return True
-        return share_clips(self.records[0].values())
-
-    def succeeded_episodes(self) -> frozenset[int]:
-        """Episodes that succeeded with every seed."""
-        return frozenset.intersection(
-            *(frozenset(seed_records) - seed_records.failed for seed_records in self.records)
-        )
-
-    def display_name(self, *, with_head: bool) -> str:
-        """The row's name in a table; with its head where rows differ in it."""
-        from fewshot_i2v.utils.text_table import escape_name
-
-        start_note = f" from {escape_name(self.start)}" if self.start else ""
-        head_note = f" with {escape_name(self.labels['head'])}" if with_head else ""
-        return escape_name(self.labels["adapter"]) + start_note + head_note
+    encoder, stopped = config["encoder"]["name"], stopping_record_of(rows)
+    return title, EvaluationResult(tuple(rows), run, way, config["split"], encoder, stopped=stopped)
 
 
 def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
@@ -180,13 +104,13 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
     Raises:
         UsageError: when there is no run folder, or `split` is not that of the runs.
     """
-    from fewshot_i2v.report.analysis.generalization import generalization_text
+    from fewshot_i2v.report.tables.generalization_text import generalization_text
 
     tables = []
     for i, rows in enumerate(_read_interval_tables(run)):
-        groups = _find_clip_groups(rows, split)
-        accuracies, gains = _accuracy_and_gain_intervals(rows, groups)
-        title = table_title(rows[0].headers[0], rows[0].headers[0]["identity"]["config"]["way"])
+        summary = rows[0].summary
+        accuracies, gains = _accuracy_and_gain_intervals(rows, _find_clip_groups(summary, split))
+        title = table_title(summary, summary.config["way"])
         if as_json:
             tables.append(
                 {
@@ -195,102 +119,76 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
                     "over_frozen": [row_intervals.to_dict() for row_intervals in gains],
                 }
             )
-        elif not accuracies:
-            click.echo(("\n" if i else "") + f"{title}\n\nno episode succeeded yet")
-        else:
-            click.echo(("\n" if i else "") + f"{title}\n\n{generalization_text(accuracies, gains)}")
+            continue
+        text = "no episode succeeded yet"
+        if accuracies:
+            text = generalization_text(accuracies, gains)
+        click.echo(("\n" if i else "") + f"{title}\n\n{text}")
     if as_json:
         echo_json(tables)
 
 
-def _read_interval_tables(run: Path) -> Iterator[list[_IntervalRow]]:
-    """Yield the rows of each table."""
-    from fewshot_i2v.runs.header import read_header
+def _read_interval_tables(run: Path) -> Iterator[list[RecordedRow]]:
+    """Yield the rows of each table; run folders that differ only in the training seed are one."""
+    from fewshot_i2v.report.comparison.baselines import with_start_names
+    from fewshot_i2v.runs.prediction_reader import PredictionReader, merge_recorded_seeds
 
-    runs_by_table: dict[tuple[str, str], list[tuple[RunHeader, Path]]] = defaultdict(list)
+    reader = PredictionReader()
+    tables: dict[tuple[Path, str], list[RecordedRow]] = defaultdict(list)
     for folder in find_run_folders(run):
-        header = read_header(folder / "run.json") or {}
-        runs_by_table[str(folder.parent), table_key(header)].append((header, folder))
-    for runs in runs_by_table.values():
-        runs.sort(
-            key=lambda header_and_folder: row_order(
-                header_and_folder[0],
-                row_labels(header_and_folder[0])["adapter"],
-                header_and_folder[1],
-            )
-        )
-        yield _group_seeds(runs)
-
-
-def _group_seeds(runs: Sequence[tuple[RunHeader, Path]]) -> list[_IntervalRow]:
-    """Build rows; runs that differ only in the seed are one."""
-    from fewshot_i2v.runs.run_folder import read_run
-
-    check_duplicate_seeds(runs)
-    rows: dict[str | Path, _IntervalRow] = {}
-    for header, folder in runs:
-        is_single_seed = row_labels(header)["training_seed"] is None
-        row = rows.setdefault(
-            folder if is_single_seed else seed_group_key(header, folder),
-            _IntervalRow([], [], folder),
-        )
-        row.headers.append(header)
-        row.records.append(read_run(folder).records)
-    names = start_display_names([(row.headers[0], row.folder) for row in rows.values()])
-    return [replace(row, start=name) for row, name in zip(rows.values(), names, strict=True)]
+        row = reader.read(folder)
+        tables[folder.parent, table_key(row.summary)].append(row)
+    for rows in tables.values():
+        rows.sort(key=lambda row: row_order(row.summary))
+        check_duplicate_seeds(row.summary for row in rows)
+        yield with_start_names(merge_recorded_seeds(rows))
 
 
 def _accuracy_and_gain_intervals(
-    rows: Sequence[_IntervalRow], groups: ClipGroups | None
+    rows: Sequence[RecordedRow], groups: ClipGroups | None
 ) -> tuple[list[GeneralizationIntervals], list[GeneralizationIntervals]]:
     """Intervals of each row's accuracy, and gain over the frozen encoder."""
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report.analysis.generalization import generalization_intervals
-    from fewshot_i2v.statistics.predictions import PredictionTable
 
-    @cache
-    def _outcomes(row: _IntervalRow, indices: frozenset[int]) -> list[PredictionTable]:
-        chosen = sorted(indices)
-        return [PredictionTable.from_records(records.read(chosen)) for records in row.records]
-
-    with_head = len({row.labels["head"] for row in rows}) > 1
+    summaries = [row.summary for row in rows]
+    with_head = len({summary.head for summary in summaries}) > 1
     accuracies, gains = [], []
-    for row in rows:
-        name, shot, succeeded = (
-            row.display_name(with_head=with_head),
-            row.labels["shot"],
-            row.succeeded_episodes(),
-        )
-        if not succeeded:
+    for row, summary in zip(rows, summaries, strict=True):
+        if not summary.accuracies:
             continue
+        name = _display_name(summary, with_head=with_head)
         intervals_of = partial(
-            generalization_intervals, name, shot, groups=groups, clips_shared=row.shares_clips
+            generalization_intervals, name, summary.shot, groups=groups, clips_shared=summary.shared
         )
-        accuracies.append(intervals_of(_outcomes(row, succeeded)))
-        baseline = next((other_row for other_row in rows if _is_baseline_of(other_row, row)), None)
-        common = succeeded & baseline.succeeded_episodes() if baseline else frozenset()
-        if baseline and common:
-            baseline_outcomes = _outcomes(baseline, common)
-            try:
-                gains.append(intervals_of(_outcomes(row, common), baseline=baseline_outcomes))
-            except UsageError as error:
-                raise UsageError(f"{row.folder} and {baseline.folder}: {error}") from error
+        accuracies.append(intervals_of(row.select([*summary.accuracies])))
+        frozen = None if summary.is_frozen else baseline_of(summary, summaries)
+        if frozen is None:
+            continue
+        common = sorted(summary.accuracies.keys() & frozen.accuracies.keys())
+        baseline = rows[next(i for i, other in enumerate(summaries) if other is frozen)]
+        try:
+            gains.append(intervals_of(row.select(common), baseline=baseline.select(common)))
+        except UsageError as error:
+            raise UsageError(f"{summary.folder} and {frozen.folder}: {error}") from error
     return accuracies, gains
 
 
-def _is_baseline_of(candidate: _IntervalRow, row: _IntervalRow) -> bool:
-    same_setting = all(candidate.labels[key] == row.labels[key] for key in ("head", "shot"))
-    return candidate.is_frozen and not row.is_frozen and same_setting
+def _display_name(row: RowSummary, *, with_head: bool) -> str:
+    """The row's name in a table of intervals; with its head where rows differ in it."""
+    start_note = f" from {escape_name(row.start_name)}" if row.start_name else ""
+    head_note = f" with {escape_name(row.head)}" if with_head else ""
+    return escape_name(row.adapter) + start_note + head_note
 
 
-def _find_clip_groups(rows: Sequence[_IntervalRow], split: str | None) -> ClipGroups | None:
+def _find_clip_groups(row: RowSummary, split: str | None) -> ClipGroups | None:
     """The groups of the clips; None without groups, or if the split is missing."""
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report.analysis.generalization import ClipGroups
     from fewshot_i2v.report.page.filmstrips import ClipSources, find_split
 
     try:
-        split_of_run = find_split(rows[0].headers[0], ClipSources(split))
+        split_of_run = find_split(row.header, ClipSources(split))
     except UsageError:
         if split is not None:
             raise
@@ -300,7 +198,7 @@ def _find_clip_groups(rows: Sequence[_IntervalRow], split: str | None) -> ClipGr
             err=True,
         )
         return None
-    subset = rows[0].headers[0]["identity"]["config"]["subset"]
+    subset = row.config["subset"]
     subsets = (
         ("train", "test") if subset == "test" and "train" in split_of_run.subsets else (subset,)
     )

@@ -18,9 +18,9 @@ from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.evaluation.time_estimate import row_cost
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.row_summary import RowResult, table_rows
+from fewshot_i2v.runs.row_names import start_names
+from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
-from fewshot_i2v.runs.run_index import start_names
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
@@ -64,7 +64,7 @@ def run(
     context = EvaluationContext.of(config)
     runners = build_row_runners(context)
 
-    def _run_rows() -> list[RowResult]:
+    def _run_rows() -> list[RowSummary]:
         results = []
         for runner in runners:
             retained = [later.cache_key for later in runners[runner.position :]]
@@ -93,14 +93,14 @@ def run(
 
 
 def _check_until(
-    points: float, context: EvaluationContext, rows: Sequence[RowResult]
+    points: float, context: EvaluationContext, rows: Sequence[RowSummary]
 ) -> StoppingRecord | None:
     """Returns how a run with `until` ended; samples more episodes and returns None if it did not.
 
     It ends when the intervals of all rows are short enough, or no episodes remain.
     """
     count = min(map(len, context.episodes.values()))
-    accuracies = [[row.accuracies.get(i) for i in range(count)] for row in table_rows(rows)]
+    accuracies = [[row.accuracies.get(i) for i in range(count)] for row in merge_seeds(rows)]
     decision = decide_stopping(accuracies, points / 100, cap=context.max_episodes)
     if not decision.stop:
         context.draw(decision.episodes)
@@ -110,7 +110,7 @@ def _check_until(
     )
 
 
-def _with_start_names(rows: Sequence[RowResult], runners: Sequence[RowRunner]) -> list[RowResult]:
+def _with_start_names(rows: Sequence[RowSummary], runners: Sequence[RowRunner]) -> list[RowSummary]:
     """Renames starts of one adapter that share a name by what distinguishes their paths."""
     starts = []
     for runner in runners:
@@ -151,7 +151,7 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
     return runners
 
 
-def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowResult:
+def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowSummary:
     episodes, context = runner.episodes, runner.context
     facts, identity = runner.header()
     with RunFolder.open(path, facts, identity=identity) as folder:
@@ -162,7 +162,7 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         folder.record_clips(context.content_digests(_clip_names(recorded)))
         _record_failures(runner, folder, episodes, todo)
         _run_batches(runner, folder, episodes, todo, progress=progress)
-        result = RowResult.from_records(
+        result = RowSummary.from_records(
             # of the configured episodes; the folder may hold more
             folder.records.read(i for i in sorted(folder.records) if i < len(episodes)),
             adapter=runner.row.adapter.label,

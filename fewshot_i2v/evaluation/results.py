@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v.report.tables.accuracy_table import render_table
 from fewshot_i2v.report.tables.matrix import render_matrix
-from fewshot_i2v.report.tables.terminal import render_table
-from fewshot_i2v.runs.row_summary import RowResult, table_rows
+from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.utils.text_table import wrap_notes
 
@@ -27,7 +27,7 @@ class EvaluationResult:
         stopped: the stopping record of a run with `until`, else None.
     """
 
-    rows: tuple[RowResult, ...]
+    rows: tuple[RowSummary, ...]
     output: Path
     way: int | str
     split: str
@@ -47,14 +47,14 @@ class EvaluationResult:
 
     def table(self) -> str:
         """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        table_text = render_table(table_rows(self.rows), way=self.way, chance=self.chance)
+        table_text = render_table(merge_seeds(self.rows), way=self.way, chance=self.chance)
         if self.stopped is None:
             return table_text
         return "\n".join([table_text, *wrap_notes([self.stopped.sentence()])])
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""
-        return render_matrix(table_rows(self.rows), way=self.way, chance=self.chance)
+        return render_matrix(merge_seeds(self.rows), way=self.way, chance=self.chance)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for JSON."""

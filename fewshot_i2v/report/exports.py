@@ -29,15 +29,13 @@ from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.comparison.compare import clips_clause
 from fewshot_i2v.report.page.summary_text import section_summary
-from fewshot_i2v.report.tables.extra_tables import (
-    ExtraTable,
+from fewshot_i2v.report.tables.section_tables import (
     ReliabilityBin,
-    calibration_table,
-    frame_order_table,
-    generalization_table,
     reliability_bins,
+    section_tables,
 )
-from fewshot_i2v.report.tables.table import LEFT_COLUMNS, AccuracyTable, accuracy_table
+from fewshot_i2v.report.tables.table import escape_markdown
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.files import replace_file, sync_folder
 from fewshot_i2v.utils.text_table import escape_name
@@ -45,9 +43,7 @@ from fewshot_i2v.utils.text_table import escape_name
 
 def row_to_dict(
     section: ReportSection,
-    row: ReportRow,
-    mean: Interval | None,
-    gain: Interval | None,
+    position: int,
     verdict: GainVerdict | None,
     loss: FrameOrderLoss | None,
 ) -> dict[str, Any]:
@@ -55,69 +51,70 @@ def row_to_dict(
 
     Args:
         section: that it is in.
-        row: the row.
-        mean: its accuracy.
-        gain: over the frozen encoder.
-        verdict: on that gain.
+        position: of the row in its section.
+        verdict: on its gain over the frozen encoder.
         loss: with its frames in other orders.
     """
+    row, gain = section.rows[position], section.gains[position]
     return (
-        _summary_values(section, row, mean, gain)
+        _summary_values(section, row.summary, gain)
         | _verdict_values(verdict)
         | _metric_values(row.metrics)
         | _generalization_values(row.generalization)
-        | {
-            "reliability": [
-                _bin_values(reliability_bin) for reliability_bin in reliability_bins([row])
-            ]
-        }
+        | {"reliability": [_bin_values(one_bin) for one_bin in reliability_bins([row])]}
         | _frame_order_values(row, loss)
-        | {"folder": row.folder}
+        | {"folder": str(row.summary.folder)}
     )
 
 
 def _summary_values(
-    section: ReportSection, row: ReportRow, mean: Interval | None, gain: Interval | None
+    section: ReportSection, row: RowSummary, gain: Interval | None
 ) -> dict[str, Any]:
-    t = row.table
+    mean = row.interval
     return {
         "table": section.title,
         "setting": section.setting,
-        "adapter": escape_name(t.adapter),
-        "note": t.note,
-        "start": t.start,
-        "start_name": t.start_name,
-        "seen": t.seen,
-        "head": t.head,
-        "uses_names": t.uses_names,
+        "adapter": escape_name(row.adapter),
+        "note": row.note,
+        "start": row.start,
+        "start_name": row.start_name,
+        "seen": row.seen,
+        "head": row.head,
+        "uses_names": row.uses_names,
         "way": section.way,
-        "shot": t.shot,
-        "accuracy": None if mean is None else mean.mean,
-        "accuracy_low": None if mean is None else mean.low,
-        "accuracy_high": None if mean is None else mean.high,
-        "over_frozen": None if gain is None else gain.mean,
-        "over_frozen_low": None if gain is None else gain.low,
-        "over_frozen_high": None if gain is None else gain.high,
+        "shot": row.shot,
+        **_mean_and_ends("accuracy", mean),
+        **_mean_and_ends("over_frozen", gain),
         "level": LEVEL,
         "method": None if mean is None else mean.method,
         "interval_covers": None if mean is None else mean.covers,
-        "training_seeds": len(t.seed_means) or 1,
-        "seed_deviation": t.seed_deviation,
-        "episodes": len(t.accuracies),
-        "failed": t.failed,
-        "parameters": t.parameters,
-        "macs_per_clip": t.macs_per_clip,
-        "seconds_per_episode": t.seconds_per_episode if t.accuracies else None,
-        "peak_memory_mb": t.peak_memory_mb if t.accuracies else None,
+        "training_seeds": len(row.seed_means) or 1,
+        "seed_deviation": row.seed_deviation,
+        "episodes": row.episodes,
+        "failed": row.failed,
+        "parameters": row.parameters,
+        "macs_per_clip": row.macs_per_clip,
+        "seconds_per_episode": row.seconds_per_episode if row.accuracies else None,
+        "peak_memory_mb": row.peak_memory_mb if row.accuracies else None,
+    }
+
+
+def _mean_and_ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    mean = {name: None if interval is None else interval.mean}
+    return mean | _ends(name, interval)
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {
+        f"{name}_low": None if interval is None else interval.low,
+        f"{name}_high": None if interval is None else interval.high,
     }
 
 
 def _verdict_values(verdict: GainVerdict | None) -> dict[str, Any]:
-    interval = None if verdict is None else verdict.other_clips
     decided = verdict is not None and verdict.verdict != "open"
     return {
-        "over_frozen_other_clips_low": None if interval is None else interval.low,
-        "over_frozen_other_clips_high": None if interval is None else interval.high,
+        **_ends("over_frozen_other_clips", None if verdict is None else verdict.other_clips),
         "over_frozen_verdict": None if verdict is None else verdict.verdict,
         "over_frozen_verdict_on": clips_clause(
             verdict.unit, on_other_clips=verdict.holds_on_other_clips
@@ -128,28 +125,27 @@ def _verdict_values(verdict: GainVerdict | None) -> dict[str, Any]:
 
 
 def _metric_values(metrics: CalibrationMetrics | None) -> dict[str, Any]:
-    return {
-        "balanced_accuracy": None if metrics is None else metrics.balanced,
-        "ece": None if metrics is None else metrics.ece.mean,
-        "ece_low": None if metrics is None else metrics.ece.low,
-        "ece_high": None if metrics is None else metrics.ece.high,
-        "ece_by_chance": None if metrics is None else metrics.by_chance,
-        "ece_covers": None if metrics is None else metrics.ece.covers,
-        "over_confident": None if metrics is None else metrics.over_confident,
-        "log_loss": None if metrics is None else metrics.log_loss,
-        "log_loss_is_a_bound": None if metrics is None else bool(metrics.unresolved),
-        "brier": None if metrics is None else metrics.brier,
-        "predictions": None if metrics is None else metrics.predictions,
-    }
+    if metrics is None:
+        return dict.fromkeys(_METRIC_KEYS)
+    values = (
+        metrics.balanced, metrics.ece.mean, metrics.ece.low, metrics.ece.high, metrics.by_chance,
+        metrics.ece.covers, metrics.over_confident, metrics.log_loss, bool(metrics.unresolved),
+        metrics.brier, metrics.predictions,
+    )  # fmt: skip
+    return dict(zip(_METRIC_KEYS, values, strict=True))
+
+
+_METRIC_KEYS = (
+    "balanced_accuracy", "ece", "ece_low", "ece_high", "ece_by_chance", "ece_covers",
+    "over_confident", "log_loss", "log_loss_is_a_bound", "brier", "predictions",
+)  # fmt: skip
 
 
 def _generalization_values(intervals: GeneralizationIntervals | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for question in (OTHER_CLIPS, OTHER_CLASSES, OTHER_SEEDS):
         interval = None if intervals is None else intervals.intervals.get(question)
-        name = question.replace(" ", "_")
-        values[f"{name}_low"] = None if interval is None else interval.low
-        values[f"{name}_high"] = None if interval is None else interval.high
+        values |= _ends(question.replace(" ", "_"), interval)
     return values
 
 
@@ -160,21 +156,12 @@ def _bin_values(reliability_bin: ReliabilityBin) -> dict[str, Any]:
 def _frame_order_values(row: ReportRow, loss: FrameOrderLoss | None) -> dict[str, Any]:
     values: dict[str, Any] = {"frame_order": frame_order_of(row)}
     for order in CHANGED_ORDERS:
-        interval = None if loss is None else loss.intervals.get(order)
-        values |= {
-            f"lost_{order}": None if interval is None else interval.mean,
-            f"lost_{order}_low": None if interval is None else interval.low,
-            f"lost_{order}_high": None if interval is None else interval.high,
-        }
+        values |= _mean_and_ends(
+            f"lost_{order}", None if loss is None else loss.intervals.get(order)
+        )
     return values
 
 
-_TEX_ESCAPES = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
-    "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}",
-}  # fmt: skip
 _FORMULA_START = re.compile(r"^[=+\-@\t\r]")
 _JSON_ONLY_KEYS = frozenset({"interval_covers", "ece_covers", "reliability"})
 """Keys of a row that JSON has and CSV has not."""
@@ -198,33 +185,18 @@ def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = 
 
 
 def _markdown(sections: Sequence[ReportSection], title: str) -> str:
-    blocks = [f"# {_escape_markdown(title)}"] if title else []
+    blocks = [f"# {escape_markdown(title)}"] if title else []
     losses = frame_order_losses(sections, LEVEL)
     for section in sections:
-        table = accuracy_table(section)
         blocks += [
-            f"## {_escape_markdown(section.title)}",
-            _escape_markdown(section.setting),
-            *map(_escape_markdown, _summary_lines(section)),
+            f"## {escape_markdown(section.title)}",
+            escape_markdown(section.setting),
+            *map(escape_markdown, section_summary(section)),
         ]
-        blocks += _markdown_table(table)
-        for extra_table in _extra_tables(section, table, losses):
-            blocks += [f"### {_escape_markdown(extra_table.title)}", *_markdown_table(extra_table)]
+        for table in section_tables(section, losses):
+            blocks += [f"### {escape_markdown(table.title)}"] if table.title else []
+            blocks += table.to_markdown()
     return "\n\n".join(blocks) + "\n"
-
-
-def _markdown_table(table: AccuracyTable | ExtraTable) -> list[str]:
-    """Format a table and its notes as Markdown."""
-    rules = ["---" if heading in LEFT_COLUMNS else "--:" for heading in table.columns]
-    lines = [list(table.columns), rules, *_cell_rows(table)]
-    cells = [lines[0], lines[1], *([_escape_markdown(cell) for cell in line] for line in lines[2:])]
-    notes = "\n".join(f"- {_escape_markdown(note)}" for note in table.notes)
-    return ["\n".join("| " + " | ".join(line) + " |" for line in cells), notes]
-
-
-def _escape_markdown(text: str) -> str:
-    """Escape text so that Markdown shows it as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
 def _latex(sections: Sequence[ReportSection], title: str) -> str:
@@ -232,42 +204,12 @@ def _latex(sections: Sequence[ReportSection], title: str) -> str:
     blocks += [f"% {' '.join(title.split())}"] if title else []
     losses = frame_order_losses(sections, LEVEL)
     for section in sections:
-        table, caption = accuracy_table(section), f"{section.title}: {section.setting}"
-        blocks.append(_latex_table(table, f"{caption}."))
-        for extra_table in _extra_tables(section, table, losses):
-            blocks.append(_latex_table(extra_table, f"{extra_table.caption}: {caption}."))
+        caption = f"{section.title}: {section.setting}."
+        for table in section_tables(section, losses):
+            blocks.append(
+                table.to_latex(f"{table.caption}: {caption}" if table.caption else caption)
+            )
     return "\n\n".join(blocks) + "\n"
-
-
-def _latex_table(table: AccuracyTable | ExtraTable, caption: str) -> str:
-    alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in table.columns)
-    head = " & ".join(map(_escape_tex, table.columns))
-    body = [" & ".join(map(_escape_tex_cell, line)) + r" \\" for line in _cell_rows(table)]
-    notes = " ".join(map(_escape_tex, table.notes))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_escape_tex(caption)} {notes}}}",
-            rf"  \begin{{tabular}}{{{alignments}}}",
-            r"    \toprule",
-            rf"    {head} \\",
-            r"    \midrule",
-            *(f"    {line}" for line in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-        ]
-    )
-
-
-def _escape_tex_cell(text: str) -> str:
-    """Escape a cell; the hyphen before a number is a minus sign, that in a name is none."""
-    return _escape_tex(re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
-
-
-def _escape_tex(text: str) -> str:
-    return "".join(_TEX_ESCAPES.get(c, c) for c in " ".join(text.split()))
 
 
 def _csv(sections: Sequence[ReportSection], title: str) -> str:
@@ -299,8 +241,12 @@ def _json(sections: Sequence[ReportSection], title: str) -> str:
                 "setting": section.setting,
                 "way": section.way,
                 "chance": section.chance,
-                "summary": _summary_lines(section),
-                "notes": _all_notes(section, losses),
+                "summary": section_summary(section),
+                "notes": list(
+                    dict.fromkeys(
+                        note for table in section_tables(section, losses) for note in table.notes
+                    )
+                ),
                 "rows": _row_dicts(section, losses),
             }
             for section in sections
@@ -309,49 +255,12 @@ def _json(sections: Sequence[ReportSection], title: str) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _extra_tables(
-    section: ReportSection, table: AccuracyTable, losses: LossesByRow
-) -> list[ExtraTable]:
-    """Tables that follow the one of accuracies."""
-    candidates = (
-        calibration_table(section, table),
-        generalization_table(section, table),
-        frame_order_table(section, table, losses),
-    )
-    return [extra_table for extra_table in candidates if extra_table is not None]
-
-
-def _all_notes(section: ReportSection, losses: LossesByRow) -> list[str]:
-    table = accuracy_table(section)
-    notes = [
-        *table.notes,
-        *(
-            note
-            for extra_table in _extra_tables(section, table, losses)
-            for note in extra_table.notes
-        ),
-    ]
-    return list(dict.fromkeys(notes))
-
-
-def _cell_rows(table: AccuracyTable | ExtraTable) -> list[list[str]]:
-    """Cells of a table row by row."""
-    columns = [[cell.text for cell in cells] for cells in table.columns.values()]
-    return [list(line) for line in zip(*columns, strict=True)]
-
-
-def _summary_lines(section: ReportSection) -> list[str]:
-    return section_summary(section)
-
-
 def _row_dicts(section: ReportSection, losses: LossesByRow) -> list[dict[str, Any]]:
     """Rows as plain values, shares from 0 to 1; every row has the same keys."""
-    table = accuracy_table(section)
-    row_intervals = zip(section.rows, table.means, table.gains, strict=True)
     frozen = section.verdicts[0]
     return [
-        row_to_dict(section, row, mean, gain, frozen.get(i), losses.get(row))
-        for i, (row, mean, gain) in enumerate(row_intervals)
+        row_to_dict(section, i, frozen.get(i), losses.get(row))
+        for i, row in enumerate(section.rows)
     ]
 
 

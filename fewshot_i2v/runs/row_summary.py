@@ -1,47 +1,62 @@
-"""Rows of a table, and the merging of rows of several training seeds."""
+"""One row of a table of results: its summary, the merging of training seeds, and its baseline."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, mean, median, stdev
 from typing import Any
 
+from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, bounded_interval
+from fewshot_i2v.statistics import Interval, bounded_interval, paired_difference
 
 FRESH = "fresh"
 INPUT_MISMATCH = "read unlike its start"
 """Note of rows whose clips are read in another way than the starting point was trained with."""
+_BASELINE_ADAPTER = "frozen"
+_JSON_KEYS = (
+    "adapter", "head", "shot", "episodes", "failed", "parameters", "seconds_per_episode",
+    "peak_memory_mb", "folder", "note", "uses_names", "start", "start_name", "seen", "chance",
+    "shared", "training_seed", "learns_nothing", "interval",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """One adapter, start, head and shot of the table.
+class RowSummary:
+    """One adapter, start, head and shot over all episodes: the row of a table.
 
     Attributes:
-        adapter: label, such as "aim:scale=1.0".
-        head: label.
+        adapter: label, such as "st-adapter" or "aim:scale=1.0".
+        head: label, such as "linear".
         shot: support clips per class, or a range of them.
         accuracies: of each episode that succeeded, 0..1, by episode number.
-        failed: episodes that failed.
+        failed: number of episodes that failed, with the reason in the records.
         parameters: trained parameters of one episode, adapter and head.
-        seconds_per_episode: typical time of an episode, or None where unknown.
-        peak_memory_mb: in MiB, or None where unknown.
+        seconds_per_episode: median over episodes of tuning and prediction time; None where unknown.
+        peak_memory_mb: largest over episodes, in MiB: of the process on the CPU, of one episode's
+            share of the allocations on a GPU; None where unknown.
         note: shown beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
         start: initial weights of the adapters: "fresh", "base-trained" or "meta-trained".
         start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained on classes or clips of the evaluation, or its
-            state chosen on them.
+        seen: whether the starting point was trained or selected on classes or clips of this
+            evaluation.
         shared: whether episodes have clips in common.
-        training_seed: where the row is one of several that differ in it.
+        training_seed: where rows were run with several.
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
         macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
-        key: equal for the training seeds of a row; empty where its name says that.
-        learns_nothing: whether it was tuned on clips that were compared only with themselves.
+        learns_nothing: whether fine-tuning compared each support clip only with itself.
+        ways: smallest and largest number of classes of an episode; (0, 0) without records.
+        chance: accuracy of guessing, the mean over episodes; None without records.
+        last_episode: highest number of an episode, failed ones included.
+        folder: the run folder; that of the first training seed where the row is several.
+        seed_folders: run folders of the further training seeds.
+        header: content of its `run.json`, with the training seeds of all; empty during the run.
     """
 
     adapter: str
@@ -61,172 +76,86 @@ class TableRow:
     training_seed: int | None = None
     seed_means: tuple[float, ...] = ()
     macs_per_clip: float | None = None
-    key: str = field(default="", repr=False)
     learns_nothing: bool = False
-
-    @property
-    def seed_group_key(self) -> tuple[object, ...]:
-        """Key that is equal for rows that differ only in the training seed."""
-        names = (self.adapter, self.note, self.head, self.start, self.start_name, self.shot)
-        return (self.key, *names)
-
-    @property
-    def seed_deviation(self) -> float | None:
-        """Standard deviation between the means of training seeds; None with fewer than two."""
-        return stdev(self.seed_means) if len(self.seed_means) > 1 else None
-
-
-def mean_accuracy(row: TableRow, level: float) -> Interval | None:
-    """Mean accuracy of a row with its interval; None where no episode succeeded."""
-    if not row.accuracies:
-        return None
-    return bounded_interval(list(row.accuracies.values()), level, clips_shared=row.shared)
-
-
-def methods_text(means: Sequence[Interval]) -> str:
-    """Methods of some intervals, in a sentence or two."""
-    methods = " or ".join(sorted({mean.method for mean in means}))
-    asymmetric = any(
-        abs(mean.low + mean.high - 2 * mean.mean) > 1e-9
-        for mean in means
-        if mean.low is not None and mean.high is not None
-    )
-    asymmetry_sentence = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
-    return f"{methods} over episodes." + asymmetry_sentence * asymmetric
-
-
-def merge_seeds(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Merge rows that differ only in the training seed, at the position of the first.
-
-    The accuracy of an episode is the mean over the seeds, for the episodes that succeeded with
-    every one of them.
-
-    Args:
-        rows: those without a training seed are left as they are.
-    """
-    groups: dict[tuple[object, ...], list[TableRow]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        groups[(i,) if row.training_seed is None else row.seed_group_key].append(row)
-    return [_average_rows(group) if len(group) > 1 else group[0] for group in groups.values()]
-
-
-def _average_rows(rows: Sequence[TableRow]) -> TableRow:
-    common = set.intersection(*(set(row.accuracies) for row in rows))
-    times = [r.seconds_per_episode for r in rows if r.seconds_per_episode is not None]
-    peaks = [r.peak_memory_mb for r in rows if r.peak_memory_mb is not None]
-    means = tuple(fmean(row.accuracies[i] for i in common) for row in rows) if common else ()
-    return replace(
-        rows[0],
-        accuracies={i: fmean(row.accuracies[i] for row in rows) for i in sorted(common)},
-        failed=max(row.failed for row in rows),
-        seconds_per_episode=median(times) if times else None,
-        peak_memory_mb=max(peaks, default=None),
-        training_seed=None,
-        seed_means=means,
-    )
-
-
-_BASELINE_ADAPTER = "frozen"
-
-
-def is_frozen(row: TableRow) -> bool:
-    """Whether a row is of the frozen encoder without an adapter, the usual baseline."""
-    return row.adapter.partition(":")[0] == _BASELINE_ADAPTER
-
-
-def has_starts(rows: Sequence[TableRow]) -> bool:
-    """Whether any row has a starting point, so that the table needs the column of starts."""
-    return any(row.start != FRESH for row in rows)
-
-
-def has_seeds(rows: Sequence[TableRow]) -> bool:
-    """Whether any row is the mean over several training seeds."""
-    return any(row.seed_means for row in rows)
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """One adapter, start, head and shot over all episodes.
-
-    Attributes:
-        adapter: label, such as "st-adapter" or "aim:scale=1.0".
-        head: label, such as "linear".
-        shot: support clips per class, or a range of them.
-        interval: mean accuracy in [0, 1] with its interval, or None when no episode succeeded.
-        episodes: number of episodes that succeeded.
-        failed: number of episodes that failed, with the reason in the records.
-        parameters: trained parameters of one episode, adapter and head.
-        seconds_per_episode: median over episodes of tuning and prediction time.
-        peak_memory_mb: largest over episodes, in MiB: of the process on the CPU, of one episode's
-            share of the allocations on a GPU.
-        folder: the run folder.
-        accuracies: accuracy of each episode that succeeded, by episode number.
-        note: shown beside the adapter's name, such as "reconstruction"; or empty.
-        uses_names: whether the head read the class names.
-        start: initial values of the adapters: "fresh", "base-trained" or "meta-trained".
-        start_name: name of the starting point; empty for "fresh".
-        seen: whether the starting point was trained or selected on classes or clips of this
-            evaluation.
-        ways: smallest and largest number of classes of an episode; (0, 0) without records.
-        chance: accuracy of guessing, the mean over episodes; None without records.
-        shared: whether episodes have clips in common.
-        training_seed: where rows were run with several.
-        key: equal for the training seeds of a row; empty where the name identifies the row.
-        learns_nothing: whether fine-tuning compared each support clip only with itself.
-    """
-
-    adapter: str
-    head: str
-    shot: int | str
-    interval: Interval | None
-    episodes: int
-    failed: int
-    parameters: int
-    seconds_per_episode: float
-    peak_memory_mb: float
-    folder: Path
-    accuracies: Mapping[int, float] = field(repr=False)
-    note: str = ""
-    uses_names: bool = False
-    start: str = "fresh"
-    start_name: str = ""
-    seen: bool = False
     ways: tuple[int, int] = (0, 0)
     chance: float | None = None
-    shared: bool = True
-    training_seed: int | None = None
-    key: str = field(default="", repr=False)
-    learns_nothing: bool = False
+    last_episode: int = 0
+    folder: Path = Path()
+    seed_folders: tuple[Path, ...] = ()
+    header: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_records(
         cls,
         records: Iterable[EpisodeRecord],
         *,
-        adapter: str,
-        head: str,
-        shot: int | str,
-        parameters: int,
         display_flags: Mapping[str, Any],
-        folder: Path,
-        training_seed: int | None = None,
-        key: str = "",
-    ) -> RowResult:
-        """Summarises the records of a run folder; `display_flags` are the `marks` of its header."""
+        **facts: Any,
+    ) -> RowSummary:
+        """Summarises the records of a run folder.
+
+        Args:
+            records: its records.
+            display_flags: the `marks` of its header.
+            facts: attributes that neither of them has, such as adapter, head, shot and folder.
+        """
         totals = RowTotals(display_flags)
         for record in records:
             totals.add(record)
-        facts = {"adapter": adapter, "head": head, "shot": shot, "parameters": parameters}
-        return totals.to_row(**facts, folder=folder, training_seed=training_seed, key=key)
+        return totals.to_row(**facts)
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes that succeeded."""
+        return len(self.accuracies)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Mean accuracy, 0..1, with its interval at 95 %; None where no episode succeeded."""
+        if not self.accuracies:
+            return None
+        return bounded_interval(list(self.accuracies.values()), clips_shared=self.shared)
+
+    @property
+    def seed_deviation(self) -> float | None:
+        """Standard deviation between the means of training seeds; None with fewer than two."""
+        return stdev(self.seed_means) if len(self.seed_means) > 1 else None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it is the frozen encoder without an adapter, the usual baseline."""
+        return self.adapter.partition(":")[0] == _BASELINE_ADAPTER
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its results, from its header: configuration and digests."""
+        identity: Mapping[str, Any] = self.header["identity"]
+        return identity
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of its identity."""
+        config: Mapping[str, Any] = self.identity["config"]
+        return config
+
+    @property
+    def names(self) -> tuple[object, ...]:
+        """What a table shows to tell it from other rows."""
+        return self.adapter, self.note, self.head, self.start, self.start_name, self.shot
+
+    @cached_property
+    def seed_group_key(self) -> Hashable:
+        """Key that is equal for rows of one evaluation that differ only in the training seed."""
+        if not self.header:
+            return self.names
+        config = {key: value for key, value in self.config.items() if key != "training_seed"}
+        parent = str(self.folder.parent.resolve())
+        return json.dumps([parent, {**self.identity, "config": config}], sort_keys=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for JSON."""
-        plain = {
-            k: v
-            for k, v in vars(self).items()
-            if k not in {"interval", "accuracies", "ways", "key"}
-        }
         interval = None if self.interval is None else vars(self.interval)
+        plain = {key: getattr(self, key) for key in _JSON_KEYS}
         return plain | {"folder": str(self.folder), "interval": interval}
 
 
@@ -241,7 +170,7 @@ class RowTotals:
         self._display_flags = display_flags
         self._accuracies: dict[int, float] = {}
         self._seconds: list[float] = []
-        self._memory = 0.0
+        self._memory, self._last_episode = 0.0, 0
         self._ways: list[int] = []
         self._clips: set[str] = set()
         self._clips_shared = not display_flags.get("disjoint")
@@ -249,82 +178,164 @@ class RowTotals:
     def add(self, record: EpisodeRecord) -> None:
         """Adds a record."""
         self._ways.append(len(record.classes))
+        self._last_episode = max(self._last_episode, record.index)
         if record.accuracy is not None:
             self._accuracies[record.index] = record.accuracy
             self._seconds.append(record.seconds)
             self._memory = max(self._memory, record.peak_memory_mb)
         if not self._clips_shared:
-            self._clips_shared = share_clips([record], self._clips)
+            names = {n for side in (record.support, record.query) for row in side for n in row}
+            self._clips_shared = not names.isdisjoint(self._clips)
+            self._clips |= names
 
-    def to_row(self, **facts: Any) -> RowResult:
+    def to_row(self, **facts: Any) -> RowSummary:
         """Returns the summary of the row.
 
         Args:
-            facts: attributes of `RowResult` that records do not have.
+            facts: attributes of `RowSummary` that neither records nor marks have.
         """
-        start, ways = self._display_flags.get("start") or {}, self._ways
-        return RowResult(
-            interval=_accuracy_interval(self._accuracies, clips_shared=self._clips_shared),
-            episodes=len(self._accuracies),
+        ways = self._ways
+        return RowSummary(
+            accuracies=self._accuracies,
             failed=len(ways) - len(self._accuracies),
             seconds_per_episode=median(self._seconds) if self._seconds else 0.0,
             peak_memory_mb=self._memory,
-            note=self._display_flags.get("note", ""),
-            uses_names=self._display_flags.get("uses_names", False),
-            start=start.get("kind", "fresh"),
-            start_name=start.get("name", ""),
-            seen=bool(start.get("seen")),
-            learns_nothing=self._display_flags.get("learns_nothing", False),
-            accuracies=self._accuracies,
+            shared=self._clips_shared,
             ways=(min(ways), max(ways)) if ways else (0, 0),
             chance=mean(1 / way for way in ways) if ways else None,
-            shared=self._clips_shared,
+            last_episode=self._last_episode,
+            **display_facts(self._display_flags),
             **facts,
         )
 
 
-def _accuracy_interval(accuracies: Mapping[int, float], *, clips_shared: bool) -> Interval | None:
-    return (
-        bounded_interval(list(accuracies.values()), clips_shared=clips_shared)
-        if accuracies
-        else None
+def header_facts(header: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Attributes of a row that are in its header, but for the `marks`."""
+    from fewshot_i2v.config.method import MethodSpec
+
+    config = header["identity"]["config"]
+    return {
+        "adapter": MethodSpec.model_validate(config["adapter"]).label,
+        "head": MethodSpec.model_validate(config["head"]).label,
+        "shot": config["shot"],
+        "training_seed": config.get("training_seed"),
+        "parameters": header.get("parameters", 0),
+        "macs_per_clip": header.get("macs_per_clip"),
+        "folder": folder,
+        "header": header,
+    }
+
+
+def display_facts(display_flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a row that are in the `marks` of its header."""
+    start = display_flags.get("start") or {}
+    return {
+        "note": display_flags.get("note", ""),
+        "uses_names": display_flags.get("uses_names", False),
+        "start": start.get("kind", FRESH),
+        "start_name": start.get("name", ""),
+        "seen": bool(start.get("seen")),
+        "learns_nothing": display_flags.get("learns_nothing", False),
+    }
+
+
+def group_seeds(rows: Sequence[RowSummary]) -> list[list[int]]:
+    """Positions of rows that differ only in the training seed, in the order of their first row."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[i if row.training_seed is None else row.seed_group_key].append(i)
+    return list(groups.values())
+
+
+def merge_seeds(rows: Sequence[RowSummary]) -> list[RowSummary]:
+    """Merge rows that differ only in the training seed, at the position of the first.
+
+    The accuracy of an episode is the mean over the seeds, for the episodes that succeeded with
+    every one of them.
+
+    Args:
+        rows: those without a training seed are left as they are.
+    """
+    return [average_rows([rows[i] for i in group]) for group in group_seeds(rows)]
+
+
+def average_rows(rows: Sequence[RowSummary]) -> RowSummary:
+    """Merge rows of the same setting into one, as `merge_seeds` does."""
+    if len(rows) == 1:
+        return rows[0]
+    common = set.intersection(*(set(row.accuracies) for row in rows))
+    times = [r.seconds_per_episode for r in rows if r.seconds_per_episode is not None]
+    peaks = [r.peak_memory_mb for r in rows if r.peak_memory_mb is not None]
+    means = tuple(fmean(row.accuracies[i] for i in common) for row in rows) if common else ()
+    return replace(
+        rows[0],
+        accuracies={i: fmean(row.accuracies[i] for row in rows) for i in sorted(common)},
+        failed=max(row.failed for row in rows),
+        seconds_per_episode=median(times) if times else None,
+        peak_memory_mb=max(peaks, default=None),
+        training_seed=None,
+        seed_means=means,
+        seed_folders=tuple(row.folder for row in rows[1:]),
+        header=_merged_header(rows),
     )
 
 
-def share_clips(records: Iterable[EpisodeRecord], previous_clips: set[str] | None = None) -> bool:
-    """Whether two episodes share a clip; `previous_clips`, which grows, counts as an episode."""
-    previous_clips = set() if previous_clips is None else previous_clips
-    for record in records:
-        names = {name for side in (record.support, record.query) for row in side for name in row}
-        if names & previous_clips:
-            return True
-        previous_clips |= names
-    return False
+def _merged_header(rows: Sequence[RowSummary]) -> Mapping[str, Any]:
+    """Header of the first row, with the training seeds of all."""
+    header = rows[0].header
+    if not header:
+        return header
+    seeds = ", ".join(str(row.training_seed) for row in rows)
+    config = {**rows[0].config, "training_seed": seeds}
+    return {**header, "identity": {**rows[0].identity, "config": config}}
 
 
-def table_rows(results: Iterable[RowResult]) -> list[TableRow]:
-    """Rows of a table; rows that differ only in the training seed are merged."""
-    return merge_seeds(
-        [
-            TableRow(
-                adapter=row.adapter,
-                note=row.note,
-                head=row.head,
-                uses_names=row.uses_names,
-                start=row.start,
-                start_name=row.start_name,
-                seen=row.seen,
-                shared=row.shared,
-                shot=row.shot,
-                accuracies=row.accuracies,
-                failed=row.failed,
-                parameters=row.parameters,
-                seconds_per_episode=row.seconds_per_episode,
-                peak_memory_mb=row.peak_memory_mb,
-                training_seed=row.training_seed,
-                key=row.key,
-                learns_nothing=row.learns_nothing,
+def check_duplicate_seeds(rows: Iterable[RowSummary]) -> None:
+    """Refuse a row that occurs twice, such as a copy of its folder, which would count double.
+
+    Raises:
+        UsageError: naming both folders.
+    """
+    folder_by_seed: dict[tuple[Hashable, int], Path] = {}
+    for row in rows:
+        if row.training_seed is None:
+            continue
+        seed = row.training_seed
+        first_folder = folder_by_seed.setdefault((row.seed_group_key, seed), row.folder)
+        if first_folder != row.folder:
+            raise UsageError(
+                f"{first_folder} and {row.folder} are one row with the same training seed {seed}, "
+                "which would count twice; move one of them out of that folder"
             )
-            for row in results
-        ]
-    )
+
+
+def baseline_of(row: RowSummary, rows: Sequence[RowSummary]) -> RowSummary | None:
+    """The row of the frozen encoder with the same head and shot and some of the same episodes.
+
+    Args:
+        row: any row; that of the frozen encoder is its own baseline.
+        rows: of its table.
+    """
+    for candidate in rows:
+        same_setting = (candidate.head, candidate.shot) == (row.head, row.shot)
+        if candidate.is_frozen and same_setting and row.accuracies.keys() & candidate.accuracies:
+            return candidate
+    return None
+
+
+def gain_over_frozen(row: RowSummary, rows: Sequence[RowSummary]) -> Interval | None:
+    """Paired difference to the frozen encoder over the episodes that both have, -1..1.
+
+    None for the frozen encoder itself, and where it has not run any of the same episodes.
+    """
+    frozen = None if row.is_frozen else baseline_of(row, rows)
+    if frozen is None:
+        return None
+    common = sorted(row.accuracies.keys() & frozen.accuracies.keys())
+    a, b = ([member.accuracies[i] for i in common] for member in (row, frozen))
+    return paired_difference(a, b, clips_shared=row.shared)
+
+
+def has_starts(rows: Sequence[RowSummary]) -> bool:
+    """Whether any row has a starting point, so that the table needs the column of starts."""
+    return any(row.start != FRESH for row in rows)

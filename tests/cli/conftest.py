@@ -15,8 +15,7 @@ import fewshot_i2v.evaluation
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.results import EvaluationResult
-from fewshot_i2v.runs.row_summary import RowResult
-from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.runs.row_summary import RowSummary
 
 Invoke = Callable[..., Result]
 
@@ -36,12 +35,10 @@ class FakeEvaluation(ModuleType):
         if self.raises is not None:
             raise self.raises
         accuracies = {0: 0.5, 1: 0.75}
-        row = RowResult(
+        row = RowSummary(
             adapter="frozen",
             head="linear",
             shot=1,
-            interval=mean_interval(list(accuracies.values())),
-            episodes=2,
             failed=self.failed,
             parameters=325,
             seconds_per_episode=0.5,

@@ -18,7 +18,7 @@ from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
-from fewshot_i2v.runs.row_summary import RowResult
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from tests.tiny import tiny_folder, tiny_run
 
@@ -57,7 +57,7 @@ class Runs:
         given = {"adapter": "frozen", "head": "nearest", "query": 2, **changes}
         return tiny_run(self.folder, self.folder / "runs" / name, **given)
 
-    def row(self, name: str, **changes: Any) -> RowResult:
+    def row(self, name: str, **changes: Any) -> RowSummary:
         return evaluate.run(self.config(name, **changes)).rows[0]
 
     def trials(self, name: str, **changes: Any) -> Path:
@@ -204,12 +204,12 @@ def test_asking_more_of_a_file_keeps_the_batches(
     assert untimed(folder) == untimed(evaluate.run(again).rows[0].folder)
 
 
-def mark(row: RowResult) -> object:
+def mark(row: RowSummary) -> object:
     """What the run's header says of disjoint episodes."""
     return read_run(row.folder).header["marks"].get("disjoint")
 
 
-def covers(row: RowResult) -> str:
+def covers(row: RowSummary) -> str:
     assert row.interval is not None
     return row.interval.covers
 

@@ -14,7 +14,7 @@ from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_expansion import expand_rows
-from fewshot_i2v.runs.row_summary import TableRow, merge_seeds
+from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from tests.tiny import tiny_folder, tiny_run
 
@@ -85,8 +85,8 @@ def test_bad_seeds_are_named(runs: Runs, seeds: list[object]) -> None:
         runs.config("bad", training_seeds=seeds)
 
 
-def row(seed: int | None, accuracies: dict[int, float], **more: Any) -> TableRow:
-    return TableRow("aim", "linear", 1, accuracies, training_seed=seed, **more)
+def row(seed: int | None, accuracies: dict[int, float], **more: Any) -> RowSummary:
+    return RowSummary("aim", "linear", 1, accuracies, training_seed=seed, **more)
 
 
 def test_means_are_over_the_episodes_that_all_seeds_have() -> None:

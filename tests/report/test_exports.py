@@ -14,7 +14,7 @@ import pytest
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.exports import RENDERERS, render_tables, write_report
-from fewshot_i2v.report.tables.terminal import render_table
+from fewshot_i2v.report.tables.accuracy_table import render_table
 from fewshot_i2v.statistics import mean_interval, paired_difference
 from tests.report.page.page_samples import orders, row, section
 
@@ -36,7 +36,7 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     assert len(lines) == 2 + len(made.rows)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
     assert len(widths) == 1
-    table = render_table(made.table_rows, way=made.way, chance=made.chance)
+    table = render_table(made.summaries, way=made.way, chance=made.chance)
     lines = [re.sub(r"\\(.)", r"\1", line) for line in lines]
     for cells in (re.split(r" {2,}", line.strip()) for line in table.splitlines()[2:8]):
         assert any(all(cell in line for cell in cells) for line in lines)
@@ -76,7 +76,7 @@ def test_csv_has_numbers_and_no_formulas() -> None:
     text = render_tables([made], ".csv")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [line["adapter"] for line in lines] == ["'=1+1", "frozen", "'@cmd"]
-    first, frozen = (r.table for r in made.rows[:2])
+    first, frozen = (r.summary for r in made.rows[:2])
     interval = mean_interval(list(first.accuracies.values()))
     gain = paired_difference(list(first.accuracies.values()), list(frozen.accuracies.values()))
     assert float(lines[0]["accuracy"]) == pytest.approx(interval.mean)

@@ -39,7 +39,7 @@ class FrameOrderLoss:
 
 def frame_order_of(row: ReportRow) -> str:
     """Frame order of a row: "natural", or one of `CHANGED_ORDERS`."""
-    return str(row.header["identity"]["config"].get("frame_order", NATURAL_ORDER))
+    return str(row.summary.config.get("frame_order", NATURAL_ORDER))
 
 
 def frame_order_losses(
@@ -89,7 +89,7 @@ def _loss_interval(row: ReportRow, changed: ReportRow, level: float) -> Interval
     common = sorted(a.keys() & b.keys())
     if not common:
         return None
-    clips_shared = row.table.shared or changed.table.shared
+    clips_shared = row.summary.shared or changed.summary.shared
     interval = paired_difference(
         [a[i] for i in common], [b[i] for i in common], level, clips_shared=clips_shared
     )
@@ -105,7 +105,7 @@ def _loss_interval(row: ReportRow, changed: ReportRow, level: float) -> Interval
 
 def _seeds_text(row: ReportRow) -> str:
     """Training seeds of a row, as a merged header has them; empty where it has none."""
-    return str(row.header["identity"]["config"].get("training_seed", ""))
+    return str(row.summary.config.get("training_seed", ""))
 
 
 def _seeds(row: ReportRow) -> list[str]:
@@ -124,7 +124,7 @@ def _accuracies(row: ReportRow, seeds: Sequence[str]) -> Mapping[int, float]:
     """
     row_seeds = _seeds(row)
     if set(seeds) == set(row_seeds):
-        return row.table.accuracies
+        return row.summary.accuracies
     outcomes = row.analysis.outcomes
     if not seeds or len(outcomes) != len(row_seeds):
         return {}
@@ -138,8 +138,8 @@ def _accuracies(row: ReportRow, seeds: Sequence[str]) -> Mapping[int, float]:
 
 def _key_without_order_and_seed(row: ReportRow) -> str:
     """Key that is equal for rows that differ in nothing else that decides results."""
-    identity = row.header["identity"]
+    identity = row.summary.identity
     ignored = ("frame_order", "training_seed")
-    config = {k: v for k, v in identity["config"].items() if k not in ignored}
+    config = {k: v for k, v in row.summary.config.items() if k not in ignored}
     origins = [identity.get(key) for key in ("split", "encoder", "trials", "start")]
     return json.dumps([config, *origins], sort_keys=True)

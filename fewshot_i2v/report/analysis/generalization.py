@@ -19,12 +19,11 @@ from fewshot_i2v.statistics import (
 )
 from fewshot_i2v.statistics.jackknife import GroupScope, JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
-from fewshot_i2v.utils.text_table import align_columns, unique_sentences, wrap_notes
+from fewshot_i2v.utils.text_table import unique_sentences
 
 THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS = "these clips", "other clips", "other groups"
 OTHER_CLASSES, OTHER_SEEDS = "other classes", "other seeds"
 QUESTIONS = (THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS, OTHER_CLASSES, OTHER_SEEDS)
-_EMPTY = "-"
 _SEEDS_AGREE_NOTE = (
     "All training seeds gave the same answers: nothing that they draw takes part in such a row, so "
     "there is no interval over them."
@@ -159,31 +158,6 @@ def _pool_seeds(
     ), PredictionTable.pooled([row_outcomes for _, row_outcomes in pairs])
 
 
-def generalization_text(
-    rows: Sequence[GeneralizationIntervals],
-    gains: Sequence[GeneralizationIntervals],
-    level: float = 0.95,
-) -> str:
-    """Format intervals of accuracies and of gains as aligned plain text, with what each covers.
-
-    Args:
-        rows: in the order to show them.
-        gains: over the frozen encoder, where there are any.
-        level: of the intervals.
-
-    Returns:
-        The text, without a newline at the end.
-    """
-    lines = _table(rows, "accuracy %", "{:.2f}")
-    if gains:
-        lines += ["", *_table(gains, "over frozen", "{:+z.2f}")]
-    all_rows = [*rows, *gains]
-    notes = [f"Intervals are {100 * level:g} %, in percent; each answers its own question."]
-    questions = [key for key in QUESTIONS if any(key in row.intervals for row in all_rows)]
-    notes += [coverage_note(question, all_rows) for question in questions]
-    return "\n".join([*lines, "", *wrap_notes(notes)])
-
-
 def coverage_note(question: str, rows: Sequence[GeneralizationIntervals]) -> str:
     """Note on how the intervals for a question were computed, and what they cover."""
     intervals = [row.intervals[question] for row in rows if question in row.intervals]
@@ -191,25 +165,3 @@ def coverage_note(question: str, rows: Sequence[GeneralizationIntervals]) -> str
     return f"{question}: {methods}. " + " ".join(
         unique_sentences(member.covers for member in intervals)
     )
-
-
-def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> list[str]:
-    columns = {
-        "row": [row.name for row in rows],
-        "shot": [str(row.shot) for row in rows],
-        heading: [_format_percent(row.mean, form) for row in rows],
-    }
-    for question in QUESTIONS:
-        if any(question in row.intervals for row in rows):
-            columns[question] = [_interval_cell(row.intervals.get(question), form) for row in rows]
-    return align_columns(columns, {"row"})
-
-
-def _interval_cell(interval: Interval | None, form: str) -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return _EMPTY
-    return f"[{_format_percent(interval.low, form)}, {_format_percent(interval.high, form)}]"
-
-
-def _format_percent(share: float, form: str) -> str:
-    return form.format(100 * share)

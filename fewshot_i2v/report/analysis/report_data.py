@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path
 
 from fewshot_i2v.report.analysis.generalization import (
     GeneralizationIntervals,
@@ -18,7 +17,17 @@ from fewshot_i2v.report.analysis.run_analysis import (
     calibration_metrics,
 )
 from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict, best_rows, gain_verdicts
-from fewshot_i2v.runs.row_summary import FRESH, TableRow, is_frozen, merge_seeds
+from fewshot_i2v.runs.row_summary import (
+    FRESH,
+    RowSummary,
+    RowTotals,
+    average_rows,
+    gain_over_frozen,
+    group_seeds,
+    header_facts,
+)
+from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.statistics import Interval
 
 LEVEL = 0.95
 """Of all intervals of a page."""
@@ -30,18 +39,12 @@ class ReportRow:
     """One row of a table with the analysis of its records.
 
     Attributes:
-        table: as the table shows it.
+        summary: as the table shows it.
         analysis: classes, confusions, calibration and extreme episodes.
-        header: content of its `run.json`.
-        folder: the run folder as the user gave it.
-        other_folders: those of its other training seeds.
     """
 
-    table: TableRow
+    summary: RowSummary
     analysis: RunAnalysis = field(repr=False)
-    header: Mapping[str, Any] = field(repr=False)
-    folder: str
-    other_folders: tuple[str, ...] = ()
 
     @cached_property
     def metrics(self) -> CalibrationMetrics | None:
@@ -51,12 +54,24 @@ class ReportRow:
     @cached_property
     def generalization(self) -> GeneralizationIntervals | None:
         """Intervals for other clips, classes and seeds; None where there is none."""
-        outcomes, table = self.analysis.outcomes, self.table
+        outcomes, row = self.analysis.outcomes, self.summary
         if not outcomes:
             return None
         return generalization_intervals(
-            table.adapter, table.shot, outcomes, clips_shared=table.shared, level=LEVEL
+            row.adapter, row.shot, outcomes, clips_shared=row.shared, level=LEVEL
         )
+
+
+def read_report_row(folder: Path) -> ReportRow:
+    """Read a run folder as a row, in one pass over its records.
+
+    Raises:
+        RecordError: when it is damaged.
+    """
+    run = read_run(folder)
+    totals = RowTotals(run.header.get("marks", {}))
+    analysis = RunAnalysis.from_records(run.records, on_record=totals.add)
+    return ReportRow(totals.to_row(**header_facts(run.header, folder)), analysis)
 
 
 @dataclass(frozen=True)
@@ -106,27 +121,31 @@ class ReportSection:
     stopping_notes: tuple[str, ...] = ()
 
     @property
-    def table_rows(self) -> list[TableRow]:
-        """Table rows of the section."""
-        return [row.table for row in self.rows]
+    def summaries(self) -> list[RowSummary]:
+        """Summaries of its rows."""
+        return [row.summary for row in self.rows]
+
+    @cached_property
+    def gains(self) -> list[Interval | None]:
+        """Gain of each row over the frozen encoder."""
+        return [gain_over_frozen(row, self.summaries) for row in self.summaries]
 
     @cached_property
     def verdicts(self) -> tuple[dict[int, GainVerdict], dict[int | str, BestRow]]:
         """Each row against frozen, by position, and the best row of each number of shots."""
-        rows, analyses = self.table_rows, [row.analysis for row in self.rows]
+        rows, analyses = self.summaries, [row.analysis for row in self.rows]
         return gain_verdicts(rows, LEVEL, analyses), best_rows(rows, LEVEL, analyses)
 
     def detail_position(self) -> int | None:
         """Position of the row that is shown in detail; None where no episode succeeded."""
         for i, row in enumerate(self.rows):
-            if self.detail in {
-                PurePath(folder).name for folder in (row.folder, *row.other_folders)
-            }:
+            summary = row.summary
+            if self.detail in {folder.name for folder in (summary.folder, *summary.seed_folders)}:
                 return i
-        best = best_rows(self.table_rows, LEVEL)
+        best = best_rows(self.summaries, LEVEL)
         if best:
             return next(iter(best.values())).row
-        return next((i for i, row in enumerate(self.rows) if row.table.accuracies), None)
+        return next((i for i, row in enumerate(self.rows) if row.summary.accuracies), None)
 
 
 def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
@@ -135,52 +154,32 @@ def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     Args:
         rows: in the order of their runs, which stays where nothing else decides.
     """
-    tables = sorted((row.table for row in rows), key=lambda table: not is_frozen(table))
-    adapters = list(dict.fromkeys(table.adapter for table in tables))
-    heads = list(dict.fromkeys(row.table.head for row in rows))
-    shots = sorted({t.shot for t in tables}, key=lambda shot: (isinstance(shot, str), shot))
+    summaries = sorted((row.summary for row in rows), key=lambda row: not row.is_frozen)
+    adapters = list(dict.fromkeys(row.adapter for row in summaries))
+    heads = list(dict.fromkeys(row.summary.head for row in rows))
+    shots = sorted({row.shot for row in summaries}, key=lambda s: (isinstance(s, str), s))
 
-    def _key(row: ReportRow) -> tuple[object, ...]:
-        table_row = row.table
-        start = (
-            _START_ORDER.index(table_row.start)
-            if table_row.start in _START_ORDER
-            else len(_START_ORDER)
+    def _key(report_row: ReportRow) -> tuple[object, ...]:
+        row = report_row.summary
+        return (
+            adapters.index(row.adapter),
+            _START_ORDER.index(row.start) if row.start in _START_ORDER else len(_START_ORDER),
+            row.start_name,
+            heads.index(row.head),
+            shots.index(row.shot),
+            row.training_seed or 0,
         )
-        adapter_and_head = (
-            adapters.index(table_row.adapter),
-            start,
-            table_row.start_name,
-            heads.index(table_row.head),
-        )
-        return *adapter_and_head, shots.index(table_row.shot), table_row.training_seed or 0
 
     return sorted(rows, key=_key)
 
 
 def merge_rows(rows: Sequence[ReportRow]) -> tuple[ReportRow, ...]:
     """Merge rows that differ only in the training seed, at the position of the first."""
-    groups: dict[tuple[object, ...], list[ReportRow]] = {}
-    for i, row in enumerate(rows):
-        key = (i,) if row.table.training_seed is None else row.table.seed_group_key
-        groups.setdefault(key, []).append(row)
+    groups = group_seeds([row.summary for row in rows])
     return tuple(
         ReportRow(
-            merge_seeds([row.table for row in group])[0],
-            RunAnalysis.merge_seeds([row.analysis for row in group]),
-            _merged_header(group),
-            group[0].folder,
-            tuple(row.folder for row in group[1:]),
+            average_rows([rows[i].summary for i in group]),
+            RunAnalysis.merge_seeds([rows[i].analysis for i in group]),
         )
-        for group in groups.values()
+        for group in groups
     )
-
-
-def _merged_header(group: Sequence[ReportRow]) -> Mapping[str, Any]:
-    """Header of the first row, with the training seeds of all."""
-    header = group[0].header
-    if len(group) == 1:
-        return header
-    seeds = ", ".join(str(row.table.training_seed) for row in group)
-    config = {**header["identity"]["config"], "training_seed": seeds}
-    return {**header, "identity": {**header["identity"], "config": config}}

@@ -8,8 +8,7 @@ from itertools import islice
 from typing import Any
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.comparison.baselines import ComparedRow
-from fewshot_i2v.runs.fast_reader import EPISODE_KEYS, EpisodeAnswer
+from fewshot_i2v.runs.prediction_reader import EPISODE_KEYS, RecordedRow, parse_episode
 
 _COMPARED_KEYS = {"adapter", "start", "head", "shot", "tuning", "training_seed"}
 _NUMERIC_KEYS = {"deterministic"}
@@ -37,7 +36,7 @@ class SharedEpisodes:
 
 
 def match_episodes(
-    row: ComparedRow, baseline: ComparedRow, *, common: bool, across: Sequence[str]
+    row: RecordedRow, baseline: RecordedRow, *, common: bool, across: Sequence[str]
 ) -> SharedEpisodes:
     """Match the episodes of two rows, which must be the same.
 
@@ -54,13 +53,13 @@ def match_episodes(
     Raises:
         UsageError: naming each key that differs with both values, and what can be done.
     """
-    fixed, sampling, setting = _differing_keys(row.identity, baseline.identity)
+    fixed, sampling, setting = _differing_keys(row.summary.identity, baseline.summary.identity)
     allowed = [key for key in setting if any(_is_under(key, name) for name in across)]
     refused = fixed + [key for key in setting if key not in allowed]
     problems = [
         f"{key}: {_setting_value(row, key)} and {_setting_value(baseline, key)}" for key in refused
     ]
-    indices, mismatches = _matching_episodes(row.answers, baseline.answers)
+    indices, mismatches = _matching_episodes(row, baseline)
     if (mismatches and not common) or not indices:
         problems += [
             f"{key}: {_setting_value(row, key)} and {_setting_value(baseline, key)}"
@@ -69,12 +68,12 @@ def match_episodes(
         problems += mismatches or ["episodes: none succeeded in both"]
     if problems:
         raise UsageError(
-            f"{row.folder} and {baseline.folder} were not asked the same:\n  "
+            f"{row.summary.folder} and {baseline.summary.folder} were not asked the same:\n  "
             + "\n  ".join(dict.fromkeys(problems))
             + "\n"
             + _advice(fixed, refused, partly=bool(mismatches) and not common, n_common=len(indices))
         )
-    numbers = len(row.answers.keys() | baseline.answers.keys())
+    numbers = len(row.episodes.keys() | baseline.episodes.keys())
     values = tuple(
         f"{key}: {_setting_value(row, key)} and {_setting_value(baseline, key)}" for key in allowed
     )
@@ -98,34 +97,26 @@ def _advice(fixed: Sequence[str], refused: Sequence[str], *, partly: bool, n_com
     return "To compare all the same, add " + " and ".join(dict.fromkeys(options))
 
 
-def _matching_episodes(
-    row_answers: Mapping[int, EpisodeAnswer], baseline_answers: Mapping[int, EpisodeAnswer]
-) -> tuple[list[int], list[str]]:
+def _matching_episodes(row: RecordedRow, baseline: RecordedRow) -> tuple[list[int], list[str]]:
     """Episodes that succeeded in both, and a line on each kind of mismatch."""
-    common = sorted(row_answers.keys() & baseline_answers.keys())
-    changed = [i for i in common if row_answers[i].episode_text != baseline_answers[i].episode_text]
-    failed = [
-        i
-        for i in common
-        if (row_answers[i].accuracy is None) != (baseline_answers[i].accuracy is None)
-    ]
+    a, b = row.episodes, baseline.episodes
+    succeeded = row.summary.accuracies.keys(), baseline.summary.accuracies.keys()
+    common = sorted(a.keys() & b.keys())
+    changed = [i for i in common if a[i] != b[i]]
+    failed = [i for i in common if (i in succeeded[0]) != (i in succeeded[1])]
     mismatches = [
-        _episodes_line(sorted(a.keys() - b.keys()), f"in the {position} only")
-        for a, b, position in (
-            (row_answers, baseline_answers, "first"),
-            (baseline_answers, row_answers, "second"),
-        )
+        _episodes_line(sorted(a.keys() - b.keys()), "in the first only"),
+        _episodes_line(sorted(b.keys() - a.keys()), "in the second only"),
+        _episodes_line(failed, "failed in one of the two"),
     ]
-    mismatches.append(_episodes_line(failed, "failed in one of the two"))
     if changed:
-        example = changed[0]
-        a, b = row_answers[example].parse_episode(), baseline_answers[example].parse_episode()
-        changed_keys = ", ".join(key for key in EPISODE_KEYS if a[key] != b[key])
+        episodes = parse_episode(a[changed[0]]), parse_episode(b[changed[0]])
+        changed_keys = ", ".join(k for k in EPISODE_KEYS if episodes[0][k] != episodes[1][k])
         mismatches.append(
             _episodes_line(changed, f"of {len(common)} differ; the first in {changed_keys}")
         )
     excluded = {*changed, *failed}
-    answered = [i for i in common if row_answers[i].accuracy is not None and i not in excluded]
+    answered = [i for i in common if i in succeeded[0] and i not in excluded]
     return answered, [line for line in mismatches if line]
 
 
@@ -185,6 +176,6 @@ def _is_under(key: str, name: str) -> bool:
     return key == name or key.startswith(name + ".")
 
 
-def _setting_value(row: ComparedRow, key: str) -> str:
-    value = dict(_flatten(_comparable_settings(row.identity))).get(key, _NOT_SET)
+def _setting_value(row: RecordedRow, key: str) -> str:
+    value = dict(_flatten(_comparable_settings(row.summary.identity))).get(key, _NOT_SET)
     return value[:12] if key.endswith("digest") else str(value)

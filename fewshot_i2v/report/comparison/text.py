@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, log2
 
-from fewshot_i2v.report.comparison.baselines import ComparedRow
 from fewshot_i2v.report.comparison.compare import RowComparison, clips_clause, other_clips_clause
-from fewshot_i2v.report.tables.terminal import (
-    READ_NAMES_NOTE,
-    constant_difference_text,
-    start_notes,
-)
-from fewshot_i2v.statistics import Interval
+from fewshot_i2v.report.tables.accuracy_table import READ_NAMES_NOTE, start_notes
+from fewshot_i2v.report.tables.interval_text import EMPTY, constant_difference_text, format_ends
+from fewshot_i2v.report.tables.table import Table, TableCell
+from fewshot_i2v.runs.prediction_reader import RecordedRow
+from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics.verdicts import per_comparison_level
-from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
+from fewshot_i2v.utils.text_table import escape_name, unique_sentences, wrap_notes
 
-_LEFT_COLUMNS = frozenset({"row", "against"})
-_EMPTY = "-"
+_SIGNED = "{:+z.2f}"
 _MIN_SHOWN_P = 1e-4
 
 
 def render_comparisons(
     comparisons: Sequence[RowComparison],
-    not_compared: Sequence[ComparedRow] = (),
+    not_compared: Sequence[RecordedRow] = (),
     *,
     level: float = 0.95,
 ) -> str:
@@ -47,7 +44,10 @@ def render_comparisons(
 
 def _table_title(comparison: RowComparison) -> str:
     """Setting of both rows; where a term of it differs, that of the row comes first."""
-    row, baseline = comparison.row.title, comparison.baseline.title
+    row, baseline = (
+        table_title(member.summary, member.summary.config["way"])
+        for member in (comparison.row, comparison.baseline)
+    )
     row_terms, baseline_terms = row.split(", "), baseline.split(", ")
     if len(row_terms) != len(baseline_terms):
         return f"{row}; against {baseline}"
@@ -78,35 +78,30 @@ def _common_prefix_length(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> str:
-    columns = {
-        "row": [comparison.name for comparison in comparisons],
-        "against": [comparison.baseline_name for comparison in comparisons],
-        "shot": [str(comparison.row.table_row.shot) for comparison in comparisons],
-        "units": [str(comparison.difference.n) for comparison in comparisons],
-        "accuracy %": [f"{100 * comparison.mean:.2f}" for comparison in comparisons],
-        "against %": [f"{100 * comparison.baseline_mean:.2f}" for comparison in comparisons],
-        "difference": [_difference_cell(comparison) for comparison in comparisons],
-        f"{100 * level:g} % interval": [
-            _interval_cell(comparison.difference) for comparison in comparisons
-        ],
-        "other clips": [_interval_cell(comparison.other_clips) for comparison in comparisons],
-        "p": [format_p(comparison.p) for comparison in comparisons],
-        "Holm p": [format_p(comparison.p_holm) for comparison in comparisons],
-        "win/tie/loss": [
-            f"{comparison.wins}/{comparison.ties}/{comparison.losses}" for comparison in comparisons
-        ],
-    }
     units = {comparison.unit for comparison in comparisons}
-    heading = f"{units.pop()}s" if len(units) == 1 else "episodes or clips"
-    columns = {heading if key == "units" else key: cells for key, cells in columns.items()}
-    heads = {
-        member.table_row.head
-        for comparison in comparisons
-        for member in (comparison.row, comparison.baseline)
+    texts = {
+        "row": [c.name for c in comparisons],
+        "against": [c.baseline_name for c in comparisons],
+        "shot": [str(c.row.summary.shot) for c in comparisons],
+        f"{units.pop()}s" if len(units) == 1 else "episodes or clips": [
+            str(c.difference.n) for c in comparisons
+        ],
+        "accuracy %": [f"{100 * c.mean:.2f}" for c in comparisons],
+        "against %": [f"{100 * c.baseline_mean:.2f}" for c in comparisons],
+        "difference": [_difference_text(c) for c in comparisons],
+        f"{100 * level:g} % interval": [
+            format_ends(c.difference, _SIGNED) or EMPTY for c in comparisons
+        ],
+        "other clips": [format_ends(c.other_clips, _SIGNED) or EMPTY for c in comparisons],
+        "p": [format_p(c.p) for c in comparisons],
+        "Holm p": [format_p(c.p_holm) for c in comparisons],
+        "win/tie/loss": [f"{c.wins}/{c.ties}/{c.losses}" for c in comparisons],
     }
+    columns = {heading: [TableCell(text) for text in cells] for heading, cells in texts.items()}
+    heads = {member.summary.head for c in comparisons for member in (c.row, c.baseline)}
     title += f", head {escape_name(heads.pop())}" if len(heads) == 1 else ""
-    sentence_lines = wrap_notes(verdict_sentence(comparison, level) for comparison in comparisons)
-    return "\n".join([title, "", *align_columns(columns, _LEFT_COLUMNS), "", *sentence_lines])
+    sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
+    return f"{title}\n\n{Table(columns, sentences).to_text()}"
 
 
 def verdict_sentence(comparison: RowComparison, level: float) -> str:
@@ -116,11 +111,13 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
         f"{c.name} {c.verdict} {c.baseline_name} "
         f"{clips_clause(c.unit, on_other_clips=c.holds_on_other_clips)}"
     )
-    start += f" at {c.row.table_row.shot} shot"
-    start += "" if c.row.table_row.shot == 1 else "s"
+    start += f" at {c.row.summary.shot} shot"
+    start += "" if c.row.summary.shot == 1 else "s"
     size = f"{100 * abs(c.difference.mean):.2f} points"
     if c.verdict != "cannot be told apart from":
-        return f"{start}, by {size} (Holm p {format_p(c.p_holm)}){_other_clips_text(c)}."
+        ends = format_ends(c.other_clips, _SIGNED)
+        clause = other_clips_clause(c.unit, on_other_clips=c.holds_on_other_clips, ends=ends)
+        return f"{start}, by {size} (Holm p {format_p(c.p_holm)}){clause}."
     if not c.n_changed:
         return f"{start}: their accuracies are the same in every {c.unit}."
     if 2.0 ** (1 - c.n_changed) > 1 - level:
@@ -128,7 +125,9 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
             f"{start}: they differ in {c.n_changed} of {c.difference.n} {c.unit}s, too few for any "
             "verdict, whichever of them is better there."
         )
-    text = f"{start}: {_format_points(c.difference.mean)} points (Holm p {format_p(c.p_holm)})"
+    text = (
+        f"{start}: {_SIGNED.format(100 * c.difference.mean)} points (Holm p {format_p(c.p_holm)})"
+    )
     if c.unit == "episode" and c.n_undecided * 2.0 ** (1 - c.n_changed) > 1 - level:
         min_episodes = ceil(1 + log2(c.n_undecided / (1 - level)))
         return (
@@ -142,35 +141,16 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
     return f"{text}; {detectable_text} there would be told apart in 80 % of such runs."
 
 
-def _other_clips_text(comparison: RowComparison) -> str:
-    """Clause on other clips that the verdict does not cover; empty where there is none."""
-    ends = _interval_cell(comparison.other_clips)
-    ends = "" if ends == _EMPTY else ends
-    return other_clips_clause(
-        comparison.unit, on_other_clips=comparison.holds_on_other_clips, ends=ends
-    )
-
-
 def format_p(p: float) -> str:
     """Format a probability with four decimals; smaller ones as a bound."""
     return f"<{_MIN_SHOWN_P:.4f}" if p < _MIN_SHOWN_P else f"{p:.4f}"
 
 
-def _format_points(difference: float) -> str:
-    return f"{100 * difference:+z.2f}"
-
-
-def _difference_cell(comparison: RowComparison) -> str:
-    """Cell of the difference; in words where it is the same in all episodes or clips."""
+def _difference_text(comparison: RowComparison) -> str:
+    """The difference; in words where it is the same in all episodes or clips."""
     interval = comparison.difference
-    text = _format_points(interval.mean)
+    text = _SIGNED.format(100 * interval.mean)
     return constant_difference_text(interval, text, comparison.unit) if interval.equal else text
-
-
-def _interval_cell(interval: Interval | None) -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return _EMPTY
-    return f"[{_format_points(interval.low)}, {_format_points(interval.high)}]"
 
 
 def _legend(comparisons: Sequence[RowComparison], level: float) -> list[str]:
@@ -246,29 +226,29 @@ def _rows_legend(comparisons: Sequence[RowComparison]) -> list[str]:
     )
     if across:
         lines.append("Compared although it differs: " + "; ".join(across) + ".")
-    seeds = sorted({comparison.n_seeds for comparison in rows} - {1})
+    seeds = sorted({len(row.predictions) for row in rows} - {1})
     if seeds:
         lines.append(
             f"Rows of {' or '.join(map(str, seeds))} training seeds: the mean over the seeds, "
             "episode by episode."
         )
-    lines += start_notes([comparison.table_row for comparison in rows])
-    reads_names = {comparison.table_row.uses_names for comparison in rows}
+    lines += start_notes([comparison.summary for comparison in rows])
+    reads_names = {comparison.summary.uses_names for comparison in rows}
     if len(reads_names) > 1:
         heads = ", ".join(
             dict.fromkeys(
-                comparison.table_row.head for comparison in rows if comparison.table_row.uses_names
+                comparison.summary.head for comparison in rows if comparison.summary.uses_names
             )
         )
         lines.append(f"names: rows with the head {heads} were {READ_NAMES_NOTE}")
     return lines
 
 
-def _not_compared_notes(not_compared: Sequence[ComparedRow]) -> list[str]:
+def _not_compared_notes(not_compared: Sequence[RecordedRow]) -> list[str]:
     if not not_compared:
         return []
     return [
         "Not compared, for no other row has their head and shot and was asked the same: "
-        + ", ".join(str(row.folder) for row in not_compared)
+        + ", ".join(str(row.summary.folder) for row in not_compared)
         + ". --baseline names what to compare with, and says what differs."
     ]

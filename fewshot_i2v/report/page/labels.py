@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fewshot_i2v.runs.row_summary import FRESH, TableRow, has_starts, is_frozen
+from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -85,7 +85,7 @@ class RowLabel:
         return MARKERS[self.series % len(MARKERS)]
 
 
-def make_labels(rows: Sequence[TableRow]) -> list[RowLabel]:
+def make_labels(rows: Sequence[RowSummary]) -> list[RowLabel]:
     """Make the label of each row.
 
     Args:
@@ -95,14 +95,14 @@ def make_labels(rows: Sequence[TableRow]) -> list[RowLabel]:
     heads = _shorten_names([row.head for row in rows], 2 * _MAX_NAME_LENGTH)
     several_heads = len(set(heads)) > 1
     any_start = has_starts(rows)
-    adapter_order = list(dict.fromkeys(row.adapter for row in rows if not is_frozen(row)))
+    adapter_order = list(dict.fromkeys(row.adapter for row in rows if not row.is_frozen))
     return [
         RowLabel(
             adapter=adapter,
             start="" if not any_start or _is_plain_frozen(row) else escape_name(row.start),
             qualifiers=tuple(_qualifiers(row, rows)),
             head=head if several_heads else "",
-            series=0 if is_frozen(row) else 1 + adapter_order.index(row.adapter) % (_N_SERIES - 1),
+            series=0 if row.is_frozen else 1 + adapter_order.index(row.adapter) % (_N_SERIES - 1),
             dash=_DASHES.get(row.start, "-") if any_start and not _is_plain_frozen(row) else "-",
             filled=not any_start or row.start != FRESH or _is_plain_frozen(row),
         )
@@ -110,11 +110,11 @@ def make_labels(rows: Sequence[TableRow]) -> list[RowLabel]:
     ]
 
 
-def _is_plain_frozen(row: TableRow) -> bool:
-    return is_frozen(row) and row.start == FRESH
+def _is_plain_frozen(row: RowSummary) -> bool:
+    return row.is_frozen and row.start == FRESH
 
 
-def _qualifiers(row: TableRow, rows: Sequence[TableRow]) -> Iterator[str]:
+def _qualifiers(row: RowSummary, rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes and name of the start that rows of the same adapter do not share."""
     same_adapter = [other_row for other_row in rows if other_row.adapter == row.adapter]
     notes = [set(_notes(other_row)) for other_row in same_adapter]
@@ -126,7 +126,7 @@ def _qualifiers(row: TableRow, rows: Sequence[TableRow]) -> Iterator[str]:
         yield "seen"
 
 
-def _notes(row: TableRow) -> list[str]:
+def _notes(row: RowSummary) -> list[str]:
     return [escape_name(note) for note in row.note.split(", ") if note]
 
 

@@ -13,7 +13,7 @@ from fewshot_i2v.report.comparison.compare import (
     other_clips_clause,
 )
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
-from fewshot_i2v.runs.row_summary import TableRow, is_frozen
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
 
 _MAX_NAMED = 3
@@ -30,7 +30,7 @@ def join_names(names: Sequence[str]) -> str:
 def exclusion_sentences(
     shot: int | str,
     best: BestRow,
-    rows: Sequence[TableRow],
+    rows: Sequence[RowSummary],
     labels: Sequence[RowLabel],
     frozen: Mapping[int, GainVerdict],
 ) -> list[str]:
@@ -65,7 +65,7 @@ def exclusion_sentences(
     return sentences
 
 
-def _exclusion_cause(row: TableRow, *, rank_names_separately: bool) -> str:
+def _exclusion_cause(row: RowSummary, *, rank_names_separately: bool) -> str:
     if not row.accuracies:
         return "of which no episode has succeeded"
     if row.seen:
@@ -82,13 +82,13 @@ def _cause_clause(cause: str, names: Sequence[str]) -> str:
 
 
 def _not_compared_with_frozen(
-    shot: int | str, rows: Sequence[TableRow], frozen: Mapping[int, GainVerdict]
+    shot: int | str, rows: Sequence[RowSummary], frozen: Mapping[int, GainVerdict]
 ) -> Iterator[int]:
     """Positions of rows whose head and shot frozen has, but none of their episodes."""
-    heads = {r.head for r in rows if is_frozen(r) and r.shot == shot and r.accuracies}
+    heads = {r.head for r in rows if r.is_frozen and r.shot == shot and r.accuracies}
     for i, row in enumerate(rows):
         comparable = row.shot == shot and row.head in heads and row.accuracies
-        if comparable and not is_frozen(row) and i not in frozen:
+        if comparable and not row.is_frozen and i not in frozen:
             yield i
 
 
@@ -100,12 +100,12 @@ _SINGLE_EPISODE_NOTE = (
 
 def section_summary(section: ReportSection) -> list[str]:
     """Summarize a section's table as `summarize` does, using the answers to single clips."""
-    rows = section.table_rows
+    rows = section.summaries
     return summarize(rows, make_labels(rows), *section.verdicts)
 
 
 def summarize(
-    rows: Sequence[TableRow],
+    rows: Sequence[RowSummary],
     labels: Sequence[RowLabel],
     frozen: Mapping[int, GainVerdict],
     best: Mapping[int | str, BestRow],
@@ -218,7 +218,7 @@ def _lead_sentence(
 
 
 def _other_rows_sentences(
-    best: BestRow, rows: Sequence[TableRow], labels: Sequence[RowLabel]
+    best: BestRow, rows: Sequence[RowSummary], labels: Sequence[RowLabel]
 ) -> list[str]:
     """Sentences on the rows as good as the best one or better, and on the lower ones."""
     undecided = [
@@ -267,7 +267,7 @@ def _lower_clause(worse: Sequence[GainVerdict]) -> str:
 
 
 def _better_sentence(
-    verdict: GainVerdict, best: BestRow, rows: Sequence[TableRow], labels: Sequence[RowLabel]
+    verdict: GainVerdict, best: BestRow, rows: Sequence[RowSummary], labels: Sequence[RowLabel]
 ) -> str:
     """Sentence on a row that beats the best one on the episodes that both have."""
     name = _name_beside(labels[verdict.row], labels[best.row])
@@ -306,7 +306,7 @@ def _name_beside(label: RowLabel, best_label: RowLabel) -> str:
 def _frozen_sentences(
     shot: int | str,
     best: BestRow,
-    rows: Sequence[TableRow],
+    rows: Sequence[RowSummary],
     labels: Sequence[RowLabel],
     frozen: Mapping[int, GainVerdict],
 ) -> list[str]:

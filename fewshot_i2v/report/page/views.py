@@ -6,33 +6,27 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewshot_i2v.report.analysis.frame_order import FrameOrderLoss
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
-from fewshot_i2v.report.analysis.significance import find_frozen_row
 from fewshot_i2v.report.page import figures
 from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
-from fewshot_i2v.report.tables.extra_tables import (
-    ExtraTable,
+from fewshot_i2v.report.tables.accuracy_table import chance_accuracy
+from fewshot_i2v.report.tables.section_tables import (
     ReliabilityBin,
-    calibration_table,
-    frame_order_table,
-    generalization_table,
     reliability_bins,
+    section_tables,
 )
-from fewshot_i2v.report.tables.table import AccuracyTable, TableCell, accuracy_table
-from fewshot_i2v.report.tables.terminal import chance_accuracy
+from fewshot_i2v.report.tables.table import Table
 from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.row_summary import baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences
-
-if TYPE_CHECKING:
-    pass
 
 _MAX_CLASSES, _MAX_QUERIES, _MAX_CORRECT = 10, 8, 3
 
@@ -240,17 +234,23 @@ class SectionView:
     @cached_property
     def labels(self) -> list[RowLabel]:
         """Name and drawing style of each row."""
-        return make_labels(self.section.table_rows)
+        return make_labels(self.section.summaries)
 
     @cached_property
-    def table(self) -> AccuracyTable:
-        """The table of the rows."""
-        return accuracy_table(self.section)
+    def tables(self) -> list[Table]:
+        """The tables, that of accuracies first; a common head is in the captions instead."""
+        hidden = {"head"} if self.common_head else set()
+        return section_tables(self.section, self.frame_order_losses, hidden=hidden)
+
+    @cached_property
+    def means(self) -> list[Interval | None]:
+        """Mean accuracy of each row."""
+        return [row.interval for row in self.section.summaries]
 
     @cached_property
     def summary(self) -> list[str]:
         """Summary in plain words, a paragraph for each number of shots."""
-        return summarize(self.section.table_rows, self.labels, *self.section.verdicts)
+        return summarize(self.section.summaries, self.labels, *self.section.verdicts)
 
     @cached_property
     def _gains(self) -> list[Interval | None]:
@@ -258,7 +258,7 @@ class SectionView:
         frozen = self.section.verdicts[0]
         return [
             frozen[i].difference if i in frozen and frozen[i].unit == "clip" else gain
-            for i, gain in enumerate(self.table.gains)
+            for i, gain in enumerate(self.section.gains)
         ]
 
     @property
@@ -270,23 +270,12 @@ class SectionView:
     def points(self) -> list[PlotPoint]:
         """The rows as points of figures."""
         labelled_rows = zip(self.section.rows, self.labels, strict=True)
-        interval_pairs = zip(self.table.means, self._gains, strict=True)
+        interval_pairs = zip(self.means, self._gains, strict=True)
         return [
-            PlotPoint(label, row.table.shot, mean, gain, row.table.parameters,
-                  row.table.seconds_per_episode, row.table.macs_per_clip)
+            PlotPoint(label, row.summary.shot, mean, gain, row.summary.parameters,
+                  row.summary.seconds_per_episode, row.summary.macs_per_clip)
             for (row, label), (mean, gain) in zip(labelled_rows, interval_pairs, strict=True)
         ]  # fmt: skip
-
-    @cached_property
-    def extras(self) -> list[ExtraTable]:
-        """Tables that follow the one of accuracies."""
-        shown_table = replace(self.table, columns=self.columns)
-        candidates = (
-            calibration_table(self.section, shown_table),
-            generalization_table(self.section, shown_table),
-            frame_order_table(self.section, shown_table, self.frame_order_losses),
-        )
-        return [extra_table for extra_table in candidates if extra_table is not None]
 
     @cached_property
     def bins(self) -> list[ReliabilityBin]:
@@ -296,19 +285,13 @@ class SectionView:
     @property
     def common_head(self) -> str:
         """The head of all rows, where they have the same; else empty."""
-        heads = {row.head for row in self.section.table_rows}
+        heads = {row.head for row in self.section.summaries}
         return escape_name(heads.pop()) if len(heads) == 1 else ""
-
-    @cached_property
-    def columns(self) -> dict[str, list[TableCell]]:
-        """Columns of the table without that of a common head, which the caption names."""
-        hidden = {"head"} if self.common_head else set()
-        return {name: cells for name, cells in self.table.columns.items() if name not in hidden}
 
     @property
     def intervals(self) -> str:
         """Notes on the brackets of the summary, and on what its verdicts are adjusted for."""
-        means = [value for value in self.table.means if value is not None]
+        means = [value for value in self.means if value is not None]
         if not means:
             return ""
         frozen, best = self.section.verdicts
@@ -341,7 +324,7 @@ class SectionView:
 
     def _curve_figures(self) -> Iterator[CaptionedFigure]:
         heads = list(dict.fromkeys(point.label.head for point in self.points))
-        text = _intervals_caption("Bands: ", self.table.means, "episodes")
+        text = _intervals_caption("Bands: ", self.means, "episodes")
         n_remaining = len(heads) - _MAX_CURVES
         text += f" {n_remaining} more heads are in the table." if n_remaining > 0 else ""
         for head in heads[:_MAX_CURVES]:
@@ -352,14 +335,12 @@ class SectionView:
             title = "Accuracy over shots" + (f", head {head}" if head else "")
             yield CaptionedFigure(title, text, svg)
             text = (
-                f"Bands: {_SAME_INTERVALS_NOTE}"
-                if _any_interval(self.table.means)
-                else _NO_INTERVAL_NOTE
+                f"Bands: {_SAME_INTERVALS_NOTE}" if _any_interval(self.means) else _NO_INTERVAL_NOTE
             )
 
     def _forest_figures(self) -> Iterator[CaptionedFigure]:
         gains = any(self._gains)
-        values = self._gains if gains else self.table.means
+        values = self._gains if gains else self.means
         kinds = {verdict.unit for verdict in self.section.verdicts[0].values()} if gains else set()
         units = _MIXED_UNITS if len(kinds) > 1 else "query clips" if "clip" in kinds else "episodes"
         pairing = "clip by clip" if units == "query clips" else "episode by episode"
@@ -384,7 +365,7 @@ class SectionView:
         for kind, (title, explanation) in _COST_CAPTIONS.items():
             svg = figures.draw_cost(self.points, key=self.next_key(), kind=kind)
             if svg is not None:
-                means = _MEANS_NOTE if _any_interval(self.table.means) else _NO_INTERVAL_NOTE
+                means = _MEANS_NOTE if _any_interval(self.means) else _NO_INTERVAL_NOTE
                 text = f"Across: {explanation}. {means}"
                 yield CaptionedFigure(title, text + shots_note, svg)
 
@@ -393,7 +374,7 @@ class SectionView:
         groups: dict[tuple[int | str, str], list[tuple[RowLabel, ReliabilityCurve]]] = {}
         for row, label in zip(self.section.rows, self.labels, strict=True):
             if row.metrics is not None:
-                group = groups.setdefault((row.table.shot, label.head), [])
+                group = groups.setdefault((row.summary.shot, label.head), [])
                 group.append((label, row.metrics.curve))
         text, n_remaining = _RELIABILITY_CAPTION, len(groups) - _MAX_RELIABILITY_FIGURES
         text += f" {n_remaining} more are in the table." if n_remaining > 0 else ""
@@ -420,7 +401,7 @@ class SectionView:
     @cached_property
     def settings(self) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
         """Settings that the headers of the rows share, and those in which each differs."""
-        return common_and_differing([row.header for row in self.section.rows])
+        return common_and_differing([row.header for row in self.section.summaries])
 
 
 def _any_interval(values: Sequence[Interval | None]) -> bool:
@@ -502,15 +483,16 @@ class RowDetailView:
     @cached_property
     def frozen(self) -> ReportRow | None:
         """The frozen encoder with the same head and shot, where it is another row."""
-        frozen_position = find_frozen_row(self.position, self.view.section.table_rows)
-        if frozen_position is None or frozen_position == self.position:
+        summary = self.row.summary
+        frozen = baseline_of(summary, self.view.section.summaries)
+        if frozen is None or frozen is summary:
             return None
-        return self.view.section.rows[frozen_position]
+        return next(row for row in self.view.section.rows if row.summary is frozen)
 
     @property
     def name(self) -> str:
         """Display name of the row with its number of shots."""
-        return f"{self.label.full}, {shots_text(self.row.table.shot)}"
+        return f"{self.label.full}, {shots_text(self.row.summary.shot)}"
 
     @property
     def why(self) -> str:
@@ -525,11 +507,11 @@ class RowDetailView:
     @cached_property
     def _class_intervals(self) -> tuple[dict[str, Interval], dict[str, Interval]]:
         row, frozen = self.row, self.frozen
-        class_intervals = row.analysis.class_intervals(LEVEL, clips_shared=row.table.shared)
+        class_intervals = row.analysis.class_intervals(LEVEL, clips_shared=row.summary.shared)
         if frozen is None:
             return class_intervals, {}
         return class_intervals, frozen.analysis.class_intervals(
-            LEVEL, clips_shared=frozen.table.shared
+            LEVEL, clips_shared=frozen.summary.shared
         )
 
     @cached_property
@@ -587,11 +569,11 @@ class RowDetailView:
         yield from self._spread_figures()
 
     def _spread_figures(self) -> Iterator[CaptionedFigure]:
-        rows = [(self.label, list(self.row.table.accuracies.values()))]
+        rows = [(self.label, list(self.row.summary.accuracies.values()))]
         if self.frozen is not None:
             frozen_position = self.view.section.rows.index(self.frozen)
             rows.append(
-                (self.view.labels[frozen_position], list(self.frozen.table.accuracies.values()))
+                (self.view.labels[frozen_position], list(self.frozen.summary.accuracies.values()))
             )
         svg = figures.draw_spread(rows, key=self.view.next_key(), chance=self.view.chance)
         if svg is not None:
@@ -605,5 +587,5 @@ class RowDetailView:
     @cached_property
     def episodes(self) -> list[ShownEpisode]:
         """The hardest and the easiest episodes."""
-        frozen: Mapping[int, float] = {} if self.frozen is None else self.frozen.table.accuracies
+        frozen: Mapping[int, float] = {} if self.frozen is None else self.frozen.summary.accuracies
         return extreme_episodes(self.row.analysis, frozen)

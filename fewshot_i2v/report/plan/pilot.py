@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.plan.sample_size_plan import EQUAL_TOLERANCE, ComparisonKey
-from fewshot_i2v.runs.fast_reader import build_prediction_table
+from fewshot_i2v.runs.prediction_reader import RecordedRow, parse_episode
+from fewshot_i2v.runs.run_index import table_key, table_title
 from fewshot_i2v.statistics.clip_variance import ClipVariance, estimate_clip_variance
 from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.variance_components import VarianceComponents, estimate_components
-
-if TYPE_CHECKING:
-    from fewshot_i2v.report.comparison.baselines import ComparedRow
-    from fewshot_i2v.runs.fast_reader import EpisodeAnswer
 
 _MAX_LISTED = 3
 
@@ -79,22 +78,23 @@ def read_pilot(run: Path, shots: Sequence[int]) -> Pilot:
     from fewshot_i2v.report.comparison.baselines import read_compared_rows
 
     all_rows = read_compared_rows([run])
-    folder_by_table = {row.setting_key: row.folder for row in all_rows}
+    folder_by_table = {table_key(row.summary): row.summary.folder for row in all_rows}
     if len(folder_by_table) > 1:
         raise UsageError(
             f"{run}: rows of {len(folder_by_table)} settings, such as "
             f"{_format_folders(folder_by_table.values())}; expected one evaluation. Give one of "
             "the folders"
         )
-    selected = [row for row in all_rows if not shots or row.table_row.shot in shots]
+    selected = [row for row in all_rows if not shots or row.summary.shot in shots]
     if not selected:
-        available_shots = ", ".join(sorted({str(row.table_row.shot) for row in all_rows}))
+        available_shots = ", ".join(sorted({str(row.summary.shot) for row in all_rows}))
         requested_shots = ", ".join(map(str, shots))
         raise UsageError(
             f"{run}: no row of shot {requested_shots}; there are rows of shot {available_shots}. "
             "Give --shot with one of these, or a pilot of it"
         )
-    identity = selected[0].identity
+    summary = selected[0].summary
+    identity = summary.identity
     rows, row_remarks = _pilot_rows(selected)
     if not rows:
         raise UsageError(
@@ -103,7 +103,7 @@ def read_pilot(run: Path, shots: Sequence[int]) -> Pilot:
         )
     pairs, pair_remarks = _pilot_pairs(selected)
     return Pilot(
-        title=selected[0].title,
+        title=table_title(summary, summary.config["way"]),
         config=dict(identity["config"]),
         split_digest=str(identity.get("split", {}).get("digest", "")),
         rows=tuple(rows),
@@ -134,43 +134,42 @@ def _format_folders(folders: Iterable[Path]) -> str:
     return " and ".join(str(folder) for folder in sorted(folders)[:_MAX_LISTED])
 
 
-def _pilot_rows(contenders: Sequence[ComparedRow]) -> tuple[list[PilotRow], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import display_names
+def _pilot_rows(contenders: Sequence[RecordedRow]) -> tuple[list[PilotRow], list[str]]:
+    from fewshot_i2v.report.comparison.baselines import names_by_row
 
-    names, rows, remarks = display_names(contenders), [], []
+    names, rows, remarks = names_by_row(contenders), [], []
     for contender in contenders:
-        succeeded = {
-            index: episode_answer
-            for index, episode_answer in contender.answers.items()
-            if episode_answer.accuracy is not None
-        }
-        failed = len(contender.answers) - len(succeeded)
+        succeeded = [*contender.summary.accuracies]
+        failed = len(contender.episodes) - len(succeeded)
         if len(succeeded) < 2:
             remarks.append(
-                f"{names[contender]}, {contender.table_row.shot}-shot: left out, "
+                f"{names[contender]}, {contender.summary.shot}-shot: left out, "
                 f"{len(succeeded)} episodes that succeeded."
             )
             continue
-        row_components = estimate_components(
-            [_correct_by_class(answer) for answer in succeeded.values()]
-        )
-        name, shot = names[contender], contender.table_row.shot
-        rows.append(PilotRow(name, shot, row_components, failed, build_prediction_table(succeeded)))
+        row_components = estimate_components(_correct_by_class(contender, succeeded))
+        name, shot = names[contender], contender.summary.shot
+        outcomes = contender.select(succeeded)[0]
+        rows.append(PilotRow(name, shot, row_components, failed, outcomes))
     return rows, remarks
 
 
-def _correct_by_class(answer: EpisodeAnswer) -> list[list[float]]:
-    """Whether each query was right, by class."""
-    values = iter(answer.query_results()[1])
-    return [[next(values) for _ in clips] for clips in answer.parse_episode()["query"]]
+def _correct_by_class(row: RecordedRow, indices: Sequence[int]) -> list[list[list[float]]]:
+    """For each episode and class the share of training seeds that got each query right."""
+    seeds = [table.correct for table in row.select(indices)]
+    shares = iter(np.mean(seeds, axis=0).tolist())
+    return [
+        [[next(shares) for _ in clips] for clips in parse_episode(row.episodes[i])["query"]]
+        for i in indices
+    ]
 
 
-def _pilot_pairs(contenders: Sequence[ComparedRow]) -> tuple[list[PilotPair], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import display_names, pairs_with_frozen
+def _pilot_pairs(contenders: Sequence[RecordedRow]) -> tuple[list[PilotPair], list[str]]:
+    from fewshot_i2v.report.comparison.baselines import names_by_row, pairs_with_frozen
 
     if len(contenders) < 2:
         return [], ["Differences: not planned, there is one row."]
-    names, remarks = display_names(contenders), []
+    names, remarks = names_by_row(contenders), []
     try:
         row_pairs, _unpaired = pairs_with_frozen(contenders)
     except UsageError:
@@ -186,50 +185,41 @@ def _pilot_pairs(contenders: Sequence[ComparedRow]) -> tuple[list[PilotPair], li
 
 
 def _pairs_with_first_row(
-    contenders: Sequence[ComparedRow],
-) -> list[tuple[ComparedRow, ComparedRow]]:
-    first_by_shot: dict[object, ComparedRow] = {}
+    contenders: Sequence[RecordedRow],
+) -> list[tuple[RecordedRow, RecordedRow]]:
+    first_by_shot: dict[object, RecordedRow] = {}
     for contender in contenders:
-        first_by_shot.setdefault(contender.table_row.shot, contender)
+        first_by_shot.setdefault(contender.summary.shot, contender)
     return [
-        (row, first_by_shot[row.table_row.shot])
+        (row, first_by_shot[row.summary.shot])
         for row in contenders
-        if row is not first_by_shot[row.table_row.shot]
+        if row is not first_by_shot[row.summary.shot]
     ]
 
 
-def _pilot_pair(row_a: ComparedRow, row_b: ComparedRow, names: tuple[str, str]) -> PilotPair | None:
-    common = {
-        index: (row_a.answers[index], row_b.answers[index])
-        for index in sorted(row_a.answers.keys() & row_b.answers.keys())
-        if row_a.answers[index].accuracy is not None and row_b.answers[index].accuracy is not None
-    }
+def _pilot_pair(row_a: RecordedRow, row_b: RecordedRow, names: tuple[str, str]) -> PilotPair | None:
+    common = sorted(row_a.summary.accuracies.keys() & row_b.summary.accuracies.keys())
     if len(common) < 2:
         return None
-    if any(
-        answer_a.episode_text != answer_b.episode_text for answer_a, answer_b in common.values()
-    ):
+    if any(row_a.episodes[i] != row_b.episodes[i] for i in common):
         raise UsageError(
-            f"{row_a.folder} and {row_b.folder}: an episode of the same number is not the same; "
-            "expected rows of one evaluation. Give one of the folders"
+            f"{row_a.summary.folder} and {row_b.summary.folder}: an episode of the same number is "
+            "not the same; expected rows of one evaluation. Give one of the folders"
         )
     values = [
         [
             [answer_a - answer_b for answer_a, answer_b in zip(*groups, strict=True)]
-            for groups in zip(
-                _correct_by_class(outcomes_a), _correct_by_class(outcomes_b), strict=True
-            )
+            for groups in zip(episode_a, episode_b, strict=True)
         ]
-        for outcomes_a, outcomes_b in common.values()
+        for episode_a, episode_b in zip(
+            _correct_by_class(row_a, common), _correct_by_class(row_b, common), strict=True
+        )
     ]
     n_differing = sum(abs(sum(map(sum, episode))) > EQUAL_TOLERANCE for episode in values)
-    outcomes_a, outcomes_b = (
-        build_prediction_table({index: pair[k] for index, pair in common.items()}) for k in (0, 1)
-    )
     return PilotPair(
         names,
-        row_a.table_row.shot,
+        row_a.summary.shot,
         estimate_components(values),
         n_differing,
-        (outcomes_a, outcomes_b),
+        (row_a.select(common)[0], row_b.select(common)[0]),
     )

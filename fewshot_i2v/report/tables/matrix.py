@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-from fewshot_i2v.report.tables.terminal import (
-    adapter_name,
-    asymmetry_note,
+from fewshot_i2v.report.tables.accuracy_table import (
     chance_accuracy,
     episode_notes,
-    format_interval,
-    is_asymmetric,
     start_cells,
     start_notes,
     tuning_notes,
 )
-from fewshot_i2v.runs.row_summary import TableRow, has_starts, mean_accuracy, methods_text
+from fewshot_i2v.report.tables.interval_text import (
+    asymmetry_note,
+    format_interval,
+    is_asymmetric,
+    methods_text,
+)
+from fewshot_i2v.report.tables.table import markdown_lines
+from fewshot_i2v.runs.row_names import adapter_name
+from fewshot_i2v.runs.row_summary import RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences
 
 _NAMES_SYMBOL = "†"
 
 
 def render_matrix(
-    rows: Sequence[TableRow], *, way: int | str, chance: float | None = None, level: float = 0.95
+    rows: Sequence[RowSummary], *, way: int | str, chance: float | None = None
 ) -> str:
     """Render mean accuracy of every adapter and start (rows) with every head (columns).
 
@@ -31,7 +35,6 @@ def render_matrix(
         rows: in the order to show them; adapters and heads keep their first appearance.
         way: classes of an episode, or a text such as "5-10".
         chance: accuracy of guessing, 0..1; None: 1 / way.
-        level: of the intervals, above 0 and below 1.
 
     Returns:
         For each shot a heading and a Markdown table with percent and intervals; a cell without a
@@ -40,13 +43,12 @@ def render_matrix(
     """
     shots = sorted({row.shot for row in rows}, key=lambda shot: (isinstance(shot, str), shot))
     labels, columns = _row_labels(rows), _column_headings(rows)
-    tables = [_table(rows, labels, columns, shot, level) for shot in shots]
-    return "\n\n".join(
-        [*tables, _legend(rows, chance_accuracy(way) if chance is None else chance, level)]
-    )
+    tables = [_table(rows, labels, columns, shot) for shot in shots]
+    legend = _legend(rows, chance_accuracy(way) if chance is None else chance)
+    return "\n\n".join([*tables, legend])
 
 
-def _row_labels(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
+def _row_labels(rows: Sequence[RowSummary]) -> list[tuple[str, ...]]:
     """Name of each row: the adapter, and the start where any row has one."""
     names = _number_duplicates([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
     if not has_starts(rows):
@@ -55,7 +57,7 @@ def _row_labels(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
     return list(zip(names, _number_duplicates([*cells]), strict=True))
 
 
-def _column_headings(rows: Sequence[TableRow]) -> list[str]:
+def _column_headings(rows: Sequence[RowSummary]) -> list[str]:
     """Heading of each row's column."""
     names = _number_duplicates([(row.head, escape_name(row.head)) for row in rows])
     return [
@@ -77,11 +79,10 @@ def _number_duplicates(names: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _table(
-    rows: Sequence[TableRow],
+    rows: Sequence[RowSummary],
     labels: Sequence[tuple[str, ...]],
     columns: Sequence[str],
     shot: int | str,
-    level: float,
 ) -> str:
     labelled_rows = zip(rows, labels, columns, strict=True)
     shot_rows = [(row, label, column) for row, label, column in labelled_rows if row.shot == shot]
@@ -91,7 +92,7 @@ def _table(
     cells: dict[tuple[tuple[str, ...], str], str] = {}
     for row, label, column in shot_rows:
         row_names = _free_line(lines_of[label], column, cells, used)
-        cells[row_names, column] = _cell(row, level)
+        cells[row_names, column] = _cell(row)
     table_lines = [
         row_names
         for label in dict.fromkeys(row_label for _, row_label, _ in shot_rows)
@@ -99,16 +100,11 @@ def _table(
     ]
     names = ["adapter", "start"][: len(table_lines[0])]
     lines = [
-        f"{shot}-shot",
-        "",
-        _line([*names, *heads]),
-        _line([*("---" for _ in names), *("--:" for _ in heads)]),
-    ]
-    lines += [
-        _line([*row_names, *(cells.get((row_names, head), "-") for head in heads)])
+        [*row_names, *(cells.get((row_names, head), "-") for head in heads)]
         for row_names in table_lines
     ]
-    return "\n".join(lines)
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in ([*names, *heads], *lines)]
+    return "\n".join([f"{shot}-shot", "", *markdown_lines(escaped[0], escaped[1:])])
 
 
 def _free_line(
@@ -129,28 +125,23 @@ def _free_line(
     return new_line
 
 
-def _cell(row: TableRow, level: float) -> str:
-    interval = mean_accuracy(row, level)
-    if interval is None:
+def _cell(row: RowSummary) -> str:
+    if row.interval is None:
         return "failed" if row.failed else "-"
-    return format_interval(interval, "{:.1f}") + ("*" if row.failed else "")
+    return format_interval(row.interval, "{:.1f}") + ("*" if row.failed else "")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _legend(rows: Sequence[TableRow], chance: float, level: float) -> str:
+def _legend(rows: Sequence[RowSummary], chance: float) -> str:
     counts = {len(row.accuracies) for row in rows}
     min_episodes, max_episodes = min(counts, default=0), max(counts, default=0)
     number = (
         str(max_episodes) if min_episodes == max_episodes else f"{min_episodes} to {max_episodes}"
     )
     lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 * chance:.1f}."]
-    means = [mean for mean in (mean_accuracy(row, level) for row in rows) if mean is not None]
+    means = [row.interval for row in rows if row.interval is not None]
     if means:
         covers = " ".join(unique_sentences(mean.covers for mean in means))
-        lines.append(f"±: {100 * level:g} %, {methods_text(means)} {covers}")
+        lines.append(f"±: {100 * means[0].level:g} %, {methods_text(means)} {covers}")
         lines += [asymmetry_note(means, 1)] if any(map(is_asymmetric, means)) else []
     lines += episode_notes(rows, paired=False)
     lines += [*start_notes(rows), *tuning_notes(rows)]

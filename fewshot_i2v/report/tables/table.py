@@ -1,22 +1,21 @@
-"""Accuracy table of a page: the cells and legend of the terminal, with keys for sorting."""
+"""A table of results with its notes, and its text for a terminal, Markdown and LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fewshot_i2v.report.analysis.report_data import LEVEL, ReportSection
-from fewshot_i2v.report.tables import terminal
-from fewshot_i2v.runs import row_summary
-from fewshot_i2v.runs.row_summary import TableRow, mean_accuracy
-from fewshot_i2v.statistics import Interval
+from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
-LEFT_COLUMNS = frozenset({"adapter", "start", "head", "names"})
-"""Columns of text."""
-_MACS_NOTE = (
-    "GMACs/clip: 10^9 multiply-accumulates of the adapted encoder for one clip; a prediction takes "
-    "that once for each clip, a step of fine-tuning about three times for each support clip."
-)
+LEFT_COLUMNS = frozenset({"adapter", "start", "head", "names", "row", "against"})
+"""Columns of text, which are aligned to the left; the others hold numbers."""
+_TEX_ESCAPES = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
+    "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,89 +31,84 @@ class TableCell:
     value: str = ""
 
 
+def number_cell(text: str, value: float | None) -> TableCell:
+    """A cell that is sorted by a number."""
+    return TableCell(text, "" if value is None else f"{value:.9g}")
+
+
 @dataclass(frozen=True)
-class AccuracyTable:
-    """A table with its legend.
+class Table:
+    """A table with its notes.
 
     Attributes:
         columns: cells by heading, top to bottom.
-        notes: what headings mean and intervals cover, one sentence or two each.
-        means: mean accuracy of each row with its interval.
-        gains: gain of each row over the frozen encoder.
+        notes: what headings mean and intervals cover, a sentence or two each.
+        title: its name; empty for the main table of a section.
+        caption: a few words on its content.
     """
 
-    columns: dict[str, list[TableCell]]
-    notes: list[str]
-    means: list[Interval | None]
-    gains: list[Interval | None]
+    columns: Mapping[str, Sequence[TableCell]]
+    notes: Sequence[str]
+    title: str = ""
+    caption: str = ""
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """Text of its cells, row by row."""
+        columns = [[cell.text for cell in cells] for cells in self.columns.values()]
+        return [list(line) for line in zip(*columns, strict=True)]
+
+    def to_text(self) -> str:
+        """Align the cells as plain text, with the notes below."""
+        columns = {
+            heading: [cell.text for cell in cells] for heading, cells in self.columns.items()
+        }
+        return "\n".join([*align_columns(columns, LEFT_COLUMNS), "", *wrap_notes(self.notes)])
+
+    def to_markdown(self) -> list[str]:
+        """Format table and notes as two blocks of Markdown."""
+        lines = [[escape_markdown(cell) for cell in line] for line in self.lines]
+        notes = "\n".join(f"- {escape_markdown(note)}" for note in self.notes)
+        return ["\n".join(markdown_lines(list(self.columns), lines)), notes]
+
+    def to_latex(self, caption: str) -> str:
+        """Format it as a LaTeX table with the notes in its caption; needs the package booktabs."""
+        alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in self.columns)
+        head = " & ".join(map(_escape_tex, self.columns))
+        body = [" & ".join(map(_escape_tex_cell, line)) + r" \\" for line in self.lines]
+        notes = " ".join(map(_escape_tex, self.notes))
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"  \centering",
+                rf"  \caption{{{_escape_tex(caption)} {notes}}}",
+                rf"  \begin{{tabular}}{{{alignments}}}",
+                r"    \toprule",
+                rf"    {head} \\",
+                r"    \midrule",
+                *(f"    {line}" for line in body),
+                r"    \bottomrule",
+                r"  \end{tabular}",
+                r"\end{table}",
+            ]
+        )
 
 
-def accuracy_table(section: ReportSection) -> AccuracyTable:
-    """Table of a section's rows that `render_table` writes, as cells and notes."""
-    rows, way, level = section.table_rows, section.way, LEVEL
-    # the terminal's own parts, so that a page cannot say anything else than it does
-    means = [mean_accuracy(row, level) for row in rows]
-    gains = [terminal.gain_over_frozen(row, rows, level) for row in rows]
-    cells_by_heading = terminal.table_columns(rows, means, gains, level)
-    cells_by_heading = _with_macs(cells_by_heading, rows)
-    absent = {
-        "over frozen": not any(gains),
-        "over seeds": not row_summary.has_seeds(rows),
-        "names": not any(row.uses_names for row in rows),
-        "start": not row_summary.has_starts(rows),
-    }
-    notes = terminal.table_legend(rows, [*filter(None, means)], [*filter(None, gains)])
-    chance = terminal.chance_accuracy(way) if section.chance is None else section.chance
-    if any(row.macs_per_clip is not None for row in rows):
-        notes.append(_MACS_NOTE)
-    notes.append(f"Guessing among {way} classes gives {100 * chance:.1f} %.")
-    notes += section.stopping_notes
-    values = _sort_values(rows, means, gains)
-    columns = {
-        heading: [
-            TableCell(text, value)
-            for text, value in zip(cells, values.get(heading, [""] * len(cells)), strict=True)
-        ]
-        for heading, cells in cells_by_heading.items()
-        if not absent.get(heading)
-    }
-    return AccuracyTable(columns, notes, means, gains)
+def markdown_lines(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table from escaped cells; names are aligned to the left."""
+    rules = ["---" if heading in LEFT_COLUMNS else "--:" for heading in headings]
+    return ["| " + " | ".join(line) + " |" for line in (headings, rules, *lines)]
 
 
-def _with_macs(
-    cells_by_heading: dict[str, list[str]], rows: Sequence[TableRow]
-) -> dict[str, list[str]]:
-    """Add the column of multiply-accumulates after the parameters, where any are known."""
-    macs = [row.macs_per_clip for row in rows]
-    if all(value is None for value in macs):
-        return cells_by_heading
-    cells = ["-" if value is None else f"{value / 1e9:.3g}" for value in macs]
-    pairs = list(cells_by_heading.items())
-    position = list(cells_by_heading).index("parameters") + 1
-    return dict([*pairs[:position], ("GMACs/clip", cells), *pairs[position:]])
+def escape_markdown(text: str) -> str:
+    """Escape text so that Markdown shows it as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
-def _sort_values(
-    rows: Sequence[TableRow], means: Sequence[Interval | None], gains: Sequence[Interval | None]
-) -> dict[str, list[str]]:
-    """Sort keys of the columns of numbers."""
-    return {
-        "shot": [_sort_number(row.shot if isinstance(row.shot, int) else None) for row in rows],
-        "accuracy %": [_sort_number(None if mean is None else mean.mean) for mean in means],
-        "over seeds": [_sort_number(row.seed_deviation) for row in rows],
-        "over frozen": [_sort_number(None if gain is None else gain.mean) for gain in gains],
-        "ok/failed": [_sort_number(len(row.accuracies)) for row in rows],
-        "parameters": [_sort_number(row.parameters) for row in rows],
-        "GMACs/clip": [_sort_number(row.macs_per_clip) for row in rows],
-        "s/episode": [_sort_number(_if_succeeded(row, row.seconds_per_episode)) for row in rows],
-        "peak MiB": [_sort_number(_if_succeeded(row, row.peak_memory_mb)) for row in rows],
-    }
+def _escape_tex_cell(text: str) -> str:
+    """Escape a cell; the hyphen before a number is a minus sign, that in a name is none."""
+    return _escape_tex(re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
 
 
-def _sort_number(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
-
-
-def _if_succeeded(row: TableRow, value: float | None) -> float | None:
-    """Value of a row that only episodes that succeeded can have, else None."""
-    return value if row.accuracies else None
+def _escape_tex(text: str) -> str:
+    return "".join(_TEX_ESCAPES.get(c, c) for c in " ".join(text.split()))

@@ -15,23 +15,16 @@ from fewshot_i2v.report.analysis.frame_order import (
 from fewshot_i2v.report.analysis.report_data import ReportRow, merge_rows
 from fewshot_i2v.report.exports import render_tables
 from fewshot_i2v.statistics import paired_difference
-from tests.report.page.page_samples import in_order_of, orders, row, section
-
-
-def changed(given: ReportRow, **config: Any) -> ReportRow:
-    """The row with other values in its configuration."""
-    identity = given.header["identity"]
-    merged = {**identity, "config": {**identity["config"], **config}}
-    return replace(given, header={**given.header, "identity": merged})
+from tests.report.page.page_samples import in_order_of, orders, row, section, with_config, with_seed
 
 
 def test_the_loss_is_that_of_the_common_episodes() -> None:
     natural, single = (s.rows[0] for s in orders({"natural": 0.9, "single": 0.4}))
-    few = {i: a for i, a in single.table.accuracies.items() if i >= 20}
-    single = replace(single, table=replace(single.table, accuracies=few))
+    few = {i: a for i, a in single.summary.accuracies.items() if i >= 20}
+    single = replace(single, summary=replace(single.summary, accuracies=few))
     found = frame_order_losses([section(natural), section(single)], 0.9)
     assert list(found) == [natural]
-    pairs = [(natural.table.accuracies[i], few[i]) for i in range(20, 60)]
+    pairs = [(natural.summary.accuracies[i], few[i]) for i in range(20, 60)]
     a, b = zip(*pairs, strict=True)
     assert found[natural].intervals["single"] == paired_difference(a, b, 0.9)
     assert found[natural].intervals["single"].mean > 0.3
@@ -57,9 +50,9 @@ def test_orders_are_told_by_the_header() -> None:
 )
 def test_rows_that_differ_in_anything_else_are_not_compared(config: dict[str, Any]) -> None:
     natural, shuffled = (s.rows[0] for s in orders({"natural": 0.9, "shuffled": 0.4}))
-    other = changed(shuffled, **config)
+    other = with_config(shuffled, **config)
     assert frame_order_losses([section(natural), section(other)], 0.95) == {}
-    both = changed(natural, **config)
+    both = with_config(natural, **config)
     found = frame_order_losses([section(natural, both), section(other)], 0.95)
     assert list(found) == [both]
 
@@ -67,8 +60,9 @@ def test_rows_that_differ_in_anything_else_are_not_compared(config: dict[str, An
 @pytest.mark.parametrize("key", ["split", "encoder", "trials", "start"])
 def test_other_clips_weights_and_starts_are_not_compared(key: str) -> None:
     natural, shuffled = (s.rows[0] for s in orders({"natural": 0.9, "shuffled": 0.4}))
-    identity = {**shuffled.header["identity"], key: {"digest": "other"}}
-    other = replace(shuffled, header={**shuffled.header, "identity": identity})
+    summary = shuffled.summary
+    header = {**summary.header, "identity": {**summary.identity, key: {"digest": "other"}}}
+    other = replace(shuffled, summary=replace(summary, header=header))
     assert frame_order_losses([section(natural), section(other)], 0.95) == {}
 
 
@@ -83,8 +77,7 @@ def of_seeds(order: str, skills: dict[int, float], count: int = 60) -> ReportRow
     """The row of some training seeds in an order of frames, each seed with a skill of its own."""
     rows = []
     for seed, skill in skills.items():
-        one = changed(row("aim", skill, count=count, training_seed=seed), training_seed=seed)
-        rows.append(in_order_of(one, order))
+        rows.append(in_order_of(with_seed(row("aim", skill, count=count), seed), order))
     return merge_rows(rows)[0]
 
 

@@ -16,8 +16,8 @@ from fewshot_i2v.report.analysis.generalization import (
     THESE_CLIPS,
     ClipGroups,
     generalization_intervals,
-    generalization_text,
 )
+from fewshot_i2v.report.tables.generalization_text import generalization_text
 from fewshot_i2v.statistics import bounded_interval, paired_difference, seed_interval
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable

@@ -10,7 +10,7 @@ from fewshot_i2v.errors import UnknownNameError, UsageError
 from fewshot_i2v.report.comparison.baselines import (
     RowPair,
     all_pairs,
-    display_names,
+    names_by_row,
     pairs_with_baseline,
     pairs_with_frozen,
 )
@@ -20,7 +20,7 @@ from tests.report.comparison.contenders import contender
 
 
 def met(pairs: list[RowPair]) -> list[tuple[str, str]]:
-    return [(row.folder.name, other.folder.name) for row, other in pairs]
+    return [(row.summary.folder.name, other.summary.folder.name) for row, other in pairs]
 
 
 def test_the_baseline_is_frozen_with_the_same_head_and_shot() -> None:
@@ -38,7 +38,7 @@ def test_the_baseline_is_frozen_with_the_same_head_and_shot() -> None:
         ("aim-trx-1shot", "frozen-trx-1shot"),
     ]
     assert alone == [rows[-1], rows[4]], "what nothing was compared with is not passed over"
-    shown = render_comparisons(compare_rows(pairs, display_names(rows)), alone)
+    shown = render_comparisons(compare_rows(pairs, names_by_row(rows)), alone)
     assert "was asked the same: runs/aim-otam-5shot" in " ".join(shown.split())
     assert "aim with trx" in shown
 
@@ -50,11 +50,11 @@ def test_the_frozen_row_of_the_same_run_is_nearer_than_that_of_another() -> None
         for name in ("frozen", "aim")
     ]
     pairs, _ = pairs_with_frozen(rows)
-    assert [(a.folder, b.folder) for a, b in pairs] == [
+    assert [(a.summary.folder, b.summary.folder) for a, b in pairs] == [
         (Path("b16/aim"), Path("b16/frozen")),
         (Path("b32/aim"), Path("b32/frozen")),
     ]
-    assert display_names(rows)[rows[0]] == "frozen (b16)"
+    assert names_by_row(rows)[rows[0]] == "frozen (b16)"
     twice = [contender(folder="x/1"), contender(folder="x/2"), contender("aim", folder="x/3")]
     with pytest.raises(
         UsageError, match=r"several rows could be its baseline: 'frozen \(x\) \(1\)'"
@@ -82,7 +82,7 @@ def test_a_baseline_can_be_named() -> None:
         contender("aim", folder="runs/aim-from-mine", row=begun),
         contender("lora:rank=4"),
     ]
-    assert list(display_names(rows).values()) == [
+    assert list(names_by_row(rows).values()) == [
         "frozen",
         "aim fresh",
         "aim from mine",
@@ -106,7 +106,7 @@ def test_rows_of_a_folder_meet_their_likes_of_another() -> None:
         for name in ("frozen", "aim")
     ]
     pairs, _ = pairs_with_baseline(rows, "natural", Path("natural"))
-    assert [(a.folder, b.folder) for a, b in pairs] == [
+    assert [(a.summary.folder, b.summary.folder) for a, b in pairs] == [
         (Path("shuffled/frozen"), Path("natural/frozen")),
         (Path("shuffled/aim"), Path("natural/aim")),
     ]
@@ -132,7 +132,7 @@ def test_rows_of_one_adapter_that_were_tuned_in_other_ways_are_told_apart_by_it(
         contender("aim", folder="more/aim", shot=5, tuning={**usual, "batch": 2}),
         contender("lora", tuning={**usual, "lr": 0.5}),
     ]
-    assert list(display_names(rows).values()) == [
+    assert list(names_by_row(rows).values()) == [
         "frozen",
         "aim (batch all, steps 30)",
         "aim (batch all, steps 4)",
@@ -140,7 +140,7 @@ def test_rows_of_one_adapter_that_were_tuned_in_other_ways_are_told_apart_by_it(
         "lora",
     ]
     assert pairs_with_baseline(rows, "aim (batch all, steps 4)", None)[0][0] == (rows[0], rows[2])
-    assert list(display_names(rows[:2]).values()) == ["frozen", "aim"]
+    assert list(names_by_row(rows[:2]).values()) == ["frozen", "aim"]
 
 
 def test_rows_that_the_tuning_does_not_tell_apart_are_told_by_their_folders() -> None:
@@ -148,7 +148,7 @@ def test_rows_that_the_tuning_does_not_tell_apart_are_told_by_their_folders() ->
         contender("aim", folder=f"{run}/aim", tuning={"steps": steps})
         for run, steps in (("a", 1), ("b", 1), ("c", 4))
     ]
-    assert list(display_names(rows).values()) == [
+    assert list(names_by_row(rows).values()) == [
         "aim (steps 1) (a)",
         "aim (steps 1) (b)",
         "aim (steps 4)",
@@ -159,7 +159,7 @@ def test_where_much_of_the_tuning_differs_it_is_counted() -> None:
     one = {"steps": 1, "lr": 0.1, "head_lr": 0.1, "flip": "on"}
     other = {"steps": 2, "lr": 0.2, "head_lr": 0.2, "flip": "off"}
     rows = [contender("aim", folder=f"{t['steps']}/aim", tuning=t) for t in (one, other)]
-    assert list(display_names(rows).values()) == [
+    assert list(names_by_row(rows).values()) == [
         "aim (flip on, head_lr 0.1, lr 0.1 and 1 more)",
         "aim (flip off, head_lr 0.2, lr 0.2 and 1 more)",
     ]

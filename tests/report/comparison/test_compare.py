@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.comparison.baselines import ComparedRow, display_names, pairs_with_frozen
+from fewshot_i2v.report.comparison import text
+from fewshot_i2v.report.comparison.baselines import names_by_row, pairs_with_frozen
 from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
 from fewshot_i2v.report.comparison.text import format_p, render_comparisons, verdict_sentence
-from fewshot_i2v.runs.fast_reader import EpisodeAnswer, average_seeds, share_clips
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.prediction_reader import RecordedRow, merge_recorded_seeds, share_clips
 from fewshot_i2v.statistics.paired_tests import mcnemar
-from tests.report.comparison.contenders import OVER, UNDER, Accuracies, answer, contender, plain
+from tests.report.comparison.contenders import (
+    OVER,
+    UNDER,
+    Accuracies,
+    answer,
+    contender,
+    text_of,
+)
 
 
-def compared(*contenders: ComparedRow, **options: Any) -> list[RowComparison]:
+def compared(*contenders: RecordedRow, **options: Any) -> list[RowComparison]:
     """Each of the later ones with the first."""
     pairs = [(c, contenders[0]) for c in contenders[1:]]
-    return compare_rows(pairs, display_names(contenders), **options)
+    return compare_rows(pairs, names_by_row(contenders), **options)
 
 
-def refusal(*contenders: ComparedRow, **options: Any) -> str:
+def refusal(*contenders: RecordedRow, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         compared(*contenders, **options)
     return str(caught.value)
@@ -104,21 +114,21 @@ def test_one_episode_is_compared_clip_by_clip() -> None:
 def test_the_interval_says_whether_clips_are_shared() -> None:
     (got,) = compared(contender(), contender("aim", OVER))
     assert "episodes share clips" in got.difference.covers, "a/1 is in the support of all"
-    apart = [
-        EpisodeAnswer(
-            plain({"classes": ["a"], "support": [[f"s{i}"]], "query": [[f"q{i}"]]}),
-            (plain({"labels": [0], "predictions": [0]}),),
-            x,
+    apart = {
+        i: EpisodeRecord(
+            **{"index": i, "status": "ok", "classes": ["a"]},
+            **{"support": [[f"s{i}"]], "query": [[f"q{i}"]], "labels": [0]},
+            **{"predictions": [0], "probabilities": [[1.0]], "accuracy": 1.0},
         )
-        for i, x in enumerate((0.5, 0.25, 0.75))
-    ]
-    answers = dict(enumerate(apart))
-    rows = [contender(name, answers=answers, apart=True) for name in ("frozen", "aim")]
+        for i in range(3)
+    }
+    values = dict(enumerate((0.5, 0.25, 0.75)))
+    rows = [contender(name, values, answers=apart, apart=True) for name in ("frozen", "aim")]
     assert "No clip is in two episodes" in compared(*rows)[0].difference.covers
-    rows = [contender(name, answers=answers) for name in ("frozen", "aim")]
+    rows = [contender(name, values, answers=apart) for name in ("frozen", "aim")]
     said = compared(*rows)[0].difference.covers
     assert "episodes share clips" in said, "by chance apart is not drawn apart"
-    assert share_clips([apart[0], apart[0]])
+    assert share_clips([text_of(apart[0]), text_of(apart[0])])
 
 
 def test_other_clips_are_refused_whatever_is_asked() -> None:
@@ -152,7 +162,7 @@ def test_keys_that_differ_are_named_and_can_be_allowed() -> None:
 
 def test_a_name_of_the_same_weights_is_no_difference() -> None:
     other = contender("aim", OVER)
-    other.identity["config"]["encoder"]["name"] = "another name"
+    other.summary.config["encoder"]["name"] = "another name"
     assert compared(contender(), other)[0].verdict == "beats"
 
 
@@ -199,7 +209,7 @@ def test_the_text_says_what_is_what() -> None:
     ]
     shown = render_comparisons(compared(*rows, level=0.9), level=0.9)
     lines = shown.splitlines()
-    assert lines[0] == "the setting"
+    assert lines[0] == SETTING
     assert "90 % interval" in lines[2]
     assert lines[4].split()[:7] == ["aim", "with", "linear", "frozen", "with", "linear", "1"]
     assert "12/0/0" in lines[4]
@@ -217,22 +227,28 @@ def test_the_text_says_what_is_what() -> None:
         assert said in joined
     assert max(map(len, lines[7:])) <= 100
     one = render_comparisons(compared(*rows[:2]))
-    assert one.startswith("the setting, head linear\n")
+    assert one.startswith(f"{SETTING}, head linear\n")
     assert "Holm p: equal to p" in one
 
 
-def test_settings_have_tables_of_their_own_but_one_family() -> None:
+def titled(monkeypatch: pytest.MonkeyPatch, titles: Mapping[RecordedRow, str]) -> None:
+    """Give rows these settings."""
+    by_row = {id(row.summary): title for row, title in titles.items()}
+    monkeypatch.setattr(text, "table_title", lambda row, _way: by_row[id(row)])
+
+
+def test_settings_have_tables_of_their_own_but_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [contender(), contender("aim", OVER)]
     other = [contender(folder="x/f", digest="z"), contender("aim", OVER, folder="x/a", digest="z")]
-    for c in other:
-        object.__setattr__(c, "title", "another setting")
+    titled(monkeypatch, dict.fromkeys(rows, SETTING) | dict.fromkeys(other, "another setting"))
     pairs, _ = pairs_with_frozen([*rows, *other])
-    found = compare_rows(pairs, display_names([*rows, *other]))
+    found = compare_rows(pairs, names_by_row([*rows, *other]))
     assert [c.p_holm for c in found] == pytest.approx([4 / 2**12] * 2)
     shown = render_comparisons(found)
-    assert shown.index("the setting, head") < shown.index("another setting, head")
+    assert shown.index(f"{SETTING}, head") < shown.index("another setting, head")
 
 
+SETTING = "split motions (novel), 2-way, 2 query clips per class, seed 0, encoder e, 8 frames"
 TITLE = "split motions (novel), 5-way, 2 query clips per class, seed 0, encoder b16, 16 frames"
 
 
@@ -251,11 +267,13 @@ TITLE = "split motions (novel), 5-way, 2 query clips per class, seed 0, encoder 
         (5, "8 frames", "16 and 8 frames"),
     ],
 )
-def test_the_title_has_what_differs_of_both_rows(place: int, other: str, said: str) -> None:
+def test_the_title_has_what_differs_of_both_rows(
+    place: int, other: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever part of a title differs: that of the row first, as in the columns."""
     rows = [contender(), contender("aim", OVER)]
-    for c, part in zip(rows, (other, None), strict=True):
-        object.__setattr__(c, "title", with_part(place, part))
+    parts = zip(rows, (other, None), strict=True)
+    titled(monkeypatch, {c: with_part(place, part) for c, part in parts})
     title = render_comparisons(compared(*rows)).splitlines()[0]
     assert title == f"{with_part(place, said)}, head linear"
 
@@ -266,18 +284,18 @@ def with_part(place: int, part: str | None) -> str:
     return ", ".join([*parts[:place], part or parts[place], *parts[place + 1 :]])
 
 
-def test_titles_of_other_lengths_are_both_said() -> None:
+def test_titles_of_other_lengths_are_both_said(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [contender(), contender("aim", OVER)]
-    for c, title in zip(rows, ("a, b", "a, b, frames shuffled"), strict=True):
-        object.__setattr__(c, "title", title)
+    titled(monkeypatch, dict(zip(rows, ("a, b", "a, b, frames shuffled"), strict=True)))
     title = render_comparisons(compared(*rows)).splitlines()[0]
     assert title == "a, b, frames shuffled; against a, b, head linear"
 
 
-def test_pairs_of_one_setting_and_of_two_have_tables_of_their_own() -> None:
+def test_pairs_of_one_setting_and_of_two_have_tables_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows = [contender(), contender("aim", OVER), contender("lora", OVER)]
-    for c, frames in zip(rows, (8, 8, 16), strict=True):
-        object.__setattr__(c, "title", f"{frames} frames")
+    titled(monkeypatch, dict(zip(rows, ("8 frames", "8 frames", "16 frames"), strict=True)))
     shown = render_comparisons(compared(*rows)).splitlines()
     titles = [line for line in shown if line.endswith("frames, head linear")]
     assert titles == ["8 frames, head linear", "16 and 8 frames, head linear"]
@@ -306,8 +324,12 @@ def test_no_pairs_are_refused() -> None:
 
 
 def test_a_single_episode_of_several_training_seeds_is_compared_by_shares() -> None:
-    seeds = [{0: answer(0, accuracy)} for accuracy in (0.25, 0.0, 0.25)]
-    (got,) = compared(contender(answers=seeds[1]), contender("aim", answers=average_seeds(seeds)))
+    seeds = [
+        contender("aim", {0: accuracy}, row={"training_seed": seed})
+        for seed, accuracy in enumerate((0.25, 0.0, 0.25))
+    ]
+    (aim,) = merge_recorded_seeds(seeds)
+    (got,) = compared(contender(accuracies={0: 0.0}), aim)
     assert (got.unit, got.test) == ("clip", "sign-flip, all 2^1 sign patterns")
     assert got.mean == pytest.approx(1 / 6)
 
@@ -317,13 +339,13 @@ def test_where_no_verdict_is_possible_that_is_said() -> None:
     rows = [contender("frozen", dict.fromkeys(range(8), 0.25))]
     over = {i: 0.75 + 0.125 * (i % 3 == 0) for i in range(8)}
     rows += [contender(f"aim:scale={i}.0", over) for i in range(1, 13)]
-    found = compare_rows([(row, rows[0]) for row in rows[1:]], display_names(rows))
+    found = compare_rows([(row, rows[0]) for row in rows[1:]], names_by_row(rows))
     assert {c.verdict for c in found} == {"cannot be told apart from"}
     said = verdict_sentence(found[0], 0.95)
     assert "12 comparisons left to decide, 8 episodes that differ allow no verdict" in said
     assert said.endswith("it takes at least 9.")
     assert "would be told apart in 80 %" not in said
-    few = compare_rows([(rows[1], rows[0])], display_names(rows))
+    few = compare_rows([(rows[1], rows[0])], names_by_row(rows))
     assert few[0].verdict == "beats"
 
 

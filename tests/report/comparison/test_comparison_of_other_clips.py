@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +13,9 @@ from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
 from fewshot_i2v.report.comparison.text import render_comparisons, verdict_sentence
 from fewshot_i2v.report.exports import render_tables
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.fast_reader import EpisodeAnswer, build_prediction_table, replace_predictions
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
-from tests.report.comparison.contenders import contender, plain
+from tests.report.comparison.contenders import contender
 from tests.report.page.page_samples import record, section
 from tests.report.page.page_samples import row as page_row
 
@@ -29,17 +28,6 @@ def made(name: str, skill: float, count: int = 80) -> list[EpisodeRecord]:
     return [record(i, skill, CLASSES, salt=name) for i in range(count)]
 
 
-def answers(records: Sequence[EpisodeRecord]) -> dict[int, EpisodeAnswer]:
-    return {
-        r.index: EpisodeAnswer(
-            plain({"classes": r.classes, "support": r.support, "query": r.query}),
-            (plain({"labels": r.labels, "predictions": r.predictions}),),
-            r.accuracy,
-        )
-        for r in records
-    }
-
-
 @pytest.fixture
 def records() -> dict[str, list[EpisodeRecord]]:
     return {n: made(n, skill) for n, skill in zip(NAMES, (0.4, 0.9, 0.42), strict=True)}
@@ -47,7 +35,7 @@ def records() -> dict[str, list[EpisodeRecord]]:
 
 @pytest.fixture
 def compared(records: dict[str, list[EpisodeRecord]]) -> list[RowComparison]:
-    rows = [contender(name, answers=answers(of)) for name, of in records.items()]
+    rows = [contender(name, answers={r.index: r for r in of}) for name, of in records.items()]
     names = dict(zip(rows, NAMES, strict=True))
     return compare_rows([(row, rows[0]) for row in rows[1:]], names)
 
@@ -55,10 +43,10 @@ def compared(records: dict[str, list[EpisodeRecord]]) -> list[RowComparison]:
 def page_rows(records: dict[str, list[EpisodeRecord]]) -> list[ReportRow]:
     rows = []
     for name, of in records.items():
-        found = page_row(name, count=1)
-        table = found.table
-        object.__setattr__(table, "accuracies", {r.index: r.accuracy for r in of})
-        rows.append(ReportRow(table, RunAnalysis.from_records(of), found.header, found.folder))
+        summary = replace(
+            page_row(name, count=1).summary, accuracies={r.index: r.accuracy or 0.0 for r in of}
+        )
+        rows.append(ReportRow(summary, RunAnalysis.from_records(of)))
     return rows
 
 
@@ -120,18 +108,24 @@ def test_rows_with_other_episodes_are_judged_by_those_in_common(
     )
 
 
-def test_answers_give_the_outcomes_of_the_records(
+def test_pairs_of_other_shots_are_told_over_the_clips_of_the_first(
     records: dict[str, list[EpisodeRecord]],
 ) -> None:
-    expected = PredictionTable.from_records(records["aim"])
-    for got in (
-        build_prediction_table(answers(records["aim"])),
-        replace_predictions(
-            build_prediction_table(answers(records["frozen"])), answers(records["aim"])
-        ),
-    ):
-        assert got.has_same_episodes(expected)
-        assert got.predicted.tolist() == expected.predicted.tolist()
+    """A known defect, which stays until it is decided on: five shots alone say otherwise."""
+    more = {
+        name: [replace(r, support=[[*row, f"{row[0]}+"] for row in r.support]) for r in of]
+        for name, of in records.items()
+    }
+    rows = [
+        contender(name, answers={r.index: r for r in of}, shot=shot)
+        for shot, runs in ((1, records), (2, more))
+        for name, of in runs.items()
+    ]
+    pairs = [(rows[1], rows[0]), (rows[4], rows[3])]
+    first, second = compare_rows(pairs, dict.fromkeys(rows, ""))
+    assert second.other_clips == first.other_clips
+    (alone,) = compare_rows(pairs[1:], dict.fromkeys(rows, ""))
+    assert alone.other_clips != first.other_clips
 
 
 def test_some_episodes_of_outcomes_are_those_of_their_records(

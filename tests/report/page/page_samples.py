@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.report.analysis.report_data import ReportRow, ReportSection, ReproductionRecipe
 from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.row_summary import TableRow
+from fewshot_i2v.runs.row_summary import RowSummary
 
 CLASSES = ("jump", "run", "spin", "wave")
 HOSTILE = "<script>alert('x')</script> & \"q\" $a_b$ ]]>"
@@ -70,19 +71,20 @@ def row(
     """A row of a table with what was found in its records."""
     found = records(skill, count, classes=classes, way=way, query=query, salt=adapter)
     given: dict[str, Any] = {"head": "linear", "shot": 1, "seconds_per_episode": 0.5, **changes}
-    table = TableRow(
-        adapter=adapter,
-        accuracies={r.index: r.accuracy for r in found if r.accuracy is not None},
-        parameters=0 if adapter.startswith("frozen") else 1000,
-        peak_memory_mb=100.0,
-        **given,
-    )
     header = {
         "identity": {"config": {"split": "motions", "adapter": {"name": adapter}, "way": 3}},
         "marks": {},
     }
-    name = f"runs/x/{adapter}-{given['head']}-{given['shot']}shot"
-    return ReportRow(table, RunAnalysis.from_records(found), header, name)
+    summary = RowSummary(
+        adapter=adapter,
+        accuracies={r.index: r.accuracy for r in found if r.accuracy is not None},
+        parameters=0 if adapter.startswith("frozen") else 1000,
+        peak_memory_mb=100.0,
+        folder=Path(f"runs/x/{adapter}-{given['head']}-{given['shot']}shot"),
+        header=header,
+        **given,
+    )
+    return ReportRow(summary, RunAnalysis.from_records(found))
 
 
 def section(*rows: ReportRow, **changes: Any) -> ReportSection:
@@ -119,8 +121,19 @@ def in_order_of(given: ReportRow, order: str) -> ReportRow:
     """The row as if its frames had been in that order."""
     if order == "natural":
         return given
-    identity = given.header["identity"]
-    config = {**identity["config"], "frame_order": order}
-    note = f"frames {order}"
-    header = {**given.header, "identity": {**identity, "config": config}}
-    return replace(given, header=header, table=replace(given.table, note=note))
+    return with_config(given, frame_order=order, note=f"frames {order}")
+
+
+def with_config(given: ReportRow, note: str | None = None, **changes: Any) -> ReportRow:
+    """The row with other values in its configuration, and with a note."""
+    summary = given.summary
+    identity = {**summary.identity, "config": {**summary.config, **changes}}
+    note = summary.note if note is None else note
+    header = {**summary.header, "identity": identity}
+    return replace(given, summary=replace(summary, header=header, note=note))
+
+
+def with_seed(given: ReportRow, seed: int) -> ReportRow:
+    """The row of a training seed."""
+    row = with_config(given, training_seed=seed)
+    return replace(row, summary=replace(row.summary, training_seed=seed))

@@ -11,15 +11,15 @@ import pytest
 from fewshot_i2v.report.page import figures
 from fewshot_i2v.report.page.figures.style import PlotPoint, Svg
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
-from fewshot_i2v.runs.row_summary import TableRow
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from tests.report.page.page_samples import HOSTILE
 
 
 def label(adapter: str = "aim", **changes: object) -> RowLabel:
-    row = TableRow(adapter, "linear", 1, {0: 0.5}, **changes)  # type: ignore[arg-type]
-    return make_labels([TableRow("frozen", "linear", 1, {0: 0.5}), row])[1]
+    row = RowSummary(adapter, "linear", 1, {0: 0.5}, **changes)  # type: ignore[arg-type]
+    return make_labels([RowSummary("frozen", "linear", 1, {0: 0.5}), row])[1]
 
 
 def interval(mean: float, half: float = 0.05) -> Interval:
@@ -208,10 +208,10 @@ def test_marks_of_bins_are_as_large_as_their_share() -> None:
 
 def test_labels_tell_rows_apart_in_colour_mark_and_line() -> None:
     rows = [
-        TableRow("frozen", "h", 1, {}),
-        TableRow("aim", "h", 1, {}),
-        TableRow("aim", "h", 1, {}, start="base-trained", start_name="b"),
-        TableRow("lora", "h", 1, {}, start="meta-trained", start_name="m", seen=True),
+        RowSummary("frozen", "h", 1, {}),
+        RowSummary("aim", "h", 1, {}),
+        RowSummary("aim", "h", 1, {}, start="base-trained", start_name="b"),
+        RowSummary("lora", "h", 1, {}, start="meta-trained", start_name="m", seen=True),
     ]
     labels = make_labels(rows)
     names = [one.name for one in labels]
@@ -223,11 +223,11 @@ def test_labels_tell_rows_apart_in_colour_mark_and_line() -> None:
 
 
 def test_labels_are_as_long_as_it_takes_to_tell_rows_apart() -> None:
-    assert [one.full for one in make_labels([TableRow("aim", "h", 1, {}, note="n")])] == ["aim"]
-    rows = [TableRow("aim", head, 1, {}, note=note) for head, note in (("a", "x, y"), ("b", "x"))]
+    assert [one.full for one in make_labels([RowSummary("aim", "h", 1, {}, note="n")])] == ["aim"]
+    rows = [RowSummary("aim", head, 1, {}, note=note) for head, note in (("a", "x, y"), ("b", "x"))]
     assert [one.full for one in make_labels(rows)] == ["aim (y) with a", "aim with b"]
     long = "text-prototype:templates=a video of a person who is doing it,weight="
-    heads = [one.head for one in make_labels([TableRow("aim", long + w, 1, {}) for w in "12"])]
+    heads = [one.head for one in make_labels([RowSummary("aim", long + w, 1, {}) for w in "12"])]
     assert len(set(heads)) == 2
 
 

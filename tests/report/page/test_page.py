@@ -8,15 +8,17 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
-from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, merge_rows, sort_rows
+from fewshot_i2v.report.analysis.report_data import LEVEL, merge_rows, sort_rows
 from fewshot_i2v.report.page.page import render_page, shown_clips
 from fewshot_i2v.report.page.views import common_and_differing
-from fewshot_i2v.report.tables.terminal import format_interval, render_table
-from tests.report.page.page_samples import HOSTILE, orders, row, section
+from fewshot_i2v.report.tables.accuracy_table import render_table
+from fewshot_i2v.report.tables.interval_text import format_interval
+from tests.report.page.page_samples import HOSTILE, orders, row, section, with_seed
 
 VOID = {"meta", "img", "wbr", "br", "link", "input", "hr"}
 
@@ -73,7 +75,7 @@ def test_the_answer_stands_first(outline: Outline) -> None:
 
 def test_the_table_is_that_of_the_terminal(outline: Outline) -> None:
     made = section()
-    table = render_table(made.table_rows, way=made.way, chance=made.chance)
+    table = render_table(made.summaries, way=made.way, chance=made.chance)
     text = " ".join(outline.text["main"].split())
     for line in table.split("\n\n")[0].splitlines()[2:]:
         for cell in re.split(r" {2,}", line.strip()):
@@ -216,7 +218,8 @@ def test_hostile_names_are_only_names() -> None:
         setting=HOSTILE,
         clips_note=HOSTILE,
     )
-    other = replace(made, rows=tuple(replace(r, folder=HOSTILE) for r in made.rows))
+    rows = (replace(r, summary=replace(r.summary, folder=Path(HOSTILE))) for r in made.rows)
+    other = replace(made, rows=tuple(rows))
     page = render_page([made, other], title=HOSTILE, version=HOSTILE)
     outline = Outline(page)
     assert len(outline.all("script")) == len(outline.all("style")) == 1
@@ -300,7 +303,9 @@ def test_rows_stand_by_adapter_start_head_and_shots() -> None:
         row("frozen", shot=1),
         row("aim", shot=5),
     ]
-    found = [(r.table.adapter, r.table.start, r.table.head, r.table.shot) for r in sort_rows(given)]
+    found = [
+        (r.adapter, r.start, r.head, r.shot) for r in (row.summary for row in sort_rows(given))
+    ]
     assert found == [
         ("frozen", "fresh", "linear", 1),
         ("frozen", "fresh", "linear", 5),
@@ -314,15 +319,12 @@ def test_rows_stand_by_adapter_start_head_and_shots() -> None:
 
 
 def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
-    def _seeded(seed: int, skill: float) -> ReportRow:
-        made = row("aim", skill, training_seed=seed)
-        return replace(made, header={"identity": {"config": {"training_seed": seed}}})
-
-    one, two = merge_rows([_seeded(0, 1.0), row("frozen"), _seeded(3, 0.0)])
-    assert one.header["identity"]["config"]["training_seed"] == "0, 3"
-    assert set(one.table.accuracies.values()) == {0.5}
-    assert one.table.seed_means == (1.0, 0.0)
-    assert two.table.adapter == "frozen"
+    seeds = [with_seed(row("aim", skill), seed) for seed, skill in ((0, 1.0), (3, 0.0))]
+    one, two = merge_rows([seeds[0], row("frozen"), seeds[1]])
+    assert one.summary.config["training_seed"] == "0, 3"
+    assert set(one.summary.accuracies.values()) == {0.5}
+    assert one.summary.seed_means == (1.0, 0.0)
+    assert two.summary.adapter == "frozen"
     page = render_page([section(two, one)])
     assert "over seeds" in page
     assert "ECE, its interval and by chance are means over the seeds" in page

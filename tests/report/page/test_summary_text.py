@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fewshot_i2v.report.analysis import report_data
-from fewshot_i2v.report.analysis.significance import best_rows, find_frozen_row, gain_verdicts
+from fewshot_i2v.report.analysis.significance import best_rows, gain_verdicts
 from fewshot_i2v.report.page.labels import make_labels
 from fewshot_i2v.report.page.summary_text import section_summary, summarize
-from fewshot_i2v.runs.row_summary import TableRow
+from fewshot_i2v.runs.row_summary import RowSummary, baseline_of
 from fewshot_i2v.statistics.paired_tests import compare_paired, holm, mcnemar
 from tests.report.page import page_samples
 
@@ -23,12 +22,12 @@ def accuracies(mean: float, seed: int, count: int = 60) -> dict[int, float]:
     return {i: sum(draws.random() < mean for _ in range(25)) / 25 for i in range(count)}
 
 
-def row(adapter: str, found: Mapping[int, float], **given: object) -> TableRow:
+def row(adapter: str, found: Mapping[int, float], **given: object) -> RowSummary:
     values: dict[str, object] = {"head": "linear", "shot": 1, **given}
-    return TableRow(adapter=adapter, accuracies=found, **values)  # type: ignore[arg-type]
+    return RowSummary(adapter=adapter, accuracies=found, **values)  # type: ignore[arg-type]
 
 
-def told(rows: Sequence[TableRow]) -> list[str]:
+def told(rows: Sequence[RowSummary]) -> list[str]:
     return summarize(rows, make_labels(rows), gain_verdicts(rows, 0.95), best_rows(rows, 0.95))
 
 
@@ -154,7 +153,7 @@ def test_the_partner_has_the_same_head_shot_and_episodes(place: int, expected: i
         row("aim", HIGH, shot=5),
         row("aim", {i + 1000: v for i, v in HIGH.items()}),
     ]
-    assert find_frozen_row(place, rows) == expected
+    assert baseline_of(rows[place], rows) is (None if expected is None else rows[expected])
 
 
 def test_a_better_row_with_few_episodes_is_called_better() -> None:
@@ -198,7 +197,7 @@ def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
     frozen, aim = (r.analysis.outcomes[0] for r in rows)
     expected = mcnemar(range(80), aim.correct, range(80), frozen.correct)
     assert expected.p < 0.05
-    found = gain_verdicts(made.table_rows, 0.95, [r.analysis for r in made.rows])[1]
+    found = gain_verdicts(made.summaries, 0.95, [r.analysis for r in made.rows])[1]
     assert (found.unit, found.verdict, found.too_few) == ("clip", "better", False)
     assert found.difference.n == 80
     difference = aim.correct.astype(float) - frozen.correct
@@ -210,7 +209,7 @@ def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
 
 
 def test_one_episode_without_its_clips_sends_to_compare() -> None:
-    rows = page_samples.section(_one_episode("frozen", 0.3), _one_episode("aim", 0.95)).table_rows
+    rows = page_samples.section(_one_episode("frozen", 0.3), _one_episode("aim", 0.95)).summaries
     (text,) = told(rows)
     assert text.count("clip by clip with `fewshot-i2v compare`") == 1
     assert " points over frozen. " in text
@@ -221,13 +220,13 @@ def test_one_episode_without_its_clips_sends_to_compare() -> None:
 def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
     def _seeded(adapter: str, skill: float, seed: int) -> report_data.ReportRow:
         made = _one_episode(adapter, skill)
-        return replace(made, table=replace(made.table, training_seed=seed))
+        return page_samples.with_seed(made, seed)
 
     rows = report_data.merge_rows(
         [_seeded("frozen", 0.3, 0), _seeded("frozen", 0.3, 1), _seeded("aim", 0.9, 0),
          _seeded("aim", 0.5, 1)]
     )  # fmt: skip
-    found = gain_verdicts([r.table for r in rows], 0.95, [r.analysis for r in rows])[1]
+    found = gain_verdicts([r.summary for r in rows], 0.95, [r.analysis for r in rows])[1]
     rights = [np.mean([o.correct for o in r.analysis.outcomes], axis=0) for r in rows]
     expected = compare_paired(rights[1].tolist(), rights[0].tolist())
     assert found.difference.mean == pytest.approx(expected.difference.mean)
@@ -238,8 +237,8 @@ def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
 def test_a_gain_that_no_verdict_can_reach_is_not_said_to_be_none() -> None:
     """Six episodes in which a row is always far better, beside too many comparisons."""
     under, over = dict.fromkeys(range(6), 0.25), {i: 0.75 + i / 100 for i in range(6)}
-    rows = [TableRow("frozen", "linear", 1, under)]
-    rows += [TableRow(f"aim:scale={i}.0", "linear", 1, over) for i in range(1, 13)]
+    rows = [RowSummary("frozen", "linear", 1, under)]
+    rows += [RowSummary(f"aim:scale={i}.0", "linear", 1, over) for i in range(1, 13)]
     said = summarize(rows, make_labels(rows), gain_verdicts(rows, 0.95), best_rows(rows, 0.95))[0]
     assert "over frozen; but 6 episodes allow no verdict on 12 comparisons" in said
     assert "no gain" not in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fewshot_i2v.report.tables.matrix import render_matrix
-from tests.report.tables.test_terminal import row
+from tests.report.tables.test_accuracy_table import row
 
 
 def _cells(line: str) -> list[str]:

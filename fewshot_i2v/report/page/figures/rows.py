@@ -25,7 +25,7 @@ from fewshot_i2v.report.page.figures.style import (
     to_figure,
 )
 from fewshot_i2v.report.page.labels import RowLabel
-from fewshot_i2v.report.tables.terminal import format_signed
+from fewshot_i2v.report.tables.interval_text import format_signed
 from fewshot_i2v.statistics import Interval
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ import re
 
 import pytest
 
-from fewshot_i2v.errors import UsageError
-from fewshot_i2v.report.tables.terminal import render_table
-from fewshot_i2v.runs.row_summary import TableRow
+from fewshot_i2v.report.tables.accuracy_table import render_table
+from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import bounded_interval, paired_difference
 from fewshot_i2v.utils.text_table import escape_name
 
@@ -19,9 +18,9 @@ def accuracies(number: int, seed: int = 0, start: int = 0) -> dict[int, float]:
     return {start + i: generator.randrange(5, 24) / 25 for i in range(number)}
 
 
-def row(adapter: str = "frozen", head: str = "linear", **changes: object) -> TableRow:
+def row(adapter: str = "frozen", head: str = "linear", **changes: object) -> RowSummary:
     given: dict[str, object] = {"shot": 1, "accuracies": accuracies(20), **changes}
-    return TableRow(adapter, head, **given)  # type: ignore[arg-type]
+    return RowSummary(adapter, head, **given)  # type: ignore[arg-type]
 
 
 def cells(text: str) -> list[list[str]]:
@@ -32,7 +31,7 @@ def cells(text: str) -> list[list[str]]:
 
 def test_a_row_says_everything() -> None:
     values = {0: 0.5, 1: 0.7, 2: 0.6}
-    full = TableRow("aim:scale=1.0", "linear", 5, values, 2, 1_234_567, 0.01234, 2048.4)
+    full = RowSummary("aim:scale=1.0", "linear", 5, values, 2, 1_234_567, 0.01234, 2048.4)
     headings, only = cells(render_table([full], way=5))
     interval = bounded_interval(list(values.values()))
     assert interval.low is not None
@@ -86,12 +85,6 @@ def test_the_legend_says_what_the_interval_is_and_covers_and_what_chance_is() ->
     assert "Guessing among 4 classes gives 25.0 %." in legend
     assert "ailed" not in legend
     assert "Guessing among 4 classes gives 12.5 %." in render_table([row()], way=4, chance=0.125)
-
-
-def test_another_level_is_named() -> None:
-    text = render_table([row()], way=5, level=0.9)
-    assert "90 % interval" in text
-    assert "± and interval: 90 %" in text
 
 
 def test_each_sentence_of_the_legend_stands_once() -> None:
@@ -176,14 +169,6 @@ def test_lines_of_the_legend_fit_and_nothing_trails() -> None:
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize(
-    "bad", [{"way": 0}, {"way": -1}, {"way": 5, "chance": 1.5}, {"way": 5, "chance": float("nan")}]
-)
-def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="expected a way of 1 or more and a chance in"):
-        render_table([row()], **bad)  # type: ignore[arg-type]
-
-
 def test_rows_that_read_class_names_are_marked_and_notes_stand_beside_the_adapter() -> None:
     rows = [row("m-adapter", note="reconstruction"), row("frozen", "zero-shot", uses_names=True)]
     lines = render_table(rows, way=5).splitlines()
@@ -194,7 +179,7 @@ def test_rows_that_read_class_names_are_marked_and_notes_stand_beside_the_adapte
     assert "given the names of the classes" in "\n".join(lines)
 
 
-def _started(rows: list[TableRow]) -> tuple[list[str], str]:
+def _started(rows: list[RowSummary]) -> tuple[list[str], str]:
     """The column of starts, and the legend."""
     text = render_table(rows, way=5)
     headings, *lines = cells(text)

@@ -1,9 +1,9 @@
-"""Tables that follow the one of accuracies: calibration, generalization and frame order."""
+"""The tables of a section: accuracy, calibration, generalization and frame order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import log
 
@@ -11,14 +11,20 @@ from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, FrameOrderLo
 from fewshot_i2v.report.analysis.generalization import QUESTIONS, coverage_note
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
-from fewshot_i2v.report.tables.table import AccuracyTable, TableCell
-from fewshot_i2v.report.tables.terminal import format_interval, format_signed
+from fewshot_i2v.report.tables.accuracy_table import accuracy_table
+from fewshot_i2v.report.tables.interval_text import (
+    EMPTY,
+    format_ends,
+    format_interval,
+    format_signed,
+)
+from fewshot_i2v.report.tables.table import Table, TableCell, number_cell
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import DEFAULT_BINS
 from fewshot_i2v.utils.text_table import unique_sentences
 
 _NAME_HEADINGS = ("adapter", "start", "head", "shot")
-_EMPTY_CELL = TableCell("-")
+_EMPTY_CELL = TableCell(EMPTY)
 _GAIN_HEADING = "over frozen, other clips"
 _BALANCED_NOTE = (
     "balanced %: mean over the classes of the share of their query clips that were right; every "
@@ -70,23 +76,6 @@ _ORDER_NOTES = {
 
 
 @dataclass(frozen=True)
-class ExtraTable:
-    """A table that follows the one of accuracies.
-
-    Attributes:
-        title: its name.
-        caption: a few words on its content.
-        columns: cells by heading, top to bottom.
-        notes: what headings mean and intervals cover.
-    """
-
-    title: str
-    caption: str
-    columns: dict[str, list[TableCell]]
-    notes: list[str]
-
-
-@dataclass(frozen=True)
 class ReliabilityBin:
     """A bin of a row's reliability curve that is not empty.
 
@@ -107,43 +96,59 @@ class ReliabilityBin:
     accuracy: float
 
 
-def calibration_table(section: ReportSection, table: AccuracyTable) -> ExtraTable | None:
-    """Table of balanced accuracy and calibration of each row; None where no episode succeeded.
+def section_tables(
+    section: ReportSection,
+    losses: Mapping[ReportRow, FrameOrderLoss],
+    *,
+    hidden: Collection[str] = (),
+) -> list[Table]:
+    """The table of accuracies of a section, and those that follow it where they say anything.
 
     Args:
         section: of the rows.
-        table: that of their accuracies, which has their names.
+        losses: in other frame orders, of the rows of all sections.
+        hidden: headings of columns of names that are left out.
     """
+    table = accuracy_table(
+        section.summaries, way=section.way, chance=section.chance, with_macs=True
+    )
+    columns = {heading: cells for heading, cells in table.columns.items() if heading not in hidden}
+    table = replace(table, columns=columns, notes=[*table.notes, *section.stopping_notes])
+    further_tables = (
+        _calibration_table(section, table),
+        _generalization_table(section, table),
+        _frame_order_table(section, table, losses),
+    )
+    return [table, *filter(None, further_tables)]
+
+
+def _calibration_table(section: ReportSection, table: Table) -> Table | None:
+    """Table of balanced accuracy and calibration of each row; None where no episode succeeded."""
     metrics = [row.metrics for row in section.rows]
     available = [m for m in metrics if m is not None]
     if not available:
         return None
     interval_heading = f"{100 * LEVEL:g} % interval"
+
+    def _column(cell_of: Callable[[CalibrationMetrics], TableCell]) -> list[TableCell]:
+        return [_EMPTY_CELL if m is None else cell_of(m) for m in metrics]
+
     columns = {
         **_name_columns(table, range(len(metrics))),
-        "balanced %": _metric_column(metrics, "balanced", 100, "{:.2f}"),
-        "ECE %": [
-            _EMPTY_CELL if m is None else _number_cell(100 * m.ece.mean, "{:.2f}") for m in metrics
-        ],
-        interval_heading: [_EMPTY_CELL if m is None else _interval_cell(m.ece) for m in metrics],
-        "by chance %": _metric_column(metrics, "by_chance", 100, "{:.2f}"),
-        "over-confident": [
-            _EMPTY_CELL
-            if m is None
-            else TableCell(format_signed(m.over_confident), f"{m.over_confident:.9g}")
-            for m in metrics
-        ],
-        "log loss": _metric_column(metrics, "log_loss", 1, "{:.3f}"),
-        "Brier": _metric_column(metrics, "brier", 1, "{:.3f}"),
-        "predictions": _metric_column(metrics, "predictions", 1, "{:,.0f}"),
+        "balanced %": _column(lambda m: _number_cell(100 * m.balanced, "{:.2f}")),
+        "ECE %": _column(lambda m: _number_cell(100 * m.ece.mean, "{:.2f}")),
+        interval_heading: _column(lambda m: _ends_cell(m.ece)),
+        "by chance %": _column(lambda m: _number_cell(100 * m.by_chance, "{:.2f}")),
+        "over-confident": _column(
+            lambda m: number_cell(format_signed(m.over_confident), m.over_confident)
+        ),
+        "log loss": _column(lambda m: _number_cell(m.log_loss, "{:.3f}")),
+        "Brier": _column(lambda m: _number_cell(m.brier, "{:.3f}")),
+        "predictions": _column(lambda m: _number_cell(m.predictions, "{:,.0f}")),
     }
     caption = "Balanced accuracy and calibration of every row"
-    return ExtraTable(
-        "Beyond accuracy",
-        caption,
-        columns,
-        _calibration_notes(section, available, interval_heading),
-    )
+    notes = _calibration_notes(section, available, interval_heading)
+    return Table(columns, notes, "Beyond accuracy", caption)
 
 
 def _calibration_notes(
@@ -169,7 +174,7 @@ def _calibration_notes(
             "have one of 0: they count as 0.0000005, so its log loss is at least what the table "
             "says."
         )
-    if any(row.table.seed_means for row in section.rows):
+    if any(row.summary.seed_means for row in section.rows):
         notes.append(_SEEDS_NOTE)
     return notes
 
@@ -187,16 +192,10 @@ def reliability_bins(rows: Sequence[ReportRow]) -> list[ReliabilityBin]:
     return bins
 
 
-def frame_order_table(
-    section: ReportSection, table: AccuracyTable, losses: Mapping[ReportRow, FrameOrderLoss]
-) -> ExtraTable | None:
-    """Table of what each row loses in other frame orders; None where no row was run in another one.
-
-    Args:
-        section: of the rows in natural order.
-        table: that of their accuracies.
-        losses: of the rows of all sections.
-    """
+def _frame_order_table(
+    section: ReportSection, table: Table, losses: Mapping[ReportRow, FrameOrderLoss]
+) -> Table | None:
+    """Table of what each row loses in other frame orders; None where no row was run in another."""
     positions = [i for i, row in enumerate(section.rows) if row in losses]
     if not positions:
         return None
@@ -218,16 +217,11 @@ def frame_order_table(
         "not adjusted for the number of rows."
     )
     caption = "What rows lose with their frames in another order, in points"
-    return ExtraTable("Order of frames", caption, columns, notes)
+    return Table(columns, notes, "Order of frames", caption)
 
 
-def generalization_table(section: ReportSection, table: AccuracyTable) -> ExtraTable | None:
-    """Table of intervals for other clips, classes and seeds; None where there are none.
-
-    Args:
-        section: of the rows.
-        table: that of their accuracies.
-    """
+def _generalization_table(section: ReportSection, table: Table) -> Table | None:
+    """Table of intervals for other clips, classes and seeds; None where there are none."""
     row_intervals = [row.generalization for row in section.rows]
     available = [generalization for generalization in row_intervals if generalization is not None]
     questions = [
@@ -245,7 +239,7 @@ def generalization_table(section: ReportSection, table: AccuracyTable) -> ExtraT
         columns[question] = [
             _EMPTY_CELL
             if r is None or question not in r.intervals
-            else _interval_cell(r.intervals[question])
+            else _ends_cell(r.intervals[question])
             for r in row_intervals
         ]
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
@@ -254,11 +248,11 @@ def generalization_table(section: ReportSection, table: AccuracyTable) -> ExtraT
     gain_intervals = [None if gain is None else gain.other_clips for gain in gains]
     if any(gain_intervals):
         columns[_GAIN_HEADING] = [
-            _EMPTY_CELL if interval is None else _interval_cell(interval, "{:+z.2f}")
+            _EMPTY_CELL if interval is None else _ends_cell(interval, "{:+z.2f}")
             for interval in gain_intervals
         ]
         notes.append(_gain_note([interval for interval in gain_intervals if interval is not None]))
-    return ExtraTable("How far it reaches", "Accuracy for other clips and classes", columns, notes)
+    return Table(columns, notes, "How far it reaches", "Accuracy for other clips and classes")
 
 
 def _gain_note(gains: Sequence[Interval]) -> str:
@@ -267,31 +261,21 @@ def _gain_note(gains: Sequence[Interval]) -> str:
     return f"{_GAIN_HEADING}: of the gain over frozen, in points; {methods}. {covers}"
 
 
-def _name_columns(table: AccuracyTable, positions: Sequence[int]) -> dict[str, list[TableCell]]:
+def _name_columns(table: Table, positions: Sequence[int]) -> dict[str, list[TableCell]]:
     headings = [heading for heading in _NAME_HEADINGS if heading in table.columns]
     return {heading: [table.columns[heading][i] for i in positions] for heading in headings}
 
 
-def _metric_column(
-    metrics: Sequence[CalibrationMetrics | None], name: str, factor: float, form: str
-) -> list[TableCell]:
-    return [
-        _EMPTY_CELL if m is None else _number_cell(factor * getattr(m, name), form) for m in metrics
-    ]
-
-
 def _number_cell(value: float, form: str) -> TableCell:
-    return TableCell(form.format(value), f"{value:.9g}")
+    return number_cell(form.format(value), value)
 
 
-def _interval_cell(interval: Interval, form: str = "{:.2f}") -> TableCell:
-    if interval.low is None or interval.high is None:
-        return _EMPTY_CELL
-    low, high = (form.format(100 * end) for end in (interval.low, interval.high))
-    return TableCell(f"[{low}, {high}]", f"{interval.low:.9g}")
+def _ends_cell(interval: Interval, form: str = "{:.2f}") -> TableCell:
+    ends = format_ends(interval, form)
+    return number_cell(ends, interval.low) if ends else _EMPTY_CELL
 
 
 def _loss_cell(interval: Interval | None) -> TableCell:
     if interval is None:
         return _EMPTY_CELL
-    return TableCell(format_interval(interval, "{:+z.2f}"), f"{interval.mean:.9g}")
+    return number_cell(format_interval(interval, "{:+z.2f}"), interval.mean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot_i2v.runs.run_index import start_names
+from fewshot_i2v.runs.row_names import start_names
 
 
 def test_names_stay_where_nothing_is_called_the_same() -> None:

@@ -1,0 +1,177 @@
+"""Names of rows: in a comparison, and what tells rows of the same name in a table apart."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from fewshot_i2v.runs.row_summary import FRESH, RowSummary
+from fewshot_i2v.utils.text_table import escape_name
+
+_MAX_KEYS = 3
+_EMPTY_VALUES = {"batch": "all"}
+
+
+def adapter_name(row: RowSummary) -> str:
+    """Label of the adapter as one printable line, with its note behind it in brackets."""
+    return escape_name(row.adapter) + (f" ({escape_name(row.note)})" if row.note else "")
+
+
+def display_names(rows: Sequence[RowSummary]) -> list[str]:
+    """Display name of each row of a comparison: its adapter and whatever else distinguishes it.
+
+    Rows of one adapter with different tuning have the difference in their names, at whatever
+    shot and head, since it matters to results as an option of the adapter does.
+    """
+    several_heads = len({row.head for row in rows}) > 1
+    started_adapters = {row.adapter for row in rows if row.start != FRESH}
+    names = []
+    for row, tuning in zip(rows, _tuning_differences(rows), strict=True):
+        start = f" from {escape_name(row.start_name or row.start)}" if row.start != FRESH else ""
+        start += " (seen)" if row.seen else ""
+        if row.start == FRESH and row.adapter in started_adapters:
+            start = " fresh"
+        head = f" with {escape_name(row.head)}" if several_heads else ""
+        names.append(adapter_name(row) + start + head + (f" ({tuning})" if tuning else ""))
+    for folders in ([str(row.folder.parent) for row in rows], [row.folder.name for row in rows]):
+        labels = [(name, row.shot) for name, row in zip(names, rows, strict=True)]
+        counts = Counter(labels)
+        names = [
+            f"{label[0]} ({folder})" if counts[label] > 1 else label[0]
+            for label, folder in zip(labels, folders, strict=True)
+        ]
+    return names
+
+
+def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
+    """For each row the keys of its tuning that differ between rows of its adapter, as text."""
+    tunings = [row.config.get("tuning", {}) for row in rows]
+    tunings_by_adapter: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row, tuning in zip(rows, tunings, strict=True):
+        tunings_by_adapter[row.adapter].append(tuning)
+    differing = {
+        adapter: _differing_keys(adapter_tunings)
+        for adapter, adapter_tunings in tunings_by_adapter.items()
+    }
+    return [
+        _tuning_text(tuning, differing[row.adapter])
+        for row, tuning in zip(rows, tunings, strict=True)
+    ]
+
+
+def _differing_keys(tunings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = {key for tuning in tunings for key in tuning}
+    return sorted(
+        key for key in keys if any(tuning.get(key) != tunings[0].get(key) for tuning in tunings)
+    )
+
+
+def _tuning_text(tuning: Mapping[str, Any], keys: Sequence[str]) -> str:
+    phrases = []
+    for key in keys[:_MAX_KEYS]:
+        value = tuning.get(key)
+        phrases.append(f"{key} {_EMPTY_VALUES.get(key, 'off') if value is None else value}")
+    suffix = f" and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else ""
+    return escape_name(", ".join(phrases)) + suffix
+
+
+def name_rows(rows: Sequence[RowSummary]) -> list[RowSummary]:
+    """Name the starts of a table's rows, and note what distinguishes rows of the same name.
+
+    The note is the name of the evaluation's folder, how the tuning differs, or the name of the run
+    folder.
+    """
+    rows = name_starts(rows)
+    keys = [str(row.folder) if row.training_seed is None else row.seed_group_key for row in rows]
+    rows_by_name: dict[Hashable, dict[Hashable, RowSummary]] = defaultdict(dict)
+    for key, row in zip(keys, rows, strict=True):
+        rows_by_name[row.names].setdefault(key, row)
+    notes = {
+        key: note
+        for same_name_rows in rows_by_name.values()
+        for key, note in _differing_notes(same_name_rows).items()
+    }
+    return [
+        replace(row, note=", ".join(filter(None, [row.note, notes.get(key, "")])))
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]:
+    if len(rows) < 2:
+        return {}
+    parents = {key: row.folder.parent.name for key, row in rows.items()}
+    if len(set(parents.values())) == len(parents):
+        return parents
+    tunings = {key: row.config["tuning"] for key, row in rows.items()}
+    differing_keys = sorted(
+        n
+        for n in {name for tuning in tunings.values() for name in tuning}
+        if len({repr(t.get(n)) for t in tunings.values()}) > 1
+    )
+    tuning_notes = {
+        key: ", ".join(f"{n} {t.get(n)}" for n in differing_keys) for key, t in tunings.items()
+    }
+    if len(set(tuning_notes.values())) == len(tuning_notes):
+        return tuning_notes
+    return {key: row.folder.name for key, row in rows.items()}
+
+
+def name_starts(rows: Sequence[RowSummary]) -> list[RowSummary]:
+    """Name the starts of rows; those of one evaluation, adapter and name are named by their paths.
+
+    Args:
+        rows: with their headers, which say where starts were read from.
+    """
+    starts = []
+    for row in rows:
+        group = str(row.folder.parent.resolve()), json.dumps(row.config["adapter"], sort_keys=True)
+        marked_start = row.header.get("marks", {}).get("start") or {}
+        path = (row.header.get("start") or {}).get("path", "")
+        starts.append((group, marked_start.get("name", ""), path))
+    return [
+        replace(row, start_name=name) for row, name in zip(rows, start_names(starts), strict=True)
+    ]
+
+
+def start_names(starts: Sequence[tuple[Hashable, str, str]]) -> list[str]:
+    """Name of the starting point of each row: as it is named, or by its path.
+
+    Args:
+        starts: of each row a key that is equal for rows whose starts must be distinguished, the
+            name of its start, and the folder that it was read from, empty where that is not known.
+
+    Returns:
+        The names; where several have the same one, as much of the end of their paths as is needed.
+    """
+    paths_by_name: dict[tuple[Hashable, str], set[tuple[str, ...]]] = defaultdict(set)
+    for group, name, folder in starts:
+        if folder:
+            paths_by_name[group, name].add(_start_path(name, folder))
+    return [
+        _unique_suffix(_start_path(name, folder), paths_by_name[group, name])
+        if folder and len(paths_by_name[group, name]) > 1
+        else name
+        for group, name, folder in starts
+    ]
+
+
+def _start_path(name: str, folder: str) -> tuple[str, ...]:
+    """Path that the user named: the folder, or its parent that has several."""
+    folder_path, name_path = PurePath(folder).parts, PurePath(name).parts
+    parent_path = folder_path[:-1]
+    if folder_path[-len(name_path) :] != name_path == parent_path[-len(name_path) :]:
+        return parent_path
+    return folder_path
+
+
+def _unique_suffix(path: tuple[str, ...], paths: set[tuple[str, ...]]) -> str:
+    """Shortest suffix of a path that no other path has."""
+    unique_lengths = (
+        n for n in range(1, len(path)) if sum(other[-n:] == path[-n:] for other in paths) == 1
+    )
+    return str(PurePath(*path[-next(unique_lengths, len(path)) :]))
