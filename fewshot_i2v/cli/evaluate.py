@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json, resumable
-from fewshot_i2v.cli._flags import SectionedCommand, completer, evaluate_flags, read_overrides
+from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FAILED_EPISODES_STATUS = 3
 @click.argument(
     "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))
 )
-@evaluate_flags
+@config_flags("evaluate")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
 )

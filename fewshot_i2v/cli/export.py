@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
-from fewshot_i2v.cli._flags import limit_flags, read_overrides
+from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(epilog=EXIT_CODES, short_help="Write the tuned adapter of one episode.")
+@click.command(
+    cls=ConfigCommand, epilog=EXIT_CODES, short_help="Write the tuned adapter of one episode."
+)
 @click.argument("run", type=RunPath())
 @click.option("--episode", type=click.IntRange(min=0), required=True, help="Number of the episode.")
 @click.option("--out", type=_FILE, required=True, help="A new folder.")
@@ -30,7 +32,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--start", help="The row's starting point, name or folder, if not where it was.")
 @click.option("--trials", type=_FILE, help="The run's frozen episodes, if not where they were.")
 @click.option("--cache", type=_FILE, help="Folder of decoded clips.")
-@limit_flags
+@config_flags("limits")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.pass_context

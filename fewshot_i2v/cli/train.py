@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import SectionedCommand, completer, read_overrides, train_flags
+from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _training_configs() -> list[str]:
     cls=SectionedCommand, epilog=EXIT_CODES, short_help="Train an adapter on base classes."
 )
 @click.argument("config", required=False, shell_complete=completer(_training_configs))
-@train_flags
+@config_flags("train")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
 )

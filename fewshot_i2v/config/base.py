@@ -1,11 +1,16 @@
-"""Configuration sections: encoder, video, limits, fine-tuning."""
+"""Configuration keys of both commands, and the sections encoder, video, limits and tuning.
+
+The field of a key holds its type, range, default and text. The JSON schema, the flags with their
+help and the guide's list of keys are made from it.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +22,13 @@ from pydantic import (
     field_validator,
 )
 
+from fewshot_i2v.config.file_names import (
+    FILE,
+    NAME_OR_FILE,
+    WEIGHTS,
+    file_name,
+    map_weights_file,
+)
 from fewshot_i2v.utils.limits import (
     DEFAULT_MAX_FRAMES,
     DEFAULT_MAX_MEMORY_GIB,
@@ -26,8 +38,25 @@ from fewshot_i2v.utils.limits import (
 
 MAX_COUNT = 1_000_000
 """The largest number of episodes, steps or clips: far more than anybody waits for."""
-PositiveCount = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 _MIN_MEMORY_GIB = 0.5
+
+
+@dataclass(frozen=True)
+class ValueForm:
+    """How the value of a key is written, where its type alone does not say.
+
+    Attributes:
+        text: such as "N|all", for `--help` and the guide.
+    """
+
+    text: str
+
+
+PositiveCount = Annotated[int, Field(gt=0, le=MAX_COUNT)]
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OptionalPath = Annotated[Path | None, Field(strict=False), FILE]
+FlipMode = Literal["off", "auto", "on"]
 
 
 class ConfigSection(BaseModel):
@@ -70,49 +99,63 @@ def _check_positive(value: object) -> object:
 PerChannel = Annotated[
     float | tuple[float, float, float] | None,
     BeforeValidator(_per_channel, json_schema_input_type=float | list[float] | None),
+    ValueForm("NUMBER[,NUMBER,NUMBER]"),
 ]
 
 
 class EncoderConfig(ConfigSection):
-    """The frozen image encoder.
+    """The frozen image encoder."""
 
-    Attributes:
-        name: an encoder as listed by `fewshot-i2v list encoders`, or an open_clip model name.
-        pretrained: an open_clip tag, the path of a checkpoint, "TAG@PATH" (all settings of a tag,
-            the bytes of a file), or the word "random"; None: the weights that belong to the
-            encoder's name.
-        architecture: the user's open_clip model configuration (JSON).
-        image_size: side of a frame in pixels; None: the model's own.
-        mean: subtracted from pixels in [0, 1], one number or one per channel; None: the constants
-            that come with the weights.
-        std: divides them after that; None as for `mean`.
-    """
-
-    name: str = Field(default="demo", min_length=1)
-    pretrained: str | None = Field(default=None, min_length=1)
-    architecture: Annotated[Path | None, Field(strict=False)] = None
-    image_size: Annotated[int, Field(gt=0, le=4096)] | None = None
-    mean: PerChannel = None
-    std: Annotated[PerChannel, AfterValidator(_check_positive)] = None
+    name: str = Field(
+        default="demo",
+        min_length=1,
+        description="Encoder as listed by `fewshot-i2v list encoders`, or an open_clip model name. "
+        "Another than the file's drops the file's other encoder keys and starting points.",
+    )
+    pretrained: Annotated[str | None, WEIGHTS] = Field(
+        default=None,
+        min_length=1,
+        description="Weights: an open_clip tag, the path of a checkpoint, TAG@PATH (the settings "
+        "of a tag, the bytes of a file), or random; by default those of the encoder's name.",
+    )
+    architecture: OptionalPath = Field(
+        default=None, description="Your own open_clip model configuration (JSON)."
+    )
+    image_size: Annotated[int, Field(gt=0, le=4096)] | None = Field(
+        default=None, description="Side of a frame in pixels; by default the model's own."
+    )
+    mean: PerChannel = Field(
+        default=None,
+        description="Mean of pixels in [0, 1], of all channels or of each; by default that of the "
+        "weights.",
+    )
+    std: Annotated[PerChannel, AfterValidator(_check_positive)] = Field(
+        default=None, description="Standard deviation of pixels in [0, 1], as for the mean."
+    )
 
 
 class VideoConfig(ConfigSection):
-    """Which frames of a clip are sampled.
+    """Which frames of a clip are sampled."""
 
-    Attributes:
-        frames: frames T of a clip, 1 to 4096.
-        policy: "segment-center" (the middle of each of T equal segments), "uniform" (first to last
-            frame, evenly) or "dense" (T frames, `stride` apart, around the middle).
-        stride: frames between two sampled ones, for "dense".
-        crop: side of the central square crop, as a fraction of the shorter side, in (0, 1].
-        backend: "pyav"; or "decord", for comparisons with programs that use it.
-    """
-
-    frames: int = Field(default=8, gt=0, le=4096)
-    policy: Literal["segment-center", "uniform", "dense"] = "segment-center"
-    stride: PositiveCount = 1
-    crop: float = Field(default=0.875, gt=0, le=1)
-    backend: Literal["pyav", "decord"] = "pyav"
+    frames: int = Field(default=8, gt=0, le=4096, description="Frames T of a clip.")
+    policy: Literal["segment-center", "uniform", "dense"] = Field(
+        default="segment-center",
+        description="Which frames are taken: the middle of each of T equal segments, T from first "
+        "to last (uniform), or T around the middle (dense).",
+    )
+    stride: PositiveCount = Field(
+        default=1, description="Frames from one taken frame to the next, for dense."
+    )
+    crop: float = Field(
+        default=0.875,
+        gt=0,
+        le=1,
+        description="Side of the central square crop, as a fraction of the shorter side.",
+    )
+    backend: Literal["pyav", "decord"] = Field(
+        default="pyav",
+        description="Reader of video files; decord for comparisons with programs that use it.",
+    )
 
 
 def _check_memory(memory: float) -> float:
@@ -127,25 +170,33 @@ class LimitsConfig(ConfigSection):
     """Decoding limits of one clip: for safety, not to exclude long clips.
 
     They decide whether a clip is read, never what is read: runs that differ in them are the same.
-
-    Attributes:
-        frames: maximum frames of its file.
-        pixels: maximum pixels of a frame.
-        seconds: maximum processor time for reading it, in seconds. A decoder that hangs without
-            computing is stopped after four times as long by the clock; this also counts on Windows.
-        memory: maximum memory of a decoding process, in GiB, from 0.5; 0: no limit. Not on Windows
-            and macOS.
+    A decoder that hangs without computing is stopped after four times `seconds` by the clock, which
+    is also what counts on Windows.
     """
 
-    frames: Annotated[int, Field(gt=0)] = DEFAULT_MAX_FRAMES
-    pixels: Annotated[int, Field(gt=0)] = DEFAULT_MAX_PIXELS
-    seconds: float = Field(default=DEFAULT_MAX_SECONDS, gt=0, allow_inf_nan=False)
+    frames: Annotated[int, Field(gt=0)] = Field(
+        default=DEFAULT_MAX_FRAMES, description="Maximum frames of a clip's file."
+    )
+    pixels: Annotated[int, Field(gt=0)] = Field(
+        default=DEFAULT_MAX_PIXELS, description="Maximum pixels of a frame."
+    )
+    seconds: float = Field(
+        default=DEFAULT_MAX_SECONDS,
+        gt=0,
+        allow_inf_nan=False,
+        description="Maximum processor time for reading a clip, in seconds.",
+    )
     memory: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_check_memory)] = (
-        DEFAULT_MAX_MEMORY_GIB
+        Field(
+            default=DEFAULT_MAX_MEMORY_GIB,
+            description=f"Maximum memory for reading a clip, in GiB, from {_MIN_MEMORY_GIB}; 0: no "
+            "limit. Not on Windows and macOS.",
+        )
     )
 
 
-def _off_is_none(value: object) -> object:
+def off_is_none(value: object) -> object:
+    """Take the word off for None."""
     return None if value == "off" else value
 
 
@@ -155,38 +206,71 @@ def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] 
     return value
 
 
-class FinetuneConfig(ConfigSection):
-    """How adapter and head are fine-tuned on the support clips, with AdamW.
+AreaRange = Annotated[
+    tuple[float, float] | None,
+    Field(strict=False),
+    AfterValidator(_check_area_range),
+    ValueForm("[LOW, HIGH]"),
+]
 
-    Attributes:
-        steps: optimizer steps; 0 trains nothing, which needs a head without parameters.
-        batch: support clips of a mini-batch, all in turn; None: all of them, which some heads need.
-        lr: learning rate of the adapter.
-        head_lr: learning rate of the head.
-        weight_decay: on matrices; biases and norms have none.
-        warmup: fraction of the steps with a linearly growing rate, 0 to 1.
-        schedule: after that "cosine" down to zero, or "constant".
-        clip_norm: largest gradient norm of an episode; None (or "off"): no limit.
-        flip: mirror half of the support clips: "off", "on", or "auto" (not in episodes with a
-            class name that says left or right).
-        crop_scale: smallest and largest area of a random resized crop, as fractions; None: none.
-    """
 
-    steps: int = Field(default=30, ge=0, le=MAX_COUNT)
-    batch: PositiveCount | None = None
-    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    head_lr: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
+class OptimizerConfig(ConfigSection):
+    """AdamW and its learning rate over the steps, in fine-tuning and in training."""
+
+    lr: PositiveFinite = Field(default=1e-3, description="Learning rate of the adapter.")
+    head_lr: PositiveFinite = Field(
+        default=1e-2, description="Learning rate of the head and of what else is trained."
+    )
+    weight_decay: float = Field(
+        default=0.01,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight decay of matrices; biases and norms have none.",
+    )
+    warmup: Fraction = Field(
+        default=0.1, description="Fraction of the steps with a linearly growing rate."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="Learning rate after that: down to zero, or constant."
+    )
     clip_norm: Annotated[
-        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
-        BeforeValidator(_off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
-    ] = 1.0
-    flip: Literal["off", "auto", "on"] = "off"
-    crop_scale: Annotated[
-        tuple[float, float] | None, Field(strict=False), AfterValidator(_check_area_range)
-    ] = None
+        PositiveFinite | None,
+        BeforeValidator(off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
+        ValueForm("NUMBER|off"),
+    ] = Field(
+        default=1.0,
+        description="Largest norm of the gradient (of each episode in fine-tuning); off: no limit.",
+    )
+
+
+class _FinetuneSteps(ConfigSection):
+    """The first keys of `FinetuneConfig`: the order of keys in files is part of their format."""
+
+    steps: int = Field(
+        default=30,
+        ge=0,
+        le=MAX_COUNT,
+        description="Optimizer steps; 0 trains nothing, which needs a head without parameters.",
+    )
+    batch: PositiveCount | None = Field(
+        default=None,
+        description="Support clips of a mini-batch, all in turn; by default all of them, which "
+        "some heads need.",
+    )
+
+
+class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
+    """How adapter and head are fine-tuned on the support clips, with AdamW."""
+
+    flip: FlipMode = Field(
+        default="off",
+        description="Mirror half of the support clips; auto: not in episodes with a class name "
+        "that says left or right.",
+    )
+    crop_scale: AreaRange = Field(
+        default=None,
+        description="Smallest and largest area of a random resized crop, as fractions.",
+    )
 
 
 def _check_device(value: str) -> str:
@@ -196,38 +280,71 @@ def _check_device(value: str) -> str:
 
 
 class CommonConfig(ConfigSection):
-    """Clips, encoder, device and folders.
+    """Keys of evaluations and trainings: clips, encoder, device and folders."""
 
-    Attributes:
-        name: of the run; by default the stem of its YAML file.
-        source: where the recipe is from.
-        split: name of a shipped split, or the path of a split's YAML file.
-        root: folder of the clips, for splits that name files.
-        seed: of all random choices.
-        encoder: the frozen image encoder.
-        video: which frames are sampled.
-        limits: decoding limits of a clip.
-        precision: "fp32" or "bf16", of the frozen encoder.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        deterministic: refuse operations without a deterministic kernel.
-        output: folder of the results.
-        workers: decoding processes; None: chosen by the machine.
-        cache: folder of decoded clips; None: the user's cache folder.
-        verify: read every clip again to identify it, even if the cache has its digest.
-    """
+    NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"name", "source", "root", "output", "workers", "cache", "verify", "device", "limits"}
+    )
+    """They change where, how fast and how many, not what comes out."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    source: str = ""
-    split: str = Field(min_length=1)
-    root: Annotated[Path | None, Field(strict=False)] = None
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    encoder: EncoderConfig = EncoderConfig()
-    video: VideoConfig = VideoConfig()
-    limits: LimitsConfig = LimitsConfig()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Annotated[str, AfterValidator(_check_device)] = "auto"
-    deterministic: bool = False
-    output: Annotated[Path | None, Field(strict=False)] = None
-    workers: PositiveCount | None = None
-    cache: Annotated[Path | None, Field(strict=False)] = None
-    verify: bool = False
+    name: str = Field(
+        default="run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run; by default that of its YAML file.",
+    )
+    source: str = Field(default="", description="Where the recipe is from.")
+    split: Annotated[str, NAME_OR_FILE] = Field(
+        min_length=1, description="Split by name, or the path of its YAML file."
+    )
+    root: OptionalPath = Field(
+        default=None, description="Folder of the clips, for splits that name files."
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**63,
+        description="Seed of episodes, initial parameters and augmentation.",
+    )
+    encoder: EncoderConfig = Field(
+        default=EncoderConfig(), description="The frozen image encoder: model, weights, pixels."
+    )
+    video: VideoConfig = Field(default=VideoConfig(), description="Which frames are sampled.")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="Decoding limits of one clip.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Precision of the frozen encoder."
+    )
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
+        default="auto", description="Device: auto, cpu, cuda or cuda:N."
+    )
+    deterministic: bool = Field(
+        default=False, description="Refuse operations without a deterministic kernel."
+    )
+    output: OptionalPath = Field(
+        default=None,
+        description="Folder of the results; by default runs/NAME, and starts/NAME of a training.",
+    )
+    workers: PositiveCount | None = Field(
+        default=None, description="Decoding processes; by default chosen by the machine."
+    )
+    cache: OptionalPath = Field(
+        default=None, description="Folder of decoded clips; by default the user's cache folder."
+    )
+    verify: bool = Field(
+        default=False,
+        description="Read every clip again to identify it, even if the cache has its digest.",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results, in plain types: equal ones can be continued.
+
+        Folders, device and workers are left out. Split and weights are named here; their digests
+        are stored beside the identity.
+        """
+        config = self.model_dump(mode="json", exclude=set(self.NON_IDENTITY_KEYS))
+        config["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
+        encoder = config["encoder"]
+        if encoder["architecture"] is not None:
+            encoder["architecture"] = file_name(encoder["architecture"])
+        if encoder["pretrained"] is not None:
+            encoder["pretrained"] = map_weights_file(encoder["pretrained"], file_name)
+        return config

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from fewshot_i2v.config.base import MAX_COUNT, CommonConfig, PositiveCount
+from fewshot_i2v.config.base import MAX_COUNT, CommonConfig, PositiveCount, ValueForm
+from fewshot_i2v.config.file_names import NAME_OR_FILE
 from fewshot_i2v.config.method import MethodSpec
 
 _RANGE = re.compile(r"[1-9]\d{0,5}-[1-9]\d{0,5}")
@@ -53,27 +54,33 @@ def require_unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Way: TypeAlias = Annotated[
-    int | str, BeforeValidator(_count_validator(2, "all", allow_ranges=True))
+    int | str,
+    BeforeValidator(_count_validator(2, "all", allow_ranges=True)),
+    ValueForm("N|LOW-HIGH|all"),
 ]
 Shot: TypeAlias = Annotated[int | str, BeforeValidator(_count_validator(1, allow_ranges=True))]
-Query: TypeAlias = Annotated[
-    int | str, BeforeValidator(_count_validator(1, "all", allow_ranges=False))
-]
-EpisodeCount: TypeAlias = Annotated[
-    int | str, BeforeValidator(_count_validator(1, "all", allow_ranges=False))
+Count: TypeAlias = Annotated[
+    int | str,
+    BeforeValidator(_count_validator(1, "all", allow_ranges=False)),
+    ValueForm("N|all"),
 ]
 Shots: TypeAlias = Annotated[
     tuple[Shot, ...],
     BeforeValidator(as_tuple, json_schema_input_type=Shot | list[Shot]),
     AfterValidator(require_unique),
+    ValueForm("K|LOW-HIGH"),
 ]
-
 TrainingSeeds: TypeAlias = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
     BeforeValidator(as_tuple, json_schema_input_type=int | list[int]),
     AfterValidator(lambda seeds: require_unique(seeds) if seeds else seeds),
 ]
 
+SAMPLING_KEYS = (
+    *("subset", "way", "shot", "query", "episodes", "until", "max_episodes", "sampling"),
+    *("partitions", "disjoint_groups", "uneven_shots", "draws"),
+)
+"""Keys of how episodes are drawn, which mean nothing beside `trials`."""
 DEFAULTS_OF_LATER_KEYS: dict[str, object] = {
     "sampling": "independent",
     "uneven_shots": False,
@@ -84,18 +91,55 @@ what decides a run's results."""
 
 
 class EpisodeConfig(CommonConfig):
-    """The episodes of an evaluation and of its rows; keys as in `EvaluationConfig`."""
+    """The episodes of an evaluation and of its rows."""
 
-    subset: str = Field(default="novel", min_length=1)
-    way: Way = 5
-    query: Query = 5
-    episodes: EpisodeCount = 200
-    until: Annotated[float | None, Field(gt=0, lt=50)] = None
-    max_episodes: PositiveCount = 10_000
-    sampling: Literal["independent", "disjoint"] = "independent"
-    disjoint_groups: bool = False
-    uneven_shots: bool = False
-    draws: Annotated[str | None, Field(min_length=1)] = None
-    partitions: PositiveCount = 1
-    trials: Annotated[str | None, Field(min_length=1)] = None
-    frame_order: Literal["natural", "shuffled", "reversed", "single"] = "natural"
+    subset: str = Field(
+        default="novel",
+        min_length=1,
+        description="Subset of the split's classes to draw from; test: support clips come from "
+        "train.",
+    )
+    way: Way = Field(default=5, description="Classes of an episode, at least 2.")
+    query: Count = Field(
+        default=5,
+        description="Query clips per class; all: every clip that is not a support clip.",
+    )
+    episodes: Count = Field(
+        default=200,
+        description="Episodes of each row; all: as many as exist, where their number is limited.",
+    )
+    until: Annotated[float | None, Field(gt=0, lt=50)] = Field(
+        default=None,
+        description="Instead of `episodes`: draw until the mean accuracy of every row is known to "
+        "± so many points at 95 %.",
+    )
+    max_episodes: PositiveCount = Field(
+        default=10_000, description="Maximum episodes of each row with `until`."
+    )
+    sampling: Literal["independent", "disjoint"] = Field(
+        default="independent",
+        description="How episodes are drawn; disjoint: no clip is in two of them.",
+    )
+    disjoint_groups: bool = Field(
+        default=False,
+        description="Support and query clips of an episode never share a group.",
+    )
+    uneven_shots: bool = Field(
+        default=False, description="With a range of shots, each class has its own number."
+    )
+    draws: Annotated[str | None, Field(min_length=1)] = Field(
+        default=None, description="Published draws of support clips, by name."
+    )
+    partitions: PositiveCount = Field(
+        default=1,
+        description="Partitions of the clips, with disjoint sampling; 1: no clip is used twice.",
+    )
+    trials: Annotated[str | None, Field(min_length=1), NAME_OR_FILE, ValueForm("PATH")] = Field(
+        default=None,
+        description="File of frozen episodes, or the name of shipped ones, instead of drawing any.",
+    )
+    frame_order: Literal["natural", "shuffled", "reversed", "single"] = Field(
+        default="natural",
+        description="Order of the frames of every clip, to see what depends on it: shuffled at "
+        "random but fixed by clip; single: the middle frame repeated.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -51,25 +52,15 @@ def translate_validation_error(
         UnknownNameError for a single unknown key, else a ConfigError that lists every bad key.
     """
     problems = error.errors(include_url=False)
+    translator = _Translator(model, is_override, command_by_key)
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
-        location = problems[0]["loc"]
-        return _unknown_key_error(
-            location,
-            model,
-            origin,
-            is_override=is_override(location),
-            command_by_key=command_by_key,
-        )
-    lines = [
-        _problem_line(problem, model, is_override, command_by_key)
-        for problem in problems[:_MAX_LISTED]
-    ]
+        return translator.unknown_key(problems[0]["loc"], origin)
+    lines = [translator.problem_line(problem) for problem in problems[:_MAX_LISTED]]
     if len(lines) == 1:
         return ConfigError(f"{origin}: {lines[0]}")
-    omitted_line = (
-        [f"... and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
-    )
-    details = "\n  ".join([*lines, *omitted_line])
+    if len(problems) > _MAX_LISTED:
+        lines.append(f"... and {len(problems) - _MAX_LISTED} more")
+    details = "\n  ".join(lines)
     return ConfigError(f"{origin}: {len(problems)} bad values\n  {details}")
 
 
@@ -92,41 +83,51 @@ def describe_pattern(pattern: str) -> str:
     return _PATTERN_DESCRIPTIONS.get(pattern, f"text that matches {pattern}")
 
 
-def _problem_line(
-    problem: ErrorDetails,
-    model: type[BaseModel],
-    is_override: Callable[[Location], bool],
-    command_by_key: Mapping[str, str],
-) -> str:
-    location, kind = problem["loc"], problem["type"]
-    if kind == "extra_forbidden":
-        return str(
-            _unknown_key_error(
-                location,
-                model,
-                "",
-                is_override=is_override(location),
-                command_by_key=command_by_key,
-            )
-        )
-    if not location:
-        return _joint_problem(_expectation(problem), model, is_override)
-    key = format_key(location)
-    if kind == "missing":
-        return f"{key}: missing, and has no default"
-    override_note = " (given as an override)" if is_override(location) else ""
-    value = repr(problem["input"])
-    value = value if len(value) <= 80 else value[:77] + "..."
-    return f"{key}: got {value}{override_note}; {_expectation(problem)}"
+@dataclass(frozen=True)
+class _Translator:
+    """Words the problems of one model; members as for `translate_validation_error`."""
 
+    model: type[BaseModel]
+    is_override: Callable[[Location], bool]
+    command_by_key: Mapping[str, str]
 
-def _joint_problem(
-    text: str, model: type[BaseModel], is_override: Callable[[Location], bool]
-) -> str:
-    """Add to a problem of several keys, named in `text`, which of them are overrides."""
-    keys = [key for key in model.model_fields if re.search(rf"\b{key}\b", text)]
-    override_keys = [key for key in keys if is_override((key,))]
-    return f"{text}; given as overrides: {', '.join(override_keys)}" if override_keys else text
+    def problem_line(self, problem: ErrorDetails) -> str:
+        """The line about a bad value, a missing or an unknown key."""
+        location = problem["loc"]
+        if problem["type"] == "extra_forbidden":
+            return str(self.unknown_key(location))
+        expectation = _expectation(problem)
+        if not location:
+            # the text of a problem of several keys names them
+            keys = [key for key in self.model.model_fields if re.search(rf"\b{key}\b", expectation)]
+            overrides = ", ".join(key for key in keys if self.is_override((key,)))
+            return f"{expectation}; given as overrides: {overrides}" if overrides else expectation
+        key = format_key(location)
+        if problem["type"] == "missing":
+            return f"{key}: missing, and has no default"
+        override_note = " (given as an override)" if self.is_override(location) else ""
+        value = repr(problem["input"])
+        value = value if len(value) <= 80 else value[:77] + "..."
+        return f"{key}: got {value}{override_note}; {expectation}"
+
+    def unknown_key(self, location: Location, origin: str = "") -> UnknownNameError:
+        """The error for an unknown key, with the nearest and with where it would be known."""
+        *parents, leaf = location
+        model = _model_at(self.model, parents)
+        hints = []
+        owners = [repr(name) for name in sections_with(str(leaf), self.model)]
+        if not parents and leaf in self.command_by_key:
+            owners.append(self.command_by_key[str(leaf)])
+        if owners and leaf not in model.model_fields:
+            hints.append(f"{leaf!r} is a key of {' and of '.join(owners)}.")
+        if self.is_override(location):
+            hints.append("It was given as an override.")
+        elif origin:
+            hints.append(f"In {origin}.")
+        prefix = f"{format_key(parents)}." if parents else ""
+        kind = "config key" if issubclass(self.model, ConfigSection) else "option"
+        names = [f"{prefix}{name}" for name in model.model_fields]
+        return UnknownNameError(kind, f"{prefix}{leaf}", names, " ".join(hints))
 
 
 def _expectation(problem: ErrorDetails) -> str:
@@ -139,34 +140,6 @@ def _expectation(problem: ErrorDetails) -> str:
     for sign in ("greater than", "less than"):
         message = message.replace(f"Input should be {sign}", f"expected a number {sign}")
     return message.replace("Input should be", "expected")
-
-
-def _unknown_key_error(
-    location: Location,
-    model: type[BaseModel],
-    origin: str,
-    *,
-    is_override: bool,
-    command_by_key: Mapping[str, str],
-) -> UnknownNameError:
-    *parents, leaf = location
-    section = format_key(parents)
-    fields = _model_at(model, parents).model_fields
-    hints = []
-    owners = [repr(name) for name in sections_with(str(leaf), model)]
-    if not parents and leaf in command_by_key:
-        owners.append(command_by_key[str(leaf)])
-    if owners and leaf not in fields:
-        hints.append(f"{leaf!r} is a key of {' and of '.join(owners)}.")
-    if is_override:
-        hints.append("It was given as an override.")
-    elif origin:
-        hints.append(f"In {origin}.")
-    prefix = f"{section}." if section else ""
-    kind = "config key" if issubclass(model, ConfigSection) else "option"
-    return UnknownNameError(
-        kind, f"{prefix}{leaf}", [f"{prefix}{name}" for name in fields], " ".join(hints)
-    )
 
 
 def _nested_models(annotation: object) -> list[type[BaseModel]]:

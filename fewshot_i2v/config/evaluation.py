@@ -1,14 +1,13 @@
-"""The configuration of an evaluation: frozen, validated models.
+"""The configuration of an evaluation, and of each of its rows: frozen, validated models.
 
-Flags win over the file, the file over the defaults. Needs no torch. Every key has a type, a range
-and a default or is required; unknown keys are errors naming the nearest.
+Needs no torch. Every key has a type, a range and a default or is required; unknown keys are errors
+that name the nearest.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from fewshot_i2v.config.base import EncoderConfig, FinetuneConfig, LimitsConfig, VideoConfig
+from fewshot_i2v.config.base import CommonConfig, FinetuneConfig, ValueForm
 from fewshot_i2v.config.episodes import (
     DEFAULTS_OF_LATER_KEYS,
     EpisodeConfig,
@@ -30,28 +29,8 @@ from fewshot_i2v.config.episodes import (
     as_tuple,
     require_unique,
 )
-from fewshot_i2v.config.file_names import file_name, map_weights_file
-from fewshot_i2v.config.method import MethodSpec, parse_value
-from fewshot_i2v.config.start_names import FRESH, start_name_of
-
-__all__ = [
-    "EncoderConfig",
-    "EvaluationConfig",
-    "FinetuneConfig",
-    "LimitsConfig",
-    "MethodSpec",
-    "RowConfig",
-    "RowSettings",
-    "VideoConfig",
-    "parse_value",
-]
-
-# They change where, how fast and how many, not what an episode gives.
-_NON_IDENTITY_KEYS = {
-    "name", "source", "root", "episodes", "output", "max_failed", "workers", "cache",
-    "verify", "device", "at_once", "slug", "start", "allow_seen", "trials", "partitions", "until",
-    "max_episodes", "limits",
-}  # fmt: skip
+from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.start_names import FRESH, START, start_name_of
 
 
 def _starts_as_text(value: object) -> object:
@@ -70,6 +49,8 @@ Starts = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(_starts_as_text, json_schema_input_type=str | list[str]),
     AfterValidator(require_unique),
+    START,
+    ValueForm("fresh|NAME|FOLDER"),
 ]
 MethodSpecs = Annotated[
     tuple[MethodSpec, ...],
@@ -81,31 +62,41 @@ MethodSpecs = Annotated[
 class RowSettings(EpisodeConfig):
     """Keys that an evaluation shares with its rows."""
 
-    allow_seen: bool = False
-    tuning: FinetuneConfig = FinetuneConfig()
-    at_once: Annotated[int | Literal["auto"], BeforeValidator(_check_at_once)] = "auto"
-    max_failed: int = Field(default=0, ge=0)
+    allow_seen: bool = Field(
+        default=False,
+        description="Also evaluate what a starting point was trained or selected on.",
+    )
+    tuning: FinetuneConfig = Field(
+        default=FinetuneConfig(),
+        description="Fine-tuning of adapter and head on the support clips of each episode.",
+    )
+    at_once: Annotated[
+        int | Literal["auto"], BeforeValidator(_check_at_once), ValueForm("INTEGER|auto")
+    ] = Field(default="auto", description="Episodes tuned side by side.")
+    max_failed: int = Field(
+        default=0, ge=0, description="Failed episodes of a row after which the run stops."
+    )
 
 
 class RowConfig(RowSettings):
-    """One adapter, start, head and shot of an evaluation; other keys as in `EvaluationConfig`.
+    """One adapter, start, head and shot of an evaluation."""
 
-    Attributes:
-        adapter: the adapter with its options.
-        start: "fresh", or the starting point's name or path.
-        head: the head with its options.
-        shot: support clips per class.
-        tuning: the evaluation's `tuning` with the adapter's recipe on top.
-        slug: name of the row's folder, unique in the run.
-        training_seed: of initial parameters, batches and augmentation; None: `seed`.
-    """
+    NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {
+        *("episodes", "max_failed", "at_once", "slug", "start", "allow_seen"),
+        *("trials", "partitions", "until", "max_episodes"),
+    }
 
-    adapter: MethodSpec
-    start: str = FRESH
-    head: MethodSpec
-    shot: Shot
-    slug: str
-    training_seed: int | None = None
+    adapter: MethodSpec = Field(description="The adapter with its options.")
+    start: str = Field(
+        default=FRESH, description="fresh, or the name or path of the starting point."
+    )
+    head: MethodSpec = Field(description="The head with its options.")
+    shot: Shot = Field(description="Support clips per class.")
+    slug: str = Field(description="Name of the row's folder, unique in the run.")
+    training_seed: int | None = Field(
+        default=None,
+        description="Seed of initial parameters, batches and augmentation; by default `seed`.",
+    )
 
     @property
     def effective_training_seed(self) -> int:
@@ -115,17 +106,10 @@ class RowConfig(RowSettings):
     def identity(self) -> dict[str, Any]:
         """What decides the results, in plain types: rows with equal identities can be continued.
 
-        Paths, device, workers and number of episodes are left out. Split, weights and start are
-        named here; their digests are stored beside the identity. A fresh start is left out, and so
-        are keys of later versions at their defaults: older rows can be continued.
+        A fresh start is left out, and so are keys of later versions at their defaults: older rows
+        can be continued. Of another start the name is here, and its digest beside the identity.
         """
-        config = self.model_dump(mode="json", exclude=_NON_IDENTITY_KEYS)
-        config["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        encoder = config["encoder"]
-        if encoder["architecture"] is not None:
-            encoder["architecture"] = file_name(encoder["architecture"])
-        if encoder["pretrained"] is not None:
-            encoder["pretrained"] = map_weights_file(encoder["pretrained"], file_name)
+        config = super().identity()
         if self.start != FRESH:
             config["start"] = start_name_of(self.start)
         for key, default in {**DEFAULTS_OF_LATER_KEYS, "frame_order": "natural"}.items():
@@ -139,63 +123,37 @@ class RowConfig(RowSettings):
 
 
 class EvaluationConfig(RowSettings):
-    """An evaluation: adapters × starts × heads × shots on the same episodes.
+    """An evaluation: adapters × starts × heads × shots on the same episodes."""
 
-    Attributes:
-        name: of the run; by default the stem of its YAML file.
-        source: where the recipe is from.
-        split: name of a shipped split, or the path of a split's YAML file.
-        root: folder of the clips, for splits that name files.
-        subset: subset of the split's classes to draw from; "test": support clips come from train.
-        way: classes of an episode, at least 2; a range such as "5-10"; "all".
-        shot: support clips per class, one or several numbers, or ranges such as "1-5".
-        query: query clips per class; "all": all clips that are not support clips.
-        episodes: episodes of each row; "all": as many as exist, where their number is limited.
-        until: instead of `episodes`: draw episodes until the mean accuracy of every row has this
-            half-width (points of 100) at 95 %, see `fewshot_i2v.statistics.stopping`.
-        max_episodes: with `until`, the maximum number of episodes of each row.
-        sampling: "independent" or "disjoint": no clip is in two episodes.
-        seed: of episodes, initial parameters and augmentation.
-        disjoint_groups: whether support and query clips of an episode never share a group.
-        uneven_shots: with a range of shots, whether each class has its own number.
-        draws: published draws of support clips, by name.
-        partitions: of the clips, with disjoint sampling; 1: no clip is used twice.
-        trials: file of frozen episodes, or the name of shipped ones, instead of drawing any.
-        frame_order: order of frames in support and query clips: "natural"; "shuffled" (random, but
-            fixed per clip) or "reversed" to test what depends on frame order; "single" (every frame
-            replaced by the middle one) to test what depends on having several frames.
-        encoder: the frozen image encoder.
-        video: which frames are sampled.
-        limits: decoding limits of a clip.
-        adapter: one or several adapters; the default is the frozen encoder alone, the baseline.
-        start: initial weights of the adapters in each episode, one or several: "fresh", the name of
-            a shipped starting point, or a folder with one or several.
-        allow_seen: also evaluate what a starting point was trained or selected on.
-        head: one or several heads.
-        training_seeds: of initial parameters, batches and augmentation: every row is run once for
-            each, on the same episodes; empty: once, with `seed`.
-        tokens: the heads' input from each frame, unless their options set it: "summary" or "gridG"
-            such as grid4; None: the heads' default.
-        tuning: how adapter and head are fine-tuned.
-        recipes: by adapter name, the tuning keys that differ for it.
-        precision: "fp32" or "bf16", of the frozen encoder.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        at_once: episodes tuned in parallel, or "auto".
-        deterministic: refuse operations without a deterministic kernel.
-        output: folder of the results; None: `runs/<name>`.
-        max_failed: failed episodes of a row after which the run stops.
-        workers: decoding processes; None: chosen by the machine.
-        cache: folder of decoded clips; None: the user's cache folder.
-        verify: read every clip again to identify it, whatever the cache has.
-    """
-
-    shot: Shots = (1,)
-    adapter: MethodSpecs = (MethodSpec(name="frozen"),)
-    start: Starts = (FRESH,)
-    head: MethodSpecs = (MethodSpec(name="linear"),)
-    training_seeds: TrainingSeeds = ()
-    tokens: str | None = Field(default=None, pattern=r"^(summary|grid[1-9]\d?)$")
-    recipes: dict[str, FinetuneConfig] = Field(default_factory=dict)
+    shot: Shots = Field(default=(1,), description="Support clips per class.")
+    adapter: MethodSpecs = Field(
+        default=(MethodSpec(name="frozen"),),
+        description="Adapter with its options; a flag drops the file's starting points that are "
+        "not for it.",
+    )
+    start: Starts = Field(
+        default=(FRESH,),
+        description="Initial weights of the adapters: fresh, the name of a shipped starting point, "
+        "or a folder with one or several.",
+    )
+    head: MethodSpecs = Field(
+        default=(MethodSpec(name="linear"),), description="Head with its options."
+    )
+    training_seeds: TrainingSeeds = Field(
+        default=(),
+        description="Seed of initial parameters, batches and augmentation: each row is run once "
+        "for each, on the same episodes; by default once, with `seed`.",
+    )
+    tokens: str | None = Field(
+        default=None,
+        pattern=r"^(summary|grid[1-9]\d?)$",
+        description="What heads see of each frame, unless their options say it: summary, or gridN "
+        "such as grid4.",
+    )
+    recipes: dict[str, FinetuneConfig] = Field(
+        default_factory=dict,
+        description="By adapter name, the tuning keys that differ for it.",
+    )
 
     @field_serializer("recipes")
     def _serialize_recipes(self, recipes: dict[str, FinetuneConfig]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 _TAG_AND_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@(.+)")
@@ -52,3 +53,28 @@ def map_weights_file(pretrained: str, change: Callable[[str], str]) -> str:
 def file_name(path: str) -> str:
     """The file name of a path; only this decides results."""
     return Path(path).name
+
+
+@dataclass(frozen=True)
+class RelativeToFile:
+    """Marks a key that may name files: in a YAML file, these are relative to its folder.
+
+    Attributes:
+        resolve: makes the value that counts of a value in a YAML file and the file's folder.
+    """
+
+    resolve: Callable[[str, Path], str]
+
+
+def join_path(path: str, folder: Path) -> str:
+    """A path that is relative to a folder."""
+    return str(folder / Path(path).expanduser())
+
+
+FILE = RelativeToFile(lambda path, folder: join_path(path, folder) if path else path)
+NAME_OR_FILE = RelativeToFile(
+    lambda text, folder: join_path(text, folder) if is_path(text) else text
+)
+WEIGHTS = RelativeToFile(
+    lambda pretrained, folder: map_weights_file(pretrained, lambda file: join_path(file, folder))
+)

@@ -7,12 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
 
 from fewshot_i2v import registry
@@ -23,6 +18,7 @@ from fewshot_i2v.utils.yaml import parse_yaml
 # What a YAML reader would take for the same string without quotes.
 _UNQUOTED_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
 _YAML_KEYWORDS = {"true", "false", "null"}
+_NAME_TEXT = "Name, as in `fewshot-i2v list adapters` or `list heads`."
 
 
 def parse_value(text: str, origin: str) -> object:
@@ -101,7 +97,7 @@ def _extend_spec_schema(schema: JsonDict) -> None:
     schema.clear()
     flat_schema: JsonDict = {
         "type": "object",
-        "properties": {"name": {"type": "string"}},
+        "properties": {"name": {"type": "string", "description": _NAME_TEXT}},
         "required": ["name"],
     }
     schema["title"] = object_schema.pop("title", "MethodSpec")
@@ -113,16 +109,15 @@ class MethodSpec(ConfigSection):
 
     Written as text, `st-adapter` or `st-adapter:sites=both,width=64`, or as a mapping with the
     options beside the name, `{name: st-adapter, sites: both}`.
-
-    Attributes:
-        name: as in `fewshot-i2v list adapters` or `list heads`.
-        options: by name; checked when the adapter or head is built.
     """
 
     model_config = ConfigDict(json_schema_extra=_extend_spec_schema)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description=_NAME_TEXT)
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options by name; checked when the adapter or head is built.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewshot_i2v.config.file_names import RelativeToFile, join_path
 from fewshot_i2v.utils import resources
 
 FRESH = "fresh"
@@ -37,11 +38,15 @@ def start_name_of(entry: str) -> str:
     return entry if entry in (FRESH, *names_of_starts()) else start_folder(entry).resolve().name
 
 
-def is_start_path(entry: str, folder: Path) -> bool:
-    """Whether an entry of a YAML file in `folder` is a relative path, and not a name."""
+def _resolve_start(entry: str, folder: Path) -> str:
+    """Resolve an entry that is a relative path, by its slash or since it exists, and not a name."""
     if entry in (FRESH, *names_of_starts()):
-        return False
-    return "/" in entry or (folder / entry).exists()
+        return entry
+    is_path = "/" in entry or (folder / entry).exists()
+    return join_path(entry, folder) if is_path else entry
+
+
+START = RelativeToFile(_resolve_start)
 
 
 def start_folder(entry: str) -> Path:

@@ -1,66 +1,57 @@
-"""The configuration of a training, validated; flags override the file, the file the defaults."""
+"""The configuration of a training: frozen, validated models. Needs no torch."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    field_validator,
-    model_validator,
+from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
+
+from fewshot_i2v.config.base import (
+    AreaRange,
+    CommonConfig,
+    ConfigSection,
+    FlipMode,
+    Fraction,
+    OptimizerConfig,
+    PositiveCount,
+    PositiveFinite,
+    ValueForm,
+    off_is_none,
 )
-
-from fewshot_i2v.config.base import CommonConfig, ConfigSection, PositiveCount
-from fewshot_i2v.config.file_names import file_name, map_weights_file
 from fewshot_i2v.config.method import MethodSpec
 
 ObjectiveName = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
-_CONFIG_FOLDER = "train"
 _EVALUATION_SUBSETS = {"novel": "classes", "test": "clips"}
 """Subsets that are never trained on, and what of them is asked about in evaluations."""
 NO_AUGMENTATION = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _off_is_none(value: object) -> object:
-    return None if value == "off" else value
-
-
-def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
-    if value is not None and not 0 < value[0] <= value[1] <= 1:
-        raise ValueError("expected two fractions of the area, 0 < smallest <= largest <= 1")
-    return value
 
 
 class AugmentConfig(ConfigSection):
     """Random changes of training clips, drawn anew at every step; never of validation clips.
 
     The word "off" in place of the section switches all of them off.
-
-    Attributes:
-        flip: mirror half of the clips: "off", "on", or "auto" (not where a class name of the
-            subset says left or right).
-        crop_scale: smallest and largest area of a random resized crop, as fractions; None: none.
-        colour: largest relative change of brightness, contrast and saturation of a clip, 0: none.
-        temporal: frames are taken at random within their segments, not at the middle; needs the
-            frame policy segment-center.
     """
 
-    flip: Literal["off", "auto", "on"] = "auto"
-    crop_scale: Annotated[
-        tuple[float, float] | None, Field(strict=False), AfterValidator(_check_area_range)
-    ] = (0.6, 1.0)
-    colour: Fraction = 0.3
-    temporal: bool = True
+    flip: FlipMode = Field(
+        default="auto",
+        description="Mirror half of the clips; auto: not where a class name of the subset says "
+        "left or right.",
+    )
+    crop_scale: AreaRange = Field(
+        default=(0.6, 1.0),
+        description="Smallest and largest area of a random resized crop, as fractions.",
+    )
+    colour: Fraction = Field(
+        default=0.3,
+        description="Largest relative change of brightness, contrast and saturation of a clip.",
+    )
+    temporal: bool = Field(
+        default=True,
+        description="Take frames at random within their segments, not at the middle; needs the "
+        "frame policy segment-center.",
+    )
 
     @property
     def active(self) -> bool:
@@ -69,30 +60,38 @@ class AugmentConfig(ConfigSection):
 
 
 class ValidationConfig(ConfigSection):
-    """How a training is validated, and which state is selected.
+    """How a training is validated, and which state is selected."""
 
-    Attributes:
-        subset: the split's validation subset; None (or "off") with `classes`, or to select the last
-            state.
-        classes: classes of the training subset held out for this, where the split has no validation
-            subset.
-        every: steps between two validations; there is one before the first step and one after the
-            last.
-        episodes: of each validation, the same every time and for every seed.
-        way: classes of an episode; None: as in training, or all where there are fewer.
-        shot: support clips per class.
-        query: query clips per class.
-        head: scores the queries; training-free.
-    """
-
-    subset: Annotated[str | None, BeforeValidator(_off_is_none)] = "val"
-    classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    every: PositiveCount = 50
-    episodes: PositiveCount = 100
-    way: Annotated[int, Field(ge=2)] | None = None
-    shot: PositiveCount = 1
-    query: PositiveCount = 5
-    head: MethodSpec = MethodSpec(name="prototype", options={"pooling": "ordered", "center": True})
+    subset: Annotated[str | None, BeforeValidator(off_is_none), ValueForm("NAME|off")] = Field(
+        default="val",
+        description="Subset whose classes select the state, never novel; off with `classes`, or to "
+        "select the last state.",
+    )
+    classes: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Class of the training subset to hold out for this, where the split has no "
+        "validation subset.",
+    )
+    every: PositiveCount = Field(
+        default=50,
+        description="Steps between two validations; there is one before the first step and one "
+        "after the last.",
+    )
+    episodes: PositiveCount = Field(
+        default=100,
+        description="Episodes of each validation, the same every time and for every seed.",
+    )
+    way: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Classes of an episode; by default as in training, or all where there are "
+        "fewer.",
+    )
+    shot: PositiveCount = Field(default=1, description="Support clips per class.")
+    query: PositiveCount = Field(default=5, description="Query clips per class.")
+    head: MethodSpec = Field(
+        default=MethodSpec(name="prototype", options={"pooling": "ordered", "center": True}),
+        description="Head that scores the queries; without parameters.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,79 +114,79 @@ class ValidationConfig(ConfigSection):
 
 
 class InnerLoopConfig(ConfigSection):
-    """Fine-tuning inside a step of meta-training.
+    """Fine-tuning inside a step of meta-training."""
 
-    Attributes:
-        steps: inner steps on the support clips.
-        lr: inner learning rate (of plain gradient descent).
-        second_order: whether gradients go through the inner steps; False: first order.
-        rate: of Reptile, step from the start towards the fine-tuned weights, 0 to 1.
-    """
+    steps: PositiveCount = Field(default=5, description="Inner steps on the support clips.")
+    lr: PositiveFinite = Field(
+        default=0.01, description="Inner learning rate, of plain gradient descent."
+    )
+    second_order: bool = Field(
+        default=False,
+        description="Whether gradients go through the inner steps; without: first order.",
+    )
+    rate: Fraction = Field(
+        default=0.5,
+        description="Reptile: step from the start towards the fine-tuned weights, 0 to 1.",
+    )
 
-    steps: PositiveCount = 5
-    lr: PositiveFinite = 0.01
-    second_order: bool = False
-    rate: Fraction = 0.5
+
+class _TrainingTask(CommonConfig):
+    """The first keys of `TrainingConfig`: the order of keys in files is part of their format."""
+
+    adapter: MethodSpec = Field(description="Adapter to train, with its options.")
+    subset: str = Field(
+        default="base",
+        min_length=1,
+        description="Subset whose classes are trained on; never novel.",
+    )
+    validation: ValidationConfig = Field(
+        default=ValidationConfig(),
+        description="Validation episodes, by which the best state is selected.",
+    )
+    objective: ObjectiveName = Field(
+        default="episodic",
+        description="What is minimised: the loss of few-shot episodes, of classification among all "
+        "classes, of both, or a meta-training (all but reptile need learn2learn).",
+    )
+    head: MethodSpec = Field(
+        default=MethodSpec(name="prototype"),
+        description="Head of the episodes and of meta-training, with its options.",
+    )
+    classifier: MethodSpec = Field(
+        default=MethodSpec(name="linear"),
+        description="Classifier of classify and both: linear, with its options. It is thrown away.",
+    )
+    way: int = Field(default=5, ge=2, description="Classes of a training episode.")
+    shot: PositiveCount = Field(default=1, description="Support clips per class.")
+    query: PositiveCount = Field(default=2, description="Query clips per class.")
+    batch: PositiveCount = Field(default=4, description="Episodes of a step.")
+    clips: PositiveCount = Field(default=32, description="Clips of a step, for classification.")
+    steps: PositiveCount = Field(default=300, description="Optimizer steps.")
 
 
-class TrainingConfig(CommonConfig):
-    """Training of one adapter on base classes.
+class TrainingConfig(OptimizerConfig, _TrainingTask):
+    """Training of one adapter on base classes."""
 
-    Attributes:
-        adapter: what is trained.
-        subset: the split's subset to train on.
-        validation: how it is validated.
-        objective: "episodic" (few-shot episodes, loss of `head` on the query clips), "classify"
-            (all classes at once, a linear classifier that is thrown away), "both" summed, or
-            meta-training: "maml", "meta-sgd", "anil" (these need learn2learn), "reptile".
-        head: of the episodic loss and of meta-training.
-        classifier: of "classify" and "both": linear, with its options.
-        way: classes of a training episode.
-        shot: support clips per class.
-        query: query clips per class.
-        batch: episodes of a step.
-        clips: clips of a step, for classification.
-        steps: optimizer steps.
-        lr: learning rate of the adapter, AdamW.
-        head_lr: learning rate of other parameters.
-        weight_decay: on matrices; biases and norms have none.
-        warmup: fraction of the steps with a linearly growing rate, 0 to 1.
-        schedule: after that "cosine" down to zero, or "constant".
-        clip_norm: largest gradient norm; None (or "off"): no limit.
-        accumulate: equal micro-batches of a step, to save memory.
-        checkpointing: compute blocks again in the backward pass, to save memory.
-        augment: random changes of the clips.
-        inner: of meta-training.
-        save_every: steps between two saved states that a killed training continues from; 0: only at
-            validations.
-    """
+    NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {"save_every"}
 
-    adapter: MethodSpec
-    subset: str = Field(default="base", min_length=1)
-    validation: ValidationConfig = ValidationConfig()
-    objective: ObjectiveName = "episodic"
-    head: MethodSpec = MethodSpec(name="prototype")
-    classifier: MethodSpec = MethodSpec(name="linear")
-    way: int = Field(default=5, ge=2)
-    shot: PositiveCount = 1
-    query: PositiveCount = 2
-    batch: PositiveCount = 4
-    clips: PositiveCount = 32
-    steps: PositiveCount = 300
-    lr: PositiveFinite = 1e-3
-    head_lr: PositiveFinite = 1e-2
-    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    warmup: Fraction = 0.1
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip_norm: Annotated[
-        PositiveFinite | None,
-        BeforeValidator(_off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
-    ] = 1.0
-    accumulate: PositiveCount = 1
-    checkpointing: bool = False
-    augment: AugmentConfig = AugmentConfig()
-    inner: InnerLoopConfig = InnerLoopConfig()
-    save_every: NonNegativeInt = 50
+    accumulate: PositiveCount = Field(
+        default=1, description="Equal micro-batches of a step, one after the other; saves memory."
+    )
+    checkpointing: bool = Field(
+        default=False, description="Compute blocks again in the backward pass; saves memory."
+    )
+    augment: AugmentConfig = Field(
+        default=AugmentConfig(), description="Random changes of the clips; off: none."
+    )
+    inner: InnerLoopConfig = Field(
+        default=InnerLoopConfig(),
+        description="Inner loop of meta-training: fine-tuning inside a step.",
+    )
+    save_every: NonNegativeInt = Field(
+        default=50,
+        description="Steps between two saved states that a killed training continues from; 0: only "
+        "at validations.",
+    )
 
     @field_validator("subset")
     @classmethod
@@ -270,18 +269,3 @@ class TrainingConfig(CommonConfig):
     def output_folder(self) -> Path:
         """Where the starting point goes."""
         return self.output or Path("starts") / self.name
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the result, in plain types.
-
-        Folders, device and workers are left out; split and weights are named.
-        """
-        excluded = {"name", "source", "root", "output", "workers", "cache", "verify", "device"}
-        config = self.model_dump(mode="json", exclude=excluded | {"save_every", "limits"})
-        config["split"] = re.sub(r"\.ya?ml$", "", Path(self.split).name)
-        encoder = config["encoder"]
-        if encoder["architecture"] is not None:
-            encoder["architecture"] = file_name(encoder["architecture"])
-        if encoder["pretrained"] is not None:
-            encoder["pretrained"] = map_weights_file(encoder["pretrained"], file_name)
-        return config

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fewshot_i2v.config.base import EncoderConfig
-from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
 from fewshot_i2v.config.loading import config_schema
 from fewshot_i2v.config.origins import find_setting_origins
+from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.utils import resources
@@ -376,6 +378,28 @@ def test_the_schema_names_every_key_and_allows_short_forms() -> None:
     assert {"type": "string"} in schema["$defs"]["MethodSpec"]["anyOf"]
     assert schema["additionalProperties"] is False
     json.dumps(schema)
+
+
+def properties(schema: object, parent: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the properties of all objects of a schema, by name."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from properties(item, parent)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict):
+            for name, value in schema["properties"].items():
+                yield f"{schema.get('title', parent)}.{name}", value
+        for key, value in schema.items():
+            yield from properties(value, key)
+
+
+@pytest.mark.parametrize("model", [EvaluationConfig, TrainingConfig, RowConfig])
+def test_every_key_of_a_schema_has_a_description(model: type[BaseModel]) -> None:
+    described = dict(properties(model.model_json_schema()))
+    assert {"EncoderConfig.name", "VideoConfig.crop"} <= described.keys()
+    texts = {name: value.get("description", "") for name, value in described.items()}
+    bad = [name for name, text in texts.items() if not re.fullmatch(r"[A-Za-z].*\.", text)]
+    assert bad == [], "a sentence each"
 
 
 # --- hostile input ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import completer, limit_flags, read_overrides
+from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
 
@@ -30,7 +30,7 @@ Exit status:
 """
 
 
-@click.command(epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
+@click.command(cls=ConfigCommand, epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
 @click.option("--root", type=_FOLDER_PATH, help="Folder of the split's clips.")
 @click.option(
@@ -48,7 +48,7 @@ Exit status:
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
 @click.option("--cache", type=_FOLDER_PATH, help="Folder for what was found, for the next check.")
 @click.option("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
-@limit_flags
+@config_flags("limits")
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")

@@ -1,0 +1,87 @@
+"""The keys of a configuration as its models have them: for flags, paths in files and the guide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from fewshot_i2v.config.base import ValueForm
+from fewshot_i2v.config.file_names import RelativeToFile
+from fewshot_i2v.config.method import MethodSpec
+
+
+@dataclass(frozen=True)
+class ConfigKey:
+    """A key of a configuration.
+
+    Attributes:
+        kind: the type of a single value, such as int, Path or MethodSpec.
+        choices: the words that a value is one of; empty: no such list.
+        form: how a value is written, such as "N|all"; empty: as `kind` and `choices` say.
+        several: whether the value may be a list of such values.
+        relative: how a value in a file becomes relative to it, where it may name a file.
+        description: a sentence or two.
+    """
+
+    kind: type
+    choices: tuple[str, ...]
+    form: str
+    several: bool
+    relative: RelativeToFile | None
+    description: str
+
+
+def config_keys(model: type[BaseModel]) -> dict[str, ConfigKey]:
+    """Collect all keys of a configuration by dotted name, those of sections too."""
+    keys = {}
+    for name, field in model.model_fields.items():
+        section = section_model(field)
+        if section is None:
+            keys[name] = _read_field(field)
+        else:
+            keys |= {f"{name}.{leaf}": key for leaf, key in config_keys(section).items()}
+    return keys
+
+
+def section_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section; None for a key with a value of its own."""
+    annotation = field.annotation
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return None
+    return None if annotation is MethodSpec else annotation
+
+
+def _read_field(field: FieldInfo) -> ConfigKey:
+    values = list(_possible_values(field.annotation))
+    kinds = [value for value in values if isinstance(value, type)]
+    kind = kinds[0] if kinds else str
+    forms = [mark.text for mark in field.metadata if isinstance(mark, ValueForm)]
+    forms += ["NAME[:KEY=VALUE,...]"] if kind is MethodSpec else []
+    relative = [mark for mark in field.metadata if isinstance(mark, RelativeToFile)]
+    return ConfigKey(
+        kind=kind,
+        choices=() if kinds else tuple(values),
+        form=forms[0] if forms else "",
+        several=get_args(field.annotation)[-1:] == (...,),
+        relative=relative[0] if relative else None,
+        description=field.description or "",
+    )
+
+
+def _possible_values(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - any form of a type
+    """Yield the types and words that a value, or one of several, may be; None is left out."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        yield from arguments
+    elif origin in (Annotated, tuple):
+        yield from _possible_values(arguments[0])
+    elif origin in (Union, UnionType):
+        for argument in arguments:
+            yield from _possible_values(argument)
+    elif annotation is not NoneType:
+        yield origin or annotation

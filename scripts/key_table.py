@@ -1,0 +1,118 @@
+"""The tables of keys in configs/README.md, from the fields of the configuration's models.
+
+python scripts/key_table.py            # writes the guide
+python scripts/key_table.py --check    # fails where it says anything else
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from fewshot_i2v.config.evaluation import EvaluationConfig  # noqa: E402 - the checkout's own
+from fewshot_i2v.config.keys import ConfigKey, config_keys  # noqa: E402
+from fewshot_i2v.config.method import MethodSpec  # noqa: E402
+from fewshot_i2v.config.training import TrainingConfig  # noqa: E402
+
+GUIDE = ROOT / "configs" / "README.md"
+REQUIRED = "required"
+
+
+def _default(model: type[BaseModel], name: str) -> str:
+    """The default of a dotted key as YAML has it; empty where there is none."""
+    section, _, leaf = name.rpartition(".")
+    parent = model.model_fields[section].default if section else None
+    value = (
+        getattr(parent, leaf)
+        if parent
+        else (model.model_fields[leaf].get_default(call_default_factory=True))
+    )
+    if value is PydanticUndefined:
+        return REQUIRED
+    values = value if isinstance(value, tuple) else [value]
+    shown = ", ".join(map(_plain_text, values))
+    return f"[{shown}]" if isinstance(value, tuple) and value else shown
+
+
+def _plain_text(value: object) -> str:
+    if isinstance(value, MethodSpec):
+        return value.label
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None or value == {} else str(value)
+
+
+def _values(key: ConfigKey) -> str:
+    """How values of a key are written."""
+    plain = {
+        "int": "integer",
+        "float": "number",
+        "bool": "true or false",
+        "Path": "path",
+        "dict": "section",
+    }
+    words = " or ".join(key.choices) or key.form or plain.get(key.kind.__name__, "text")
+    return f"list of {words}" if key.several else words
+
+
+def table_lines(model: type[BaseModel], *, without: type[BaseModel] | None = None) -> Iterator[str]:
+    """The table of a model's keys.
+
+    Args:
+        model: of the configuration.
+        without: a model whose keys are left out where all that is said of them is the same.
+    """
+    listed = {}
+    if without is not None:
+        listed = {
+            name: (_default(without, name), key) for name, key in config_keys(without).items()
+        }
+    yield "| key | values | default | what |"
+    yield "|---|---|---|---|"
+    for name, key in config_keys(model).items():
+        default = _default(model, name)
+        if listed.get(name) == (default, key):
+            continue
+        values = _values(key).replace("|", "\\|")
+        shown = f"`{default}`" if default not in ("", REQUIRED) else default
+        yield f"| `{name}` | {values} | {shown} | {key.description} |"
+
+
+def guide_text(text: str) -> str:
+    """The guide with its tables of keys made again."""
+    tables = {
+        "keys of an evaluation": table_lines(EvaluationConfig),
+        "keys of a training": table_lines(TrainingConfig, without=EvaluationConfig),
+    }
+    for name, lines in tables.items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not marked.search(text):
+            raise click.ClickException(f"{GUIDE} has no <!-- {name} --> ... <!-- /{name} -->")
+        table = "\n".join(lines)
+        text = marked.sub(lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", text)  # type: ignore[misc]
+    return text
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail where the guide differs.")
+def main(check: bool) -> None:
+    """Write the tables of keys into configs/README.md."""
+    old = GUIDE.read_text(encoding="utf-8")
+    new = guide_text(old)
+    if check and new != old:
+        raise click.ClickException(f"{GUIDE} is not up to date: python scripts/key_table.py")
+    if not check:
+        GUIDE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
