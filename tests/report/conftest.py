@@ -41,5 +41,9 @@ def browser() -> Iterator[WebDriver]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    # a renderer that hangs is an error, not a test run without an end
+    opened.set_page_load_timeout(120)
+    opened.set_script_timeout(120)
+    opened.command_executor.client_config.timeout = 180
     yield opened
     opened.quit()
