@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
-
-import numpy as np
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.comparison.baselines import RowPair
@@ -16,9 +14,9 @@ from fewshot_i2v.report.comparison.pair_test import PairTest, compare_pair
 from fewshot_i2v.runs.prediction_reader import RecordedRow, share_clips
 from fewshot_i2v.statistics.intervals import Interval, Unit
 from fewshot_i2v.statistics.paired_tests import minimum_detectable_difference
-from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.verdicts import (
     DifferenceTest,
+    Verdict,
     decide_verdicts,
     per_comparison_level,
 )
@@ -110,6 +108,26 @@ class RowComparison:
     shared_episodes: SharedEpisodes
     n_undecided: int = 0
 
+    @classmethod
+    def from_test(cls, test: PairTest, verdict: Verdict, **facts: Any) -> RowComparison:
+        """Makes a comparison of a test, its verdict, and the attributes that neither has."""
+        return cls(
+            unit=test.unit,
+            mean=fmean(test.values[0]),
+            baseline_mean=fmean(test.values[1]),
+            difference=test.paired.difference,
+            other_clips=verdict.other_clips,
+            holds_on_other_clips=verdict.holds_on_other_clips,
+            wins=test.paired.wins,
+            ties=test.paired.ties,
+            losses=test.paired.losses,
+            p=test.p,
+            test=test.method,
+            p_holm=verdict.p,
+            verdict=_VERDICT_TEXTS[verdict.sign],
+            **facts,
+        )
+
     @property
     def n_changed(self) -> int:
         """Number of episodes or clips with a difference."""
@@ -178,86 +196,42 @@ def compare_rows(
     """
     if not pairs:
         raise UsageError("nothing to compare; expected at least one pair of rows")
-    matches, tests = [], []
-    templates: dict[tuple[int, ...], PredictionTable] = {}
-    for row, baseline in pairs:
-        match = match_episodes(row, baseline, common=common, across=across)
-        matches.append(match)
-        tests.append(_test_pair(row, baseline, match.indices, level, templates))
+    matches = [match_episodes(*pair, common=common, across=across) for pair in pairs]
+    tests = [
+        _test_pair(*pair, match.indices, level) for pair, match in zip(pairs, matches, strict=True)
+    ]
     decided = decide_verdicts(
         [DifferenceTest(test.paired.difference.mean, test.p, test.jackknife) for test in tests],
         level,
     )
-    strict_level = per_comparison_level(level, len(pairs))
     undecided = sum(verdict.sign == 0 for verdict in decided)
-    return [
-        RowComparison(
+    strict_level = per_comparison_level(level, len(pairs))
+    comparisons = []
+    for (row, baseline), match, test, verdict in zip(pairs, matches, tests, decided, strict=True):
+        differences = [x - y for x, y in zip(*test.values, strict=True)]
+        comparison = RowComparison.from_test(
+            test,
+            verdict,
             row=row,
             baseline=baseline,
             name=names[row],
             baseline_name=names[baseline],
-            unit=test.unit,
-            mean=fmean(test.values[0]),
-            baseline_mean=fmean(test.values[1]),
-            difference=test.paired.difference,
-            other_clips=verdict.other_clips,
-            holds_on_other_clips=verdict.holds_on_other_clips,
-            wins=test.paired.wins,
-            ties=test.paired.ties,
-            losses=test.paired.losses,
-            p=test.p,
-            test=test.method,
-            p_holm=verdict.p,
-            visible=minimum_detectable_difference(
-                [x - y for x, y in zip(*test.values, strict=True)], strict_level, _POWER
-            ),
-            verdict=_VERDICT_TEXTS[verdict.sign],
+            visible=minimum_detectable_difference(differences, strict_level, _POWER),
             shared_episodes=match,
             n_undecided=undecided,
         )
-        for (row, baseline), match, test, verdict in zip(
-            pairs, matches, tests, decided, strict=True
-        )
-    ]
+        comparisons.append(comparison)
+    return comparisons
 
 
 def _test_pair(
-    row: RecordedRow,
-    baseline: RecordedRow,
-    indices: Sequence[int],
-    level: float,
-    templates: dict[tuple[int, ...], PredictionTable],
+    row: RecordedRow, baseline: RecordedRow, indices: Sequence[int], level: float
 ) -> PairTest:
-    template = templates.setdefault(tuple(indices), row.select(indices)[0])
-    row_tables, baseline_tables = (
-        [_with_episodes_of(template, table) for table in member.select(indices)]
-        for member in (row, baseline)
-    )
     drawn_apart = row.summary.header.get("marks", {}).get("disjoint", False)
     return compare_pair(
         (row.summary.accuracies, baseline.summary.accuracies),
-        (row_tables, baseline_tables),
+        (row.select(indices), baseline.select(indices)),
         indices,
         level=level,
         clips_shared=not drawn_apart or share_clips(row.episodes[i] for i in indices),
     )
-
-
-def _with_episodes_of(template: PredictionTable, table: PredictionTable) -> PredictionTable:
-    """The predictions of a table for the clips of another one.
-
-    A known defect that is kept: pairs of several numbers of shots have other support clips, yet
-    all are jackknifed over the clips of the first pair with these episode numbers. Without this
-    function `compare` gives the intervals over other clips that `show --intervals` and `report`
-    give.
-    """
-    if table.has_same_episodes(template):
-        return table
-    n_classes = len(table.classes)
-    members = table.member_episode * n_classes + table.member_class
-    order = np.argsort(members)
-    predictions = table.episode * n_classes + table.predicted
-    positions = order[np.searchsorted(members[order], predictions)]
-    positions -= np.searchsorted(table.member_episode, table.episode)
-    starts = np.searchsorted(template.member_episode, template.episode)
-    return replace(template, predicted=template.member_class[starts + positions])
