@@ -1,8 +1,8 @@
 """The command line, `fewshot-i2v`: one file in this folder per command.
 
 A command's file has the command's name (underscores for dashes) and defines `command`. Files are
-imported for their command or the list of commands, and import torch and pydantic only when a
-command runs.
+imported for their command or the list of commands. The models of configurations, with pydantic, are
+imported for the flags made from them; torch only when a command runs.
 """
 
 from __future__ import annotations

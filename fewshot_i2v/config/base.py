@@ -62,7 +62,8 @@ FlipMode = Literal["off", "auto", "on"]
 class ConfigSection(BaseModel):
     """Base of all configuration models: frozen, strictly typed, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Validators are built on first use, since help and key tables read the fields alone.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -201,6 +201,8 @@ def nest_overrides(overrides: Mapping[str, Any]) -> PlainConfig:
     nested: PlainConfig = {}
     for key, value in overrides.items():
         section = nested
+        if not isinstance(key, str):
+            raise ConfigError(f"override {key!r}: expected a key such as 'tuning.steps'")
         *parents, leaf = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})

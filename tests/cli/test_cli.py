@@ -131,7 +131,7 @@ def run(*args: str, **more: object) -> subprocess.CompletedProcess[str]:
 
 LIGHT = {
     "--help": ("pydantic", "yaml", "numpy"),
-    "evaluate --help": ("pydantic", "yaml", "numpy"),
+    "evaluate --help": ("numpy",),
     "list adapters": ("pydantic", "yaml", "numpy"),
     "list --json": ("pydantic", "yaml", "numpy"),
     "list encoders": ("pydantic",),

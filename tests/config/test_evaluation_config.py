@@ -348,6 +348,11 @@ def test_a_key_cannot_be_a_value_and_a_section() -> None:
         load_config(BASE, {"tuning": 1, "tuning.lr": 2.0})
 
 
+def test_a_key_that_is_no_text_is_an_error_and_not_a_crash() -> None:
+    with pytest.raises(ConfigError, match=r"override 1: expected a key such as 'tuning.steps'"):
+        load_config(BASE, {1: 2})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("section", ["encoder", "video", "tuning", "recipes"])
 @pytest.mark.parametrize("value", [3, True, [1]])
 def test_a_section_of_another_type_is_an_error_and_not_a_crash(section: str, value: object) -> None:
