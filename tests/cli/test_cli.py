@@ -50,7 +50,9 @@ def test_version(invoke: Invoke) -> None:
 
 @pytest.mark.parametrize("args", [["--help"], ["evaluate", "--help"], ["evaluate", "-h"]])
 def test_help_promises_the_status_that_errors_have(invoke: Invoke, args: list[str]) -> None:
-    text = " ".join(invoke(*args).stdout.split())
+    done = invoke(*args)
+    assert (done.exit_code, done.stderr, done.exception) == (0, "", None)
+    text = " ".join(done.stdout.split())
     table = re.findall(r"^\| ([\d, ]+) \| (.+?) \|$", errors.__doc__ or "", re.M)
     assert len(table) == 6
     for codes, meaning in table:
