@@ -35,6 +35,7 @@ from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicate
 from fewshot_i2v.data.splits.check.locate import locate_clips, location_hint
 from fewshot_i2v.data.splits.matching.file_matching import FileMatches
 from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.video.clip_cache import processor_count
 from fewshot_i2v.data.video.frame_folder import is_frame_folder
 from fewshot_i2v.data.video.frame_sampling import FrameIndices, check_count
 from fewshot_i2v.data.video.probe import probe_clip
@@ -190,7 +191,7 @@ def check_clips(
         checker.check_files()
         checker.check_duplicates()
         if not quick:
-            count = min(_count_processors(), 8) if workers is None else workers
+            count = min(processor_count(), 8) if workers is None else workers
             checker.check_frames(count, limits or DefaultLimits(), progress=progress)
     finally:
         cache_error = digest_cache.save()
@@ -358,9 +359,3 @@ def count_frames(
         return totals[-1], ""
     notes = probe_clip(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
     return totals[-1], "; ".join(notes)
-
-
-def _count_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

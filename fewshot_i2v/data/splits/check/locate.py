@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
 
 from fewshot_i2v.data.splits.matching.file_matching import FileMatches, match_files
 from fewshot_i2v.data.splits.matching.file_tree import walk_videos
@@ -29,7 +30,8 @@ def locate_clips(split: Split) -> FileMatches:
         return split.file_matches
     root = split.root
     tree = walk_videos(root, follow_links=split.links == "follow")
-    files, missing = {}, {}
+    files: dict[str, Path] = {}
+    missing: dict[str, str] = {}
     for name in split.clip_names():
         try:
             path = split.clip_path(name)
