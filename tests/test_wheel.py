@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = {"episodes": "fewshot_i2v/_data/episodes", "configs": "fewshot_i2v/_data/configs"}
 SUFFIXES = {
     ".py", ".typed", ".yaml", ".gz", ".json", ".safetensors", ".html", ".css", ".js", ".md",
+    ".txt",
 }  # fmt: skip
 MEGABYTE = 2**20
 

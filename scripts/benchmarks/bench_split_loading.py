@@ -22,7 +22,7 @@ import click
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
 from fewshot_i2v.data.splits.builder.class_selection import select_classes
-from fewshot_i2v.data.splits.builder.importers import import_csv
+from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split_file import load_split
 
 

@@ -31,7 +31,7 @@ LINE = {"index": 0, "classes": [0], "support": [[0]], "query": [[0]]}
 READERS = {
     "trials": "from fewshot_i2v.data.episodes.episode_file import read_episode_file as read; "
     "read(path)",
-    "table": "from fewshot_i2v.data.splits.builder.importers import import_csv as read; "
+    "table": "from fewshot_i2v.data.splits.builder.list_importer import import_csv as read; "
     "read(path, root=path.parent, columns={}, all_way=False)",
     "yaml": "from fewshot_i2v.utils.yaml import load_yaml as read; read(path)",
     "names": "from fewshot_i2v.cli.episodes.new import _read_class_names as read; "

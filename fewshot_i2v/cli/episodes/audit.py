@@ -12,7 +12,7 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
 
 if TYPE_CHECKING:
-    from fewshot_i2v.data.splits.audit.finding import AuditFinding
+    from fewshot_i2v.data.splits.audit import AuditFinding
 
 
 @click.command(short_help="Find what lists hide, and what they have in common.")

@@ -81,21 +81,16 @@ def command(
     """
     from fewshot_i2v.config.loading import parse_limits
     from fewshot_i2v.data.splits.check.check import check_clips
-    from fewshot_i2v.data.splits.check.reduced_split import (
-        check_output_path,
-        remove_problem_clips,
-        write_reduced_split,
-    )
+    from fewshot_i2v.data.splits.check.reduced_split import check_output_path, write_reduced_split
     from fewshot_i2v.data.splits.split_file import load_split
-    from fewshot_i2v.utils.resources import default_cache_folder
 
     if drop_classes and allow_missing is None:
         raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
     if allow_missing is not None:
         check_output_path(allow_missing)
     limits = parse_limits(read_overrides(ctx, ()))
+    folder = cache or resources.default_cache_folder()
     loaded_split = load_split(split, root=root)
-    folder = cache or default_cache_folder()
     with resumable(folder / "checks", "clips checked so far are"):
         check = check_clips(
             loaded_split,
@@ -110,8 +105,7 @@ def command(
     if not as_json:
         _show_check(check, everything=everything)
     if allow_missing is not None and check.problem_by_clip:
-        removal = remove_problem_clips(check, drop_classes=drop_classes)
-        write_reduced_split(removal, loaded_split, allow_missing)
+        removal = write_reduced_split(check, allow_missing, drop_classes=drop_classes)
     if as_json:
         echo_json(check.to_dict() | {"written": _written_to_dict(removal, allow_missing)})
     elif allow_missing is not None:
@@ -140,20 +134,20 @@ def _show_check(check: ClipCheck, *, everything: bool) -> None:
         _show_classes(check)
         click.echo()
         _show_problems(check, everything=everything)
-    for clip, note in list(check.notes.items())[: None if everything else _MAX_SHOWN]:
-        click.echo(f"note: {clip}: {note}")
-    n_more = 0 if everything else len(check.notes) - _MAX_SHOWN
-    if n_more > 0:
-        click.echo(f"note: {n_more} more clips with notes (--all names them)")
-    for path, reason in list(check.locations.refused.items())[
-        : None if everything else _MAX_EXTRA_SHOWN
-    ]:
-        click.echo(f"not used: {path} {reason}", err=True)
-    n_hidden = 0 if everything else len(check.locations.refused) - _MAX_EXTRA_SHOWN
-    if n_hidden > 0:
-        click.echo(f"not used: {n_hidden} more (--all names them)", err=True)
-    for hint in check.locations.hints:
-        click.echo(f"hint: {hint}", err=True)
+    notes = [f"{clip}: {note}" for clip, note in check.notes.items()]
+    refused = [f"{path} {reason}" for path, reason in check.matches.refused.items()]
+    for label, lines, max_lines, more, err in (
+        ("note", notes, _MAX_SHOWN, "more clips with notes", False),
+        ("not used", refused, _MAX_EXTRA_SHOWN, "more", True),
+    ):
+        shown = lines if everything else lines[:max_lines]
+        for line in shown:
+            click.echo(f"{label}: {line}", err=err)
+        if len(lines) > len(shown):
+            n_hidden = len(lines) - len(shown)
+            click.echo(f"{label}: {n_hidden} {more} (--all names them)", err=err)
+    if check.hint:
+        click.echo(f"hint: {check.hint}", err=True)
     if check.cache_error:
         click.echo(f"note: the next check reads all again (--cache): {check.cache_error}", err=True)
 
@@ -164,18 +158,16 @@ def _summary_lines(check: ClipCheck) -> Iterator[str]:
 
     total = len(check.split.clip_names())
     classes = {class_name for names in check.split.subsets.values() for class_name in names}
-    yield f"{check.split.name} in {check.locations.root}: {total} clips of {len(classes)} classes"
+    root, extra = check.matches.root, check.matches.extra
+    yield f"{check.split.name} in {root}: {total} clips of {len(classes)} classes"
     if check.quick:
         yield "looked for files, empty ones and duplicates; no clip was read (--quick)"
     else:
         earlier_note = f", {check.n_cached} of them in an earlier check" if check.n_cached else ""
         n_tried = check.n_read + check.n_cached
         yield f"tried to read every frame of {n_tried} files{earlier_note} ({check.seconds:.1f} s)"
-    extra = check.locations.extra
     if extra:
-        names = ", ".join(
-            path.relative_to(check.locations.root).as_posix() for path in extra[:_MAX_EXTRA_SHOWN]
-        )
+        names = ", ".join(path.relative_to(root).as_posix() for path in extra[:_MAX_EXTRA_SHOWN])
         ellipsis = ", ..." if len(extra) > _MAX_EXTRA_SHOWN else ""
         extra_kind = (
             "videos and folders of frames" if any(map(is_frame_folder, extra)) else "video files"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SUBSETS = ("base", "val", "novel")
 _DEFAULT_QUERY, _DEFAULT_WAY = 5, 5  # defaults of an evaluation, with one shot
-_MAX_SHOWN = 3
 _MAX_NAMES_BYTES = 4 << 20
 _ALL_WAY_SHOTS = (1, 2, 4, 8, 16)
 _FILE_OPTION: dict[str, Any] = {"type": click.Path(path_type=Path)}
@@ -87,17 +86,18 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     are have their first bytes read. Clips are named by their paths below --root; absolute ones in a
     list are shortened to that.
     """  # noqa: D301 - click wants the sign itself
-    from fewshot_i2v.data.splits.builder.build import (
-        find_missing_clips,
-        make_split,
-        write_new_split,
-    )
+    from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
+    from fewshot_i2v.data.splits.builder.class_selection import select_classes
     from fewshot_i2v.data.splits.split_file import load_split
 
     if out.exists() and not force:
         raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    flags["all_way"] |= flags["test_annotations"] is not None
     clip_list = _list_clips(flags)
-    classes_by_subset = None if _is_all_way(flags) else _select_classes_by_subset(flags, clip_list)
+    classes_by_subset = None
+    if not flags["all_way"]:
+        shares = {subset: _read_share(subset, flags) for subset in _SUBSETS}
+        classes_by_subset = select_classes(list(clip_list.classes()), **shares, seed=flags["seed"])
     split = make_split(
         clip_list,
         classes_by_subset,
@@ -107,18 +107,10 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
         **{key: flags[key] or "" for key in ("source", "licence", "description")},
     )
     files = write_new_split(split, out, _describe_origin(flags, split), overwrite=force)
-    root: Path | None = flags["root"]
-    split = load_split(out, root=root)
-    notes = [*clip_list.notes, *_unassigned_class_notes(clip_list, split)]
-    if root is not None:
-        notes += _missing_clip_notes(find_missing_clips(split), split, root)
-    for note in notes:
+    split = load_split(out, root=flags["root"])
+    for note in [*clip_list.notes, *_split_notes(clip_list, split)]:
         click.echo(f"note: {note}", err=True)
-    _show_result(split, files, root, as_json=as_json)
-
-
-def _is_all_way(flags: Mapping[str, Any]) -> bool:
-    return bool(flags["all_way"] or flags["test_annotations"])
+    _show_result(split, files, as_json=as_json)
 
 
 def _list_clips(flags: Mapping[str, Any]) -> ClipList:
@@ -127,11 +119,8 @@ def _list_clips(flags: Mapping[str, Any]) -> ClipList:
     Raises:
         UsageError: without exactly one source, or for options not belonging to it.
     """
-    from fewshot_i2v.data.splits.builder.importers import (
-        import_annotations,
-        import_csv,
-        import_folders,
-    )
+    from fewshot_i2v.data.splits.builder.folder_importer import import_folders
+    from fewshot_i2v.data.splits.builder.list_importer import import_annotations, import_csv
 
     root, table, annotations = flags["root"], flags["table"], flags["annotations"]
     if table is not None and annotations is not None:
@@ -143,29 +132,26 @@ def _list_clips(flags: Mapping[str, Any]) -> ClipList:
         )
     if root is not None and not root.is_dir():
         raise UsageError(f"--root: no folder {root}; expected the folder of the clips")
-    for option, source_file in (
-        ("columns", table),
-        ("labels", annotations),
-        ("test_annotations", annotations),
+    columns, labels, test_path = flags["columns"], flags["labels"], flags["test_annotations"]
+    for option, value, source, source_file in (
+        ("--columns", columns, "--csv", table),
+        ("--labels", labels, "--annotations", annotations),
+        ("--test-annotations", test_path, "--annotations", annotations),
     ):
-        if flags[option] is not None and source_file is None:
-            source = "--csv" if option == "columns" else "--annotations"
-            raise UsageError(f"--{option.replace('_', '-')}: goes with {source}")
-    all_way = _is_all_way(flags)
+        if value is not None and source_file is None:
+            raise UsageError(f"{option}: goes with {source}")
+    all_way = flags["all_way"]
     if table is not None:
-        return import_csv(
-            table, root=root, columns=_parse_columns(flags["columns"]), all_way=all_way
-        )
+        return import_csv(table, root=root, columns=_parse_columns(columns), all_way=all_way)
     if annotations is None:
         return import_folders(root, all_way=all_way)
-    test_annotations, labels = flags["test_annotations"], flags["labels"]
     return import_annotations(
-        annotations, test_path=test_annotations, labels_path=labels, root=root, all_way=all_way
+        annotations, test_path=test_path, labels_path=labels, root=root, all_way=all_way
     )
 
 
 def _parse_columns(text: str | None) -> dict[str, str]:
-    from fewshot_i2v.data.splits.builder.importers import CSV_COLUMNS
+    from fewshot_i2v.data.splits.builder.list_importer import CSV_COLUMNS
 
     columns = {}
     for item in (text or "").split(",") if text else []:
@@ -178,15 +164,6 @@ def _parse_columns(text: str | None) -> dict[str, str]:
             raise UsageError(f"--columns: {key} is there twice")
         columns[key] = name
     return columns
-
-
-def _select_classes_by_subset(
-    flags: Mapping[str, Any], clip_list: ClipList
-) -> dict[str, tuple[str, ...]]:
-    from fewshot_i2v.data.splits.builder.class_selection import select_classes
-
-    shares = {subset: _read_share(subset, flags) for subset in _SUBSETS}
-    return select_classes(list(clip_list.classes()), **shares, seed=flags["seed"])
 
 
 def _read_share(subset: str, flags: Mapping[str, Any]) -> ClassShare:
@@ -223,7 +200,7 @@ def _describe_origin(flags: Mapping[str, Any], split: Split) -> str:
     """Describe for the file's comments the source, and how classes were chosen."""
     source = flags["table"] or flags["annotations"]
     description = "class folders" if source is None else Path(source).name
-    if set(split.subsets) <= {"novel"} or _is_all_way(flags):
+    if set(split.subsets) <= {"novel"} or flags["all_way"]:
         return description
     options = [
         f"--{key.replace('_', '-')} {_portable_value(flags[key])}"
@@ -240,44 +217,40 @@ def _portable_value(value: str) -> str:
     return shlex.quote(path.name if path.is_file() else value)
 
 
-def _unassigned_class_notes(clip_list: ClipList, split: Split) -> list[str]:
+def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
+    """Yield notes on classes that are in no subset, and on clips that are not on disk."""
+    from fewshot_i2v.data.splits.builder.build import find_missing_clips
+    from fewshot_i2v.data.splits.problems import join_names
+
     assigned = {name for classes in split.subsets.values() for name in classes}
-    unassigned = sorted(set(clip_list.classes()) - assigned)
-    return (
-        [f"{len(unassigned)} classes are in no subset: {_shorten(unassigned)}"]
-        if unassigned
-        else []
-    )
+    unassigned = sorted(clip_list.classes().keys() - assigned)
+    if unassigned:
+        yield f"{len(unassigned)} classes are in no subset: {join_names(unassigned)}"
+    missing = [] if split.root is None else find_missing_clips(split)
+    if missing:
+        yield (
+            f"{len(missing)} of {len(split.clip_names())} clips are no files in {split.root}: "
+            f"{join_names(missing)}. `fewshot-i2v episodes check` looks closer"
+        )
 
 
-def _missing_clip_notes(names: list[str], split: Split, root: Path) -> list[str]:
-    if not names:
-        return []
-    return [
-        f"{len(names)} of {len(split.clip_names())} clips are no files in {root}: "
-        f"{_shorten(names)}. `fewshot-i2v episodes check` looks closer"
-    ]
-
-
-def _shorten(names: list[str]) -> str:
-    more_note = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more_note
-
-
-def _show_result(split: Split, files: list[Path], root: Path | None, *, as_json: bool) -> None:
+def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
     """Show the split and the next commands."""
     from fewshot_i2v.data.splits.summary import summarize_split
 
     out = files[-1]
     facts_by_subset = summarize_split(split)["subsets"]
-    commands, problem = _next_commands(split, out, root)
+    commands, problem = _next_commands(split, out)
     if as_json:
-        result = {
-            "files": list(map(str, files)),
-            "subsets": facts_by_subset,
-            "digest": split.digest,
-        }
-        echo_json({**result, "next": commands, "problem": problem})
+        echo_json(
+            {
+                "files": list(map(str, files)),
+                "subsets": facts_by_subset,
+                "digest": split.digest,
+                "next": commands,
+                "problem": problem,
+            }
+        )
         return
     click.echo(f"{', '.join(map(str, files))}: split {split.name!r}")
     rows = []
@@ -312,9 +285,9 @@ def _show_result(split: Split, files: list[Path], root: Path | None, *, as_json:
             click.echo("  --disjoint-groups")
 
 
-def _next_commands(split: Split, out: Path, root: Path | None) -> tuple[list[str], str | None]:
+def _next_commands(split: Split, out: Path) -> tuple[list[str], str | None]:
     """Commands that work with this split; if it cannot be evaluated, also why."""
-    root_options = ["--root", str(root) if root is not None else "CLIPS"]
+    root_options = ["--root", "CLIPS" if split.root is None else str(split.root)]
     check = shlex.join(["fewshot-i2v", "episodes", "check", str(out), *root_options])
     evaluate_options, problem = _evaluate_options(split)
     if evaluate_options is None:

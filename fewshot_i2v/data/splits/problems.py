@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fewshot_i2v.errors import SplitError, UnknownNameError
@@ -53,6 +53,12 @@ class ProblemList:
         if len(self.messages) > _MAX_SHOWN:
             lines.append(f"... and {len(self.messages) - _MAX_SHOWN} more")
         raise SplitError("\n  ".join(lines))
+
+
+def join_names(names: Sequence[str], max_shown: int = 3) -> str:
+    """Join the first names of a list with commas, and count those that are not shown."""
+    more_note = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
+    return ", ".join(names[:max_shown]) + more_note
 
 
 def text_problem(name: str) -> str | None:

@@ -71,7 +71,7 @@ class ClipCache:
     ) -> None:
         self.folder = Path(folder)
         self.options = options
-        self.workers = min(_processor_count(), 8) if workers is None else workers
+        self.workers = min(processor_count(), 8) if workers is None else workers
         check_count("workers", self.workers, minimum=0)
         self.limits = limits or DecodeLimits()
         self.n_decoded = 0
@@ -252,7 +252,8 @@ def _unlink_quietly(file: Path) -> None:
         file.unlink()
 
 
-def _processor_count() -> int:
+def processor_count() -> int:
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

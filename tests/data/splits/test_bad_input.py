@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
-from fewshot_i2v.data.splits.builder.importers import import_csv, import_folders
+from fewshot_i2v.data.splits.builder.folder_importer import import_folders
+from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import SPLIT_KEYS, load_split
 from fewshot_i2v.errors import ConfigError, SplitError

@@ -11,21 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, count
 
-from fewshot_i2v.data.splits.audit.finding import AuditFinding
+from fewshot_i2v.data.splits.audit import AuditFinding
 from fewshot_i2v.data.splits.audit.group_leakage import (
-    AUDIT_SHOTS,
     groups_across_classes,
     groups_across_subsets,
     groups_within_episodes,
-    same_group_probability,
 )
-from fewshot_i2v.data.splits.audit.overlap import (
-    PRETRAINING_CLASSES,
-    compare_splits,
-    pretraining_overlap,
-)
+from fewshot_i2v.data.splits.audit.overlap import compare_splits, pretraining_overlap
 from fewshot_i2v.data.splits.matching.name_normalization import (
     NamedClip,
     group_by_folder,
@@ -34,18 +28,6 @@ from fewshot_i2v.data.splits.matching.name_normalization import (
     normalized_class,
 )
 from fewshot_i2v.data.splits.split import Draw, Split
-
-__all__ = [
-    "AUDIT_SHOTS",
-    "PRETRAINING_CLASSES",
-    "AuditFinding",
-    "audit_split",
-    "audit_splits",
-    "compare_splits",
-    "pretraining_overlap",
-    "same_group_probability",
-    "unique_names",
-]
 
 _MAX_SIZE_RATIO = 3
 _MAX_REPEATED_SHARE = 0.1
@@ -72,7 +54,7 @@ def audit_splits(
 
     Args:
         splits: the splits; equal names are made unique, see `unique_names`.
-        pretraining_dataset: a key of `PRETRAINING_CLASSES`, or None.
+        pretraining_dataset: see `pretraining_overlap`; or None.
 
     Raises:
         UnknownNameError: for an unknown data set.
@@ -99,20 +81,11 @@ def unique_names(splits: Iterable[Split]) -> list[Split]:
         name = split.name
         if name_counts[name] > 1 and split.path is not None and path_counts[str(split.path)] == 1:
             name = str(split.path)
-        unique = next(
-            candidate for candidate in _numbered_names(name) if candidate not in used_names
-        )
+        numbered = (f"{name} #{number}" for number in count(2))
+        unique = next(c for c in chain([name], numbered) if c not in used_names)
         used_names.add(unique)
         result.append(split if unique == split.name else replace(split, name=unique))
     return result
-
-
-def _numbered_names(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name} #{number}"
-        number += 1
 
 
 def _repeated_classes(split: Split) -> Iterator[AuditFinding]:
@@ -166,24 +139,16 @@ def _repeated_clips(split: Split) -> Iterator[AuditFinding]:
 def _similarity_kind(key: str, clips: Sequence[NamedClip]) -> str:
     """Say what clips of one key have in common: "clip", "video", "name" or only a "number"."""
     if clips[0].is_youtube:
-        return "clip" if _any_same_times(clips) else "video"
-    if _any_same_folders(clips):
+        # a clip without times may be any part of the video
+        same_times = any(
+            clip_a.times == clip_b.times or not clip_a.times or not clip_b.times
+            for clip_a, clip_b in combinations(clips, 2)
+        )
+        return "clip" if same_times else "video"
+    groups = group_by_folder(clips).values()
+    if any(have_same_folders(*pair) for group in groups for pair in combinations(group, 2)):
         return "clip"
     return "name" if any(character.isalpha() for character in key) else "number"
-
-
-def _any_same_folders(clips: Sequence[NamedClip]) -> bool:
-    """Whether any two clips have the same folders."""
-    groups = group_by_folder(clips).values()
-    return any(have_same_folders(*pair) for group in groups for pair in combinations(group, 2))
-
-
-def _any_same_times(clips: Sequence[NamedClip]) -> bool:
-    """Whether any two clips of a video have equal times, or one of them no times."""
-    return any(
-        clip_a.times == clip_b.times or not clip_a.times or not clip_b.times
-        for clip_a, clip_b in combinations(clips, 2)
-    )
 
 
 def _unnested_draws(split: Split) -> Iterator[AuditFinding]:

@@ -8,12 +8,11 @@ from itertools import combinations, permutations
 from math import comb
 from statistics import fmean
 
-from fewshot_i2v.data.splits.audit.finding import AuditFinding
+from fewshot_i2v.data.splits.audit import AuditFinding
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError
 
-AUDIT_SHOTS = (1, 5)
-"""Numbers of support clips that chances are given for."""
+_SHOTS = (1, 5)  # numbers of support clips that chances are stated for
 
 
 def same_group_probability(groups: Sequence[str | None], shot: int) -> float:
@@ -53,31 +52,29 @@ def groups_within_episodes(split: Split, subset: str) -> Iterator[AuditFinding]:
     }
     if subset == "test" or not any(group for groups in classes.values() for group in groups):
         return
-    chances: dict[int, dict[str, float]] = {}
-    for shot in AUDIT_SHOTS:
-        large_classes = {name: groups for name, groups in classes.items() if len(groups) > shot}
-        if large_classes:
-            chances[shot] = {
-                class_name: same_group_probability(groups, shot)
-                for class_name, groups in large_classes.items()
-            }
-    if not chances or not max(max(class_chances.values()) for class_chances in chances.values()):
+    chances_by_shot = {
+        shot: {
+            name: same_group_probability(groups, shot)
+            for name, groups in classes.items()
+            if len(groups) > shot
+        }
+        for shot in _SHOTS
+    }
+    chances_by_shot = {shot: chances for shot, chances in chances_by_shot.items() if chances}
+    if not any(any(chances.values()) for chances in chances_by_shot.values()):
         return
-    chance_notes = [
-        f"{_format_percent(fmean(class_chances.values()))} ({shot}-shot)"
-        for shot, class_chances in chances.items()
-    ]
-    worst_class, chance = max(chances[min(chances)].items(), key=lambda pair: pair[1])
+    means = {shot: fmean(chances.values()) for shot, chances in chances_by_shot.items()}
+    mean_notes = [f"{_format_percent(mean)} ({shot}-shot)" for shot, mean in means.items()]
+    worst_class, chance = max(
+        chances_by_shot[min(chances_by_shot)].items(), key=lambda pair: pair[1]
+    )
     text = (
         f"{subset}: a query clip is from the same group as a support clip of its class with a "
-        f"probability of {' and '.join(chance_notes)}, up to {_format_percent(chance)} in "
+        f"probability of {' and '.join(mean_notes)}, up to {_format_percent(chance)} in "
         f"{worst_class}; --disjoint-groups prevents it"
     )
-    facts = {
-        "subset": subset,
-        "mean": {shot: fmean(class_chances.values()) for shot, class_chances in chances.items()},
-        "worst": {"class": worst_class, "chance": chance},
-    }
+    worst = {"class": worst_class, "chance": chance}
+    facts = {"subset": subset, "mean": means, "worst": worst}
     yield AuditFinding("same group", True, text, facts)
 
 

@@ -17,38 +17,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fewshot_i2v.data.splits.builder.class_selection import ClassShare, select_classes
 from fewshot_i2v.data.splits.builder.clip_list import ClipList
-from fewshot_i2v.data.splits.builder.importers import (
-    CSV_COLUMNS,
-    import_annotations,
-    import_csv,
-    import_folders,
-    import_kinetics,
-    read_labels,
-)
 from fewshot_i2v.data.splits.problems import ProblemList, text_problem
-from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
+from fewshot_i2v.data.splits.split import GroupScope, Split
 from fewshot_i2v.data.splits.split_writer import format_split, split_comments, write_split
-from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, read_subsets
+from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, ClipsByClass, read_subsets
 from fewshot_i2v.errors import ConfigError, SplitError
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.yaml import parse_yaml
-
-__all__ = [
-    "CSV_COLUMNS",
-    "ClassShare",
-    "ClipList",
-    "find_missing_clips",
-    "import_annotations",
-    "import_csv",
-    "import_folders",
-    "import_kinetics",
-    "make_split",
-    "read_labels",
-    "select_classes",
-    "write_new_split",
-]
 
 
 def make_split(
@@ -85,25 +61,18 @@ def make_split(
     if problem:
         raise SplitError(f"name: {problem}")
     if classes_by_subset is None:
-        clips_by_subset = {
-            subset: clip_list.classes_by_role[role]
-            for subset, role in _all_way_roles(clip_list).items()
-        }
+        clips_by_subset = _all_way_subsets(clip_list)
     else:
         all_classes = clip_list.classes()
         clips_by_subset = {
             subset: {c: all_classes[c] for c in names}
             for subset, names in classes_by_subset.items()
         }
-    plain_data = {
-        s: {c: list(map(_plain_clip, v)) for c, v in row.items()}
-        for s, row in clips_by_subset.items()
-    }
+    plain_data = {subset: _to_plain(classes) for subset, classes in clips_by_subset.items()}
     problems = ProblemList(clip_list.source)
     # through the reader of split files, so that whatever it refuses is refused here
-    parsed = read_subsets(
-        plain_data, ClipOrigin(Path(), None, None, _compile_group(group)), problems, ClassMetadata()
-    )
+    origin = ClipOrigin(Path(), None, None, _compile_group(group))
+    parsed = read_subsets(plain_data, origin, problems, ClassMetadata())
     problems.raise_if_any()
     used_classes = {c for classes in parsed.values() for c in classes}
     return Split(
@@ -119,25 +88,30 @@ def make_split(
     )
 
 
-def _all_way_roles(clip_list: ClipList) -> dict[str, str]:
-    """Return the subsets of an all-way split, each with its role in the clip list."""
-    test_role = next((role for role in ("test", "val") if role in clip_list.classes_by_role), None)
-    if "train" not in clip_list.classes_by_role or test_role is None:
-        role_names = ", ".join(role for role in clip_list.classes_by_role if role) or "no such word"
+def _all_way_subsets(clip_list: ClipList) -> dict[str, ClipsByClass]:
+    """Return the clips of train and of test, or of val if there are none of test."""
+    by_role = clip_list.classes_by_role
+    test_role = next((role for role in ("test", "val") if role in by_role), None)
+    if "train" not in by_role or test_role is None:
+        role_names = ", ".join(role for role in by_role if role) or "no such word"
         raise SplitError(
             f"{clip_list.source}: an all-way split needs clips for train and for test; found "
             f"{role_names}"
         )
     if test_role == "val":
         clip_list.notes.append("the clips to test on are those of val: there are none of test")
-    elif "val" in clip_list.classes_by_role:
-        count = sum(map(len, clip_list.classes_by_role["val"].values()))
+    elif "val" in by_role:
+        count = sum(map(len, by_role["val"].values()))
         clip_list.notes.append(f"{count} clips of val are left out: an all-way split has none")
-    return {"train": "train", "test": test_role}
+    return {"train": by_role["train"], "test": by_role[test_role]}
 
 
-def _plain_clip(clip: Clip) -> object:
-    return clip.name if clip.group is None else {"clip": clip.name, "group": clip.group}
+def _to_plain(classes: ClipsByClass) -> dict[str, list[str | dict[str, str]]]:
+    """Return the clips of classes as a split file lists them."""
+    return {
+        name: [c.name if c.group is None else {"clip": c.name, "group": c.group} for c in clips]
+        for name, clips in classes.items()
+    }
 
 
 def _compile_group(group: str | None) -> re.Pattern[str] | None:
@@ -204,7 +178,8 @@ def _write_csv_files(split: Split, path: Path, made_from: str, *, overwrite: boo
     comments = split_comments(split, made_from, in_csv_files=True)
     header = format_split(dataclasses.replace(split, subsets={}), comments=comments)
     lines = [
-        f"  {subset}: {{csv: '{_escape_quotes(file.name)}'}}\n" for subset, file in files.items()
+        "  {}: {{csv: '{}'}}\n".format(subset, file.name.replace("'", "''"))
+        for subset, file in files.items()
     ]
     existing = next((file for file in (*files.values(), path) if file.exists()), None)
     if existing is not None and not overwrite:
@@ -213,10 +188,6 @@ def _write_csv_files(split: Split, path: Path, made_from: str, *, overwrite: boo
         write_atomic(file, _csv_text(split, subset))
     write_atomic(path, header + "".join(lines))
     return [*files.values(), path]
-
-
-def _escape_quotes(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def _csv_text(split: Split, subset: str) -> str:

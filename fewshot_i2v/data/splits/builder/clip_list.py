@@ -19,7 +19,6 @@ _ROLE_OF_WORD = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-ROLE_WORDS = tuple(_ROLE_OF_WORD)
 
 
 @dataclass
@@ -49,33 +48,29 @@ class ClipList:
                 merged.setdefault(name, []).extend(clips)
         return merged
 
-    def clip_names(self) -> list[str]:
-        """Return the names of all clips."""
-        return [clip.name for clips in self.classes().values() for clip in clips]
-
 
 class ClipListBuilder:
-    """Adds rows to a clip list and collects their problems, by line.
+    """Builds a clip list row by row, and collects the problems of all rows.
 
     Args:
-        clip_list: the list that rows are added to.
+        source: the file of the rows.
         root: the folder that absolute paths are made relative to, or None.
-        problems: collects what is wrong.
+        find: how the clip names will lead to files.
 
     Attributes:
+        clip_list: the rows so far.
+        problems: what is wrong in the present file.
         location_suffix: put after a row's location where a later row is reported to repeat it.
     """
 
-    def __init__(self, clip_list: ClipList, root: Path | None, problems: ProblemList) -> None:
-        self.clip_list, self.problems = clip_list, problems
+    def __init__(self, source: Path, root: Path | None = None, *, find: FindMode = "path") -> None:
+        self.clip_list, self.problems = ClipList(source, find=find), ProblemList(source)
         self.location_suffix = ""
         self._root = root
         self._root_prefixes = [] if root is None else _absolute_prefixes(root)
         self._location_of: dict[str, str] = {}
 
-    def add(
-        self, location: str, path: str, label: str, group: str | None = None, role: str = ""
-    ) -> None:
+    def add(self, location: str, path: str, label: str, group: str | None, role: str) -> None:
         """Add a row.
 
         Args:
@@ -112,8 +107,19 @@ class ClipListBuilder:
         """Return the role that a word means: "train", "val" or "test"; "" with a problem added."""
         role = _ROLE_OF_WORD.get(word.strip().casefold())
         if role is None:
-            self.problems.add(location, f"got {word!r}; expected {', '.join(ROLE_WORDS)}")
+            self.problems.add(location, f"got {word!r}; expected {', '.join(_ROLE_OF_WORD)}")
         return role or ""
+
+    def build(self) -> ClipList:
+        """Return the clip list.
+
+        Raises:
+            SplitError: with all problems of the rows, or when there are no rows.
+        """
+        self.problems.raise_if_any()
+        if not self.clip_list.classes_by_role:
+            raise SplitError(f"{self.clip_list.source}: no clips in it; expected a line for each")
+        return self.clip_list
 
     def _check_text(self, key: str, text: str | None) -> str | None:
         problem = None if text is None else text_problem(text)

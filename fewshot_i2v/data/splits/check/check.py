@@ -32,8 +32,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
-from fewshot_i2v.data.splits.check.locate import ClipLocations, locate_clips
+from fewshot_i2v.data.splits.check.locate import locate_clips, location_hint
+from fewshot_i2v.data.splits.matching.file_matching import FileMatches
 from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.video.clip_cache import processor_count
 from fewshot_i2v.data.video.frame_folder import is_frame_folder
 from fewshot_i2v.data.video.frame_sampling import FrameIndices, check_count
 from fewshot_i2v.data.video.probe import probe_clip
@@ -48,45 +50,6 @@ from fewshot_i2v.utils.limits import (
 )
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
-
-
-def count_frames(
-    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, str]:
-    """Decode every frame of a clip, and return their number.
-
-    Args:
-        path: the clip.
-        max_frames: clips with more frames are refused.
-        max_pixels: clips with larger frames are refused.
-
-    Returns:
-        Number of frames, and a description of oddities.
-
-    Raises:
-        VideoUnreadable: if not all frames can be decoded.
-    """
-    totals = [0]
-
-    def _frames_to_read(total: int) -> FrameIndices:
-        totals.append(total)
-        # of a folder only the pictures that are asked for are decoded whole
-        return np.arange(total if is_frame_folder(Path(path)) else 1)
-
-    read_frames(
-        Path(path),
-        _frames_to_read,
-        transform=lambda image: image[:1, :1].copy(),
-        max_frames=max_frames,
-        max_pixels=max_pixels,
-    )
-    if is_frame_folder(Path(path)):
-        return totals[-1], ""
-    notes = probe_clip(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
-    return totals[-1], "; ".join(notes)
-
-
-__all__ = ["PROBLEM_KINDS", "ClipCheck", "ClipProblem", "ProblemKind", "check_clips"]
 
 ProblemKind = Literal["missing", "ambiguous", "empty", "unreadable", "short", "duplicate"]
 PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
@@ -121,7 +84,8 @@ class ClipCheck:
 
     Attributes:
         split: the checked split.
-        locations: where its clips are.
+        matches: where its clips are.
+        hint: advice on missing clips, or "".
         frames: how many a clip should have.
         quick: whether no clip was read.
         problems: in the order of the split.
@@ -134,7 +98,8 @@ class ClipCheck:
     """
 
     split: Split
-    locations: ClipLocations
+    matches: FileMatches
+    hint: str
     frames: int
     quick: bool
     problems: tuple[ClipProblem, ...]
@@ -142,7 +107,7 @@ class ClipCheck:
     n_read: int
     n_cached: int
     seconds: float
-    cache_error: str = ""
+    cache_error: str
 
     @cached_property
     def problem_by_clip(self) -> Mapping[str, ClipProblem]:
@@ -164,7 +129,7 @@ class ClipCheck:
         total = len(self.split.clip_names())
         return {
             "split": {"name": self.split.name, "digest": self.split.digest},
-            "root": str(self.locations.root),
+            "root": str(self.matches.root),
             "frames": self.frames,
             "quick": self.quick,
             "clips": total,
@@ -176,9 +141,9 @@ class ClipCheck:
                 for problem in self.problems
             ],
             "notes": dict(self.notes),
-            "extra": [str(path) for path in self.locations.extra],
-            "refused": {str(path): reason for path, reason in self.locations.refused.items()},
-            "hints": list(self.locations.hints),
+            "extra": [str(path) for path in self.matches.extra],
+            "refused": {str(path): reason for path, reason in self.matches.refused.items()},
+            "hints": [self.hint] if self.hint else [],
             "read": self.n_read,
             "remembered": self.n_cached,
             "seconds": round(self.seconds, 3),
@@ -217,24 +182,31 @@ def check_clips(
     """
     check_count("frames", frames)
     start_time = time.perf_counter()
-    locations = locate_clips(split)
+    matches = locate_clips(split)
+    hint = location_hint(split, matches)
     folder = (default_cache_folder() if cache is None else cache) / "checks"
-    digest_cache = DigestCache(folder, locations.root, READER_FAMILY, trust=not verify)
-    checker = _ClipChecker(split, locations, digest_cache, frames)
+    digest_cache = DigestCache(folder, matches.root, READER_FAMILY, trust=not verify)
+    checker = _ClipChecker(split, matches, digest_cache, frames)
     try:
         checker.check_files()
         checker.check_duplicates()
         if not quick:
-            count = min(_count_processors(), 8) if workers is None else workers
+            count = min(processor_count(), 8) if workers is None else workers
             checker.check_frames(count, limits or DefaultLimits(), progress=progress)
     finally:
-        cache_error = checker.digest_cache.save()
-    problems = checker.sorted_problems()
-    read_counts = (checker.n_read, 0 if quick else checker.n_cached)
-    notes = {} if quick else checker.notes()
-    seconds = time.perf_counter() - start_time
+        cache_error = digest_cache.save()
     return ClipCheck(
-        split, locations, frames, quick, problems, notes, *read_counts, seconds, cache_error
+        split,
+        matches,
+        hint,
+        frames,
+        quick,
+        problems=checker.sorted_problems(),
+        notes={} if quick else checker.notes(),
+        n_read=checker.n_read,
+        n_cached=checker.n_cached,
+        seconds=time.perf_counter() - start_time,
+        cache_error=cache_error,
     )
 
 
@@ -242,9 +214,9 @@ class _ClipChecker:
     """Runs one check."""
 
     def __init__(
-        self, split: Split, locations: ClipLocations, digest_cache: DigestCache, frames: int
+        self, split: Split, matches: FileMatches, digest_cache: DigestCache, frames: int
     ) -> None:
-        self.locations, self.digest_cache, self.frames = locations, digest_cache, frames
+        self.matches, self.digest_cache, self.frames = matches, digest_cache, frames
         self.subset_and_class = {
             clip.name: (subset, name)
             for subset, classes in split.subsets.items()
@@ -264,31 +236,31 @@ class _ClipChecker:
 
     def check_files(self) -> None:
         """Find missing, ambiguous and empty clips, and files that may not be opened."""
-        for clip, reason in self.locations.missing.items():
+        for clip, reason in self.matches.missing.items():
             self._add_problem(clip, "missing", reason)
-        for clip, files in self.locations.ambiguous.items():
+        for clip, files in self.matches.ambiguous.items():
             candidates = [str(file) for file in files]
             reason = f"{len(files)} files could be it: {', '.join(candidates)}"
             self._add_problem(clip, "ambiguous", reason, candidates)
-        for clip, file in self.locations.files.items():
+        for clip, file in self.matches.files.items():
             try:
                 size = self.digest_cache.refresh(file).size
             except OSError as error:
-                self._add_problem(
-                    clip, "unreadable", f"{file} cannot be looked at: {error.strerror}"
-                )
-                continue
+                reason = f"cannot be looked at: {error.strerror}"
             except VideoUnreadable as error:
-                self._add_problem(clip, "unreadable", f"{file} {error.reason}")
-                continue
-            if not (file.is_file() or file.is_dir()):
-                self._add_problem(clip, "unreadable", f"{file} is no regular file")
-            elif not size:
-                self._add_problem(clip, "empty", f"{file} has 0 bytes")
-            elif not os.access(file, os.R_OK):
-                self._add_problem(clip, "unreadable", f"{file} may not be read")
+                reason = error.reason
             else:
-                self.clip_of_file[file] = clip
+                if not (file.is_file() or file.is_dir()):
+                    reason = "is no regular file"
+                elif not size:
+                    self._add_problem(clip, "empty", f"{file} has 0 bytes")
+                    continue
+                elif not os.access(file, os.R_OK):
+                    reason = "may not be read"
+                else:
+                    self.clip_of_file[file] = clip
+                    continue
+            self._add_problem(clip, "unreadable", f"{file} {reason}")
 
     def check_duplicates(self) -> None:
         """Find clips with the same bytes."""
@@ -312,22 +284,21 @@ class _ClipChecker:
             file for file in self.clip_of_file if self.digest_cache.entry(file).frames is None
         ]
         size_limits = (limits.frames, limits.pixels)
-        jobs = {Job(file, function_path, (str(file), *size_limits)): file for file in unread_files}
+        jobs = [Job(file, function_path, (str(file), *size_limits)) for file in unread_files]
         self.n_cached = len(self.clip_of_file) - len(unread_files)
         last_save = time.monotonic()
         with bar(
             total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
         ) as progress_bar:
-            for job, result in run_jobs(list(jobs), workers, DecodeLimits.from_config(limits)):
+            for job, result in run_jobs(jobs, workers, DecodeLimits.from_config(limits)):
                 progress_bar.update()
                 self.n_read += 1
                 if isinstance(result, VideoUnreadable):
-                    self._add_problem(
-                        self.clip_of_file[jobs[job]], "unreadable", f"{job.path} {result.reason}"
-                    )
+                    clip = self.clip_of_file[job.path]
+                    self._add_problem(clip, "unreadable", f"{job.path} {result.reason}")
                     continue
                 frames, note = result
-                self.digest_cache.update(jobs[job], frames=frames, note=note)
+                self.digest_cache.update(job.path, frames=frames, note=note)
                 if time.monotonic() - last_save > _SAVE_SECONDS:
                     self.digest_cache.save()
                     last_save = time.monotonic()
@@ -354,7 +325,37 @@ class _ClipChecker:
         )
 
 
-def _count_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def count_frames(
+    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[int, str]:
+    """Decode every frame of a clip, and return their number.
+
+    Args:
+        path: the clip.
+        max_frames: clips with more frames are refused.
+        max_pixels: clips with larger frames are refused.
+
+    Returns:
+        Number of frames, and a description of oddities.
+
+    Raises:
+        VideoUnreadable: if not all frames can be decoded.
+    """
+    totals = [0]
+
+    def _frames_to_read(total: int) -> FrameIndices:
+        totals.append(total)
+        # of a folder only the pictures that are asked for are decoded whole
+        return np.arange(total if is_frame_folder(Path(path)) else 1)
+
+    read_frames(
+        Path(path),
+        _frames_to_read,
+        transform=lambda image: image[:1, :1].copy(),
+        max_frames=max_frames,
+        max_pixels=max_pixels,
+    )
+    if is_frame_folder(Path(path)):
+        return totals[-1], ""
+    notes = probe_clip(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
+    return totals[-1], "; ".join(notes)

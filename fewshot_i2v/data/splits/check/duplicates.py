@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from fewshot_i2v.utils.input_files import open_regular, read_regular
 CACHE_VERSION = 2
 """Raised when what an older program noted must not be used any more."""
 _MAX_CACHE_BYTES = 256 << 20
+_SAMPLE_BYTES = 4096
+_BLOCK_BYTES = 1 << 20
+_N_THREADS = 4
 
 
 @dataclass
@@ -31,7 +34,7 @@ class ClipDigest:
 
     Attributes:
         size: bytes.
-        change_token: changes when it is written to (`fewshot_i2v.video._identity`).
+        change_token: changes when it is written to (see `clip_stamp`).
         frames: number of frames, once read to its end.
         note: a description of oddities; no problem.
         sample: digest of some of its bytes, once computed.
@@ -117,11 +120,6 @@ class DigestCache:
         return {}
 
 
-_SAMPLE_BYTES = 4096
-_BLOCK_BYTES = 1 << 20
-_N_THREADS = 4
-
-
 def find_duplicates(files: Sequence[Path], digest_cache: DigestCache) -> list[list[Path]]:
     """Find groups of files with the same bytes.
 
@@ -135,13 +133,15 @@ def find_duplicates(files: Sequence[Path], digest_cache: DigestCache) -> list[li
         Groups of two or more, in the order of `files`. A file that cannot be read is in none.
     """
     groups = _split_groups([list(files)], digest_cache, "size")
-    for key, digest_function in (("sample", partial_digest), ("digest", full_digest)):
-        undigested = [file for group in groups for file in group]
-        undigested = [file for file in undigested if getattr(digest_cache.entry(file), key) is None]
+    for key, digest in (("sample", _partial_digest), ("digest", _full_digest)):
+        undigested = [
+            file
+            for group in groups
+            for file in group
+            if getattr(digest_cache.entry(file), key) is None
+        ]
         with ThreadPoolExecutor(_N_THREADS) as executor:
-            for file, value in zip(
-                undigested, executor.map(_ignore_errors(digest_function), undigested), strict=True
-            ):
+            for file, value in zip(undigested, executor.map(digest, undigested), strict=True):
                 if value:
                     digest_cache.update(file, **{key: value})
         groups = _split_groups(groups, digest_cache, key)
@@ -165,36 +165,31 @@ def _split_groups(
     return result
 
 
-def _ignore_errors(digest: Callable[[Path], str]) -> Callable[[Path], str]:
-    def _digest_or_nothing(path: Path) -> str:
-        try:
-            return digest(path)
-        except (OSError, VideoUnreadable):  # reported where the clip is read
-            return ""
-
-    return _digest_or_nothing
-
-
-def partial_digest(path: Path) -> str:
+def _partial_digest(path: Path) -> str:
     """Digest the first, middle and last bytes of a clip; of frames, those of the middle frame."""
-    clip_files = _clip_files(path)
-    with open_regular(clip_files[len(clip_files) // 2]) as file:
-        size = file.seek(0, 2)
-        digest = hashlib.sha256()
-        for start in (0, max(0, size // 2), max(0, size - _SAMPLE_BYTES)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+    digest = hashlib.sha256()
+    # what cannot be read is no duplicate; it is reported where the clip is read
+    with contextlib.suppress(OSError, VideoUnreadable):
+        clip_files = _clip_files(path)
+        with open_regular(clip_files[len(clip_files) // 2]) as file:
+            size = file.seek(0, os.SEEK_END)
+            for start in (0, max(0, size // 2), max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+            return digest.hexdigest()
+    return ""
 
 
-def full_digest(path: Path) -> str:
+def _full_digest(path: Path) -> str:
     """Digest all bytes of a clip; of frames, in their order."""
     digest = hashlib.sha256()
-    for frame in _clip_files(path):
-        with open_regular(frame) as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+    with contextlib.suppress(OSError, VideoUnreadable):
+        for frame in _clip_files(path):
+            with open_regular(frame) as file:
+                while block := file.read(_BLOCK_BYTES):
+                    digest.update(block)
+        return digest.hexdigest()
+    return ""
 
 
 def _clip_files(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_i2v.data.splits.check.check import ClipCheck
+from fewshot_i2v.data.splits.problems import join_names
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.data.splits.split_writer import write_split
 from fewshot_i2v.errors import SplitError
@@ -47,61 +48,82 @@ def remove_problem_clips(check: ClipCheck, *, drop_classes: bool = False) -> Red
             class.
     """
     split = check.split
+    subsets, emptied = _retained_clips(check, drop_classes=drop_classes)
+    remaining = {clip.name for classes in subsets.values() for c in classes.values() for clip in c}
+    removed_clips: dict[str, str] = {
+        name: check.problem_by_clip[name].kind
+        if name in check.problem_by_clip
+        else "its class is left out"
+        for name in split.clip_names()
+        if name not in remaining
+    }
+    train_names = {clip.name for clips in subsets.get("train", {}).values() for clip in clips}
+    removed_draws = [
+        name
+        for name, draws in split.draws.items()
+        if any(not train_names.issuperset(c) for draw in draws for c in draw.clips.values())
+    ]
+    reduced = dataclasses.replace(
+        split,
+        name=f"{split.name}-minus-{len(removed_clips)}",
+        version=1,
+        subsets=subsets,
+        description=_describe_removal(split, removed_clips, emptied, removed_draws),
+        class_ids={name: i for name, i in split.class_ids.items() if name not in emptied},
+        draws={name: draws for name, draws in split.draws.items() if name not in removed_draws},
+        path=None,
+    )
+    return ReducedSplit(reduced, removed_clips, tuple(emptied), tuple(removed_draws))
+
+
+def _retained_clips(
+    check: ClipCheck, *, drop_classes: bool
+) -> tuple[dict[str, dict[str, tuple[Clip, ...]]], list[str]]:
+    """Return the clips without a problem, as in `Split.subsets`, and the removed classes."""
+    split = check.split
     retained = {
         subset: {
-            c: [x for x in clips if x.name not in check.problem_by_clip]
-            for c, clips in classes.items()
+            name: tuple(clip for clip in clips if clip.name not in check.problem_by_clip)
+            for name, clips in classes.items()
         }
         for subset, classes in split.subsets.items()
     }
-    emptied = _emptied_classes(split, retained)
+    # a class without a clip in train is removed from test as well, and the other way round
+    emptied = sorted(
+        {name for classes in retained.values() for name, clips in classes.items() if not clips}
+    )
     if emptied and not drop_classes:
-        raise _no_clip_error(split, sorted(emptied))
+        raise SplitError(
+            f"split {split.name!r}: no clip would be left of "
+            f"{join_names(list(map(repr, emptied)), _MAX_NAMED)}; "
+            "get their clips, or leave the classes out with --drop-classes"
+        )
     subsets = {
-        subset: {name: tuple(clips) for name, clips in classes.items() if name not in emptied}
+        subset: {name: clips for name, clips in classes.items() if name not in emptied}
         for subset, classes in retained.items()
     }
-    for subset, remaining in subsets.items():
-        if not remaining:
+    for subset, classes in subsets.items():
+        if not classes:
             raise SplitError(f"split {split.name!r}: no class would be left of {subset!r}")
-    reasons = _removal_reasons(check, subsets)
-    complete_draws = {
-        name: all(clip in subsets["train"].get(c, ()) for c, clip in _drawn_clips(split, name))
-        for name in split.draws
-    }
-    reduced = dataclasses.replace(
-        split,
-        name=f"{split.name}-minus-{len(reasons)}",
-        version=1,
-        subsets=subsets,
-        description=_describe_removal(split, reasons, sorted(emptied), complete_draws),
-        class_ids={c: i for c, i in split.class_ids.items() if c not in emptied},
-        draws={name: value for name, value in split.draws.items() if complete_draws[name]},
-        path=None,
-    )
-    removed_draws = tuple(name for name, complete in complete_draws.items() if not complete)
-    return ReducedSplit(reduced, reasons, tuple(sorted(emptied)), removed_draws)
+    return subsets, emptied
 
 
-def _no_clip_error(split: Split, names: Sequence[str]) -> SplitError:
-    more_note = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    name_list = ", ".join(map(repr, names[:_MAX_NAMED])) + more_note
-    return SplitError(
-        f"split {split.name!r}: no clip would be left of {name_list}; "
-        "get their clips, or leave the classes out with --drop-classes"
-    )
+def write_reduced_split(
+    check: ClipCheck, path: Path, *, drop_classes: bool = False
+) -> ReducedSplit:
+    """Write the split of a check without the clips that have problems; see `remove_problem_clips`.
 
-
-def write_reduced_split(reduced: ReducedSplit, original: Split, path: Path) -> None:
-    """Write a reduced split, with the names of the removed clips as comments at its top.
+    The names of the removed clips are comments at the top of the file.
 
     Raises:
-        SplitError: when the file exists, or cannot be written.
+        SplitError: also when the file exists, or cannot be written.
     """
-    lines = [f"Left out of {original.name} (digest {original.digest}), and why:"]
+    reduced = remove_problem_clips(check, drop_classes=drop_classes)
+    lines = [f"Left out of {check.split.name} (digest {check.split.digest}), and why:"]
     lines += [f"  {clip}: {reason}" for clip, reason in reduced.removed_clips.items()]
     text = "\n".join(line.replace("\n", " ") for line in lines)
     write_split(reduced.split, path, comments=[f"{text}\n"], with_digest=True)
+    return reduced
 
 
 def check_output_path(path: Path) -> None:
@@ -116,57 +138,26 @@ def check_output_path(path: Path) -> None:
         raise SplitError(f"{path}: is already there; give another name")
 
 
-def _emptied_classes(
-    split: Split, retained: Mapping[str, Mapping[str, Collection[Clip]]]
-) -> set[str]:
-    """Return classes without a clip in some subset; of train and test, both are then removed."""
-    return {name for classes in retained.values() for name, clips in classes.items() if not clips}
-
-
-def _removal_reasons(
-    check: ClipCheck, subsets: Mapping[str, Mapping[str, Collection[Clip]]]
-) -> dict[str, str]:
-    remaining = {clip.name for classes in subsets.values() for c in classes.values() for clip in c}
-    reasons: dict[str, str] = {}
-    for name in check.split.clip_names():
-        if name not in remaining:
-            problem = check.problem_by_clip.get(name)
-            reasons[name] = problem.kind if problem else "its class is left out"
-    return reasons
-
-
-def _drawn_clips(split: Split, name: str) -> set[tuple[str, Clip]]:
-    """Return the classes and clips of a set of draws."""
-    clip_of_name = {clip.name: clip for clips in split.subsets["train"].values() for clip in clips}
-    return {
-        (c, clip_of_name[clip])
-        for draw in split.draws[name]
-        for c, clips in draw.clips.items()
-        for clip in clips
-    }
-
-
 def _describe_removal(
     split: Split,
-    reasons: Mapping[str, str],
-    emptied: Collection[str],
-    complete_draws: Mapping[str, bool],
+    removed_clips: Collection[str],
+    emptied: Sequence[str],
+    removed_draws: Sequence[str],
 ) -> str:
     counts = []
     for subset, classes in split.subsets.items():
         for name, clips in classes.items():
-            n_removed = sum(clip.name in reasons for clip in clips)
+            n_removed = sum(clip.name in removed_clips for clip in clips)
             if n_removed:
                 counts.append(f"{name} {n_removed} of {len(clips)} ({subset})")
     total = len(split.clip_names())
     description = (
-        f"{split.name} without {len(reasons)} of its {total} clips, which had problems: results "
-        f"cannot be compared with those on all of it. Made from digest {split.digest}; left out "
-        f"(names and reasons are at the top of the file): {'; '.join(counts)}."
+        f"{split.name} without {len(removed_clips)} of its {total} clips, which had problems: "
+        f"results cannot be compared with those on all of it. Made from digest {split.digest}; "
+        f"left out (names and reasons are at the top of the file): {'; '.join(counts)}."
     )
     if emptied:
         description += f" Classes left out: {', '.join(emptied)}."
-    removed_draws = [name for name, complete in complete_draws.items() if not complete]
     if removed_draws:
         description += f" Draws left out, since they had such clips: {', '.join(removed_draws)}."
     return f"{description} {split.description}".strip()

@@ -24,8 +24,8 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Literal
 
@@ -49,23 +49,23 @@ _FolderPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class FileMatches:
-    """The files of clips.
+    """The files of clips; every clip is in one of `files`, `missing` and `ambiguous`.
 
     Attributes:
+        root: the folder of the clips.
         files: clip name -> its file.
-        missing: clips without a file, in the order of the list.
+        missing: clip name -> why it has no file.
         ambiguous: clip name -> the files that match it equally well.
-        extra: video files of no clip, sorted.
-        reasons: missing clip -> why.
-        refused: files and folders that were not considered, such as links out of the root -> why.
+        extra: videos and folders of frames of no clip, sorted.
+        refused: path that is not used, such as a link out of the root -> why.
     """
 
-    files: dict[str, Path]
-    missing: tuple[str, ...]
-    ambiguous: dict[str, tuple[Path, ...]]
+    root: Path
+    files: Mapping[str, Path]
+    missing: Mapping[str, str]
+    ambiguous: Mapping[str, tuple[Path, ...]]
     extra: tuple[Path, ...]
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[Path, str] = field(default_factory=dict)
+    refused: Mapping[Path, str]
 
 
 def match_files(
@@ -84,9 +84,6 @@ def match_files(
         match_by: "name", or "youtube" if the last component of a name is a YouTube id, with or
             without `_start_end`.
         follow_links: whether links that lead out of the root are followed.
-
-    Returns:
-        Every name is in one of `files`, `missing` and `ambiguous`.
 
     Raises:
         SplitError: when the folder cannot be listed.
@@ -109,19 +106,16 @@ class _Matcher:
             rank_by_youtube_id if match_by == "youtube" else rank_by_name
         )
         self.clips_of_key: dict[str, list[ClipName]] = defaultdict(list)
-        self.ordered_clips = parse_clip_names(names)
-        for clip in self.ordered_clips:
-            self.clips_of_key[make_key(clip.stem)].append(clip)
-        self.key_of = {
-            clip.name: clip_key
-            for clip_key, key_clips in self.clips_of_key.items()
-            for clip in key_clips
-        }
-        self.folder_keys = _folder_keys(self.ordered_clips, tree)
-        self.owner_of = _folder_owners(self.ordered_clips, tree)
+        self.clips = parse_clip_names(names)
+        self.key_of = {clip.name: make_key(clip.stem) for clip in self.clips}
+        for clip in self.clips:
+            self.clips_of_key[self.key_of[clip.name]].append(clip)
+        paths = {clip.folders for clip in self.clips} | {file.folders for file in tree.files}
+        self.folder_keys = {path: frozenset(map(normalized_folder, path)) for path in paths}
+        self.owner_of = _folder_owners(self.clips, tree)
         self.has_class_folders = any(self.owner_of.values())
         self.listed_keys = frozenset[str]().union(
-            *(self.folder_keys[clip.folders] for clip in self.ordered_clips)
+            *(self.folder_keys[clip.folders] for clip in self.clips)
         )
         self.files_of_key: dict[str, dict[str, list[VideoFile]]] = {}
         for file in tree.files:
@@ -143,7 +137,7 @@ class _Matcher:
             if len(self.clips_of_key[key]) == 1:
                 for file in files_by_owner.get("", ()):
                     classes_in[file.folders].add(self.clips_of_key[key][0].folder)
-        min_classes = min(2, len({clip.folder for clip in self.ordered_clips}))
+        min_classes = min(2, len({clip.folder for clip in self.clips}))
         return {
             (),
             *(folders for folders, classes in classes_in.items() if len(classes) >= min_classes),
@@ -236,47 +230,38 @@ class _Matcher:
 
     def result(self) -> FileMatches:
         """Return the matches."""
-        settled = self.matched.keys() | self.ambiguous.keys()
-        missing = [clip for clip in self.ordered_clips if clip.name not in settled]
-        self.unused_files = self._find_unused_files()
-        linked_paths = {self._real_path(file) for file in self.matched.values() if file.linked}
-        root = self.tree.root
-        unassigned = (
-            f for f in self.tree.files if not (f.linked or f.refusal or f.path in self.clip_of_path)
-        )
+        root, matched = self.tree.root, self.matched
+        # of each key the first file that is no clip's: the nearest to a missing clip
+        self.unused_files = {
+            key: file
+            for key, files_by_owner in self.files_of_key.items()
+            for file in islice(filter(self._is_unused, chain(*files_by_owner.values())), 1)
+        }
+        linked_paths = {self._real_path(file) for file in matched.values() if file.linked}
         return FileMatches(
-            files={
-                c.name: root / self.matched[c.name].path
-                for c in self.ordered_clips
-                if c.name in self.matched
+            root,
+            files={c.name: root / matched[c.name].path for c in self.clips if c.name in matched},
+            missing={
+                clip.name: self.reasons.get(clip.name) or self._missing_reason(clip)
+                for clip in self.clips
+                if clip.name not in matched and clip.name not in self.ambiguous
             },
-            missing=tuple(clip.name for clip in missing),
             ambiguous={
                 name: tuple(root / file.path for file in sorted(files))
                 for name, files in self.ambiguous.items()
             },
             extra=tuple(
-                root / f.path
-                for f in unassigned
-                if not linked_paths or self._real_path(f) not in linked_paths
+                root / file.path
+                for file in self.tree.files
+                if not (file.linked or file.refusal)
+                and self._is_unused(file)
+                and not (linked_paths and self._real_path(file) in linked_paths)
             ),
-            reasons={c.name: self.reasons.get(c.name) or self._missing_reason(c) for c in missing},
             refused={root / path: reason for path, reason in sorted(self.tree.refused.items())},
         )
 
-    def _find_unused_files(self) -> dict[str, VideoFile]:
-        """Return for each key the first unmatched file."""
-        unused: dict[str, VideoFile] = {}
-        for key, files_by_owner in self.files_of_key.items():
-            unassigned = (
-                f
-                for files in files_by_owner.values()
-                for f in files
-                if f.path not in self.clip_of_path
-            )
-            for file in islice(unassigned, 1):
-                unused[key] = file
-        return unused
+    def _is_unused(self, file: VideoFile) -> bool:
+        return file.path not in self.clip_of_path
 
     def _missing_reason(self, clip: ClipName) -> str:
         key = self.key_of[clip.name]
@@ -303,11 +288,6 @@ class _Matcher:
 
 def _folder_mismatch(clip: ClipName, file: VideoFile) -> str:
     return f"{file.path} may be another clip: expected a folder {clip.folder!r} above it"
-
-
-def _folder_keys(clips: Sequence[ClipName], tree: VideoTree) -> dict[_FolderPath, frozenset[str]]:
-    paths = {clip.folders for clip in clips} | {file.folders for file in tree.files}
-    return {path: frozenset(map(normalized_folder, path)) for path in paths}
 
 
 def _folder_owners(clips: Sequence[ClipName], tree: VideoTree) -> dict[_FolderPath, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 from fewshot_i2v.data.splits.matching.file_tree import split_extension
@@ -18,9 +18,8 @@ from fewshot_i2v.data.splits.matching.name_similarity import (
 from fewshot_i2v.data.splits.split import Split
 
 _TIMED_YOUTUBE_NAME = re.compile(r"([\w-]{11})_((?:\d{6}|\d+\.\d+)_(?:\d{6}|\d+\.\d+))", re.ASCII)
-_KEPT_CATEGORIES = frozenset(
-    "LNMS"
-)  # letters, digits, marks that belong to letters, and signs such as +
+# letters, digits, marks that belong to letters, and signs such as +
+_RETAINED_CATEGORIES = frozenset("LNMS")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -49,7 +48,9 @@ class NamedClip(NamedTuple):
 def normalized_class(name: str) -> str:
     """Normalize a class name: no case, spaces, brackets or punctuation, one accent spelling."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(c for c in folded if unicodedata.category(c)[0] in _KEPT_CATEGORIES) or folded
+    return (
+        "".join(c for c in folded if unicodedata.category(c)[0] in _RETAINED_CATEGORIES) or folded
+    )
 
 
 def stem_key(name: str) -> str:
@@ -77,37 +78,30 @@ def index_by_name(split: Split, *, youtube: bool) -> Mapping[str, Sequence[Named
         youtube: whether a name of 11 characters is a YouTube id. With times behind, as in
             `-kYzxMKp514_000086_000096`, it always is.
     """
+    folders = {name.rpartition("/")[0] for name in split.clip_names()}
+    names_of_folder = {folder: folder.split("/") if folder else [] for folder in folders}
+    n_classes = len({name for classes in split.subsets.values() for name in classes})
+    # top folders that are above the clips of all classes distinguish no clips
+    common = os.path.commonprefix(list(names_of_folder.values()))  # noqa: RUF071 - name by name
+    n_common = len(common) if n_classes > 1 else 0
+    keys_of_folder = {
+        folder: tuple(map(normalized_folder, names[n_common:]))
+        for folder, names in names_of_folder.items()
+    }
     index: dict[str, list[NamedClip]] = defaultdict(list)
-    n_common = _n_common_folders(split)
-    keys_of_folder: dict[str, tuple[str, ...]] = {}
     for subset, classes in split.subsets.items():
         for class_name, clips in classes.items():
-            label = normalized_class(class_name)
+            class_key = normalized_class(class_name)
             for clip in clips:
                 folder, _, file_name = clip.name.rpartition("/")
-                if folder not in keys_of_folder:
-                    keys_of_folder[folder] = tuple(
-                        map(normalized_folder, _folder_names(folder)[n_common:])
-                    )
-                key, is_youtube, times = _clip_key(split_extension(file_name)[0], youtube=youtube)
                 folder_keys = keys_of_folder[folder]
+                key, is_youtube, times = _clip_key(split_extension(file_name)[0], youtube=youtube)
                 index[key].append(
-                    NamedClip(subset, class_name, label, clip.name, folder_keys, is_youtube, times)
+                    NamedClip(
+                        subset, class_name, class_key, clip.name, folder_keys, is_youtube, times
+                    )
                 )
     return index
-
-
-def _folder_names(folder: str) -> list[str]:
-    return folder.split("/") if folder else []
-
-
-def _n_common_folders(split: Split) -> int:
-    """Number of top folders common to clips of all classes: they distinguish no clips."""
-    if len({name for classes in split.subsets.values() for name in classes}) < 2:
-        return 0
-    folders = {name.rpartition("/")[0] for name in split.clip_names()}
-    columns = zip(*map(_folder_names, folders), strict=False)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def _clip_key(stem: str, *, youtube: bool) -> tuple[str, bool, str]:
@@ -115,11 +109,9 @@ def _clip_key(stem: str, *, youtube: bool) -> tuple[str, bool, str]:
     if match is not None:
         return match.group(1).lower(), True, match.group(2)
     video_id = youtube_id(stem) if youtube else ""
-    return (
-        (video_id, True, stem[len(video_id) + 1 :])
-        if video_id
-        else (normalized_name(stem), False, "")
-    )
+    if video_id:
+        return video_id, True, stem[len(video_id) + 1 :]
+    return normalized_name(stem), False, ""
 
 
 def have_same_folders(clip_a: NamedClip, clip_b: NamedClip) -> bool:

@@ -103,10 +103,7 @@ def _folder_rank(clip: ClipName, file: VideoFile) -> int:
 
 
 def _extension_rank(clip: ClipName, file: VideoFile) -> int:
-    """Rank the extension; a folder of frames comes after any video file.
-
-    It mostly holds the frames of that file.
-    """
+    """Rank the extension; a folder of frames, which mostly are those of a video file, is last."""
     return 2 if file.is_frame_folder else int(clip.extension not in ("", file.extension))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fewshot_i2v.data.splits.builder.build import find_missing_clips, make_split, write_new_split
 from fewshot_i2v.data.splits.builder.class_selection import select_classes
 from fewshot_i2v.data.splits.builder.clip_list import ClipList
-from fewshot_i2v.data.splits.builder.importers import import_folders
+from fewshot_i2v.data.splits.builder.folder_importer import import_folders
 from fewshot_i2v.data.splits.split import Clip
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import SplitError, UnknownNameError

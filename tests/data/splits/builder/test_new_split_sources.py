@@ -10,10 +10,10 @@ import pytest
 
 from fewshot_i2v.data.splits.builder.build import find_missing_clips, make_split
 from fewshot_i2v.data.splits.builder.clip_list import ClipList
-from fewshot_i2v.data.splits.builder.importers import (
+from fewshot_i2v.data.splits.builder.folder_importer import import_folders
+from fewshot_i2v.data.splits.builder.list_importer import (
     import_annotations,
     import_csv,
-    import_folders,
     read_labels,
 )
 from fewshot_i2v.data.splits.split import Clip

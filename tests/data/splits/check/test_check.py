@@ -65,8 +65,8 @@ def test_nothing_is_wrong_with_good_clips(root: Path, tmp_path: Path) -> None:
     split = listed(root, base={"wave": "ab"})
     found = check(split, tmp_path / "cache")
     assert (found.problems, found.n_read, found.n_cached) == ((), 2, 0)
-    assert {path.name for path in found.locations.extra} == {"a.mp4", "b.mp4", "c.mp4"}
-    assert found.locations.hints == ()
+    assert {path.name for path in found.matches.extra} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert found.hint == ""
 
 
 def test_the_number_of_frames_is_counted(three: list[Path]) -> None:
@@ -205,8 +205,8 @@ def test_names_that_are_paths(root: Path, tmp_path: Path) -> None:
     found = check(listed(root, "path", base={"wave": names}), tmp_path, quick=True)
     assert kinds(found) == {"wave/b.avi": ["missing"], "wave/z.mp4": ["missing"]}
     assert found.problem_by_clip["wave/z.mp4"].reason == f"no file {root / 'wave/z.mp4'}"
-    assert "1 of the missing clips would be found with `find: name`" in found.locations.hints[0]
-    assert {path.name for path in found.locations.extra} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert "1 of the missing clips would be found with `find: name`" in found.hint
+    assert {path.name for path in found.matches.extra} == {"a.mp4", "b.mp4", "c.mp4"}
 
 
 def test_a_path_may_lead_through_a_link_where_that_is_allowed(root: Path, tmp_path: Path) -> None:
@@ -219,16 +219,16 @@ def test_a_path_may_lead_through_a_link_where_that_is_allowed(root: Path, tmp_pa
     assert "is a link out of" in refused.problems[0].reason
     found = check(dataclasses.replace(split, links="follow"), tmp_path, quick=True)
     assert found.problems == ()
-    assert found.locations.refused == {}
+    assert found.matches.refused == {}
     by_name = check(listed(root, base={"jump": ["q"], "wave": ["b"]}), tmp_path, quick=True)
     assert kinds(by_name) == {"jump/q": ["missing"]}
-    assert "leads out of the root" in by_name.locations.refused[root / "jump"]
+    assert "leads out of the root" in by_name.matches.refused[root / "jump"]
 
 
 @pytest.mark.parametrize("find", ["name", "path"])
 def test_the_wrong_folder_is_guessed(find: FindMode, root: Path, tmp_path: Path) -> None:
     found = check(listed(root, find, base={"jump": ["q.mp4"]}), tmp_path, quick=True)
-    assert "there is run, wave: is it the right folder?" in found.locations.hints[0]
+    assert "there is run, wave: is it the right folder?" in found.hint
 
 
 def test_a_folder_in_place_of_a_clip(root: Path, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
         in found.problem_by_clip["wave/d"].reason
     )
     assert "its picture 005.png is damaged" in found.problem_by_clip["wave/e"].reason
-    assert (found.n_read, found.locations.extra) == (4, ())
+    assert (found.n_read, found.matches.extra) == (4, ())
     again = check(split, tmp_path / "cache")
     assert (again.n_cached, again.problems) == (3, found.problems)
     Image.fromarray(numbered_picture(99)).save(tmp_path / "clips/wave/a/000.png")

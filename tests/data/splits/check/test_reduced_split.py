@@ -24,8 +24,7 @@ from tests.data.splits.check.samples import check, listed
 def smaller(
     found: ClipCheck, folder: Path, *, drop: bool = False
 ) -> tuple[ReducedSplit, Split, str]:
-    removal = remove_problem_clips(found, drop_classes=drop)
-    write_reduced_split(removal, found.split, folder / "smaller.yaml")
+    removal = write_reduced_split(found, folder / "smaller.yaml", drop_classes=drop)
     text = (folder / "smaller.yaml").read_text(encoding="utf-8")
     return removal, load_split(folder / "smaller.yaml", root=found.split.root), text
 
