@@ -94,7 +94,7 @@ class KeyFlag(click.Option):
         self.key, self.heading = key, heading
 
 
-class _FlagsOfLayout(click.Option):
+class FlagsOfLayout(click.Option):
     """Stands for the flags of a layout among the parameters of a `ConfigCommand`."""
 
     def __init__(self, decls: list[str], *, layout: str) -> None:
@@ -109,7 +109,7 @@ class ConfigCommand(click.Command):
         """All parameters, with the flags that set configuration keys."""
         params: list[click.Parameter] = []
         for param in super().get_params(ctx):
-            params += _make_flags(param.layout) if isinstance(param, _FlagsOfLayout) else [param]
+            params += _make_flags(param.layout) if isinstance(param, FlagsOfLayout) else [param]
         return params
 
 
@@ -132,7 +132,7 @@ class SectionedCommand(ConfigCommand):
 
 def config_flags(layout: str) -> Callable[[Decorated], Decorated]:
     """A decorator that gives a `ConfigCommand` the flags of a layout: evaluate, train or limits."""
-    return click.option("--keys-of-the-configuration", cls=_FlagsOfLayout, layout=layout)
+    return click.option("--keys-of-the-configuration", cls=FlagsOfLayout, layout=layout)
 
 
 def _number_or_text(value: str) -> int | str:

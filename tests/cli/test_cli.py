@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
 import fewshot_i2v
 from fewshot_i2v import errors
 from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
+from fewshot_i2v.cli._flags import FlagsOfLayout
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.errors import ConfigError, TooManyFailuresError, TuningError
 from tests.cli.conftest import FakeEvaluation, Invoke
@@ -25,6 +29,27 @@ def test_commands_are_the_files_of_the_folder(invoke: Invoke) -> None:
     text = invoke("--help").stdout
     for command in COMMANDS:
         assert re.search(rf"^  {command} +[A-Z]", text, re.M)
+
+
+def commands_below(group: click.Group) -> Iterator[click.Command]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield from commands_below(command) if isinstance(command, click.Group) else [command]
+
+
+def test_no_flag_of_a_command_is_dropped() -> None:
+    """A callback ignores flags of keys as `**_flags`; no flag of its own may land there."""
+    ignoring = 0
+    for command in commands_below(cli):
+        assert command.callback is not None
+        taken = inspect.signature(command.callback).parameters
+        if any(p.kind == p.VAR_KEYWORD and name.startswith("_") for name, p in taken.items()):
+            ignoring += 1
+            params = [p for p in command.params if not isinstance(p, FlagsOfLayout)]
+            names = {p.name for p in params if p.expose_value}
+            assert names <= set(taken), command.callback.__module__
+    assert ignoring >= 3
 
 
 def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,17 @@ def test_a_report_is_printed_where_it_cannot_be_remembered(
     assert "note: the next check reads all again (--cache): " in done.stderr
 
 
+def test_verify_reads_what_an_earlier_check_has_read(
+    invoke: Invoke, arguments: list[str], tmp_path: Path
+) -> None:
+    cached = [*arguments, "--cache", str(tmp_path / "cache"), "--json"]
+    facts = [
+        json.loads(invoke("episodes", "check", *cached, *more).stdout)["read"]
+        for more in ([], [], ["--verify"])
+    ]
+    assert facts == [4, 0, 4]
+
+
 def test_json(invoke: Invoke, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "clips/wave/a.mp4").unlink()
     done = invoke("episodes", "check", *arguments, "--quick", "--json")

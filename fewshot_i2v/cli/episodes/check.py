@@ -66,6 +66,7 @@ def command(
     cache: Path | None,
     frames: int,
     quick: bool,
+    verify: bool,
     workers: int | None,
     **_limits: Any,
 ) -> None:
@@ -81,13 +82,10 @@ def command(
     """
     from fewshot_i2v.config.loading import parse_limits
     from fewshot_i2v.data.splits.check.check import check_clips
-    from fewshot_i2v.data.splits.check.reduced_split import check_output_path, write_reduced_split
+    from fewshot_i2v.data.splits.check.reduced_split import write_reduced_split
     from fewshot_i2v.data.splits.split_file import load_split
 
-    if drop_classes and allow_missing is None:
-        raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
-    if allow_missing is not None:
-        check_output_path(allow_missing)
+    _check_output(allow_missing, drop_classes)
     limits = parse_limits(read_overrides(ctx, ()))
     folder = cache or resources.default_cache_folder()
     loaded_split = load_split(split, root=root)
@@ -97,6 +95,7 @@ def command(
             frames=frames,
             quick=quick,
             cache=folder,
+            verify=verify,
             workers=workers,
             limits=limits,
             progress=not (quiet or as_json),
@@ -112,6 +111,15 @@ def command(
         _show_written(removal, allow_missing)
     if check.problem_by_clip and removal is None:
         raise click.exceptions.Exit(1)
+
+
+def _check_output(path: Path | None, drop_classes: bool) -> None:
+    from fewshot_i2v.data.splits.check.reduced_split import check_output_path
+
+    if path is not None:
+        check_output_path(path)
+    elif drop_classes:
+        raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
 
 
 def _written_to_dict(removal: ReducedSplit | None, path: Path | None) -> dict[str, Any] | None:
