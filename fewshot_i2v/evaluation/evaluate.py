@@ -226,13 +226,10 @@ def _record_failures(
     runnable = {episode.index for episode, error in errors if error is None}
     failed = len({episode.index for episode in episodes} & folder.records.failed - runnable)
     if failed > runner.row.max_failed:
-        bad = runner.context.unreadable.values()
-        shown = "\n".join(f"  {error}" for error in list(bad)[:20])
-        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise TooManyFailuresError(
             f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
             f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
-            f"{shown or '  none (recorded earlier)'}{more}\n"
+            f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
             "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
             "and run the same command with --retry-failed, or raise --max-failed"
         )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 
 _DIGEST_LENGTH = 16
+_MAX_SHOWN_ERRORS = 20
 _CPU_CACHE_BYTES = 2 << 30
 # Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
 _ENCODE_ELEMENT_BUDGET = 8_000 * 768
@@ -147,6 +148,12 @@ class RunContext:
             failures = self.store.prepare(list(paths), progress=advance)
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
+
+    def unreadable_lines(self) -> str:
+        """Lists the errors of the unreadable clips, at most 20, a line each."""
+        lines = [f"  {error}" for error in self.unreadable.values()]
+        more = f"  ... and {len(lines) - _MAX_SHOWN_ERRORS} more"
+        return "\n".join(lines[:_MAX_SHOWN_ERRORS] + [more] * (len(lines) > _MAX_SHOWN_ERRORS))
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
