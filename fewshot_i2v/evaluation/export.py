@@ -25,7 +25,7 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import RunData, read_run
 
@@ -190,7 +190,8 @@ class _RecordedRow:
     def _locate_start(self, override: LocationOverride) -> str | None:
         name = self.config.get("start")
         if name is None:
-            return self._refuse("start", override, "its adapters began fresh")
+            self._refuse("start", override, "its adapters began fresh")
+            return None
         recorded: str | None = self._recorded_path("start")
         if not Path(recorded or "").is_dir():
             recorded = name if name in names_of_starts() else None
@@ -199,7 +200,8 @@ class _RecordedRow:
 
     def _locate_trials(self, override: LocationOverride) -> str | None:
         if "trials" not in self.identity:
-            return self._refuse("trials", override, "its episodes were drawn")
+            self._refuse("trials", override, "its episodes were drawn")
+            return None
         path = self._recorded_path("trials")
         missing = (
             f"its episodes were those of the file {path or '(unknown)'}, which is not there (any "
@@ -351,6 +353,20 @@ def export_episode(
     row = _RecordedRow.read(Path(run))
     batch = row.batch_of(episode)
     runner = row.build_runner(batch[-1], overrides, limits)
+    return _export(row, runner, batch, episode, Path(out), merge=merge, progress=progress)
+
+
+def _export(
+    row: _RecordedRow,
+    runner: RowRunner,
+    batch: list[int],
+    episode: int,
+    target: Path,
+    *,
+    merge: bool | None,
+    progress: bool,
+) -> ExportResult:
+    """Tunes a batch again, compares one episode with its record, and writes it."""
     adapter = runner.row.adapter
     mergeable = registry.load_method("adapters", adapter.name).mergeable
     if merge and not mergeable:
@@ -363,9 +379,9 @@ def export_episode(
     difference = row.compare(record, runner)
     merge = mergeable if merge is None else merge
     about = _origin_facts(row.folder, runner, record)
-    info, names = _write_folder(Path(out), runner, tuned, position, about, merge=merge)
+    info, names = _write_folder(target, runner, tuned, position, about, merge=merge)
     return ExportResult(
-        folder=Path(out),
+        folder=target,
         files=names,
         episode=episode,
         adapter=adapter.label,
@@ -423,7 +439,11 @@ def _write_folder(
     with atomic_folder(target) as draft:
         merged = None
         if merge:
-            exact_encoder, source = _full_precision_encoder(context)
+            settings = vars(context.config.encoder)
+            source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
+            constants = {key: settings[key] for key in ("image_size", "mean", "std")}
+            # merging adds up weights: in float32 on the CPU, whatever the run computed with
+            exact_encoder = load_encoder(**source, **constants)
             clip = torch.from_numpy(context.frames(record.query[0][0]).copy())
             pixels = exact_encoder.tower.normalize(clip[None])
             merged = merge_into(draft, exact_encoder, name, adapter, position, pixels, source)
@@ -442,14 +462,6 @@ def _write_folder(
             merge=merged,
         )
         return info, tuple(sorted(path.name for path in draft.iterdir()))
-
-
-def _full_precision_encoder(context: EvaluationContext) -> tuple[Encoder, dict[str, Any]]:
-    """Loads the encoder in float32 on the CPU; also returns its source, which merging needs."""
-    settings = vars(context.config.encoder)
-    source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
-    constants = {key: settings[key] for key in ("image_size", "mean", "std")}
-    return load_encoder(**source, **constants), source
 
 
 def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
