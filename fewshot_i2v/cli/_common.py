@@ -176,6 +176,16 @@ def echo_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
+def echo_plan(plan: object, *, as_json: bool) -> None:
+    """Write what `--dry-run` tells to standard output, as YAML or JSON."""
+    from fewshot_i2v.utils.yaml import dump_yaml
+
+    if as_json:
+        echo_json(plan)
+    else:
+        click.echo(dump_yaml(plan), nl=False)
+
+
 def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
     """Write rows of text to standard output with aligned columns; the last may be long."""
     if not rows:

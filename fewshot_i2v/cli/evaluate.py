@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json, resumable
+from fewshot_i2v.cli._common import EXIT_CODES, echo_json, echo_plan, resumable
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
 from fewshot_i2v.utils import resources
 
@@ -61,7 +61,9 @@ def command(
         for line in _header_lines(run, config or "quickstart", explicit):
             click.echo(line, err=True)
     if dry_run:
-        _show_dry_run(run, as_json=as_json, progress=progress)
+        from fewshot_i2v.evaluation import evaluate
+
+        echo_plan(evaluate.dry_run(run, progress=progress), as_json=as_json)
         return
     with resumable(run.output_folder):
         from fewshot_i2v.evaluation import evaluate
@@ -94,14 +96,3 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
     if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")
     return [*lines, ""]
-
-
-def _show_dry_run(run: EvaluationConfig, *, as_json: bool, progress: bool) -> None:
-    from fewshot_i2v.evaluation import evaluate
-    from fewshot_i2v.utils.yaml import dump_yaml
-
-    plan = evaluate.dry_run(run, progress=progress)
-    if as_json:
-        echo_json(plan)
-    else:
-        click.echo(dump_yaml(plan), nl=False)

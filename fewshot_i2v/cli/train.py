@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
+from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, echo_plan, resumable
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
-    from fewshot_i2v.config.training import TrainingConfig
     from fewshot_i2v.training.train import TrainedStart
 
 _CONFIG_PREFIX = "train/"
@@ -60,7 +59,9 @@ def command(
 
     run = load_train_config(config, read_overrides(ctx, settings))
     if dry_run:
-        _show_dry_run(run, as_json=as_json)
+        from fewshot_i2v.training import train
+
+        echo_plan(train.dry_run(run), as_json=as_json)
         return
 
     def _log(note: str) -> None:
@@ -117,14 +118,3 @@ def _notes(trained: TrainedStart) -> list[str]:
     elif not start["validation"]["classes"]:
         notes.append("there was no validation: the last state is kept")
     return notes
-
-
-def _show_dry_run(run: TrainingConfig, *, as_json: bool) -> None:
-    from fewshot_i2v.training import train
-    from fewshot_i2v.utils.yaml import dump_yaml
-
-    plan = train.dry_run(run)
-    if as_json:
-        echo_json(plan)
-    else:
-        click.echo(dump_yaml(plan), nl=False)

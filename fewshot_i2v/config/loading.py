@@ -242,12 +242,16 @@ def _apply_overrides(base: PlainConfig, overrides: PlainConfig) -> PlainConfig:
     _drop_conflicting_keys(merged, overrides)
     tuning, recipes = overrides.get("tuning", {}), base.get("recipes")
     if isinstance(tuning, Mapping) and isinstance(recipes, Mapping):
-        merged["recipes"] = {name: _without_keys(recipes[name], tuning) for name in recipes}
-    for section in MERGED_SECTIONS:
+        merged["recipes"] = {
+            name: {key: recipe[key] for key in recipe if key not in tuning}
+            if isinstance(recipe, Mapping)
+            else recipe
+            for name, recipe in recipes.items()
+        }
+    for section in sections:
         if section in overrides:
-            merged[section] = _merge_section(merged.get(section), overrides[section])
-    if "recipes" in overrides:
-        merged["recipes"] = _merge_recipes(merged.get("recipes"), overrides["recipes"])
+            levels = 2 if section == "recipes" else 1
+            merged[section] = _merge_section(merged.get(section), overrides[section], levels)
     return merged
 
 
@@ -274,26 +278,14 @@ def _drop_conflicting_keys(merged: PlainConfig, overrides: PlainConfig) -> None:
         merged.setdefault("episodes", "all")
 
 
-def _merge_section(base: object, overrides: object) -> object:
-    """Merge two mappings; keep anything else for validation to report."""
-    if base is None or not isinstance(overrides, Mapping):
+def _merge_section(base: object, overrides: object, levels: int) -> object:
+    """Merge two mappings, and those in them; keep anything else for validation to report."""
+    if base is None or levels == 0 or not isinstance(overrides, Mapping):
         return overrides
-    return {**base, **overrides} if isinstance(base, Mapping) else base
-
-
-def _merge_recipes(base: object, overrides: object) -> object:
-    if not (isinstance(base, Mapping) and isinstance(overrides, Mapping)):
-        return _merge_section(base, overrides)
-    return {
-        **base,
-        **{name: _merge_section(base.get(name), recipe) for name, recipe in overrides.items()},
-    }
-
-
-def _without_keys(recipe: object, keys: Mapping[str, Any]) -> object:
-    if not isinstance(recipe, Mapping):
-        return recipe
-    return {key: value for key, value in recipe.items() if key not in keys}
+    if not isinstance(base, Mapping):
+        return base
+    merged = {key: _merge_section(base.get(key), overrides[key], levels - 1) for key in overrides}
+    return {**base, **merged}
 
 
 def _validate(

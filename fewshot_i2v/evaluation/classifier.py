@@ -13,9 +13,6 @@ from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
-from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
@@ -27,15 +24,13 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
 from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.finetune import concat_features
+from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
     from typing import Self
 
-# Tokens times width encoded at once; bounds the memory.
-_ENCODE_ELEMENT_BUDGET = 8_000 * 768
 _MAX_SHOWN_ERRORS = 5
 
 
@@ -97,7 +92,7 @@ class Classifier:
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> None:
-        info, limits = trained.metadata, limits or LimitsConfig()
+        info = trained.metadata
         if trained.head is None or len(info.classes) != trained.head.way:
             raise CheckpointError(
                 f"{info.adapter.name} was saved without a head, or without the names of its "
@@ -108,19 +103,13 @@ class Classifier:
         self._info, self._head, self._tower = info, trained.head, encoder.tower
         self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
         self._support: tuple[Features, Tensor] | None = None
-        options = DecodeOptions(
-            frames=trained.adapter.frames,
-            policy=video.policy,
-            stride=video.stride,
+        self._frames = trained.adapter.frames
+        self._store = open_clip_cache(
+            default_cache_folder() if cache is None else Path(cache),
+            video.model_copy(update={"frames": self._frames}),
+            limits or LimitsConfig(),
             size=encoder.tower.image_size,
-            crop=video.crop,
-            backend=video.backend,
-            max_pixels=limits.pixels,
-            max_frames=limits.frames,
-        )
-        folder = default_cache_folder() if cache is None else Path(cache)
-        self._store = ClipCache(
-            folder / "clips", options, workers=workers, limits=DecodeLimits.from_config(limits)
+            workers=workers,
         )
 
     @classmethod
@@ -192,8 +181,15 @@ class Classifier:
         paths = [Path(clip) for name in classes for clip in support[name]]
         labels = [i for i, name in enumerate(classes) for _ in support[name]]
         features = self._features(paths)
-        if len(classes) != self._head.way:
-            self._head = self._rebuild_head(len(classes))
+        head = self._head
+        if len(classes) != head.way:  # it has no parameters
+            self._head = type(head)(
+                head.options,
+                width=self._tower.width,
+                way=len(classes),
+                frames=self._frames,
+                seeds=[0],
+            ).to(self._tower.device)
         self.classes = classes
         self._support = features, torch.tensor([labels], device=self._tower.device)
         return self
@@ -225,12 +221,13 @@ class Classifier:
         else:
             scores = head(query, *self._support)
         return [
-            Prediction(path, self.classes[int(row.argmax())], self._class_probabilities(row))
+            Prediction(
+                path,
+                self.classes[int(row.argmax())],
+                dict(zip(self.classes, row.tolist(), strict=True)),
+            )
             for path, row in zip(files, scores[0].softmax(-1).cpu(), strict=True)
         ]
-
-    def _class_probabilities(self, row: Tensor) -> dict[str, float]:
-        return dict(zip(self.classes, row.tolist(), strict=True))
 
     @torch.no_grad()
     def _features(self, paths: Sequence[Path]) -> Features:
@@ -239,9 +236,7 @@ class Classifier:
         if failures:
             raise _unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
         tower, grid_size = self._tower, self._head.grid_size
-        chunk_size = max(
-            1, _ENCODE_ELEMENT_BUDGET // (self._store.options.frames * tower.tokens * tower.width)
-        )
+        chunk_size = clips_per_pass(tower, self._frames)
         chunks = []
         for start in range(0, len(paths), chunk_size):
             clips = [self._store.get(path).copy() for path in paths[start : start + chunk_size]]
@@ -263,14 +258,6 @@ class Classifier:
                 f"expected clips of these classes and no others (differs in {', '.join(differing)})"
             )
         return tuple(support)
-
-    def _rebuild_head(self, way: int) -> Head:
-        """Rebuilds the head, which has no parameters, for another number of classes."""
-        head, frames = self._head, self._store.options.frames
-        new: Head = type(head)(
-            head.options, width=self._tower.width, way=way, frames=frames, seeds=[0]
-        )
-        return new.to(self._tower.device)
 
 
 class _MissingSupport:

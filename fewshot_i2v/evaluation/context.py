@@ -49,32 +49,26 @@ class EvaluationContext(RunContext):
     @classmethod
     def of(cls, config: EvaluationConfig) -> EvaluationContext:
         """Loads split and encoder and samples the episodes; decodes nothing yet."""
+        trials = None
         if config.trials is not None:
-            return cls._from_trials(config, read_episode_file(find_episode_file(config.trials)))
+            trials = read_episode_file(find_episode_file(config.trials))
+            config = apply_trials(config, trials)
         context = cls.open(config)
-        context.sources = {
-            shot: make_episode_source(context.split, config, shot) for shot in config.shot
-        }
-        context._draw_initial()
-        return context
-
-    @classmethod
-    def _from_trials(cls, config: EvaluationConfig, trials: EpisodeFile) -> EvaluationContext:
-        context = cls.open(apply_trials(config, trials))
-        trials.check_split(context.split)
-        (shot,) = context.config.shot
-        context.sources = {shot: trials}
+        if trials is not None:
+            trials.check_split(context.split)
         context.trials = trials
-        context._draw_initial()
+        context.sources = {
+            shot: trials or make_episode_source(context.split, config, shot) for shot in config.shot
+        }
+        sequential = config.until is not None
+        context.draw(min(PILOT_EPISODES, context.max_episodes) if sequential else config.episodes)
         return context
-
-    def _draw_initial(self) -> None:
-        sequential = self.config.until is not None
-        self.draw(min(PILOT_EPISODES, self.max_episodes) if sequential else self.config.episodes)
 
     def draw(self, count: int | str) -> None:
         """Takes the first `count` episodes of each shot; "all": as many as there are."""
-        self.episodes = {shot: _take(source, count) for shot, source in self.sources.items()}
+        self.episodes = {
+            shot: take_episodes(source, count) for shot, source in self.sources.items()
+        }
 
     @property
     def max_episodes(self) -> int:
@@ -161,15 +155,6 @@ def shuffle_by_name(clip: str, count: int) -> NDArray[np.int64]:
     return order
 
 
-def draw_episodes(split: Split, config: EvaluationConfig, shot: int | str) -> list[Episode]:
-    """Returns the episodes of a run at one shot, in order.
-
-    Raises:
-        EpisodeError: when there are fewer than configured.
-    """
-    return _take(make_episode_source(split, config, shot), config.episodes)
-
-
 def make_episode_source(split: Split, config: EvaluationConfig, shot: int | str) -> EpisodeSource:
     """Makes the source of a run's episodes at one shot, indexed by number."""
     return make_sampler(
@@ -187,24 +172,24 @@ def make_episode_source(split: Split, config: EvaluationConfig, shot: int | str)
     )
 
 
-def _take(episodes: EpisodeSource, wanted: int | str) -> list[Episode]:
-    return [episodes[i] for i in range(_episode_count(wanted, episodes))]
+def take_episodes(source: EpisodeSource, count: int | str) -> list[Episode]:
+    """Returns the first `count` episodes of a source; "all": as many as there are.
 
-
-def _episode_count(wanted: int | str, episodes: EpisodeSource) -> int:
-    if isinstance(wanted, int):
-        if episodes.count is not None and wanted > episodes.count:
-            raise EpisodeError(
-                f"episodes: {wanted} are asked for, and there are {episodes.count}; give at most "
-                "that many, or all"
-            )
-        return wanted
-    if episodes.count is None:
+    Raises:
+        EpisodeError: when there are fewer, or their number is not limited.
+    """
+    if count == "all" and source.count is None:
         raise EpisodeError(
             "episodes: all is for episodes whose number is limited (sampling disjoint, draws, "
             "trials); give a number"
         )
-    return episodes.count
+    if isinstance(count, int) and source.count is not None and count > source.count:
+        raise EpisodeError(
+            f"episodes: {count} are asked for, and there are {source.count}; give at most "
+            "that many, or all"
+        )
+    n_episodes = count if isinstance(count, int) else source.count or 0
+    return [source[i] for i in range(n_episodes)]
 
 
 def apply_trials(config: EvaluationConfig, trials: EpisodeFile) -> EvaluationConfig:
@@ -213,7 +198,15 @@ def apply_trials(config: EvaluationConfig, trials: EpisodeFile) -> EvaluationCon
     Raises:
         ConfigError: when the configuration contradicts the file, or says how to sample episodes.
     """
-    overrides: dict[str, Any] = {"subset": trials.subset, **_trial_counts(trials)}
+    ways = {len(episode.classes) for episode in trials.episodes}
+    shots = {len(clips) for episode in trials.episodes for clips in episode.support}
+    queries = {len(clips) for episode in trials.episodes for clips in episode.query}
+    overrides: dict[str, Any] = {
+        "subset": trials.subset,
+        "way": _number_or_range(ways),
+        "shot": (_number_or_range(shots),),
+        "query": queries.pop() if len(queries) == 1 else "all",
+    }
     for key in config.model_fields_set & {
         *overrides,
         *DEFAULTS_OF_LATER_KEYS,
@@ -229,19 +222,6 @@ def apply_trials(config: EvaluationConfig, trials: EpisodeFile) -> EvaluationCon
     if "episodes" not in config.model_fields_set:
         overrides["episodes"] = "all"
     return config.model_copy(update=overrides)
-
-
-def _trial_counts(trials: EpisodeFile) -> dict[str, Any]:
-    """Way, shot and query of an episode file, in the form of a configuration."""
-    episodes = trials.episodes
-    ways = {len(episode.classes) for episode in episodes}
-    shots = {len(clips) for episode in episodes for clips in episode.support}
-    queries = {len(clips) for episode in episodes for clips in episode.query}
-    return {
-        "way": _number_or_range(ways),
-        "shot": (_number_or_range(shots),),
-        "query": queries.pop() if len(queries) == 1 else "all",
-    }
 
 
 def _number_or_range(numbers: set[int]) -> int | str:

@@ -81,8 +81,14 @@ def run(
             facts, identity = runner.header()
             with RunFolder.open(row.folder, facts, identity=identity) as folder:
                 folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
+    starts = []
+    for runner in runners:
+        start = runner.start
+        name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
+        starts.append((runner.row.adapter.label, name, path))
+    names = start_names(starts)  # starts of one name and adapter are told apart by their paths
     return EvaluationResult(
-        rows=tuple(_with_start_names(rows, runners)),
+        rows=tuple(replace(row, start_name=name) for row, name in zip(rows, names, strict=True)),
         output=config.output_folder,
         way=context.way,
         split=context.split.name,
@@ -108,17 +114,6 @@ def _check_until(
     return StoppingRecord(
         points, decision.episodes, decision.target_met, decision.half_widths, decision.looks
     )
-
-
-def _with_start_names(rows: Sequence[RowSummary], runners: Sequence[RowRunner]) -> list[RowSummary]:
-    """Renames starts of one adapter that share a name by what distinguishes their paths."""
-    starts = []
-    for runner in runners:
-        start = runner.start
-        name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
-        starts.append((runner.row.adapter.label, name, path))
-    names = start_names(starts)
-    return [replace(row, start_name=name) for row, name in zip(rows, names, strict=True)]
 
 
 def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
@@ -155,11 +150,16 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
     episodes, context = runner.episodes, runner.context
     facts, identity = runner.header()
     with RunFolder.open(path, facts, identity=identity) as folder:
-        todo = _missing_episodes(episodes, folder, retry_failed=retry_failed)
-        batches = _episodes_of_batches(episodes, todo, runner.parallel_episodes)
-        context.decode_clips(_clip_names(batches), progress=progress)
-        recorded = _successful_or_pending(episodes, folder, todo)
-        folder.record_clips(context.content_digests(_clip_names(recorded)))
+        retried = folder.records.failed if retry_failed else ()
+        todo = [e for e in episodes if e.index not in folder.records or e.index in retried]
+        pending = {episode.index for episode in todo}
+        # a batch is always computed completely
+        batch_numbers = {index // runner.parallel_episodes for index in pending}
+        computed = [e for e in episodes if e.index // runner.parallel_episodes in batch_numbers]
+        context.decode_clips(_clip_names(computed), progress=progress)
+        # without episodes that failed for good: a clip of theirs may still be repaired
+        ok = [e for e in episodes if e.index in pending or folder.records[e.index].status == "ok"]
+        folder.record_clips(context.content_digests(_clip_names(ok)))
         _record_failures(runner, folder, episodes, todo)
         _run_batches(runner, folder, episodes, todo, progress=progress)
         result = RowSummary.from_records(
@@ -175,29 +175,6 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         )
         folder.write_summary(result.to_dict())
         return result
-
-
-def _missing_episodes(
-    episodes: Sequence[Episode], folder: RunFolder, *, retry_failed: bool
-) -> list[Episode]:
-    retried = folder.records.failed if retry_failed else ()
-    return [s for s in episodes if s.index not in folder.records or s.index in retried]
-
-
-def _episodes_of_batches(
-    episodes: Sequence[Episode], todo: Sequence[Episode], size: int
-) -> list[Episode]:
-    """All episodes of the batches with pending episodes; a batch is always computed completely."""
-    batch_numbers = {episode.index // size for episode in todo}
-    return [episode for episode in episodes if episode.index // size in batch_numbers]
-
-
-def _successful_or_pending(
-    episodes: Sequence[Episode], folder: RunFolder, todo: Sequence[Episode]
-) -> list[Episode]:
-    """Episodes that succeeded or will run; a clip of a failed one may still be repaired."""
-    pending = {episode.index for episode in todo}
-    return [s for s in episodes if s.index in pending or folder.records[s.index].status == "ok"]
 
 
 def _clip_names(episodes: Sequence[Episode]) -> set[str]:
@@ -226,13 +203,10 @@ def _record_failures(
     runnable = {episode.index for episode, error in errors if error is None}
     failed = len({episode.index for episode in episodes} & folder.records.failed - runnable)
     if failed > runner.row.max_failed:
-        bad = runner.context.unreadable.values()
-        shown = "\n".join(f"  {error}" for error in list(bad)[:20])
-        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise TooManyFailuresError(
             f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
             f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
-            f"{shown or '  none (recorded earlier)'}{more}\n"
+            f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
             "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
             "and run the same command with --retry-failed, or raise --max-failed"
         )
@@ -270,14 +244,10 @@ def _run_batches(
             accuracies += [r.accuracy for r in records if r.accuracy is not None]
             display.update(len(records))
             if progress:
-                display.set_postfix_str(_running_accuracy(accuracies), refresh=False)
-
-
-def _running_accuracy(accuracies: Sequence[float]) -> str:
-    interval = mean_interval(accuracies)
-    width = interval.half_width
-    spread = "" if width is None else f" ± {100 * width:.1f}"
-    return f"{100 * interval.mean:.1f}{spread} %"
+                interval = mean_interval(accuracies)
+                width = interval.half_width
+                spread = "" if width is None else f" ± {100 * width:.1f}"
+                display.set_postfix_str(f"{100 * interval.mean:.1f}{spread} %", refresh=False)
 
 
 def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:

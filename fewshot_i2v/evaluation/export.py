@@ -15,143 +15,22 @@ from typing import Any
 import torch
 
 from fewshot_i2v import registry
-from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.config.start_names import names_of_starts
 from fewshot_i2v.errors import AdapterError, ConfigError, ExportError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
-from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import RunData, read_run
 
 LocationOverride = str | Path | None
 """Where something is, given anew; None: where it was."""
-
-
-def config_from_header(
-    run: Path,
-    data: RunData,
-    last_episode: int,
-    encoder_files: Mapping[str, LocationOverride],
-    locations: Mapping[str, LocationOverride],
-    limits: Mapping[str, Any] | None = None,
-) -> EvaluationConfig:
-    """Builds the configuration of a recorded row.
-
-    Args:
-        run: its folder.
-        data: its content.
-        last_episode: number of the last episode needed.
-        encoder_files: `pretrained` and `architecture` of the encoder.
-        locations: `split`, `root`, `start`, `trials` and `cache`.
-        limits: limits of decoding, by key of the configuration.
-
-    Raises:
-        UsageError: when a file is not at its recorded path and no other is given; when a start or
-            trials are given and the row had none; when the device is not there.
-    """
-    identity = data.header["identity"]
-    values: dict[str, Any] = dict(identity["config"])
-    recorded = data.header.get("split", {}).get("path", "")
-    if Path(recorded).is_file():
-        values["split"] = recorded
-    if "training_seed" in values:
-        values["training_seeds"] = [values.pop("training_seed")]
-    if values.get("sampling") == "disjoint":
-        values["partitions"] = last_episode + 1  # enough; how many there were does not matter
-    values |= {key: [values[key]] for key in ("adapter", "head", "shot")}
-    locations = {**locations, "start": _resolve_start(run, data, locations.get("start"))}
-    locations["trials"] = _resolve_trials(run, data, locations.get("trials"))
-    values |= {key: str(location) for key, location in locations.items() if location is not None}
-    values |= {
-        "encoder": values["encoder"]
-        | {
-            k: _resolve_encoder_file(run, data, k, override)
-            for k, override in encoder_files.items()
-        },
-        "device": _matching_device(run, identity["device"]),
-        "at_once": identity["at_once"],
-        "episodes": last_episode + 1,
-        "allow_seen": True,  # the run had it allowed, where that was needed
-    }
-    return load_config(values, limits)
-
-
-def _resolve_start(run: Path, data: RunData, override: LocationOverride) -> str | None:
-    """Resolves the starting point: the override, the recorded path, or its name; None: no start."""
-    name = data.header["identity"]["config"].get("start")
-    if name is None:
-        if override is not None:
-            raise UsageError(f"{run}: its adapters began fresh; leave out --start {override}")
-        return None
-    if override is not None:
-        return str(override)
-    recorded = str(data.header.get("start", {}).get("path", ""))
-    if Path(recorded).is_dir():
-        return recorded
-    if name in names_of_starts():
-        return str(name)
-    raise ConfigError(
-        f"{run}: began from the starting point {name}; where that is, is not known (any more). "
-        "Give --start"
-    )
-
-
-def _resolve_trials(run: Path, data: RunData, override: LocationOverride) -> str | None:
-    """Resolves the episode file: the override, or the recorded path; None: sampled episodes."""
-    if "trials" not in data.header["identity"]:
-        if override is not None:
-            raise UsageError(f"{run}: its episodes were drawn; leave out --trials {override}")
-        return None
-    recorded = str(data.header.get("trials", {}).get("path", ""))
-    if override is None and not Path(recorded).is_file():
-        raise ConfigError(
-            f"{run}: its episodes were those of the file {recorded or '(unknown)'}, which is not "
-            "there (any more). Give --trials"
-        )
-    return recorded if override is None else str(override)
-
-
-def _resolve_encoder_file(
-    run: Path, data: RunData, key: str, override: LocationOverride
-) -> str | None:
-    """Resolves the encoder's `pretrained` or `architecture`: override, name, or recorded path."""
-    name: str | None = data.header["identity"]["config"]["encoder"][key]
-    if override is not None:
-        return str(override)
-    if name is None or (key == "pretrained" and parse_pretrained(name)[1] is None):
-        return name
-    recorded = str(data.header.get("encoder", {}).get(key, ""))
-    file = parse_pretrained(recorded)[1] if key == "pretrained" else recorded
-    if file is None or not Path(file).is_file():
-        raise ConfigError(
-            f"{run}: its encoder was loaded with {key} {name}; where that file is, is not known "
-            f"(any more). Give --{key}"
-        )
-    return recorded
-
-
-def _matching_device(run: Path, recorded: str) -> str:
-    """Returns a device of the recorded kind, since the other kind rounds differently."""
-    if recorded == "cpu":
-        return "cpu"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    if not names:
-        raise ConfigError(
-            f"{run}: was tuned on {recorded}, and there is no CUDA device here; a CPU would not "
-            "give the same parameters"
-        )
-    return f"cuda:{names.index(recorded)}" if recorded in names else "cuda"
-
-
 TOLERANCE = 1e-4
 """Largest difference to a recorded probability."""
 
@@ -188,13 +67,239 @@ class ExportResult:
 
 
 @dataclass(frozen=True)
-class _TunedEpisode:
-    """A tuned batch, the position of the exported episode in it, and its record."""
+class _RecordedRow:
+    """A row as its run folder records it.
 
-    encoder: AdaptedEncoder
-    head: Head
-    position: int
-    record: EpisodeRecord
+    Attributes:
+        folder: as the user wrote it, for messages.
+        data: its content.
+    """
+
+    folder: Path
+    data: RunData
+
+    @classmethod
+    def read(cls, folder: Path) -> _RecordedRow:
+        """Reads the folder of one row, whose frames must have been in their natural order."""
+        rows = sorted(path.parent.name for path in folder.glob("*/run.json"))
+        if rows and not (folder / "run.json").is_file():
+            raise UsageError(
+                f"{folder}: give the folder of one row, {folder / rows[0]} or another: {rows}"
+            )
+        row = cls(folder, read_run(folder))
+        if not row.identity.get("at_once") or "device" not in row.identity:
+            raise UsageError(
+                f"{folder / 'run.json'}: damaged: expected identity.at_once, 1 or more, and "
+                "identity.device"
+            )
+        order = row.config.get("frame_order", "natural")
+        if order != "natural":
+            raise UsageError(
+                f"{folder}: its frames were {order} (frame_order), which an exported classifier "
+                "does not do with the clips it is given; export a row of frames in their natural "
+                "order"
+            )
+        return row
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decided its results."""
+        identity: dict[str, Any] = self.data.header["identity"]
+        return identity
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its configuration, where files are names without folders."""
+        config: dict[str, Any] = self.identity["config"]
+        return config
+
+    def batch_of(self, episode: int) -> list[int]:
+        """Returns the episodes that were tuned in parallel with this one.
+
+        Raises:
+            UsageError: when it was not recorded, or failed.
+        """
+        records = self.data.records
+        record = records.get(episode)
+        if record is None:
+            span = f"{min(records)} to {max(records)}" if records else "none"
+            raise UsageError(f"{self.folder}: no record of episode {episode}; there are: {span}")
+        if record.status != "ok":
+            reason = (record.error or {}).get("reason")
+            raise UsageError(
+                f"{self.folder}: episode {episode} failed: {reason}; there is nothing to export"
+            )
+        size = self.identity["at_once"]
+        batch_start = episode // size * size
+        neighbours = (records.get(index) for index in range(batch_start, batch_start + size))
+        # one that failed was not in the batch
+        return [r.index for r in neighbours if r is not None and r.status == "ok"]
+
+    def build_runner(
+        self,
+        last_episode: int,
+        overrides: Mapping[str, LocationOverride],
+        limits: Mapping[str, Any] | None,
+    ) -> RowRunner:
+        """Builds the runner of the row, for its episodes up to `last_episode`.
+
+        Args:
+            last_episode: number of the last episode needed.
+            overrides: of `split`, `root`, `start`, `trials`, `cache`, and of `pretrained` and
+                `architecture` of the encoder.
+            limits: limits of decoding, by key of the configuration.
+
+        Raises:
+            UsageError: when a file is not at its recorded path and no other is given; when a start
+                or trials are given and the row had none; when the device is not there.
+            ConfigError: when split, encoder or class names are not those of the run.
+        """
+        values: dict[str, Any] = dict(self.config)
+        if Path(self._recorded_path("split")).is_file():
+            values["split"] = self._recorded_path("split")
+        if "training_seed" in values:
+            values["training_seeds"] = [values.pop("training_seed")]
+        if values.get("sampling") == "disjoint":
+            values["partitions"] = last_episode + 1  # enough; how many there were does not matter
+        values |= {key: [values[key]] for key in ("adapter", "head", "shot")}
+        locations = {
+            **{key: overrides.get(key) for key in ("split", "root", "cache")},
+            "start": self._locate_start(overrides.get("start")),
+            "trials": self._locate_trials(overrides.get("trials")),
+        }
+        values |= {key: str(path) for key, path in locations.items() if path is not None}
+        encoder_files = {
+            key: self._locate_encoder_file(key, overrides.get(key))
+            for key in ("pretrained", "architecture")
+        }
+        values |= {
+            "encoder": values["encoder"] | encoder_files,
+            "device": _matching_device(self.folder, self.identity["device"]),
+            "at_once": self.identity["at_once"],
+            "episodes": last_episode + 1,
+            "allow_seen": True,  # the run had it allowed, where that was needed
+        }
+        context = EvaluationContext.of(load_config(values, limits))
+        runner = RowRunner(expand_rows(context.config)[0], context)
+        self._check_digests(runner)
+        return runner
+
+    def _recorded_path(self, section: str, key: str = "path") -> str:
+        return str(self.data.header.get(section, {}).get(key, ""))
+
+    def _locate_start(self, override: LocationOverride) -> str | None:
+        name = self.config.get("start")
+        if name is None:
+            self._refuse("start", override, "its adapters began fresh")
+            return None
+        recorded: str | None = self._recorded_path("start")
+        if not Path(recorded or "").is_dir():
+            recorded = name if name in names_of_starts() else None
+        missing = f"began from the starting point {name}; where that is, is not known (any more)"
+        return self._locate("start", override, recorded, missing)
+
+    def _locate_trials(self, override: LocationOverride) -> str | None:
+        if "trials" not in self.identity:
+            self._refuse("trials", override, "its episodes were drawn")
+            return None
+        path = self._recorded_path("trials")
+        missing = (
+            f"its episodes were those of the file {path or '(unknown)'}, which is not there (any "
+            "more)"
+        )
+        return self._locate("trials", override, path if Path(path).is_file() else None, missing)
+
+    def _locate_encoder_file(self, key: str, override: LocationOverride) -> str | None:
+        """Locates the encoder's `pretrained` or `architecture`, which may be a name or None."""
+        name = self.config["encoder"][key]
+        is_name = key == "pretrained" and name is not None and parse_pretrained(name)[1] is None
+        if override is None and (name is None or is_name):
+            return None if name is None else str(name)
+        recorded = self._recorded_path("encoder", key)
+        file = parse_pretrained(recorded)[1] if key == "pretrained" else recorded
+        is_there = file is not None and Path(file).is_file()
+        missing = (
+            f"its encoder was loaded with {key} {name}; where that file is, is not known (any more)"
+        )
+        return self._locate(key, override, recorded if is_there else None, missing)
+
+    def _refuse(self, flag: str, override: LocationOverride, reason: str) -> None:
+        if override is not None:
+            raise UsageError(f"{self.folder}: {reason}; leave out --{flag} {override}")
+
+    def _locate(
+        self, flag: str, override: LocationOverride, recorded: str | None, missing: str
+    ) -> str:
+        """Returns the override, else what is recorded; an error that asks for the flag for None."""
+        if override is not None:
+            return str(override)
+        if recorded is None:
+            raise ConfigError(f"{self.folder}: {missing}. Give --{flag}")
+        return recorded
+
+    def _check_digests(self, runner: RowRunner) -> None:
+        """Raises ConfigError when split, encoder, class names, start or trials are others."""
+        context = runner.context
+        sources = {
+            "split": (context.split.path, context.split.digest),
+            "encoder": (context.encoder.pretrained, context.encoder.digest),
+        }
+        if runner.display_flags["uses_names"]:
+            sources["text"] = "", context.text_tower.digest
+        if runner.start is not None:
+            sources["start"] = runner.row.start, runner.start.digest
+        if context.trials is not None:
+            sources["trials"] = context.config.trials, context.trials.digest
+        for key, (name, digest) in sources.items():
+            recorded = self.identity.get(key, {}).get("digest")
+            if digest != recorded:
+                raise ConfigError(
+                    f"{self.folder}: the {key} {name} has sha256 {digest}; the run was of "
+                    f"{recorded}. Give the one it was of"
+                )
+
+    def compare(self, rerun: EpisodeRecord, runner: RowRunner) -> float:
+        """Returns the largest difference to a recorded probability.
+
+        Raises:
+            ExportError: when anything but the rounding of probabilities differs.
+        """
+        record = self.data.records[rerun.index]
+        same = all(getattr(record, k) == getattr(rerun, k) for k in ("classes", "support", "query"))
+        pairs = zip(record.probabilities, rerun.probabilities, strict=True) if same else ()
+        difference = max(
+            (abs(p - q) for a, b in pairs for p, q in zip(a, b, strict=True)), default=0.0
+        )
+        if same and record.predictions == rerun.predictions and difference <= TOLERANCE:
+            return difference
+        problem = (
+            f"the probabilities differ by {difference:.2g}" if same else "the clips are others"
+        )
+        now = runner.header()[1]
+        changed = "; ".join(
+            f"{key} {self.identity.get(key)} then, {now[key]} now"
+            for key in ("device", "versions")
+            if self.identity.get(key) != now[key]
+        )
+        raise ExportError(
+            f"{self.folder}: episode {rerun.index}, tuned again, is not what was recorded: "
+            f"{problem} (at most {TOLERANCE} is accepted, and the same predictions). Nothing is "
+            "written. What changed: "
+            f"{changed or 'neither the device nor a version; look at the clips and the code'}"
+        )
+
+
+def _matching_device(run: Path, recorded: str) -> str:
+    """Returns a device of the recorded kind, since the other kind rounds differently."""
+    if recorded == "cpu":
+        return "cpu"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if not names:
+        raise ConfigError(
+            f"{run}: was tuned on {recorded}, and there is no CUDA device here; a CPU would not "
+            "give the same parameters"
+        )
+    return f"cuda:{names.index(recorded)}" if recorded in names else "cuda"
 
 
 def export_episode(
@@ -240,21 +345,19 @@ def export_episode(
         ExportError: when the predictions come out differently, or the disk refuses.
         FewshotError: as `evaluate` does.
     """
-    files = {"pretrained": pretrained, "architecture": architecture}
-    locations = {"split": split, "root": root, "start": start, "trials": trials, "cache": cache}
+    overrides = {
+        **{"split": split, "root": root, "start": start, "trials": trials, "cache": cache},
+        **{"pretrained": pretrained, "architecture": architecture},
+    }
     require_empty(Path(out))
-    run, data = Path(run), read_run(_require_row_folder(Path(run)))
-    _check_frame_order(run, data)
-    batch = _batch_of_episode(run, data, episode)
-    runner = _build_runner(
-        run, data, config_from_header(run, data, batch[-1], files, locations, limits)
-    )
-    return _export(run, data, runner, batch, episode, Path(out), merge=merge, progress=progress)
+    row = _RecordedRow.read(Path(run))
+    batch = row.batch_of(episode)
+    runner = row.build_runner(batch[-1], overrides, limits)
+    return _export(row, runner, batch, episode, Path(out), merge=merge, progress=progress)
 
 
 def _export(
-    run: Path,
-    data: RunData,
+    row: _RecordedRow,
     runner: RowRunner,
     batch: list[int],
     episode: int,
@@ -264,107 +367,35 @@ def _export(
     progress: bool,
 ) -> ExportResult:
     """Tunes a batch again, compares one episode with its record, and writes it."""
-    method = registry.load_method("adapters", runner.row.adapter.name)
-    if merge and not method.mergeable:
-        raise AdapterError(f"{runner.row.adapter.name} cannot be merged into the frozen weights")
+    adapter = runner.row.adapter
+    mergeable = registry.load_method("adapters", adapter.name).mergeable
+    if merge and not mergeable:
+        raise AdapterError(f"{adapter.name} cannot be merged into the frozen weights")
     shape = runner.episodes[episode].shape  # others were tuned beside these, not among them
     batch = [index for index in batch if runner.episodes[index].shape == shape]
-    records, encoder, head = _rerun_batch(
-        runner, batch, data.header.get("threads"), progress=progress
-    )
+    tuned = _rerun_batch(runner, batch, row.data.header.get("threads"), progress=progress)
     position = batch.index(episode)
-    difference = _check_record(run, data, records[position], runner)
-    merge = method.mergeable if merge is None else merge
-    tuned = _TunedEpisode(encoder, head, position, records[position])
-    info, names = _write_folder(target, run, runner, tuned, merge=merge)
+    record = tuned.records[position]
+    difference = row.compare(record, runner)
+    merge = mergeable if merge is None else merge
+    about = _origin_facts(row.folder, runner, record)
+    info, names = _write_folder(target, runner, tuned, position, about, merge=merge)
     return ExportResult(
         folder=target,
         files=names,
         episode=episode,
-        adapter=runner.row.adapter.label,
+        adapter=adapter.label,
         head=runner.row.head.label,
         merged=merge,
-        accuracy=records[position].accuracy or 0.0,
+        accuracy=record.accuracy or 0.0,
         difference=difference,
         usage=info.usage,
     )
 
 
-def _require_row_folder(run: Path) -> Path:
-    """Returns the folder of one row; raises UsageError for that of an evaluation."""
-    rows = sorted(path.parent.name for path in run.glob("*/run.json"))
-    if rows and not (run / "run.json").is_file():
-        raise UsageError(f"{run}: give the folder of one row, {run / rows[0]} or another: {rows}")
-    return run
-
-
-def _check_frame_order(run: Path, data: RunData) -> None:
-    identity = data.header["identity"]
-    if not identity.get("at_once") or "device" not in identity:
-        raise UsageError(
-            f"{run / 'run.json'}: damaged: expected identity.at_once, 1 or more, and "
-            "identity.device"
-        )
-    order = identity["config"].get("frame_order", "natural")
-    if order != "natural":
-        raise UsageError(
-            f"{run}: its frames were {order} (frame_order), which an exported classifier does not "
-            "do with the clips it is given; export a row of frames in their natural order"
-        )
-
-
-def _batch_of_episode(run: Path, data: RunData, episode: int) -> list[int]:
-    """Returns the episodes that were tuned in parallel with this one.
-
-    Raises:
-        UsageError: when it was not recorded, or failed.
-    """
-    record = data.records.get(episode)
-    if record is None:
-        span = f"{min(data.records)} to {max(data.records)}" if data.records else "none"
-        raise UsageError(f"{run}: no record of episode {episode}; there are: {span}")
-    if record.status != "ok":
-        reason = (record.error or {}).get("reason")
-        raise UsageError(f"{run}: episode {episode} failed: {reason}; there is nothing to export")
-    size = data.header["identity"]["at_once"]
-    batch_start = episode // size * size
-    neighbours = (data.records.get(index) for index in range(batch_start, batch_start + size))
-    # one that failed was not in the batch
-    return [r.index for r in neighbours if r is not None and r.status == "ok"]
-
-
-def _build_runner(run: Path, data: RunData, config: EvaluationConfig) -> RowRunner:
-    """Builds the row runner.
-
-    Raises:
-        ConfigError: when split, encoder or class names are not those of the run.
-    """
-    context = EvaluationContext.of(config)
-    runner = RowRunner(expand_rows(context.config)[0], context)
-    digests = {"split": context.split.digest, "encoder": context.encoder.digest}
-    if runner.display_flags["uses_names"]:
-        digests["text"] = context.text_tower.digest
-    if runner.start is not None:
-        digests["start"] = runner.start.digest
-    if context.trials is not None:
-        digests["trials"] = context.trials.digest
-    identity = data.header["identity"]
-    for key, digest in digests.items():
-        recorded = identity.get(key, {}).get("digest")
-        if digest != recorded:
-            sources = {"split": context.split.path, "encoder": context.encoder.pretrained}
-            sources["trials"] = config.trials
-            name = sources.get(key, runner.row.start if key == "start" else "")
-            raise ConfigError(
-                f"{run}: the {key} {name} has sha256 {digest}; the run was of {recorded}. Give the "
-                "one it was of"
-            )
-    return runner
-
-
 def _rerun_batch(
     runner: RowRunner, batch: list[int], threads: int | None, *, progress: bool
-) -> tuple[list[EpisodeRecord], AdaptedEncoder, Head]:
+) -> TunedGroup:
     """Tunes a batch of episodes and predicts, as in the run.
 
     Raises:
@@ -373,15 +404,13 @@ def _rerun_batch(
     episodes = [runner.episodes[index] for index in batch]
     clips = {name for episode in episodes for name in episode.clip_names()}
     runner.context.decode_clips(clips, progress=progress)
-    errors = (runner.failure(episode) for episode in episodes)
-    error = next((e for e in errors if e is not None), None)
-    if error is not None:
-        raise error
+    for error in map(runner.failure, episodes):
+        if error is not None:
+            raise error
     with _use_threads(threads):
-        records, encoder, head = runner.run_group(episodes)
-    if runner.is_static:  # all shared one copy; a copy each, beside those of the head
-        encoder = runner.build_encoder(batch)
-    return records, encoder, head
+        tuned = runner.run_group(episodes)
+    # in a static row all shared one copy; a copy each, beside those of the head
+    return tuned._replace(encoder=runner.build_encoder(batch)) if runner.is_static else tuned
 
 
 @contextmanager
@@ -395,43 +424,26 @@ def _use_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _check_record(run: Path, data: RunData, rerun: EpisodeRecord, runner: RowRunner) -> float:
-    """Returns the largest difference to a recorded probability.
-
-    Raises:
-        ExportError: when anything but the rounding of probabilities differs.
-    """
-    record = data.records[rerun.index]
-    same = all(getattr(record, k) == getattr(rerun, k) for k in ("classes", "support", "query"))
-    pairs = zip(record.probabilities, rerun.probabilities, strict=True) if same else ()
-    difference = max((abs(p - q) for a, b in pairs for p, q in zip(a, b, strict=True)), default=0.0)
-    if same and record.predictions == rerun.predictions and difference <= TOLERANCE:
-        return difference
-    problem = f"the probabilities differ by {difference:.2g}" if same else "the clips are others"
-    recorded_identity, current_identity = data.header["identity"], runner.header()[1]
-    keys = [
-        key for key in ("device", "versions") if recorded_identity.get(key) != current_identity[key]
-    ]
-    changed = "; ".join(
-        f"{key} {recorded_identity.get(key)} then, {current_identity[key]} now" for key in keys
-    )
-    raise ExportError(
-        f"{run}: episode {rerun.index}, tuned again, is not what was recorded: {problem} (at most "
-        f"{TOLERANCE} is accepted, and the same predictions). Nothing is written. What changed: "
-        f"{changed or 'neither the device nor a version; look at the clips and the code'}"
-    )
-
-
 def _write_folder(
-    target: Path, run: Path, runner: RowRunner, tuned: _TunedEpisode, *, merge: bool
+    target: Path,
+    runner: RowRunner,
+    tuned: TunedGroup,
+    position: int,
+    about: dict[str, Any],
+    *,
+    merge: bool,
 ) -> tuple[CheckpointMetadata, tuple[str, ...]]:
-    """Writes the folder; returns the metadata of the adapter and the file names."""
-    row, context, position, record = runner.row, runner.context, tuned.position, tuned.record
+    """Writes the folder of the episode at a position; returns metadata and file names."""
+    row, context, record = runner.row, runner.context, tuned.records[position]
     adapter, name = tuned.encoder.adapter, row.adapter.name
     with atomic_folder(target) as draft:
         merged = None
         if merge:
-            exact_encoder, source = _full_precision_encoder(context)
+            settings = vars(context.config.encoder)
+            source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
+            constants = {key: settings[key] for key in ("image_size", "mean", "std")}
+            # merging adds up weights: in float32 on the CPU, whatever the run computed with
+            exact_encoder = load_encoder(**source, **constants)
             clip = torch.from_numpy(context.frames(record.query[0][0]).copy())
             pixels = exact_encoder.tower.normalize(clip[None])
             merged = merge_into(draft, exact_encoder, name, adapter, position, pixels, source)
@@ -446,18 +458,10 @@ def _write_folder(
             classes=record.classes,
             preset=row.adapter.options.get("preset"),
             text_digest=context.text_tower.digest if runner.display_flags["uses_names"] else None,
-            about=_origin_facts(run, runner, record),
+            about=about,
             merge=merged,
         )
         return info, tuple(sorted(path.name for path in draft.iterdir()))
-
-
-def _full_precision_encoder(context: EvaluationContext) -> tuple[Encoder, dict[str, Any]]:
-    """Loads the encoder in float32 on the CPU; also returns its source, which merging needs."""
-    settings = vars(context.config.encoder)
-    source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
-    constants = {key: settings[key] for key in ("image_size", "mean", "std")}
-    return load_encoder(**source, **constants), source
 
 
 def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:

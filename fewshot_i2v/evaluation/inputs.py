@@ -21,16 +21,6 @@ StepIndices = Callable[[int], Tensor]
 """From the number of a step to the positions of its support clips, (E, B) int64."""
 
 
-def support_clips(episodes: Sequence[Episode]) -> list[list[str]]:
-    """Names of the support clips of E episodes of one shape, class by class."""
-    return [[name for clips in episode.support for name in clips] for episode in episodes]
-
-
-def query_clips(episodes: Sequence[Episode]) -> list[list[str]]:
-    """Names of the query clips of E episodes of one shape, class by class."""
-    return [[name for clips in episode.query for name in clips] for episode in episodes]
-
-
 def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
     """Class of each support clip of E episodes of one shape, (E, S) int64."""
     labels = [[c for c, clips in enumerate(e.support) for _ in clips] for e in episodes]
@@ -55,7 +45,9 @@ def load_inputs(
         grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
     """
     prefixes = context.prefix_cache(encoder, grid_size=grid_size)
-    support, batch_size = support_clips(episodes), row.tuning.batch
+    support = [episode.support_clips for episode in episodes]
+    query = [episode.query_clips for episode in episodes]
+    batch_size = row.tuning.batch
     batch_indices = None
     if batch_size is not None and batch_size < len(support[0]):
         seed = row.effective_training_seed
@@ -67,7 +59,7 @@ def load_inputs(
     return EpisodeInputs(
         support_at,
         support_labels(episodes, encoder.tower.device),
-        chunked_features(prefixes, query_clips(episodes)),
+        chunked_features(prefixes, query),
         all_support=chunked_features(prefixes, support),
         batch_indices=batch_indices,
     )
@@ -107,7 +99,7 @@ def _augmented_prefixes(
         ]
         return encoder.tower.normalize(torch.stack(clips))
 
-    pixels_at = _load_by_step(support_clips(episodes), batch_indices, _pixels)
+    pixels_at = _load_by_step([e.support_clips for e in episodes], batch_indices, _pixels)
     seed = row.effective_training_seed
     augment = SupportAugmenter(
         row.tuning,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fewshot_i2v.config.file_names import file_name, map_weights_file, parse_pretrained
 from fewshot_i2v.config.method import MethodSpec
@@ -24,13 +23,6 @@ from fewshot_i2v.utils.yaml import dump_yaml
 _ROW_KEYS = frozenset({"adapter", "start", "head", "shot", "tuning", "training_seed"})
 Header = Mapping[str, Any]
 Plain = dict[str, Any]
-
-
-class _OutputNames(NamedTuple):
-    """File name for a saved configuration, and output folder of its command."""
-
-    file: str = "run.yaml"
-    output: str = "runs/again"
 
 
 def reproduction_recipes(
@@ -48,55 +40,21 @@ def reproduction_recipes(
         their remarks say how many rows each of them gives.
     """
     groups = _group_by_tuning(headers)
-    if len(groups) == 1:
-        return (_make_recipe(folder, headers, episodes, headers, _OutputNames()),)
     recipes = []
     for number, rows in enumerate(groups, start=1):
-        names = (
-            _OutputNames()
-            if number == 1
-            else _OutputNames(f"run-{number}.yaml", f"runs/again-{number}")
-        )
-        recipe = _make_recipe(folder, rows, episodes, rows, names)
-        remark = (
-            f"This is {len(rows)} of the {len(headers)} rows; {len(groups)} configurations give "
-            "all of them, for rows of one adapter were tuned in several ways."
-        )
-        recipes.append(replace(recipe, remarks=(recipe.remarks[0], remark, *recipe.remarks[1:])))
+        suffix = "" if number == 1 else f"-{number}"
+        file, config = f"run{suffix}.yaml", _merged_config(rows, episodes)
+        remarks = [_check_config(config, rows, file)]
+        if len(groups) > 1:
+            remarks.append(
+                f"This is {len(rows)} of the {len(headers)} rows; {len(groups)} configurations "
+                "give all of them, for rows of one adapter were tuned in several ways."
+            )
+        if config.get("sampling") == "disjoint" and "partitions" not in rows[0]:
+            remarks.append("How many partitions were asked for (--partitions) is not recorded.")
+        command = f"fewshot-i2v evaluate {file} --output runs/again{suffix}"
+        recipes.append(ReproductionRecipe(folder, dump_yaml(config), command, tuple(remarks)))
     return tuple(recipes)
-
-
-def reproduction_recipe(
-    folder: str, headers: Sequence[Header], *, episodes: int
-) -> ReproductionRecipe:
-    """Makes one configuration that reproduces rows of an evaluation, and its command.
-
-    Args:
-        folder: of the evaluation.
-        headers: contents of `run.json` of its rows.
-        episodes: how many to run.
-
-    Returns:
-        The recipe; its remarks say whether the configuration gives these very rows, and name those
-        that it does not give: each adapter is tuned as most of its rows were.
-    """
-    return _make_recipe(folder, _group_by_tuning(headers)[0], episodes, headers, _OutputNames())
-
-
-def _make_recipe(
-    folder: str,
-    headers: Sequence[Header],
-    episodes: int,
-    requested: Sequence[Header],
-    names: _OutputNames,
-) -> ReproductionRecipe:
-    """Makes the recipe of rows with equal tuning, checked against the requested rows."""
-    config = _merged_config(headers, episodes)
-    remarks = [_check_config(config, requested, names.file)]
-    if config.get("sampling") == "disjoint" and "partitions" not in headers[0]:
-        remarks.append("How many partitions were asked for (--partitions) is not recorded.")
-    command = f"fewshot-i2v evaluate {names.file} --output {names.output}"
-    return ReproductionRecipe(folder, dump_yaml(config), command, tuple(remarks))
 
 
 def _group_by_tuning(headers: Sequence[Header]) -> list[list[Header]]:
@@ -217,7 +175,7 @@ def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
         return (
             "One configuration cannot hold the settings of all of these rows; the one below, "
             f"{file}, gives {len(rows) - len(missing)} of {len(rows)}. It does not give: "
-            + "; ".join(_describe_row(row, config) for row in missing)
+            + "; ".join(map(_describe_row, missing))
             + "."
         )
     n_extra = len(config_rows) - len(_unique_values(rows))
@@ -226,8 +184,7 @@ def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
     return f"Save the configuration below as {file}. It gives exactly these rows."
 
 
-def _describe_row(row: Mapping[str, Any], config: Plain) -> str:
-    """Describes a row, and how its tuning differs from that of a configuration."""
+def _describe_row(row: Mapping[str, Any]) -> str:
     start = f" from {row['start']}" if "start" in row else ""
     labels = [
         MethodSpec.model_validate(row["adapter"]).label + start,
@@ -236,11 +193,4 @@ def _describe_row(row: Mapping[str, Any], config: Plain) -> str:
     ]
     if "training_seed" in row:
         labels.append(f"training seed {row['training_seed']}")
-    recipe = config.get("recipes", {}).get(row["adapter"]["name"], {})
-    differing = _differing_keys(row["tuning"], {**config["tuning"], **recipe})
-    changes = ", ".join(f"{key}: {_value_text(value)}" for key, value in differing.items())
-    return ", ".join(labels) + (f" ({changes})" if changes else "")
-
-
-def _value_text(value: object) -> str:
-    return "null" if value is None else str(value)
+    return ", ".join(labels)

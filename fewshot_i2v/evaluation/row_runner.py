@@ -33,12 +33,7 @@ from fewshot_i2v.evaluation.identity import (
     run_facts,
     run_identity,
 )
-from fewshot_i2v.evaluation.inputs import (
-    load_inputs,
-    query_clips,
-    support_clips,
-    support_labels,
-)
+from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import unpack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grid
@@ -284,8 +279,8 @@ class RowRunner:
             return finetune_and_predict(encoder, head, inputs, row.tuning)
         frames = row.video.frames
         cache = context.feature_cache(encoder, self.cache_key, grid_size=grid_size)
-        support = unpack_features(cache.gather(support_clips(group)), frames)
-        chunks = chunked_features(cache, query_clips(group))()
+        support = unpack_features(cache.gather([e.support_clips for e in group]), frames)
+        chunks = chunked_features(cache, [e.query_clips for e in group])()
         query = (unpack_features(chunk, frames) for chunk in chunks)
         labels = support_labels(group, encoder.tower.device)
         return predict_from_features(head, support, query, labels)

@@ -51,13 +51,7 @@ class TrainBatches:
     ) -> None:
         self.config, self.class_split, self.objective = config, class_split, objective
         tower = context.encoder.tower
-        self._augment = TrainingAugmenter(
-            config.augment,
-            class_split.classes,
-            mean=tower.mean,
-            std=tower.std,
-            normalize=tower.normalize,
-        )
+        self._augment = TrainingAugmenter(config.augment, class_split.classes, tower)
         self.context = _with_more_frames(context, self._augment.frames_per_segment)
         self._frames = _FrameCache(self.context)
         self._sampler = None
@@ -83,66 +77,51 @@ class TrainBatches:
 
     def micro_batches(self, step: int) -> Iterator[MicroBatch]:
         """Yields the micro-batches of a step, over which gradients are accumulated."""
-        episodes = self._episodes(step)
-        names = self._next_clips(step)
-        episode_pixels = self._augmented_pixels(
-            [n for episode in episodes for n in _clips_in_order(episode)], "episodes", step
-        )
-        clip_pixels = self._augmented_pixels(names, "clips", step)
+        episodes, clip_names = self._episodes(step), self._next_clips(step)
+        episode_names = _clips_in_order(episodes)
+        episode_pixels = self._augmented_pixels(episode_names, "episodes", step)
+        clip_pixels = self._augmented_pixels(clip_names, "clips", step)
         count = self.config.accumulate
         for i in range(count):
-            episode_slice, clip_slice = (
-                _equal_slice(len(episodes), count, i),
-                _equal_slice(len(names), count, i),
-            )
-            yield MicroBatch(
-                step=step,
-                index=i,
-                weight=1 / count,
-                episodes=self._episode_batch(episodes, episode_slice, episode_pixels)
-                if episodes
-                else None,
-                clips=self._clip_batch(names, clip_slice, clip_pixels) if names else None,
-            )
+            episode_batch = clip_batch = None
+            if episodes:
+                classes = tuple(e.classes for e in episodes[_equal_slice(len(episodes), count, i)])
+                tokens = self._prefix_tokens(episode_names, episode_pixels, i)
+                episode_batch = self._episode_batch(classes, tokens)
+            if clip_names:
+                tokens = self._prefix_tokens(clip_names, clip_pixels, i)
+                names = clip_names[_equal_slice(len(clip_names), count, i)]
+                labels = torch.tensor([self.class_split.labels[name] for name in names])
+                clip_batch = ClipBatch(tokens, labels.to(tokens.device))
+            yield MicroBatch(step, i, 1 / count, episode_batch, clip_batch)
 
     def clip_names(self, step: int) -> list[str]:
         """Clips of a step's batch: those of each episode, then those for classification."""
-        episodes = [name for episode in self._episodes(step) for name in _clips_in_order(episode)]
-        return episodes + self._next_clips(step)
+        return _clips_in_order(self._episodes(step)) + self._next_clips(step)
 
     def empty_micro_batch(self) -> MicroBatch:
         """Returns a micro-batch of zeros, to measure the time of a step without any clip."""
-        config, tower = self.config, self.context.encoder.tower
+        config, objective, tower = self.config, self.objective, self.context.encoder.tower
         size = (config.video.frames, 3, tower.image_size, tower.image_size)
         pixels = torch.zeros(size, dtype=tower.dtype, device=tower.device)
         with torch.no_grad():
-            prefix = self.objective.encoder.compute_prefix(
-                pixels, grid_size=self.objective.grid_size
+            clip = objective.encoder.compute_prefix(pixels, grid_size=objective.grid_size)
+
+        def _repeat_clip(count: int) -> Tensor:
+            return clip.expand(count, *clip.shape).contiguous()
+
+        n_episodes, n_clips = config.batch // config.accumulate, config.clips // config.accumulate
+        episode_batch = clip_batch = None
+        if objective.wants_episodes:
+            clips_per_episode = config.way * (config.shot + config.query)
+            episode_batch = self._episode_batch(
+                (self.class_split.classes[: config.way],) * n_episodes,
+                _repeat_clip(n_episodes * clips_per_episode),
             )
-
-        def _repeat_prefix(*leading: int) -> Tensor:
-            return prefix.expand(*leading, *prefix.shape).contiguous()
-
-        count, way = config.batch // config.accumulate, config.way
-        episodes = EpisodeBatch(
-            support=_repeat_prefix(count, way * config.shot),
-            query=_repeat_prefix(count, way * config.query),
-            support_labels=labels_by_class(way, config.shot, count, prefix.device),
-            query_labels=labels_by_class(way, config.query, count, prefix.device),
-            classes=(self.class_split.classes[:way],) * count,
-        )
-        n_clips = config.clips // config.accumulate
-        clip_batch = ClipBatch(
-            _repeat_prefix(n_clips), torch.zeros(n_clips, dtype=torch.long, device=prefix.device)
-        )
-        objective = self.objective
-        return MicroBatch(
-            step=0,
-            index=0,
-            weight=1.0,
-            episodes=episodes if objective.wants_episodes else None,
-            clips=clip_batch if objective.wants_clips else None,
-        )
+        if objective.wants_clips:
+            labels = torch.zeros(n_clips, dtype=torch.long, device=clip.device)
+            clip_batch = ClipBatch(_repeat_clip(n_clips), labels)
+        return MicroBatch(0, 0, 1.0, episode_batch, clip_batch)
 
     def _episodes(self, step: int) -> list[Episode]:
         if self._sampler is None:
@@ -178,45 +157,31 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(seed)
         return self._augment(self._frames.stacked(names), generator)
 
-    def _prefix_tokens(self, names: Sequence[str], pixels: Tensor | None) -> Tensor:
-        """Prefix tokens of clips, the input of the encoder, (n, ...)."""
-        encoder, grid_size = self.objective.encoder, self.objective.grid_size
-        if pixels is None:
-            return (
-                self.context.prefix_cache(encoder, grid_size=grid_size).gather([names]).squeeze(0)
-            )
-        with torch.no_grad():
-            return encoder.compute_prefix(pixels, grid_size=grid_size)
+    def _prefix_tokens(self, names: Sequence[str], pixels: Tensor | None, index: int) -> Tensor:
+        """Prefix tokens of the clips of micro-batch `index`, the input of the encoder, (n, ...).
 
-    def _episode_batch(
-        self, episodes: Sequence[Episode], episode_slice: slice, pixels: Tensor | None
-    ) -> EpisodeBatch:
-        config, episodes = self.config, episodes[episode_slice]
-        names = [name for episode in episodes for name in _clips_in_order(episode)]
-        per_episode = len(names) // len(episodes)
-        chosen_pixels = (
-            None
-            if pixels is None
-            else pixels[episode_slice.start * per_episode : episode_slice.stop * per_episode]
-        )
-        prefix = self._prefix_tokens(names, chosen_pixels)
-        prefix = prefix.reshape(len(episodes), per_episode, *prefix.shape[1:])
+        `names` and `pixels` are those of the complete step.
+        """
+        encoder, grid_size = self.objective.encoder, self.objective.grid_size
+        span = _equal_slice(len(names), self.config.accumulate, index)
+        if pixels is None:
+            cache = self.context.prefix_cache(encoder, grid_size=grid_size)
+            return cache.gather([names[span]]).squeeze(0)
+        with torch.no_grad():
+            return encoder.compute_prefix(pixels[span], grid_size=grid_size)
+
+    def _episode_batch(self, classes: tuple[tuple[str, ...], ...], tokens: Tensor) -> EpisodeBatch:
+        """Makes the batch of episodes with these classes, from the tokens of all their clips."""
+        config, count, device = self.config, len(classes), tokens.device
+        tokens = tokens.reshape(count, -1, *tokens.shape[1:])
         n_support = config.way * config.shot
         return EpisodeBatch(
-            support=prefix[:, :n_support],
-            query=prefix[:, n_support:],
-            support_labels=labels_by_class(config.way, config.shot, len(episodes), prefix.device),
-            query_labels=labels_by_class(config.way, config.query, len(episodes), prefix.device),
-            classes=tuple(episode.classes for episode in episodes),
+            support=tokens[:, :n_support],
+            query=tokens[:, n_support:],
+            support_labels=labels_by_class(config.way, config.shot, count, device),
+            query_labels=labels_by_class(config.way, config.query, count, device),
+            classes=classes,
         )
-
-    def _clip_batch(
-        self, names: Sequence[str], clip_slice: slice, pixels: Tensor | None
-    ) -> ClipBatch:
-        names = names[clip_slice]
-        prefix = self._prefix_tokens(names, None if pixels is None else pixels[clip_slice])
-        labels = torch.tensor([self.class_split.labels[name] for name in names])
-        return ClipBatch(prefix, labels.to(prefix.device))
 
 
 def labels_by_class(way: int, per_class: int, episodes: int, device: torch.device) -> Tensor:
@@ -231,13 +196,10 @@ def refuse_unreadable(context: RunContext) -> None:
     Raises:
         TuningError: naming the clips that cannot be read.
     """
-    bad = list(context.unreadable.values())
-    if bad:
-        shown = "\n".join(f"  {error}" for error in bad[:20])
-        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
+    if context.unreadable:
         raise TuningError(
-            f"{len(bad)} clips of the training cannot be read:\n{shown}{more}\n"
-            "mend them, or take them out of the split"
+            f"{len(context.unreadable)} clips of the training cannot be read:\n"
+            f"{context.unreadable_lines()}\nmend them, or take them out of the split"
         )
 
 
@@ -246,9 +208,9 @@ def _equal_slice(count: int, n_slices: int, index: int) -> slice:
     return slice(index * count // n_slices, (index + 1) * count // n_slices)
 
 
-def _clips_in_order(episode: Episode) -> list[str]:
-    """Clips of an episode: support class by class, then query class by class."""
-    return [name for side in (episode.support, episode.query) for row in side for name in row]
+def _clips_in_order(episodes: Sequence[Episode]) -> list[str]:
+    """Clips episode by episode: support class by class, then query class by class."""
+    return [name for e in episodes for name in e.support_clips + e.query_clips]
 
 
 def _with_more_frames(context: RunContext, factor: int) -> RunContext:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -13,12 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import CheckpointError, TuningError
-from fewshot_i2v.statistics import Interval
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.objective import NotFiniteError, Objective
-from fewshot_i2v.training.state import TrainableState, TrainingProgress, load_state, save_state
+from fewshot_i2v.training.state import (
+    CurveEntry,
+    TrainableState,
+    TrainingProgress,
+    load_state,
+    save_state,
+)
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.finetune import lr_factor
 from fewshot_i2v.utils.progress import bar
@@ -31,8 +35,7 @@ class TrainingLoop:
     """Trains from the last saved state to the end.
 
     Attributes:
-        config: what to train.
-        objective: what is minimised.
+        objective: what is minimised, with the configuration of the training.
         batches: batches of each step.
         validation: None where there is none.
         output: folder with the state.
@@ -40,9 +43,9 @@ class TrainingLoop:
         log: called with notes to show; None: no notes are made.
         seconds: time of the steps of this run, without validations.
         steps: number of steps of this run.
+        progress: of the training, those of earlier runs included.
     """
 
-    config: TrainingConfig
     objective: Objective
     batches: TrainBatches
     validation: EpisodicValidation | None
@@ -51,35 +54,39 @@ class TrainingLoop:
     log: Log | None
     seconds: float = 0.0
     steps: int = 0
+    progress: TrainingProgress = field(default_factory=TrainingProgress.before_first_step)
 
     def __post_init__(self) -> None:
+        self.config = self.objective.config
         adapter, extra = self.objective.encoder.adapter, self.objective.extra
         self._trainable = TrainableState(adapter, extra, self.objective.optimizer())
-        self._status = TrainingProgress()
         self._saved_step = 0
 
-    def run(self, *, progress: bool) -> TrainingProgress:
+    def run(self, *, show_bar: bool) -> TrainingProgress:
         """Trains; the adapter then holds the selected state.
 
         Args:
-            progress: whether to show progress bars on standard error.
+            show_bar: whether to show progress bars on standard error.
 
         Raises:
             CheckpointError: when the state on disk is damaged or of another training.
             TuningError: when a clip cannot be read, memory is short, or a number is not finite,
                 naming the step and the state to resume from.
         """
-        status = self._load_state()
-        self.batches.prepare(progress=progress)
+        self._load_state()
+        self.batches.prepare(progress=show_bar)
         if self.validation is not None:
-            self.validation.prepare(progress=progress)
+            self.validation.prepare(progress=show_bar)
         with _explain_out_of_memory():
-            self._initial_validation(status)
-            self._run_steps(status, progress=progress)
-            self._restore_best(status)
+            if self.validation is not None and not self.progress.curve:
+                self._validate()
+            if self.log is not None and self.progress.step < self.config.steps:
+                self._log_time_estimate(self.log)
+            self._run_steps(show_bar=show_bar)
+            self._trainable.restore_best()
             if self.validation is None:
-                self._check_finite_loss(status)
-        return status
+                self._check_finite_loss()
+        return self.progress
 
     def finish(self) -> TrainingProgress:
         """Ends a training at its last saved state; the adapter then holds the best state so far.
@@ -88,94 +95,82 @@ class TrainingLoop:
             CheckpointError: when no state was saved, or it is damaged or of another training.
             TuningError: when the state was never validated and gives no finite loss.
         """
-        status = self._load_state()
-        if not status.step:
+        self._load_state()
+        if not self.progress.step:
             raise CheckpointError(f"{self.output}: no state was saved that could be made a start")
         if self.validation is None:
-            status.best_step, status.best = status.step, {}
+            self.progress.best_step, self._trainable.best = self.progress.step, {}
             self.batches.prepare(progress=False)
-            self._check_finite_loss(status)
-        self._restore_best(status)
-        return status
+            self._check_finite_loss()
+        self._trainable.restore_best()
+        return self.progress
 
-    def _load_state(self) -> TrainingProgress:
-        status = load_state(self.output, self.identity, self._trainable) or self._status
+    def _load_state(self) -> None:
+        progress = load_state(self.output, self.identity, self._trainable) or self.progress
         threads = threads_of(self.objective.encoder.tower.device)
-        if 0 < status.step < self.config.steps and self.log and status.threads != threads:
+        if 0 < progress.step < self.config.steps and self.log and progress.threads != threads:
             self.log(
-                f"CPU threads were {status.threads} up to step {status.step}, and now they are "
+                f"CPU threads were {progress.threads} up to step {progress.step}, and now they are "
                 f"{threads}: sums are rounded in another way, so the digest at the end will not be "
                 "that of a training without a stop"
             )
-        self._status, self._saved_step, status.threads = status, status.step, threads
-        return status
+        self.progress, self._saved_step, progress.threads = progress, progress.step, threads
 
-    def _restore_best(self, status: TrainingProgress) -> None:
-        if status.best:
-            self._trainable.adapter.load_state_dict(status.best)
+    def _backward(self, step: int) -> list[Tensor]:
+        """Adds the gradients of a step; returns the losses of its micro-batches."""
+        micro_batches = self.batches.micro_batches(step)
+        return [self.objective.backward(micro_batch) for micro_batch in micro_batches]
 
-    def _check_finite_loss(self, status: TrainingProgress) -> None:
+    def _check_finite_loss(self) -> None:
         """Raises when a state that was never validated gives no finite loss."""
-        losses = [
-            self.objective.backward(micro_batch) for micro_batch in self.batches.micro_batches(0)
-        ]
+        losses = self._backward(0)
         self._trainable.optimizer.zero_grad(set_to_none=True)
         if not all(isfinite(float(loss)) for loss in losses):
             raise self._training_error(
-                f"the loss of the state after step {status.step} is not finite"
+                f"the loss of the state after step {self.progress.step} is not finite"
             )
 
-    def _initial_validation(self, status: TrainingProgress) -> None:
-        """Validates before the first step, and logs an estimate of the remaining time."""
-        if self.validation is not None and not status.curve:
-            self._validate(status)
-        if self.log is None or status.step == self.config.steps:
-            return
+    def _log_time_estimate(self, log: Log) -> None:
+        """Logs an estimate of the remaining time, from a step that changes no state."""
+        step, look_seconds = self.progress.step, self.progress.look_seconds
         try:
-            time = self._measure_step(status.step)
+            for _ in range(2):  # the first one fills caches
+                start = perf_counter()
+                float(torch.stack(self._backward(step)).sum())  # waits for the device
+                self._trainable.optimizer.zero_grad(set_to_none=True)
+                time = perf_counter() - start
         except NotFiniteError:
             return  # the step itself says it better
-        todo = self.config.steps - status.step
+        todo = self.config.steps - step
         count = 0 if self.validation is None else -(-todo // self.config.validation.every)
-        after = f"after step {status.step}: " if status.step else ""
+        after = f"after step {step}: " if step else ""
         noun = "validation" if count == 1 else "validations"
-        checks = f" and {count} {noun} of {status.look_seconds:.1f} s" if count else ""
+        checks = f" and {count} {noun} of {look_seconds:.1f} s" if count else ""
         clips = self.config.clips_per_step
-        self.log(
+        log(
             f"{after}{todo} steps of {clips} clips, {time:.2f} s each ({clips / time:.0f} clips/s)"
-            f"{checks}: about {(todo * time + count * status.look_seconds) / 60:.1f} min"
+            f"{checks}: about {(todo * time + count * look_seconds) / 60:.1f} min"
         )
 
-    def _measure_step(self, step: int) -> float:
-        """Measures the seconds of a step, without changing any state."""
-        for _ in range(2):  # the first one fills caches
-            start = perf_counter()
-            losses = [
-                self.objective.backward(micro_batch)
-                for micro_batch in self.batches.micro_batches(step)
-            ]
-            float(torch.stack(losses).sum())  # waits for the device
-            self._trainable.optimizer.zero_grad(set_to_none=True)
-            seconds = perf_counter() - start
-        return seconds
-
-    def _run_steps(self, status: TrainingProgress, *, progress: bool) -> None:
-        config = self.config
+    def _run_steps(self, *, show_bar: bool) -> None:
+        config, progress = self.config, self.progress
         with bar(
-            total=config.steps, unit="step", initial=status.step, progress=progress
+            total=config.steps, unit="step", initial=progress.step, progress=show_bar
         ) as display:
-            while status.step < config.steps:
-                status.losses.append(self._step(status.step))
-                status.step += 1
+            while progress.step < config.steps:
+                progress.losses.append(self._step(progress.step))
+                progress.step += 1
                 validates = (
-                    status.step % config.validation.every == 0 or status.step == config.steps
+                    progress.step % config.validation.every == 0 or progress.step == config.steps
                 )
                 if validates:
-                    self._validate(status)
-                if validates or (config.save_every and status.step % config.save_every == 0):
-                    self._save(status)
+                    self._validate()
+                if validates or (config.save_every and progress.step % config.save_every == 0):
+                    self._check_finite_parameters()
+                    save_state(self.output, self.identity, self._trainable, progress)
+                    self._saved_step = progress.step
                 display.update()
-                display.set_postfix_str(self._bar_text(status), refresh=False)
+                display.set_postfix_str(self._bar_text(), refresh=False)
 
     def _step(self, step: int) -> float:
         """Runs one optimizer step; returns the loss before it."""
@@ -185,13 +180,9 @@ class TrainingLoop:
             group["lr"] = group["base"] * lr_factor(step, self.config)
         optimizer.zero_grad(set_to_none=True)
         try:
-            losses = [
-                self.objective.backward(micro_batch)
-                for micro_batch in self.batches.micro_batches(step)
-            ]
+            loss = float(torch.stack(self._backward(step)).sum())
         except NotFiniteError as error:
             raise self._training_error(str(error)) from error
-        loss = float(torch.stack(losses).sum())
         limit = self.config.clip_norm if self.objective.clips_gradient else None
         norm = clip_gradient_norm(self.objective.trainable_parameters(), limit)
         for quantity, value in (("loss", loss), ("gradient", norm)):
@@ -202,54 +193,42 @@ class TrainingLoop:
         self.steps += 1
         return loss
 
-    def _validate(self, status: TrainingProgress) -> None:
+    def _validate(self) -> None:
         """Adds an entry to the curve, and stores the adapter when its accuracy is the best so far.
 
         Of equal accuracies the earliest is the best. Without validation the last adapter is.
         """
-        self._check_finite(status.step)
-        interval = (
-            None if self.validation is None else self._validation_accuracy(self.validation, status)
+        self._check_finite_parameters()
+        progress, accuracy, half_width = self.progress, None, None
+        if self.validation is not None:
+            start = perf_counter()
+            try:
+                interval = self.validation.accuracy()
+            except NotFiniteError as error:
+                raise self._training_error(f"after step {progress.step} {error}") from error
+            progress.look_seconds = perf_counter() - start
+            accuracy, half_width = interval.mean, interval.half_width
+        loss = sum(progress.losses) / len(progress.losses) if progress.losses else None
+        progress.losses.clear()
+        progress.curve.append(
+            CurveEntry(step=progress.step, loss=loss, accuracy=accuracy, half_width=half_width)
         )
-        mean = sum(status.losses) / len(status.losses) if status.losses else None
-        status.losses.clear()
-        accuracy = None if interval is None else interval.mean
-        width = None if interval is None else interval.half_width
-        entry = {"step": status.step, "loss": mean, "accuracy": accuracy, "half_width": width}
-        status.curve.append(entry)
-        best = status.best_accuracy
+        best = progress.best_accuracy
         if accuracy is None or best is None or accuracy > best:
-            status.best_step, status.best_accuracy = status.step, accuracy
-            state = self._trainable.adapter.state_dict()
-            status.best = {name: t.to("cpu", copy=True) for name, t in state.items()}
+            progress.best_step, progress.best_accuracy = progress.step, accuracy
+            self._trainable.store_best()
 
-    def _validation_accuracy(
-        self, validation: EpisodicValidation, status: TrainingProgress
-    ) -> Interval:
-        start = perf_counter()
-        try:
-            interval = validation.accuracy()
-        except NotFiniteError as error:
-            raise self._training_error(f"after step {status.step} {error}") from error
-        status.look_seconds = perf_counter() - start
-        return interval
-
-    def _save(self, status: TrainingProgress) -> None:
-        self._check_finite(status.step)
-        save_state(self.output, self.identity, self._trainable, status)
-        self._saved_step = status.step
-
-    def _check_finite(self, step: int) -> None:
+    def _check_finite_parameters(self) -> None:
         if not all(bool(p.isfinite().all()) for p in self.objective.trainable_parameters()):
-            raise self._training_error(f"a parameter is not finite after step {step}")
+            raise self._training_error(f"a parameter is not finite after step {self.progress.step}")
 
     def _training_error(self, problem: str) -> TuningError:
-        hint, best = "no state was saved before it", self._status.best_accuracy
+        hint, best = "no state was saved before it", self.progress.best_accuracy
         if self._saved_step:
             hint = f"the state after step {self._saved_step} is kept in {self.output}"
             source = "it"
             if best is not None:
-                step = self._status.best_step
+                step = self.progress.best_step
                 source = f"the best so far, {100 * best:.1f} % on validation after step {step}"
             hint += f", and the same command with --finish makes a start of {source}"
         return TuningError(
@@ -257,12 +236,13 @@ class TrainingLoop:
             "help: give them with another --output"
         )
 
-    def _bar_text(self, status: TrainingProgress) -> str:
+    def _bar_text(self) -> str:
         """Text for the progress bar: loss, last accuracy, throughput."""
-        figures = [f"loss {status.losses[-1]:.3f}"] if status.losses else []
-        last = status.curve[-1]["accuracy"] if status.curve else None
-        if last is not None and status.best_accuracy is not None:
-            figures.append(f"val {100 * last:.1f} % (best {100 * status.best_accuracy:.1f} %)")
+        progress = self.progress
+        figures = [f"loss {progress.losses[-1]:.3f}"] if progress.losses else []
+        last = progress.curve[-1].accuracy if progress.curve else None
+        if last is not None and progress.best_accuracy is not None:
+            figures.append(f"val {100 * last:.1f} % (best {100 * progress.best_accuracy:.1f} %)")
         figures.append(f"{self.config.clips_per_step * self.steps / self.seconds:.0f} clips/s")
         return ", ".join(figures)
 

@@ -15,21 +15,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
-    EpisodeBatch,
     MicroBatch,
     NotFiniteError,
     Objective,
@@ -39,6 +36,7 @@ from fewshot_i2v.training.objective import (
     encode_episodes,
     split_support,
 )
+from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -61,16 +59,9 @@ class AdaptedLearner(nn.Module):
         features: Features = self.encoder(clips, grid_size=self.head.grid_size)
         return features
 
-
-def episode_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each episode, (B,), of logits (B, clips, way)."""
-    clip_losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return clip_losses.view(labels.shape).mean(1)
-
-
-def twice_differentiable(enabled: bool) -> contextlib.AbstractContextManager[None]:
-    """Selects unfused attention for second-order gradients, which fused kernels refuse."""
-    return sdpa_kernel(SDPBackend.MATH) if enabled else contextlib.nullcontext()
+    def support_losses(self, clips: Tensor, labels: Tensor) -> Tensor:
+        """Loss of the head on the support clips of each episode, (B,)."""
+        return episode_losses(self.head.compute_support_logits(self(clips), labels), labels)
 
 
 def shared_view(count: int) -> Callable[[Tensor], Tensor]:
@@ -81,11 +72,6 @@ def shared_view(count: int) -> Callable[[Tensor], Tensor]:
 def independent_copies(count: int) -> Callable[[Tensor], Tensor]:
     """Makes `count` copies of a parameter, each with separate memory and gradients."""
     return lambda parameter: nn.Parameter(parameter.detach().repeat_interleave(count, 0))
-
-
-def detach_parameters(encoder: AdaptedEncoder) -> AdaptedEncoder:
-    """Returns a copy detached from the autograd graph."""
-    return with_parameters(encoder, encoder, lambda parameter: nn.Parameter(parameter.detach()))
 
 
 def with_parameters(
@@ -143,19 +129,12 @@ class MetaObjective(Objective):
     kind: ClassVar[TrainingKind] = "meta-trained"
     wants_episodes: ClassVar[bool] = True
 
-    def __init__(
-        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
-    ) -> None:
-        super().__init__(config, encoder, classes)
-        self.inner = config.inner
-        self.head = self._new_head(1, config.way)
-        self.extra = nn.ModuleDict({"head": self.head})
+    def build(self) -> None:
+        """Builds the head."""
+        self.inner = self.config.inner
+        self.head = self._new_head(1, self.config.way)
+        self.extra, self.grid_size = nn.ModuleDict({"head": self.head}), self.head.grid_size
         self._learners: dict[tuple[int, int], AdaptedLearner] = {}
-
-    @property
-    def grid_size(self) -> int:
-        """Grid size of the head."""
-        return self.head.grid_size
 
     def _new_head(self, copies: int, way: int) -> Head:
         head = self.config.head
@@ -182,6 +161,30 @@ class MetaObjective(Objective):
         learner = with_parameters(self._learners[count, way], initial, make)
         learner.encoder.checkpointing = self.encoder.checkpointing
         return learner
+
+    @staticmethod
+    def _detach(encoder: AdaptedEncoder) -> AdaptedEncoder:
+        """Returns a copy detached from the autograd graph."""
+        return with_parameters(encoder, encoder, lambda parameter: nn.Parameter(parameter.detach()))
+
+    def _inner_loop(
+        self, losses_now: Callable[[], Tensor], update: Callable[[Tensor], object]
+    ) -> list[Tensor]:
+        """Runs the inner loop.
+
+        Args:
+            losses_now: computes the support losses (B,) with the current parameters.
+            update: makes one step down the sum of these losses.
+
+        Returns:
+            The losses (B,) before each step.
+        """
+        trace = []
+        for _ in range(self.inner.steps):
+            losses = losses_now()
+            trace.append(losses.detach())
+            update(losses.sum())
+        return trace
 
     def _check_finite(self, micro_batch: MicroBatch, trace: list[Tensor]) -> None:
         """Raises for non-finite losses: (B,) of each inner step, then of the outer loss.
@@ -211,12 +214,11 @@ class MAML(MetaObjective):
             together with checkpointing.
     """
 
-    def __init__(
-        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
-    ) -> None:
-        super().__init__(config, encoder, classes)
+    def build(self) -> None:
+        """Builds the head, and imports learn2learn."""
+        super().build()
         self._algorithms = import_algorithms()
-        if self.inner.second_order and config.checkpointing:
+        if self.inner.second_order and self.config.checkpointing:
             # the backward pass would compute the blocks of early inner steps with late parameters
             raise ConfigError(
                 "inner.second_order and checkpointing exclude each other; give accumulate to save "
@@ -225,9 +227,10 @@ class MAML(MetaObjective):
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Fine-tunes a copy per episode, and backpropagates the mean query loss to the start."""
-        batch = _episode_batch(micro_batch)
+        batch = micro_batch.require_episodes()
         second_order = self.inner.second_order
-        with twice_differentiable(second_order):
+        # fused kernels of attention have no second-order gradients
+        with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
             learner = self._clone_learner(
                 len(batch.support), self.config.way, first_order=not second_order
             )
@@ -242,7 +245,7 @@ class MAML(MetaObjective):
         with torch.enable_grad():
             learner = self._clone_learner(len(labels), int(labels.max()) + 1, first_order=True)
             self._fine_tune(learner, support, labels)
-        return detach_parameters(learner.module.encoder)
+        return self._detach(learner.module.encoder)
 
     def _clone_learner(self, count: int, way: int, *, first_order: bool) -> Any:  # noqa: ANN401
         """Returns a learn2learn clone; its `adapt` is one inner step."""
@@ -255,14 +258,10 @@ class MAML(MetaObjective):
 
     def _fine_tune(self, learner: Any, support: Tensor, labels: Tensor) -> list[Tensor]:  # noqa: ANN401
         """Runs the inner loop; returns the losses (B,) before each step."""
-        trace = []
-        for _ in range(self.inner.steps):
-            losses = episode_losses(
-                learner.head.compute_support_logits(learner(support), labels), labels
-            )
-            trace.append(losses.detach())
-            learner.adapt(losses.sum())
-        return trace
+        # `adapt` replaces the module of the clone
+        return self._inner_loop(
+            lambda: learner.module.support_losses(support, labels), learner.adapt
+        )
 
     def _backpropagate(
         self, micro_batch: MicroBatch, trace: list[Tensor], losses: Tensor
@@ -281,11 +280,10 @@ class MetaSGD(MAML):
     https://arxiv.org/abs/1707.09835
     """
 
-    def __init__(
-        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
-    ) -> None:
-        super().__init__(config, encoder, classes)
-        parameters = AdaptedLearner(encoder, self.head).parameters()
+    def build(self) -> None:
+        """Builds the head and the rates."""
+        super().build()
+        parameters = AdaptedLearner(self.encoder, self.head).parameters()
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
 
@@ -318,10 +316,9 @@ class ANIL(MAML):
         ConfigError: when the head has no parameters.
     """
 
-    def __init__(
-        self, config: TrainingConfig, encoder: AdaptedEncoder, classes: Sequence[str]
-    ) -> None:
-        super().__init__(config, encoder, classes)
+    def build(self) -> None:
+        """Builds the head, which must have parameters."""
+        super().build()
         if not any(True for _ in self.head.parameters()):
             raise ConfigError(
                 f"objective anil fine-tunes the head alone, and head {self.config.head.label} has "
@@ -330,18 +327,18 @@ class ANIL(MAML):
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Encodes all clips once; each episode fine-tunes a head."""
-        batch = _episode_batch(micro_batch)
+        batch = micro_batch.require_episodes()
         support, query = encode_episodes(self.encoder, batch, self.grid_size)
         count = len(batch.support)
         head_copies = self._make_copies(count, self.config.way, shared_view(count)).head
         head = self._wrap_learner(head_copies, not self.inner.second_order).clone()
-        trace = []
-        for _ in range(self.inner.steps):
-            logits = head.module.compute_support_logits(support, batch.support_labels)
-            losses = episode_losses(logits, batch.support_labels)
-            trace.append(losses.detach())
-            head.adapt(losses.sum())
-        scores = head(query, support, batch.support_labels)
+        labels = batch.support_labels
+
+        def _losses() -> Tensor:
+            return episode_losses(head.module.compute_support_logits(support, labels), labels)
+
+        trace = self._inner_loop(_losses, head.adapt)
+        scores = head(query, support, labels)
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     # the adapter is not fine-tuned, so validation can do without copies of it
@@ -364,12 +361,12 @@ class Reptile(MetaObjective):
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Adds the negative displacement as the gradient."""
-        batch = _episode_batch(micro_batch)
+        batch = micro_batch.require_episodes()
         count = len(batch.support)
         clips = torch.cat([batch.support, batch.query], 1)
         labels = torch.cat([batch.support_labels, batch.query_labels], 1)
         learner = self._make_copies(count, self.config.way, independent_copies(count))
-        trace = self._inner_loop(learner, clips, labels)
+        trace = self._descend(learner, clips, labels)
         self._check_finite(micro_batch, trace)
         for start, end in zip(self.trainable_parameters(), learner.parameters(), strict=True):
             displacement = micro_batch.weight * (
@@ -388,26 +385,18 @@ class Reptile(MetaObjective):
         way = int(labels.max()) + 1
         learner = self._make_copies(len(labels), way, independent_copies(len(labels)))
         with torch.enable_grad():
-            self._inner_loop(learner, support, labels)
-        return detach_parameters(learner.encoder)
+            self._descend(learner, support, labels)
+        return self._detach(learner.encoder)
 
-    def _inner_loop(self, learner: AdaptedLearner, clips: Tensor, labels: Tensor) -> list[Tensor]:
+    def _descend(self, learner: AdaptedLearner, clips: Tensor, labels: Tensor) -> list[Tensor]:
         """Runs the inner loop in place; returns the losses (B,) before each step."""
-        tuned, trace = list(learner.parameters()), []
-        for _ in range(self.inner.steps):
-            losses = episode_losses(
-                learner.head.compute_support_logits(learner(clips), labels), labels
-            )
-            trace.append(losses.detach())
-            gradients = torch.autograd.grad(losses.sum(), tuned, allow_unused=True)
+        tuned = list(learner.parameters())
+
+        def _update(loss: Tensor) -> None:
+            gradients = torch.autograd.grad(loss, tuned, allow_unused=True)
             with torch.no_grad():
                 for value, gradient in zip(tuned, gradients, strict=True):
                     if gradient is not None:
                         value.sub_(gradient, alpha=self.inner.lr)
-        return trace
 
-
-def _episode_batch(micro_batch: MicroBatch) -> EpisodeBatch:
-    if micro_batch.episodes is None:
-        raise ValueError("a part for meta-training without episodes")
-    return micro_batch.episodes
+        return self._inner_loop(lambda: learner.support_losses(clips, labels), _update)

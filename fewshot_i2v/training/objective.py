@@ -97,6 +97,12 @@ class MicroBatch:
     episodes: EpisodeBatch | None
     clips: ClipBatch | None
 
+    def require_episodes(self) -> EpisodeBatch:
+        """Returns the episodes, for objectives with `wants_episodes`."""
+        if self.episodes is None:
+            raise ValueError("a micro-batch without episodes")
+        return self.episodes
+
 
 class Objective(ABC):
     """What a training minimises.
@@ -120,11 +126,13 @@ class Objective(ABC):
         self.config, self.encoder, self.classes = config, encoder, tuple(classes)
         self.extra: nn.Module = nn.Module()
         """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
-
-    @property
-    def grid_size(self) -> int:
+        self.grid_size = 0
         """Side length of the token grid that the loss reads, as `Head.grid_size`; 0: none."""
-        return 0
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Builds the heads of the loss; sets `extra` and `grid_size` where it has any."""
 
     @abstractmethod
     def backward(self, micro_batch: MicroBatch) -> Tensor:

@@ -33,8 +33,20 @@ _METADATA_RESERVE = 64 << 20
 _OPTIMIZER_STATE_KEYS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
-@dataclass
-class TrainingProgress:
+class _StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CurveEntry(_StrictModel):
+    """Values at one validation; None where there is none."""
+
+    step: int = Field(ge=0)
+    loss: float | None
+    accuracy: float | None = Field(ge=0, le=1)
+    half_width: float | None
+
+
+class TrainingProgress(_StrictModel):
     """Progress of a training: what the loop changes besides tensors.
 
     Attributes:
@@ -43,70 +55,71 @@ class TrainingProgress:
         losses: of the steps since the last entry of the curve.
         best_step: number of finished steps at the best state; -1: none yet.
         best_accuracy: its validation accuracy; None without validation.
-        best: tensors of the adapter at that step, on the CPU.
         look_seconds: time of one validation.
         threads: of the CPU when the state was saved; None on a GPU.
     """
 
-    step: int = 0
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    best_step: int = -1
-    best_accuracy: float | None = None
-    best: dict[str, Tensor] = field(default_factory=dict)
-    look_seconds: float = 0.0
-    threads: int | None = None
-
-
-class _StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _CurveEntry(_StrictModel):
-    """One entry of the curve."""
-
     step: int = Field(ge=0)
-    loss: float | None
-    accuracy: float | None = Field(ge=0, le=1)
-    half_width: float | None
-
-
-class _StoredProgress(_StrictModel):
-    """`TrainingProgress` in a file, without its tensors."""
-
-    step: int = Field(ge=0)
-    curve: list[_CurveEntry]
+    curve: list[CurveEntry]
     losses: list[float]
     best_step: int = Field(ge=-1)
     best_accuracy: float | None = Field(ge=0, le=1)
     look_seconds: float = Field(ge=0)
     threads: int | None = Field(ge=1)
 
+    @classmethod
+    def before_first_step(cls) -> TrainingProgress:
+        """Progress of a training without any step; a file, in contrast, must have every value."""
+        return cls(
+            step=0,
+            curve=[],
+            losses=[],
+            best_step=-1,
+            best_accuracy=None,
+            look_seconds=0.0,
+            threads=None,
+        )
 
-@dataclass(frozen=True)
+
+@dataclass
 class TrainableState:
-    """Modules and optimizer whose tensors change from step to step.
+    """All tensors that change from step to step.
 
     Attributes:
         adapter: the trained adapter.
         extra: other trained modules.
         optimizer: over the parameters of both.
+        best: tensors of the adapter at the best step so far, on the CPU; empty: none yet.
     """
 
     adapter: nn.Module
     extra: nn.Module
     optimizer: torch.optim.Optimizer
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def store_best(self) -> None:
+        """Makes the current adapter the best so far."""
+        state = self.adapter.state_dict()
+        self.best = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
+
+    def restore_best(self) -> None:
+        """Gives the adapter its best state so far, if there is one."""
+        if self.best:
+            self.adapter.load_state_dict(self.best)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns all tensors by name, on the CPU."""
-        out: dict[str, Tensor] = {}
-        for kind, module in (("adapter", self.adapter), ("extra", self.extra)):
-            out |= {f"{kind}.{name}": tensor for name, tensor in module.state_dict().items()}
+        """Returns copies of all tensors by name, on the CPU and contiguous, for safetensors."""
+        states = {
+            "adapter": self.adapter.state_dict(),
+            "extra": self.extra.state_dict(),
+            "best": self.best,
+        }
+        out = {f"{kind}.{name}": t for kind, state in states.items() for name, t in state.items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     out[f"optimizer.{index}.{name}"] = value
-        return {name: _cpu_copy(tensor) for name, tensor in out.items()}
+        return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in out.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Loads tensors that `tensors` returned.
@@ -126,6 +139,7 @@ class TrainableState:
             raise ValueError(f"the optimizer's state is not {', '.join(sorted(expected_keys))}")
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.best = _strip_prefix("best.", tensors)
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Raises when the tensors do not fit those of this training."""
@@ -141,9 +155,8 @@ class TrainableState:
                 template = torch.zeros(()) if leaf == "step" else parameters[int(index)]
             if template is None or (tensor.shape, tensor.dtype) != (template.shape, template.dtype):
                 raise ValueError(f"no tensor of it has name, shape and type of {name!r}")
-        if (
-            best := _strip_prefix("best.", tensors)
-        ) and best.keys() != self.adapter.state_dict().keys():
+        best = _strip_prefix("best.", tensors)
+        if best and best.keys() != self.adapter.state_dict().keys():
             raise ValueError("its best state is not whole")
 
 
@@ -155,25 +168,15 @@ def save_state(
     Args:
         output: folder of the training; `.training` below it must exist.
         identity: what decides the result.
-        trainable: modules and optimizer to save.
+        trainable: tensors to save.
         progress: values to save beside them.
 
     Raises:
         ExportError: when the disk refuses; the old state stays.
     """
-    stored = {
-        "step": progress.step,
-        "curve": progress.curve,
-        "losses": progress.losses,
-        "best_step": progress.best_step,
-        "best_accuracy": progress.best_accuracy,
-        "look_seconds": progress.look_seconds,
-        "threads": progress.threads,
-    }
-    content = {"schema": SCHEMA, "identity": identity, "progress": stored}
-    tensors = trainable.tensors()
-    tensors |= {f"best.{name}": _cpu_copy(tensor) for name, tensor in progress.best.items()}
-    data = save(tensors, metadata={"training": json.dumps(content, allow_nan=False)})
+    content = {"schema": SCHEMA, "identity": identity, "progress": progress.model_dump()}
+    metadata = {"training": json.dumps(content, allow_nan=False)}
+    data = save(trainable.tensors(), metadata=metadata)
     path = output / STATE_FOLDER / STATE_FILE
     try:
         replace_file(path, data + hashlib.sha256(data).digest(), mode=0o666)
@@ -203,9 +206,8 @@ def load_state(
     """
     path = output / STATE_FOLDER / STATE_FILE
     # adapter and best state, and up to two tensors of the optimizer for each parameter
-    max_bytes = (
-        5 * sum(tensor.nbytes for tensor in trainable.tensors().values()) + _METADATA_RESERVE
-    )
+    trained_bytes = sum(tensor.nbytes for tensor in trainable.tensors().values())
+    max_bytes = 5 * trained_bytes + _METADATA_RESERVE
     try:
         file_bytes = read_regular(path, max_bytes)
     except FileNotFoundError:
@@ -218,13 +220,12 @@ def load_state(
     content = _read_metadata(path, data)
     check_same_training(path.parent, content["identity"], identity)
     try:
-        stored = _StoredProgress.model_validate(content["progress"])
-        tensors = load(data)
-        trainable.load_tensors(tensors)
+        progress = TrainingProgress.model_validate(content["progress"])
+        trainable.load_tensors(load(data))
     except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
         message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CheckpointError(f"{path}: does not fit this training: {message}") from error
-    return TrainingProgress(**stored.model_dump(), best=_strip_prefix("best.", tensors))
+    return progress
 
 
 def check_same_training(
@@ -274,8 +275,3 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
 
 def _strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _cpu_copy(tensor: Tensor) -> Tensor:
-    """Copies a tensor to the CPU into contiguous memory, as safetensors requires."""
-    return tensor.detach().to("cpu", copy=True).contiguous()

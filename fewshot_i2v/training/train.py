@@ -157,7 +157,7 @@ class _TrainingSetup:
             "seed": config.seed,
             "steps": status.step,
             "best_step": status.best_step,
-            "curve": status.curve,
+            "curve": [entry.model_dump() for entry in status.curve],
             "digest": digest,
             "device": device_name(self.device),
             "config": config.identity(),
@@ -211,14 +211,14 @@ def train(
     info = load_finished(output, identity)
     if info is not None:
         return TrainedStart(output, info)
-    check_metadata_size(setup.training_facts(TrainingProgress(), ""), output)
+    check_metadata_size(setup.training_facts(TrainingProgress.before_first_step(), ""), output)
     with lock_output(output):
-        loop_inputs = (config, setup.objective, setup.batches, setup.validation)
-        loop = TrainingLoop(*loop_inputs, output, identity, log)
+        steps = (setup.objective, setup.batches, setup.validation)
+        loop = TrainingLoop(*steps, output, identity, log)
         if setup.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(setup.device)
         with deterministic(config.deterministic):
-            status = loop.finish() if finish else loop.run(progress=progress)
+            status = loop.finish() if finish else loop.run(show_bar=progress)
         info = setup.write_start(output, status)
     speed = config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
     memory = peak_memory_mb(setup.device, 1)

@@ -24,6 +24,8 @@ from fewshot_i2v.training.objective import (
 from fewshot_i2v.tuning.finetune import concat_features, encode_in_chunks
 from fewshot_i2v.tuning.run_context import RunContext
 
+ClipRows = Sequence[Sequence[str]]
+
 # Clips whose prefixes are gathered, and episodes that are scored, at once: bounds the memory.
 _MAX_CLIPS_PER_PASS = 64
 _MAX_EPISODES_PER_PASS = 25
@@ -88,10 +90,7 @@ class EpisodicValidation:
         accuracies: list[float] = []
         for start in range(0, len(self.episodes), _MAX_EPISODES_PER_PASS):
             episodes = self.episodes[start : start + _MAX_EPISODES_PER_PASS]
-            clip_rows = [
-                [_clip_names(episode, side) for episode in episodes]
-                for side in ("support", "query")
-            ]
+            clip_rows = [[e.support_clips for e in episodes], [e.query_clips for e in episodes]]
             support_labels = self._labels(episodes, len(episodes[0].support[0]))
             fine_tuned = self._fine_tuned_encoder(clip_rows[0], support_labels)
             if fine_tuned is not None:
@@ -112,9 +111,7 @@ class EpisodicValidation:
         device = self.context.encoder.tower.device
         return labels_by_class(len(episodes[0].classes), per_class, len(episodes), device)
 
-    def _fine_tuned_encoder(
-        self, support: list[list[str]], labels: Tensor
-    ) -> AdaptedEncoder | None:
+    def _fine_tuned_encoder(self, support: ClipRows, labels: Tensor) -> AdaptedEncoder | None:
         if type(self.objective).fine_tuned is Objective.fine_tuned:
             return None
         cache = self.context.prefix_cache(
@@ -122,7 +119,7 @@ class EpisodicValidation:
         )
         return self.objective.fine_tuned(cache.gather(support), labels)
 
-    def _features(self, encoder: AdaptedEncoder, rows: list[list[str]]) -> Features:
+    def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
         cache = self.context.prefix_cache(encoder, grid_size=self.head.grid_size)
         return encode_in_chunks(encoder, cache.gather(rows), grid_size=self.head.grid_size)
@@ -135,13 +132,7 @@ class EpisodicValidation:
             return concat_features(chunks)
 
 
-def _clip_names(episode: Episode, side: str) -> list[str]:
-    """Clips of the support or query side of an episode, sorted by class."""
-    rows: tuple[tuple[str, ...], ...] = getattr(episode, side)
-    return [name for row in rows for name in row]
-
-
-def _gather_features(features: Features, names: list[str], rows: list[list[str]]) -> Features:
+def _gather_features(features: Features, names: list[str], rows: ClipRows) -> Features:
     """Selects the features of some episodes from those of all clips, (episodes, clips, ...)."""
     positions = {name: i for i, name in enumerate(names)}
     index = torch.tensor([[positions[name] for name in row] for row in rows])

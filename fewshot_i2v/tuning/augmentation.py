@@ -7,7 +7,7 @@ CPU generators that the caller seeds, so that they are the same on every device.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.training import AugmentConfig
-from fewshot_i2v.errors import ConfigError
+from fewshot_i2v.models.encoders.tower import Tower
 
 _FRAMES_PER_SEGMENT = 3
 """Frames decoded of each segment for temporal jitter; odd, so that one is the middle."""
@@ -145,47 +145,30 @@ class TrainingAugmenter:
         config: which changes, and how large.
         class_names: of the training subset; with flip "auto" nothing is mirrored when one of them
             mentions left or right.
-        mean: the encoder's, per channel, of pixels in [0, 1], (3,): `tower.mean`.
-        std: per channel, (3,): `tower.std`.
-        normalize: converts the sampled frames to normalised pixels, such as `tower.normalize`;
-            None: the input is normalised already.
+        tower: of the encoder; normalises the sampled frames.
 
     Attributes:
         frames_per_segment: decoded frames per segment of the input: 3 with temporal jitter, else 1.
     """
 
-    def __init__(
-        self,
-        config: AugmentConfig,
-        class_names: Sequence[str],
-        *,
-        mean: Tensor,
-        std: Tensor,
-        normalize: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, config: AugmentConfig, class_names: Sequence[str], tower: Tower) -> None:
         self.config = config
-        self._normalize = normalize
+        self._normalize = tower.normalize
         self.frames_per_segment = _FRAMES_PER_SEGMENT if config.temporal else 1
         self._flip_allowed = _flip_allowed(config.flip, class_names)
-        self._mean, self._std = mean.float()[:, None, None], std.float()[:, None, None]
+        self._mean, self._std = (x.float()[:, None, None] for x in (tower.mean, tower.std))
 
     def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
         """Samples new changes and applies them.
 
         Args:
-            clips: (n, frames_per_segment * T, 3, H, W), normalised, on any device, or the input of
-                the constructor's `normalize`.
+            clips: (n, frames_per_segment * T, H, W, 3) uint8.
             generator: on the CPU; the changes depend on it and on n and T only.
 
         Returns:
             (n, T, 3, H, W), in the type of the pixels.
-
-        Raises:
-            ConfigError: when the number of frames is not a multiple of `frames_per_segment`.
         """
-        pixels = self._sample_frames(clips, generator)
-        if self._normalize is not None:
-            pixels = self._normalize(pixels)
+        pixels = self._normalize(self._sample_frames(clips, generator))
         count, device, dtype = len(pixels), pixels.device, pixels.dtype
         # drawn also when it is off, so that switching one change leaves the draws of the others
         box = _sample_crop_boxes(count, self.config.crop_scale, self._flip_allowed, generator)
@@ -200,14 +183,8 @@ class TrainingAugmenter:
 
     def _sample_frames(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Samples one frame of each segment."""
-        clips, decoded = frames.shape[:2]
         factor = self.frames_per_segment
-        if decoded % factor:
-            raise ConfigError(
-                f"got clips of {decoded} frames; temporal jitter takes one of {factor} frames of "
-                f"each segment and needs a multiple of {factor}"
-            )
-        segments = decoded // factor
+        clips, segments = frames.shape[0], frames.shape[1] // factor
         frame_offsets = (factor * torch.rand(clips, segments, generator=generator)).long()
         if factor == 1:
             return frames

@@ -179,8 +179,7 @@ def finetune(
         labels = episodes.labels_at(step)
         features = encoder(episodes.support_at(step), grid_size=head.grid_size)
         logits = head.compute_support_logits(features, labels)
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        loss = loss.view(labels.shape).mean(1)
+        loss = episode_losses(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         if recipe.clip_norm is not None:
@@ -190,6 +189,12 @@ def finetune(
     step_losses = torch.stack(losses, 1).cpu()
     _check_finite(step_losses)
     return step_losses
+
+
+def episode_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each episode, (E,), of logits (E, clips, way), labels (E, clips)."""
+    clip_losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return clip_losses.view(labels.shape).mean(1)
 
 
 def _check_finite(step_losses: Tensor) -> None:

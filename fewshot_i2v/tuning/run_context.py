@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot_i2v.config.base import CommonConfig
+from fewshot_i2v.config.base import CommonConfig, LimitsConfig, VideoConfig
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
@@ -26,6 +26,7 @@ from fewshot_i2v.models.adapters.base.features import pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
+from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 
 _DIGEST_LENGTH = 16
+_MAX_SHOWN_ERRORS = 20
 _CPU_CACHE_BYTES = 2 << 30
-# Tokens times width encoded at once when a bank fills; bounds the memory of the frozen pass.
+# Tokens times width encoded at once; bounds the memory of the frozen pass.
 _ENCODE_ELEMENT_BUDGET = 8_000 * 768
 
 
@@ -56,6 +58,44 @@ def resolve_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; give --device cpu or auto"
         )
     return device
+
+
+def open_clip_cache(
+    cache: Path,
+    video: VideoConfig,
+    limits: LimitsConfig,
+    *,
+    size: int,
+    workers: int | None,
+    verify: bool = False,
+) -> ClipCache:
+    """Opens the cache of decoded clips below the user's or the configured cache folder.
+
+    Args:
+        cache: the folder.
+        video: how clips become frames.
+        limits: of decoding.
+        size: side of a frame in pixels.
+        workers: decoding processes; None: one per processor, at most 8.
+        verify: whether clips are read again to identify them.
+    """
+    options = DecodeOptions(
+        frames=video.frames,
+        policy=video.policy,
+        stride=video.stride,
+        size=size,
+        crop=video.crop,
+        backend=video.backend,
+        max_pixels=limits.pixels,
+        max_frames=limits.frames,
+    )
+    decode_limits = DecodeLimits.from_config(limits)
+    return ClipCache(cache / "clips", options, workers=workers, limits=decode_limits, verify=verify)
+
+
+def clips_per_pass(tower: Tower, frames: int) -> int:
+    """Returns how many clips the frozen tower encodes at once, so that memory stays bounded."""
+    return max(1, _ENCODE_ELEMENT_BUDGET // (frames * tower.tokens * tower.width))
 
 
 @dataclass
@@ -102,22 +142,12 @@ class RunContext:
             device=device,
             dtype=dtype,
         )
-        video = config.video
-        options = DecodeOptions(
-            frames=video.frames,
-            policy=video.policy,
-            stride=video.stride,
+        store = open_clip_cache(
+            cache,
+            config.video,
+            config.limits,
             size=encoder.tower.image_size,
-            crop=video.crop,
-            backend=video.backend,
-            max_pixels=config.limits.pixels,
-            max_frames=config.limits.frames,
-        )
-        store = ClipCache(
-            cache / "clips",
-            options,
             workers=config.workers,
-            limits=DecodeLimits.from_config(config.limits),
             verify=config.verify,
         )
         return cls(config, split, encoder, store, folder)
@@ -147,6 +177,12 @@ class RunContext:
             failures = self.store.prepare(list(paths), progress=advance)
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
+
+    def unreadable_lines(self) -> str:
+        """Lists the errors of the unreadable clips, at most 20, a line each."""
+        lines = [f"  {error}" for error in self.unreadable.values()]
+        more = f"  ... and {len(lines) - _MAX_SHOWN_ERRORS} more"
+        return "\n".join(lines[:_MAX_SHOWN_ERRORS] + [more] * (len(lines) > _MAX_SHOWN_ERRORS))
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
@@ -208,8 +244,7 @@ class RunContext:
             tower = self.encoder.tower
             is_cuda = tower.device.type == "cuda"
             budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if is_cuda else _CPU_CACHE_BYTES
-            elements_per_clip = self.config.video.frames * tower.tokens * tower.width
-            chunk_size = max(1, _ENCODE_ELEMENT_BUDGET // elements_per_clip)
+            chunk_size = clips_per_pass(tower, self.config.video.frames)
             self._caches[key] = FeatureCache(
                 self.frames, encode, max_bytes=budget, chunk_size=chunk_size
             )

@@ -10,7 +10,7 @@ from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.evaluation.context import draw_episodes
+from fewshot_i2v.evaluation.context import make_episode_source, take_episodes
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils import resources
 
@@ -23,7 +23,10 @@ def config_of(name: str, **over: object) -> EvaluationConfig:
 
 
 def specs_of(config: EvaluationConfig, split: Split) -> dict[object, list[Episode]]:
-    return {shot: draw_episodes(split, config, shot) for shot in config.shot}
+    return {
+        shot: take_episodes(make_episode_source(split, config, shot), config.episodes)
+        for shot in config.shot
+    }
 
 
 def test_these_are_all() -> None:

@@ -159,7 +159,7 @@ def test_a_clip_that_is_gone_is_named(
 def test_the_batch_is_that_of_the_run() -> None:
     records = {i: record(i, None if i == 4 else 0.5) for i in range(8)}
     data = RunData({"identity": {"at_once": 3}}, records)
-    batches: Callable[[int], list[int]] = lambda i: export._batch_of_episode(Path("r"), data, i)  # noqa: E731
+    batches: Callable[[int], list[int]] = lambda i: export._RecordedRow(Path("r"), data).batch_of(i)  # noqa: E731
     assert [batches(i) for i in (0, 3, 7)] == [[0, 1, 2], [3, 5], [6, 7]]
     with pytest.raises(UsageError, match="episode 4 failed: empty; there is nothing"):
         batches(4)

@@ -19,6 +19,7 @@ from fewshot_i2v.models.checkpoints.files import tensors_digest
 from fewshot_i2v.training.state import (
     STATE_FILE,
     STATE_FOLDER,
+    CurveEntry,
     TrainableState,
     TrainingProgress,
     load_state,
@@ -26,6 +27,13 @@ from fewshot_i2v.training.state import (
 )
 
 _IDENTITY: dict[str, Any] = {"config": {"lr": 0.1, "classes": ["a", "b"]}, "split": "ab"}
+
+
+_ENTRY = CurveEntry(step=0, loss=None, accuracy=0.25, half_width=None)
+
+
+def _progress(step: int, **changes: Any) -> TrainingProgress:
+    return TrainingProgress.before_first_step().model_copy(update={"step": step, **changes})
 
 
 def _moving(seed: int, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> TrainableState:
@@ -55,10 +63,10 @@ def _step(moving: TrainableState) -> torch.Tensor:
 
 def _saved(folder: Path) -> Path:
     (folder / STATE_FOLDER).mkdir(exist_ok=True)
-    curve = [{"step": 0, "loss": None, "accuracy": 0.25, "half_width": None}]
-    best = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    known = TrainingProgress(2, curve, [0.1, 1 / 3], 0, 0.25, best)
-    save_state(folder, _IDENTITY, _moving(0), known)
+    moving = _moving(0)
+    moving.best = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    changes = {"losses": [0.1, 1 / 3], "best_step": 0, "best_accuracy": 0.25, "curve": [_ENTRY]}
+    save_state(folder, _IDENTITY, moving, _progress(2, **changes))
     return folder / STATE_FOLDER / STATE_FILE
 
 
@@ -68,7 +76,7 @@ def test_training_goes_on_from_it_bit_for_bit(
 ) -> None:
     (tmp_path / STATE_FOLDER).mkdir()
     first = _moving(0, kind)
-    save_state(tmp_path, _IDENTITY, first, TrainingProgress(step=2))
+    save_state(tmp_path, _IDENTITY, first, _progress(2))
     second = _moving(1, kind)
     known = load_state(tmp_path, _IDENTITY, second)
     assert known is not None
@@ -79,12 +87,13 @@ def test_training_goes_on_from_it_bit_for_bit(
 
 def test_everything_known_comes_back(tmp_path: Path) -> None:
     _saved(tmp_path)
-    known = load_state(tmp_path, _IDENTITY, _moving(1))
+    moving = _moving(1)
+    known = load_state(tmp_path, _IDENTITY, moving)
     assert known is not None
     assert (known.step, known.best_step, known.best_accuracy) == (2, 0, 0.25)
     assert known.losses == [0.1, 1 / 3]
-    assert known.curve == [{"step": 0, "loss": None, "accuracy": 0.25, "half_width": None}]
-    assert torch.equal(known.best["weight"], torch.ones(2, 3))
+    assert known.curve == [_ENTRY]
+    assert torch.equal(moving.best["weight"], torch.ones(2, 3))
 
 
 def test_no_state_is_no_error(tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_a_write_that_fails_keeps_the_old_state(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ExportError, match="No space left on device"):
-        save_state(tmp_path, _IDENTITY, _moving(1), TrainingProgress(step=4))
+        save_state(tmp_path, _IDENTITY, _moving(1), _progress(4))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
 

@@ -25,8 +25,17 @@ class Episode:
 
     def clip_names(self) -> tuple[str, ...]:
         """Return all distinct clip names: support class by class, then query class by class."""
-        names = (name for side in (self.support, self.query) for row in side for name in row)
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(self.support_clips + self.query_clips))
+
+    @property
+    def support_clips(self) -> tuple[str, ...]:
+        """Names of the support clips, class by class."""
+        return tuple(name for names in self.support for name in names)
+
+    @property
+    def query_clips(self) -> tuple[str, ...]:
+        """Names of the query clips, class by class."""
+        return tuple(name for names in self.query for name in names)
 
     @property
     def shape(self) -> tuple[int, int, int]:
