@@ -8,7 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fewshot_i2v.data.splits.split import Clip, Split
-from fewshot_i2v.data.splits.subsets import TRAIN_TEST_SUBSETS
+from fewshot_i2v.data.splits.split_fields import (
+    CLASS_SUBSETS_TEXT,
+    FIND_TEXTS,
+    SPLIT_FIELDS,
+    TRAIN_TEST_SUBSETS,
+    TRAIN_TEST_TEXT,
+)
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.yaml import dump_yaml
@@ -29,24 +35,25 @@ def format_split(split: Split, *, comments: Sequence[str] = (), with_digest: boo
     Returns:
         YAML which reads back as a split of the same digest.
     """
-    header: dict[str, object] = {"name": split.name, "version": split.version}
-    for key in ("source", "licence", "description"):
-        if getattr(split, key):
-            header[key] = getattr(split, key)
-    if split.defects:
-        header["defects"] = list(split.defects)
-    if with_digest:
-        header["digest"] = split.digest
-    if split.find != "path":
-        header["find"] = split.find
-    if split.links != "inside":
-        header["links"] = split.links
-    if split.group_pattern is not None:
-        header["group"] = split.group_pattern
-    if split.group_scope != "class":
-        header["group_scope"] = split.group_scope
-    if split.generator is not None:
-        header["generator"] = vars(split.generator)
+    values = {
+        "name": split.name,
+        "version": split.version,
+        "source": split.source,
+        "licence": split.licence,
+        "description": split.description,
+        "defects": list(split.defects),
+        "digest": split.digest if with_digest else None,
+        "find": split.find,
+        "links": split.links,
+        "group": split.group_pattern,
+        "group_scope": split.group_scope,
+        "generator": None if split.generator is None else vars(split.generator),
+    }
+    header = {
+        key: value
+        for key, value in values.items()
+        if key in ("name", "version") or value != SPLIT_FIELDS[key].default
+    }
     return "".join(
         [*_comment_lines(comments), dump_yaml(header), *_subset_lines(split), *_draw_lines(split)]
     )
@@ -202,15 +209,6 @@ def _double_quote(text: str) -> str:
 _KEY_WIDTH = 13
 _COMMENT_WIDTH = 94
 
-_FIND_COMMENTS = {
-    "path": "may be added. path: clip names are paths below the root (as now); name: they say "
-    "which clip, while folders, extension, case and underscores on disk may differ",
-    "name": "name: clip names say which clip, while folders, extension, case and underscores on "
-    "disk may differ; path: they are paths below the root",
-    "youtube": "youtube: clip names say which video, while folders, extension and times on disk "
-    "may differ; path: they are paths below the root",
-}
-
 
 def split_comments(split: Split, made_from: str, *, in_csv_files: bool) -> list[str]:
     """Return the paragraphs for the top of a new split file.
@@ -225,50 +223,43 @@ def split_comments(split: Split, made_from: str, *, in_csv_files: bool) -> list[
         "`fewshot-i2v episodes show` says what it then holds, or what is wrong and where."
     )
     lines = [
-        line
-        for key, text in _key_comments(split, in_csv_files=in_csv_files)
-        for line in _key_lines(key, text)
+        f"{key if i == 0 else '':<{_KEY_WIDTH}}{line}"
+        for key, text in _key_comments(split, in_csv_files=in_csv_files).items()
+        for i, line in enumerate(
+            textwrap.wrap(text, _COMMENT_WIDTH - _KEY_WIDTH, break_on_hyphens=False)
+        )
     ]
     return [introduction, "\n".join(lines) + "\n"]
 
 
-def _key_lines(key: str, text: str) -> list[str]:
-    wrapped = textwrap.wrap(text, _COMMENT_WIDTH - _KEY_WIDTH, break_on_hyphens=False)
-    return [f"{key if i == 0 else '':<{_KEY_WIDTH}}{line}" for i, line in enumerate(wrapped)]
-
-
-def _key_comments(split: Split, *, in_csv_files: bool) -> Iterator[tuple[str, str]]:
-    yield "name", "what tables and records call the split"
-    yield "version", "raise it when the list changes, so that older numbers can be told apart"
-    yield "source", "where the clips are from; licence: on what terms; description: what they are"
-    yield (
-        "root",
-        "may be added: the folder of the clips, relative to this file; --root is then not needed",
-    )
-    yield "find", _FIND_COMMENTS[split.find]
-    prefix = "" if split.group_pattern is not None else "may be added: "
-    yield (
-        "group",
-        f"{prefix}a regular expression whose first ( ) in a clip's name says which recording it is "
-        "from (or person, or day): with --disjoint-groups support and query clips share none",
-    )
-    yield "group_scope", "class: equal groups of two classes are two groups; global: one"
-    yield "subsets", _subsets_comment(split, in_csv_files=in_csv_files)
-
-
-def _subsets_comment(split: Split, *, in_csv_files: bool) -> str:
+def _key_comments(split: Split, *, in_csv_files: bool) -> dict[str, str]:
+    """The texts of keys, and what may be done with them in this split."""
+    texts = {key: field.text for key, field in SPLIT_FIELDS.items()}
+    about_clips = texts["description"].partition(";")[0]
+    if split.find == "path":
+        find = f"may be added. path: clip names {FIND_TEXTS['path']} (as now); name: they "
+        find += FIND_TEXTS["name"]
+    else:
+        find = f"{split.find}: clip names {FIND_TEXTS[split.find]}; path: they {FIND_TEXTS['path']}"
     if set(split.subsets) <= set(TRAIN_TEST_SUBSETS):
-        meaning = (
-            "train: clips to learn from; test: clips of the same classes to be recognised. Clips "
-            "can be taken out or moved from one to the other; both need all classes"
+        subsets = (
+            f"{TRAIN_TEST_TEXT}. Clips can be taken out or moved from one to the other; both need "
+            "all classes."
         )
     else:
-        meaning = (
-            "base: classes to train on; val: to choose settings on; novel: to evaluate on. Move a "
-            "class with its clips from one to another, or take clips out; rename a class freely, "
-            "since methods that read names see this one"
+        subsets = (
+            f"{CLASS_SUBSETS_TEXT}. Move a class with its clips from one to another, or take clips "
+            "out; rename a class freely, since methods that read names see this one."
         )
-    csv_note = (
-        " The clips are in the CSV files, a line each with path and class" if in_csv_files else ""
-    )
-    return f"{meaning}.{csv_note}"
+    if in_csv_files:
+        subsets += " The clips are in the CSV files, a line each with path and class"
+    return {
+        "name": texts["name"],
+        "version": texts["version"],
+        "source": f"{texts['source']}; licence: {texts['licence']}; description: {about_clips}",
+        "root": f"may be added: {texts['root']}",
+        "find": find,
+        "group": f"{'may be added: ' if split.group_pattern is None else ''}{texts['group']}",
+        "group_scope": texts["group_scope"],
+        "subsets": subsets,
+    }

@@ -13,6 +13,15 @@ from typing import TypeAlias
 from fewshot_i2v.data.splits.folder_contents import ClassFolder, scan_class_folder
 from fewshot_i2v.data.splits.problems import ProblemList, path_problem, text_problem
 from fewshot_i2v.data.splits.split import Clip, Generator
+from fewshot_i2v.data.splits.split_fields import (
+    CLASS_FIELDS,
+    CLASS_SUBSETS,
+    CLIP_FIELDS,
+    CSV_FIELDS,
+    FOLDER_FIELDS,
+    SPLIT_FIELDS,
+    TRAIN_TEST_SUBSETS,
+)
 from fewshot_i2v.utils.input_files import open_lines
 
 _ROOT_HINT = "the root can be given with --root"
@@ -74,7 +83,7 @@ def clips_from_list(
     for name, items in mapping.items():
         key = f"{location}.{name}"
         if isinstance(items, dict):
-            problems.add_unknown(key, items, ("clips", "folder", "id"))
+            problems.add_unknown(key, items, CLASS_FIELDS)
             metadata.add(name, items, key, problems)
             items = items.get("clips")
             if isinstance(items, str):
@@ -121,7 +130,7 @@ def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
     if not isinstance(item, dict):
         problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
         return None
-    problems.add_unknown(key, item, ("clip", "group"))
+    problems.add_unknown(key, item, CLIP_FIELDS)
     name, group = item.get("clip"), item.get("group")
     if isinstance(group, int) and not isinstance(group, bool):
         group = str(group)
@@ -244,12 +253,6 @@ def _read_csv_rows(
         yield row["class"], Clip(row["path"], row.get("group") or None)
 
 
-__all__ = ["CLASS_SUBSETS", "TRAIN_TEST_SUBSETS", "ClassMetadata", "ClipOrigin", "read_subsets"]
-
-CLASS_SUBSETS = ("base", "val", "novel")
-"""Subsets whose classes differ."""
-TRAIN_TEST_SUBSETS = ("train", "test")
-"""Subsets of the same classes: support clips from the first, query clips from the second."""
 _SUBSET_FORMS = (
     "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
 )
@@ -273,12 +276,15 @@ class ClipOrigin:
 
 
 def read_subsets(
-    value: object, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
+    value: Mapping[str, object],
+    origin: ClipOrigin,
+    problems: ProblemList,
+    metadata: ClassMetadata,
 ) -> dict[str, ClipsByClass]:
     """Read and check the classes and clips of every subset.
 
     Args:
-        value: the value of `subsets` in the split file.
+        value: subset -> its classes, in one of their forms.
         origin: where clips come from.
         problems: collects what is wrong.
         metadata: collects ids and folders of the classes.
@@ -286,16 +292,13 @@ def read_subsets(
     Returns:
         subset -> class -> clips; only valid when no problem was added.
     """
-    expectation = f"some of {', '.join(CLASS_SUBSETS)}, or {' and '.join(TRAIN_TEST_SUBSETS)}"
-    if not isinstance(value, dict) or not value:
-        problems.add("subsets", f"got {value!r}; expected {expectation}")
-        return {}
     problems.add_unknown("subsets", value, (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS))
     train_test = [name for name in TRAIN_TEST_SUBSETS if name in value]
     if train_test and (
         len(train_test) < len(TRAIN_TEST_SUBSETS) or any(name in value for name in CLASS_SUBSETS)
     ):
-        problems.add("subsets", f"got {', '.join(value)}; expected {expectation}")
+        expected = SPLIT_FIELDS["subsets"].expected
+        problems.add("subsets", f"got {', '.join(value)}; expected {expected}")
     subsets: dict[str, ClipsByClass] = {}
     for name in (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS):
         if name in value:
@@ -330,7 +333,7 @@ def _read_subset(
         problems.add(location, "the clips are generated; expected a list of class names")
         return {}
     if isinstance(value.get("folder"), str):
-        problems.add_unknown(location, value, ("folder", "classes"))
+        problems.add_unknown(location, value, FOLDER_FIELDS)
         class_list = value.get("classes")
         class_names = (
             None
@@ -339,7 +342,7 @@ def _read_subset(
         )
         return _read_folders(value["folder"], class_names, location, origin, problems)
     if isinstance(value.get("csv"), str):
-        problems.add_unknown(location, value, ("csv",))
+        problems.add_unknown(location, value, CSV_FIELDS)
         return _read_csv(value["csv"], f"{location}.csv", origin, problems)
     return clips_from_list(value, location, problems, metadata)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
 from fewshot_i2v.data.splits.builder.importers import import_csv, import_folders
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.splits.split_file import SPLIT_KEYS, load_split
+from fewshot_i2v.data.splits.split_fields import SPLIT_FIELDS
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError, SplitError
 from tests.data.splits.folders import touch
 
@@ -63,7 +64,7 @@ def refused(folder: Path, data: object) -> str:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(RIGHT) == set(SPLIT_KEYS)
+    assert set(RIGHT) == set(SPLIT_FIELDS)
 
 
 @pytest.mark.parametrize(("key", "kind"), WRONG)
@@ -274,7 +275,7 @@ PLAIN = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*SPLIT_KEYS, "other"]), PLAIN, max_size=6), PLAIN)
+@given(st.dictionaries(st.sampled_from([*SPLIT_FIELDS, "other"]), PLAIN, max_size=6), PLAIN)
 def test_any_content_is_a_split_or_an_error_that_names_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, object], clips: object
 ) -> None:
