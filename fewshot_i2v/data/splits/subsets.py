@@ -24,10 +24,11 @@ from fewshot_i2v.data.splits.split_fields import (
 )
 from fewshot_i2v.utils.input_files import open_lines
 
-_ROOT_HINT = "the root can be given with --root"
-
-
 ClipsByClass: TypeAlias = dict[str, list[Clip]]
+_ROOT_HINT = "the root can be given with --root"
+_SUBSET_FORMS = (
+    "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
+)
 
 
 @dataclass
@@ -62,200 +63,6 @@ class ClassMetadata:
                 problems.add(
                     location, f"{key}: got {text!r}, elsewhere the class has {values[class_name]!r}"
                 )
-
-
-def clips_from_list(
-    mapping: Mapping[str, object], location: str, problems: ProblemList, metadata: ClassMetadata
-) -> ClipsByClass:
-    """Read clips that are listed class by class.
-
-    Args:
-        mapping: class -> list of names, or of mappings with `clip` and `group`; or a mapping with
-            `clips` (such a list, or a text), `folder` and `id`.
-        location: key of the mapping, for problems.
-        problems: collects what is wrong.
-        metadata: collects ids and folders of the classes.
-
-    Returns:
-        The valid clips, by class.
-    """
-    classes: ClipsByClass = {}
-    for name, items in mapping.items():
-        key = f"{location}.{name}"
-        if isinstance(items, dict):
-            problems.add_unknown(key, items, CLASS_FIELDS)
-            metadata.add(name, items, key, problems)
-            items = items.get("clips")
-            if isinstance(items, str):
-                clip_names = read_clip_names(items, metadata.folders.get(name), key, problems)
-                classes[name] = [Clip(clip_name) for clip_name in clip_names]
-                continue
-        if not isinstance(items, list):
-            problems.add(key, f"got {items!r}; expected a list of clip names")
-            continue
-        folder = metadata.folders.get(name)
-        parsed = (_read_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
-        clips = [clip for clip in parsed if clip is not None]
-        classes[name] = [Clip(_join_folder(folder, clip.name), clip.group) for clip in clips]
-    return classes
-
-
-def read_clip_names(
-    value: object, folder: str | None, location: str, problems: ProblemList
-) -> list[str]:
-    """Read clip names from a list, or from a text with white space between them.
-
-    Args:
-        value: the list or the text.
-        folder: put before each name, or None.
-        location: its key, for problems.
-        problems: collects what is wrong.
-    """
-    names = value.split() if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        problems.add(
-            location, f"got {value!r}; expected clip names (in quotes if numbers) or a text"
-        )
-        return []
-    return [_join_folder(folder, name) for name in names]
-
-
-def _join_folder(folder: str | None, name: str) -> str:
-    return name if folder is None else f"{folder}/{name}"
-
-
-def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
-    if isinstance(item, str):
-        return Clip(item)
-    if not isinstance(item, dict):
-        problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
-        return None
-    problems.add_unknown(key, item, CLIP_FIELDS)
-    name, group = item.get("clip"), item.get("group")
-    if isinstance(group, int) and not isinstance(group, bool):
-        group = str(group)
-    if not isinstance(name, str):
-        problems.add(key, f"clip: got {name!r}; expected a clip's name")
-        return None
-    if not isinstance(group, str | None):
-        problems.add(key, f"group: got {group!r}; expected text")
-        return None
-    return Clip(name, group)
-
-
-def clips_from_generator(classes: Sequence[str], clips: int) -> ClipsByClass:
-    """Names of generated clips: `<class>/<class>-000.mp4` and so on, `clips` of each class."""
-    return {name: [Clip(f"{name}/{name}-{i:03d}.mp4") for i in range(clips)] for name in classes}
-
-
-def clips_from_folders(
-    root: Path, folder: str, classes: Sequence[str] | None, location: str, problems: ProblemList
-) -> ClipsByClass:
-    """Find clips in one folder per class; the arguments are those of `scan_class_folders`.
-
-    Returns:
-        Per class all its clips, sorted: video files directly in its folder, by content, without
-        hidden ones; if there are none, folders of numbered pictures.
-    """
-    prefix = "" if folder == "." else folder.rstrip("/") + "/"
-    scanned = scan_class_folders(root, folder, classes, location, problems)
-    return {
-        name: [Clip(f"{prefix}{name}/{clip}") for clip in scanned_folder.clips]
-        for name, scanned_folder in scanned.items()
-    }
-
-
-def scan_class_folders(
-    root: Path,
-    folder: str,
-    classes: Sequence[str] | None,
-    location: str,
-    problems: ProblemList,
-    *,
-    scan_subfolders: bool = False,
-) -> dict[str, ClassFolder]:
-    """Scan class folders for clips.
-
-    Args:
-        root: the split's root.
-        folder: the parent of the class folders, below `root`; "." for `root` itself.
-        classes: the class folders to take; None takes all that are not hidden.
-        location: key of the subset, for problems.
-        problems: collects what is wrong.
-        scan_subfolders: whether to list all folders in class folders.
-
-    Raises:
-        OSError: if one cannot be listed.
-    """
-    base = root if folder == "." else root / folder
-    if not base.is_dir():
-        problems.add(location, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
-        return {}
-    if classes is None:
-        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
-        if not classes:
-            problems.add(location, f"{base} has no class folders ({_ROOT_HINT})")
-    result: dict[str, ClassFolder] = {}
-    for name in classes:
-        class_path = base / name
-        if path_problem(name) or "/" in name or "\\" in name:
-            problems.add(location, f"class {name!r}: expected the name of one folder")
-            continue
-        if not class_path.is_dir():
-            problems.add(location, f"no folder {class_path} for class {name!r} ({_ROOT_HINT})")
-            continue
-        result[name] = scan_class_folder(class_path, scan_subfolders=scan_subfolders)
-    return result
-
-
-def clips_from_csv(path: Path, location: str, problems: ProblemList) -> ClipsByClass:
-    """Read clips from a CSV with the columns `path`, `class` and, optionally, `group`.
-
-    Args:
-        path: the CSV, in UTF-8 with a header row.
-        location: key of the subset, for problems.
-        problems: collects what is wrong, with line numbers.
-
-    Returns:
-        The clips of the valid rows, by class.
-    """
-    if not path.is_file():
-        problems.add(
-            location, f"no file {path}; expected a CSV with the columns path,class[,group]"
-        )
-        return {}
-    classes: ClipsByClass = {}
-    try:
-        with open_lines(path) as file:
-            for name, clip in _read_csv_rows(
-                csv.DictReader(file, strict=True), path, location, problems
-            ):
-                classes.setdefault(name, []).append(clip)
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        problems.add(location, f"{path} cannot be read as a CSV in UTF-8: {error}")
-    return classes
-
-
-def _read_csv_rows(
-    rows: csv.DictReader[str], path: Path, location: str, problems: ProblemList
-) -> Iterator[tuple[str, Clip]]:
-    rows.fieldnames = header = [name.strip() for name in rows.fieldnames or []]
-    if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
-        expected = "expected path,class or path,class,group, with commas"
-        problems.add(location, f"{path}:1: header {header}; {expected}")
-        return
-    for row in rows:
-        if None in row or None in row.values():
-            message = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
-            problems.add(location, message)
-            continue
-        row = {key: text.strip() for key, text in row.items()}
-        yield row["class"], Clip(row["path"], row.get("group") or None)
-
-
-_SUBSET_FORMS = (
-    "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
-)
 
 
 @dataclass(frozen=True)
@@ -324,7 +131,8 @@ def _read_subset(
     if isinstance(value, list) and value:
         names = _read_class_names(value, location, problems)
         if origin.generator is not None:
-            return clips_from_generator(names, origin.generator.clips)
+            numbers = range(origin.generator.clips)
+            return {c: [Clip(f"{c}/{c}-{i:03d}.mp4") for i in numbers] for c in names}
         return _read_folders(".", names, location, origin, problems)
     if not isinstance(value, dict) or not value:
         problems.add(location, f"got {value!r}; expected {_SUBSET_FORMS}")
@@ -344,7 +152,7 @@ def _read_subset(
     if isinstance(value.get("csv"), str):
         problems.add_unknown(location, value, CSV_FIELDS)
         return _read_csv(value["csv"], f"{location}.csv", origin, problems)
-    return clips_from_list(value, location, problems, metadata)
+    return _read_listed_classes(value, location, problems, metadata)
 
 
 def _read_class_names(value: object, location: str, problems: ProblemList) -> list[str]:
@@ -361,6 +169,74 @@ def _read_class_names(value: object, location: str, problems: ProblemList) -> li
         else:
             names.append(name)
     return names
+
+
+def _read_listed_classes(
+    mapping: Mapping[str, object], location: str, problems: ProblemList, metadata: ClassMetadata
+) -> ClipsByClass:
+    """Read clips that are listed class by class, in either form of a class."""
+    classes: ClipsByClass = {}
+    for name, items in mapping.items():
+        key = f"{location}.{name}"
+        if isinstance(items, dict):
+            problems.add_unknown(key, items, CLASS_FIELDS)
+            metadata.add(name, items, key, problems)
+            items = items.get("clips")
+            if isinstance(items, str):
+                clip_names = read_clip_names(items, metadata.folders.get(name), key, problems)
+                classes[name] = [Clip(clip_name) for clip_name in clip_names]
+                continue
+        if not isinstance(items, list):
+            problems.add(key, f"got {items!r}; expected a list of clip names")
+            continue
+        folder = metadata.folders.get(name)
+        parsed = (_read_clip(item, f"{key}[{i}]", problems) for i, item in enumerate(items))
+        clips = [clip for clip in parsed if clip is not None]
+        classes[name] = [Clip(_join_folder(folder, clip.name), clip.group) for clip in clips]
+    return classes
+
+
+def read_clip_names(
+    value: object, folder: str | None, location: str, problems: ProblemList
+) -> list[str]:
+    """Read clip names from a list, or from a text with white space between them.
+
+    Args:
+        value: the list or the text.
+        folder: put before each name, or None.
+        location: its key, for problems.
+        problems: collects what is wrong.
+    """
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        problems.add(
+            location, f"got {value!r}; expected clip names (in quotes if numbers) or a text"
+        )
+        return []
+    return [_join_folder(folder, name) for name in names]
+
+
+def _join_folder(folder: str | None, name: str) -> str:
+    return name if folder is None else f"{folder}/{name}"
+
+
+def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
+    if isinstance(item, str):
+        return Clip(item)
+    if not isinstance(item, dict):
+        problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
+        return None
+    problems.add_unknown(key, item, CLIP_FIELDS)
+    name, group = item.get("clip"), item.get("group")
+    if isinstance(group, int) and not isinstance(group, bool):
+        group = str(group)
+    if not isinstance(name, str):
+        problems.add(key, f"clip: got {name!r}; expected a clip's name")
+        return None
+    if not isinstance(group, str | None):
+        problems.add(key, f"group: got {group!r}; expected text")
+        return None
+    return Clip(name, group)
 
 
 def _read_folders(
@@ -380,18 +256,98 @@ def _read_folders(
         problems.add(f"{location}.folder", str(path_problem(subfolder)))
         return {}
     try:
-        return clips_from_folders(origin.root, subfolder, class_names, location, problems)
+        scanned = scan_class_folders(origin.root, subfolder, class_names, location, problems)
     except OSError as error:
         problems.add(location, f"{error.filename}: cannot be listed: {error.strerror}")
         return {}
+    prefix = "" if folder == "." else f"{subfolder}/"
+    return {
+        name: [Clip(f"{prefix}{name}/{clip}") for clip in class_folder.clips]
+        for name, class_folder in scanned.items()
+    }
+
+
+def scan_class_folders(
+    root: Path,
+    folder: str,
+    classes: Sequence[str] | None,
+    location: str,
+    problems: ProblemList,
+    *,
+    scan_subfolders: bool = False,
+) -> dict[str, ClassFolder]:
+    """Scan class folders for clips.
+
+    Args:
+        root: the split's root.
+        folder: the parent of the class folders, below `root`; "." for `root` itself.
+        classes: the class folders to take; None takes all that are not hidden.
+        location: key of the subset, for problems.
+        problems: collects what is wrong.
+        scan_subfolders: whether to list all folders in class folders.
+
+    Raises:
+        OSError: if one cannot be listed.
+    """
+    base = root if folder == "." else root / folder
+    if not base.is_dir():
+        problems.add(location, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
+        return {}
+    if classes is None:
+        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
+        if not classes:
+            problems.add(location, f"{base} has no class folders ({_ROOT_HINT})")
+    result: dict[str, ClassFolder] = {}
+    for name in classes:
+        class_path = base / name
+        if path_problem(name) or "/" in name or "\\" in name:
+            problems.add(location, f"class {name!r}: expected the name of one folder")
+            continue
+        if not class_path.is_dir():
+            problems.add(location, f"no folder {class_path} for class {name!r} ({_ROOT_HINT})")
+            continue
+        result[name] = scan_class_folder(class_path, scan_subfolders=scan_subfolders)
+    return result
 
 
 def _read_csv(file: str, location: str, origin: ClipOrigin, problems: ProblemList) -> ClipsByClass:
+    """Read clips from a CSV in UTF-8, with a header row: path, class and, optionally, group."""
     problem = path_problem(file)
     if problem:
         problems.add(location, problem)
         return {}
-    return clips_from_csv(origin.folder / file, location, problems)
+    path = origin.folder / file
+    if not path.is_file():
+        problems.add(
+            location, f"no file {path}; expected a CSV with the columns path,class[,group]"
+        )
+        return {}
+    classes: ClipsByClass = {}
+    try:
+        with open_lines(path) as lines:
+            rows = csv.DictReader(lines, strict=True)
+            for name, clip in _read_csv_rows(rows, path, location, problems):
+                classes.setdefault(name, []).append(clip)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        problems.add(location, f"{path} cannot be read as a CSV in UTF-8: {error}")
+    return classes
+
+
+def _read_csv_rows(
+    rows: csv.DictReader[str], path: Path, location: str, problems: ProblemList
+) -> Iterator[tuple[str, Clip]]:
+    rows.fieldnames = header = [name.strip() for name in rows.fieldnames or []]
+    if sorted(header) not in (["class", "path"], ["class", "group", "path"]):
+        expected = "expected path,class or path,class,group, with commas"
+        problems.add(location, f"{path}:1: header {header}; {expected}")
+        return
+    for row in rows:
+        if None in row or None in row.values():
+            message = f"{path}:{rows.line_num}: not {len(header)} fields as in the header"
+            problems.add(location, message)
+            continue
+        row = {key: text.strip() for key, text in row.items()}
+        yield row["class"], Clip(row["path"], row.get("group") or None)
 
 
 def _assign_groups(
@@ -412,11 +368,6 @@ def _assign_groups(
         message = f"{len(unmatched)} of {len(clips)} names do not match the `group` pattern"
         problems.add(location, f"{message} {pattern.pattern!r}, the first is {unmatched[0]!r}")
     return result
-
-
-def _unicode_key(name: str) -> str:
-    """Return a name in one spelling of accents: file systems may treat two spellings as one."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _check_class_names(subset: str, classes: ClipsByClass, problems: ProblemList) -> None:
@@ -471,3 +422,8 @@ def _check_distinct_clips(subsets: Mapping[str, ClipsByClass], problems: Problem
                     hint = "" if spelled == name else f" (there spelled {spelled!r})"
                     problems.add(location, f"clip {name!r} is already in {earlier_location}{hint}")
                 earlier_use[clip_key] = (location, name)
+
+
+def _unicode_key(name: str) -> str:
+    """Return a name in one spelling of accents: file systems may treat two spellings as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
