@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from fewshot_i2v.data.splits.split import Clip, Split
@@ -103,53 +104,27 @@ def _subset_lines(split: Split) -> Iterator[str]:
             if split.generator is not None:
                 yield f"    - {_format_scalar(name)}\n"
                 continue
+            yield f"    {_format_scalar(name)}:\n"
+            if subset != "test" and name in split.class_ids:
+                yield f"      id: {_quote(split.class_ids[name])}\n"
+            folder = _common_folder(split, name)
+            if folder:
+                yield f"      folder: {_format_scalar(folder)}\n"
             groups = [_explicit_group(clip, pattern) for clip in clips]
-            yield from _class_lines(split, name, clips, groups, with_id=subset != "test")
+            yield from _clip_lines("      clips", [clip.name for clip in clips], folder, groups)
 
 
-def _explicit_group(clip: Clip, pattern: re.Pattern[str] | None) -> str | None:
-    """Return the group to write beside a clip: None if its name already gives it."""
-    match = None if pattern is None else pattern.search(clip.name)
-    return None if match is not None and match.group(1) == clip.group else clip.group
-
-
-def _class_lines(
-    split: Split,
-    class_name: str,
-    clips: Sequence[Clip],
-    groups: Sequence[str | None],
-    *,
-    with_id: bool,
-) -> Iterator[str]:
-    yield f"    {_format_scalar(class_name)}:\n"
-    if with_id and class_name in split.class_ids:
-        yield f"      id: {_quote(split.class_ids[class_name])}\n"
-    clip_names = [clip.name for clip in clips]
-    folder = _common_folder(split, class_name)
-    if folder:
-        yield f"      folder: {_format_scalar(folder)}\n"
-        clip_names = [clip_name[len(folder) + 1 :] for clip_name in clip_names]
-    if any(groups) or any(re.search(r"\s", clip_name) for clip_name in clip_names):
-        yield "      clips:\n"
-        for clip_name, group in zip(clip_names, groups, strict=True):
-            if group is None:
-                yield f"        - {_quote(clip_name)}\n"
-            else:
-                yield f"        - {{clip: {_quote(clip_name)}, group: {_quote(group)}}}\n"
-        return
-    yield from _block_lines(clip_names, "      clips: |\n", 8)
-
-
-def _block_lines(names: Sequence[str], start: str, indent: int) -> Iterator[str]:
-    """Format names as a block of text: short ones fill lines, long ones have a line each."""
-    yield start
-    is_short = max(map(len, names)) * 3 < _LINE_WIDTH
-    lines = _wrap_words(names, _LINE_WIDTH - indent) if is_short else names
-    yield from (" " * indent + line + "\n" for line in lines)
-
-
-def _wrap_words(words: Sequence[str], width: int) -> list[str]:
-    return textwrap.wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False)
+def _draw_lines(split: Split) -> Iterator[str]:
+    if split.draws:
+        yield "draws:\n"
+    for key, draws in split.draws.items():
+        yield f"  {_format_scalar(key)}:\n"
+        for draw in draws:
+            start = "    - "
+            for name, clips in sorted(draw.clips.items()):
+                folder = _common_folder(split, name)
+                yield from _clip_lines(f"{start}{_format_scalar(name)}", clips, folder)
+                start = "      "
 
 
 def _common_folder(split: Split, name: str) -> str:
@@ -161,28 +136,32 @@ def _common_folder(split: Split, name: str) -> str:
     return folders.pop() if len(folders) == 1 else ""
 
 
-def _draw_lines(split: Split) -> Iterator[str]:
-    if not split.draws:
-        return
-    yield "draws:\n"
-    for key, draws in split.draws.items():
-        yield f"  {_format_scalar(key)}:\n"
-        for draw in draws:
-            start = "    - "
-            for name, clips in sorted(draw.clips.items()):
-                yield from _draw_class_lines(start, name, clips, _common_folder(split, name))
-                start = "      "
+def _explicit_group(clip: Clip, pattern: re.Pattern[str] | None) -> str | None:
+    """Return the group to write beside a clip: None if its name already gives it."""
+    match = None if pattern is None else pattern.search(clip.name)
+    return None if match is not None and match.group(1) == clip.group else clip.group
 
 
-def _draw_class_lines(
-    start: str, class_name: str, clips: Sequence[str], folder: str
+def _clip_lines(
+    key: str, clips: Sequence[str], folder: str, groups: Sequence[str | None] = ()
 ) -> Iterator[str]:
-    clip_names = [clip_name[len(folder) + 1 :] if folder else clip_name for clip_name in clips]
-    if any(re.search(r"\s", clip_name) for clip_name in clip_names):
-        yield f"{start}{_format_scalar(class_name)}:\n"
-        yield from (f"        - {_quote(clip_name)}\n" for clip_name in clip_names)
-    else:
-        yield from _block_lines(clip_names, f"{start}{_format_scalar(class_name)}: |\n", 8)
+    """Format the clips below a key: a list if there are groups or white space, else a text."""
+    names = [clip.removeprefix(f"{folder}/") if folder else clip for clip in clips]
+    if any(groups) or any(re.search(r"\s", name) for name in names):
+        yield f"{key}:\n"
+        for name, group in zip_longest(names, groups):
+            item = _quote(name)
+            if group is not None:
+                item = f"{{clip: {item}, group: {_quote(group)}}}"
+            yield f"        - {item}\n"
+        return
+    yield f"{key}: |\n"
+    # short names fill lines, long ones have a line each
+    if max(map(len, names)) * 3 < _LINE_WIDTH:
+        names = textwrap.wrap(
+            " ".join(names), _LINE_WIDTH - 8, break_long_words=False, break_on_hyphens=False
+        )
+    yield from (f"        {line}\n" for line in names)
 
 
 def _format_scalar(text: str) -> str:
@@ -195,13 +174,9 @@ def _format_scalar(text: str) -> str:
 
 
 def _quote(text: str) -> str:
-    if not text.isprintable():
-        return _double_quote(text)
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _double_quote(text: str) -> str:
-    """Quote a text with escapes: the only form in which unusual spaces survive."""
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    # escapes are the only form in which unusual spaces survive
     escaped = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
     return '"' + "".join(escaped) + '"'
 
