@@ -167,24 +167,16 @@ class EpisodeSampler:
                 self._query_pool.clip_names(c, argsort_ranks(r, n_query))
                 for c, r in zip(class_indices, rank_rows, strict=True)
             ]
-            return list(
-                zip(self._support_clips(index, class_indices, shots, key), query_clips, strict=True)
-            )
+            support_clips = self._support_clips(index, class_indices, shots, key)
+            return list(zip(support_clips, query_clips, strict=True))
         clips = []
         for c, row, shot in zip(class_indices, rank_rows, shots, strict=True):
             order = argsort_ranks(row, None if n_query is None else n_query + shot)
-            # where all the others are asked, none of them comes before the support
+            # with query "all", the support comes first and all others are queries
             start = 0 if n_query is None else n_query
-            support_positions, query_positions = (
-                order[start : start + shot],
-                order[:start] + order[start + shot :],
-            )
-            clips.append(
-                (
-                    self._query_pool.clip_names(c, support_positions),
-                    self._query_pool.clip_names(c, query_positions),
-                )
-            )
+            support = self._query_pool.clip_names(c, order[start : start + shot])
+            query = self._query_pool.clip_names(c, order[:start] + order[start + shot :])
+            clips.append((support, query))
         return clips
 
     def _support_clips(
