@@ -1,7 +1,10 @@
-"""The tables of keys in configs/README.md, from the fields of the configuration's models.
+"""The tables of keys in configs/README.md and episodes/README.md.
 
-python scripts/key_table.py            # writes the guide
-python scripts/key_table.py --check    # fails where it says anything else
+Those of configurations come from the fields of their models, that of split files from its table of
+fields.
+
+python scripts/key_table.py            # writes the guides
+python scripts/key_table.py --check    # fails where they say anything else
 """
 
 from __future__ import annotations
@@ -22,9 +25,16 @@ from fewshot_i2v.config.evaluation import EvaluationConfig  # noqa: E402 - the c
 from fewshot_i2v.config.keys import ConfigKey, config_keys  # noqa: E402
 from fewshot_i2v.config.method import MethodSpec  # noqa: E402
 from fewshot_i2v.config.training import TrainingConfig  # noqa: E402
+from fewshot_i2v.data.splits.split_fields import (  # noqa: E402
+    GENERATOR_FIELDS,
+    SPLIT_FIELDS,
+    FieldSpec,
+)
 
-GUIDE = ROOT / "configs" / "README.md"
+CONFIG_GUIDE = ROOT / "configs" / "README.md"
+SPLIT_GUIDE = ROOT / "episodes" / "README.md"
 REQUIRED = "required"
+_HEADER = ("| key | values | default | what |", "|---|---|---|---|")
 
 
 def _default(model: type[BaseModel], name: str) -> str:
@@ -76,42 +86,63 @@ def table_lines(model: type[BaseModel], *, without: type[BaseModel] | None = Non
         listed = {
             name: (_default(without, name), key) for name, key in config_keys(without).items()
         }
-    yield "| key | values | default | what |"
-    yield "|---|---|---|---|"
+    yield from _HEADER
     for name, key in config_keys(model).items():
         default = _default(model, name)
-        if listed.get(name) == (default, key):
-            continue
-        values = _values(key).replace("|", "\\|")
-        shown = f"`{default}`" if default not in ("", REQUIRED) else default
-        yield f"| `{name}` | {values} | {shown} | {key.description} |"
+        if listed.get(name) != (default, key):
+            yield _table_line(name, _values(key), default, key.description)
 
 
-def guide_text(text: str) -> str:
-    """The guide with its tables of keys made again."""
+def split_table_lines() -> Iterator[str]:
+    """The table of the keys of a split file, with those of its generator after it."""
+    yield from _HEADER
+    for field in SPLIT_FIELDS.values():
+        yield _split_table_line(field)
+        if field.key == "generator":
+            yield from (_split_table_line(key, "generator.") for key in GENERATOR_FIELDS.values())
+
+
+def _split_table_line(field: FieldSpec, prefix: str = "") -> str:
+    default = "" if field.default in (None, "", [], {}) else str(field.default)
+    default = REQUIRED if field.required else default
+    return _table_line(prefix + field.key, field.expected, default, field.text)
+
+
+def _table_line(key: str, values: str, default: str, text: str) -> str:
+    values = values.replace("|", "\\|")
+    shown = f"`{default}`" if default not in ("", REQUIRED) else default
+    return f"| `{key}` | {values} | {shown} | {text} |"
+
+
+def guide_text(guide: Path, text: str) -> str:
+    """The text of a guide with its tables of keys made again."""
     tables = {
-        "keys of an evaluation": table_lines(EvaluationConfig),
-        "keys of a training": table_lines(TrainingConfig, without=EvaluationConfig),
+        CONFIG_GUIDE: {
+            "keys of an evaluation": table_lines(EvaluationConfig),
+            "keys of a training": table_lines(TrainingConfig, without=EvaluationConfig),
+        },
+        SPLIT_GUIDE: {"keys of a split file": split_table_lines()},
     }
-    for name, lines in tables.items():
+    for name, lines in tables[guide].items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not marked.search(text):
-            raise click.ClickException(f"{GUIDE} has no <!-- {name} --> ... <!-- /{name} -->")
+            raise click.ClickException(f"{guide} has no <!-- {name} --> ... <!-- /{name} -->")
         table = "\n".join(lines)
         text = marked.sub(lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", text)  # type: ignore[misc]
     return text
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Write nothing; fail where the guide differs.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where a guide differs.")
 def main(check: bool) -> None:
-    """Write the tables of keys into configs/README.md."""
-    old = GUIDE.read_text(encoding="utf-8")
-    new = guide_text(old)
-    if check and new != old:
-        raise click.ClickException(f"{GUIDE} is not up to date: python scripts/key_table.py")
-    if not check:
-        GUIDE.write_text(new, encoding="utf-8")
+    """Write the tables of keys into configs/README.md and episodes/README.md."""
+    for guide in (CONFIG_GUIDE, SPLIT_GUIDE):
+        old = guide.read_text(encoding="utf-8")
+        new = guide_text(guide, old)
+        if not check:
+            guide.write_text(new, encoding="utf-8")
+        elif new != old:
+            raise click.ClickException(f"{guide} is not up to date: python scripts/key_table.py")
 
 
 if __name__ == "__main__":

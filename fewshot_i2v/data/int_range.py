@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from fewshot_i2v.errors import EpisodeError
 
 IntOrRange: TypeAlias = int | str
 """A whole number; a text such as "2-5", from 2 to 5; or, where it is allowed, "all"."""
-AllWord: TypeAlias = Literal["all"]
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 
 

@@ -26,6 +26,6 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     names = splits or tuple(resources.data_names("episodes"))
     rows = [count_clips(load_split(name, root=root)) for name in names]
     if as_json:
-        echo_json([row.to_dict() for row in rows])
+        echo_json(rows)
     else:
         click.echo(counts_table(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.data.splits.split_schema import split_schema
+from fewshot_i2v.data.splits.split_fields import split_schema
 
 
 @click.command(short_help="Write the JSON schema of split files, for editors.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.utils import resources
 
-_DEFAULT_WAY, _DEFAULT_QUERY = 5, 1
 _MAX_LISTED = 24
 _EXTREMES_SHOWN = 5
 _MAX_NAMED = 6
@@ -49,22 +49,15 @@ def command(
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.data.splits.summary import COMMON_SETTINGS, summarize_split
 
-    n_way = _DEFAULT_WAY if way is None else way
-    pairs = [
-        (shot_count, query_count)
-        for shot_count in shot or (1, 5)
-        for query_count in query or (_DEFAULT_QUERY,)
-    ]
-    settings = [
-        (n_way, shot_count, query_count)
-        for shot_count, query_count in (pairs if shot or query else COMMON_SETTINGS)
-    ]
+    counts: Iterable[tuple[int, int]] = COMMON_SETTINGS
+    if shot or query:
+        counts = product(shot or (1, 5), query or (1,))
+    settings = [(way or 5, *shot_and_query) for shot_and_query in counts]
     facts = summarize_split(load_split(split, root=root), settings)
     if as_json:
         echo_json(facts)
         return
-    for line in _description_lines(facts):
-        click.echo(line)
+    click.echo("\n".join(_description_lines(facts)))
     _show_subsets(facts["subsets"])
     for subset, subset_facts in facts["subsets"].items():
         _show_classes(subset, subset_facts, all_classes=all_classes)
@@ -120,16 +113,8 @@ def _show_subsets(subsets: Facts) -> None:
             count += f", {groups['clips_without']} clips without"
         group_sizes = "" if groups is None else _format_range(groups["clips_per_group"])
         sizes = _format_range(subset_facts["clips_per_class"])
-        rows.append(
-            (
-                name,
-                str(subset_facts["classes"]),
-                str(subset_facts["clips"]),
-                sizes,
-                count,
-                group_sizes,
-            )
-        )
+        n_classes, n_clips = str(subset_facts["classes"]), str(subset_facts["clips"])
+        rows.append((name, n_classes, n_clips, sizes, count, group_sizes))
     echo_columns(rows)
 
 
@@ -177,15 +162,8 @@ def _show_episodes(subsets: Facts) -> None:
     rows = [("", *subsets)]
     for i, setting in enumerate(first_settings):
         label = f"  {setting['shot']}-shot, {setting['query']} query"
-        rows.append(
-            (
-                label,
-                *(
-                    _format_episode_count(subset_facts["episodes"][i])
-                    for subset_facts in subsets.values()
-                ),
-            )
-        )
+        cells = (_format_episode_count(facts["episodes"][i]) for facts in subsets.values())
+        rows.append((label, *cells))
     echo_columns(rows)
     if "test" in subsets:
         click.echo("any: support from train and queries from test; clips recur in other episodes")

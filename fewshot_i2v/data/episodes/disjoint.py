@@ -12,16 +12,16 @@ from functools import cache
 
 import numpy as np
 
-from fewshot_i2v.data.episodes.clip_pool import ClipPool, check_class_sizes
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, hash_ids, splitmix64
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, splitmix64
 from fewshot_i2v.data.int_range import IntOrRange, parse_range, require_int
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.errors import EpisodeError
 
 
-class DisjointSampler:
+class DisjointSampler(EpisodeSampler):
     """Samples as many episodes without a common clip as the clips of a subset allow.
 
     They come in partitions of the clips: `sampler[i]` for i from 0 up to the number of episodes of
@@ -40,12 +40,13 @@ class DisjointSampler:
     Attributes:
         episodes_per_partition: episodes of one partition.
         count: number of episodes.
-        max_shape: classes, support clips and query clips of an episode.
 
     Raises:
         EpisodeError: as `EpisodeSampler`.
         UnknownNameError: for a subset that the split does not have.
     """
+
+    count: int
 
     def __init__(
         self,
@@ -60,12 +61,11 @@ class DisjointSampler:
     ) -> None:
         require_int("seed", seed, 0)
         require_int("partitions", partitions, 1)
-        self.way, self.shot, self.query = way, shot, query
-        self._classes = split.classes(subset)
+        n_classes = len(split.classes(subset))
         if query == "all":
             raise EpisodeError("query: disjoint episodes are all alike; expected one number")
         int_ranges = {
-            "way": parse_range("way", way, all_value=len(self._classes)),
+            "way": parse_range("way", way, all_value=n_classes),
             "shot": parse_range("shot", shot),
             "query": parse_range("query", query),
         }
@@ -74,20 +74,15 @@ class DisjointSampler:
                 raise EpisodeError(f"{name}: disjoint episodes are all alike; expected one number")
         if subset == "test":
             raise EpisodeError("disjoint: expected one subset for support and query; got 'test'")
-        check_class_sizes(split, subset, int_ranges["way"], int_ranges["shot"], int_ranges["query"])
-        self._way, self._shot, self._query = (
-            int_ranges[key].low for key in ("way", "shot", "query")
-        )
-        self._pool = ClipPool(split, subset)
-        self._class_ids = hash_ids([("class", name) for name in self._classes])
-        sizes = [len(split.clips(subset, name)) for name in self._classes]
+        super().__init__(split, seed=seed, way=way, shot=shot, query=query, subset=subset)
+        self._way, self._shot, self._query = (r.low for r in int_ranges.values())
+        sizes = self._query_pool.class_sizes
         self.episodes_per_partition = max_disjoint_episodes(
             sizes, self._way, self._shot, self._query
         )
         self.count = self.episodes_per_partition * partitions
         self._max_uses = [size // (self._shot + self._query) for size in sizes]
-        self.max_shape = (self._way, self._way * self._shot, self._way * self._query)
-        self._key_prefix = f"{split.digest}/{subset}/{seed}/disjoint/{way}/{shot}/{query}/"
+        self._key_prefix += f"disjoint/{way}/{shot}/{query}/"
         self._cached_partition = cache(self._sample_partition)
 
     def __getitem__(self, index: int) -> Episode:
@@ -126,9 +121,10 @@ class DisjointSampler:
         """
         key = hash64(f"{self._key_prefix}{partition_index}")
         all_classes = range(len(self._classes))
+        rank_rows = self._query_pool.clip_ranks(all_classes, key)
         orders = [
-            self._pool.clip_names(c, argsort_ranks(row))
-            for c, row in zip(all_classes, self._pool.clip_ranks(all_classes, key), strict=True)
+            self._query_pool.clip_names(c, argsort_ranks(row))
+            for c, row in zip(all_classes, rank_rows, strict=True)
         ]
         uses_left = np.array(self._class_uses(key))
         n_used = [0] * len(self._classes)

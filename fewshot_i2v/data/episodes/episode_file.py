@@ -173,15 +173,6 @@ def _episode_lines(episode_file: EpisodeFile) -> Iterator[str]:
         yield json.dumps(line, separators=(",", ":")) + "\n"
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Read the first line of a file of episodes.
-
-    Raises:
-        EpisodeError: when it is no such file.
-    """
-    return _parse_header(path, next(_read_lines(path), ""))
-
-
 def read_episode_file(path: str | Path) -> EpisodeFile:
     """Read episodes from a file and check their digest.
 

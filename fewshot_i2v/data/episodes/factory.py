@@ -46,20 +46,11 @@ def make_sampler(
     draws: str | None = None,
     partitions: int = 1,
 ) -> EpisodeSource:
-    """Make a sampler; see `EpisodeSampler` and `DisjointSampler` for the arguments.
+    """Make a sampler of independent or disjoint episodes.
 
-    Args:
-        split: the split.
-        seed: 0 or more.
-        way: classes of an episode.
-        shot: support clips of each class.
-        query: query clips of each class.
-        subset: where query clips come from.
-        sampling: "independent": clips are in any number of episodes; "disjoint": in at most one.
-        disjoint_groups: support and query of an episode have no common group.
-        uneven_shots: each class has its own number of shots; `shot` is a range.
-        draws: published draws, by name.
-        partitions: of disjoint episodes.
+    With `sampling` "independent" clips are in any number of episodes, with "disjoint" in at most
+    one of each of the `partitions`. The other arguments are those of `EpisodeSampler` and
+    `DisjointSampler`.
 
     Raises:
         EpisodeError: when the split cannot give such episodes, or options exclude each other.

@@ -62,16 +62,13 @@ class GroupPartitioner:
         clip_orders: Sequence[list[int]],
         group_ranks: Sequence[int],
     ) -> list[tuple[list[int], list[int]]]:
-        """Return the query and support clips of each class of an episode.
+        """Return positions of the query clips and of the support clips of each class.
 
         Args:
             index: the episode's number, for messages.
             class_indices: positions of its classes.
             clip_orders: for each of them, positions of all its clips in the order of their ranks.
             group_ranks: rank of every group.
-
-        Returns:
-            For each class, positions of its query clips and of its support clips.
 
         Raises:
             EpisodeError: when a class has too few support clips left.

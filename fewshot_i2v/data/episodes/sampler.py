@@ -24,8 +24,6 @@ from fewshot_i2v.data.int_range import IntOrRange, parse_range, require_int
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import EpisodeError
 
-__all__ = ["Episode", "EpisodeSampler", "sample_episode"]
-
 
 class EpisodeSampler:
     """Samples the episodes of a split: `sampler[i]` is episode i, for any i from 0.
@@ -87,11 +85,7 @@ class EpisodeSampler:
         self._group_partitioner = None
         if disjoint_groups:
             self._group_partitioner = self._make_group_partitioner(split, subset)
-        self._group_ids = (
-            hash_ids(self._group_partitioner.group_keys)
-            if self._group_partitioner
-            else hash_ids([])
-        )
+            self._group_ids = hash_ids(self._group_partitioner.group_keys)
         self._key_prefix = f"{split.digest}/{subset}/{seed}/"
 
     @property
@@ -136,23 +130,30 @@ class EpisodeSampler:
         if self._group_partitioner is None:
             clip_names = self._sample_clips(index, class_indices, key)
         else:
-            group_ranks = splitmix64(self._group_ids ^ key).tolist()
-            clip_orders = [
-                argsort_ranks(row) for row in self._query_pool.clip_ranks(class_indices, key)
-            ]
-            divided = self._group_partitioner.partition(
-                index, class_indices, clip_orders, group_ranks
-            )
-            clip_names = [
-                (self._query_pool.clip_names(c, support), self._query_pool.clip_names(c, query))
-                for c, (query, support) in zip(class_indices, divided, strict=True)
-            ]
+            clip_names = self._divide_groups(self._group_partitioner, index, class_indices, key)
         return Episode(
             index=index,
             classes=tuple(self._classes[c] for c in class_indices),
             support=tuple(support for support, _ in clip_names),
             query=tuple(query for _, query in clip_names),
         )
+
+    def _divide_groups(
+        self,
+        partitioner: GroupPartitioner,
+        index: int,
+        class_indices: Sequence[int],
+        key: np.uint64,
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Return support and query clips of the chosen classes, without a common group."""
+        pool = self._query_pool
+        group_ranks = splitmix64(self._group_ids ^ key).tolist()
+        clip_orders = [argsort_ranks(row) for row in pool.clip_ranks(class_indices, key)]
+        divided = partitioner.partition(index, class_indices, clip_orders, group_ranks)
+        return [
+            (pool.clip_names(c, support), pool.clip_names(c, query))
+            for c, (query, support) in zip(class_indices, divided, strict=True)
+        ]
 
     def _sample_clips(
         self, index: int, class_indices: Sequence[int], key: np.uint64
@@ -166,24 +167,16 @@ class EpisodeSampler:
                 self._query_pool.clip_names(c, argsort_ranks(r, n_query))
                 for c, r in zip(class_indices, rank_rows, strict=True)
             ]
-            return list(
-                zip(self._support_clips(index, class_indices, shots, key), query_clips, strict=True)
-            )
+            support_clips = self._support_clips(index, class_indices, shots, key)
+            return list(zip(support_clips, query_clips, strict=True))
         clips = []
         for c, row, shot in zip(class_indices, rank_rows, shots, strict=True):
             order = argsort_ranks(row, None if n_query is None else n_query + shot)
-            # where all the others are asked, none of them comes before the support
+            # with query "all", the support comes first and all others are queries
             start = 0 if n_query is None else n_query
-            support_positions, query_positions = (
-                order[start : start + shot],
-                order[:start] + order[start + shot :],
-            )
-            clips.append(
-                (
-                    self._query_pool.clip_names(c, support_positions),
-                    self._query_pool.clip_names(c, query_positions),
-                )
-            )
+            support = self._query_pool.clip_names(c, order[start : start + shot])
+            query = self._query_pool.clip_names(c, order[:start] + order[start + shot :])
+            clips.append((support, query))
         return clips
 
     def _support_clips(
@@ -206,32 +199,3 @@ class EpisodeSampler:
                 self._shot_range.value_for(key, f"shot/{self._classes[c]}") for c in class_indices
             ]
         return [self._shot_range.value_for(key, "shot")] * len(class_indices)
-
-
-def sample_episode(
-    split: Split,
-    *,
-    seed: int,
-    index: int,
-    way: int,
-    shot: int,
-    query: int,
-    subset: str = "novel",
-    disjoint_groups: bool = False,
-) -> Episode:
-    """Return episode `index` of a split; `EpisodeSampler` is faster for many.
-
-    Raises:
-        EpisodeError: see `EpisodeSampler`.
-        UnknownNameError: for a subset that the split does not have.
-    """
-    sampler = EpisodeSampler(
-        split,
-        seed=seed,
-        way=way,
-        shot=shot,
-        query=query,
-        subset=subset,
-        disjoint_groups=disjoint_groups,
-    )
-    return sampler[index]

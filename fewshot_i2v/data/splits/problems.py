@@ -11,10 +11,9 @@ from fewshot_i2v.errors import SplitError, UnknownNameError
 _MAX_SHOWN = 20
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _BAD_TEXT = re.compile(f"[{_CONTROL}]")
-# absolute, a drive, an empty, "." or ".." part: on any system, so both slashes separate
-_BAD_PATH = re.compile(
-    rf"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.{{0,2}}(?:[/\\]|$)|[{_CONTROL}]",
-)
+BAD_PATH_PATTERN = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.{0,2}(?:[/\\]|$)"
+"""Absolute, a drive, an empty, "." or ".." part: on any system, so both slashes separate."""
+_BAD_PATH = re.compile(f"{BAD_PATH_PATTERN}|[{_CONTROL}]")
 
 
 class ProblemList:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -65,8 +66,6 @@ class Generator:
     clips: int = 60
 
 
-__all__ = ["Clip", "Draw", "FindMode", "Generator", "GroupScope", "LinkPolicy", "Split"]
-
 GroupScope = Literal["class", "global"]
 FindMode = Literal["path", "name", "youtube"]
 LinkPolicy = Literal["inside", "follow"]
@@ -117,7 +116,8 @@ class Split:
     def __post_init__(self) -> None:
         ordered = {
             subset: {
-                c: tuple(sorted(clips, key=_clip_name)) for c, clips in sorted(classes.items())
+                c: tuple(sorted(clips, key=attrgetter("name")))
+                for c, clips in sorted(classes.items())
             }
             for subset, classes in self.subsets.items()
         }
@@ -242,7 +242,3 @@ class Split:
         if subset not in self.subsets:
             raise UnknownNameError("subset", subset, self.subsets, f"In split {self.name!r}.")
         return self.subsets[subset]
-
-
-def _clip_name(clip: Clip) -> str:
-    return clip.name

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from fewshot_i2v.data.splits.split import Clip, Split
-from fewshot_i2v.data.splits.subsets import TRAIN_TEST_SUBSETS
+from fewshot_i2v.data.splits.split_fields import (
+    CLASS_SUBSETS_TEXT,
+    FIND_TEXTS,
+    SPLIT_FIELDS,
+    TRAIN_TEST_SUBSETS,
+    TRAIN_TEST_TEXT,
+)
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.yaml import dump_yaml
@@ -29,24 +36,25 @@ def format_split(split: Split, *, comments: Sequence[str] = (), with_digest: boo
     Returns:
         YAML which reads back as a split of the same digest.
     """
-    header: dict[str, object] = {"name": split.name, "version": split.version}
-    for key in ("source", "licence", "description"):
-        if getattr(split, key):
-            header[key] = getattr(split, key)
-    if split.defects:
-        header["defects"] = list(split.defects)
-    if with_digest:
-        header["digest"] = split.digest
-    if split.find != "path":
-        header["find"] = split.find
-    if split.links != "inside":
-        header["links"] = split.links
-    if split.group_pattern is not None:
-        header["group"] = split.group_pattern
-    if split.group_scope != "class":
-        header["group_scope"] = split.group_scope
-    if split.generator is not None:
-        header["generator"] = vars(split.generator)
+    values = {
+        "name": split.name,
+        "version": split.version,
+        "source": split.source,
+        "licence": split.licence,
+        "description": split.description,
+        "defects": list(split.defects),
+        "digest": split.digest if with_digest else None,
+        "find": split.find,
+        "links": split.links,
+        "group": split.group_pattern,
+        "group_scope": split.group_scope,
+        "generator": None if split.generator is None else vars(split.generator),
+    }
+    header = {
+        key: value
+        for key, value in values.items()
+        if key in ("name", "version") or value != SPLIT_FIELDS[key].default
+    }
     return "".join(
         [*_comment_lines(comments), dump_yaml(header), *_subset_lines(split), *_draw_lines(split)]
     )
@@ -96,53 +104,27 @@ def _subset_lines(split: Split) -> Iterator[str]:
             if split.generator is not None:
                 yield f"    - {_format_scalar(name)}\n"
                 continue
+            yield f"    {_format_scalar(name)}:\n"
+            if subset != "test" and name in split.class_ids:
+                yield f"      id: {_quote(split.class_ids[name])}\n"
+            folder = _common_folder(split, name)
+            if folder:
+                yield f"      folder: {_format_scalar(folder)}\n"
             groups = [_explicit_group(clip, pattern) for clip in clips]
-            yield from _class_lines(split, name, clips, groups, with_id=subset != "test")
+            yield from _clip_lines("      clips", [clip.name for clip in clips], folder, groups)
 
 
-def _explicit_group(clip: Clip, pattern: re.Pattern[str] | None) -> str | None:
-    """Return the group to write beside a clip: None if its name already gives it."""
-    match = None if pattern is None else pattern.search(clip.name)
-    return None if match is not None and match.group(1) == clip.group else clip.group
-
-
-def _class_lines(
-    split: Split,
-    class_name: str,
-    clips: Sequence[Clip],
-    groups: Sequence[str | None],
-    *,
-    with_id: bool,
-) -> Iterator[str]:
-    yield f"    {_format_scalar(class_name)}:\n"
-    if with_id and class_name in split.class_ids:
-        yield f"      id: {_quote(split.class_ids[class_name])}\n"
-    clip_names = [clip.name for clip in clips]
-    folder = _common_folder(split, class_name)
-    if folder:
-        yield f"      folder: {_format_scalar(folder)}\n"
-        clip_names = [clip_name[len(folder) + 1 :] for clip_name in clip_names]
-    if any(groups) or any(re.search(r"\s", clip_name) for clip_name in clip_names):
-        yield "      clips:\n"
-        for clip_name, group in zip(clip_names, groups, strict=True):
-            if group is None:
-                yield f"        - {_quote(clip_name)}\n"
-            else:
-                yield f"        - {{clip: {_quote(clip_name)}, group: {_quote(group)}}}\n"
-        return
-    yield from _block_lines(clip_names, "      clips: |\n", 8)
-
-
-def _block_lines(names: Sequence[str], start: str, indent: int) -> Iterator[str]:
-    """Format names as a block of text: short ones fill lines, long ones have a line each."""
-    yield start
-    is_short = max(map(len, names)) * 3 < _LINE_WIDTH
-    lines = _wrap_words(names, _LINE_WIDTH - indent) if is_short else names
-    yield from (" " * indent + line + "\n" for line in lines)
-
-
-def _wrap_words(words: Sequence[str], width: int) -> list[str]:
-    return textwrap.wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False)
+def _draw_lines(split: Split) -> Iterator[str]:
+    if split.draws:
+        yield "draws:\n"
+    for key, draws in split.draws.items():
+        yield f"  {_format_scalar(key)}:\n"
+        for draw in draws:
+            start = "    - "
+            for name, clips in sorted(draw.clips.items()):
+                folder = _common_folder(split, name)
+                yield from _clip_lines(f"{start}{_format_scalar(name)}", clips, folder)
+                start = "      "
 
 
 def _common_folder(split: Split, name: str) -> str:
@@ -154,28 +136,32 @@ def _common_folder(split: Split, name: str) -> str:
     return folders.pop() if len(folders) == 1 else ""
 
 
-def _draw_lines(split: Split) -> Iterator[str]:
-    if not split.draws:
-        return
-    yield "draws:\n"
-    for key, draws in split.draws.items():
-        yield f"  {_format_scalar(key)}:\n"
-        for draw in draws:
-            start = "    - "
-            for name, clips in sorted(draw.clips.items()):
-                yield from _draw_class_lines(start, name, clips, _common_folder(split, name))
-                start = "      "
+def _explicit_group(clip: Clip, pattern: re.Pattern[str] | None) -> str | None:
+    """Return the group to write beside a clip: None if its name already gives it."""
+    match = None if pattern is None else pattern.search(clip.name)
+    return None if match is not None and match.group(1) == clip.group else clip.group
 
 
-def _draw_class_lines(
-    start: str, class_name: str, clips: Sequence[str], folder: str
+def _clip_lines(
+    key: str, clips: Sequence[str], folder: str, groups: Sequence[str | None] = ()
 ) -> Iterator[str]:
-    clip_names = [clip_name[len(folder) + 1 :] if folder else clip_name for clip_name in clips]
-    if any(re.search(r"\s", clip_name) for clip_name in clip_names):
-        yield f"{start}{_format_scalar(class_name)}:\n"
-        yield from (f"        - {_quote(clip_name)}\n" for clip_name in clip_names)
-    else:
-        yield from _block_lines(clip_names, f"{start}{_format_scalar(class_name)}: |\n", 8)
+    """Format the clips below a key: a list if there are groups or white space, else a text."""
+    names = [clip.removeprefix(f"{folder}/") if folder else clip for clip in clips]
+    if any(groups) or any(re.search(r"\s", name) for name in names):
+        yield f"{key}:\n"
+        for name, group in zip_longest(names, groups):
+            item = _quote(name)
+            if group is not None:
+                item = f"{{clip: {item}, group: {_quote(group)}}}"
+            yield f"        - {item}\n"
+        return
+    yield f"{key}: |\n"
+    # short names fill lines, long ones have a line each
+    if max(map(len, names)) * 3 < _LINE_WIDTH:
+        names = textwrap.wrap(
+            " ".join(names), _LINE_WIDTH - 8, break_long_words=False, break_on_hyphens=False
+        )
+    yield from (f"        {line}\n" for line in names)
 
 
 def _format_scalar(text: str) -> str:
@@ -188,28 +174,15 @@ def _format_scalar(text: str) -> str:
 
 
 def _quote(text: str) -> str:
-    if not text.isprintable():
-        return _double_quote(text)
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _double_quote(text: str) -> str:
-    """Quote a text with escapes: the only form in which unusual spaces survive."""
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    # escapes are the only form in which unusual spaces survive
     escaped = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
     return '"' + "".join(escaped) + '"'
 
 
 _KEY_WIDTH = 13
 _COMMENT_WIDTH = 94
-
-_FIND_COMMENTS = {
-    "path": "may be added. path: clip names are paths below the root (as now); name: they say "
-    "which clip, while folders, extension, case and underscores on disk may differ",
-    "name": "name: clip names say which clip, while folders, extension, case and underscores on "
-    "disk may differ; path: they are paths below the root",
-    "youtube": "youtube: clip names say which video, while folders, extension and times on disk "
-    "may differ; path: they are paths below the root",
-}
 
 
 def split_comments(split: Split, made_from: str, *, in_csv_files: bool) -> list[str]:
@@ -225,50 +198,43 @@ def split_comments(split: Split, made_from: str, *, in_csv_files: bool) -> list[
         "`fewshot-i2v episodes show` says what it then holds, or what is wrong and where."
     )
     lines = [
-        line
-        for key, text in _key_comments(split, in_csv_files=in_csv_files)
-        for line in _key_lines(key, text)
+        f"{key if i == 0 else '':<{_KEY_WIDTH}}{line}"
+        for key, text in _key_comments(split, in_csv_files=in_csv_files).items()
+        for i, line in enumerate(
+            textwrap.wrap(text, _COMMENT_WIDTH - _KEY_WIDTH, break_on_hyphens=False)
+        )
     ]
     return [introduction, "\n".join(lines) + "\n"]
 
 
-def _key_lines(key: str, text: str) -> list[str]:
-    wrapped = textwrap.wrap(text, _COMMENT_WIDTH - _KEY_WIDTH, break_on_hyphens=False)
-    return [f"{key if i == 0 else '':<{_KEY_WIDTH}}{line}" for i, line in enumerate(wrapped)]
-
-
-def _key_comments(split: Split, *, in_csv_files: bool) -> Iterator[tuple[str, str]]:
-    yield "name", "what tables and records call the split"
-    yield "version", "raise it when the list changes, so that older numbers can be told apart"
-    yield "source", "where the clips are from; licence: on what terms; description: what they are"
-    yield (
-        "root",
-        "may be added: the folder of the clips, relative to this file; --root is then not needed",
-    )
-    yield "find", _FIND_COMMENTS[split.find]
-    prefix = "" if split.group_pattern is not None else "may be added: "
-    yield (
-        "group",
-        f"{prefix}a regular expression whose first ( ) in a clip's name says which recording it is "
-        "from (or person, or day): with --disjoint-groups support and query clips share none",
-    )
-    yield "group_scope", "class: equal groups of two classes are two groups; global: one"
-    yield "subsets", _subsets_comment(split, in_csv_files=in_csv_files)
-
-
-def _subsets_comment(split: Split, *, in_csv_files: bool) -> str:
+def _key_comments(split: Split, *, in_csv_files: bool) -> dict[str, str]:
+    """The texts of keys, and what may be done with them in this split."""
+    texts = {key: field.text for key, field in SPLIT_FIELDS.items()}
+    about_clips = texts["description"].partition(";")[0]
+    if split.find == "path":
+        find = f"may be added. path: clip names {FIND_TEXTS['path']} (as now); name: they "
+        find += FIND_TEXTS["name"]
+    else:
+        find = f"{split.find}: clip names {FIND_TEXTS[split.find]}; path: they {FIND_TEXTS['path']}"
     if set(split.subsets) <= set(TRAIN_TEST_SUBSETS):
-        meaning = (
-            "train: clips to learn from; test: clips of the same classes to be recognised. Clips "
-            "can be taken out or moved from one to the other; both need all classes"
+        subsets = (
+            f"{TRAIN_TEST_TEXT}. Clips can be taken out or moved from one to the other; both need "
+            "all classes."
         )
     else:
-        meaning = (
-            "base: classes to train on; val: to choose settings on; novel: to evaluate on. Move a "
-            "class with its clips from one to another, or take clips out; rename a class freely, "
-            "since methods that read names see this one"
+        subsets = (
+            f"{CLASS_SUBSETS_TEXT}. Move a class with its clips from one to another, or take clips "
+            "out; rename a class freely, since methods that read names see this one."
         )
-    csv_note = (
-        " The clips are in the CSV files, a line each with path and class" if in_csv_files else ""
-    )
-    return f"{meaning}.{csv_note}"
+    if in_csv_files:
+        subsets += " The clips are in the CSV files, a line each with path and class"
+    return {
+        "name": texts["name"],
+        "version": texts["version"],
+        "source": f"{texts['source']}; licence: {texts['licence']}; description: {about_clips}",
+        "root": f"may be added: {texts['root']}",
+        "find": find,
+        "group": f"{'may be added: ' if split.group_pattern is None else ''}{texts['group']}",
+        "group_scope": texts["group_scope"],
+        "subsets": subsets,
+    }

@@ -13,12 +13,22 @@ from typing import TypeAlias
 from fewshot_i2v.data.splits.folder_contents import ClassFolder, scan_class_folder
 from fewshot_i2v.data.splits.problems import ProblemList, path_problem, text_problem
 from fewshot_i2v.data.splits.split import Clip, Generator
+from fewshot_i2v.data.splits.split_fields import (
+    CLASS_FIELDS,
+    CLASS_SUBSETS,
+    CLIP_FIELDS,
+    CSV_FIELDS,
+    FOLDER_FIELDS,
+    SPLIT_FIELDS,
+    TRAIN_TEST_SUBSETS,
+)
 from fewshot_i2v.utils.input_files import open_lines
 
-_ROOT_HINT = "the root can be given with --root"
-
-
 ClipsByClass: TypeAlias = dict[str, list[Clip]]
+_ROOT_HINT = "the root can be given with --root"
+_SUBSET_FORMS = (
+    "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
+)
 
 
 @dataclass
@@ -55,26 +65,121 @@ class ClassMetadata:
                 )
 
 
-def clips_from_list(
-    mapping: Mapping[str, object], location: str, problems: ProblemList, metadata: ClassMetadata
-) -> ClipsByClass:
-    """Read clips that are listed class by class.
+@dataclass(frozen=True)
+class ClipOrigin:
+    """Where the clips of a split file come from.
+
+    Attributes:
+        folder: the folder of the split file; CSV files are relative to it.
+        root: the folder of the clips, or None.
+        generator: generates the clips instead, or None.
+        pattern: matches the group in a clip's name, or None.
+    """
+
+    folder: Path
+    root: Path | None
+    generator: Generator | None
+    pattern: re.Pattern[str] | None
+
+
+def read_subsets(
+    value: Mapping[str, object],
+    origin: ClipOrigin,
+    problems: ProblemList,
+    metadata: ClassMetadata,
+) -> dict[str, ClipsByClass]:
+    """Read and check the classes and clips of every subset.
 
     Args:
-        mapping: class -> list of names, or of mappings with `clip` and `group`; or a mapping with
-            `clips` (such a list, or a text), `folder` and `id`.
-        location: key of the mapping, for problems.
+        value: subset -> its classes, in one of their forms.
+        origin: where clips come from.
         problems: collects what is wrong.
         metadata: collects ids and folders of the classes.
 
     Returns:
-        The valid clips, by class.
+        subset -> class -> clips; only valid when no problem was added.
     """
+    problems.add_unknown("subsets", value, (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS))
+    train_test = [name for name in TRAIN_TEST_SUBSETS if name in value]
+    if train_test and (
+        len(train_test) < len(TRAIN_TEST_SUBSETS) or any(name in value for name in CLASS_SUBSETS)
+    ):
+        expected = SPLIT_FIELDS["subsets"].expected
+        problems.add("subsets", f"got {', '.join(value)}; expected {expected}")
+    subsets: dict[str, ClipsByClass] = {}
+    for name in (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS):
+        if name in value:
+            location = f"subsets.{name}"
+            classes = _read_subset(value[name], location, origin, problems, metadata)
+            subsets[name] = {
+                c: _assign_groups(clips, f"{location}.{c}", origin.pattern, problems)
+                for c, clips in classes.items()
+            }
+    if train_test:
+        _check_same_classes(subsets, problems)
+    else:
+        _check_distinct_classes(subsets, problems)
+    for subset, classes in subsets.items():
+        _check_class_names(subset, classes, problems)
+    _check_distinct_clips(subsets, problems)
+    return subsets
+
+
+def _read_subset(
+    value: object, location: str, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
+) -> ClipsByClass:
+    if isinstance(value, list) and value:
+        names = _read_class_names(value, location, problems)
+        if origin.generator is not None:
+            numbers = range(origin.generator.clips)
+            return {c: [Clip(f"{c}/{c}-{i:03d}.mp4") for i in numbers] for c in names}
+        return _read_folders(".", names, location, origin, problems)
+    if not isinstance(value, dict) or not value:
+        problems.add(location, f"got {value!r}; expected {_SUBSET_FORMS}")
+        return {}
+    if origin.generator is not None:
+        problems.add(location, "the clips are generated; expected a list of class names")
+        return {}
+    if isinstance(value.get("folder"), str):
+        problems.add_unknown(location, value, FOLDER_FIELDS)
+        class_list = value.get("classes")
+        class_names = (
+            None
+            if class_list is None
+            else _read_class_names(class_list, f"{location}.classes", problems)
+        )
+        return _read_folders(value["folder"], class_names, location, origin, problems)
+    if isinstance(value.get("csv"), str):
+        problems.add_unknown(location, value, CSV_FIELDS)
+        return _read_csv(value["csv"], f"{location}.csv", origin, problems)
+    return _read_listed_classes(value, location, problems, metadata)
+
+
+def _read_class_names(value: object, location: str, problems: ProblemList) -> list[str]:
+    if not isinstance(value, list) or not value:
+        problems.add(location, f"got {value!r}; expected a list of class names")
+        return []
+    names = []
+    for i, name in enumerate(value):
+        if not isinstance(name, str):
+            message = f"got {name!r}; expected a class name (in quotes if it is a number)"
+            problems.add(f"{location}[{i}]", message)
+        elif name in names:
+            problems.add(f"{location}[{i}]", f"class {name!r} is there twice")
+        else:
+            names.append(name)
+    return names
+
+
+def _read_listed_classes(
+    mapping: Mapping[str, object], location: str, problems: ProblemList, metadata: ClassMetadata
+) -> ClipsByClass:
+    """Read clips that are listed class by class, in either form of a class."""
     classes: ClipsByClass = {}
     for name, items in mapping.items():
         key = f"{location}.{name}"
         if isinstance(items, dict):
-            problems.add_unknown(key, items, ("clips", "folder", "id"))
+            problems.add_unknown(key, items, CLASS_FIELDS)
             metadata.add(name, items, key, problems)
             items = items.get("clips")
             if isinstance(items, str):
@@ -121,7 +226,7 @@ def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
     if not isinstance(item, dict):
         problems.add(key, f"got {item!r}; expected a clip's name (in quotes if it is a number)")
         return None
-    problems.add_unknown(key, item, ("clip", "group"))
+    problems.add_unknown(key, item, CLIP_FIELDS)
     name, group = item.get("clip"), item.get("group")
     if isinstance(group, int) and not isinstance(group, bool):
         group = str(group)
@@ -134,25 +239,31 @@ def _read_clip(item: object, key: str, problems: ProblemList) -> Clip | None:
     return Clip(name, group)
 
 
-def clips_from_generator(classes: Sequence[str], clips: int) -> ClipsByClass:
-    """Names of generated clips: `<class>/<class>-000.mp4` and so on, `clips` of each class."""
-    return {name: [Clip(f"{name}/{name}-{i:03d}.mp4") for i in range(clips)] for name in classes}
-
-
-def clips_from_folders(
-    root: Path, folder: str, classes: Sequence[str] | None, location: str, problems: ProblemList
+def _read_folders(
+    folder: str,
+    class_names: Sequence[str] | None,
+    location: str,
+    origin: ClipOrigin,
+    problems: ProblemList,
 ) -> ClipsByClass:
-    """Find clips in one folder per class; the arguments are those of `scan_class_folders`.
-
-    Returns:
-        Per class all its clips, sorted: video files directly in its folder, by content, without
-        hidden ones; if there are none, folders of numbered pictures.
-    """
-    prefix = "" if folder == "." else folder.rstrip("/") + "/"
-    scanned = scan_class_folders(root, folder, classes, location, problems)
+    if origin.root is None:
+        problems.add(
+            location, "class folders need a root: give --root FOLDER, or write `root: FOLDER`"
+        )
+        return {}
+    subfolder = folder.rstrip("/")
+    if folder != "." and path_problem(subfolder):
+        problems.add(f"{location}.folder", str(path_problem(subfolder)))
+        return {}
+    try:
+        scanned = scan_class_folders(origin.root, subfolder, class_names, location, problems)
+    except OSError as error:
+        problems.add(location, f"{error.filename}: cannot be listed: {error.strerror}")
+        return {}
+    prefix = "" if folder == "." else f"{subfolder}/"
     return {
-        name: [Clip(f"{prefix}{name}/{clip}") for clip in scanned_folder.clips]
-        for name, scanned_folder in scanned.items()
+        name: [Clip(f"{prefix}{name}/{clip}") for clip in class_folder.clips]
+        for name, class_folder in scanned.items()
     }
 
 
@@ -199,17 +310,13 @@ def scan_class_folders(
     return result
 
 
-def clips_from_csv(path: Path, location: str, problems: ProblemList) -> ClipsByClass:
-    """Read clips from a CSV with the columns `path`, `class` and, optionally, `group`.
-
-    Args:
-        path: the CSV, in UTF-8 with a header row.
-        location: key of the subset, for problems.
-        problems: collects what is wrong, with line numbers.
-
-    Returns:
-        The clips of the valid rows, by class.
-    """
+def _read_csv(file: str, location: str, origin: ClipOrigin, problems: ProblemList) -> ClipsByClass:
+    """Read clips from a CSV in UTF-8, with a header row: path, class and, optionally, group."""
+    problem = path_problem(file)
+    if problem:
+        problems.add(location, problem)
+        return {}
+    path = origin.folder / file
     if not path.is_file():
         problems.add(
             location, f"no file {path}; expected a CSV with the columns path,class[,group]"
@@ -217,10 +324,9 @@ def clips_from_csv(path: Path, location: str, problems: ProblemList) -> ClipsByC
         return {}
     classes: ClipsByClass = {}
     try:
-        with open_lines(path) as file:
-            for name, clip in _read_csv_rows(
-                csv.DictReader(file, strict=True), path, location, problems
-            ):
+        with open_lines(path) as lines:
+            rows = csv.DictReader(lines, strict=True)
+            for name, clip in _read_csv_rows(rows, path, location, problems):
                 classes.setdefault(name, []).append(clip)
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         problems.add(location, f"{path} cannot be read as a CSV in UTF-8: {error}")
@@ -244,153 +350,6 @@ def _read_csv_rows(
         yield row["class"], Clip(row["path"], row.get("group") or None)
 
 
-__all__ = ["CLASS_SUBSETS", "TRAIN_TEST_SUBSETS", "ClassMetadata", "ClipOrigin", "read_subsets"]
-
-CLASS_SUBSETS = ("base", "val", "novel")
-"""Subsets whose classes differ."""
-TRAIN_TEST_SUBSETS = ("train", "test")
-"""Subsets of the same classes: support clips from the first, query clips from the second."""
-_SUBSET_FORMS = (
-    "a list of class names, a mapping of class names to clip names, {folder: FOLDER} or {csv: FILE}"
-)
-
-
-@dataclass(frozen=True)
-class ClipOrigin:
-    """Where the clips of a split file come from.
-
-    Attributes:
-        folder: the folder of the split file; CSV files are relative to it.
-        root: the folder of the clips, or None.
-        generator: generates the clips instead, or None.
-        pattern: matches the group in a clip's name, or None.
-    """
-
-    folder: Path
-    root: Path | None
-    generator: Generator | None
-    pattern: re.Pattern[str] | None
-
-
-def read_subsets(
-    value: object, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
-) -> dict[str, ClipsByClass]:
-    """Read and check the classes and clips of every subset.
-
-    Args:
-        value: the value of `subsets` in the split file.
-        origin: where clips come from.
-        problems: collects what is wrong.
-        metadata: collects ids and folders of the classes.
-
-    Returns:
-        subset -> class -> clips; only valid when no problem was added.
-    """
-    expectation = f"some of {', '.join(CLASS_SUBSETS)}, or {' and '.join(TRAIN_TEST_SUBSETS)}"
-    if not isinstance(value, dict) or not value:
-        problems.add("subsets", f"got {value!r}; expected {expectation}")
-        return {}
-    problems.add_unknown("subsets", value, (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS))
-    train_test = [name for name in TRAIN_TEST_SUBSETS if name in value]
-    if train_test and (
-        len(train_test) < len(TRAIN_TEST_SUBSETS) or any(name in value for name in CLASS_SUBSETS)
-    ):
-        problems.add("subsets", f"got {', '.join(value)}; expected {expectation}")
-    subsets: dict[str, ClipsByClass] = {}
-    for name in (*CLASS_SUBSETS, *TRAIN_TEST_SUBSETS):
-        if name in value:
-            location = f"subsets.{name}"
-            classes = _read_subset(value[name], location, origin, problems, metadata)
-            subsets[name] = {
-                c: _assign_groups(clips, f"{location}.{c}", origin.pattern, problems)
-                for c, clips in classes.items()
-            }
-    if train_test:
-        _check_same_classes(subsets, problems)
-    else:
-        _check_distinct_classes(subsets, problems)
-    for subset, classes in subsets.items():
-        _check_class_names(subset, classes, problems)
-    _check_distinct_clips(subsets, problems)
-    return subsets
-
-
-def _read_subset(
-    value: object, location: str, origin: ClipOrigin, problems: ProblemList, metadata: ClassMetadata
-) -> ClipsByClass:
-    if isinstance(value, list) and value:
-        names = _read_class_names(value, location, problems)
-        if origin.generator is not None:
-            return clips_from_generator(names, origin.generator.clips)
-        return _read_folders(".", names, location, origin, problems)
-    if not isinstance(value, dict) or not value:
-        problems.add(location, f"got {value!r}; expected {_SUBSET_FORMS}")
-        return {}
-    if origin.generator is not None:
-        problems.add(location, "the clips are generated; expected a list of class names")
-        return {}
-    if isinstance(value.get("folder"), str):
-        problems.add_unknown(location, value, ("folder", "classes"))
-        class_list = value.get("classes")
-        class_names = (
-            None
-            if class_list is None
-            else _read_class_names(class_list, f"{location}.classes", problems)
-        )
-        return _read_folders(value["folder"], class_names, location, origin, problems)
-    if isinstance(value.get("csv"), str):
-        problems.add_unknown(location, value, ("csv",))
-        return _read_csv(value["csv"], f"{location}.csv", origin, problems)
-    return clips_from_list(value, location, problems, metadata)
-
-
-def _read_class_names(value: object, location: str, problems: ProblemList) -> list[str]:
-    if not isinstance(value, list) or not value:
-        problems.add(location, f"got {value!r}; expected a list of class names")
-        return []
-    names = []
-    for i, name in enumerate(value):
-        if not isinstance(name, str):
-            message = f"got {name!r}; expected a class name (in quotes if it is a number)"
-            problems.add(f"{location}[{i}]", message)
-        elif name in names:
-            problems.add(f"{location}[{i}]", f"class {name!r} is there twice")
-        else:
-            names.append(name)
-    return names
-
-
-def _read_folders(
-    folder: str,
-    class_names: Sequence[str] | None,
-    location: str,
-    origin: ClipOrigin,
-    problems: ProblemList,
-) -> ClipsByClass:
-    if origin.root is None:
-        problems.add(
-            location, "class folders need a root: give --root FOLDER, or write `root: FOLDER`"
-        )
-        return {}
-    subfolder = folder.rstrip("/")
-    if folder != "." and path_problem(subfolder):
-        problems.add(f"{location}.folder", str(path_problem(subfolder)))
-        return {}
-    try:
-        return clips_from_folders(origin.root, subfolder, class_names, location, problems)
-    except OSError as error:
-        problems.add(location, f"{error.filename}: cannot be listed: {error.strerror}")
-        return {}
-
-
-def _read_csv(file: str, location: str, origin: ClipOrigin, problems: ProblemList) -> ClipsByClass:
-    problem = path_problem(file)
-    if problem:
-        problems.add(location, problem)
-        return {}
-    return clips_from_csv(origin.folder / file, location, problems)
-
-
 def _assign_groups(
     clips: list[Clip], location: str, pattern: re.Pattern[str] | None, problems: ProblemList
 ) -> list[Clip]:
@@ -409,11 +368,6 @@ def _assign_groups(
         message = f"{len(unmatched)} of {len(clips)} names do not match the `group` pattern"
         problems.add(location, f"{message} {pattern.pattern!r}, the first is {unmatched[0]!r}")
     return result
-
-
-def _unicode_key(name: str) -> str:
-    """Return a name in one spelling of accents: file systems may treat two spellings as one."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _check_class_names(subset: str, classes: ClipsByClass, problems: ProblemList) -> None:
@@ -468,3 +422,8 @@ def _check_distinct_clips(subsets: Mapping[str, ClipsByClass], problems: Problem
                     hint = "" if spelled == name else f" (there spelled {spelled!r})"
                     problems.add(location, f"clip {name!r} is already in {earlier_location}{hint}")
                 earlier_use[clip_key] = (location, name)
+
+
+def _unicode_key(name: str) -> str:
+    """Return a name in one spelling of accents: file systems may treat two spellings as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -6,8 +6,6 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median_high
 from typing import Any
 
 from fewshot_i2v.data.int_range import require_int
@@ -23,70 +21,35 @@ _COLUMN_OF_SUBSET = {
 }
 
 
-@dataclass(frozen=True)
-class SubsetCounts:
-    """Counts of one subset.
+def count_clips(split: Split) -> dict[str, Any]:
+    """Count the classes and clips of a split, as plain data.
 
-    Attributes:
-        classes: number of classes.
-        clips: number of clips.
-        least: clips of the smallest class.
-        median: of the middle class; the larger of two middle ones.
-        most: of the largest class.
+    Returns:
+        `name`; `generated`: whether its clips are generated and not listed; `subsets` by name, with
+        the numbers of classes and clips, and the clips of the smallest class (`least`), the middle
+        one (`median`, the larger of two) and the largest (`most`); `draws`: name of published
+        draws -> clips per class -> number of draws.
     """
-
-    classes: int
-    clips: int
-    least: int
-    median: int
-    most: int
-
-    def __str__(self) -> str:
-        """As in "31 / 4,280 (102-116-548)": classes / clips (smallest-median-largest class)."""
-        spread = f"{self.least}-{self.median}-{self.most}"
-        size_note = f"{self.least} each" if self.least == self.most else spread
-        return f"{self.classes} / {self.clips:,} ({size_note})"
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """Counts of one split.
-
-    Attributes:
-        name: of the split.
-        generated: whether its clips are generated and not listed.
-        subsets: by name.
-        draws: name of published draws -> clips per class -> number of draws.
-    """
-
-    name: str
-    generated: bool
-    subsets: Mapping[str, SubsetCounts]
-    draws: Mapping[str, Mapping[int, int]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain types, for JSON."""
-        return asdict(self)
-
-
-def count_clips(split: Split) -> SplitCounts:
-    """Count the classes and clips of a split."""
     subsets = {}
-    for subset, classes in split.subsets.items():
-        sizes = [len(clips) for clips in classes.values()]
-        subsets[subset] = SubsetCounts(
-            len(sizes), sum(sizes), min(sizes), median_high(sizes), max(sizes)
-        )
-    draws: dict[str, dict[int, int]] = {}
-    for name, published in split.draws.items():
-        for draw in published:
-            counts_by_shot = draws.setdefault(name, {})
-            counts_by_shot[draw.shot] = counts_by_shot.get(draw.shot, 0) + 1
-    return SplitCounts(split.name, split.generator is not None, subsets, draws)
+    for subset in split.subsets:
+        sizes = list(class_sizes(split, subset).values())
+        subsets[subset] = {
+            "classes": len(sizes),
+            "clips": sum(sizes),
+            "least": min(sizes),
+            "median": statistics.median_high(sizes),
+            "most": max(sizes),
+        }
+    draws = {
+        name: dict(Counter(draw.shot for draw in published))
+        for name, published in split.draws.items()
+    }
+    generated = split.generator is not None
+    return {"name": split.name, "generated": generated, "subsets": subsets, "draws": draws}
 
 
-def counts_table(rows: Iterable[SplitCounts]) -> str:
-    """Format the counts as a Markdown table.
+def counts_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Format what `count_clips` counts as a Markdown table.
 
     A cell is "classes / clips (smallest-median-largest class)". Published draws come after the
     clips that they are taken from.
@@ -95,26 +58,29 @@ def counts_table(rows: Iterable[SplitCounts]) -> str:
     lines = [_table_line(header), _table_line(["---"] * len(header))]
     for row in rows:
         cells = {
-            _COLUMN_OF_SUBSET[subset]: str(subset_counts)
-            for subset, subset_counts in row.subsets.items()
+            _COLUMN_OF_SUBSET[subset]: _format_counts(counts)
+            for subset, counts in row["subsets"].items()
         }
-        if row.draws:
-            cells["base"] += "; " + ", ".join(
-                _format_draws(name, shot_counts) for name, shot_counts in row.draws.items()
-            )
-        name = f"{row.name} (generated)" if row.generated else row.name
+        if row["draws"]:
+            draws = (_format_draws(name, shots) for name, shots in row["draws"].items())
+            cells["base"] += f"; {', '.join(draws)}"
+        name = f"{row['name']} (generated)" if row["generated"] else row["name"]
         lines.append(_table_line([name, *(cells.get(key, "-") for key in _COLUMN_TITLES)]))
     return "\n".join(lines)
+
+
+def _format_counts(counts: Mapping[str, int]) -> str:
+    """Format as "31 / 4,280 (102-116-548)": classes / clips (smallest-median-largest class)."""
+    least, median, most = (counts[key] for key in ("least", "median", "most"))
+    sizes = f"{least} each" if least == most else f"{least}-{median}-{most}"
+    return f"{counts['classes']} / {counts['clips']:,} ({sizes})"
 
 
 def _format_draws(name: str, shots: Mapping[int, int]) -> str:
     """Format as "vificlip: K = 2, 4, 8, 16" or "a5: 10 x K = 5"."""
     terms = [f"{n} x K = {shot}" if n > 1 else str(shot) for shot, n in sorted(shots.items())]
-    return (
-        f"{name}: {', '.join(terms)}"
-        if max(shots.values()) > 1
-        else (f"{name}: K = {', '.join(terms)}")
-    )
+    prefix = "" if max(shots.values()) > 1 else "K = "
+    return f"{name}: {prefix}{', '.join(terms)}"
 
 
 def _table_line(cells: Sequence[str]) -> str:
@@ -146,38 +112,17 @@ COMMON_SETTINGS = ((1, 1), (1, 5), (5, 1), (5, 5), (5, 15))
 """Shot and query counts that papers use."""
 
 
-@dataclass(frozen=True)
-class EpisodeCapacity:
-    """The episodes that a subset can give for one setting.
-
-    Attributes:
-        way: classes of an episode.
-        shot: support clips of each class.
-        query: query clips of each class.
-        disjoint: most episodes that share no clip; None for "test", which has no such episodes.
-        classes: number of classes that have enough clips.
-        too_small: classes with too few clips, and their clips (of train and test: of the side
-            that lacks them).
-    """
-
-    way: int
-    shot: int
-    query: int
-    disjoint: int | None
-    classes: int
-    too_small: tuple[tuple[str, int], ...]
-
-    @property
-    def is_feasible(self) -> bool:
-        """Whether episodes can be sampled: `way` classes or more, all with enough clips."""
-        return not self.too_small and self.classes >= self.way
-
-
-def episode_capacity(split: Split, subset: str, way: int, shot: int, query: int) -> EpisodeCapacity:
-    """Compute what episodes a subset can give for one setting.
+def episode_capacity(split: Split, subset: str, way: int, shot: int, query: int) -> dict[str, Any]:
+    """Compute what episodes a subset can give for one setting, as plain data.
 
     In a split with train and test, episodes of "test" have support clips of train and query clips
     of test.
+
+    Returns:
+        `way`, `shot` and `query`; `disjoint`: most episodes that share no clip, None for "test",
+        which has no such episodes; `classes`: the number of classes that have enough clips;
+        `too_small`: name and clips of the others (of train and test: of the side that lacks them);
+        `drawn`: whether episodes can be sampled: `way` classes or more, all with enough clips.
 
     Raises:
         UnknownNameError: for a subset that the split does not have.
@@ -188,17 +133,23 @@ def episode_capacity(split: Split, subset: str, way: int, shot: int, query: int)
     sizes = class_sizes(split, subset)
     if subset != "test":
         disjoint = max_disjoint_episodes(list(sizes.values()), way, shot, query)
-        too_small = [(name, size) for name, size in sizes.items() if size < shot + query]
+        too_small = {name: size for name, size in sizes.items() if size < shot + query}
     else:
         disjoint, support = None, class_sizes(split, "train")
-        lacking = {name: support[name] for name in sizes if support[name] < shot}
-        lacking |= {
-            name: size for name, size in sizes.items() if size < query and name not in lacking
+        too_small = {
+            name: support[name] if support[name] < shot else size
+            for name, size in sizes.items()
+            if support[name] < shot or size < query
         }
-        too_small = [(name, lacking[name]) for name in sizes if name in lacking]
-    return EpisodeCapacity(
-        way, shot, query, disjoint, len(sizes) - len(too_small), tuple(too_small)
-    )
+    return {
+        "way": way,
+        "shot": shot,
+        "query": query,
+        "disjoint": disjoint,
+        "classes": len(sizes) - len(too_small),
+        "too_small": [{"name": name, "clips": clips} for name, clips in too_small.items()],
+        "drawn": not too_small and len(sizes) >= way,
+    }
 
 
 def class_sizes(split: Split, subset: str) -> dict[str, int]:
@@ -247,24 +198,17 @@ def _summarize_subset(
     return {
         "classes": len(counts),
         "clips": sum(counts),
-        "clips_per_class": min_median_max(counts),
+        "clips_per_class": _min_median_max(counts),
         "groups": _summarize_groups(split, subset),
         "class_sizes": [
             {"name": name, "id": split.class_ids.get(name), "clips": size}
             for name, size in sizes.items()
         ],
-        "episodes": [
-            _capacity_dict(episode_capacity(split, subset, *setting)) for setting in settings
-        ],
+        "episodes": [episode_capacity(split, subset, *setting) for setting in settings],
     }
 
 
-def _capacity_dict(capacity: EpisodeCapacity) -> dict[str, Any]:
-    too_small = [{"name": name, "clips": clips} for name, clips in capacity.too_small]
-    return {**dataclasses.asdict(capacity), "too_small": too_small, "drawn": capacity.is_feasible}
-
-
-def min_median_max(counts: Sequence[int]) -> dict[str, float]:
+def _min_median_max(counts: Sequence[int]) -> dict[str, float]:
     """Return the smallest, median and largest of some numbers."""
     return {"min": min(counts), "median": statistics.median(counts), "max": max(counts)}
 
@@ -283,6 +227,6 @@ def _summarize_groups(split: Split, subset: str) -> dict[str, Any] | None:
         return None
     return {
         "count": len(groups),
-        "clips_per_group": min_median_max(list(groups.values())),
+        "clips_per_group": _min_median_max(list(groups.values())),
         "clips_without": n_without,
     }

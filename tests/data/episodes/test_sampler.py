@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.data.episodes.sampler import EpisodeSampler, sample_episode
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.hash_ranks import splitmix64
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
@@ -61,6 +61,11 @@ def test_mix_equals_integer_arithmetic(values: list[int]) -> None:
     ]
 
 
+def sample_episode(split: Split, *, index: int, **settings: Any) -> Episode:
+    """One episode of a new sampler."""
+    return EpisodeSampler(split, **settings)[index]
+
+
 @pytest.mark.parametrize("index", [0, 1, 7, 10**9, 2**70])
 def test_episode_equals_its_definition(index: int) -> None:
     split = make_split()
@@ -84,7 +89,7 @@ GOLDEN_GROUPS: list[str] = ["2c30fc5f3a5abdfd", "ace0aca3504c1175", "3c707da50c0
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 def test_other_processes_draw_the_same_episodes(hash_seed: str) -> None:
     code = (
-        "from fewshot_i2v.data.episodes import EpisodeSampler\n"
+        "from fewshot_i2v.data.episodes.sampler import EpisodeSampler\n"
         "from tests.data.splits.samples import make_split\n"
         "s = EpisodeSampler(make_split(), seed=0, way=5, shot=2, query=3)\n"
         "print(*[s[i].digest for i in (2, 0, 1)])"

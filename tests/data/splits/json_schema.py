@@ -32,7 +32,7 @@ _LIMITS: dict[str, Callable[[Any, Any], bool]] = {
     ),
     "minimum": lambda value, least: not _TYPES["integer"](value) or value >= least,
 }
-KEYWORDS = _APPLICATORS | set(_LIMITS) | {"$schema", "$defs", "title", "description"}
+KEYWORDS = _APPLICATORS | set(_LIMITS) | {"$schema", "$defs", "title", "description"} | {"default"}
 
 
 def subschemas(schema: object) -> Iterator[dict[str, Any]]:

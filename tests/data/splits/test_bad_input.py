@@ -17,7 +17,8 @@ from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
 from fewshot_i2v.data.splits.builder.folder_importer import import_folders
 from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.splits.split_file import SPLIT_KEYS, load_split
+from fewshot_i2v.data.splits.split_fields import SPLIT_FIELDS
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError, SplitError
 from tests.data.splits.folders import touch
 
@@ -64,7 +65,7 @@ def refused(folder: Path, data: object) -> str:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(RIGHT) == set(SPLIT_KEYS)
+    assert set(RIGHT) == set(SPLIT_FIELDS)
 
 
 @pytest.mark.parametrize(("key", "kind"), WRONG)
@@ -275,7 +276,7 @@ PLAIN = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*SPLIT_KEYS, "other"]), PLAIN, max_size=6), PLAIN)
+@given(st.dictionaries(st.sampled_from([*SPLIT_FIELDS, "other"]), PLAIN, max_size=6), PLAIN)
 def test_any_content_is_a_split_or_an_error_that_names_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, object], clips: object
 ) -> None:

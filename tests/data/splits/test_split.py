@@ -209,6 +209,7 @@ def test_a_split_made_in_code_is_ordered_too() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, fewshot_i2v.data.episodes; print('torch' in sys.modules, 'av' in sys.modules)"
+        "import sys, fewshot_i2v.data.episodes.sampler, fewshot_i2v.data.splits.split_file; "
+        "print('torch' in sys.modules, 'av' in sys.modules)"
     )
     assert run_python(code).split() == ["False", "False"]

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
-from fewshot_i2v.data.splits.split_file import SPLIT_KEYS, load_split
-from fewshot_i2v.data.splits.split_schema import split_schema
+from fewshot_i2v.data.splits.split_fields import SPLIT_FIELDS, split_schema
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.yaml import load_yaml, parse_yaml
@@ -119,7 +119,7 @@ def test_name_and_subsets_are_required(text: str) -> None:
 
 
 def test_it_knows_every_key_and_explains_it() -> None:
-    assert list(SCHEMA["properties"]) == list(SPLIT_KEYS)
+    assert list(SCHEMA["properties"]) == list(SPLIT_FIELDS)
     for key, value in SCHEMA["properties"].items():
         assert value["description"], key
 

@@ -79,10 +79,10 @@ def test_numbers_below_one_are_refused(way: int, shot: int, query: int) -> None:
 def test_classes_that_are_too_small_are_named() -> None:
     split = grouped({"a": ["x"] * 3, "b": ["x"] * 6, "c": ["x"] * 7}, "class")
     found = episode_capacity(split, "novel", 2, 5, 1)
-    assert (found.classes, found.too_small, found.is_feasible) == (2, (("a", 3),), False)
-    assert found.disjoint == 1
-    assert episode_capacity(split, "novel", 2, 1, 1).is_feasible
-    assert not episode_capacity(split, "novel", 4, 1, 1).is_feasible
+    assert (found["classes"], found["drawn"], found["disjoint"]) == (2, False, 1)
+    assert found["too_small"] == [{"name": "a", "clips": 3}]
+    assert episode_capacity(split, "novel", 2, 1, 1)["drawn"]
+    assert not episode_capacity(split, "novel", 4, 1, 1)["drawn"]
     with pytest.raises(UnknownNameError, match="unknown subset 'val'"):
         episode_capacity(split, "val", 2, 1, 1)
 
@@ -104,10 +104,10 @@ def _pair() -> Split:
 
 def test_support_comes_from_train_and_queries_from_test() -> None:
     found = episode_capacity(_pair(), "test", 2, 2, 1)
-    assert (found.disjoint, found.too_small, found.is_feasible) == (None, (), True)
-    assert episode_capacity(_pair(), "test", 2, 3, 1).too_small == (("b", 2),)
-    assert episode_capacity(_pair(), "test", 2, 1, 4).too_small == (("a", 3),)
-    assert episode_capacity(_pair(), "train", 2, 1, 1).disjoint == 1
+    assert (found["disjoint"], found["too_small"], found["drawn"]) == (None, [], True)
+    assert episode_capacity(_pair(), "test", 2, 3, 1)["too_small"] == [{"name": "b", "clips": 2}]
+    assert episode_capacity(_pair(), "test", 2, 1, 4)["too_small"] == [{"name": "a", "clips": 3}]
+    assert episode_capacity(_pair(), "train", 2, 1, 1)["disjoint"] == 1
 
 
 def test_a_summary_is_plain_data_with_all_counts() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, hash_ids, splitmix64
-from fewshot_i2v.data.splits.subsets import CLASS_SUBSETS
+from fewshot_i2v.data.splits.split_fields import CLASS_SUBSETS
 from fewshot_i2v.errors import SplitError, UnknownNameError
 
 ClassShare: TypeAlias = int | float | Sequence[str] | None
