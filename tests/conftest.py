@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from fewshot_i2v import registry
 
 # A busy machine fails no test.
 settings.register_profile("patient", deadline=None)
@@ -23,6 +28,19 @@ def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("FEWSHOT_I2V_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _entry_points_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed packages are searched once per search path, not 50 times per small run."""
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: _entry_points_on(group, tuple(sys.path))
+    )
+
+
+@cache
+def _entry_points_on(group: str, _search_path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=group)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,32 @@
+"""What the evaluations of this folder compute again and again is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fewshot_i2v import registry
+from fewshot_i2v.evaluation import context
+from fewshot_i2v.models.cost import macs_per_clip
+from fewshot_i2v.models.encoders.tower import Tower
+
+_counts: dict[tuple[object, ...], float | None] = {}
+
+
+@pytest.fixture(autouse=True)
+def _multiply_accumulates_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes half the time of a tiny run; `tests/models/test_cost.py` checks the counts."""
+
+    def count(
+        tower: Tower, adapter: str, options: Mapping[str, Any], *, frames: int
+    ) -> float | None:
+        method = registry.load_method("adapters", adapter)
+        sizes = tower.image_size, tower.patch, tower.width, tower.layers, tower.heads, tower.pool
+        key = method, repr(options), frames, sizes
+        if key not in _counts:
+            _counts[key] = macs_per_clip(tower, adapter, options, frames=frames)
+        return _counts[key]
+
+    monkeypatch.setattr(context, "macs_per_clip", count)
