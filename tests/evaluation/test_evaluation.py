@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, T
 from fewshot_i2v.evaluation import evaluate, row_runner
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.utils import environment
+from tests import killed
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -299,31 +297,24 @@ def test_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> 
 
 def _kill_and_resume(folder: Path, output: Path, delays: list[float]) -> int:
     """Kills a run at each delay after its start, resumes to the end; returns the kills that hit."""
-    settings = _config(folder, output, episodes=40, at_once=2).model_dump(mode="json")
-    program = "import json,sys;from fewshot_i2v import evaluate;evaluate(json.load(sys.stdin))"
+    config = _config(folder, output, episodes=40, at_once=2)
+    journal = output / "st-adapter-linear-1shot" / "episodes.jsonl"
     hits = 0
-    for delay in [*delays, None]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, env=dict(os.environ)
-        )
-        stdin = process.stdin
-        if stdin is None:
-            raise RuntimeError("no pipe")
-        with stdin:
-            stdin.write(json.dumps(settings).encode())
-        if delay is not None:
-            journal = output / "st-adapter-linear-1shot" / "episodes.jsonl"
-            start = time.monotonic()
-            before = journal.stat().st_size if journal.exists() else 0
-            while process.poll() is None and time.monotonic() - start < 60:
-                if journal.exists() and journal.stat().st_size > before:
-                    break
-                time.sleep(0.005)
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            hits += process.wait() == -signal.SIGKILL
-        else:
-            assert process.wait() == 0
+    for delay in delays:
+        process = killed.start(evaluate.run, config)
+        begun = time.monotonic()
+        before = journal.stat().st_size if journal.exists() else 0
+        while process.is_alive() and time.monotonic() - begun < 60:
+            if journal.exists() and journal.stat().st_size > before:
+                break
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        hits += process.exitcode == -signal.SIGKILL
+    process = killed.start(evaluate.run, config)
+    process.join()
+    assert process.exitcode == 0
     return hits
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +32,8 @@ from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext
-from tests.training.training_samples import settings, train_config, training_folder
+from tests import killed
+from tests.training.training_samples import train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
 
@@ -141,20 +138,18 @@ def _files_below(output: Path) -> Iterator[str]:
 def test_a_killed_training_ends_with_the_same_digest(folder: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"steps": 150, "save_every": 5, "validation": {"subset": "off"}}
     whole = _run(folder, tmp_path / "whole", **changes)
-    given = settings(folder, tmp_path / "killed", **changes)
-    program = f"from fewshot_i2v.training.train import train; train({given!r})"
-    environment = os.environ | {"PYTHONPATH": str(Path(train_module.__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    config = train_config(folder, tmp_path / "killed", **changes)
+    process = killed.start(train, config)
     end = time.monotonic() + 60
     while not (tmp_path / "killed" / ".training" / "state").exists():
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < end
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (tmp_path / "killed" / "adapter.json").exists()
     notes: list[str] = []
-    again = train(train_config(folder, tmp_path / "killed", **changes), log=notes.append)
+    again = train(config, log=notes.append)
     assert "after step" in notes[0]
     assert again.digest == whole.digest
     assert again.start == whole.start
