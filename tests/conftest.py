@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
@@ -30,12 +31,14 @@ def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _entry_points_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _entry_points_read_once() -> Iterator[None]:
     """Installed packages are searched once per search path, not 50 times per small run."""
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: _entry_points_on(group, tuple(sys.path))
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            registry, "entry_points", lambda group: _entry_points_on(group, tuple(sys.path))
+        )
+        yield
 
 
 @cache

@@ -114,20 +114,32 @@ def test_it_learns_the_classes_it_is_trained_on(folder: Path, tmp_path: Path) ->
     assert done.clips_per_second is not None
 
 
+_BOTH: dict[str, Any] = {"objective": "both", "adapter": "st-adapter"}
+
+
+@pytest.fixture(scope="module")
+def files_of_both(folder: Path) -> dict[str, bytes]:
+    """Files of a training that was not stopped."""
+    _run(folder, folder / "both", **_BOTH)
+    return _files(folder / "both")
+
+
 @pytest.mark.parametrize("saves", [1, 2, 3, 4])
 def test_a_stopped_training_ends_with_the_same_files(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files_of_both: dict[str, bytes],
+    saves: int,
 ) -> None:
     """Saves come after steps 2, 3, 4 and 6, the last of them before the start is written."""
-    changes: dict[str, Any] = {"objective": "both", "adapter": "st-adapter"}
-    _run(folder, tmp_path / "whole", **changes)
     _stop_after(saves, monkeypatch)
     with pytest.raises(_StoppedError):
-        _run(folder, tmp_path / "stopped", **changes)
+        _run(folder, tmp_path / "stopped", **_BOTH)
     assert sorted(_files_below(tmp_path / "stopped")) == ["state"]
     monkeypatch.undo()
-    done = _run(folder, tmp_path / "stopped", **changes)
-    assert _files(tmp_path / "stopped") == _files(tmp_path / "whole")
+    done = _run(folder, tmp_path / "stopped", **_BOTH)
+    assert _files(tmp_path / "stopped") == files_of_both
     assert (done.clips_per_second is None) == (saves == 4)
 
 
