@@ -47,7 +47,7 @@ def _lines(block: str) -> list[list[str]]:
 def _contract(arguments: list[str]) -> str:
     """Runs the contract as a process of its own, since it collects what there is when it starts."""
     done = subprocess.run(
-        [sys.executable, *arguments, "-p", "no:cacheprovider"],
+        [sys.executable, *arguments, "-p", "no:cacheprovider", "-n", "0"],
         cwd=ROOT,
         env=dict(os.environ),
         capture_output=True,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, T
 from fewshot_i2v.evaluation import evaluate, row_runner
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.utils import environment
+from tests import killed
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -27,6 +26,13 @@ from tests.tiny import tiny_folder, tiny_run
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Architecture, split and decoded clips that the tests of this file share."""
     return tiny_folder(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """Output of the run that `_config` describes, to compare with and to copy."""
+    evaluate.run(_config(folder, folder / "whole"))
+    return folder / "whole"
 
 
 def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
@@ -90,7 +96,7 @@ def test_all_rows_name_the_same_episodes_and_shots_are_nested(folder: Path, tmp_
 def test_running_again_computes_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = _config(folder, tmp_path)
+    config = _config(folder, tmp_path, episodes=2)
     first = evaluate.run(config)
 
     def refuse(*_args: object) -> None:
@@ -103,23 +109,22 @@ def test_running_again_computes_nothing(
 
 @pytest.mark.parametrize("kept", [1, 4, 6])
 def test_a_run_cut_short_continues_to_the_same_records(
-    folder: Path, tmp_path: Path, kept: int
+    folder: Path, tmp_path: Path, whole: Path, kept: int
 ) -> None:
-    whole = evaluate.run(_config(folder, tmp_path / "whole")).rows[0].folder
-    cut = evaluate.run(_config(folder, tmp_path / "cut")).rows[0].folder
+    shutil.copytree(whole, tmp_path / "cut")
+    (cut,) = (tmp_path / "cut").iterdir()
     path = cut / "episodes.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
     evaluate.run(_config(folder, tmp_path / "cut"))
-    assert _records(cut) == _records(whole)
+    assert _records(cut) == _records(whole / cut.name)
     assert list(cut.glob("episodes.jsonl.torn-*"))
 
 
-def test_more_episodes_extend_a_run(folder: Path, tmp_path: Path) -> None:
-    whole = evaluate.run(_config(folder, tmp_path / "a", episodes=7)).rows[0]
+def test_more_episodes_extend_a_run(folder: Path, tmp_path: Path, whole: Path) -> None:
     evaluate.run(_config(folder, tmp_path / "b", episodes=4))
     extended = evaluate.run(_config(folder, tmp_path / "b", episodes=7)).rows[0]
-    assert _records(extended.folder) == _records(whole.folder)
+    assert _records(extended.folder) == _records(whole / extended.folder.name)
     fewer = evaluate.run(_config(folder, tmp_path / "b", episodes=4)).rows[0]
     assert fewer.episodes == 4
 
@@ -142,10 +147,12 @@ def test_side_by_side_or_alone_the_predictions_are_equal(
             assert p == pytest.approx(q, abs=1e-4)
 
 
-def test_another_setting_in_the_same_folder_is_refused(folder: Path, tmp_path: Path) -> None:
-    evaluate.run(_config(folder, tmp_path))
+def test_another_setting_in_the_same_folder_is_refused(
+    folder: Path, tmp_path: Path, whole: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
     with pytest.raises(RecordError, match=r"tuning\.lr"):
-        evaluate.run(_config(folder, tmp_path, tuning={"steps": 3, "lr": 0.5}))
+        evaluate.run(_config(folder, tmp_path / "copy", tuning={"steps": 3, "lr": 0.5}))
 
 
 def test_wrong_options_show_before_any_clip_is_touched(folder: Path, tmp_path: Path) -> None:
@@ -299,31 +306,24 @@ def test_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> 
 
 def _kill_and_resume(folder: Path, output: Path, delays: list[float]) -> int:
     """Kills a run at each delay after its start, resumes to the end; returns the kills that hit."""
-    settings = _config(folder, output, episodes=40, at_once=2).model_dump(mode="json")
-    program = "import json,sys;from fewshot_i2v import evaluate;evaluate(json.load(sys.stdin))"
+    config = _config(folder, output, episodes=40, at_once=2)
+    journal = output / "st-adapter-linear-1shot" / "episodes.jsonl"
     hits = 0
-    for delay in [*delays, None]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, env=dict(os.environ)
-        )
-        stdin = process.stdin
-        if stdin is None:
-            raise RuntimeError("no pipe")
-        with stdin:
-            stdin.write(json.dumps(settings).encode())
-        if delay is not None:
-            journal = output / "st-adapter-linear-1shot" / "episodes.jsonl"
-            start = time.monotonic()
-            before = journal.stat().st_size if journal.exists() else 0
-            while process.poll() is None and time.monotonic() - start < 60:
-                if journal.exists() and journal.stat().st_size > before:
-                    break
-                time.sleep(0.005)
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            hits += process.wait() == -signal.SIGKILL
-        else:
-            assert process.wait() == 0
+    for delay in delays:
+        process = killed.start(evaluate.run, config)
+        begun = time.monotonic()
+        before = journal.stat().st_size if journal.exists() else 0
+        while process.is_alive() and time.monotonic() - begun < 60:
+            if journal.exists() and journal.stat().st_size > before:
+                break
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        hits += process.exitcode == -signal.SIGKILL
+    process = killed.start(evaluate.run, config)
+    process.join()
+    assert process.exitcode == 0
     return hits
 
 

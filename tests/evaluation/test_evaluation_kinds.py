@@ -180,19 +180,32 @@ def test_published_draws_are_learned_from_and_the_test_list_is_asked(runs: Runs)
         assert len(record.predictions) == 16
 
 
-def test_frozen_episodes_are_asked_and_no_others(runs: Runs) -> None:
+@dataclass
+class Frozen:
+    """Episodes that were drawn, written to a file and evaluated from it."""
+
+    episodes: list[Episode]
+    path: Path
+    row: Path
+
+
+@pytest.fixture(scope="module")
+def frozen(runs: Runs) -> Frozen:
     split = load_split(runs.folder / "tiny.yaml")
     drawn = EvaluationContext.of(runs.config("drawn", **UNEVEN)).episodes["1-3"]
     path = runs.folder / "frozen.jsonl"
-    write_episode_file(make_episode_file(split, "novel", drawn, {}), path, overwrite=True)
+    write_episode_file(make_episode_file(split, "novel", drawn, {}), path)
     config = load_config({**tiny_source(runs), "trials": str(path)})
-    result = evaluate.run(config)
-    records = read_run(result.rows[0].folder)
+    return Frozen(drawn, path, evaluate.run(config).rows[0].folder)
+
+
+def test_frozen_episodes_are_asked_and_no_others(runs: Runs, frozen: Frozen) -> None:
+    records = read_run(frozen.row)
     assert [r.support for r in records.records.values()] == [
-        [list(names) for names in spec.support] for spec in drawn
+        [list(names) for names in spec.support] for spec in frozen.episodes
     ]
     assert records.header["identity"]["trials"]["digest"]
-    assert records.header["trials"]["path"] == str(path)
+    assert records.header["trials"]["path"] == str(frozen.path)
     usual = runs.records("usual", **UNEVEN)
     for i, found in probabilities(usual).items():
         np.testing.assert_allclose(found, probabilities(records)[i], atol=1e-6)
@@ -214,27 +227,22 @@ def tiny_source(runs: Runs) -> dict[str, Any]:
     ],
 )
 def test_what_frozen_episodes_contradict_is_refused(
-    runs: Runs, said: dict[str, Any], message: str
+    runs: Runs, frozen: Frozen, said: dict[str, Any], message: str
 ) -> None:
-    test_frozen_episodes_are_asked_and_no_others(runs)
-    config = load_config({**tiny_source(runs), "trials": str(runs.folder / "frozen.jsonl"), **said})
+    config = load_config({**tiny_source(runs), "trials": str(frozen.path), **said})
     with pytest.raises(ConfigError, match=message):
         evaluate.run(config)
 
 
-def test_a_frozen_episode_is_exported_as_recorded(runs: Runs, tmp_path: Path) -> None:
-    test_frozen_episodes_are_asked_and_no_others(runs)
-    result = evaluate.run(
-        load_config({**tiny_source(runs), "trials": str(runs.folder / "frozen.jsonl")})
-    )
-    exported = export_episode(
-        result.rows[0].folder, 2, tmp_path / "out", cache=str(runs.folder / "cache")
-    )
+def test_a_frozen_episode_is_exported_as_recorded(
+    runs: Runs, frozen: Frozen, tmp_path: Path
+) -> None:
+    exported = export_episode(frozen.row, 2, tmp_path / "out", cache=str(runs.folder / "cache"))
     assert exported.difference < 1e-5
 
 
+@pytest.mark.usefixtures("frozen")
 def test_other_frozen_episodes_in_the_same_folder_are_another_run(runs: Runs) -> None:
-    test_frozen_episodes_are_asked_and_no_others(runs)
     split = load_split(runs.folder / "tiny.yaml")
     drawn = EvaluationContext.of(runs.config("drawn", **UNEVEN, seed=9)).episodes["1-3"]
     path = runs.folder / "others.jsonl"

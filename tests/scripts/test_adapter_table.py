@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,24 @@ def call(script: ModuleType, *args: str) -> Result:
     return CliRunner().invoke(script.main, list(args))
 
 
+def test_some_rows_of_the_guide_are_what_the_code_says(script: ModuleType, tmp_path: Path) -> None:
+    """The frozen encoder, a method whose presets cost more, and one that merges."""
+    some = ("aim", "frozen", "lora")
+    before, table, after = script.between(GUIDE)
+    names = {name for line in table for name in re.findall(r"^\| `([\w-]+)", line)}
+    assert names == set(registry.method_names("adapters"))
+    rows = tuple(f"| `{name}" for name in some)
+    kept = [line for line in table if line.startswith(rows) or not line.startswith("| `")]
+    assert sum(line.startswith(rows) for line in kept) >= len(some)
+    guide = tmp_path / "README.md"
+    guide.write_text(before + "".join(f"{line}\n" for line in kept) + after, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "method_names", lambda _: some)
+        result = call(script, "--check", "--file", str(guide))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
 def test_the_guide_is_what_the_code_says(script: ModuleType) -> None:
     assert script.GUIDE == GUIDE
     result = call(script, "--check")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +32,8 @@ from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext
-from tests.training.training_samples import settings, train_config, training_folder
+from tests import killed
+from tests.training.training_samples import train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
 
@@ -117,20 +114,32 @@ def test_it_learns_the_classes_it_is_trained_on(folder: Path, tmp_path: Path) ->
     assert done.clips_per_second is not None
 
 
+_BOTH: dict[str, Any] = {"objective": "both", "adapter": "st-adapter"}
+
+
+@pytest.fixture(scope="module")
+def files_of_both(folder: Path) -> dict[str, bytes]:
+    """Files of a training that was not stopped."""
+    _run(folder, folder / "both", **_BOTH)
+    return _files(folder / "both")
+
+
 @pytest.mark.parametrize("saves", [1, 2, 3, 4])
 def test_a_stopped_training_ends_with_the_same_files(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files_of_both: dict[str, bytes],
+    saves: int,
 ) -> None:
     """Saves come after steps 2, 3, 4 and 6, the last of them before the start is written."""
-    changes: dict[str, Any] = {"objective": "both", "adapter": "st-adapter"}
-    _run(folder, tmp_path / "whole", **changes)
     _stop_after(saves, monkeypatch)
     with pytest.raises(_StoppedError):
-        _run(folder, tmp_path / "stopped", **changes)
+        _run(folder, tmp_path / "stopped", **_BOTH)
     assert sorted(_files_below(tmp_path / "stopped")) == ["state"]
     monkeypatch.undo()
-    done = _run(folder, tmp_path / "stopped", **changes)
-    assert _files(tmp_path / "stopped") == _files(tmp_path / "whole")
+    done = _run(folder, tmp_path / "stopped", **_BOTH)
+    assert _files(tmp_path / "stopped") == files_of_both
     assert (done.clips_per_second is None) == (saves == 4)
 
 
@@ -141,20 +150,18 @@ def _files_below(output: Path) -> Iterator[str]:
 def test_a_killed_training_ends_with_the_same_digest(folder: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"steps": 150, "save_every": 5, "validation": {"subset": "off"}}
     whole = _run(folder, tmp_path / "whole", **changes)
-    given = settings(folder, tmp_path / "killed", **changes)
-    program = f"from fewshot_i2v.training.train import train; train({given!r})"
-    environment = os.environ | {"PYTHONPATH": str(Path(train_module.__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    config = train_config(folder, tmp_path / "killed", **changes)
+    process = killed.start(train, config)
     end = time.monotonic() + 60
     while not (tmp_path / "killed" / ".training" / "state").exists():
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < end
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (tmp_path / "killed" / "adapter.json").exists()
     notes: list[str] = []
-    again = train(train_config(folder, tmp_path / "killed", **changes), log=notes.append)
+    again = train(config, log=notes.append)
     assert "after step" in notes[0]
     assert again.digest == whole.digest
     assert again.start == whole.start

@@ -7,21 +7,21 @@ import io
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from fewshot_i2v.cli._root import cli
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[3]
 SHOTS = "FEWSHOT_I2V_SCREENSHOTS"
 """Folder to keep the screenshots in, if it is set."""
 
@@ -39,13 +39,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fewshot(*args: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fewshot_i2v", *args],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli, args, prog_name="fewshot-i2v")
+    assert done.exit_code == 0, done.output
 
 
 def made_page(folder: Path, **given: str) -> Path:
