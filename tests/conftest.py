@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-from fewshot_i2v import registry
 
 # A busy machine fails no test.
 settings.register_profile("patient", deadline=None)
@@ -29,21 +23,6 @@ def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("FEWSHOT_I2V_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _entry_points_read_once() -> Iterator[None]:
-    """Installed packages are searched once per search path, not 50 times per small run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            registry, "entry_points", lambda group: _entry_points_on(group, tuple(sys.path))
-        )
-        yield
-
-
-@cache
-def _entry_points_on(group: str, _search_path: tuple[str, ...]) -> EntryPoints:
-    return entry_points(group=group)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -217,12 +216,21 @@ def test_unknown_adapter_names_the_nearest() -> None:
         registry.load_method("heads", "Zero-Shot")
 
 
-def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def install_head(target: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installs a package with a head `theirs`, as pip would write it."""
+    info = folder / "site/theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[fewshot_i2v.heads]\ntheirs = {target}\n")
+    monkeypatch.syspath_prepend(info.parent)
+
+
+def test_entry_points_of_other_packages_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = "fewshot_i2v.models.heads.prototype:PrototypeHead"
-    point = EntryPoint("theirs", target, "fewshot_i2v.heads")
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: [point] if group == point.group else []
-    )
+    assert "theirs" not in registry.method_names("heads")
+    install_head(target, tmp_path, monkeypatch)
     assert registry.load_method("heads", "theirs") is registry.load_method("heads", "prototype")
     assert registry.method_name(registry.load_method("heads", "theirs")) == "theirs"
     row = next(row for row in registry.list_methods("heads") if row.name == "theirs")
@@ -238,12 +246,9 @@ def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_entry_points_that_are_none_are_refused(
-    monkeypatch: pytest.MonkeyPatch, target: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
 ) -> None:
-    point = EntryPoint("theirs", target, "fewshot_i2v.heads")
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: [point] if group == point.group else []
-    )
+    install_head(target, tmp_path, monkeypatch)
     with pytest.raises(UsageError, match=f"{target}: {said}"):
         registry.load_method("heads", "theirs")
 
