@@ -15,7 +15,6 @@ from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
@@ -120,7 +119,7 @@ class Classifier:
         )
         folder = default_cache_folder() if cache is None else Path(cache)
         self._store = ClipCache(
-            folder / "clips", options, workers=workers, limits=DecodeLimits.from_config(limits)
+            folder / "clips", options, workers=workers, limits=limits.for_clips()
         )
 
     @classmethod

@@ -20,7 +20,6 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix
@@ -117,7 +116,7 @@ class RunContext:
             cache / "clips",
             options,
             workers=config.workers,
-            limits=DecodeLimits.from_config(config.limits),
+            limits=config.limits.for_clips(),
             verify=config.verify,
         )
         return cls(config, split, encoder, store, folder)

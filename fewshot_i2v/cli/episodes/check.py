@@ -103,7 +103,7 @@ def command(
             quick=quick,
             cache=folder,
             workers=workers,
-            limits=limits,
+            limits=limits.for_clips(),
             progress=not (quiet or as_json),
         )
     removal = None

@@ -56,14 +56,7 @@ def read_with_decord(
     frame is taken in order, any message refuses the clip, and the number of frames and the first
     frame must be those of the strict decoder.
 
-    Args:
-        clip: the probe of the clip.
-        indices: the frames wanted, (T,), non-decreasing.
-        transform: applied to each picture (H, W, 3) before it is stored.
-        log: returns how many bytes native code has written to standard error.
-
-    Returns:
-        T transformed pictures.
+    Arguments and result are those of `read_frames`.
 
     Raises:
         VideoUnreadable: if decord is not reliable for this file.
@@ -132,7 +125,7 @@ class DecodeOptions:
 
     Args:
         frames: how many frames are taken, at least 1.
-        policy: which frames; a name of `fewshot_i2v.video.frames.POLICIES`.
+        policy: which frames; a name of `fewshot_i2v.data.video.frame_sampling.POLICIES`.
         stride: distance of neighbours for the policy `dense`, in frames.
         size: height and width of the result in pixels, 1..4096.
         crop: the central fraction of the short side that is used, above 0 and at most 1. The short
@@ -228,7 +221,7 @@ def read_frames(
 
     Args:
         path: the clip: a video file, or a folder of numbered pictures, which no back end reads
-            (`fewshot_i2v.video.frame_folder`).
+            (`fewshot_i2v.data.video.frame_folder`).
         choose: maps the true number of frames to the indices wanted, (T,), non-decreasing,
             each in 0..number-1. It may be called twice.
         transform: applied to each picture (H, W, 3) before it is stored.
@@ -259,6 +252,37 @@ def read_frames(
         # one packet was not one frame: choose again, by the number that was really shown
         _, pictures = _decode_all(clip, choose(total), transform, max_pixels)
     return np.stack(pictures)
+
+
+def count_frames(
+    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[int, str]:
+    """Decode every frame of a clip, and return their number.
+
+    Args:
+        path: the clip.
+        max_frames: clips with more frames are refused.
+        max_pixels: clips with larger frames are refused.
+
+    Returns:
+        Number of frames, and a description of oddities.
+
+    Raises:
+        VideoUnreadable: if not all frames can be decoded.
+    """
+    if is_frame_folder(Path(path)):
+        # of a folder only the pictures that are chosen are decoded whole
+        pixels = read_frame_folder(
+            Path(path),
+            np.arange,
+            transform=lambda image: image[:1, :1].copy(),
+            max_pixels=max_pixels,
+            max_frames=max_frames,
+        )
+        return len(pixels), ""
+    clip = probe_clip(Path(path), max_pixels=max_pixels, max_frames=max_frames)
+    total, _ = _decode_all(clip, np.zeros(1, np.int64), lambda image: image[:1, :1], max_pixels)
+    return total, "; ".join(clip.notes)
 
 
 def _decode_all(

@@ -11,11 +11,16 @@ from pathlib import Path
 import av
 import pytest
 
-from fewshot_i2v.data.splits.check.check import count_frames
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.frame_sampling import POLICIES, SEGMENT_THIRDS, frame_indices
 from fewshot_i2v.data.video.probe import probe_clip
-from fewshot_i2v.data.video.reader import BACKENDS, DecodeOptions, decord_present, read_frames
+from fewshot_i2v.data.video.reader import (
+    BACKENDS,
+    DecodeOptions,
+    count_frames,
+    decord_present,
+    read_frames,
+)
 from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.video_kinds import CUT, REFUSED, SIDE, WHOLE, Kind, numbers
 

@@ -31,7 +31,7 @@ class ClipDigest:
 
     Attributes:
         size: bytes.
-        change_token: changes when it is written to (`fewshot_i2v.video._identity`).
+        change_token: changes when it is written to (`fewshot_i2v.data.video.clip_digest`).
         frames: number of frames, once read to its end.
         note: a description of oddities; no problem.
         sample: digest of some of its bytes, once computed.
