@@ -97,6 +97,12 @@ def write_all(descriptor: int, data: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
+def sync_file(path: Path) -> None:
+    """Brings the bytes of a written file to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path, *, ignore_errors: bool = False) -> None:
     """Makes the names in a folder durable.
 
