@@ -41,8 +41,7 @@ from fewshot_i2v.data.synthetic.scene import (
 )
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
-from fewshot_i2v.utils.files import sync_folder
-from fewshot_i2v.utils.locked_files import remove_stale_files, write_shared
+from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 
 VERSION = 1
 """Raised with every change of the pixels that a generator gives."""

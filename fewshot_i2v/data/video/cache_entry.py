@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from fewshot_i2v.data.video.clip_digest import FileStamp, file_stamp
 from fewshot_i2v.data.video.reader import READER_FAMILY, DecodeOptions
-from fewshot_i2v.utils.files import sync_folder
+from fewshot_i2v.utils.files import sync_folder, write_shared
 from fewshot_i2v.utils.input_files import open_regular
-from fewshot_i2v.utils.locked_files import write_shared
 
 ClipArray = npt.NDArray[np.uint8]
 """A decoded clip, (T, H, W, 3), red-green-blue."""

@@ -29,8 +29,8 @@ from fewshot_i2v.data.video.reader import DecodeOptions, decode
 from fewshot_i2v.data.video.worker import native_log_reader
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
+from fewshot_i2v.utils.files import remove_stale_files
 from fewshot_i2v.utils.limits import ClipLimits
-from fewshot_i2v.utils.locked_files import remove_stale_files
 
 
 class ClipCacheError(FewshotError):

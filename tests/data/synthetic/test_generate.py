@@ -236,7 +236,7 @@ def test_clips_are_written_where_there_are_no_hard_links(
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     writer = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from fewshot_i2v.utils.locked_files import locked_temporary_file\n"
+        "from fewshot_i2v.utils.files import locked_temporary_file\n"
         "with locked_temporary_file(Path(sys.argv[1])) as file:\n"
         "    print('writing', flush=True)\n"
         "    sys.stdin.read()\n"

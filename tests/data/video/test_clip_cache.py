@@ -18,8 +18,8 @@ from fewshot_i2v.data.video.cache_entry import CacheEntry
 from fewshot_i2v.data.video.clip_cache import ClipCache, ClipCacheError
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.utils.files import locked_temporary_file
 from fewshot_i2v.utils.limits import ClipLimits
-from fewshot_i2v.utils.locked_files import locked_temporary_file
 from tests.data.video.made_videos import write_video
 
 Clips = Callable[[str], Path]
