@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -53,7 +54,7 @@ class CacheEntry:
         self.key = hashlib.sha256("\0".join(components).encode()).hexdigest()
         self.path = folder / self.key[:2] / f"{self.key}.npy"
         self._shape, self._header = options.shape, _npy_header(options.shape)
-        self.size = len(self._header) + int(np.prod(self._shape)) + _DIGEST_BYTES
+        self.size = len(self._header) + math.prod(self._shape) + _DIGEST_BYTES
 
     def write(self, clip: ClipArray, temporary: Path) -> None:
         """Write the entry atomically: at every moment the file is complete or absent.
@@ -105,7 +106,7 @@ class CacheEntry:
                 raise DamagedEntryError(f"{self.path}: its checksum is wrong")
             if not content.startswith(self._header):
                 raise DamagedEntryError(f"{self.path}: it holds an array of another shape or type")
-        clip = np.frombuffer(content, np.uint8, int(np.prod(self._shape)), len(self._header))
+        clip = np.frombuffer(content, np.uint8, math.prod(self._shape), len(self._header))
         return clip.reshape(self._shape), stamp
 
     def _checksum(self, data: bytes | memoryview) -> bytes:
