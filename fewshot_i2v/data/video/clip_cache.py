@@ -113,8 +113,8 @@ class ClipCache:
                 failures[path] = error
                 report_progress(1)
                 continue
-            entry = digest and CacheEntry(self.folder, digest, self.options)
-            if entry and self._is_usable(entry):
+            entry = CacheEntry(self.folder, digest, self.options) if digest else None
+            if entry is not None and self._is_usable(entry):
                 self._stamps.setdefault(entry.key)
                 report_progress(1)
             else:

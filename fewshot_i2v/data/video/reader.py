@@ -220,7 +220,7 @@ def count_frames(
         # of a folder only the pictures that are chosen are decoded whole
         pixels = read_frame_folder(
             Path(path),
-            np.arange,
+            lambda total: np.arange(total, dtype=np.int64),
             transform=lambda image: image[:1, :1].copy(),
             max_pixels=max_pixels,
             max_frames=max_frames,
