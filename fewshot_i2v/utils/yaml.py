@@ -24,7 +24,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -113,8 +113,8 @@ def parse_yaml(text: str, origin: str) -> PlainData:
     try:
         return _Reader(parser, origin).read_document()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        description = _describe_error(error, text, cast(yaml.Mark, mark).line)
+        mark: Any = error.problem_mark or error.context_mark
+        description = _describe_error(error, text, mark.line)
         raise _error_at(origin, mark, f"not valid YAML: {description}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {error}") from error
@@ -171,7 +171,7 @@ class _Reader:
             if key in lines:
                 message = f"key {key!r} is there twice (first in line {lines[key]})"
                 raise self._error(event, message)
-            lines[key] = cast(yaml.Mark, event.start_mark).line + 1
+            lines[key] = event.start_mark.line + 1
             mapping[key] = self._read_node(self._next_event(), depth)
         return mapping
 
@@ -193,12 +193,11 @@ class _Reader:
         return _error_at(self._origin, event.start_mark, message)
 
 
-def _error_at(origin: str, mark: yaml.Mark | None, message: str) -> ConfigError:
+def _error_at(origin: str, mark: Any, message: str) -> ConfigError:  # noqa: ANN401 - as the parser
     """Return the error at a position of the file; a long message is cut."""
-    position = cast(yaml.Mark, mark)  # None only for events made by hand
     if len(message) >= _MAX_MESSAGE_LENGTH:
         message = message[:_MAX_MESSAGE_LENGTH] + "..."
-    return ConfigError(f"{origin}:{position.line + 1}:{position.column + 1}: {message}")
+    return ConfigError(f"{origin}:{mark.line + 1}:{mark.column + 1}: {message}")
 
 
 def _describe_error(error: yaml.MarkedYAMLError, text: str, line_index: int) -> str:
