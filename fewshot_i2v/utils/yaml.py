@@ -24,7 +24,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import yaml
 
@@ -113,7 +113,7 @@ def parse_yaml(text: str, origin: str) -> PlainData:
     try:
         return _Reader(parser, origin).read_document()
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
+        mark = cast(Any, error.problem_mark or error.context_mark)
         description = _describe_error(error, text, mark.line)
         raise _error_at(origin, mark, f"not valid YAML: {description}") from error
     except yaml.YAMLError as error:
