@@ -171,7 +171,7 @@ class _Reader:
             if key in lines:
                 message = f"key {key!r} is there twice (first in line {lines[key]})"
                 raise self._error(event, message)
-            lines[key] = event.start_mark.line + 1
+            lines[key] = cast(Any, event.start_mark).line + 1
             mapping[key] = self._read_node(self._next_event(), depth)
         return mapping
 
