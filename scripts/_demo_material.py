@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.data.synthetic import generate
-from fewshot_i2v.data.synthetic.generate import ObjectAttributes
+from fewshot_i2v.data.synthetic.motions import Track
+from fewshot_i2v.data.synthetic.scene import BACKGROUNDS, COLOURS, Appearance, paint_frames
+from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom
 
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
@@ -23,6 +25,82 @@ SHORT = {
 """How often a short caption is about each attribute: the more, the harder it is to see."""
 
 _ORDER = ("size", "colour", "texture", "shape", "position")
+
+SIZES = ("small", "medium", "large")
+POSITIONS = (
+    "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom",
+    "bottom right",
+)  # fmt: skip
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "texture": tuple(TEXTURES),
+    "colour": tuple(COLOURS),
+    "size": SIZES,
+    "position": POSITIONS,
+    "background": tuple(BACKGROUNDS),
+}
+"""Every value that an attribute of a still can have."""
+
+
+@dataclass(frozen=True)
+class ObjectAttributes:
+    """True description of one object in one frame; see `VOCABULARY` for the values."""
+
+    shape: str
+    texture: str
+    colour: str
+    size: str
+    position: str
+    background: str
+
+
+@dataclass(frozen=True)
+class Still:
+    """One frame of a clip.
+
+    Attributes:
+        frame: (S, S, 3) uint8, red, green, blue.
+        index: which frame of the clip it is.
+        objects: its objects; the main object of the clip comes first.
+    """
+
+    frame: NDArray[np.uint8]
+    index: int
+    objects: tuple[ObjectAttributes, ...]
+
+
+def render_still(generator: str, class_name: str, number: int, *, seed: int = 0) -> Still:
+    """Render one random frame of a clip, with a true description of it.
+
+    The frame is chosen among those that show the main object of the clip, and is the same as
+    `generate.render_clip(...)[still.index]`, as are arguments and errors.
+    """
+    scene = generate.random_scene(generator, class_name, number, seed, size=64, frames=16)
+    visible = np.flatnonzero(scene.objects[0][1].opacity > 0.6).tolist()
+    rng = KeyedRandom(generator, generate.VERSION, seed, class_name, number, "still")
+    index = rng.choice(visible) if visible else 0
+    objects = [(appearance, _track_at(track, index)) for appearance, track in scene.objects]
+    descriptions = tuple(
+        _describe_object(appearance, track, scene.background) for appearance, track in objects
+    )
+    return Still(paint_frames(scene.backdrop, objects[::-1])[0], index, descriptions)
+
+
+def _track_at(track: Track, index: int) -> Track:
+    moment = slice(index, index + 1)
+    return Track(**{name: values[moment] for name, values in vars(track).items()})
+
+
+def _describe_object(appearance: Appearance, track: Track, background: str) -> ObjectAttributes:
+    """Describe one object at one time."""
+    column = int(min(max(float(track.x[0]) * 3, 0), 2.999))
+    row = int(min(max(float(track.y[0]) * 3, 0), 2.999))
+    radius = float(track.radius[0])
+    size = SIZES[int(radius > 0.155) + int(radius > 0.205)]
+    position = POSITIONS[3 * row + column]
+    return ObjectAttributes(
+        appearance.shape, appearance.texture, appearance.colour, size, position, background
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +118,7 @@ def _some_stills(span: range, seed: int) -> Stills:
         generator = generate.GENERATORS[number % len(generate.GENERATORS)]
         names = generate.class_names(generator)
         draw = np.random.default_rng([seed, number]).integers(len(names))
-        shown.append(generate.render_still(generator, names[draw], number, seed=seed))
+        shown.append(render_still(generator, names[draw], number, seed=seed))
     return Stills(np.stack([s.frame for s in shown]), [s.objects for s in shown])
 
 
@@ -67,11 +145,11 @@ def turn(frames: NDArray[np.uint8], kind: int) -> NDArray[np.uint8]:
 
 def turned_position(position: str, kind: int) -> str:
     """The words for a place after `turn(..., kind)`."""
-    row, column = divmod(generate.POSITIONS.index(position), 3)
+    row, column = divmod(POSITIONS.index(position), 3)
     if kind & 4:
         row, column = column, row
     row, column = (2 - row if kind & 2 else row), (2 - column if kind & 1 else column)
-    return generate.POSITIONS[3 * row + column]
+    return POSITIONS[3 * row + column]
 
 
 def caption(objects: tuple[ObjectAttributes, ...], kind: int, rng: np.random.Generator) -> str:

@@ -27,7 +27,16 @@ import click
 import numpy as np
 import open_clip
 import torch
-from _demo_material import OPENINGS, SHORT, Stills, caption, render_stills, short_caption, turn
+from _demo_material import (
+    OPENINGS,
+    SHORT,
+    VOCABULARY,
+    Stills,
+    caption,
+    render_stills,
+    short_caption,
+    turn,
+)
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -219,7 +228,7 @@ def zero_shot(model: open_clip.CLIP, stills: Stills, words: Words) -> dict[str, 
     images = torch.cat([model.encode_image(as_input(part), normalize=True) for part in parts])
     out = {}
     for kind, prompt in PROMPTS.items():
-        names = generate.VOCABULARY[kind]
+        names = VOCABULARY[kind]
         ids = torch.tensor([words.ids(prompt.format(name)) for name in names])
         texts = model.encode_text(ids, normalize=True)
         guess = (images @ texts.T).argmax(1)

@@ -34,6 +34,7 @@ from fewshot_i2v.utils.limits import (
     DEFAULT_MAX_MEMORY_GIB,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SECONDS,
+    ClipLimits,
 )
 
 MAX_COUNT = 1_000_000
@@ -194,6 +195,10 @@ class LimitsConfig(ConfigSection):
             "limit. Not on Windows and macOS.",
         )
     )
+
+    def for_clips(self) -> ClipLimits:
+        """Return the limits as the reader of clips takes them."""
+        return ClipLimits(self.frames, self.pixels, self.seconds, self.memory)
 
 
 def off_is_none(value: object) -> object:

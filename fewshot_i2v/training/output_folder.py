@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_st
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
-from fewshot_i2v.utils.files import sync_folder
+from fewshot_i2v.utils.files import sync_file, sync_folder
 
 START_KEY = "start"
 """Key of `AdapterInfo.about` under which a starting point says how it was trained."""
@@ -180,8 +179,7 @@ def write_start(
             about={START_KEY: json.loads(json.dumps(facts))},
         )
         for name in (TENSORS_FILE, METADATA_FILE):
-            with (draft / name).open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(draft / name)
             (draft / name).replace(output / name)
             sync_folder(output, ignore_errors=True)
     except (OSError, SafetensorError) as error:

@@ -20,7 +20,6 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix
@@ -89,8 +88,9 @@ def open_clip_cache(
         max_pixels=limits.pixels,
         max_frames=limits.frames,
     )
-    decode_limits = DecodeLimits.from_config(limits)
-    return ClipCache(cache / "clips", options, workers=workers, limits=decode_limits, verify=verify)
+    return ClipCache(
+        cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
+    )
 
 
 def clips_per_pass(tower: Tower, frames: int) -> int:

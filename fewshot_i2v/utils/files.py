@@ -1,4 +1,9 @@
-"""Writes files whole or not at all, durably, and removes what killed processes left of them."""
+"""Writes files whole or not at all, durably, and removes what killed processes left of them.
+
+Two ways: `write_atomic` and `replace_file` are for a file with one writer, whose temporary file
+carries the number of its process. `write_shared` is for a file that several processes, or machines
+with one file system, may write at the same time: its temporary file is locked while it is written.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,13 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fewshot_i2v.errors import DiskError, SplitError, UsageError
+from fewshot_i2v.utils.input_files import open_regular
 
 _TEMPORARY_TAG = ".fewshot-i2v-"
 _TEMPORARY_SUFFIX = re.compile(r"(\d+)-[0-9a-f]{8}\.tmp")
@@ -97,6 +106,12 @@ def write_all(descriptor: int, data: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
+def sync_file(path: Path) -> None:
+    """Brings the bytes of a written file to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path, *, ignore_errors: bool = False) -> None:
     """Makes the names in a folder durable.
 
@@ -171,5 +186,91 @@ def hard_link(path: Path, target: Path) -> bool | None:
     except OSError as error:
         if error.errno not in _NO_LINK_ERRORS:
             raise
+        return None
+    return True
+
+
+@contextmanager
+def locked_temporary_file(path: Path) -> Iterator[BinaryIO]:
+    """Creates a new file to write to, locked; its name is removed at the end.
+
+    Args:
+        path: a name that nobody else uses, and that is later passed to `remove_stale_files`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        while True:
+            with path.open("xb") as file:
+                _lock_file(file, wait=True)
+                # a sweep may have taken it before the lock
+                if path.exists():
+                    yield file
+                    return
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace: bool) -> bool:
+    """Writes a file that other processes may write at the same time: complete or not at all.
+
+    Args:
+        path: the file.
+        data: its content.
+        temporary: as for `locked_temporary_file`, in the same file system.
+        mode: permissions.
+        replace: whether an existing file is replaced.
+
+    Returns:
+        Whether it was written; False if there is one that is not replaced.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with locked_temporary_file(temporary) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        temporary.chmod(mode)
+        if os.name == "nt":
+            # an open file cannot be renamed there, and there was no lock to keep
+            file.close()
+        is_written = None if replace else hard_link(path, temporary)
+        if is_written is None:
+            # without links the last of several writers wins, should they come between these lines
+            is_written = replace or not path.exists()
+            if is_written:
+                temporary.replace(path)
+        return is_written
+
+
+def remove_stale_files(files: Iterable[Path]) -> None:
+    """Removes the temporary files of processes that were killed while writing.
+
+    A file stays while its writer lives, whose lock the system releases with the process. Where
+    there are no locks, it stays for a day.
+
+    Args:
+        files: what `locked_temporary_file` may have been called with.
+    """
+    for path in files:
+        with contextlib.suppress(OSError), open_regular(path) as file:
+            locked = _lock_file(file, wait=False)
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+            if locked or (locked is None and age > _OLD_SECONDS):
+                path.unlink()
+
+
+def _lock_file(file: BinaryIO, *, wait: bool) -> bool | None:
+    """Locks a file; returns whether this process has the lock, None if there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
         return None
     return True

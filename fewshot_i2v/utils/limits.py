@@ -1,13 +1,15 @@
-"""Default decoding limits of one clip, used by the configuration and by the decoder.
+"""What decoding one clip may take: the defaults of the configuration and of the decoder.
 
-They exist so that no file can hang or exhaust a machine, not to exclude long clips: an hour of
-1080p at 30 frames a second passes, and so does a phone's clip of 4K at 60.
+The limits exist so that no file can hang or exhaust a machine, not to exclude long clips: an hour
+of 1080p at 30 frames a second passes, and so does a phone's clip of 4K at 60.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+
+from fewshot_i2v.errors import ConfigError
 
 DEFAULT_MAX_FRAMES = 1_000_000
 """Frames of a clip: nine hours at 30 a second."""
@@ -22,40 +24,35 @@ DEFAULT_MAX_MEMORY_GIB = 4.0
 """Memory of a decoding process, in GiB."""
 
 
-class LimitValues(Protocol):
-    """What one clip may take; the section `limits` of a configuration is such."""
-
-    @property
-    def frames(self) -> int:
-        """Frames of a clip."""
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of a frame."""
-
-    @property
-    def seconds(self) -> float:
-        """Processor time for reading a clip once."""
-
-    @property
-    def memory(self) -> float:
-        """Memory of a decoding process, in GiB."""
-
-
 @dataclass(frozen=True)
-class DefaultLimits:
-    """What one clip may take where nothing is configured."""
+class ClipLimits:
+    """Limits of one clip; their names are those of the section `limits` of a configuration.
+
+    Attributes:
+        frames: of a clip.
+        pixels: of a frame.
+        seconds: processor time of the decoding process, above 0; other load on the machine does not
+            count. A process that hangs without computing is ended after four times as long by the
+            clock, which is also the limit on Windows.
+        memory: address space of the decoding process in GiB, 0 for no limit. Enforced where the
+            system can (not on Windows and macOS).
+
+    Raises:
+        ConfigError: if the time or the memory is no such number.
+    """
 
     frames: int = DEFAULT_MAX_FRAMES
     pixels: int = DEFAULT_MAX_PIXELS
     seconds: float = DEFAULT_MAX_SECONDS
     memory: float = DEFAULT_MAX_MEMORY_GIB
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.seconds) or self.seconds <= 0:
+            raise ConfigError(f"seconds is {self.seconds!r}: a number above 0 is needed")
+        if not math.isfinite(self.memory) or self.memory < 0:
+            raise ConfigError(f"memory is {self.memory!r}: a number of at least 0 is needed")
+
 
 def limit_hint(limit: str) -> str:
-    """How to raise a limit, to end a message with.
-
-    Args:
-        limit: "frames", "pixels", "seconds" or "memory".
-    """
+    """Name the flag that raises a limit of `ClipLimits`, to end a message with."""
     return f"--max-{limit} raises the limit (limits.{limit} in a configuration)"

@@ -24,12 +24,26 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NoReturn, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import yaml
 
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.utils.input_files import NotAFileError, open_regular
+
+PlainData: TypeAlias = Any
+"""dict with text keys, list, str, int, float, bool or None."""
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 50
+MAX_VALUES = 200_000
+_MAX_MESSAGE_LENGTH = 400
+
+# libyaml's parser where it was compiled in: the same events, ten times as fast.
+_Parser: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
 
 Scalar = str | int | float | bool | None
 
@@ -48,6 +62,169 @@ _NOT_FINITE = r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _NUMBER = re.compile(
     f"(?P<int>{_INT}|{_INT_WITH_BASE})|(?P<float>{_FLOAT})|(?P<other>{_NOT_FINITE})",
 )
+
+
+def load_yaml(path: Path) -> PlainData:
+    """Load plain data from UTF-8 YAML; see `parse_yaml`.
+
+    Raises:
+        ConfigError: when the file is missing, not a regular file, too large, not UTF-8, or breaks
+            a rule; naming the file, and line and column where there is one.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 4)  # a byte order mark does not count
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; expected a YAML file") from error
+    except NotAFileError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected a YAML file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; expected at most that")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> PlainData:
+    """Parse YAML into plain data; the rules are in the module's documentation.
+
+    Args:
+        text: the YAML; an empty text gives None, a byte order mark is ignored.
+        origin: name of the file, for messages.
+
+    Returns:
+        dict (keys are str), list, str, int, float (finite), bool or None.
+
+    Raises:
+        ConfigError: naming origin, line, column and what was expected.
+    """
+    text = text.removeprefix("\ufeff")
+    size = len(text.encode("utf-8", errors="replace"))
+    if size > MAX_BYTES:
+        raise ConfigError(f"{origin}: {size} bytes; expected at most {MAX_BYTES}")
+    _check_characters(text, origin)
+    parser = _Parser(text)
+    try:
+        return _Reader(parser, origin).read_document()
+    except yaml.MarkedYAMLError as error:
+        mark = cast(Any, error.problem_mark or error.context_mark)
+        description = _describe_error(error, text, mark.line)
+        raise _error_at(origin, mark, f"not valid YAML: {description}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {error}") from error
+    finally:
+        parser.dispose()
+
+
+class _Reader:
+    """Builds plain data from the parser's events."""
+
+    def __init__(self, parser: Any, origin: str) -> None:  # noqa: ANN401 - of libyaml or of Python
+        self._next_event = parser.get_event
+        self._origin = origin
+        self._n_values = 0
+
+    def read_document(self) -> PlainData:
+        """Read the only document; None if there is none."""
+        value, n_documents = None, 0
+        while not isinstance(event := self._next_event(), yaml.StreamEndEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
+                n_documents += 1
+                if n_documents > 1:
+                    message = "a second document starts here; expected one per file"
+                    raise self._error(event, message)
+                value = self._read_node(self._next_event(), 0)
+        return value
+
+    def _read_node(self, event: Any, depth: int) -> PlainData:  # noqa: ANN401 - an event of a node
+        """Read the value that starts with an event, inside `depth` mappings and lists."""
+        self._check_event(event, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            values = []
+            while not isinstance(event := self._next_event(), yaml.SequenceEndEvent):
+                values.append(self._read_node(event, depth + 1))
+            return values
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._read_mapping(depth + 1)
+        try:
+            return parse_scalar(event.value) if event.implicit[0] else event.value
+        except ValueError as error:
+            raise self._error(event, str(error)) from error
+
+    def _read_mapping(self, depth: int) -> dict[str, PlainData]:
+        mapping: dict[str, PlainData] = {}
+        lines: dict[str, int] = {}
+        while not isinstance(event := self._next_event(), yaml.MappingEndEvent):
+            self._check_event(event, depth)
+            if not isinstance(event, yaml.ScalarEvent):
+                raise self._error(event, "a mapping or list as key; expected text")
+            key = event.value
+            if event.implicit[0] and key in {"", "<<"}:
+                message = "merge key << is not allowed; write it out"
+                raise self._error(event, message if key else "a key is missing before :")
+            if key in lines:
+                message = f"key {key!r} is there twice (first in line {lines[key]})"
+                raise self._error(event, message)
+            lines[key] = cast(Any, event.start_mark).line + 1
+            mapping[key] = self._read_node(self._next_event(), depth)
+        return mapping
+
+    def _check_event(self, event: Any, depth: int) -> None:  # noqa: ANN401 - an event of a node
+        """Refuse what plain data does not have, and too much of it."""
+        if isinstance(event, yaml.AliasEvent):
+            raise self._error(event, f"alias *{event.anchor} is not allowed; write it out")
+        self._n_values += 1
+        if self._n_values > MAX_VALUES:
+            raise self._error(event, f"more than {MAX_VALUES} values; use a CSV for lists")
+        if event.anchor is not None:
+            raise self._error(event, f"anchor &{event.anchor} is not allowed; write it out")
+        if event.tag is not None:
+            raise self._error(event, f"tag {event.tag} is not allowed; expected plain data")
+        if depth >= MAX_DEPTH and not isinstance(event, yaml.ScalarEvent):
+            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep")
+
+    def _error(self, event: yaml.Event, message: str) -> ConfigError:
+        return _error_at(self._origin, event.start_mark, message)
+
+
+def _error_at(origin: str, mark: Any, message: str) -> ConfigError:  # noqa: ANN401 - as the parser
+    """Return the error at a position of the file; a long message is cut."""
+    if len(message) >= _MAX_MESSAGE_LENGTH:
+        message = message[:_MAX_MESSAGE_LENGTH] + "..."
+    return ConfigError(f"{origin}:{mark.line + 1}:{mark.column + 1}: {message}")
+
+
+def _describe_error(error: yaml.MarkedYAMLError, text: str, line_index: int) -> str:
+    description = ", ".join(phrase for phrase in (error.problem, error.context) if phrase)
+    line = "".join(text.splitlines()[line_index : line_index + 1])
+    has_tab = line.lstrip(" ").startswith("\t")
+    return f"{description}; indent with spaces, not tabs" if has_tab else description
+
+
+def _check_characters(text: str, origin: str) -> None:
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable:
+        message = (
+            f"character U+{ord(unprintable.group()):04X} is not allowed; write it as an escape in "
+            "quotes"
+        )
+        raise ConfigError(f"{_format_position(text, unprintable.start(), origin)}: {message}")
+    directive = _DIRECTIVE.search(text)
+    if directive:
+        # libyaml compares each %TAG line with all earlier ones: a file of them takes minutes
+        message = "directives are not allowed: a line may not start with %"
+        raise ConfigError(f"{_format_position(text, directive.start(), origin)}: {message}")
+
+
+def _format_position(text: str, offset: int, origin: str) -> str:
+    line = text.count("\n", 0, offset)
+    return f"{origin}:{line + 1}:{offset - text.rfind(chr(10), 0, offset)}"
 
 
 def parse_scalar(text: str) -> Scalar:
@@ -133,267 +310,4 @@ def _to_plain(data: object, location: str) -> dict[str, object] | list[object] |
         return float(data)
     raise ConfigError(
         f"{location}: {data!r} cannot be written as YAML; expected plain, finite data"
-    )
-
-
-__all__ = [
-    "MAX_BYTES",
-    "MAX_DEPTH",
-    "MAX_VALUES",
-    "PlainData",
-    "dump_yaml",
-    "load_yaml",
-    "parse_yaml",
-]
-
-PlainData: TypeAlias = Any
-"""dict with text keys, list, str, int, float, bool or None."""
-
-MAX_BYTES = 8 * 1024 * 1024
-MAX_DEPTH = 50
-MAX_VALUES = 200_000
-_MAX_MESSAGE_LENGTH = 400
-
-# libyaml's parser where it was compiled in: the same events, ten times as fast.
-_Parser: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
-
-
-class _Position(Protocol):
-    """A position in the text; line and column from 0."""
-
-    line: int
-    column: int
-
-
-def _start_position(event: yaml.Event) -> _Position:
-    return cast(_Position, event.start_mark)  # None only for events made by hand
-
-
-class _OpenCollection:
-    """A mapping or sequence that is still open."""
-
-    __slots__ = ("key", "lines", "values")
-
-    def __init__(self, values: dict[str, Any] | list[Any]) -> None:
-        self.values = values
-        self.key: str | None = None
-        self.lines: dict[str, int] = {}
-
-
-class _Builder:
-    """Builds plain data from the events of one document."""
-
-    def __init__(self, origin: str, max_depth: int, max_values: int) -> None:
-        self.origin, self.max_depth, self.max_values = origin, max_depth, max_values
-        self.stack: list[_OpenCollection] = []
-        self.result: Any = None
-        self.count = 0
-        self.documents = 0
-
-    def fail(self, position: _Position, message: str) -> NoReturn:
-        """Raise an error at a position of the file; a long message is cut."""
-        message = (
-            message if len(message) < _MAX_MESSAGE_LENGTH else message[:_MAX_MESSAGE_LENGTH] + "..."
-        )
-        raise ConfigError(f"{self.origin}:{position.line + 1}:{position.column + 1}: {message}")
-
-    def feed(self, event: yaml.Event) -> None:
-        """Take the next event."""
-        if isinstance(event, yaml.ScalarEvent):
-            self._add_scalar(event)
-        elif isinstance(event, yaml.MappingStartEvent):
-            self._open_collection(event, {})
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self._open_collection(event, [])
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self.stack.pop()
-        elif isinstance(event, yaml.AliasEvent):
-            self.fail(_start_position(event), f"alias *{event.anchor} is not allowed; write it out")
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self.documents += 1
-            if self.documents > 1:
-                self.fail(
-                    _start_position(event), "a second document starts here; expected one per file"
-                )
-
-    def _check_event(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
-        self.count += 1
-        if self.count > self.max_values:
-            self.fail(
-                _start_position(event), f"more than {self.max_values} values; use a CSV for lists"
-            )
-        if event.anchor is not None:
-            self.fail(
-                _start_position(event), f"anchor &{event.anchor} is not allowed; write it out"
-            )
-        if event.tag is not None:
-            self.fail(
-                _start_position(event), f"tag {event.tag} is not allowed; expected plain data"
-            )
-
-    def _open_collection(
-        self, event: yaml.CollectionStartEvent, values: dict[str, Any] | list[Any]
-    ) -> None:
-        self._check_event(event)
-        if len(self.stack) >= self.max_depth:
-            self.fail(_start_position(event), f"nested more than {self.max_depth} levels deep")
-        collection = self.stack[-1] if self.stack else None
-        if (
-            collection is not None
-            and isinstance(collection.values, dict)
-            and collection.key is None
-        ):
-            self.fail(_start_position(event), "a mapping or list as key; expected text")
-        self._add_value(values)
-        self.stack.append(_OpenCollection(values))
-
-    def _add_scalar(self, event: yaml.ScalarEvent) -> None:
-        self._check_event(event)
-        collection = self.stack[-1] if self.stack else None
-        if (
-            collection is not None
-            and collection.key is None
-            and isinstance(collection.values, dict)
-        ):
-            self._set_key(collection, event)
-            return
-        try:
-            self._add_value(parse_scalar(event.value) if event.implicit[0] else event.value)
-        except ValueError as error:
-            self.fail(_start_position(event), str(error))
-
-    def _set_key(self, collection: _OpenCollection, event: yaml.ScalarEvent) -> None:
-        key, line = event.value, _start_position(event).line + 1
-        if event.implicit[0] and key in {"", "<<"}:
-            message = "merge key << is not allowed; write it out"
-            self.fail(_start_position(event), message if key else "a key is missing before :")
-        if key in collection.lines:
-            first_line = collection.lines[key]
-            self.fail(
-                _start_position(event), f"key {key!r} is there twice (first in line {first_line})"
-            )
-        collection.lines[key] = line
-        collection.key = key
-
-    def _add_value(self, value: object) -> None:
-        if not self.stack:
-            self.result = value
-            return
-        collection = self.stack[-1]
-        if isinstance(collection.values, list):
-            collection.values.append(value)
-        elif collection.key is not None:
-            collection.values[collection.key] = value
-            collection.key = None
-
-
-def parse_yaml(
-    text: str,
-    origin: str,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_depth: int = MAX_DEPTH,
-    max_values: int = MAX_VALUES,
-) -> PlainData:
-    """Parse YAML into plain data; the rules are in the module's documentation.
-
-    Args:
-        text: the YAML; an empty text gives None, a byte order mark is ignored.
-        origin: name of the file, for messages.
-        max_bytes: refuse a longer text (counted in UTF-8).
-        max_depth: refuse mappings and lists nested deeper.
-        max_values: refuse more keys, values, mappings and lists together.
-
-    Returns:
-        dict (keys are str), list, str, int, float (finite), bool or None.
-
-    Raises:
-        ConfigError: naming origin, line, column and what was expected.
-    """
-    text = text.removeprefix("\ufeff")
-    size = len(text.encode("utf-8", errors="replace"))
-    if size > max_bytes:
-        raise ConfigError(f"{origin}: {size} bytes; expected at most {max_bytes}")
-    _check_characters(text, origin)
-    builder = _Builder(origin, max_depth, max_values)
-    parser = _Parser(text)
-    try:
-        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
-            builder.feed(event)
-    except yaml.MarkedYAMLError as error:
-        position = cast(_Position, error.problem_mark or error.context_mark)
-        builder.fail(position, f"not valid YAML: {_describe_error(error, text, position)}")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {error}") from error
-    finally:
-        parser.dispose()
-    return builder.result
-
-
-def _check_characters(text: str, origin: str) -> None:
-    unprintable = _UNPRINTABLE.search(text)
-    if unprintable:
-        message = (
-            f"character U+{ord(unprintable.group()):04X} is not allowed; write it as an escape in "
-            "quotes"
-        )
-        raise ConfigError(f"{_format_position(text, unprintable.start(), origin)}: {message}")
-    directive = _DIRECTIVE.search(text)
-    if directive:
-        # libyaml compares each %TAG line with all earlier ones: a file of them takes minutes
-        message = "directives are not allowed: a line may not start with %"
-        raise ConfigError(f"{_format_position(text, directive.start(), origin)}: {message}")
-
-
-def _format_position(text: str, offset: int, origin: str) -> str:
-    line = text.count("\n", 0, offset)
-    return f"{origin}:{line + 1}:{offset - text.rfind(chr(10), 0, offset)}"
-
-
-def _describe_error(error: yaml.MarkedYAMLError, text: str, position: _Position) -> str:
-    description = ", ".join(phrase for phrase in (error.problem, error.context) if phrase)
-    lines = text.splitlines()
-    line = lines[position.line] if position.line < len(lines) else ""
-    return (
-        f"{description}; indent with spaces, not tabs"
-        if line.lstrip(" ").startswith("\t")
-        else description
-    )
-
-
-def load_yaml(
-    path: Path,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_depth: int = MAX_DEPTH,
-    max_values: int = MAX_VALUES,
-) -> PlainData:
-    """Load plain data from UTF-8 YAML; see `parse_yaml`.
-
-    Raises:
-        ConfigError: when the file is missing, not a regular file, too large, not UTF-8, or breaks
-            a rule; naming the file, and line and column where there is one.
-    """
-    try:
-        with open_regular(path) as file:
-            data = file.read(max_bytes + 4)  # a byte order mark does not count
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; expected a YAML file") from error
-    except NotAFileError as error:
-        raise ConfigError(f"{path}: {error.strerror}; expected a YAML file") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if len(data) > max_bytes:
-        raise ConfigError(f"{path}: larger than {max_bytes} bytes; expected at most that")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
-    return parse_yaml(
-        text, str(path), max_bytes=max_bytes, max_depth=max_depth, max_values=max_values
     )

@@ -53,7 +53,7 @@ def test_a_short_run_writes_a_whole_model(script: ModuleType, tmp_path: Path) ->
     log = json.loads((tmp_path / "out" / "training_log.json").read_text())
     assert log["settings"]["stills"] == 24
     assert log["loss"][-1][0] == 3
-    assert set(log["zero_shot_from_file"]) == set(generate.VOCABULARY)
+    assert set(log["zero_shot_from_file"]) == set(script.VOCABULARY)
     script.reload(tmp_path / "out" / "demo.safetensors")
 
 
@@ -73,9 +73,9 @@ def test_captions_stay_true_when_the_frame_is_turned(script: ModuleType) -> None
     marked[0, 1, 4] = 255  # at the top
     for kind in range(8):
         y, x = np.argwhere(script.turn(marked, kind)[0, :, :, 0])[0]
-        there = generate.POSITIONS[3 * (y // 3) + x // 3]
+        there = material.POSITIONS[3 * (y // 3) + x // 3]
         assert material.turned_position("top", kind) == there
-    words = generate.render_still("shapes", "striped-star", 0).objects
+    words = material.render_still("shapes", "striped-star", 0).objects
     rng = np.random.default_rng(0)
     said = {script.caption(words, 0, rng) for _ in range(200)}
     assert len(said) > 100
@@ -83,6 +83,35 @@ def test_captions_stay_true_when_the_frame_is_turned(script: ModuleType) -> None
     allowed |= {"a", "an", "at", "the", "on", "of", "background", "object"}
     allowed |= {"photo", "picture", "image", "video"}
     assert {w for text in said for w in text.split()} == allowed
+
+
+def test_a_still_is_a_frame_of_its_clip_and_its_words_are_true(script: ModuleType) -> None:
+    material = sys.modules[script.render_stills.__module__]
+    for number in range(40):
+        shown = material.render_still("motions", "blinks-slowly", number, seed=5)
+        clip = generate.render_clip("motions", "blinks-slowly", number, seed=5)
+        assert np.array_equal(shown.frame, clip[shown.index])
+        for words in shown.objects:
+            for kind, known in material.VOCABULARY.items():
+                assert getattr(words, kind) in known
+    star = material.render_still("shapes", "striped-star", 0).objects[0]
+    assert (star.shape, star.texture) == ("star", "striped")
+
+
+def test_the_place_in_words_is_where_the_object_is(script: ModuleType) -> None:
+    material = sys.modules[script.render_stills.__module__]
+    right = 0
+    for number in range(60):
+        clip = generate.render_clip("shapes", "plain-square", number)
+        shown = material.render_still("shapes", "plain-square", number)
+        # a picture without the object: the middle value of each pixel over time
+        change = np.abs(shown.frame.astype(float) - np.median(clip, axis=0)).sum(-1)
+        if change.max() < 100:  # it does not move away
+            continue
+        y, x = (int(v.mean() * 3 / 64) for v in np.nonzero(change > 60))
+        position = material.POSITIONS[3 * y + x]
+        right += position == shown.objects[0].position
+    assert right >= 30
 
 
 def test_words_give_the_tokenizers_own_ids(script: ModuleType) -> None:

@@ -180,22 +180,32 @@ def test_large_harmless_text_is_read_at_once(name: str) -> None:
     assert process_time() - start < _SECONDS
 
 
-def test_limits_are_arguments() -> None:
-    assert parse_yaml("[1, [2]]", "f.yaml", max_bytes=8, max_depth=2, max_values=4) == [1, [2]]
-    with pytest.raises(ConfigError, match="8 bytes; expected at most 7"):
-        parse_yaml("[1, [2]]", "f.yaml", max_bytes=7)
-    with pytest.raises(ConfigError, match="more than 1 levels"):
-        parse_yaml("[1, [2]]", "f.yaml", max_depth=1)
-    with pytest.raises(ConfigError, match="more than 3 values"):
-        parse_yaml("[1, [2]]", "f.yaml", max_values=3)
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("MAX_BYTES", 8, "8 bytes; expected at most 7"),
+        ("MAX_DEPTH", 2, "more than 1 levels"),
+        ("MAX_VALUES", 4, "more than 3 values"),
+    ],
+)
+def test_limits_are_the_last_that_is_read(
+    limit: str, value: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml_module, limit, value)
+    assert parse_yaml("[1, [2]]", "f.yaml") == [1, [2]]
+    monkeypatch.setattr(yaml_module, limit, value - 1)
+    with pytest.raises(ConfigError, match=words):
+        parse_yaml("[1, [2]]", "f.yaml")
 
 
-def test_files(tmp_path: Path) -> None:
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: [x]\r\n")
     assert load_yaml(path) == {"a": 1, "b": ["x"]}
-    with pytest.raises(ConfigError, match="larger than 5 bytes"):
-        load_yaml(path, max_bytes=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml_module, "MAX_BYTES", 5)
+        with pytest.raises(ConfigError, match="larger than 5 bytes"):
+            load_yaml(path)
     path.write_bytes(b"a: 1\nb: caf\xe9\n")
     with pytest.raises(ConfigError, match=r"a\.yaml:2: not UTF-8"):
         load_yaml(path)

@@ -97,7 +97,7 @@ def command(
             cache=folder,
             verify=verify,
             workers=workers,
-            limits=limits,
+            limits=limits.for_clips(),
             progress=not (quiet or as_json),
         )
     removal = None

@@ -19,7 +19,6 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -28,105 +27,27 @@ from numpy.typing import NDArray
 
 from fewshot_i2v.data.synthetic.motions import (
     MOTIONS,
-    REVERSALS,
     TWO_OBJECT_MOTIONS,
     Track,
+    random_tracks,
     static_track,
 )
 from fewshot_i2v.data.synthetic.scene import (
     BACKGROUNDS,
-    COLOURS,
     Appearance,
     paint_frames,
     random_appearance,
     random_backdrop,
-    random_background,
 )
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
-from fewshot_i2v.utils.files import sync_folder
-from fewshot_i2v.utils.locked_files import remove_stale_files, write_shared
-
-
-@cache
-def _codec() -> tuple[str, dict[str, str]]:
-    """Return the best encoder of this PyAV, and its options for short, nearly lossless clips."""
-    import av
-
-    if "libx264" in av.codecs_available:
-        # No B-frames and a key frame every 8: frames come back in order and seeking is cheap.
-        # Without assembler: on pictures this small it reads memory that nobody wrote, and the same
-        # frames then give another file once in some dozen times.
-        options = {"crf": "14", "preset": "veryfast", "g": "8", "bf": "0"}
-        return "libx264", options | {"x264-params": "asm=0"}
-    return "mpeg4", {"qmin": "1", "qmax": "3", "g": "8"}
-
-
-def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
-    """Encode frames as an MP4 file.
-
-    Args:
-        frames: (T, H, W, 3), red, green, blue; H and W even.
-        fps: frames per second.
-
-    Returns:
-        The file's bytes; the same for the same frames and library versions.
-    """
-    import av
-    from av.video.stream import VideoStream
-
-    codec, options = _codec()
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = cast(VideoStream, container.add_stream(codec, rate=fps, options=dict(options)))
-        stream.width, stream.height = frames.shape[2], frames.shape[1]
-        stream.pix_fmt = "yuv420p"
-        # clips this small gain nothing from threads; one gives the same bytes each time
-        stream.thread_count = 1
-        for picture in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return buffer.getvalue()
-
-
-__all__ = [
-    "GENERATORS",
-    "POSITIONS",
-    "REVERSALS",
-    "SIZES",
-    "VERSION",
-    "VOCABULARY",
-    "ObjectAttributes",
-    "Still",
-    "class_names",
-    "clip_name",
-    "render_clip",
-    "render_still",
-    "write_missing_clips",
-]
+from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 
 VERSION = 1
 """Raised with every change of the pixels that a generator gives."""
 
 GENERATORS: tuple[str, ...] = ("motions", "shapes")
 """Names of the generators."""
-
-SIZES = ("small", "medium", "large")
-POSITIONS = (
-    "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom",
-    "bottom right",
-)  # fmt: skip
-VOCABULARY: dict[str, tuple[str, ...]] = {
-    "shape": tuple(SHAPES),
-    "texture": tuple(TEXTURES),
-    "colour": tuple(COLOURS),
-    "size": SIZES,
-    "position": POSITIONS,
-    "background": tuple(BACKGROUNDS),
-}
-"""Every value that an attribute of a still can have."""
 
 _SHAPE_CLASSES = {f"{t}-{s}": (s, t) for s in SHAPES for t in TEXTURES}
 _SHAPE_MOTIONS = tuple(n for n in MOTIONS if n not in TWO_OBJECT_MOTIONS)
@@ -135,34 +56,15 @@ _BYSTANDER_PROBABILITY = 0.35
 
 
 @dataclass(frozen=True)
-class ObjectAttributes:
-    """True description of one object in one frame; see `VOCABULARY` for the values."""
-
-    shape: str
-    texture: str
-    colour: str
-    size: str
-    position: str
-    background: str
-
-
-@dataclass(frozen=True)
-class Still:
-    """One frame of a clip.
+class Scene:
+    """What one clip shows.
 
     Attributes:
-        frame: (S, S, 3) uint8, red, green, blue.
-        index: which frame of the clip it is.
-        objects: its objects; the main object of the clip comes first.
+        background: a key of `BACKGROUNDS`.
+        backdrop: the picture behind the objects, (3, S, S), 0 to 1.
+        objects: the object that the clip is about comes first.
     """
 
-    frame: NDArray[np.uint8]
-    index: int
-    objects: tuple[ObjectAttributes, ...]
-
-
-@dataclass(frozen=True)
-class _Scene:
     background: str
     backdrop: Pixels
     objects: tuple[tuple[Appearance, Track], ...]
@@ -175,10 +77,16 @@ def class_names(generator: str) -> tuple[str, ...]:
         UnknownNameError: when there is no such generator.
     """
     if generator == "motions":
-        return tuple(MOTIONS)
+        return MOTIONS
     if generator == "shapes":
         return tuple(sorted(_SHAPE_CLASSES))
     raise UnknownNameError("generator", generator, GENERATORS)
+
+
+def _check_class(generator: str, class_name: str) -> None:
+    classes = class_names(generator)
+    if class_name not in classes:
+        raise UnknownNameError(f"class of generator {generator!r}", class_name, classes)
 
 
 def render_clip(
@@ -206,58 +114,30 @@ def render_clip(
     Raises:
         UnknownNameError: when there is no such generator or class.
     """
-    scene = _random_scene(generator, class_name, number, seed, size, frames)
+    scene = random_scene(generator, class_name, number, seed, size, frames)
     # the object that the clip is about is drawn last, over the others
     return paint_frames(scene.backdrop, list(reversed(scene.objects)))
 
 
-def render_still(
-    generator: str,
-    class_name: str,
-    number: int,
-    *,
-    seed: int = 0,
-    size: int = 64,
-    frames: int = 16,
-) -> Still:
-    """Render one random frame of a clip, with a true description of it.
-
-    The frame is chosen among those that show the main object of the clip, and is the same as
-    `render_clip(...)[still.index]`. Arguments and errors are those of `render_clip`.
-    """
-    scene = _random_scene(generator, class_name, number, seed, size, frames)
-    visible = np.flatnonzero(scene.objects[0][1].opacity > 0.6).tolist()
-    rng = KeyedRandom(generator, VERSION, seed, class_name, number, "still")
-    index = rng.choice(visible) if visible else 0
-    objects = [(appearance, _track_at(track, index)) for appearance, track in scene.objects]
-    descriptions = tuple(
-        _describe_object(appearance, track, scene.background) for appearance, track in objects
-    )
-    return Still(paint_frames(scene.backdrop, objects[::-1])[0], index, descriptions)
-
-
-def _random_scene(
+def random_scene(
     generator: str, class_name: str, number: int, seed: int, size: int, frames: int
-) -> _Scene:
-    """Choose everything random about a clip."""
-    if class_name not in class_names(generator):
-        raise UnknownNameError(
-            f"class of generator {generator!r}", class_name, class_names(generator)
-        )
+) -> Scene:
+    """Choose everything random about a clip; arguments and errors are those of `render_clip`."""
+    _check_class(generator, class_name)
     key = (generator, VERSION, seed, class_name, number)
     look_rng, motion_rng = KeyedRandom(*key, "look"), KeyedRandom(*key, "way")
     shape_and_texture = _SHAPE_CLASSES.get(class_name)
     motion = motion_rng.choice(_SHAPE_MOTIONS) if shape_and_texture else class_name
     t = np.linspace(0, 1, frames)
-    tracks = MOTIONS[motion](motion_rng, t, motion_rng.uniform(0.15, 0.23))
+    tracks = random_tracks(motion, motion_rng, t, motion_rng.uniform(0.15, 0.23))
     if len(tracks) == 1 and not shape_and_texture and motion_rng.chance(_BYSTANDER_PROBABILITY):
         # one thing moves, another does not: two objects in a frame do not tell the class
         tracks = (*tracks, _random_bystander(motion_rng, t, tracks[0]))
-    background = random_background(look_rng)
+    background = look_rng.choice(tuple(BACKGROUNDS))
     appearances = [random_appearance(look_rng, background, shape_and_texture)]
     appearances += [random_appearance(look_rng, background) for _ in tracks[1:]]
     backdrop = random_backdrop(look_rng, background, size)
-    return _Scene(background, backdrop, tuple(zip(appearances, tracks, strict=True)))
+    return Scene(background, backdrop, tuple(zip(appearances, tracks, strict=True)))
 
 
 def _random_bystander(rng: KeyedRandom, t: NDArray[np.float64], mover: Track) -> Track:
@@ -269,24 +149,40 @@ def _random_bystander(rng: KeyedRandom, t: NDArray[np.float64], mover: Track) ->
     )
 
 
-def _track_at(track: Track, index: int) -> Track:
-    moment = slice(index, index + 1)
-    return Track(
-        track.x[moment], track.y[moment], track.radius[moment], track.angle[moment],
-        track.light[moment], track.opacity[moment],
-    )  # fmt: skip
+def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
+    """Encode frames as an MP4 file.
 
+    Args:
+        frames: (T, H, W, 3), red, green, blue; H and W even.
+        fps: frames per second.
 
-def _describe_object(appearance: Appearance, track: Track, background: str) -> ObjectAttributes:
-    """Describe one object at one time."""
-    column = int(min(max(float(track.x[0]) * 3, 0), 2.999))
-    row = int(min(max(float(track.y[0]) * 3, 0), 2.999))
-    radius = float(track.radius[0])
-    size = SIZES[int(radius > 0.155) + int(radius > 0.205)]
-    position = POSITIONS[3 * row + column]
-    return ObjectAttributes(
-        appearance.shape, appearance.texture, appearance.colour, size, position, background
-    )
+    Returns:
+        The file's bytes; the same for the same frames and library versions.
+    """
+    import av
+    from av.video.stream import VideoStream
+
+    # of the best encoder there is, for short, nearly lossless clips
+    codec, options = "mpeg4", {"qmin": "1", "qmax": "3", "g": "8"}
+    if "libx264" in av.codecs_available:
+        # No B-frames and a key frame every 8: frames come back in order and seeking is cheap.
+        # Without assembler: on pictures this small it reads memory that nobody wrote, and the same
+        # frames then give another file once in some dozen times.
+        codec, options = "libx264", {"crf": "14", "preset": "veryfast", "g": "8", "bf": "0"}
+        options["x264-params"] = "asm=0"
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = cast(VideoStream, container.add_stream(codec, rate=fps, options=options))
+        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        stream.pix_fmt = "yuv420p"
+        # clips this small gain nothing from threads; one gives the same bytes each time
+        stream.thread_count = 1
+        for picture in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return buffer.getvalue()
 
 
 def clip_name(class_name: str, number: int) -> str:
@@ -304,9 +200,7 @@ def _parse_clip_name(generator: str, name: str) -> tuple[str, int]:
     match = _CLIP_NAME.fullmatch(name)
     if match is None or clip_name(match["file"], int(match["number"])) != name:
         raise UsageError(f"{name!r}: not a generated clip; expected a name such as 'a/a-000.mp4'")
-    if match["folder"] not in class_names(generator):
-        classes = class_names(generator)
-        raise UnknownNameError(f"class of generator {generator!r}", match["folder"], classes)
+    _check_class(generator, match["folder"])
     return match["folder"], int(match["number"])
 
 

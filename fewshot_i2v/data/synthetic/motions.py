@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,8 @@ class Track:
     opacity: TimeSeries
 
 
-Motion = Callable[[KeyedRandom, TimeSeries, float], tuple[Track, ...]]
+_Span = tuple[float, float]
+_Motion = Callable[[KeyedRandom, TimeSeries, float], Track | tuple[Track, Track]]
 
 
 def static_track(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
@@ -95,27 +97,21 @@ def _linear_ramp(t: TimeSeries, start: float, end: float) -> TimeSeries:
     return np.clip((t - start) / (end - start), 0, 1)
 
 
-def _translate(angle_degrees: float) -> Motion:
-    def _motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        angle = math.radians(angle_degrees + rng.uniform(-9, 9))
-        return (_straight_track(rng, t, radius, angle, t, rng.uniform(0.4, 0.6)),)
-
-    return _motion
+def _translate(rng: KeyedRandom, t: TimeSeries, radius: float, angle_degrees: float) -> Track:
+    angle = math.radians(angle_degrees + rng.uniform(-9, 9))
+    return _straight_track(rng, t, radius, angle, t, rng.uniform(0.4, 0.6))
 
 
-def _bounce(angle_degrees: float) -> Motion:
-    def _motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        angle = math.radians(angle_degrees + rng.uniform(-9, 9))
-        progress = _triangle_wave(rng.uniform(1.2, 1.9) * t + rng.uniform(0, 1)) / 2
-        return (_straight_track(rng, t, radius, angle, progress, rng.uniform(0.4, 0.6)),)
-
-    return _motion
+def _bounce(rng: KeyedRandom, t: TimeSeries, radius: float, angle_degrees: float) -> Track:
+    angle = math.radians(angle_degrees + rng.uniform(-9, 9))
+    progress = _triangle_wave(rng.uniform(1.2, 1.9) * t + rng.uniform(0, 1)) / 2
+    return _straight_track(rng, t, radius, angle, progress, rng.uniform(0.4, 0.6))
 
 
-def _rotate(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _rotate(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     track = static_track(rng, t, radius)
     # under 15 degrees a frame: even at every second frame, five equal corners do not turn backwards
-    return (replace(track, angle=track.angle + math.radians(rng.uniform(150, 215)) * t),)
+    return replace(track, angle=track.angle + math.radians(rng.uniform(150, 215)) * t)
 
 
 def _growing_radii(radius: float, progress: TimeSeries) -> TimeSeries:
@@ -124,111 +120,98 @@ def _growing_radii(radius: float, progress: TimeSeries) -> TimeSeries:
     return max_radius * (0.4 + 0.6 * progress)
 
 
-def _grow(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _grow(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     radii = _growing_radii(radius, t)
     track = static_track(rng, t, _growing_radii(radius, np.ones(1))[0])
-    return (replace(track, radius=radii),)
+    return replace(track, radius=radii)
 
 
-def _move_and_grow(move: tuple[float, float], grow: tuple[float, float]) -> Motion:
-    def _motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        shift = rng.uniform(-0.06, 0.06)
-        radii = _growing_radii(0.9 * radius, _linear_ramp(t, grow[0] + shift, grow[1] + shift))
-        progress = _linear_ramp(t, move[0] + shift, move[1] + shift)
-        distance, angle = rng.uniform(0.42, 0.6), rng.uniform(0, FULL_TURN)
-        return (
-            replace(
-                _straight_track(rng, t, float(radii.max()), angle, progress, distance), radius=radii
-            ),
-        )
-
-    return _motion
+def _move_and_grow(
+    rng: KeyedRandom, t: TimeSeries, radius: float, move: _Span, grow: _Span
+) -> Track:
+    shift = rng.uniform(-0.06, 0.06)
+    radii = _growing_radii(0.9 * radius, _linear_ramp(t, grow[0] + shift, grow[1] + shift))
+    progress = _linear_ramp(t, move[0] + shift, move[1] + shift)
+    distance, angle = rng.uniform(0.42, 0.6), rng.uniform(0, FULL_TURN)
+    track = _straight_track(rng, t, float(radii.max()), angle, progress, distance)
+    return replace(track, radius=radii)
 
 
-def _zigzag(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _zigzag(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     angle, distance = rng.uniform(0, FULL_TURN), rng.uniform(0.45, 0.58)
     amplitude = rng.uniform(0.1, 0.14)
     sideways = amplitude * _triangle_wave(rng.uniform(2.0, 2.6) * t + rng.uniform(0, 1))
     dx = distance * math.cos(angle) * t - sideways * math.sin(angle)
     dy = distance * math.sin(angle) * t + sideways * math.cos(angle)
-    return (_track_along(rng, t, radius, dx, dy),)
+    return _track_along(rng, t, radius, dx, dy)
 
 
-def _circle(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _circle(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     angle = FULL_TURN * (rng.uniform(0.9, 1.3) * t + rng.uniform(0, 1))
     path_radius = rng.uniform(0.19, 0.26)
-    return (_track_along(rng, t, radius, path_radius * np.cos(angle), path_radius * np.sin(angle)),)
+    return _track_along(rng, t, radius, path_radius * np.cos(angle), path_radius * np.sin(angle))
 
 
-def _square_path(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _square_path(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     phase = rng.uniform(0.95, 1.3) * t + rng.uniform(0, 1)
     half_side = rng.uniform(0.18, 0.25)
     # a triangle wave cut off at half its height: along one side, wait, back, wait
     dx = half_side * np.clip(2 * _triangle_wave(phase), -1, 1)
     dy = half_side * np.clip(2 * _triangle_wave(phase - 0.25), -1, 1)
-    return (_track_along(rng, t, radius, dx, dy),)
+    return _track_along(rng, t, radius, dx, dy)
 
 
-def _spiral(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _spiral(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     direction = rng.choice((-1.0, 1.0))
     angle = FULL_TURN * (direction * rng.uniform(1.3, 1.7) * t + rng.uniform(0, 1))
     path_radius = rng.uniform(0.25, 0.3) * (0.08 + 0.92 * t)
-    return (_track_along(rng, t, radius, path_radius * np.cos(angle), path_radius * np.sin(angle)),)
+    return _track_along(rng, t, radius, path_radius * np.cos(angle), path_radius * np.sin(angle))
 
 
-def _swing(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _swing(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     rope_length = rng.uniform(0.33, 0.42)
     max_angle = math.radians(rng.uniform(45, 60))
     current_angle = max_angle * np.sin(FULL_TURN * (rng.uniform(1.0, 1.5) * t + rng.uniform(0, 1)))
     track = _track_along(
         rng, t, radius, rope_length * np.sin(current_angle), rope_length * np.cos(current_angle)
     )
-    return (replace(track, angle=track.angle - current_angle),)
+    return replace(track, angle=track.angle - current_angle)
 
 
-def _shake(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _shake(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     progress = _triangle_wave(rng.uniform(3.0, 3.6) * t + rng.uniform(0, 1)) / 2
-    return (
-        _straight_track(
-            rng, t, radius, rng.uniform(0, FULL_TURN), progress, rng.uniform(0.17, 0.22)
-        ),
-    )
+    angle, distance = rng.uniform(0, FULL_TURN), rng.uniform(0.17, 0.22)
+    return _straight_track(rng, t, radius, angle, progress, distance)
 
 
-def _blink(low: float, high: float) -> Motion:
-    def _motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        wave = _triangle_wave(rng.uniform(low, high) * t + rng.uniform(0, 1))
-        return (replace(static_track(rng, t, radius), opacity=np.clip(0.5 + 3 * wave, 0, 1)),)
-
-    return _motion
+def _blink(rng: KeyedRandom, t: TimeSeries, radius: float, low: float, high: float) -> Track:
+    wave = _triangle_wave(rng.uniform(low, high) * t + rng.uniform(0, 1))
+    return replace(static_track(rng, t, radius), opacity=np.clip(0.5 + 3 * wave, 0, 1))
 
 
-def _appear(angle_degrees: float) -> Motion:
-    def _motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        angle = math.radians(angle_degrees + rng.uniform(-9, 9))
-        jump_time, half_gap = rng.uniform(0.42, 0.58), rng.uniform(0.04, 0.08)
-        progress = np.where(t < jump_time, 0.0, 1.0)
-        track = _straight_track(rng, t, radius, angle, progress, rng.uniform(0.4, 0.6))
-        return (replace(track, opacity=np.where(np.abs(t - jump_time) < half_gap, 0.0, 1.0)),)
-
-    return _motion
+def _appear(rng: KeyedRandom, t: TimeSeries, radius: float, angle_degrees: float) -> Track:
+    angle = math.radians(angle_degrees + rng.uniform(-9, 9))
+    jump_time, half_gap = rng.uniform(0.42, 0.58), rng.uniform(0.04, 0.08)
+    progress = np.where(t < jump_time, 0.0, 1.0)
+    track = _straight_track(rng, t, radius, angle, progress, rng.uniform(0.4, 0.6))
+    return replace(track, opacity=np.where(np.abs(t - jump_time) < half_gap, 0.0, 1.0))
 
 
-def _stop_and_go(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _stop_and_go(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     stop_time, start_time = rng.uniform(0.2, 0.3), rng.uniform(0.7, 0.8)
     progress = (_linear_ramp(t, 0, stop_time) + _linear_ramp(t, start_time, 1)) / 2
     distance = rng.uniform(0.55, 0.7)
-    return (_straight_track(rng, t, radius, rng.uniform(0, FULL_TURN), progress, distance),)
+    return _straight_track(rng, t, radius, rng.uniform(0, FULL_TURN), progress, distance)
 
 
-def _accelerate(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _accelerate(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     distance, angle = rng.uniform(0.5, 0.65), rng.uniform(0, FULL_TURN)
-    return (_straight_track(rng, t, radius, angle, t**3, distance),)
+    return _straight_track(rng, t, radius, angle, t**3, distance)
 
 
-def _darken(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _darken(rng: KeyedRandom, t: TimeSeries, radius: float) -> Track:
     min_light = rng.uniform(0.25, 0.35)
-    return (replace(static_track(rng, t, radius), light=1 - (1 - min_light) * t),)
+    return replace(static_track(rng, t, radius), light=1 - (1 - min_light) * t)
 
 
 def _two_tracks(
@@ -238,7 +221,7 @@ def _two_tracks(
     distances_a: TimeSeries,
     distances_b: TimeSeries,
     lateral_offset: float = 0,
-) -> tuple[Track, ...]:
+) -> tuple[Track, Track]:
     """Return two objects on parallel lines of random direction, at distances along them (T,)."""
     angle, object_radius, n = rng.uniform(0, FULL_TURN), 0.7 * radius, len(t)
     along = np.concatenate([distances_a, distances_b])
@@ -253,70 +236,61 @@ def _two_tracks(
     return (replace(track_a, x=x[:n], y=y[:n]), replace(track_b, x=x[n:], y=y[n:]))
 
 
-def _approach(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _approach(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, Track]:
     end_distance, start_distance = 0.75 * radius, rng.uniform(0.3, 0.35)
     half_distance = start_distance + (end_distance - start_distance) * t
     return _two_tracks(rng, t, radius, -half_distance, half_distance)
 
 
-def _chase(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _chase(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, Track]:
     distance = rng.uniform(0.36, 0.44) * t
     return _two_tracks(rng, t, radius, distance, distance + 1.45 * radius + rng.uniform(0.0, 0.04))
 
 
-def _pass_by(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+def _pass_by(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, Track]:
     distance = rng.uniform(0.6, 0.72) * (t - 0.5)
     return _two_tracks(rng, t, radius, distance, 0 * t, rng.choice((-1.4, 1.4)) * radius)
 
 
-def _reverse(motion: Motion) -> Motion:
-    def _reversed_motion(rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
-        return motion(rng, t[::-1], radius)
-
-    return _reversed_motion
-
-
-_REVERSIBLE_MOTIONS: dict[tuple[str, str], Motion] = {
-    ("moves-right", "moves-left"): _translate(0),
-    ("moves-down", "moves-up"): _translate(90),
-    ("moves-down-right", "moves-up-left"): _translate(45),
-    ("moves-down-left", "moves-up-right"): _translate(135),
+_REVERSIBLE_MOTIONS: dict[tuple[str, str], _Motion] = {
+    ("moves-right", "moves-left"): partial(_translate, angle_degrees=0),
+    ("moves-down", "moves-up"): partial(_translate, angle_degrees=90),
+    ("moves-down-right", "moves-up-left"): partial(_translate, angle_degrees=45),
+    ("moves-down-left", "moves-up-right"): partial(_translate, angle_degrees=135),
     ("rotates-clockwise", "rotates-counterclockwise"): _rotate,
     ("grows", "shrinks"): _grow,
     ("circles-clockwise", "circles-counterclockwise"): _circle,
     ("squares-clockwise", "squares-counterclockwise"): _square_path,
     ("spirals-out", "spirals-in"): _spiral,
-    ("moves-then-grows", "shrinks-then-moves"): _move_and_grow((0.08, 0.5), (0.5, 0.92)),
-    ("grows-then-moves", "moves-then-shrinks"): _move_and_grow((0.5, 0.92), (0.08, 0.5)),
-    ("appears-left-then-right", "appears-right-then-left"): _appear(0),
-    ("appears-top-then-bottom", "appears-bottom-then-top"): _appear(90),
+    ("moves-then-grows", "shrinks-then-moves"): partial(
+        _move_and_grow, move=(0.08, 0.5), grow=(0.5, 0.92)
+    ),
+    ("grows-then-moves", "moves-then-shrinks"): partial(
+        _move_and_grow, move=(0.5, 0.92), grow=(0.08, 0.5)
+    ),
+    ("appears-left-then-right", "appears-right-then-left"): partial(_appear, angle_degrees=0),
+    ("appears-top-then-bottom", "appears-bottom-then-top"): partial(_appear, angle_degrees=90),
     ("accelerates", "decelerates"): _accelerate,
     ("darkens", "brightens"): _darken,
     ("come-together", "move-apart"): _approach,
 }
-_OTHER_MOTIONS: dict[str, Motion] = {
-    "bounces-horizontally": _bounce(0),
-    "bounces-vertically": _bounce(90),
+_OTHER_MOTIONS: dict[str, _Motion] = {
+    "bounces-horizontally": partial(_bounce, angle_degrees=0),
+    "bounces-vertically": partial(_bounce, angle_degrees=90),
     "zigzags": _zigzag,
     "swings": _swing,
     "shakes": _shake,
-    "blinks-slowly": _blink(1.0, 1.4),
-    "blinks-quickly": _blink(2.8, 3.4),
+    "blinks-slowly": partial(_blink, low=1.0, high=1.4),
+    "blinks-quickly": partial(_blink, low=2.8, high=3.4),
     "stops-and-goes": _stop_and_go,
     "chases": _chase,
     "passes-by": _pass_by,
 }
+_FORWARD = _OTHER_MOTIONS | {first: motion for (first, _), motion in _REVERSIBLE_MOTIONS.items()}
+_BACKWARD = {second: motion for (_, second), motion in _REVERSIBLE_MOTIONS.items()}
 
-MOTIONS: dict[str, Motion] = dict(
-    sorted(
-        {
-            **_OTHER_MOTIONS,
-            **{first: motion for (first, _), motion in _REVERSIBLE_MOTIONS.items()},
-            **{second: _reverse(motion) for (_, second), motion in _REVERSIBLE_MOTIONS.items()},
-        }.items()
-    )
-)
-"""Every motion by name, in alphabetical order."""
+MOTIONS: tuple[str, ...] = tuple(sorted(_FORWARD | _BACKWARD))
+"""Names of all motions, in alphabetical order."""
 
 REVERSALS: dict[str, str] = {
     name: other for a, b in _REVERSIBLE_MOTIONS for name, other in ((a, b), (b, a))
@@ -325,3 +299,19 @@ REVERSALS: dict[str, str] = {
 
 TWO_OBJECT_MOTIONS = frozenset({"come-together", "move-apart", "chases", "passes-by"})
 """Motions of two objects; all others are motions of one."""
+
+
+def random_tracks(motion: str, rng: KeyedRandom, t: TimeSeries, radius: float) -> tuple[Track, ...]:
+    """Return the tracks of the one or two objects of a clip.
+
+    Args:
+        motion: one of `MOTIONS`.
+        rng: the source of randomness.
+        t: times of the frames (T,), ascending from 0 to 1.
+        radius: about the size of an object, fraction of the frame.
+    """
+    if motion in _FORWARD:
+        tracks = _FORWARD[motion](rng, t, radius)
+    else:
+        tracks = _BACKWARD[motion](rng, t[::-1], radius)
+    return tracks if isinstance(tracks, tuple) else (tracks,)

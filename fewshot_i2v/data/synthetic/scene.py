@@ -79,11 +79,6 @@ def _mix_colours(a: Colour, b: Colour, weight: float) -> Colour:
     return (red, green, blue)
 
 
-def random_background(rng: KeyedRandom) -> str:
-    """Choose a random key of `BACKGROUNDS`."""
-    return rng.choice(tuple(BACKGROUNDS))
-
-
 def random_appearance(
     rng: KeyedRandom, background: str, shape_and_texture: tuple[str, str] | None = None
 ) -> Appearance:

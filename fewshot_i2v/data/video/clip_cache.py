@@ -3,10 +3,10 @@
 One file per clip under `<folder>/<aa>/<key>.npy`. The key covers the clip's content, the options,
 and the version of this format, so nothing ever needs to be invalidated: a clip that changed has a
 new key, one that was moved, copied or touched has the same key. A clip that was not written to is
-not read again for its key (`fewshot_i2v.video._identity`): `<folder>/digests.txt` stores it.
-Entries are written atomically and never changed, so several processes, or machines with one file
-system, may fill one cache without a lock; a clip that two of them miss at the same moment is
-decoded by both, with the same result.
+not read again for its key: `<folder>/digests.txt` stores its digest
+(`fewshot_i2v.data.video.clip_digest`). Entries are written atomically and never changed, so several
+processes, or machines with one file system, may fill one cache without a lock; a clip that two of
+them miss at the same moment is decoded by both, with the same result.
 """
 
 from __future__ import annotations
@@ -14,34 +14,27 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import json
+import errno
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.data.video.cache_entry import (
-    CACHE_VERSION,
-    ClipArray,
-    ClipCacheError,
-    DamagedEntryError,
-    cache_key,
-    cache_key_of_digest,
-    decode_into_cache,
-    entry_path,
-    entry_size,
-    read_entry,
-)
-from fewshot_i2v.data.video.clip_digest import ContentDigests, FileStamp
+from fewshot_i2v.data.video.cache_entry import CacheEntry, ClipArray, DamagedEntryError
+from fewshot_i2v.data.video.clip_digest import CHANGED_WHILE_READ, ContentDigests, FileStamp
 from fewshot_i2v.data.video.frame_sampling import check_count
-from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
+from fewshot_i2v.data.video.reader import DecodeOptions, decode
+from fewshot_i2v.data.video.worker import native_log_reader
+from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.utils.locked_files import remove_stale_files
+from fewshot_i2v.utils.files import remove_stale_files
+from fewshot_i2v.utils.limits import ClipLimits
 
-__all__ = ["CACHE_VERSION", "ClipCache", "ClipCacheError", "DecodeOptions"]
+
+class ClipCacheError(FewshotError):
+    """A clip cache that cannot be written or read."""
 
 
 class ClipCache:
@@ -50,14 +43,16 @@ class ClipCache:
     Args:
         folder: where the entries are; made when something is written.
         options: how clips are decoded. Caches with different options may share a folder.
-        workers: decoding processes, at least 1; None: one per processor, at most 8. 0 decodes in
-            this process, without any limit: for tests.
+        workers: as for `run_jobs`.
         limits: processor time and memory for each clip; the defaults if None.
         verify: read every clip once more, even if its digest is stored.
 
     Attributes:
         n_decoded: how many clips this object has decoded.
         n_repaired: how many damaged entries it has replaced.
+
+    Raises:
+        ConfigError: if the number of workers is invalid.
     """
 
     def __init__(
@@ -66,17 +61,18 @@ class ClipCache:
         options: DecodeOptions,
         *,
         workers: int | None = None,
-        limits: DecodeLimits | None = None,
+        limits: ClipLimits | None = None,
         verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.options = options
-        self.workers = min(processor_count(), 8) if workers is None else workers
-        check_count("workers", self.workers, minimum=0)
-        self.limits = limits or DecodeLimits()
+        if workers is not None:
+            check_count("workers", workers, minimum=0)
+        self._workers, self._limits = workers, limits
         self.n_decoded = 0
         self.n_repaired = 0
         self._digests = ContentDigests(self.folder, trust=not verify)
+        # of the entries that are ready, by key; the stamp is None until the checksum was verified
         self._stamps: dict[str, FileStamp | None] = {}
         self._cleaned_up = False
 
@@ -104,7 +100,9 @@ class ClipCache:
             ClipCacheError: if entries cannot be written, as on a full disk, or the decoding
                 processes cannot be started.
         """
-        self._remove_stale_files()
+        if not self._cleaned_up:
+            self._cleaned_up = True
+            remove_stale_files([*self.folder.glob(".*.tmp"), *self.folder.glob("??/.*.tmp")])
         report_progress = progress or (lambda _: None)
         failures: dict[Path, VideoUnreadable] = {}
         missing: dict[str, list[Path]] = {}
@@ -115,13 +113,13 @@ class ClipCache:
                 failures[path] = error
                 report_progress(1)
                 continue
-            key = digest and cache_key_of_digest(digest, self.options)
-            if key and self._is_usable(key):
-                self._stamps.setdefault(key)
+            entry = CacheEntry(self.folder, digest, self.options) if digest else None
+            if entry is not None and self._is_usable(entry):
+                self._stamps.setdefault(entry.key)
                 report_progress(1)
             else:
                 missing.setdefault(os.path.realpath(path), []).append(path)
-        for aliases, result in self._decode_missing(list(missing.values())):
+        for aliases, result in self._decode_missing(missing.values()):
             if isinstance(result, VideoUnreadable):
                 failures |= {path: VideoUnreadable(path, result.reason) for path in aliases}
             else:
@@ -149,20 +147,20 @@ class ClipCache:
                 read.
             ClipCacheError: if its entry cannot be read.
         """
-        key = cache_key(path, self.options, self._digests)
+        entry = CacheEntry(self.folder, self._digests.get(path), self.options)
         try:
-            return self._read_entry(key)
+            return self._read(entry)
         except FileNotFoundError as error:
-            if key not in self._stamps:
+            if entry.key not in self._stamps:
                 reason = "is not prepared, or has changed since it was: call prepare first"
                 raise VideoUnreadable(path, reason) from error
         except DamagedEntryError:
-            self._move_aside(key)
+            self._move_aside(entry)
         failures = self.prepare([path])
         if failures:
             raise failures[path]
         try:
-            return self._read_entry(key)
+            return self._read(entry)
         except (DamagedEntryError, OSError) as error:
             raise ClipCacheError(f"{self.folder} does not keep what is written: {error}") from error
 
@@ -174,86 +172,101 @@ class ClipCache:
         """
         return self._digests.get(path)
 
-    def _entry_path(self, key: str) -> Path:
-        return entry_path(self.folder, key)
-
-    def _read_entry(self, key: str) -> ClipArray:
-        target = self._entry_path(key)
+    def _read(self, entry: CacheEntry) -> ClipArray:
         try:
-            clip, stamp = read_entry(target, self.options.shape, key, self._stamps.get(key))
+            clip, self._stamps[entry.key] = entry.read(self._stamps.get(entry.key))
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise ClipCacheError(f"{target} cannot be read: {error.strerror}; delete it") from error
-        self._stamps[key] = stamp
+            reason = f"cannot be read: {error.strerror}; delete it"
+            raise ClipCacheError(f"{entry.path} {reason}") from error
         return clip
 
-    def _is_usable(self, key: str) -> bool:
+    def _is_usable(self, entry: CacheEntry) -> bool:
         """Return whether there is an entry of the right size; `get` checks its content."""
         try:
-            status = self._entry_path(key).stat()
+            status = entry.path.stat()
         except OSError:
             return False
-        if not stat.S_ISREG(status.st_mode) or status.st_size != entry_size(self.options.shape):
-            self._move_aside(key)
-            return False
-        return True
+        if stat.S_ISREG(status.st_mode) and status.st_size == entry.size:
+            return True
+        self._move_aside(entry)
+        return False
 
-    def _move_aside(self, key: str) -> None:
+    def _move_aside(self, entry: CacheEntry) -> None:
         self.n_repaired += 1
-        target = self._entry_path(key)
-        aside = target.with_suffix(".damaged")
+        aside = entry.path.with_suffix(".damaged")
         try:
-            target.replace(aside)
+            entry.path.replace(aside)
+        except FileNotFoundError:
+            return  # another process moved it aside first
         except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                return  # another process moved it aside first
-            raise ClipCacheError(
-                f"{target} is damaged and cannot be moved to {aside}: {error.strerror}; delete both"
-            ) from error
+            reason = f"is damaged and cannot be moved to {aside}: {error.strerror}; delete both"
+            raise ClipCacheError(f"{entry.path} {reason}") from error
 
-    def _decode_missing(self, missing: list[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
+    def _decode_missing(self, missing: Iterable[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
         """Decode clips that have one or more paths; yields these paths with the result."""
-        options = json.dumps(dataclasses.asdict(self.options))
-        aliases_by_job: dict[Job, list[Path]] = {}
-        temporaries: dict[Job, Path] = {}
+        function = f"{decode_into_cache.__module__}:{decode_into_cache.__name__}"
+        options, folder = dataclasses.asdict(self.options), str(self.folder)
+        aliases_by_path: dict[Path, list[Path]] = {}
+        temporaries: dict[Path, Path] = {}
+        jobs = []
         for aliases in missing:
+            path = aliases[0]
             temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-            arguments = (str(aliases[0]), options, str(self.folder), str(temporary))
-            job = Job(
-                aliases[0],
-                f"{decode_into_cache.__module__}:{decode_into_cache.__name__}",
-                arguments,
-            )
-            aliases_by_job[job], temporaries[job] = aliases, temporary
+            jobs.append(Job(path, function, (str(path), options, folder, str(temporary))))
+            aliases_by_path[path], temporaries[path] = aliases, temporary
         try:
-            for job, result in run_jobs(list(aliases_by_job), self.workers, self.limits):
-                yield aliases_by_job[job], result
-                temporary = temporaries.pop(job)
-                if isinstance(result, VideoUnreadable):
-                    _unlink_quietly(temporary)
+            for job, result in run_jobs(jobs, self._workers, self._limits):
+                yield aliases_by_path[job.path], result
+                if not isinstance(result, VideoUnreadable):
+                    del temporaries[job.path]
         except FewshotError as error:
             # from a worker only its words arrive
             raise ClipCacheError(str(error)) from error
         finally:
             # processes that were stopped while writing clean up nothing
             for temporary in temporaries.values():
-                _unlink_quietly(temporary)
-
-    def _remove_stale_files(self) -> None:
-        """Remove the temporary files of processes that were killed while writing."""
-        if not self._cleaned_up:
-            self._cleaned_up = True
-            remove_stale_files([*self.folder.glob(".*.tmp"), *self.folder.glob("??/.*.tmp")])
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
 
 
-def _unlink_quietly(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink()
+def decode_into_cache(
+    path: str, options: Mapping[str, Any], cache_folder: str, temporary: str
+) -> dict[str, Any]:
+    """Decode one clip into the cache; called in the worker processes.
 
+    Args:
+        path: the clip.
+        options: the fields of `DecodeOptions`.
+        cache_folder: the folder of the cache.
+        temporary: a name in that folder to write to first.
 
-def processor_count() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    Returns:
+        `key`: the entry's; `digests`: content digests computed for the clip; `decoded`: False if
+        the cache had the entry already, from a clip of the same content or another process.
+
+    Raises:
+        VideoUnreadable: if the clip cannot be read, or changed while it was read.
+        ClipCacheError: if the entry cannot be written.
+    """
+    clip_path, decode_options, digests = Path(path), DecodeOptions(**options), ContentDigests()
+    digest = digests.get(clip_path)
+    entry = CacheEntry(Path(cache_folder), digest, decode_options)
+    is_missing = not entry.path.exists()
+    if is_missing:
+        frames = decode(clip_path, decode_options, log=native_log_reader())
+        if digests.get(clip_path) != digest:
+            raise VideoUnreadable(path, CHANGED_WHILE_READ)
+        try:
+            entry.write(frames, Path(temporary))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            advice = "check that the folder may be written to"
+            if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+                size = entry.size / 2**20
+                advice = f"each clip takes {size:.2g} MiB: free space, or choose a folder elsewhere"
+            raise ClipCacheError(
+                f"decoded clips cannot be written to {cache_folder}: {reason}; {advice}"
+            ) from error
+    return {"key": entry.key, "digests": digests.unsaved, "decoded": is_missing}

@@ -29,7 +29,6 @@ _MAX_TRIES = 3
 # two writes within one tick of the clock leave the same time: it tells nothing until it has passed
 _TICK, _COARSE_TICK = 100_000_000, 2_000_000_000
 
-
 CHANGED_WHILE_READ = "changed while it was read: run again"
 
 
@@ -48,10 +47,7 @@ class FileStamp(NamedTuple):
 
 
 def clip_stamp(path: Path) -> FileStamp:
-    """Return the stamp of a clip without reading it.
-
-    Args:
-        path: the clip, a file or a folder of pictures; symbolic links are followed.
+    """Return the stamp of a clip, a file or a folder of pictures, without reading it.
 
     Raises:
         VideoUnreadable: if there is no such file, it is no regular file, or the folder is no clip.
@@ -59,10 +55,9 @@ def clip_stamp(path: Path) -> FileStamp:
     if not is_frame_folder(path):
         return file_stamp(path, check_regular_file(path))
     stamps = [file_stamp(*picture) for picture in stat_frame_files(path)]
-    token = hashlib.sha256("".join(stamp.token for stamp in stamps).encode()).hexdigest()[:32]
-    return FileStamp(
-        token, all(stamp.settled for stamp in stamps), sum(stamp.size for stamp in stamps)
-    )
+    tokens, settled, sizes = zip(*stamps, strict=True)
+    token = hashlib.sha256("".join(tokens).encode()).hexdigest()[:32]
+    return FileStamp(token, all(settled), sum(sizes))
 
 
 def file_stamp(path: Path, status: os.stat_result) -> FileStamp:
@@ -78,11 +73,7 @@ def file_stamp(path: Path, status: os.stat_result) -> FileStamp:
 def content_digest(path: Path) -> str:
     """Return the SHA-256 of a clip's content, 64 hexadecimal digits.
 
-    Args:
-        path: the clip, a file or a folder of pictures; symbolic links are followed.
-
-    Returns:
-        Of a folder, that of the digests of its pictures in their order, whatever their names.
+    Of a folder it is that of the digests of its pictures in their order, whatever their names.
 
     Raises:
         VideoUnreadable: if it cannot be read, or is no video container; the latter is raised before

@@ -30,9 +30,7 @@ _ADVICE = "Copy or download it again"
 def declared_frames(stream: VideoStream, demuxer: str) -> int:
     """Return the number of frames that the index and header of a file declare.
 
-    Args:
-        stream: its video stream. The index of a fragmented file grows while the file is read.
-        demuxer: of its container.
+    The index of a fragmented file grows while the file is read.
 
     Returns:
         The number; 0 if there is no reliable one.
@@ -50,28 +48,14 @@ def declared_frames(stream: VideoStream, demuxer: str) -> int:
 
 
 def check_frame_count(path: Path, declared: int, present: int) -> None:
-    """Refuse a file with fewer frames than it declares.
-
-    Args:
-        path: the file.
-        declared: frames that its index names; 0 if it has none.
-        present: frames in the file.
-
-    Raises:
-        VideoUnreadable: if frames are missing.
-    """
+    """Refuse a file with fewer frames than it declares; VideoUnreadable."""
     if present < declared:
         counts = f"{present} of the {declared} frames that its index names are there"
         raise VideoUnreadable(path, f"is damaged or cut off: {counts}. {_ADVICE}")
 
 
 def check_duration(path: Path, container: InputContainer, end_seconds: float) -> None:
-    """Refuse a Matroska file that ends before its declared duration.
-
-    Args:
-        path: the file.
-        container: with its duration, if the file declares it.
-        end_seconds: end of its last packet, in seconds.
+    """Refuse a Matroska file whose last packet ends before its declared duration.
 
     Raises:
         VideoUnreadable: if more than half a second, and more than 5 %, is missing.
@@ -86,13 +70,14 @@ def check_duration(path: Path, container: InputContainer, end_seconds: float) ->
 def describe_time_gaps(times: Sequence[int], time_base: Fraction | None) -> str:
     """Describe the gaps in time between the frames of a clip.
 
+    A gap lasts more than a quarter of a second and more than four frames of this clip.
+
     Args:
         times: of its frames, ascending.
         time_base: unit of the times, in seconds; None if unknown.
 
     Returns:
-        How many gaps there are, how long and where the longest is; empty if there is none. A gap
-        lasts more than a quarter of a second and more than four frames of this clip.
+        How many gaps there are, how long and where the longest is; empty if there is none.
     """
     time_base = time_base or Fraction(0)
     steps = [later - earlier for earlier, later in pairwise(times)]

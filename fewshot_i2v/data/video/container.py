@@ -46,9 +46,6 @@ _TEXT_SIGNATURES = (
     (b"<html", "is a web page, not a video: the download gave an error page"),
 )
 
-_REASON_WITHOUT_ADVICE = "not a video"
-"""How the reason ends where there is nothing to advise."""
-
 _BINARY_SIGNATURES = (
     (b"\x89PNG", "is a picture (PNG), not a video"),
     (b"\xff\xd8\xff", "is a picture (JPEG), not a video"),
@@ -82,9 +79,6 @@ class ContainerInfo(NamedTuple):
 def detect_demuxer(path: Path) -> str:
     """Detect the demuxer of a file that could be a video, from its first bytes alone.
 
-    Args:
-        path: the file; symbolic links are followed.
-
     Returns:
         The demuxer to open it with; "" for a text or a picture, which is plainly no video.
 
@@ -93,19 +87,14 @@ def detect_demuxer(path: Path) -> str:
     """
     with _open_file(path) as file:
         head = file.read(_HEADER_BYTES)
-    if _match_demuxer(head) is None and _rejection_reason(head).endswith(_REASON_WITHOUT_ADVICE):
+    # so end the reasons where there is nothing to advise
+    if _match_demuxer(head) is None and _rejection_reason(head).endswith("not a video"):
         return ""
     return _require_demuxer(path, head)
 
 
 def identify_container(path: Path) -> ContainerInfo:
-    """Identify the container of a file from its content.
-
-    Args:
-        path: the file; symbolic links are followed.
-
-    Returns:
-        The demuxer to open it with, its size, and how many bytes are cut off.
+    """Identify the container of a file from its content; symbolic links are followed.
 
     Raises:
         VideoUnreadable: if there is no such file, it is no regular file (nothing else is ever
@@ -143,13 +132,7 @@ def _require_demuxer(path: Path, head: bytes) -> str:
 
 
 def check_regular_file(path: Path) -> os.stat_result:
-    """Check that a path is a regular file, without opening it.
-
-    Args:
-        path: the file; symbolic links are followed.
-
-    Returns:
-        Its status: size, times and so on.
+    """Check that a path is a regular file, without opening it, and return its status.
 
     Raises:
         VideoUnreadable: if it does not exist, or is a folder, a named pipe, a device, a socket.
@@ -221,9 +204,8 @@ def _end_of_mp4_boxes(file: BinaryIO) -> int:
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         # 0: up to the end of the file; other small numbers and odd names: not a box, but rubbish
-        if length < 8 or len(head) < 8 or not head[4:8].isalnum():
-            return end
-        if end + length >= 1 << 62:
+        is_box = length >= 8 and len(head) >= 8 and head[4:8].isalnum()
+        if not is_box or end + length >= 1 << 62:
             return end
         end += length
 

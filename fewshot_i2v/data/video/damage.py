@@ -7,6 +7,8 @@ Three signs are checked in addition to the decoder's own errors:
 - H.264 and HEVC pictures with bytes that the coding never writes, which is what a hole full of
   zeros leaves;
 - for VP8 and VP9, whose FFmpeg decoders notice almost nothing, the verdict of libvpx.
+
+Also here, since it reads the same units: whether an H.264 picture needs no earlier one.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _DAMAGE_MESSAGES = (
 )
 # the standards forbid them within a coded picture: they would look like the start of the next
 _FORBIDDEN_BYTES = re.compile(rb"\0\0[\0-\2]")
+_UNIT_MARK = re.compile(rb"\0\0\x01(.)", re.DOTALL)
+_IDR_PICTURE = 5  # type of a unit, ITU-T H.264, 7.3.1
 _SECOND_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -79,21 +83,10 @@ class PacketChecker:
     """
 
     def __init__(self, path: Path, stream: VideoStream) -> None:
-        self._path = path
         codec = stream.codec_context
         extradata = bytes(codec.extradata or b"")
-        # units with their length in front; without this header they have marks between them
-        length_position = {"h264": 4, "hevc": 21}.get(codec.name)
-        has_lengths = (
-            length_position is not None
-            and extradata[:1] == b"\1"
-            and len(extradata) > length_position
-        )
-        self._length_bytes = (
-            (extradata[length_position] & 3) + 1
-            if has_lengths and length_position is not None
-            else 0
-        )
+        self._path = path
+        self._length_bytes = _length_bytes(codec.name, extradata)
         self._hevc = codec.name == "hevc"
         self._second_decoder = _open_second_decoder(codec.name, extradata)
 
@@ -109,9 +102,7 @@ class PacketChecker:
         """
         import av
 
-        if self._length_bytes and _has_forbidden_bytes(
-            bytes(packet), self._length_bytes, hevc=self._hevc
-        ):
+        if self._length_bytes and self._has_forbidden_bytes(bytes(packet)):
             raise VideoUnreadable(self._path, f"is damaged: picture {number} is overwritten")
         if self._second_decoder is not None:
             try:
@@ -121,34 +112,63 @@ class PacketChecker:
                 reason = f"is damaged: picture {number} cannot be decoded ({detail})"
                 raise VideoUnreadable(self._path, reason) from error
 
+    def _has_forbidden_bytes(self, data: bytes) -> bool:
+        """Return whether a coded picture holds bytes that the coding forbids."""
+        for start, end in _units(data, self._length_bytes):
+            # 32 on in HEVC, 6 on in H.264: no pictures but notes, which some programs write
+            # carelessly
+            is_picture = data[start] >> 1 & 63 < 32 if self._hevc else 1 <= data[start] & 31 <= 5
+            match = _FORBIDDEN_BYTES.search(data, start, end) if is_picture else None
+            # zeros at the end are padding
+            if match and data[match.start() : end].strip(b"\0"):
+                return True
+        return False
+
+
+def has_idr_picture(packet: bytes, extradata: bytes) -> bool:
+    """Return whether an H.264 packet holds an IDR picture: no later one refers to one before it.
+
+    Other key frames only promise that pictures shown after them can be decoded; the stream may
+    still refer to pictures before them. Complete files begin with an IDR picture, copies that were
+    cut out of a longer file often do not.
+
+    Args:
+        packet: the coded picture.
+        extradata: the stream setup stored in the container.
+    """
+    length_bytes = _length_bytes("h264", extradata)
+    if length_bytes:
+        headers = [packet[start] for start, _ in _units(packet, length_bytes)]
+    else:
+        headers = [match[1][0] for match in _UNIT_MARK.finditer(packet)]
+    return any(header & 31 == _IDR_PICTURE for header in headers)
+
+
+def _length_bytes(codec_name: str, extradata: bytes) -> int:
+    """Return the bytes of the length in front of each unit; 0: marks separate them, or no units."""
+    position = {"h264": 4, "hevc": 21}.get(codec_name)
+    if position is None or extradata[:1] != b"\1" or len(extradata) <= position:
+        return 0
+    return (extradata[position] & 3) + 1
+
+
+def _units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each unit of a coded picture."""
+    start = length_bytes
+    while start < len(data):
+        end = start + int.from_bytes(data[start - length_bytes : start], "big")
+        yield start, end
+        start = end + length_bytes
+
 
 def _open_second_decoder(codec_name: str, extradata: bytes) -> Any:  # noqa: ANN401 - typed differently by release
     import av
 
-    if (
-        codec_name not in _SECOND_DECODERS
-        or _SECOND_DECODERS[codec_name] not in av.codec.codecs_available
-    ):
+    name = _SECOND_DECODERS.get(codec_name)
+    if name not in av.codec.codecs_available:
         return None
-    decoder: Any = av.CodecContext.create(_SECOND_DECODERS[codec_name], "r")
+    decoder: Any = av.CodecContext.create(name, "r")
     decoder.thread_count = 1
     if extradata:
         decoder.extradata = extradata
     return decoder
-
-
-def _has_forbidden_bytes(data: bytes, length_bytes: int, *, hevc: bool) -> bool:
-    """Return whether a coded picture holds bytes that the coding forbids."""
-    start = 0
-    while start + length_bytes < len(data):
-        end = start + length_bytes + int.from_bytes(data[start : start + length_bytes], "big")
-        start += length_bytes
-        # 32 on in HEVC, 6 on in H.264: no pictures but notes, which some programs write carelessly
-        is_picture = data[start] >> 1 & 63 < 32 if hevc else 1 <= data[start] & 31 <= 5
-        if is_picture:
-            match = _FORBIDDEN_BYTES.search(data, start, end)
-            # zeros at the end are padding
-            if match and data[match.start() : end].strip(b"\0"):
-                return True
-        start = end
-    return False

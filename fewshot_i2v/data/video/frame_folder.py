@@ -57,6 +57,8 @@ _DAMAGE_ERRORS = (
     LookupError,
     TypeError,
     ArithmeticError,
+    struct.error,
+    zlib.error,
 )
 
 _Series = Mapping[int, Sequence[str]]
@@ -112,12 +114,10 @@ def _choose_series(
     folder: Path, all_series: Mapping[str, _Series], names: Sequence[str]
 ) -> _Series:
     if not all_series:
-        suffix = ", ..." if len(names) > _MAX_LISTED else ""
-        contents = f"there are {', '.join(names[:_MAX_LISTED])}{suffix}" if names else "it is empty"
+        contents = f"there are {_list_first(names)}" if names else "it is empty"
         expected = "expected a video file, or a folder with pictures such as img_00001.jpg"
-        raise VideoUnreadable(
-            folder, f"is a folder without numbered pictures; {expected}; {contents}"
-        )
+        reason = f"is a folder without numbered pictures; {expected}; {contents}"
+        raise VideoUnreadable(folder, reason)
     if len(all_series) == 1:
         return next(iter(all_series.values()))
     frame_prefixes = [
@@ -126,9 +126,8 @@ def _choose_series(
     if len(frame_prefixes) == 1:
         return all_series[frame_prefixes[0]]
     descriptions = [f"{series[min(series)][0]} ({len(series)})" for series in all_series.values()]
-    suffix = (
-        f" and {len(descriptions) - _MAX_LISTED} more" if len(descriptions) > _MAX_LISTED else ""
-    )
+    n_more = len(descriptions) - _MAX_LISTED
+    suffix = f" and {n_more} more" if n_more > 0 else ""
     raise VideoUnreadable(
         folder,
         f"holds {len(descriptions)} series of pictures: "
@@ -150,14 +149,16 @@ def _check_numbers(folder: Path, series: _Series) -> None:
             (start + 1, end - 1) for start, end in itertools.pairwise(numbers) if end > start + 1
         ]
         gaps = [f"{start}" if start == end else f"{start} to {end}" for start, end in ranges]
-        suffix = ", ..." if len(gaps) > _MAX_LISTED else ""
         first_name, last_name = series[numbers[0]][0], series[numbers[-1]][0]
         raise VideoUnreadable(
             folder,
             f"lacks {n_missing} of {n_missing + len(series)} pictures from {first_name} to "
-            f"{last_name}: {', '.join(gaps[:_MAX_LISTED])}{suffix}. Copy it again, or number its "
-            "pictures without gaps",
+            f"{last_name}: {_list_first(gaps)}. Copy it again, or number its pictures without gaps",
         )
+
+
+def _list_first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
 
 
 def stat_frame_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
@@ -183,22 +184,14 @@ def read_frame_folder(
     max_pixels: int,
     max_frames: int,
 ) -> np.ndarray:
-    """Read chosen frames of a folder; the arguments are those of `reader.read_frames`.
-
-    Args:
-        folder: the clip.
-        choose: maps the number of pictures to the indices wanted, (T,), non-decreasing.
-        transform: applied to each picture (H, W, 3), uint8, before it is stored.
-        max_pixels: folders with larger pictures are refused, as are those that Pillow refuses.
-        max_frames: folders with more pictures are refused.
-
-    Returns:
-        The transformed pictures, stacked: (T, ...).
+    """Read chosen frames of a folder; arguments and result are those of `reader.read_frames`.
 
     Raises:
-        VideoUnreadable: naming the picture, if one cannot be read or has a different size.
+        VideoUnreadable: naming the picture, if one cannot be read, has a different size, or is
+            larger than `max_pixels` or than Pillow opens.
     """
     import numpy as np
+    from PIL import ImageOps
 
     files = list_frame_files(folder)
     if len(files) > max_frames:
@@ -212,7 +205,8 @@ def read_frame_folder(
         with _open_picture(folder, file, max_pixels) as picture:
             stored_sizes.add(picture.size)
             if i in wanted:
-                pixels = _rgb_pixels(picture)
+                # as a viewer shows it
+                pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
                 _check_jpeg(picture, file, max_pixels)
                 shown_shapes.add(pixels.shape)
                 frames[i] = transform(pixels)
@@ -233,17 +227,15 @@ def _open_picture(folder: Path, file: Path, max_pixels: int) -> Iterator[Picture
             warnings.simplefilter("ignore")  # of EXIF and palettes: what is shown stays the same
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_FORMATS) as picture:
-                _check_picture(picture, max_pixels)
+                _check_picture(picture, file, max_pixels)
                 yield picture
-    except _RefusedPicture as error:
-        reason = str(error)
     except VideoUnreadable as error:
         reason = error.reason
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         reason = "is larger than Pillow opens"
     except UnidentifiedImageError:
         reason = f"is no picture of the kinds {', '.join(_FORMATS)}"
-    except (*_DAMAGE_ERRORS, struct.error, zlib.error) as error:
+    except _DAMAGE_ERRORS as error:
         detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"is damaged or cannot be read (Pillow: {detail})"
     else:
@@ -251,34 +243,21 @@ def _open_picture(folder: Path, file: Path, max_pixels: int) -> Iterator[Picture
     raise VideoUnreadable(folder, f"its picture {file.name} {reason}")
 
 
-class _RefusedPicture(Exception):  # noqa: N818 - becomes VideoUnreadable with the picture's name
-    """An intact picture that cannot be a frame."""
-
-
-def _check_picture(picture: Picture, max_pixels: int) -> None:
+def _check_picture(picture: Picture, file: Path, max_pixels: int) -> None:
+    """Refuse an intact picture that cannot be a frame."""
     pixels = picture.width * picture.height
     if pixels > max_pixels:
-        raise _RefusedPicture(
-            f"has {pixels} pixels, more than {max_pixels}; {limit_hint('pixels')}"
-        )
+        reason = f"has {pixels} pixels, more than {max_pixels}; {limit_hint('pixels')}"
+        raise VideoUnreadable(file, reason)
     tiles: Any = getattr(picture, "tile", ())
     is_16_bit = picture.format == "PNG" and any("16" in str(tile[3]) for tile in tiles)
     if picture.mode not in _MODES or is_16_bit:
-        kind = (
-            "16 bits per value" if is_16_bit or picture.mode[0] == "I" else f"mode {picture.mode}"
-        )
-        raise _RefusedPicture(f"has {kind}: convert it to 8-bit grey or RGB")
+        is_wide = is_16_bit or picture.mode[0] == "I"
+        kind = "16 bits per value" if is_wide else f"mode {picture.mode}"
+        raise VideoUnreadable(file, f"has {kind}: convert it to 8-bit grey or RGB")
     # a photo of several cameras (MPO) begins with the one that everybody shows
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
-        raise _RefusedPicture("holds several pictures: expected one in each file")
-
-
-def _rgb_pixels(picture: Picture) -> np.ndarray:
-    """Return the picture as a viewer shows it, (H, W, 3), uint8."""
-    import numpy as np
-    from PIL import ImageOps
-
-    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        raise VideoUnreadable(file, "holds several pictures: expected one in each file")
 
 
 def _check_jpeg(picture: Picture, file: Path, max_pixels: int) -> None:
@@ -292,8 +271,8 @@ def _check_jpeg(picture: Picture, file: Path, max_pixels: int) -> None:
     try:
         frames = [*decoder.decode(av.Packet(file.read_bytes())), *decoder.decode(None)]
     except av.InvalidDataError as error:
-        raise _RefusedPicture(f"is damaged (FFmpeg: {error.strerror})") from error
+        raise VideoUnreadable(file, f"is damaged (FFmpeg: {error.strerror})") from error
     except av.FFmpegError:  # a kind that it does not know: nothing is said about damage
         return
     if any(frame.is_corrupt for frame in frames):
-        raise _RefusedPicture("is damaged")
+        raise VideoUnreadable(file, "is damaged")

@@ -7,7 +7,6 @@ rates written in headers are not trusted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,8 @@ from fewshot_i2v.data.video.completeness import (
     declared_frames,
     describe_time_gaps,
 )
-from fewshot_i2v.data.video.container import MATROSKA, MOV, ContainerInfo, identify_container
-from fewshot_i2v.data.video.damage import PacketChecker, check_ffmpeg_log
-from fewshot_i2v.data.video.h264 import has_idr_picture
+from fewshot_i2v.data.video.container import MATROSKA, MOV, identify_container
+from fewshot_i2v.data.video.damage import PacketChecker, check_ffmpeg_log, has_idr_picture
 from fewshot_i2v.data.video.pyav_stream import (
     RgbImage,
     moving_streams,
@@ -56,17 +54,13 @@ class ClipProbe:
     Attributes:
         path: the file.
         demuxer: the FFmpeg demuxer it must be opened with.
-        codec: FFmpeg's name of the coding, such as "h264".
         width: pixels per line, as stored (before rotation).
         height: lines, as stored.
-        pixel_format: FFmpeg's name, such as "yuv420p".
-        frame_rate: average frames per second as the container declares it, or None.
         frame_count: how many frames are to be shown. Exact for intact files except where one packet
             does not give one frame; the reader detects that by decoding.
         times: presentation times of these frames in units of the stream's time base, ascending;
             empty if some packet has none.
         first_frame: the first frame shown, (H, W, 3) uint8, rotated as the file specifies.
-        rotation: quarter turn the file specifies, in degrees counter-clockwise.
         decord_doubts: why decord might show other frames or pixels than these, in words; empty if
             no reason is known.
         starts_mid_stream: whether it begins in the middle of a stream, as copies do.
@@ -76,15 +70,11 @@ class ClipProbe:
 
     path: Path
     demuxer: str
-    codec: str
     width: int
     height: int
-    pixel_format: str
-    frame_rate: Fraction | None
     frame_count: int
     times: tuple[int, ...] = field(repr=False)
     first_frame: RgbImage = field(repr=False, compare=False)
-    rotation: int
     decord_doubts: tuple[str, ...]
     starts_mid_stream: bool
     decodable_from: int | None
@@ -93,8 +83,10 @@ class ClipProbe:
 
 @dataclass
 class _StreamScan:
-    """Values collected packet by packet."""
+    """Values collected packet by packet from the video stream of a file."""
 
+    path: Path
+    stream: VideoStream
     n_shown: int = 0
     n_packets: int = 0
     n_untimed: int = 0
@@ -103,11 +95,61 @@ class _StreamScan:
     starts_mid_stream: bool = False
     start_time: int | None = None
     n_leading: int = 0
-    end_seconds: float = 0.0
     times: list[int] = field(default_factory=list)
     first_frame: RgbImage | None = None
-    rotation: int = 0
     interlaced: bool = False
+
+    def record(self, packet: Packet[Any]) -> None:
+        """Take the next packet of the stream; an empty one ends it."""
+        if packet.size and not self._count_packet(packet):
+            return
+        if self.first_frame is None:
+            self._decode_first_frame(packet)
+
+    def _count_packet(self, packet: Packet[Any]) -> bool:
+        """Count a packet with data; return whether it can be decoded."""
+        path, codec = self.path, self.stream.codec_context
+        if packet.is_corrupt:
+            reason = f"is damaged or cut off: packet {self.n_packets} is not whole"
+            raise VideoUnreadable(path, reason)
+        if packet.has_sidedata("encryption_info"):
+            reason = "is encrypted: get it without protection, or decrypt it first"
+            raise VideoUnreadable(path, reason)
+        if not self.n_packets:
+            self.starts_at_key, self.start_time = packet.is_keyframe, packet.pts
+            self.starts_mid_stream = not packet.is_keyframe or (
+                codec.name == "h264"
+                and not has_idr_picture(bytes(packet), bytes(codec.extradata or b""))
+            )
+        self.n_packets += 1
+        if is_shown_before(packet, self.start_time):
+            self.n_leading += 1
+            if codec.name in _UNDECODABLE_LEADING:
+                return False
+        if packet.is_discard:
+            self.n_hidden += 1
+        else:
+            self.n_shown += 1
+            if packet.pts is None:
+                self.n_untimed += 1
+            else:
+                self.times.append(packet.pts)
+        return True
+
+    def _decode_first_frame(self, packet: Packet[Any]) -> None:
+        damage = "is damaged: its first frame cannot be decoded"
+        with translate_errors(self.path, CUT_REASON if self.starts_mid_stream else damage):
+            frames = packet.decode()
+        if not frames:
+            return
+        # containers forget to mark key frames, so the decoder is asked too
+        frame = frames[0]
+        if not (self.starts_at_key or (frame.key_frame and frame.pts == self.start_time)):
+            raise VideoUnreadable(self.path, CUT_REASON)
+        if frame.is_corrupt:
+            raise VideoUnreadable(self.path, "is damaged: its first frame is not whole")
+        self.first_frame = to_rgb(self.path, frame)
+        self.interlaced = frame.interlaced_frame
 
 
 def probe_clip(
@@ -139,61 +181,28 @@ def probe_clip(
             )
             raise VideoUnreadable(path, reason)
         declared = declared_frames(stream, info.demuxer)
-        scan, checker = _StreamScan(), PacketChecker(path, stream)
+        scan, checker, end_seconds = _StreamScan(path, stream), PacketChecker(path, stream), 0.0
         with translate_errors(path, "is damaged"):
             for packet in container.demux():
+                if packet.size and packet.pts is not None and packet.time_base:
+                    packet_end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    end_seconds = max(end_seconds, packet_end)
+                if packet.stream_index != stream.index:
+                    continue
                 number = scan.n_packets
-                if packet.size:
-                    _record_packet(path, scan, packet, stream)
-                    if scan.n_packets > max_frames:
-                        reason = f"has more than {max_frames} frames; {limit_hint('frames')}"
-                        raise VideoUnreadable(path, reason)
-                elif packet.stream_index == stream.index:
-                    _decode_first_frame(path, scan, packet)
-                if packet.stream_index == stream.index:
-                    checker.check(number, packet)
+                scan.record(packet)
+                if scan.n_packets > max_frames:
+                    reason = f"has more than {max_frames} frames; {limit_hint('frames')}"
+                    raise VideoUnreadable(path, reason)
+                checker.check(number, packet)
         if scan.first_frame is None:
             reason = CUT_REASON if scan.starts_mid_stream else "holds no frame that can be decoded"
             raise VideoUnreadable(path, reason)
-        check_frame_count(
-            path, max(declared, declared_frames(stream, info.demuxer)), scan.n_packets
-        )
+        declared = max(declared, declared_frames(stream, info.demuxer))
+        check_frame_count(path, declared, scan.n_packets)
         if info.demuxer == MATROSKA:
-            check_duration(path, container, scan.end_seconds)
-        return _build_probe(path, info, scan, container, stream, scan.first_frame)
-
-
-def _record_packet(path: Path, scan: _StreamScan, packet: Packet[Any], stream: VideoStream) -> None:
-    if packet.pts is not None and packet.time_base:
-        scan.end_seconds = max(
-            scan.end_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base)
-        )
-    if packet.stream_index != stream.index:
-        return
-    if packet.is_corrupt:
-        raise VideoUnreadable(path, f"is damaged or cut off: packet {scan.n_packets} is not whole")
-    if packet.has_sidedata("encryption_info"):
-        raise VideoUnreadable(path, "is encrypted: get it without protection, or decrypt it first")
-    if not scan.n_packets:
-        scan.starts_at_key, scan.start_time = packet.is_keyframe, packet.pts
-        scan.starts_mid_stream = not packet.is_keyframe or (
-            stream.codec_context.name == "h264"
-            and not has_idr_picture(bytes(packet), stream.codec_context.extradata)
-        )
-    scan.n_packets += 1
-    if is_shown_before(packet, scan.start_time):
-        scan.n_leading += 1
-        if stream.codec_context.name in _UNDECODABLE_LEADING:
-            return
-    if packet.is_discard:
-        scan.n_hidden += 1
-    else:
-        scan.n_shown += 1
-        if packet.pts is None:
-            scan.n_untimed += 1
-        else:
-            scan.times.append(packet.pts)
-    _decode_first_frame(path, scan, packet)
+            check_duration(path, container, end_seconds)
+        return _build_probe(info.demuxer, scan, container, scan.first_frame)
 
 
 def is_shown_before(packet: Packet[Any], time: int | None) -> bool:
@@ -201,41 +210,16 @@ def is_shown_before(packet: Packet[Any], time: int | None) -> bool:
     return time is not None and packet.pts is not None and packet.pts < time
 
 
-def _decode_first_frame(path: Path, scan: _StreamScan, packet: Packet[Any]) -> None:
-    if scan.first_frame is not None:
-        return
-    with translate_errors(
-        path,
-        CUT_REASON if scan.starts_mid_stream else "is damaged: its first frame cannot be decoded",
-    ):
-        frames = packet.decode()
-    if frames:
-        # containers forget to mark key frames, so the decoder is asked too
-        frame = frames[0]
-        if not (scan.starts_at_key or (frame.key_frame and frame.pts == scan.start_time)):
-            raise VideoUnreadable(path, CUT_REASON)
-        if frames[0].is_corrupt:
-            raise VideoUnreadable(path, "is damaged: its first frame is not whole")
-        scan.first_frame = to_rgb(path, frames[0])
-        scan.rotation = frames[0].rotation
-        scan.interlaced = frames[0].interlaced_frame
-
-
 def _build_probe(
-    path: Path,
-    info: ContainerInfo,
-    scan: _StreamScan,
-    container: InputContainer,
-    stream: VideoStream,
-    first_frame: RgbImage,
+    demuxer: str, scan: _StreamScan, container: InputContainer, first_frame: RgbImage
 ) -> ClipProbe:
-    codec = stream.codec_context
+    stream, codec = scan.stream, scan.stream.codec_context
     # "av1", where `name` would be that of one of its decoders
     codec_name = getattr(codec.codec, "canonical_name", codec.name)
     pixel_format = codec.pix_fmt or "unknown"
     times = tuple(sorted(scan.times))
     doubts = {
-        f"container {info.demuxer}": info.demuxer not in (MOV, MATROSKA),
+        f"container {demuxer}": demuxer not in (MOV, MATROSKA),
         # MPEG-4 part 2: packed B-frames, and an older inverse transform, off by 2 grey levels;
         # VP8 and VP9: hidden frames, and frame sizes that change; AV1: no decoder
         f"coding {codec_name}": codec_name not in ("h264", "hevc"),
@@ -256,20 +240,16 @@ def _build_probe(
         ),
         f"holds {n_streams} video streams: number {stream.index}, of {codec.width} x "
         f"{codec.height} pixels, is read": n_streams > 1,
-        gaps: bool(gaps) and info.demuxer not in DEMUXERS_WITH_LENGTH,
+        gaps: bool(gaps) and demuxer not in DEMUXERS_WITH_LENGTH,
     }
     return ClipProbe(
-        path=path,
-        demuxer=info.demuxer,
-        codec=codec_name,
+        path=scan.path,
+        demuxer=demuxer,
         width=codec.width,
         height=codec.height,
-        pixel_format=pixel_format,
-        frame_rate=stream.average_rate,
         frame_count=scan.n_shown,
         times=() if scan.n_untimed else times,
         first_frame=first_frame,
-        rotation=scan.rotation,
         decord_doubts=tuple(doubt for doubt, applies in doubts.items() if applies),
         starts_mid_stream=scan.starts_mid_stream,
         decodable_from=scan.start_time

@@ -85,8 +85,7 @@ def translate_errors(path: Path, reason: str) -> Iterator[None]:
         reason: what could not be done, in words; FFmpeg's own message is put behind it.
 
     Raises:
-        VideoUnreadable: for every error of FFmpeg, and for the errors of Python that PyAV raises on
-            damaged files.
+        VideoUnreadable: also for the errors of Python that PyAV raises on damaged files.
     """
     import av
 
@@ -100,26 +99,11 @@ def translate_errors(path: Path, reason: str) -> Iterator[None]:
         raise VideoUnreadable(path, f"{reason} (FFmpeg: {detail})") from error
 
 
-def _single_thread_options() -> dict[str, Any]:
-    """Return the options that keep PyAV 17 and later from starting threads per converted frame.
-
-    It starts one per processor, and they live as long as the frame: a few dozen use up the memory
-    that a process may have.
-    """
-    import av
-
-    return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-
-
 def to_rgb(path: Path, frame: VideoFrame) -> RgbImage:
     """Convert a decoded frame to the RGB picture that a player would show.
 
     The rotation and mirroring that the file specifies are applied. Alpha is dropped, and pixels
     that are not square are left as they are stored.
-
-    Args:
-        path: the file, for the message.
-        frame: the decoded frame.
 
     Returns:
         The picture (H, W, 3), uint8.
@@ -127,10 +111,13 @@ def to_rgb(path: Path, frame: VideoFrame) -> RgbImage:
     Raises:
         VideoUnreadable: if its rotation is no multiple of 90 degrees.
     """
+    import av
+
+    # PyAV 17 and later start a thread per processor for each frame, which lives as long as the
+    # frame: a few dozen frames use up the memory that a process may have
+    options: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
     with translate_errors(path, "holds pictures that cannot be turned into RGB"):
-        image = np.asarray(
-            frame.to_ndarray(format="rgb24", **_single_thread_options()), dtype=np.uint8
-        )
+        image = np.asarray(frame.to_ndarray(format="rgb24", **options), dtype=np.uint8)
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

@@ -37,93 +37,13 @@ FrameTransform = Callable[[np.ndarray], np.ndarray]
 NativeLog = Callable[[], int]
 """Says how many bytes native code has written to standard error so far."""
 
-_MAX_GREY_DIFFERENCE = 3
-"""Largest difference of a value, in grey levels, between the RGB of two FFmpeg versions."""
-
-
-def decord_present() -> bool:
-    """Whether decord is installed: it has no wheels for macOS and for Linux on Arm."""
-    return importlib.util.find_spec("decord") is not None
-
-
-def read_with_decord(
-    clip: ClipProbe, indices: FrameIndices, transform: FrameTransform, log: NativeLog | None
-) -> list[np.ndarray]:
-    """Read frames through decord, if it shows exactly the right ones.
-
-    decord conceals damage and reports it on standard error alone; its skipping and its seeking
-    start again from key frames, and give wrong frames where pictures reach beyond them. So every
-    frame is taken in order, any message refuses the clip, and the number of frames and the first
-    frame must be those of the strict decoder.
-
-    Args:
-        clip: the probe of the clip.
-        indices: the frames wanted, (T,), non-decreasing.
-        transform: applied to each picture (H, W, 3) before it is stored.
-        log: returns how many bytes native code has written to standard error.
-
-    Returns:
-        T transformed pictures.
-
-    Raises:
-        VideoUnreadable: if decord is not reliable for this file.
-        ConfigError: if decord is not installed, or cannot be watched.
-    """
-    if not decord_present():
-        raise ConfigError("video.backend is decord, which is not installed here: use pyav")
-    if log is None:
-        raise ConfigError("backend 'decord' needs `log`: decord conceals damage otherwise")
-    if clip.decord_doubts:
-        raise _refusal(clip, ", ".join(clip.decord_doubts))
-    import decord
-
-    log_bytes_before = log()
-    try:
-        reader = decord.VideoReader(str(clip.path.absolute()), num_threads=1)
-        if len(reader) != clip.frame_count:
-            raise _refusal(clip, f"it counts {len(reader)} frames of {clip.frame_count}")
-        pictures = _decode_pictures(reader, clip, {int(i) for i in indices}, transform)
-        # this also ends decord's threads, so that their last words are in the log
-        del reader
-    except (decord.DECORDError, RuntimeError, StopIteration, IndexError, ValueError) as error:
-        raise _refusal(clip, f"it fails with {type(error).__name__}") from error
-    if log() != log_bytes_before:
-        raise _refusal(clip, "it complains of damage")
-    return [pictures[int(i)] for i in indices]
-
-
-def _refusal(clip: ClipProbe, reason: str) -> VideoUnreadable:
-    return VideoUnreadable(
-        clip.path, f"cannot be read exactly by decord ({reason}): use video.backend pyav"
-    )
-
-
-def _decode_pictures(
-    reader: object, clip: ClipProbe, wanted: set[int], transform: FrameTransform
-) -> dict[int, np.ndarray]:
-    pictures = {}
-    for index in range(clip.frame_count):
-        frame = reader.next()  # type: ignore[attr-defined]
-        if index and index not in wanted:
-            continue
-        picture = frame.asnumpy()
-        if index == 0 and not _nearly_equal(picture, clip.first_frame):
-            raise _refusal(clip, "its first frame is another one")
-        if index in wanted:
-            pictures[index] = transform(picture)
-    return pictures
-
-
-def _nearly_equal(picture: np.ndarray, expected: np.ndarray) -> bool:
-    if picture.shape != expected.shape:
-        return False
-    return int(np.abs(picture.astype(np.int16) - expected).max()) <= _MAX_GREY_DIFFERENCE
-
-
 BACKENDS = ("pyav", "decord")
 
 READER_FAMILY = "strict-rgb24"
 """Names what the readers give: changed when an older version gave other frames or pixels."""
+
+_MAX_GREY_DIFFERENCE = 3
+"""Largest difference of a value, in grey levels, between the RGB of two FFmpeg versions."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +52,7 @@ class DecodeOptions:
 
     Args:
         frames: how many frames are taken, at least 1.
-        policy: which frames; a name of `fewshot_i2v.video.frames.POLICIES`.
+        policy: which frames; a name of `fewshot_i2v.data.video.frame_sampling.POLICIES`.
         stride: distance of neighbours for the policy `dense`, in frames.
         size: height and width of the result in pixels, 1..4096.
         crop: the central fraction of the short side that is used, above 0 and at most 1. The short
@@ -214,6 +134,25 @@ def decode(
     )
 
 
+def _fit(path: Path, image: RgbImage, options: DecodeOptions) -> RgbImage:
+    """Resize the short side, then cut out the centre, as torchvision does for CLIP."""
+    from PIL import Image as Pillow
+
+    height, width = image.shape[:2]
+    short_side = max(options.size, round(options.size / options.crop))
+    new_width = math.floor(short_side * width / min(height, width))
+    new_height = math.floor(short_side * height / min(height, width))
+    if new_width * new_height > options.max_pixels:
+        reason = f"is too elongated ({width} x {height}) to be resized; {limit_hint('pixels')}"
+        raise VideoUnreadable(path, reason)
+    resized = Pillow.fromarray(np.ascontiguousarray(image)).resize(
+        (new_width, new_height), Pillow.Resampling.BICUBIC
+    )
+    left, top = round((new_width - options.size) / 2), round((new_height - options.size) / 2)
+    cropped = resized.crop((left, top, left + options.size, top + options.size))
+    return np.asarray(cropped, dtype=np.uint8)
+
+
 def read_frames(
     path: Path,
     choose: Callable[[int], FrameIndices],
@@ -227,8 +166,7 @@ def read_frames(
     """Read chosen frames of a clip.
 
     Args:
-        path: the clip: a video file, or a folder of numbered pictures, which no back end reads
-            (`fewshot_i2v.video.frame_folder`).
+        path: the clip: a video file, or a folder of numbered pictures, which no back end reads.
         choose: maps the true number of frames to the indices wanted, (T,), non-decreasing,
             each in 0..number-1. It may be called twice.
         transform: applied to each picture (H, W, 3) before it is stored.
@@ -249,8 +187,9 @@ def read_frames(
     if backend not in BACKENDS:
         raise UnknownNameError("video backend", backend, BACKENDS)
     if is_frame_folder(path):
-        limits = {"max_pixels": max_pixels, "max_frames": max_frames}
-        return read_frame_folder(path, choose, transform=transform, **limits)
+        return read_frame_folder(
+            path, choose, transform=transform, max_pixels=max_pixels, max_frames=max_frames
+        )
     clip = probe_clip(path, max_pixels=max_pixels, max_frames=max_frames)
     if backend == "decord":
         return np.stack(read_with_decord(clip, choose(clip.frame_count), transform, log))
@@ -259,6 +198,37 @@ def read_frames(
         # one packet was not one frame: choose again, by the number that was really shown
         _, pictures = _decode_all(clip, choose(total), transform, max_pixels)
     return np.stack(pictures)
+
+
+def count_frames(
+    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> tuple[int, str]:
+    """Decode every frame of a clip, and return their number.
+
+    Args:
+        path: the clip.
+        max_frames: clips with more frames are refused.
+        max_pixels: clips with larger frames are refused.
+
+    Returns:
+        Number of frames, and a description of oddities.
+
+    Raises:
+        VideoUnreadable: if not all frames can be decoded.
+    """
+    if is_frame_folder(Path(path)):
+        # of a folder only the pictures that are chosen are decoded whole
+        pixels = read_frame_folder(
+            Path(path),
+            lambda total: np.arange(total, dtype=np.int64),
+            transform=lambda image: image[:1, :1].copy(),
+            max_pixels=max_pixels,
+            max_frames=max_frames,
+        )
+        return len(pixels), ""
+    clip = probe_clip(Path(path), max_pixels=max_pixels, max_frames=max_frames)
+    total, _ = _decode_all(clip, np.zeros(1, np.int64), lambda image: image[:1, :1], max_pixels)
+    return total, "; ".join(clip.notes)
 
 
 def _decode_all(
@@ -295,23 +265,73 @@ def _decode_all(
     return total, [selected[int(i)] for i in indices if int(i) in selected]
 
 
-def _fit(path: Path, image: RgbImage, options: DecodeOptions) -> RgbImage:
-    """Resize the short side, then cut out the centre, as torchvision does for CLIP."""
-    from PIL import Image as Pillow
+def decord_present() -> bool:
+    """Whether decord is installed: it has no wheels for macOS and for Linux on Arm."""
+    return importlib.util.find_spec("decord") is not None
 
-    height, width = image.shape[:2]
-    short_side = max(options.size, round(options.size / options.crop))
-    new_width = math.floor(short_side * width / min(height, width))
-    new_height = math.floor(short_side * height / min(height, width))
-    if new_width * new_height > options.max_pixels:
-        reason = f"is too elongated ({width} x {height}) to be resized; {limit_hint('pixels')}"
-        raise VideoUnreadable(path, reason)
-    resized = Pillow.fromarray(np.ascontiguousarray(image)).resize(
-        (new_width, new_height), Pillow.Resampling.BICUBIC
+
+def read_with_decord(
+    clip: ClipProbe, indices: FrameIndices, transform: FrameTransform, log: NativeLog | None
+) -> list[np.ndarray]:
+    """Read frames through decord, if it shows exactly the right ones.
+
+    decord conceals damage and reports it on standard error alone; its skipping and its seeking
+    start again from key frames, and give wrong frames where pictures reach beyond them. So every
+    frame is taken in order, any message refuses the clip, and the number of frames and the first
+    frame must be those of the strict decoder.
+
+    Arguments and result are those of `read_frames`.
+
+    Raises:
+        VideoUnreadable: if decord is not reliable for this file.
+        ConfigError: if decord is not installed, or cannot be watched.
+    """
+    if not decord_present():
+        raise ConfigError("video.backend is decord, which is not installed here: use pyav")
+    if log is None:
+        raise ConfigError("backend 'decord' needs `log`: decord conceals damage otherwise")
+    if clip.decord_doubts:
+        raise _refusal(clip, ", ".join(clip.decord_doubts))
+    import decord
+
+    log_bytes_before = log()
+    try:
+        reader = decord.VideoReader(str(clip.path.absolute()), num_threads=1)
+        if len(reader) != clip.frame_count:
+            raise _refusal(clip, f"it counts {len(reader)} frames of {clip.frame_count}")
+        pictures = _decode_pictures(reader, clip, {int(i) for i in indices}, transform)
+        # this also ends decord's threads, so that their last words are in the log
+        del reader
+    except (decord.DECORDError, RuntimeError, StopIteration, IndexError, ValueError) as error:
+        raise _refusal(clip, f"it fails with {type(error).__name__}") from error
+    if log() != log_bytes_before:
+        raise _refusal(clip, "it complains of damage")
+    return [pictures[int(i)] for i in indices]
+
+
+def _refusal(clip: ClipProbe, reason: str) -> VideoUnreadable:
+    return VideoUnreadable(
+        clip.path, f"cannot be read exactly by decord ({reason}): use video.backend pyav"
     )
-    x_offset, y_offset = (
-        round((new_width - options.size) / 2),
-        round((new_height - options.size) / 2),
-    )
-    cropped = resized.crop((x_offset, y_offset, x_offset + options.size, y_offset + options.size))
-    return np.asarray(cropped, dtype=np.uint8)
+
+
+def _decode_pictures(
+    reader: object, clip: ClipProbe, wanted: set[int], transform: FrameTransform
+) -> dict[int, np.ndarray]:
+    pictures = {}
+    for index in range(clip.frame_count):
+        frame = reader.next()  # type: ignore[attr-defined]
+        if index and index not in wanted:
+            continue
+        picture = frame.asnumpy()
+        if index == 0 and not _nearly_equal(picture, clip.first_frame):
+            raise _refusal(clip, "its first frame is another one")
+        if index in wanted:
+            pictures[index] = transform(picture)
+    return pictures
+
+
+def _nearly_equal(picture: np.ndarray, expected: np.ndarray) -> bool:
+    if picture.shape != expected.shape:
+        return False
+    return int(np.abs(picture.astype(np.int16) - expected).max()) <= _MAX_GREY_DIFFERENCE

@@ -1,7 +1,8 @@
 """A decoding process: reads calls, one JSON line each, and answers each with one line.
 
-It is started by `fewshot_i2v.video.pool` with plain `subprocess`, not `multiprocessing`: nothing
-is inherited by forking, and the caller's main script is not run a second time.
+It is started by `fewshot_i2v.data.video.worker_pool` with plain `subprocess`, not
+`multiprocessing`: nothing is inherited by forking, and the caller's main script is not run a second
+time.
 
 A hanging decoder may hold Python's lock, so no Python code can be relied upon to end it. The
 kernel ends this process when it has used its processor time. The caller kills it when it hangs
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,11 +39,10 @@ class _WorkerState:
 
 
 def native_log_reader() -> Callable[[], int] | None:
-    """Return a function that says how much native code has written to standard error.
+    """Return a function that counts the bytes native code has written to standard error so far.
 
     Returns:
-        A function giving the bytes written to standard error so far, or None if they cannot be
-        watched, which is everywhere but in a worker.
+        The function; None where they cannot be watched, which is everywhere but in a worker.
     """
     log = _WorkerState.log
     return None if log is None else lambda: os.fstat(log).st_size
@@ -59,7 +59,7 @@ def main() -> None:
     # slow to import: done before the clock of the first clip runs
     for module in ("numpy", "PIL.Image", "av", "fewshot_i2v.data.video.reader"):
         importlib.import_module(module)
-    limit_memory(setup["memory"])
+    _limit_memory(setup["memory"])
     _send_answer(answers, {"ready": True})
     for line in calls:
         _limit_time(setup["seconds"], math.ceil(setup["clock"]) + _GRACE_SECONDS)
@@ -88,12 +88,8 @@ def _exit_with_parent(parent_pid: int) -> None:
     os._exit(1)
 
 
-def limit_memory(size: int) -> None:
-    """Limit the address space of this process, and disable its core files.
-
-    Args:
-        size: bytes; 0 sets no limit. Nothing happens on Windows, which has no such limits.
-    """
+def _limit_memory(size: int) -> None:
+    """Limit the address space to bytes, 0 for no limit, and disable core files; not on Windows."""
     with contextlib.suppress(ImportError):
         import resource
 
@@ -112,10 +108,15 @@ def _limit_time(cpu_seconds: float, wall_seconds: int) -> None:
         signal.alarm(wall_seconds)
 
 
+def call_function(function: str, arguments: Iterable[Any]) -> Any:  # noqa: ANN401 - what it returns
+    """Call the function "module:name" and return what it returns."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
 def _run_call(call: dict[str, Any], memory: int) -> dict[str, Any]:
-    module, _, name = call["function"].partition(":")
     try:
-        return {"value": getattr(importlib.import_module(module), name)(*call["arguments"])}
+        return {"value": call_function(call["function"], call["arguments"])}
     except VideoUnreadable as error:
         return {"unreadable": error.reason}
     except FewshotError as error:

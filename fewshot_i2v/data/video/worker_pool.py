@@ -8,9 +8,7 @@ a clip can do is to be reported as unreadable.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import math
 import os
 import queue
 import signal
@@ -19,17 +17,14 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fewshot_i2v.data.video.frame_sampling import check_count
-from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
-from fewshot_i2v.utils.limits import DEFAULT_MAX_MEMORY_GIB, DEFAULT_MAX_SECONDS, limit_hint
+from fewshot_i2v.data.video.worker import call_function
+from fewshot_i2v.errors import FewshotError, VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
-
-if TYPE_CHECKING:
-    from fewshot_i2v.utils.limits import LimitValues
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
@@ -37,40 +32,7 @@ _BOOT = (
 )
 _STARTUP_SECONDS = 120.0
 _WALL_CLOCK_FACTOR = 4.0
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """Limits on what decoding one clip may take.
-
-    Args:
-        seconds: processor time of the decoding process, above 0; other load on the machine does not
-            count. A process that hangs without computing is ended after four times as long by the
-            clock, which is also the limit on Windows.
-        memory: address space of the decoding process in bytes, 0 for no limit. Enforced where the
-            system can (not on Windows and macOS).
-
-    Raises:
-        ConfigError: if a limit is no such number.
-    """
-
-    seconds: float = DEFAULT_MAX_SECONDS
-    memory: int = round(DEFAULT_MAX_MEMORY_GIB * 2**30)
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.seconds) or self.seconds <= 0:
-            raise ConfigError(f"seconds is {self.seconds!r}: a number above 0 is needed")
-        check_count("memory", self.memory, minimum=0)
-
-    @classmethod
-    def from_config(cls, config: LimitValues) -> DecodeLimits:
-        """Make the limits from a configuration, which counts memory in GiB."""
-        return cls(seconds=config.seconds, memory=round(config.memory * 2**30))
-
-    @property
-    def wall_seconds(self) -> float:
-        """Wall-clock seconds after which a process counts as hanging."""
-        return _WALL_CLOCK_FACTOR * self.seconds
+_MAX_DEFAULT_WORKERS = 8
 
 
 class Job(NamedTuple):
@@ -87,19 +49,160 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-class WorkerProcess:
-    """A process that runs one call after another; to be used by one thread.
+def run_jobs(
+    jobs: Sequence[Job], workers: int | None = None, limits: ClipLimits | None = None
+) -> Iterator[tuple[Job, Any]]:
+    """Run calls in worker processes.
 
     Args:
-        limits: what each call may take.
+        jobs: the calls.
+        workers: how many processes, 1 or more; None: one per processor, at most 8. No more are
+            started than there are jobs. 0 runs everything in this process, where nothing is
+            limited: for tests.
+        limits: what each call may take; the defaults if None.
+
+    Yields:
+        Each job with what its function returned, or with a `VideoUnreadable` that says why it
+        failed; in the order of finishing. No process is left when the iterator ends or is closed.
+
+    Raises:
+        FewshotError: if workers cannot be started, or a function raised it for a reason that does
+            not lie in the clip.
+        ConfigError: if the number of workers is invalid.
+    """
+    if workers is None:
+        workers = min(_processor_count(), _MAX_DEFAULT_WORKERS)
+    check_count("workers", workers, minimum=0)
+    if workers == 0:
+        for job in jobs:
+            yield job, _run_in_process(job)
+        return
+    pool = _WorkerPool(jobs, limits or ClipLimits())
+    try:
+        pool.start(min(workers, len(jobs)))
+        for _ in jobs:
+            job, result = pool.results.get()
+            if isinstance(result, Exception) and not isinstance(result, VideoUnreadable):
+                raise result
+            yield job, result
+    finally:
+        pool.stop()
+
+
+def _processor_count() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _run_in_process(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
+    try:
+        return call_function(job.function, job.arguments)
+    except VideoUnreadable as error:
+        return error
+
+
+class _WorkerPool:
+    """Threads with one worker process each, fed from one queue."""
+
+    def __init__(self, jobs: Sequence[Job], limits: ClipLimits) -> None:
+        self.results: queue.SimpleQueue[tuple[Job, Any]] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        for job in jobs:
+            self._pending.put(job)
+        self._limits = limits
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: set[_WorkerProcess] = set()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        """Start the work with `count` processes."""
+        for _ in range(count):
+            thread = threading.Thread(target=self._serve_jobs, daemon=True)
+            with _translate_start_errors():
+                thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End all processes, finished or not, and wait until they have ended."""
+        self._stopped.set()
+        with self._lock:
+            for worker in self._workers:
+                worker.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve_jobs(self) -> None:
+        worker: _WorkerProcess | None = None
+        try:
+            while not self._stopped.is_set():
+                try:
+                    job = self._pending.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    with _translate_start_errors():
+                        worker = self._live_worker(worker)
+                        result = worker.run(job)
+                        if worker.crashed and worker.calls_made > 1:
+                            # an earlier clip may have done the harm: this one gets a fresh process
+                            worker = self._live_worker(worker)
+                            result = worker.run(job)
+                except Exception as error:  # noqa: BLE001 - raised again where results are taken
+                    result = error
+                self.results.put((job, result))
+        finally:
+            self._close_worker(worker)
+
+    def _live_worker(self, worker: _WorkerProcess | None) -> _WorkerProcess:
+        """Return the worker if it can take another call, else a new one in its stead."""
+        if worker is not None and worker.alive:
+            return worker
+        self._close_worker(worker)
+        worker = _WorkerProcess(self._limits)
+        with self._lock:
+            self._workers.add(worker)
+            if self._stopped.is_set():
+                worker.kill()
+        try:
+            worker.wait_until_ready()
+        except Exception:
+            self._close_worker(worker)
+            raise
+        return worker
+
+    def _close_worker(self, worker: _WorkerProcess | None) -> None:
+        if worker is not None:
+            with self._lock:
+                self._workers.discard(worker)
+            worker.close()
+
+
+@contextmanager
+def _translate_start_errors() -> Iterator[None]:
+    """Translate the system's refusal of more threads or processes into advice."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # threads raise the latter
+        reason = getattr(error, "strerror", None) or error
+        raise FewshotError(
+            f"a decoding process could not be started: {reason}; end other programs, allow more "
+            "processes (ulimit -u), or give fewer --workers"
+        ) from error
+
+
+class _WorkerProcess:
+    """A process that runs one call after another, for one thread.
 
     Attributes:
         calls_made: how many calls have been made.
         crashed: whether the process ended by itself during a call.
     """
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: ClipLimits) -> None:
         self._limits = limits
+        self._wall_seconds = _WALL_CLOCK_FACTOR * limits.seconds
         self._expired = False
         self.calls_made = 0
         self.crashed = False
@@ -123,13 +226,9 @@ class WorkerProcess:
         return not self._expired and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Wait until everything slow has been imported.
-
-        Raises:
-            FewshotError: if the process ends instead.
-        """
-        limits = self._limits
-        setup = {"seconds": limits.seconds, "clock": limits.wall_seconds, "memory": limits.memory}
+        """Wait until everything slow has been imported; FewshotError if the process ends."""
+        memory = round(self._limits.memory * 2**30)
+        setup = {"seconds": self._limits.seconds, "clock": self._wall_seconds, "memory": memory}
         if self._exchange(setup, _STARTUP_SECONDS) is None:
             code = self._kill_and_wait()
             raise FewshotError(
@@ -140,16 +239,13 @@ class WorkerProcess:
     def run(self, job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
         """Make one call.
 
-        Args:
-            job: the call.
-
         Returns:
             What the function returned, or, not raised: `VideoUnreadable` if it failed for a reason
             that lies in the clip, `FewshotError` if for another.
         """
         self.calls_made += 1
         call = {"function": job.function, "arguments": job.arguments}
-        answer = self._exchange(call, self._limits.wall_seconds)
+        answer = self._exchange(call, self._wall_seconds)
         if answer is None:
             return VideoUnreadable(job.path, self._exit_reason(self._kill_and_wait()))
         if "unreadable" in answer:
@@ -201,151 +297,10 @@ class WorkerProcess:
         return self._process.wait()
 
     def _exit_reason(self, code: int) -> str:
-        limits, advice = self._limits, f"the decoder was stopped; {limit_hint('seconds')}"
+        advice = f"the decoder was stopped; {limit_hint('seconds')}"
         if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
-            return f"took more than {limits.seconds:g} s of processor time: {advice}"
+            return f"took more than {self._limits.seconds:g} s of processor time: {advice}"
         if self._expired or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
-            return f"did not finish within {limits.wall_seconds:g} s: {advice}"
+            return f"did not finish within {self._wall_seconds:g} s: {advice}"
         self.crashed = True
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit status {code}'})"
-
-
-__all__ = ["DecodeLimits", "Job", "run_jobs"]
-
-
-def run_jobs(
-    jobs: Sequence[Job], workers: int, limits: DecodeLimits | None = None
-) -> Iterator[tuple[Job, Any]]:
-    """Run calls in worker processes.
-
-    Args:
-        jobs: the calls.
-        workers: how many processes, 1 or more; no more are started than there are jobs. 0 runs
-            everything in this process, where nothing is limited: for tests.
-        limits: what each call may take; the defaults if None.
-
-    Yields:
-        Each job with what its function returned, or with a `VideoUnreadable` that says why it
-        failed; in the order of finishing. No process is left when the iterator ends or is closed.
-
-    Raises:
-        FewshotError: if workers cannot be started, or a function raised it for a reason that does
-            not lie in the clip.
-        ConfigError: if the number of workers is invalid.
-    """
-    check_count("workers", workers, minimum=0)
-    if workers == 0:
-        for job in jobs:
-            yield job, _run_in_process(job)
-        return
-    pool = _WorkerPool(jobs, limits or DecodeLimits())
-    try:
-        pool.start(min(workers, len(jobs)))
-        for _ in jobs:
-            job, result = pool.results.get()
-            if isinstance(result, Exception) and not isinstance(result, VideoUnreadable):
-                raise result
-            yield job, result
-    finally:
-        pool.stop()
-
-
-def _run_in_process(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
-    module, _, name = job.function.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)(*job.arguments)
-    except VideoUnreadable as error:
-        return error
-
-
-@contextmanager
-def _translate_start_errors() -> Iterator[None]:
-    """Translate the system's refusal of more threads or processes into advice."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # threads raise the latter
-        reason = getattr(error, "strerror", None) or error
-        raise FewshotError(
-            f"a decoding process could not be started: {reason}; end other programs, allow more "
-            "processes (ulimit -u), or give fewer --workers"
-        ) from error
-
-
-class _WorkerPool:
-    """Threads with one worker process each, fed from one queue."""
-
-    def __init__(self, jobs: Sequence[Job], limits: DecodeLimits) -> None:
-        self.results: queue.SimpleQueue[tuple[Job, Any]] = queue.SimpleQueue()
-        self._pending: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        for job in jobs:
-            self._pending.put(job)
-        self._limits = limits
-        self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._workers: set[WorkerProcess] = set()
-        self._threads: list[threading.Thread] = []
-
-    def start(self, count: int) -> None:
-        """Start the work with `count` processes."""
-        for _ in range(count):
-            thread = threading.Thread(target=self._serve_jobs, daemon=True)
-            with _translate_start_errors():
-                thread.start()
-            self._threads.append(thread)
-
-    def stop(self) -> None:
-        """End all processes, finished or not, and wait until they have ended."""
-        self._stopped.set()
-        with self._lock:
-            for worker in self._workers:
-                worker.kill()
-        for thread in self._threads:
-            thread.join()
-
-    def _serve_jobs(self) -> None:
-        worker: WorkerProcess | None = None
-        try:
-            while not self._stopped.is_set():
-                try:
-                    job = self._pending.get_nowait()
-                except queue.Empty:
-                    return
-                worker, result = self._run_job(job, worker)
-                self.results.put((job, result))
-        finally:
-            self._close_worker(worker)
-
-    def _run_job(self, job: Job, worker: WorkerProcess | None) -> tuple[WorkerProcess | None, Any]:
-        try:
-            with _translate_start_errors():
-                if worker is None or not worker.alive:
-                    self._close_worker(worker)
-                    worker = self._start_worker()
-                result = worker.run(job)
-                if worker.crashed and worker.calls_made > 1:
-                    # an earlier clip may have done the harm: this one gets a fresh process
-                    self._close_worker(worker)
-                    worker = self._start_worker()
-                    result = worker.run(job)
-        except Exception as error:  # noqa: BLE001 - raised again where the results are taken
-            return worker, error
-        return worker, result
-
-    def _start_worker(self) -> WorkerProcess:
-        worker = WorkerProcess(self._limits)
-        with self._lock:
-            self._workers.add(worker)
-            if self._stopped.is_set():
-                worker.kill()
-        try:
-            worker.wait_until_ready()
-        except Exception:
-            self._close_worker(worker)
-            raise
-        return worker
-
-    def _close_worker(self, worker: WorkerProcess | None) -> None:
-        if worker is not None:
-            with self._lock:
-                self._workers.discard(worker)
-            worker.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from fewshot_i2v.models.checkpoints.metadata import (
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.to_open_clip import CONFIG_FILE, WEIGHTS_FILE
-from fewshot_i2v.utils.files import remove_leftovers, sync_folder, temporary_path
+from fewshot_i2v.utils.files import remove_leftovers, sync_file, sync_folder, temporary_path
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 if TYPE_CHECKING:
@@ -65,8 +64,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
         sync_folder(temporary, ignore_errors=True)
         if folder.exists():
             folder.rmdir()

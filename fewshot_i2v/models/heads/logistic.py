@@ -25,7 +25,7 @@ C_GRID: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
 DEFAULT_C: Final = 1.0
 """C where leave-one-out cannot choose, because a class has one support clip."""
 _TOLERANCE, _MAX_ITERATIONS = 1e-9, 1_000
-# largest gradient at what counts as the optimum, in the unit of `_slope`; usual are 1e-9 and less
+# what `_largest_gradient` may be at the optimum; usual are 1e-9 and less
 _GRADIENT_TOLERANCE = 1e-6
 
 

@@ -27,7 +27,7 @@ def render_comparisons(
     """Format comparisons as aligned text, one table for each setting, with sentences and a legend.
 
     Args:
-        comparisons: from `fewshot_i2v.report.comparison.compare_rows`; one family.
+        comparisons: from `fewshot_i2v.report.comparison.compare.compare_rows`; one family.
         not_compared: rows without a baseline.
         level: the level that they were made with.
 

@@ -18,13 +18,7 @@ import numpy as np
 
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.video.cache_entry import (
-    ClipArray,
-    DamagedEntryError,
-    cache_key,
-    entry_path,
-    read_entry,
-)
+from fewshot_i2v.data.video.cache_entry import CacheEntry, ClipArray, DamagedEntryError
 from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable
@@ -168,11 +162,11 @@ class _ClipReader:
             else self.generated_folder / clip
         )
         try:
-            key = cache_key(path, self.options, self.digests)
+            digest = self.digests.get(path)
         except VideoUnreadable as error:
             raise VideoUnreadable(path, self._unusable_reason(path, error.reason)) from error
         try:
-            return read_entry(entry_path(self.cache_folder, key), self.options.shape, key, None)[0]
+            return CacheEntry(self.cache_folder, digest, self.options).read()[0]
         except FileNotFoundError as error:
             reason = f"it is not among the decoded clips in {self.cache_folder} (--cache)"
             raise VideoUnreadable(path, reason) from error

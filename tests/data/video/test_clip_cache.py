@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_i2v.data.video import cache_entry, clip_cache, clip_digest
-from fewshot_i2v.data.video.cache_entry import ClipCacheError
-from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.data.video.clip_digest import ContentDigests
+from fewshot_i2v.data.video import clip_cache, clip_digest
+from fewshot_i2v.data.video.cache_entry import CacheEntry
+from fewshot_i2v.data.video.clip_cache import ClipCache, ClipCacheError
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
-from fewshot_i2v.data.video.worker_pool import DecodeLimits
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
-from fewshot_i2v.utils.locked_files import locked_temporary_file
+from fewshot_i2v.utils.files import locked_temporary_file
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video.made_videos import write_video
 
 Clips = Callable[[str], Path]
@@ -40,9 +39,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def entry_of(store: ClipCache, path: Path) -> Path:
-    return cache_entry.entry_path(
-        store.folder, cache_entry.cache_key(path, OPTIONS, ContentDigests())
-    )
+    return CacheEntry(store.folder, store.digest(path), OPTIONS).path
 
 
 def filled(folder: Path, paths: list[Path]) -> ClipCache:
@@ -227,7 +224,7 @@ def test_damaged_clips_are_refused_or_read_and_nothing_else_happens(
     copies = [tmp_path / f"{number}.mp4" for number in range(40)]
     for number, path in enumerate(copies):
         path.write_bytes(_damaged(clips(name).read_bytes(), number))
-    store = ClipCache(tmp_path / "store", OPTIONS, workers=2, limits=DecodeLimits(seconds=20))
+    store = ClipCache(tmp_path / "store", OPTIONS, workers=2, limits=ClipLimits(seconds=20))
     failures = store.prepare([*copies, clips(name)])
     assert clips(name) not in failures
     assert len(failures) >= 20
@@ -407,7 +404,7 @@ def test_what_killed_processes_left_is_removed(three: list[Path], tmp_path: Path
 
 
 def test_a_clip_that_takes_too_long_is_unreadable(three: list[Path], tmp_path: Path) -> None:
-    store = ClipCache(tmp_path, OPTIONS, workers=1, limits=DecodeLimits(seconds=1e-3))
+    store = ClipCache(tmp_path, OPTIONS, workers=1, limits=ClipLimits(seconds=1e-3))
     failures = store.prepare(three[:1])
     assert "--max-seconds raises the limit" in failures[three[0]].reason
     assert list(tmp_path.glob("*/*")) == []
@@ -424,7 +421,7 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
         path.write_bytes(three[1].read_bytes())
         return clip
 
-    monkeypatch.setattr(cache_entry, "decode", slow)
+    monkeypatch.setattr(clip_cache, "decode", slow)
     failures = ClipCache(tmp_path / "store", OPTIONS, workers=0).prepare([path])
     assert failures[path].reason == "changed while it was read: run again"
     assert entries(tmp_path / "store") == []

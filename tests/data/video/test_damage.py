@@ -9,8 +9,9 @@ import pytest
 
 from fewshot_i2v.data.video.completeness import describe_time_gaps
 from fewshot_i2v.data.video.probe import probe_clip
-from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
+from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video import video_mutants
 from tests.data.video.made_videos import write_video
 from tests.data.video.video_mutants import CLIPS, HOLES, KINDS, mutants, write_textured
@@ -30,7 +31,7 @@ def verdicts(
             whole[target] = str(path)
     function = f"{video_mutants.__name__}:every_frame"
     jobs = [Job(path, function, (str(path),)) for path in whole]
-    read = {job.path: result for job, result in run_jobs(jobs, 2, DecodeLimits(seconds=60))}
+    read = {job.path: result for job, result in run_jobs(jobs, 2, ClipLimits(seconds=60))}
     assert all(isinstance(read[path], str) for path in source.values())
     counts: Counter[str] = Counter()
     silent = []

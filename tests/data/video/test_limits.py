@@ -13,8 +13,9 @@ from fewshot_i2v.config.base import LimitsConfig
 from fewshot_i2v.data.video import worker_pool
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
+from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video.made_videos import HEIGHT, WIDTH, write_video
 
 Clips = Callable[[str], Path]
@@ -24,9 +25,7 @@ def prepared(path: Path, folder: Path, **limits: Any) -> dict[Path, VideoUnreada
     """What a store with these limits cannot read."""
     given = LimitsConfig(**limits)
     options = DecodeOptions(2, size=16, max_pixels=given.pixels, max_frames=given.frames)
-    return ClipCache(folder, options, workers=1, limits=DecodeLimits.from_config(given)).prepare(
-        [path]
-    )
+    return ClipCache(folder, options, workers=1, limits=given.for_clips()).prepare([path])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_only_computing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_pool, "_WALL_CLOCK_FACTOR", 1000.0)
     path = Path("clip")
     jobs = [Job(path, "time:sleep", (0.8,)), Job(path, "math:factorial", (10**7,))]
-    (_, waited), (_, computed) = run_jobs(jobs, 1, DecodeLimits(seconds=0.5))
+    (_, waited), (_, computed) = run_jobs(jobs, 1, ClipLimits(seconds=0.5))
     assert waited is None
     start = "took more than 0.5 s of processor time: the decoder was stopped; --max-seconds raises"
     assert computed.reason.startswith(start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,6 @@ def test_a_file_is_known_by_its_content_whatever_its_name(clips: Clips, tmp_path
 
 def test_what_a_probe_tells(clips: Clips) -> None:
     found = probe_clip(clips("h264.mp4"))
-    assert (found.codec, found.pixel_format, found.frame_rate) == ("h264", "yuv420p", Fraction(25))
     assert (found.width, found.height, found.frame_count) == (WIDTH, HEIGHT, 30)
     assert found.decord_doubts == ()
     assert numbers_in(found.first_frame[None]) == [0]
@@ -175,9 +173,8 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
         probe_clip(path)
 
 
-def test_rotation_is_told(tmp_path: Path) -> None:
+def test_the_first_frame_is_turned(tmp_path: Path) -> None:
     path = write_video(tmp_path / "turned.mp4", "libx264", 2, turn=(90, False, False))
     found = probe_clip(path)
-    assert found.rotation == 90
     assert (found.width, found.height) == (WIDTH, HEIGHT)
     assert found.first_frame.shape == (WIDTH, HEIGHT, 3)

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.data.video import worker as worker_module
-from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
+from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits
 
 CLIP = Path("clip.mp4")
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,7 +48,7 @@ def job(function: str, *arguments: Any) -> Job:
 
 
 def results(jobs: list[Job], workers: int = 1, **limits: Any) -> list[Any]:
-    found = dict(run_jobs(jobs, workers, DecodeLimits(**limits)))
+    found = dict(run_jobs(jobs, workers, ClipLimits(**limits)))
     return [found[each] for each in jobs]
 
 
@@ -98,7 +99,7 @@ def test_ctrl_c_reaches_the_caller_only() -> None:
 
 
 def test_nothing_is_left_when_the_caller_stops_early() -> None:
-    running = run_jobs([job("os:getpid"), job("time:sleep", 1000)], 1, DecodeLimits())
+    running = run_jobs([job("os:getpid"), job("time:sleep", 1000)], 1)
     _, process = next(running)
     assert alive(process)
     running.close()  # type: ignore[attr-defined]
@@ -110,9 +111,9 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "caller.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from fewshot_i2v.data.video.worker_pool import Job, DecodeLimits, run_jobs\n"
+        "from fewshot_i2v.data.video.worker_pool import Job, run_jobs\n"
         "jobs = [Job(Path('a'), 'os:getpid', ()), Job(Path('b'), 'time:sleep', (1000,))]\n"
-        "for _, result in run_jobs(jobs, 1, DecodeLimits()):\n"
+        "for _, result in run_jobs(jobs, 1):\n"
         "    print(result, flush=True)\n"
     )
     caller = subprocess.Popen(
@@ -130,7 +131,7 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
 
 def test_a_hanging_worker_that_nobody_kills_is_ended_by_the_kernel() -> None:
     # Python code in the worker cannot be relied upon: a hanging decoder may hold Python's lock
-    code = "from fewshot_i2v.data.video import worker; worker._GRACE = 0; worker.main()"
+    code = "from fewshot_i2v.data.video import worker; worker._GRACE_SECONDS = 0; worker.main()"
     setup = {"seconds": 0.5, "clock": 0.5, "memory": 0}
     lines = [setup, {"function": "time:sleep", "arguments": [1000]}]
     worker = subprocess.Popen(
@@ -187,7 +188,7 @@ def test_workers_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch)
 )
 def test_wrong_limits_are_named(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DecodeLimits(**wrong)
+        ClipLimits(**wrong)
     with pytest.raises(ConfigError, match="workers is -1"):
         list(run_jobs([job("os:getpid")], -1))
 

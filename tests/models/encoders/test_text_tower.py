@@ -388,7 +388,7 @@ def test_the_demo_names_what_its_pictures_show(demo: TextTower) -> None:
     names = ("circle", "square", "star", "cross")
     classes = [f"plain-{name}" for name in names]
     seeds = range(4)
-    stills = [generate.render_still("shapes", c, n, seed=5).frame for c in classes for n in seeds]
+    stills = [generate.render_clip("shapes", c, n, seed=5)[8] for c in classes for n in seeds]
     pixels = encoder.normalize(torch.from_numpy(np.stack(stills)))
     projection = encoder.projection
     assert projection is not None

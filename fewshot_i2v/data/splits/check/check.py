@@ -29,25 +29,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
 from fewshot_i2v.data.splits.check.locate import locate_clips, location_hint
 from fewshot_i2v.data.splits.matching.file_matching import FileMatches
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.video.clip_cache import processor_count
-from fewshot_i2v.data.video.frame_folder import is_frame_folder
-from fewshot_i2v.data.video.frame_sampling import FrameIndices, check_count
-from fewshot_i2v.data.video.probe import probe_clip
-from fewshot_i2v.data.video.reader import READER_FAMILY, read_frames
-from fewshot_i2v.data.video.worker_pool import DecodeLimits, Job, run_jobs
+from fewshot_i2v.data.video.frame_sampling import check_count
+from fewshot_i2v.data.video.reader import READER_FAMILY, count_frames
+from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import (
-    DEFAULT_MAX_FRAMES,
-    DEFAULT_MAX_PIXELS,
-    DefaultLimits,
-    LimitValues,
-)
+from fewshot_i2v.utils.limits import ClipLimits
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
 
@@ -159,7 +149,7 @@ def check_clips(
     cache: Path | None = None,
     verify: bool = False,
     workers: int | None = None,
-    limits: LimitValues | None = None,
+    limits: ClipLimits | None = None,
     progress: bool = False,
 ) -> ClipCheck:
     """Find every clip of a split, and read each from its first to its last frame.
@@ -171,8 +161,7 @@ def check_clips(
         cache: the folder whose subfolder `checks` caches the results; the package's own if None.
             Clips that did not change since an earlier check are not read again.
         verify: read all clips, whatever earlier checks found.
-        workers: decoding processes; None: one per processor, at most 8. 0: in this process, without
-            any limit: for tests.
+        workers: decoding processes, as for `run_jobs`.
         limits: what a clip may take; the defaults if None.
         progress: whether to show a bar on standard error.
 
@@ -191,8 +180,7 @@ def check_clips(
         checker.check_files()
         checker.check_duplicates()
         if not quick:
-            count = min(processor_count(), 8) if workers is None else workers
-            checker.check_frames(count, limits or DefaultLimits(), progress=progress)
+            checker.check_frames(workers, limits or ClipLimits(), progress=progress)
     finally:
         cache_error = digest_cache.save()
     return ClipCheck(
@@ -277,7 +265,7 @@ class _ClipChecker:
                 reason = f"has the same bytes as {duplicates[0]!r}{class_note}{more_note}"
                 self._add_problem(clip, "duplicate", reason, duplicates)
 
-    def check_frames(self, workers: int, limits: LimitValues, *, progress: bool) -> None:
+    def check_frames(self, workers: int | None, limits: ClipLimits, *, progress: bool) -> None:
         """Find clips that cannot be read to their end, or have too few frames."""
         function_path = f"{count_frames.__module__}:{count_frames.__name__}"
         unread_files = [
@@ -290,7 +278,7 @@ class _ClipChecker:
         with bar(
             total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
         ) as progress_bar:
-            for job, result in run_jobs(jobs, workers, DecodeLimits.from_config(limits)):
+            for job, result in run_jobs(list(jobs), workers, limits):
                 progress_bar.update()
                 self.n_read += 1
                 if isinstance(result, VideoUnreadable):
@@ -323,39 +311,3 @@ class _ClipChecker:
         return tuple(
             sorted(retained, key=lambda p: (position[p.clip], PROBLEM_KINDS.index(p.kind)))
         )
-
-
-def count_frames(
-    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, str]:
-    """Decode every frame of a clip, and return their number.
-
-    Args:
-        path: the clip.
-        max_frames: clips with more frames are refused.
-        max_pixels: clips with larger frames are refused.
-
-    Returns:
-        Number of frames, and a description of oddities.
-
-    Raises:
-        VideoUnreadable: if not all frames can be decoded.
-    """
-    totals = [0]
-
-    def _frames_to_read(total: int) -> FrameIndices:
-        totals.append(total)
-        # of a folder only the pictures that are asked for are decoded whole
-        return np.arange(total if is_frame_folder(Path(path)) else 1)
-
-    read_frames(
-        Path(path),
-        _frames_to_read,
-        transform=lambda image: image[:1, :1].copy(),
-        max_frames=max_frames,
-        max_pixels=max_pixels,
-    )
-    if is_frame_folder(Path(path)):
-        return totals[-1], ""
-    notes = probe_clip(Path(path), max_frames=max_frames, max_pixels=max_pixels).notes
-    return totals[-1], "; ".join(notes)

@@ -34,7 +34,7 @@ class ClipDigest:
 
     Attributes:
         size: bytes.
-        change_token: changes when it is written to (see `clip_stamp`).
+        change_token: changes when it is written to (`fewshot_i2v.data.video.clip_digest`).
         frames: number of frames, once read to its end.
         note: a description of oddities; no problem.
         sample: digest of some of its bytes, once computed.
