@@ -157,7 +157,9 @@ def _accuracy_and_gain_intervals(
     for row, summary in zip(rows, summaries, strict=True):
         if not summary.accuracies:
             continue
-        name = _display_name(summary, with_head=with_head)
+        start_note = f" from {escape_name(summary.start_name)}" if summary.start_name else ""
+        head_note = f" with {escape_name(summary.head)}" if with_head else ""
+        name = escape_name(summary.adapter) + start_note + head_note
         intervals_of = partial(
             generalization_intervals, name, summary.shot, groups=groups, clips_shared=summary.shared
         )
@@ -172,13 +174,6 @@ def _accuracy_and_gain_intervals(
         except UsageError as error:
             raise UsageError(f"{summary.folder} and {frozen.folder}: {error}") from error
     return accuracies, gains
-
-
-def _display_name(row: RowSummary, *, with_head: bool) -> str:
-    """The row's name in a table of intervals; with its head where rows differ in it."""
-    start_note = f" from {escape_name(row.start_name)}" if row.start_name else ""
-    head_note = f" with {escape_name(row.head)}" if with_head else ""
-    return escape_name(row.adapter) + start_note + head_note
 
 
 def _find_clip_groups(row: RowSummary, split: str | None) -> ClipGroups | None:

@@ -92,7 +92,13 @@ def _table(
     cells: dict[tuple[tuple[str, ...], str], str] = {}
     for row, label, column in shot_rows:
         row_names = _free_line(lines_of[label], column, cells, used)
-        cells[row_names, column] = _cell(row)
+        cells[row_names, column] = (
+            format_interval(row.interval, "{:.1f}") + ("*" if row.failed else "")
+            if row.interval is not None
+            else "failed"
+            if row.failed
+            else "-"
+        )
     table_lines = [
         row_names
         for label in dict.fromkeys(row_label for _, row_label, _ in shot_rows)
@@ -123,12 +129,6 @@ def _free_line(
     lines.append(new_line)
     used.add(new_line)
     return new_line
-
-
-def _cell(row: RowSummary) -> str:
-    if row.interval is None:
-        return "failed" if row.failed else "-"
-    return format_interval(row.interval, "{:.1f}") + ("*" if row.failed else "")
 
 
 def _legend(rows: Sequence[RowSummary], chance: float) -> str:

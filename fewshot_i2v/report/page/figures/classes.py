@@ -12,7 +12,6 @@ from fewshot_i2v.report.page.figures.style import (
     FIGURE_WIDTH,
     FONT_SIZE,
     SMALL_FONT_SIZE,
-    Svg,
     colour,
     draw_left_text,
     draw_right_text,
@@ -48,7 +47,7 @@ def draw_classes(
     label: RowLabel,
     *,
     key: str,
-) -> Svg | None:
+) -> str | None:
     """Draw the accuracy of each class as a bar with its interval, the frozen encoder's as a ring.
 
     Args:
@@ -76,7 +75,8 @@ def draw_classes(
                 ends = [100 * max(0.0, value.low), 100 * min(1.0, value.high)]
                 axes.plot(ends, [y, y], color=colour("ink"), lw=1.1)
             if name in frozen:
-                _draw_ring(axes, 100 * frozen[name].mean, y)
+                ink, paper, mean = colour("ink"), colour("paper"), 100 * frozen[name].mean
+                axes.plot([mean], [y], "o", ms=4.5, mew=1.2, mec=ink, mfc=paper)
             draw_left_text(axes, y, short_name(name))
             draw_right_text(axes, y, f"{100 * value.mean:.0f}")
         axes.set(xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6), yticks=[])
@@ -91,11 +91,7 @@ def draw_classes(
         return to_figure(axes, key=key, alt=alt)
 
 
-def _draw_ring(axes: Axes, x: float, y: float) -> None:
-    axes.plot([x], [y], "o", ms=4.5, mew=1.2, mec=colour("ink"), mfc=colour("paper"))
-
-
-def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str) -> Svg | None:
+def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str) -> str | None:
     """Draw how often a class (row) was taken for another (column); darker is more often.
 
     Args:
@@ -147,7 +143,7 @@ def _draw_cells(axes: Axes, rates: NDArray[np.float64], tint: str) -> None:
 
 def draw_spread(
     rows: Sequence[tuple[RowLabel, Sequence[float]]], *, key: str, chance: float | None = None
-) -> Svg | None:
+) -> str | None:
     """Draw the accuracies of single episodes: a histogram for each of one or two rows.
 
     Args:
@@ -202,7 +198,7 @@ _MIN_MARKER, _MAX_MARKER = 2.6, 10.0
 
 def draw_reliability(
     curves: Sequence[tuple[RowLabel, ReliabilityCurve]], *, key: str
-) -> Svg | None:
+) -> str | None:
     """Draw the share of right predictions over confidence, one line for each row, and the diagonal.
 
     Args:

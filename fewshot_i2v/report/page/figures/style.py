@@ -109,12 +109,6 @@ def _rc_settings() -> dict[Any, Any]:
     }
 
 
-def hide_left_axis(axes: Axes) -> None:
-    """Hide the left side of the frame and the ticks of the axes; the grid is enough."""
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-
-
 def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     """Convert a figure to SVG text to be put into a page.
 
@@ -200,31 +194,18 @@ SMALL_FONT_SIZE = 7.4
 
 
 @dataclass(frozen=True)
-class Svg:
-    """A drawn figure.
-
-    Attributes:
-        svg: SVG text to be put into a page as it is; names in it are escaped.
-        alt: its content in words.
-    """
-
-    svg: str
-    alt: str
-
-
-@dataclass(frozen=True)
 class CaptionedFigure:
     """A figure with its caption.
 
     Attributes:
         title: what it is, in a few words.
         caption: what is drawn and what its intervals cover.
-        drawn: the figure.
+        svg: SVG text to be put into a page as it is; names in it are escaped.
     """
 
     title: str
     caption: str
-    drawn: Svg
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -333,11 +314,12 @@ def legend_marker(label: RowLabel, *, key: str) -> str:
     return svg.replace('role="img"', 'aria-hidden="true"').replace(' aria-label=""', "")
 
 
-def to_figure(axes: Axes, *, key: str, alt: str, framed: bool = False) -> Svg:
+def to_figure(axes: Axes, *, key: str, alt: str, framed: bool = False) -> str:
     """Finish the figure of some axes; unless framed, without a left side, since it has a grid."""
     if not framed:
-        hide_left_axis(axes)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
     figure = axes.get_figure(root=True)
     if figure is None:  # an axes without one cannot have been drawn into
         raise RuntimeError("the axes belong to no figure")
-    return Svg(to_svg(figure, key=key, alt=alt), alt)
+    return to_svg(figure, key=key, alt=alt)
