@@ -108,14 +108,8 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
     if len(set(parents.values())) == len(parents):
         return parents
     tunings = {key: row.config["tuning"] for key, row in rows.items()}
-    differing_keys = sorted(
-        n
-        for n in {name for tuning in tunings.values() for name in tuning}
-        if len({repr(t.get(n)) for t in tunings.values()}) > 1
-    )
-    tuning_notes = {
-        key: ", ".join(f"{n} {t.get(n)}" for n in differing_keys) for key, t in tunings.items()
-    }
+    names = _differing_keys([*tunings.values()])
+    tuning_notes = {key: ", ".join(f"{n} {t.get(n)}" for n in names) for key, t in tunings.items()}
     if len(set(tuning_notes.values())) == len(tuning_notes):
         return tuning_notes
     return {key: row.folder.name for key, row in rows.items()}

@@ -21,6 +21,7 @@ from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportSection
 from fewshot_i2v.report.page.shown_episodes import shown_clip_names
 from fewshot_i2v.report.page.views import SectionView
+from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.text_table import escape_name
@@ -98,11 +99,9 @@ def format_percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def format_ends(interval: Interval, digits: int = 1) -> str:
+def ends_or_dash(interval: Interval, digits: int = 1) -> str:
     """Format the ends of an interval in percent, or a dash."""
-    if interval.low is None or interval.high is None:
-        return "-"
-    return f"[{format_percent(interval.low, digits)}, {format_percent(interval.high, digits)}]"
+    return format_ends(interval, f"{{:.{digits}f}}") or EMPTY
 
 
 def svg_markup(svg: str) -> Markup:
@@ -134,7 +133,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "breakable": allow_breaks,
         "kept": bind_units,
         "percent": format_percent,
-        "ends": format_ends,
+        "ends": ends_or_dash,
         "drawing": svg_markup,
         "visible": escape_controls,
         "name": escape_name,
