@@ -60,9 +60,8 @@ def _merge_settings(row_term: str, baseline_term: str) -> str:
     if row_term == baseline_term:
         return row_term
     a, b = row_term.split(), baseline_term.split()
-    start = _common_prefix_length(
-        a, b
-    )  # the word there is of the middle, so the end begins behind it
+    start = _common_prefix_length(a, b)
+    # the word there is of the middle, so the end begins behind it
     end = _common_prefix_length(a[:start:-1], b[:start:-1])
     middles = [words[start : len(words) - end] for words in (a, b)]
     if not all(middles):

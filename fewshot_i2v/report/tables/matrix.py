@@ -19,7 +19,7 @@ from fewshot_i2v.report.tables.interval_text import (
     methods_text,
 )
 from fewshot_i2v.report.tables.table import markdown_lines
-from fewshot_i2v.runs.row_names import adapter_name
+from fewshot_i2v.runs.row_names import adapter_name, number_duplicates
 from fewshot_i2v.runs.row_summary import RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences
 
@@ -50,31 +50,19 @@ def render_matrix(
 
 def _row_labels(rows: Sequence[RowSummary]) -> list[tuple[str, ...]]:
     """Name of each row: the adapter, and the start where any row has one."""
-    names = _number_duplicates([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
+    names = number_duplicates([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
     if not has_starts(rows):
         return [(name,) for name in names]
     cells = zip([row.start_name for row in rows], start_cells(rows), strict=True)
-    return list(zip(names, _number_duplicates([*cells]), strict=True))
+    return list(zip(names, number_duplicates([*cells]), strict=True))
 
 
 def _column_headings(rows: Sequence[RowSummary]) -> list[str]:
     """Heading of each row's column."""
-    names = _number_duplicates([(row.head, escape_name(row.head)) for row in rows])
+    names = number_duplicates([(row.head, escape_name(row.head)) for row in rows])
     return [
         name + (_NAMES_SYMBOL if row.uses_names else "")
         for row, name in zip(rows, names, strict=True)
-    ]
-
-
-def _number_duplicates(names: Sequence[tuple[str, str]]) -> list[str]:
-    """Shown text of labels; those that differ only where they were cut get a number."""
-    labels: dict[str, dict[str, int]] = {}
-    for label, shown in names:
-        numbers = labels.setdefault(shown, {})
-        numbers.setdefault(label, len(numbers) + 1)
-    return [
-        shown if len(labels[shown]) == 1 else f"{shown} ({labels[shown][label]})"
-        for label, shown in names
     ]
 
 

@@ -20,10 +20,9 @@ from fewshot_i2v.report.page.figures.style import (
     new_figure,
     to_figure,
 )
-from fewshot_i2v.report.page.labels import RowLabel
+from fewshot_i2v.report.page.labels import RowLabel, shorten
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
-from fewshot_i2v.utils.text_table import escape_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,12 +32,6 @@ MAX_CLASSES = 40
 _ROW_HEIGHT, _EDGE_HEIGHT = 17, 50
 _MAX_NAME_LENGTH = 26
 _MAX_CELLS = 3000
-
-
-def short_name(name: str, max_length: int = _MAX_NAME_LENGTH) -> str:
-    """Shorten a class name to one printable line that fits beside a figure."""
-    shown = escape_name(name)
-    return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"
 
 
 def draw_classes(
@@ -65,6 +58,7 @@ def draw_classes(
     names = sorted(by_class, key=lambda name: (-by_class[name].mean, name))
     half = MAX_CLASSES // 2
     shown = names if len(names) <= MAX_CLASSES else [*names[:half], *names[-half:]]
+    short_names = {name: shorten(name, _MAX_NAME_LENGTH) for name in shown}
     with new_figure(FIGURE_WIDTH, _EDGE_HEIGHT + _ROW_HEIGHT * len(shown)) as figure:
         axes = figure.add_subplot()
         tint = colour(label.colour)
@@ -77,13 +71,13 @@ def draw_classes(
             if name in frozen:
                 ink, paper, mean = colour("ink"), colour("paper"), 100 * frozen[name].mean
                 axes.plot([mean], [y], "o", ms=4.5, mew=1.2, mec=ink, mfc=paper)
-            draw_left_text(axes, y, short_name(name))
+            draw_left_text(axes, y, short_names[name])
             draw_right_text(axes, y, f"{100 * value.mean:.0f}")
         axes.set(xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6), yticks=[])
         axes.set_xlabel("right query clips in %")
         axes.grid(axis="x")
         values_text = "; ".join(
-            f"{short_name(n)} {100 * by_class[n].mean:.0f}{ends_text(by_class[n], '{:.0f}')}"
+            f"{short_names[n]} {100 * by_class[n].mean:.0f}{ends_text(by_class[n], '{:.0f}')}"
             + (f", frozen {100 * frozen[n].mean:.0f}" if n in frozen else "")
             for n in shown
         )
@@ -112,7 +106,7 @@ def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str
         axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
         axes.set_xlabel("taken for")
         axes.set_ylabel("class")
-        shown = [short_name(name, 20) for name in names] if show_names else []
+        shown = [shorten(name, 20) for name in names] if show_names else []
         size = min(FONT_SIZE, max(4.5, FONT_SIZE * 22 / count))
         positions = [i + 0.5 for i in range(count)] if show_names else []
         axes.set_yticks(positions, shown, fontsize=size)
