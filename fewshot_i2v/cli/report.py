@@ -91,20 +91,12 @@ def command(
         exports.write_report(out, exports.render_tables(sections, out.suffix.lower(), title=title))
     else:
         from fewshot_i2v.report.page.filmstrips import ClipSources
+        from fewshot_i2v.report.page.page import render_page
 
-        sources = ClipSources(split, root, cache) if clips else None
-        exports.write_report(out, _render_page_with_clips(sections, title, sources))
+        if clips:
+            sections = list(_with_film_strips(sections, ClipSources(split, root, cache)))
+        exports.write_report(out, render_page(sections, title=title, version=__version__))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
-
-
-def _render_page_with_clips(
-    sections: Sequence[ReportSection], title: str, sources: ClipSources | None
-) -> str:
-    from fewshot_i2v.report.page.page import render_page
-
-    if sources is not None:
-        sections = list(_with_film_strips(sections, sources))
-    return render_page(sections, title=title, version=__version__)
 
 
 def _with_film_strips(
@@ -197,17 +189,12 @@ def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSecti
         rows=merge_rows(sort_rows(named_rows)),
         recipes=tuple(_reproduction_recipes_of(evaluations)),
         detail=detail if detail in {row.folder.name for row in summaries} else None,
-        stopping_notes=tuple(_stopping_sentences(evaluations)),
+        stopping_notes=tuple(
+            record.sentence() if len(evaluations) == 1 else f"{folder}: {record.sentence()}"
+            for folder, evaluation_rows in evaluations.items()
+            if (record := stopping_record_of(evaluation_rows)) is not None
+        ),
     )
-
-
-def _stopping_sentences(evaluations: Mapping[Path, Sequence[RowSummary]]) -> Iterator[str]:
-    """Yield how each evaluation ended that drew episodes to a half-width."""
-    for folder, rows in evaluations.items():
-        stopping_record = stopping_record_of(rows)
-        if stopping_record is not None:
-            sentence = stopping_record.sentence()
-            yield sentence if len(evaluations) == 1 else f"{folder}: {sentence}"
 
 
 def _reproduction_recipes_of(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.report.analysis.generalization import ClipGroups, GeneralizationIntervals
     from fewshot_i2v.runs.prediction_reader import RecordedRow
+
+_Row = TypeVar("_Row")
 
 
 @click.command(short_help="Show the table of an evaluation.")
@@ -52,7 +54,8 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
     if intervals:
         show_intervals(run, split, as_json=as_json)
         return
-    groups = _read_tables(run)
+    row_groups = _group_by_table(map(read_row, find_run_folders(run)), lambda row: row)
+    groups = [name_rows(rows) for rows in row_groups]
     tables = [_build_table(rows, run, many_tables=len(groups) > 1) for rows in groups]
     if as_json and matrix:
         raise click.UsageError("--matrix is Markdown: give either --matrix or --json")
@@ -65,19 +68,17 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
         )
 
 
-def _read_tables(run: Path) -> list[list[RowSummary]]:
-    """Read rows, grouped by table, with their names.
-
-    Raises:
-        UsageError: when there is no run folder.
-    """
-    tables: dict[tuple[Path, str], list[RowSummary]] = defaultdict(list)
-    for folder in find_run_folders(run):
-        row = read_row(folder)
-        tables[folder.parent, table_key(row)].append(row)
-    for rows in tables.values():
-        check_duplicate_seeds(rows)
-    return [name_rows(sorted(rows, key=row_order)) for rows in tables.values()]
+def _group_by_table(
+    rows: Iterable[_Row], summary_of: Callable[[_Row], RowSummary]
+) -> Iterator[list[_Row]]:
+    """Yield the rows of each table, in the order to show them."""
+    tables: dict[tuple[Path, str], list[_Row]] = defaultdict(list)
+    for row in rows:
+        summary = summary_of(row)
+        tables[summary.folder.parent, table_key(summary)].append(row)
+    for members in tables.values():
+        check_duplicate_seeds(map(summary_of, members))
+        yield sorted(members, key=lambda row: row_order(summary_of(row)))
 
 
 def _build_table(
@@ -104,10 +105,14 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
     Raises:
         UsageError: when there is no run folder, or `split` is not that of the runs.
     """
+    from fewshot_i2v.report.comparison.baselines import with_start_names
     from fewshot_i2v.report.tables.generalization_text import generalization_text
+    from fewshot_i2v.runs.prediction_reader import PredictionReader, merge_recorded_seeds
 
     tables = []
-    for i, rows in enumerate(_read_interval_tables(run)):
+    recorded_rows = map(PredictionReader().read, find_run_folders(run))
+    for i, table in enumerate(_group_by_table(recorded_rows, lambda row: row.summary)):
+        rows = with_start_names(merge_recorded_seeds(table))
         summary = rows[0].summary
         accuracies, gains = _accuracy_and_gain_intervals(rows, _find_clip_groups(summary, split))
         title = table_title(summary, summary.config["way"])
@@ -128,22 +133,6 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
         echo_json(tables)
 
 
-def _read_interval_tables(run: Path) -> Iterator[list[RecordedRow]]:
-    """Yield the rows of each table; run folders that differ only in the training seed are one."""
-    from fewshot_i2v.report.comparison.baselines import with_start_names
-    from fewshot_i2v.runs.prediction_reader import PredictionReader, merge_recorded_seeds
-
-    reader = PredictionReader()
-    tables: dict[tuple[Path, str], list[RecordedRow]] = defaultdict(list)
-    for folder in find_run_folders(run):
-        row = reader.read(folder)
-        tables[folder.parent, table_key(row.summary)].append(row)
-    for rows in tables.values():
-        rows.sort(key=lambda row: row_order(row.summary))
-        check_duplicate_seeds(row.summary for row in rows)
-        yield with_start_names(merge_recorded_seeds(rows))
-
-
 def _accuracy_and_gain_intervals(
     rows: Sequence[RecordedRow], groups: ClipGroups | None
 ) -> tuple[list[GeneralizationIntervals], list[GeneralizationIntervals]]:
@@ -157,7 +146,9 @@ def _accuracy_and_gain_intervals(
     for row, summary in zip(rows, summaries, strict=True):
         if not summary.accuracies:
             continue
-        name = _display_name(summary, with_head=with_head)
+        start_note = f" from {escape_name(summary.start_name)}" if summary.start_name else ""
+        head_note = f" with {escape_name(summary.head)}" if with_head else ""
+        name = escape_name(summary.adapter) + start_note + head_note
         intervals_of = partial(
             generalization_intervals, name, summary.shot, groups=groups, clips_shared=summary.shared
         )
@@ -172,13 +163,6 @@ def _accuracy_and_gain_intervals(
         except UsageError as error:
             raise UsageError(f"{summary.folder} and {frozen.folder}: {error}") from error
     return accuracies, gains
-
-
-def _display_name(row: RowSummary, *, with_head: bool) -> str:
-    """The row's name in a table of intervals; with its head where rows differ in it."""
-    start_note = f" from {escape_name(row.start_name)}" if row.start_name else ""
-    head_note = f" with {escape_name(row.head)}" if with_head else ""
-    return escape_name(row.adapter) + start_note + head_note
 
 
 def _find_clip_groups(row: RowSummary, split: str | None) -> ClipGroups | None:

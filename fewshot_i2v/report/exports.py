@@ -29,42 +29,12 @@ from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.comparison.compare import clips_clause
 from fewshot_i2v.report.page.summary_text import section_summary
-from fewshot_i2v.report.tables.section_tables import (
-    ReliabilityBin,
-    reliability_bins,
-    section_tables,
-)
+from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
 from fewshot_i2v.report.tables.table import escape_markdown
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.files import replace_file, sync_folder
 from fewshot_i2v.utils.text_table import escape_name
-
-
-def row_to_dict(
-    section: ReportSection,
-    position: int,
-    verdict: GainVerdict | None,
-    loss: FrameOrderLoss | None,
-) -> dict[str, Any]:
-    """All values of a row as a dictionary; shares are 0..1, and every row has the same keys.
-
-    Args:
-        section: that it is in.
-        position: of the row in its section.
-        verdict: on its gain over the frozen encoder.
-        loss: with its frames in other orders.
-    """
-    row, gain = section.rows[position], section.gains[position]
-    return (
-        _summary_values(section, row.summary, gain)
-        | _verdict_values(verdict)
-        | _metric_values(row.metrics)
-        | _generalization_values(row.generalization)
-        | {"reliability": [_bin_values(one_bin) for one_bin in reliability_bins([row])]}
-        | _frame_order_values(row, loss)
-        | {"folder": str(row.summary.folder)}
-    )
 
 
 def _summary_values(
@@ -149,10 +119,6 @@ def _generalization_values(intervals: GeneralizationIntervals | None) -> dict[st
     return values
 
 
-def _bin_values(reliability_bin: ReliabilityBin) -> dict[str, Any]:
-    return {key: value for key, value in vars(reliability_bin).items() if key != "row"}
-
-
 def _frame_order_values(row: ReportRow, loss: FrameOrderLoss | None) -> dict[str, Any]:
     values: dict[str, Any] = {"frame_order": frame_order_of(row)}
     for order in CHANGED_ORDERS:
@@ -181,12 +147,11 @@ def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = 
     """
     if kind not in RENDERERS:
         raise UsageError(f"{kind}: expected one of {', '.join(RENDERERS)}")
-    return RENDERERS[kind](sections, title)
+    return RENDERERS[kind](sections, title, frame_order_losses(sections, LEVEL))
 
 
-def _markdown(sections: Sequence[ReportSection], title: str) -> str:
+def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
     blocks = [f"# {escape_markdown(title)}"] if title else []
-    losses = frame_order_losses(sections, LEVEL)
     for section in sections:
         blocks += [
             f"## {escape_markdown(section.title)}",
@@ -199,10 +164,9 @@ def _markdown(sections: Sequence[ReportSection], title: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _latex(sections: Sequence[ReportSection], title: str) -> str:
+def _latex(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
     blocks = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
     blocks += [f"% {' '.join(title.split())}"] if title else []
-    losses = frame_order_losses(sections, LEVEL)
     for section in sections:
         caption = f"{section.title}: {section.setting}."
         for table in section_tables(section, losses):
@@ -212,8 +176,7 @@ def _latex(sections: Sequence[ReportSection], title: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _csv(sections: Sequence[ReportSection], title: str) -> str:
-    losses = frame_order_losses(sections, LEVEL)
+def _csv(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
     rows = [row for section in sections for row in _row_dicts(section, losses)]
     flat = [
         {key: _escape_formula(value) for key, value in row.items() if key not in _JSON_ONLY_KEYS}
@@ -231,8 +194,7 @@ def _escape_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and _FORMULA_START.match(value) else value
 
 
-def _json(sections: Sequence[ReportSection], title: str) -> str:
-    losses = frame_order_losses(sections, LEVEL)
+def _json(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
     document = {
         "title": title,
         "tables": [
@@ -257,14 +219,26 @@ def _json(sections: Sequence[ReportSection], title: str) -> str:
 
 def _row_dicts(section: ReportSection, losses: LossesByRow) -> list[dict[str, Any]]:
     """Rows as plain values, shares from 0 to 1; every row has the same keys."""
-    frozen = section.verdicts[0]
-    return [
-        row_to_dict(section, i, frozen.get(i), losses.get(row))
-        for i, row in enumerate(section.rows)
-    ]
+    frozen, rows = section.verdicts[0], []
+    for i, (row, gain) in enumerate(zip(section.rows, section.gains, strict=True)):
+        reliability = [
+            {key: value for key, value in vars(bin_of_row).items() if key != "row"}
+            for bin_of_row in reliability_bins([row])
+        ]
+        rows.append(
+            _summary_values(section, row.summary, gain)
+            | _verdict_values(frozen.get(i))
+            | _metric_values(row.metrics)
+            | _generalization_values(row.generalization)
+            | {"reliability": reliability}
+            | _frame_order_values(row, losses.get(row))
+            | {"folder": str(row.summary.folder)}
+        )
+    return rows
 
 
-RENDERERS: Mapping[str, Callable[[Sequence[ReportSection], str], str]] = MappingProxyType(
+_Renderer = Callable[[Sequence[ReportSection], str, LossesByRow], str]
+RENDERERS: Mapping[str, _Renderer] = MappingProxyType(
     {".md": _markdown, ".tex": _latex, ".csv": _csv, ".json": _json}
 )
 """What a table can be written as, by the ending of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,8 +47,10 @@ class RecordLines(Mapping[int, EpisodeRecord]):
                 raise _damage_error(f"{path}:{line_number}", error) from error
             if index not in self._offsets or index in self.failed:
                 self.add_line(index, offset, ok=ok)
-            elif checked_payload(self._line(index), run_checksum) != payload:
-                raise second_result_error(f"{path}:{line_number}", index)
+            else:
+                ((_, first_line),) = self.lines([index])
+                if checked_payload(first_line, run_checksum) != payload:
+                    raise second_result_error(f"{path}:{line_number}", index)
             offset += len(line) + 1
 
     def add_line(self, index: int, offset: int, *, ok: bool) -> None:
@@ -113,9 +115,6 @@ class RecordLines(Mapping[int, EpisodeRecord]):
         self._offsets = dict(sorted(self._offsets.items()))
         return self
 
-    def _line(self, index: int) -> bytes:
-        return next(line for _, line in self.lines([index]))
-
     def __getitem__(self, index: int) -> EpisodeRecord:
         return next(self.read([index]))
 
@@ -132,23 +131,12 @@ class RecordLines(Mapping[int, EpisodeRecord]):
         """The records, read one at a time."""
         return _RecordValues(self)
 
-    def items(self) -> ItemsView[int, EpisodeRecord]:
-        """Episode numbers and records, read one at a time."""
-        return _RecordItems(self)
-
 
 class _RecordValues(ValuesView[EpisodeRecord]):
     _mapping: RecordLines
 
     def __iter__(self) -> Iterator[EpisodeRecord]:
         return self._mapping.read(list(self._mapping))
-
-
-class _RecordItems(ItemsView[int, EpisodeRecord]):
-    _mapping: RecordLines
-
-    def __iter__(self) -> Iterator[tuple[int, EpisodeRecord]]:
-        return ((record.index, record) for record in self._mapping.read(list(self._mapping)))
 
 
 def second_result_error(source: str, index: int) -> RecordError:

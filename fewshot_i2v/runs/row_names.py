@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -19,6 +19,22 @@ _EMPTY_VALUES = {"batch": "all"}
 def adapter_name(row: RowSummary) -> str:
     """Label of the adapter as one printable line, with its note behind it in brackets."""
     return escape_name(row.adapter) + (f" ({escape_name(row.note)})" if row.note else "")
+
+
+def number_duplicates(names: Iterable[tuple[str, str]]) -> list[str]:
+    """Number the shown texts that are equal although their names differ, as where they were cut.
+
+    Args:
+        names: each name, and the text that is shown for it.
+    """
+    names = list(names)
+    numbers: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, shown in names:
+        numbers[shown].setdefault(name, len(numbers[shown]) + 1)
+    return [
+        shown if len(numbers[shown]) == 1 else f"{shown} ({numbers[shown][name]})"
+        for name, shown in names
+    ]
 
 
 def display_names(rows: Sequence[RowSummary]) -> list[str]:
@@ -108,14 +124,8 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
     if len(set(parents.values())) == len(parents):
         return parents
     tunings = {key: row.config["tuning"] for key, row in rows.items()}
-    differing_keys = sorted(
-        n
-        for n in {name for tuning in tunings.values() for name in tuning}
-        if len({repr(t.get(n)) for t in tunings.values()}) > 1
-    )
-    tuning_notes = {
-        key: ", ".join(f"{n} {t.get(n)}" for n in differing_keys) for key, t in tunings.items()
-    }
+    names = _differing_keys([*tunings.values()])
+    tuning_notes = {key: ", ".join(f"{n} {t.get(n)}" for n in names) for key, t in tunings.items()}
     if len(set(tuning_notes.values())) == len(tuning_notes):
         return tuning_notes
     return {key: row.folder.name for key, row in rows.items()}

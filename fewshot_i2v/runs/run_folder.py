@@ -22,9 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.runs.episode_record import TIMING_KEYS, EpisodeRecord, identity_checksum, to_line
+from fewshot_i2v.runs.episode_record import EpisodeRecord, identity_checksum, to_line
 from fewshot_i2v.runs.header import (
-    SCHEMA,
     add_clip_digests,
     read_header,
     write_json,
@@ -34,16 +33,6 @@ from fewshot_i2v.runs.journal import Journal
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.runs.record_lines import RecordLines, second_result_error
 from fewshot_i2v.utils.files import remove_leftovers
-
-__all__ = [
-    "SCHEMA",
-    "TIMING_KEYS",
-    "EpisodeRecord",
-    "RecordWriteError",
-    "RunData",
-    "RunFolder",
-    "read_run",
-]
 
 
 @dataclass(frozen=True)
@@ -126,20 +115,20 @@ class RunFolder:
         new_records: dict[int, EpisodeRecord] = {}
         lines: list[tuple[EpisodeRecord, bytes]] = []
         for record in records:
-            recorded = new_records.get(record.index) or self._final_record(record.index)
-            if _is_new_record(recorded, record, f"{self._journal.path}: not added"):
+            recorded = new_records.get(record.index)
+            if recorded is None and record.index not in self.records.failed:
+                recorded = self.records.get(record.index)
+            if recorded is None or recorded.status == "failed":
                 new_records[record.index] = record
                 lines.append((record, to_line(record, self._run_checksum)))
+            elif not recorded.same_result(record):
+                raise second_result_error(f"{self._journal.path}: not added", record.index)
         if not lines:
             return
         offset = self._journal.append([line for _, line in lines])
         for record, line in lines:
             self.records.add_line(record.index, offset, ok=record.status == "ok")
             offset += len(line) + 1
-
-    def _final_record(self, index: int) -> EpisodeRecord | None:
-        """Returns the record of an episode that a new one may not replace; None without one."""
-        return None if index in self.records.failed else self.records.get(index)
 
     def record_clips(self, digests: Mapping[str, str]) -> None:
         """Records the digests of the run's clips; errors as `add_clip_digests`.
@@ -219,16 +208,3 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _run_checksum(header: Mapping[str, Any]) -> int:
     return identity_checksum(header["identity"])
-
-
-def _is_new_record(recorded: EpisodeRecord | None, record: EpisodeRecord, location: str) -> bool:
-    """Whether a record is new beside the recorded one of its episode.
-
-    Raises:
-        RecordError: when a successful episode has a second, different record.
-    """
-    if recorded is None or recorded.status == "failed":
-        return True
-    if recorded.same_result(record):
-        return False
-    raise second_result_error(location, record.index)

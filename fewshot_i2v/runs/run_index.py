@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot_i2v.errors import RecordError, UsageError
 from fewshot_i2v.runs.header import read_json_object
-from fewshot_i2v.runs.row_summary import RowSummary, RowTotals, header_facts
+from fewshot_i2v.runs.row_summary import RowSummary, header_facts
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 
@@ -41,10 +41,11 @@ def read_row(folder: Path) -> RowSummary:
         RecordError: when it is damaged.
     """
     run = read_run(folder)
-    totals = RowTotals(run.header.get("marks", {}))
-    for record in run.records.values():
-        totals.add(record)
-    return totals.to_row(**header_facts(run.header, folder))
+    return RowSummary.from_records(
+        run.records.values(),
+        display_flags=run.header.get("marks", {}),
+        **header_facts(run.header, folder),
+    )
 
 
 def table_key(row: RowSummary) -> str:

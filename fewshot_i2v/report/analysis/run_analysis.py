@@ -19,6 +19,7 @@ from fewshot_i2v.statistics.predictions import PredictionTable
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+_MAX_CONFUSIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +167,11 @@ class RunAnalysis:
         opportunities = np.where(self.opportunities > 0, self.opportunities, np.nan)
         return np.asarray(self.confusion_counts / opportunities, dtype=np.float64)
 
-    def top_confusions(self, max_pairs: int = 8) -> list[tuple[str, str, float, int]]:
+    def top_confusions(self) -> list[tuple[str, str, float, int]]:
         """Most frequent confusions: class, predicted class, rate, and number of query clips."""
         rates = np.nan_to_num(self.confusion_rates())
         np.fill_diagonal(rates, 0)
-        positions = np.argsort(-rates, axis=None, kind="stable")[:max_pairs].tolist()
+        positions = np.argsort(-rates, axis=None, kind="stable")[:_MAX_CONFUSIONS].tolist()
         pairs = [divmod(position, len(self.classes)) for position in positions]
         return [
             (self.classes[a], self.classes[b], float(rates[a, b]), int(self.opportunities[a, b]))

@@ -115,7 +115,8 @@ def pairs_with_baseline(
             if baseline in (names[row], row.summary.folder.name, *_adapter_names(row))
         ]
     else:
-        baselines = [row for row in rows if _is_in(row.summary.folder, folder)]
+        resolved = folder.resolve()
+        baselines = [row for row in rows if row.summary.folder.resolve().is_relative_to(resolved)]
     if not baselines:
         valid_names = {*names.values(), *(name for row in rows for name in _adapter_names(row))}
         raise UnknownNameError("baseline", baseline, valid_names)
@@ -125,11 +126,6 @@ def pairs_with_baseline(
 def _adapter_names(row: RecordedRow) -> tuple[str, str]:
     """Name of the adapter with its options and without."""
     return row.summary.adapter, row.summary.adapter.partition(":")[0]
-
-
-def _is_in(run_folder: Path, folder: Path) -> bool:
-    """Whether a run folder is a folder, or below it."""
-    return run_folder.resolve().is_relative_to(folder.resolve())
 
 
 def _pair_with_nearest(

@@ -11,6 +11,7 @@ from fewshot_i2v.report.tables.interval_text import EMPTY, constant_difference_t
 from fewshot_i2v.report.tables.table import Table, TableCell
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
+from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences, wrap_notes
 
@@ -59,9 +60,8 @@ def _merge_settings(row_term: str, baseline_term: str) -> str:
     if row_term == baseline_term:
         return row_term
     a, b = row_term.split(), baseline_term.split()
-    start = _common_prefix_length(
-        a, b
-    )  # the word there is of the middle, so the end begins behind it
+    start = _common_prefix_length(a, b)
+    # the word there is of the middle, so the end begins behind it
     end = _common_prefix_length(a[:start:-1], b[:start:-1])
     middles = [words[start : len(words) - end] for words in (a, b)]
     if not all(middles):
@@ -88,7 +88,12 @@ def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> st
         ],
         "accuracy %": [f"{100 * c.mean:.2f}" for c in comparisons],
         "against %": [f"{100 * c.baseline_mean:.2f}" for c in comparisons],
-        "difference": [_difference_text(c) for c in comparisons],
+        "difference": [
+            constant_difference_text(c.difference, _points(c.difference), c.unit)
+            if c.difference.equal  # its spread is unknown
+            else _points(c.difference)
+            for c in comparisons
+        ],
         f"{100 * level:g} % interval": [
             format_ends(c.difference, _SIGNED) or EMPTY for c in comparisons
         ],
@@ -125,9 +130,7 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
             f"{start}: they differ in {c.n_changed} of {c.difference.n} {c.unit}s, too few for any "
             "verdict, whichever of them is better there."
         )
-    text = (
-        f"{start}: {_SIGNED.format(100 * c.difference.mean)} points (Holm p {format_p(c.p_holm)})"
-    )
+    text = f"{start}: {_points(c.difference)} points (Holm p {format_p(c.p_holm)})"
     if c.unit == "episode" and c.n_undecided * 2.0 ** (1 - c.n_changed) > 1 - level:
         min_episodes = ceil(1 + log2(c.n_undecided / (1 - level)))
         return (
@@ -146,11 +149,8 @@ def format_p(p: float) -> str:
     return f"<{_MIN_SHOWN_P:.4f}" if p < _MIN_SHOWN_P else f"{p:.4f}"
 
 
-def _difference_text(comparison: RowComparison) -> str:
-    """The difference; in words where it is the same in all episodes or clips."""
-    interval = comparison.difference
-    text = _SIGNED.format(100 * interval.mean)
-    return constant_difference_text(interval, text, comparison.unit) if interval.equal else text
+def _points(difference: Interval) -> str:
+    return _SIGNED.format(100 * difference.mean)
 
 
 def _legend(comparisons: Sequence[RowComparison], level: float) -> list[str]:

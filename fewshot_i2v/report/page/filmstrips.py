@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,29 +190,20 @@ def find_split(header: Mapping[str, Any], sources: ClipSources) -> Split:
     Raises:
         SplitError: when no candidate is the run's split.
     """
-    digest = header["identity"]["split"]["digest"]
+    identity, recorded_path = header["identity"], header.get("split", {}).get("path")
+    candidates: list[str | Path] = [str(identity["config"]["split"])]
+    candidates += [Path(recorded_path)] if recorded_path else []
     problem = ""
-    for candidate in _split_candidates(header, sources):
+    for candidate in candidates if sources.split is None else [sources.split]:
         try:
             split = load_split(candidate, root=sources.root)
         except UsageError as error:
             problem = problem or str(error)
             continue
-        if split.digest == digest:
+        if split.digest == identity["split"]["digest"]:
             return split
         problem = problem or f"{candidate}: another list of clips than the run's"
     raise SplitError(f"{problem}; give the run's split with --split")
-
-
-def _split_candidates(header: Mapping[str, Any], sources: ClipSources) -> Iterator[str | Path]:
-    if sources.split is not None:
-        yield sources.split
-        return
-    facts = header.get("split", {})
-    name = str(header["identity"]["config"]["split"])
-    yield name
-    if facts.get("path"):
-        yield Path(facts["path"])
 
 
 def _image_size(header: Mapping[str, Any]) -> int:

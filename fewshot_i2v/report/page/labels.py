@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fewshot_i2v.runs.row_names import number_duplicates
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name
 
@@ -68,9 +68,9 @@ class RowLabel:
     def two_lines(self) -> tuple[str, str]:
         """Full name in two lines, the second of which may be empty."""
         if self.head and len(self.name) <= _MAX_NAME_LENGTH:
-            return self.name, _shorten(self.head, _MAX_SECOND_LENGTH)
+            return self.name, shorten(self.head, _MAX_SECOND_LENGTH)
         second_line = [f"{self.start} {', '.join(self.qualifiers)}".strip(), self.head]
-        return _shorten(self.adapter, _MAX_NAME_LENGTH), _shorten(
+        return shorten(self.adapter, _MAX_NAME_LENGTH), shorten(
             " · ".join(filter(None, second_line)), _MAX_SECOND_LENGTH
         )
 
@@ -91,8 +91,10 @@ def make_labels(rows: Sequence[RowSummary]) -> list[RowLabel]:
     Args:
         rows: those of one table.
     """
-    adapters = _shorten_names([row.adapter for row in rows], _MAX_NAME_LENGTH)
-    heads = _shorten_names([row.head for row in rows], 2 * _MAX_NAME_LENGTH)
+    adapters = number_duplicates(
+        (row.adapter, shorten(row.adapter, _MAX_NAME_LENGTH)) for row in rows
+    )
+    heads = number_duplicates((row.head, shorten(row.head, 2 * _MAX_NAME_LENGTH)) for row in rows)
     several_heads = len(set(heads)) > 1
     any_start = has_starts(rows)
     adapter_order = list(dict.fromkeys(row.adapter for row in rows if not row.is_frozen))
@@ -130,17 +132,7 @@ def _notes(row: RowSummary) -> list[str]:
     return [escape_name(note) for note in row.note.split(", ") if note]
 
 
-def _shorten_names(names: Sequence[str], max_length: int) -> list[str]:
-    """Shorten names to printable lines; those that would become equal are numbered."""
-    shown = {name: _shorten(escape_name(name), max_length) for name in names}
-    counts = Counter(shown.values())
-    numbers: Counter[str] = Counter()
-    for name, shortened in list(shown.items()):
-        if counts[shortened] > 1:
-            numbers[shortened] += 1
-            shown[name] = f"{shortened} ({numbers[shortened]})"
-    return [shown[name] for name in names]
-
-
-def _shorten(name: str, max_length: int) -> str:
-    return name if len(name) <= max_length else name[: max_length - 1] + "…"
+def shorten(name: str, max_length: int) -> str:
+    """Shorten a name to one printable line."""
+    shown = escape_name(name)
+    return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"

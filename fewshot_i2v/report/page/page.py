@@ -19,7 +19,9 @@ from markupsafe import Markup
 
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportSection
-from fewshot_i2v.report.page.views import SectionView, shown_clip_names
+from fewshot_i2v.report.page.shown_episodes import shown_clip_names
+from fewshot_i2v.report.page.views import SectionView
+from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.text_table import escape_name
@@ -41,18 +43,22 @@ def render_page(sections: Sequence[ReportSection], *, title: str = "", version: 
     Returns:
         The page. Equal sections give equal pages.
     """
-    from markupsafe import Markup
-
     environment = _environment()
     style, script = _read("style.css"), _read("script.js")
+    # exactly this style, this script and images inside
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_csp_hash(style)}; script-src {_csp_hash(script)}"
+    )
     losses = frame_order_losses(sections, LEVEL)
     views = [SectionView(section, number, losses) for number, section in enumerate(sections, 1)]
     return environment.get_template("page.html").render(
         views=views,
-        title=title or _title(sections),
+        title=title
+        or (sections[0].title if len(sections) == 1 else f"{len(sections)} evaluations"),
         version=version,
         left=LEFT_COLUMNS,
-        policy=_security_policy(style, script),
+        policy=policy,
         # files of this package
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -63,12 +69,6 @@ def shown_clips(section: ReportSection) -> list[str]:
     """Names of the clips whose frames the section shows, each once."""
     detail = SectionView(section, 1).detail
     return [] if detail is None else shown_clip_names(detail.episodes)
-
-
-def _title(sections: Sequence[ReportSection]) -> str:
-    if len(sections) == 1:
-        return sections[0].title
-    return f"{len(sections)} evaluations"
 
 
 def _environment() -> Environment:
@@ -89,14 +89,6 @@ def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _security_policy(style: str, script: str) -> str:
-    """Content security policy that allows exactly this style, this script and images inside."""
-    return (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_csp_hash(style)}; script-src {_csp_hash(script)}"
-    )
-
-
 def _csp_hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
@@ -107,11 +99,9 @@ def format_percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def format_ends(interval: Interval, digits: int = 1) -> str:
+def ends_or_dash(interval: Interval, digits: int = 1) -> str:
     """Format the ends of an interval in percent, or a dash."""
-    if interval.low is None or interval.high is None:
-        return "-"
-    return f"[{format_percent(interval.low, digits)}, {format_percent(interval.high, digits)}]"
+    return format_ends(interval, f"{{:.{digits}f}}") or EMPTY
 
 
 def svg_markup(svg: str) -> Markup:
@@ -143,7 +133,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "breakable": allow_breaks,
         "kept": bind_units,
         "percent": format_percent,
-        "ends": format_ends,
+        "ends": ends_or_dash,
         "drawing": svg_markup,
         "visible": escape_controls,
         "name": escape_name,

@@ -134,7 +134,8 @@ def summarize(
         ):
             sentences.append(_SINGLE_EPISODE_NOTE)
         sentences += exclusion_sentences(shot, best_of_shot, rows, labels, frozen)
-        paragraphs.append(f"{_shots_clause(shot)}: {' '.join(sentences)}")
+        clips = "1 clip" if shot == 1 else f"{shot} clips"
+        paragraphs.append(f"With {clips} per class: {' '.join(sentences)}")
     return paragraphs or [
         "Every row saw the classes or clips that it is evaluated on: none says how well new ones "
         "are learnt."
@@ -174,10 +175,6 @@ def adjustment_notes(
     return notes
 
 
-def _shots_clause(shot: int | str) -> str:
-    return "With 1 clip per class" if shot == 1 else f"With {shot} clips per class"
-
-
 def _lead_sentence(
     best: BestRow, labels: Sequence[RowLabel], frozen: Mapping[int, GainVerdict]
 ) -> str:
@@ -204,7 +201,7 @@ def _lead_sentence(
             f"{points}{ends}."
         )
     sign, verb = (1, "beats") if gain.verdict == "better" else (-1, "is worse than")
-    ends = _ends_text(gain.difference, sign=sign)
+    ends, size = _ends_text(gain.difference, sign=sign), f"{100 * abs(gain.difference.mean):.1f}"
     other_clips_ends = (
         "" if gain.other_clips is None else _ends_text(gain.other_clips, sign=sign).strip()
     )
@@ -213,7 +210,7 @@ def _lead_sentence(
     )
     return (
         f"{name} {verb} frozen {clips_clause(gain.unit, on_other_clips=gain.holds_on_other_clips)} "
-        f"by {_points_text(gain.difference)}{ends}, at {accuracy}{clause}."
+        f"by {size} point{'' if size == '1.0' else 's'}{ends}, at {accuracy}{clause}."
     )
 
 
@@ -233,7 +230,8 @@ def _other_rows_sentences(
     sentences = []
     if equal:
         names = join_names([_name_beside(labels[i], labels[best.row]) for i in equal])
-        remainder = f"; the other {_rows_clause(n_lower)} lower{lower_clause}" if n_lower else ""
+        rows_are = "row is" if n_lower == 1 else f"{n_lower} rows are"
+        remainder = f"; the other {rows_are} lower{lower_clause}" if n_lower else ""
         sentences.append(f"It cannot be told apart from {names}{remainder}.")
     elif n_lower and n_lower < len(best.verdicts):
         sentences.append(
@@ -294,10 +292,6 @@ def _comparisons_text(comparisons: int) -> str:
     return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
-def _rows_clause(number: int) -> str:
-    return "row is" if number == 1 else f"{number} rows are"
-
-
 def _name_beside(label: RowLabel, best_label: RowLabel) -> str:
     """Name of a row beside the best one: without the head where that is the same."""
     return label.name if label.head == best_label.head else label.full
@@ -326,11 +320,6 @@ def _frozen_sentences(
         names = [labels[gain.row].full for gain in verdicts if gain.verdict == verdict]
         sentences += [template.format(join_names(names))] if names else []
     return sentences
-
-
-def _points_text(difference: Interval) -> str:
-    size = f"{100 * abs(difference.mean):.1f}"
-    return f"{size} point{'' if size == '1.0' else 's'}"
 
 
 def _ends_text(interval: Interval, *, sign: int = 1) -> str:

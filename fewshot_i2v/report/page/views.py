@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from fewshot_i2v.report.analysis.frame_order import FrameOrderLoss
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
-from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
 from fewshot_i2v.report.page import figures
 from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
+from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episodes
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.accuracy_table import chance_accuracy
 from fewshot_i2v.report.tables.section_tables import (
@@ -22,134 +22,10 @@ from fewshot_i2v.report.tables.section_tables import (
     section_tables,
 )
 from fewshot_i2v.report.tables.table import Table
-from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences
-
-_MAX_CLASSES, _MAX_QUERIES, _MAX_CORRECT = 10, 8, 3
-
-
-@dataclass(frozen=True)
-class ShownClass:
-    """A class of an episode: its name, the clip that is shown, and the number of further clips."""
-
-    name: str
-    clip: str
-    more: int
-
-
-@dataclass(frozen=True)
-class ShownQuery:
-    """A query clip of an episode with its prediction.
-
-    Attributes:
-        clip: its name.
-        label: its class.
-        predicted: the predicted class.
-        sure: probability of the predicted class, 0..1.
-        true: probability of its class, 0..1.
-    """
-
-    clip: str
-    label: str
-    predicted: str
-    sure: float
-    true: float
-
-    @property
-    def right(self) -> bool:
-        """Whether the predicted class is its class."""
-        return self.label == self.predicted
-
-
-@dataclass(frozen=True)
-class ShownEpisode:
-    """An episode as it is shown.
-
-    Attributes:
-        index: its number.
-        hard: whether it is one of the hardest; else of the easiest.
-        right: query clips that were right.
-        asked: query clips.
-        frozen: accuracy of the frozen encoder in the same episode, or None.
-        support: of the first ten classes.
-        classes: number of classes.
-        queries: those shown: wrong ones first, the surest first.
-    """
-
-    index: int
-    hard: bool
-    right: int
-    asked: int
-    frozen: float | None
-    support: tuple[ShownClass, ...]
-    classes: int
-    queries: tuple[ShownQuery, ...]
-
-
-def extreme_episodes(analysis: RunAnalysis, frozen: Mapping[int, float]) -> list[ShownEpisode]:
-    """Hardest and easiest episodes of a run, the hardest first.
-
-    Args:
-        analysis: of the run.
-        frozen: accuracies of the frozen encoder, by episode number; may be empty.
-    """
-    return [
-        _shown_episode(record, frozen.get(record.index), hard=hard)
-        for records, hard in ((analysis.hardest, True), (analysis.easiest, False))
-        for record in records
-    ]
-
-
-def shown_clip_names(episodes: Iterable[ShownEpisode]) -> list[str]:
-    """Names of all clips that the episodes show, each once."""
-    names: dict[str, None] = {}
-    for episode in episodes:
-        names |= dict.fromkeys(support.clip for support in episode.support)
-        names |= dict.fromkeys(query.clip for query in episode.queries)
-    return list(names)
-
-
-def _shown_episode(record: EpisodeRecord, frozen: float | None, *, hard: bool) -> ShownEpisode:
-    queries = list(_shown_queries(record))
-    return ShownEpisode(
-        index=record.index,
-        hard=hard,
-        right=sum(query.right for query in queries),
-        asked=len(queries),
-        frozen=frozen,
-        support=tuple(
-            ShownClass(name, clips[0], len(clips) - 1)
-            for name, clips in zip(record.classes, record.support, strict=True)
-            if clips
-        )[:_MAX_CLASSES],
-        classes=len(record.classes),
-        queries=tuple(_select_queries(queries)),
-    )
-
-
-def _shown_queries(record: EpisodeRecord) -> Iterator[ShownQuery]:
-    clips = [name for clip_row in record.query for name in clip_row]
-    predictions = zip(clips, record.labels, record.predictions, record.probabilities, strict=True)
-    for clip, label, predicted, clip_row in predictions:
-        yield ShownQuery(
-            clip,
-            record.classes[label],
-            record.classes[predicted],
-            clip_row[predicted],
-            clip_row[label],
-        )
-
-
-def _select_queries(queries: Sequence[ShownQuery]) -> list[ShownQuery]:
-    """Select wrong queries, the surest first; then the right ones that were least sure."""
-    wrong = sorted((q for q in queries if not q.right), key=lambda q: -q.sure)
-    correct = sorted((q for q in queries if q.right), key=lambda q: q.sure)
-    n_correct = _MAX_CORRECT if wrong else _MAX_CORRECT + 1
-    return [*wrong[: _MAX_QUERIES - min(n_correct, len(correct))], *correct[:n_correct]]
-
 
 _SCHEMA_KEY = "schema"
 _CLIPS_KEY = "clips"

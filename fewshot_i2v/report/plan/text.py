@@ -4,395 +4,303 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from math import isinf
 
-from fewshot_i2v.report.plan.sample_size_plan import (
-    ClipRequirement,
-    ComparisonPlan,
-    CountRange,
-    DisjointClipPlan,
-    PlanTargets,
-    RowPlan,
-)
+from fewshot_i2v.report.plan.clip_plan import ClipRequirement, DisjointClipPlan
+from fewshot_i2v.report.plan.episode_plan import ComparisonPlan, CountRange, RowPlan
+from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
+from fewshot_i2v.report.tables.interval_text import EMPTY
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS
+from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
 from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
+_WIDTH = 100
 
-def answer_sentences(
-    rows: Sequence[RowPlan],
-    pairs: Sequence[ComparisonPlan],
-    clips: Sequence[DisjointClipPlan],
-    targets: PlanTargets,
-    query: int | None,
-) -> Iterator[str]:
-    """Say how many episodes and clips, a sentence or two per question.
 
-    Args:
-        rows: at least one.
-        pairs: may be empty.
-        clips: one for each shot, or none.
-        targets: the precision to reach.
-        query: planned query clips per class; None where the pilot's differ.
-    """
-    yield _accuracy_sentence(rows, targets, query)
-    planned_pairs = [pair for pair in pairs if pair.episodes is not None]
+def render_plan(plan: SampleSizePlan) -> str:
+    """Format the plan as plain text: the answer, the tables, and how to read them."""
+    tables = [_row_table(plan)]
+    if plan.pairs:
+        tables.append(_comparison_table(plan))
+    if plan.clips:
+        tables += [_requirement_table(plan.clips), _clip_table(plan)]
+    notes = [
+        *_row_notes(plan),
+        *_comparison_notes(plan),
+        *_clip_notes(plan),
+        *_assumption_notes(plan),
+        *plan.remarks,
+    ]
+    lines = [*wrap_notes([plan.title]), "", *_bullets(_answer_sentences(plan))]
+    for heading, columns in tables:
+        lines += ["", heading, "", *align_columns(columns, LEFT_COLUMNS)]
+    return "\n".join([*lines, "", "How to read it, and what is assumed", "", *_bullets(notes)])
+
+
+def _bullets(sentences: Iterable[str]) -> list[str]:
+    wrap = textwrap.TextWrapper(
+        _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+    ).wrap
+    return [line for sentence in sentences for line in wrap(sentence)]
+
+
+def _answer_sentences(plan: SampleSizePlan) -> Iterator[str]:
+    """Say how many episodes and clips, a sentence or two per question."""
+    yield _accuracy_sentence(plan)
+    planned_pairs = [pair for pair in plan.pairs if pair.episodes is not None]
     if planned_pairs:
-        yield _difference_sentence(planned_pairs, targets)
-    if not clips:
-        return
-    requirements = [need for plan in clips for need in plan.needs]
-    yield _other_clips_sentence(
-        clips[0], largest_requirement(n for n in requirements if n.against is None), targets
-    )
-    pair_requirements = [n for n in requirements if n.against is not None]
+        yield _difference_sentence(planned_pairs, plan)
+    requirements = list(chain.from_iterable(clips.needs for clips in plan.clips))
+    row_requirements = [need for need in requirements if need.against is None]
+    if row_requirements:
+        yield _other_clips_sentence(_largest_requirement(row_requirements), plan)
+    pair_requirements = [need for need in requirements if need.against is not None]
     if pair_requirements:
-        yield _clip_difference_sentence(clips[0], largest_requirement(pair_requirements), targets)
+        yield _clip_difference_sentence(_largest_requirement(pair_requirements), plan)
 
 
-def largest_requirement(requirements: Iterable[ClipRequirement]) -> ClipRequirement:
+def _largest_requirement(requirements: Iterable[ClipRequirement]) -> ClipRequirement:
     """The requirement of most clips, among those from the pilot if there are any."""
     return max(requirements, key=lambda requirement: (not requirement.most, requirement.clips))
 
 
-def format_points(value: float) -> str:
-    """A share in points, such as "1 point" or "0.25 points"; three digits."""
-    text = format_points_value(value)
-    return f"{text} point" if text == "1" else f"{text} points"
-
-
-def format_points_value(value: float) -> str:
-    """A share in points, three digits."""
-    return f"{100 * value:.3g}"
-
-
-def format_clip_range(low: int, high: int) -> str:
-    """Clips of each class in words."""
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _accuracy_sentence(rows: Sequence[RowPlan], targets: PlanTargets, query: int | None) -> str:
-    n_episodes = max(row.episodes for row in rows)
-    row_phrase = "every row" if len(rows) > 1 else "the row"
-    query_phrase = (
-        "" if query is None else f" of {query} query clip{'s' if query > 1 else ''} per class"
-    )
-    return (
-        f"Accuracy to ± {format_points(targets.half_width)}: {n_episodes:,} "
-        f"episodes{query_phrase}, for {row_phrase} (--episodes {n_episodes}; or --until "
-        f"{format_points_value(targets.half_width)}, which draws until it is so)."
-        f"{_no_spread_warning(rows)}"
-    )
-
-
-def _no_spread_warning(rows: Sequence[RowPlan]) -> str:
-    """Warn of rows whose accuracy never varies; empty if all vary."""
-    rows_without_spread = [row for row in rows if row.shows_no_spread and row.between is not None]
-    if not rows_without_spread:
-        return ""
-    widest_row = max(rows_without_spread, key=lambda row: row.between or (0, 0))
-    max_episodes = widest_row.between[1] if widest_row.between else 0
-    more_note = f" and {len(rows_without_spread) - 1} more" if len(rows_without_spread) > 1 else ""
-    return (
-        f" WARNING: {widest_row.name} ({widest_row.shot}-shot){more_note} did the same in every "
-        "episode of the pilot, which does not say how they spread: it may take up to "
-        f"{max_episodes:,} episodes."
-    )
-
-
-def _difference_sentence(planned: Sequence[ComparisonPlan], targets: PlanTargets) -> str:
-    def _episodes(pair: ComparisonPlan) -> int:
-        return pair.episodes or 0
-
-    pair = max(planned, key=_episodes)
+def _accuracy_sentence(plan: SampleSizePlan) -> str:
+    n_episodes, half_width = max(row.episodes for row in plan.rows), plan.targets.half_width
+    query_phrase = "" if plan.query is None else f" of {_query_phrase(plan.query)}"
     sentence = (
-        f"A difference of {format_points(targets.difference)} on these clips: {_episodes(pair):,} "
-        f"episodes show it in {100 * targets.power:g} % of runs if it is there"
+        f"Accuracy to ± {_points(half_width)}: {n_episodes:,} episodes{query_phrase}, for "
+        f"{'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or --until "
+        f"{_points_value(half_width)}, which draws until it is so)."
+    )
+    max_episodes = {
+        row: row.between[1] for row in plan.rows if row.shows_no_spread and row.between is not None
+    }
+    if not max_episodes:
+        return sentence
+    widest = max(max_episodes, key=lambda row: row.between or (0, 0))
+    more_note = f" and {len(max_episodes) - 1} more" if len(max_episodes) > 1 else ""
+    return (
+        f"{sentence} WARNING: {widest.name} ({widest.shot}-shot){more_note} did the same in every "
+        "episode of the pilot, which does not say how they spread: it may take up to "
+        f"{max_episodes[widest]:,} episodes."
+    )
+
+
+def _difference_sentence(planned: Sequence[ComparisonPlan], plan: SampleSizePlan) -> str:
+    pair = max(planned, key=lambda pair: pair.episodes or 0)
+    sentence = (
+        f"A difference of {_points(plan.targets.difference)} on these clips: {pair.episodes:,} "
+        f"episodes show it in {100 * plan.targets.power:g} % of runs if it is there"
     )
     if len(planned) > 1:
         n_together = max(p.together or 0 for p in planned)
         sentence += (
             f", {n_together:,} where all comparisons are judged together, as `compare` does. The "
-            f"one that varies most is {_pair_phrase(pair.name, pair.against, pair.shot)}"
+            f"one that varies most is {pair.name} against {pair.against}, {pair.shot}-shot"
         )
     return f"{sentence}."
 
 
-def _other_clips_sentence(
-    plan: DisjointClipPlan, requirement: ClipRequirement, targets: PlanTargets
-) -> str:
-    low, high = plan.sizes
+def _other_clips_sentence(requirement: ClipRequirement, plan: SampleSizePlan) -> str:
+    sizes = plan.clips[0].sizes
     half_width = (
-        "± 50 points or more" if requirement.left >= 0.5 else f"± {format_points(requirement.left)}"
+        "± 50 points or more" if requirement.left >= 0.5 else f"± {_points(requirement.left)}"
     )
     half_width = f"at most {half_width}" if requirement.most else half_width
     return (
         "All of that holds for these clips only. Other clips of the same classes: however many "
-        f"the episodes, the {format_clip_range(low, high)} clips of each class leave {half_width} "
-        f"({requirement.name}, {requirement.shot}-shot). To ± {format_points(targets.half_width)} "
-        f"it takes {_requirement_phrase(requirement)}. {_clip_verdict(requirement, plan)}"
+        f"the episodes, the {_clip_range(sizes)} clips of each class leave {half_width} "
+        f"({requirement.name}, {requirement.shot}-shot). To ± {_points(plan.targets.half_width)} "
+        f"it takes {_requirement_phrase(requirement)}. {_clip_verdict(requirement, sizes)}"
     )
 
 
-def _clip_difference_sentence(
-    plan: DisjointClipPlan, requirement: ClipRequirement, targets: PlanTargets
-) -> str:
-    low, high = plan.sizes
+def _clip_difference_sentence(requirement: ClipRequirement, plan: SampleSizePlan) -> str:
+    sizes = plan.clips[0].sizes
     visible_phrase = (
         "no difference can be counted on to show"
         if requirement.left >= 0.5
-        else f"differences of {format_points(requirement.left)} mostly show"
+        else f"differences of {_points(requirement.left)} mostly show"
     )
     return (
-        f"A difference of {format_points(targets.difference)} on other clips of these classes, all "
-        "comparisons judged together "
-        f"({_pair_phrase(requirement.name, requirement.against or '', requirement.shot)}): it "
-        f"takes {_requirement_phrase(requirement)}. With the {format_clip_range(low, high)} there "
-        f"are, {visible_phrase}. {_clip_verdict(requirement, plan)}"
+        f"A difference of {_points(plan.targets.difference)} on other clips of these classes, all "
+        f"comparisons judged together ({requirement.name} against {requirement.against}, "
+        f"{requirement.shot}-shot): it takes {_requirement_phrase(requirement)}. With the "
+        f"{_clip_range(sizes)} there are, {visible_phrase}. {_clip_verdict(requirement, sizes)}"
     )
 
 
 def _requirement_phrase(requirement: ClipRequirement) -> str:
-    bound_word = "at most" if requirement.most else "about"
-    range_note = (
-        ""
-        if requirement.between is None
-        else f" ({requirement.between[0]:,} to {requirement.between[1]:,})"
-    )
+    range_note = ""
+    if requirement.between is not None:
+        range_note = f" ({requirement.between[0]:,} to {requirement.between[1]:,})"
     return (
-        f"{bound_word} {requirement.clips:,} clips of each class{range_note}, in "
-        f"{requirement.episodes:,} episodes"
+        f"{'at most' if requirement.most else 'about'} {requirement.clips:,} clips of each class"
+        f"{range_note}, in {requirement.episodes:,} episodes"
     )
 
 
-def _clip_verdict(requirement: ClipRequirement, plan: DisjointClipPlan) -> str:
-    low, _ = plan.sizes
-    if requirement.clips <= low:
+def _clip_verdict(requirement: ClipRequirement, sizes: CountRange) -> str:
+    if requirement.clips <= sizes[0]:
         return "There are enough."
     if requirement.most:
         return (
             "WARNING: there are not that many. A pilot of some hundred episodes tells if fewer do."
         )
-    if requirement.between is not None and requirement.between[0] <= low:
+    if requirement.between is not None and requirement.between[0] <= sizes[0]:
         return "WARNING: there may be too few clips; a longer pilot tells more."
     return "WARNING: there are too few clips, and more episodes do not help."
 
 
-def _pair_phrase(name: str, against: str, shot: int | str) -> str:
-    return f"{name} against {against}, {shot}-shot"
+def _points(share: float) -> str:
+    """A share in points, such as "1 point" or "0.25 points"; three digits."""
+    text = _points_value(share)
+    return f"{text} point" if text == "1" else f"{text} points"
 
 
-_NONE = "-"
+def _points_value(share: float) -> str:
+    return f"{100 * share:.3g}"
 
 
-def format_level(targets: PlanTargets) -> str:
-    """The level of the intervals in percent."""
-    return f"{100 * targets.level:g} %"
-
-
-def format_share(value: float | None) -> str:
-    """Format a share in points; a dash for None."""
-    return _NONE if value is None else f"{100 * value:.2f}"
-
-
-def format_half_width(value: float) -> str:
-    """Format a half-width; above 50 points as ">50"."""
-    return ">50" if value > 0.5 else format_share(value)
-
-
-def format_range(between: CountRange | None) -> str:
-    """Format a range; a dash for None."""
-    return _NONE if between is None else f"{between[0]:,}-{between[1]:,}"
-
-
-def format_count(value: int | None) -> str:
-    """Format a count; a dash for None."""
-    return _NONE if value is None else f"{value:,}"
-
-
-def row_table(rows: Sequence[RowPlan], targets: PlanTargets) -> list[str]:
-    """The episodes of each row."""
-    columns = {
-        "row": [row.name for row in rows],
-        "shot": [str(row.shot) for row in rows],
-        "accuracy %": [format_share(row.found.mean) for row in rows],
-        "s.d.": [format_share(row.deviation) for row in rows],
-        "by queries": [f"{100 * row.query_share:.0f} %" for row in rows],
-        "± so far": [format_share(row.now) for row in rows],
-        "episodes": [format_count(row.episodes) for row in rows],
-        "may be": [format_range(row.between) for row in rows],
-    }
-    if all(row.now is None for row in rows):
-        del columns["± so far"], columns["may be"]
-    heading = f"Each row to ± {format_points(targets.half_width)} ({format_level(targets)})"
-    return [heading, "", *align_columns(columns, {"row"})]
-
-
-def comparison_table(pairs: Sequence[ComparisonPlan], targets: PlanTargets) -> list[str]:
-    """Table of the episodes that each comparison needs."""
-    has_pilot = any(pair.gain is not None for pair in pairs)
-    columns = {
-        "row": [pair.name for pair in pairs],
-        "against": [pair.against for pair in pairs],
-        "shot": [str(pair.shot) for pair in pairs],
-    }
-    if has_pilot:
-        columns["gain"] = [_NONE if p.gain is None else f"{100 * p.gain:+z.2f}" for p in pairs]
-        columns["differ"] = [f"{p.differ}/{p.common}" for p in pairs]
-    columns["s.d."] = [format_share(pair.deviation) for pair in pairs]
-    if has_pilot:
-        columns["seen so far"] = [format_share(pair.visible) for pair in pairs]
-    columns["episodes"] = [format_count(pair.episodes) for pair in pairs]
-    if has_pilot:
-        columns["may be"] = [format_range(pair.between) for pair in pairs]
-    if len(pairs) > 1:
-        columns[f"all {len(pairs)} judged"] = [format_count(pair.together) for pair in pairs]
-    heading = (
-        f"A difference of {format_points(targets.difference)} on these clips, found in "
-        f"{100 * targets.power:g} % of runs ({format_level(targets)})"
-    )
-    return [heading, "", *align_columns(columns, {"row", "against"})]
-
-
-def clip_table(clips: Sequence[DisjointClipPlan], targets: PlanTargets) -> list[str]:
-    """Table of disjoint episodes: precision, and clips needed."""
-
-    def _plan_columns(name: str) -> dict[str, list[str]]:
-        episode_plans = [getattr(plan, name) for plan in clips]
-        return {
-            "query": [
-                _NONE if episode_plan is None else str(episode_plan.query)
-                for episode_plan in episode_plans
-            ],
-            "episodes": [
-                _NONE if episode_plan is None else format_count(episode_plan.episodes)
-                for episode_plan in episode_plans
-            ],
-            "±": [
-                _NONE if episode_plan is None else format_half_width(episode_plan.half_width)
-                for episode_plan in episode_plans
-            ],
-        }
-
-    best, planned = _plan_columns("best"), _plan_columns("asked")
-    columns = {
-        "shot": [str(plan.shot) for plan in clips],
-        "query": planned["query"],
-        "episodes": planned["episodes"],
-        "±": planned["±"],
-        "best query": best["query"],
-        "its episodes": best["episodes"],
-        "its ±": best["±"],
-        f"clips for ± {format_points_value(targets.half_width)}": [
-            format_count(plan.needed) for plan in clips
-        ],
-        "in episodes": [format_count(plan.use.episodes) for plan in clips],
-        "of query": [str(plan.use.query) for plan in clips],
-    }
-    first_plan = clips[0]
-    low, high = first_plan.sizes
-    heading = (
-        f"Other clips, by episodes that share none (--sampling disjoint): {first_plan.classes} "
-        f"classes with {format_clip_range(low, high)} clips"
-    )
-    return [heading, "", *align_columns(columns, set())]
-
-
-def requirement_table(clips: Sequence[DisjointClipPlan]) -> list[str]:
-    """The row and the comparison of each shot that need most clips."""
-    requirements: list[ClipRequirement] = []
-    for plan in clips:
-        for is_comparison in (False, True):
-            candidates = [
-                requirement
-                for requirement in plan.needs
-                if (requirement.against is not None) is is_comparison
-            ]
-            requirements += [largest_requirement(candidates)] if candidates else []
-    bound_signs = ["<= " if requirement.most else "" for requirement in requirements]
-    columns = {
-        "row": [requirement.name for requirement in requirements],
-        "against": [requirement.against or _NONE for requirement in requirements],
-        "shot": [str(requirement.shot) for requirement in requirements],
-        "left": [
-            bound_sign + format_half_width(requirement.left)
-            for bound_sign, requirement in zip(bound_signs, requirements, strict=True)
-        ],
-        "clips": [
-            bound_sign + format_count(requirement.clips)
-            for bound_sign, requirement in zip(bound_signs, requirements, strict=True)
-        ],
-        "may be": [format_range(requirement.between) for requirement in requirements],
-        "in episodes": [format_count(requirement.episodes) for requirement in requirements],
-    }
-    low, high = clips[0].sizes
-    heading = (
-        f"Other clips, by episodes that share some: clips of each class that it takes; there are "
-        f"{format_clip_range(low, high)}"
-    )
-    return [heading, "", *align_columns(columns, {"row", "against"})]
-
-
-_WIDTH = 100
-
-
-def render_plan(
-    title: str,
-    targets: PlanTargets,
-    rows: Sequence[RowPlan],
-    pairs: Sequence[ComparisonPlan],
-    clips: Sequence[DisjointClipPlan],
-    *,
-    way: int | str,
-    query: int | None,
-    remarks: Sequence[str],
-) -> str:
-    """Format the plan as plain text.
-
-    Args:
-        title: what the plan is based on.
-        targets: the precision to reach.
-        rows: at least one.
-        pairs: may be empty.
-        clips: one for each shot, or none.
-        way: classes of an episode.
-        query: planned query clips per class; None where the pilot's differ.
-        remarks: further sentences.
-    """
-    answer_lines = [
-        bullet_line
-        for sentence in answer_sentences(rows, pairs, clips, targets, query)
-        for bullet_line in _bullet(sentence)
-    ]
-    lines = [*wrap_notes([title]), "", *answer_lines, "", *row_table(rows, targets)]
-    if pairs:
-        lines += ["", *comparison_table(pairs, targets)]
-    if clips:
-        lines += ["", *requirement_table(clips), "", *clip_table(clips, targets)]
-    note_sentences = [
-        *_row_notes(rows, targets, way, query),
-        *_comparison_notes(pairs, targets),
-        *_clip_notes(clips, targets),
-        *_assumption_notes(rows, pairs, clips),
-        *remarks,
-    ]
-    note_lines = [bullet_line for sentence in note_sentences for bullet_line in _bullet(sentence)]
-    return "\n".join([*lines, "", "How to read it, and what is assumed", "", *note_lines])
-
-
-def _bullet(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
-    )
+def _clip_range(sizes: CountRange) -> str:
+    low, high = sizes
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _query_phrase(count: int) -> str:
     return f"{count} query clip{'' if count == 1 else 's'} per class"
 
 
-def _row_notes(
-    rows: Sequence[RowPlan], targets: PlanTargets, way: int | str, query: int | None
-) -> Iterator[str]:
-    from fewshot_i2v.statistics.sample_size import episodes_for_half_width
+def _level(plan: SampleSizePlan) -> str:
+    return f"{100 * plan.targets.level:g} %"
 
+
+# the cells of the tables; a dash where there is no value
+
+
+def _share_cell(share: float | None) -> str:
+    return EMPTY if share is None else f"{100 * share:.2f}"
+
+
+def _half_width_cell(half_width: float) -> str:
+    return ">50" if half_width > 0.5 else _share_cell(half_width)
+
+
+def _range_cell(between: CountRange | None) -> str:
+    return EMPTY if between is None else f"{between[0]:,}-{between[1]:,}"
+
+
+def _count_cell(count: int | None) -> str:
+    return EMPTY if count is None else f"{count:,}"
+
+
+_HeadedColumns = tuple[str, dict[str, list[str]]]
+
+
+def _row_table(plan: SampleSizePlan) -> _HeadedColumns:
+    """The episodes of each row."""
+    rows = plan.rows
+    columns = {
+        "row": [row.name for row in rows],
+        "shot": [str(row.shot) for row in rows],
+        "accuracy %": [_share_cell(row.found.mean) for row in rows],
+        "s.d.": [_share_cell(row.deviation) for row in rows],
+        "by queries": [f"{100 * row.query_share:.0f} %" for row in rows],
+        "± so far": [_share_cell(row.now) for row in rows],
+        "episodes": [_count_cell(row.episodes) for row in rows],
+        "may be": [_range_cell(row.between) for row in rows],
+    }
+    if all(row.now is None for row in rows):
+        del columns["± so far"], columns["may be"]
+    return f"Each row to ± {_points(plan.targets.half_width)} ({_level(plan)})", columns
+
+
+def _comparison_table(plan: SampleSizePlan) -> _HeadedColumns:
+    """The episodes of each comparison."""
+    pairs = plan.pairs
+    columns = {
+        "row": [pair.name for pair in pairs],
+        "against": [pair.against for pair in pairs],
+        "shot": [str(pair.shot) for pair in pairs],
+        "gain": [EMPTY if p.gain is None else f"{100 * p.gain:+z.2f}" for p in pairs],
+        "differ": [f"{pair.differ}/{pair.common}" for pair in pairs],
+        "s.d.": [_share_cell(pair.deviation) for pair in pairs],
+        "seen so far": [_share_cell(pair.visible) for pair in pairs],
+        "episodes": [_count_cell(pair.episodes) for pair in pairs],
+        "may be": [_range_cell(pair.between) for pair in pairs],
+    }
+    if all(pair.gain is None for pair in pairs):
+        for heading in ("gain", "differ", "seen so far", "may be"):
+            del columns[heading]
+    if len(pairs) > 1:
+        columns[f"all {len(pairs)} judged"] = [_count_cell(pair.together) for pair in pairs]
+    heading = (
+        f"A difference of {_points(plan.targets.difference)} on these clips, found in "
+        f"{100 * plan.targets.power:g} % of runs ({_level(plan)})"
+    )
+    return heading, columns
+
+
+def _clip_table(plan: SampleSizePlan) -> _HeadedColumns:
+    """Disjoint episodes: their precision, and the clips needed."""
+
+    def _disjoint_columns(
+        headings: tuple[str, str, str], plans: Sequence[DisjointPlan | None]
+    ) -> dict[str, list[str]]:
+        cells = [
+            (EMPTY,) * 3
+            if p is None
+            else (str(p.query), f"{p.episodes:,}", _half_width_cell(p.half_width))
+            for p in plans
+        ]
+        return dict(zip(headings, map(list, zip(*cells, strict=True)), strict=True))
+
+    clips = plan.clips
+    best_headings = "best query", "its episodes", "its ±"
+    columns = {
+        "shot": [str(clip_plan.shot) for clip_plan in clips],
+        **_disjoint_columns(("query", "episodes", "±"), [clip_plan.asked for clip_plan in clips]),
+        **_disjoint_columns(best_headings, [clip_plan.best for clip_plan in clips]),
+        f"clips for ± {_points_value(plan.targets.half_width)}": [
+            f"{clip_plan.needed:,}" for clip_plan in clips
+        ],
+        "in episodes": [f"{clip_plan.use.episodes:,}" for clip_plan in clips],
+        "of query": [str(clip_plan.use.query) for clip_plan in clips],
+    }
+    heading = (
+        "Other clips, by episodes that share none (--sampling disjoint): "
+        f"{clips[0].classes} classes with {_clip_range(clips[0].sizes)} clips"
+    )
+    return heading, columns
+
+
+def _requirement_table(clips: Sequence[DisjointClipPlan]) -> _HeadedColumns:
+    """The row and the comparison of each shot that need most clips."""
+    needs = []
+    for plan in clips:
+        row_needs = [need for need in plan.needs if need.against is None]
+        pair_needs = [need for need in plan.needs if need.against is not None]
+        needs += [_largest_requirement(group) for group in (row_needs, pair_needs) if group]
+    bounds = {need: "<= " if need.most else "" for need in needs}
+    columns = {
+        "row": [need.name for need in needs],
+        "against": [need.against or EMPTY for need in needs],
+        "shot": [str(need.shot) for need in needs],
+        "left": [bounds[need] + _half_width_cell(need.left) for need in needs],
+        "clips": [f"{bounds[need]}{need.clips:,}" for need in needs],
+        "may be": [_range_cell(need.between) for need in needs],
+        "in episodes": [f"{need.episodes:,}" for need in needs],
+    }
+    heading = (
+        "Other clips, by episodes that share some: clips of each class that it takes; there are "
+        f"{_clip_range(clips[0].sizes)}"
+    )
+    return heading, columns
+
+
+def _row_notes(plan: SampleSizePlan) -> Iterator[str]:
+    rows = plan.rows
     yield (
         "s.d.: standard deviation over episodes. by queries: share of its square that is chance of "
         "the queries, and that more query clips take away."
@@ -400,8 +308,8 @@ def _row_notes(
     pilot_episodes = min((row.found.episodes for row in rows if row.now is not None), default=0)
     if pilot_episodes:
         yield (
-            f"may be: what {pilot_episodes} episodes can tell of the spread, "
-            f"{format_level(targets)}; a longer pilot narrows it."
+            f"may be: what {pilot_episodes} episodes can tell of the spread, {_level(plan)}; a "
+            "longer pilot narrows it."
         )
     if any(row.shows_no_spread for row in rows):
         yield (
@@ -414,37 +322,38 @@ def _row_notes(
             "cannot be told from what queries add: by queries is too large, and so is the best "
             "query count. A pilot of 2 or more query clips tells them apart."
         )
-    if query is None or not isinstance(way, int):
-        return
-    row = max(rows, key=lambda candidate: candidate.deviation)
-    if row.shows_no_spread:
-        return
-    bound_distance = max(row.found.mean, 1 - row.found.mean)
+    widest = max(rows, key=lambda row: row.deviation)
+    if plan.query is not None and isinstance(plan.way, int) and not widest.shows_no_spread:
+        yield _twice_the_queries_note(widest, plan, plan.query, plan.way)
+
+
+def _twice_the_queries_note(row: RowPlan, plan: SampleSizePlan, query: int, way: int) -> str:
     n_episodes = episodes_for_half_width(
         row.found.deviation(2 * query * way),
-        targets.half_width,
-        targets.level,
-        max_distance=bound_distance,
+        plan.targets.half_width,
+        plan.targets.level,
+        max_distance=row.max_distance,
     )
-    yield (
+    return (
         f"With {_query_phrase(2 * query)} instead of {query}, {row.name} ({row.shot}-shot) needs "
         f"{n_episodes:,} episodes in place of {row.episodes:,}."
     )
 
 
-def _comparison_notes(pairs: Sequence[ComparisonPlan], targets: PlanTargets) -> Iterator[str]:
+def _comparison_notes(plan: SampleSizePlan) -> Iterator[str]:
+    pairs = plan.pairs
     if any(pair.visible is not None for pair in pairs):
         yield "seen so far: the smallest true difference that the pilot would mostly find."
     if sum(pair.episodes is not None for pair in pairs) > 1:
         yield (
             f"all {len(pairs)} judged: found although {len(pairs)} comparisons are tested, each at "
-            f"1/{len(pairs)} of {100 - 100 * targets.level:g} %; Holm's correction in `compare` "
-            "asks no more."
+            f"1/{len(pairs)} of {100 - 100 * plan.targets.level:g} %; Holm's correction in "
+            "`compare` asks no more."
         )
     if any(pair.alike for pair in pairs):
         yield (
-            f"Where two rows hardly differ in the pilot, s.d. is the least of two that differ by "
-            f"{format_points(targets.difference)}."
+            "Where two rows hardly differ in the pilot, s.d. is the least of two that differ by "
+            f"{_points(plan.targets.difference)}."
         )
     unplanned = [pair for pair in pairs if pair.found is None]
     if unplanned:
@@ -456,67 +365,63 @@ def _comparison_notes(pairs: Sequence[ComparisonPlan], targets: PlanTargets) -> 
         )
 
 
-def _clip_notes(clips: Sequence[DisjointClipPlan], targets: PlanTargets) -> Iterator[str]:
-    if not clips:
+def _clip_notes(plan: SampleSizePlan) -> Iterator[str]:
+    if not plan.clips:
         return
     yield (
-        f"left: the half-width, or the difference found in {100 * targets.power:g} % of runs, that "
-        "these clips leave however many the episodes. clips, in episodes: what it takes together."
+        f"left: the half-width, or the difference found in {100 * plan.targets.power:g} % of runs, "
+        "that these clips leave however many the episodes. clips, in episodes: what it takes "
+        "together."
     )
     yield (
         "Episodes that share no clip need no such estimate, but use each clip once, so they take "
         "more clips; query: with how many query clips."
     )
-    yield from filter(None, (_disjoint_note(plan, targets) for plan in clips))
-    best_queries = [f"{_format_best_query(plan.star)} at {plan.shot}-shot" for plan in clips]
+    for clip_plan in plan.clips:
+        if clip_plan.best is None:
+            yield (
+                f"{clip_plan.shot}-shot: these clips do not allow two episodes that share none; "
+                f"{clip_plan.needed:,} clips of each class would give ± "
+                f"{_points(plan.targets.half_width)}."
+            )
+        elif clip_plan.pair is not None and clip_plan.visible is not None:
+            visible_phrase = (
+                "show no difference that there can be"
+                if clip_plan.visible > 0.5
+                else f"mostly show differences of {_points(clip_plan.visible)} or more"
+            )
+            yield (
+                f"{clip_plan.shot}-shot: {clip_plan.best.episodes:,} episodes of "
+                f"{_query_phrase(clip_plan.best.query)} that share no clip {visible_phrase} "
+                f"({' against '.join(clip_plan.pair)})."
+            )
+    best_queries = ", ".join(
+        f"{'as many as there are' if isinf(p.star) else f'{p.star:.1f}'} at {p.shot}-shot"
+        for p in plan.clips
+    )
     yield (
-        f"Query clips per class that make the most of clips used once: {', '.join(best_queries)}; "
-        "the square root of w · shot / (way · b), w the variance of a query and b what all queries "
-        "of an episode have in common."
+        f"Query clips per class that make the most of clips used once: {best_queries}; the square "
+        "root of w · shot / (way · b), w the variance of a query and b what all queries of an "
+        "episode have in common."
     )
 
 
-def _assumption_notes(
-    rows: Sequence[RowPlan], pairs: Sequence[ComparisonPlan], clips: Sequence[DisjointClipPlan]
-) -> Iterator[str]:
-    has_pilot = any(row.now is not None for row in rows)
+def _assumption_notes(plan: SampleSizePlan) -> Iterator[str]:
+    has_pilot = any(row.now is not None for row in plan.rows)
     spread_phrase = (
         "later episodes spread as those of the pilot do" if has_pilot else "the spread named above"
     )
-    paired_note = "; rows are compared on the same episodes" if pairs else ""
+    paired_note = "; rows are compared on the same episodes" if plan.pairs else ""
     yield f"Assumed: {spread_phrase}, and means over episodes are about normal{paired_note}."
-    if clips:
+    if plan.clips:
         yield (
             "Assumed: other clips of the same classes, drawn as these were; twice the clips leave "
             "half the variance. Clips cut from one recording count as less than one each. New "
             "classes and another training are covered by no number of clips."
         )
-    if any(requirement.most for plan in clips for requirement in plan.needs):
+    if any(requirement.most for clip_plan in plan.clips for requirement in clip_plan.needs):
         yield (
             "<=, at most: rows and comparisons of which too few clips were in several episodes to "
             "tell how much clips matter; it is no more than (way · shot · b + w) / (classes · "
             "clips)."
         )
-
-
-def _format_best_query(value: float) -> str:
-    return "as many as there are" if isinf(value) else f"{value:.1f}"
-
-
-def _disjoint_note(plan: DisjointClipPlan, targets: PlanTargets) -> str | None:
-    if plan.best is None:
-        return (
-            f"{plan.shot}-shot: these clips do not allow two episodes that share none; "
-            f"{plan.needed:,} clips of each class would give ± {format_points(targets.half_width)}."
-        )
-    if plan.pair is None or plan.visible is None:
-        return None
-    episodes = (
-        f"{plan.best.episodes:,} episodes of {_query_phrase(plan.best.query)} that share no clip"
-    )
-    visible_phrase = (
-        "show no difference that there can be"
-        if plan.visible > 0.5
-        else f"mostly show differences of {format_points(plan.visible)} or more"
-    )
-    return f"{plan.shot}-shot: {episodes} {visible_phrase} ({' against '.join(plan.pair)})."

@@ -105,10 +105,10 @@ def _columns(
             number_cell(str(row.shot), row.shot if isinstance(row.shot, int) else None)
             for row in rows
         ],
-        "accuracy %": [_interval_cell(row.interval, "{:.2f}") for row in rows],
+        "accuracy %": [interval_cell(row.interval, "{:.2f}") for row in rows],
         "95 % interval": [TableCell(format_ends(row.interval) or EMPTY) for row in rows],
         "over seeds": [number_cell(_seeds_text(row), row.seed_deviation) for row in rows],
-        "over frozen": [_interval_cell(gain, "{:+z.2f}") for gain in gains],
+        "over frozen": [interval_cell(gain, "{:+z.2f}") for gain in gains],
         "ok/failed": [number_cell(f"{row.episodes}/{row.failed}", row.episodes) for row in rows],
         "parameters": [number_cell(f"{row.parameters:,}", row.parameters) for row in rows],
         "GMACs/clip": [_optional_cell(row.macs_per_clip, "{:.3g}", 1e9) for row in rows],
@@ -118,7 +118,8 @@ def _columns(
     return {heading: cells for heading, cells in columns.items() if not absent.get(heading)}
 
 
-def _interval_cell(interval: Interval | None, form: str) -> TableCell:
+def interval_cell(interval: Interval | None, form: str) -> TableCell:
+    """A cell of a mean with its interval; a dash where there is none."""
     if interval is None:
         return TableCell(EMPTY)
     return number_cell(format_interval(interval, form), interval.mean)
@@ -149,14 +150,14 @@ def start_cells(rows: Sequence[RowSummary]) -> list[str]:
     names = defaultdict(set)
     for row in rows:
         names[row.start].add(row.start_name)
-    return [_start_cell(row, with_name=len(names[row.start]) > 1) for row in rows]
-
-
-def _start_cell(row: RowSummary, *, with_name: bool) -> str:
-    if row.start == FRESH and row.is_frozen:
-        return EMPTY
-    name = f" ({escape_name(row.start_name)})" if with_name else ""
-    return escape_name(row.start) + name + (", seen" if row.seen else "")
+    return [
+        EMPTY
+        if row.start == FRESH and row.is_frozen
+        else escape_name(row.start)
+        + (f" ({escape_name(row.start_name)})" if len(names[row.start]) > 1 else "")
+        + (", seen" if row.seen else "")
+        for row in rows
+    ]
 
 
 def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[str]:

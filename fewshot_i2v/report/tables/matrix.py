@@ -19,7 +19,7 @@ from fewshot_i2v.report.tables.interval_text import (
     methods_text,
 )
 from fewshot_i2v.report.tables.table import markdown_lines
-from fewshot_i2v.runs.row_names import adapter_name
+from fewshot_i2v.runs.row_names import adapter_name, number_duplicates
 from fewshot_i2v.runs.row_summary import RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name, unique_sentences
 
@@ -50,31 +50,19 @@ def render_matrix(
 
 def _row_labels(rows: Sequence[RowSummary]) -> list[tuple[str, ...]]:
     """Name of each row: the adapter, and the start where any row has one."""
-    names = _number_duplicates([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
+    names = number_duplicates([(f"{row.adapter}\n{row.note}", adapter_name(row)) for row in rows])
     if not has_starts(rows):
         return [(name,) for name in names]
     cells = zip([row.start_name for row in rows], start_cells(rows), strict=True)
-    return list(zip(names, _number_duplicates([*cells]), strict=True))
+    return list(zip(names, number_duplicates([*cells]), strict=True))
 
 
 def _column_headings(rows: Sequence[RowSummary]) -> list[str]:
     """Heading of each row's column."""
-    names = _number_duplicates([(row.head, escape_name(row.head)) for row in rows])
+    names = number_duplicates([(row.head, escape_name(row.head)) for row in rows])
     return [
         name + (_NAMES_SYMBOL if row.uses_names else "")
         for row, name in zip(rows, names, strict=True)
-    ]
-
-
-def _number_duplicates(names: Sequence[tuple[str, str]]) -> list[str]:
-    """Shown text of labels; those that differ only where they were cut get a number."""
-    labels: dict[str, dict[str, int]] = {}
-    for label, shown in names:
-        numbers = labels.setdefault(shown, {})
-        numbers.setdefault(label, len(numbers) + 1)
-    return [
-        shown if len(labels[shown]) == 1 else f"{shown} ({labels[shown][label]})"
-        for label, shown in names
     ]
 
 
@@ -92,7 +80,13 @@ def _table(
     cells: dict[tuple[tuple[str, ...], str], str] = {}
     for row, label, column in shot_rows:
         row_names = _free_line(lines_of[label], column, cells, used)
-        cells[row_names, column] = _cell(row)
+        cells[row_names, column] = (
+            format_interval(row.interval, "{:.1f}") + ("*" if row.failed else "")
+            if row.interval is not None
+            else "failed"
+            if row.failed
+            else "-"
+        )
     table_lines = [
         row_names
         for label in dict.fromkeys(row_label for _, row_label, _ in shot_rows)
@@ -123,12 +117,6 @@ def _free_line(
     lines.append(new_line)
     used.add(new_line)
     return new_line
-
-
-def _cell(row: RowSummary) -> str:
-    if row.interval is None:
-        return "failed" if row.failed else "-"
-    return format_interval(row.interval, "{:.1f}") + ("*" if row.failed else "")
 
 
 def _legend(rows: Sequence[RowSummary], chance: float) -> str:

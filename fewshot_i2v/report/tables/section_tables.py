@@ -11,11 +11,10 @@ from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, FrameOrderLo
 from fewshot_i2v.report.analysis.generalization import QUESTIONS, coverage_note
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
-from fewshot_i2v.report.tables.accuracy_table import accuracy_table
+from fewshot_i2v.report.tables.accuracy_table import accuracy_table, interval_cell
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
     format_ends,
-    format_interval,
     format_signed,
 )
 from fewshot_i2v.report.tables.table import Table, TableCell, number_cell
@@ -205,7 +204,9 @@ def _frame_order_table(
         **_name_columns(table, positions),
         "accuracy %": [table.columns["accuracy %"][i] for i in positions],
         **{
-            _LOSS_HEADINGS[order]: [_loss_cell(r.intervals.get(order)) for r in row_losses]
+            _LOSS_HEADINGS[order]: [
+                interval_cell(r.intervals.get(order), "{:+z.2f}") for r in row_losses
+            ]
             for order in orders
         },
     }
@@ -237,28 +238,19 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     }
     for question in questions:
         columns[question] = [
-            _EMPTY_CELL
-            if r is None or question not in r.intervals
-            else _ends_cell(r.intervals[question])
-            for r in row_intervals
+            _ends_cell(None if r is None else r.intervals.get(question)) for r in row_intervals
         ]
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
     notes += [coverage_note(question, available) for question in questions]
     gains = [section.verdicts[0].get(i) for i in range(len(row_intervals))]
-    gain_intervals = [None if gain is None else gain.other_clips for gain in gains]
-    if any(gain_intervals):
-        columns[_GAIN_HEADING] = [
-            _EMPTY_CELL if interval is None else _ends_cell(interval, "{:+z.2f}")
-            for interval in gain_intervals
-        ]
-        notes.append(_gain_note([interval for interval in gain_intervals if interval is not None]))
+    gain_cells = [None if gain is None else gain.other_clips for gain in gains]
+    gain_intervals = [interval for interval in gain_cells if interval is not None]
+    if gain_intervals:
+        columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.2f}") for interval in gain_cells]
+        methods = " or ".join(sorted({interval.method for interval in gain_intervals}))
+        covers = " ".join(unique_sentences(interval.covers for interval in gain_intervals))
+        notes.append(f"{_GAIN_HEADING}: of the gain over frozen, in points; {methods}. {covers}")
     return Table(columns, notes, "How far it reaches", "Accuracy for other clips and classes")
-
-
-def _gain_note(gains: Sequence[Interval]) -> str:
-    methods = " or ".join(sorted({gain.method for gain in gains}))
-    covers = " ".join(unique_sentences(gain.covers for gain in gains))
-    return f"{_GAIN_HEADING}: of the gain over frozen, in points; {methods}. {covers}"
 
 
 def _name_columns(table: Table, positions: Sequence[int]) -> dict[str, list[TableCell]]:
@@ -270,12 +262,6 @@ def _number_cell(value: float, form: str) -> TableCell:
     return number_cell(form.format(value), value)
 
 
-def _ends_cell(interval: Interval, form: str = "{:.2f}") -> TableCell:
+def _ends_cell(interval: Interval | None, form: str = "{:.2f}") -> TableCell:
     ends = format_ends(interval, form)
-    return number_cell(ends, interval.low) if ends else _EMPTY_CELL
-
-
-def _loss_cell(interval: Interval | None) -> TableCell:
-    if interval is None:
-        return _EMPTY_CELL
-    return number_cell(format_interval(interval, "{:+z.2f}"), interval.mean)
+    return number_cell(ends, interval.low) if interval is not None and ends else _EMPTY_CELL

@@ -12,7 +12,6 @@ from fewshot_i2v.report.page.figures.style import (
     FIGURE_WIDTH,
     FONT_SIZE,
     SMALL_FONT_SIZE,
-    Svg,
     colour,
     draw_left_text,
     draw_right_text,
@@ -21,10 +20,9 @@ from fewshot_i2v.report.page.figures.style import (
     new_figure,
     to_figure,
 )
-from fewshot_i2v.report.page.labels import RowLabel
+from fewshot_i2v.report.page.labels import RowLabel, shorten
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
-from fewshot_i2v.utils.text_table import escape_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,19 +34,13 @@ _MAX_NAME_LENGTH = 26
 _MAX_CELLS = 3000
 
 
-def short_name(name: str, max_length: int = _MAX_NAME_LENGTH) -> str:
-    """Shorten a class name to one printable line that fits beside a figure."""
-    shown = escape_name(name)
-    return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"
-
-
 def draw_classes(
     by_class: Mapping[str, Interval],
     frozen: Mapping[str, Interval],
     label: RowLabel,
     *,
     key: str,
-) -> Svg | None:
+) -> str | None:
     """Draw the accuracy of each class as a bar with its interval, the frozen encoder's as a ring.
 
     Args:
@@ -66,6 +58,7 @@ def draw_classes(
     names = sorted(by_class, key=lambda name: (-by_class[name].mean, name))
     half = MAX_CLASSES // 2
     shown = names if len(names) <= MAX_CLASSES else [*names[:half], *names[-half:]]
+    short_names = {name: shorten(name, _MAX_NAME_LENGTH) for name in shown}
     with new_figure(FIGURE_WIDTH, _EDGE_HEIGHT + _ROW_HEIGHT * len(shown)) as figure:
         axes = figure.add_subplot()
         tint = colour(label.colour)
@@ -76,14 +69,15 @@ def draw_classes(
                 ends = [100 * max(0.0, value.low), 100 * min(1.0, value.high)]
                 axes.plot(ends, [y, y], color=colour("ink"), lw=1.1)
             if name in frozen:
-                _draw_ring(axes, 100 * frozen[name].mean, y)
-            draw_left_text(axes, y, short_name(name))
+                ink, paper, mean = colour("ink"), colour("paper"), 100 * frozen[name].mean
+                axes.plot([mean], [y], "o", ms=4.5, mew=1.2, mec=ink, mfc=paper)
+            draw_left_text(axes, y, short_names[name])
             draw_right_text(axes, y, f"{100 * value.mean:.0f}")
         axes.set(xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6), yticks=[])
         axes.set_xlabel("right query clips in %")
         axes.grid(axis="x")
         values_text = "; ".join(
-            f"{short_name(n)} {100 * by_class[n].mean:.0f}{ends_text(by_class[n], '{:.0f}')}"
+            f"{short_names[n]} {100 * by_class[n].mean:.0f}{ends_text(by_class[n], '{:.0f}')}"
             + (f", frozen {100 * frozen[n].mean:.0f}" if n in frozen else "")
             for n in shown
         )
@@ -91,11 +85,7 @@ def draw_classes(
         return to_figure(axes, key=key, alt=alt)
 
 
-def _draw_ring(axes: Axes, x: float, y: float) -> None:
-    axes.plot([x], [y], "o", ms=4.5, mew=1.2, mec=colour("ink"), mfc=colour("paper"))
-
-
-def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str) -> Svg | None:
+def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str) -> str | None:
     """Draw how often a class (row) was taken for another (column); darker is more often.
 
     Args:
@@ -116,7 +106,7 @@ def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str
         axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
         axes.set_xlabel("taken for")
         axes.set_ylabel("class")
-        shown = [short_name(name, 20) for name in names] if show_names else []
+        shown = [shorten(name, 20) for name in names] if show_names else []
         size = min(FONT_SIZE, max(4.5, FONT_SIZE * 22 / count))
         positions = [i + 0.5 for i in range(count)] if show_names else []
         axes.set_yticks(positions, shown, fontsize=size)
@@ -147,7 +137,7 @@ def _draw_cells(axes: Axes, rates: NDArray[np.float64], tint: str) -> None:
 
 def draw_spread(
     rows: Sequence[tuple[RowLabel, Sequence[float]]], *, key: str, chance: float | None = None
-) -> Svg | None:
+) -> str | None:
     """Draw the accuracies of single episodes: a histogram for each of one or two rows.
 
     Args:
@@ -202,7 +192,7 @@ _MIN_MARKER, _MAX_MARKER = 2.6, 10.0
 
 def draw_reliability(
     curves: Sequence[tuple[RowLabel, ReliabilityCurve]], *, key: str
-) -> Svg | None:
+) -> str | None:
     """Draw the share of right predictions over confidence, one line for each row, and the diagonal.
 
     Args:

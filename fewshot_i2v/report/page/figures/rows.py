@@ -12,7 +12,6 @@ from fewshot_i2v.report.page.figures.style import (
     FIGURE_WIDTH,
     SMALL_FONT_SIZE,
     PlotPoint,
-    Svg,
     colour,
     draw_chance_line,
     draw_left_text,
@@ -37,7 +36,7 @@ PlacedPoint = tuple[float, Interval, PlotPoint]
 
 def draw_curves(
     points: Sequence[PlotPoint], *, key: str, chance: float | None = None
-) -> Svg | None:
+) -> str | None:
     """Draw accuracy over the number of shots: a line with a band for each adapter and start.
 
     Args:
@@ -106,7 +105,7 @@ def draw_forest(
     key: str,
     gains: bool = True,
     span: tuple[float, float] | None = None,
-) -> Svg | None:
+) -> str | None:
     """Draw intervals below each other: of the gain over the frozen encoder, or of the accuracy.
 
     Args:
@@ -199,7 +198,7 @@ _COST_NAMES: Mapping[CostKind, str] = MappingProxyType(
 )
 
 
-def draw_cost(points: Sequence[PlotPoint], *, key: str, kind: CostKind) -> Svg | None:
+def draw_cost(points: Sequence[PlotPoint], *, key: str, kind: CostKind) -> str | None:
     """Draw accuracy against the cost of an episode; shots of a row are joined, more shots larger.
 
     Args:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Tree
 
 from fewshot_i2v.report.page.labels import RowLabel
+from fewshot_i2v.report.tables.interval_text import format_ends
 from fewshot_i2v.statistics import Interval
 
 if TYPE_CHECKING:
@@ -109,12 +110,6 @@ def _rc_settings() -> dict[Any, Any]:
     }
 
 
-def hide_left_axis(axes: Axes) -> None:
-    """Hide the left side of the frame and the ticks of the axes; the grid is enough."""
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-
-
 def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     """Convert a figure to SVG text to be put into a page.
 
@@ -200,31 +195,18 @@ SMALL_FONT_SIZE = 7.4
 
 
 @dataclass(frozen=True)
-class Svg:
-    """A drawn figure.
-
-    Attributes:
-        svg: SVG text to be put into a page as it is; names in it are escaped.
-        alt: its content in words.
-    """
-
-    svg: str
-    alt: str
-
-
-@dataclass(frozen=True)
 class CaptionedFigure:
     """A figure with its caption.
 
     Attributes:
         title: what it is, in a few words.
         caption: what is drawn and what its intervals cover.
-        drawn: the figure.
+        svg: SVG text to be put into a page as it is; names in it are escaped.
     """
 
     title: str
     caption: str
-    drawn: Svg
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -262,9 +244,8 @@ def shots_text(shot: int | str) -> str:
 
 def ends_text(interval: Interval, form: str = "{:.1f}") -> str:
     """Ends of an interval in percent, in brackets with a space before; or nothing."""
-    if interval.low is None or interval.high is None:
-        return ""
-    return f" [{form.format(100 * interval.low)}, {form.format(100 * interval.high)}]"
+    ends = format_ends(interval, form)
+    return f" {ends}" if ends else ""
 
 
 def marker_style(label: RowLabel) -> dict[str, Any]:
@@ -283,41 +264,27 @@ def draw_chance_line(axes: Axes, chance: float | None) -> None:
     """Draw a dotted line at the accuracy of guessing, with its name."""
     if chance is None:
         return
+    style = {"color": colour("muted"), "fontsize": SMALL_FONT_SIZE}
     axes.axhline(100 * chance, color=colour("muted"), lw=0.9, ls=(0, (1, 2)))
-    axes.annotate(
-        "guessing",
-        (0, 100 * chance),
-        xycoords=("axes fraction", "data"),
-        xytext=(2, 3),
-        textcoords="offset points",
-        color=colour("muted"),
-        fontsize=SMALL_FONT_SIZE,
-    )
+    _draw_text(axes, 0, 100 * chance, "guessing", (2, 3), **style)
 
 
 def draw_left_text(axes: Axes, y: float, text: str, **style: Any) -> None:
     """Draw text to the left of the axes at a height in the unit of the data."""
-    axes.annotate(
-        text,
-        (0, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(-6, 0),
-        textcoords="offset points",
-        va="center",
-        **{"ha": "right", **style},
-    )
+    _draw_text(axes, 0, y, text, (-6, 0), **{"va": "center", "ha": "right", **style})
 
 
 def draw_right_text(axes: Axes, y: float, text: str) -> None:
     """Draw text to the right of the axes at a height in the unit of the data."""
-    axes.annotate(
-        text,
-        (1, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-    )
+    _draw_text(axes, 1, y, text, (6, 0), va="center")
+
+
+def _draw_text(
+    axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], **style: Any
+) -> None:
+    """Draw text beside a point: x in widths of the axes, y in the unit of the data."""
+    coordinates = "axes fraction", "data"
+    axes.annotate(text, (x, y), offset, xycoords=coordinates, textcoords="offset points", **style)
 
 
 def legend_marker(label: RowLabel, *, key: str) -> str:
@@ -333,11 +300,12 @@ def legend_marker(label: RowLabel, *, key: str) -> str:
     return svg.replace('role="img"', 'aria-hidden="true"').replace(' aria-label=""', "")
 
 
-def to_figure(axes: Axes, *, key: str, alt: str, framed: bool = False) -> Svg:
+def to_figure(axes: Axes, *, key: str, alt: str, framed: bool = False) -> str:
     """Finish the figure of some axes; unless framed, without a left side, since it has a grid."""
     if not framed:
-        hide_left_axis(axes)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
     figure = axes.get_figure(root=True)
     if figure is None:  # an axes without one cannot have been drawn into
         raise RuntimeError("the axes belong to no figure")
-    return Svg(to_svg(figure, key=key, alt=alt), alt)
+    return to_svg(figure, key=key, alt=alt)
