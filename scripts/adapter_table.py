@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 from fewshot_i2v import registry  # noqa: E402 - the checkout's own, and its tests
 from fewshot_i2v.cli.list import format_giga  # noqa: E402
 from fewshot_i2v.models.cost import Cost, CostRow, compare_costs  # noqa: E402
-from fewshot_i2v.models.encoders.meta_tower import meta_tower  # noqa: E402
+from fewshot_i2v.models.encoders.loading import meta_tower  # noqa: E402
 from tests.conftest import shared_folder  # noqa: E402
 from tests.models.golden_parity import Parity, parity  # noqa: E402
 

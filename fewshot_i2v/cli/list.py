@@ -66,7 +66,7 @@ def show_costs(
         UsageError: when there is no such encoder, or it has no blocks.
     """
     from fewshot_i2v.models.cost import compare_costs
-    from fewshot_i2v.models.encoders.meta_tower import meta_tower
+    from fewshot_i2v.models.encoders.loading import meta_tower
 
     path = None if architecture is None else Path(architecture)
     tower = meta_tower(encoder or "demo", image_size=image_size, architecture=path)

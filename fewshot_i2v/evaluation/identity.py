@@ -131,7 +131,7 @@ def display_flags(
         flags["learns_nothing"] = True
     if start is None:
         return flags
-    overlap = start.overlap_with(context.split, row.subset)
+    overlap = start.facts.overlap_with(context.split, row.subset)
     seen = {
         "classes": list(overlap.classes),
         "watched": list(overlap.validation_classes),

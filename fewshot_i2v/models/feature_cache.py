@@ -30,12 +30,8 @@ class FeatureCache:
         max_bytes: int,
         chunk_size: int,
     ) -> None:
-        self._load_frames, self._encode, self._max_bytes, self._chunk_size = (
-            load_frames,
-            encode,
-            max_bytes,
-            chunk_size,
-        )
+        self._load_frames, self._encode = load_frames, encode
+        self._max_bytes, self._chunk_size = max_bytes, chunk_size
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
         self._storage: Tensor | None = None

@@ -17,8 +17,9 @@ import torch
 
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import TrainingConfig
-from fewshot_i2v.models.checkpoints.files import episode_tensors, tensors_digest
+from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.base_objectives import (
     Classification,
     Episodic,
@@ -166,7 +167,7 @@ class _TrainingSetup:
     def write_start(self, output: Path, status: TrainingProgress) -> CheckpointMetadata:
         """Writes the current adapter as a starting point."""
         adapter = self.objective.encoder.adapter
-        facts = self.training_facts(status, tensors_digest(episode_tensors("adapter", adapter, 0)))
+        facts = self.training_facts(status, tensor_digest(episode_tensors("adapter", adapter, 0)))
         info = write_start(output, self.context.encoder, self.config.adapter, adapter, facts)
         clear_state_folder(output)
         return info

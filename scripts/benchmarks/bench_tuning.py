@@ -34,7 +34,7 @@ from fewshot_i2v import registry
 from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.finetune import EpisodeInputs, encode_in_chunks, finetune

@@ -28,7 +28,7 @@ from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints import merging
-from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
+from fewshot_i2v.models.encoders.open_clip_conversion import open_clip_state_dict
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.runs.run_folder import RunData
 from tests.cli.test_show import record

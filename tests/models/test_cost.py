@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, EncoderError, UnknownNameError
 from fewshot_i2v.models.cost import Cost, compare_costs, count_adapter_cost, macs_per_clip
-from fewshot_i2v.models.encoders.meta_tower import meta_tower
+from fewshot_i2v.models.encoders.loading import meta_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from tests.tiny import tiny_tower
 

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from fewshot_i2v.errors import CheckpointError, ExportError
-from fewshot_i2v.models.checkpoints.files import tensors_digest
+from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.state import (
     STATE_FILE,
     STATE_FOLDER,
@@ -82,7 +82,7 @@ def test_training_goes_on_from_it_bit_for_bit(
     assert known is not None
     assert known.step == 2
     assert [_step(first).item() for _ in range(3)] == [_step(second).item() for _ in range(3)]
-    assert tensors_digest(first.tensors()) == tensors_digest(second.tensors())
+    assert tensor_digest(first.tensors()) == tensor_digest(second.tensors())
 
 
 def test_everything_known_comes_back(tmp_path: Path) -> None:
@@ -148,14 +148,14 @@ def test_a_write_that_fails_keeps_the_old_state(
 def test_a_digest_tells_names_shapes_and_values_apart() -> None:
     base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     same = {"b": torch.ones(1), "a": torch.zeros(2, 3)}
-    assert tensors_digest(base) == tensors_digest(same)
+    assert tensor_digest(base) == tensor_digest(same)
     others = [
         {**base, "a": torch.zeros(3, 2)},
         {**base, "a": torch.zeros(2, 3).double()},
         {"c": base["a"], "b": base["b"]},
         {**base, "b": torch.ones(1) + 1e-6},
     ]
-    assert len({tensors_digest(tensors) for tensors in [base, *others]}) == 5
+    assert len({tensor_digest(tensors) for tensors in [base, *others]}) == 5
 
 
 Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]

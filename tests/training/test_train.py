@@ -21,8 +21,8 @@ from fewshot_i2v.errors import (
     UnknownNameError,
     VideoUnreadable,
 )
-from fewshot_i2v.models.checkpoints.files import tensors_digest
 from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.training import loop
@@ -99,7 +99,7 @@ def test_a_start_says_how_it_was_trained_and_loads(folder: Path, tmp_path: Path)
     )
     adapter = load_adapter(tmp_path / "start", encoder, adapter="temporal-embedding").adapter
     assert (
-        tensors_digest({f"adapter.{n}": t for n, t in adapter.state_dict().items()}) == done.digest
+        tensor_digest({f"adapter.{n}": t for n, t in adapter.state_dict().items()}) == done.digest
     )
 
 

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
-from fewshot_i2v.models.adapters.base.layers import Bottleneck, EpisodeLayerNorm, kaiming_uniform
-from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.adapters.base.layers import (
+    Bottleneck,
+    check_hidden_width,
+    initial_layer_norm,
+    kaiming_uniform,
+)
+from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
-
-# A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
-_MAX_WIDTH_FACTOR = 16
 
 
 class AdaptFormerOptions(AdapterOptions):
@@ -62,9 +62,6 @@ class AdaptFormer(Adapter):
 
     Parameters of an episode: L (2 D h + h + D), and 2 D L more with layernorm="in"; 1,189,632 for
     ViT-B/16.
-
-    Source: Chen, Ge, Tong, Wang, Song, Wang, Luo, AdaptFormer: Adapting Vision Transformers for
-    Scalable Visual Recognition, NeurIPS 2022, https://arxiv.org/abs/2205.13535.
     """
 
     Options = AdaptFormerOptions
@@ -92,11 +89,7 @@ class AdaptFormer(Adapter):
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width, hidden = tower.width, options.hidden
-        if hidden > _MAX_WIDTH_FACTOR * width:
-            raise AdapterError(
-                f"adaptformer hidden={hidden}: more than {_MAX_WIDTH_FACTOR} times the tower's "
-                f"{width}"
-            )
+        check_hidden_width("adaptformer hidden", hidden, width)
         self.parallel = nn.ModuleList(
             Bottleneck(
                 self.generators,
@@ -110,9 +103,8 @@ class AdaptFormer(Adapter):
         )
         self.norm: nn.ModuleList | None = None
         if options.layernorm == "in":
-            initial_norm = LayerNorm(torch.ones(width), torch.zeros(width))
             self.norm = nn.ModuleList(
-                EpisodeLayerNorm(initial_norm, self.episodes) for _ in tower.blocks
+                initial_layer_norm(self.episodes, width) for _ in tower.blocks
             )
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:

@@ -90,9 +90,6 @@ class AIM(Adapter):
 
     Presets, for every size of encoder: "k400" and "diving48" (one temporal adapter, scale 0.5),
     "ssv2" (two, scale 1).
-
-    Source: Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models for Efficient Video Action
-    Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024.
     """
 
     Options = AIMOptions
@@ -123,21 +120,16 @@ class AIM(Adapter):
         self.temporal_out = _bottlenecks(skip=False)
         self.spatial = _bottlenecks(skip=True)
         self.joint = _bottlenecks(skip=False, scale=options.scale)
-        has_temporal_in = options.temporal_adapters == 2
         self.temporal_in = (
             _bottlenecks(skip=True)
-            if has_temporal_in
-            else nn.ModuleList(map(_identity, tower.blocks))
+            if options.temporal_adapters == 2
+            else nn.ModuleList(nn.Identity() for _ in tower.blocks)
         )
 
     @property
     def temporal_radius(self) -> int:
         """Every other frame of the clip: the attention over T is global."""
         return self.frames - 1
-
-    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
-        """Adds the temporal embedding, then applies `ln_pre`."""
-        return tower.ln_pre(self.temporal_embedding(x))
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with attention over frames, over tokens, and an adapter beside the MLP."""
@@ -147,11 +139,3 @@ class AIM(Adapter):
         u = frozen.ln_2(x)
         y: Tensor = x + frozen.mlp(u) + self.joint[i](u)
         return y
-
-    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """The trained copy of `ln_post`, (E, ..., D), in float32."""
-        return self.ln_post.forward(x.float())
-
-
-def _identity(_: FrozenBlock) -> nn.Module:
-    return nn.Identity()

@@ -22,9 +22,6 @@ class Frozen(Adapter):
     Frame features are `ln_post` of the class token, the clip feature is their mean over T.
 
     Parameters: 0.
-
-    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
-    ICML 2021, https://arxiv.org/abs/2103.00020.
     """
 
     source = (

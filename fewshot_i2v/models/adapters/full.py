@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
@@ -79,31 +80,24 @@ class _TrainableBlock(BlockMaps):
         self.mlp_out = _TrainableLinear(frozen.proj_weight, frozen.proj_bias, episodes, 1 / gain)
 
     def ln_1(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """The trained layer norm before the attention."""
         return self.norm_1.forward(x)
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values."""
         return frozen.split_qkv(self.attn_in(u))
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
-        """The trained output projection."""
         return self.attn_out.forward(u)
 
     def ln_2(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """The trained layer norm before the MLP."""
         return self.norm_2.forward(x)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
-        """The trained first layer of the MLP."""
         return self.mlp_in.forward(u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
-        """The trained second layer of the MLP."""
         return self.mlp_out.forward(hidden)
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
-        """The block with one episode's weights."""
         qkv = self.attn_in.merged_weights(frozen.qkv_weight, frozen.qkv_bias, episode)
         out = self.attn_out.merged_weights(frozen.out_weight, frozen.out_bias, episode)
         fc = self.mlp_in.merged_weights(frozen.fc_weight, frozen.fc_bias, episode)
@@ -153,10 +147,6 @@ class Full(BlockwiseAdapter):
 
     Parameters of an episode: all of the tower's, 85,799,424 for ViT-B/16 and 303,179,776 for
     ViT-L/14; 0 after merging.
-
-    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
-    ICML 2021, https://arxiv.org/abs/2103.00020 (the encoder; fine-tuning all of it has no
-    single source).
     """
 
     source = (
@@ -192,14 +182,8 @@ class Full(BlockwiseAdapter):
     def patch_embed(self, tower: Tower, pixels: Tensor) -> Tensor:
         """Applies the trained patch, class and positional embedding.
 
-        Args:
-            tower: gives the size of image and patches.
-            pixels: (E, clips, T, 3, H, W) with H = W = image_size, normalised. Where patches do not
-                fill the image, the remaining pixels at the right and bottom are ignored, as in a
-                convolution.
-
-        Returns:
-            Tokens (E, clips, T, N + 1, D).
+        Where patches do not fill the image, the remaining pixels at the right and bottom are
+        ignored, as in a convolution.
 
         Raises:
             AdapterError: when the pixels have another size.
@@ -211,10 +195,12 @@ class Full(BlockwiseAdapter):
                 f"got frames of {actual} pixels; this tower takes {image_size} x {image_size}"
             )
         batch_shape, covered = pixels.shape[:-3], grid_side * patch
-        patch_pixels = pixels[..., :covered, :covered].reshape(
-            self.episodes, -1, 3, grid_side, patch, grid_side, patch
+        rows = rearrange(
+            pixels[..., :covered, :covered],
+            "e c t rgb (h p) (w q) -> e (c t h w) (rgb p q)",
+            p=patch,
+            q=patch,
         )
-        rows = patch_pixels.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         patches = torch.bmm(rows, self.patch_weight.to(rows.dtype))
         patches = patches.reshape(*batch_shape, grid_side * grid_side, tower.width)
         class_tokens = self.class_token.to(patches.dtype)[:, None, None, None]

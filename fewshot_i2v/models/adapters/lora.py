@@ -130,7 +130,6 @@ class _BlockUpdates(BlockMaps):
         return updated
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each with its own update."""
         q, k, v = (
             self._add_update(target, y.flatten(-2), u).reshape(y.shape)
             for target, y in zip(_ATTENTION_INPUTS, frozen.qkv(u), strict=True)
@@ -138,15 +137,12 @@ class _BlockUpdates(BlockMaps):
         return q, k, v
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
-        """The output projection with its update."""
         return self._add_update("o", super().out(frozen, u), u)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
-        """The first layer of the MLP with its update."""
         return self._add_update("fc", super().fc(frozen, u), u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
-        """The second layer of the MLP with its update."""
         return self._add_update("proj", super().proj(frozen, hidden), hidden)
 
     def _merge_weight(self, target: Target, weight: Tensor, episode: int) -> Tensor:
@@ -159,7 +155,6 @@ class _BlockUpdates(BlockMaps):
         )
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
-        """The block with one episode's updates in its weights."""
         chunks = zip(_ATTENTION_INPUTS, frozen.qkv_weight.chunk(3), strict=True)
         return replace(
             frozen,
@@ -193,9 +188,6 @@ class LoRA(BlockwiseAdapter):
 
     Parameters of an episode: L r (18 D) for all six targets (2 D for each of q, k, v and o, 5 D for
     fc and for proj with the usual MLP of 4 D), 1,327,104 for ViT-B/16 and r = 8; 0 after merging.
-
-    Source: Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen, LoRA: Low-Rank Adaptation of Large
-    Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685.
     """
 
     Options = LoRAOptions

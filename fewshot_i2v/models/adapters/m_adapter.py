@@ -23,15 +23,14 @@ from fewshot_i2v.models.adapters.base.layers import (
     EpisodeLinear,
     TemporalDepthwiseConv,
     TemporalEmbedding,
+    check_hidden_width,
     init_per_episode,
+    initial_layer_norm,
     kaiming_uniform,
     zeros,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
-
-# A branch wider than this is a slip of the keyboard, and would fill the memory.
-_MAX_WIDTH_FACTOR = 16
 
 
 class MAdapterOptions(AdapterOptions):
@@ -60,7 +59,7 @@ class _LevelProjection(nn.Module):
 
     def __init__(self, generators: Sequence[torch.Generator], width: int, r: int) -> None:
         super().__init__()
-        self.norm = _initial_layer_norm(len(generators), width)
+        self.norm = initial_layer_norm(len(generators), width)
         self.linear = EpisodeLinear(generators, width, r, kaiming_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,13 +74,13 @@ class _LevelMixer(nn.Module):
     def __init__(self, generators: Sequence[torch.Generator], r: int) -> None:
         super().__init__()
         episodes = len(generators)
-        self.time_norm = _initial_layer_norm(episodes, r)
+        self.time_norm = initial_layer_norm(episodes, r)
         self.time_conv = TemporalDepthwiseConv(episodes, r)
         # `up` alone has to start at zero; a zero here as well would hold this path back by a step
         taps = init_per_episode(kaiming_uniform, generators, 3, r).transpose(1, 2)
         self.time_conv.weight.data.copy_(taps)
         self.time_linear = EpisodeLinear(generators, r, r, kaiming_uniform)
-        self.mlp_norm = _initial_layer_norm(episodes, r)
+        self.mlp_norm = initial_layer_norm(episodes, r)
         self.mlp_in = EpisodeLinear(generators, r, 2 * r, kaiming_uniform)
         self.mlp_out = EpisodeLinear(generators, 2 * r, r, kaiming_uniform)
 
@@ -122,10 +121,6 @@ class MAdapter(Adapter):
     Parameters of an episode: S (2 D + D r + 5 r^2 + 13 r + 1) + 2 r + r D + D for S levels,
     4,178,316 for ViT-B/16; T r more with `temporal_embedding` and 2 D with `ln_post`. The gate of
     the first level, which has none below it, counts and receives no gradient.
-
-    Source: Li, Xu, Wu, Li, Yang, Shen, Kittler, M-adapter: Multi-level image-to-video adaptation
-    for video action recognition, Computer Vision and Image Understanding, vol. 249, article
-    104150, 2024, https://doi.org/10.1016/j.cviu.2024.104150.
     """
 
     Options = MAdapterOptions
@@ -151,10 +146,7 @@ class MAdapter(Adapter):
                 f"of them) to {n_blocks} (the last alone)"
             )
         r = options.width or max(1, width // 4)
-        if r > _MAX_WIDTH_FACTOR * width:
-            raise AdapterError(
-                f"m-adapter width={r}: more than {_MAX_WIDTH_FACTOR} times the tower's {width}"
-            )
+        check_hidden_width("m-adapter width", r, width)
         self._n_blocks, self._has_class_token = n_blocks, tower.pool == "tok"
         self._levels = tuple(sorted(range(n_blocks - 1, -1, -options.every)))
         self.gates = nn.Parameter(torch.zeros(self.episodes, len(self._levels)))
@@ -162,12 +154,12 @@ class MAdapter(Adapter):
             _LevelProjection(self.generators, width, r) for _ in self._levels
         )
         self.mixers = nn.ModuleList(_LevelMixer(self.generators, r) for _ in self._levels)
-        self.up_norm = _initial_layer_norm(self.episodes, r)
+        self.up_norm = initial_layer_norm(self.episodes, r)
         self.up = EpisodeLinear(self.generators, r, width, zeros)
-        self.temporal_embedding = (
-            TemporalEmbedding(self.episodes, frames, r) if options.temporal_embedding else None
-        )
-        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes) if options.ln_post else None
+        if options.temporal_embedding:  # of the branch: no block below it is computed again
+            self.temporal_embedding = TemporalEmbedding(self.episodes, frames, r)
+        if options.ln_post:
+            self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
 
     @property
     def first_trained_block(self) -> int:
@@ -188,18 +180,10 @@ class MAdapter(Adapter):
         return frozen.forward(x)
 
     def side_branch(self, tower: Tower, levels: Tensor) -> Tensor:
-        """Adds the branch to the last level.
+        """Adds the branch to the last level, in float32.
 
-        Args:
-            tower: the frozen tower.
-            levels: (E, clips, S, T, tokens, D), frozen prefix of clips; tokens are all N + 1, or
-                with tokens="summary" the summary followed by the cells of the grid.
-
-        Returns:
-            (E, clips, T, tokens, D), before the final layer norm, float32.
-
-        Raises:
-            AdapterError: when clips have another number of frames than a temporal embedding.
+        The tokens of `levels` are all N + 1, or with tokens="summary" the summary followed by the
+        cells of the grid.
         """
         # whatever made the levels, nothing behind them is trained
         levels = levels.detach()
@@ -232,14 +216,3 @@ class MAdapter(Adapter):
         y: Tensor = self.up(self.up_norm(h))
         # the sum with the last level would round a small branch away in the tower's type
         return y.float()
-
-    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """Applies `ln_post` or its trained copy, (E, ..., D), in float32."""
-        if self.ln_post is None:
-            return super().final_norm(tower, x)
-        return self.ln_post.forward(x.float())
-
-
-def _initial_layer_norm(episodes: int, width: int) -> EpisodeLayerNorm:
-    """A layer norm of weight 1 and bias 0 for each episode."""
-    return EpisodeLayerNorm(LayerNorm(torch.ones(width), torch.zeros(width)), episodes)

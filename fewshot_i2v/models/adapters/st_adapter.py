@@ -14,11 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
 from fewshot_i2v.models.adapters.base.layers import (
     EpisodeLinear,
     TemporalDepthwiseConv,
+    check_hidden_width,
     kaiming_uniform,
 )
 from fewshot_i2v.models.encoders.block import FrozenBlock
@@ -27,8 +27,6 @@ from fewshot_i2v.models.encoders.tower import Tower
 # The paper's width, for D = 768 and for D = 1024; narrower towers get half their own.
 _PUBLISHED_WIDTH = 384
 _CODE_URL = "https://github.com/linziyi96/st-adapter"
-# A bottleneck beyond this is a slip of the keyboard, and would fill the memory.
-_MAX_WIDTH_FACTOR = 16
 
 
 class STAdapterOptions(AdapterOptions):
@@ -113,9 +111,6 @@ class STAdapter(Adapter):
     Presets, named by sites and width: "12x384" (before every MLP) and "24x384" (before every
     attention too) of ViT-B/16, "l14-24x384" (before every MLP) of ViT-L/14. Clips may have another
     number of frames than the adapter was built for: no parameter depends on it.
-
-    Source: Pan, Lin, Zhu, Shao, Li, ST-Adapter: Parameter-Efficient Image-to-Video Transfer
-    Learning, NeurIPS 2022, https://arxiv.org/abs/2206.13559.
     """
 
     Options = STAdapterOptions
@@ -132,11 +127,7 @@ class STAdapter(Adapter):
     ) -> None:
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width = options.width or max(1, min(tower.width // 2, _PUBLISHED_WIDTH))
-        if width > _MAX_WIDTH_FACTOR * tower.width:
-            raise AdapterError(
-                f"st-adapter width={width}: more than {_MAX_WIDTH_FACTOR} times the tower's "
-                f"{tower.width}"
-            )
+        check_hidden_width("st-adapter width", width, tower.width)
         tokens = tower.positions.shape[0]
 
         def _bottlenecks() -> nn.ModuleList:

@@ -30,10 +30,6 @@ class TemporalEmbeddingAdapter(Adapter):
     zero.
 
     Parameters of an episode: T D; 6,144 for ViT-B/16 and T = 8.
-
-    Source: the temporal embedding of Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models
-    for Efficient Video Action Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024; on its own
-    it is this package's baseline.
     """
 
     source = (

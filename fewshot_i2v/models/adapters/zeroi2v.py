@@ -6,17 +6,18 @@ the frozen weights, and only the heads' frame offsets remain, which cost nothing
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
-from fewshot_i2v.models.adapters.base.head_shift import shift_heads
 from fewshot_i2v.models.adapters.base.layers import (
     Bottleneck,
     EpisodeLayerNorm,
@@ -25,6 +26,8 @@ from fewshot_i2v.models.adapters.base.layers import (
 )
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
+
+_FRAME_AXIS, _HEAD_AXIS = -4, -2  # of keys and values, (E, clips, T, L, H, D/H)
 
 
 class ZeroI2VOptions(AdapterOptions):
@@ -130,9 +133,6 @@ class ZeroI2V(Adapter):
     The offsets of ViT-B/16 on Something-Something v2 with 8 frames were not released.
 
     With `merged`, no bottlenecks are built: this is the adapter that remains after `merge`.
-
-    Source: Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to
-    Video, ECCV 2024, https://arxiv.org/abs/2310.01324.
     """
 
     Options = ZeroI2VOptions
@@ -190,10 +190,6 @@ class ZeroI2V(Adapter):
         """The largest offset of a head that stays inside the clip."""
         return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
 
-    def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
-        """Adds the temporal embedding, then applies `ln_pre`."""
-        return tower.ln_pre(self.temporal_embedding(x))
-
     def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
         q, k, v = frozen.qkv(u)
@@ -205,25 +201,11 @@ class ZeroI2V(Adapter):
         y: Tensor = x + self.mlp_out[i](frozen.mlp(self.mlp_in[i](frozen.ln_2(x))))
         return y
 
-    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
-        """The trained copy of `ln_post`, (E, ..., D), in float32."""
-        return self.ln_post.forward(x.float())
-
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
-        """Folds one episode's adapters into the tower; an adapter without bottlenecks remains.
+        """Folds one episode's adapters into the tower.
 
+        Offsets, temporal embedding and `ln_post` remain, in an adapter without bottlenecks.
         Products are taken in float64 and rounded once, to the type of the tower's weights.
-
-        Args:
-            tower: the frozen tower that this adapter was built for; not modified.
-            episode: which of the E copies, 0 to E - 1.
-
-        Returns:
-            A new tower, and an adapter with E = 1 that keeps offsets, temporal embedding and
-            `ln_post`; together they compute what `tower` and this adapter did.
-
-        Raises:
-            AdapterError: when there is no such episode.
         """
         if not 0 <= episode < self.episodes:
             raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")
@@ -235,7 +217,7 @@ class ZeroI2V(Adapter):
         remainder.load_state_dict(
             {name: state[name][episode, None] for name in remainder.state_dict()}
         )
-        return merged_tower, remainder.to(self.temporal_embedding.table.device)
+        return merged_tower, remainder.to(next(self.parameters()).device)
 
     def _merge_block(self, i: int, block: FrozenBlock, episode: int) -> FrozenBlock:
         qkv = _fold_into_input(self.attn_in[i], episode, block.qkv_weight, block.qkv_bias)
@@ -284,3 +266,55 @@ def _fold_into_output(
         return weight, bias
     m, c = (t.to(weight.device) for t in adapter.linear_map(episode))
     return (m @ weight.double()).to(weight.dtype), (m @ bias.double() + c).to(bias.dtype)
+
+
+def shift_heads(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    """Shifts keys or values in time, each head by its own frame offset.
+
+    Args:
+        x: (E, clips, T, L, H, D/H). Where no gradients are recorded, x itself is changed: only the
+            heads that move are copied then.
+        offsets: H frame offsets; a head whose frame t + offset lies outside the clip keeps
+            frame t (it is not clamped to the first or last frame).
+
+    Returns:
+        The same shape.
+    """
+    if not any(offsets):
+        return x
+    if not torch.is_grad_enabled():
+        return _shift_in_place(x, offsets)
+    chunks, start = [], 0
+    for offset, group in itertools.groupby(offsets):
+        length = len(list(group))
+        chunks.append(_shift_frames(x.narrow(_HEAD_AXIS, start, length), offset))
+        start += length
+    return torch.cat(chunks, _HEAD_AXIS)
+
+
+def _shift_frames(x: Tensor, offset: int) -> Tensor:
+    """Shifts all heads of `x` by one offset."""
+    frames, distance = x.shape[_FRAME_AXIS], abs(offset)
+    if distance == 0 or distance >= frames:
+        return x
+    n_moved = frames - distance
+    if offset > 0:
+        moved, unmoved = (
+            x.narrow(_FRAME_AXIS, distance, n_moved),
+            x.narrow(_FRAME_AXIS, n_moved, distance),
+        )
+        return torch.cat([moved, unmoved], _FRAME_AXIS)
+    unmoved, moved = x.narrow(_FRAME_AXIS, 0, distance), x.narrow(_FRAME_AXIS, 0, n_moved)
+    return torch.cat([unmoved, moved], _FRAME_AXIS)
+
+
+def _shift_in_place(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    """`shift_heads` without a copy: each frame is read before it is overwritten."""
+    frames = x.shape[_FRAME_AXIS]
+    for head, offset in enumerate(offsets):
+        time_steps = range(frames - offset) if offset > 0 else range(frames - 1, -offset - 1, -1)
+        for t in time_steps if offset else ():
+            x.select(_HEAD_AXIS, head).select(_FRAME_AXIS + 1, t).copy_(
+                x.select(_HEAD_AXIS, head).select(_FRAME_AXIS + 1, t + offset)
+            )
+    return x

@@ -28,36 +28,31 @@ from fewshot_i2v import registry
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.files import (
+    CONFIG_FILE,
     MERGED_MODEL_FILES,
     METADATA_FILE,
     SCHEMA_VERSION,
     TENSORS_FILE,
+    WEIGHTS_FILE,
     atomic_folder,
-    check_encoder,
-    check_is_encoder,
-    check_merged,
     episode_tensors,
     file_metadata,
     load_tensors,
-    read_float32_tensors,
     read_metadata,
+    read_tensors,
+    verify_file,
     write_checkpoint,
 )
 from fewshot_i2v.models.checkpoints.merging import MergedAdapter
 from fewshot_i2v.models.checkpoints.metadata import (
     CheckpointMetadata,
-    HeadMetadata,
     encoder_metadata,
     head_offsets,
 )
-from fewshot_i2v.models.encoders import to_open_clip
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 from fewshot_i2v.version import __version__
-
-__all__ = ["CheckpointMetadata", "LoadedAdapter", "load_adapter", "load_merged", "save_adapter"]
 
 _EMBEDDINGS_KEY, _PROJECTION_KEY = "text.embeddings", "text.projection"
 _USAGE = "fewshot_i2v.load_adapter(FOLDER, encoder), with the encoder named here"
@@ -128,7 +123,7 @@ def write_adapter(
     merge: MergedAdapter | None = None,
 ) -> CheckpointMetadata:
     """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder."""
-    check_is_encoder(encoder)
+    _check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
     tensors = episode_tensors(
         "adapter", *((adapter, episode) if merge is None else (merge.remainder, 0))
@@ -154,7 +149,14 @@ def write_adapter(
         "frames": adapter.frames,
         "encoder": encoder_metadata(encoders[0]).model_dump(),
         "merged_from": encoders[1] and encoder_metadata(encoders[1]).model_dump(),
-        "head": head and _head_metadata(str(head_name), head, text_digest).model_dump(),
+        "head": head
+        and {
+            "name": head_name,
+            "options": head.options.model_dump(mode="json"),
+            "way": head.way,
+            "text_scale": None if head.texts is None else float(head.texts.scale),
+            "text_digest": text_digest,
+        },
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,
         "about": dict(about or {}),
@@ -195,7 +197,7 @@ def load_adapter(
             frames differs from the saved one.
         UsageError: when the method, its options or the head do not exist (any more).
     """
-    check_is_encoder(encoder)
+    _check_is_encoder(encoder)
     return _load_checkpoint(
         Path(folder), read_metadata(Path(folder)), encoder, frames, adapter, head
     )
@@ -222,11 +224,11 @@ def load_merged(
     """
     folder = Path(folder)
     metadata = read_metadata(folder)
-    check_merged(folder, metadata)
+    _check_merged(folder, metadata)
     encoder = load_encoder(
         metadata.encoder.name,
-        architecture=folder / to_open_clip.CONFIG_FILE,
-        pretrained=folder / to_open_clip.WEIGHTS_FILE,
+        architecture=folder / CONFIG_FILE,
+        pretrained=folder / WEIGHTS_FILE,
         device=device,
         dtype=dtype,
     )
@@ -247,8 +249,8 @@ def _load_checkpoint(
     adapter_name: str | None,
     head_name: str | None,
 ) -> LoadedAdapter:
-    tensors = read_float32_tensors(folder, metadata)
-    check_encoder(folder, metadata, encoder)
+    tensors = read_tensors(folder, metadata)
+    _check_encoder(folder, metadata, encoder)
     expectations = (
         ("adapter", adapter_name, metadata.adapter.name),
         ("head", head_name, metadata.head and metadata.head.name),
@@ -259,7 +261,16 @@ def _load_checkpoint(
                 f"{folder}: holds the {kind} {saved_name!r}; {expected_name!r} is asked for"
             )
     n_frames, device = metadata.frames if frames is None else frames, encoder.tower.device
-    adapter = _untrained_adapter(folder, metadata, encoder.tower, n_frames)
+    adapter = build_adapter(
+        metadata.adapter, encoder.tower, frames=n_frames, seeds=[0], checkpoint=folder
+    )
+    if head_offsets(adapter) != metadata.head_offsets:
+        raise CheckpointError(
+            f"{folder}: saved with the head offsets {metadata.head_offsets}; this version of "
+            f"{metadata.adapter.name} has {head_offsets(adapter)}"
+        )
+    if metadata.merged_from is not None:
+        adapter = adapter.merge(encoder.tower)[1]
     modules: dict[str, nn.Module] = {"adapter": adapter}
     head = None
     if metadata.head is not None:
@@ -278,17 +289,47 @@ def _load_checkpoint(
     return LoadedAdapter(adapter.to(device), head and head.to(device), metadata)
 
 
-def _untrained_adapter(
-    folder: Path, metadata: CheckpointMetadata, tower: Tower, frames: int
-) -> Adapter:
-    """Builds the saved adapter; of a merged one, what remains of it."""
-    adapter = build_adapter(metadata.adapter, tower, frames=frames, seeds=[0], checkpoint=folder)
-    if head_offsets(adapter) != metadata.head_offsets:
+def _check_merged(folder: Path, metadata: CheckpointMetadata) -> None:
+    """Checks that the adapter was merged and that the merged weights are unchanged."""
+    if metadata.merged_from is None:
         raise CheckpointError(
-            f"{folder}: saved with the head offsets {metadata.head_offsets}; this version of "
-            f"{metadata.adapter.name} has {head_offsets(adapter)}"
+            f"{folder}: {metadata.adapter.name} was saved beside its encoder, not merged into it; "
+            "use load_adapter"
         )
-    return adapter if metadata.merged_from is None else adapter.merge(tower)[1]
+    if metadata.files.keys() != set(MERGED_MODEL_FILES):
+        raise CheckpointError(
+            f"{folder / METADATA_FILE}: does not say which {' and '.join(MERGED_MODEL_FILES)} "
+            "belong to it, as older versions did not; export the episode again"
+        )
+    for file_name in MERGED_MODEL_FILES:
+        verify_file(folder / file_name, metadata.files[file_name])
+
+
+def _check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) -> None:
+    """Refuses another encoder than the one the adapter was trained on."""
+    actual, expected = encoder_metadata(encoder), metadata.encoder
+    if (actual.digest, actual.image_size) == (expected.digest, expected.image_size):
+        return
+    if metadata.merged_from is not None and expected.digest != actual.digest:
+        raise CheckpointError(
+            f"{folder}: what remains of {metadata.adapter.name} after it was merged into "
+            f"{metadata.merged_from.label}. It belongs to the merged weights in this folder, not "
+            f"to {actual.label}: use load_merged"
+        )
+    raise CheckpointError(
+        f"{folder}: {metadata.adapter.name} was trained on {expected.label}; you gave "
+        f"{actual.label}. What differs: {actual.describe_differences(expected)}. Load the encoder "
+        "that it was trained on"
+    )
+
+
+def _check_is_encoder(encoder: object) -> None:
+    """Refuses an argument that is not an `Encoder`, such as the name of one."""
+    if not isinstance(encoder, Encoder):
+        raise CheckpointError(
+            f"encoder: got {encoder!r} ({type(encoder).__name__}); expected what "
+            "fewshot_i2v.load_encoder returns, such as load_encoder('demo')"
+        )
 
 
 def _pop_class_texts(folder: Path, scale: float | None, tensors: dict[str, Tensor]) -> ClassTexts:
@@ -313,13 +354,3 @@ def _text_tensors(head: Head, episode: int) -> dict[str, Tensor]:
     if head.texts.projection is not None:
         tensors[_PROJECTION_KEY] = head.texts.projection
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-
-
-def _head_metadata(name: str, head: Head, text_digest: str | None) -> HeadMetadata:
-    return HeadMetadata(
-        name=name,
-        options=head.options.model_dump(mode="json"),
-        way=head.way,
-        text_scale=None if head.texts is None else float(head.texts.scale),
-        text_digest=text_digest,
-    )

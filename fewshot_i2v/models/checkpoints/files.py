@@ -21,14 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError, ExportError
-from fewshot_i2v.models.checkpoints.metadata import (
-    CheckpointMetadata,
-    FileMetadata,
-    encoder_metadata,
-)
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
-from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.encoders.to_open_clip import CONFIG_FILE, WEIGHTS_FILE
 from fewshot_i2v.utils.files import remove_leftovers, sync_file, sync_folder, temporary_path
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
@@ -40,6 +34,9 @@ SCHEMA_VERSION = 1
 """Version of the layout of the two files."""
 METADATA_FILE = "adapter.json"
 TENSORS_FILE = "adapter.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+"""Files of merged weights: the model's configuration and tensors, as open_clip looks for them."""
+MERGED_MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
 _HEADER_LIMIT = 4 << 20
 _METADATA_DIGEST_KEY = "info_sha256"
@@ -155,6 +152,8 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
 def read_tensors(folder: Path, metadata: CheckpointMetadata) -> dict[str, Tensor]:
     """Reads `adapter.safetensors` after checking that it is the file that `metadata` belongs to.
 
+    Tensors of a starting point that is stored in half precision become float32.
+
     Raises:
         CheckpointError: when it is absent, cut short, changed, or not finite, or was written with
             another `adapter.json`.
@@ -181,19 +180,8 @@ def read_tensors(folder: Path, metadata: CheckpointMetadata) -> dict[str, Tensor
             f"is not the one that {TENSORS_FILE} was written with"
         )
     _check_finite(tensors, path)
-    return tensors
-
-
-def read_float32_tensors(folder: Path, metadata: CheckpointMetadata) -> dict[str, Tensor]:
-    """Reads the tensors for use: those of a starting point in half precision become float32.
-
-    Only where `about["start"]["stored"]` says "float16"; elsewhere half precision is damage.
-
-    Raises:
-        CheckpointError: as `read_tensors`.
-    """
-    tensors = read_tensors(folder, metadata)
     start = metadata.about.get("start")
+    # only where the starting point says so: elsewhere half precision is damage
     if not isinstance(start, dict) or start.get("stored") != "float16":
         return tensors
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
@@ -267,65 +255,6 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(non_finite[:5])}")
 
 
-MERGED_MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE)
-"""Names of the files of merged weights."""
-
-
-def check_merged(folder: Path, metadata: CheckpointMetadata) -> None:
-    """Checks that the adapter was merged and that the merged weights are unchanged.
-
-    Raises:
-        CheckpointError: naming the file that is absent or was changed.
-    """
-    if metadata.merged_from is None:
-        raise CheckpointError(
-            f"{folder}: {metadata.adapter.name} was saved beside its encoder, not merged into it; "
-            "use load_adapter"
-        )
-    if metadata.files.keys() != set(MERGED_MODEL_FILES):
-        raise CheckpointError(
-            f"{folder / METADATA_FILE}: does not say which {' and '.join(MERGED_MODEL_FILES)} "
-            "belong to it, as older versions did not; export the episode again"
-        )
-    for file_name in MERGED_MODEL_FILES:
-        verify_file(folder / file_name, metadata.files[file_name])
-
-
-def check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) -> None:
-    """Refuses another encoder than the one the adapter was trained on.
-
-    Raises:
-        CheckpointError: naming both and what differs.
-    """
-    actual, expected = encoder_metadata(encoder), metadata.encoder
-    if (actual.digest, actual.image_size) == (expected.digest, expected.image_size):
-        return
-    if metadata.merged_from is not None and expected.digest != actual.digest:
-        raise CheckpointError(
-            f"{folder}: what remains of {metadata.adapter.name} after it was merged into "
-            f"{metadata.merged_from.label}. It belongs to the merged weights in this folder, not "
-            f"to {actual.label}: use load_merged"
-        )
-    raise CheckpointError(
-        f"{folder}: {metadata.adapter.name} was trained on {expected.label}; you gave "
-        f"{actual.label}. What differs: {actual.describe_differences(expected)}. Load the encoder "
-        "that it was trained on"
-    )
-
-
-def check_is_encoder(encoder: object) -> None:
-    """Refuses an argument that is not an `Encoder`, such as the name of one.
-
-    Raises:
-        CheckpointError: naming it.
-    """
-    if not isinstance(encoder, Encoder):
-        raise CheckpointError(
-            f"encoder: got {encoder!r} ({type(encoder).__name__}); expected what "
-            "fewshot_i2v.load_encoder returns, such as load_encoder('demo')"
-        )
-
-
 def episode_tensors(kind: str, module: Adapter | Head, episode: int) -> dict[str, Tensor]:
     """Copies one episode's tensors to the CPU, each with a leading axis of 1.
 
@@ -347,16 +276,6 @@ def episode_tensors(kind: str, module: Adapter | Head, episode: int) -> dict[str
             raise CheckpointError(f"{kind}.{name}: {tuple(tensor.shape)} has no episode axis")
         tensors[f"{kind}.{name}"] = tensor[episode, None].to("cpu", copy=True).contiguous()
     return tensors
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hexadecimal) of tensors: their names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_tensors(

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import ExportError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm
-from fewshot_i2v.models.checkpoints.files import episode_tensors
+from fewshot_i2v.models.checkpoints.files import CONFIG_FILE, WEIGHTS_FILE, episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import head_offsets
+from fewshot_i2v.models.encoders import architectures, catalog, loading, weights
+from fewshot_i2v.models.encoders.architectures import Architecture
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    write_open_clip_folder,
-)
+from fewshot_i2v.models.encoders.open_clip_conversion import open_clip_state_dict
 from fewshot_i2v.models.encoders.tower import Tower
 
+# Largest difference of a feature that merging may make, relative to the largest feature: merging
+# rounds products of float32 weights once more, some 1e-6 of their size.
 _TOLERANCE = 1e-4
+_VISUAL_PREFIX = "visual."
+# What open_clip reads of `preprocess_cfg` besides size, mean and std.
+_PREPROCESS_KEYS = ("mode", "interpolation", "resize_mode", "fill_color")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +113,8 @@ def _single_episode_adapter(tower: Tower, adapter: Adapter, episode: int) -> Ada
 
 def _with_final_norm(tower: Tower, remainder: Adapter) -> Tower:
     """Replaces the tower's last layer norm by its trained copy, if there is one."""
-    norm = getattr(remainder, "ln_post", None)
-    if not isinstance(norm, EpisodeLayerNorm):
+    norm = remainder.ln_post
+    if norm is None:
         return tower
     weight, bias = norm.weight.detach()[0].clone(), norm.bias.detach()[0].clone()
     return replace(tower, norm_post=LayerNorm(weight, bias, norm.eps))
@@ -151,3 +158,88 @@ def _usage_note(remainder: Adapter, *, is_complete_model: bool) -> str:
         )
     sentences.append("Do not apply the adapter to these weights a second time.")
     return "".join(sentences)
+
+
+def write_open_clip_folder(
+    folder: Path,
+    tower: Tower,
+    *,
+    name: str,
+    pretrained: str | None = None,
+    architecture: Path | None = None,
+) -> bool:
+    """Write a model's configuration with its text tower and a new visual tower.
+
+    Args:
+        folder: where to write; it exists.
+        tower: the visual tower, of the model's shapes.
+        name: of the model, as for `load_encoder`.
+        pretrained: where its text tower is, as for `load_encoder`.
+        architecture: the model's configuration, as for `load_encoder`.
+
+    Returns:
+        Whether the text tower is written too. Without one the file holds the visual tower alone,
+        under the visual tower's names, and loads into `create_model(...).visual`.
+
+    Raises:
+        EncoderError: when the tower cannot be written or the text tower cannot be loaded.
+    """
+    model = architectures.find_architecture(name, architecture)
+    text_tensors, settings = _read_text_tower(model, pretrained)
+    config = _model_config(model, tower)
+    tensors = open_clip_state_dict(
+        tower, layer_scale=config["vision_cfg"].get("ls_init_value") is not None
+    )
+    has_text_tower = bool(text_tensors) and "text_cfg" in config
+    if has_text_tower:
+        tensors = {
+            f"{_VISUAL_PREFIX}{key}": tensor for key, tensor in tensors.items()
+        } | text_tensors
+    stored_settings = {
+        key: settings[key] for key in _PREPROCESS_KEYS if settings.get(key) is not None
+    }
+    pixel_settings = {
+        "size": [tower.image_size, tower.image_size],
+        "mean": tower.mean.tolist(),
+        "std": tower.std.tolist(),
+    }
+    folder_config = {"model_cfg": config, "preprocess_cfg": stored_settings | pixel_settings}
+    (folder / CONFIG_FILE).write_text(json.dumps(folder_config, indent=2) + "\n", encoding="utf-8")
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # safetensors lets nobody else read
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
+    return has_text_tower
+
+
+def _model_config(model: Architecture, tower: Tower) -> dict[str, Any]:
+    """Return the model's configuration, with the settings that its weights were loaded with."""
+    config: dict[str, Any] = copy.deepcopy(dict(model.config))
+    config["vision_cfg"]["image_size"] = tower.image_size
+    # a tag may ask for it where the name does not
+    if tower.blocks and tower.blocks[0].activation_gain != 1.0:
+        config["quick_gelu"] = True
+    return config
+
+
+def _read_text_tower(
+    model: Architecture, pretrained: str | None
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Return the text tower and the temperature, or nothing, and the pixel settings."""
+    settings: Mapping[str, Any] = model.preprocess
+    if pretrained == loading.RANDOM_WEIGHTS:
+        return {}, settings
+    tag, file = (None, None) if pretrained is None else parse_pretrained(pretrained)
+    if tag is None or file is not None:
+        path = Path(file or catalog.DEMO_WEIGHTS)
+        settings = loading.resolve_file_settings(model, tag, path)[0].preprocess
+        checkpoint = weights.read_checkpoint(path, text=True)
+        text_tensors = checkpoint.tensors if checkpoint.has_text_tower else {}
+    else:
+        clip_model, settings = loading.load_pretrained_clip(model, tag)
+        text_tensors = {
+            k: t for k, t in clip_model.state_dict().items() if not k.startswith(_VISUAL_PREFIX)
+        }
+    # copies: tied weights share memory, which a safetensors file cannot
+    return {
+        k: t.detach().to("cpu", copy=True).contiguous() for k, t in text_tensors.items()
+    }, settings

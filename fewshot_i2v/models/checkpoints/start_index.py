@@ -116,7 +116,9 @@ def starts_by_adapter(
     adapter_names = list(dict.fromkeys(adapters))
     trainable = [name for name in adapter_names if name != FROZEN_ADAPTER]
     for entry, by_adapter in by_entry.items():
-        _check_usable(entry, by_adapter, trainable)
+        mismatch = _mismatch(entry, by_adapter, trainable)
+        if mismatch:
+            raise ConfigError(mismatch)
     starts: dict[str, dict[str, StartLocation | None]] = {}
     for name in adapter_names:
         usable_entries: dict[str, StartLocation | None] = {
@@ -159,15 +161,6 @@ def usable_starts(adapters: Iterable[str], entries: Sequence[str]) -> tuple[str,
         if entry == FRESH or not _mismatch(entry, find_starts(entry), trainable)
     ]
     return tuple(usable_entries) or (FRESH,)
-
-
-def _check_usable(
-    entry: str, by_adapter: Mapping[str, StartLocation], trainable: Sequence[str]
-) -> None:
-    """Refuse a start that no adapter of the run, or not every one, can use."""
-    mismatch = _mismatch(entry, by_adapter, trainable)
-    if mismatch:
-        raise ConfigError(mismatch)
 
 
 def _mismatch(entry: str, by_adapter: Mapping[str, StartLocation], trainable: Sequence[str]) -> str:

@@ -18,17 +18,12 @@ from torch import Tensor
 from fewshot_i2v import registry
 from fewshot_i2v.config.base import VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
-from fewshot_i2v.config.start_names import names_of_starts, start_name_of
+from fewshot_i2v.config.start_names import start_name_of
 from fewshot_i2v.data.splits.matching.name_normalization import normalized_class
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import CheckpointError, ConfigError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
-from fewshot_i2v.models.checkpoints.files import (
-    load_tensors,
-    read_float32_tensors,
-    read_metadata,
-    tensors_digest,
-)
+from fewshot_i2v.models.checkpoints.files import load_tensors, read_metadata, read_tensors
 from fewshot_i2v.models.checkpoints.metadata import (
     CheckpointMetadata,
     encoder_metadata,
@@ -36,7 +31,53 @@ from fewshot_i2v.models.checkpoints.metadata import (
 )
 from fewshot_i2v.models.checkpoints.start_index import find_start
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.models.factory import resolve_options
+
+_MAX_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SeenOverlap:
+    """Classes and clips of an evaluation that a starting point has seen; false when empty.
+
+    Attributes:
+        classes: names of training classes, as the evaluation spells them, sorted.
+        clips: names of training clips, sorted.
+        validation_classes: names of the classes that its state was selected on, likewise.
+        validation_clips: names of the clips that its state was selected on, sorted.
+    """
+
+    classes: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
+    validation_classes: tuple[str, ...] = ()
+    validation_clips: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.classes or self.clips or self.validation_classes or self.validation_clips)
+
+    def __str__(self) -> str:
+        trained = _describe_names(self.classes, self.clips)
+        validated = _describe_names(self.validation_classes, self.validation_clips)
+        phrases = [f"{trained} that it was trained on"] if trained else []
+        phrases += [f"{validated} that its state was chosen on"] if validated else []
+        return ", and ".join(phrases)
+
+
+def _matching_classes(classes: Iterable[str], trained_classes: Iterable[str]) -> tuple[str, ...]:
+    keys = {normalized_class(name) for name in trained_classes}
+    return tuple(sorted(name for name in classes if normalized_class(name) in keys))
+
+
+def _describe_names(classes: Sequence[str], clips: Sequence[str]) -> str:
+    """Describes how many there are of each, with the first names."""
+    phrases = []
+    for kind, plural, names in (("class", "classes", classes), ("clip", "clips", clips)):
+        shown = [*names[:_MAX_NAMES_SHOWN], *["..."] * (len(names) > _MAX_NAMES_SHOWN)]
+        if names:
+            count = f"{len(names)} {plural if len(names) > 1 else kind}"
+            phrases.append(f"{count} ({', '.join(shown)})")
+    return " and ".join(phrases)
 
 
 class _StartFactsModel(BaseModel):
@@ -96,8 +137,36 @@ class StartingPointFacts(_StartFactsModel):
         if not isinstance(config, Mapping):
             return {}
         video, precision = config.get("video"), config.get("precision")
-        settings = input_settings(video) if isinstance(video, Mapping) else {}
+        settings = _input_settings(video) if isinstance(video, Mapping) else {}
         return settings | ({} if precision is None else {"precision": precision})
+
+    def overlap_with(self, split: Split, subset: str) -> SeenOverlap:
+        """Finds classes and clips of a subset that the starting point was trained or selected on.
+
+        Whatever the split, clips count by name, and classes by name without case, spaces and
+        punctuation: one data set can have several splits, and base classes of one are novel in
+        another.
+
+        Raises:
+            UnknownNameError: for a subset that the split does not have.
+        """
+        classes, validation = split.classes(subset), self.validation
+        clips = {clip.name for name in classes for clip in split.clips(subset, name)}
+        return SeenOverlap(
+            classes=_matching_classes(classes, self.classes),
+            clips=tuple(sorted(clips.intersection(self.clip_names))),
+            validation_classes=_matching_classes(classes, validation.classes),
+            validation_clips=tuple(sorted(clips.intersection(validation.clip_names))),
+        )
+
+
+def _input_settings(video: Mapping[str, Any]) -> dict[str, Any]:
+    """How clips are read, by configuration key; the stride only where it has an effect."""
+    return {
+        f"video.{key}": value
+        for key, value in video.items()
+        if key != "stride" or video.get("policy") == "dense"
+    }
 
 
 class CurvePoint(_StartFactsModel):
@@ -134,119 +203,6 @@ class TrainingFacts(StartingPointFacts):
     config: _RequestedConfig
 
 
-def input_settings(video: VideoConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how clips are read, by configuration key; the stride only where it has an effect."""
-    settings = video.model_dump() if isinstance(video, VideoConfig) else dict(video)
-    if settings.get("policy") != "dense":
-        settings.pop("stride", None)
-    return {f"video.{key}": value for key, value in settings.items()}
-
-
-def input_difference(training_settings: Mapping[str, Any], run_settings: Mapping[str, Any]) -> str:
-    """Describes which input settings differ between training and run; empty if they agree.
-
-    The precision is named only beside another difference: by itself it changes no more than
-    rounding.
-
-    Args:
-        training_settings: by key; keys that are missing are not compared.
-        run_settings: by key.
-    """
-    different_keys = [
-        key
-        for key in training_settings
-        if key in run_settings and training_settings[key] != run_settings[key]
-    ]
-    if not set(different_keys) - {"precision"}:
-        return ""
-    run_values, training_values = (
-        ", ".join(f"{k} {settings[k]}" for k in different_keys)
-        for settings in (run_settings, training_settings)
-    )
-    return f"trained with {training_values}; the run has {run_values}"
-
-
-_MAX_CLASSES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class SeenOverlap:
-    """Classes and clips of an evaluation that a starting point has seen; false when empty.
-
-    Attributes:
-        classes: names of training classes, as the evaluation spells them, sorted.
-        clips: names of training clips, sorted.
-        validation_classes: names of the classes that its state was selected on, likewise.
-        validation_clips: names of the clips that its state was selected on, sorted.
-    """
-
-    classes: tuple[str, ...] = ()
-    clips: tuple[str, ...] = ()
-    validation_classes: tuple[str, ...] = ()
-    validation_clips: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.classes or self.clips or self.validation_classes or self.validation_clips)
-
-    def __str__(self) -> str:
-        trained = _describe_names(self.classes, self.clips)
-        validated = _describe_names(self.validation_classes, self.validation_clips)
-        phrases = [f"{trained} that it was trained on"] if trained else []
-        phrases += [f"{validated} that its state was chosen on"] if validated else []
-        return ", and ".join(phrases)
-
-
-def seen_overlap(facts: StartingPointFacts, split: Split, subset: str) -> SeenOverlap:
-    """Finds classes and clips of a subset that a starting point was trained or selected on.
-
-    Whatever the split, clips count by name, and classes by name without case, spaces and
-    punctuation: one data set can have several splits, and base classes of one are novel in
-    another.
-
-    Raises:
-        UnknownNameError: for a subset that the split does not have.
-    """
-    classes, validation = split.classes(subset), facts.validation
-    clips = {clip.name for name in classes for clip in split.clips(subset, name)}
-    return SeenOverlap(
-        classes=_matching_classes(classes, facts.classes),
-        clips=tuple(sorted(clips.intersection(facts.clip_names))),
-        validation_classes=_matching_classes(classes, validation.classes),
-        validation_clips=tuple(sorted(clips.intersection(validation.clip_names))),
-    )
-
-
-def _matching_classes(classes: Iterable[str], trained_classes: Iterable[str]) -> tuple[str, ...]:
-    keys = {normalized_class(name) for name in trained_classes}
-    return tuple(sorted(name for name in classes if normalized_class(name) in keys))
-
-
-def _describe_names(classes: Sequence[str], clips: Sequence[str]) -> str:
-    groups = (("class", "es", classes), ("clip", "s", clips))
-    return " and ".join(_describe_count(*group) for group in groups if group[-1])
-
-
-def _describe_count(kind: str, plural: str, items: Sequence[str]) -> str:
-    """Describes how many there are, with the first names."""
-    shown = ", ".join(
-        [*items[:_MAX_CLASSES_SHOWN], *(["..."] if len(items) > _MAX_CLASSES_SHOWN else [])]
-    )
-    return f"{len(items)} {kind}{plural if len(items) > 1 else ''} ({shown})"
-
-
-__all__ = [
-    "SeenOverlap",
-    "SplitFacts",
-    "StartingPoint",
-    "StartingPointFacts",
-    "ValidationFacts",
-    "names_of_starts",
-    "read_start",
-]
-
-_MAX_NAMES_SHOWN = 5
-
-
 @dataclass(frozen=True, eq=False)
 class StartingPoint:
     """A starting point, read and checked.
@@ -273,7 +229,7 @@ class StartingPoint:
     @cached_property
     def digest(self) -> str:
         """sha256 of the tensors in float32; of float32 files the one that training recorded."""
-        return tensors_digest(self.tensors)
+        return tensor_digest(self.tensors)
 
     def load_into(self, adapter: Adapter, encoder: Encoder) -> None:
         """Loads the values of the starting point into every copy of an adapter.
@@ -296,16 +252,6 @@ class StartingPoint:
         }
         load_tensors(self.folder, self.metadata, {"adapter": adapter}, copies, adapter.frames)
 
-    def overlap_with(self, split: Split, subset: str) -> SeenOverlap:
-        """Finds classes and clips of a subset that the starting point was trained or chosen on.
-
-        Both count by name, whatever the split; see `seen_overlap`.
-
-        Raises:
-            UnknownNameError: for a subset that the split does not have.
-        """
-        return seen_overlap(self.facts, split, subset)
-
     def input_mismatch(self, video: VideoConfig, precision: str, encoder: Encoder) -> str:
         """Describes how the run's input settings differ from training; empty if they agree.
 
@@ -314,13 +260,26 @@ class StartingPoint:
             precision: of the run; a difference in it alone does not count.
             encoder: of the run.
         """
-        metadata_settings = {
+        training_settings = self.facts.recorded_input() | {
             "video.frames": self.metadata.frames,
             "image size": self.metadata.encoder.image_size,
         }
-        image_size = encoder_metadata(encoder).image_size
-        run_settings = input_settings(video) | {"image size": image_size, "precision": precision}
-        return input_difference(self.facts.recorded_input() | metadata_settings, run_settings)
+        run_settings = _input_settings(video.model_dump()) | {
+            "image size": encoder_metadata(encoder).image_size,
+            "precision": precision,
+        }
+        different_keys = [
+            key
+            for key in training_settings
+            if key in run_settings and training_settings[key] != run_settings[key]
+        ]
+        if not set(different_keys) - {"precision"}:  # which alone changes no more than rounding
+            return ""
+        run_values, training_values = (
+            ", ".join(f"{k} {settings[k]}" for k in different_keys)
+            for settings in (run_settings, training_settings)
+        )
+        return f"trained with {training_values}; the run has {run_values}"
 
     def check_unseen(self, split: Split, subset: str) -> None:
         """Refuses to evaluate classes or clips that the starting point was trained or chosen on.
@@ -328,12 +287,11 @@ class StartingPoint:
         Raises:
             ConfigError: naming the classes and clips.
         """
-        overlap = self.overlap_with(split, subset)
+        overlap_with = self.facts.overlap_with
+        overlap = overlap_with(split, subset)
         if not overlap:
             return
-        unseen_subsets = [
-            candidate for candidate in split.subsets if not self.overlap_with(split, candidate)
-        ]
+        unseen_subsets = [name for name in split.subsets if not overlap_with(split, name)]
         alternative = (
             f"give --subset {' or '.join(unseen_subsets)}, or " if unseen_subsets else "give "
         )
@@ -406,9 +364,7 @@ def read_start(name_or_folder: str | Path, adapter: str) -> StartingPoint:
     folder = find_start(str(name_or_folder), adapter).folder
     metadata = read_metadata(folder)
     facts = _read_facts(folder, metadata)
-    tensors = {
-        n: t for n, t in read_float32_tensors(folder, metadata).items() if n.startswith("adapter.")
-    }
+    tensors = {n: t for n, t in read_tensors(folder, metadata).items() if n.startswith("adapter.")}
     return StartingPoint(start_name_of(str(name_or_folder)), folder, metadata, facts, tensors)
 
 

@@ -1,6 +1,6 @@
 """Frozen image encoders: loading through open_clip, and the tower as a sequence of blocks.
 
-`clip.load_encoder` gives an `Encoder`, whose `tower` is a `tower.Tower` (with blocks that adapters
-can change) or, for models without them, a `plain.OpaqueTower`. `catalog.list_encoders`
-lists the names without importing torch.
+`loading.load_encoder` gives an `Encoder`, whose `tower` is a `tower.Tower` (with blocks that
+adapters can change) or, for models without them, an `opaque_tower.OpaqueTower`.
+`catalog.list_encoders` lists the names without importing torch.
 """

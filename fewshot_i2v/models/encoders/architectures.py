@@ -42,7 +42,14 @@ def find_architecture(name: str, path: str | Path | None) -> Architecture:
         EncoderError: when the file cannot be read or lacks something.
     """
     if path is None:
-        return demo_architecture() if name == "demo" else open_clip_architecture(name)
+        if name != "demo":
+            return open_clip_architecture(name)
+        path = catalog.DEMO_CONFIG
+        if not path.is_file():
+            raise EncoderError(
+                f"the shipped encoder is missing: no {path}; install the package again"
+            )
+        return architecture_from_file(path, name)
     # "demo" is what the name is when none was given
     return architecture_from_file(Path(path), "" if name == "demo" else name)
 
@@ -68,18 +75,6 @@ def open_clip_architecture(name: str) -> Architecture:
         hint = "For a model of your own give its configuration as `architecture`."
         raise UnknownNameError("encoder", name, available, hint)
     return Architecture(config_name, config)
-
-
-def demo_architecture() -> Architecture:
-    """Return the architecture of the small model that comes with the package.
-
-    Raises:
-        EncoderError: when the installation lacks it.
-    """
-    path = catalog.DEMO_CONFIG
-    if not path.is_file():
-        raise EncoderError(f"the shipped encoder is missing: no {path}; install the package again")
-    return architecture_from_file(path, "demo")
 
 
 def architecture_from_file(path: Path, name: str = "") -> Architecture:

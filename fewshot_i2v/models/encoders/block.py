@@ -18,7 +18,9 @@ _MAX_SEQUENCES = 65_535
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot product attention of (B, H, L, d) tensors; B sequences of L tokens, H heads."""
     if _matmul_is_faster(q):
+        # q is scaled rather than the scores, which are L times as many
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        # a softmax in bfloat16 would sum L weights with 8 bits each
         weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         return weights @ v
     if q.shape[0] <= _MAX_SEQUENCES or not q.is_cuda:

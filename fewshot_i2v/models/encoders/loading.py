@@ -22,8 +22,8 @@ from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import architectures, catalog, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -199,8 +199,6 @@ def digest_in_url(url: str) -> str | None:
     return match[1] if match else None
 
 
-__all__ = ["Encoder", "PixelConstant", "load_encoder", "tower_from_open_clip"]
-
 PixelConstant = float | Sequence[float]
 """A pixel constant: one number for all channels, or one each for red, green and blue."""
 
@@ -300,8 +298,41 @@ def load_encoder(
     )
 
 
+def meta_tower(
+    name: str = "demo", *, image_size: int | None = None, architecture: str | Path | None = None
+) -> Tower:
+    """Build the tower of an architecture on PyTorch's meta device: shapes, and no values.
+
+    No weights are read, downloaded or drawn, and none need memory; ViT-L/14 takes some 30 ms.
+
+    Args:
+        name: "demo", an architecture of open_clip, or your choice with `architecture`.
+        image_size: pixels on a side, a multiple of the patch size; None: the model's own.
+        architecture: a model configuration of your own, in open_clip's JSON format.
+
+    Raises:
+        UnknownNameError: for an unknown name.
+        EncoderError: when the configuration cannot be read or built, when the image size does not
+            fit, or when the model has no blocks to adapt.
+    """
+    model = architectures.find_architecture(name, architecture)
+    if model.config["vision_cfg"].get("timm_model_name"):
+        raise _no_blocks(model, catalog.TIMM_REASON)
+    visual = architectures.build_visual_tower(model, in_memory=False)
+    tower = tower_from_open_clip(visual, mean=torch.zeros(3), std=torch.ones(3))
+    if isinstance(tower, OpaqueTower):
+        raise _no_blocks(model, tower.reason)
+    return tower if image_size is None else tower.resized(image_size)
+
+
+def _no_blocks(model: Architecture, reason: str) -> EncoderError:
+    return EncoderError(
+        f"encoder {model.name!r} has no blocks that can be adapted: {reason}. It works with the "
+        "adapter 'frozen' alone; `fewshot-i2v list encoders` shows which ones have blocks"
+    )
+
+
 def _load_weights(model: Architecture, pretrained: str | None) -> _LoadedModel:
-    is_open_clip = model.origin == "open_clip"
     if pretrained is None:
         if model.origin != str(catalog.DEMO_CONFIG):
             raise EncoderError(
@@ -317,11 +348,14 @@ def _load_weights(model: Architecture, pretrained: str | None) -> _LoadedModel:
     if file is not None:
         model, tag = resolve_file_settings(model, tag, Path(file))
         return _load_file(model, Path(file), f"{tag}@{file}" if tag else file)
-    if not is_open_clip:
+    if model.origin != "open_clip":
         raise EncoderError(
             f"encoder {model.name!r} has no tag {pretrained!r}: {_weights_choices(model)}"
         )
-    return _load_tag(model, pretrained)
+    clip_model, settings = load_pretrained_clip(model, pretrained)
+    visual = clip_model.get_submodule("visual")
+    weights.check_finite(visual.state_dict(), f"{model.name} with {pretrained!r}")
+    return _LoadedModel(visual, pretrained, True, settings)
 
 
 def _weights_choices(model: Architecture) -> str:
@@ -341,13 +375,6 @@ def _load_file(model: Architecture, path: Path, description: str) -> _LoadedMode
     visual = architectures.build_visual_tower(model, in_memory=False)
     weights.load_strictly(visual, checkpoint.tensors, str(path))
     return _LoadedModel(visual, description, checkpoint.has_text_tower, model.preprocess)
-
-
-def _load_tag(model: Architecture, tag: str) -> _LoadedModel:
-    clip_model, settings = load_pretrained_clip(model, tag)
-    visual = clip_model.get_submodule("visual")
-    weights.check_finite(visual.state_dict(), f"{model.name} with {tag!r}")
-    return _LoadedModel(visual, tag, True, settings)
 
 
 def _pixel_constant(

@@ -60,10 +60,7 @@ class OpaqueTower(Tower):
         Raises:
             EncoderError: when the pixels have another size.
         """
-        size = self.image_size
-        if pixels.shape[-2:] != (size, size):
-            actual = tuple(pixels.shape[-2:])
-            raise EncoderError(f"got frames of {actual} pixels; this tower takes {size} x {size}")
+        self.check_size(pixels)
         out = _image_features(self.visual, pixels.reshape(-1, *pixels.shape[-3:]))
         return out.reshape(*pixels.shape[:-3], 1, self.width)
 

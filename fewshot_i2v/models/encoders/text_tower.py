@@ -41,7 +41,7 @@ _EMBEDDING_SETTINGS = (
 _FETCHED_KEYS = ("hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs")
 
 
-def text_config(model: Architecture) -> Mapping[str, Any]:
+def _text_config(model: Architecture) -> Mapping[str, Any]:
     """Return the `text_cfg` of an architecture.
 
     Raises:
@@ -73,81 +73,20 @@ def text_config(model: Architecture) -> Mapping[str, Any]:
     return config
 
 
-def embedding_settings(model: Architecture) -> dict[str, Any]:
-    """Return the `text_cfg` settings, defaults included, that decide the embeddings."""
-    from open_clip.model import CLIPTextCfg
-
-    config = CLIPTextCfg(**text_config(model))
-    return {key: getattr(config, key) for key in _EMBEDDING_SETTINGS}
-
-
-def build_text_tower(model: Architecture, *, quick_gelu: bool) -> nn.Module:
-    """Build the text tower of an architecture with meaningless weights, in memory.
-
-    Args:
-        model: with a `text_cfg` that `text_config` accepts.
-        quick_gelu: whether the weights were trained with QuickGELU.
-
-    Raises:
-        EncoderError: when the configuration cannot be built.
-    """
-    from open_clip.model import CLIPTextCfg, _build_text_tower
-
-    config = CLIPTextCfg(**(dict(text_config(model)) | {"output_tokens": False}))
-    try:
-        # its constructor draws from the global generator
-        with torch.random.fork_rng(devices=[]):
-            text_tower: nn.Module = _build_text_tower(model.config["embed_dim"], config, quick_gelu)
-    except Exception as error:  # the constructors check little, so a bad value raises anything
-        raise EncoderError(
-            f"{model.origin}: open_clip cannot build this text tower: {error or type(error)}"
-        ) from error
-    return text_tower.eval().requires_grad_(False)
-
-
-def read_text_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all of a local CLIP checkpoint but its visual tower, by the full model's names.
-
-    Raises:
-        EncoderError: when it cannot be read, or has no text weights.
-    """
-    from safetensors import safe_open
-
-    # refuses what is absent, damaged or more than data
-    if not weights.read_checkpoint(path).has_text_tower:
+def _read_text_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all of a local CLIP checkpoint but its visual tower, by the full model's names."""
+    checkpoint = weights.read_checkpoint(path, text=True)
+    if not checkpoint.has_text_tower:
         raise EncoderError(
             f"{path} has no text tower: it holds no text weights. {NO_TEXT_TOWER_ADVICE}"
         )
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not _is_visual(name)]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
-    else:
-        loaded = weights.load_pickle(path)
-        loaded = loaded.get("state_dict", loaded)
-        tensors = {name: value for name, value in loaded.items() if not _is_visual(name)}
-    return {name.removeprefix("module."): value.detach() for name, value in tensors.items()}
+    return checkpoint.tensors
 
 
-def _is_visual(name: str) -> bool:
-    return name.removeprefix("module.").startswith("visual.")
+def _load_text_weights(text_tower: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> float:
+    """Load the weights of a full CLIP model into its text tower, and return its temperature.
 
-
-def load_text_weights(text_tower: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> float:
-    """Load the weights of a full CLIP model into its text tower.
-
-    Args:
-        text_tower: as `build_text_tower` gives it.
-        tensors: by their name in the full model, those of the text tower with or without `text.` in
-            front; floating ones of any precision become float32.
-        origin: where they are from, for messages.
-
-    Returns:
-        The temperature that both towers were trained with, e to the power of `logit_scale`.
-
-    Raises:
-        EncoderError: listing names and shapes that do not fit, or tensors that are not finite, or
-            because there is no `logit_scale`.
+    Names of the text tower have `text.` in front or not; any precision becomes float32.
     """
     text_weights = {
         n: t
@@ -284,10 +223,10 @@ def load_text_tower(
             f"encoder {model.name!r} has no text tower: its weights are random and know no words. "
             f"{NO_TEXT_TOWER_ADVICE}"
         )
-    text_config(model)
+    _text_config(model)
     model, path = _find_checkpoint(model, weights_spec)
     if path is not None:
-        return _build_tower(model, read_text_tensors(path), str(path), quick_gelu=False)
+        return _build_tower(model, _read_text_tensors(path), str(path), quick_gelu=False)
     tag = str(weights_spec)
     clip_model, settings = loading.load_pretrained_clip(model, tag)
     quick_gelu = bool(settings.get("quick_gelu", False))
@@ -317,11 +256,21 @@ def _build_tower(
     model: Architecture, tensors: Mapping[str, Tensor], origin: str, *, quick_gelu: bool
 ) -> TextTower:
     """Build the text tower of a model with the weights of a checkpoint."""
+    from open_clip.model import CLIPTextCfg, _build_text_tower
     from open_clip.tokenizer import SimpleTokenizer
 
     quick_gelu = quick_gelu or bool(model.config.get("quick_gelu", False))
-    text_tower = build_text_tower(model, quick_gelu=quick_gelu)
-    scale = load_text_weights(text_tower, tensors, origin)
+    config = CLIPTextCfg(**(dict(_text_config(model)) | {"output_tokens": False}))
+    try:
+        # its constructor draws from the global generator
+        with torch.random.fork_rng(devices=[]):
+            text_tower: nn.Module = _build_text_tower(model.config["embed_dim"], config, quick_gelu)
+    except Exception as error:  # the constructors check little, so a bad value raises anything
+        raise EncoderError(
+            f"{model.origin}: open_clip cannot build this text tower: {error or type(error)}"
+        ) from error
+    text_tower.eval().requires_grad_(False)
+    scale = _load_text_weights(text_tower, tensors, origin)
     tokenizer = SimpleTokenizer()
     n_tokens = int(text_tower.get_parameter("token_embedding.weight").shape[0])
     if n_tokens != tokenizer.vocab_size:
@@ -330,7 +279,8 @@ def _build_tower(
             f"tokenizer {tokenizer.vocab_size}: it was trained with another one, which is not "
             "known here"
         )
-    settings = embedding_settings(model) | {"quick_gelu": quick_gelu, "scale": scale}
+    settings = {key: getattr(config, key) for key in _EMBEDDING_SETTINGS}
+    settings |= {"quick_gelu": quick_gelu, "scale": scale}
     return TextTower(
         digest=weights.tensor_digest(text_tower.state_dict(), settings | {"tokenizer": _TOKENIZER}),
         scale=scale,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -105,6 +106,7 @@ class Tower:
         Returns:
             (..., 3, H, W), normalised with the constants of these weights.
         """
+        # (frames / 255 - mean) / std as one multiply-add, in float32 and rounded once
         scale = (255.0 * self.std).reciprocal()
         shift = -self.mean / self.std
         channels_first = frames.to(self.device).movedim(-1, -3).float()
@@ -124,25 +126,32 @@ class Tower:
         Raises:
             EncoderError: when the pixels have another size.
         """
-        size = self.image_size
-        if pixels.shape[-2:] != (size, size):
-            actual = tuple(pixels.shape[-2:])
-            raise EncoderError(f"got frames of {actual} pixels; this tower takes {size} x {size}")
+        self.check_size(pixels)
         leading = pixels.shape[:-3]
         patches = self._embed_patches(pixels.reshape(-1, *pixels.shape[-3:]))
         class_tokens = self.class_token.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_tokens, patches], dim=1) + self.positions
         return tokens.reshape(*leading, *tokens.shape[-2:])
 
+    def check_size(self, pixels: Tensor) -> None:
+        """Refuse pixels (..., H, W) of another size.
+
+        Raises:
+            EncoderError: naming both sizes.
+        """
+        size, actual = self.image_size, tuple(pixels.shape[-2:])
+        if actual != (size, size):
+            raise EncoderError(f"got frames of {actual} pixels; this tower takes {size} x {size}")
+
     def _embed_patches(self, pixels: Tensor) -> Tensor:
         """Compute the patch embedding of images (n, 3, H, W), (n, N, D)."""
         if not pixels.is_cuda:
             patches = functional.conv2d(pixels, self.patch_weight, stride=self.patch)
-            return patches.flatten(2).transpose(1, 2)
+            return rearrange(patches, "n d h w -> n (h w) d")
         # as one matrix product: PyTorch lets CUDA convolutions round to TF32, products not
         pixels = pixels[..., : self.grid * self.patch, : self.grid * self.patch]
-        unfolded = pixels.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
-        unfolded = unfolded.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        size = self.patch
+        unfolded = rearrange(pixels, "n c (h p) (w q) -> n (h w) (c p q)", p=size, q=size)
         return functional.linear(unfolded, self.patch_weight.flatten(1))
 
     def ln_pre(self, x: Tensor) -> Tensor:
@@ -208,22 +217,14 @@ class Tower:
                 f"the nearest that is: {nearest}"
             )
         class_position, patch_positions = self.positions[:1], self.positions[1:]
-        old_grid, new_grid = self.grid, image_size // self.patch
-        grid_positions = (
-            patch_positions.float().reshape(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)
-        )
         grid_positions = functional.interpolate(
-            grid_positions,
-            (new_grid, new_grid),
+            rearrange(patch_positions.float(), "(h w) d -> 1 d h w", h=self.grid),
+            (image_size // self.patch,) * 2,
             mode="bicubic",
             antialias=True,
             align_corners=False,
         )
-        patch_positions = (
-            grid_positions.permute(0, 2, 3, 1)
-            .reshape(new_grid * new_grid, -1)
-            .to(class_position.dtype)
-        )
+        patch_positions = rearrange(grid_positions, "1 d h w -> (h w) d").to(class_position.dtype)
         return replace(
             self, image_size=image_size, positions=torch.cat([class_position, patch_positions])
         )

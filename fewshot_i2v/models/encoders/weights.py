@@ -29,25 +29,27 @@ _FLOATING_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MAX_LISTED = 5
 
 
-class VisualCheckpoint(NamedTuple):
-    """The visual tower's tensors of a checkpoint.
+class Checkpoint(NamedTuple):
+    """Tensors of a checkpoint.
 
     Attributes:
-        tensors: by their name in the visual tower (no `visual.` in front), on the CPU.
-        has_text_tower: whether the file also holds weights of a text tower.
+        tensors: on the CPU. Those of the visual tower by their name in it (no `visual.` in front),
+            or all others by their name in the full model.
+        has_text_tower: whether the file holds weights of a text tower beside a visual one.
     """
 
     tensors: dict[str, Tensor]
     has_text_tower: bool
 
 
-def read_checkpoint(path: Path) -> VisualCheckpoint:
-    """Read the visual tower's tensors of a local file.
+def read_checkpoint(path: Path, *, text: bool = False) -> Checkpoint:
+    """Read the visual tower's tensors of a local file, or with `text` all others.
 
     Args:
         path: a `.safetensors` file, or a state dict saved by torch (`.pt`, `.pth`, `.bin`): of a
             full CLIP model or of its visual tower alone, with or without `module.` in front of the
             names, or under the key `state_dict`.
+        text: whether to read all but the visual tower.
 
     Raises:
         EncoderError: when it is absent, not a regular file, damaged, or holds anything but data.
@@ -60,10 +62,11 @@ def read_checkpoint(path: Path) -> VisualCheckpoint:
         raise EncoderError(f"{path}: no such file") from error
     except OSError as error:
         raise EncoderError(f"{path}: {error.strerror}; expected a checkpoint") from error
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
+    return read(path, text)
 
 
-def _read_safetensors(path: Path) -> VisualCheckpoint:
+def _read_safetensors(path: Path, text: bool) -> Checkpoint:
     size = path.stat().st_size
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
@@ -75,18 +78,17 @@ def _read_safetensors(path: Path) -> VisualCheckpoint:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            names, has_text_tower = _visual_names(file.keys(), path)
-            return VisualCheckpoint(
-                {new: file.get_tensor(old) for new, old in names.items()}, has_text_tower
-            )
+            names, has_text_tower = _select_names(file.keys(), path, text)
+            tensors = {new: file.get_tensor(old) for new, old in names.items()}
+            return Checkpoint(tensors, has_text_tower)
     except EncoderError:
         raise
     except Exception as error:
         raise EncoderError(f"{path}: not a safetensors file that can be read: {error}") from error
 
 
-def _read_pickle(path: Path) -> VisualCheckpoint:
-    loaded = load_pickle(path)
+def _read_pickle(path: Path, text: bool) -> Checkpoint:
+    loaded = _load_pickle(path)
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
@@ -96,19 +98,12 @@ def _read_pickle(path: Path) -> VisualCheckpoint:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             type_name = type(value).__name__
             raise EncoderError(f"{path}: expected only tensors; {name!r} is a {type_name}")
-    names, has_text_tower = _visual_names(loaded, path)
-    return VisualCheckpoint(
-        {new: loaded[old].detach() for new, old in names.items()}, has_text_tower
-    )
+    names, has_text_tower = _select_names(loaded, path, text)
+    return Checkpoint({new: loaded[old].detach() for new, old in names.items()}, has_text_tower)
 
 
-def load_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Load a file saved by torch, as data only and with no more bytes than the file has.
-
-    Raises:
-        EncoderError: when it is damaged, holds anything but data, or would become larger in memory
-            than it is.
-    """
+def _load_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Load a file saved by torch, as data only and with no more bytes than the file has."""
     if _is_compressed(path) or _contains_bytearray(path):
         raise EncoderError(
             f"{path}: holds packed or unusual data, which may become far larger than the file; no "
@@ -147,8 +142,8 @@ def _contains_bytearray(path: Path) -> bool:
     return False
 
 
-def _visual_names(names: Iterable[str], path: Path) -> tuple[dict[str, str], bool]:
-    """Map names in the visual tower to names in the file; also whether there is a text tower."""
+def _select_names(names: Iterable[str], path: Path, text: bool) -> tuple[dict[str, str], bool]:
+    """Map names in the tower to names in the file; also whether there is a text tower."""
     stored_names = list(names)
     prefix_length = (
         len("module.") if all(name.startswith("module.") for name in stored_names) else 0
@@ -166,9 +161,12 @@ def _visual_names(names: Iterable[str], path: Path) -> tuple[dict[str, str], boo
     }
     if not visual:
         return bare_names, False
-    return visual, len(visual) < len(bare_names) and any(
+    has_text_tower = len(visual) < len(bare_names) and any(
         "token_embedding" in name for name in bare_names
     )
+    full_names = {name.removeprefix("module."): old for name, old in bare_names.items()}
+    others = {new: old for new, old in full_names.items() if not new.startswith("visual.")}
+    return others if text else visual, has_text_tower
 
 
 def load_strictly(visual: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
@@ -265,14 +263,18 @@ def randomise_weights(visual: nn.Module, seed: int) -> None:
                 nn.init.normal_(parameter, std=max(1, fan_in) ** -0.5, generator=generator)
 
 
-def tensor_digest(tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> str:
+def tensor_digest(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, object] | None = None
+) -> str:
     """Compute the sha256 of named tensors and of the other settings, in hexadecimal.
 
     Args:
         tensors: on any device; their names, shapes, types and bytes count, not their order.
         settings: what else decides the features; anything that JSON can hold.
     """
-    hasher = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
+    hasher = hashlib.sha256()
+    if settings is not None:
+        hasher.update(json.dumps(dict(settings), sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

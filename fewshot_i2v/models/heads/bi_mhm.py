@@ -36,16 +36,6 @@ class BiMhmHead(MatchingHead):
     does not matter, apart from what the encoder puts into their features, and neither does the size
     of the features, unless `eps` says so. `temperature` changes
     probabilities and the training loss, never which class is predicted.
-
-    Args:
-        options: `BiMhmOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
-    Raises:
-        HeadError: when a size is below one or there is no seed.
     """
 
     Options = BiMhmOptions

@@ -14,6 +14,7 @@ from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.features import clip_vectors, l2_normalize
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
+# as in the classifier that the code of AIM and ZeroI2V uses (mmaction2, I3DHead)
 _INITIAL_STD = 0.01
 
 
@@ -39,16 +40,6 @@ class LinearHead(Head):
     Weights start from a normal distribution of standard deviation 0.01, one generator per episode;
     biases from zero. Parameters per episode: (inputs + 1) * way. Support clips enter through the
     training alone.
-
-    Args:
-        options: `LinearOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds).
-
-    Raises:
-        HeadError: when a size is below one or there is no seed.
     """
 
     Options = LinearOptions

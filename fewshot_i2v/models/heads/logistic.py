@@ -58,16 +58,8 @@ class LogisticHead(PrototypeHead):
     the loss is that of the leave-one-out prototypes of the `prototype` head on the same vectors
     instead; the classifier does not take part in it.
 
-    Args:
-        options: `LogisticOptions`.
-        width: channels D of the features.
-        way: classes of an episode, at least 2.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
     Raises:
-        HeadError: when a size is below one, there is no seed, there is one class only, or frames
-            of clips of a single frame are to be centred.
+        HeadError: as `VectorHead`, and when there is one class only.
     """
 
     Options: ClassVar[type[PrototypeOptions]] = LogisticOptions

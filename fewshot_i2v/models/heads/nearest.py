@@ -33,17 +33,6 @@ class NearestHead(VectorHead):
 
     With one shot this is the prototype head. A vector of zeros (a clip without motion, when
     centred) has cosine 0 with everything. Classes may have different numbers of support clips.
-
-    Args:
-        options: `NearestOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
-    Raises:
-        HeadError: when a size is below one, there is no seed, or frames of clips of a single frame
-            are to be centred.
     """
 
     Options = NearestOptions
@@ -78,8 +67,10 @@ class NearestHead(VectorHead):
     def _logits(self, similarities: Tensor, neighbours: Tensor) -> Tensor:
         """Logits (E, A, way) of similarities (E, A, S); `neighbours` is (E, A or 1, S, way)."""
         temperature, softness = self.options.temperature, self.options.softness
+        # every class has a neighbour of each clip, so that no maximum is minus infinity
         class_similarities = similarities.unsqueeze(-1).masked_fill(~neighbours, -math.inf)
         if softness == 0:
             return temperature * class_similarities.amax(-2)
+        # the mean of exponentials in the logarithm: exp(s / softness) itself would overflow
         soft_maximum = (class_similarities / softness).logsumexp(-2) - neighbours.sum(-2).log()
         return temperature * softness * soft_maximum

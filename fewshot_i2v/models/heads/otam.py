@@ -76,16 +76,6 @@ class OtamHead(MatchingHead):
 
     The frame distance is one minus the cosine. `temperature` changes probabilities and the training
     loss, never which class is predicted.
-
-    Args:
-        options: `OtamOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
-    Raises:
-        HeadError: when a size is below one or there is no seed.
     """
 
     Options = OtamOptions

@@ -21,17 +21,6 @@ class PrototypeHead(VectorHead):
     A prototype is the mean of the un-normalised vectors of the class; with the cosine metric query
     and prototype are normalised after that. A vector of zeros (a clip without motion, when centred)
     has similarity 0 to everything. Classes may have different numbers of support clips.
-
-    Args:
-        options: `PrototypeOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
-    Raises:
-        HeadError: when a size is below one, there is no seed, or frames of clips of a single frame
-            are to be centred.
     """
 
     Options = PrototypeOptions

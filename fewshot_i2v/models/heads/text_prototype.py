@@ -38,18 +38,6 @@ class TextPrototypeHead(TextHead):
     times `1 - weight`, plus the unit text embedding times `weight`. Images and texts lie in
     different regions of that space, so that a weight of 0.5 does not mean equal influence. AM3
     learns the mix for each class on base classes; here it is one number, since there are none.
-
-    Args:
-        options: `TextPrototypeOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: class-text embeddings of these episodes.
-
-    Raises:
-        HeadError: when a size is below one, there is no seed, a grid is requested, or the
-            class-text embeddings have other sizes.
     """
 
     Options = TextPrototypeOptions

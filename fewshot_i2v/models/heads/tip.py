@@ -38,18 +38,6 @@ class TipHead(TextHead):
     more shots. This is the training-free variant; it needs no tuning steps. The paper averages
     each support feature over ten augmented views; here it is the feature of the one clip. The
     variant that fine-tunes the cache (Tip-Adapter-F) is not built.
-
-    Args:
-        options: `TipOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: class-text embeddings of these episodes.
-
-    Raises:
-        HeadError: when a size is below one, there is no seed, a grid is requested, or the
-            class-text embeddings have other sizes.
     """
 
     Options = TipOptions

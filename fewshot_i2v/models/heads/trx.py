@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
+from einops import rearrange
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.layers import (
-    EpisodeLayerNorm,
     init_per_episode,
+    initial_layer_norm,
     kaiming_uniform,
 )
-from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions
 
@@ -33,6 +33,7 @@ def position_codes(frames: int, width: int) -> Tensor:
     times that, with the amplitude of the authors' code (`pe_scale_factor=0.1` in `model.py` of
     https://github.com/tobyperrett/trx); the paper gives none.
     """
+    # in float64 and rounded once, so that the codes are the same wherever they are computed
     rates = _LONGEST_WAVE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(frames, dtype=torch.float64).unsqueeze(-1) * rates
     pairs = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
@@ -60,7 +61,7 @@ class TupleMaps(nn.Module):
         value: (E, n D, C).
     """
 
-    places: Tensor
+    tuple_positions: Tensor
 
     def __init__(
         self,
@@ -78,13 +79,11 @@ class TupleMaps(nn.Module):
             for _ in range(2)
         )
         self.key_bias = nn.Parameter(torch.zeros(episodes, channels))
-        self.norm = EpisodeLayerNorm(
-            LayerNorm(torch.ones(channels), torch.zeros(channels)), episodes
-        )
+        self.norm = initial_layer_norm(episodes, channels)
         tuples = torch.tensor(list(itertools.combinations(range(frames), size)))
         selection = torch.zeros(len(tuples), frames, size)
         selection[torch.arange(len(tuples)).unsqueeze(-1), tuples, torch.arange(size)] = 1.0
-        self.register_buffer("places", selection.flatten(1), persistent=False)
+        self.register_buffer("tuple_positions", selection.flatten(1), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of frames (E, clips, T, D), each (E, clips, tuples, C)."""
@@ -92,12 +91,12 @@ class TupleMaps(nn.Module):
         return self.norm(keys), self._map_tuples(frames, self.value)
 
     def _map_tuples(self, frames: Tensor, weight: Tensor) -> Tensor:
-        episodes, clips, length, width = frames.shape
-        weight_by_position = (
-            weight.reshape(episodes, self.size, width, -1).transpose(1, 2).flatten(2)
+        weight_by_position = rearrange(weight, "e (n d) c -> e d (n c)", n=self.size)
+        mapped = rearrange(frames, "e clips t d -> e (clips t) d") @ weight_by_position
+        mapped = rearrange(
+            mapped, "e (clips t) (n c) -> e clips (t n) c", t=frames.shape[2], n=self.size
         )
-        mapped = frames.flatten(1, 2) @ weight_by_position
-        return self.places @ mapped.reshape(episodes, clips, length * self.size, -1)
+        return self.tuple_positions @ mapped
 
 
 class ClassSlots:
@@ -153,14 +152,14 @@ def tuple_distances(
     Returns:
         (E, Q, way).
     """
-    (episodes, clips, tuples, channels), shots = query[0].shape, usable.shape[-1]
-    keys, values = (x.flatten(1, 2).unsqueeze(1) for x in query)
+    tuples, channels = query[0].shape[-2:]
+    keys, values = (rearrange(x, "e q n c -> e 1 (q n) c") for x in query)
     products = keys @ (support[0] / math.sqrt(channels)).mT
-    per_clip = products.reshape(episodes, -1, clips, tuples, shots, tuples)
+    per_clip = rearrange(products, "e way (q n) (k m) -> e way q n k m", n=tuples, m=tuples)
     masked = per_clip.masked_fill(~usable[:, :, :, None, :, None], -math.inf)
     attended = masked.reshape(products.shape).softmax(-1) @ support[1]
     squares = (values - attended).square().mean(-1)
-    return squares.reshape(episodes, -1, clips, tuples).mean(-1).mT
+    return rearrange(squares, "e way (q n) -> e way q n", n=tuples).mean(-1).mT
 
 
 class TrxOptions(HeadOptions):
@@ -205,16 +204,8 @@ class TrxHead(Head):
     D = 768 and the defaults is 8.9 million in all. The paper trains them on episodes of the base
     classes; without such a start an episode tunes them on its support clips alone.
 
-    Args:
-        options: `TrxOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds).
-
     Raises:
-        HeadError: when a size is below one, there is no seed, or a tuple has more frames than a
-            clip.
+        HeadError: as `Head`, and when a tuple has more frames than a clip.
     """
 
     Options = TrxOptions
@@ -296,14 +287,14 @@ class TrxHead(Head):
         total = 0
         for maps in self.maps:
             _, inputs, channels = maps.get_parameter("key").shape
-            rows = n_support * len(maps.get_buffer("places"))
+            rows = n_support * len(maps.get_buffer("tuple_positions"))
             total += rows * rows + rows * channels * (self.way + 6) + 2 * inputs * channels
         return total
 
     def _elements_per_query(self, classes: list[tuple[Tensor, Tensor]]) -> int:
         """Values of attention and results for one query clip and all classes, E episodes."""
         rows = [keys.shape for keys, _ in classes]
-        tuples = [len(maps.get_buffer("places")) for maps in self.maps]
+        tuples = [len(maps.get_buffer("tuple_positions")) for maps in self.maps]
         return max(e * way * n * (kn + c) for n, (e, way, kn, c) in zip(tuples, rows, strict=True))
 
 

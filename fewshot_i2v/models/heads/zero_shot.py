@@ -21,18 +21,6 @@ class ZeroShotHead(TextHead):
     adapter `frozen`, or without tuning steps, the support clips have no influence: this row shows
     how far the class names carry by themselves. With another adapter the support clips tune the
     features towards the texts of their classes.
-
-    Args:
-        options: `ZeroShotOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-        texts: class-text embeddings of these episodes.
-
-    Raises:
-        HeadError: when a size is below one, there is no seed, a grid is requested, or the
-            class-text embeddings have other sizes.
     """
 
     Options = ZeroShotOptions

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 
 WIDTH, LAYERS = 32, 3

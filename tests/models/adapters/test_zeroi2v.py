@@ -9,8 +9,7 @@ from torch import Tensor
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.head_shift import shift_heads
-from fewshot_i2v.models.adapters.zeroi2v import ZeroI2V, default_offsets
+from fewshot_i2v.models.adapters.zeroi2v import ZeroI2V, default_offsets, shift_heads
 from tests.models.tiny_adapters import (
     FRAMES,
     count,

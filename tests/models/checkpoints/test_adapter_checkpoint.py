@@ -16,7 +16,7 @@ from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
+from fewshot_i2v.models.encoders.open_clip_conversion import open_clip_state_dict
 from tests.models.made_starts import make_start
 from tests.models.saved import (
     FRAMES,

@@ -19,7 +19,7 @@ from fewshot_i2v import load_adapter, load_merged, save_adapter
 from fewshot_i2v.errors import CheckpointError, FewshotError
 from fewshot_i2v.models.checkpoints import files
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import open_clip_state_dict
+from fewshot_i2v.models.encoders.open_clip_conversion import open_clip_state_dict
 from tests.models.saved import WAY, features_of, make_head, moved_adapter, tiny_encoder
 
 

@@ -18,7 +18,6 @@ from fewshot_i2v.models.checkpoints.starting_point import (
     StartingPoint,
     StartingPointFacts,
     read_start,
-    seen_overlap,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
 from tests.models.made_starts import facts, make_start
@@ -65,7 +64,7 @@ def test_classes_and_clips_count_by_name_whatever_the_split(
         ({"validation": {"clip_names": [clip]}}, SeenOverlap(validation_clips=(clip,))),
     ]
     for i, (changes, expected) in enumerate(cases):
-        seen = _start(tmp_path / str(i), encoder, **changes).overlap_with(split, "novel")
+        seen = _start(tmp_path / str(i), encoder, **changes).facts.overlap_with(split, "novel")
         assert seen == expected
         assert bool(seen) == (i > 0)
 
@@ -78,7 +77,7 @@ def test_classes_of_two_splits_of_one_data_set_are_compared() -> None:
         classes=list(trained.classes("train")),
         clip_names=[c.name for n in trained.classes("train") for c in trained.clips("train", n)],
     )
-    seen = seen_overlap(StartingPointFacts.model_validate(about), asked, "novel")
+    seen = StartingPointFacts.model_validate(about).overlap_with(asked, "novel")
     assert len(seen.classes) == len(asked.classes("novel")) == 24
     assert set(seen.classes) <= set(asked.classes("novel")), "as the evaluation spells them"
     assert not seen.clips
@@ -94,7 +93,7 @@ def test_names_without_a_letter_are_compared_as_they_are(tmp_path: Path) -> None
         ("E\u0301tire\u0301", ("\u00e9tir\u00e9",)),
     ):
         about = StartingPointFacts.model_validate(facts(classes=[trained]))
-        assert seen_overlap(about, named, "novel").classes == expected
+        assert about.overlap_with(named, "novel").classes == expected
 
 
 def test_base_and_novel_classes_of_generated_splits_stay_apart() -> None:
@@ -102,8 +101,8 @@ def test_base_and_novel_classes_of_generated_splits_stay_apart() -> None:
         split = load_split(name)
         if {"base", "novel"} <= split.subsets.keys():
             about = StartingPointFacts.model_validate(facts(classes=list(split.classes("base"))))
-            assert seen_overlap(about, split, "base").classes == split.classes("base")
-            assert not seen_overlap(about, split, "novel")
+            assert about.overlap_with(split, "base").classes == split.classes("base")
+            assert not about.overlap_with(split, "novel")
 
 
 def _split(folder: Path, **classes: slice) -> Split:
@@ -141,11 +140,11 @@ def test_classes_that_chose_the_state_count_like_those_trained_on(
     watched = {"classes": trained, "validation": {"subset": "val", "classes": chosen}}
     for own in (digest, named, elsewhere):
         start = _start(tmp_path / str(own["name"]), encoder, split=own, **watched)
-        seen = start.overlap_with(split, "val")
+        seen = start.facts.overlap_with(split, "val")
         assert seen == SeenOverlap(validation_classes=tuple(chosen))
         assert seen
-        assert not start.overlap_with(split, "base").validation_classes
-        assert not start.overlap_with(split, "novel")
+        assert not start.facts.overlap_with(split, "base").validation_classes
+        assert not start.facts.overlap_with(split, "novel")
 
 
 def test_a_refusal_says_that_the_state_was_chosen_on_the_classes(
@@ -204,7 +203,7 @@ def test_starts_that_no_class_chose_have_none(
     start = read_start(tmp_path / "s", "st-adapter")
     assert start.facts.validation.classes == []
     assert start.facts.validation.clip_names == []
-    assert not start.overlap_with(split, "novel")
+    assert not start.facts.overlap_with(split, "novel")
 
 
 # --- how clips were read ------------------------------------------------------------------------

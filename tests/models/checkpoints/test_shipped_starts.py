@@ -31,8 +31,8 @@ def test_it_fits_the_shipped_encoder_and_split(name: str) -> None:
     assert (facts.kind, facts.stored, facts.subset) == ("base-trained", "float16", "base")
     assert facts.split.digest == split.digest
     assert set(facts.classes) == set(split.classes("base"))
-    assert not start.overlap_with(split, "novel")
-    assert start.overlap_with(split, "base")
+    assert not start.facts.overlap_with(split, "novel")
+    assert start.facts.overlap_with(split, "base")
     cls = registry.load_method("adapters", name)
     adapter = cls(
         encoder.tower,

@@ -11,7 +11,7 @@ import open_clip
 
 from fewshot_i2v.models.encoders import architectures, catalog
 from fewshot_i2v.models.encoders.catalog import list_encoders
-from fewshot_i2v.models.encoders.from_open_clip import _unsupported_reason
+from fewshot_i2v.models.encoders.open_clip_conversion import _unsupported_reason
 
 GUIDE = Path(__file__).resolve().parents[3] / "fewshot_i2v" / "models" / "README.md"
 

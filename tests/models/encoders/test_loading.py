@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import catalog
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 CONSTANTS: dict[str, Any] = {"mean": 0.5, "std": 0.5}

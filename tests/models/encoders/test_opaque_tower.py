@@ -14,8 +14,8 @@ from fewshot_i2v.errors import AdapterError, EncoderError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
 from fewshot_i2v.models.encoders.block import FrozenBlock
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 
 HALF = torch.full((3,), 0.5)
 RESNET: dict[str, Any] = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8}

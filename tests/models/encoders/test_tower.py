@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders.block import LayerNorm
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
+from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_t8.safetensors"

@@ -139,7 +139,7 @@ def test_published_sizes() -> None:
     built = TrxHead(options, width=768, way=5, frames=8, seeds=(0,))
     assert options.cardinalities == (2, 3)
     assert [m.key.shape[-1] for m in maps_of(built)] == [1152, 1152]
-    assert [len(m.places) for m in maps_of(built)] == [28, 56]
+    assert [len(m.tuple_positions) for m in maps_of(built)] == [28, 56]
     assert sum(p.numel() for p in built.parameters()) == 8_854_272
 
 

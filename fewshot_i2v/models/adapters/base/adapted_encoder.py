@@ -29,17 +29,15 @@ class AdaptedEncoder(nn.Module):
 
     def __init__(self, tower: Tower, adapter: Adapter) -> None:
         super().__init__()
-        skipped_overrides = [
-            n
-            for n in ("patch_embed", "embed_tokens")
-            if _overrides(adapter, n) and not _is_called(adapter, n)
-        ]
-        if skipped_overrides:
-            raise AdapterError(
-                f"{type(adapter).__name__} has its own `{skipped_overrides[0]}`, which "
-                f"first_trained_block={adapter.first_trained_block} skips: what lies below it is "
-                "computed once, without it"
-            )
+        first = adapter.first_trained_block
+        for name, last_use in (("patch_embed", -1), ("embed_tokens", 0)):
+            is_overridden = getattr(type(adapter), name) is not getattr(Adapter, name)
+            if is_overridden and first > last_use:
+                raise AdapterError(
+                    f"{type(adapter).__name__} has its own `{name}`, which "
+                    f"first_trained_block={first} skips: what lies below it is computed once, "
+                    "without it"
+                )
         self.tower, self.adapter = tower, adapter
         self.checkpointing = False
 
@@ -111,11 +109,3 @@ class AdaptedEncoder(nn.Module):
             else:
                 x = adapter.block(i, tower.blocks[i], x)
         return x
-
-
-def _overrides(adapter: Adapter, name: str) -> bool:
-    return getattr(type(adapter), name) is not getattr(Adapter, name)
-
-
-def _is_called(adapter: Adapter, name: str) -> bool:
-    return adapter.first_trained_block < (0 if name == "patch_embed" else 1)

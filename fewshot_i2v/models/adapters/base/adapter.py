@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, TemporalEmbedding
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -60,6 +61,10 @@ class Adapter(nn.Module, ABC):
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds).
 
+    Attributes:
+        temporal_embedding: where a subclass sets it, it is added to the tokens before `ln_pre`.
+        ln_post: where a subclass sets it, the trained copy of the final layer norm.
+
     Raises:
         AdapterError: when the tower has no blocks to adapt.
     """
@@ -100,6 +105,8 @@ class Adapter(nn.Module, ABC):
             )
         self.options, self.frames, self.episodes = options, frames, len(seeds)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temporal_embedding: TemporalEmbedding | None = None
+        self.ln_post: EpisodeLayerNorm | None = None
 
     @property
     def requires_blocks(self) -> bool:
@@ -152,7 +159,8 @@ class Adapter(nn.Module, ABC):
 
     def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
         """Maps the tokens of `patch_embed`, (E, clips, T, N + 1, D), to the input of block 0."""
-        return tower.ln_pre(x)
+        embedding = self.temporal_embedding
+        return tower.ln_pre(x if embedding is None else embedding.forward(x))
 
     def side_branch(self, tower: Tower, levels: Tensor) -> Tensor:
         """Adds the side branch to the last level; called where `prefix_spec` names levels.
@@ -184,7 +192,7 @@ class Adapter(nn.Module, ABC):
 
         In float32 whatever the type of `x`, so that pooling never rounds to the tower's type.
         """
-        return tower.ln_post_exact(x)
+        return tower.ln_post_exact(x) if self.ln_post is None else self.ln_post.forward(x.float())
 
     def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Computes frame and clip features from each frame's summary token.
@@ -210,7 +218,7 @@ class Adapter(nn.Module, ABC):
             A new tower, and the adapter that remains beside it.
 
         Raises:
-            AdapterError: for methods that cannot be merged.
+            AdapterError: for methods that cannot be merged, and when there is no such copy.
         """
         name = registry.method_name(type(self))
         raise AdapterError(f"{name} cannot be merged into the frozen weights")

@@ -92,19 +92,9 @@ class BlockwiseAdapter(Adapter):
 
     @torch.no_grad()
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, Adapter]:
-        """Merges one episode's weights into the tower.
+        """Merges one episode's weights into the tower; `Frozen`, without parameters, remains.
 
         Sums and products are taken in float64 and rounded once, to the type of the tower's weights.
-
-        Args:
-            tower: the frozen tower that this adapter was built for; not modified.
-            episode: which of the E copies, 0 to E - 1.
-
-        Returns:
-            A new tower, and `Frozen`, an adapter without parameters.
-
-        Raises:
-            AdapterError: when there is no such episode.
         """
         if not 0 <= episode < self.episodes:
             raise AdapterError(f"episode {episode}: this adapter holds 0 to {self.episodes - 1}")

@@ -20,12 +20,14 @@ from torch.nn import functional
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.encoders import tower
 
+_MAX_WIDTH_FACTOR = 16
+
 Initialiser = Callable[[Tensor, torch.Generator], object]
 """Fills the tensor of one episode in place from that episode's generator."""
 
 
 def trunc_normal(weight: Tensor, generator: torch.Generator) -> None:
-    """Normal values of standard deviation 0.02, cut off at -2 and 2."""
+    """Normal values of deviation 0.02, cut off at 2, as in the code of AIM and ZeroI2V."""
     nn.init.trunc_normal_(weight, std=0.02, generator=generator)
 
 
@@ -134,6 +136,7 @@ class EpisodeLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
+        # in bfloat16 mean and variance over D channels would lose most of their digits
         wide = x.float()
         normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
         scaled = torch.addcmul(
@@ -142,6 +145,11 @@ class EpisodeLayerNorm(nn.Module):
             broadcast_over_tokens(self.weight, normed),
         )
         return scaled.to(x.dtype)
+
+
+def initial_layer_norm(episodes: int, width: int) -> EpisodeLayerNorm:
+    """Builds a trainable layer norm per episode that starts from weight 1 and bias 0."""
+    return EpisodeLayerNorm(tower.LayerNorm(torch.ones(width), torch.zeros(width)), episodes)
 
 
 class TemporalDepthwiseConv(nn.Module):
@@ -277,3 +285,20 @@ class Bottleneck(nn.Module):
 def hidden_width(width: int, ratio: float) -> int:
     """Channels of a bottleneck: `ratio * width` rounded down, at least 1."""
     return max(1, int(ratio * width))
+
+
+def check_hidden_width(setting: str, hidden: int, width: int) -> None:
+    """Refuses a layer far wider than the tower: a slip of the keyboard, which fills the memory.
+
+    Args:
+        setting: names the option in the message, such as "st-adapter width".
+        hidden: channels of the layer.
+        width: channels D of the tower.
+
+    Raises:
+        AdapterError: when there are more than 16 D.
+    """
+    if hidden > _MAX_WIDTH_FACTOR * width:
+        raise AdapterError(
+            f"{setting}={hidden}: more than {_MAX_WIDTH_FACTOR} times the tower's {width}"
+        )

@@ -100,7 +100,8 @@ def leave_one_out_means(x: Tensor, members: Tensor) -> Tensor:
         (E, S, ...); the clip itself where its class has no second clip.
     """
     flat = x.flatten(2)
-    # rows of each clip's own class, picked by a product to stay on the device
+    # rows of each clip's own class, picked by a product to stay on the device; of few clips, so
+    # that taking one away from the sum loses no digits that count
     totals, counts = members @ (members.mT @ flat), _class_sizes(members)
     remaining_means = (totals - flat) / (counts - 1).clamp_min(1)
     return remaining_means.where(counts > 1, flat).reshape(x.shape)

@@ -59,6 +59,7 @@ def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
     table_shape = (*x.shape[:-1], *y.shape[-3:-1])
     if eps == 0:
         x, y = l2_normalize(x), l2_normalize(y)
+    # one product for all pairs of frames: many small ones would wait for memory
     cosines = x.flatten(-3, -2) @ y.flatten(-3, -2).mT
     if eps > 0:
         norms = [torch.linalg.vector_norm(z, dim=-1).flatten(-2) for z in (x, y)]

@@ -53,17 +53,8 @@ class TextHead(Head):
     A clip is its feature (as the adapter pools it) times the tower's projection, scaled to length
     one. A clip of zeros stays zero and has similarity 0 to everything.
 
-    Args:
-        options: an instance of the class's `Options`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds).
-        texts: class-text embeddings of these episodes.
-
     Raises:
-        HeadError: when a size is below one, there is no seed, a grid is requested, or the
-            class-text embeddings have other sizes.
+        HeadError: as `Head`, and when the class-text embeddings have other sizes.
     """
 
     uses_class_names: ClassVar[bool] = True

@@ -49,16 +49,8 @@ class VectorHead(Head):
 
     A vector of zeros (a clip without motion, when centred) has cosine 0 with everything.
 
-    Args:
-        options: `VectorOptions`.
-        width: channels D of the features.
-        way: classes of an episode.
-        frames: frames T of a clip.
-        seeds: one seed per episode; E = len(seeds). Nothing is drawn.
-
     Raises:
-        HeadError: when a size is below one, there is no seed, or frames of clips of a single frame
-            are to be centred.
+        HeadError: as `Head`, and when frames of clips of a single frame are to be centred.
     """
 
     Options = VectorOptions

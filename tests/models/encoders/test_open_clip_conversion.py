@@ -14,14 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError
+from fewshot_i2v.models.checkpoints.files import CONFIG_FILE, WEIGHTS_FILE
+from fewshot_i2v.models.checkpoints.merging import write_open_clip_folder
 from fewshot_i2v.models.encoders import loading
-from fewshot_i2v.models.encoders.from_open_clip import tower_from_open_clip
 from fewshot_i2v.models.encoders.loading import load_encoder
-from fewshot_i2v.models.encoders.to_open_clip import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
+from fewshot_i2v.models.encoders.open_clip_conversion import (
     open_clip_state_dict,
-    write_open_clip_folder,
+    tower_from_open_clip,
 )
 from tests.tiny import tiny_tower
 

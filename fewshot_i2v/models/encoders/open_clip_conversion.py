@@ -1,15 +1,17 @@
-"""Conversion of an open_clip visual model to a tower of frozen blocks."""
+"""Conversion between open_clip visual models and towers of frozen blocks, both ways."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.models.encoders.block import QUICK_GELU_FACTOR, FrozenBlock, LayerNorm
-from fewshot_i2v.models.encoders.opaque_tower import make_opaque_tower
+from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower, make_opaque_tower
 from fewshot_i2v.models.encoders.tower import Tower
 
 if TYPE_CHECKING:
@@ -119,3 +121,65 @@ def _frozen_block(block: ResidualAttentionBlock) -> FrozenBlock:
         proj_bias=(_copy_weight(proj.bias)[:, None] * mlp_scale)[:, 0],
         activation="silu" if gain != 1.0 else "gelu",
     )
+
+
+def open_clip_state_dict(tower: Tower, *, layer_scale: bool = False) -> dict[str, Tensor]:
+    """Return the tensors of the open_clip VisionTransformer that computes the same as a tower.
+
+    The inverse of `tower_from_open_clip`: the factor that was folded into `fc` and `proj` for
+    QuickGELU is taken out again, so that a model with the activation of the original gives the same
+    features.
+
+    Args:
+        tower: a tower with blocks.
+        layer_scale: whether the model has layer scale. It stays folded into the weights, so its
+            gammas are ones.
+
+    Returns:
+        Names without `visual.` in front to independent float32 tensors on the CPU.
+
+    Raises:
+        EncoderError: when the tower has no blocks or no projection.
+    """
+    if isinstance(tower, OpaqueTower):
+        raise EncoderError(f"this encoder's weights cannot be written: {tower.reason}")
+    if tower.projection is None:
+        raise EncoderError(
+            "this encoder has no projection into the space shared with text (`proj`), which every "
+            "open_clip visual tower has; its weights cannot be written in that form"
+        )
+    tensors = {
+        "conv1.weight": tower.patch_weight,
+        "class_embedding": tower.class_token,
+        "positional_embedding": tower.positions,
+        "proj": tower.projection,
+        **_norm_tensors("ln_post", tower.norm_post),
+    }
+    if tower.norm_pre is not None:
+        tensors |= _norm_tensors("ln_pre", tower.norm_pre)
+    for i, block in enumerate(tower.blocks):
+        tensors |= {f"transformer.resblocks.{i}.{name}": t for name, t in _block_tensors(block)}
+        if layer_scale:
+            ones = torch.ones(tower.width)
+            tensors |= {f"transformer.resblocks.{i}.ls_{n}.gamma": ones for n in (1, 2)}
+    return {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, tensor in tensors.items()
+    }
+
+
+def _norm_tensors(name: str, norm: LayerNorm) -> dict[str, Tensor]:
+    return {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+
+
+def _block_tensors(block: FrozenBlock) -> Iterator[tuple[str, Tensor]]:
+    yield from _norm_tensors("ln_1", block.norm_1).items()
+    yield "attn.in_proj_weight", block.qkv_weight
+    yield "attn.in_proj_bias", block.qkv_bias
+    yield "attn.out_proj.weight", block.out_weight
+    yield "attn.out_proj.bias", block.out_bias
+    yield from _norm_tensors("ln_2", block.norm_2).items()
+    yield "mlp.c_fc.weight", block.fc_weight / block.activation_gain
+    yield "mlp.c_fc.bias", block.fc_bias / block.activation_gain
+    yield "mlp.c_proj.weight", block.proj_weight * block.activation_gain
+    yield "mlp.c_proj.bias", block.proj_bias
