@@ -259,9 +259,8 @@ def write_missing_clips(
         for parent in {path.parent for _, _, path in jobs}:
             sync_folder(parent, ignore_errors=True)
     except OSError as error:
-        reason = error.strerror or str(error)
-        advice = "free space there, or choose another folder with --cache"
         raise DiskError(
-            f"generated clips cannot be written to {folder}: {reason}; {advice}"
+            f"generated clips cannot be written to {folder}: {error.strerror or error}; free space "
+            "there, or choose another folder with --cache"
         ) from error
     return written

@@ -31,24 +31,31 @@ class _BlockBiases(BlockMaps):
         self.proj_bias = _EpisodeBias(frozen.proj_bias, episodes)
 
     def ln_1(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The layer norm before the attention with the trained bias."""
         return self.norm_1.apply_norm(frozen.norm_1, x)
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values with trained biases."""
         return frozen.split_qkv(self.qkv_bias(functional.linear(u, frozen.qkv_weight)))
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The output projection with the trained bias."""
         return self.out_bias.forward(functional.linear(u, frozen.out_weight))
 
     def ln_2(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The layer norm before the MLP with the trained bias."""
         return self.norm_2.apply_norm(frozen.norm_2, x)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The first layer of the MLP with the trained bias."""
         return self.fc_bias.forward(functional.linear(u, frozen.fc_weight))
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
+        """The second layer of the MLP with the trained bias."""
         return self.proj_bias.forward(functional.linear(hidden, frozen.proj_weight))
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+        """The block with one episode's biases."""
         return replace(
             frozen,
             norm_1=self.norm_1.merged_norm(frozen.norm_1, episode),

@@ -80,24 +80,31 @@ class _TrainableBlock(BlockMaps):
         self.mlp_out = _TrainableLinear(frozen.proj_weight, frozen.proj_bias, episodes, 1 / gain)
 
     def ln_1(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The trained layer norm before the attention."""
         return self.norm_1.forward(x)
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values."""
         return frozen.split_qkv(self.attn_in(u))
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The trained output projection."""
         return self.attn_out.forward(u)
 
     def ln_2(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The trained layer norm before the MLP."""
         return self.norm_2.forward(x)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The trained first layer of the MLP."""
         return self.mlp_in.forward(u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
+        """The trained second layer of the MLP."""
         return self.mlp_out.forward(hidden)
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+        """The block with one episode's weights."""
         qkv = self.attn_in.merged_weights(frozen.qkv_weight, frozen.qkv_bias, episode)
         out = self.attn_out.merged_weights(frozen.out_weight, frozen.out_bias, episode)
         fc = self.mlp_in.merged_weights(frozen.fc_weight, frozen.fc_bias, episode)

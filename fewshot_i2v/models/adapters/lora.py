@@ -130,6 +130,7 @@ class _BlockUpdates(BlockMaps):
         return updated
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each with its own update."""
         q, k, v = (
             self._add_update(target, y.flatten(-2), u).reshape(y.shape)
             for target, y in zip(_ATTENTION_INPUTS, frozen.qkv(u), strict=True)
@@ -137,12 +138,15 @@ class _BlockUpdates(BlockMaps):
         return q, k, v
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The output projection with its update."""
         return self._add_update("o", super().out(frozen, u), u)
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+        """The first layer of the MLP with its update."""
         return self._add_update("fc", super().fc(frozen, u), u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
+        """The second layer of the MLP with its update."""
         return self._add_update("proj", super().proj(frozen, hidden), hidden)
 
     def _merge_weight(self, target: Target, weight: Tensor, episode: int) -> Tensor:
@@ -155,6 +159,7 @@ class _BlockUpdates(BlockMaps):
         )
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
+        """The block with one episode's updates in its weights."""
         chunks = zip(_ATTENTION_INPUTS, frozen.qkv_weight.chunk(3), strict=True)
         return replace(
             frozen,
