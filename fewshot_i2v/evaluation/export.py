@@ -193,7 +193,7 @@ class _RecordedRow:
             self._refuse("start", override, "its adapters began fresh")
             return None
         recorded: str | None = self._recorded_path("start")
-        if not Path(recorded or "").is_dir():
+        if not recorded or not Path(recorded).is_dir():
             recorded = name if name in names_of_starts() else None
         missing = f"began from the starting point {name}; where that is, is not known (any more)"
         return self._locate("start", override, recorded, missing)

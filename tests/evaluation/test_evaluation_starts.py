@@ -316,6 +316,12 @@ def test_an_episode_tuned_from_a_start_is_exported(runs: Runs, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"the start .* has sha256 .* the run was of"):
         runs.export(row, tmp_path / "c", start=runs.folder / "meta")
 
+    header = json.loads((row / "run.json").read_text())
+    del header["start"]  # the folder "" is no other than the current one
+    (row / "run.json").write_text(json.dumps(header))
+    with pytest.raises(ConfigError, match=r"starting point s; .* Give --start"):
+        runs.export(row, tmp_path / "d")
+
 
 def test_an_adapter_tuned_from_a_start_is_merged(runs: Runs, tmp_path: Path) -> None:
     make_start(tmp_path / "s", runs.encoder(), "lora")
