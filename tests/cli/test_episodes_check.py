@@ -102,8 +102,9 @@ def test_a_report_is_printed_where_it_cannot_be_remembered(
 
 
 def test_verify_reads_what_an_earlier_check_has_read(
-    invoke: Invoke, arguments: list[str], tmp_path: Path
+    invoke: Invoke, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(clip_digest, "_TICK", 0)
     cached = [*arguments, "--cache", str(tmp_path / "cache"), "--json"]
     facts = [
         json.loads(invoke("episodes", "check", *cached, *more).stdout)["read"]

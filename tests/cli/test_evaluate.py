@@ -21,7 +21,8 @@ from fewshot_i2v.evaluation.row_expansion import expand_rows
 from fewshot_i2v.utils.yaml import parse_yaml
 from tests.cli.conftest import FakeEvaluation, Invoke
 
-PARAMS = command.get_params(click.Context(command))
+# A command remembers its help option, with the names of the first context that asks for it.
+PARAMS = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
 FLAGS = [param for param in PARAMS if isinstance(param, KeyFlag)]
 
 

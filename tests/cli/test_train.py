@@ -21,7 +21,8 @@ from fewshot_i2v.errors import TuningError
 from tests.cli.conftest import Invoke
 from tests.training.training_samples import settings, training_folder
 
-PARAMS = command.get_params(click.Context(command))
+# A command remembers its help option, with the names of the first context that asks for it.
+PARAMS = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
 FLAGS = [param for param in PARAMS if isinstance(param, KeyFlag)]
 
 
