@@ -108,11 +108,20 @@ def _method_files(kind: MethodKind) -> Iterator[tuple[str, Path]]:
 
 
 def _entry_points(kind: MethodKind) -> dict[str, EntryPoint]:
-    return _entry_points_on(kind, tuple(sys.path))
+    return _entry_points_on(kind, tuple((folder, _change_time(folder)) for folder in sys.path))
+
+
+def _change_time(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @cache  # reading what is installed takes 10 ms, and a small run needs it 50 times
-def _entry_points_on(kind: MethodKind, _search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+def _entry_points_on(
+    kind: MethodKind, _search_path: tuple[tuple[str, int], ...]
+) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"fewshot_i2v.{kind}")}
 
 

@@ -229,8 +229,10 @@ def test_entry_points_of_other_packages_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = "fewshot_i2v.models.heads.prototype:PrototypeHead"
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "site").mkdir()
     assert "theirs" not in registry.method_names("heads")
-    install_head(target, tmp_path, monkeypatch)
+    install_head(target, tmp_path, monkeypatch)  # also while this process runs
     assert registry.load_method("heads", "theirs") is registry.load_method("heads", "prototype")
     assert registry.method_name(registry.load_method("heads", "theirs")) == "theirs"
     row = next(row for row in registry.list_methods("heads") if row.name == "theirs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.statistics import bounded_interval, sample_size
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.utils import resources
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
 
@@ -228,6 +231,21 @@ def test_a_pilot_whose_split_is_gone_is_planned_without_clips(
     found = plain(invoke, str(pilot))
     assert found["clips"] == []
     assert "the pilot's split cannot be read" in found["remarks"][-1]
+
+
+def test_a_pilot_on_a_split_of_ones_own_is_planned_with_its_clips(
+    invoke: Invoke, pilot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = shutil.copy(resources.data_file("episodes", "motions"), tmp_path / "mine.yaml")
+    for path in pilot.glob("*/run.json"):
+        header = json.loads(path.read_text()) | {"split": {"path": str(mine)}}
+        path.write_text(json.dumps(header))
+    known = set(resources.data_names("episodes")) - {"motions"}
+    monkeypatch.setattr("fewshot_i2v.report.plan.basis.data_names", lambda _kind: known)
+    monkeypatch.setattr("fewshot_i2v.utils.resources.data_folder", lambda _kind: tmp_path)
+    found = plain(invoke, str(pilot))
+    assert found["clips"] == plain(invoke, str(pilot), "--split", str(mine))["clips"] != []
+    assert not [remark for remark in found["remarks"] if "cannot be read" in remark]
 
 
 @pytest.mark.parametrize(

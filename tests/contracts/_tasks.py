@@ -1,4 +1,4 @@
-"""Two tasks that the frozen encoder cannot solve by class means, each made for a kind of method.
+"""Three tasks that the frozen encoder cannot solve by class means, each for a kind of method.
 
 Pictures are random, so that nothing about them suits one tower or another, and small, so that an
 adapter learns from them in a fraction of a second.
@@ -18,7 +18,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune_and_predict
 from fewshot_i2v.utils.seeding import derive_seed
-from tests.models.tiny_adapters import make_adapter
+from tests.models.tiny_adapters import make_adapter, perturb
 from tests.tiny import tiny_tower
 
 # seeds; with other pictures the frozen encoder may tell more of the faint ones
@@ -59,6 +59,16 @@ def order_task(generator: torch.Generator, per_class: int) -> Task:
     return _of_two_classes(appears, appears.flip(2))
 
 
+def shuffle_task(generator: torch.Generator, per_class: int) -> Task:
+    """A picture that appears, or the same frames in another order, which is not the reverse.
+
+    For methods to which a clip and its reverse are the same.
+    """
+    appears, _ = order_task(generator, per_class)[0].chunk(2, 1)
+    order = [*range(0, FRAMES, 2), *range(1, FRAMES, 2)]
+    return _of_two_classes(appears, appears[:, :, order])
+
+
 def look_task(generator: torch.Generator, per_class: int) -> Task:
     """A faint picture or its negative, below a strong one that resembles it and says nothing."""
     fixed = torch.Generator().manual_seed(PICTURES)
@@ -73,14 +83,29 @@ def look_task(generator: torch.Generator, per_class: int) -> Task:
     return _of_two_classes(draw(1.0), draw(-1.0))
 
 
+TASKS = {"order": order_task, "shuffle": shuffle_task, "look": look_task}
+
+
+def task_for(name: str) -> str:
+    """The task that fits what an adapter may use: the order of frames, if not its direction."""
+    if registry.load_method("adapters", name).frame_order == "no":
+        return "look"
+    adapter = perturb(make_adapter(name, _tower(), frames=FRAMES, seeds=(0,)), (0,))
+    encoder = AdaptedEncoder(_tower(), adapter)
+    clips = order_task(torch.Generator().manual_seed(DATA), 1)[0][:1]
+    with torch.no_grad():
+        played, reversed_ = encoder(encoder.compute_prefix(clips)).clip[0]
+    return "shuffle" if torch.allclose(played, reversed_, atol=1e-5) else "order"
+
+
 @functools.cache
-def accuracies(name: str, *, ordered: bool) -> Tensor:
+def accuracies(name: str, task: str) -> Tensor:
     """Share of right answers of each episode, (E,), after tuning the adapter alone.
 
     The head, nearest class mean of the clip features, has no parameters: it is the adapter that
     solves the task, or nothing does.
     """
-    make = order_task if ordered else look_task
+    make = TASKS[task]
     generator = torch.Generator().manual_seed(DATA)
     (support, labels), (query, truth) = make(generator, SHOT), make(generator, QUERY)
     # one clip without its counterpart: the class means of the frozen encoder differ by more than

@@ -34,7 +34,7 @@ from tests.contracts._adapters import (
     the_tower,
     train,
 )
-from tests.contracts._tasks import accuracies
+from tests.contracts._tasks import accuracies, task_for
 from tests.models.tiny_adapters import FRAMES, tower_tensors
 
 
@@ -215,9 +215,9 @@ def test_tuning_from_a_cache_is_tuning_without_one(name: str) -> None:
     assert (seen[0][0][:, -1] < seen[0][0][:, 0]).all()
 
 
-@pytest.mark.parametrize(("ordered", "limit"), [(True, 0.55), (False, 0.75)])
-def test_the_frozen_encoder_is_at_a_loss_with_the_tasks_below(ordered: bool, limit: float) -> None:
-    accuracy = accuracies("frozen", ordered=ordered)
+@pytest.mark.parametrize(("task", "limit"), [("order", 0.55), ("shuffle", 0.55), ("look", 0.75)])
+def test_the_frozen_encoder_is_at_a_loss_with_the_tasks_below(task: str, limit: float) -> None:
+    accuracy = accuracies("frozen", task)
     assert (accuracy <= limit).all()
     assert (accuracy >= 0.45).all()
 
@@ -225,7 +225,12 @@ def test_the_frozen_encoder_is_at_a_loss_with_the_tasks_below(ordered: bool, lim
 @every_trained_adapter
 def test_it_learns_what_the_frozen_encoder_cannot_tell_apart(name: str) -> None:
     """By the order of frames, or where that cannot matter by a faint picture; in 40 steps."""
-    ordered = registry.load_method("adapters", name).frame_order != "no"
-    gain = accuracies(name, ordered=ordered) - accuracies("frozen", ordered=ordered)
+    task = task_for(name)
+    gain = accuracies(name, task) - accuracies("frozen", task)
     assert gain.mean() > 0.2
     assert (gain > 0.1).all()
+
+
+def test_the_task_fits_the_method() -> None:
+    expected = {"st-adapter": "order", "aim": "order", "lora": "look", "time-smoothing": "shuffle"}
+    assert {name: task_for(name) for name in expected} == expected

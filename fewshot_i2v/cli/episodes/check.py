@@ -87,8 +87,8 @@ def command(
 
     _check_output(allow_missing, drop_classes)
     limits = parse_limits(read_overrides(ctx, ()))
-    folder = cache or resources.default_cache_folder()
     loaded_split = load_split(split, root=root)
+    folder = cache or resources.default_cache_folder()
     with resumable(folder / "checks", "clips checked so far are"):
         check = check_clips(
             loaded_split,

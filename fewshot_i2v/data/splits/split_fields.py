@@ -127,7 +127,7 @@ def _section(description: str, fields: Mapping[str, FieldSpec]) -> JsonSchema:
         "properties": {
             key: {
                 **field.schema,
-                **({"default": field.default} if field.default else {}),
+                **({} if field.default in (None, "", [], {}) else {"default": field.default}),
                 "description": field.text,
             }
             for key, field in fields.items()
@@ -146,7 +146,12 @@ def _mapping_of(values: JsonSchema) -> JsonSchema:
 
 
 _NAME: JsonSchema = {"type": "string", "pattern": r"\S"}
-_PATH: JsonSchema = {"type": "string", "minLength": 1, "not": {"pattern": BAD_PATH_PATTERN}}
+_PATH: JsonSchema = {
+    "description": "Relative, with / between folders; no . or .. parts.",
+    "type": "string",
+    "minLength": 1,
+    "not": {"pattern": BAD_PATH_PATTERN},
+}
 _CLASS_NAMES = _list_of(_NAME, uniqueItems=True)
 _OPTIONAL_TEXT: JsonSchema = {"type": ["string", "null"]}
 
@@ -182,7 +187,10 @@ _SUBSET: JsonSchema = {
         {**_CLASS_NAMES, "description": "Classes with a folder each, or generated."},
         _section("Class folders below root/FOLDER: all, or those in classes.", FOLDER_FIELDS),
         _section("A table with the columns path, class and, if wanted, group.", CSV_FIELDS),
-        _mapping_of({"anyOf": [_CLIPS, _section("A class with its clips.", CLASS_FIELDS)]}),
+        {
+            **_mapping_of({"anyOf": [_CLIPS, _section("A class with its clips.", CLASS_FIELDS)]}),
+            "description": "Clips by class.",
+        },
     ]
 }
 _SUBSETS: JsonSchema = {

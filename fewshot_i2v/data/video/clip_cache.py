@@ -219,16 +219,21 @@ class ClipCache:
         try:
             for job, result in run_jobs(jobs, self._workers, self._limits):
                 yield aliases_by_path[job.path], result
-                if not isinstance(result, VideoUnreadable):
-                    del temporaries[job.path]
+                temporary = temporaries.pop(job.path)
+                if isinstance(result, VideoUnreadable):
+                    _unlink_quietly(temporary)
         except FewshotError as error:
             # from a worker only its words arrive
             raise ClipCacheError(str(error)) from error
         finally:
             # processes that were stopped while writing clean up nothing
             for temporary in temporaries.values():
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
+                _unlink_quietly(temporary)
+
+
+def _unlink_quietly(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def decode_into_cache(

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
+from fewshot_i2v.models.adapters.base.adapter import AdapterOptions, Preset
+from fewshot_i2v.models.adapters.base.frame_embedding import FrameEmbeddingAdapter
 from fewshot_i2v.models.adapters.base.layers import (
     Bottleneck,
     EpisodeLayerNorm,
@@ -62,7 +63,7 @@ _PRESETS = MappingProxyType(
 )
 
 
-class AIM(Adapter):
+class AIM(FrameEmbeddingAdapter):
     """Temporal, spatial and joint adaptation of every block, in this order.
 
     With tokens x of (E, clips, T, N + 1, D), `A(u) = W2 gelu(W1 u + b1) + b2` (exact GELU, width

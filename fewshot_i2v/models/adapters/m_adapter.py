@@ -156,10 +156,10 @@ class MAdapter(Adapter):
         self.mixers = nn.ModuleList(_LevelMixer(self.generators, r) for _ in self._levels)
         self.up_norm = initial_layer_norm(self.episodes, r)
         self.up = EpisodeLinear(self.generators, r, width, zeros)
-        if options.temporal_embedding:  # of the branch: no block below it is computed again
-            self.temporal_embedding = TemporalEmbedding(self.episodes, frames, r)
-        if options.ln_post:
-            self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes)
+        self.temporal_embedding = (
+            TemporalEmbedding(self.episodes, frames, r) if options.temporal_embedding else None
+        )
+        self.ln_post = EpisodeLayerNorm(tower.norm_post, self.episodes) if options.ln_post else None
 
     @property
     def first_trained_block(self) -> int:
@@ -216,3 +216,9 @@ class MAdapter(Adapter):
         y: Tensor = self.up(self.up_norm(h))
         # the sum with the last level would round a small branch away in the tower's type
         return y.float()
+
+    def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
+        """Applies `ln_post` or its trained copy, (E, ..., D), in float32."""
+        if self.ln_post is None:
+            return super().final_norm(tower, x)
+        return self.ln_post.forward(x.float())

@@ -17,7 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
-from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions, Preset
+from fewshot_i2v.models.adapters.base.adapter import AdapterOptions, Preset
+from fewshot_i2v.models.adapters.base.frame_embedding import FrameEmbeddingAdapter
 from fewshot_i2v.models.adapters.base.layers import (
     Bottleneck,
     EpisodeLayerNorm,
@@ -94,7 +95,7 @@ _PRESETS = MappingProxyType(
 )
 
 
-class ZeroI2V(Adapter):
+class ZeroI2V(FrameEmbeddingAdapter):
     """Heads with shifted keys and values, and linear adapters that can be merged.
 
     With tokens x of (E, clips, T, N + 1, D) and `A(u) = u + s (W2 (W1 u + b1) + b2)`, no

@@ -19,6 +19,7 @@ from fewshot_i2v.errors import ExportError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm
 from fewshot_i2v.models.checkpoints.files import CONFIG_FILE, WEIGHTS_FILE, episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import head_offsets
 from fewshot_i2v.models.encoders import architectures, catalog, loading, weights
@@ -113,8 +114,8 @@ def _single_episode_adapter(tower: Tower, adapter: Adapter, episode: int) -> Ada
 
 def _with_final_norm(tower: Tower, remainder: Adapter) -> Tower:
     """Replaces the tower's last layer norm by its trained copy, if there is one."""
-    norm = remainder.ln_post
-    if norm is None:
+    norm = getattr(remainder, "ln_post", None)
+    if not isinstance(norm, EpisodeLayerNorm):
         return tower
     weight, bias = norm.weight.detach()[0].clone(), norm.bias.detach()[0].clone()
     return replace(tower, norm_post=LayerNorm(weight, bias, norm.eps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fewshot_i2v.statistics.variance_components import (
     assumed_difference_components,
     estimate_components,
 )
+from fewshot_i2v.utils.resources import data_names
 
 _DEFAULT_ACCURACY, _DEFAULT_COMMON, _DEFAULT_PAIRING = 0.8, 0.05, 0.3
 _DEFAULT_WAY, _DEFAULT_SHOT, _DEFAULT_QUERY = 5, 1, 5
@@ -195,11 +197,18 @@ def read_pilot(run: Path, request: PlanRequest) -> PlanBasis:
         rows=tuple(rows),
         pairs=tuple(pairs),
         remarks=tuple(remarks),
-        split=config["split"],
+        split=_split_source(config["split"], summary.header),
         subset=config["subset"],
         split_digest=str(summary.identity.get("split", {}).get("digest", "")),
         reuses_clips=not is_disjoint,
     )
+
+
+def _split_source(name: str, header: Mapping[str, Any]) -> str:
+    """Return the name of a shipped split, else the path that the pilot read, if it is there."""
+    path = str(header.get("split", {}).get("path", ""))
+    is_shipped = name in data_names("episodes")
+    return path if path and not is_shipped and Path(path).is_file() else name
 
 
 def _select_rows(run: Path, shots: Sequence[int]) -> list[RecordedRow]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, TemporalEmbedding
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -61,10 +60,6 @@ class Adapter(nn.Module, ABC):
         frames: frames T of a clip.
         seeds: one seed per episode; E = len(seeds).
 
-    Attributes:
-        temporal_embedding: where a subclass sets it, it is added to the tokens before `ln_pre`.
-        ln_post: where a subclass sets it, the trained copy of the final layer norm.
-
     Raises:
         AdapterError: when the tower has no blocks to adapt.
     """
@@ -105,8 +100,6 @@ class Adapter(nn.Module, ABC):
             )
         self.options, self.frames, self.episodes = options, frames, len(seeds)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.temporal_embedding: TemporalEmbedding | None = None
-        self.ln_post: EpisodeLayerNorm | None = None
 
     @property
     def requires_blocks(self) -> bool:
@@ -159,8 +152,7 @@ class Adapter(nn.Module, ABC):
 
     def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
         """Maps the tokens of `patch_embed`, (E, clips, T, N + 1, D), to the input of block 0."""
-        embedding = self.temporal_embedding
-        return tower.ln_pre(x if embedding is None else embedding.forward(x))
+        return tower.ln_pre(x)
 
     def side_branch(self, tower: Tower, levels: Tensor) -> Tensor:
         """Adds the side branch to the last level; called where `prefix_spec` names levels.
@@ -192,7 +184,7 @@ class Adapter(nn.Module, ABC):
 
         In float32 whatever the type of `x`, so that pooling never rounds to the tower's type.
         """
-        return tower.ln_post_exact(x) if self.ln_post is None else self.ln_post.forward(x.float())
+        return tower.ln_post_exact(x)
 
     def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Computes frame and clip features from each frame's summary token.
