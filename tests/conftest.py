@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A busy machine fails no test.
 settings.register_profile("patient", deadline=None)
@@ -37,6 +41,23 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a test tried to reach the network: {address!r}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, and not laid out and rendered: for tests of what stands around them.
+
+    Rendering takes most of the time of a page. Real figures are tested in `tests/report/page`.
+    """
+    from matplotlib import figure
+
+    def save(self: Figure, out: IO[bytes], **_: Any) -> None:
+        width, height = 72 * self.get_size_inches()
+        out.write(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"/>'.encode()
+        )
+
+    monkeypatch.setattr(figure.Figure, "savefig", save)
 
 
 def shared_folder() -> Path | None:

@@ -107,6 +107,8 @@ def tiny_run(folder: Path, output: Path, /, **changes: Any) -> EvaluationConfig:
         "adapter": ["frozen"],
         "way": 3,
         "query": 2,
+        # by default there are ten times as many, which no test of a run needs
+        "tuning": {"steps": 3},
         "workers": 1,
         "cache": str(folder / "cache"),
         "output": str(output),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fewshot_i2v import registry
 from fewshot_i2v.cli.list import describe_type, format_giga
+from fewshot_i2v.models.cost import Cost, count_adapter_cost
+from fewshot_i2v.models.encoders.tower import Tower
 from tests.cli.conftest import Invoke
 from tests.models.test_cost import PLUGIN
 from tests.tiny import tiny_architecture
@@ -23,12 +26,30 @@ def row_of(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
-def test_every_adapter_has_a_row(invoke: Invoke) -> None:
-    lines = invoke("list", "adapters", "--encoder", "demo").stdout.splitlines()
+def test_every_adapter_has_a_row(invoke: Invoke, tmp_path: Path) -> None:
+    tiny = str(tiny_architecture(tmp_path))
+    lines = invoke("list", "adapters", "--architecture", tiny).stdout.splitlines()
     assert [line.split()[0] for line in lines[4:-5]] == registry.method_names("adapters")
 
 
-def test_the_table_of_vit_b_16(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def costs_of_vit_b_16() -> Callable[..., Cost]:
+    """Counts as `count_adapter_cost` does, the default options once."""
+    counted: dict[str, Cost] = {}
+
+    def count(tower: Tower, adapter: str, options: dict[str, object], *, frames: int) -> Cost:
+        assert (tower.width, tower.layers, options, frames) == (768, 12, {}, 8)
+        if adapter not in counted:
+            counted[adapter] = count_adapter_cost(tower, adapter, options, frames=frames)
+        return counted[adapter]
+
+    return count
+
+
+def test_the_table_of_vit_b_16(
+    invoke: Invoke, costs_of_vit_b_16: Callable[..., Cost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_i2v.models.cost.count_adapter_cost", costs_of_vit_b_16)
     monkeypatch.setattr(registry, "method_names", lambda _: ["aim", "frozen", "zeroi2v"])
     text = invoke(*B16).stdout
     lines = text.splitlines()
@@ -44,7 +65,10 @@ def test_the_table_of_vit_b_16(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
-def test_json_has_every_number(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_every_number(
+    invoke: Invoke, costs_of_vit_b_16: Callable[..., Cost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_i2v.models.cost.count_adapter_cost", costs_of_vit_b_16)
     monkeypatch.setattr(registry, "method_names", lambda _: ["frozen", "zeroi2v"])
     rows = {row["name"]: row for row in json.loads(invoke(*B16, "--json").stdout)}
     assert list(rows) == ["frozen", "zeroi2v"]

@@ -54,6 +54,7 @@ def test_a_file_that_is_replaced_is_said_to_be(invoke: Invoke, runs: Path) -> No
     assert invoke(*args).stdout == f"{first.stdout.rstrip()}; the file that was there is replaced\n"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_out_it_is_report_html_here(
     invoke: Invoke, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_without_out_it_is_report_html_here(
     assert Path("report.html").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_frames_that_are_gone_are_said_to_be(invoke: Invoke, runs: Path) -> None:
     out = runs.parent / "page.html"
     assert invoke("report", str(runs), "--out", str(out)).exit_code == 0
@@ -93,6 +95,7 @@ def test_rows_asked_the_same_share_a_table_whatever_their_folder(
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_orders_of_frames_have_tables_of_their_own_and_are_compared(
     invoke: Invoke, tmp_path: Path
 ) -> None:
@@ -136,6 +139,7 @@ def test_other_kinds_of_file_hold_the_table(invoke: Invoke, runs: Path, kind: st
     assert "aim:scale=0.5" in out.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_row_in_detail_is_named_by_its_folder(invoke: Invoke, runs: Path) -> None:
     out = runs.parent / "page.html"
     done = invoke("report", str(runs), "--out", str(out), "--detail", "frozen-linear-1shot")
@@ -146,6 +150,7 @@ def test_the_row_in_detail_is_named_by_its_folder(invoke: Invoke, runs: Path) ->
     assert "did you mean 'frozen-linear-1shot'" in wrong.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_how_to_run_it_again_is_checked_against_the_rows(invoke: Invoke, runs: Path) -> None:
     out = runs.parent / "page.html"
     assert invoke("report", str(runs), "--out", str(out)).exit_code == 0

@@ -96,6 +96,7 @@ def test_a_copied_folder_does_not_count_as_another_seed(
     assert first.name in done.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_row_in_detail_is_the_one_that_is_named(invoke: Invoke, tmp_path: Path) -> None:
     """A name that another one ends with, and a folder of a later training seed."""
     runs = tmp_path / "runs"

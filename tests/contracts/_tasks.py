@@ -23,7 +23,7 @@ from tests.tiny import tiny_tower
 
 # seeds; with other pictures the frozen encoder may tell more of the faint ones
 DATA, PICTURES = 0, 23
-EPISODES, FRAMES, SHOT, QUERY = 2, 4, 12, 50
+EPISODES, FRAMES, SHOT, QUERY = 2, 4, 8, 30
 RECIPE = FinetuneConfig(steps=40, lr=2e-2, weight_decay=0.0)
 
 Task = tuple[Tensor, Tensor]

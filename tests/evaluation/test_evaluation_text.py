@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def test_names_decide_and_support_clips_do_not_where_the_head_says_so(
 
 
 def test_an_adapter_is_tuned_through_a_head_that_reads_names(folder: Path, tmp_path: Path) -> None:
-    config = _config(folder, tmp_path, adapter="st-adapter", shot=2, tuning={"steps": 4})
+    few: dict[str, Any] = {"shot": 2, "episodes": 2, "tuning": {"steps": 3}}
+    config = _config(folder, tmp_path, adapter="st-adapter", **few)
     for row in evaluate.run(config).rows:
         for record in _records(row.folder):
             assert record["losses"][-1] < record["losses"][0]
@@ -107,12 +109,13 @@ def test_an_adapter_is_tuned_through_a_head_that_reads_names(folder: Path, tmp_p
 
 def test_a_run_cut_short_continues_to_the_same_records(folder: Path, tmp_path: Path) -> None:
     whole = evaluate.run(_config(folder, tmp_path / "whole", head="tip", episodes=4)).rows[0]
-    cut = evaluate.run(_config(folder, tmp_path / "cut", head="tip", episodes=4)).rows[0]
-    path = cut.folder / "episodes.jsonl"
+    cut = tmp_path / "cut" / whole.folder.name
+    shutil.copytree(whole.folder, cut)
+    path = cut / "episodes.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     evaluate.run(_config(folder, tmp_path / "cut", head="tip", episodes=4))
     after, before = (
-        [(r["index"], r["probabilities"]) for r in _records(p)] for p in (cut.folder, whole.folder)
+        [(r["index"], r["probabilities"]) for r in _records(p)] for p in (cut, whole.folder)
     )
     assert after == before
 

@@ -66,7 +66,8 @@ def test_the_table_has_one_row_with_the_spread(runs: Runs) -> None:
     row = next(line for line in lines if line.startswith("st-adapter"))
     spread = 100 * np.std(means, ddof=1)
     assert (f"3: ± {spread:.2f}" if spread else "3: the same") in row
-    assert f"{100 * np.mean(means):.2f} ±" in row
+    # its interval may be lopsided, and then does not stand behind one sign
+    assert f" {100 * np.mean(means):.2f} " in row
     assert len(result.to_dict()["rows"]) == 6
     plain = evaluate.run(runs.config("plain"))
     assert "over seeds" not in plain.table()

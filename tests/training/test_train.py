@@ -148,7 +148,7 @@ def _files_below(output: Path) -> Iterator[str]:
 
 
 def test_a_killed_training_ends_with_the_same_digest(folder: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"steps": 150, "save_every": 5, "validation": {"subset": "off"}}
+    changes: dict[str, Any] = {"steps": 100, "save_every": 5, "validation": {"subset": "off"}}
     whole = _run(folder, tmp_path / "whole", **changes)
     config = train_config(folder, tmp_path / "killed", **changes)
     process = killed.start(train, config)

@@ -28,7 +28,7 @@ from fewshot_i2v.utils.seeding import derive_seed, deterministic
 from tests.tiny import tiny_tower
 
 FRAMES, WAY, SHOT, QUERY = 4, 3, 2, 2
-RECIPE = FinetuneConfig(steps=5, lr=1e-2, head_lr=1e-2)
+RECIPE = FinetuneConfig(steps=3, lr=1e-2, head_lr=1e-2)
 ADAPTERS, HEADS = registry.method_names("adapters"), registry.method_names("heads")
 PAIRS = [(adapter, "linear") for adapter in ADAPTERS] + [("st-adapter", head) for head in HEADS]
 every_adapter_and_head = pytest.mark.parametrize(("adapter", "head"), sorted(set(PAIRS)))
@@ -70,10 +70,10 @@ def _episodes(tower: Tower, encoder: AdaptedEncoder, rows: list[int]) -> Episode
 @every_adapter_and_head
 def test_an_episode_is_the_same_alone_and_beside_others(adapter: str, head: str) -> None:
     tower = tiny_tower()
-    seeds = [derive_seed("x", i) for i in range(4)]
+    seeds = [derive_seed("x", i) for i in range(3)]
     encoder, built = _build(tower, seeds, adapter, head)
-    together = finetune_and_predict(encoder, built, _episodes(tower, encoder, [0, 1, 2, 3]), RECIPE)
-    for e in range(4):
+    together = finetune_and_predict(encoder, built, _episodes(tower, encoder, [0, 1, 2]), RECIPE)
+    for e in range(3):
         encoder, built = _build(tower, [seeds[e]], adapter, head)
         alone = finetune_and_predict(encoder, built, _episodes(tower, encoder, [e]), RECIPE)
         torch.testing.assert_close(alone.logits[0], together.logits[e], atol=1e-4, rtol=1e-4)

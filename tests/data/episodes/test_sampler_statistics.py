@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from tests.data.splits.samples import make_split
 
@@ -17,9 +19,11 @@ Members = NDArray[np.bool_]
 
 
 @pytest.fixture(scope="module", params=[0, 1])
-def sampler(request: pytest.FixtureRequest) -> EpisodeSampler:
+def episodes(request: pytest.FixtureRequest) -> list[Episode]:
     """3-way, 1 support and 2 query clips, of 8 classes with 6 clips."""
-    return EpisodeSampler(make_split(CLASSES, CLIPS), seed=request.param, way=WAY, shot=1, query=2)
+    split = make_split(CLASSES, CLIPS)
+    sampler = EpisodeSampler(split, seed=request.param, way=WAY, shot=1, query=2)
+    return [sampler[i] for i in range(EPISODES)]
 
 
 def _spread(members: Members, size: int) -> float:
@@ -34,28 +38,31 @@ def _random_members(shape: tuple[int, ...], size: int, seed: int) -> Members:
     return np.asarray(ranks < size)
 
 
+@cache
+def _random_spreads(shape: tuple[int, ...], chosen: int, size: int) -> list[float]:
+    return [_spread(_random_members(shape, chosen, seed), size) for seed in range(200)]
+
+
 def _assert_ordinary(members: Members, size: int) -> None:
     """Neither less even than any of 200 random draws nor more even than all of them."""
-    chosen = int(members[0].sum())
-    drawn = [_spread(_random_members(members.shape, chosen, seed), size) for seed in range(200)]
+    drawn = _random_spreads(members.shape, int(members[0].sum()), size)
     assert min(drawn) <= _spread(members, size) <= max(drawn)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_classes_and_sets_of_classes_are_equally_frequent(
-    sampler: EpisodeSampler, size: int
+    episodes: list[Episode], size: int
 ) -> None:
     members = np.zeros((EPISODES, CLASSES), dtype=bool)
-    for i in range(EPISODES):
-        members[i, [int(name[1:]) for name in sampler[i].classes]] = True
+    for i, spec in enumerate(episodes):
+        members[i, [int(name[1:]) for name in spec.classes]] = True
     _assert_ordinary(members, size)
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_clips_and_pairs_of_clips_are_equally_frequent(sampler: EpisodeSampler, size: int) -> None:
+def test_clips_and_pairs_of_clips_are_equally_frequent(episodes: list[Episode], size: int) -> None:
     rows = []
-    for i in range(EPISODES):
-        spec = sampler[i]
+    for spec in episodes:
         if "c0" in spec.classes:
             at = spec.classes.index("c0")
             row = np.zeros(CLIPS, dtype=bool)
@@ -66,11 +73,10 @@ def test_clips_and_pairs_of_clips_are_equally_frequent(sampler: EpisodeSampler, 
 
 
 def test_every_assignment_to_support_and_query_is_equally_frequent(
-    sampler: EpisodeSampler,
+    episodes: list[Episode],
 ) -> None:
     counts = np.zeros((CLIPS, CLIPS, CLIPS))
-    for i in range(EPISODES):
-        spec = sampler[i]
+    for spec in episodes:
         for support, query in zip(spec.support, spec.query, strict=True):
             counts[tuple(int(n[-7:-4]) for n in (*support, *query))] += 1
     possible = [i for i in np.ndindex(counts.shape) if len(set(i)) == 3]
@@ -79,10 +85,10 @@ def test_every_assignment_to_support_and_query_is_equally_frequent(
     assert 0.001 < p < 0.999
 
 
-def test_label_of_a_class_is_even(sampler: EpisodeSampler) -> None:
+def test_label_of_a_class_is_even(episodes: list[Episode]) -> None:
     counts = np.zeros((CLASSES, WAY))
-    for i in range(EPISODES):
-        for label, name in enumerate(sampler[i].classes):
+    for spec in episodes:
+        for label, name in enumerate(spec.classes):
             counts[int(name[1:]), label] += 1
     assert all(chisquare(row).pvalue > 0.0005 for row in counts)
 

@@ -296,11 +296,14 @@ def test_unknown_names_are_errors_that_help(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_same_frames_give_the_same_file_whatever_the_memory_held(shared: Path) -> None:
+@pytest.mark.parametrize("times", [20, pytest.param(80, marks=pytest.mark.slow)])
+def test_the_same_frames_give_the_same_file_whatever_the_memory_held(
+    shared: Path, times: int
+) -> None:
     clip = generate.render_clip("motions", "swings", 0, size=32, frames=4)
     videos = sorted((shared / "clips" / "egogestar").glob("*/*_1*.mp4"))[:6]
     files = set()
-    for i in range(80):
+    for i in range(times):
         files.add(generate.encode(clip, 8))
         # leaves its pictures in memory that is free again
         decord.VideoReader(str(videos[i % 6])).get_batch([0, 5]).asnumpy()

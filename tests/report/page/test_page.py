@@ -177,6 +177,7 @@ def test_what_the_accuracies_say_of_other_clips_stands_in_a_table(outline: Outli
     assert "It covers other classes" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_heads_have_a_table_and_some_figures() -> None:
     rows = [row("frozen", 0.5, head=f"head-{i}") for i in range(9)]
     page = render_page([section(*rows)])
@@ -184,12 +185,14 @@ def test_many_heads_have_a_table_and_some_figures() -> None:
     assert "3 more are in the table." in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_labels_of_no_probability_make_the_log_loss_a_bound() -> None:
     made = row("frozen", 0.5)
     odd = replace(made, analysis=replace(made.analysis, unresolved=7))
     assert "up to 7 labels of a row have one of 0" in render_page([section(odd)])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     made = orders({"natural": 0.9, "shuffled": 0.5, "reversed": 0.9, "single": 0.4})
     outline = Outline(render_page(made))
@@ -237,6 +240,7 @@ def test_control_and_direction_marks_are_shown_as_escapes() -> None:
     assert r"a\u202eb" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_film_strips_are_shown_where_there_are_some() -> None:
     made = section(row("frozen", 0.4), row("aim", 0.8))
     names = shown_clips(made)
@@ -252,6 +256,7 @@ def test_film_strips_are_shown_where_there_are_some() -> None:
     assert "A note." in shown.text["main"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_row_in_detail_can_be_chosen(outline: Outline) -> None:
     assert "In detail: aim, 1 shot" in outline.text["h3"]
     assert "flatters" in outline.text["main"]
@@ -261,6 +266,7 @@ def test_the_row_in_detail_can_be_chosen(outline: Outline) -> None:
     assert "flatters" not in chosen.text["main"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_evaluations_have_sections_and_a_list(outline: Outline) -> None:
     assert not outline.all("nav")
     made = section(row("frozen"))
@@ -320,6 +326,7 @@ def test_rows_stand_by_adapter_start_head_and_shots() -> None:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
     seeds = [with_seed(row("aim", skill), seed) for seed, skill in ((0, 1.0), (3, 0.0))]
     one, two = merge_rows([seeds[0], row("frozen"), seeds[1]])
@@ -332,6 +339,7 @@ def test_training_seeds_are_one_row_with_all_their_seeds() -> None:
     assert "ECE, its interval and by chance are means over the seeds" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_computation_has_a_column_and_a_figure_where_it_is_known() -> None:
     known = [row("frozen", 0.4, macs_per_clip=1.5e9), row("aim", 0.8, macs_per_clip=2.25e9)]
     page = render_page([section(*known)], version="1")

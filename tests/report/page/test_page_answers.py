@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from fewshot_i2v.report.page.page import render_page
 from tests.report.page.page_samples import row, section
 from tests.report.page.test_page import Outline
@@ -20,6 +22,7 @@ def test_one_episode_has_no_interval_and_no_extremes() -> None:
     assert "In brackets" not in outline.text["main"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_episode_is_compared_over_its_clips() -> None:
     rows = [
         row(name, skill, count=1, way=4, query=20)
@@ -35,6 +38,7 @@ def test_one_episode_is_compared_over_its_clips() -> None:
     assert re.search(r"aim, 1 shot: \+[\d.]+ \[\+[\d.]+, \+[\d.]+\]", alt)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_verdicts_say_what_they_are_adjusted_for() -> None:
     text = " ".join(Outline(render_page([section()])).text["main"].split())
     assert "adjusted for the 4 comparisons with it of this table (Holm)" in text
@@ -45,12 +49,14 @@ def test_verdicts_say_what_they_are_adjusted_for() -> None:
     assert "fewshot-i2v compare adjusts" not in alone
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rows_of_different_episodes_are_said_to_be() -> None:
     page = render_page([section(row("frozen", count=30), row("aim", 0.9))])
     assert "Rows have different episodes, the least 30 of 60" in page
     assert "different episodes" not in render_page([section(row("frozen"), row("aim"))])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_lopsided_intervals_show_both_sides_and_are_explained() -> None:
     page = render_page([section(row("frozen", 0.5), row("aim", 1.0, count=18))])
     text = " ".join(Outline(page).text["main"].split())
