@@ -16,7 +16,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 _counts: dict[tuple[object, ...], float | None] = {}
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def _multiply_accumulates_counted_once() -> Iterator[None]:
     """Counting takes half the time of a tiny run; `tests/models/test_cost.py` checks the counts."""
 
