@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     field_validator,
+    model_validator,
 )
 
 from fewshot_i2v.config.file_names import (
@@ -277,6 +278,38 @@ class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
         default=None,
         description="Smallest and largest area of a random resized crop, as fractions.",
     )
+    colour: Fraction = Field(
+        default=0.0,
+        description="Largest relative change of brightness, contrast and saturation of a clip.",
+    )
+    temporal: bool = Field(
+        default=False,
+        description="Take frames at random within their segments, not at the middle; needs the "
+        "frame policy segment-center.",
+    )
+    views: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Differently augmented views of each support clip in a step. With 2 and more, "
+        "heads that compare clips can learn from one clip a class: views are compared with the "
+        "other views.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the target that is spread over all classes."
+    )
+
+    @property
+    def augments(self) -> bool:
+        """Whether the support clips are changed at all."""
+        return self.flip != "off" or self.crop_scale is not None or self.colour > 0 or self.temporal
+
+    @model_validator(mode="after")
+    def _check_views(self) -> FinetuneConfig:
+        if self.views > 1 and not self.augments:
+            raise ValueError(
+                f"views: got {self.views} without any augmentation, which makes equal views; give "
+                "crop_scale, colour, temporal or flip, or views 1"
+            )
+        return self
 
 
 def _check_device(value: str) -> str:

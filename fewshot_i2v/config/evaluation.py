@@ -30,6 +30,7 @@ from fewshot_i2v.config.episodes import (
     require_unique,
 )
 from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.readouts import Readouts
 from fewshot_i2v.config.start_names import FRESH, START, start_name_of
 
 
@@ -119,6 +120,12 @@ class RowConfig(RowSettings):
             del config["training_seed"]
         if self.tuning.batch is None:
             del config["tuning"]["batch"]
+        if not self.tuning.augments:
+            # with augmentation they stay: an earlier version drew its random values otherwise
+            for key in ("colour", "temporal", "views"):
+                del config["tuning"][key]
+        if not self.tuning.label_smoothing:
+            del config["tuning"]["label_smoothing"]
         return config
 
 
@@ -144,11 +151,10 @@ class EvaluationConfig(RowSettings):
         description="Seed of initial parameters, batches and augmentation: each row is run once "
         "for each, on the same episodes; by default once, with `seed`.",
     )
-    tokens: str | None = Field(
+    tokens: Readouts | None = Field(
         default=None,
-        pattern=r"^(summary|grid[1-9]\d?)$",
-        description="What heads see of each frame, unless their options say it: summary, or gridN "
-        "such as grid4.",
+        description="What heads see of each frame, unless their options say it: summary, gridN "
+        "such as grid4, motion, or several joined by +.",
     )
     recipes: dict[str, FinetuneConfig] = Field(
         default_factory=dict,

@@ -15,7 +15,7 @@ from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
     LoadedAdapter,
     load_adapter,
@@ -24,7 +24,6 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
 from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.tuning.finetune import concat_features
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.resources import default_cache_folder
 
@@ -235,14 +234,14 @@ class Classifier:
         failures = self._store.prepare(paths)
         if failures:
             raise _unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
-        tower, grid_size = self._tower, self._head.grid_size
+        tower, grid_sizes = self._tower, self._head.grid_sizes
         chunk_size = clips_per_pass(tower, self._frames)
         chunks = []
         for start in range(0, len(paths), chunk_size):
             clips = [self._store.get(path).copy() for path in paths[start : start + chunk_size]]
             pixels = tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
-            prefix = self._encoder.compute_prefix(pixels, grid_size=grid_size)
-            chunks.append(self._encoder(prefix[None], grid_size=grid_size))
+            prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
+            chunks.append(self._encoder(prefix[None], grid_sizes=grid_sizes))
         return concat_features(chunks)
 
     def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.episodes import DEFAULTS_OF_LATER_KEYS
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.method import MethodSpec
@@ -44,7 +45,16 @@ class EvaluationContext(RunContext):
     trials: EpisodeFile | None = None
     _starts: dict[tuple[str, str], StartingPoint] = field(default_factory=dict)
     _macs: dict[tuple[str, int], float | None] = field(default_factory=dict)
+    _segment_thirds: RunContext | None = None
     _text_embeddings: dict[tuple[str, ...], dict[str, Tensor]] = field(default_factory=dict)
+
+    def augmentation_clips(self, recipe: FinetuneConfig) -> RunContext:
+        """Returns the clips as augmentation reads them: with temporal jitter, of more frames."""
+        if not recipe.temporal:
+            return self
+        if self._segment_thirds is None:
+            self._segment_thirds = self.with_segment_thirds()
+        return self._segment_thirds
 
     @classmethod
     def of(cls, config: EvaluationConfig) -> EvaluationContext:

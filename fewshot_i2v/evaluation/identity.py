@@ -127,7 +127,8 @@ def display_flags(
     if (row.sampling if trials is None else trials.settings.get("sampling")) == "disjoint":
         flags["disjoint"] = True
     one_shot = str(row.shot).split("-")[0] == "1"  # a range such as 1-5 has such classes
-    if head.compares_with_itself and one_shot and row.tuning.steps and parameters:
+    no_pair = head.compares_with_itself and one_shot and row.tuning.views == 1
+    if no_pair and row.tuning.steps and parameters:
         flags["learns_nothing"] = True
     if start is None:
         return flags

@@ -13,7 +13,8 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_batch_indices
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.tuning.augmentation import SupportAugmenter, augmentation_enabled
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.tuning.augmentation import SupportAugmenter
 from fewshot_i2v.tuning.finetune import EpisodeInputs
 from fewshot_i2v.utils.seeding import derive_seed
 
@@ -33,7 +34,7 @@ def load_inputs(
     episodes: Sequence[Episode],
     encoder: AdaptedEncoder,
     *,
-    grid_size: int,
+    grid_sizes: GridSizes,
 ) -> EpisodeInputs:
     """Loads what fine-tuning and prediction read of E episodes of one shape.
 
@@ -42,9 +43,9 @@ def load_inputs(
         context: with the clips.
         episodes: of one shape.
         encoder: with an adapter of E copies.
-        grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
+        grid_sizes: cells on a side of each grid of patch tokens that the head reads.
     """
-    prefixes = context.prefix_cache(encoder, grid_size=grid_size)
+    prefixes = context.prefix_cache(encoder, grid_sizes=grid_sizes)
     support = [episode.support_clips for episode in episodes]
     query = [episode.query_clips for episode in episodes]
     batch_size = row.tuning.batch
@@ -52,8 +53,8 @@ def load_inputs(
     if batch_size is not None and batch_size < len(support[0]):
         seed = row.effective_training_seed
         batch_indices = mini_batch_indices(support, episodes, batch_size, seed)
-    if augmentation_enabled(row.tuning):
-        support_at = _augmented_prefixes(row, context, episodes, encoder, grid_size, batch_indices)
+    if row.tuning.augments:
+        support_at = _augmented_prefixes(row, context, episodes, encoder, grid_sizes, batch_indices)
     else:
         support_at = _load_by_step(support, batch_indices, prefixes.gather)
     return EpisodeInputs(
@@ -62,6 +63,7 @@ def load_inputs(
         chunked_features(prefixes, query),
         all_support=chunked_features(prefixes, support),
         batch_indices=batch_indices,
+        views=row.tuning.views,
     )
 
 
@@ -87,28 +89,29 @@ def _augmented_prefixes(
     context: EvaluationContext,
     episodes: Sequence[Episode],
     encoder: AdaptedEncoder,
-    grid_size: int,
+    grid_sizes: GridSizes,
     batch_indices: StepIndices | None,
 ) -> Callable[[int], Tensor]:
     """Computes the prefix of newly augmented support clips at every step."""
+    clips = context.augmentation_clips(row.tuning)
 
-    def _pixels(names: ClipRows) -> Tensor:
-        clips = [
-            torch.stack([torch.from_numpy(context.frames(name).copy()) for name in clip_row])
-            for clip_row in names
-        ]
-        return encoder.tower.normalize(torch.stack(clips))
+    def _frames(names: ClipRows) -> Tensor:
+        rows = [[torch.from_numpy(clips.frames(name).copy()) for name in row] for row in names]
+        return torch.stack([torch.stack(row) for row in rows])
 
-    pixels_at = _load_by_step([e.support_clips for e in episodes], batch_indices, _pixels)
+    frames_at = _load_by_step([e.support_clips for e in episodes], batch_indices, _frames)
     seed = row.effective_training_seed
     augment = SupportAugmenter(
         row.tuning,
         [episode.classes for episode in episodes],
         [derive_seed("augment", seed, episode.index) for episode in episodes],
+        encoder.tower,
     )
 
     def _prefixes(step: int) -> Tensor:
+        frames = frames_at(step)
+        pixels = torch.cat([augment(frames) for _ in range(row.tuning.views)], 1)
         with torch.no_grad():
-            return encoder.compute_prefix(augment(pixels_at(step)), grid_size=grid_size)
+            return encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
 
     return _prefixes

@@ -120,7 +120,7 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
 
 def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:
     """The head with the evaluation's `tokens`, unless its own options set them."""
-    if tokens is None or "tokens" in head.options:
+    if tokens is None or {"tokens", "readouts"} & head.options.keys():
         return head
     return head.model_copy(update={"options": {**head.options, "tokens": tokens}})
 

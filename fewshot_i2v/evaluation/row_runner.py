@@ -36,7 +36,7 @@ from fewshot_i2v.evaluation.identity import (
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import unpack_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grid
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grids, count_cells
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.factory import (
     build_adapter,
@@ -124,7 +124,7 @@ class RowRunner:
         adapter_count, head_count = (
             sum(p.numel() for p in module.parameters()) for module in (encoder, head)
         )
-        return _ModelSizes(adapter_count, head_count, encoder.adapter.prefix_spec(head.grid_size))
+        return _ModelSizes(adapter_count, head_count, encoder.adapter.prefix_spec(head.grid_sizes))
 
     @property
     def parameters(self) -> int:
@@ -161,13 +161,13 @@ class RowRunner:
         if self.start is None or not self.is_static:
             return spec.cache_key(self.context.encoder.tower)
         options = resolve_options("adapters", self.row.adapter).model_dump(mode="json")
-        return (self.row.adapter.name, repr(options), self.start.digest, spec.grid_size)
+        return (self.row.adapter.name, repr(options), self.start.digest, spec.grid_sizes)
 
     @property
     def feature_rows_per_clip(self) -> int:
         """Rows of a clip's features in one tensor, as made by `pack_features`."""
         frames = self.row.video.frames
-        return frames + 1 + frames * self.sizes.prefix_spec.grid_size**2
+        return frames + 1 + frames * count_cells(self.sizes.prefix_spec.grid_sizes)
 
     @cached_property
     def parallel_episodes(self) -> int:
@@ -185,7 +185,8 @@ class RowRunner:
         # not of the sampled episodes: a run that is extended keeps its batches
         _, n_support, n_query = self.context.sources[row.shot].max_shape
         trains = self.parameters and row.tuning.steps
-        step_clips = min(n_support, row.tuning.batch or n_support) if trains else 0
+        step_clips = row.tuning.views * min(n_support, row.tuning.batch or n_support)
+        step_clips = step_clips if trains else 0
         activations = self.build_head([0]).saved_activations(step_clips) if trains else 0
         return max_parallel_episodes(
             tower.device.type,
@@ -220,7 +221,7 @@ class RowRunner:
                 classes, options.templates
             ),
         )
-        check_grid(tower, head.grid_size)
+        check_grids(tower, head.grid_sizes)
         check_episode_axis(head, row.head.name)
         return head.to(tower.device)
 
@@ -273,15 +274,17 @@ class RowRunner:
         self, group: Sequence[Episode], encoder: AdaptedEncoder, head: Head
     ) -> FinetuneResult:
         """Loads what the episodes read, fine-tunes where the row does, and predicts."""
-        row, context, grid_size = self.row, self.context, head.grid_size
+        row, context, grid_sizes = self.row, self.context, head.grid_sizes
         if not self.is_static:
-            inputs = load_inputs(row, context, group, encoder, grid_size=grid_size)
+            inputs = load_inputs(row, context, group, encoder, grid_sizes=grid_sizes)
             return finetune_and_predict(encoder, head, inputs, row.tuning)
         frames = row.video.frames
-        cache = context.feature_cache(encoder, self.cache_key, grid_size=grid_size)
-        support = unpack_features(cache.gather([e.support_clips for e in group]), frames)
+        cache = context.feature_cache(encoder, self.cache_key, grid_sizes=grid_sizes)
+        support = unpack_features(
+            cache.gather([e.support_clips for e in group]), frames, grid_sizes
+        )
         chunks = chunked_features(cache, [e.query_clips for e in group])()
-        query = (unpack_features(chunk, frames) for chunk in chunks)
+        query = (unpack_features(chunk, frames, grid_sizes) for chunk in chunks)
         labels = support_labels(group, encoder.tower.device)
         return predict_from_features(head, support, query, labels)
 

@@ -48,7 +48,7 @@ def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> 
         row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
     ).to(tower.device)
     with torch.no_grad():
-        prefix = encoder.compute_prefix(pixels, grid_size=head.grid_size)
+        prefix = encoder.compute_prefix(pixels, grid_sizes=head.grid_sizes)
     _, n_support, n_query = batch[0].shape
     labels = support_labels(batch, tower.device)
     batch_size = min(n_support, row.tuning.batch or n_support)
@@ -89,7 +89,8 @@ def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> f
 
     def _features(n_clips: int) -> Features:
         values = torch.randn(1, n_clips, n_rows, tower.width, generator=generator).to(tower.device)
-        return unpack_features(values.expand(len(batch), -1, -1, -1), row.video.frames)
+        values = values.expand(len(batch), -1, -1, -1)
+        return unpack_features(values, row.video.frames, head.grid_sizes)
 
     _, n_support, n_query = batch[0].shape
     support, query = _features(n_support), _features(n_query)

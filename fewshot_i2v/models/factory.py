@@ -15,6 +15,7 @@ from fewshot_i2v import registry
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import AdapterError, ConfigError, HeadError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
+from fewshot_i2v.models.adapters.base.frozen_prefix import patches_per_side
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
 
@@ -88,7 +89,7 @@ def build_head(
             f"head {method.name!r} reads class names, which training does not offer; give one "
             "that compares clips, such as prototype"
         )
-    options = resolve_options("heads", method, checkpoint)
+    options = resolve_options("heads", method, checkpoint).for_patches(patches_per_side(tower))
     texts = {"texts": class_texts(options)} if class_texts and head_class.uses_class_names else {}
     head: Head = head_class(
         options, width=tower.width, way=way, frames=frames, seeds=seeds, **texts

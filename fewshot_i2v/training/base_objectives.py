@@ -7,7 +7,6 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.training.objective import (
     MicroBatch,
     Objective,
@@ -33,12 +32,12 @@ class Episodic(Objective):
         method = self.config.head
         head = self.new_head(method, way=self.config.way)
         self.head = require_parameter_free(head, method, "head", advice)
-        self.grid_size = head.grid_size
+        self.grid_sizes = head.grid_sizes
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Encodes support and query clips of all episodes in one pass."""
         batch = micro_batch.require_episodes()
-        support, query = encode_episodes(self.encoder, batch, self.grid_size)
+        support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
         scores = self.head(query, support, batch.support_labels)
         loss = functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
         return backpropagate(micro_batch.weight * loss)
@@ -53,14 +52,14 @@ class Classification(Objective):
         """Builds the classifier."""
         seed, method = derive_seed("classifier", self.config.seed), self.config.classifier
         self.classifier = self.new_head(method, way=len(self.classes), seeds=[seed])
-        self.extra, self.grid_size = self.classifier, self.classifier.grid_size
+        self.extra, self.grid_sizes = self.classifier, self.classifier.grid_sizes
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Encodes all clips of the micro-batch in one pass."""
         batch = micro_batch.clips
         if batch is None:
             raise ValueError("a micro-batch without clips")
-        features = self.encoder(batch.clips.unsqueeze(0), grid_size=self.grid_size)
+        features = self.encoder(batch.clips.unsqueeze(0), grid_sizes=self.grid_sizes)
         scores = self.classifier.compute_support_logits(features, batch.labels.unsqueeze(0))
         loss = functional.cross_entropy(scores.squeeze(0), batch.labels)
         return backpropagate(micro_batch.weight * loss)
@@ -77,12 +76,11 @@ class EpisodicPlusClassification(Objective):
         config = self.config
         self.episodic = Episodic(config, self.encoder, self.classes)
         self.classification = Classification(config, self.encoder, self.classes)
-        self.extra, self.grid_size = self.classification.extra, self.episodic.grid_size
-        if self.grid_size != self.classification.grid_size:
-            raise ConfigError(
-                f"objective both: head {config.head.label} and classifier "
-                f"{config.classifier.label} see different tokens; give both the same"
-            )
+        self.extra = self.classification.extra
+        # clips are encoded up to the prefix once, for what both losses read
+        both = {*self.episodic.grid_sizes, *self.classification.grid_sizes}
+        self.grid_sizes = tuple(sorted(both))
+        self.episodic.grid_sizes = self.classification.grid_sizes = self.grid_sizes
 
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Runs both backward passes in turn; the gradients add up."""

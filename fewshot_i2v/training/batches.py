@@ -6,7 +6,6 @@ tokens of the frozen tower are cached instead.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
-from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.training.class_split import TRAIN_SUBSET, TrainValSplit
 from fewshot_i2v.training.objective import ClipBatch, EpisodeBatch, MicroBatch, Objective
@@ -52,7 +50,7 @@ class TrainBatches:
         self.config, self.class_split, self.objective = config, class_split, objective
         tower = context.encoder.tower
         self._augment = TrainingAugmenter(config.augment, class_split.classes, tower)
-        self.context = _with_more_frames(context, self._augment.frames_per_segment)
+        self.context = context.with_segment_thirds() if config.augment.temporal else context
         self._frames = _FrameCache(self.context)
         self._sampler = None
         if objective.wants_episodes:
@@ -105,7 +103,7 @@ class TrainBatches:
         size = (config.video.frames, 3, tower.image_size, tower.image_size)
         pixels = torch.zeros(size, dtype=tower.dtype, device=tower.device)
         with torch.no_grad():
-            clip = objective.encoder.compute_prefix(pixels, grid_size=objective.grid_size)
+            clip = objective.encoder.compute_prefix(pixels, grid_sizes=objective.grid_sizes)
 
         def _repeat_clip(count: int) -> Tensor:
             return clip.expand(count, *clip.shape).contiguous()
@@ -162,13 +160,13 @@ class TrainBatches:
 
         `names` and `pixels` are those of the complete step.
         """
-        encoder, grid_size = self.objective.encoder, self.objective.grid_size
+        encoder, grid_sizes = self.objective.encoder, self.objective.grid_sizes
         span = _equal_slice(len(names), self.config.accumulate, index)
         if pixels is None:
-            cache = self.context.prefix_cache(encoder, grid_size=grid_size)
+            cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
             return cache.gather([names[span]]).squeeze(0)
         with torch.no_grad():
-            return encoder.compute_prefix(pixels[span], grid_size=grid_size)
+            return encoder.compute_prefix(pixels[span], grid_sizes=grid_sizes)
 
     def _episode_batch(self, classes: tuple[tuple[str, ...], ...], tokens: Tensor) -> EpisodeBatch:
         """Makes the batch of episodes with these classes, from the tokens of all their clips."""
@@ -211,23 +209,6 @@ def _equal_slice(count: int, n_slices: int, index: int) -> slice:
 def _clips_in_order(episodes: Sequence[Episode]) -> list[str]:
     """Clips episode by episode: support class by class, then query class by class."""
     return [name for e in episodes for name in e.support_clips + e.query_clips]
-
-
-def _with_more_frames(context: RunContext, factor: int) -> RunContext:
-    """The same context, with clips decoded at `factor` frames per segment."""
-    if factor == 1:
-        return context
-    store = context.store
-    options = dataclasses.replace(
-        store.options, frames=factor * store.options.frames, policy=SEGMENT_THIRDS
-    )
-    return dataclasses.replace(
-        context,
-        store=store.with_options(options),
-        unreadable={},
-        _decoded_clips=set(),
-        _caches={},
-    )
 
 
 class _FrameCache:

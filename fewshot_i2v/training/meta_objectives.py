@@ -56,7 +56,7 @@ class AdaptedLearner(nn.Module):
 
     def forward(self, clips: Tensor) -> Features:
         """Features of clips from their prefix tokens, (B, clips, ...)."""
-        features: Features = self.encoder(clips, grid_size=self.head.grid_size)
+        features: Features = self.encoder(clips, grid_sizes=self.head.grid_sizes)
         return features
 
     def support_losses(self, clips: Tensor, labels: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class MetaObjective(Objective):
         """Builds the head."""
         self.inner = self.config.inner
         self.head = self._new_head(1, self.config.way)
-        self.extra, self.grid_size = nn.ModuleDict({"head": self.head}), self.head.grid_size
+        self.extra, self.grid_sizes = nn.ModuleDict({"head": self.head}), self.head.grid_sizes
         self._learners: dict[tuple[int, int], AdaptedLearner] = {}
 
     def _new_head(self, copies: int, way: int) -> Head:
@@ -328,7 +328,7 @@ class ANIL(MAML):
     def backward(self, micro_batch: MicroBatch) -> Tensor:
         """Encodes all clips once; each episode fine-tunes a head."""
         batch = micro_batch.require_episodes()
-        support, query = encode_episodes(self.encoder, batch, self.grid_size)
+        support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
         count = len(batch.support)
         head_copies = self._make_copies(count, self.config.way, shared_view(count)).head
         head = self._wrap_learner(head_copies, not self.inner.second_order).clone()

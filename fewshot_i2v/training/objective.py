@@ -22,7 +22,7 @@ config.seed, micro_batch.step)`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -34,6 +34,7 @@ from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError, TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import Head
@@ -126,13 +127,13 @@ class Objective(ABC):
         self.config, self.encoder, self.classes = config, encoder, tuple(classes)
         self.extra: nn.Module = nn.Module()
         """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
-        self.grid_size = 0
-        """Side length of the token grid that the loss reads, as `Head.grid_size`; 0: none."""
+        self.grid_sizes: GridSizes = ()
+        """Grids of patch tokens that the loss reads, as `Head.grid_sizes`."""
         self.build()
 
     @abstractmethod
     def build(self) -> None:
-        """Builds the heads of the loss; sets `extra` and `grid_size` where it has any."""
+        """Builds the heads of the loss; sets `extra` and `grid_sizes` where it has any."""
 
     @abstractmethod
     def backward(self, micro_batch: MicroBatch) -> Tensor:
@@ -202,28 +203,20 @@ def build_training_encoder(config: TrainingConfig, tower: Tower, copies: int = 1
 
 
 def encode_episodes(
-    encoder: AdaptedEncoder, batch: EpisodeBatch, grid_size: int
+    encoder: AdaptedEncoder, batch: EpisodeBatch, grid_sizes: GridSizes
 ) -> tuple[Features, Features]:
     """Features of support and query clips by an adapter of one copy, all in one pass."""
     clips = torch.cat([batch.support, batch.query], 1)
-    features = encoder(clips.flatten(0, 1).unsqueeze(0), grid_size=grid_size)
-    by_episode = map_features(features, lambda x: x.reshape(len(clips), -1, *x.shape[2:]))
+    features = encoder(clips.flatten(0, 1).unsqueeze(0), grid_sizes=grid_sizes)
+    by_episode = features.map(lambda x: x.reshape(len(clips), -1, *x.shape[2:]))
     return split_support(by_episode, batch.support.shape[1])
 
 
 def split_support(features: Features, n_support: int) -> tuple[Features, Features]:
     """Splits the features of clips into those of the support clips and of the query clips."""
     return (
-        map_features(features, lambda x: x[:, :n_support]),
-        map_features(features, lambda x: x[:, n_support:]),
-    )
-
-
-def map_features(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """Applies the same change of the first two axes, (E, clips), to all features."""
-    grid = features.grid
-    return Features(
-        change(features.frames), change(features.clip), None if grid is None else change(grid)
+        features.map(lambda x: x[:, :n_support]),
+        features.map(lambda x: x[:, n_support:]),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
@@ -18,10 +18,9 @@ from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import (
     NotFiniteError,
     Objective,
-    map_features,
     require_parameter_free,
 )
-from fewshot_i2v.tuning.finetune import concat_features, encode_in_chunks
+from fewshot_i2v.tuning.finetune import encode_in_chunks
 from fewshot_i2v.tuning.run_context import RunContext
 
 ClipRows = Sequence[Sequence[str]]
@@ -115,14 +114,14 @@ class EpisodicValidation:
         if type(self.objective).fine_tuned is Objective.fine_tuned:
             return None
         cache = self.context.prefix_cache(
-            self.objective.encoder, grid_size=self.objective.grid_size
+            self.objective.encoder, grid_sizes=self.objective.grid_sizes
         )
         return self.objective.fine_tuned(cache.gather(support), labels)
 
     def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
-        cache = self.context.prefix_cache(encoder, grid_size=self.head.grid_size)
-        return encode_in_chunks(encoder, cache.gather(rows), grid_size=self.head.grid_size)
+        cache = self.context.prefix_cache(encoder, grid_sizes=self.head.grid_sizes)
+        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=self.head.grid_sizes)
 
     def _all_features(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
         """Features of clips by the current adapter, each computed once, (1, clips, ...)."""
@@ -138,4 +137,4 @@ def _gather_features(features: Features, names: list[str], rows: ClipRows) -> Fe
     index = torch.tensor([[positions[name] for name in row] for row in rows])
     index = index.to(features.clip.device)
     with torch.inference_mode():
-        return map_features(features, lambda x: x[0][index])
+        return features.map(lambda x: x[0][index])

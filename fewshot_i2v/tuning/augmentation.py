@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_i2v.config.base import FinetuneConfig
-from fewshot_i2v.config.training import AugmentConfig
+from fewshot_i2v.config.base import FlipMode
 from fewshot_i2v.models.encoders.tower import Tower
 
-_FRAMES_PER_SEGMENT = 3
+FRAMES_PER_SEGMENT = 3
 """Frames decoded of each segment for temporal jitter; odd, so that one is the middle."""
 # ITU-R BT.601 weights of red, green and blue in brightness, as image libraries turn to grey.
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -42,9 +42,31 @@ def mentions_left_or_right(class_name: str) -> bool:
     return turning or any(word in _SIDE_WORDS for word in words)
 
 
-def augmentation_enabled(recipe: FinetuneConfig) -> bool:
-    """Whether a recipe augments the support clips at all."""
-    return recipe.flip != "off" or recipe.crop_scale is not None
+class Augmentation(Protocol):
+    """Keys of a recipe, or of a training, that decide the random changes of a clip."""
+
+    @property
+    def flip(self) -> FlipMode: ...  # noqa: D102 - keys of the configuration
+    @property
+    def crop_scale(self) -> tuple[float, float] | None: ...  # noqa: D102
+    @property
+    def colour(self) -> float: ...  # noqa: D102
+    @property
+    def temporal(self) -> bool: ...  # noqa: D102
+
+
+class ClipChanges(NamedTuple):
+    """Random values of the changes of n clips of T segments.
+
+    Attributes:
+        frames: which frame of each segment, (n, T) int64.
+        boxes: x scale (negative: mirrored), y scale and centre of each crop, (n, 4).
+        colours: factors of brightness, contrast and saturation, (3, n).
+    """
+
+    frames: Tensor
+    boxes: Tensor
+    colours: Tensor
 
 
 def _flip_allowed(flip: str, class_names: Sequence[str]) -> bool:
@@ -87,53 +109,13 @@ def _crop_and_resize(pixels: Tensor, box: Tensor) -> Tensor:
     return resampled.reshape(pixels.shape)
 
 
-class SupportAugmenter:
-    """Random flips and crops of the support clips of E episodes.
-
-    Each episode has its own generator, so that it gets the same changes whether it is tuned by
-    itself or side by side with more episodes.
-
-    Args:
-        recipe: `flip` "off", "on", or "auto" (not in an episode with a class name that mentions
-            left or right); `crop_scale` range of the cropped area, as fractions of the frame, or
-            None.
-        classes: class names of each episode.
-        seeds: one per episode.
-    """
-
-    def __init__(
-        self, recipe: FinetuneConfig, classes: Sequence[Sequence[str]], seeds: Sequence[int]
-    ) -> None:
-        self.crop_scale = recipe.crop_scale
-        self.flip_allowed = [
-            _flip_allowed(recipe.flip, episode_classes) for episode_classes in classes
-        ]
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Samples new flips and crops and applies them.
-
-        Args:
-            pixels: (E, S, T, 3, H, W), normalised.
-
-        Returns:
-            The same shape; bilinear where a crop is resized.
-        """
-        clips = pixels.shape[1]
-        pairs = zip(self.flip_allowed, self.generators, strict=True)
-        boxes = [
-            _sample_crop_boxes(clips, self.crop_scale, flip, generator) for flip, generator in pairs
-        ]
-        cropped = _crop_and_resize(pixels.flatten(0, 1), torch.cat(boxes).to(pixels.device))
-        return cropped.reshape(pixels.shape).to(pixels.dtype)
-
-
-class TrainingAugmenter:
-    """Random changes of training clips: frames, crop, flip and colour, sampled once per clip.
+class ClipAugmenter:
+    """Random changes of clips: frames, crop, flip and colour, sampled once per clip.
 
     - Frames: of the `frames_per_segment` decoded frames of each segment one is sampled, for every
       segment and clip independently. Segments do not overlap, so the order of frames never changes.
-    - Crop and flip: as for support clips (`SupportAugmenter`).
+    - Crop and flip: a box of a random share of the frame's area, with the frame's proportions,
+      mirrored or not, and resized to the full frame.
     - Colour: brightness, contrast and saturation, in this order, each by a factor from
       [1 - colour, 1 + colour], on pixels in [0, 1]. Contrast is relative to the mean grey of the
       clip, not of each frame, so that a static background does not flicker.
@@ -143,54 +125,62 @@ class TrainingAugmenter:
 
     Args:
         config: which changes, and how large.
-        class_names: of the training subset; with flip "auto" nothing is mirrored when one of them
-            mentions left or right.
         tower: of the encoder; normalises the sampled frames.
 
     Attributes:
         frames_per_segment: decoded frames per segment of the input: 3 with temporal jitter, else 1.
     """
 
-    def __init__(self, config: AugmentConfig, class_names: Sequence[str], tower: Tower) -> None:
+    def __init__(self, config: Augmentation, tower: Tower) -> None:
         self.config = config
         self._normalize = tower.normalize
-        self.frames_per_segment = _FRAMES_PER_SEGMENT if config.temporal else 1
-        self._flip_allowed = _flip_allowed(config.flip, class_names)
+        self.frames_per_segment = FRAMES_PER_SEGMENT if config.temporal else 1
         self._mean, self._std = (x.float()[:, None, None] for x in (tower.mean, tower.std))
 
-    def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
-        """Samples new changes and applies them.
+    def sample(
+        self, clips: int, segments: int, *, flip: bool, generator: torch.Generator
+    ) -> ClipChanges:
+        """Samples changes of clips; all values, so that switching one leaves the others.
+
+        Args:
+            clips: n.
+            segments: T.
+            flip: whether half of them may be mirrored.
+            generator: on the CPU.
+        """
+        fractions = torch.rand(clips, segments, generator=generator)
+        boxes = _sample_crop_boxes(clips, self.config.crop_scale, flip, generator)
+        colours = 1 + self.config.colour * (2 * torch.rand(3, clips, generator=generator) - 1)
+        return ClipChanges((self.frames_per_segment * fractions).long(), boxes, colours)
+
+    def apply(self, clips: Tensor, changes: ClipChanges, *, mirrored: bool) -> Tensor:
+        """Applies sampled changes.
 
         Args:
             clips: (n, frames_per_segment * T, H, W, 3) uint8.
-            generator: on the CPU; the changes depend on it and on n and T only.
+            changes: of these clips.
+            mirrored: whether one of them may be mirrored.
 
         Returns:
-            (n, T, 3, H, W), in the type of the pixels.
+            (n, T, 3, H, W), in the type of the pixels; bilinear where a crop is resized.
         """
-        pixels = self._normalize(self._sample_frames(clips, generator))
-        count, device, dtype = len(pixels), pixels.device, pixels.dtype
-        # drawn also when it is off, so that switching one change leaves the draws of the others
-        box = _sample_crop_boxes(count, self.config.crop_scale, self._flip_allowed, generator)
-        factors = 1 + self.config.colour * (2 * torch.rand(3, count, generator=generator) - 1)
-        if self._flip_allowed or self.config.crop_scale is not None:
-            pixels = _crop_and_resize(pixels, box.to(device))
+        pixels = self._normalize(self._select_frames(clips, changes.frames))
+        device, dtype = pixels.device, pixels.dtype
+        if mirrored or self.config.crop_scale is not None:
+            pixels = _crop_and_resize(pixels, changes.boxes.to(device))
         if self.config.colour:
-            pixels = self._jitter_colour(
-                pixels.float(), factors.to(device)[..., None, None, None, None]
-            )
+            factors = changes.colours.to(device)[..., None, None, None, None]
+            pixels = self._jitter_colour(pixels.float(), factors)
         return pixels.to(dtype)
 
-    def _sample_frames(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """Samples one frame of each segment."""
+    def _select_frames(self, clips: Tensor, offsets: Tensor) -> Tensor:
+        """Selects one frame of each segment."""
         factor = self.frames_per_segment
-        clips, segments = frames.shape[0], frames.shape[1] // factor
-        frame_offsets = (factor * torch.rand(clips, segments, generator=generator)).long()
         if factor == 1:
-            return frames
-        position = frame_offsets + factor * torch.arange(segments)
-        rows = torch.arange(clips, device=frames.device)[:, None]
-        return frames[rows, position.to(frames.device)]
+            return clips
+        position = offsets + factor * torch.arange(offsets.shape[1])
+        rows = torch.arange(len(clips), device=clips.device)[:, None]
+        return clips[rows, position.to(clips.device)]
 
     def _jitter_colour(self, pixels: Tensor, factors: Tensor) -> Tensor:
         """Changes brightness, contrast, saturation in [0, 1]; `factors` is (3, n, 1, 1, 1, 1)."""
@@ -205,3 +195,89 @@ class TrainingAugmenter:
         saturated = (diagonal + (1 - saturation).flatten(2) * weights)[:, None] @ x.flatten(-2)
         normalised: Tensor = saturated.clamp_(0, 1).reshape(x.shape).sub_(mean).div_(std)
         return normalised
+
+
+class SupportAugmenter:
+    """Random changes of the support clips of E episodes, see `ClipAugmenter`.
+
+    Each episode has its own generator, so that it gets the same changes whether it is tuned by
+    itself or side by side with more episodes.
+
+    Args:
+        recipe: which changes; with `flip` "auto" nothing is mirrored in an episode with a class
+            name that mentions left or right.
+        classes: class names of each episode.
+        seeds: one per episode.
+        tower: of the encoder.
+    """
+
+    def __init__(
+        self,
+        recipe: Augmentation,
+        classes: Sequence[Sequence[str]],
+        seeds: Sequence[int],
+        tower: Tower,
+    ) -> None:
+        self.augmenter = ClipAugmenter(recipe, tower)
+        self.flip_allowed = [
+            _flip_allowed(recipe.flip, episode_classes) for episode_classes in classes
+        ]
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """Samples new changes and applies them.
+
+        Args:
+            clips: (E, S, frames_per_segment * T, H, W, 3) uint8.
+
+        Returns:
+            (E, S, T, 3, H, W), normalised.
+        """
+        count, segments = clips.shape[1], clips.shape[2] // self.augmenter.frames_per_segment
+        pairs = zip(self.flip_allowed, self.generators, strict=True)
+        changes = [
+            self.augmenter.sample(count, segments, flip=flip, generator=generator)
+            for flip, generator in pairs
+        ]
+        all_changes = ClipChanges(
+            torch.cat([change.frames for change in changes]),
+            torch.cat([change.boxes for change in changes]),
+            torch.cat([change.colours for change in changes], 1),
+        )
+        pixels = self.augmenter.apply(
+            clips.flatten(0, 1), all_changes, mirrored=any(self.flip_allowed)
+        )
+        return pixels.reshape(*clips.shape[:2], *pixels.shape[1:])
+
+
+class TrainingAugmenter:
+    """Random changes of training clips, see `ClipAugmenter`.
+
+    Args:
+        config: which changes, and how large.
+        class_names: of the training subset; with flip "auto" nothing is mirrored when one of them
+            mentions left or right.
+        tower: of the encoder.
+
+    Attributes:
+        frames_per_segment: decoded frames per segment of the input.
+    """
+
+    def __init__(self, config: Augmentation, class_names: Sequence[str], tower: Tower) -> None:
+        self._augmenter = ClipAugmenter(config, tower)
+        self.frames_per_segment = self._augmenter.frames_per_segment
+        self._flip_allowed = _flip_allowed(config.flip, class_names)
+
+    def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples new changes and applies them.
+
+        Args:
+            clips: (n, frames_per_segment * T, H, W, 3) uint8.
+            generator: on the CPU; the changes depend on it and on n and T only.
+
+        Returns:
+            (n, T, 3, H, W), in the type of the pixels.
+        """
+        flip, segments = self._flip_allowed, clips.shape[1] // self.frames_per_segment
+        changes = self._augmenter.sample(len(clips), segments, flip=flip, generator=generator)
+        return self._augmenter.apply(clips, changes, mirrored=flip)

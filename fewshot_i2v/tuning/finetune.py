@@ -8,7 +8,7 @@ in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, Literal, Protocol
@@ -21,7 +21,8 @@ from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
-from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.features import Features, concat_features
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.heads.base.head import Head
 
 _ADVICE = (
@@ -40,14 +41,15 @@ class EpisodeInputs:
     """Inputs of E episodes of one shape: support clips with labels, and query clips.
 
     Attributes:
-        support_at: returns the frozen prefix of the support clips of a step, (E, B, ...), as from
-            `AdaptedEncoder.compute_prefix`.
+        support_at: returns the frozen prefix of the support clips of a step, (E, views * B, ...),
+            as from `AdaptedEncoder.compute_prefix`: one view of all clips after the other.
         labels: class of each support clip, (E, S) int64.
         query: the frozen prefix of the query clips, (E, Q, ...), or a loader of chunks along Q.
         all_support: a loader of chunks of all S support clips, for the prediction; None:
             `support_at(-1)`.
         batch_indices: returns the positions of the support clips of a step, (E, B) int64; None:
             all.
+        views: of each support clip in a step.
     """
 
     support_at: Callable[[int], Tensor]
@@ -55,12 +57,14 @@ class EpisodeInputs:
     query: Tensor | ChunkLoader
     all_support: ChunkLoader | None = None
     batch_indices: Callable[[int], Tensor] | None = None
+    views: int = 1
 
     def labels_at(self, step: int) -> Tensor:
-        """Returns the class of each support clip of a step, (E, B) int64."""
-        if self.batch_indices is None:
-            return self.labels
-        return self.labels.gather(1, self.batch_indices(step).to(self.labels.device))
+        """Returns the class of each view of the support clips of a step, (E, views * B) int64."""
+        labels = self.labels
+        if self.batch_indices is not None:
+            labels = labels.gather(1, self.batch_indices(step).to(labels.device))
+        return labels.repeat(1, self.views)
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,9 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * lr_factor(step, recipe)
         labels = episodes.labels_at(step)
-        features = encoder(episodes.support_at(step), grid_size=head.grid_size)
+        features = encoder(episodes.support_at(step), grid_sizes=head.grid_sizes)
         logits = head.compute_support_logits(features, labels)
-        loss = episode_losses(logits, labels)
+        loss = episode_losses(logits, labels, recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         if recipe.clip_norm is not None:
@@ -191,9 +195,20 @@ def finetune(
     return step_losses
 
 
-def episode_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each episode, (E,), of logits (E, clips, way), labels (E, clips)."""
-    clip_losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+def episode_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Computes the mean cross-entropy of each episode.
+
+    Args:
+        logits: (E, clips, way).
+        labels: (E, clips) int64.
+        label_smoothing: share of the target that is spread over all classes.
+
+    Returns:
+        (E,).
+    """
+    clip_losses = functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
+    )
     return clip_losses.view(labels.shape).mean(1)
 
 
@@ -206,32 +221,22 @@ def _check_finite(step_losses: Tensor) -> None:
 
 
 @torch.inference_mode()
-def encode_in_chunks(encoder: AdaptedEncoder, tokens: Tensor, *, grid_size: int = 0) -> Features:
+def encode_in_chunks(
+    encoder: AdaptedEncoder, tokens: Tensor, *, grid_sizes: GridSizes = ()
+) -> Features:
     """Computes features without gradients, in chunks of clips so that memory stays bounded.
 
     Args:
         encoder: frozen tower with an adapter of E copies.
         tokens: the frozen prefix of C clips, (E, C, ...).
-        grid_size: cells on a side of the requested grid of patch tokens; 0: none.
+        grid_sizes: cells on a side of each requested grid of patch tokens.
 
     Returns:
         Features of all C clips.
     """
     per_clip = tokens.shape[0] * tokens[0, 0].numel()
     chunks = torch.split(tokens, max(1, _QUERY_ELEMENT_BUDGET // per_clip), dim=1)
-    return concat_features([encoder(chunk, grid_size=grid_size) for chunk in chunks])
-
-
-def concat_features(chunks: Sequence[Features]) -> Features:
-    """Joins features of chunks of clips along the clip axis."""
-    if len(chunks) == 1:
-        return chunks[0]
-    grids = [chunk.grid for chunk in chunks if chunk.grid is not None]
-    return Features(
-        torch.cat([chunk.frames for chunk in chunks], 1),
-        torch.cat([chunk.clip for chunk in chunks], 1),
-        torch.cat(grids, 1) if grids else None,
-    )
+    return concat_features([encoder(chunk, grid_sizes=grid_sizes) for chunk in chunks])
 
 
 def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Tensor:
@@ -240,10 +245,10 @@ def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Ten
         [episodes.support_at(-1)] if episodes.all_support is None else episodes.all_support()
     )
     support = concat_features(
-        [encode_in_chunks(encoder, chunk, grid_size=head.grid_size) for chunk in support_chunks]
+        [encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in support_chunks]
     )
     query_chunks = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
-    query = (encode_in_chunks(encoder, chunk, grid_size=head.grid_size) for chunk in query_chunks)
+    query = (encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in query_chunks)
     return _query_logits(head, support, query, episodes.labels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,16 @@ from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import pack_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, compute_prefix
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
+from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
 
@@ -152,6 +154,21 @@ class RunContext:
         )
         return cls(config, split, encoder, store, folder)
 
+    def with_segment_thirds(self) -> Self:
+        """Returns the same context with clips of three frames per segment, for temporal jitter."""
+        options = replace(
+            self.store.options,
+            frames=FRAMES_PER_SEGMENT * self.store.options.frames,
+            policy=SEGMENT_THIRDS,
+        )
+        return replace(
+            self,
+            store=self.store.with_options(options),
+            unreadable={},
+            _decoded_clips=set(),
+            _caches={},
+        )
+
     def clip_path(self, clip: str) -> Path:
         """Returns the file of a clip; SplitError when the split has no root."""
         return self.folder / clip if self.split.generator else self.split.clip_path(clip)
@@ -211,29 +228,32 @@ class RunContext:
         retained_keys = set(retain)
         self._caches = {key: cache for key, cache in self._caches.items() if key in retained_keys}
 
-    def prefix_cache(self, encoder: AdaptedEncoder, *, grid_size: int) -> FeatureCache:
+    def prefix_cache(self, encoder: AdaptedEncoder, *, grid_sizes: GridSizes) -> FeatureCache:
         """Returns the cache of adapters and heads that share a frozen prefix."""
-        tower, spec = encoder.tower, encoder.adapter.prefix_spec(grid_size).cache_key(encoder.tower)
+        tower, spec = (
+            encoder.tower,
+            encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower),
+        )
         # closes over the tower alone: the adapter and its gradients may go
         return self._get_or_create_cache(
             spec, lambda frames: compute_prefix(tower, spec, tower.normalize(frames))
         )
 
     def feature_cache(
-        self, encoder: AdaptedEncoder, key: Hashable, *, grid_size: int
+        self, encoder: AdaptedEncoder, key: Hashable, *, grid_sizes: GridSizes
     ) -> FeatureCache:
         """Returns the cache of the packed features of an untuned adapter of one copy.
 
         Args:
             encoder: tower and adapter, which do not change from this call on.
             key: unique to this adapter, and different from every `PrefixSpec`.
-            grid_size: cells on a side of the grid of patch tokens that the heads read; 0: none.
+            grid_sizes: cells on a side of each grid of patch tokens that the heads read.
         """
         tower = encoder.tower
 
         def _encode(frames: torch.Tensor) -> torch.Tensor:
-            prefix = encoder.compute_prefix(tower.normalize(frames), grid_size=grid_size)
-            return pack_features(encoder(prefix.unsqueeze(0), grid_size=grid_size)).squeeze(0)
+            prefix = encoder.compute_prefix(tower.normalize(frames), grid_sizes=grid_sizes)
+            return pack_features(encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)).squeeze(0)
 
         return self._get_or_create_cache(key, _encode)
 

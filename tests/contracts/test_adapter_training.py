@@ -127,13 +127,13 @@ def test_the_same_seed_gives_the_same_trained_features(name: str) -> None:
 def test_the_prefix_can_be_computed_once_and_is_not_modified(name: str) -> None:
     encoder = build(name, 1, moved=True)
     shape = encoder.adapter.prefix_spec(2).clip_shape(the_tower(), FRAMES)
-    assert encoder.compute_prefix(the_pixels(), grid_size=2).shape[1:] == shape
+    assert encoder.compute_prefix(the_pixels(), grid_sizes=(2,)).shape[1:] == shape
     cached = encoder.compute_prefix(the_pixels())[None]
     copy = cached.clone()
     first, second = encoder(cached), encoder(cached)
     assert torch.equal(cached, copy)
     assert torch.equal(first.clip, second.clip)
-    whole = encoder(encoder.compute_prefix(the_pixels(), grid_size=2)[None], grid_size=2)
+    whole = encoder(encoder.compute_prefix(the_pixels(), grid_sizes=(2,))[None], grid_sizes=(2,))
     assert_same(first, replace(whole, grid=None), 1e-6)
 
 
@@ -161,13 +161,13 @@ def _without_what_is_cached(tower: Tower, reading: PrefixSpec) -> Tower:
 def test_nothing_below_the_first_block_is_computed_again(name: str) -> None:
     encoder = build(name, 1, moved=True)
     reading = encoder.adapter.prefix_spec(2)
-    kept = encoder.compute_prefix(the_pixels(), grid_size=2)[None]
+    kept = encoder.compute_prefix(the_pixels(), grid_sizes=(2,))[None]
     assert not kept.requires_grad
     if reading.first_trained_block < 0:
         assert torch.equal(kept[0], the_pixels())
-    expected = encoder(kept, grid_size=2)
+    expected = encoder(kept, grid_sizes=(2,))
     spoiled = AdaptedEncoder(_without_what_is_cached(the_tower(), reading), encoder.adapter)
-    features = spoiled(kept, grid_size=2)
+    features = spoiled(kept, grid_sizes=(2,))
     assert torch.equal(features.clip, expected.clip)
     assert torch.equal(features.grid, expected.grid)
 

@@ -95,7 +95,7 @@ def test_without_augmentation_nothing_frozen_is_computed_twice(folder: Path) -> 
     batches = _batches(folder, augment="off", adapter="m-adapter")
     for step in range(12):
         list(batches.micro_batches(step))
-    encoder, cells = batches.objective.encoder, batches.objective.grid_size
+    encoder, cells = batches.objective.encoder, batches.objective.grid_sizes
     bank = batches.context.prefix_cache(encoder, grid_size=cells)
     seen = {name for step in range(12) for name in batches.clip_names(step)}
     assert bank.clips_encoded == len(seen)

@@ -63,7 +63,7 @@ def _part(objective: MetaObjective, *, episodes: int = EPISODES, scale: float = 
     shape = (episodes, WAY * (SHOT + QUERY), 4, 3, size, size)
     pixels = scale * torch.randn(shape, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        kept = objective.encoder.compute_prefix(pixels, grid_size=objective.grid_size)
+        kept = objective.encoder.compute_prefix(pixels, grid_sizes=objective.grid_sizes)
     labels = [
         torch.arange(WAY).repeat_interleave(each).expand(episodes, -1).contiguous()
         for each in (SHOT, QUERY)
@@ -235,7 +235,7 @@ def test_the_start_is_seen_the_same_by_every_copy(adapter: str) -> None:
     same = batch.support[:1].expand(2, *batch.support.shape[1:])
     learner = objective._make_copies(2, WAY, lambda p: p.expand(2, *p.shape[1:]))
     with torch.no_grad():
-        alone = objective.encoder(batch.support[:1], grid_size=0).frames
+        alone = objective.encoder(batch.support[:1], grid_sizes=()).frames
         torch.testing.assert_close(learner(same).frames, alone.expand(2, *alone.shape[1:]))
 
 

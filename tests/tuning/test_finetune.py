@@ -202,9 +202,9 @@ def test_chunked_features_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> N
     tower = tiny_tower()
     encoder, _ = _build(tower, [1, 2], "aim")
     tokens = encoder.compute_prefix(_pixels(tower, 2, 5, 3))
-    whole = encode_in_chunks(encoder, tokens, grid_size=2)
+    whole = encode_in_chunks(encoder, tokens, grid_sizes=(2,))
     monkeypatch.setattr("fewshot_i2v.tuning.finetune._QUERY_ELEMENT_BUDGET", 1)
-    parts = encode_in_chunks(encoder, tokens, grid_size=2)
+    parts = encode_in_chunks(encoder, tokens, grid_sizes=(2,))
     torch.testing.assert_close(whole.frames, parts.frames)
     torch.testing.assert_close(whole.clip, parts.clip)
     assert whole.grid is not None

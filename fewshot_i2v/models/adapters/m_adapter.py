@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, PrefixSpec
 from fewshot_i2v.models.adapters.base.layers import (
     EpisodeLayerNorm,
     EpisodeLinear,
@@ -171,9 +171,11 @@ class MAdapter(Adapter):
         """One frame before and one after, at each level."""
         return min(1, self.frames - 1)
 
-    def prefix_spec(self, grid_size: int = 0) -> PrefixSpec:
+    def prefix_spec(self, grid_sizes: GridSizes = ()) -> PrefixSpec:
         """Describes the cached levels; adapters of any width or training share them."""
-        return PrefixSpec(self._n_blocks, self._levels, self.options.tokens == "summary", grid_size)
+        return PrefixSpec(
+            self._n_blocks, self._levels, self.options.tokens == "summary", grid_sizes
+        )
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i as it was pretrained."""

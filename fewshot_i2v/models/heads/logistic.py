@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import l2_normalize
+from fewshot_i2v.models.heads.base.readout_weights import scale_readouts
 from fewshot_i2v.models.heads.prototype import PrototypeHead, PrototypeOptions
 
 Array = NDArray[np.float64]
@@ -36,7 +36,8 @@ class LogisticOptions(PrototypeOptions):
     `temperature` are of the loss that an adapter is tuned with; the classifier does not see them.
 
     Attributes:
-        normalize: scale every vector to length one.
+        normalize: scale every readout of a vector to length one, then by the root of its weight.
+            Without, readouts have the size that the encoder gives them, and no weights.
         c: C, above 0: the inverse of the strength of the L2 penalty, as in scikit-learn for three
             classes and more (for two, where it fits one row of weights, this is its C / 2). "loo":
             the one of 0.1, 1, 10, 100, 1000 with the least cross-entropy of support clips that were
@@ -76,20 +77,20 @@ class LogisticHead(PrototypeHead):
         if way == 1:
             raise HeadError("head 'logistic' tells classes apart: it needs a way of at least 2")
 
-    def vectors(self, features: Features) -> Tensor:
-        """One vector per clip, (E, clips, D) or (E, clips, T * D), of length one if normalised."""
-        x = super().vectors(features)
-        return l2_normalize(x) if self.options.normalize else x
-
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by the fitted classifier, (E, Q, way), without a gradient.
 
         Raises:
             HeadError: when the fit does not converge.
         """
-        x, q = (self.vectors(f).detach().double().cpu().numpy() for f in (support, query))
-        y = labels.cpu().numpy()
-        logits = [self._episode_logits(*arrays) for arrays in zip(x, y, q, strict=True)]
+        x, q = self.comparable(support), self.comparable(query)
+        if self.options.normalize:
+            # of several readouts the product of two vectors is the weighted sum of their cosines
+            weights = self.episode_weights(x, labels)
+            roots = None if weights is None else weights.sqrt()
+            x, q = (scale_readouts(vectors, self.vector_sizes, roots) for vectors in (x, q))
+        arrays = (t.detach().cpu().numpy() for t in (x.double(), labels, q.double()))
+        logits = [self._episode_logits(*episode) for episode in zip(*arrays, strict=True)]
         return torch.from_numpy(np.stack(logits)).to(query.clip.device, torch.float32)
 
     def _episode_logits(self, x: Array, y: NDArray[np.int64], q: Array) -> Array:

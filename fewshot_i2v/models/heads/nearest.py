@@ -37,30 +37,29 @@ class NearestHead(VectorHead):
 
     Options = NearestOptions
     options: NearestOptions
-    compares_with_itself = True
     source: ClassVar[str] = (
         "Cover, Hart: Nearest Neighbor Pattern Classification, IEEE Transactions on Information "
         "Theory 13(1), 1967, https://doi.org/10.1109/TIT.1967.1053964; soft version: Goldberger, "
         "Roweis, Hinton, Salakhutdinov: Neighbourhood Components Analysis, NeurIPS 2004"
     )
 
-    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+    def leave_one_out_logits(self, x: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         """Logits of the support clips without the clip itself among the neighbours, (E, S, way).
 
-        The only clip of a class (1 shot) is compared with itself, and the loss only spreads the
-        classes.
+        The only clip of a class is compared with itself.
         """
-        x, members = self.vectors(support), one_hot(labels, self.way)
+        members = one_hot(labels, self.way)
         neighbours = comparable_pairs(members).unsqueeze(-1) & (members > 0).unsqueeze(1)
-        return self._logits(self.similarities(x, x), neighbours)
+        return self._logits(self.similarities(x, x, weights), neighbours)
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by their nearest support clip of each class, (E, Q, way)."""
-        x = self.vectors(support)
+        x = self.comparable(support)
+        weights = self.episode_weights(x, labels)
         members = (one_hot(labels, self.way) > 0).unsqueeze(1)
         return score_in_chunks(
-            lambda chunk: self._logits(self.similarities(chunk, x), members),
-            self.vectors(query),
+            lambda chunk: self._logits(self.similarities(chunk, x, weights), members),
+            self.comparable(query),
             elements_per_query=members.numel(),
         )
 

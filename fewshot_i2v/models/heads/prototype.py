@@ -25,29 +25,31 @@ class PrototypeHead(VectorHead):
 
     Options = PrototypeOptions
     options: PrototypeOptions
-    compares_with_itself = True
     source: ClassVar[str] = (
         "Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, "
         "https://arxiv.org/abs/1703.05175"
     )
 
-    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+    def leave_one_out_logits(self, x: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         """Logits of the support clips against prototypes that do not contain them, (E, S, way).
 
-        For its own class a clip is compared with the mean of the remaining clips of the class. If
-        the class has one clip (1 shot), the prototype is the clip itself, its own logit is the
-        highest possible, and the loss only spreads the classes.
+        For its own class a clip is compared with the mean of the remaining clips of the class, or
+        with itself where it is the only one.
         """
-        x, members = self.vectors(support), one_hot(labels, self.way)
-        logits = self._logits(x, class_means(x, members))
+        members = one_hot(labels, self.way)
+        logits = self._logits(x, class_means(x, members), weights)
         leave_one_out = leave_one_out_means(x, members)
-        own_class_logits = self._logits(x.unsqueeze(-2), leave_one_out.unsqueeze(-2)).squeeze(-1)
-        return own_class_logits.where(members > 0, logits)
+        own_class_logits = self._logits(x.unsqueeze(-2), leave_one_out.unsqueeze(-2), weights)
+        return own_class_logits.squeeze(-1).where(members > 0, logits)
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by similarity to the class means, (E, Q, way)."""
-        prototypes = class_means(self.vectors(support), one_hot(labels, self.way))
-        return self._logits(self.vectors(query), prototypes)
+        x = self.comparable(support)
+        prototypes, weights = (
+            class_means(x, one_hot(labels, self.way)),
+            self.episode_weights(x, labels),
+        )
+        return self._logits(self.comparable(query), prototypes, weights)
 
-    def _logits(self, x: Tensor, prototypes: Tensor) -> Tensor:
-        return self.options.temperature * self.similarities(x, prototypes)
+    def _logits(self, x: Tensor, prototypes: Tensor, weights: Tensor | None) -> Tensor:
+        return self.options.temperature * self.similarities(x, prototypes, weights)

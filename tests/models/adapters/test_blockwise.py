@@ -64,7 +64,7 @@ def test_shapes_without_values_are_enough(name: str, inside: bool) -> None:
     assert count(adapter) == count(make_adapter(name, tiny_tower()))
     encoder = AdaptedEncoder(tower, adapter)
     features = encoder(
-        encoder.compute_prefix(make_clips(tower, 1, 2).to("meta"), grid_size=2), grid_size=2
+        encoder.compute_prefix(make_clips(tower, 1, 2).to("meta"), grid_sizes=(2,)), grid_sizes=(2,)
     )
     assert features.clip.is_meta
     assert features.clip.shape == (1, 2, tower.width)

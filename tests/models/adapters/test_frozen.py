@@ -14,7 +14,7 @@ def test_only_the_summary_token_of_a_clip_is_kept() -> None:
     encoder = AdaptedEncoder(tower, make_adapter("frozen", tower))
     assert encoder.adapter.prefix_spec().is_fully_frozen(tower)
     assert encoder.compute_prefix(make_clips(tower, 2)).shape == (2, FRAMES, 1, tower.width)
-    assert encoder.compute_prefix(make_clips(tower, 2), grid_size=2).shape == (
+    assert encoder.compute_prefix(make_clips(tower, 2), grid_sizes=(2,)).shape == (
         2,
         FRAMES,
         5,

@@ -102,11 +102,11 @@ def test_a_small_branch_is_not_rounded_away_in_bfloat16() -> None:
 
 def test_readings_that_give_the_same_share_a_cache() -> None:
     tower = tiny_tower()
-    assert PrefixSpec(0, grid_size=4).cache_key(tower) == PrefixSpec(0)
-    assert PrefixSpec(3, grid_size=2).cache_key(tower) != PrefixSpec(3).cache_key(tower)
+    assert PrefixSpec(0, grid_sizes=(4,)).cache_key(tower) == PrefixSpec(0)
+    assert PrefixSpec(3, grid_sizes=(2,)).cache_key(tower) != PrefixSpec(3).cache_key(tower)
     levels = PrefixSpec(3, levels=(0, 1, 2))
-    assert replace(levels, grid_size=2).cache_key(tower) == levels
-    assert replace(levels, grid_size=2, summary_only=True).cache_key(tower) != levels
+    assert replace(levels, grid_sizes=(2,)).cache_key(tower) == levels
+    assert replace(levels, grid_sizes=(2,), summary_only=True).cache_key(tower) != levels
 
 
 @pytest.mark.parametrize("cells", [0, 2])

@@ -158,7 +158,7 @@ def test_adapters_that_read_the_same_share_what_is_kept() -> None:
     assert {wide.prefix_spec(), narrow.prefix_spec()} == {wide.prefix_spec()}
     other = _encoder(tokens="all").adapter
     assert wide.prefix_spec() != other.prefix_spec()
-    assert wide.prefix_spec() != wide.prefix_spec(grid_size=2)
+    assert wide.prefix_spec() != wide.prefix_spec(grid_sizes=(2,))
 
 
 def test_with_the_summary_alone_other_tokens_are_not_looked_at() -> None:
@@ -167,10 +167,10 @@ def test_with_the_summary_alone_other_tokens_are_not_looked_at() -> None:
     kept = alone.compute_prefix(make_clips(alone.tower, 1, 2))
     expected = whole(kept.expand(*kept.shape[:-2], 17, -1))
     _close(alone(kept).clip, expected.clip)
-    gridded = alone.compute_prefix(make_clips(alone.tower, 1, 2), grid_size=2)
+    gridded = alone.compute_prefix(make_clips(alone.tower, 1, 2), grid_sizes=(2,))
     assert torch.equal(gridded[..., :1, :], kept)
     gridded[..., 1:, :] += 1
-    _close(alone(gridded, grid_size=2).clip, alone(kept).clip, 1e-6)
+    _close(alone(gridded, grid_sizes=(2,)).clip, alone(kept).clip, 1e-6)
 
 
 @both_pools

@@ -105,7 +105,7 @@ def test_adapting_it_is_refused_in_words(plain: OpaqueTower, random: Random) -> 
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
     with pytest.raises(AdapterError, match="grid2: this encoder has no patch tokens"):
-        encoder.compute_prefix(random((1, 1, 4, 3, 32, 32)), grid_size=2)
+        encoder.compute_prefix(random((1, 1, 4, 3, 32, 32)), grid_sizes=(2,))
     for name in ("heads", "patch", "grid"):
         with pytest.raises(EncoderError, match="it is a ResNet, which has no transformer blocks"):
             getattr(plain, name)

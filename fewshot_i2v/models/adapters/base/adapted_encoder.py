@@ -8,7 +8,12 @@ from torch.utils.checkpoint import checkpoint
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.adapters.base.frozen_prefix import compute_prefix, grid_means
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    GridSizes,
+    compute_prefix,
+    grid_means,
+    split_cells,
+)
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -41,28 +46,28 @@ class AdaptedEncoder(nn.Module):
         self.tower, self.adapter = tower, adapter
         self.checkpointing = False
 
-    def compute_prefix(self, pixels: Tensor, *, grid_size: int = 0) -> Tensor:
+    def compute_prefix(self, pixels: Tensor, *, grid_sizes: GridSizes = ()) -> Tensor:
         """Computes what stays constant while the adapter is tuned, once per clip.
 
         Args:
             pixels: (..., T, 3, H, W), normalised.
-            grid_size: cells on a side of the grid of patch tokens that will be requested; 0: none.
+            grid_sizes: cells on a side of each grid of patch tokens that will be requested.
 
         Returns:
             See the function `compute_prefix`; `PrefixSpec.clip_shape` has the axes of one clip.
 
         Raises:
-            AdapterError: when the tower has fewer patches on a side than `grid_size`.
+            AdapterError: when the tower has fewer patches on a side than a grid needs.
         """
-        return compute_prefix(self.tower, self.adapter.prefix_spec(grid_size), pixels)
+        return compute_prefix(self.tower, self.adapter.prefix_spec(grid_sizes), pixels)
 
-    def forward(self, prefix: Tensor, *, grid_size: int = 0) -> Features:
+    def forward(self, prefix: Tensor, *, grid_sizes: GridSizes = ()) -> Features:
         """Computes the features of clips from their frozen prefix.
 
         Args:
-            prefix: output of `compute_prefix` with the same `grid_size` and the episode axis,
+            prefix: output of `compute_prefix` with the same `grid_sizes` and the episode axis,
                 (E, clips, ...).
-            grid_size: cells on a side of the requested grid of patch tokens; 0: none.
+            grid_sizes: cells on a side of each requested grid of patch tokens.
 
         Returns:
             The features, float32.
@@ -71,7 +76,7 @@ class AdaptedEncoder(nn.Module):
             AdapterError: when the number of episodes of `prefix` differs from the adapter's.
         """
         tower, adapter = self.tower, self.adapter
-        spec = adapter.prefix_spec(grid_size)
+        spec = adapter.prefix_spec(grid_sizes)
         has_parameters = not spec.is_fully_frozen(tower) or spec.levels
         if prefix.shape[0] != adapter.episodes and has_parameters:
             raise AdapterError(
@@ -85,11 +90,14 @@ class AdaptedEncoder(nn.Module):
         # of condensed tokens the first is the summary, and the others are means of cells already
         summary = x[..., 0, :] if spec.is_pooled(tower) else tower.pool_tokens(x)
         frames, clip = adapter.pool_frames(tower, summary)
-        grid = None
-        if grid_size:
-            patches = x[..., 1:, :]
-            grid = adapter.final_norm(tower, grid_means(patches.float(), grid_size)).float()
-        return Features(frames.float(), clip.float(), grid)
+        patches = x[..., 1:, :]
+        cells = (
+            split_cells(patches, grid_sizes)
+            if spec.is_pooled(tower)
+            else {size: grid_means(patches.float(), size) for size in grid_sizes}
+        )
+        grids = {size: adapter.final_norm(tower, grid).float() for size, grid in cells.items()}
+        return Features(frames.float(), clip.float(), grids)
 
     def _run_blocks(self, x: Tensor, first_block: int) -> Tensor:
         """Runs the blocks from `first_block` on."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, PrefixSpec
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -138,13 +138,13 @@ class Adapter(nn.Module, ABC):
         """Frames to each side that one block or level sees; 0 where frames never interact."""
         return 0
 
-    def prefix_spec(self, grid_size: int = 0) -> PrefixSpec:
+    def prefix_spec(self, grid_sizes: GridSizes = ()) -> PrefixSpec:
         """Describes what is computed once with the frozen tower, and cached.
 
         Args:
-            grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
+            grid_sizes: cells on a side of each grid of patch tokens that the head reads.
         """
-        return PrefixSpec(self.first_trained_block, grid_size=grid_size)
+        return PrefixSpec(self.first_trained_block, grid_sizes=grid_sizes)
 
     def patch_embed(self, tower: Tower, pixels: Tensor) -> Tensor:
         """Embeds pixels (E, clips, T, 3, H, W) as tokens; called if `first_trained_block` is -1."""

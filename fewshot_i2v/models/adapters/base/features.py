@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from torch import Tensor
+
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 
 
 @dataclass(frozen=True)
@@ -15,35 +19,55 @@ class Features:
     Attributes:
         frames: per frame, after the final layer norm, (E, clips, T, D), float32.
         clip: pooled over frames as the adapter's paper does, (E, clips, D), float32.
-        grid: patch tokens averaged within grid cells, then through the final layer norm,
-            (E, clips, T, grid_size^2, D), float32; None unless requested.
+        grids: by the cells G on a side, patch tokens averaged within the cells, then through the
+            final layer norm, each (E, clips, T, G^2, D), float32; empty unless requested.
     """
 
     frames: Tensor
     clip: Tensor
-    grid: Tensor | None = None
+    grids: Mapping[int, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        grid = None if self.grid is None else tuple(self.grid.shape)
+        grids = {size: tuple(grid.shape) for size, grid in self.grids.items()}
         return (
-            f"Features(frames={tuple(self.frames.shape)}, clip={tuple(self.clip.shape)}, {grid=})"
+            f"Features(frames={tuple(self.frames.shape)}, clip={tuple(self.clip.shape)}, {grids=})"
         )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """Applies the same change of the first two axes, (E, clips), to all features."""
+        grids = {size: change(grid) for size, grid in self.grids.items()}
+        return Features(change(self.frames), change(self.clip), grids)
+
+
+def concat_features(chunks: Sequence[Features]) -> Features:
+    """Joins features of chunks of clips along the clip axis."""
+    if len(chunks) == 1:
+        return chunks[0]
+    return Features(
+        torch.cat([chunk.frames for chunk in chunks], 1),
+        torch.cat([chunk.clip for chunk in chunks], 1),
+        {size: torch.cat([c.grids[size] for c in chunks], 1) for size in chunks[0].grids},
+    )
 
 
 def pack_features(features: Features) -> Tensor:
-    """Packs features into one tensor, (E, clips, T + 1 + T * grid_size^2, D).
+    """Packs features into one tensor, (E, clips, T + 1 + T * cells, D).
 
-    The order along the third axis is frames, clip, grid (if present).
+    The order along the third axis is frames, clip, each grid in its turn.
     """
-    tensors = [features.frames, features.clip.unsqueeze(-2)]
-    if features.grid is not None:
-        tensors.append(features.grid.flatten(2, 3))
-    return torch.cat(tensors, -2)
+    grids = [grid.flatten(2, 3) for grid in features.grids.values()]
+    return torch.cat([features.frames, features.clip.unsqueeze(-2), *grids], -2)
 
 
-def unpack_features(tensor: Tensor, frames: int) -> Features:
-    """Unpacks the output of `pack_features` for clips of T = `frames`."""
-    n_cells = (tensor.shape[-2] - 1) // frames - 1
-    batch_shape, width = tensor.shape[:-2], tensor.shape[-1]
-    grid = tensor[..., frames + 1 :, :].reshape(*batch_shape, frames, n_cells, width)
-    return Features(tensor[..., :frames, :], tensor[..., frames, :], grid if n_cells else None)
+def unpack_features(tensor: Tensor, frames: int, grid_sizes: GridSizes) -> Features:
+    """Unpacks the output of `pack_features` for clips of T = `frames` with these grids."""
+    counts = [frames * size**2 for size in grid_sizes]
+    first, clip, *grids = torch.split(tensor, [frames, 1, *counts], -2)
+    return Features(
+        first,
+        clip.squeeze(-2),
+        {
+            size: rearrange(grid, "... (t cells) d -> ... t cells d", t=frames)
+            for size, grid in zip(grid_sizes, grids, strict=True)
+        },
+    )

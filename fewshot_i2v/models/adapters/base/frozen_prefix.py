@@ -11,6 +11,9 @@ from torch import Tensor
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.encoders.tower import Tower
 
+GridSizes = tuple[int, ...]
+"""Cells on a side of each grid of patch tokens, in increasing order; empty: no grid."""
+
 
 @dataclass(frozen=True)
 class PrefixSpec:
@@ -23,13 +26,14 @@ class PrefixSpec:
         levels: blocks whose outputs a side branch reads, in increasing order; empty for methods
             that work inside the blocks.
         summary_only: of the levels, only the summary token is read.
-        grid_size: cells on a side of the grid of patch tokens that the head reads; 0: none.
+        grid_sizes: cells on a side of each grid of patch tokens that heads read, in increasing
+            order.
     """
 
     first_trained_block: int
     levels: tuple[int, ...] = ()
     summary_only: bool = False
-    grid_size: int = 0
+    grid_sizes: GridSizes = ()
 
     def is_fully_frozen(self, tower: Tower) -> bool:
         """Whether no block of the tower is computed again."""
@@ -40,8 +44,8 @@ class PrefixSpec:
         return self.is_fully_frozen(tower) and (self.summary_only or not self.levels)
 
     def cache_key(self, tower: Tower) -> PrefixSpec:
-        """Returns the spec that caches are keyed by: the grid counts only if it is pooled early."""
-        return self if self.is_pooled(tower) else replace(self, grid_size=0)
+        """Returns the spec that caches are keyed by: grids count only if they are pooled early."""
+        return self if self.is_pooled(tower) else replace(self, grid_sizes=())
 
     def clip_shape(self, tower: Tower, frames: int) -> tuple[int, ...]:
         """Axes of the output of `compute_prefix` for one clip of T = `frames`."""
@@ -49,7 +53,7 @@ class PrefixSpec:
             return (frames, 3, tower.image_size, tower.image_size)
         tokens = tower.tokens
         if self.is_pooled(tower):
-            tokens = 1 + self.grid_size**2
+            tokens = 1 + count_cells(self.grid_sizes)
         if self.levels:
             return (len(self.levels), frames, tokens, tower.width)
         return (frames, tokens, tower.width)
@@ -66,14 +70,14 @@ def compute_prefix(tower: Tower, spec: PrefixSpec, pixels: Tensor) -> Tensor:
     Returns:
         For `first_trained_block` -1 the pixels; 0: the tokens of the patch embedding,
         (..., T, N + 1, D); up to the number of blocks: the input of that block. Where no block is
-        trained, the summary token followed by the means of the cells,
-        (..., T, 1 + grid_size^2, D). With `levels`, (..., levels, T, tokens, D): all N + 1 tokens,
+        trained, the summary token followed by the means of the cells of each grid,
+        (..., T, 1 + cells, D). With `levels`, (..., levels, T, tokens, D): all N + 1 tokens,
         or with `summary_only` the same summary and cells of each level.
 
     Raises:
-        AdapterError: when the tower has fewer patches on a side than `grid_size`.
+        AdapterError: when the tower has fewer patches on a side than a grid needs.
     """
-    check_grid(tower, spec.grid_size)
+    check_grids(tower, spec.grid_sizes)
     if spec.first_trained_block < 0:
         return pixels
     x = tower.patch_embed(pixels)
@@ -84,40 +88,63 @@ def compute_prefix(tower: Tower, spec: PrefixSpec, pixels: Tensor) -> Tensor:
     for i, block in enumerate(tower.blocks[: spec.first_trained_block]):
         x = block.forward(x)
         if i in spec.levels:
-            level_outputs.append(_pool_frozen(tower, x, spec.grid_size) if spec.summary_only else x)
+            level_outputs.append(
+                _pool_frozen(tower, x, spec.grid_sizes) if spec.summary_only else x
+            )
     if spec.levels:
         return torch.stack(level_outputs, -4)
-    return _pool_frozen(tower, x, spec.grid_size) if spec.is_pooled(tower) else x
+    return _pool_frozen(tower, x, spec.grid_sizes) if spec.is_pooled(tower) else x
 
 
-def check_grid(tower: Tower, grid_size: int) -> None:
-    """Refuses a grid that a tower cannot give.
+def patches_per_side(tower: Tower) -> int:
+    """Returns the patch tokens on a side of a frame; 0 for an encoder without patch tokens."""
+    side: int = round((tower.tokens - 1) ** 0.5)
+    return side
+
+
+def count_cells(grid_sizes: GridSizes) -> int:
+    """Returns the number of cells of all grids together."""
+    return sum(size * size for size in grid_sizes)
+
+
+def check_grids(tower: Tower, grid_sizes: GridSizes) -> None:
+    """Refuses grids that a tower cannot give.
 
     Args:
         tower: the frozen tower.
-        grid_size: cells on a side; 0: no grid.
+        grid_sizes: cells on a side of each.
 
     Raises:
         AdapterError: when the tower has fewer patches on a side, or none.
     """
-    side = round((tower.tokens - 1) ** 0.5)
-    if grid_size and not side:
-        raise AdapterError(f"tokens=grid{grid_size}: this encoder has no patch tokens; use summary")
-    if side < grid_size:
+    side, size = patches_per_side(tower), max(grid_sizes, default=0)
+    if size and not side:
         raise AdapterError(
-            f"tokens=grid{grid_size}: this encoder has {side} x {side} patches at this image size; "
-            f"give at most grid{side}, or a larger image size"
+            f"the head reads a grid of {size} x {size} cells, and this encoder has no patch "
+            "tokens; use tokens=summary"
+        )
+    if side < size:
+        raise AdapterError(
+            f"the head reads a grid of {size} x {size} cells: this encoder has {side} x {side} "
+            f"patches at this image size; give at most grid{side} or motion{side}, or a larger "
+            "image size"
         )
 
 
-def _pool_frozen(tower: Tower, x: Tensor, grid_size: int) -> Tensor:
-    """Pools tokens to the summary and the cell means, (..., N + 1, D) -> (..., 1 + grid_size^2, D).
+def _pool_frozen(tower: Tower, x: Tensor, grid_sizes: GridSizes) -> Tensor:
+    """Pools tokens to the summary and the cell means, (..., N + 1, D) -> (..., 1 + cells, D).
 
     In float32 whatever the tower's type, as where all tokens are cached.
     """
-    x = x.float() if grid_size or tower.pool == "avg" else x[..., :1, :].float()
+    x = x.float() if grid_sizes or tower.pool == "avg" else x[..., :1, :].float()
     summary = tower.pool_tokens(x).unsqueeze(-2)
-    return torch.cat([summary, grid_means(x[..., 1:, :], grid_size)], -2) if grid_size else summary
+    return torch.cat([summary, *(grid_means(x[..., 1:, :], size) for size in grid_sizes)], -2)
+
+
+def split_cells(cells: Tensor, grid_sizes: GridSizes) -> dict[int, Tensor]:
+    """Splits the cells of several grids, (..., cells, D), by the number of cells on a side."""
+    counts = [size**2 for size in grid_sizes]
+    return dict(zip(grid_sizes, torch.split(cells, counts, -2), strict=True))
 
 
 def grid_means(patches: Tensor, grid_size: int) -> Tensor:

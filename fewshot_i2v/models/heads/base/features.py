@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.readouts import differs_by_rounding
 
 Pooling = Literal["clip", "mean", "ordered"]
-# a clip whose frames differ by less than this share of their size differs by rounding only
-_STATIC_TOLERANCE = 1e-5
 # values of one intermediate result, so that memory stays bounded whatever the number of queries
 _CHUNK_ELEMENT_BUDGET = 1 << 24
 
@@ -37,11 +36,7 @@ def clip_vectors(features: Features, pooling: Pooling, *, center: bool = False) 
         return frames.mean(-2)
     if center:
         centered = frames - frames.mean(-2, keepdim=True)
-        energies = (
-            centered.detach().square().sum((-2, -1)),
-            frames.detach().square().sum((-2, -1)),
-        )
-        is_static = energies[0] <= _STATIC_TOLERANCE**2 * energies[1]
+        is_static = differs_by_rounding(centered.flatten(-2), frames.flatten(-2))
         frames = centered.masked_fill(is_static[..., None, None], 0.0)
     return frames.flatten(-2)
 

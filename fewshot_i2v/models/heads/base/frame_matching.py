@@ -6,10 +6,12 @@ from abc import abstractmethod
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.comparison_head import ComparisonHead, ComparisonOptions
 from fewshot_i2v.models.heads.base.features import (
     class_means,
     comparable_pairs,
@@ -18,7 +20,7 @@ from fewshot_i2v.models.heads.base.features import (
     one_hot,
     score_in_chunks,
 )
-from fewshot_i2v.models.heads.base.head import Head, HeadOptions
+from fewshot_i2v.models.heads.base.readout_weights import scale_readouts
 
 Shots = Literal["mean", "prototype"]
 # Values that training keeps per pair of frames, without and with a constant in the cosine, and per
@@ -26,8 +28,8 @@ Shots = Literal["mean", "prototype"]
 _VALUES_PER_PAIR, _VALUES_PER_PAIR_WITH_EPS, _VALUES_PER_FEATURE = 3, 5, 3
 
 
-class MatchingOptions(HeadOptions):
-    """Options of a head that matches frames with frames.
+class MatchingOptions(ComparisonOptions):
+    """Options of a head that matches frames with frames; `weights` as `ComparisonOptions`.
 
     Attributes:
         shots: "mean": the distance to a class is the mean of the distances to its support clips;
@@ -36,11 +38,21 @@ class MatchingOptions(HeadOptions):
         eps: added to the product of the two norms in the cosine of two frames, at least 0. 0: the
             plain cosine, as the papers write it, where a frame of zeros has distance 1 to
             everything. The code of OTAM, HyRSM and CLIP-FSAR adds 0.01, which draws the distances
-            of small features together: predictions then depend on the size of the features.
+            of small features together: predictions then depend on the size of the features. Of one
+            readout only.
     """
 
     shots: Shots = "mean"
     eps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_eps(self) -> MatchingOptions:
+        if "+" in self.tokens and self.eps:
+            raise HeadError(
+                f"{type(self).__name__}: eps={self.eps:g} with tokens={self.tokens}: the constant "
+                "is meant for the size of one kind of features; use eps=0"
+            )
+        return self
 
 
 def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
@@ -56,15 +68,17 @@ def frame_distances(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
     Returns:
         (..., A, B, T, U).
     """
-    table_shape = (*x.shape[:-1], *y.shape[-3:-1])
     if eps == 0:
-        x, y = l2_normalize(x), l2_normalize(y)
+        return 1 - _frame_products(l2_normalize(x), l2_normalize(y))
+    norms = [torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (x, y)]
+    return 1 - _frame_products(x, y) / (_frame_products(*norms) + eps)
+
+
+def _frame_products(x: Tensor, y: Tensor) -> Tensor:
+    """Products of all frames, x (..., A, T, D) and y (..., B, U, D): (..., A, B, T, U)."""
     # one product for all pairs of frames: many small ones would wait for memory
-    cosines = x.flatten(-3, -2) @ y.flatten(-3, -2).mT
-    if eps > 0:
-        norms = [torch.linalg.vector_norm(z, dim=-1).flatten(-2) for z in (x, y)]
-        cosines = cosines / (norms[0].unsqueeze(-1) * norms[1].unsqueeze(-2) + eps)
-    return 1 - cosines.reshape(table_shape).transpose(-3, -2)
+    products = x.flatten(-3, -2) @ y.flatten(-3, -2).mT
+    return products.reshape(*x.shape[:-1], *y.shape[-3:-1]).transpose(-3, -2)
 
 
 def mean_over_shots(distances: Tensor, members: Tensor, pairs: Tensor | None = None) -> Tensor:
@@ -84,8 +98,10 @@ def mean_over_shots(distances: Tensor, members: Tensor, pairs: Tensor | None = N
     return (distances * weights) @ members / (weights @ members)
 
 
-class MatchingHead(Head):
+class MatchingHead(ComparisonHead):
     """Logits are minus a distance between two clips, which is made of distances between frames.
+
+    With several readouts the distance of two frames is the weighted sum of those in each readout.
 
     A subclass defines the distance (`clip_distances`) and its factor (`temperature`). Classes may
     have different numbers of support clips.
@@ -93,7 +109,6 @@ class MatchingHead(Head):
 
     Options = MatchingOptions
     options: MatchingOptions
-    compares_with_itself = True
 
     @property
     @abstractmethod
@@ -111,23 +126,26 @@ class MatchingHead(Head):
             (...).
         """
 
-    def support_logits(self, support: Features, labels: Tensor) -> Tensor:
+    def comparable(self, features: Features) -> Tensor:
+        """Returns the frames of each clip, (E, clips, T, width)."""
+        return features.frames
+
+    def leave_one_out_logits(self, x: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         """Logits of the support clips, each left out of its own class, (E, S, way).
 
-        The only clip of a class (1 shot) is compared with itself, and the loss only spreads the
-        classes.
+        The only clip of a class is compared with itself.
         """
-        x, members = support.frames, one_hot(labels, self.way)
+        members = one_hot(labels, self.way)
         if self.options.shots == "mean":
             distances = mean_over_shots(
-                self.pairwise_distances(x, x), members, comparable_pairs(members)
+                self.pairwise_distances(x, x, weights), members, comparable_pairs(members)
             )
         else:
             leave_one_out = leave_one_out_means(x, members)
             own_class_distances = self.pairwise_distances(
-                x.unsqueeze(2), leave_one_out.unsqueeze(2)
+                x.unsqueeze(2), leave_one_out.unsqueeze(2), weights
             ).squeeze(-1)
-            class_distances = self.pairwise_distances(x, class_means(x, members))
+            class_distances = self.pairwise_distances(x, class_means(x, members), weights)
             distances = own_class_distances.where(members > 0, class_distances)
         return -self.temperature * distances
 
@@ -149,12 +167,13 @@ class MatchingHead(Head):
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips: minus the scaled distances to the classes, (E, Q, way)."""
         y, members = support.frames, one_hot(labels, self.way)
+        weights = self.episode_weights(y, labels)
         per_shot = self.options.shots == "mean"
         if not per_shot:
             y = class_means(y, members)
 
         def _chunk_distances(chunk: Tensor) -> Tensor:
-            distances = self.pairwise_distances(chunk, y)
+            distances = self.pairwise_distances(chunk, y, weights)
             return mean_over_shots(distances, members) if per_shot else distances
 
         elements_per_query = y.shape[0] * y.shape[1] * self.frames**2
@@ -162,6 +181,21 @@ class MatchingHead(Head):
             _chunk_distances, query.frames, elements_per_query
         )
 
-    def pairwise_distances(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distance of each clip of x (..., A, T, D) to each of y (..., B, U, D): (..., A, B)."""
-        return self.clip_distances(frame_distances(x, y, self.options.eps))
+    def pairwise_distances(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Computes the distance of each clip of x to each of y.
+
+        Args:
+            x: frames, (E, ..., A, T, width).
+            y: frames, (E, ..., B, U, width).
+            weights: of the readouts, (E, readouts); None: one each.
+
+        Returns:
+            (E, ..., A, B).
+        """
+        if self.options.eps:
+            return self.clip_distances(frame_distances(x, y, self.options.eps))
+        x = scale_readouts(x, self.readout_widths)
+        y = scale_readouts(y, self.readout_widths, weights)
+        # the largest sum of cosines: one frame then has distance zero to itself
+        total = len(self.readouts) if weights is None else weights.sum(-1).view(-1, *[1] * x.ndim)
+        return self.clip_distances(total - _frame_products(x, y))

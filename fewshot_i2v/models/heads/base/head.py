@@ -8,29 +8,48 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from fewshot_i2v.config.readouts import Readouts, parse_readouts, resolve_motion
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.heads.base.readouts import select_readout
 
 if TYPE_CHECKING:
     from typing import Self
-
-_GRID_PREFIX = "grid"
 
 
 class HeadOptions(BaseModel):
     """Options of a head; unknown ones are refused.
 
     Attributes:
-        tokens: "summary": frames are seen as the summary token of each; "gridG", such as grid4:
-            as the patch tokens averaged within G x G cells, side by side (G^2 D channels).
+        tokens: readouts, one or several joined by "+", such as grid4+motion; `readouts` is a second
+            name of this option. "summary": frames are seen as the summary token of each; "gridG",
+            such as grid4: as the patch tokens averaged within G x G cells, side by side (G^2 D
+            channels); "motionG": as the motion map of G x G cells (G^2 channels, see
+            `motion_map`); "motion": motion7, or that of all patches where a side has fewer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    tokens: str = Field(default="summary", pattern=r"^(summary|grid[1-9]\d?)$")
+    tokens: Readouts = Field(default="summary", validation_alias=AliasChoices("tokens", "readouts"))
+
+    def for_patches(self, patches: int) -> Self:
+        """Returns these options with `motion` replaced by the map that an encoder gives.
+
+        Args:
+            patches: patch tokens on a side of a frame; 0: the encoder has none.
+
+        Raises:
+            HeadError: when a motion map is to be read and there are no patch tokens.
+        """
+        if not patches and self.tokens != "summary":
+            raise HeadError(
+                f"tokens={self.tokens}: this encoder has no patch tokens; use tokens=summary"
+            )
+        return self.model_copy(update={"tokens": resolve_motion(self.tokens, patches)})
 
 
 @dataclass(frozen=True)
@@ -69,12 +88,15 @@ class Head(nn.Module, ABC):
         texts: class-text embeddings, for heads that use them.
 
     Attributes:
-        width: channels of a frame as the head reads it: D, or G^2 D with `tokens=gridG`.
-        grid_size: G, or 0.
+        readouts: what it sees of each frame.
+        readout_widths: channels of a frame in each readout: D for the summary, G^2 D for a grid,
+            G^2 for a motion map.
+        width: their sum, the channels of a frame as the head reads it.
+        grid_sizes: cells on a side of each grid that it needs.
 
     Raises:
-        HeadError: when a size is below one, there is no seed, or a head that compares with text is
-            to read the grid.
+        HeadError: when a size is below one, there is no seed, a head that compares with text is to
+            read more than the summary, or `tokens=motion` was not resolved by `for_patches`.
     """
 
     Options: ClassVar[type[HeadOptions]] = HeadOptions
@@ -107,16 +129,19 @@ class Head(nn.Module, ABC):
                 "a head needs width, way and frames of at least 1; "
                 f"got width={width}, way={way}, frames={frames}"
             )
-        self.grid_size = (
-            int(options.tokens.removeprefix(_GRID_PREFIX)) if _GRID_PREFIX in options.tokens else 0
-        )
-        if self.uses_class_names and self.grid_size:
+        try:
+            self.readouts = parse_readouts(options.tokens)
+        except ValueError as error:
+            raise HeadError(f"tokens={options.tokens}: {error}") from error
+        if self.uses_class_names and options.tokens != "summary":
             raise HeadError(
                 f"tokens={options.tokens}: {type(self).__name__} compares clips with class names, "
                 "and the text tower was trained with the summary token only; use tokens=summary"
             )
         self.options, self.episodes = options, len(seeds)
-        self.width = width * (self.grid_size**2 or 1)
+        self.readout_widths = [readout.width(width) for readout in self.readouts]
+        self.width = sum(self.readout_widths)
+        self.grid_sizes: GridSizes = tuple(sorted({r.grid_size for r in self.readouts} - {0}))
         self.way, self.frames, self.texts = way, frames, texts
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
@@ -204,22 +229,34 @@ class Head(nn.Module, ABC):
             return self.query_logits(self.select_tokens(query), self.select_tokens(support), labels)
 
     def select_tokens(self, features: Features) -> Features:
-        """Returns the features that this head reads, float32: summary or grid of patch tokens.
+        """Returns the features that this head reads, float32: its readouts side by side.
+
+        Returns:
+            Frames (E, clips, T, width) and clip (E, clips, width), without grids. The clip feature
+            of a summary is as the adapter pools it, that of other readouts the mean over frames.
 
         Raises:
             HeadError: when they have other sizes than the head was built for.
         """
-        if self.grid_size:
-            if features.grid is None:
-                raise HeadError(f"{type(self).__name__} reads a grid of patch tokens; got none")
-            tokens = features.grid.float().flatten(-2)
-            features = Features(tokens, tokens.mean(-2))
+        if missing := set(self.grid_sizes) - features.grids.keys():
+            raise HeadError(
+                f"{type(self).__name__} reads a grid of patch tokens, {min(missing)} cells on a "
+                f"side; got {features!r}"
+            )
+        selected = [select_readout(readout, features) for readout in self.readouts]
+        if len(selected) == 1:
+            (features,) = selected
+        else:
+            features = Features(
+                torch.cat([readout.frames for readout in selected], -1),
+                torch.cat([readout.clip for readout in selected], -1),
+            )
         if features.frames.shape[-2:] != (self.frames, self.width):
             raise HeadError(
                 f"this head was built for clips of {self.frames} frames with {self.width} "
                 f"channels; got {features!r}"
             )
-        return replace(features, frames=features.frames.float(), clip=features.clip.float())
+        return features
 
     def _check_support_classes(self, labels: Tensor) -> None:
         present = (labels.unsqueeze(-1) == torch.arange(self.way, device=labels.device)).any(-2)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.heads.base.features import Pooling, clip_vectors, l2_normalize
-from fewshot_i2v.models.heads.base.head import Head, HeadOptions
+from fewshot_i2v.models.heads.base.comparison_head import ComparisonHead, ComparisonOptions
+from fewshot_i2v.models.heads.base.features import Pooling, clip_vectors
+from fewshot_i2v.models.heads.base.readout_weights import scale_readouts
 
 
-class VectorOptions(HeadOptions):
-    """Options of a head that compares one vector per clip.
+class VectorOptions(ComparisonOptions):
+    """Options of a head that compares one vector per clip; `weights` as `ComparisonOptions`.
 
     Attributes:
         pooling: "clip": the clip feature as the adapter pools it; "mean": mean of the frame
@@ -24,7 +26,8 @@ class VectorOptions(HeadOptions):
             the clip; with "ordered" only.
         metric: "cosine": the cosine of two vectors; "euclidean": minus the squared distance per
             channel (the squared distance divided by the length of the vectors, so that one
-            temperature fits every width and frame count; the ranking is that of the distance).
+            temperature fits every width and frame count; the ranking is that of the distance), of
+            one readout only.
         temperature: above 0, factor of these scores. It changes probabilities and the training
             loss, never which class is predicted.
     """
@@ -43,11 +46,22 @@ class VectorOptions(HeadOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_metric(self) -> VectorOptions:
+        if "+" in self.tokens and self.metric != "cosine":
+            raise HeadError(
+                f"{type(self).__name__}: metric={self.metric} with tokens={self.tokens}: distances "
+                "of several readouts have no common size; use metric=cosine"
+            )
+        return self
 
-class VectorHead(Head):
+
+class VectorHead(ComparisonHead):
     """A head without parameters that compares one vector per clip.
 
-    A vector of zeros (a clip without motion, when centred) has cosine 0 with everything.
+    Several readouts stand side by side in the vector, and their similarities are summed. A vector
+    of zeros (a clip without motion, when centred) has cosine 0 with everything. A motion map is
+    centred as it is: `center` does not change it.
 
     Raises:
         HeadError: as `Head`, and when frames of clips of a single frame are to be centred.
@@ -66,14 +80,39 @@ class VectorHead(Head):
                 "frames or center=false"
             )
 
-    def vectors(self, features: Features) -> Tensor:
-        """Computes one vector per clip, (E, clips, D) or (E, clips, T * D)."""
-        return clip_vectors(features, self.options.pooling, center=self.options.center)
+        vector_frames = frames if options.pooling == "ordered" else 1
+        self.vector_sizes = [vector_frames * width for width in self.readout_widths]
 
-    def similarities(self, x: Tensor, y: Tensor) -> Tensor:
-        """Similarity of each vector of x (..., A, C) to each of y (..., B, C): (..., A, B)."""
+    def comparable(self, features: Features) -> Tensor:
+        """Computes one vector per clip, (E, clips, width) or (E, clips, T * width)."""
+        pooling, center = self.options.pooling, self.options.center
+        vectors = [
+            clip_vectors(
+                Features(frames, clip), pooling, center=center and readout.kind != "motion"
+            )
+            for readout, frames, clip in zip(
+                self.readouts,
+                torch.split(features.frames, self.readout_widths, -1),
+                torch.split(features.clip, self.readout_widths, -1),
+                strict=True,
+            )
+        ]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, -1)
+
+    def similarities(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Computes the similarity of each vector of x (E, ..., A, C) to each of y (E, ..., B, C).
+
+        Args:
+            x: vectors from `comparable`.
+            y: vectors.
+            weights: of the readouts, (E, readouts); None: one each.
+
+        Returns:
+            (E, ..., A, B).
+        """
         if self.options.metric == "cosine":
-            return l2_normalize(x) @ l2_normalize(y).mT
+            sizes = self.vector_sizes
+            return scale_readouts(x, sizes) @ scale_readouts(y, sizes, weights).mT
         # distances do not change with the origin; near the vectors less is lost by rounding
         origin = y.detach().mean(-2, keepdim=True)
         x, y = x - origin, y - origin

@@ -1,0 +1,109 @@
+"""Weights of several readouts in a head that compares clips: fixed, or chosen by leave-one-out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from fewshot_i2v.errors import HeadError
+from fewshot_i2v.models.heads.base.features import l2_normalize, one_hot
+
+ReadoutWeights = (
+    Literal["equal", "loo"]
+    | Annotated[
+        tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+        Field(strict=False, min_length=1),
+    ]
+)
+"""How a head weighs its readouts: all by one, chosen per episode, or one number for each."""
+# steps between the weights 0 and 1 that leave-one-out tries
+_WEIGHT_STEPS = 4
+
+
+def check_weights(weights: ReadoutWeights, tokens: str) -> None:
+    """Refuses weights that do not fit the readouts.
+
+    Args:
+        weights: of the head's options.
+        tokens: its readouts, joined by "+".
+
+    Raises:
+        HeadError: when there are more or fewer numbers than readouts, or all are zero.
+    """
+    if isinstance(weights, str):
+        return
+    count = tokens.count("+") + 1
+    if len(weights) != count or not any(weights):
+        raise HeadError(
+            f"weights={list(weights)}: expected {count} numbers, one for each of {tokens}, not all "
+            "of them 0; or equal, or loo"
+        )
+
+
+def choose_weights(
+    leave_one_out_logits: Callable[[Tensor], Tensor], labels: Tensor, *, way: int, count: int
+) -> Tensor:
+    """Chooses the weights of readouts by leave-one-out on the support clips, per episode.
+
+    All weights in steps of a quarter that add up to one are tried, zeros included. Those win whose
+    left-out clips are classified best; of equally many right clips those with the least
+    cross-entropy. With one clip of a class nothing can be left out, and all weights are equal.
+
+    Args:
+        leave_one_out_logits: from weights (E, count) to logits of the support clips, each left out
+            of its own class, (E, S, way).
+        labels: class of each support clip, (E, S) int64.
+        way: classes of an episode.
+        count: readouts.
+
+    Returns:
+        (E, count), float32, their sum is `count`: as large as equal weights of one.
+    """
+    episodes = labels.shape[0]
+    if count == 1 or bool((one_hot(labels, way).sum(1) < 2).any()):
+        return torch.ones(episodes, count, device=labels.device)
+    candidates, scores = torch.tensor(_simplex(count), device=labels.device) * count, []
+    for candidate in candidates:
+        logits = leave_one_out_logits(candidate.expand(episodes, -1))
+        right = (logits.argmax(-1) == labels).float().mean(-1)
+        losses = functional.cross_entropy(logits.mT, labels, reduction="none").mean(-1)
+        # the loss only decides between equal counts: squashed, it is below one clip of any episode
+        scores.append(right - losses / (1 + losses) / (2 * labels.shape[1]))
+    return candidates[torch.stack(scores).argmax(0)]
+
+
+@lru_cache(maxsize=8)
+def _simplex(count: int) -> list[list[float]]:
+    """All weights in steps of a quarter that add up to one, the most equal first."""
+    steps = product(range(_WEIGHT_STEPS + 1), repeat=count)
+    points = [point for point in steps if sum(point) == _WEIGHT_STEPS]
+    points.sort(key=lambda point: sum(x * x for x in point))
+    return [[1 / count] * count, *([x / _WEIGHT_STEPS for x in point] for point in points)]
+
+
+def scale_readouts(x: Tensor, sizes: Sequence[int], weights: Tensor | None = None) -> Tensor:
+    """Scales each readout of vectors to length one, then by its weight.
+
+    The product of such vectors, one with weights and one without, is the weighted sum of the
+    cosines of the readouts.
+
+    Args:
+        x: readouts side by side, (E, ..., sum of sizes).
+        sizes: values of each readout.
+        weights: (E, readouts); None: no weights.
+
+    Returns:
+        The same shape; a readout of zeros stays zero.
+    """
+    parts = [l2_normalize(part) for part in torch.split(x, list(sizes), -1)]
+    if weights is not None:
+        shape = (-1, *[1] * (x.ndim - 1))
+        parts = [part * weights[:, i].view(shape) for i, part in enumerate(parts)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -1,0 +1,76 @@
+"""Readouts: what a head sees of the frames of a clip, from the features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewshot_i2v.config.readouts import Readout
+from fewshot_i2v.models.adapters.base.features import Features
+
+# a clip whose frames differ by less than this share of their size differs by rounding only
+_STATIC_TOLERANCE = 1e-5
+
+
+def select_readout(readout: Readout, features: Features) -> Features:
+    """Selects one readout of clips, in float32.
+
+    Args:
+        readout: what to read.
+        features: with the grid that it needs.
+
+    Returns:
+        Frames (E, clips, T, width) and clip (E, clips, width), without grids.
+    """
+    if readout.kind == "summary":
+        return Features(features.frames.float(), features.clip.float())
+    grid = features.grids[readout.grid_size].float()
+    frames = grid.flatten(-2) if readout.kind == "grid" else motion_map(grid)
+    return Features(frames, frames.mean(-2))
+
+
+def motion_map(grid: Tensor) -> Tensor:
+    """Computes where and when a clip moves, from the tokens of a grid of cells.
+
+    The value of a cell in a frame is the norm of the deviation of its token from the token's mean
+    over the clip, minus the mean of these norms over all frames and cells of the clip. What a cell
+    shows is gone; how much it differs from its usual look, when and where, remains. It is
+    differentiable and needs no training.
+
+    It fails where everything moves: with a moving camera each cell deviates all the time, and the
+    map shows where the picture has structure. It is also a map by place: the same action at another
+    place of the frame gives another map.
+
+    Ours; its relatives are motion history images (Bobick, Davis: The Recognition of Human Movement
+    Using Temporal Templates, IEEE Transactions on Pattern Analysis and Machine Intelligence 23(3),
+    2001, https://doi.org/10.1109/34.910878), which do the same with pixels, and differences of
+    frame features as in Wang et al.: TDN: Temporal Difference Networks for Efficient Action
+    Recognition, CVPR 2021, https://arxiv.org/abs/2012.10071, which are trained.
+
+    Args:
+        grid: (..., T, cells, D).
+
+    Returns:
+        (..., T, cells); zeros for a clip whose frames are all equal, up to rounding.
+    """
+    deviations = grid - grid.mean(-3, keepdim=True)
+    is_static = differs_by_rounding(deviations.flatten(-3), grid.flatten(-3))
+    # its gradient at a deviation of zero is zero, where that of the root of a sum is infinite
+    norms = torch.linalg.vector_norm(deviations, dim=-1)
+    centered: Tensor = norms - norms.mean((-2, -1), keepdim=True)
+    return centered.masked_fill(is_static[..., None, None], 0.0)
+
+
+def differs_by_rounding(deviations: Tensor, values: Tensor) -> Tensor:
+    """Whether the frames of clips differ by rounding only.
+
+    Args:
+        deviations: of the values of each clip from their means over frames, (..., n).
+        values: (..., n).
+
+    Returns:
+        (...) bool.
+    """
+    energies = deviations.detach().square().sum(-1), values.detach().square().sum(-1)
+    is_rounding: Tensor = energies[0] <= _STATIC_TOLERANCE**2 * energies[1]
+    return is_rounding
