@@ -36,7 +36,7 @@ from fewshot_i2v.evaluation.identity import (
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import unpack_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grids, count_cells
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, count_cells
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.factory import (
     build_adapter,
@@ -221,7 +221,6 @@ class RowRunner:
                 classes, options.templates
             ),
         )
-        check_grids(tower, head.grid_sizes)
         check_episode_axis(head, row.head.name)
         return head.to(tower.device)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr
 from torch import Tensor, nn
 
-from fewshot_i2v.config.readouts import Readouts, parse_readouts, resolve_motion
+from fewshot_i2v.config.readouts import Readout, Readouts, parse_readouts
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
@@ -28,28 +28,51 @@ class HeadOptions(BaseModel):
         tokens: readouts, one or several joined by "+", such as grid4+motion; `readouts` is a second
             name of this option. "summary": frames are seen as the summary token of each; "gridG",
             such as grid4: as the patch tokens averaged within G x G cells, side by side (G^2 D
-            channels); "motionG": as the motion map of G x G cells (G^2 channels, see
-            `motion_map`); "motion": motion7, or that of all patches where a side has fewer.
+            channels); "motion": as the motion map of all patches (see `motion_map`), a channel
+            each; "motionG": as this map averaged within G x G cells (G^2 channels).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     tokens: Readouts = Field(default="summary", validation_alias=AliasChoices("tokens", "readouts"))
 
+    _patches: int = PrivateAttr(default=0)
+
     def for_patches(self, patches: int) -> Self:
-        """Returns these options with `motion` replaced by the map that an encoder gives.
+        """Returns these options for an encoder, which motion maps depend on.
 
         Args:
             patches: patch tokens on a side of a frame; 0: the encoder has none.
 
         Raises:
-            HeadError: when a motion map is to be read and there are no patch tokens.
+            HeadError: when a grid or a motion map needs more of them.
         """
+        sizes = [readout.cells for readout in parse_readouts(self.tokens, patches)]
         if not patches and self.tokens != "summary":
             raise HeadError(
                 f"tokens={self.tokens}: this encoder has no patch tokens; use tokens=summary"
             )
-        return self.model_copy(update={"tokens": resolve_motion(self.tokens, patches)})
+        if max(sizes) > patches:
+            raise HeadError(
+                f"tokens={self.tokens}: this encoder has {patches} x {patches} patches at this "
+                f"image size; give at most grid{patches} or motion{patches}, or a larger image size"
+            )
+        options = self.model_copy()
+        options._patches = patches
+        return options
+
+    def parsed_readouts(self) -> tuple[Readout, ...]:
+        """Returns what the head sees of each frame.
+
+        Raises:
+            HeadError: for a motion map before `for_patches` said of which encoder.
+        """
+        if "motion" in self.tokens and not self._patches:
+            raise HeadError(
+                f"tokens={self.tokens}: a motion map depends on the encoder; give the head "
+                "options.for_patches(N), N patch tokens on a side of a frame"
+            )
+        return parse_readouts(self.tokens, self._patches)
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ class Head(nn.Module, ABC):
 
     Raises:
         HeadError: when a size is below one, there is no seed, a head that compares with text is to
-            read more than the summary, or `tokens=motion` was not resolved by `for_patches`.
+            read more than the summary, or a motion map is to be read of an unknown encoder.
     """
 
     Options: ClassVar[type[HeadOptions]] = HeadOptions
@@ -129,10 +152,7 @@ class Head(nn.Module, ABC):
                 "a head needs width, way and frames of at least 1; "
                 f"got width={width}, way={way}, frames={frames}"
             )
-        try:
-            self.readouts = parse_readouts(options.tokens)
-        except ValueError as error:
-            raise HeadError(f"tokens={options.tokens}: {error}") from error
+        self.readouts = options.parsed_readouts()
         if self.uses_class_names and options.tokens != "summary":
             raise HeadError(
                 f"tokens={options.tokens}: {type(self).__name__} compares clips with class names, "

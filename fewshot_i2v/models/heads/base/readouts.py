@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.frozen_prefix import grid_means
 
 # a clip whose frames differ by less than this share of their size differs by rounding only
 _STATIC_TOLERANCE = 1e-5
@@ -25,19 +26,22 @@ def select_readout(readout: Readout, features: Features) -> Features:
     if readout.kind == "summary":
         return Features(features.frames.float(), features.clip.float())
     grid = features.grids[readout.grid_size].float()
-    frames = grid.flatten(-2) if readout.kind == "grid" else motion_map(grid)
+    if readout.kind == "grid":
+        frames = grid.flatten(-2)
+    else:
+        frames = grid_means(motion_map(grid).unsqueeze(-1), readout.cells).squeeze(-1)
     return Features(frames, frames.mean(-2))
 
 
-def motion_map(grid: Tensor) -> Tensor:
-    """Computes where and when a clip moves, from the tokens of a grid of cells.
+def motion_map(tokens: Tensor) -> Tensor:
+    """Computes where and when a clip moves, from its patch tokens.
 
-    The value of a cell in a frame is the norm of the deviation of its token from the token's mean
-    over the clip, minus the mean of these norms over all frames and cells of the clip. What a cell
-    shows is gone; how much it differs from its usual look, when and where, remains. It is
+    The value of a patch in a frame is the norm of the deviation of its token from the token's mean
+    over the clip, minus the mean of these norms over all frames and patches of the clip. What a
+    patch shows is gone; how much it differs from its usual look, when and where, remains. It is
     differentiable and needs no training.
 
-    It fails where everything moves: with a moving camera each cell deviates all the time, and the
+    It fails where everything moves: with a moving camera all patches deviate all the time, and the
     map shows where the picture has structure. It is also a map by place: the same action at another
     place of the frame gives another map.
 
@@ -48,13 +52,13 @@ def motion_map(grid: Tensor) -> Tensor:
     Recognition, CVPR 2021, https://arxiv.org/abs/2012.10071, which are trained.
 
     Args:
-        grid: (..., T, cells, D).
+        tokens: (..., T, N, D).
 
     Returns:
-        (..., T, cells); zeros for a clip whose frames are all equal, up to rounding.
+        (..., T, N); zeros for a clip whose frames are all equal, up to rounding.
     """
-    deviations = grid - grid.mean(-3, keepdim=True)
-    is_static = differs_by_rounding(deviations.flatten(-3), grid.flatten(-3))
+    deviations = tokens - tokens.mean(-3, keepdim=True)
+    is_static = differs_by_rounding(deviations.flatten(-3), tokens.flatten(-3))
     # its gradient at a deviation of zero is zero, where that of the root of a sum is infinite
     norms = torch.linalg.vector_norm(deviations, dim=-1)
     centered: Tensor = norms - norms.mean((-2, -1), keepdim=True)
