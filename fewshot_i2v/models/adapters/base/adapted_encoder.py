@@ -88,6 +88,7 @@ class AdaptedEncoder(nn.Module):
         grid = None
         if grid_size:
             patches = x[..., 1:, :]
+            # means in float32, as where cells are cached: both ways give the same features
             grid = adapter.final_norm(tower, grid_means(patches.float(), grid_size)).float()
         return Features(frames.float(), clip.float(), grid)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 
@@ -37,13 +38,12 @@ def pack_features(features: Features) -> Tensor:
     """
     tensors = [features.frames, features.clip.unsqueeze(-2)]
     if features.grid is not None:
-        tensors.append(features.grid.flatten(2, 3))
+        tensors.append(rearrange(features.grid, "e clips t cell d -> e clips (t cell) d"))
     return torch.cat(tensors, -2)
 
 
 def unpack_features(tensor: Tensor, frames: int) -> Features:
     """Unpacks the output of `pack_features` for clips of T = `frames`."""
-    n_cells = (tensor.shape[-2] - 1) // frames - 1
-    batch_shape, width = tensor.shape[:-2], tensor.shape[-1]
-    grid = tensor[..., frames + 1 :, :].reshape(*batch_shape, frames, n_cells, width)
-    return Features(tensor[..., :frames, :], tensor[..., frames, :], grid if n_cells else None)
+    frame_features, clip, cells = tensor.tensor_split((frames, frames + 1), -2)
+    grid = rearrange(cells, "... (t cell) d -> ... t cell d", t=frames)
+    return Features(frame_features, clip.squeeze(-2), grid if grid.shape[-2] else None)

@@ -32,6 +32,7 @@ class VectorOptions(HeadOptions):
     pooling: Pooling = "clip"
     center: bool = False
     metric: Literal["cosine", "euclidean"] = "cosine"
+    # cosines lie between -1 and 1: at a factor of 1 a softmax over them would be nearly flat
     temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
@@ -74,7 +75,8 @@ class VectorHead(Head):
         """Similarity of each vector of x (..., A, C) to each of y (..., B, C): (..., A, B)."""
         if self.options.metric == "cosine":
             return l2_normalize(x) @ l2_normalize(y).mT
-        # distances do not change with the origin; near the vectors less is lost by rounding
+        # Distances do not change with the origin; near the vectors less is lost by rounding. For
+        # the same reason the origin has no gradient.
         origin = y.detach().mean(-2, keepdim=True)
         x, y = x - origin, y - origin
         squares = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
