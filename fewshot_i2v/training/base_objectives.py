@@ -39,6 +39,7 @@ class Episodic(Objective):
         batch = micro_batch.require_episodes()
         support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
         scores = self.head(query, support, batch.support_labels)
+        # episodes have the same number of query clips: the mean over clips is that over episodes
         loss = functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
         return backpropagate(micro_batch.weight * loss)
 

@@ -267,6 +267,7 @@ def clip_gradient_norm(parameters: list[nn.Parameter], limit: float | None) -> f
         return 0.0
     norm: Tensor = torch.stack([g.square().sum() for g in grads]).sum().sqrt()
     if limit is not None:
+        # as in torch's `clip_grad_norm_`: 1e-6 keeps a norm of zero from 0 / 0
         scale = (limit / (norm + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad.mul_(scale)

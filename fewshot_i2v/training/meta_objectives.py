@@ -284,6 +284,7 @@ class MetaSGD(MAML):
         """Builds the head and the rates."""
         super().build()
         parameters = AdaptedLearner(self.encoder, self.head).parameters()
+        # around one, so that a step of AdamW changes large and small rates by the same share
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
 
@@ -369,6 +370,7 @@ class Reptile(MetaObjective):
         trace = self._descend(learner, clips, labels)
         self._check_finite(micro_batch, trace)
         for start, end in zip(self.trainable_parameters(), learner.parameters(), strict=True):
+            # minus the way to the tuned values: SGD subtracts it, and so moves towards them
             displacement = micro_batch.weight * (
                 start.detach() - end.detach().mean(0, keepdim=True)
             )
@@ -393,6 +395,7 @@ class Reptile(MetaObjective):
         tuned = list(learner.parameters())
 
         def _update(loss: Tensor) -> None:
+            # some may be unused: nothing reads what changes patch tokens after the last attention
             gradients = torch.autograd.grad(loss, tuned, allow_unused=True)
             with torch.no_grad():
                 for value, gradient in zip(tuned, gradients, strict=True):

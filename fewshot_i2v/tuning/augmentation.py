@@ -82,6 +82,7 @@ def _sample_crop_boxes(
     """Samples x scale (negative: mirrored), y scale and centre of each crop, (clips, 4)."""
     u = torch.rand(clips, 4, generator=generator)
     low, high = scale or (1.0, 1.0)
+    # uniform in area, and so the root of it for a side; the box stays inside the frame
     side = (low + (high - low) * u[:, 0]).sqrt()
     centre = (2 * u[:, 1:3] - 1) * (1 - side)[:, None]
     mirror = torch.where((u[:, 3] < 0.5) & flip, -1.0, 1.0)

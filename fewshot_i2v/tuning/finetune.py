@@ -98,7 +98,7 @@ def lr_factor(step: int, recipe: LrSchedule) -> float:
     down to zero.
     """
     warmup_steps = round(recipe.warmup * recipe.steps)
-    if step < warmup_steps:
+    if step < warmup_steps:  # step + 1: at a factor of zero the first step would be lost
         return (step + 1) / warmup_steps
     if recipe.schedule == "constant":
         return 1.0
@@ -116,6 +116,7 @@ def clip_episode_gradients(parameters: list[nn.Parameter], max_norm: float) -> N
     if not grads:
         return
     squares = torch.stack([g.flatten(1).square().sum(1) for g in grads])
+    # as in torch's `clip_grad_norm_`: 1e-6 keeps gradients of zero from 0 / 0
     scale = (max_norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
@@ -185,6 +186,7 @@ def finetune(
         logits = head.compute_support_logits(features, labels)
         loss = episode_losses(logits, labels, recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
+        # a mean would divide each episode's gradient by E, and clipping would depend on E
         torch.autograd.backward(loss.sum())
         if recipe.clip_norm is not None:
             clip_episode_gradients(parameters, recipe.clip_norm)

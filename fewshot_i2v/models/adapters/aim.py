@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import MappingProxyType
 
+from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -134,8 +135,10 @@ class AIM(FrameEmbeddingAdapter):
 
     def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """Block i with attention over frames, over tokens, and an adapter beside the MLP."""
-        u = self.temporal_in[i](frozen.ln_1(x).transpose(2, 3))
-        x = x + self.temporal_out[i](frozen.self_attention(u)).transpose(2, 3)
+        # attention works along the second last axis: here the frames of each token
+        u = self.temporal_in[i](rearrange(frozen.ln_1(x), "e clips t l d -> e clips l t d"))
+        over_time = self.temporal_out[i](frozen.self_attention(u))
+        x = x + rearrange(over_time, "e clips l t d -> e clips t l d")
         x = x + self.spatial[i](frozen.self_attention(frozen.ln_1(x)))
         u = frozen.ln_2(x)
         y: Tensor = x + frozen.mlp(u) + self.joint[i](u)

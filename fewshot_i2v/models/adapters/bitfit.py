@@ -81,6 +81,7 @@ class _EpisodeBias(nn.Module):
 
     def apply_norm(self, norm: LayerNorm, x: Tensor) -> Tensor:
         """Applies a frozen layer norm with this bias in place of the frozen one, (E, ..., D)."""
+        # after the last block x is float32 and the tower may be bfloat16
         weight = norm.weight.to(x.dtype)
         return self.forward(functional.layer_norm(x, weight.shape, weight, None, norm.eps))
 

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions
 from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
-from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm, repeat_per_episode
+from fewshot_i2v.models.adapters.base.layers import (
+    EpisodeLayerNorm,
+    episode_affine,
+    repeat_per_episode,
+)
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -53,10 +57,7 @@ class _TrainableLinear(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Applies the block's map: (E, ..., inputs) -> (E, ..., outputs)."""
-        rows, weight = u.reshape(u.shape[0], -1, u.shape[-1]), self.weight.to(u.dtype)
-        bias = self.bias.to(u.dtype).unsqueeze(1)
-        y = torch.baddbmm(bias, rows, weight, beta=self.bias_gain, alpha=self.gain)
-        return y.reshape(*u.shape[:-1], weight.shape[-1])
+        return episode_affine(u, self.weight, self.bias, self.gain, self.bias_gain)
 
     def merged_weights(self, weight: Tensor, bias: Tensor, episode: int) -> tuple[Tensor, Tensor]:
         """Returns one episode's weight and bias on the scale that the frozen block uses."""
@@ -201,18 +202,21 @@ class Full(BlockwiseAdapter):
             raise AdapterError(
                 f"got frames of {actual} pixels; this tower takes {image_size} x {image_size}"
             )
-        batch_shape, covered = pixels.shape[:-3], grid_side * patch
+        _, clips, frames, *_ = pixels.shape
+        covered = grid_side * patch
         rows = rearrange(
             pixels[..., :covered, :covered],
-            "e c t rgb (h p) (w q) -> e (c t h w) (rgb p q)",
+            "e clips t rgb (h p) (w q) -> e (clips t h w) (rgb p q)",
             p=patch,
             q=patch,
         )
         patches = torch.bmm(rows, self.patch_weight.to(rows.dtype))
-        patches = patches.reshape(*batch_shape, grid_side * grid_side, tower.width)
-        class_tokens = self.class_token.to(patches.dtype)[:, None, None, None]
-        tokens = torch.cat([class_tokens.expand(*batch_shape, 1, tower.width), patches], -2)
-        return tokens + self.positions.to(tokens.dtype)[:, None, None]
+        patches = rearrange(patches, "e (clips t n) d -> e clips t n d", clips=clips, t=frames)
+        class_tokens = repeat(
+            self.class_token.to(patches.dtype), "e d -> e clips t 1 d", clips=clips, t=frames
+        )
+        tokens = torch.cat([class_tokens, patches], -2)
+        return tokens + rearrange(self.positions.to(tokens.dtype), "e n d -> e 1 1 n d")
 
     def embed_tokens(self, tower: Tower, x: Tensor) -> Tensor:
         """Applies the trained `ln_pre`, where the encoder has one."""

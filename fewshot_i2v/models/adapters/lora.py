@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
 import torch
+from einops import rearrange
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -75,17 +76,16 @@ class _LowRank(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
+        # with both at zero, neither would ever receive a gradient
         self.down = nn.Parameter(init_per_episode(kaiming_uniform, generators, inputs, rank))
         self.up = nn.Parameter(init_per_episode(zeros, generators, rank, outputs))
 
     def forward(self, y: Tensor, u: Tensor) -> Tensor:
         """Adds the update of u (E, ..., inputs) to y (E, ..., outputs)."""
-        episodes = u.shape[0]
-        rows, base = u.reshape(episodes, -1, u.shape[-1]), y.reshape(episodes, -1, y.shape[-1])
+        rows, base = (rearrange(tokens, "e ... c -> e (...) c") for tokens in (u, y))
         projected = torch.bmm(rows, self.down.to(u.dtype))
-        return torch.baddbmm(base, projected, self.up.to(u.dtype), alpha=self.scale).reshape(
-            y.shape
-        )
+        updated = torch.baddbmm(base, projected, self.up.to(u.dtype), alpha=self.scale)
+        return updated.reshape(y.shape)
 
     def weight_update(self, episode: int) -> Tensor:
         """Returns the update of the frozen weight, (outputs, inputs), in float64."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -77,8 +78,8 @@ class _LevelMixer(nn.Module):
         self.time_norm = initial_layer_norm(episodes, r)
         self.time_conv = TemporalDepthwiseConv(episodes, r)
         # `up` alone has to start at zero; a zero here as well would hold this path back by a step
-        taps = init_per_episode(kaiming_uniform, generators, 3, r).transpose(1, 2)
-        self.time_conv.weight.data.copy_(taps)
+        taps = init_per_episode(kaiming_uniform, generators, 3, r)
+        self.time_conv.weight.data.copy_(rearrange(taps, "e tap r -> e r tap"))
         self.time_linear = EpisodeLinear(generators, r, r, kaiming_uniform)
         self.mlp_norm = initial_layer_norm(episodes, r)
         self.mlp_in = EpisodeLinear(generators, r, 2 * r, kaiming_uniform)
@@ -149,6 +150,7 @@ class MAdapter(Adapter):
         check_hidden_width("m-adapter width", r, width)
         self._n_blocks, self._has_class_token = n_blocks, tower.pool == "tok"
         self._levels = tuple(sorted(range(n_blocks - 1, -1, -options.every)))
+        # sigmoid(0) = 1 / 2: what comes from below and the level itself count alike at first
         self.gates = nn.Parameter(torch.zeros(self.episodes, len(self._levels)))
         self.readers = nn.ModuleList(
             _LevelProjection(self.generators, width, r) for _ in self._levels
@@ -203,14 +205,14 @@ class MAdapter(Adapter):
 
     def _run_branch(self, levels: Tensor) -> Tensor:
         """Computes H_L of every token: (E, clips, S, T, tokens, D) -> (E, clips, T, tokens, r)."""
-        gates = self.gates.sigmoid().to(levels.dtype)[..., None, None, None, None]
+        gates = rearrange(self.gates.sigmoid().to(levels.dtype), "e level -> level e 1 1 1 1")
         projected = (reader(x) for reader, x in zip(self.readers, levels.unbind(2), strict=True))
         lowest_level = next(projected)
         if self.temporal_embedding is not None:
             lowest_level = self.temporal_embedding(lowest_level)
         h: Tensor = self.mixers[0](lowest_level)
         for i, level in enumerate(projected, start=1):
-            h = self.mixers[i](torch.lerp(level, h, gates[:, i]))
+            h = self.mixers[i](torch.lerp(level, h, gates[i]))
         return h
 
     def _project_up(self, h: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class _PatchBottleneck(nn.Module):
 
     def __init__(self, generators: Sequence[torch.Generator], tokens: int, d: int, c: int) -> None:
         super().__init__()
+        # `conv` alone starts at zero, and receives a gradient through `down` and `up`
         self.down = EpisodeLinear(generators, d, c, kaiming_uniform)
         self.conv = TemporalDepthwiseConv(len(generators), c)
         self.up = EpisodeLinear(generators, c, d, kaiming_uniform)
@@ -154,5 +155,6 @@ class STAdapter(Adapter):
 
     def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Applies `ln_post` to the frames, and to their mean over T for the clip feature."""
+        # a mean over T in the tower's type would be rounded before the norm
         exact = summary.float()
         return self.final_norm(tower, exact), self.final_norm(tower, exact.mean(-2))

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import ExportError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -22,7 +21,7 @@ from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.layers import EpisodeLayerNorm
 from fewshot_i2v.models.checkpoints.files import CONFIG_FILE, WEIGHTS_FILE, episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import head_offsets
-from fewshot_i2v.models.encoders import architectures, catalog, loading, weights
+from fewshot_i2v.models.encoders import architectures, loading, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
@@ -226,17 +225,16 @@ def _read_text_tower(
     model: Architecture, pretrained: str | None
 ) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Return the text tower and the temperature, or nothing, and the pixel settings."""
-    settings: Mapping[str, Any] = model.preprocess
-    if pretrained == loading.RANDOM_WEIGHTS:
-        return {}, settings
-    tag, file = (None, None) if pretrained is None else parse_pretrained(pretrained)
-    if tag is None or file is not None:
-        path = Path(file or catalog.DEMO_WEIGHTS)
-        settings = loading.resolve_file_settings(model, tag, path)[0].preprocess
-        checkpoint = weights.read_checkpoint(path, text=True)
+    is_random = pretrained == loading.RANDOM_WEIGHTS
+    source = None if is_random else loading.find_weights(model, pretrained)
+    if source is None:
+        return {}, model.preprocess
+    settings = source.model.preprocess
+    if source.file is not None:
+        checkpoint = weights.read_checkpoint(source.file, text=True)
         text_tensors = checkpoint.tensors if checkpoint.has_text_tower else {}
     else:
-        clip_model, settings = loading.load_pretrained_clip(model, tag)
+        clip_model, settings = loading.load_pretrained_clip(model, str(source.tag))
         text_tensors = {
             k: t for k, t in clip_model.state_dict().items() if not k.startswith(_VISUAL_PREFIX)
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,7 +20,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot product attention of (B, H, L, d) tensors; B sequences of L tokens, H heads."""
     if _matmul_is_faster(q):
         # q is scaled rather than the scores, which are L times as many
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
         # a softmax in bfloat16 would sum L weights with 8 bits each
         weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         return weights @ v
@@ -123,8 +124,8 @@ class FrozenBlock:
 
     def split_qkv(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (..., L, 3D) into queries, keys and values by head, each (..., L, H, D/H)."""
-        size = packed.shape[-1] // (3 * self.heads)
-        q, k, v = packed.reshape(*packed.shape[:-1], 3, self.heads, size).unbind(-3)
+        by_head = rearrange(packed, "... (qkv h d) -> ... qkv h d", qkv=3, h=self.heads)
+        q, k, v = by_head.unbind(-3)
         return q, k, v
 
     def attend_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -143,10 +144,10 @@ class FrozenBlock:
         Returns:
             (..., L, D).
         """
-        leading, (length, heads, size) = q.shape[:-3], q.shape[-3:]
-        flat = (-1, length, heads, size)
-        out = attention(*(t.reshape(flat).transpose(1, 2) for t in (q, k, v)))
-        return out.transpose(1, 2).reshape(*leading, length, heads * size)
+        # the fused kernels take one batch axis only
+        out = attention(*(rearrange(t, "... l h d -> (...) h l d") for t in (q, k, v)))
+        out = rearrange(out, "b h l d -> b l (h d)")
+        return out.reshape(*q.shape[:-3], *out.shape[1:])
 
     def self_attention(self, u: Tensor) -> Tensor:
         """Multi-head self-attention over the second last axis, (..., L, D) -> (..., L, D)."""

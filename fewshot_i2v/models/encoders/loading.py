@@ -131,6 +131,37 @@ def resolve_file_settings(
     ), tag
 
 
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where the weights of an encoder are.
+
+    Attributes:
+        model: the architecture, with the settings that these weights need.
+        tag: of open_clip: its weights, or with `file` its settings alone.
+        file: the checkpoint; None: open_clip has the weights of the tag.
+    """
+
+    model: Architecture
+    tag: str | None
+    file: Path | None
+
+
+def find_weights(model: Architecture, pretrained: str | None) -> WeightsSource | None:
+    """Find the weights that `pretrained` names, not random ones; None where there are none.
+
+    Raises:
+        UsageError: as `resolve_file_settings`.
+    """
+    if pretrained is None:
+        is_demo = model.origin == str(catalog.DEMO_CONFIG)
+        return WeightsSource(model, None, catalog.DEMO_WEIGHTS) if is_demo else None
+    tag, file = parse_pretrained(pretrained)
+    if file is not None:
+        model, tag = resolve_file_settings(model, tag, Path(file))
+        return WeightsSource(model, tag, Path(file))
+    return WeightsSource(model, tag, None) if model.origin == "open_clip" else None
+
+
 def _check_activation(model: Architecture, file: Path) -> None:
     """Refuse a file whose activation is ambiguous because tags of its architecture differ."""
     import open_clip
@@ -333,29 +364,27 @@ def _no_blocks(model: Architecture, reason: str) -> EncoderError:
 
 
 def _load_weights(model: Architecture, pretrained: str | None) -> _LoadedModel:
-    if pretrained is None:
-        if model.origin != str(catalog.DEMO_CONFIG):
-            raise EncoderError(
-                f"encoder {model.name!r} needs `pretrained`: {_weights_choices(model)}"
-            )
-        return _load_file(model, catalog.DEMO_WEIGHTS, "shipped")
     if pretrained == RANDOM_WEIGHTS:
         visual = architectures.build_visual_tower(model, in_memory=True)
         weights.randomise_weights(visual, _RANDOM_SEED)
         description = f"{RANDOM_WEIGHTS} (seed {_RANDOM_SEED})"
         return _LoadedModel(visual, description, False, {**_NEUTRAL_PIXELS, **model.preprocess})
-    tag, file = parse_pretrained(pretrained)
+    source = find_weights(model, pretrained)
+    if source is None:
+        problem = "needs `pretrained`" if pretrained is None else f"has no tag {pretrained!r}"
+        raise EncoderError(f"encoder {model.name!r} {problem}: {_weights_choices(model)}")
+    model, tag, file = source.model, source.tag, source.file
     if file is not None:
-        model, tag = resolve_file_settings(model, tag, Path(file))
-        return _load_file(model, Path(file), f"{tag}@{file}" if tag else file)
-    if model.origin != "open_clip":
-        raise EncoderError(
-            f"encoder {model.name!r} has no tag {pretrained!r}: {_weights_choices(model)}"
-        )
-    clip_model, settings = load_pretrained_clip(model, pretrained)
+        checkpoint = weights.read_checkpoint(file)
+        visual = architectures.build_visual_tower(model, in_memory=False)
+        weights.load_strictly(visual, checkpoint.tensors, str(file))
+        local_name = f"{tag}@{file}" if tag else str(file)
+        description = "shipped" if pretrained is None else local_name
+        return _LoadedModel(visual, description, checkpoint.has_text_tower, model.preprocess)
+    clip_model, settings = load_pretrained_clip(model, str(tag))
     visual = clip_model.get_submodule("visual")
-    weights.check_finite(visual.state_dict(), f"{model.name} with {pretrained!r}")
-    return _LoadedModel(visual, pretrained, True, settings)
+    weights.check_finite(visual.state_dict(), f"{model.name} with {tag!r}")
+    return _LoadedModel(visual, str(tag), True, settings)
 
 
 def _weights_choices(model: Architecture) -> str:
@@ -368,13 +397,6 @@ def _weights_choices(model: Architecture) -> str:
     tag_choices = f"a tag ({', '.join(tags)}), TAG@PATH for a local file with a tag's settings, "
     local = f"the path of a local checkpoint ({weights.SUFFIXES[0]}), or '{RANDOM_WEIGHTS}'"
     return f"give {tag_choices if tags else ''}{local}"
-
-
-def _load_file(model: Architecture, path: Path, description: str) -> _LoadedModel:
-    checkpoint = weights.read_checkpoint(path)
-    visual = architectures.build_visual_tower(model, in_memory=False)
-    weights.load_strictly(visual, checkpoint.tensors, str(path))
-    return _LoadedModel(visual, description, checkpoint.has_text_tower, model.preprocess)
 
 
 def _pixel_constant(

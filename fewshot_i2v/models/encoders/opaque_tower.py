@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import EncoderError
@@ -61,7 +62,7 @@ class OpaqueTower(Tower):
             EncoderError: when the pixels have another size.
         """
         self.check_size(pixels)
-        out = _image_features(self.visual, pixels.reshape(-1, *pixels.shape[-3:]))
+        out = _image_features(self.visual, rearrange(pixels, "... rgb h w -> (...) rgb h w"))
         return out.reshape(*pixels.shape[:-3], 1, self.width)
 
     def ln_post(self, x: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import EncoderError, UnknownNameError
-from fewshot_i2v.models.encoders import architectures, catalog, loading, weights
+from fewshot_i2v.models.encoders import architectures, loading, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
 
 NO_TEXT_TOWER_ADVICE = (
@@ -224,31 +223,20 @@ def load_text_tower(
             f"{NO_TEXT_TOWER_ADVICE}"
         )
     _text_config(model)
-    model, path = _find_checkpoint(model, weights_spec)
+    source = loading.find_weights(model, weights_spec)
+    if source is None:
+        raise EncoderError(
+            f"encoder {model.name!r} has no weights {weights_spec!r}: give `pretrained`, the path "
+            "of a checkpoint with both towers, or a tag where the architecture is one of "
+            "open_clip's"
+        )
+    model, path, tag = source.model, source.file, str(source.tag)
     if path is not None:
         return _build_tower(model, _read_text_tensors(path), str(path), quick_gelu=False)
-    tag = str(weights_spec)
     clip_model, settings = loading.load_pretrained_clip(model, tag)
     quick_gelu = bool(settings.get("quick_gelu", False))
     return _build_tower(
         model, clip_model.state_dict(), f"{model.name} with {tag!r}", quick_gelu=quick_gelu
-    )
-
-
-def _find_checkpoint(
-    model: Architecture, pretrained: str | None
-) -> tuple[Architecture, Path | None]:
-    """Return the architecture for the weights, and the checkpoint (None for an open_clip tag)."""
-    if pretrained is None and model.origin == str(catalog.DEMO_CONFIG):
-        return model, catalog.DEMO_WEIGHTS
-    tag, file = (None, None) if pretrained is None else parse_pretrained(pretrained)
-    if file is not None:
-        return loading.resolve_file_settings(model, tag, Path(file))[0], Path(file)
-    if pretrained is not None and model.origin == "open_clip":
-        return model, None
-    raise EncoderError(
-        f"encoder {model.name!r} has no weights {pretrained!r}: give `pretrained`, the path of a "
-        "checkpoint with both towers, or a tag where the architecture is one of open_clip's"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional
 
@@ -107,12 +107,10 @@ class Tower:
             (..., 3, H, W), normalised with the constants of these weights.
         """
         # (frames / 255 - mean) / std as one multiply-add, in float32 and rounded once
-        scale = (255.0 * self.std).reciprocal()
-        shift = -self.mean / self.std
-        channels_first = frames.to(self.device).movedim(-1, -3).float()
-        return torch.addcmul(shift[:, None, None], channels_first, scale[:, None, None]).to(
-            self.dtype
-        )
+        scale = rearrange((255.0 * self.std).reciprocal(), "rgb -> rgb 1 1")
+        shift = rearrange(-self.mean / self.std, "rgb -> rgb 1 1")
+        pixels = rearrange(frames.to(self.device), "... h w rgb -> ... rgb h w").float()
+        return torch.addcmul(shift, pixels, scale).to(self.dtype)
 
     def patch_embed(self, pixels: Tensor) -> Tensor:
         """Compute patch, class and positional embedding, before the first layer norm.
@@ -127,11 +125,10 @@ class Tower:
             EncoderError: when the pixels have another size.
         """
         self.check_size(pixels)
-        leading = pixels.shape[:-3]
-        patches = self._embed_patches(pixels.reshape(-1, *pixels.shape[-3:]))
-        class_tokens = self.class_token.expand(patches.shape[0], 1, -1)
+        patches = self._embed_patches(rearrange(pixels, "... rgb h w -> (...) rgb h w"))
+        class_tokens = repeat(self.class_token, "d -> n 1 d", n=len(patches))
         tokens = torch.cat([class_tokens, patches], dim=1) + self.positions
-        return tokens.reshape(*leading, *tokens.shape[-2:])
+        return tokens.reshape(*pixels.shape[:-3], *tokens.shape[1:])
 
     def check_size(self, pixels: Tensor) -> None:
         """Refuse pixels (..., H, W) of another size.
@@ -170,6 +167,7 @@ class Tower:
         """Pool the tokens of a frame, before `ln_post`: (..., N + 1, D) -> (..., D)."""
         if self.pool == "tok":
             return x[..., 0, :]
+        # a sum of N patches in bfloat16 would lose digits
         return x[..., 1:, :].mean(-2, dtype=torch.float32)
 
     def encode(self, pixels: Tensor) -> Tensor:

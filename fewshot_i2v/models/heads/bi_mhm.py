@@ -9,6 +9,8 @@ from torch import Tensor
 
 from fewshot_i2v.models.heads.base.frame_matching import MatchingHead, MatchingOptions, Shots
 
+# Means of two directions lie between 0 and 4 and differ by little between classes: at a factor of 1
+# the softmax over them would be nearly flat. Sums are T times as large.
 _DEFAULT_TEMPERATURES = {"mean": 10.0, "sum": 1.0}
 
 
@@ -52,6 +54,7 @@ class BiMhmHead(MatchingHead):
 
     def clip_distances(self, distances: Tensor) -> Tensor:
         """Distance of two clips from the distances of their frames, (..., T, U) to (...)."""
+        # a hard minimum, as published; `amin` shares the gradient among equal distances
         nearest = distances.amin(-1), distances.amin(-2)
         if self.options.reduce == "sum":
             return nearest[0].sum(-1) + nearest[1].sum(-1)

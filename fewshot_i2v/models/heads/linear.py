@@ -70,5 +70,6 @@ class LinearHead(Head):
     def _logits(self, features: Features) -> Tensor:
         x = clip_vectors(features, self.options.pooling)
         if self.options.normalize:
+            # the length of a vector whose channels have mean square one, as a layer norm gives
             x = math.sqrt(x.shape[-1]) * l2_normalize(x)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)

@@ -70,6 +70,7 @@ class NearestHead(VectorHead):
         class_similarities = similarities.unsqueeze(-1).masked_fill(~neighbours, -math.inf)
         if softness == 0:
             return temperature * class_similarities.amax(-2)
-        # the mean of exponentials in the logarithm: exp(s / softness) itself would overflow
+        # The mean of exponentials in the logarithm: exp(s / softness) itself would overflow. A sum
+        # in place of the mean would favour classes with more clips.
         soft_maximum = (class_similarities / softness).logsumexp(-2) - neighbours.sum(-2).log()
         return temperature * softness * soft_maximum

@@ -63,11 +63,15 @@ def alignment_cost(costs: Tensor, lam: float) -> Tensor:
         cells.append(log_weight + _LOG_2 + functional.softplus(cells[-1] - _LOG_2))
     column = torch.stack(cells)
     for log_weights in later_columns:
+        # a soft-min of two cells; it takes the larger term out before `exp`, so that distances of
+        # many times lam neither overflow nor underflow
         inner = log_weights[1:] + torch.logaddexp(column[:-1], column[1:])
         column = torch.cat([log_weights[:1] + column[:1], inner])
     # down the last column, whose distances are zero, each row but the last is taken in twice: from
     # its left and, one row further down, from its upper left
     total = torch.cat([column[:-1] + _LOG_2, column[-1:]]).logsumexp(0)
+    # The soft-min of n equal paths lies lam log n below their cost, so that the result can be
+    # negative. n is the same for every pair of clips: the softmax over the classes cancels it.
     return -lam * total
 
 

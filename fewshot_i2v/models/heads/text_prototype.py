@@ -72,6 +72,7 @@ class TextPrototypeHead(TextHead):
     def _mix_with_text(self, means: Tensor, text_embeddings: Tensor) -> Tensor:
         """Mixes class means with the class text into prototypes of length one, (..., J)."""
         weight = self.options.weight
+        # means of several clips are shorter than one; at length one `weight` mixes directions alone
         return l2_normalize((1 - weight) * l2_normalize(means) + weight * text_embeddings)
 
     @property

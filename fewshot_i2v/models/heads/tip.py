@@ -64,6 +64,7 @@ class TipHead(TextHead):
 
     def _votes(self, x: Tensor, support: Tensor) -> Tensor:
         """Votes of each support clip for each clip, in (0, 1], (E, clips, S)."""
+        # the exponent is never above zero: nothing can overflow
         return torch.exp(self.options.beta * (x @ support.mT - 1))
 
     def _logits(self, x: Tensor, votes: Tensor, labels: Tensor) -> Tensor:

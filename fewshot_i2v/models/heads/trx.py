@@ -154,8 +154,10 @@ def tuple_distances(
     """
     tuples, channels = query[0].shape[-2:]
     keys, values = (rearrange(x, "e q n c -> e 1 (q n) c") for x in query)
+    # products of C channels have a deviation of about sqrt(C); the keys are fewer than the products
     products = keys @ (support[0] / math.sqrt(channels)).mT
     per_clip = rearrange(products, "e way (q n) (k m) -> e way q n k m", n=tuples, m=tuples)
+    # each row has a usable clip, so that no softmax is of minus infinity alone, which would be NaN
     masked = per_clip.masked_fill(~usable[:, :, :, None, :, None], -math.inf)
     attended = masked.reshape(products.shape).softmax(-1) @ support[1]
     squares = (values - attended).square().mean(-1)

@@ -125,6 +125,10 @@ def test_the_text_tower_goes_with_it(
         path.write_text(json.dumps(config | {"quick_gelu": False}), encoding="utf-8")
         settings = {"mean": 0.1, "std": 0.1, "interpolation": "bilinear", "url": "https://x"}
         monkeypatch.setattr(loading, "load_pretrained_clip", lambda *_: (whole, settings))
+        # tags belong to open_clip's own architectures, and this one is a file's
+        monkeypatch.setattr(
+            loading, "find_weights", lambda model, tag: loading.WeightsSource(model, tag, None)
+        )
     out = tmp_path / "out"
     out.mkdir()
     assert write_open_clip_folder(out, encoder.tower, name="x", **given)

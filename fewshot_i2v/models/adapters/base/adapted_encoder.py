@@ -91,6 +91,7 @@ class AdaptedEncoder(nn.Module):
         summary = x[..., 0, :] if spec.is_pooled(tower) else tower.pool_tokens(x)
         frames, clip = adapter.pool_frames(tower, summary)
         patches = x[..., 1:, :]
+        # means in float32, as where cells are cached: both ways give the same features
         cells = (
             split_cells(patches, grid_sizes)
             if spec.is_pooled(tower)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -64,7 +65,8 @@ def repeat_per_episode(tensor: Tensor, episodes: int) -> Tensor:
     A tensor on the meta device, which has a shape and no values, stays on the meta device.
     """
     source = tensor.detach() if tensor.is_meta else tensor.detach().cpu()
-    repeated = source.float().expand(episodes, *tensor.shape)
+    repeated = repeat(source.float(), "... -> e ...", e=episodes)
+    # the copies share memory so far, and each is to be trained
     return repeated.clone(memory_format=torch.contiguous_format)
 
 
@@ -72,6 +74,34 @@ def broadcast_over_tokens(parameter: Tensor, x: Tensor) -> Tensor:
     """Reshapes a parameter (E, C) to broadcast over tokens (E, ..., C), in their type."""
     token_axes = (1,) * (x.dim() - 2)
     return parameter.to(x.dtype).reshape(parameter.shape[0], *token_axes, parameter.shape[-1])
+
+
+def episode_affine(
+    x: Tensor, weight: Tensor, bias: Tensor, weight_scale: float, bias_scale: float
+) -> Tensor:
+    """Applies an affine map per episode, whose parameters are multiplied by constants.
+
+    The constants are applied inside the product, which costs nothing.
+
+    Args:
+        x: (E, ..., inputs).
+        weight: (E, inputs, outputs).
+        bias: (E, outputs).
+        weight_scale: factor of the weight.
+        bias_scale: factor of the bias.
+
+    Returns:
+        (E, ..., outputs), in the type of `x`.
+    """
+    rows = rearrange(x, "e ... inputs -> e (...) inputs")
+    y = torch.baddbmm(
+        rearrange(bias.to(x.dtype), "e outputs -> e 1 outputs"),
+        rows,
+        weight.to(x.dtype),
+        beta=bias_scale,
+        alpha=weight_scale,
+    )
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class EpisodeLinear(nn.Module):
@@ -101,19 +131,8 @@ class EpisodeLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(generators), outputs))
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """Applies the map, times a constant (which costs nothing inside the product).
-
-        Args:
-            x: (E, ..., inputs).
-            scale: factor of weight and bias.
-
-        Returns:
-            (E, ..., outputs), in the type of `x`.
-        """
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype).unsqueeze(1)
-        rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        y = torch.baddbmm(bias, rows, weight, beta=scale, alpha=scale)
-        return y.reshape(*x.shape[:-1], weight.shape[-1])
+        """Applies the map times a constant `scale`; (E, ..., inputs) -> (E, ..., outputs)."""
+        return episode_affine(x, self.weight, self.bias, scale, scale)
 
 
 class EpisodeLayerNorm(nn.Module):
@@ -210,7 +229,8 @@ class TemporalEmbedding(nn.Module):
                 f"got clips of {x.shape[2]} frames; this adapter's temporal embedding was built "
                 f"for {self.table.shape[1]}; build the adapter with frames={x.shape[2]}"
             )
-        return x + self.table.to(x.dtype)[:, None, :, None, :]
+        # cast first: a float32 sum would not fit the frozen layers that follow
+        return x + rearrange(self.table.to(x.dtype), "e t d -> e 1 t 1 d")
 
 
 Activation = Literal["gelu", "relu", "none"]
@@ -248,6 +268,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.activation, self.skip, self.scale = activation, skip, scale
         self.down = EpisodeLinear(generators, width, hidden, init)
+        # one of the two maps alone is zero: with both, neither would ever receive a gradient
         self.up = EpisodeLinear(generators, hidden, width, zeros)
 
     def forward(self, u: Tensor) -> Tensor:
@@ -272,6 +293,7 @@ class Bottleneck(nn.Module):
         """
         if self.activation != "none":
             raise AdapterError(f"a bottleneck with {self.activation} between is not a linear map")
+        # weights are (inputs, outputs) here, and M is (outputs, inputs)
         (w1, b1), (w2, b2) = (
             (layer.weight[episode].double(), layer.bias[episode].double())
             for layer in (self.down, self.up)

@@ -50,6 +50,7 @@ def l2_normalize(x: Tensor) -> Tensor:
     Returns:
         The same shape.
     """
+    # no epsilon: short vectors keep their direction, and the result does not depend on the scale
     squares = x.square().sum(-1, keepdim=True)
     is_zero = squares == 0
     # both branches of the selection must be finite, or the gradient at zero would be NaN
@@ -79,6 +80,7 @@ def class_means(x: Tensor, members: Tensor) -> Tensor:
     Returns:
         (E, way, ...); zeros for a class without clips.
     """
+    # an absent class has a sum of zero, which `clamp_min` keeps from becoming 0 / 0
     totals = members.mT @ x.flatten(2)
     means = totals / members.sum(-2).clamp_min(1).unsqueeze(-1)
     return means.reshape(*means.shape[:2], *x.shape[2:])
@@ -98,6 +100,7 @@ def leave_one_out_means(x: Tensor, members: Tensor) -> Tensor:
     # rows of each clip's own class, picked by a product to stay on the device; of few clips, so
     # that taking one away from the sum loses no digits that count
     totals, counts = members @ (members.mT @ flat), _class_sizes(members)
+    # `clamp_min` for the only clip of a class: a NaN would reach its gradient through `where`
     remaining_means = (totals - flat) / (counts - 1).clamp_min(1)
     return remaining_means.where(counts > 1, flat).reshape(x.shape)
 

@@ -94,6 +94,7 @@ def mean_over_shots(distances: Tensor, members: Tensor, pairs: Tensor | None = N
     """
     if pairs is None:
         return distances @ members / members.sum(-2, keepdim=True)
+    # the sum over the clips that count divided by their number, class by class
     weights = pairs.to(distances.dtype)
     return (distances * weights) @ members / (weights @ members)
 

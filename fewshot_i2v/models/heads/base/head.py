@@ -226,6 +226,7 @@ class Head(nn.Module, ABC):
         Raises:
             HeadError: when the features have other sizes than the head was built for.
         """
+        # cosines and distances of similar clips differ in digits that bfloat16 does not have
         with torch.autocast(support.clip.device.type, enabled=False):
             return self.support_logits(self.select_tokens(support), labels)
 

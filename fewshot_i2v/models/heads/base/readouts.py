@@ -75,6 +75,7 @@ def differs_by_rounding(deviations: Tensor, values: Tensor) -> Tensor:
     Returns:
         (...) bool.
     """
+    # only compared, never part of the result: no gradient
     energies = deviations.detach().square().sum(-1), values.detach().square().sum(-1)
     is_rounding: Tensor = energies[0] <= _STATIC_TOLERANCE**2 * energies[1]
     return is_rounding

@@ -92,6 +92,7 @@ class TextHead(Head):
 
     def text_logits(self, x: Tensor) -> Tensor:
         """Scaled similarity of unit vectors (E, clips, J) to the class names, (E, clips, way)."""
+        # the temperature that both towers were trained with, about 100 for CLIP
         return self.texts.scale * (x @ self.texts.embeddings.mT)
 
     def vectors(self, features: Features) -> Tensor:

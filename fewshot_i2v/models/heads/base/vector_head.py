@@ -35,6 +35,7 @@ class VectorOptions(ComparisonOptions):
     pooling: Pooling = "clip"
     center: bool = False
     metric: Literal["cosine", "euclidean"] = "cosine"
+    # cosines lie between -1 and 1: at a factor of 1 a softmax over them would be nearly flat
     temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
