@@ -59,6 +59,7 @@ PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OptionalPath = Annotated[Path | None, Field(strict=False), FILE]
 FlipMode = Literal["off", "auto", "on"]
+RecipeName = Literal["auto", "published", "fast", "none"]
 
 
 class ConfigSection(BaseModel):
@@ -268,6 +269,13 @@ class _FinetuneSteps(ConfigSection):
 
 class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
     """How adapter and head are fine-tuned on the support clips, with AdamW."""
+
+    recipe: RecipeName = Field(
+        default="auto",
+        description="Where the keys come from that are not set: auto, the recipe that was best for "
+        "the adapter, its start and the shots; published, the settings of the paper; fast, few "
+        "cheap steps; none, the defaults of this list. See configs/recipes/.",
+    )
 
     flip: FlipMode = Field(
         default="off",

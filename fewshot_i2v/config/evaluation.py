@@ -124,6 +124,8 @@ class RowConfig(RowSettings):
             # with augmentation they stay: an earlier version drew its random values otherwise
             for key in ("colour", "temporal", "views"):
                 del config["tuning"][key]
+        if self.tuning.recipe == "none":
+            del config["tuning"]["recipe"]
         if not self.tuning.label_smoothing:
             del config["tuning"]["label_smoothing"]
         return config

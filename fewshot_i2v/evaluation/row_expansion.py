@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fewshot_i2v.config.base import FinetuneConfig
+from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig, RowSettings
 from fewshot_i2v.config.loading import load_run_config, nest_overrides
 from fewshot_i2v.config.method import MethodSpec, check_method_names
-from fewshot_i2v.config.start_names import start_name_of
+from fewshot_i2v.config.recipes import find_recipe
+from fewshot_i2v.config.start_names import FRESH, start_name_of
 from fewshot_i2v.models.checkpoints.start_index import (
     StartLocation,
     starts_by_adapter,
@@ -110,7 +114,7 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
             start=row_key.start,
             head=row_key.head,
             shot=row_key.shot,
-            tuning=_tuning_of(config, row_key.adapter.name),
+            tuning=resolve_tuning(config, row_key.adapter.name, row_key.start, row_key.shot),
             slug=slug,
             training_seed=row_key.seed,
         )
@@ -125,13 +129,32 @@ def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:
     return head.model_copy(update={"options": {**head.options, "tokens": tokens}})
 
 
-def _tuning_of(config: EvaluationConfig, adapter: str) -> FinetuneConfig:
-    """The run's tuning with the adapter's recipe on top."""
-    recipe = config.recipes.get(adapter)
-    if recipe is None:
-        return config.tuning
-    changes = {key: getattr(recipe, key) for key in recipe.model_fields_set}
-    return config.tuning.model_copy(update=changes)
+def resolve_tuning(
+    config: EvaluationConfig, adapter: str, start: str, shot: int | str
+) -> FinetuneConfig:
+    """Resolves the tuning of a row: its recipe, then the run's keys, then the adapter's.
+
+    Args:
+        config: of the evaluation.
+        adapter: name of the row's adapter.
+        start: of the row, "fresh" or a starting point.
+        shot: of the row; of a range of shots the smallest decides.
+
+    Raises:
+        ConfigError: when the recipe does not exist, or the keys do not fit together.
+    """
+    sections = [config.tuning, *filter(None, [config.recipes.get(adapter)])]
+    keys: dict[str, Any] = {}
+    for section in sections:
+        keys |= {key: getattr(section, key) for key in section.model_fields_set}
+    shots = int(str(shot).split("-")[0])
+    recipe = find_recipe(keys.get("recipe", "auto"), adapter, trained=start != FRESH, shots=shots)
+    try:
+        return FinetuneConfig.model_validate(recipe | keys)
+    except ValidationError as error:
+        raise translate_validation_error(
+            error, FinetuneConfig, origin=f"tuning of {adapter} ({shot}-shot)"
+        ) from error
 
 
 def row_slugs(row_keys: Sequence[RowKey]) -> list[str]:

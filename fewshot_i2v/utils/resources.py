@@ -61,8 +61,8 @@ def data_file(kind: DataKind, name: str) -> Path:
 
 
 def data_names(kind: DataKind) -> list[str]:
-    """Names of the shipped splits or configurations, sorted."""
+    """Names of the shipped splits or configurations of runs, sorted."""
     folder = data_folder(kind)
-    return sorted(
-        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
-    )
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    # recipes are parts of a configuration
+    return sorted(name for name in names if not name.startswith("recipes/"))
