@@ -33,12 +33,14 @@ from typing import TYPE_CHECKING, Any
 from fewshot_i2v.data.video.container import check_regular_file
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils.limits import limit_hint
+from fewshot_i2v.utils.text_table import join_names
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as Picture
 
     from fewshot_i2v.data.video.frame_sampling import FrameIndices
+    from fewshot_i2v.data.video.pyav_stream import FrameTransform
 
 PICTURE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp"))
 """Extensions of pictures that can be frames."""
@@ -126,12 +128,10 @@ def _choose_series(
     if len(frame_prefixes) == 1:
         return all_series[frame_prefixes[0]]
     descriptions = [f"{series[min(series)][0]} ({len(series)})" for series in all_series.values()]
-    n_more = len(descriptions) - _MAX_LISTED
-    suffix = f" and {n_more} more" if n_more > 0 else ""
     raise VideoUnreadable(
         folder,
         f"holds {len(descriptions)} series of pictures: "
-        f"{', '.join(descriptions[:_MAX_LISTED])}{suffix}; expected one, or one that is called "
+        f"{join_names(descriptions, _MAX_LISTED)}; expected one, or one that is called "
         "img, image, frame or by a number alone: move the others elsewhere",
     )
 
@@ -180,7 +180,7 @@ def read_frame_folder(
     folder: Path,
     choose: Callable[[int], FrameIndices],
     *,
-    transform: Callable[[np.ndarray], np.ndarray],
+    transform: FrameTransform,
     max_pixels: int,
     max_frames: int,
 ) -> np.ndarray:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.data.video import clip_cache, clip_digest
-from fewshot_i2v.data.video.cache_entry import CacheEntry
-from fewshot_i2v.data.video.clip_cache import ClipCache, ClipCacheError
+from fewshot_i2v.data.video.clip_cache import CacheEntry, ClipCache, ClipCacheError
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.utils.files import locked_temporary_file

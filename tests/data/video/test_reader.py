@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_i2v.data.video import reader
+from fewshot_i2v.data.video import decord_reader, reader
+from fewshot_i2v.data.video.decord_reader import decord_present, read_with_decord
 from fewshot_i2v.data.video.frame_sampling import frame_indices
 from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.data.video.reader import (
     DecodeOptions,
     decode,
-    decord_present,
     read_frames,
-    read_with_decord,
 )
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
@@ -54,9 +53,10 @@ NASTY: dict[str, str | tuple[int, ...]] = {
 needs_decord = pytest.mark.skipif(not decord_present(), reason="decord has no wheel here")
 
 
-def quiet() -> int:
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log in which native code never complains."""
-    return 0
+    monkeypatch.setattr(decord_reader, "native_log_reader", lambda: lambda: 0)
 
 
 def plain_decode(path: Path) -> np.ndarray:
@@ -121,10 +121,11 @@ def test_a_packet_that_is_no_frame_makes_the_frames_be_chosen_again(
 
 
 @needs_decord
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("name", ["h264.mp4", "open-gop.mkv", "vfr.mp4", "vfr.mkv", "single.mp4"])
 def test_both_readers_give_the_same_pixels(name: str, clips: Clips) -> None:
     first = read_frames(clips(name), np.arange)
-    second = read_frames(clips(name), np.arange, backend="decord", log=quiet)
+    second = read_frames(clips(name), np.arange, backend="decord")
     np.testing.assert_array_equal(first, second)
 
 
@@ -136,15 +137,18 @@ def test_decord_reads_only_when_it_is_asked_for(
         raise AssertionError("decord was used")
 
     monkeypatch.setattr(reader, "read_with_decord", refuse)
-    assert numbers_in(read_frames(clips("h264.mp4"), np.arange, log=quiet)) == list(range(30))
+    assert numbers_in(read_frames(clips("h264.mp4"), np.arange)) == list(range(30))
     with pytest.raises(AssertionError, match="decord was used"):
-        decode(clips("h264.mp4"), DecodeOptions(backend="decord"), log=quiet)
+        decode(clips("h264.mp4"), DecodeOptions(backend="decord"))
 
 
 @needs_decord
-def test_decord_refuses_what_it_does_not_read_exactly(clips: Clips) -> None:
-    def read(name: str, log: Callable[[], int] | None = quiet) -> None:
-        read_frames(clips(name), np.arange, backend="decord", log=log)
+def test_decord_refuses_what_it_does_not_read_exactly(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(name: str, log: Callable[[], int] | None = lambda: 0) -> None:
+        monkeypatch.setattr(decord_reader, "native_log_reader", lambda: log)
+        read_frames(clips(name), np.arange, backend="decord")
 
     with pytest.raises(VideoUnreadable, match=r"by decord \(coding mpeg4\): use "):
         read("mpeg4.mp4")
@@ -156,6 +160,7 @@ def test_decord_refuses_what_it_does_not_read_exactly(clips: Clips) -> None:
 
 
 @needs_decord
+@pytest.mark.usefixtures("quiet")
 def test_decord_is_compared_with_the_strict_decoder(clips: Clips) -> None:
     clip = probe_clip(clips("h264.mp4"))
     wrong = {
@@ -166,16 +171,16 @@ def test_decord_is_compared_with_the_strict_decoder(clips: Clips) -> None:
     }
     for reason, other in wrong.items():
         with pytest.raises(VideoUnreadable, match=reason):
-            read_with_decord(other, np.arange(3), lambda image: image, quiet)
+            read_with_decord(other, np.arange(3), lambda image: image)
 
 
 def test_without_decord_it_cannot_be_asked_for(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "decord_present", lambda: False)
-    assert numbers_in(read_frames(clips("h264.mp4"), np.arange, log=quiet)) == list(range(30))
+    monkeypatch.setattr(decord_reader, "decord_present", lambda: False)
+    assert numbers_in(read_frames(clips("h264.mp4"), np.arange)) == list(range(30))
     with pytest.raises(ConfigError, match="is decord, which is not installed here: use pyav"):
-        read_frames(clips("h264.mp4"), np.arange, backend="decord", log=quiet)
+        read_frames(clips("h264.mp4"), np.arange, backend="decord")
 
 
 @pytest.mark.parametrize(
@@ -301,10 +306,10 @@ def test_awkward_real_files(name: str, shared: Path) -> None:
     path = shared / "nasty" / name
     if isinstance(expected, str):
         with pytest.raises(VideoUnreadable) as caught:
-            read_frames(path, np.arange, log=quiet)
+            read_frames(path, np.arange)
         assert expected in caught.value.reason
         return
-    pictures = read_frames(path, np.arange, log=quiet)
+    pictures = read_frames(path, np.arange)
     assert pictures.shape == expected
     plain = plain_decode(path)
     if plain.shape != expected:
