@@ -162,16 +162,7 @@ class RunContext:
         generator = self.split.generator
         if generator is not None and missing:
             with _progress_bar(len(missing), "generate", progress) as advance:
-                generate.write_missing_clips(
-                    generator.name,
-                    missing,
-                    self.folder,
-                    seed=generator.seed,
-                    size=generator.size,
-                    frames=generator.frames,
-                    fps=generator.fps,
-                    progress=advance,
-                )
+                generate.write_missing_clips(generator, missing, self.folder, progress=advance)
         paths = {self.clip_path(name): name for name in missing}
         with _progress_bar(len(paths), "decode", progress) as advance:
             failures = self.store.prepare(list(paths), progress=advance)
