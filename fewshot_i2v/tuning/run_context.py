@@ -78,16 +78,7 @@ def open_clip_cache(
         workers: decoding processes; None: one per processor, at most 8.
         verify: whether clips are read again to identify them.
     """
-    options = DecodeOptions(
-        frames=video.frames,
-        policy=video.policy,
-        stride=video.stride,
-        size=size,
-        crop=video.crop,
-        backend=video.backend,
-        max_pixels=limits.pixels,
-        max_frames=limits.frames,
-    )
+    options = DecodeOptions(size=size, **video.model_dump())
     return ClipCache(
         cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
     )

@@ -43,7 +43,7 @@ from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
 from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 from fewshot_i2v.utils.input_files import open_regular
-from fewshot_i2v.utils.limits import ClipLimits
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
 
 ClipArray = npt.NDArray[np.uint8]
 """A decoded clip, (T, H, W, 3), red-green-blue."""
@@ -158,7 +158,7 @@ class ClipCache:
         folder: where the entries are; made when something is written.
         options: how clips are decoded. Caches with different options may share a folder.
         workers: as for `run_jobs`.
-        limits: processor time and memory for each clip; the defaults if None.
+        limits: of each clip.
         verify: read every clip once more, even if its digest is stored.
 
     Attributes:
@@ -175,7 +175,7 @@ class ClipCache:
         options: DecodeOptions,
         *,
         workers: int | None = None,
-        limits: ClipLimits | None = None,
+        limits: ClipLimits = DEFAULT_LIMITS,
         verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
@@ -321,14 +321,15 @@ class ClipCache:
     def _decode_missing(self, missing: Iterable[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
         """Decode clips that have one or more paths; yields these paths with the result."""
         function = f"{decode_into_cache.__module__}:{decode_into_cache.__name__}"
-        options, folder = dataclasses.asdict(self.options), str(self.folder)
+        settings = dataclasses.asdict(self.options), dataclasses.asdict(self._limits)
+        folder = str(self.folder)
         aliases_by_path: dict[Path, list[Path]] = {}
         temporaries: dict[Path, Path] = {}
         jobs = []
         for aliases in missing:
             path = aliases[0]
             temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-            jobs.append(Job(path, function, (str(path), options, folder, str(temporary))))
+            jobs.append(Job(path, function, (str(path), *settings, folder, str(temporary))))
             aliases_by_path[path], temporaries[path] = aliases, temporary
         try:
             for job, result in run_jobs(jobs, self._workers, self._limits):
@@ -351,13 +352,18 @@ def _unlink_quietly(file: Path) -> None:
 
 
 def decode_into_cache(
-    path: str, options: Mapping[str, Any], cache_folder: str, temporary: str
+    path: str,
+    options: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    cache_folder: str,
+    temporary: str,
 ) -> dict[str, Any]:
     """Decode one clip into the cache; called in the worker processes.
 
     Args:
         path: the clip.
         options: the fields of `DecodeOptions`.
+        limits: the fields of `ClipLimits`.
         cache_folder: the folder of the cache.
         temporary: a name in that folder to write to first.
 
@@ -374,7 +380,7 @@ def decode_into_cache(
     entry = CacheEntry(Path(cache_folder), digest, decode_options)
     is_missing = not entry.path.exists()
     if is_missing:
-        frames = decode(clip_path, decode_options)
+        frames = decode(clip_path, decode_options, ClipLimits(**limits))
         if digests.get(clip_path) != digest:
             raise VideoUnreadable(path, CHANGED_WHILE_READ)
         try:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.data.video.container import check_regular_file
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import limit_hint
+from fewshot_i2v.utils.limits import ClipLimits, limit_hint
 from fewshot_i2v.utils.text_table import join_names
 
 if TYPE_CHECKING:
@@ -179,35 +179,34 @@ def stat_frame_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
 def read_frame_folder(
     folder: Path,
     choose: Callable[[int], FrameIndices],
-    *,
     transform: FrameTransform,
-    max_pixels: int,
-    max_frames: int,
+    limits: ClipLimits,
 ) -> np.ndarray:
     """Read chosen frames of a folder; arguments and result are those of `reader.read_frames`.
 
     Raises:
         VideoUnreadable: naming the picture, if one cannot be read, has a different size, or is
-            larger than `max_pixels` or than Pillow opens.
+            larger than the limit or than Pillow opens.
     """
     import numpy as np
     from PIL import ImageOps
 
     files = list_frame_files(folder)
-    if len(files) > max_frames:
-        raise VideoUnreadable(folder, f"has more than {max_frames} frames; {limit_hint('frames')}")
+    if len(files) > limits.frames:
+        reason = f"has more than {limits.frames} frames; {limit_hint('frames')}"
+        raise VideoUnreadable(folder, reason)
     indices = choose(len(files))
     wanted = {int(i) for i in indices}
     frames: dict[int, np.ndarray] = {}
     stored_sizes: set[tuple[int, int]] = set()
     shown_shapes: set[tuple[int, ...]] = set()
     for i, file in enumerate(files):
-        with _open_picture(folder, file, max_pixels) as picture:
+        with _open_picture(folder, file, limits.pixels) as picture:
             stored_sizes.add(picture.size)
             if i in wanted:
                 # as a viewer shows it
                 pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-                _check_jpeg(picture, file, max_pixels)
+                _check_jpeg(picture, file, limits.pixels)
                 shown_shapes.add(pixels.shape)
                 frames[i] = transform(pixels)
         if len(stored_sizes) > 1 or len(shown_shapes) > 1:

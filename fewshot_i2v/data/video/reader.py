@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from fewshot_i2v.data.video.pyav_stream import (
     translate_errors,
 )
 from fewshot_i2v.errors import ConfigError, UnknownNameError, VideoUnreadable
-from fewshot_i2v.utils.limits import DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, limit_hint
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 
 BACKENDS = ("pyav", "decord")
 
@@ -54,8 +55,6 @@ class DecodeOptions:
         size: height and width of the result in pixels, 1..4096.
         crop: the central fraction of the short side that is used, above 0 and at most 1. The short
             side is resized to `size / crop`, then the centre is cropped; 1.0 uses all of it.
-        max_pixels: clips with larger frames are refused.
-        max_frames: clips with more frames are refused.
         backend: "pyav", or "decord" for pixels as programs see them that read through decord.
 
     Raises:
@@ -68,12 +67,10 @@ class DecodeOptions:
     stride: int = 1
     size: int = 224
     crop: float = 0.875
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    max_frames: int = DEFAULT_MAX_FRAMES
     backend: str = "pyav"
 
     def __post_init__(self) -> None:
-        for name in ("frames", "stride", "size", "max_pixels", "max_frames"):
+        for name in ("frames", "stride", "size"):
             check_count(name, getattr(self, name))
         if self.policy not in POLICIES:
             raise UnknownNameError("frame policy", self.policy, POLICIES)
@@ -97,7 +94,9 @@ class DecodeOptions:
         return line if self.backend == "pyav" else f"{line} backend={self.backend}"
 
 
-def decode(path: Path, options: DecodeOptions | None = None) -> RgbImage:
+def decode(
+    path: Path, options: DecodeOptions | None = None, limits: ClipLimits = DEFAULT_LIMITS
+) -> RgbImage:
     """Read the frames of a clip and resize them to one size.
 
     Each picture is resized with Pillow's antialiased bicubic filter, on 8-bit values, as CLIP's own
@@ -106,6 +105,7 @@ def decode(path: Path, options: DecodeOptions | None = None) -> RgbImage:
     Args:
         path: the clip.
         options: which frames, how large, by which back end; the defaults if None.
+        limits: clips with more frames or larger ones are refused.
 
     Returns:
         The clip (T, size, size, 3), uint8, red-green-blue.
@@ -120,14 +120,13 @@ def decode(path: Path, options: DecodeOptions | None = None) -> RgbImage:
         lambda total: frame_indices(
             resolved.policy, total, resolved.frames, stride=resolved.stride
         ),
-        transform=lambda image: _fit(path, image, resolved),
+        transform=lambda image: _fit(path, image, resolved, limits.pixels),
         backend=resolved.backend,
-        max_pixels=resolved.max_pixels,
-        max_frames=resolved.max_frames,
+        limits=limits,
     )
 
 
-def _fit(path: Path, image: RgbImage, options: DecodeOptions) -> RgbImage:
+def _fit(path: Path, image: RgbImage, options: DecodeOptions, max_pixels: int) -> RgbImage:
     """Resize the short side, then cut out the centre, as torchvision does for CLIP."""
     from PIL import Image as Pillow
 
@@ -135,7 +134,7 @@ def _fit(path: Path, image: RgbImage, options: DecodeOptions) -> RgbImage:
     short_side = max(options.size, round(options.size / options.crop))
     new_width = math.floor(short_side * width / min(height, width))
     new_height = math.floor(short_side * height / min(height, width))
-    if new_width * new_height > options.max_pixels:
+    if new_width * new_height > max_pixels:
         reason = f"is too elongated ({width} x {height}) to be resized; {limit_hint('pixels')}"
         raise VideoUnreadable(path, reason)
     resized = Pillow.fromarray(np.ascontiguousarray(image)).resize(
@@ -152,8 +151,7 @@ def read_frames(
     *,
     transform: FrameTransform = lambda image: image,
     backend: str = "pyav",
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    max_frames: int = DEFAULT_MAX_FRAMES,
+    limits: ClipLimits = DEFAULT_LIMITS,
 ) -> np.ndarray:
     """Read chosen frames of a clip.
 
@@ -163,8 +161,7 @@ def read_frames(
             each in 0..number-1. It may be called twice.
         transform: applied to each picture (H, W, 3) before it is stored.
         backend: "pyav", or "decord", which refuses what it does not read exactly.
-        max_pixels: clips with larger frames are refused.
-        max_frames: clips with more frames are refused.
+        limits: clips with more frames or larger ones are refused.
 
     Returns:
         The transformed pictures, stacked: (T, ...).
@@ -177,23 +174,21 @@ def read_frames(
     if backend not in BACKENDS:
         raise UnknownNameError("video backend", backend, BACKENDS)
     if is_frame_folder(path):
-        return read_frame_folder(
-            path, choose, transform=transform, max_pixels=max_pixels, max_frames=max_frames
-        )
-    clip = probe_clip(path, max_pixels=max_pixels, max_frames=max_frames)
+        return read_frame_folder(path, choose, transform, limits)
+    clip = probe_clip(path, limits)
     if backend == "decord":
         return np.stack(read_with_decord(clip, choose(clip.frame_count), transform))
-    total, pictures = _decode_all(clip, choose(max(clip.frame_count, 1)), transform, max_pixels)
+    total, pictures = _decode_all(clip, choose(max(clip.frame_count, 1)), transform, limits)
     if total != clip.frame_count:
         # one packet was not one frame: choose again, by the number that was really shown
-        _, pictures = _decode_all(clip, choose(total), transform, max_pixels)
+        _, pictures = _decode_all(clip, choose(total), transform, limits)
     return np.stack(pictures)
 
 
-def count_frames(
-    path: str, max_frames: int = DEFAULT_MAX_FRAMES, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, str]:
-    """Decode every frame of a clip within the limits, and return their number.
+def count_frames(path: str, limits: Mapping[str, Any] | None = None) -> tuple[int, str]:
+    """Decode every frame of a clip, and return their number.
+
+    Called in the worker processes; `limits` are the fields of `ClipLimits`.
 
     Returns:
         Number of frames, and a description of oddities.
@@ -201,23 +196,23 @@ def count_frames(
     Raises:
         VideoUnreadable: if not all frames can be decoded.
     """
+    clip_limits = ClipLimits(**limits or {})
     if is_frame_folder(Path(path)):
         # of a folder only the pictures that are chosen are decoded whole
         pixels = read_frame_folder(
             Path(path),
             lambda total: np.arange(total, dtype=np.int64),
-            transform=lambda image: image[:1, :1].copy(),
-            max_pixels=max_pixels,
-            max_frames=max_frames,
+            lambda image: image[:1, :1].copy(),
+            clip_limits,
         )
         return len(pixels), ""
-    clip = probe_clip(Path(path), max_pixels=max_pixels, max_frames=max_frames)
-    total, _ = _decode_all(clip, np.zeros(1, np.int64), lambda image: image[:1, :1], max_pixels)
+    clip = probe_clip(Path(path), clip_limits)
+    total, _ = _decode_all(clip, np.zeros(1, np.int64), lambda image: image[:1, :1], clip_limits)
     return total, "; ".join(clip.notes)
 
 
 def _decode_all(
-    clip: ClipProbe, indices: FrameIndices, transform: FrameTransform, max_pixels: int
+    clip: ClipProbe, indices: FrameIndices, transform: FrameTransform, limits: ClipLimits
 ) -> tuple[int, list[np.ndarray]]:
     """Decode a clip to its end; returns the true number of frames, and the selected pictures."""
     wanted = {int(i) for i in indices}
@@ -227,7 +222,7 @@ def _decode_all(
         # checked by the decoder before it sets memory aside; a header may announce smaller frames.
         # It counts the margins of its buffers, too
         margins = (clip.width + 128) * (clip.height + 128)
-        stream.codec_context.options |= {"max_pixels": str(max(max_pixels, margins))}
+        stream.codec_context.options |= {"max_pixels": str(max(limits.pixels, margins))}
         for packet in container.demux(stream):
             if is_shown_before(packet, clip.decodable_from):
                 continue

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.utils.limits import ClipLimits, limit_hint
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
 
 _BOOT = (
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int | None = None, limits: ClipLimits | None = None
+    jobs: Sequence[Job], workers: int | None = None, limits: ClipLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[Job, Any]]:
     """Run calls in worker processes.
 
@@ -71,7 +71,7 @@ def run_jobs(
         workers: how many processes, 1 or more; None: one per processor, at most 8. No more are
             started than there are jobs. 0 runs everything in this process, where nothing is
             limited: for tests.
-        limits: what each call may take; the defaults if None.
+        limits: what each call may take.
 
     Yields:
         Each job with what its function returned, or with a `VideoUnreadable` that says why it
@@ -93,7 +93,7 @@ def run_jobs(
                 result = error
             yield job, result
         return
-    pool = _WorkerPool(jobs, limits or ClipLimits())
+    pool = _WorkerPool(jobs, limits)
     try:
         pool.start(min(workers, len(jobs)))
         for _ in jobs:

@@ -415,7 +415,7 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
     path = tmp_path / "clip.mp4"
     path.write_bytes(three[0].read_bytes())
 
-    def slow(clip_path: Path, options: DecodeOptions, **_: object) -> np.ndarray:
+    def slow(clip_path: Path, options: DecodeOptions, *_: object) -> np.ndarray:
         clip = decode(clip_path, options)
         path.write_bytes(three[1].read_bytes())
         return clip

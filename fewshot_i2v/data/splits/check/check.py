@@ -24,7 +24,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -38,7 +38,7 @@ from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.data.video.reader import READER_FAMILY, count_frames
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import SplitError, VideoUnreadable
-from fewshot_i2v.utils.limits import ClipLimits
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
 from fewshot_i2v.utils.text_table import join_names
@@ -152,7 +152,7 @@ def check_clips(
     cache: Path | None = None,
     verify: bool = False,
     workers: int | None = None,
-    limits: ClipLimits | None = None,
+    limits: ClipLimits = DEFAULT_LIMITS,
     progress: bool = False,
 ) -> ClipCheck:
     """Find every clip of a split, and read each from its first to its last frame.
@@ -165,7 +165,7 @@ def check_clips(
             Clips that did not change since an earlier check are not read again.
         verify: read all clips, whatever earlier checks found.
         workers: decoding processes, as for `run_jobs`.
-        limits: what a clip may take; the defaults if None.
+        limits: what a clip may take.
         progress: whether to show a bar on standard error.
 
     Raises:
@@ -183,7 +183,7 @@ def check_clips(
         checker.check_files()
         checker.check_duplicates()
         if not quick:
-            checker.check_frames(workers, limits or ClipLimits(), progress=progress)
+            checker.check_frames(workers, limits, progress=progress)
     finally:
         cache_error = digest_cache.save()
     return ClipCheck(
@@ -338,8 +338,7 @@ class _ClipChecker:
         unread_files = [
             file for file in self.clip_of_file if self.digest_cache.entry(file).frames is None
         ]
-        size_limits = (limits.frames, limits.pixels)
-        jobs = [Job(file, function_path, (str(file), *size_limits)) for file in unread_files]
+        jobs = [Job(file, function_path, (str(file), asdict(limits))) for file in unread_files]
         self.n_cached = len(self.clip_of_file) - len(unread_files)
         last_save = time.monotonic()
         with bar(
