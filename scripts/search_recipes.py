@@ -1,0 +1,194 @@
+"""Searches recipes of per-episode fine-tuning on base or validation classes, see README.md here.
+
+    python scripts/search_recipes.py CONFIG CANDIDATES --out FILE [KEY=VALUE ...]
+
+CONFIG is an evaluation (a name, or a YAML file); its adapters, starts and shots are searched, on
+the same episodes for all candidates. Novel classes are refused. Its heads are how the tuned model
+is read: every candidate is tuned once and read by all of them, and so is the untuned model.
+CANDIDATES is a YAML file: by name the keys of `tuning`, and `head`, the head whose loss is
+minimised (the configuration's first head where it is left out). FILE gets one JSON line for each
+adapter, start, shot and candidate, as soon as it is finished; what is in it is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from time import perf_counter
+from typing import Any
+
+import click
+import torch
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.method import parse_value
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.errors import FewshotError
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.evaluate import build_row_runners
+from fewshot_i2v.evaluation.inputs import support_labels
+from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.tuning.finetune import encode_in_chunks
+from fewshot_i2v.utils.environment import device_name, git_commit
+from fewshot_i2v.utils.yaml import load_yaml
+
+UNTUNED = "untuned"
+Accuracies = dict[str, list[float]]
+"""By head, the accuracy of each episode, in percent."""
+
+
+def reading_runners(context: EvaluationContext, tuned: RowRunner) -> list[RowRunner]:
+    """Makes a row for each head that reads what one row tuned; all without fine-tuning."""
+    config = context.config.model_copy(
+        update={
+            "adapter": (tuned.row.adapter,),
+            "start": (tuned.row.start,),
+            "shot": (tuned.row.shot,),
+            "tuning": context.config.tuning.model_copy(update={"steps": 0, "recipe": "none"}),
+        }
+    )
+    return build_row_runners(with_config(context, config))
+
+
+def with_config(context: EvaluationContext, config: EvaluationConfig) -> EvaluationContext:
+    """Returns a context with another configuration of the same clips, episodes and encoder."""
+    other = EvaluationContext.of(config)
+    for name in ("encoder", "store", "_decoded_clips", "_caches", "_segment_thirds", "_starts"):
+        setattr(other, name, getattr(context, name))
+    return other
+
+
+@torch.inference_mode()
+def read(
+    runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]
+) -> list[float]:
+    """Scores the query clips of some episodes by a row's head, in percent."""
+    head = runner.build_head([episode.index for episode in group])
+    cache = runner.context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
+    support, query = (
+        encode_in_chunks(encoder, cache.gather(names), grid_sizes=head.grid_sizes)
+        for names in ([e.support_clips for e in group], [e.query_clips for e in group])
+    )
+    device = encoder.tower.device
+    predictions = head(query, support, support_labels(group, device)).argmax(-1).cpu()
+    labels = torch.tensor([[c for c, clips in enumerate(e.query) for _ in clips] for e in group])
+    return (100 * (predictions == labels).float().mean(-1)).tolist()
+
+
+def tune_and_read(runner: RowRunner) -> tuple[Accuracies, float]:
+    """Tunes the episodes of a row, and reads them by all heads of its configuration.
+
+    Returns:
+        The accuracies, and the seconds of an episode until it is tuned and predicted once.
+    """
+    context, episodes, size = runner.context, runner.episodes, runner.parallel_episodes
+    readers = reading_runners(context, runner)
+    accuracies: Accuracies = {reader.row.head.label: [] for reader in readers}
+    seconds = 0.0
+    for first in range(0, len(episodes), size):
+        group = episodes[first : first + size]
+        start = perf_counter()
+        encoder = runner.run_group(group).encoder
+        seconds += perf_counter() - start
+        for reader in readers:
+            accuracies[reader.row.head.label] += read(reader, encoder, group)
+    return accuracies, seconds / len(episodes)
+
+
+def decode(runner: RowRunner) -> None:
+    """Decodes the clips of a row, also as its augmentation reads them."""
+    names = {name for episode in runner.episodes for name in episode.clip_names()}
+    runner.context.decode_clips(names, progress=False)
+    recipe = runner.row.tuning
+    if recipe.temporal and recipe.steps:
+        runner.context.augmentation_clips(recipe).decode_clips(names, progress=False)
+
+
+def gain(accuracies: Sequence[float], baseline: Sequence[float]) -> str:
+    """Writes the mean of paired differences with a 95 % interval over episodes."""
+    differences = [a - b for a, b in zip(accuracies, baseline, strict=True)]
+    half_width = 1.96 * stdev(differences) / len(differences) ** 0.5
+    return f"{mean(accuracies):5.1f} ({mean(differences):+5.1f} +- {half_width:4.1f})"
+
+
+def candidates_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields name and keys of each candidate, the untuned model first."""
+    yield UNTUNED, {"steps": 0}
+    for name, keys in load_yaml(path).items():
+        yield str(name), dict(keys)
+
+
+def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
+    """Runs what is missing of a search, and prints a line for each result."""
+    lines = out.read_text().splitlines() if out.exists() else []
+    done = {(r["row"], r["candidate"]): r for r in map(json.loads, lines)}
+    context: EvaluationContext | None = None
+    for name, keys in candidates_of(candidates):
+        head = keys.pop("head", None)
+        tuning = {"recipe": "none", **keys}
+        values = config.model_dump(exclude_unset=True) | {"tuning": tuning, "recipes": {}}
+        tuned_config = load_config(values | ({"head": [head]} if head else {}))
+        fresh = EvaluationContext.of(tuned_config)
+        context = with_config(context, tuned_config) if context else fresh
+        runners = build_row_runners(context)
+        seen = set()
+        for runner in runners:
+            row = f"{runner.row.adapter.label} {runner.row.start} {runner.row.shot}-shot"
+            if row in seen:  # of several heads the first is minimised
+                continue
+            seen.add(row)
+            if (row, name) not in done:
+                decode(runner)
+                heads = context.config.head
+                runner.context.config = context.config.model_copy(update={"head": config.head})
+                accuracies, seconds = tune_and_read(runner)
+                runner.context.config = context.config.model_copy(update={"head": heads})
+                done[row, name] = {
+                    "row": row,
+                    "candidate": name,
+                    "tuning": runner.row.tuning.model_dump(mode="json"),
+                    "head": runner.row.head.label,
+                    "split": config.split,
+                    "subset": config.subset,
+                    "encoder": config.encoder.name,
+                    "seconds": round(seconds, 3),
+                    "device": device_name(context.encoder.tower.device),
+                    "commit": git_commit(),
+                    "accuracies": accuracies,
+                }
+                with out.open("a") as file:
+                    file.write(json.dumps(done[row, name]) + "\n")
+            result, baseline = done[row, name], done[row, UNTUNED]
+            click.echo(f"{row}  {name}  {result['seconds']:.1f} s an episode")
+            for label, values_of_head in result["accuracies"].items():
+                click.echo(f"    {gain(values_of_head, baseline['accuracies'][label])}  {label}")
+
+
+@click.command(help=__doc__)
+@click.argument("config")
+@click.argument("candidates", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("keys", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def main(config: str, candidates: Path, keys: tuple[str, ...], out: Path) -> None:
+    """Runs the search."""
+    overrides = {
+        key: parse_value(text, key) for key, _, text in (item.partition("=") for item in keys)
+    }
+    try:
+        loaded = load_config(config, overrides)
+        if loaded.subset in ("novel", "test"):
+            raise click.UsageError(
+                f"subset={loaded.subset}: recipes are chosen on other classes than those of the "
+                "evaluation; give subset=val or subset=base"
+            )
+        search(loaded, candidates, out)
+    except FewshotError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
