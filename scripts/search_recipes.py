@@ -63,9 +63,7 @@ def with_config(context: EvaluationContext, config: EvaluationConfig) -> Evaluat
 
 
 @torch.inference_mode()
-def read(
-    runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]
-) -> list[float]:
+def read(runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]) -> list[float]:
     """Scores the query clips of some episodes by a row's head, in percent."""
     head = runner.build_head([episode.index for episode in group])
     cache = runner.context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
@@ -76,7 +74,8 @@ def read(
     device = encoder.tower.device
     predictions = head(query, support, support_labels(group, device)).argmax(-1).cpu()
     labels = torch.tensor([[c for c, clips in enumerate(e.query) for _ in clips] for e in group])
-    return (100 * (predictions == labels).float().mean(-1)).tolist()
+    accuracies: list[float] = (100 * (predictions == labels).float().mean(-1)).tolist()
+    return accuracies
 
 
 def tune_and_read(runner: RowRunner) -> tuple[Accuracies, float]:
