@@ -29,9 +29,9 @@ def test_the_quick_start_reads_several_at_once(
     ]
     assert all(len(clip) == 3 for episode in probabilities for clip in episode)
 
-    flags = ("--episodes", "1", "--shot", "1", "--output", "other")
+    fewer = ("--episodes", "1", "--shot", "1", "--output", "other")
     tokens = ("--head", "prototype", "--tokens", "grid4+motion")
-    result = invoke("evaluate", "quickstart", *QUICK, *flags, *tokens)
+    result = invoke("evaluate", "quickstart", *QUICK, *fewer, *tokens)
     assert result.exit_code == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]
     assert row["head"] == "prototype:tokens=grid4+motion"

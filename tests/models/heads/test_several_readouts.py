@@ -271,7 +271,7 @@ def test_static_clips_give_finite_logits_and_gradients(name: str, options: dict[
     support = Features(still.frames, still.clip, grids)
     head = build(name, TOKENS, weights="loo", **options)
     training, scores = _logits(head, support, LABELS)
-    training.square().sum().backward()
+    training.square().sum().backward()  # type: ignore[no-untyped-call]
     assert training.isfinite().all()
     assert scores.isfinite().all()
     assert all(g.grad is not None and g.grad.isfinite().all() for g in grids.values())
