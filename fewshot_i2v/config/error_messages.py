@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from fewshot_i2v.config.base import ConfigSection
+from fewshot_i2v.config.readouts import READOUT_LIST
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _MESSAGES = {
 }
 _PATTERN_DESCRIPTIONS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
-    r"^(summary|grid[1-9]\d?)$": "'summary', or 'gridN' with N from 1 to 99",
+    READOUT_LIST.pattern: "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or "
+    "several joined by '+'",
 }
 
 

@@ -60,6 +60,14 @@ MethodSpecs = Annotated[
 ]
 
 
+def _check_temporal_jitter(key: str, recipe: FinetuneConfig, policy: str) -> None:
+    if recipe.temporal and policy != "segment-center":
+        raise ValueError(
+            f"{key}.temporal chooses frames within segments and needs video.policy "
+            f"segment-center; with {policy} give {key}.temporal: false"
+        )
+
+
 class RowSettings(EpisodeConfig):
     """Keys that an evaluation shares with its rows."""
 
@@ -77,6 +85,11 @@ class RowSettings(EpisodeConfig):
     max_failed: int = Field(
         default=0, ge=0, description="Failed episodes of a row after which the run stops."
     )
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> RowSettings:
+        _check_temporal_jitter("tuning", self.tuning, self.video.policy)
+        return self
 
 
 class RowConfig(RowSettings):
@@ -167,6 +180,12 @@ class EvaluationConfig(RowSettings):
     def _serialize_recipes(self, recipes: dict[str, FinetuneConfig]) -> dict[str, Any]:
         """Serialize only the keys that differ, so that recipes read back equal."""
         return {name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()}
+
+    @model_validator(mode="after")
+    def _check_recipes(self) -> EvaluationConfig:
+        for name, recipe in self.recipes.items():
+            _check_temporal_jitter(f"recipes.{name}", recipe, self.video.policy)
+        return self
 
     @model_validator(mode="after")
     def _check_episode_count(self) -> EvaluationConfig:

@@ -52,7 +52,7 @@ def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> 
     _, n_support, n_query = batch[0].shape
     labels = support_labels(batch, tower.device)
     batch_size = min(n_support, row.tuning.batch or n_support)
-    support_tokens = _repeat_clip(prefix, len(batch), batch_size)
+    support_tokens = _repeat_clip(prefix, len(batch), row.tuning.views * batch_size)
     chunk_size = max(1, _MAX_CLIPS_PER_CHUNK // len(batch))
 
     def _chunks(n_clips: int) -> Iterator[Tensor]:
@@ -65,6 +65,7 @@ def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> 
         lambda: _chunks(n_query),
         all_support=lambda: _chunks(n_support),
         batch_indices=lambda _step: torch.arange(batch_size).expand(len(batch), -1),
+        views=row.tuning.views,
     )
     times = []
     for steps in (1, 0, 1):  # the first warms up

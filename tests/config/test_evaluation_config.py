@@ -423,3 +423,45 @@ _any = st.recursive(
 def test_any_value_is_used_or_refused_with_a_plain_error(key: str, value: object) -> None:
     with contextlib.suppress(UsageError):
         assert expand_rows(load_config({**BASE, key: value}))
+
+
+@pytest.mark.parametrize("policy", ["uniform", "dense"])
+def test_frames_are_jittered_within_segments_only(policy: str) -> None:
+    jittered = {"split": "motions", "tuning": {"temporal": True}}
+    assert load_config(jittered).tuning.temporal
+    said = rf"tuning.temporal .*needs video.policy segment-center; with {policy} give tuning.temp"
+    with pytest.raises(ConfigError, match=said):
+        load_config({**jittered, "video": {"policy": policy}})
+    recipes = {"split": "motions", "adapter": "aim", "recipes": {"aim": {"temporal": True}}}
+    assert load_config(recipes).recipes["aim"].temporal
+    with pytest.raises(ConfigError, match=r"recipes.aim.temporal chooses frames"):
+        load_config({**recipes, "video": {"policy": policy}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"crop_scale": [0.5, 1]}, {"colour": 0.2}, {"temporal": True}, {"flip": "auto"}],
+    ids=str,
+)
+def test_several_views_need_augmentation(change: dict[str, object]) -> None:
+    tuning = {"views": 2, **change}
+    assert load_config({"split": "motions", "tuning": tuning}).tuning.views == 2
+    with pytest.raises(ConfigError, match=r"got 2 without any augmentation.*or views 1"):
+        load_config({"split": "motions", "tuning": {"views": 2, "label_smoothing": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("views", 0),
+        ("views", 65),
+        ("colour", -0.1),
+        ("colour", 1.5),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("temporal", "often"),
+    ],
+)
+def test_impossible_changes_of_support_clips_are_refused(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_config({"split": "motions", "tuning": {key: value, "flip": "on"}})

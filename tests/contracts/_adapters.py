@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -51,9 +50,10 @@ def build(name: str, *seeds: int, moved: bool = False, frames: int = FRAMES) -> 
 
 def run(encoder: AdaptedEncoder, pixels: Tensor, *, cells: int = 0) -> Features:
     """Features of the same clips for every episode."""
-    kept = encoder.compute_prefix(pixels, grid_size=cells)
+    sizes = (cells,) if cells else ()
+    kept = encoder.compute_prefix(pixels, grid_sizes=sizes)
     features: Features = encoder(
-        kept.expand(encoder.adapter.episodes, *kept.shape), grid_size=cells
+        kept.expand(encoder.adapter.episodes, *kept.shape), grid_sizes=sizes
     )
     return features
 
@@ -65,8 +65,7 @@ def losses(encoder: AdaptedEncoder, pixels: Tensor) -> Tensor:
     them can see it.
     """
     features = run(encoder, pixels, cells=encoder.tower.grid)
-    parts = [features.frames, features.clip]
-    parts += [] if features.grid is None else [features.grid]
+    parts = [features.frames, features.clip, *features.grids.values()]
     targets = torch.linspace(-1, 1, encoder.tower.width)
     return torch.stack([(part - targets).square().flatten(1).mean(1) for part in parts]).sum(0)
 
@@ -85,20 +84,14 @@ def assert_same(got: Features, expected: Features, limit: float = 1e-5) -> None:
     close = functools.partial(torch.testing.assert_close, rtol=limit, atol=limit)
     close(got.frames, expected.frames)
     close(got.clip, expected.clip)
-    assert (got.grid is None) == (expected.grid is None)
-    if got.grid is not None:
-        close(got.grid, expected.grid)
+    assert got.grids.keys() == expected.grids.keys()
+    for size, grid in got.grids.items():
+        close(grid, expected.grids[size])
 
 
 def of_episode(features: Features, episode: int) -> Features:
     """The features of one episode, with an axis of one for it."""
-    return each(features, lambda part: part[episode, None])
-
-
-def each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """The same done to all features."""
-    grid = None if features.grid is None else change(features.grid)
-    return Features(change(features.frames), change(features.clip), grid)
+    return features.map(lambda part: part[episode, None])
 
 
 with everything():

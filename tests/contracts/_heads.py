@@ -84,17 +84,15 @@ def build(
 
 
 def features(frames: Tensor) -> Features:
-    return Features(frames, frames.mean(-2), frames.unsqueeze(-2).repeat(1, 1, 1, 4, 1))
+    return Features(frames, frames.mean(-2), {2: frames.unsqueeze(-2).repeat(1, 1, 1, 4, 1)})
 
 
 def pick(given: Features, episodes: slice) -> Features:
-    grid = None if given.grid is None else given.grid[episodes]
-    return Features(given.frames[episodes], given.clip[episodes], grid)
+    return given.map(lambda x: x[episodes])
 
 
 def reorder(given: Features, order: Tensor) -> Features:
-    grid = None if given.grid is None else given.grid[:, order]
-    return Features(given.frames[:, order], given.clip[:, order], grid)
+    return given.map(lambda x: x[:, order])
 
 
 def episode(shot: int, noise: float = 1.0) -> tuple[Features, Features, Tensor, Tensor]:

@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_trained_features(name: str) -> None:
 @every_adapter
 def test_the_prefix_can_be_computed_once_and_is_not_modified(name: str) -> None:
     encoder = build(name, 1, moved=True)
-    shape = encoder.adapter.prefix_spec(2).clip_shape(the_tower(), FRAMES)
+    shape = encoder.adapter.prefix_spec((2,)).clip_shape(the_tower(), FRAMES)
     assert encoder.compute_prefix(the_pixels(), grid_sizes=(2,)).shape[1:] == shape
     cached = encoder.compute_prefix(the_pixels())[None]
     copy = cached.clone()
@@ -134,7 +134,7 @@ def test_the_prefix_can_be_computed_once_and_is_not_modified(name: str) -> None:
     assert torch.equal(cached, copy)
     assert torch.equal(first.clip, second.clip)
     whole = encoder(encoder.compute_prefix(the_pixels(), grid_sizes=(2,))[None], grid_sizes=(2,))
-    assert_same(first, replace(whole, grid=None), 1e-6)
+    assert_same(first, replace(whole, grids={}), 1e-6)
 
 
 def _without_what_is_cached(tower: Tower, reading: PrefixSpec) -> Tower:
@@ -160,7 +160,7 @@ def _without_what_is_cached(tower: Tower, reading: PrefixSpec) -> Tower:
 @every_adapter
 def test_nothing_below_the_first_block_is_computed_again(name: str) -> None:
     encoder = build(name, 1, moved=True)
-    reading = encoder.adapter.prefix_spec(2)
+    reading = encoder.adapter.prefix_spec((2,))
     kept = encoder.compute_prefix(the_pixels(), grid_sizes=(2,))[None]
     assert not kept.requires_grad
     if reading.first_trained_block < 0:
@@ -169,7 +169,7 @@ def test_nothing_below_the_first_block_is_computed_again(name: str) -> None:
     spoiled = AdaptedEncoder(_without_what_is_cached(the_tower(), reading), encoder.adapter)
     features = spoiled(kept, grid_sizes=(2,))
     assert torch.equal(features.clip, expected.clip)
-    assert torch.equal(features.grid, expected.grid)
+    assert torch.equal(features.grids[2], expected.grids[2])
 
 
 def _head(seeds: list[int]) -> Head:

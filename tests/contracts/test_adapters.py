@@ -23,7 +23,6 @@ from tests.contracts._adapters import (
     TRAINED,
     assert_same,
     build,
-    each,
     every_adapter,
     every_trained_adapter,
     of_episode,
@@ -93,12 +92,12 @@ def test_untrained_it_is_the_frozen_encoder(name: str) -> None:
         pixels = pixels[:, :1].expand(-1, FRAMES, -1, -1, -1)
     frames = the_tower().encode(pixels)
     frozen = run(build("frozen"), pixels, cells=CELLS)
-    assert frozen.grid is not None
     features = run(encoder, pixels, cells=CELLS)
-    assert features.grid is not None
     for episode in range(2):
         torch.testing.assert_close(features.frames[episode], frames, rtol=0, atol=2e-6)
-        torch.testing.assert_close(features.grid[episode], frozen.grid[0], rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            features.grids[CELLS][episode], frozen.grids[CELLS][0], rtol=0, atol=2e-6
+        )
         if type(encoder.adapter).pool_frames is Adapter.pool_frames:
             torch.testing.assert_close(features.clip[episode], frames.mean(1), rtol=0, atol=2e-6)
 
@@ -109,16 +108,15 @@ def test_shapes_and_types_of_features(name: str) -> None:
     assert features.frames.shape == (3, CLIPS, FRAMES, the_tower().width)
     assert features.clip.shape == (3, CLIPS, the_tower().width)
     assert features.frames.dtype == features.clip.dtype == torch.float32
-    assert features.grid is None
+    assert not features.grids
 
 
 @every_adapter
 def test_a_grid_of_patch_tokens_on_request(name: str) -> None:
     encoder = build(name, 1, moved=True)
     plain, gridded = run(encoder, the_pixels()), run(encoder, the_pixels(), cells=2)
-    assert gridded.grid is not None
-    assert gridded.grid.shape == (1, CLIPS, FRAMES, 4, the_tower().width)
-    assert_same(replace(gridded, grid=None), plain)
+    assert gridded.grids[2].shape == (1, CLIPS, FRAMES, 4, the_tower().width)
+    assert_same(replace(gridded, grids={}), plain)
 
 
 @every_adapter
@@ -127,11 +125,10 @@ def test_a_cell_is_the_final_norm_of_the_mean_of_its_patches(
 ) -> None:
     """Three cells on a side of four patches: neighbours share the patches between them."""
     encoder, side = build(name, 1, 2, moved=True), the_tower().grid
-    cells = run(encoder, the_pixels(), cells=CELLS).grid
+    cells = run(encoder, the_pixels(), cells=CELLS).grids[CELLS]
     with monkeypatch.context() as without_norm:
         without_norm.setattr(encoder.adapter, "final_norm", lambda _tower, x: x)
-        tokens = run(encoder, the_pixels(), cells=side).grid
-    assert tokens is not None
+        tokens = run(encoder, the_pixels(), cells=side).grids[side]
     patches = tokens.reshape(*tokens.shape[:-2], side, side, -1)
     shares = [slice(0, 2), slice(1, 3), slice(2, 4)]
     means = [patches[..., rows, columns, :].mean((-3, -2)) for rows in shares for columns in shares]
@@ -153,9 +150,9 @@ def test_clips_do_not_meet(name: str) -> None:
     both = run(encoder, the_pixels(), cells=CELLS)
     for clip in range(CLIPS):
         alone = run(encoder, the_pixels()[clip : clip + 1], cells=CELLS)
-        assert_same(alone, each(both, lambda part, clip=clip: part[:, clip, None]))  # type: ignore[misc]
+        assert_same(alone, both.map(lambda part, clip=clip: part[:, clip, None]))  # type: ignore[misc]
     swapped = run(encoder, the_pixels().flip(0), cells=CELLS)
-    assert_same(swapped, each(both, lambda part: part.flip(1)))
+    assert_same(swapped, both.map(lambda part: part.flip(1)))
 
 
 @every_trained_adapter
@@ -175,8 +172,12 @@ def test_bfloat16_is_near_float32_and_masters_stay_float32(name: str) -> None:
     half = AdaptedEncoder(the_tower().to("cpu", torch.bfloat16), exact.adapter)
     expected = run(exact, the_pixels(), cells=CELLS)
     features = run(half, the_pixels().bfloat16(), cells=CELLS)
-    for part in ("frames", "clip", "grid"):
-        got, want = getattr(features, part), getattr(expected, part)
+    pairs = (
+        (features.frames, expected.frames),
+        (features.clip, expected.clip),
+        (features.grids[CELLS], expected.grids[CELLS]),
+    )
+    for got, want in pairs:
         assert got.dtype == torch.float32
         assert (got - want).norm() < 3e-2 * want.norm()
     if name in TRAINED:

@@ -96,7 +96,7 @@ def test_without_augmentation_nothing_frozen_is_computed_twice(folder: Path) -> 
     for step in range(12):
         list(batches.micro_batches(step))
     encoder, cells = batches.objective.encoder, batches.objective.grid_sizes
-    bank = batches.context.prefix_cache(encoder, grid_size=cells)
+    bank = batches.context.prefix_cache(encoder, grid_sizes=cells)
     seen = {name for step in range(12) for name in batches.clip_names(step)}
     assert bank.clips_encoded == len(seen)
 

@@ -300,11 +300,6 @@ def test_only_base_and_validation_clips_are_decoded(
         ({"subset": "train"}, UnknownNameError, "subset 'train'"),
         ({"validation": {"subset": "dev"}}, ConfigError, "hold out classes of 'base'"),
         ({"validation": {"classes": ["grows"]}}, ConfigError, "'grows' alone; expected at least 2"),
-        (
-            {"objective": "both", "classifier": "linear:tokens=grid2"},
-            ConfigError,
-            "see different tokens",
-        ),
     ],
 )
 def test_wrong_choices_show_before_anything_is_decoded(

@@ -207,9 +207,8 @@ def test_chunked_features_equal_whole_ones(monkeypatch: pytest.MonkeyPatch) -> N
     parts = encode_in_chunks(encoder, tokens, grid_sizes=(2,))
     torch.testing.assert_close(whole.frames, parts.frames)
     torch.testing.assert_close(whole.clip, parts.clip)
-    assert whole.grid is not None
-    assert parts.grid is not None
-    torch.testing.assert_close(whole.grid, parts.grid)
+    assert whole.grids.keys() == parts.grids.keys() == {2}
+    torch.testing.assert_close(whole.grids[2], parts.grids[2])
 
 
 def test_seeds_depend_on_every_part() -> None:

@@ -77,6 +77,11 @@ class LogisticHead(PrototypeHead):
         if way == 1:
             raise HeadError("head 'logistic' tells classes apart: it needs a way of at least 2")
 
+    def comparable(self, features: Features) -> Tensor:
+        """Computes one vector per clip, its readouts of length one where they are normalised."""
+        x = super().comparable(features)
+        return scale_readouts(x, self.vector_sizes) if self.options.normalize else x
+
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by the fitted classifier, (E, Q, way), without a gradient.
 
@@ -87,8 +92,10 @@ class LogisticHead(PrototypeHead):
         if self.options.normalize:
             # of several readouts the product of two vectors is the weighted sum of their cosines
             weights = self.episode_weights(x, labels)
-            roots = None if weights is None else weights.sqrt()
-            x, q = (scale_readouts(vectors, self.vector_sizes, roots) for vectors in (x, q))
+            if weights is not None:
+                sizes = torch.tensor(self.vector_sizes, device=x.device)
+                roots = weights.sqrt().repeat_interleave(sizes, dim=1).unsqueeze(1)
+                x, q = x * roots, q * roots
         arrays = (t.detach().cpu().numpy() for t in (x.double(), labels, q.double()))
         logits = [self._episode_logits(*episode) for episode in zip(*arrays, strict=True)]
         return torch.from_numpy(np.stack(logits)).to(query.clip.device, torch.float32)

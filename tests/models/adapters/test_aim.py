@@ -133,7 +133,7 @@ def test_patch_tokens_go_through_the_trained_norm_too() -> None:
     encoder = _encoder(1)
     pixels = make_clips(encoder.tower, 1, 2)
     *_, last = tokens_after_blocks(encoder, pixels)
-    grid = encoder(encoder.compute_prefix(pixels, grid_sizes=(4,)), grid_sizes=(4,)).grid
+    grid = encoder(encoder.compute_prefix(pixels, grid_sizes=(4,)), grid_sizes=(4,)).grids[4]
     torch.testing.assert_close(grid, encoder.adapter.final_norm(encoder.tower, last[..., 1:, :]))
     assert (grid - encoder.tower.ln_post(last[..., 1:, :])).abs().max() > 1e-2
 

@@ -16,7 +16,7 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     PrefixSpec,
     _cell_weights,
-    check_grid,
+    check_grids,
     compute_prefix,
     grid_means,
 )
@@ -45,9 +45,9 @@ def test_cells_first_asked_for_in_inference_can_be_trained_through_later() -> No
 
 
 def test_a_grid_finer_than_the_patches_is_refused() -> None:
-    check_grid(tiny_tower(), 4)
-    with pytest.raises(AdapterError, match=r"grid5: this encoder has 4 x 4 .* at most grid4"):
-        check_grid(tiny_tower(), 5)
+    check_grids(tiny_tower(), (4,))
+    with pytest.raises(AdapterError, match=r"5 x 5 cells: this encoder has 4 x 4 .* at most grid4"):
+        check_grids(tiny_tower(), (5,))
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg"])
@@ -64,12 +64,13 @@ def test_untrained_adapters_agree_in_bfloat16(name: str, cells: int, pool: str) 
     summary = wide[..., 0, :] if pool == "tok" else wide[..., 1:, :].mean(-2)
     options = {"tokens": "summary"} if name == "m-adapter" else {}
     encoder = AdaptedEncoder(tower, make_adapter(name, tower, **options))
-    features = encoder(encoder.compute_prefix(pixels, grid_size=cells)[None], grid_size=cells)
+    sizes = (cells,) if cells else ()
+    features = encoder(encoder.compute_prefix(pixels, grid_sizes=sizes)[None], grid_sizes=sizes)
     close = {"rtol": 0, "atol": 2e-6}
     torch.testing.assert_close(features.frames[0], tower.norm_post(summary), **close)
     if cells:
         expected = tower.norm_post(grid_means(wide[..., 1:, :], cells))
-        torch.testing.assert_close(features.grid[0], expected, **close)
+        torch.testing.assert_close(features.grids[cells][0], expected, **close)
 
 
 def test_what_follows_the_last_block_stays_exact() -> None:
@@ -115,7 +116,7 @@ def test_readings_that_give_the_same_share_a_cache() -> None:
 )
 def test_the_shape_of_a_reading_is_what_it_gives(reading: PrefixSpec, cells: int) -> None:
     tower = tiny_tower()
-    asked = replace(reading, grid_size=cells)
+    asked = replace(reading, grid_sizes=(cells,) if cells else ())
     assert compute_prefix(tower, asked, make_clips(tower)).shape == asked.clip_shape(tower, 5)
 
 

@@ -104,7 +104,7 @@ def test_adapting_it_is_refused_in_words(plain: OpaqueTower, random: Random) -> 
         NeedsBlocks(plain, AdapterOptions(), frames=4, seeds=[0])
     adapter = Untrained(plain, AdapterOptions(), frames=4, seeds=[0])
     encoder = AdaptedEncoder(plain, adapter)
-    with pytest.raises(AdapterError, match="grid2: this encoder has no patch tokens"):
+    with pytest.raises(AdapterError, match="2 x 2 cells, and this encoder has no patch tokens"):
         encoder.compute_prefix(random((1, 1, 4, 3, 32, 32)), grid_sizes=(2,))
     for name in ("heads", "patch", "grid"):
         with pytest.raises(EncoderError, match="it is a ResNet, which has no transformer blocks"):

@@ -24,8 +24,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def scaled(features: Features, factor: float) -> Features:
-    grid = None if features.grid is None else factor * features.grid
-    return Features(factor * features.frames, factor * features.clip, grid)
+    return features.map(lambda x: factor * x)
 
 
 @pytest.mark.parametrize("shot", [1, 3])

@@ -67,7 +67,8 @@ def choose_weights(
         (E, count), float32, their sum is `count`: as large as equal weights of one.
     """
     episodes = labels.shape[0]
-    if count == 1 or bool((one_hot(labels, way).sum(1) < 2).any()):
+    has_lone_clip = (one_hot(labels, way).sum(1) < 2).any(-1)
+    if count == 1 or bool(has_lone_clip.all()):
         return torch.ones(episodes, count, device=labels.device)
     candidates, scores = torch.tensor(_simplex(count), device=labels.device) * count, []
     for candidate in candidates:
@@ -76,7 +77,9 @@ def choose_weights(
         losses = functional.cross_entropy(logits.mT, labels, reduction="none").mean(-1)
         # the loss only decides between equal counts: squashed, it is below one clip of any episode
         scores.append(right - losses / (1 + losses) / (2 * labels.shape[1]))
-    return candidates[torch.stack(scores).argmax(0)]
+    best = candidates[torch.stack(scores).argmax(0)]
+    # per episode: those beside it do not change the weights of an episode
+    return best.masked_fill(has_lone_clip.unsqueeze(-1), 1.0)
 
 
 @lru_cache(maxsize=8)

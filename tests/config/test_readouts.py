@@ -1,0 +1,63 @@
+"""Names of readouts: what they mean, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewshot_i2v.config.readouts import Readout, parse_readouts, resolve_motion
+from fewshot_i2v.errors import ConfigError
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+
+BASE = {"split": "motions", "adapter": "frozen", "head": "prototype"}
+
+
+def test_names_say_kind_and_cells() -> None:
+    assert parse_readouts("summary+grid4+motion12") == (
+        Readout("summary", 0),
+        Readout("grid", 4),
+        Readout("motion", 12),
+    )
+
+
+def test_widths_are_channels_of_a_frame() -> None:
+    readouts = parse_readouts("summary+grid4+motion7")
+    assert [readout.width(10) for readout in readouts] == [10, 160, 49]
+
+
+@pytest.mark.parametrize(("patches", "cells"), [(4, 4), (6, 6), (7, 7), (14, 7)])
+def test_motion_is_of_seven_cells_or_all_patches_where_there_are_fewer(
+    patches: int, cells: int
+) -> None:
+    assert resolve_motion("motion", patches) == f"motion{cells}"
+    assert resolve_motion("grid4+motion+motion2", patches) == f"grid4+motion{cells}+motion2"
+    assert resolve_motion("summary+grid2", patches) == "summary+grid2"
+
+
+def test_an_unresolved_motion_is_refused_with_what_to_give() -> None:
+    with pytest.raises(ValueError, match="give motionG, such as motion7"):
+        parse_readouts("grid4+motion")
+
+
+@pytest.mark.parametrize(
+    "value", ["moton", "motion0", "motion100", "grid4+", "+grid4", "grid4,motion", "summary2", ""]
+)
+def test_other_names_are_refused_with_those_that_exist(value: str) -> None:
+    said = r"tokens: got .*expected 'summary', 'gridN', 'motion' or 'motionN' .*joined by '\+'"
+    with pytest.raises(ConfigError, match=said):
+        load_config({**BASE, "tokens": value})
+
+
+@pytest.mark.parametrize("value", ["grid4+grid4", "motion+grid2+motion"])
+def test_each_readout_is_read_once(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"tokens: got .*expected each readout once"):
+        load_config({**BASE, "tokens": value})
+
+
+def test_the_tokens_of_an_evaluation_are_those_of_heads_that_say_none() -> None:
+    heads = ["prototype", "nearest:tokens=summary", "otam:readouts=grid2+motion"]
+    config = load_config({**BASE, "head": heads, "tokens": "grid4+motion"})
+    assert [row.head.options for row in expand_rows(config)] == [
+        {"tokens": "grid4+motion"},
+        {"tokens": "summary"},
+        {"readouts": "grid2+motion"},
+    ]
