@@ -24,11 +24,12 @@ TRAIN = ["train", "--steps", "2", "--set", "validation.episodes=4", "--set", "cl
 PREPARE = """
 import hashlib, sys
 from pathlib import Path
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.synthetic import generate as synthetic
 from fewshot_i2v.data.video.clip_cache import ClipCache, DecodeOptions
 home = Path(sys.argv[1])
 names = [synthetic.clip_name("grows", n) for n in range(6)]
-synthetic.write_missing_clips("motions", names, home / "generated", size=32, frames=4)
+synthetic.write_missing_clips(Generator("motions", size=32, frames=4), names, home / "generated")
 paths = [home / "generated" / name for name in names]
 store = ClipCache(home / "clips", DecodeOptions(frames=4, size=16), workers=1)
 failures = store.prepare(paths)

@@ -7,10 +7,11 @@ import re
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.runs.record_check import check_record, check_types, passes_checks
+from fewshot_i2v.utils.input_files import refuse_constant
 
 TIMING_KEYS = ("seconds", "peak_memory_mb")
 """The keys of a record that differ when the same episode is computed again."""
@@ -217,8 +218,4 @@ def _compact_json(plain: dict[str, Any]) -> bytes:
     return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number that JSON has")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # making one takes time
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)  # making one takes time

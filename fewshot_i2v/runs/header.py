@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn
+from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.utils.files import replace_file, sync_folder
+from fewshot_i2v.utils.input_files import refuse_constant
+from fewshot_i2v.utils.text_table import join_names
 
 SCHEMA = 1
 """Version of the layout of a run folder."""
@@ -62,10 +64,6 @@ _METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replaces a JSON file of a run folder, atomically and durably.
 
-    Args:
-        path: the file.
-        content: plain JSON values.
-
     Raises:
         RecordError: when JSON cannot carry it (objects, numbers that are not finite).
         RecordWriteError: when the disk refuses; the old content stays then.
@@ -87,9 +85,6 @@ def _to_json(path: Path, content: Mapping[str, Any]) -> bytes:
 
 def read_header(path: Path) -> dict[str, Any] | None:
     """Reads `run.json`.
-
-    Args:
-        path: the file.
 
     Returns:
         Its content, or None where there is no such file.
@@ -165,7 +160,7 @@ def read_json_object(path: Path, advice: str) -> dict[str, Any] | None:
     try:
         if len(data) > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES} bytes")
-        content = json.loads(data, parse_constant=_refuse_constant)
+        content = json.loads(data, parse_constant=refuse_constant)
         _check_json_values(content)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: damaged: {error}; expected JSON. {advice}") from error
@@ -185,10 +180,6 @@ def _check_json_values(content: object) -> None:
         level = [v for item in inner for v in (item.values() if isinstance(item, dict) else item)]
     if level:
         raise ValueError(f"nested more than {_MAX_LEVELS} levels deep")
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number that JSON has")
 
 
 def write_or_verify_header(
@@ -255,10 +246,9 @@ def add_clip_digests(
         raise RecordError(f"{path}: damaged: its clips have no names. Choose another --output")
     changed = sorted(name for name in digests if recorded.get(name, digests[name]) != digests[name])
     if changed:
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise RecordError(
             f"{path}: these clips are not what they were when the run began: "
-            f"{', '.join(changed[:5])}{more}. Put the former files back, or choose another --output"
+            f"{join_names(changed, 5)}. Put the former files back, or choose another --output"
         )
     if digests.keys() <= recorded.keys():
         return dict(header)

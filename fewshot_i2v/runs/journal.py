@@ -1,41 +1,23 @@
-"""Files that survive a kill: an append-only journal of lines, and atomic replacement of files."""
+"""`episodes.jsonl`: lines are appended so that they survive a kill, and read when accessed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from pathlib import Path
+from typing import BinaryIO
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.runs.episode_record import (
+    EpisodeRecord,
+    checked_payload,
+    from_line,
+    peek_index_and_status,
+)
 from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
 
 _BLOCK = 1 << 16
-
-
-def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a journal that end in a newline, without it.
-
-    Args:
-        path: the file; an absent one has no lines.
-
-    Yields:
-        Line number, 1 first, and content. A torn last line is left out.
-
-    Raises:
-        RecordError: when the file cannot be read, or is no regular file.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise RecordError(f"{path}: not a regular file; expected lines of JSON")
-        with path.open("rb", buffering=1 << 18) as file:
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    yield number, line[:-1]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 class Journal:
@@ -132,3 +114,161 @@ class Journal:
                 raise
             else:
                 return
+
+
+class RecordLines(Mapping[int, EpisodeRecord]):
+    """The record of each episode, by index, in the order of recording.
+
+    A later record of an episode replaces a failed one, never a successful one. Memory holds only
+    the offsets of the lines, so that a run may have 100,000 of them.
+
+    Args:
+        path: the file; an absent one has no records. Lines may be added to it meanwhile.
+        run_checksum: checksum of the run's identity.
+
+    Attributes:
+        failed: numbers of the episodes recorded as failed.
+
+    Raises:
+        RecordError: when a line is damaged (naming it), or an episode has two results. The values
+            in a line are checked when it is read, and raise then.
+    """
+
+    def __init__(self, path: Path, run_checksum: int) -> None:
+        self.path, self._run_checksum = path, run_checksum
+        self._offsets: dict[int, int] = {}
+        self.failed: set[int] = set()
+        offset = 0
+        for line_number, line in _complete_lines(path):
+            try:
+                payload = checked_payload(line, run_checksum)
+                index, ok = peek_index_and_status(payload)
+            except ValueError as error:
+                raise _damage_error(f"{path}:{line_number}", error) from error
+            if index not in self._offsets or index in self.failed:
+                self.add_line(index, offset, ok=ok)
+            else:
+                ((_, first_line),) = self.lines([index])
+                if checked_payload(first_line, run_checksum) != payload:
+                    raise second_result_error(f"{path}:{line_number}", index)
+            offset += len(line) + 1
+
+    def add_line(self, index: int, offset: int, *, ok: bool) -> None:
+        """Adds a line that was appended to the file and begins at `offset` bytes."""
+        self._offsets[index] = offset
+        (self.failed.discard if ok else self.failed.add)(index)
+
+    def read(self, indices: Iterable[int]) -> Iterator[EpisodeRecord]:
+        """Yields the records of some episodes, with one in memory at a time.
+
+        Raises:
+            KeyError: when an episode has no record.
+            RecordError: when a line has values that no record has (naming it).
+        """
+        for index, line in self.lines(indices):
+            try:
+                record = from_line(line, self._run_checksum)
+                if record.index != index:
+                    raise ValueError("its index is written twice")
+            except ValueError as error:
+                raise self.damage_error(index, error) from error
+            yield record
+
+    def lines(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yields the unparsed lines of some episodes; see `read`."""
+        file: BinaryIO | None = None
+        position = 0
+        try:
+            for index in indices:
+                offset = self._offsets[index]
+                file = file or self.path.open("rb", buffering=1 << 18)
+                if position != offset:
+                    file.seek(offset)
+                line = file.readline()
+                position = offset + len(line)
+                yield index, line
+        except OSError as error:
+            raise RecordError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        finally:
+            if file is not None:
+                file.close()
+
+    def damage_error(self, index: int, error: Exception) -> RecordError:
+        """Makes the error about a damaged line of an episode, with its line number."""
+        n_remaining, line_number = self._offsets[index], 1
+        with self.path.open("rb") as file:
+            while n_remaining > 0 and (block := file.read(min(n_remaining, 1 << 20))):
+                n_remaining, line_number = (
+                    n_remaining - len(block),
+                    line_number + block.count(b"\n"),
+                )
+        return _damage_error(f"{self.path}:{line_number}", error)
+
+    def sort_by_index(self) -> RecordLines:
+        """Sorts the records by episode number, in place; returns the same object."""
+        self._offsets = dict(sorted(self._offsets.items()))
+        return self
+
+    def __getitem__(self, index: int) -> EpisodeRecord:
+        return next(self.read([index]))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._offsets
+
+    def values(self) -> ValuesView[EpisodeRecord]:
+        """The records, read one at a time."""
+        return _RecordValues(self)
+
+
+class _RecordValues(ValuesView[EpisodeRecord]):
+    _mapping: RecordLines
+
+    def __iter__(self) -> Iterator[EpisodeRecord]:
+        return self._mapping.read(list(self._mapping))
+
+
+def second_result_error(source: str, index: int) -> RecordError:
+    """Makes the error about a second, different result of an episode."""
+    return RecordError(
+        f"{source}: a second, different result of episode {index}, which has one already. "
+        "Nothing was changed. An episode gives one result; compare the two, and remove one if it "
+        "is in the file, or use another --output"
+    )
+
+
+def _damage_error(source: str, error: Exception) -> RecordError:
+    return RecordError(
+        f"{source}: damaged: {error}. Nothing was changed. Move this line out of the file and run "
+        "the same command again: its episode will be computed again"
+    )
+
+
+def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a journal that end in a newline, without it.
+
+    Args:
+        path: the file; an absent one has no lines.
+
+    Yields:
+        Line number, 1 first, and content. A torn last line is left out.
+
+    Raises:
+        RecordError: when the file cannot be read, or is no regular file.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordError(f"{path}: not a regular file; expected lines of JSON")
+        with path.open("rb", buffering=1 << 18) as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield number, line[:-1]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.utils.files import hard_link, write_new_file
+from fewshot_i2v.utils.files import hard_link, is_process_dead, write_new_file
 
 # a process that has created the marker needs this long at most to write its few bytes
 _PATIENCE_SECONDS = 1.0
@@ -22,6 +22,7 @@ _PATIENCE_SECONDS = 1.0
 _ABANDONED_SECONDS = 60.0
 _LEFTOVER_NAME = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
 _MAX_BYTES = 1 << 16
+_MAX_PID = (1 << 31) - 1
 
 
 class RunLock:
@@ -32,9 +33,6 @@ class RunLock:
 
     Where the file system has no hard links, a lock is first created and then written. A kill in
     between leaves an empty one, which is taken over after a minute.
-
-    Args:
-        folder: the run folder, which must exist.
 
     Raises:
         RecordError: when another process holds the lock, naming it and the file to delete.
@@ -189,17 +187,11 @@ def _parse_owner(content: bytes) -> dict[str, Any]:
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether the lock's process has certainly ended: same host, and no such process."""
     pid = owner.get("pid")
-    if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
+    is_here = owner.get("host") == socket.gethostname()
+    if not is_here or not isinstance(pid, int) or not 0 < pid <= _MAX_PID:
         return False
-    if os.name == "nt":
-        # there `os.kill` with signal 0 is not a question but a Ctrl-C
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if is_process_dead(pid):
         return True
-    except (OSError, OverflowError):
-        return False
     started = _process_start(pid)
     return started == "" or (
         None not in (started, owner.get("started")) and started != owner["started"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import ceil, floor, isfinite
 from operator import eq
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.errors import RecordError
@@ -18,40 +19,32 @@ TOLERANCE = 1e-6
 """Largest difference between an accuracy and the share of right predictions."""
 
 
-def _is_text_list(value: object) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {str}
+def _is_list(value: object, *types: type) -> bool:
+    """Whether it is a list of these types alone; subclasses such as bool do not count."""
+    return isinstance(value, list) and set(map(type, value)) <= set(types)
 
 
-def _is_int_list(value: object) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {int}
-
-
-def _is_number_list(value: object) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {int, float}
-
-
-def _is_nested_list(value: object, fits: Callable[[object], bool]) -> bool:
-    lists = isinstance(value, list) and set(map(type, value)) <= {list}
-    return lists and fits(list(chain.from_iterable(value)))  # type: ignore[arg-type]
+def _is_nested_list(value: Any, *types: type) -> bool:  # noqa: ANN401 - whatever JSON holds
+    return _is_list(value, list) and _is_list(list(chain.from_iterable(value)), *types)
 
 
 _FIELD_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
     "index": (lambda value: type(value) is int, "a whole number"),
     "status": (lambda value: value in ("ok", "failed"), '"ok" or "failed"'),
-    "classes": (_is_text_list, "a list of texts"),
-    "support": (lambda value: _is_nested_list(value, _is_text_list), "lists of texts"),
-    "query": (lambda value: _is_nested_list(value, _is_text_list), "lists of texts"),
-    "labels": (_is_int_list, "a list of whole numbers"),
-    "predictions": (_is_int_list, "a list of whole numbers"),
-    "probabilities": (lambda value: _is_nested_list(value, _is_number_list), "lists of numbers"),
-    "accuracy": (lambda value: value is None or _is_number_list([value]), "a number or null"),
-    "losses": (_is_number_list, "a list of numbers"),
-    "seconds": (lambda value: _is_number_list([value]), "a number"),
-    "peak_memory_mb": (lambda value: _is_number_list([value]), "a number"),
+    "classes": (lambda value: _is_list(value, str), "a list of texts"),
+    "support": (lambda value: _is_nested_list(value, str), "lists of texts"),
+    "query": (lambda value: _is_nested_list(value, str), "lists of texts"),
+    "labels": (lambda value: _is_list(value, int), "a list of whole numbers"),
+    "predictions": (lambda value: _is_list(value, int), "a list of whole numbers"),
+    "probabilities": (lambda value: _is_nested_list(value, int, float), "lists of numbers"),
+    "accuracy": (lambda value: type(value) in (int, float, NoneType), "a number or null"),
+    "losses": (lambda value: _is_list(value, int, float), "a list of numbers"),
+    "seconds": (lambda value: type(value) in (int, float), "a number"),
+    "peak_memory_mb": (lambda value: type(value) in (int, float), "a number"),
     "crc32": (lambda value: isinstance(value, str), "text"),
     "error": (
         lambda value: (
-            value is None or (isinstance(value, dict) and _is_text_list([*value.values()]))
+            value is None or (isinstance(value, dict) and _is_list([*value.values()], str))
         ),
         "null, or path and reason",
     ),
@@ -165,15 +158,7 @@ def check_predictions(
     way: int,
     queries: int,
 ) -> None:
-    """Checks that the predictions of a successful episode are consistent.
-
-    Args:
-        index: number of the episode.
-        labels: of its query clips.
-        predictions: of its query clips.
-        accuracy: share of right ones, as recorded.
-        way: number of its classes.
-        queries: number of its query clips.
+    """Checks that labels, predictions and accuracy of a successful episode are consistent.
 
     Raises:
         RecordError: naming what does not fit.

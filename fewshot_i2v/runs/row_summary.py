@@ -160,11 +160,7 @@ class RowSummary:
 
 
 class RowTotals:
-    """Running totals of a row, to which records are added one by one.
-
-    Args:
-        display_flags: the `marks` of the row's header.
-    """
+    """Running totals of a row with these `marks`, to which records are added one by one."""
 
     def __init__(self, display_flags: Mapping[str, Any]) -> None:
         self._display_flags = display_flags

@@ -29,9 +29,8 @@ from fewshot_i2v.runs.header import (
     write_json,
     write_or_verify_header,
 )
-from fewshot_i2v.runs.journal import Journal
+from fewshot_i2v.runs.journal import Journal, RecordLines, second_result_error
 from fewshot_i2v.runs.lock import RunLock
-from fewshot_i2v.runs.record_lines import RecordLines, second_result_error
 from fewshot_i2v.utils.files import remove_leftovers
 
 
@@ -139,10 +138,7 @@ class RunFolder:
         self.header = add_clip_digests(self.path / "run.json", self.header, digests)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Replace `summary.json`, atomically.
-
-        Args:
-            summary: anything JSON can carry.
+        """Replace `summary.json`, atomically, by anything JSON can carry.
 
         Raises:
             RecordError: when it holds something JSON cannot carry.
@@ -168,9 +164,6 @@ class RunFolder:
 
 def read_run(path: str | Path) -> RunData:
     """Reads a run folder, also while a run writes to it; nothing is changed.
-
-    Args:
-        path: the folder.
 
     Returns:
         Header and records; an unfinished last line is left out.

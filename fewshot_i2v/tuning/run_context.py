@@ -78,16 +78,7 @@ def open_clip_cache(
         workers: decoding processes; None: one per processor, at most 8.
         verify: whether clips are read again to identify them.
     """
-    options = DecodeOptions(
-        frames=video.frames,
-        policy=video.policy,
-        stride=video.stride,
-        size=size,
-        crop=video.crop,
-        backend=video.backend,
-        max_pixels=limits.pixels,
-        max_frames=limits.frames,
-    )
+    options = DecodeOptions(size=size, **video.model_dump())
     return ClipCache(
         cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
     )
@@ -162,16 +153,7 @@ class RunContext:
         generator = self.split.generator
         if generator is not None and missing:
             with _progress_bar(len(missing), "generate", progress) as advance:
-                generate.write_missing_clips(
-                    generator.name,
-                    missing,
-                    self.folder,
-                    seed=generator.seed,
-                    size=generator.size,
-                    frames=generator.frames,
-                    fps=generator.fps,
-                    progress=advance,
-                )
+                generate.write_missing_clips(generator, missing, self.folder, progress=advance)
         paths = {self.clip_path(name): name for name in missing}
         with _progress_bar(len(paths), "decode", progress) as advance:
             failures = self.store.prepare(list(paths), progress=advance)

@@ -148,14 +148,16 @@ def remove_leftovers(path: Path) -> None:
         match = _TEMPORARY_SUFFIX.fullmatch(leftover.name.removeprefix(prefix))
         with contextlib.suppress(OSError):
             if match and (
-                _is_dead(int(match[1])) or time.time() - leftover.stat().st_mtime > _OLD_SECONDS
+                is_process_dead(int(match[1]))
+                or time.time() - leftover.stat().st_mtime > _OLD_SECONDS
             ):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
-def _is_dead(pid: int) -> bool:
-    """Whether there is no such process; on Windows, where a check does harm, always false."""
+def is_process_dead(pid: int) -> bool:
+    """Whether there is no process of this number; on Windows always false."""
     if os.name == "nt":
+        # there `os.kill` with signal 0 is not a question but a Ctrl-C
         return False
     try:
         os.kill(pid, 0)

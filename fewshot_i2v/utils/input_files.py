@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 MAX_JSON_VALUES = 2_000_000
 """Values in a JSON file: some 100 bytes of memory each. A training names every clip it saw."""
@@ -145,3 +145,8 @@ def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None
         return json.loads(data, parse_constant=parse_constant)
     except RecursionError as error:
         raise ValueError("is nested too deep") from error
+
+
+def refuse_constant(constant: str) -> NoReturn:
+    """Refuse NaN and infinity, as `parse_constant` of `json.loads`; raises ValueError."""
+    raise ValueError(f"{constant} is not a number that JSON has")

@@ -53,6 +53,9 @@ class ClipLimits:
             raise ConfigError(f"memory is {self.memory!r}: a number of at least 0 is needed")
 
 
+DEFAULT_LIMITS = ClipLimits()
+
+
 def limit_hint(limit: str) -> str:
     """Name the flag that raises a limit of `ClipLimits`, to end a message with."""
     return f"--max-{limit} raises the limit (limits.{limit} in a configuration)"

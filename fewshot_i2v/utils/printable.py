@@ -33,11 +33,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class _PrintableStream:
-    """A stream that escapes with `printable`.
-
-    Args:
-        stream: the stream to write to.
-    """
+    """A stream that escapes with `printable`."""
 
     color = False
     """click leaves the escaping to this stream."""

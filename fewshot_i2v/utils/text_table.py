@@ -1,4 +1,4 @@
-"""Aligned columns and wrapped notes for a terminal."""
+"""Aligned columns, wrapped notes and lists of names for a terminal."""
 
 from __future__ import annotations
 
@@ -55,14 +55,17 @@ def unique_sentences(paragraphs: Iterable[str]) -> list[str]:
     )
 
 
+def join_names(names: Sequence[str], max_shown: int = 3) -> str:
+    """Join the first names of a list with commas, and count those that are not shown."""
+    more_note = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
+    return ", ".join(names[:max_shown]) + more_note
+
+
 _MAX_NAME_LENGTH = 60
 
 
 def escape_name(name: str) -> str:
     """Escape a name as one printable line: control and direction marks as escapes, long ones cut.
-
-    Args:
-        name: anything.
 
     Returns:
         At most 60 characters, the last one "…" where something was cut.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
@@ -179,7 +180,7 @@ def _own_folder(tmp_path: Path) -> Path:
     root = tmp_path / "clips"
     classes = generate.class_names("shapes")[:3]
     names = [generate.clip_name(c, n) for c in classes for n in range(4)]
-    generate.write_missing_clips("shapes", names, root, size=32, frames=6)
+    generate.write_missing_clips(Generator("shapes", size=32, frames=6), names, root)
     path = tmp_path / "own.yaml"
     path.write_text(
         "name: own\nversion: 1\nsource: here\nlicence: none\nroot: clips\nsubsets:\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fewshot_i2v
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.utils.search_path import without_current_folder
@@ -53,7 +54,7 @@ def test_the_command_imports_nothing_from_the_current_folder(
     trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [generate.clip_name(c, n) for c in ("grows", "shrinks") for n in range(2)]
-    generate.write_missing_clips("motions", names, tmp_path / "clips", size=32)
+    generate.write_missing_clips(Generator("motions", size=32), names, tmp_path / "clips")
     script = tmp_path / "bin" / "fewshot-i2v"
     script.parent.mkdir()
     script.write_text("import sys\nfrom fewshot_i2v.cli import main\nsys.exit(main())\n")

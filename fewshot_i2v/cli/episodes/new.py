@@ -220,7 +220,7 @@ def _portable_value(value: str) -> str:
 def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
     """Yield notes on classes that are in no subset, and on clips that are not on disk."""
     from fewshot_i2v.data.splits.builder.build import find_missing_clips
-    from fewshot_i2v.data.splits.problems import join_names
+    from fewshot_i2v.utils.text_table import join_names
 
     assigned = {name for classes in split.subsets.values() for name in classes}
     unassigned = sorted(clip_list.classes().keys() - assigned)

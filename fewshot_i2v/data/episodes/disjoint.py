@@ -26,16 +26,8 @@ class DisjointSampler(EpisodeSampler):
 
     They come in partitions of the clips: `sampler[i]` for i from 0 up to the number of episodes of
     one partition share no clip, the next as many are another partition, and so on. Within one, all
-    classes are in equally many episodes, as far as they have the clips.
-
-    Args:
-        split: the split.
-        seed: 0 or more; different seeds give unrelated episodes.
-        way: classes of an episode, or "all".
-        shot: support clips of each class.
-        query: query clips of each class.
-        subset: "base", "val", "novel" or "train".
-        partitions: how many, at least 1.
+    classes are in equally many episodes, as far as they have the clips. Arguments are those of
+    `EpisodeSampler`, with one number each and any subset but test; `partitions` is at least 1.
 
     Attributes:
         episodes_per_partition: episodes of one partition.

@@ -10,13 +10,7 @@ from fewshot_i2v.errors import EpisodeError
 
 
 class GroupPartitioner:
-    """Divides the groups of one subset between query and support.
-
-    Args:
-        split: the split.
-        subset: its subset.
-        query: query clips of each class.
-        shot: support clips of each class.
+    """Divides the groups of one subset between `query` and `shot` clips of each class.
 
     Attributes:
         group_keys: what identifies each group, sorted; its rank in an episode comes from this.

@@ -12,17 +12,46 @@ episode (see `splitmix64`), and the lowest ranks are taken; equal ones are order
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fewshot_i2v.data.episodes.clip_pool import ClipPool, check_class_sizes, published_draws
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.groups import GroupPartitioner
-from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, hash_ids, splitmix64
-from fewshot_i2v.data.int_range import IntOrRange, parse_range, require_int
-from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.errors import EpisodeError
+from fewshot_i2v.data.hash_ranks import HashRanks, argsort_ranks, hash64, hash_ids, splitmix64
+from fewshot_i2v.data.int_range import IntOrRange, IntRange, parse_range, require_int
+from fewshot_i2v.data.splits.split import Draw, Split
+from fewshot_i2v.errors import EpisodeError, UnknownNameError
+
+
+class _ClipPool:
+    """The clips of one subset, with the ids that their ranks are made of."""
+
+    def __init__(self, split: Split, subset: str) -> None:
+        classes = split.subsets[subset]
+        self._clip_names = [tuple(clip.name for clip in clips) for clips in classes.values()]
+        self._clip_ids = [
+            hash_ids([("clip", name, clip) for clip in row])
+            for name, row in zip(classes, self._clip_names, strict=True)
+        ]
+
+    @property
+    def class_sizes(self) -> list[int]:
+        """Number of clips of each class."""
+        return [len(row) for row in self._clip_names]
+
+    def clip_ranks(self, class_indices: Sequence[int], key: np.uint64) -> list[HashRanks]:
+        """Return the ranks of all clips of some classes; hashed in one go, which is faster."""
+        ids = [self._clip_ids[c] for c in class_indices]
+        ranks = splitmix64(np.concatenate(ids) ^ key)
+        ends = itertools.accumulate(len(row) for row in ids)
+        return [ranks[end - len(row) : end] for row, end in zip(ids, ends, strict=True)]
+
+    def clip_names(self, class_index: int, positions: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of a class's clips at some positions."""
+        names = self._clip_names[class_index]
+        return tuple(names[i] for i in positions)
 
 
 class EpisodeSampler:
@@ -76,11 +105,11 @@ class EpisodeSampler:
         if self._query_range is not None and not self._query_range.is_single:
             raise EpisodeError(f"query: got {query!r}; expected a whole number from 1, or all")
         self._uneven_shots = uneven_shots
-        check_class_sizes(split, subset, self._way_range, self._shot_range, self._query_range)
-        self._query_pool = ClipPool(split, subset)
-        self._support_pool = ClipPool(split, "train") if subset == "test" else self._query_pool
+        _check_class_sizes(split, subset, self._way_range, self._shot_range, self._query_range)
+        self._query_pool = _ClipPool(split, subset)
+        self._support_pool = _ClipPool(split, "train") if subset == "test" else self._query_pool
         self._class_ids = hash_ids([("class", name) for name in self._classes])
-        self._draws = published_draws(split, subset, draws, self._shot_range)
+        self._draws = _published_draws(split, subset, draws, self._shot_range)
         self.count = None if self._draws is None else len(self._draws)
         self._group_partitioner = None
         if disjoint_groups:
@@ -199,3 +228,65 @@ class EpisodeSampler:
                 self._shot_range.value_for(key, f"shot/{self._classes[c]}") for c in class_indices
             ]
         return [self._shot_range.value_for(key, "shot")] * len(class_indices)
+
+
+def _published_draws(
+    split: Split, subset: str, name: str | None, shot: IntRange
+) -> tuple[Draw, ...] | None:
+    """Return the published draws with `shot` clips per class; None if `name` is None.
+
+    Raises:
+        UnknownNameError: when the split has no draws of that name.
+        EpisodeError: when none of them has as many clips, or the subset takes no draws.
+    """
+    if name is None:
+        return None
+    if name not in split.draws:
+        raise UnknownNameError("draws", name, split.draws, f"In split {split.name!r}.")
+    if subset != "test":
+        raise EpisodeError(f"draws: they are clips of train; got subset {subset!r}, expected test")
+    matching = tuple(d for d in split.draws[name] if shot.is_single and d.shot == shot.low)
+    if not matching:
+        shots = sorted({draw.shot for draw in split.draws[name]})
+        requested = shot.low if shot.is_single else f"{shot.low}-{shot.high}"
+        raise EpisodeError(
+            f"draws: {name!r} of split {split.name!r} has {', '.join(map(str, shots))} clips per "
+            f"class; got shot {requested}"
+        )
+    return matching
+
+
+def _check_class_sizes(
+    split: Split, subset: str, way: IntRange, shot: IntRange, query: IntRange | None
+) -> None:
+    """Check that a subset has enough classes, and each class enough clips.
+
+    Raises:
+        EpisodeError: naming all that is too small.
+    """
+    classes = split.classes(subset)
+    location = f"{subset!r} of split {split.name!r}"
+    larger_subsets = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way.high]
+    advice = f", or another subset ({', '.join(larger_subsets)})" if larger_subsets else ""
+    if way.high > len(classes):
+        available = f"{location} has {len(classes)} classes"
+        raise EpisodeError(f"{way.high}-way: {available}; expected at most that many ways{advice}")
+    n_query = 1 if query is None else query.high
+    if subset == "test":
+        _check_clip_counts(split, "train", "shot", shot.high, "")
+        _check_clip_counts(split, "test", "query", n_query, "")
+    else:
+        _check_clip_counts(split, subset, "shot + query", shot.high + n_query, advice)
+
+
+def _check_clip_counts(
+    split: Split, subset: str, quantity: str, min_clips: int, advice: str
+) -> None:
+    sizes = split.class_sizes(subset)
+    small = [f"{name} has {size}" for name, size in sizes.items() if size < min_clips]
+    if small:
+        raise EpisodeError(
+            f"{quantity} needs {min_clips} clips in every class; in {subset!r} of split "
+            f"{split.name!r} {', '.join(small)}. Give a smaller "
+            f"{quantity.replace(' + ', ' or ')}{advice}"
+        )

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fewshot_i2v.data.splits.problems import ProblemList, path_problem
 from fewshot_i2v.data.video.container import detect_demuxer
 from fewshot_i2v.data.video.frame_folder import PICTURE_EXTENSIONS, is_frame_name
 from fewshot_i2v.errors import VideoUnreadable
@@ -30,6 +32,7 @@ _OTHER_EXTENSIONS = PICTURE_EXTENSIONS | _extension_set(
     "tiff toml tsv txt vtt wav wma xls xlsx xml xz yaml yml ytdl zip"
 )
 _UNFINISHED_EXTENSIONS = _extension_set("crdownload download part partial")
+_ROOT_HINT = "the root can be given with --root"
 
 
 def file_extension(name: str) -> str:
@@ -140,7 +143,50 @@ class ClassFolder:
     subfolder_contents: dict[str, FolderContents]
 
 
-def scan_class_folder(folder: Path, *, scan_subfolders: bool = False) -> ClassFolder:
+def scan_class_folders(
+    root: Path,
+    folder: str,
+    classes: Sequence[str] | None,
+    location: str,
+    problems: ProblemList,
+    *,
+    scan_subfolders: bool = False,
+) -> dict[str, ClassFolder]:
+    """Scan class folders for clips.
+
+    Args:
+        root: the split's root.
+        folder: the parent of the class folders, below `root`; "." for `root` itself.
+        classes: the class folders to take; None takes all that are not hidden.
+        location: key of the subset, for problems.
+        problems: collects what is wrong.
+        scan_subfolders: whether to list all folders in class folders.
+
+    Raises:
+        OSError: if one cannot be listed.
+    """
+    base = root if folder == "." else root / folder
+    if not base.is_dir():
+        problems.add(location, f"no folder {base}; expected class folders there ({_ROOT_HINT})")
+        return {}
+    if classes is None:
+        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] != ".")
+        if not classes:
+            problems.add(location, f"{base} has no class folders ({_ROOT_HINT})")
+    result: dict[str, ClassFolder] = {}
+    for name in classes:
+        class_path = base / name
+        if path_problem(name) or "/" in name or "\\" in name:
+            problems.add(location, f"class {name!r}: expected the name of one folder")
+            continue
+        if not class_path.is_dir():
+            problems.add(location, f"no folder {class_path} for class {name!r} ({_ROOT_HINT})")
+            continue
+        result[name] = _scan_class_folder(class_path, scan_subfolders=scan_subfolders)
+    return result
+
+
+def _scan_class_folder(folder: Path, *, scan_subfolders: bool = False) -> ClassFolder:
     """Find the clips of a class folder.
 
     Folders of frames beside video files are no clips: they mostly are the frames of these files.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from fewshot_i2v.errors import SplitError, UnknownNameError
@@ -17,11 +18,7 @@ _BAD_PATH = re.compile(f"{BAD_PATH_PATTERN}|[{_CONTROL}]")
 
 
 class ProblemList:
-    """The problems of one file so far.
-
-    Args:
-        path: the file.
-    """
+    """The problems of one file so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,10 +51,9 @@ class ProblemList:
         raise SplitError("\n  ".join(lines))
 
 
-def join_names(names: Sequence[str], max_shown: int = 3) -> str:
-    """Join the first names of a list with commas, and count those that are not shown."""
-    more_note = f" and {len(names) - max_shown} more" if len(names) > max_shown else ""
-    return ", ".join(names[:max_shown]) + more_note
+def compose_accents(text: str) -> str:
+    """Return a text in one spelling of accents: file systems may treat two spellings as one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def text_problem(name: str) -> str | None:

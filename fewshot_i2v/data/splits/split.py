@@ -165,6 +165,14 @@ class Split:
             raise UnknownNameError("class", name, classes, f"In {subset!r} of split {self.name!r}.")
         return classes[name]
 
+    def class_sizes(self, subset: str) -> dict[str, int]:
+        """Return the number of clips of each class of a subset.
+
+        Raises:
+            UnknownNameError: naming the subsets that exist.
+        """
+        return {name: len(clips) for name, clips in self._subset_classes(subset).items()}
+
     def clip_path(self, clip_name: str) -> Path:
         """Return the path of a clip below the root.
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
 from fewshot_i2v.data.splits.split_fields import GENERATOR_FIELDS, SPLIT_FIELDS
-from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, read_clip_names, read_subsets
+from fewshot_i2v.data.splits.subsets import SubsetReader
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import join_names
 from fewshot_i2v.utils.yaml import load_yaml
 
 _PLAIN_KEYS = (
@@ -56,21 +57,21 @@ def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> S
     clips_known = not problems.messages
     problems.add_unknown("split", data, SPLIT_FIELDS)
     pattern = _read_group_pattern(data, problems)
-    metadata = ClassMetadata()
+    reader = SubsetReader(
+        problems, folder=path.parent, root=clips_root, generator=generator, pattern=pattern
+    )
     subsets, draws = {}, {}
     if clips_known:
-        origin = ClipOrigin(path.parent, clips_root, generator, pattern)
-        value = SPLIT_FIELDS["subsets"].read(data, problems)
-        subsets = read_subsets(value, origin, problems, metadata)
+        subsets = reader.read(SPLIT_FIELDS["subsets"].read(data, problems))
         value = SPLIT_FIELDS["draws"].read(data, problems)
         if value:
-            draws = _read_draws(value, subsets.get("train", {}), metadata.folders, problems)
+            draws = _read_draws(value, subsets.get("train", {}), reader, problems)
     name = _read_name(data, problems)
     values = {key: SPLIT_FIELDS[key].read(data, problems) for key in _PLAIN_KEYS}
     split = Split(
         name=name,
         subsets={s: {c: tuple(v) for c, v in classes.items()} for s, classes in subsets.items()},
-        class_ids=metadata.ids,
+        class_ids=reader.class_ids,
         group_pattern=None if pattern is None else pattern.pattern,
         draws=draws,
         generator=generator,
@@ -166,7 +167,7 @@ def _read_generator(data: Mapping[str, object], problems: ProblemList) -> Genera
 def _read_draws(
     value: Mapping[str, object],
     train_clips: Mapping[str, Sequence[Clip]],
-    class_folders: Mapping[str, str],
+    reader: SubsetReader,
     problems: ProblemList,
 ) -> dict[str, tuple[Draw, ...]]:
     """Read draws by name and check them against the train clips."""
@@ -183,7 +184,7 @@ def _read_draws(
             problems.add(f"draws.{name}", f"got {draws!r}; expected a list of {{class: clips}}")
             continue
         parsed = [
-            _read_draw(draw, f"draws.{name}[{i}]", train_names, class_folders, problems)
+            _read_draw(draw, f"draws.{name}[{i}]", train_names, reader, problems)
             for i, draw in enumerate(draws)
         ]
         draws_by_name[name] = tuple(draw for draw in parsed if draw is not None)
@@ -194,7 +195,7 @@ def _read_draw(
     value: object,
     location: str,
     train_names: Mapping[str, set[str]],
-    class_folders: Mapping[str, str],
+    reader: SubsetReader,
     problems: ProblemList,
 ) -> Draw | None:
     if not isinstance(value, dict):
@@ -205,15 +206,12 @@ def _read_draw(
     if missing:
         problems.add(location, f"no clips of {', '.join(map(repr, missing))}; expected every class")
     clips: dict[str, tuple[str, ...]] = {}
-    for name in train_names:
+    for name, class_clips in train_names.items():
         if name in value:
-            clips[name] = _read_draw_clips(
-                value[name],
-                f"{location}.{name}",
-                train_names[name],
-                class_folders.get(name),
-                problems,
-            )
+            key = f"{location}.{name}"
+            names = reader.read_clip_names(value[name], name, key)
+            _check_draw_clips(names, key, class_clips, problems)
+            clips[name] = tuple(names)
     counts = {len(names) for names in clips.values()}
     if len(counts) > 1 or 0 in counts:
         low, high = min(counts), max(counts)
@@ -221,16 +219,12 @@ def _read_draw(
     return Draw(max(counts, default=0), clips)
 
 
-def _read_draw_clips(
-    value: object, location: str, train_names: set[str], folder: str | None, problems: ProblemList
-) -> tuple[str, ...]:
-    clip_names = read_clip_names(value, folder, location, problems)
-    unknown_names = [name for name in clip_names if name not in train_names]
+def _check_draw_clips(
+    names: Sequence[str], location: str, train_names: set[str], problems: ProblemList
+) -> None:
+    unknown_names = [name for name in names if name not in train_names]
     if unknown_names:
-        more_note = f" and {len(unknown_names) - 1} more" if len(unknown_names) > 1 else ""
-        problems.add(
-            location, f"{unknown_names[0]!r}{more_note} not among the train clips of the class"
-        )
-    if len(set(clip_names)) < len(clip_names):
+        names_text = join_names(list(map(repr, unknown_names)), 1)
+        problems.add(location, f"{names_text} not among the train clips of the class")
+    if len(set(names)) < len(names):
         problems.add(location, "a clip is there twice")
-    return tuple(clip_names)

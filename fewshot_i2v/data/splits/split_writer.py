@@ -68,14 +68,7 @@ def write_split(
     with_digest: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a split file atomically.
-
-    Args:
-        split: the split.
-        path: the file.
-        comments: see `format_split`.
-        with_digest: see `format_split`.
-        overwrite: whether an existing file is replaced.
+    """Write a split file atomically; comments and digest are those of `format_split`.
 
     Raises:
         SplitError: when the file exists, or cannot be written.

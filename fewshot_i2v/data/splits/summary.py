@@ -32,7 +32,7 @@ def count_clips(split: Split) -> dict[str, Any]:
     """
     subsets = {}
     for subset in split.subsets:
-        sizes = list(class_sizes(split, subset).values())
+        sizes = list(split.class_sizes(subset).values())
         subsets[subset] = {
             "classes": len(sizes),
             "clips": sum(sizes),
@@ -130,12 +130,12 @@ def episode_capacity(split: Split, subset: str, way: int, shot: int, query: int)
     """
     for key, value in (("way", way), ("shot", shot), ("query", query)):
         require_int(key, value, 1)
-    sizes = class_sizes(split, subset)
+    sizes = split.class_sizes(subset)
     if subset != "test":
         disjoint = max_disjoint_episodes(list(sizes.values()), way, shot, query)
         too_small = {name: size for name, size in sizes.items() if size < shot + query}
     else:
-        disjoint, support = None, class_sizes(split, "train")
+        disjoint, support = None, split.class_sizes("train")
         too_small = {
             name: support[name] if support[name] < shot else size
             for name, size in sizes.items()
@@ -152,21 +152,10 @@ def episode_capacity(split: Split, subset: str, way: int, shot: int, query: int)
     }
 
 
-def class_sizes(split: Split, subset: str) -> dict[str, int]:
-    """Return the number of clips of each class of a subset.
-
-    Raises:
-        UnknownNameError: for a subset that the split does not have.
-    """
-    return {name: len(split.clips(subset, name)) for name in split.classes(subset)}
-
-
 def summarize_split(split: Split, settings: Iterable[tuple[int, int, int]] = ()) -> dict[str, Any]:
     """Summarize a split as plain data, without its videos.
 
-    Args:
-        split: the split.
-        settings: way, shot and query of episodes to count.
+    Each of `settings` is way, shot and query of episodes to count.
 
     Raises:
         EpisodeError: when one of the settings has a number below 1.
@@ -193,7 +182,7 @@ def summarize_split(split: Split, settings: Iterable[tuple[int, int, int]] = ())
 def _summarize_subset(
     split: Split, subset: str, settings: Sequence[tuple[int, int, int]]
 ) -> dict[str, Any]:
-    sizes = class_sizes(split, subset)
+    sizes = split.class_sizes(subset)
     counts = list(sizes.values())
     return {
         "classes": len(counts),
@@ -217,8 +206,8 @@ def _summarize_groups(split: Split, subset: str) -> dict[str, Any] | None:
     """Count groups; equal names in two classes are two groups, unless the scope is global."""
     groups: Counter[tuple[str, ...]] = Counter()
     n_without = 0
-    for name in split.classes(subset):
-        for clip in split.clips(subset, name):
+    for name, clips in split.subsets[subset].items():
+        for clip in clips:
             if clip.group is None:
                 n_without += 1
             else:

@@ -25,6 +25,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.synthetic.motions import (
     MOTIONS,
     TWO_OBJECT_MOTIONS,
@@ -46,10 +47,13 @@ from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_share
 VERSION = 1
 """Raised with every change of the pixels that a generator gives."""
 
-GENERATORS: tuple[str, ...] = ("motions", "shapes")
-"""Names of the generators."""
-
 _SHAPE_CLASSES = {f"{t}-{s}": (s, t) for s in SHAPES for t in TEXTURES}
+_CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "motions": MOTIONS,
+    "shapes": tuple(sorted(_SHAPE_CLASSES)),
+}
+GENERATORS = tuple(_CLASS_NAMES)
+"""Names of the generators."""
 _SHAPE_MOTIONS = tuple(n for n in MOTIONS if n not in TWO_OBJECT_MOTIONS)
 _CLIP_NAME = re.compile(r"(?P<folder>[^/]+)/(?P<file>[^/]+)-(?P<number>\d{3,})\.mp4")
 _BYSTANDER_PROBABILITY = 0.35
@@ -76,11 +80,9 @@ def class_names(generator: str) -> tuple[str, ...]:
     Raises:
         UnknownNameError: when there is no such generator.
     """
-    if generator == "motions":
-        return MOTIONS
-    if generator == "shapes":
-        return tuple(sorted(_SHAPE_CLASSES))
-    raise UnknownNameError("generator", generator, GENERATORS)
+    if generator not in _CLASS_NAMES:
+        raise UnknownNameError("generator", generator, GENERATORS)
+    return _CLASS_NAMES[generator]
 
 
 def _check_class(generator: str, class_name: str) -> None:
@@ -205,29 +207,21 @@ def _parse_clip_name(generator: str, name: str) -> tuple[str, int]:
 
 
 def write_missing_clips(
-    generator: str,
+    generator: Generator,
     names: Sequence[str],
     folder: Path,
     *,
-    seed: int = 0,
-    size: int = 64,
-    frames: int = 16,
-    fps: int = 8,
     progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Write the missing ones of the named clips as MP4 files; safe with several processes.
 
-    The folder must be used for one seed, size, frames and fps: an existing file is used as it is,
-    also one that another process makes meanwhile. Temporary files of killed processes are removed.
+    The folder must be used for one generator: an existing file is used as it is, also one that
+    another process makes meanwhile. Temporary files of killed processes are removed.
 
     Args:
-        generator: one of `GENERATORS`.
+        generator: its size must be even, as video encoders need it.
         names: clips by name, as `clip_name` gives them.
         folder: where they are written.
-        seed: as for `render_clip`.
-        size: as for `render_clip`; even, as video encoders need it.
-        frames: as for `render_clip`.
-        fps: frames per second of the files.
         progress: called with 1 for every clip that was missing.
 
     Returns:
@@ -235,12 +229,12 @@ def write_missing_clips(
 
     Raises:
         UnknownNameError: when there is no such generator or class.
-        UsageError: when a name is not one that `clip_name` gives, or `size` is odd.
+        UsageError: when a name is not one that `clip_name` gives, or the size is odd.
         DiskError: when the clips cannot be written.
     """
-    if size % 2:
-        raise UsageError(f"size {size}: video files need an even number of pixels")
-    parsed = {name: _parse_clip_name(generator, name) for name in names}
+    if generator.size % 2:
+        raise UsageError(f"size {generator.size}: video files need an even number of pixels")
+    parsed = {name: _parse_clip_name(generator.name, name) for name in names}
     written = 0
     try:
         for parent in {(folder / name).parent for name in parsed}:
@@ -250,10 +244,15 @@ def write_missing_clips(
         for class_name, number, path in jobs:
             if not path.exists():  # no other process was faster
                 clip = render_clip(
-                    generator, class_name, number, seed=seed, size=size, frames=frames
+                    generator.name,
+                    class_name,
+                    number,
+                    seed=generator.seed,
+                    size=generator.size,
+                    frames=generator.frames,
                 )
                 temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-                data = encode(clip, fps)
+                data = encode(clip, generator.fps)
                 written += write_shared(path, data, temporary, mode=0o644, replace=False)
             progress(1)
         for parent in {path.parent for _, _, path in jobs}:

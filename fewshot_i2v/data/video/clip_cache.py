@@ -1,12 +1,14 @@
 """The clip cache: each clip is decoded once, whatever the number of episodes.
 
-One file per clip under `<folder>/<aa>/<key>.npy`. The key covers the clip's content, the options,
-and the version of this format, so nothing ever needs to be invalidated: a clip that changed has a
-new key, one that was moved, copied or touched has the same key. A clip that was not written to is
-not read again for its key: `<folder>/digests.txt` stores its digest
-(`fewshot_i2v.data.video.clip_digest`). Entries are written atomically and never changed, so several
-processes, or machines with one file system, may fill one cache without a lock; a clip that two of
-them miss at the same moment is decoded by both, with the same result.
+One file per clip under `<folder>/<aa>/<key>.npy`: an ordinary .npy file followed by a checksum,
+which `numpy.load` does not see. The checksum covers the key too, so an entry that holds another
+clip's frames is noticed. The key is made of the clip's content, the options, and the version of
+this format, so nothing ever needs to be invalidated: a clip that changed has a new key, one that
+was moved, copied or touched has the same key. A clip that was not written to is not read again for
+its key: `<folder>/digests.txt` stores its digest (`fewshot_i2v.data.video.clip_digest`). Entries
+are written atomically and never changed, so several processes, or machines with one file system,
+may fill one cache without a lock; a clip that two of them miss at the same moment is decoded by
+both, with the same result.
 """
 
 from __future__ import annotations
@@ -15,22 +17,134 @@ import contextlib
 import copy
 import dataclasses
 import errno
+import hashlib
+import io
+import math
 import os
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.data.video.cache_entry import CacheEntry, ClipArray, DamagedEntryError
-from fewshot_i2v.data.video.clip_digest import CHANGED_WHILE_READ, ContentDigests, FileStamp
+import numpy as np
+import numpy.typing as npt
+
+from fewshot_i2v.data.video.clip_digest import (
+    CHANGED_WHILE_READ,
+    ContentDigests,
+    FileStamp,
+    file_stamp,
+)
 from fewshot_i2v.data.video.frame_sampling import check_count
-from fewshot_i2v.data.video.reader import DecodeOptions, decode
-from fewshot_i2v.data.video.worker import native_log_reader
+from fewshot_i2v.data.video.reader import READER_FAMILY, DecodeOptions, decode
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.utils.files import remove_stale_files
-from fewshot_i2v.utils.limits import ClipLimits
+from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
+from fewshot_i2v.utils.input_files import open_regular
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
+
+ClipArray = npt.NDArray[np.uint8]
+"""A decoded clip, (T, H, W, 3), red-green-blue."""
+
+CACHE_VERSION = "2"
+"""Part of every key: raised when entries of an older program must not be used any more."""
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class DamagedEntryError(Exception):
+    """An entry whose content is not what was written to it."""
+
+
+class CacheEntry:
+    """The entry of one clip, which may be absent.
+
+    Args:
+        folder: of the cache.
+        digest: SHA-256 of the clip's content.
+        options: how the clip is decoded.
+
+    Attributes:
+        key: 64 hexadecimal digits: SHA-256 of the clip's content, the options and the versions of
+            the reader and of the cache. A clip that is moved, copied or touched keeps its key.
+        path: the file.
+        size: bytes that the file must have.
+    """
+
+    def __init__(self, folder: Path, digest: str, options: DecodeOptions) -> None:
+        components = (CACHE_VERSION, READER_FAMILY, options.settings_key(), digest)
+        self.key = hashlib.sha256("\0".join(components).encode()).hexdigest()
+        self.path = folder / self.key[:2] / f"{self.key}.npy"
+        self._shape, self._header = options.shape, _npy_header(options.shape)
+        self.size = len(self._header) + math.prod(self._shape) + _DIGEST_BYTES
+
+    def write(self, clip: ClipArray, temporary: Path) -> None:
+        """Write the entry atomically: at every moment the file is complete or absent.
+
+        Args:
+            clip: the frames (T, H, W, 3).
+            temporary: a name in the same file system that nobody else uses.
+
+        Raises:
+            OSError: if it cannot be written; nothing is left behind then.
+        """
+        data = self._header + np.ascontiguousarray(clip).tobytes()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_shared(self.path, data + self._checksum(data), temporary, mode=0o444, replace=True)
+        sync_folder(self.path.parent, ignore_errors=True)
+
+    def read(self, verified_stamp: FileStamp | None = None) -> tuple[ClipArray, FileStamp]:
+        """Read the entry into memory and check it.
+
+        It is never mapped: shortening a mapped file ends the processes that read it.
+
+        Args:
+            verified_stamp: the file stamp when the checksum was last verified; it is verified again
+                unless nothing was written since. None: always.
+
+        Returns:
+            The clip, read-only, and the file stamp of the entry.
+
+        Raises:
+            DamagedEntryError: if it is not what was written for this key and shape.
+            FileNotFoundError: if there is no such entry.
+            OSError: if it cannot be read.
+        """
+        with open_regular(self.path) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size != self.size:
+                raise DamagedEntryError(f"{self.path}: its size is wrong")
+            content = file.read(self.size)
+        stamp = file_stamp(self.path, status)
+        if len(content) != self.size:
+            raise DamagedEntryError(f"{self.path}: it was cut off while it was read")
+        if (
+            verified_stamp is None
+            or not verified_stamp.settled
+            or verified_stamp.token != stamp.token
+        ):
+            data = memoryview(content)[:-_DIGEST_BYTES]
+            if self._checksum(data) != content[-_DIGEST_BYTES:]:
+                raise DamagedEntryError(f"{self.path}: its checksum is wrong")
+            if not content.startswith(self._header):
+                raise DamagedEntryError(f"{self.path}: it holds an array of another shape or type")
+        clip = np.frombuffer(content, np.uint8, math.prod(self._shape), len(self._header))
+        return clip.reshape(self._shape), stamp
+
+    def _checksum(self, data: bytes | memoryview) -> bytes:
+        digest = hashlib.sha256(self.key.encode())
+        digest.update(data)
+        return digest.digest()
+
+
+@cache
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()
 
 
 class ClipCacheError(FewshotError):
@@ -44,7 +158,7 @@ class ClipCache:
         folder: where the entries are; made when something is written.
         options: how clips are decoded. Caches with different options may share a folder.
         workers: as for `run_jobs`.
-        limits: processor time and memory for each clip; the defaults if None.
+        limits: of each clip.
         verify: read every clip once more, even if its digest is stored.
 
     Attributes:
@@ -61,7 +175,7 @@ class ClipCache:
         options: DecodeOptions,
         *,
         workers: int | None = None,
-        limits: ClipLimits | None = None,
+        limits: ClipLimits = DEFAULT_LIMITS,
         verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
@@ -207,14 +321,15 @@ class ClipCache:
     def _decode_missing(self, missing: Iterable[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
         """Decode clips that have one or more paths; yields these paths with the result."""
         function = f"{decode_into_cache.__module__}:{decode_into_cache.__name__}"
-        options, folder = dataclasses.asdict(self.options), str(self.folder)
+        settings = dataclasses.asdict(self.options), dataclasses.asdict(self._limits)
+        folder = str(self.folder)
         aliases_by_path: dict[Path, list[Path]] = {}
         temporaries: dict[Path, Path] = {}
         jobs = []
         for aliases in missing:
             path = aliases[0]
             temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-            jobs.append(Job(path, function, (str(path), options, folder, str(temporary))))
+            jobs.append(Job(path, function, (str(path), *settings, folder, str(temporary))))
             aliases_by_path[path], temporaries[path] = aliases, temporary
         try:
             for job, result in run_jobs(jobs, self._workers, self._limits):
@@ -237,13 +352,18 @@ def _unlink_quietly(file: Path) -> None:
 
 
 def decode_into_cache(
-    path: str, options: Mapping[str, Any], cache_folder: str, temporary: str
+    path: str,
+    options: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    cache_folder: str,
+    temporary: str,
 ) -> dict[str, Any]:
     """Decode one clip into the cache; called in the worker processes.
 
     Args:
         path: the clip.
         options: the fields of `DecodeOptions`.
+        limits: the fields of `ClipLimits`.
         cache_folder: the folder of the cache.
         temporary: a name in that folder to write to first.
 
@@ -260,7 +380,7 @@ def decode_into_cache(
     entry = CacheEntry(Path(cache_folder), digest, decode_options)
     is_missing = not entry.path.exists()
     if is_missing:
-        frames = decode(clip_path, decode_options, log=native_log_reader())
+        frames = decode(clip_path, decode_options, ClipLimits(**limits))
         if digests.get(clip_path) != digest:
             raise VideoUnreadable(path, CHANGED_WHILE_READ)
         try:

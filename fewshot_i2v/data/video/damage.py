@@ -75,12 +75,7 @@ def check_ffmpeg_log(path: Path) -> Iterator[None]:
 
 
 class PacketChecker:
-    """Checks the packets of a stream for damage, one after another.
-
-    Args:
-        path: the file, for messages.
-        stream: its video stream.
-    """
+    """Checks the packets of a stream for damage, one after another."""
 
     def __init__(self, path: Path, stream: VideoStream) -> None:
         codec = stream.codec_context

@@ -32,13 +32,15 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.data.video.container import check_regular_file
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import limit_hint
+from fewshot_i2v.utils.limits import ClipLimits, limit_hint
+from fewshot_i2v.utils.text_table import join_names
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as Picture
 
     from fewshot_i2v.data.video.frame_sampling import FrameIndices
+    from fewshot_i2v.data.video.pyav_stream import FrameTransform
 
 PICTURE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp"))
 """Extensions of pictures that can be frames."""
@@ -126,12 +128,10 @@ def _choose_series(
     if len(frame_prefixes) == 1:
         return all_series[frame_prefixes[0]]
     descriptions = [f"{series[min(series)][0]} ({len(series)})" for series in all_series.values()]
-    n_more = len(descriptions) - _MAX_LISTED
-    suffix = f" and {n_more} more" if n_more > 0 else ""
     raise VideoUnreadable(
         folder,
         f"holds {len(descriptions)} series of pictures: "
-        f"{', '.join(descriptions[:_MAX_LISTED])}{suffix}; expected one, or one that is called "
+        f"{join_names(descriptions, _MAX_LISTED)}; expected one, or one that is called "
         "img, image, frame or by a number alone: move the others elsewhere",
     )
 
@@ -179,35 +179,34 @@ def stat_frame_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
 def read_frame_folder(
     folder: Path,
     choose: Callable[[int], FrameIndices],
-    *,
-    transform: Callable[[np.ndarray], np.ndarray],
-    max_pixels: int,
-    max_frames: int,
+    transform: FrameTransform,
+    limits: ClipLimits,
 ) -> np.ndarray:
     """Read chosen frames of a folder; arguments and result are those of `reader.read_frames`.
 
     Raises:
         VideoUnreadable: naming the picture, if one cannot be read, has a different size, or is
-            larger than `max_pixels` or than Pillow opens.
+            larger than the limit or than Pillow opens.
     """
     import numpy as np
     from PIL import ImageOps
 
     files = list_frame_files(folder)
-    if len(files) > max_frames:
-        raise VideoUnreadable(folder, f"has more than {max_frames} frames; {limit_hint('frames')}")
+    if len(files) > limits.frames:
+        reason = f"has more than {limits.frames} frames; {limit_hint('frames')}"
+        raise VideoUnreadable(folder, reason)
     indices = choose(len(files))
     wanted = {int(i) for i in indices}
     frames: dict[int, np.ndarray] = {}
     stored_sizes: set[tuple[int, int]] = set()
     shown_shapes: set[tuple[int, ...]] = set()
     for i, file in enumerate(files):
-        with _open_picture(folder, file, max_pixels) as picture:
+        with _open_picture(folder, file, limits.pixels) as picture:
             stored_sizes.add(picture.size)
             if i in wanted:
                 # as a viewer shows it
                 pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-                _check_jpeg(picture, file, max_pixels)
+                _check_jpeg(picture, file, limits.pixels)
                 shown_shapes.add(pixels.shape)
                 frames[i] = transform(pixels)
         if len(stored_sizes) > 1 or len(shown_shapes) > 1:

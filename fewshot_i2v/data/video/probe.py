@@ -27,7 +27,7 @@ from fewshot_i2v.data.video.pyav_stream import (
     translate_errors,
 )
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, limit_hint
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -152,15 +152,12 @@ class _StreamScan:
         self.interlaced = frame.interlaced_frame
 
 
-def probe_clip(
-    path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, max_frames: int = DEFAULT_MAX_FRAMES
-) -> ClipProbe:
+def probe_clip(path: Path, limits: ClipLimits = DEFAULT_LIMITS) -> ClipProbe:
     """Read through a file and describe its video.
 
     Args:
         path: the file. Its type is read from its content, never from its name.
-        max_pixels: the most pixels a frame may have.
-        max_frames: the most frames the clip may have.
+        limits: clips with more frames or larger ones are refused.
 
     Returns:
         The description.
@@ -175,9 +172,9 @@ def probe_clip(
         raise VideoUnreadable(path, f"is cut off: {reason}. Copy or download it again")
     with check_ffmpeg_log(path), open_stream(path, info.demuxer) as (container, stream):
         pixels = stream.codec_context.width * stream.codec_context.height
-        if pixels > max_pixels:
+        if pixels > limits.pixels:
             reason = (
-                f"has frames of {pixels} pixels, more than {max_pixels}; {limit_hint('pixels')}"
+                f"has frames of {pixels} pixels, more than {limits.pixels}; {limit_hint('pixels')}"
             )
             raise VideoUnreadable(path, reason)
         declared = declared_frames(stream, info.demuxer)
@@ -191,8 +188,8 @@ def probe_clip(
                     continue
                 number = scan.n_packets
                 scan.record(packet)
-                if scan.n_packets > max_frames:
-                    reason = f"has more than {max_frames} frames; {limit_hint('frames')}"
+                if scan.n_packets > limits.frames:
+                    reason = f"has more than {limits.frames} frames; {limit_hint('frames')}"
                     raise VideoUnreadable(path, reason)
                 checker.check(number, packet)
         if scan.first_frame is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RgbImage = npt.NDArray[np.uint8]
 """One picture, (H, W, 3), red-green-blue."""
+FrameTransform = Callable[[np.ndarray], np.ndarray]
+"""What is done to each picture before it is stored."""
 
 
 @contextmanager

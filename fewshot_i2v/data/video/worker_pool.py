@@ -1,38 +1,50 @@
-"""Decoding processes that can be killed.
+"""Decoding processes that can be killed: the pool, and below it what runs in such a process.
 
 A damaged video can make native code hang without releasing Python's lock, or end the entire
 process. So clips are decoded in separate processes, with limits on time and memory: the worst
 a clip can do is to be reported as unreadable.
+
+A process reads calls, one JSON line each, and answers each with one line. It is started with plain
+`subprocess`, not `multiprocessing`: nothing is inherited by forking, and the caller's main script
+is not run a second time. A hanging decoder may hold Python's lock, so no Python code can be relied
+upon to end it. The kernel ends the process when it has used its processor time. The caller kills it
+when it hangs without using any; if the caller is gone, the kernel's alarm does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import math
 import os
+import pkgutil
 import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from fewshot_i2v.data.video.frame_sampling import check_count
-from fewshot_i2v.data.video.worker import call_function
 from fewshot_i2v.errors import FewshotError, VideoUnreadable
-from fewshot_i2v.utils.limits import ClipLimits, limit_hint
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from fewshot_i2v.data.video.worker import main; main()"
+    "from fewshot_i2v.data.video.worker_pool import serve_calls; serve_calls()"
 )
 _STARTUP_SECONDS = 120.0
 _WALL_CLOCK_FACTOR = 4.0
 _MAX_DEFAULT_WORKERS = 8
+_LOG_LIMIT = 1 << 20
+_GRACE_SECONDS = 5
 
 
 class Job(NamedTuple):
@@ -50,7 +62,7 @@ class Job(NamedTuple):
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int | None = None, limits: ClipLimits | None = None
+    jobs: Sequence[Job], workers: int | None = None, limits: ClipLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[Job, Any]]:
     """Run calls in worker processes.
 
@@ -59,7 +71,7 @@ def run_jobs(
         workers: how many processes, 1 or more; None: one per processor, at most 8. No more are
             started than there are jobs. 0 runs everything in this process, where nothing is
             limited: for tests.
-        limits: what each call may take; the defaults if None.
+        limits: what each call may take.
 
     Yields:
         Each job with what its function returned, or with a `VideoUnreadable` that says why it
@@ -75,9 +87,13 @@ def run_jobs(
     check_count("workers", workers, minimum=0)
     if workers == 0:
         for job in jobs:
-            yield job, _run_in_process(job)
+            try:
+                result = pkgutil.resolve_name(job.function)(*job.arguments)
+            except VideoUnreadable as error:
+                result = error
+            yield job, result
         return
-    pool = _WorkerPool(jobs, limits or ClipLimits())
+    pool = _WorkerPool(jobs, limits)
     try:
         pool.start(min(workers, len(jobs)))
         for _ in jobs:
@@ -93,13 +109,6 @@ def _processor_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _run_in_process(job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
-    try:
-        return call_function(job.function, job.arguments)
-    except VideoUnreadable as error:
-        return error
 
 
 class _WorkerPool:
@@ -304,3 +313,110 @@ class _WorkerProcess:
             return f"did not finish within {self._wall_seconds:g} s: {advice}"
         self.crashed = True
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit status {code}'})"
+
+
+class _WorkerState:
+    """State of this process; `log` stays None outside a worker."""
+
+    log: int | None = None
+
+
+def native_log_reader() -> Callable[[], int] | None:
+    """Return a function that counts the bytes native code has written to standard error so far.
+
+    Returns:
+        The function; None where they cannot be watched, which is everywhere but in a worker.
+    """
+    log = _WorkerState.log
+    return None if log is None else lambda: os.fstat(log).st_size
+
+
+def serve_calls() -> None:
+    """Serve calls until the caller exits."""
+    calls, answers = _redirect_streams()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's business
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    setup = json.loads(calls.readline() or b"null")
+    if setup is None:
+        return
+    # slow to import: done before the clock of the first clip runs
+    for module in ("numpy", "PIL.Image", "av", "fewshot_i2v.data.video.reader"):
+        importlib.import_module(module)
+    _limit_memory(setup["memory"])
+    _send_answer(answers, {"ready": True})
+    for line in calls:
+        _limit_time(setup["seconds"], math.ceil(setup["clock"]) + _GRACE_SECONDS)
+        answer = _run_call(json.loads(line), setup["memory"])
+        _limit_time(0, 0)
+        _send_answer(answers, answer)
+        _truncate_log()
+
+
+def _redirect_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Take the two pipes to the caller; native code gets a log and an empty input instead."""
+    calls = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("rb") as devnull:
+        os.dup2(devnull.fileno(), 0)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    _WorkerState.log = 2
+    return calls, answers
+
+
+def _exit_with_parent(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _limit_memory(size: int) -> None:
+    """Limit the address space to bytes, 0 for no limit, and disable core files; not on Windows."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if size and (hard_limit == resource.RLIM_INFINITY or size < hard_limit):
+            # some systems (macOS) know the limit but do not let it be set
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_AS, (size, hard_limit))
+
+
+def _limit_time(cpu_seconds: float, wall_seconds: int) -> None:
+    """Have the kernel end this process after so much processor time or wall-clock time."""
+    if hasattr(signal, "alarm"):
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        signal.alarm(wall_seconds)
+
+
+def _run_call(call: dict[str, Any], memory: int) -> dict[str, Any]:
+    try:
+        return {"value": pkgutil.resolve_name(call["function"])(*call["arguments"])}
+    except VideoUnreadable as error:
+        return {"unreadable": error.reason}
+    except FewshotError as error:
+        return {"failed": str(error)}
+    except MemoryError:
+        limit = f"the limit of {memory / 2**30:.3g} GiB"
+        reason = f"needs more memory to decode than {limit}; {limit_hint('memory')}"
+        return {"unreadable": reason}
+    except Exception as error:  # noqa: BLE001 - one clip must not end the run, whatever it raises
+        return {"unreadable": f"the decoder failed: {type(error).__name__}: {error}"}
+
+
+def _send_answer(answers: BinaryIO, answer: dict[str, Any]) -> None:
+    try:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+    except BrokenPipeError:
+        # the caller is gone; nobody is left to be told
+        os._exit(1)
+
+
+def _truncate_log() -> None:
+    if _WorkerState.log is not None and os.fstat(_WorkerState.log).st_size > _LOG_LIMIT:
+        sys.stderr.flush()
+        os.ftruncate(_WorkerState.log, 0)
+        os.lseek(_WorkerState.log, 0, os.SEEK_SET)

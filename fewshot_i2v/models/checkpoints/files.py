@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from fewshot_i2v.errors import CheckpointError, ExportError
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.utils.files import remove_leftovers, sync_file, sync_folder, temporary_path
-from fewshot_i2v.utils.input_files import parse_json, read_regular
+from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_constant
 
 if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -128,7 +128,7 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
     """
     path = folder / METADATA_FILE
     try:
-        plain = parse_json(read_regular(path, MAX_METADATA_BYTES), parse_constant=_refuse_constant)
+        plain = parse_json(read_regular(path, MAX_METADATA_BYTES), parse_constant=refuse_constant)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; {_missing_file_hint(folder)}") from error
     except OSError as error:
@@ -231,10 +231,6 @@ def _missing_file_hint(folder: Path) -> str:
 def _explicit_keys(metadata: CheckpointMetadata) -> dict[str, Any]:
     """Keys that were set or read: checkpoints from before a key was added keep their keys."""
     return metadata.model_dump(exclude_unset=True)
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number that JSON has")
 
 
 def _metadata_digest(metadata: Mapping[str, Any]) -> str:

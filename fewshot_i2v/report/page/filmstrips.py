@@ -18,7 +18,7 @@ import numpy as np
 
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.video.cache_entry import CacheEntry, ClipArray, DamagedEntryError
+from fewshot_i2v.data.video.clip_cache import CacheEntry, ClipArray, DamagedEntryError
 from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable

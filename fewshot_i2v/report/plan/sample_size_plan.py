@@ -10,7 +10,6 @@ from statistics import harmonic_mean
 from typing import Any
 
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.data.splits.summary import class_sizes
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.report.plan.basis import (
     PlanBasis,
@@ -161,7 +160,7 @@ def _read_class_sizes(
         if request.split or request.root:
             raise
         return [], {}, [f"What the clips allow: the pilot's split cannot be read ({error})."]
-    sizes = list(class_sizes(split, subset).values())
+    sizes = list(split.class_sizes(subset).values())
     if basis.split is None:
         return sizes, {}, []
     if (split.digest, subset) != (basis.split_digest, basis.subset):

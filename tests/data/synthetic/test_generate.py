@@ -18,6 +18,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.synthetic.motions import MOTIONS, REVERSALS, TWO_OBJECT_MOTIONS, random_tracks
 from fewshot_i2v.data.synthetic.scene import paint_frames, random_appearance, random_backdrop
@@ -26,6 +27,7 @@ from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.utils.resources import data_file
 
 Frames = NDArray[np.uint8]
+MOTION_CLIPS = Generator("motions")
 
 
 def digest(frames: Frames) -> str:
@@ -155,7 +157,7 @@ def test_the_shipped_split_uses_every_class_once(generator: str) -> None:
 def test_written_clips_read_back_as_they_were_rendered(tmp_path: Path) -> None:
     names = [generate.clip_name(c, 1000) for c in ("grows", "passes-by", "zigzags")]
     assert names[0] == "grows/grows-1000.mp4"
-    assert generate.write_missing_clips("motions", names, tmp_path, seed=4) == 3
+    assert generate.write_missing_clips(Generator("motions", seed=4), names, tmp_path) == 3
     for name in names:
         reader = decord.VideoReader(str(tmp_path / name))
         back = reader.get_batch(range(len(reader))).asnumpy()
@@ -178,12 +180,14 @@ def test_the_other_encoder_keeps_all_frames_too(
 def test_only_missing_clips_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
     names = [generate.clip_name("grows", n) for n in range(3)]
     seen: list[int] = []
-    assert generate.write_missing_clips("motions", names[:2], tmp_path, progress=seen.append) == 2
+    assert (
+        generate.write_missing_clips(MOTION_CLIPS, names[:2], tmp_path, progress=seen.append) == 2
+    )
     assert seen == [1, 1]
     before = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
     (tmp_path / names[1]).unlink()
-    assert generate.write_missing_clips("motions", [*names, names[0]], tmp_path) == 2
-    assert generate.write_missing_clips("motions", names, tmp_path) == 0
+    assert generate.write_missing_clips(MOTION_CLIPS, [*names, names[0]], tmp_path) == 2
+    assert generate.write_missing_clips(MOTION_CLIPS, names, tmp_path) == 0
     after = {p: p.read_bytes() for p in (tmp_path / "grows").iterdir()}
     assert sorted(p.name for p in after) == [f"grows-00{n}.mp4" for n in range(3)]
     assert all(after[path] == data for path, data in before.items())
@@ -195,7 +199,7 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match=r"cannot be written to .*: No space left on device; free"):
-        generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path)
+        generate.write_missing_clips(MOTION_CLIPS, [generate.clip_name("grows", 0)], tmp_path)
     assert list((tmp_path / "grows").iterdir()) == []
 
 
@@ -210,7 +214,7 @@ def test_a_clip_that_another_process_just_made_is_not_replaced(
         return encode(frames, fps)
 
     monkeypatch.setattr(generate, "encode", slow)
-    assert generate.write_missing_clips("motions", [name], tmp_path) == 0
+    assert generate.write_missing_clips(MOTION_CLIPS, [name], tmp_path) == 0
     assert path.read_bytes() == b"made meanwhile"
     assert list(path.parent.iterdir()) == [path]
 
@@ -226,7 +230,7 @@ def test_clips_are_written_where_there_are_no_hard_links(
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     names = [generate.clip_name("grows", n) for n in range(2)]
-    written = generate.write_missing_clips("motions", names, tmp_path, size=32, frames=4)
+    written = generate.write_missing_clips(Generator("motions", size=32, frames=4), names, tmp_path)
     contents = [(tmp_path / name).read_bytes() for name in names]
     assert written == (0 if meanwhile else 2)
     assert all((content == b"made meanwhile") == meanwhile for content in contents)
@@ -252,18 +256,20 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writing\n"
-        generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path)
+        generate.write_missing_clips(MOTION_CLIPS, [generate.clip_name("grows", 0)], tmp_path)
         assert left.exists()
         process.kill()
         process.wait()
     assert left.exists()
-    assert generate.write_missing_clips("motions", [generate.clip_name("grows", 0)], tmp_path) == 0
+    assert (
+        generate.write_missing_clips(MOTION_CLIPS, [generate.clip_name("grows", 0)], tmp_path) == 0
+    )
     assert [path.name for path in folder.iterdir()] == ["grows-000.mp4"]
 
 
 def _materialize(folder: Path) -> None:
     names = [generate.clip_name("grows", n) for n in range(12)]
-    generate.write_missing_clips("motions", names, folder, size=32, frames=4)
+    generate.write_missing_clips(Generator("motions", size=32, frames=4), names, folder)
 
 
 def test_two_processes_may_write_the_same_clips(tmp_path: Path) -> None:
@@ -286,12 +292,14 @@ def test_unknown_names_are_errors_that_help(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown class"):
         generate.render_clip("shapes", "moves-up", 0)
     with pytest.raises(UnknownNameError, match="unknown class"):
-        generate.write_missing_clips("motions", ["a/a-000.mp4"], tmp_path)
+        generate.write_missing_clips(MOTION_CLIPS, ["a/a-000.mp4"], tmp_path)
     for name in ("grows.mp4", "grows/shrinks-000.mp4", "grows/grows-0001.mp4"):
         with pytest.raises(UsageError, match="not a generated clip"):
-            generate.write_missing_clips("motions", [name], tmp_path)
+            generate.write_missing_clips(MOTION_CLIPS, [name], tmp_path)
     with pytest.raises(UsageError, match="size 33"):
-        generate.write_missing_clips("motions", ["grows/grows-000.mp4"], tmp_path, size=33)
+        generate.write_missing_clips(
+            Generator("motions", size=33), ["grows/grows-000.mp4"], tmp_path
+        )
     assert list(tmp_path.iterdir()) == []
 
 

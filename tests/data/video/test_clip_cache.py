@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.data.video import clip_cache, clip_digest
-from fewshot_i2v.data.video.cache_entry import CacheEntry
-from fewshot_i2v.data.video.clip_cache import ClipCache, ClipCacheError
+from fewshot_i2v.data.video.clip_cache import CacheEntry, ClipCache, ClipCacheError
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.utils.files import locked_temporary_file
@@ -416,7 +415,7 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
     path = tmp_path / "clip.mp4"
     path.write_bytes(three[0].read_bytes())
 
-    def slow(clip_path: Path, options: DecodeOptions, **_: object) -> np.ndarray:
+    def slow(clip_path: Path, options: DecodeOptions, *_: object) -> np.ndarray:
         clip = decode(clip_path, options)
         path.write_bytes(three[1].read_bytes())
         return clip

@@ -12,13 +12,13 @@ import av
 import pytest
 
 from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.decord_reader import decord_present
 from fewshot_i2v.data.video.frame_sampling import POLICIES, SEGMENT_THIRDS, frame_indices
 from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.data.video.reader import (
     BACKENDS,
     DecodeOptions,
     count_frames,
-    decord_present,
     read_frames,
 )
 from fewshot_i2v.errors import VideoUnreadable

@@ -19,6 +19,7 @@ from fewshot_i2v.data.video.clip_digest import clip_stamp, content_digest
 from fewshot_i2v.data.video.frame_folder import list_frame_files
 from fewshot_i2v.data.video.reader import DecodeOptions, decode, read_frames
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video.made_videos import numbered_picture, numbers_in
 
 ALL = np.arange
@@ -42,7 +43,7 @@ def touched(folder: Path, *names: str) -> Path:
 
 def refusal(folder: Path, **limits: Any) -> str:
     with pytest.raises(VideoUnreadable) as caught:
-        read_frames(folder, ALL, **limits)
+        read_frames(folder, ALL, limits=ClipLimits(**limits))
     assert caught.value.path == str(folder)
     return caught.value.reason
 
@@ -158,10 +159,8 @@ def test_each_picture_must_be_whole_and_of_one_size(tmp_path: Path) -> None:
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_frames(tmp_path / "clip")
-    assert "has 6144 pixels, more than 6000; --max-pixels raises" in refusal(
-        folder, max_pixels=6000
-    )
-    assert "has more than 4 frames; --max-frames raises" in refusal(folder, max_frames=4)
+    assert "has 6144 pixels, more than 6000; --max-pixels raises" in refusal(folder, pixels=6000)
+    assert "has more than 4 frames; --max-frames raises" in refusal(folder, frames=4)
     for most in (4000, 2000):  # a warning of Pillow, and its error
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         assert "img_00001.png is larger than Pillow opens" in refusal(folder)

@@ -24,7 +24,7 @@ Clips = Callable[[str], Path]
 def prepared(path: Path, folder: Path, **limits: Any) -> dict[Path, VideoUnreadable]:
     """What a store with these limits cannot read."""
     given = LimitsConfig(**limits)
-    options = DecodeOptions(2, size=16, max_pixels=given.pixels, max_frames=given.frames)
+    options = DecodeOptions(2, size=16)
     return ClipCache(folder, options, workers=1, limits=given.for_clips()).prepare([path])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from fewshot_i2v.data.video.probe import probe_clip
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video.made_videos import HEIGHT, WIDTH, numbers_in, write_video
 
 Clips = Callable[[str], Path]
@@ -156,10 +157,10 @@ def test_files_cut_off_are_refused_even_if_they_do_not_know_their_length(
 
 def test_limits(clips: Clips) -> None:
     with pytest.raises(VideoUnreadable, match="6144 pixels, more than 6143; --max-pixels"):
-        probe_clip(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT - 1)
+        probe_clip(clips("h264.mp4"), ClipLimits(pixels=WIDTH * HEIGHT - 1))
     with pytest.raises(VideoUnreadable, match="more than 29 frames; --max-frames"):
-        probe_clip(clips("h264.mp4"), max_frames=29)
-    assert probe_clip(clips("h264.mp4"), max_pixels=WIDTH * HEIGHT, max_frames=30).frame_count == 30
+        probe_clip(clips("h264.mp4"), ClipLimits(frames=29))
+    assert probe_clip(clips("h264.mp4"), ClipLimits(30, WIDTH * HEIGHT)).frame_count == 30
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.data.video import worker as worker_module
-from fewshot_i2v.data.video.worker_pool import Job, run_jobs
+from fewshot_i2v.data.video.worker_pool import Job, native_log_reader, run_jobs
 from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
 from fewshot_i2v.utils.limits import ClipLimits
 
@@ -111,7 +110,7 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "caller.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from fewshot_i2v.data.video.worker_pool import Job, run_jobs\n"
+        "from fewshot_i2v.data.video.worker_pool import Job, native_log_reader, run_jobs\n"
         "jobs = [Job(Path('a'), 'os:getpid', ()), Job(Path('b'), 'time:sleep', (1000,))]\n"
         "for _, result in run_jobs(jobs, 1):\n"
         "    print(result, flush=True)\n"
@@ -131,7 +130,10 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
 
 def test_a_hanging_worker_that_nobody_kills_is_ended_by_the_kernel() -> None:
     # Python code in the worker cannot be relied upon: a hanging decoder may hold Python's lock
-    code = "from fewshot_i2v.data.video import worker; worker._GRACE_SECONDS = 0; worker.main()"
+    code = (
+        "from fewshot_i2v.data.video import worker_pool; worker_pool._GRACE_SECONDS = 0; "
+        "worker_pool.serve_calls()"
+    )
     setup = {"seconds": 0.5, "clock": 0.5, "memory": 0}
     lines = [setup, {"function": "time:sleep", "arguments": [1000]}]
     worker = subprocess.Popen(
@@ -155,7 +157,7 @@ def test_output_of_native_code_is_no_answer() -> None:
 
 
 def test_complaints_of_native_code_are_noticed() -> None:
-    assert worker_module.native_log_reader() is None
+    assert native_log_reader() is None
     counted = results(
         [
             job("tests.data.video.watched:complaint", ""),

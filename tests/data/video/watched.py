@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fewshot_i2v.data.video.worker import native_log_reader
+from fewshot_i2v.data.video.worker_pool import native_log_reader
 
 
 def complaint(text: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.splits.split import Generator, Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.clip_cache import ClipCache
@@ -40,7 +40,7 @@ def cache(split: Split, names: list[str], tmp_path_factory: pytest.TempPathFacto
     cache = tmp_path_factory.mktemp("cache")
     folder = cache / "generated" / split.digest[:16]
     assert split.generator is not None
-    generate.write_missing_clips("motions", names, folder, seed=0, size=SIZE, frames=9, fps=8)
+    generate.write_missing_clips(Generator("motions", size=SIZE, frames=9), names, folder)
     store = ClipCache(cache / "clips", DecodeOptions(frames=3, size=SIZE, crop=1.0), workers=0)
     assert not store.prepare([folder / name for name in names])
     return cache

@@ -91,8 +91,8 @@ def unique_names(splits: Iterable[Split]) -> list[Split]:
 def _repeated_classes(split: Split) -> Iterator[AuditFinding]:
     """Report classes that are listed twice under different spellings."""
     locations_of: dict[str, dict[str, str]] = {}
-    for subset in split.subsets:
-        for name in split.classes(subset):
+    for subset, classes in split.subsets.items():
+        for name in classes:
             locations_of.setdefault(normalized_class(name), {}).setdefault(name, f"{subset}/{name}")
     repeated = [
         list(locations.values()) for locations in locations_of.values() if len(locations) > 1
@@ -191,7 +191,7 @@ def _n_common_clips(small_draw: Draw, large_draw: Draw) -> int:
 
 def _class_size_findings(split: Split, subset: str) -> Iterator[AuditFinding]:
     """Report classes that are too small for usual episodes, and uneven class sizes."""
-    sizes = {name: len(split.clips(subset, name)) for name in split.classes(subset)}
+    sizes = split.class_sizes(subset)
     small = {name: n for name, n in sizes.items() if n < 20}
     if small and subset not in {"train", "test"}:
         small_classes = ", ".join(

@@ -48,9 +48,9 @@ def same_group_probability(groups: Sequence[str | None], shot: int) -> float:
 def groups_within_episodes(split: Split, subset: str) -> Iterator[AuditFinding]:
     """Report how likely query and support clips of one class have the same group."""
     classes = {
-        name: [clip.group for clip in split.clips(subset, name)] for name in split.classes(subset)
+        name: [clip.group for clip in clips] for name, clips in split.subsets[subset].items()
     }
-    if subset == "test" or not any(group for groups in classes.values() for group in groups):
+    if subset == "test" or not any(map(any, classes.values())):
         return
     chances_by_shot = {
         shot: {
@@ -111,8 +111,8 @@ def _count_groups(split: Split, subset: str, *, per_class: bool) -> Counter[tupl
     """Count the clips of each group; with `per_class`, equal names in two classes are two."""
     return Counter(
         (name if per_class else "", clip.group)
-        for name in split.classes(subset)
-        for clip in split.clips(subset, name)
+        for name, clips in split.subsets[subset].items()
+        for clip in clips
         if clip.group
     )
 
@@ -122,9 +122,9 @@ def _has_generic_group_names(split: Split, first_subset: str, second_subset: str
     if split.group_scope == "global":
         return False
     group_sets = [
-        frozenset(clip.group for clip in split.clips(subset, name))
+        frozenset(clip.group for clip in clips)
         for subset in (first_subset, second_subset)
-        for name in split.classes(subset)
+        for clips in split.subsets[subset].values()
     ]
     return len(set(group_sets)) < len(group_sets) / 2
 
@@ -134,8 +134,8 @@ def groups_across_classes(split: Split, subset: str) -> Iterator[AuditFinding]:
     if split.group_scope != "global":
         return
     counts = [
-        Counter(clip.group for clip in split.clips(subset, name) if clip.group)
-        for name in split.classes(subset)
+        Counter(clip.group for clip in clips if clip.group)
+        for clips in split.subsets[subset].values()
     ]
     n_pairs = sum(_same_group_pairs(a, b) for a, b in combinations(counts, 2))
     if not n_pairs:

@@ -21,7 +21,7 @@ from fewshot_i2v.data.splits.builder.clip_list import ClipList
 from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import GroupScope, Split
 from fewshot_i2v.data.splits.split_writer import format_split, split_comments, write_split
-from fewshot_i2v.data.splits.subsets import ClassMetadata, ClipOrigin, ClipsByClass, read_subsets
+from fewshot_i2v.data.splits.subsets import ClipsByClass, SubsetReader
 from fewshot_i2v.errors import ConfigError, SplitError
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.yaml import parse_yaml
@@ -71,8 +71,8 @@ def make_split(
     plain_data = {subset: _to_plain(classes) for subset, classes in clips_by_subset.items()}
     problems = ProblemList(clip_list.source)
     # through the reader of split files, so that whatever it refuses is refused here
-    origin = ClipOrigin(Path(), None, None, _compile_group(group))
-    parsed = read_subsets(plain_data, origin, problems, ClassMetadata())
+    reader = SubsetReader(problems, folder=Path(), pattern=_compile_group(group))
+    parsed = reader.read(plain_data)
     problems.raise_if_any()
     used_classes = {c for classes in parsed.values() for c in classes}
     return Split(

@@ -9,11 +9,11 @@ classes stay the same while the number of base classes is varied.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from fewshot_i2v.data.hash_ranks import argsort_ranks, hash64, hash_ids, splitmix64
+from fewshot_i2v.data.splits.problems import compose_accents
 from fewshot_i2v.data.splits.split_fields import CLASS_SUBSETS
 from fewshot_i2v.errors import SplitError, UnknownNameError
 
@@ -82,7 +82,7 @@ def _rank_names(class_names: Sequence[str], seed: int) -> list[str]:
     if not class_names:
         return []
     class_names = sorted(class_names)
-    ids = hash_ids([("class", unicodedata.normalize("NFC", name)) for name in class_names])
+    ids = hash_ids([("class", compose_accents(name)) for name in class_names])
     return [class_names[i] for i in argsort_ranks(splitmix64(ids ^ hash64(f"subsets/{seed}")))]
 
 

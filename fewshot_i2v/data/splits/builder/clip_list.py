@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot_i2v.data.splits.problems import ProblemList, path_problem, text_problem
+from fewshot_i2v.data.splits.problems import (
+    ProblemList,
+    compose_accents,
+    path_problem,
+    text_problem,
+)
 from fewshot_i2v.data.splits.split import Clip, FindMode
 from fewshot_i2v.data.splits.subsets import ClipsByClass
 from fewshot_i2v.errors import SplitError
@@ -92,7 +96,7 @@ class ClipListBuilder:
             or self._check_text("class", label)
             or self._check_text("group", group)
         )
-        clip_key = name if name.isascii() else unicodedata.normalize("NFC", name)
+        clip_key = compose_accents(name)
         if problem is None and clip_key in self._location_of:
             problem = f"clip {name!r} is already in {self._location_of[clip_key]}"
         if problem is not None:

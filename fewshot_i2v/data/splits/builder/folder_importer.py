@@ -7,11 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewshot_i2v.data.splits.builder.clip_list import ClipList
-from fewshot_i2v.data.splits.folder_contents import ClassFolder, FolderContents, list_folder
-from fewshot_i2v.data.splits.problems import ProblemList, join_names
+from fewshot_i2v.data.splits.folder_contents import (
+    ClassFolder,
+    FolderContents,
+    list_folder,
+    scan_class_folders,
+)
+from fewshot_i2v.data.splits.problems import ProblemList
 from fewshot_i2v.data.splits.split import Clip
-from fewshot_i2v.data.splits.subsets import ClipsByClass, scan_class_folders
+from fewshot_i2v.data.splits.subsets import ClipsByClass
 from fewshot_i2v.errors import SplitError
+from fewshot_i2v.utils.text_table import join_names
 
 _MOVE_HINT = "move them into class folders, or list them with --csv"
 

@@ -24,27 +24,30 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
-from fewshot_i2v.data.splits.check.locate import locate_clips, location_hint
-from fewshot_i2v.data.splits.matching.file_matching import FileMatches
+from fewshot_i2v.data.splits.matching.file_matching import FileMatches, match_files
+from fewshot_i2v.data.splits.matching.file_tree import walk_videos
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.data.video.reader import READER_FAMILY, count_frames
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
-from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.utils.limits import ClipLimits
+from fewshot_i2v.errors import SplitError, VideoUnreadable
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
 from fewshot_i2v.utils.progress import bar
 from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.text_table import join_names
 
 ProblemKind = Literal["missing", "ambiguous", "empty", "unreadable", "short", "duplicate"]
 PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
 
 _SAVE_SECONDS = 60.0
+_MAX_VISIBLE = 8
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def check_clips(
     cache: Path | None = None,
     verify: bool = False,
     workers: int | None = None,
-    limits: ClipLimits | None = None,
+    limits: ClipLimits = DEFAULT_LIMITS,
     progress: bool = False,
 ) -> ClipCheck:
     """Find every clip of a split, and read each from its first to its last frame.
@@ -162,7 +165,7 @@ def check_clips(
             Clips that did not change since an earlier check are not read again.
         verify: read all clips, whatever earlier checks found.
         workers: decoding processes, as for `run_jobs`.
-        limits: what a clip may take; the defaults if None.
+        limits: what a clip may take.
         progress: whether to show a bar on standard error.
 
     Raises:
@@ -171,8 +174,8 @@ def check_clips(
     """
     check_count("frames", frames)
     start_time = time.perf_counter()
-    matches = locate_clips(split)
-    hint = location_hint(split, matches)
+    matches = _locate_clips(split)
+    hint = _location_hint(split, matches)
     folder = (default_cache_folder() if cache is None else cache) / "checks"
     digest_cache = DigestCache(folder, matches.root, READER_FAMILY, trust=not verify)
     checker = _ClipChecker(split, matches, digest_cache, frames)
@@ -180,7 +183,7 @@ def check_clips(
         checker.check_files()
         checker.check_duplicates()
         if not quick:
-            checker.check_frames(workers, limits or ClipLimits(), progress=progress)
+            checker.check_frames(workers, limits, progress=progress)
     finally:
         cache_error = digest_cache.save()
     return ClipCheck(
@@ -195,6 +198,70 @@ def check_clips(
         n_cached=checker.n_cached,
         seconds=time.perf_counter() - start_time,
         cache_error=cache_error,
+    )
+
+
+def _locate_clips(split: Split) -> FileMatches:
+    """Locate the clips of a split.
+
+    Raises:
+        SplitError: when it has no root that can be listed, or its clips are generated.
+    """
+    if split.generator is not None:
+        raise SplitError(f"split {split.name!r}: its clips are generated: there are none to check")
+    if split.root is None:
+        raise SplitError(
+            f"split {split.name!r} names no folder of its clips: give one with --root FOLDER"
+        )
+    if split.find != "path":
+        return split.file_matches
+    root = split.root
+    tree = walk_videos(root, follow_links=split.links == "follow")
+    files: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for name in split.clip_names():
+        try:
+            path = split.clip_path(name)
+        except SplitError as error:  # a link out of the root
+            missing[name] = str(error)
+            continue
+        if path.exists():
+            files[name] = path
+        else:
+            missing[name] = f"no file {path}"
+    # a folder is used as well if a clip's own path leads through it
+    used = {path for name in files for path in accumulate(name.split("/"), "{}/{}".format)}
+    return FileMatches(
+        root,
+        files,
+        missing,
+        ambiguous={},
+        extra=tuple(
+            root / file.path
+            for file in tree.files
+            if file.path not in files and not (file.linked or file.refusal)
+        ),
+        refused={root / path: why for path, why in tree.refused.items() if path not in used},
+    )
+
+
+def _location_hint(split: Split, matches: FileMatches) -> str:
+    """Return advice on clips that are missing; "" without any."""
+    root = matches.root
+    if split.find == "path" and matches.missing:
+        by_name = match_files(list(matches.missing), root, "name").files
+        if by_name:
+            name, file = next(iter(by_name.items()))
+            return (
+                f"{len(by_name)} of the missing clips would be found with `find: name` in the "
+                f"split file, such as {name!r}: {file}"
+            )
+    if matches.files:
+        return ""
+    visible = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    return (
+        f"no clip of the list is below {root}; there is "
+        f"{join_names(visible, _MAX_VISIBLE) or 'nothing'}: is it the right folder?"
     )
 
 
@@ -271,8 +338,7 @@ class _ClipChecker:
         unread_files = [
             file for file in self.clip_of_file if self.digest_cache.entry(file).frames is None
         ]
-        size_limits = (limits.frames, limits.pixels)
-        jobs = [Job(file, function_path, (str(file), *size_limits)) for file in unread_files]
+        jobs = [Job(file, function_path, (str(file), asdict(limits))) for file in unread_files]
         self.n_cached = len(self.clip_of_file) - len(unread_files)
         last_save = time.monotonic()
         with bar(

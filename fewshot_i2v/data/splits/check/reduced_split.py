@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_i2v.data.splits.check.check import ClipCheck
-from fewshot_i2v.data.splits.problems import join_names
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.data.splits.split_writer import write_split
 from fewshot_i2v.errors import SplitError
+from fewshot_i2v.utils.text_table import join_names
 
 _MAX_NAMED = 6
 

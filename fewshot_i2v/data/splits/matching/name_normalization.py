@@ -123,16 +123,11 @@ def have_same_folders(clip_a: NamedClip, clip_b: NamedClip) -> bool:
 
 
 def is_same_clip(clip_a: NamedClip, clip_b: NamedClip, *, unique: bool) -> bool:
-    """Whether clips of two lists with one key are the same clip.
+    """Whether clips of two lists with one key are the same clip; `unique`: both have it only once.
 
     A YouTube id is enough by itself. Otherwise the folders must agree, since names such as `001`
-    are numbers in a folder. If each list has the key once, it is enough that only one of them has a
+    are numbers in a folder. If the key is unique, it is enough that only one of them has a
     folder, or that the class is the same.
-
-    Args:
-        clip_a: a clip.
-        clip_b: a clip of the second list.
-        unique: whether both lists have the key only once.
     """
     if (clip_a.is_youtube and clip_b.is_youtube) or have_same_folders(clip_a, clip_b):
         return True

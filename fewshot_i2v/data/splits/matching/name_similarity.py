@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fewshot_i2v.data.splits.matching.file_tree import VideoFile, split_extension
+from fewshot_i2v.data.splits.problems import compose_accents
 
 MatchRank = tuple[int, ...]
 
@@ -65,24 +65,20 @@ def parse_clip_names(names: Iterable[str]) -> list[ClipName]:
 @functools.lru_cache(maxsize=1 << 16)
 def normalized_folder(folder: str) -> str:
     """Normalize a folder name: equal keys may be one class; only letters and digits count."""
-    normalized = "".join(c for c in unicodedata.normalize("NFC", folder).casefold() if c.isalnum())
+    normalized = "".join(c for c in compose_accents(folder).casefold() if c.isalnum())
     return normalized or folder
 
 
-def _compose_accents(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
 def _spaces_to_underscores(text: str) -> str:
-    return _compose_accents(text).replace(" ", "_")
+    return compose_accents(text).replace(" ", "_")
 
 
 def normalized_name(stem: str) -> str:
     """Normalize a name: case, spaces or underscores and accent spelling do not count."""
-    return _compose_accents(_spaces_to_underscores(stem).casefold())
+    return compose_accents(_spaces_to_underscores(stem).casefold())
 
 
-_NORMALIZATIONS: tuple[Callable[[str], str], ...] = (str, _compose_accents, _spaces_to_underscores)
+_NORMALIZATIONS: tuple[Callable[[str], str], ...] = (str, compose_accents, _spaces_to_underscores)
 
 
 def _folder_rank(clip: ClipName, file: VideoFile) -> int:

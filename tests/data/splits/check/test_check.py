@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewshot_i2v.config.base import LimitsConfig
 from fewshot_i2v.data.splits.check import check as clip_check
 from fewshot_i2v.data.splits.check.check import check_clips
 from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
 from fewshot_i2v.data.splits.split import Clip, FindMode, Generator, Split
 from fewshot_i2v.errors import ConfigError, SplitError
+from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.splits.check.samples import check, kinds, listed
 from tests.data.video.made_videos import numbered_picture
 
@@ -256,7 +256,7 @@ def test_awkward_real_files(shared: Path, tmp_path: Path) -> None:
     clips = tuple(Clip(path.name) for path in files)
     split = Split("nasty", {"base": {"all": clips}}, root=shared / "nasty")
     found = check_clips(
-        split, frames=3, cache=tmp_path, workers=2, limits=LimitsConfig(seconds=20), progress=True
+        split, frames=3, cache=tmp_path, workers=2, limits=ClipLimits(seconds=20), progress=True
     )
     assert {problem.clip: problem.kind for problem in found.problems} == {
         "decord_corrupted.mp4": "unreadable",
