@@ -23,7 +23,7 @@ from fewshot_i2v.utils import resources
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from fewshot_i2v.models.cost import Cost, CostRow
+    from fewshot_i2v.models.cost import CostRow
 
 _DEFAULT_FRAMES = 8
 _GIGA = 1e9
@@ -103,13 +103,11 @@ _COST_KEYS = (
 
 def _cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.cost is None:
-        message = (
-            "does not fit: " + _short_reason(row.reason)
-            if row.usable
-            else _unusable_message(row.reason)
-        )
+        message = "cannot be used: " + " ".join(row.reason.split())
+        if row.usable:
+            message = "does not fit: " + _short_reason(row.reason)
         return (row.label, *[_NONE] * 6, message)
-    cost: Cost = row.cost
+    cost = row.cost
     return (
         row.label,
         _format_optional_count(cost.parameters),
@@ -126,10 +124,6 @@ def _short_reason(reason: str) -> str:
     """Shorten a reason to the fact, without values and advice; JSON has all of it."""
     fact = _OPTION_PREFIX.sub(r"\1: ", reason)
     return _END_OF_FACT.split(fact, maxsplit=1)[0]
-
-
-def _unusable_message(reason: str) -> str:
-    return "cannot be used: " + " ".join(reason.split())
 
 
 def _format_optional_count(value: int | None) -> str:
@@ -186,17 +180,10 @@ def head_summary(path: Path) -> str:
         if line.startswith("description:"):
             inline_text = line.partition(":")[2].strip()
             is_block = inline_text[:1] in {">", "|", ""}
-            return _sentence(_indented(lines[i + 1 :]) if is_block else inline_text.strip("'\""))
+            block = takewhile(lambda line: line.startswith(" "), lines[i + 1 :])
+            text = " ".join(map(str.strip, block)) if is_block else inline_text.strip("'\"")
+            return _sentence(text)
     return _sentence(" ".join(comment))
-
-
-def _indented(lines: list[str]) -> str:
-    block = []
-    for line in lines:
-        if not line.startswith(" "):
-            break
-        block.append(line.strip())
-    return " ".join(block)
 
 
 def _sentence(text: str) -> str:
@@ -267,8 +254,6 @@ def command(kind: str | None, name: str | None, as_json: bool, **cost_options: A
         usage = f"`list {kind}{' NAME' if name else ''}`" if kind else "`list` alone"
         raise UsageError(f"{', '.join(cost_flags)}: goes with `list adapters`, not with {usage}")
     if name is not None:
-        # plain `list` stays light
-
         show_details("adapters" if kind == "adapters" else "heads", name, as_json=as_json)
     elif cost_flags:
         show_costs(**cost_options, as_json=as_json)
@@ -277,9 +262,7 @@ def command(kind: str | None, name: str | None, as_json: bool, **cost_options: A
 
 
 def _show_names(kind: str | None, *, as_json: bool) -> None:
-    kinds = (
-        [kind] if kind else [kind_name for kind_name in _ENTRIES_BY_KIND if kind_name != "encoders"]
-    )
+    kinds = [kind] if kind else [name for name in _ENTRIES_BY_KIND if name != "encoders"]
     entries_by_kind = {kind_name: _ENTRIES_BY_KIND[kind_name]() for kind_name in kinds}
     if as_json:
         echo_json(entries_by_kind[kind] if kind else entries_by_kind)
@@ -291,34 +274,28 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
             click.echo(f"{'' if kind else '  '}(no {kind_name} are shipped)", err=bool(kind))
         echo_columns([(entry["name"], entry["summary"]) for entry in entries], "" if kind else "  ")
     if kind == "encoders":
-        n_adaptable, n_encoders = (
-            sum(entry["adaptable"] for entry in entries_by_kind[kind]),
-            len(entries_by_kind[kind]),
-        )
+        encoders = entries_by_kind[kind]
+        n_adaptable = sum(encoder["adaptable"] for encoder in encoders)
         click.echo(
-            f"\n{n_adaptable} of {n_encoders} take every adapter, the others frozen alone", err=True
+            f"\n{n_adaptable} of {len(encoders)} take every adapter, the others frozen alone",
+            err=True,
         )
 
 
 _WIDTH = 100
-# keys of the JSON output, and the members that they show
-_FACT_MEMBERS = {
+# by key of the JSON output: the member that it shows, and its words in the text
+_FACTS = {
     "adapters": {
-        "note": "display_note",
-        "order": "frame_order",
-        "identity_at_start": "identity_at_init",
-        "mergeable": "mergeable",
-        "alone": "one_episode_at_a_time",
+        "note": ("display_note", "note"),
+        "order": ("frame_order", "order of frames can matter"),
+        "identity_at_start": (
+            "identity_at_init",
+            "untrained, it leaves the frozen features as they are",
+        ),
+        "mergeable": ("mergeable", "can be merged into the frozen weights"),
+        "alone": ("one_episode_at_a_time", "episodes are tuned one at a time"),
     },
-    "heads": {"uses_names": "uses_class_names"},
-}
-_FACT_TEMPLATES = {
-    "note": "note: {}",
-    "order": "order of frames can matter: {}",
-    "identity_at_start": "untrained, it leaves the frozen features as they are: {}",
-    "mergeable": "can be merged into the frozen weights: {}",
-    "alone": "episodes are tuned one at a time: {}",
-    "uses_names": "reads the class names: {}",
+    "heads": {"uses_names": ("uses_class_names", "reads the class names")},
 }
 _TYPE_NAMES = {"integer": "whole number", "boolean": "true or false", "string": "text"}
 _BOUND_PHRASES = {
@@ -345,16 +322,16 @@ def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None
     if as_json:
         echo_json(details)
         return
-    click.echo(f"{name}: {details['summary']}\n")
     from fewshot_i2v.config.method import format_value
 
+    click.echo(f"{name}: {details['summary']}\n")
     click.echo(f"source: {details['source']}")
     click.echo(f"file: {details['origin']}")
-    for key in _FACT_MEMBERS[kind]:
+    for key, (_, label) in _FACTS[kind].items():
         value = details[key]
         if value != "":
             shown = ("yes" if value else "no") if isinstance(value, bool) else value
-            click.echo(_FACT_TEMPLATES[key].format(shown))
+            click.echo(f"{label}: {shown}")
     click.echo("\noptions" + (":" if details["options"] else ": none"))
     for option in details["options"]:
         default = "required" if option["required"] else f"default {format_value(option['default'])}"
@@ -371,17 +348,10 @@ def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None
 def _echo_entry(title: str, description: str) -> None:
     click.echo(f"  {title}")
     if description:
-        indent = " " * 6
-        click.echo(
-            textwrap.fill(
-                description,
-                _WIDTH,
-                initial_indent=indent,
-                subsequent_indent=indent,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+        lines = textwrap.wrap(
+            description, _WIDTH - 6, break_long_words=False, break_on_hyphens=False
         )
+        click.echo(textwrap.indent("\n".join(lines), " " * 6))
 
 
 def _collect_details(kind: registry.MethodKind, name: str) -> dict[str, Any]:
@@ -397,7 +367,7 @@ def _collect_details(kind: registry.MethodKind, name: str) -> dict[str, Any]:
         "summary": info.summary,
         "origin": info.origin,
         "source": cls.source,
-        **{key: getattr(cls, member) for key, member in _FACT_MEMBERS[kind].items()},
+        **{key: getattr(cls, member) for key, (member, _) in _FACTS[kind].items()},
         "options": _option_entries(cls.Options),
         "presets": presets,
     }

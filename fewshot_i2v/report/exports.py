@@ -14,7 +14,7 @@ from typing import Any
 from fewshot_i2v.errors import DiskError, UsageError
 from fewshot_i2v.report.analysis.frame_order import (
     CHANGED_ORDERS,
-    FrameOrderLoss,
+    LossesByRow,
     frame_order_losses,
     frame_order_of,
 )
@@ -27,7 +27,6 @@ from fewshot_i2v.report.analysis.generalization import (
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.analysis.significance import GainVerdict
-from fewshot_i2v.report.comparison.compare import clips_clause
 from fewshot_i2v.report.page.summary_text import section_summary
 from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
 from fewshot_i2v.report.tables.table import escape_markdown
@@ -82,15 +81,11 @@ def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
 
 
 def _verdict_values(verdict: GainVerdict | None) -> dict[str, Any]:
-    decided = verdict is not None and verdict.verdict != "open"
+    decided = verdict if verdict is not None and verdict.verdict != "open" else None
     return {
         **_ends("over_frozen_other_clips", None if verdict is None else verdict.other_clips),
         "over_frozen_verdict": None if verdict is None else verdict.verdict,
-        "over_frozen_verdict_on": clips_clause(
-            verdict.unit, on_other_clips=verdict.holds_on_other_clips
-        )
-        if verdict is not None and decided
-        else None,
+        "over_frozen_verdict_on": None if decided is None else decided.clips_clause,
     }
 
 
@@ -119,19 +114,16 @@ def _generalization_values(intervals: GeneralizationIntervals | None) -> dict[st
     return values
 
 
-def _frame_order_values(row: ReportRow, loss: FrameOrderLoss | None) -> dict[str, Any]:
+def _frame_order_values(row: ReportRow, losses: Mapping[str, Interval]) -> dict[str, Any]:
     values: dict[str, Any] = {"frame_order": frame_order_of(row)}
     for order in CHANGED_ORDERS:
-        values |= _mean_and_ends(
-            f"lost_{order}", None if loss is None else loss.intervals.get(order)
-        )
+        values |= _mean_and_ends(f"lost_{order}", losses.get(order))
     return values
 
 
 _FORMULA_START = re.compile(r"^[=+\-@\t\r]")
 _JSON_ONLY_KEYS = frozenset({"interval_covers", "ece_covers", "reliability"})
 """Keys of a row that JSON has and CSV has not."""
-LossesByRow = Mapping[ReportRow, FrameOrderLoss]
 
 
 def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = "") -> str:
@@ -231,7 +223,7 @@ def _row_dicts(section: ReportSection, losses: LossesByRow) -> list[dict[str, An
             | _metric_values(row.metrics)
             | _generalization_values(row.generalization)
             | {"reliability": reliability}
-            | _frame_order_values(row, losses.get(row))
+            | _frame_order_values(row, losses.get(row, {}))
             | {"folder": str(row.summary.folder)}
         )
     return rows

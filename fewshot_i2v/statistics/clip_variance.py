@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 from statistics import harmonic_mean
-from typing import TYPE_CHECKING
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level
+from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.variance_components import VarianceComponents
-
-if TYPE_CHECKING:
-    from fewshot_i2v.statistics.predictions import PredictionTable
 
 CLIP_SHARE = 0.75
 """Share of the variance left to the clips where clips and episodes are planned together."""
@@ -56,8 +54,6 @@ def estimate_clip_variance(
     Raises:
         UsageError: when no episode succeeded, or `baseline` has other episodes.
     """
-    from fewshot_i2v.statistics.jackknife import JackknifeEstimate
-
     changes = JackknifeEstimate.from_outcomes(outcomes, "clips", baseline=baseline).changes
     if changes.variance_dof < MIN_DOF:
         return None

@@ -53,13 +53,11 @@ class LeaveOneOutChanges:
         return len(self.change) - len(np.unique(self.stratum))
 
     @cached_property
-    def jackknife_variance(self) -> float:
-        """The jackknife variance: sum of (n - 1) / n · change²."""
-        return float(np.sum(self.factor * self.change**2))
-
-    @cached_property
     def variance(self) -> float:
-        """The jackknife variance without the noise of the draw of episodes; 0 or more."""
+        """The jackknife variance without the noise of the draw of episodes; 0 or more.
+
+        The jackknife variance itself is the sum of (n - 1) / n · change².
+        """
         return max(float(np.sum(self.factor * self.cross)), 0.0)
 
     @cached_property

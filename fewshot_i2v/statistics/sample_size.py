@@ -12,56 +12,8 @@ from dataclasses import dataclass
 from math import ceil, inf, log2, sqrt
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.clip_variance import (
-    CLIP_SHARE,
-    ClipVariance,
-    clips_for_difference,
-    clips_for_half_width,
-    components_over_clips,
-    detectable_over_clips,
-    estimate_clip_variance,
-    half_width_over_clips,
-    max_clip_variance,
-)
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
-from fewshot_i2v.statistics.variance_components import (
-    VarianceComponents,
-    assumed_components,
-    assumed_difference_components,
-    constant_values_deviation,
-    constant_values_half_width,
-    estimate_components,
-)
-
-__all__ = [
-    "CLIP_SHARE",
-    "MAX_EPISODES",
-    "ClipVariance",
-    "DisjointPlan",
-    "VarianceComponents",
-    "assumed_components",
-    "assumed_difference_components",
-    "best_disjoint_plan",
-    "best_query_count",
-    "clips_for_difference",
-    "clips_for_half_width",
-    "clips_per_class",
-    "components_over_clips",
-    "constant_values_deviation",
-    "constant_values_half_width",
-    "detectable_difference",
-    "detectable_over_clips",
-    "deviation_range",
-    "episodes_for_difference",
-    "episodes_for_half_width",
-    "estimate_clip_variance",
-    "estimate_components",
-    "half_width",
-    "half_width_over_clips",
-    "max_clip_variance",
-    "min_clips_per_class",
-    "min_difference_sd",
-]
+from fewshot_i2v.statistics.variance_components import VarianceComponents
 
 MAX_EPISODES = 10**9
 """No more episodes than these are looked for."""

@@ -16,6 +16,11 @@ import pytest
 from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.statistics import bounded_interval, sample_size
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.statistics.variance_components import (
+    VarianceComponents,
+    assumed_components,
+    estimate_components,
+)
 from fewshot_i2v.utils import resources
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
@@ -33,7 +38,7 @@ def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
     found = plain(invoke, str(pilot), "--half-width", "2", "--shot", "1")
     assert [(row["name"], row["shot"]) for row in found["rows"]] == [("frozen", 1), ("aim", 1)]
     row, values = found["rows"][0], some(1, 0.6)
-    spread = sample_size.estimate_components(values.tolist())
+    spread = estimate_components(values.tolist())
     assert row["found"]["between"] == pytest.approx(spread.between)
     assert row["deviation"] == pytest.approx(values.mean(axis=(1, 2)).std(ddof=1))
     away = max(spread.mean, 1 - spread.mean)
@@ -89,7 +94,7 @@ def test_clips_are_counted(invoke: Invoke, pilot: Path) -> None:
 def test_another_query_count_changes_the_spread(invoke: Invoke, pilot: Path) -> None:
     few, many = (plain(invoke, str(pilot), "--query", query)["rows"][0] for query in ("1", "20"))
     assert few["episodes"] > many["episodes"]
-    found = sample_size.VarianceComponents(**many["found"])
+    found = VarianceComponents(**many["found"])
     assert many["deviation"] == pytest.approx(found.deviation(100))
 
 
@@ -181,7 +186,7 @@ def test_one_query_per_class_is_said(invoke: Invoke, tmp_path: Path) -> None:
 def test_without_a_pilot_values_are_assumed(invoke: Invoke) -> None:
     found = plain(invoke, "--accuracy", "0.9", "--split", "motions", "--shot", "5")
     (row,) = found["rows"]
-    spread = sample_size.assumed_components(0.9, 25, 0.05)
+    spread = assumed_components(0.9, 25, 0.05)
     assert row["deviation"] == pytest.approx(spread.deviation())
     assert row["between"] is None
     assert found["pairs"][0]["deviation"] == pytest.approx(spread.deviation() * 1.4**0.5)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.statistics import sample_size
+from fewshot_i2v.statistics.clip_variance import (
+    clips_for_half_width,
+    detectable_over_clips,
+    estimate_clip_variance,
+    half_width_over_clips,
+    max_clip_variance,
+)
 from fewshot_i2v.statistics.predictions import PredictionTable
+from fewshot_i2v.statistics.variance_components import VarianceComponents
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, reused, some, write
 
@@ -20,12 +28,12 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
     found = plain(invoke, str(tmp_path), "--half-width", "2", "--difference", "3")
     needs = {(n["name"], n["against"]): n for n in found["clips"][0]["needs"]}
     outcomes = [PredictionTable.from_records(records) for records in runs.values()]
-    one = sample_size.estimate_clip_variance(outcomes[0], [60] * 10)
+    one = estimate_clip_variance(outcomes[0], [60] * 10)
     assert one is not None
     row = needs["frozen", None]
     assert not row["most"]
-    assert row["left"] == pytest.approx(sample_size.half_width_over_clips(one, 60))
-    assert row["clips"] == sample_size.clips_for_half_width(one, 0.02)
+    assert row["left"] == pytest.approx(half_width_over_clips(one, 60))
+    assert row["clips"] == clips_for_half_width(one, 0.02)
     assert row["between"][0] < row["clips"] < row["between"][1]
     rest = sample_size.episodes_for_half_width(
         found["rows"][0]["deviation"],
@@ -36,10 +44,8 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
     # clips are as hard for either method, so that the gain hardly depends on them
     gain = needs["aim", "frozen"]
     assert gain["most"]
-    most = sample_size.max_clip_variance(
-        sample_size.VarianceComponents(**found["pairs"][0]["found"]), 5, 1, 10, clips=60
-    )
-    assert gain["left"] == pytest.approx(sample_size.detectable_over_clips(most, 60))
+    most = max_clip_variance(VarianceComponents(**found["pairs"][0]["found"]), 5, 1, 10, clips=60)
+    assert gain["left"] == pytest.approx(detectable_over_clips(most, 60))
     text = " ".join(invoke("plan", str(tmp_path), "--half-width", "2").stdout.split())
     assert "however many the episodes, the 60 clips of each class leave ±" in text
     wide = " ".join(invoke("plan", str(tmp_path), "--half-width", "9").stdout.split())

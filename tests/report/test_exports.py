@@ -118,7 +118,7 @@ def test_what_rows_lose_in_other_orders_is_exported() -> None:
         table["rows"][0] for table in json.loads(render_tables(made, ".json"))["tables"]
     )
     assert (first["frame_order"], second["frame_order"]) == ("natural", "shuffled")
-    found = frame_order_losses(made, 0.95)[made[0].rows[0]].intervals["shuffled"]
+    found = frame_order_losses(made, 0.95)[made[0].rows[0]]["shuffled"]
     assert first["lost_shuffled"] == pytest.approx(found.mean)
     assert first["lost_shuffled_high"] == pytest.approx(found.high)
     assert first["lost_single"] is second["lost_shuffled"] is None

@@ -14,8 +14,20 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import sample_size as plan
+from fewshot_i2v.statistics.clip_variance import (
+    CLIP_SHARE,
+    ClipVariance,
+    clips_for_difference,
+    clips_for_half_width,
+    components_over_clips,
+    detectable_over_clips,
+    estimate_clip_variance,
+    half_width_over_clips,
+    max_clip_variance,
+)
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
+from fewshot_i2v.statistics.variance_components import estimate_components
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +66,7 @@ def test_a_pilot_foretells_what_more_clips_leave(
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, episodes, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
-        spread = plan.estimate_clip_variance(outcomes, [30] * 10)
+        spread = estimate_clip_variance(outcomes, [30] * 10)
         assert spread is not None
         units.append(spread.single_clip_variance)
     truth = moves(made, replace(design, clips=90), classes, 800)
@@ -70,10 +82,10 @@ def test_it_is_no_more_than_the_spread_of_episodes_allows(
     classes, clips = made.some_classes(design, generator), made.some_clips(design, generator)
     drawn = made.shared_episodes(design, 3000, generator)
     outcomes = made.answered(design, classes, clips, drawn, generator)
-    found = plan.estimate_components(cells(outcomes, 5, 5))
-    most = plan.max_clip_variance(found, 5, shot, 10)
+    found = estimate_components(cells(outcomes, 5, 5))
+    most = max_clip_variance(found, 5, shot, 10)
     assert most.dof is None
-    spread = plan.estimate_clip_variance(outcomes, [40] * 10)
+    spread = estimate_clip_variance(outcomes, [40] * 10)
     assert spread is not None
     assert spread.dof is not None
     assert spread.single_clip_variance < most.single_clip_variance
@@ -94,12 +106,12 @@ def test_episodes_on_few_clips_are_more_alike_than_on_others(made: ModuleType) -
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, 300, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
-        found = plan.estimate_components(cells(outcomes, 5, 5))
-        spread = plan.estimate_clip_variance(outcomes, [8] * 5)
-        bound = plan.max_clip_variance(found, 5, 2, 5, clips=8)
+        found = estimate_components(cells(outcomes, 5, 5))
+        spread = estimate_clip_variance(outcomes, [8] * 5)
+        bound = max_clip_variance(found, 5, 2, 5, clips=8)
         most.append(bound.single_clip_variance)
         inside.append(outcomes.accuracies.var(ddof=1))
-        across.append(plan.components_over_clips(found, spread or bound, 8).deviation() ** 2)
+        across.append(components_over_clips(found, spread or bound, 8).deviation() ** 2)
     fresh = []
     for _ in range(1200):
         clips = made.some_clips(design, generator)
@@ -132,12 +144,12 @@ def test_the_planned_clips_and_episodes_give_the_half_width(made: ModuleType) ->
     pilot = made.answered(
         design, classes, clips, made.shared_episodes(design, 500, generator), generator
     )
-    spread = plan.estimate_clip_variance(pilot, [40] * 12)
+    spread = estimate_clip_variance(pilot, [40] * 12)
     assert spread is not None
     target = 0.012
-    needed = plan.clips_for_half_width(spread, target)
+    needed = clips_for_half_width(spread, target)
     deviation = float(pilot.accuracies.std(ddof=1))
-    episodes = plan.episodes_for_half_width(deviation, target * sqrt(1 - plan.CLIP_SHARE))
+    episodes = plan.episodes_for_half_width(deviation, target * sqrt(1 - CLIP_SHARE))
     larger = replace(design, clips=needed)
     there, widths = 0, []
     for _ in range(40):
@@ -158,22 +170,22 @@ def test_short_pilots_do_not_tell(made: ModuleType) -> None:
     classes, clips = made.some_classes(design, generator), made.some_clips(design, generator)
     drawn = made.shared_episodes(design, 12, generator)
     outcomes = made.answered(design, classes, clips, drawn, generator)
-    assert plan.estimate_clip_variance(outcomes, [60] * 10) is None
-    assert plan.estimate_clip_variance(outcomes, [60] * 10, baseline=outcomes) is None
+    assert estimate_clip_variance(outcomes, [60] * 10) is None
+    assert estimate_clip_variance(outcomes, [60] * 10, baseline=outcomes) is None
 
 
 def test_figures_of_a_spread() -> None:
-    spread = plan.ClipVariance(0.04)
-    assert plan.half_width_over_clips(spread, 100) == pytest.approx(1.959964 * 0.02)
-    assert plan.detectable_over_clips(spread, 100) == pytest.approx((1.959964 + 0.841621) * 0.02)
-    needed = plan.clips_for_half_width(spread, 0.01)
+    spread = ClipVariance(0.04)
+    assert half_width_over_clips(spread, 100) == pytest.approx(1.959964 * 0.02)
+    assert detectable_over_clips(spread, 100) == pytest.approx((1.959964 + 0.841621) * 0.02)
+    needed = clips_for_half_width(spread, 0.01)
     assert needed == 2049
     # three quarters of the variance are the clips'
-    assert plan.half_width_over_clips(spread, needed) == pytest.approx(0.01 * sqrt(0.75), rel=1e-3)
-    more = plan.clips_for_difference(spread, 0.02, power=0.9, level=0.99)
-    assert plan.detectable_over_clips(spread, more, power=0.9, level=0.99) == pytest.approx(
+    assert half_width_over_clips(spread, needed) == pytest.approx(0.01 * sqrt(0.75), rel=1e-3)
+    more = clips_for_difference(spread, 0.02, power=0.9, level=0.99)
+    assert detectable_over_clips(spread, more, power=0.9, level=0.99) == pytest.approx(
         0.02 * sqrt(0.75), rel=1e-3
     )
-    assert plan.clips_for_half_width(plan.ClipVariance(0.0), 0.01) == 1
+    assert clips_for_half_width(ClipVariance(0.0), 0.01) == 1
     with pytest.raises(UsageError, match="the aim is 0"):
-        plan.clips_for_half_width(spread, 0)
+        clips_for_half_width(spread, 0)

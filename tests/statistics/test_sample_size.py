@@ -14,6 +14,12 @@ from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics import bounded_interval, mean_interval
 from fewshot_i2v.statistics import sample_size as plan
 from fewshot_i2v.statistics.paired_tests import minimum_detectable_difference
+from fewshot_i2v.statistics.variance_components import (
+    assumed_components,
+    assumed_difference_components,
+    constant_values_deviation,
+    estimate_components,
+)
 
 Answers = NDArray[np.float64]
 
@@ -30,7 +36,7 @@ def answers(
 
 def test_components_are_those_of_the_analysis_of_variance() -> None:
     values = answers(0, 12, 4, 6, between=0.01, classes=0.01)
-    found = plan.estimate_components(values.tolist())
+    found = estimate_components(values.tolist())
     cells = values.reshape(-1, 6)
     inside = cells.var(axis=1, ddof=1).mean()
     ratio, _ = stats.f_oneway(*cells)
@@ -44,7 +50,7 @@ def test_components_are_those_of_the_analysis_of_variance() -> None:
 
 def test_with_one_query_per_class_the_groups_are_the_episodes() -> None:
     values = answers(1, 40, 5, 1, between=0.02, classes=0.0)
-    found = plan.estimate_components(values.tolist())
+    found = estimate_components(values.tolist())
     rows = values.reshape(40, 5)
     ratio, _ = stats.f_oneway(*rows)
     inside = rows.var(axis=1, ddof=1).mean()
@@ -58,7 +64,7 @@ def test_components_foretell_the_spread_with_other_queries(query: int) -> None:
     settings = {"between": 0.01, "classes": 0.03}
     # what classes of an episode differ by is not taken away by more queries
     truth = 0.01 + 0.03 / 5
-    found = plan.estimate_components(answers(2, 20_000, 5, query, **settings).tolist())
+    found = estimate_components(answers(2, 20_000, 5, query, **settings).tolist())
     assert found.between == pytest.approx(truth, rel=0.08)
     other = answers(3, 20_000, 5, 15, **settings).mean(axis=(1, 2)).std(ddof=1)
     assert found.deviation(75) == pytest.approx(other, rel=0.03)
@@ -66,14 +72,14 @@ def test_components_foretell_the_spread_with_other_queries(query: int) -> None:
 
 def test_uneven_episodes_count_as_they_are() -> None:
     values = [[[1, 0, 1], [1]], [[0, 1], [1, 1]], [[0], [0]], [[1, 1, 0, 0], []]]
-    found = plan.estimate_components(values)
+    found = estimate_components(values)
     assert found.queries == pytest.approx(4 / (1 / 4 + 1 / 4 + 1 / 2 + 1 / 4))
     assert found.within == pytest.approx((2 / 3 + 1 / 2 + 0 + 1) / (2 + 1 + 1 + 3))
     assert found.mean == pytest.approx((0.75 + 0.75 + 0 + 0.5) / 4)
 
 
 def test_no_negative_variance() -> None:
-    found = plan.estimate_components([[[1, 0], [1, 0]], [[0, 1], [0, 1]]])
+    found = estimate_components([[[1, 0], [1, 0]], [[0, 1], [0, 1]]])
     assert found.between == 0
     assert plan.best_query_count(found, 5, 1) == inf
 
@@ -91,31 +97,31 @@ def test_pilots_that_say_nothing_are_refused(
     episodes: list[list[list[float]]], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        plan.estimate_components(episodes)
+        estimate_components(episodes)
 
 
 def test_assumed_values() -> None:
-    found = plan.assumed_components(0.8, 25, 0.05)
+    found = assumed_components(0.8, 25, 0.05)
     assert found.deviation() == pytest.approx(sqrt(0.16 * (0.05 + 0.95 / 25)))
-    apart = plan.assumed_difference_components(found, 0.3)
+    apart = assumed_difference_components(found, 0.3)
     assert apart.deviation() == pytest.approx(found.deviation() * sqrt(1.4))
-    assert plan.assumed_difference_components(found, 1).deviation() == 0
+    assert assumed_difference_components(found, 1).deviation() == 0
     for wrong in ((1.0, 25, 0.05), (0.8, 0, 0.05), (0.8, 25, 1.5)):
         with pytest.raises(UsageError, match="expected"):
-            plan.assumed_components(*wrong)
+            assumed_components(*wrong)
     with pytest.raises(UsageError, match="pairing is 2"):
-        plan.assumed_difference_components(found, 2)
+        assumed_difference_components(found, 2)
 
 
 @pytest.mark.parametrize("shot", [1, 5, 10])
 def test_the_best_query_count_has_the_smallest_variance_for_its_clips(shot: int) -> None:
-    found = plan.assumed_components(0.7, 25, 0.03)
+    found = assumed_components(0.7, 25, 0.03)
     best = plan.best_query_count(found, 5, shot)
     grid = np.linspace(1, 60, 5901)
     # clips of an episode times its variance: what a given number of clips leaves of it
     cost = 5 * (shot + grid) * (found.between + found.within / (5 * grid))
     assert best == pytest.approx(grid[cost.argmin()], abs=0.02)
-    assert plan.best_query_count(plan.assumed_components(0.7, 25, 0.9), 5, 1) == 1
+    assert plan.best_query_count(assumed_components(0.7, 25, 0.9), 5, 1) == 1
 
 
 @pytest.mark.parametrize(("deviation", "target"), [(0.1, 0.01), (0.1, 0.05), (0.1, 0.3), (0, 0.1)])
@@ -187,7 +193,7 @@ def test_clips_per_class_are_the_fewest(classes: int, shot: int, query: int) -> 
 
 
 def test_the_best_use_of_clips_is_found() -> None:
-    found = plan.assumed_components(0.8, 25, 0.02)
+    found = assumed_components(0.8, 25, 0.02)
     counts = {q: max_disjoint_episodes([60] * 10, 5, 5, q) for q in range(1, 55)}
     best = plan.best_disjoint_plan(found, 5, counts)
     assert best is not None
@@ -204,7 +210,7 @@ def test_the_best_use_of_clips_is_found() -> None:
 
 @pytest.mark.parametrize("common", [0.0, 0.02, 0.5])
 def test_the_fewest_clips_are_found(common: float) -> None:
-    found = plan.assumed_components(0.8, 25, common)
+    found = assumed_components(0.8, 25, common)
     clips, use = plan.min_clips_per_class(found, 0.03, classes=8, way=5, shot=5)
     every = []
     for query in range(1, 300):
@@ -216,10 +222,10 @@ def test_the_fewest_clips_are_found(common: float) -> None:
 
 
 def test_equal_episodes_leave_a_spread_open() -> None:
-    few, many = (plan.constant_values_deviation(1.0, n) for n in (30, 300))
+    few, many = (constant_values_deviation(1.0, n) for n in (30, 300))
     low = bounded_interval([1.0] * 30).low or 0.0
     assert few == pytest.approx((low * (1 - low)) ** 0.5)
     assert 0.3 < few < 0.35
     assert 0 < many < few / 2
-    assert plan.constant_values_deviation(0.0, 30) == pytest.approx(few)
-    assert plan.constant_values_deviation(0.5, 30) == 0.5
+    assert constant_values_deviation(0.0, 30) == pytest.approx(few)
+    assert constant_values_deviation(0.5, 30) == 0.5

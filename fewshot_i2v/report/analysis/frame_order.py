@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from statistics import fmean
 
 from fewshot_i2v.report.analysis.report_data import ReportRow, ReportSection
@@ -20,21 +20,9 @@ CHANGED_ORDERS = ("shuffled", "reversed", "single")
 """The other ones, in the order to show them."""
 
 
-@dataclass(frozen=True, eq=False)
-class FrameOrderLoss:
-    """Loss of a row with its frames in natural order against the same row in other orders.
-
-    Attributes:
-        row: the row with frames in their natural order.
-        changed_rows: the rows that differ from it only in the order, by their order.
-        intervals: accuracy in natural order minus that in another, over the episodes and training
-            seeds that both have, with interval, by that order; positive where the row uses what
-            was removed. `covers` says so where one of them has more seeds.
-    """
-
-    row: ReportRow
-    changed_rows: Mapping[str, ReportRow] = field(repr=False)
-    intervals: Mapping[str, Interval]
+LossesByRow = Mapping[ReportRow, Mapping[str, Interval]]
+"""Of each row in natural order, by the order that it was run in too: its accuracy minus the one in
+that order, with its interval; positive where the row uses what was removed."""
 
 
 def frame_order_of(row: ReportRow) -> str:
@@ -44,8 +32,11 @@ def frame_order_of(row: ReportRow) -> str:
 
 def frame_order_losses(
     sections: Sequence[ReportSection], level: float
-) -> dict[ReportRow, FrameOrderLoss]:
+) -> dict[ReportRow, dict[str, Interval]]:
     """Loss in other frame orders for each row in natural order, where there are such rows.
+
+    It is over the episodes and training seeds that both have; `covers` says so where one of them
+    has more seeds.
 
     Args:
         sections: of a report; rows of different orders are in different ones.
@@ -61,25 +52,25 @@ def frame_order_losses(
     losses = {}
     for orders in rows_by_key.values():
         for row in orders.get(NATURAL_ORDER, {}).values():
-            loss = _row_loss(row, orders, level)
-            if loss.intervals:
-                losses[row] = loss
+            row_losses = _row_losses(row, orders, level)
+            if row_losses:
+                losses[row] = row_losses
     return losses
 
 
-def _row_loss(
+def _row_losses(
     row: ReportRow, orders: Mapping[str, Mapping[str, ReportRow]], level: float
-) -> FrameOrderLoss:
-    changed_rows, intervals = {}, {}
+) -> dict[str, Interval]:
+    """Losses of a row by order, each against the row with the most training seeds in common."""
+    losses = {}
     for order in CHANGED_ORDERS:
         candidates = orders.get(order, {}).values()
-        changed = max(
-            candidates, key=lambda changed: len(_common_seeds(row, changed)), default=None
-        )
-        difference = None if changed is None else _loss_interval(row, changed, level)
-        if changed is not None and difference is not None:
-            changed_rows[order], intervals[order] = changed, difference
-    return FrameOrderLoss(row, changed_rows, intervals)
+        if candidates:
+            changed = max(candidates, key=lambda changed: len(_common_seeds(row, changed)))
+            loss = _loss_interval(row, changed, level)
+            if loss is not None:
+                losses[order] = loss
+    return losses
 
 
 def _loss_interval(row: ReportRow, changed: ReportRow, level: float) -> Interval | None:

@@ -7,7 +7,7 @@ wider: with 10,000 episodes of few clips by far.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,6 @@ from fewshot_i2v.statistics import (
 )
 from fewshot_i2v.statistics.jackknife import GroupScope, JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
-from fewshot_i2v.utils.text_table import unique_sentences
 
 THESE_CLIPS, OTHER_CLIPS, OTHER_GROUPS = "these clips", "other clips", "other groups"
 OTHER_CLASSES, OTHER_SEEDS = "other classes", "other seeds"
@@ -63,6 +62,12 @@ class GeneralizationIntervals:
         """Plain types, for JSON."""
         intervals = {question: asdict(interval) for question, interval in self.intervals.items()}
         return {"row": self.name, "shot": self.shot, "mean": self.mean, "intervals": intervals}
+
+
+def answered_questions(rows: Iterable[GeneralizationIntervals]) -> list[str]:
+    """Questions that any of the rows has an interval for, in the order to show them."""
+    answered = {question for row in rows for question in row.intervals}
+    return [question for question in QUESTIONS if question in answered]
 
 
 def generalization_intervals(
@@ -156,12 +161,3 @@ def _pool_seeds(
     return PredictionTable.pooled(
         [row_outcomes for row_outcomes, _ in pairs]
     ), PredictionTable.pooled([row_outcomes for _, row_outcomes in pairs])
-
-
-def coverage_note(question: str, rows: Sequence[GeneralizationIntervals]) -> str:
-    """Note on how the intervals for a question were computed, and what they cover."""
-    intervals = [row.intervals[question] for row in rows if question in row.intervals]
-    methods = " or ".join(sorted({interval.method for interval in intervals}))
-    return f"{question}: {methods}. " + " ".join(
-        unique_sentences(member.covers for member in intervals)
-    )

@@ -17,6 +17,7 @@ from fewshot_i2v.report.analysis.run_analysis import (
     calibration_metrics,
 )
 from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict, best_rows, gain_verdicts
+from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.runs.row_summary import (
     FRESH,
     RowSummary,
@@ -157,7 +158,7 @@ def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     summaries = sorted((row.summary for row in rows), key=lambda row: not row.is_frozen)
     adapters = list(dict.fromkeys(row.adapter for row in summaries))
     heads = list(dict.fromkeys(row.summary.head for row in rows))
-    shots = sorted({row.shot for row in summaries}, key=lambda s: (isinstance(s, str), s))
+    shots = sort_shots(row.shot for row in summaries)
 
     def _key(report_row: ReportRow) -> tuple[object, ...]:
         row = report_row.summary

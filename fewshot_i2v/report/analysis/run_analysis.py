@@ -20,6 +20,8 @@ from fewshot_i2v.statistics.predictions import PredictionTable
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _MAX_CONFUSIONS = 8
+_MAX_EXTREMES = 2
+"""Of the hardest and of the easiest episodes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,6 @@ class RunAnalysis:
         cls,
         records: Mapping[int, EpisodeRecord] | Iterable[EpisodeRecord],
         *,
-        n_extremes: int = 2,
         on_record: Callable[[EpisodeRecord], object] | None = None,
     ) -> RunAnalysis:
         """Analyse the records of a run; those that failed are left out.
@@ -67,7 +68,6 @@ class RunAnalysis:
         Args:
             records: in any order; or by number in ascending order, as a run folder yields them:
                 then one at a time is in memory.
-            n_extremes: how many of the hardest and of the easiest episodes are kept.
             on_record: called with each record, since reading them takes time.
         """
         if not isinstance(records, Mapping):
@@ -88,7 +88,7 @@ class RunAnalysis:
         # where accuracies are equal, the one that was surer of what is wrong is the harder one
         order = np.lexsort((outcomes.index, label_probability, outcomes.accuracies))
         # with few episodes none is shown as both
-        n_shown = min(n_extremes, len(order) // 2)
+        n_shown = min(_MAX_EXTREMES, len(order) // 2)
         hardest, easiest = order[:n_shown], order[::-1][:n_shown]
         class_order = sorted(range(len(outcomes.classes)), key=lambda code: outcomes.classes[code])
         rank = np.argsort(np.array(class_order, dtype=np.int64))

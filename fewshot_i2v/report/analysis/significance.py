@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
-from fewshot_i2v.report.comparison.pair_test import PairTest, compare_pair
+from fewshot_i2v.report.comparison.pair_test import JudgedPair, PairTest, compare_pair
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.statistics.intervals import Unit
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.verdicts import DifferenceTest, decide_verdicts
 
@@ -25,32 +24,24 @@ _ROUNDING = 1e-12
 _MEAN_TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True)
-class GainVerdict:
-    """Verdict on one row against another, over common episodes or the clips of the only one.
+@dataclass(frozen=True, eq=False)
+class GainVerdict(JudgedPair):
+    """Verdict on one row of a table against another.
 
     Attributes:
         row: position of the row in its table.
         baseline: position of the row that it is compared with.
-        difference: mean of row - baseline with its interval.
-        verdict: "better" or "worse" where that holds on these clips for all tests of the family,
-            else "open".
-        other_clips: the difference with an interval for other clips of these classes; None where
-            the answers to single clips are not known.
-        holds_on_other_clips: whether the verdict also holds on other clips of these classes.
         too_few: whether the episodes are too few for any verdict, however large the difference.
-        unit: what the difference is over: "episode", or "clip" where they share a single episode
-            and the answers to its query clips are known.
     """
 
     row: int
     baseline: int
-    difference: Interval
-    verdict: VerdictWord
-    too_few: bool = False
-    unit: Unit = "episode"
-    other_clips: Interval | None = None
-    holds_on_other_clips: bool = False
+    too_few: bool
+
+    @property
+    def verdict(self) -> VerdictWord:
+        """Whether it is "better" or "worse" on these clips for all tests of its family."""
+        return _VERDICT_WORDS[self.decision.sign]
 
 
 @dataclass(frozen=True)
@@ -147,14 +138,11 @@ def _judge(
     decided = decide_verdicts(differences, level, pairs=pairs)
     return [
         GainVerdict(
+            test,
+            verdict,
             row=row,
             baseline=baseline,
-            difference=test.paired.difference,
-            verdict=_VERDICT_WORDS[verdict.sign],
             too_few=_is_too_few(test.paired.difference.n, pairs or len(tests), level),
-            unit=test.unit,
-            other_clips=verdict.other_clips,
-            holds_on_other_clips=verdict.holds_on_other_clips,
         )
         for (row, baseline), test, verdict in zip(positions, tests, decided, strict=True)
     ]

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import fmean
 from typing import Any, Literal
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.comparison.baselines import RowPair
-from fewshot_i2v.report.comparison.pair_test import PairTest, compare_pair
+from fewshot_i2v.report.comparison.pair_test import JudgedPair, PairTest, compare_pair
 from fewshot_i2v.runs.prediction_reader import (
     EPISODE_KEYS,
     RecordedRow,
     parse_episode,
     share_clips,
 )
-from fewshot_i2v.statistics.intervals import Interval, Unit
 from fewshot_i2v.statistics.paired_tests import minimum_detectable_difference
 from fewshot_i2v.statistics.verdicts import (
     DifferenceTest,
-    Verdict,
     decide_verdicts,
     per_comparison_level,
 )
@@ -37,38 +34,6 @@ _SAMPLING_KEYS = {
 _FIXED_KEYS = {"split", "subset"}
 _ENCODER_NAME_KEYS = {"encoder.name", "encoder.pretrained", "encoder.architecture"}
 _NOT_SET = "not set"
-THESE_CLIPS, THESE_SUPPORT_CLIPS, OTHER_CLIPS_OF_CLASSES = (
-    "these clips",
-    "these support clips",
-    "other clips of these classes",
-)
-"""What a verdict covers: the first, or the second for a single episode; the last besides."""
-
-
-def clips_clause(unit: Unit, *, on_other_clips: bool) -> str:
-    """Clause on which clips a verdict holds.
-
-    Args:
-        unit: what was compared.
-        on_other_clips: whether it also holds on other clips of these classes.
-    """
-    clause = f"with {THESE_SUPPORT_CLIPS}" if unit == "clip" else f"on {THESE_CLIPS}"
-    return f"{clause} and on {OTHER_CLIPS_OF_CLASSES}" if on_other_clips else clause
-
-
-def other_clips_clause(unit: Unit, *, on_other_clips: bool, ends: str) -> str:
-    """Clause on other clips that a verdict does not cover; empty where it covers them.
-
-    Args:
-        unit: what was compared.
-        on_other_clips: whether the verdict also holds on other clips of these classes.
-        ends: of the interval of the difference on other clips; empty where there is none.
-    """
-    if on_other_clips or unit == "clip":
-        return ""
-    if not ends:
-        return "; what other clips would show is not known"
-    return f"; on other clips the difference may be another, {ends}"
 
 
 @dataclass(frozen=True)
@@ -86,8 +51,8 @@ class SharedEpisodes:
     across: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RowComparison:
+@dataclass(frozen=True, eq=False)
+class RowComparison(JudgedPair):
     """One row against a baseline over the same episodes.
 
     Attributes:
@@ -95,22 +60,8 @@ class RowComparison:
         baseline: the row that it is compared with.
         name: display name of the row.
         baseline_name: display name of the baseline.
-        unit: what the differences are of: "episode", or "clip" where there is a single episode.
-        mean: mean accuracy of the row over the compared units, 0..1.
-        baseline_mean: mean accuracy of the baseline.
-        difference: mean of row - baseline with its interval.
-        other_clips: the same with an interval for other clips of these classes; None where the
-            answers to single clips are not known.
-        holds_on_other_clips: whether the verdict also holds on other clips of these classes.
-        wins: units in which the row is better.
-        ties: units in which both are equally good.
-        losses: units in which the baseline is better.
-        p: probability of such a difference where neither is better, as `test` computes it.
-        test: sign-flip test or McNemar's, and how it was counted.
-        p_holm: adjusted for the number of comparisons.
         visible: smallest true difference that this comparison would mostly (in 80 % of such runs)
             detect, at the level left to one of the comparisons; None where nothing can say.
-        verdict: what holds at the level for the complete table; `covers` says on which clips.
         shared_episodes: the episodes compared.
         n_undecided: comparisons of the table without a verdict, this one among them.
     """
@@ -119,66 +70,37 @@ class RowComparison:
     baseline: RecordedRow
     name: str
     baseline_name: str
-    unit: Unit
-    mean: float
-    baseline_mean: float
-    difference: Interval
-    other_clips: Interval | None
-    holds_on_other_clips: bool
-    wins: int
-    ties: int
-    losses: int
-    p: float
-    test: str
-    p_holm: float
     visible: float | None
-    verdict: VerdictText
     shared_episodes: SharedEpisodes
-    n_undecided: int = 0
+    n_undecided: int
 
-    @classmethod
-    def from_test(cls, test: PairTest, verdict: Verdict, **facts: Any) -> RowComparison:
-        """Makes a comparison of a test, its verdict, and the attributes that neither has."""
-        return cls(
-            unit=test.unit,
-            mean=fmean(test.values[0]),
-            baseline_mean=fmean(test.values[1]),
-            difference=test.paired.difference,
-            other_clips=verdict.other_clips,
-            holds_on_other_clips=verdict.holds_on_other_clips,
-            wins=test.paired.wins,
-            ties=test.paired.ties,
-            losses=test.paired.losses,
-            p=test.p,
-            test=test.method,
-            p_holm=verdict.p,
-            verdict=_VERDICT_TEXTS[verdict.sign],
-            **facts,
-        )
+    @property
+    def verdict(self) -> VerdictText:
+        """What holds at the level for the complete table; `covers` says on which clips."""
+        return _VERDICT_TEXTS[self.decision.sign]
 
     @property
     def n_changed(self) -> int:
         """Number of episodes or clips with a difference."""
-        return self.wins + self.losses
-
-    @property
-    def covers(self) -> tuple[str, ...]:
-        """Clips on which the verdict holds."""
-        return (
-            THESE_CLIPS if self.unit == "episode" else THESE_SUPPORT_CLIPS,
-            *([OTHER_CLIPS_OF_CLASSES] if self.holds_on_other_clips else []),
-        )
+        return self.test.paired.wins + self.test.paired.losses
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        plain = {
-            key: getattr(self, key)
-            for key in (
-                "name", "baseline_name", "unit", "mean", "baseline_mean", "wins", "ties", "losses",
-                "p", "test", "p_holm", "visible", "verdict",
-            )
-        }  # fmt: skip
-        return plain | {
+        mean, baseline_mean = self.test.means
+        return {
+            "name": self.name,
+            "baseline_name": self.baseline_name,
+            "unit": self.unit,
+            "mean": mean,
+            "baseline_mean": baseline_mean,
+            "wins": self.test.paired.wins,
+            "ties": self.test.paired.ties,
+            "losses": self.test.paired.losses,
+            "p": self.test.p,
+            "test": self.test.method,
+            "p_holm": self.decision.p,
+            "visible": self.visible,
+            "verdict": self.verdict,
             "shot": self.row.summary.shot,
             "folder": str(self.row.summary.folder),
             "baseline_folder": str(self.baseline.summary.folder),
@@ -235,7 +157,7 @@ def compare_rows(
     undecided = sum(verdict.sign == 0 for verdict in decided)
     strict_level = per_comparison_level(level, len(pairs))
     return [
-        RowComparison.from_test(
+        RowComparison(
             test,
             verdict,
             row=row,

@@ -8,15 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 
 from fewshot_i2v.report.analysis.generalization import jackknife_gain
-from fewshot_i2v.statistics.intervals import Unit
+from fewshot_i2v.statistics.intervals import Interval, Unit
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.paired_tests import PairedComparison, compare_paired, mcnemar
 from fewshot_i2v.statistics.predictions import PredictionTable
+from fewshot_i2v.statistics.verdicts import Verdict
 
+THESE_CLIPS, THESE_SUPPORT_CLIPS, OTHER_CLIPS_OF_CLASSES = (
+    "these clips",
+    "these support clips",
+    "other clips of these classes",
+)
+"""What a verdict covers: the first, or the second for a single episode; the last besides."""
 RowTables = Sequence[PredictionTable]
 """Predictions of a row, one table for each training seed; none: single answers are not known."""
 
@@ -42,6 +50,11 @@ class PairTest:
     method: str
     tables: tuple[RowTables, RowTables]
 
+    @property
+    def means(self) -> tuple[float, float]:
+        """Mean over the units of the row and of the baseline, 0..1."""
+        return fmean(self.values[0]), fmean(self.values[1])
+
     @cached_property
     def jackknife(self) -> JackknifeEstimate | None:
         """Jackknife of the difference over clips; None where the rows have different clips."""
@@ -51,6 +64,58 @@ class PairTest:
         if any(not t.has_same_episodes(row_tables[0]) for t in (*row_tables, *baseline_tables)):
             return None
         return jackknife_gain(row_tables, baseline_tables)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedPair:
+    """Test of a row against a baseline, and what it shows beside the other tests of its table.
+
+    Attributes:
+        test: the test.
+        decision: its verdict, adjusted for the number of comparisons.
+    """
+
+    test: PairTest
+    decision: Verdict
+
+    @property
+    def unit(self) -> Unit:
+        """What the differences are of: "episode", or "clip" where there is a single episode."""
+        return self.test.unit
+
+    @property
+    def difference(self) -> Interval:
+        """Mean of row - baseline with its interval."""
+        return self.test.paired.difference
+
+    @property
+    def other_clips(self) -> Interval | None:
+        """The same with an interval for other clips; None where single answers are not known."""
+        return self.decision.other_clips
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """Clips on which the verdict holds."""
+        clips = THESE_CLIPS if self.unit == "episode" else THESE_SUPPORT_CLIPS
+        return (clips, OTHER_CLIPS_OF_CLASSES) if self.decision.holds_on_other_clips else (clips,)
+
+    @property
+    def clips_clause(self) -> str:
+        """Clause on which clips the verdict holds."""
+        preposition = "with" if self.unit == "clip" else "on"
+        return f"{preposition} {' and on '.join(self.covers)}"
+
+    def other_clips_clause(self, ends: str) -> str:
+        """Clause on other clips that the verdict does not cover; empty where it covers them.
+
+        Args:
+            ends: of the interval of the difference on other clips; empty where there is none.
+        """
+        if self.decision.holds_on_other_clips or self.unit == "clip":
+            return ""
+        if not ends:
+            return "; what other clips would show is not known"
+        return f"; on other clips the difference may be another, {ends}"
 
 
 def compare_pair(

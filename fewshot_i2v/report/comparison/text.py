@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, log2
 
-from fewshot_i2v.report.comparison.compare import RowComparison, clips_clause, other_clips_clause
+from fewshot_i2v.report.comparison.compare import RowComparison
 from fewshot_i2v.report.tables.accuracy_table import READ_NAMES_NOTE, start_notes
-from fewshot_i2v.report.tables.interval_text import EMPTY, constant_difference_text, format_ends
-from fewshot_i2v.report.tables.table import Table, TableCell
+from fewshot_i2v.report.tables.interval_text import (
+    EMPTY,
+    constant_difference_text,
+    format_ends,
+    join_covers,
+    join_methods,
+)
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
-from fewshot_i2v.utils.text_table import escape_name, unique_sentences, wrap_notes
+from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
 
 _SIGNED = "{:+z.2f}"
 _MIN_SHOWN_P = 1e-4
@@ -79,15 +85,15 @@ def _common_prefix_length(a: Sequence[str], b: Sequence[str]) -> int:
 
 def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> str:
     units = {comparison.unit for comparison in comparisons}
-    texts = {
+    columns = {
         "row": [c.name for c in comparisons],
         "against": [c.baseline_name for c in comparisons],
         "shot": [str(c.row.summary.shot) for c in comparisons],
         f"{units.pop()}s" if len(units) == 1 else "episodes or clips": [
             str(c.difference.n) for c in comparisons
         ],
-        "accuracy %": [f"{100 * c.mean:.2f}" for c in comparisons],
-        "against %": [f"{100 * c.baseline_mean:.2f}" for c in comparisons],
+        "accuracy %": [f"{100 * c.test.means[0]:.2f}" for c in comparisons],
+        "against %": [f"{100 * c.test.means[1]:.2f}" for c in comparisons],
         "difference": [
             constant_difference_text(c.difference, _points(c.difference), c.unit)
             if c.difference.equal  # its spread is unknown
@@ -98,31 +104,31 @@ def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> st
             format_ends(c.difference, _SIGNED) or EMPTY for c in comparisons
         ],
         "other clips": [format_ends(c.other_clips, _SIGNED) or EMPTY for c in comparisons],
-        "p": [format_p(c.p) for c in comparisons],
-        "Holm p": [format_p(c.p_holm) for c in comparisons],
-        "win/tie/loss": [f"{c.wins}/{c.ties}/{c.losses}" for c in comparisons],
+        "p": [format_p(c.test.p) for c in comparisons],
+        "Holm p": [format_p(c.decision.p) for c in comparisons],
+        "win/tie/loss": [
+            f"{pair.wins}/{pair.ties}/{pair.losses}"
+            for pair in (c.test.paired for c in comparisons)
+        ],
     }
-    columns = {heading: [TableCell(text) for text in cells] for heading, cells in texts.items()}
     heads = {member.summary.head for c in comparisons for member in (c.row, c.baseline)}
     title += f", head {escape_name(heads.pop())}" if len(heads) == 1 else ""
     sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
-    return f"{title}\n\n{Table(columns, sentences).to_text()}"
+    lines = [title, "", *align_columns(columns, LEFT_COLUMNS), "", *wrap_notes(sentences)]
+    return "\n".join(lines)
 
 
 def verdict_sentence(comparison: RowComparison, level: float) -> str:
     """Format the verdict on one row as a sentence."""
     c = comparison
-    start = (
-        f"{c.name} {c.verdict} {c.baseline_name} "
-        f"{clips_clause(c.unit, on_other_clips=c.holds_on_other_clips)}"
-    )
+    start = f"{c.name} {c.verdict} {c.baseline_name} {c.clips_clause}"
     start += f" at {c.row.summary.shot} shot"
     start += "" if c.row.summary.shot == 1 else "s"
     size = f"{100 * abs(c.difference.mean):.2f} points"
     if c.verdict != "cannot be told apart from":
         ends = format_ends(c.other_clips, _SIGNED)
-        clause = other_clips_clause(c.unit, on_other_clips=c.holds_on_other_clips, ends=ends)
-        return f"{start}, by {size} (Holm p {format_p(c.p_holm)}){clause}."
+        clause = c.other_clips_clause(ends)
+        return f"{start}, by {size} (Holm p {format_p(c.decision.p)}){clause}."
     if not c.n_changed:
         return f"{start}: their accuracies are the same in every {c.unit}."
     if 2.0 ** (1 - c.n_changed) > 1 - level:
@@ -130,7 +136,7 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
             f"{start}: they differ in {c.n_changed} of {c.difference.n} {c.unit}s, too few for any "
             "verdict, whichever of them is better there."
         )
-    text = f"{start}: {_points(c.difference)} points (Holm p {format_p(c.p_holm)})"
+    text = f"{start}: {_points(c.difference)} points (Holm p {format_p(c.decision.p)})"
     if c.unit == "episode" and c.n_undecided * 2.0 ** (1 - c.n_changed) > 1 - level:
         min_episodes = ceil(1 + log2(c.n_undecided / (1 - level)))
         return (
@@ -181,8 +187,8 @@ def _other_clips_legend(comparisons: Sequence[RowComparison], level: float) -> l
     intervals = [
         comparison.other_clips for comparison in comparisons if comparison.other_clips is not None
     ]
-    methods = sorted({interval.method for interval in intervals if interval.low is not None})
-    covers = " ".join(unique_sentences(interval.covers for interval in intervals))
+    methods = join_methods(interval for interval in intervals if interval.low is not None)
+    covers = join_covers(intervals)
     if not methods:
         return [f"other clips: {covers}"] if intervals else []
     n_comparisons, risk = len(comparisons), f"{100 * (1 - level):.3g} %"
@@ -191,8 +197,7 @@ def _other_clips_legend(comparisons: Sequence[RowComparison], level: float) -> l
         "" if n_comparisons == 1 else f", so that all {n_comparisons} hold together (Bonferroni)"
     )
     return [
-        f"other clips: interval of the difference, {100 * level:g} %, {' or '.join(methods)}. "
-        f"{covers}",
+        f"other clips: interval of the difference, {100 * level:g} %, {methods}. {covers}",
         f"A verdict says other clips of these classes only where, besides, that interval at "
         f"{strict_level}{family_clause} excludes 0: one or more of these are wrong in at most "
         f"{risk} of such tables.",
@@ -200,7 +205,7 @@ def _other_clips_legend(comparisons: Sequence[RowComparison], level: float) -> l
 
 
 def _tests_text(comparisons: Sequence[RowComparison]) -> str:
-    tests = list(dict.fromkeys(comparison.test for comparison in comparisons))
+    tests = list(dict.fromkeys(comparison.test.method for comparison in comparisons))
     flips = [test.partition(", ")[2] for test in tests if test.startswith("sign-flip")]
     ways = dict.fromkeys("all ways counted" if test.startswith("all") else test for test in flips)
     phrases = [f"sign-flip test: the rows swapped at random in each, {' or '.join(ways)}"] * bool(

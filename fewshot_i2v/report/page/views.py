@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from fewshot_i2v.report.analysis.frame_order import FrameOrderLoss
+from fewshot_i2v.report.analysis.frame_order import LossesByRow
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.page import figures
 from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
@@ -16,6 +16,7 @@ from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episodes
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.accuracy_table import chance_accuracy
+from fewshot_i2v.report.tables.interval_text import join_covers, join_methods
 from fewshot_i2v.report.tables.section_tables import (
     ReliabilityBin,
     reliability_bins,
@@ -25,7 +26,7 @@ from fewshot_i2v.report.tables.table import Table
 from fewshot_i2v.runs.row_summary import baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
-from fewshot_i2v.utils.text_table import escape_name, unique_sentences
+from fewshot_i2v.utils.text_table import escape_name
 
 _SCHEMA_KEY = "schema"
 _CLIPS_KEY = "clips"
@@ -104,7 +105,7 @@ class SectionView:
 
     section: ReportSection
     number: int
-    frame_order_losses: Mapping[ReportRow, FrameOrderLoss] = field(default_factory=dict, repr=False)
+    frame_order_losses: LossesByRow = field(default_factory=dict, repr=False)
     _keys: list[str] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -289,9 +290,9 @@ def _intervals_caption(lead: str, values: Sequence[Interval | None], units: str)
     with_ends = [value for value in values if value is not None and value.low is not None]
     if not with_ends:
         return _NO_INTERVAL_NOTE
-    covers = " ".join(unique_sentences(value.covers for value in values if value is not None))
-    methods = " or ".join(sorted({value.method for value in with_ends}))
-    return f"{lead}{100 * LEVEL:g} % intervals, {methods} over {units}. {covers}"
+    covers = join_covers(value for value in values if value is not None)
+    methods = f"{join_methods(with_ends)} over {units}"
+    return f"{lead}{100 * LEVEL:g} % intervals, {methods}. {covers}"
 
 
 def _common_span(values: Sequence[Interval | None]) -> tuple[float, float]:
@@ -411,10 +412,9 @@ class RowDetailView:
         values = self._class_intervals[0].values()
         if all(value.low is None for value in values):
             return "Each class is in one episode: no interval."
-        covers = " ".join(unique_sentences(value.covers for value in values))
         return (
             f"{100 * LEVEL:g} % intervals over the episodes that have the class. "
-            f"{covers} They are not adjusted for the number of classes."
+            f"{join_covers(values)} They are not adjusted for the number of classes."
         )
 
     def plates(self) -> Iterator[CaptionedFigure]:

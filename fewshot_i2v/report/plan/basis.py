@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.report.comparison.baselines import (
+    names_by_row,
+    pairs_with_frozen,
+    read_compared_rows,
+)
 from fewshot_i2v.runs.prediction_reader import RecordedRow, parse_episode
 from fewshot_i2v.runs.run_index import table_key, table_title
 from fewshot_i2v.statistics.clip_variance import ClipVariance, estimate_clip_variance
@@ -213,8 +218,6 @@ def _split_source(name: str, header: Mapping[str, Any]) -> str:
 
 def _select_rows(run: Path, shots: Sequence[int]) -> list[RecordedRow]:
     """Read the rows of one evaluation with some numbers of shots; without any, all."""
-    from fewshot_i2v.report.comparison.baselines import read_compared_rows
-
     all_rows = read_compared_rows([run])
     folder_by_table = {table_key(row.summary): row.summary.folder for row in all_rows}
     if len(folder_by_table) > 1:
@@ -235,8 +238,6 @@ def _select_rows(run: Path, shots: Sequence[int]) -> list[RecordedRow]:
 
 
 def _row_spreads(rows: Sequence[RecordedRow]) -> tuple[list[EpisodeSpread], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import names_by_row
-
     names, spreads, remarks = names_by_row(rows), [], []
     for row in rows:
         succeeded = [*row.summary.accuracies]
@@ -251,8 +252,6 @@ def _row_spreads(rows: Sequence[RecordedRow]) -> tuple[list[EpisodeSpread], list
 
 
 def _pair_spreads(rows: Sequence[RecordedRow]) -> tuple[list[EpisodeSpread], list[str]]:
-    from fewshot_i2v.report.comparison.baselines import names_by_row, pairs_with_frozen
-
     if len(rows) < 2:
         return [], ["Differences: not planned, there is one row."]
     names, remarks = names_by_row(rows), []

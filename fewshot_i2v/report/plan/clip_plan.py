@@ -11,14 +11,23 @@ from fewshot_i2v.data.splits.summary import max_disjoint_episodes
 from fewshot_i2v.report.plan.basis import SpreadKey
 from fewshot_i2v.report.plan.episode_plan import ComparisonPlan, CountRange, PlanTargets, RowPlan
 from fewshot_i2v.statistics import sample_size
-from fewshot_i2v.statistics.clip_variance import ClipVariance
+from fewshot_i2v.statistics.clip_variance import (
+    CLIP_SHARE,
+    ClipVariance,
+    clips_for_difference,
+    clips_for_half_width,
+    components_over_clips,
+    detectable_over_clips,
+    half_width_over_clips,
+    max_clip_variance,
+)
 from fewshot_i2v.statistics.sample_size import DisjointPlan
 from fewshot_i2v.statistics.variance_components import VarianceComponents
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 
 _MAX_QUERY_COUNT = 100
 # what a half-width leaves to the episodes where the clips have their share of the variance
-_EPISODE_HALF_WIDTH_SHARE = sqrt(1 - sample_size.CLIP_SHARE)
+_EPISODE_HALF_WIDTH_SHARE = sqrt(1 - CLIP_SHARE)
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ class ClipDesign:
 
     def _clip_variance(self, key: SpreadKey, components: VarianceComponents) -> ClipVariance:
         """Variance over clips: from the pilot, or its upper bound."""
-        return self.variances.get(key) or sample_size.max_clip_variance(
+        return self.variances.get(key) or max_clip_variance(
             components, self.way, int(key[2]), len(self.sizes), clips=self.pool
         )
 
@@ -158,7 +167,7 @@ class ClipDesign:
         if self.pool is None:
             return components
         variance = self._clip_variance(key, components)
-        return sample_size.components_over_clips(components, variance, self.pool)
+        return components_over_clips(components, variance, self.pool)
 
     def _row_requirement(self, row: RowPlan) -> ClipRequirement:
         half_width, level = self.targets.half_width, self.targets.level
@@ -167,9 +176,9 @@ class ClipDesign:
         return self._requirement(
             key,
             variance,
-            lambda clips: sample_size.clips_for_half_width(clips, half_width, level),
+            lambda clips: clips_for_half_width(clips, half_width, level),
             # the harmonic mean of the class sizes decides the uncertainty
-            sample_size.half_width_over_clips(variance, harmonic_mean(self.sizes), level),
+            half_width_over_clips(variance, harmonic_mean(self.sizes), level),
             sample_size.episodes_for_half_width(
                 row.deviation,
                 half_width * _EPISODE_HALF_WIDTH_SHARE,
@@ -187,7 +196,7 @@ class ClipDesign:
             components = replace(
                 pair.found, between=0.0, within=difference * (1 - difference), short=0.0
             )
-            variance = sample_size.max_clip_variance(components, self.way, key[2], len(self.sizes))
+            variance = max_clip_variance(components, self.way, key[2], len(self.sizes))
         else:
             variance = self._clip_variance(key, pair.found)
         # as `compare` decides on other clips: all comparisons judged together
@@ -198,8 +207,8 @@ class ClipDesign:
         return self._requirement(
             key,
             variance,
-            lambda clips: sample_size.clips_for_difference(clips, difference, **error_rates),
-            sample_size.detectable_over_clips(variance, harmonic_mean(self.sizes), **error_rates),
+            lambda clips: clips_for_difference(clips, difference, **error_rates),
+            detectable_over_clips(variance, harmonic_mean(self.sizes), **error_rates),
             sample_size.episodes_for_difference(
                 pair.deviation, difference * _EPISODE_HALF_WIDTH_SHARE, **error_rates
             ),

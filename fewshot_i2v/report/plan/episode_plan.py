@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 
 from fewshot_i2v.report.plan.basis import EpisodeSpread
 from fewshot_i2v.statistics import sample_size
-from fewshot_i2v.statistics.variance_components import VarianceComponents
+from fewshot_i2v.statistics.variance_components import (
+    VarianceComponents,
+    constant_values_deviation,
+    constant_values_half_width,
+)
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 
 MIN_DIFFERING_EPISODES = 5
@@ -129,8 +133,8 @@ def plan_row(spread: EpisodeSpread, queries: float | None, targets: PlanTargets)
         low, high = sample_size.deviation_range(deviation, n_episodes, level)
         now = sample_size.half_width(components.deviation(), n_episodes, level)
         if not deviation:  # equal values are no certainty that others are the same
-            high = sample_size.constant_values_deviation(mean, n_episodes, level)
-            now = sample_size.constant_values_half_width(mean, n_episodes, level)
+            high = constant_values_deviation(mean, n_episodes, level)
+            now = constant_values_half_width(mean, n_episodes, level)
         between = _episodes_needed(low), _episodes_needed(high)
     return RowPlan(
         spread.name,
@@ -210,6 +214,6 @@ def _pilot_spread(
     share = (1 + components.mean) / 2
     return (
         low,
-        2 * sample_size.constant_values_deviation(share, components.episodes, targets.level),
+        2 * constant_values_deviation(share, components.episodes, targets.level),
         min_deviation,
     )

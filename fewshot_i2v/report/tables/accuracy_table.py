@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -140,6 +140,11 @@ def _seeds_text(row: RowSummary) -> str:
         return EMPTY
     # equal means are no certainty: mostly, nothing that a seed draws takes part
     return f"{len(row.seed_means)}: " + (f"± {100 * deviation:.2f}" if deviation else "the same")
+
+
+def sort_shots(shots: Iterable[int | str]) -> list[int | str]:
+    """Sort the numbers of shots, each once, numbers ascending, then ranges."""
+    return sorted(set(shots), key=lambda shot: (isinstance(shot, str), shot))
 
 
 def start_cells(rows: Sequence[RowSummary]) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fewshot_i2v.report.analysis.generalization import (
-    QUESTIONS,
     GeneralizationIntervals,
-    coverage_note,
+    answered_questions,
 )
-from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends
+from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends, join_covers, join_methods
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
@@ -31,9 +30,14 @@ def generalization_text(
         lines += ["", *_table(gains, "over frozen", "{:+z.2f}")]
     all_rows = [*rows, *gains]
     notes = ["Intervals are 95 %, in percent; each answers its own question."]
-    questions = [key for key in QUESTIONS if any(key in row.intervals for row in all_rows)]
-    notes += [coverage_note(question, all_rows) for question in questions]
+    notes += [coverage_note(question, all_rows) for question in answered_questions(all_rows)]
     return "\n".join([*lines, "", *wrap_notes(notes)])
+
+
+def coverage_note(question: str, rows: Sequence[GeneralizationIntervals]) -> str:
+    """Note on how the intervals for a question were computed, and what they cover."""
+    intervals = [row.intervals[question] for row in rows if question in row.intervals]
+    return f"{question}: {join_methods(intervals)}. {join_covers(intervals)}"
 
 
 def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> list[str]:
@@ -42,8 +46,7 @@ def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> 
         "shot": [str(row.shot) for row in rows],
         heading: [form.format(100 * row.mean) for row in rows],
     }
-    for question in QUESTIONS:
-        if any(question in row.intervals for row in rows):
-            intervals = [row.intervals.get(question) for row in rows]
-            columns[question] = [format_ends(interval, form) or EMPTY for interval in intervals]
+    for question in answered_questions(rows):
+        intervals = [row.intervals.get(question) for row in rows]
+        columns[question] = [format_ends(interval, form) or EMPTY for interval in intervals]
     return align_columns(columns, LEFT_COLUMNS)

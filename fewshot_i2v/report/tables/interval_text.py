@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import Unit
+from fewshot_i2v.utils.text_table import unique_sentences
 
 EMPTY = "-"
 """Cell without a value."""
@@ -82,11 +83,20 @@ def asymmetry_note(intervals: Sequence[Interval], decimals: int = 2) -> str:
     )
 
 
+def join_methods(intervals: Iterable[Interval]) -> str:
+    """Methods of some intervals, such as "Student t or paired Student t"."""
+    return " or ".join(sorted({interval.method for interval in intervals}))
+
+
+def join_covers(intervals: Iterable[Interval]) -> str:
+    """Sentences on what some intervals cover, each once."""
+    return " ".join(unique_sentences(interval.covers for interval in intervals))
+
+
 def methods_text(means: Sequence[Interval]) -> str:
-    """Methods of some intervals, in a sentence or two."""
-    methods = " or ".join(sorted({mean.method for mean in means}))
-    asymmetry_sentence = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
-    return f"{methods} over episodes." + asymmetry_sentence * any(map(is_asymmetric, means))
+    """Methods of intervals over episodes, in a sentence or two."""
+    asymmetry = " Near 0 or 100 %, or with few episodes, it is not the same on both sides."
+    return f"{join_methods(means)} over episodes." + asymmetry * any(map(is_asymmetric, means))
 
 
 def format_ends(interval: Interval | None, form: str = "{:.2f}") -> str:

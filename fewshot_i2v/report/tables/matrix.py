@@ -8,6 +8,7 @@ from itertools import count
 from fewshot_i2v.report.tables.accuracy_table import (
     chance_accuracy,
     episode_notes,
+    sort_shots,
     start_cells,
     start_notes,
     tuning_notes,
@@ -16,12 +17,13 @@ from fewshot_i2v.report.tables.interval_text import (
     asymmetry_note,
     format_interval,
     is_asymmetric,
+    join_covers,
     methods_text,
 )
 from fewshot_i2v.report.tables.table import markdown_lines
 from fewshot_i2v.runs.row_names import adapter_name, number_duplicates
 from fewshot_i2v.runs.row_summary import RowSummary, has_starts
-from fewshot_i2v.utils.text_table import escape_name, unique_sentences
+from fewshot_i2v.utils.text_table import escape_name
 
 _NAMES_SYMBOL = "†"
 
@@ -41,9 +43,8 @@ def render_matrix(
         run is "-". Rows with the same names are numbered. Heads that read class names are marked.
         A legend says what an interval covers.
     """
-    shots = sorted({row.shot for row in rows}, key=lambda shot: (isinstance(shot, str), shot))
     labels, columns = _row_labels(rows), _column_headings(rows)
-    tables = [_table(rows, labels, columns, shot) for shot in shots]
+    tables = [_table(rows, labels, columns, shot) for shot in sort_shots(row.shot for row in rows)]
     legend = _legend(rows, chance_accuracy(way) if chance is None else chance)
     return "\n\n".join([*tables, legend])
 
@@ -128,8 +129,8 @@ def _legend(rows: Sequence[RowSummary], chance: float) -> str:
     lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 * chance:.1f}."]
     means = [row.interval for row in rows if row.interval is not None]
     if means:
-        covers = " ".join(unique_sentences(mean.covers for mean in means))
-        lines.append(f"±: {100 * means[0].level:g} %, {methods_text(means)} {covers}")
+        methods = f"{100 * means[0].level:g} %, {methods_text(means)}"
+        lines.append(f"±: {methods} {join_covers(means)}")
         lines += [asymmetry_note(means, 1)] if any(map(is_asymmetric, means)) else []
     lines += episode_notes(rows, paired=False)
     lines += [*start_notes(rows), *tuning_notes(rows)]

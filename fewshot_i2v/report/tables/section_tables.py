@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import log
 
-from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, FrameOrderLoss
-from fewshot_i2v.report.analysis.generalization import QUESTIONS, coverage_note
+from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, LossesByRow
+from fewshot_i2v.report.analysis.generalization import answered_questions
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.tables.accuracy_table import accuracy_table, interval_cell
+from fewshot_i2v.report.tables.generalization_text import coverage_note
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
     format_ends,
     format_signed,
+    join_covers,
+    join_methods,
 )
 from fewshot_i2v.report.tables.table import Table, TableCell, number_cell
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import DEFAULT_BINS
-from fewshot_i2v.utils.text_table import unique_sentences
 
 _NAME_HEADINGS = ("adapter", "start", "head", "shot")
 _EMPTY_CELL = TableCell(EMPTY)
@@ -97,7 +99,7 @@ class ReliabilityBin:
 
 def section_tables(
     section: ReportSection,
-    losses: Mapping[ReportRow, FrameOrderLoss],
+    losses: LossesByRow,
     *,
     hidden: Collection[str] = (),
 ) -> list[Table]:
@@ -153,7 +155,7 @@ def _calibration_table(section: ReportSection, table: Table) -> Table | None:
 def _calibration_notes(
     section: ReportSection, metrics: Sequence[CalibrationMetrics], interval_heading: str
 ) -> list[str]:
-    covers = " ".join(unique_sentences(m.ece.covers for m in metrics))
+    covers = join_covers(m.ece for m in metrics)
     notes = [
         _BALANCED_NOTE,
         _ECE_NOTE,
@@ -191,31 +193,30 @@ def reliability_bins(rows: Sequence[ReportRow]) -> list[ReliabilityBin]:
     return bins
 
 
-def _frame_order_table(
-    section: ReportSection, table: Table, losses: Mapping[ReportRow, FrameOrderLoss]
-) -> Table | None:
+def _frame_order_table(section: ReportSection, table: Table, losses: LossesByRow) -> Table | None:
     """Table of what each row loses in other frame orders; None where no row was run in another."""
     positions = [i for i, row in enumerate(section.rows) if row in losses]
     if not positions:
         return None
     row_losses = [losses[section.rows[i]] for i in positions]
-    orders = [order for order in CHANGED_ORDERS if any(order in r.intervals for r in row_losses)]
+    orders = [
+        order for order in CHANGED_ORDERS if any(order in intervals for intervals in row_losses)
+    ]
     columns = {
         **_name_columns(table, positions),
         "accuracy %": [table.columns["accuracy %"][i] for i in positions],
         **{
             _LOSS_HEADINGS[order]: [
-                interval_cell(r.intervals.get(order), "{:+z.2f}") for r in row_losses
+                interval_cell(intervals.get(order), "{:+z.2f}") for intervals in row_losses
             ]
             for order in orders
         },
     }
-    intervals = list(chain.from_iterable(r.intervals.values() for r in row_losses))
-    covers = " ".join(unique_sentences(value.covers for value in intervals))
+    intervals = list(chain.from_iterable(intervals.values() for intervals in row_losses))
     notes = [_LOSS_NOTE, *(_ORDER_NOTES[order] for order in orders)]
     notes.append(
-        f"±: {100 * LEVEL:g} %, {intervals[0].method} over episodes. {covers} The intervals are "
-        "not adjusted for the number of rows."
+        f"±: {100 * LEVEL:g} %, {intervals[0].method} over episodes. "
+        f"{join_covers(intervals)} The intervals are not adjusted for the number of rows."
     )
     caption = "What rows lose with their frames in another order, in points"
     return Table(columns, notes, "Order of frames", caption)
@@ -225,13 +226,9 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     """Table of intervals for other clips, classes and seeds; None where there are none."""
     row_intervals = [row.generalization for row in section.rows]
     available = [generalization for generalization in row_intervals if generalization is not None]
-    questions = [
-        key
-        for key in QUESTIONS
-        if any(key in generalization.intervals for generalization in available)
-    ]
     if not available:
         return None
+    questions = answered_questions(available)
     columns = {
         **_name_columns(table, range(len(row_intervals))),
         "accuracy %": table.columns["accuracy %"],
@@ -247,9 +244,10 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     gain_intervals = [interval for interval in gain_cells if interval is not None]
     if gain_intervals:
         columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.2f}") for interval in gain_cells]
-        methods = " or ".join(sorted({interval.method for interval in gain_intervals}))
-        covers = " ".join(unique_sentences(interval.covers for interval in gain_intervals))
-        notes.append(f"{_GAIN_HEADING}: of the gain over frozen, in points; {methods}. {covers}")
+        notes.append(
+            f"{_GAIN_HEADING}: of the gain over frozen, in points; {join_methods(gain_intervals)}. "
+            f"{join_covers(gain_intervals)}"
+        )
     return Table(columns, notes, "How far it reaches", "Accuracy for other clips and classes")
 
 

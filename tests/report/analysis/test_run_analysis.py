@@ -101,10 +101,10 @@ def test_labels_without_any_probability_are_counted() -> None:
 
 def test_hardest_and_easiest_are_by_accuracy_then_by_what_was_sure() -> None:
     given = records(0.6, 30)
-    found = RunAnalysis.from_records(given, n_extremes=3)
+    found = RunAnalysis.from_records(given)
     accuracies = sorted(r.accuracy for r in given if r.accuracy is not None)
-    assert [r.accuracy for r in found.hardest] == accuracies[:3]
-    assert [r.accuracy for r in found.easiest] == accuracies[::-1][:3]
+    assert [r.accuracy for r in found.hardest] == accuracies[:2]
+    assert [r.accuracy for r in found.easiest] == accuracies[::-1][:2]
     assert not {r.index for r in found.hardest} & {r.index for r in found.easiest}
 
 

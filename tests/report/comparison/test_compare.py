@@ -42,9 +42,10 @@ def refusal(*contenders: RecordedRow, **options: Any) -> str:
 def test_a_row_that_is_better_in_every_episode_beats_the_other() -> None:
     (got,) = compared(contender(), contender("aim", OVER))
     assert (got.name, got.baseline_name, got.verdict) == ("aim", "frozen", "beats")
-    assert (got.wins, got.ties, got.losses, got.unit) == (12, 0, 0, "episode")
-    assert got.p == got.p_holm == pytest.approx(2 / 2**12)
-    assert (got.mean, got.baseline_mean) == pytest.approx((0.5, 0.25))
+    assert (got.test.paired.wins, got.test.paired.ties, got.test.paired.losses) == (12, 0, 0)
+    assert got.unit == "episode"
+    assert got.test.p == got.decision.p == pytest.approx(2 / 2**12)
+    assert got.test.means == pytest.approx((0.5, 0.25))
     assert got.difference.mean == pytest.approx(0.25)
     assert verdict_sentence(got, 0.95) == (
         "aim beats frozen on these clips at 1 shot, by 25.00 points (Holm p 0.0005); what other "
@@ -60,9 +61,9 @@ def test_verdicts_go_by_the_adjusted_p() -> None:
     six = {i: OVER[i] for i in range(6)}
     base = contender(accuracies={i: UNDER[i] for i in range(6)})
     (alone,) = compared(base, contender("aim", six))
-    assert (alone.verdict, alone.p) == ("beats", pytest.approx(2 / 2**6))
+    assert (alone.verdict, alone.test.p) == ("beats", pytest.approx(2 / 2**6))
     both = compared(base, contender("aim", six), contender("bitfit", six))
-    assert [c.p_holm for c in both] == pytest.approx([4 / 2**6] * 2)
+    assert [c.decision.p for c in both] == pytest.approx([4 / 2**6] * 2)
     assert {c.verdict for c in both} == {"cannot be told apart from"}
     assert {c.verdict for c in compared(base, contender("aim", six), level=0.99)} == {
         "cannot be told apart from"
@@ -102,8 +103,9 @@ def test_one_episode_is_compared_clip_by_clip() -> None:
     a, b = contender("aim", {0: 1.0}), contender(accuracies={0: 0.25})
     (got,) = compared(b, a)
     expected = mcnemar(range(4), [1, 1, 1, 1], range(4), [1, 0, 0, 0])
-    assert (got.unit, got.difference.n, got.p) == ("clip", 4, expected.p)
-    assert (got.wins, got.ties, got.losses, got.test) == (3, 1, 0, expected.method)
+    assert (got.unit, got.difference.n, got.test.p) == ("clip", 4, expected.p)
+    assert (got.test.paired.wins, got.test.paired.ties, got.test.paired.losses) == (3, 1, 0)
+    assert got.test.method == expected.method
     assert "not other support clips" in got.difference.covers
     shown = render_comparisons([got]).replace("\n", " ")
     assert "over clips: McNemar, exact binomial" in shown
@@ -243,7 +245,7 @@ def test_settings_have_tables_of_their_own_but_one_family(monkeypatch: pytest.Mo
     titled(monkeypatch, dict.fromkeys(rows, SETTING) | dict.fromkeys(other, "another setting"))
     pairs, _ = pairs_with_frozen([*rows, *other])
     found = compare_rows(pairs, names_by_row([*rows, *other]))
-    assert [c.p_holm for c in found] == pytest.approx([4 / 2**12] * 2)
+    assert [c.decision.p for c in found] == pytest.approx([4 / 2**12] * 2)
     shown = render_comparisons(found)
     assert shown.index(f"{SETTING}, head") < shown.index("another setting, head")
 
@@ -330,8 +332,8 @@ def test_a_single_episode_of_several_training_seeds_is_compared_by_shares() -> N
     ]
     (aim,) = merge_recorded_seeds(seeds)
     (got,) = compared(contender(accuracies={0: 0.0}), aim)
-    assert (got.unit, got.test) == ("clip", "sign-flip, all 2^1 sign patterns")
-    assert got.mean == pytest.approx(1 / 6)
+    assert (got.unit, got.test.method) == ("clip", "sign-flip, all 2^1 sign patterns")
+    assert got.test.means[0] == pytest.approx(1 / 6)
 
 
 def test_where_no_verdict_is_possible_that_is_said() -> None:

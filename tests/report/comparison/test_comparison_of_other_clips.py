@@ -52,12 +52,12 @@ def page_rows(records: dict[str, list[EpisodeRecord]]) -> list[ReportRow]:
 
 def test_a_large_gain_is_one_on_other_clips_too(compared: list[RowComparison]) -> None:
     aim, lora = compared
-    assert (aim.verdict, aim.holds_on_other_clips) == ("beats", True)
+    assert (aim.verdict, aim.decision.holds_on_other_clips) == ("beats", True)
     said = verdict_sentence(aim, 0.95)
     assert said.startswith(
         "aim beats frozen on these clips and on other clips of these classes at 1 shot, by "
     )
-    assert not lora.holds_on_other_clips
+    assert not lora.decision.holds_on_other_clips
     told = " ".join(render_comparisons(compared).split())
     assert "other clips: interval of the difference, 95 %, jackknife over clips" in told
     assert "only where, besides, that interval at 97.5 %, so that all 2 hold together" in told
@@ -83,7 +83,7 @@ def test_a_report_says_the_same(
     frozen = made_section.verdicts[0]
     for place, one in enumerate(compared, 1):
         assert frozen[place].other_clips == one.other_clips
-        assert frozen[place].holds_on_other_clips == one.holds_on_other_clips
+        assert frozen[place].decision.holds_on_other_clips == one.decision.holds_on_other_clips
     (table,) = json.loads(render_tables([made_section], ".json"))["tables"]
     aim = table["rows"][1]
     assert aim["over_frozen_verdict"] == "better"

@@ -199,7 +199,7 @@ def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     text = " ".join(outline.text["main"].split())
     assert text.count("Order of frames") == 1
     assert text.index("Order of frames") < text.index("of shuffled")
-    found = frame_order_losses(made, LEVEL)[made[0].rows[0]].intervals
+    found = frame_order_losses(made, LEVEL)[made[0].rows[0]]
     for order, heading in (
         ("shuffled", "lost when shuffled"),
         ("reversed", "lost when reversed"),

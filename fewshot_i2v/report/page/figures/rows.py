@@ -20,10 +20,10 @@ from fewshot_i2v.report.page.figures.style import (
     marker_style,
     new_figure,
     shots_text,
-    sort_shots,
     to_figure,
 )
 from fewshot_i2v.report.page.labels import RowLabel
+from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.report.tables.interval_text import format_signed
 from fewshot_i2v.statistics import Interval
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -230,11 +230,6 @@ class PlotPoint:
     parameters: int = 0
     seconds: float | None = None
     macs: float | None = None
-
-
-def sort_shots(shots: Sequence[int | str]) -> list[int | str]:
-    """Sort the numbers of shots, each once, numbers ascending, then ranges."""
-    return sorted(set(shots), key=lambda shot: (isinstance(shot, str), shot))
 
 
 def shots_text(shot: int | str) -> str:
