@@ -1,4 +1,4 @@
-"""Processes that tests kill: started from one that has imported the package, in milliseconds."""
+"""Processes of tests, most of them killed: started from one that has imported the package."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.models.adapters.base.adapter import Adapter
+from tests import killed
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.search(
@@ -44,17 +46,27 @@ def _lines(block: str) -> list[list[str]]:
     return [[re.sub(r"(^|=)~/", rf"\1{Path.home()}/", word) for word in line] for line in words]
 
 
-def _contract(arguments: list[str]) -> str:
+def _pytest(arguments: list[str], environment: dict[str, str], output: Path) -> NoReturn:
+    """What a process does that is pytest, in the root of the checkout."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # packages with plug-ins may have been imported already
+    rewritten = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    sys.exit(pytest.main([*arguments, *rewritten, "-p", "no:cacheprovider", "-n", "0"]))
+
+
+def _contract(arguments: list[str], output: Path) -> str:
     """Runs the contract as a process of its own, since it collects what there is when it starts."""
-    done = subprocess.run(
-        [sys.executable, *arguments, "-p", "no:cacheprovider", "-n", "0"],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert arguments[:2] == ["-m", "pytest"]
+    process = killed.start(_pytest, arguments[2:], dict(os.environ), output)
+    process.join()
+    said = output.read_text()
+    assert process.exitcode == 0, said
+    return said
 
 
 def test_the_commands_run_and_the_files_keep_the_contract(
@@ -67,7 +79,7 @@ def test_the_commands_run_and_the_files_keep_the_contract(
         if program == "export":
             monkeypatch.setenv(*arguments[0].split("=", 1))
         elif program == "python":
-            shown.append(_contract(arguments))
+            shown.append(_contract(arguments, home / "contract.txt"))
         else:
             assert program == "fewshot-i2v"
             # one step shows that the methods can be tuned; the contract tests that they learn

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.video import clip_cache
+from fewshot_i2v.data.video.worker_pool import run_jobs
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
+
+
+@contextmanager
+def clips_decoded_here() -> Iterator[None]:
+    """Runs decode in this process: a process takes longer to start than tiny clips to decode.
+
+    Processes that decode are tested in `tests/data/video` and `tests/cli`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            clip_cache, "run_jobs", lambda jobs, _workers, limits: run_jobs(jobs, 0, limits)
+        )
+        yield
 
 
 def tiny_tower(
@@ -79,10 +97,18 @@ def tiny_split(folder: Path, *, clips: int = 8) -> Path:
     return path
 
 
+def link_cache(folder: Path) -> None:
+    """Makes `cache` in a folder of a test a link, so that a session decodes its clips once."""
+    shared = folder.parent / "decoded"
+    shared.mkdir(exist_ok=True)
+    (folder / "cache").symlink_to(shared, target_is_directory=True)
+
+
 def tiny_folder(folder: Path) -> Path:
-    """The folder, with the architecture and the split of `tiny_run` in it."""
+    """The folder, with the architecture and the split of `tiny_run` in it, and decoded clips."""
     tiny_architecture(folder)
     tiny_split(folder)
+    link_cache(folder)
     return folder
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,12 +43,8 @@ def test_evaluate_then_show_then_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = str(folder / "mine.yaml")
-    first = subprocess.run(
-        [sys.executable, "-m", "fewshot_i2v", "evaluate", config, *FLAGS],
-        capture_output=True,
-        text=True,
-    )
-    assert first.returncode == 0
+    first = invoke("evaluate", config, *FLAGS)
+    assert first.exit_code == 0
     head, _, rest = first.stderr.partition("\n\n")
     assert "flags: encoder.mean 0.5, encoder.std 0.5" in " ".join(head.split())
     assert rest.split() == ["records", "are", "in", str(folder / "out")]

@@ -26,12 +26,19 @@ from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some, write
 
 
-@pytest.fixture
-def pilot(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def written_pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pilot")
     for shot in (1, 5):
-        write(tmp_path, "frozen", some(shot, 0.6), failed=shot == 1, shot=shot)
-        write(tmp_path, "aim", some(10 + shot, 0.8), shot=shot)
-    return tmp_path
+        write(folder, "frozen", some(shot, 0.6), failed=shot == 1, shot=shot)
+        write(folder, "aim", some(10 + shot, 0.8), shot=shot)
+    return folder
+
+
+@pytest.fixture
+def pilot(written_pilot: Path, tmp_path: Path) -> Path:
+    """A copy, to which a test can add."""
+    return Path(shutil.copytree(written_pilot, tmp_path, dirs_exist_ok=True))
 
 
 def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.splits.split import Split
-from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.evaluation.context import make_episode_source, take_episodes
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils import resources
+from tests.data.splits.published import published
 
 EPISODIC = ("protocols/clip-fsar", "protocols/trx", "protocols/d2st-adapter")
 ALL_WAY = "protocols/vifi-clip"
@@ -40,7 +40,7 @@ def test_episodic_ones_ask_ten_thousand_tasks_of_one_query(name: str) -> None:
     assert (config.way, config.query, config.episodes, config.subset) == (5, 1, 10_000, "novel")
     assert (config.video.frames, config.video.crop) == (8, 224 / 256)
     few = config_of(name, episodes=20)
-    for shot, specs in specs_of(few, load_split(few.split)).items():
+    for shot, specs in specs_of(few, published()[few.split]).items():
         assert len(specs) == 20
         assert all(spec.shape == (5, 5 * int(str(shot)), 5) for spec in specs)
 
@@ -53,7 +53,7 @@ def test_the_splits_that_are_named_can_give_them(name: str) -> None:
     assert len(named) >= 4
     for split in named:
         config = config_of(name, split=split, episodes=3)
-        assert all(len(specs) == 3 for specs in specs_of(config, load_split(split)).values())
+        assert all(len(specs) == 3 for specs in specs_of(config, published()[split]).values())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_splits_that_are_named_can_give_them(name: str) -> None:
     [("hmdb51-kshot", 51, 1530), ("ucf101-kshot", 101, 3783), ("ssv2-kshot", 174, 24_777)],
 )
 def test_all_classes_learn_from_the_published_clips(split: str, way: int, asked: int) -> None:
-    listed = load_split(split)
+    listed = published()[split]
     for shot, specs in specs_of(config_of(ALL_WAY, split=split), listed).items():
         (spec,) = specs
         assert spec.shape == (way, way * int(str(shot)), asked)

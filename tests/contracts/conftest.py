@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from fewshot_i2v.models.heads import logistic
 from tests.contracts._plugins import everything
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _few_values_of_c() -> Iterator[None]:
+    """The choice among all of them takes long; `tests/models/heads/test_logistic.py` checks it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logistic, "C_GRID", logistic.C_GRID[1:3])
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,14 @@ from fewshot_i2v.evaluation import context
 from fewshot_i2v.models.cost import macs_per_clip
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.tower import Tower
+from tests.tiny import clips_decoded_here
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _clips_decoded_here() -> Iterator[None]:
+    with clips_decoded_here():
+        yield
+
 
 _counts: dict[tuple[object, ...], float | None] = {}
 

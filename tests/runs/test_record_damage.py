@@ -31,12 +31,16 @@ def quick_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_sync")
-def test_cut_after_every_byte_of_the_last_line(tmp_path: Path) -> None:
-    """And after some of the line before, which is written alike."""
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_cut_after_any_byte_of_the_last_line(tmp_path: Path, step: int) -> None:
+    """And after some of the line before, which is written alike; after every byte of both ends."""
     journal = filled(tmp_path, 3)
     whole = journal.read_bytes()
     ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]
-    for cut in (*range(ends[0], ends[1] - 8, 29), *range(ends[1] - 8, len(whole) + 1)):
+    edge = ends[1] + 8
+    tail = len(whole) - 8
+    cuts = {*range(ends[0], ends[1] - 8, 29), *range(ends[1] - 8, edge), *range(edge, tail, step)}
+    for cut in sorted(cuts | set(range(tail, len(whole) + 1))):
         journal.write_bytes(whole[:cut])
         complete = sum(end <= cut for end in ends)
         torn = whole[ends[complete - 1] : cut]
@@ -360,7 +364,7 @@ def test_a_forged_line_with_the_right_checksum_is_named(
 
 
 def test_of_a_record_that_was_written_only_its_place_is_kept(tmp_path: Path) -> None:
-    count = 1500
+    count = 600
     with opened(tmp_path) as run:
         tracemalloc.start()
         for first in range(0, count, 100):

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import TrainingConfig
-from tests.tiny import tiny_architecture
+from tests.tiny import link_cache, tiny_architecture
 
 SPLIT = """\
 name: few-motions
@@ -23,8 +23,9 @@ subsets:
 
 
 def training_folder(folder: Path) -> Path:
-    """Architecture and split; decoded clips come beside them."""
+    """Architecture and split, and decoded clips."""
     tiny_architecture(folder)
+    link_cache(folder)
     (folder / "few.yaml").write_text(SPLIT, encoding="utf-8")
     return folder
 

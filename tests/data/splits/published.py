@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+
+import pytest
+from click.testing import CliRunner, Result
 
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
@@ -22,10 +25,31 @@ NAMES = (
 )
 
 
-@cache
+class _Published(Mapping[str, Split]):
+    """Each is read when a test first needs it, and once."""
+
+    __getitem__ = staticmethod(cache(load_split))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
 def published() -> Mapping[str, Split]:
     """All of them, by name."""
-    return {name: load_split(name) for name in NAMES}
+    return _Published()
+
+
+def run_on_read_splits(*args: str) -> Result:
+    """Runs the command line, which takes the shipped splits as they were read before."""
+    from fewshot_i2v.cli._root import cli
+
+    with pytest.MonkeyPatch.context() as patch:
+        module = "fewshot_i2v.data.splits.split_file"
+        patch.setattr(f"{module}.load_split", lambda name, root: published()[name])
+        return CliRunner().invoke(cli, list(args))
 
 
 def names(split: Split, *subsets: str) -> set[str]:

@@ -20,6 +20,7 @@ from fewshot_i2v.models.checkpoints.starting_point import (
     read_start,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
+from tests.data.splits.published import published
 from tests.models.made_starts import facts, make_start
 from tests.models.saved import tiny_encoder
 from tests.models.tiny_adapters import make_adapter
@@ -71,7 +72,7 @@ def test_classes_and_clips_count_by_name_whatever_the_split(
 
 def test_classes_of_two_splits_of_one_data_set_are_compared() -> None:
     """Two shipped splits of Something-Something, which have classes in common and no clip."""
-    trained, asked = load_split("ssv2-kshot"), load_split("ssv2-full-otam")
+    trained, asked = published()["ssv2-kshot"], published()["ssv2-full-otam"]
     about = facts(
         split={"name": trained.name, "version": trained.version, "digest": trained.digest},
         classes=list(trained.classes("train")),

@@ -6,9 +6,8 @@ import json
 from itertools import combinations
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.audit import AuditFinding
 from fewshot_i2v.data.splits.audit.audit import audit_split
@@ -20,7 +19,7 @@ from fewshot_i2v.data.splits.audit.overlap import (
 )
 from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import UnknownNameError
-from tests.data.splits.published import published
+from tests.data.splits.published import published, run_on_read_splits
 
 SPLITS = published()
 
@@ -191,7 +190,7 @@ def test_without_findings_nothing_is_said() -> None:
 
 
 def said(*args: str) -> Result:
-    return CliRunner().invoke(cli, ["episodes", "audit", *args])
+    return run_on_read_splits("episodes", "audit", *args)
 
 
 def test_what_is_printed() -> None:

@@ -177,9 +177,12 @@ class TestWriting:
             with pytest.raises(SplitError, match=r"expected (a name that ends in|the name of a)"):
                 write_new_split(split, wrong, "a table")
 
-    def test_long_lists_go_into_tables(self, tmp_path: Path) -> None:
+    def test_long_lists_go_into_tables(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fewshot_i2v.utils.yaml.MAX_VALUES", 1000)
         rows = {
-            f"it's {c}": [Clip(f"{c}/{i:05d}_p{i}.mp4", str(i % 9)) for i in range(6000)]
+            f"it's {c}": [Clip(f"{c}/{i:05d}_p{i}.mp4", str(i % 9)) for i in range(200)]
             for c in range(8)
         }
         listing = ClipList(tmp_path / "t.csv", {"": rows})
