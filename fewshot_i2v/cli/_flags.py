@@ -42,7 +42,7 @@ _LAYOUTS = {
         ("Methods", "", "adapter start allow_seen head tokens"),
         _ENCODER,
         _VIDEO,
-        ("Tuning", "tuning", f"steps {_OPTIMIZER} flip"),
+        ("Tuning", "tuning", f"recipe steps {_OPTIMIZER} flip colour temporal views"),
         (
             "Running",
             "",

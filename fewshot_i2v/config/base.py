@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     PositiveFloat,
     field_validator,
-    model_validator,
 )
 
 from fewshot_i2v.config.file_names import (
@@ -309,15 +308,6 @@ class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
     def augments(self) -> bool:
         """Whether the support clips are changed at all."""
         return self.flip != "off" or self.crop_scale is not None or self.colour > 0 or self.temporal
-
-    @model_validator(mode="after")
-    def _check_views(self) -> FinetuneConfig:
-        if self.views > 1 and not self.augments:
-            raise ValueError(
-                f"views: got {self.views} without any augmentation, which makes equal views; give "
-                "crop_scale, colour, temporal or flip, or views 1"
-            )
-        return self
 
 
 def _check_device(value: str) -> str:

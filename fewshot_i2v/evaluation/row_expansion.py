@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fewshot_i2v.config.base import FinetuneConfig
-from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig, RowSettings
 from fewshot_i2v.config.loading import load_run_config, nest_overrides
 from fewshot_i2v.config.method import MethodSpec, check_method_names
 from fewshot_i2v.config.recipes import find_recipe
 from fewshot_i2v.config.start_names import FRESH, start_name_of
+from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.checkpoints.start_index import (
     StartLocation,
     starts_by_adapter,
@@ -124,9 +122,11 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
 
 def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:
     """The head with the evaluation's `tokens`, unless its own options set them."""
-    if tokens is None or {"tokens", "readouts"} & head.options.keys():
-        return head
-    return head.model_copy(update={"options": {**head.options, "tokens": tokens}})
+    # `readouts` is a second name of this option: rows under both names are the same
+    options = {"tokens" if key == "readouts" else key: v for key, v in head.options.items()}
+    if tokens is not None:
+        options.setdefault("tokens", tokens)
+    return head.model_copy(update={"options": options})
 
 
 def resolve_tuning(
@@ -143,18 +143,24 @@ def resolve_tuning(
     Raises:
         ConfigError: when the recipe does not exist, or the keys do not fit together.
     """
-    sections = [config.tuning, *filter(None, [config.recipes.get(adapter)])]
     keys: dict[str, Any] = {}
-    for section in sections:
+    for section in [config.tuning, *filter(None, [config.recipes.get(adapter)])]:
         keys |= {key: getattr(section, key) for key in section.model_fields_set}
-    shots = int(str(shot).split("-")[0])
-    recipe = find_recipe(keys.get("recipe", "auto"), adapter, trained=start != FRESH, shots=shots)
-    try:
-        return FinetuneConfig.model_validate(recipe | keys)
-    except ValidationError as error:
-        raise translate_validation_error(
-            error, FinetuneConfig, origin=f"tuning of {adapter} ({shot}-shot)"
-        ) from error
+    recipe = find_recipe(
+        keys.get("recipe", config.tuning.recipe),
+        adapter,
+        trained=start != FRESH,
+        shots=int(str(shot).split("-")[0]),
+    )
+    if config.video.policy != "segment-center":
+        recipe["temporal"] = False  # other policies have no segments to choose frames in
+    tuning = FinetuneConfig(**(recipe | keys))
+    if tuning.views > 1 and not tuning.augments:
+        raise ConfigError(
+            f"tuning of {adapter}: views: got {tuning.views} without any augmentation, which makes "
+            "equal views; give crop_scale, colour, temporal or flip, or views 1"
+        )
+    return tuning
 
 
 def row_slugs(row_keys: Sequence[RowKey]) -> list[str]:

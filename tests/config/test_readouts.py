@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewshot_i2v.config.readouts import Readout, parse_readouts, resolve_motion
+from fewshot_i2v.config.readouts import Readout, parse_readouts
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 
@@ -12,30 +12,20 @@ BASE = {"split": "motions", "adapter": "frozen", "head": "prototype"}
 
 
 def test_names_say_kind_and_cells() -> None:
-    assert parse_readouts("summary+grid4+motion12") == (
-        Readout("summary", 0),
-        Readout("grid", 4),
-        Readout("motion", 12),
+    assert parse_readouts("summary+grid4+motion3", 8) == (
+        Readout("summary"),
+        Readout("grid", 4, 4),
+        Readout("motion", 3, 8),
     )
 
 
+def test_motion_is_of_all_patches_unless_cells_are_named() -> None:
+    assert parse_readouts("motion", 14) == (Readout("motion", 14, 14),)
+
+
 def test_widths_are_channels_of_a_frame() -> None:
-    readouts = parse_readouts("summary+grid4+motion7")
-    assert [readout.width(10) for readout in readouts] == [10, 160, 49]
-
-
-@pytest.mark.parametrize(("patches", "cells"), [(4, 4), (6, 6), (7, 7), (14, 7)])
-def test_motion_is_of_seven_cells_or_all_patches_where_there_are_fewer(
-    patches: int, cells: int
-) -> None:
-    assert resolve_motion("motion", patches) == f"motion{cells}"
-    assert resolve_motion("grid4+motion+motion2", patches) == f"grid4+motion{cells}+motion2"
-    assert resolve_motion("summary+grid2", patches) == "summary+grid2"
-
-
-def test_an_unresolved_motion_is_refused_with_what_to_give() -> None:
-    with pytest.raises(ValueError, match="give motionG, such as motion7"):
-        parse_readouts("grid4+motion")
+    readouts = parse_readouts("summary+grid4+motion3+motion", 7)
+    assert [readout.width(10) for readout in readouts] == [10, 160, 9, 49]
 
 
 @pytest.mark.parametrize(

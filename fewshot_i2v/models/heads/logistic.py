@@ -74,6 +74,11 @@ class LogisticHead(PrototypeHead):
         self, options: LogisticOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]
     ) -> None:
         super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
+        if options.weights != "equal" and not options.normalize:
+            raise HeadError(
+                f"head 'logistic': weights={options.weights} needs normalize=true: without it "
+                "readouts have the size that the encoder gives them"
+            )
         if way == 1:
             raise HeadError("head 'logistic' tells classes apart: it needs a way of at least 2")
 

@@ -42,7 +42,7 @@ def test_it_is_what_its_definition_says() -> None:
 def test_a_readout_has_a_value_for_each_cell_of_each_frame_and_means_over_frames() -> None:
     tokens = _tokens().float()
     features = Features(torch.zeros(2, CLIPS, FRAMES, 9), torch.zeros(2, CLIPS, 9), {2: tokens})
-    selected = select_readout(Readout("motion", 2), features)
+    selected = select_readout(Readout("motion", 2, 2), features)
     assert torch.equal(selected.frames, motion_map(tokens))
     assert torch.equal(selected.clip, motion_map(tokens).mean(-2))
     assert not selected.grids
@@ -54,7 +54,7 @@ def test_a_readout_has_a_value_for_each_cell_of_each_frame_and_means_over_frames
 def test_half_precision_is_read_in_float32() -> None:
     tokens = _tokens().bfloat16()
     features = Features(torch.zeros(2, CLIPS, FRAMES, 9), torch.zeros(2, CLIPS, 9), {2: tokens})
-    selected = select_readout(Readout("motion", 2), features)
+    selected = select_readout(Readout("motion", 2, 2), features)
     assert selected.frames.dtype == torch.float32
     assert torch.equal(selected.frames, motion_map(tokens.float()))
 

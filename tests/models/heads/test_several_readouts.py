@@ -53,7 +53,7 @@ def build(name: str, tokens: str, seeds: int = EPISODES, **options: Any) -> Any:
     """A head of the sizes of `clips`."""
     cls = registry.load_method("heads", name)
     return cls(
-        cls.Options.model_validate({"tokens": tokens, **options}),
+        cls.Options.model_validate({"tokens": tokens, **options}).for_patches(3),
         width=WIDTH,
         way=WAY,
         frames=FRAMES,
@@ -87,8 +87,8 @@ def test_one_grid_serves_a_grid_and_a_map() -> None:
 
 
 def test_a_grid_that_the_features_lack_is_named() -> None:
-    with pytest.raises(HeadError, match=r"reads a grid of patch tokens, 4 cells on a side; got"):
-        build("prototype", "grid2+motion4").compute_support_logits(SUPPORT, LABELS)
+    with pytest.raises(HeadError, match=r"reads a grid of patch tokens, 1 cells on a side; got"):
+        build("prototype", "grid1+motion3").compute_support_logits(SUPPORT, LABELS)
 
 
 @pytest.mark.parametrize("options", [{}, {"pooling": "mean", "temperature": 3.0}, ORDERED], ids=str)

@@ -42,7 +42,7 @@ def check_weights(weights: ReadoutWeights, tokens: str) -> None:
     count = tokens.count("+") + 1
     if len(weights) != count or not any(weights):
         raise HeadError(
-            f"weights={list(weights)}: expected {count} numbers, one for each of {tokens}, not all "
+            f"weights={list(weights)}: expected one number for each of {tokens} ({count}), not all "
             "of them 0; or equal, or loo"
         )
 
