@@ -42,7 +42,7 @@ def test_the_quick_start_reads_several_at_once(
     [
         (("--tokens", "moton"), "expected 'summary', 'gridN', 'motion' or 'motionN'"),
         (("--tokens", "grid4+motion5"), "4 x 4 patches at this image size; give at most grid4"),
-        (("--head", "prototype:weights=[1, 2]"), "expected 1 numbers, one for each of summary"),
+        (("--head", "prototype:weights=[1, 2]"), "expected one number for each of summary"),
         (("--head", "linear:weights=loo"), "unknown option 'weights'"),
     ],
 )

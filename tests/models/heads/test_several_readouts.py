@@ -284,8 +284,8 @@ def test_static_clips_give_finite_logits_and_gradients(name: str, options: dict[
         ("nearest", {"metric": "euclidean"}, "have no common size; use metric=cosine"),
         ("otam", {"eps": 0.01}, "eps=0.01 with tokens=summary.grid2.*use eps=0"),
         ("bi-mhm", {"eps": 0.01}, "eps=0.01 with tokens=summary.grid2.*use eps=0"),
-        ("prototype", {"weights": [1]}, r"weights=\[1.0\]: expected 2 numbers, one for each of"),
-        ("otam", {"weights": [1, 2, 3]}, "expected 2 numbers"),
+        ("prototype", {"weights": [1]}, r"weights=\[1.0\]: expected one number for each of"),
+        ("otam", {"weights": [1, 2, 3]}, "expected one number for each of"),
         ("nearest", {"weights": [0, 0]}, "not all of them 0; or equal, or loo"),
     ],
 )
@@ -316,7 +316,7 @@ def test_only_one_weight_fits_one_readout(name: str) -> None:
     for weights in ("equal", "loo", [1]):
         got = build(name, "motion3", weights=weights, **quick)(QUERY, SUPPORT, LABELS)
         torch.testing.assert_close(got, expected)
-    with pytest.raises(HeadError, match="expected 1 numbers"):
+    with pytest.raises(HeadError, match="expected one number"):
         build(name, "motion3", weights=[1, 1])
 
 

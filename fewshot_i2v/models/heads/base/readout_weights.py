@@ -52,9 +52,12 @@ def choose_weights(
 ) -> Tensor:
     """Chooses the weights of readouts by leave-one-out on the support clips, per episode.
 
-    All weights in steps of a quarter that add up to one are tried, zeros included. Those win whose
-    left-out clips are classified best; of equally many right clips those with the least
-    cross-entropy. With one clip of a class nothing can be left out, and all weights are equal.
+    All weights in steps of a quarter that add up to one are tried, zeros included. The result is
+    their mean, each weighted by the likelihood of the labels of the clips that were left out, as in
+    averaging of models by leave-one-out (Geisser, Eddy: A Predictive Approach to Model Selection,
+    Journal of the American Statistical Association 74, 1979,
+    https://doi.org/10.1080/01621459.1979.10481632). With few clips this is more reliable than the
+    best ones alone. With one clip of a class nothing can be left out, and all weights are equal.
 
     Args:
         leave_one_out_logits: from weights (E, count) to logits of the support clips, each left out
@@ -70,25 +73,21 @@ def choose_weights(
     has_lone_clip = (one_hot(labels, way).sum(1) < 2).any(-1)
     if count == 1 or bool(has_lone_clip.all()):
         return torch.ones(episodes, count, device=labels.device)
-    candidates, scores = torch.tensor(_simplex(count), device=labels.device) * count, []
+    candidates, log_likelihoods = torch.tensor(_simplex(count), device=labels.device) * count, []
     for candidate in candidates:
         logits = leave_one_out_logits(candidate.expand(episodes, -1))
-        right = (logits.argmax(-1) == labels).float().mean(-1)
-        losses = functional.cross_entropy(logits.mT, labels, reduction="none").mean(-1)
-        # the loss only decides between equal counts: squashed, it is below one clip of any episode
-        scores.append(right - losses / (1 + losses) / (2 * labels.shape[1]))
-    best = candidates[torch.stack(scores).argmax(0)]
+        losses = functional.cross_entropy(logits.mT, labels, reduction="none")
+        log_likelihoods.append(-losses.sum(-1))
+    weights = torch.stack(log_likelihoods, -1).softmax(-1) @ candidates
     # per episode: those beside it do not change the weights of an episode
-    return best.masked_fill(has_lone_clip.unsqueeze(-1), 1.0)
+    return weights.masked_fill(has_lone_clip.unsqueeze(-1), 1.0)
 
 
 @lru_cache(maxsize=8)
 def _simplex(count: int) -> list[list[float]]:
-    """All weights in steps of a quarter that add up to one, the most equal first."""
+    """All weights in steps of a quarter that add up to one."""
     steps = product(range(_WEIGHT_STEPS + 1), repeat=count)
-    points = [point for point in steps if sum(point) == _WEIGHT_STEPS]
-    points.sort(key=lambda point: sum(x * x for x in point))
-    return [[1 / count] * count, *([x / _WEIGHT_STEPS for x in point] for point in points)]
+    return [[x / _WEIGHT_STEPS for x in point] for point in steps if sum(point) == _WEIGHT_STEPS]
 
 
 def scale_readouts(x: Tensor, sizes: Sequence[int], weights: Tensor | None = None) -> Tensor:
