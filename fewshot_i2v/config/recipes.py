@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from fewshot_i2v.config.base import ConfigSection, FinetuneConfig, RecipeName
 from fewshot_i2v.config.error_messages import translate_validation_error
@@ -14,8 +14,8 @@ from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.utils.resources import data_folder
 from fewshot_i2v.utils.yaml import load_yaml
 
-_FALLBACK_FILE = "other-adapters"
-"""The file for adapters that have none of their own, such as plug-ins."""
+_GENERAL_FILE = "any-adapter"
+"""Recipes for adapters without a file or a fitting recipe of their own, such as plug-ins."""
 
 
 class Recipe(ConfigSection):
@@ -23,7 +23,7 @@ class Recipe(ConfigSection):
 
     name: Literal["auto", "published", "fast"]
     start: Literal["fresh", "trained", "any"] = "any"
-    shots: Annotated[str, Field(pattern=r"^([1-9]\d*\+?|any)$")] = "any"
+    shots: Annotated[str, BeforeValidator(str), Field(pattern=r"^([1-9]\d*\+?|any)$")] = "any"
     tuning: FinetuneConfig
     evidence: Annotated[str, Field(min_length=1)]
 
@@ -44,11 +44,11 @@ class RecipeFile(ConfigSection):
     recipes: Annotated[tuple[Recipe, ...], Field(strict=False, min_length=1)]
 
 
-def recipe_path(adapter: str) -> Path:
-    """Returns the shipped file of an adapter, or that for adapters without one."""
+def recipe_paths(adapter: str) -> list[Path]:
+    """Returns the shipped files to look in: that of the adapter, if any, then the general one."""
     folder = data_folder("configs") / "recipes"
-    path = folder / f"{adapter}.yaml"
-    return path if path.is_file() else folder / f"{_FALLBACK_FILE}.yaml"
+    paths = [folder / f"{name}.yaml" for name in (adapter, _GENERAL_FILE)]
+    return [path for path in paths if path.is_file()]
 
 
 @lru_cache(maxsize=64)
@@ -81,13 +81,13 @@ def find_recipe(name: RecipeName, adapter: str, *, trained: bool, shots: int) ->
     """
     if name == "none":
         return {}
-    path = recipe_path(adapter)
     start = "trained" if trained else "fresh"
-    for recipe in load_recipes(path):
+    paths = recipe_paths(adapter)
+    for recipe in (recipe for path in paths for recipe in load_recipes(path)):
         if recipe.fits(name, start, shots):
             return {key: getattr(recipe.tuning, key) for key in recipe.tuning.model_fields_set}
     raise ConfigError(
         f"tuning.recipe: there is no {name} recipe of {adapter!r} for a {start} start and {shots} "
-        f"clips per class in {path}; give recipe none and the keys of `tuning` themselves, or "
-        "another recipe"
+        f"clips per class in {' or '.join(map(str, paths))}; give another recipe, or none and the "
+        "keys of `tuning` themselves"
     )

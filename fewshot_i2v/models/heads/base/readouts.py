@@ -45,11 +45,12 @@ def motion_map(tokens: Tensor) -> Tensor:
     map shows where the picture has structure. It is also a map by place: the same action at another
     place of the frame gives another map.
 
-    Ours; its relatives are motion history images (Bobick, Davis: The Recognition of Human Movement
+    Ours. Its relatives are motion energy images (Bobick, Davis: The Recognition of Human Movement
     Using Temporal Templates, IEEE Transactions on Pattern Analysis and Machine Intelligence 23(3),
-    2001, https://doi.org/10.1109/34.910878), which do the same with pixels, and differences of
-    frame features as in Wang et al.: TDN: Temporal Difference Networks for Efficient Action
-    Recognition, CVPR 2021, https://arxiv.org/abs/2012.10071, which are trained.
+    2001, https://doi.org/10.1109/34.910878), which show where pixels change, and in few-shot
+    recognition networks that learn motion from differences of frame features (Wang et al.: MoLo:
+    Motion-augmented Long-short Contrastive Learning for Few-shot Action Recognition, CVPR 2023,
+    https://arxiv.org/abs/2304.00946).
 
     Args:
         tokens: (..., T, N, D).
