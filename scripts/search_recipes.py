@@ -13,6 +13,7 @@ adapter, start, shot and candidate, as soon as it is finished; what is in it is 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,6 +22,7 @@ from typing import Any
 
 import click
 import torch
+from torch import Tensor
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.method import parse_value
@@ -37,6 +39,7 @@ from fewshot_i2v.utils.environment import device_name, git_commit
 from fewshot_i2v.utils.yaml import load_yaml
 
 UNTUNED = "untuned"
+MIXED = " + untuned logits"
 Accuracies = dict[str, list[float]]
 """By head, the accuracy of each episode, in percent."""
 
@@ -63,18 +66,22 @@ def with_config(context: EvaluationContext, config: EvaluationConfig) -> Evaluat
 
 
 @torch.inference_mode()
-def read(runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]) -> list[float]:
-    """Scores the query clips of some episodes by a row's head, in percent."""
+def query_logits(runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]) -> Tensor:
+    """Computes the logits of the query clips of some episodes by a row's head, (E, Q, way)."""
     head = runner.build_head([episode.index for episode in group])
     cache = runner.context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
     support, query = (
         encode_in_chunks(encoder, cache.gather(names), grid_sizes=head.grid_sizes)
         for names in ([e.support_clips for e in group], [e.query_clips for e in group])
     )
-    device = encoder.tower.device
-    predictions = head(query, support, support_labels(group, device)).argmax(-1).cpu()
+    logits: Tensor = head(query, support, support_labels(group, encoder.tower.device))
+    return logits.cpu()
+
+
+def accuracies_of(logits: Tensor, group: Sequence[Episode]) -> list[float]:
+    """Returns the accuracy of each episode, in percent."""
     labels = torch.tensor([[c for c, clips in enumerate(e.query) for _ in clips] for e in group])
-    accuracies: list[float] = (100 * (predictions == labels).float().mean(-1)).tolist()
+    accuracies: list[float] = (100 * (logits.argmax(-1) == labels).float().mean(-1)).tolist()
     return accuracies
 
 
@@ -82,19 +89,25 @@ def tune_and_read(runner: RowRunner) -> tuple[Accuracies, float]:
     """Tunes the episodes of a row, and reads them by all heads of its configuration.
 
     Returns:
-        The accuracies, and the seconds of an episode until it is tuned and predicted once.
+        The accuracies, also of the sum of tuned and untuned logits, and the seconds of an episode
+        until it is tuned and predicted once.
     """
     context, episodes, size = runner.context, runner.episodes, runner.parallel_episodes
     readers = reading_runners(context, runner)
-    accuracies: Accuracies = {reader.row.head.label: [] for reader in readers}
+    accuracies: Accuracies = defaultdict(list)
     seconds = 0.0
     for first in range(0, len(episodes), size):
         group = episodes[first : first + size]
         start = perf_counter()
         encoder = runner.run_group(group).encoder
         seconds += perf_counter() - start
+        untuned = runner.build_encoder([episode.index for episode in group])
         for reader in readers:
-            accuracies[reader.row.head.label] += read(reader, encoder, group)
+            label, logits = reader.row.head.label, query_logits(reader, encoder, group)
+            accuracies[label] += accuracies_of(logits, group)
+            if runner.row.tuning.steps:
+                logits = logits + query_logits(reader, untuned, group)
+                accuracies[f"{label}{MIXED}"] += accuracies_of(logits, group)
     return accuracies, seconds / len(episodes)
 
 
@@ -164,7 +177,8 @@ def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
             result, baseline = done[row, name], done[row, UNTUNED]
             click.echo(f"{row}  {name}  {result['seconds']:.1f} s an episode")
             for label, values_of_head in result["accuracies"].items():
-                click.echo(f"    {gain(values_of_head, baseline['accuracies'][label])}  {label}")
+                untuned = baseline["accuracies"][label.removesuffix(MIXED)]
+                click.echo(f"    {gain(values_of_head, untuned)}  {label}")
 
 
 @click.command(help=__doc__)
