@@ -66,16 +66,20 @@ def with_config(context: EvaluationContext, config: EvaluationConfig) -> Evaluat
 
 
 @torch.inference_mode()
-def query_logits(runner: RowRunner, encoder: AdaptedEncoder, group: Sequence[Episode]) -> Tensor:
-    """Computes the logits of the query clips of some episodes by a row's head, (E, Q, way)."""
-    head = runner.build_head([episode.index for episode in group])
-    cache = runner.context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
+def query_logits(
+    readers: Sequence[RowRunner], encoder: AdaptedEncoder, group: Sequence[Episode]
+) -> list[Tensor]:
+    """Computes the logits of the query clips of some episodes by several heads, (E, Q, way)."""
+    heads = [reader.build_head([episode.index for episode in group]) for reader in readers]
+    # the clips are encoded once, for what any of the heads reads
+    grid_sizes = tuple(sorted({size for head in heads for size in head.grid_sizes}))
+    cache = readers[0].context.prefix_cache(encoder, grid_sizes=grid_sizes)
     support, query = (
-        encode_in_chunks(encoder, cache.gather(names), grid_sizes=head.grid_sizes)
+        encode_in_chunks(encoder, cache.gather(names), grid_sizes=grid_sizes)
         for names in ([e.support_clips for e in group], [e.query_clips for e in group])
     )
-    logits: Tensor = head(query, support, support_labels(group, encoder.tower.device))
-    return logits.cpu()
+    labels = support_labels(group, encoder.tower.device)
+    return [head(query, support, labels).cpu() for head in heads]
 
 
 def accuracies_of(logits: Tensor, group: Sequence[Episode]) -> list[float]:
@@ -102,12 +106,13 @@ def tune_and_read(runner: RowRunner) -> tuple[Accuracies, float]:
         encoder = runner.run_group(group).encoder
         seconds += perf_counter() - start
         untuned = runner.build_encoder([episode.index for episode in group])
-        for reader in readers:
-            label, logits = reader.row.head.label, query_logits(reader, encoder, group)
-            accuracies[label] += accuracies_of(logits, group)
-            if runner.row.tuning.steps:
-                logits = logits + query_logits(reader, untuned, group)
-                accuracies[f"{label}{MIXED}"] += accuracies_of(logits, group)
+        logits = query_logits(readers, encoder, group)
+        untuned_logits = query_logits(readers, untuned, group) if runner.row.tuning.steps else []
+        for reader, values in zip(readers, logits, strict=True):
+            accuracies[reader.row.head.label] += accuracies_of(values, group)
+        for reader, values, before in zip(readers, logits, untuned_logits, strict=False):
+            mixed = accuracies_of(values + before, group)
+            accuracies[f"{reader.row.head.label}{MIXED}"] += mixed
     return accuracies, seconds / len(episodes)
 
 
