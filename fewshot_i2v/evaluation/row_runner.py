@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import RowConfig
+from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import TuningError, VideoUnreadable
@@ -61,6 +62,7 @@ class _ModelSizes(NamedTuple):
     adapter_parameters: int
     head_parameters: int
     prefix_spec: PrefixSpec
+    readouts: tuple[Readout, ...]
 
 
 class TunedGroup(NamedTuple):
@@ -114,8 +116,10 @@ class RowRunner:
 
     @property
     def is_static(self) -> bool:
-        """Whether all episodes share the start's adapter, so that features are cached by clip."""
-        return self.start is not None and not self.row.tuning.steps
+        """Whether all episodes share an adapter that is not tuned: features are cached by clip."""
+        if self.start is not None:
+            return not self.row.tuning.steps
+        return not self.parameters
 
     @cached_property
     def sizes(self) -> _ModelSizes:
@@ -124,7 +128,8 @@ class RowRunner:
         adapter_count, head_count = (
             sum(p.numel() for p in module.parameters()) for module in (encoder, head)
         )
-        return _ModelSizes(adapter_count, head_count, encoder.adapter.prefix_spec(head.grid_sizes))
+        prefix_spec = encoder.adapter.prefix_spec(head.grid_sizes)
+        return _ModelSizes(adapter_count, head_count, prefix_spec, head.readouts)
 
     @property
     def parameters(self) -> int:
@@ -157,17 +162,11 @@ class RowRunner:
     @property
     def cache_key(self) -> Hashable:
         """Key of the row's feature cache; rows with equal keys share it."""
-        spec = self.sizes.prefix_spec
-        if self.start is None or not self.is_static:
-            return spec.cache_key(self.context.encoder.tower)
+        if not self.is_static:
+            return self.sizes.prefix_spec.cache_key(self.context.encoder.tower)
         options = resolve_options("adapters", self.row.adapter).model_dump(mode="json")
-        return (self.row.adapter.name, repr(options), self.start.digest, spec.grid_sizes)
-
-    @property
-    def feature_rows_per_clip(self) -> int:
-        """Rows of a clip's features in one tensor, as made by `pack_features`."""
-        frames = self.row.video.frames
-        return frames + 1 + frames * count_cells(self.sizes.prefix_spec.grid_sizes)
+        digest = self.start.digest if self.start else ""
+        return (self.row.adapter.name, repr(options), digest, self.sizes.readouts)
 
     @cached_property
     def parallel_episodes(self) -> int:
@@ -176,8 +175,9 @@ class RowRunner:
         if isinstance(row.at_once, int):
             return row.at_once
         adapter_class = registry.load_method("adapters", row.adapter.name)
-        if self.is_static:
-            clip_elements = self.feature_rows_per_clip * tower.width
+        if self.start is not None and self.is_static:
+            frames, cells = row.video.frames, count_cells(self.sizes.prefix_spec.grid_sizes)
+            clip_elements = (frames + 1 + frames * cells) * tower.width
         elif adapter_class.one_episode_at_a_time:
             return 1
         else:
@@ -273,17 +273,15 @@ class RowRunner:
         self, group: Sequence[Episode], encoder: AdaptedEncoder, head: Head
     ) -> FinetuneResult:
         """Loads what the episodes read, fine-tunes where the row does, and predicts."""
-        row, context, grid_sizes = self.row, self.context, head.grid_sizes
+        row, context = self.row, self.context
         if not self.is_static:
-            inputs = load_inputs(row, context, group, encoder, grid_sizes=grid_sizes)
+            inputs = load_inputs(row, context, group, encoder, grid_sizes=head.grid_sizes)
             return finetune_and_predict(encoder, head, inputs, row.tuning)
         frames = row.video.frames
-        cache = context.feature_cache(encoder, self.cache_key, grid_sizes=grid_sizes)
-        support = unpack_features(
-            cache.gather([e.support_clips for e in group]), frames, grid_sizes
-        )
+        cache = context.feature_cache(encoder, self.cache_key, head)
+        support = unpack_features(cache.gather([e.support_clips for e in group]), frames)
         chunks = chunked_features(cache, [e.query_clips for e in group])()
-        query = (unpack_features(chunk, frames, grid_sizes) for chunk in chunks)
+        query = (unpack_features(chunk, frames) for chunk in chunks)
         labels = support_labels(group, encoder.tower.device)
         return predict_from_features(head, support, query, labels)
 

@@ -85,13 +85,12 @@ def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> f
     """Seconds of predicting some episodes from random features, since zeros have no angle."""
     tower = runner.context.encoder.tower
     head = runner.build_head([episode.index for episode in batch])
-    n_rows = runner.feature_rows_per_clip
     generator = torch.Generator().manual_seed(0)
 
     def _features(n_clips: int) -> Features:
-        values = torch.randn(1, n_clips, n_rows, tower.width, generator=generator).to(tower.device)
-        values = values.expand(len(batch), -1, -1, -1)
-        return unpack_features(values, row.video.frames, head.grid_sizes)
+        shape = (1, n_clips, row.video.frames + 1, head.width)
+        values = torch.randn(shape, generator=generator).to(tower.device)
+        return unpack_features(values.expand(len(batch), -1, -1, -1), row.video.frames)
 
     _, n_support, n_query = batch[0].shape
     support, query = _features(n_support), _features(n_query)

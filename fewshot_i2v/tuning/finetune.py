@@ -251,11 +251,11 @@ def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Ten
     )
     query_chunks = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
     query = (encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in query_chunks)
-    return _query_logits(head, support, query, episodes.labels)
+    return _query_logits(lambda chunk, labels: head(chunk, support, labels), query, episodes.labels)
 
 
 def _query_logits(
-    head: Head, support: Features, query: Iterable[Features], labels: Tensor
+    score: Callable[[Features, Tensor], Tensor], query: Iterable[Features], labels: Tensor
 ) -> Tensor:
     """Computes logits of the query clips, which come in chunks, (E, Q, way), float32.
 
@@ -265,7 +265,7 @@ def _query_logits(
     chunk_logits = []
     for chunk in query:  # what is kept of the clips must not come from inside of inference mode
         with torch.inference_mode():
-            chunk_logits.append(head(chunk, support, labels))
+            chunk_logits.append(score(chunk, labels))
     logits = chunk_logits[0] if len(chunk_logits) == 1 else torch.cat(chunk_logits, 1)
     if not logits.isfinite().all():
         raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
@@ -279,16 +279,17 @@ def predict_from_features(
 
     Args:
         head: of E copies.
-        support: of S clips.
-        query: of Q clips, in chunks.
+        support: of S clips, from `Head.select_tokens`.
+        query: of Q clips, likewise, in chunks.
         labels: class of each support clip, (E, S) int64.
 
     Raises:
         TuningError: when a logit is not finite.
     """
-    return FinetuneResult(
-        _query_logits(head, support, query, labels), torch.zeros(labels.shape[0], 0)
+    logits = _query_logits(
+        lambda chunk, labels: head.selected_logits(chunk, support, labels), query, labels
     )
+    return FinetuneResult(logits, torch.zeros(labels.shape[0], 0))
 
 
 def finetune_and_predict(

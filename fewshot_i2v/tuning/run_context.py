@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+    from fewshot_i2v.models.heads.base.head import Head
 
 _DIGEST_LENGTH = 16
 _MAX_SHOWN_ERRORS = 20
@@ -221,21 +222,20 @@ class RunContext:
             spec, lambda frames: compute_prefix(tower, spec, tower.normalize(frames))
         )
 
-    def feature_cache(
-        self, encoder: AdaptedEncoder, key: Hashable, *, grid_sizes: GridSizes
-    ) -> FeatureCache:
-        """Returns the cache of the packed features of an untuned adapter of one copy.
+    def feature_cache(self, encoder: AdaptedEncoder, key: Hashable, head: Head) -> FeatureCache:
+        """Returns the cache of what a head reads of clips with an adapter that is not tuned.
 
         Args:
-            encoder: tower and adapter, which do not change from this call on.
-            key: unique to this adapter, and different from every `PrefixSpec`.
-            grid_sizes: cells on a side of each grid of patch tokens that the heads read.
+            encoder: tower and adapter of one copy, which do not change from this call on.
+            key: unique to this adapter and the readouts, and different from every `PrefixSpec`.
+            head: says what it reads; heads with the same readouts share the cache.
         """
-        tower = encoder.tower
+        tower, grid_sizes, select = encoder.tower, head.grid_sizes, head.select_tokens
 
         def _encode(frames: torch.Tensor) -> torch.Tensor:
             prefix = encoder.compute_prefix(tower.normalize(frames), grid_sizes=grid_sizes)
-            return pack_features(encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)).squeeze(0)
+            features = encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)
+            return pack_features(select(features)).squeeze(0)
 
         return self._get_or_create_cache(key, _encode)
 

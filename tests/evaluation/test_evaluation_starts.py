@@ -127,7 +127,7 @@ def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells:
     assert first.cache_key == second.cache_key
     indices = [spec.index for spec in specs]
     encoder, head = first.build_encoder(indices), first.build_head(indices)
-    bank = work.feature_cache(encoder, first.cache_key, grid_sizes=head.grid_sizes)
+    bank = work.feature_cache(encoder, first.cache_key, head)
     drawn = {name for shots in work.episodes.values() for s in shots for name in s.clip_names()}
     assert bank.clips_encoded == len(drawn)
     kept = work.prefix_cache(encoder, grid_sizes=head.grid_sizes)

@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from einops import rearrange
 from torch import Tensor
-
-from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 
 
 @dataclass(frozen=True)
@@ -51,23 +48,10 @@ def concat_features(chunks: Sequence[Features]) -> Features:
 
 
 def pack_features(features: Features) -> Tensor:
-    """Packs features into one tensor, (E, clips, T + 1 + T * cells, D).
-
-    The order along the third axis is frames, clip, each grid in its turn.
-    """
-    grids = [grid.flatten(2, 3) for grid in features.grids.values()]
-    return torch.cat([features.frames, features.clip.unsqueeze(-2), *grids], -2)
+    """Packs frame and clip features into one tensor, (E, clips, T + 1, D)."""
+    return torch.cat([features.frames, features.clip.unsqueeze(-2)], -2)
 
 
-def unpack_features(tensor: Tensor, frames: int, grid_sizes: GridSizes) -> Features:
-    """Unpacks the output of `pack_features` for clips of T = `frames` with these grids."""
-    counts = [frames * size**2 for size in grid_sizes]
-    first, clip, *grids = torch.split(tensor, [frames, 1, *counts], -2)
-    return Features(
-        first,
-        clip.squeeze(-2),
-        {
-            size: rearrange(grid, "... (t cells) d -> ... t cells d", t=frames)
-            for size, grid in zip(grid_sizes, grids, strict=True)
-        },
-    )
+def unpack_features(tensor: Tensor, frames: int) -> Features:
+    """Unpacks the output of `pack_features` for clips of T = `frames`."""
+    return Features(tensor[..., :frames, :], tensor[..., frames, :])

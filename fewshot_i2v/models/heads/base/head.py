@@ -245,9 +245,25 @@ class Head(nn.Module, ABC):
             HeadError: when a class has no support clip, or the features have other sizes than the
                 head was built for.
         """
+        return self.selected_logits(self.select_tokens(query), self.select_tokens(support), labels)
+
+    def selected_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+        """Computes `query_logits` in float32 of features from `select_tokens`.
+
+        Args:
+            query: of the Q query clips, from `select_tokens`.
+            support: of the S support clips, likewise.
+            labels: class of each support clip, (E, S) int64 in 0..way-1.
+
+        Returns:
+            (E, Q, way), float32, logits of a softmax over the classes.
+
+        Raises:
+            HeadError: when a class has no support clip.
+        """
         self._check_support_classes(labels)
         with torch.autocast(query.clip.device.type, enabled=False):
-            return self.query_logits(self.select_tokens(query), self.select_tokens(support), labels)
+            return self.query_logits(query, support, labels)
 
     def select_tokens(self, features: Features) -> Features:
         """Returns the features that this head reads, float32: its readouts side by side.
