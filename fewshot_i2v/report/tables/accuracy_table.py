@@ -231,10 +231,12 @@ def tuning_notes(rows: Sequence[RowSummary]) -> list[str]:
     heads = sorted({row.head.partition(":")[0] for row in rows if row.learns_nothing})
     if not heads:
         return []
+    # trx has parameters of its own, which need steps
+    untuned = ", --steps 0 evaluates adapters as they start" if heads != ["trx"] else ""
     return [
         f"1 shot with head {', '.join(heads)}: in tuning, the only clip of a class is compared "
-        "with itself, so there is nothing to learn from, and steps can cost accuracy; --steps 0 "
-        "evaluates adapters as they start."
+        "with itself, so there is nothing to learn from, and steps can cost accuracy; "
+        f"--recipe auto compares changed views of it{untuned}."
     ]
 
 
