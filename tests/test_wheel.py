@@ -110,6 +110,7 @@ def test_the_installed_command_works_outside_the_checkout(wheel: Path, tmp_path:
         shipped = {
             path.relative_to(ROOT / folder).with_suffix("").as_posix()
             for path in (ROOT / folder).rglob("*.yaml")
+            if path.parent.name != "recipes"  # parts of a configuration
         }
         assert {row["name"] for row in rows} == shipped
         assert all(Path(row["origin"]).is_relative_to(target) for row in rows)
@@ -120,5 +121,8 @@ def test_the_installed_command_works_outside_the_checkout(wheel: Path, tmp_path:
     rows = json.loads(run("list", "starts", "--json"))
     assert {row["name"] for row in rows} == shipped
     assert all(Path(row["origin"]).is_relative_to(target) for row in rows)
+    shipped = {path.name for path in (ROOT / "configs" / "recipes").glob("*.yaml")}
+    recipes = target / "fewshot_i2v" / "_data" / "configs" / "recipes"
+    assert {path.name for path in recipes.glob("*.yaml")} == shipped
     assert "frozen" in run("list", "adapters")
     assert json.loads(run("list", "encoders", "--json"))[0]["name"] == "demo"

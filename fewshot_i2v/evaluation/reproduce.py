@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.file_names import file_name, map_weights_file, parse_pretrained
 from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.recipes import find_recipe
 from fewshot_i2v.config.start_names import FRESH, FROZEN_ADAPTER, names_of_starts
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
@@ -63,7 +65,7 @@ def _group_by_tuning(headers: Sequence[Header]) -> list[list[Header]]:
     The first group has the most frequent tuning of each adapter, the second the next one, and so
     on.
     """
-    tunings = [dump_yaml(header["identity"]["config"]["tuning"]) for header in headers]
+    tunings = [dump_yaml(_written_tuning(header["identity"]["config"])) for header in headers]
     adapters = [header["identity"]["config"]["adapter"]["name"] for header in headers]
     adapter_counts, tuning_counts = Counter(zip(adapters, tunings, strict=True)), Counter(tunings)
     adapter_tunings: dict[str, list[str]] = {}
@@ -137,16 +139,44 @@ def _split_tunings(configs: Sequence[Mapping[str, Any]]) -> tuple[Plain, dict[st
     Args:
         configs: those of an adapter have the same tuning.
     """
-    keys = [dump_yaml(config["tuning"]) for config in configs]
-    usual = configs[keys.index(Counter(keys).most_common(1)[0][0])]["tuning"]
-    recipes = {c["adapter"]["name"]: _differing_keys(c["tuning"], usual) for c in configs}
+    tunings = [_written_tuning(config) for config in configs]
+    texts = [dump_yaml(tuning) for tuning in tunings]
+    usual = tunings[texts.index(Counter(texts).most_common(1)[0][0])]
+    recipes = {}
+    for config, tuning in zip(configs, tunings, strict=True):
+        # what this adapter's recipe gives and the usual tuning says otherwise, has to be said
+        values = _full_tuning(config["tuning"]) | tuning
+        differing_keys = {
+            key: values[key]
+            for key in sorted(tuning.keys() | usual.keys())
+            if key not in usual or values[key] != usual[key]
+        }
+        recipes[config["adapter"]["name"]] = differing_keys
     return usual, {name: recipe for name, recipe in recipes.items() if recipe}
 
 
-def _differing_keys(tuning: Plain, usual: Plain) -> Plain:
-    """Keys with unequal values; a key that is not recorded has the value None."""
-    keys = sorted(tuning.keys() | usual.keys())
-    return {key: tuning.get(key) for key in keys if tuning.get(key) != usual.get(key)}
+def _written_tuning(config: Mapping[str, Any]) -> Plain:
+    """Returns the keys of `tuning` that give a row's tuning, those of its recipe left out.
+
+    A row records what its recipe gave, which depends on its adapter, start and shots.
+    """
+    recorded = {**config["tuning"]}
+    name = recorded.pop("recipe", "none")
+    recipe_name = "auto" if name == "none" else name
+    shots, trained = int(str(config["shot"]).split("-")[0]), config.get("start", FRESH) != FRESH
+    recipe = find_recipe(recipe_name, config["adapter"]["name"], trained=trained, shots=shots)
+    values, given = _full_tuning(recorded), _full_tuning(recipe)
+    explicit = {key: value for key, value in values.items() if value != given[key]}
+    # a row that records none took nothing from a recipe, or was told to
+    if name == "none" and recipe.keys() - explicit.keys():
+        return {"recipe": "none", **recorded}
+    return {"recipe": recipe_name, **explicit}
+
+
+def _full_tuning(tuning: Mapping[str, Any]) -> Plain:
+    """Returns the values of all keys but the recipe; those that are not recorded have defaults."""
+    model = FinetuneConfig.model_validate(tuning)
+    return model.model_dump(mode="json", exclude={"recipe"})
 
 
 def _start_values(headers: Sequence[Header]) -> list[str]:

@@ -152,8 +152,10 @@ def resolve_tuning(
         trained=start != FRESH,
         shots=int(str(shot).split("-")[0]),
     )
-    if config.video.policy != "segment-center":
+    if config.video.policy != "segment-center" and "temporal" in recipe:
         recipe["temporal"] = False  # other policies have no segments to choose frames in
+    if not recipe.keys() - keys.keys():
+        keys["recipe"] = "none"  # nothing is taken from it: rows of earlier versions are the same
     tuning = FinetuneConfig(**(recipe | keys))
     if tuning.views > 1 and not tuning.augments:
         raise ConfigError(

@@ -64,18 +64,29 @@ def display_names(rows: Sequence[RowSummary]) -> list[str]:
 
 
 def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
-    """For each row the keys of its tuning that differ between rows of its adapter, as text."""
+    """For each row the keys of its tuning that differ between rows of its adapter, as text.
+
+    A recipe has other values for another start or number of shots: this is no difference.
+    """
     tunings = [row.config.get("tuning", {}) for row in rows]
-    tunings_by_adapter: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    recipes: dict[str, set[str]] = defaultdict(set)
     for row, tuning in zip(rows, tunings, strict=True):
-        tunings_by_adapter[row.adapter].append(tuning)
+        recipes[row.adapter].add(tuning.get("recipe", ""))
+    groups: list[Hashable] = [
+        (row.adapter, row.start, row.start_name, row.shot)
+        if len(recipes[row.adapter]) == 1 and "" not in recipes[row.adapter]
+        else row.adapter
+        for row in rows
+    ]
+    tunings_by_group: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
+    for group, tuning in zip(groups, tunings, strict=True):
+        tunings_by_group[group].append(tuning)
     differing = {
-        adapter: _differing_keys(adapter_tunings)
-        for adapter, adapter_tunings in tunings_by_adapter.items()
+        group: _differing_keys(group_tunings) for group, group_tunings in tunings_by_group.items()
     }
     return [
-        _tuning_text(tuning, differing[row.adapter])
-        for row, tuning in zip(rows, tunings, strict=True)
+        _tuning_text(tuning, differing[group])
+        for group, tuning in zip(groups, tunings, strict=True)
     ]
 
 

@@ -154,7 +154,10 @@ def test_options_presets_and_source_of_an_adapter(invoke: Invoke) -> None:
 def test_options_of_a_head(invoke: Invoke) -> None:
     text = invoke("list", "heads", "zero-shot").stdout
     assert "reads the class names: yes" in text
-    assert "  tokens: 'summary', or 'gridN' with N from 1 to 99; default summary\n" in text
+    kinds = (
+        "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or several joined by '+'"
+    )
+    assert f"  tokens: {kinds}; default summary\n" in text
     assert '  templates: text; or list of: text; default ["a video of {}"]\n' in text
     for name in registry.method_names("heads"):
         for option in json.loads(invoke("list", "heads", name, "--json").stdout)["options"]:

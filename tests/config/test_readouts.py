@@ -49,5 +49,5 @@ def test_the_tokens_of_an_evaluation_are_those_of_heads_that_say_none() -> None:
     assert [row.head.options for row in expand_rows(config)] == [
         {"tokens": "grid4+motion"},
         {"tokens": "summary"},
-        {"readouts": "grid2+motion"},
+        {"tokens": "grid2+motion"},
     ]

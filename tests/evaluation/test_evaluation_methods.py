@@ -10,7 +10,7 @@ import pytest
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import EvaluationConfig
-from fewshot_i2v.errors import AdapterError, ConfigError, RecordError, UnknownNameError
+from fewshot_i2v.errors import ConfigError, HeadError, RecordError, UnknownNameError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from tests.tiny import tiny_folder, tiny_run
@@ -43,7 +43,7 @@ def test_heads_can_see_a_grid_of_patch_tokens(folder: Path, tmp_path: Path) -> N
 
 def test_a_grid_finer_than_the_patches_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     config = _config(folder, tmp_path, head=["prototype"], tokens="grid9")
-    with pytest.raises(AdapterError, match=r"grid9: this encoder has 2 x 2 patches"):
+    with pytest.raises(HeadError, match=r"grid9: this encoder has 2 x 2 patches"):
         evaluate.run(config)
     assert list(tmp_path.iterdir()) == []
 

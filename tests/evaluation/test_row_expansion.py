@@ -186,7 +186,8 @@ def test_fresh_rows_are_what_they_were_before_there_were_starts(
     slug: str, sha256: str, over: dict[str, Any]
 ) -> None:
     adapters = ["frozen", "aim:scale=0.5", "aim:scale='0/5'"]
-    rows = load_config({**BASE, "adapter": adapters, "head": ["linear"], "shot": [1, 5]}, over)
+    config = {**BASE, "adapter": adapters, "head": ["linear"], "shot": [1, 5]}
+    rows = load_config({**config, "tuning": {"recipe": "none"}}, over)
     row = {row.slug: row for row in expand_rows(rows)}[slug]
     text = json.dumps(row.identity(), sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest().startswith(sha256)
@@ -206,7 +207,8 @@ def test_starts_nest_between_adapters_and_heads(tmp_path: Path) -> None:
     ]
     assert [row.start for row in rows] == ["fresh"] * 4 + [start] * 2
     fresh, started = rows[2].identity(), rows[4].identity()
-    assert started == {**fresh, "start": "mine"}
+    assert started["tuning"] != fresh["tuning"]  # another recipe
+    assert started == {**fresh, "start": "mine", "tuning": started["tuning"]}
 
 
 def test_starts_of_one_name_have_slugs_of_their_own(tmp_path: Path) -> None:
