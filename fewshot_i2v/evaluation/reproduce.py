@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.config.base import FinetuneConfig
+from fewshot_i2v.config.base import FinetuneConfig, RecipeName
 from fewshot_i2v.config.file_names import file_name, map_weights_file, parse_pretrained
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.config.recipes import find_recipe
@@ -142,10 +142,10 @@ def _split_tunings(configs: Sequence[Mapping[str, Any]]) -> tuple[Plain, dict[st
     tunings = [_written_tuning(config) for config in configs]
     texts = [dump_yaml(tuning) for tuning in tunings]
     usual = tunings[texts.index(Counter(texts).most_common(1)[0][0])]
-    recipes = {}
+    defaults, recipes = _full_tuning({}), {}
     for config, tuning in zip(configs, tunings, strict=True):
         # what this adapter's recipe gives and the usual tuning says otherwise, has to be said
-        values = _full_tuning(config["tuning"]) | tuning
+        values = {**defaults, **config["tuning"], **tuning}
         differing_keys = {
             key: values[key]
             for key in sorted(tuning.keys() | usual.keys())
@@ -160,12 +160,15 @@ def _written_tuning(config: Mapping[str, Any]) -> Plain:
 
     A row records what its recipe gave, which depends on its adapter, start and shots.
     """
-    recorded = {**config["tuning"]}
+    recorded: Plain = {**config["tuning"]}
     name = recorded.pop("recipe", "none")
-    recipe_name = "auto" if name == "none" else name
-    shots, trained = int(str(config["shot"]).split("-")[0]), config.get("start", FRESH) != FRESH
-    recipe = find_recipe(recipe_name, config["adapter"]["name"], trained=trained, shots=shots)
-    values, given = _full_tuning(recorded), _full_tuning(recipe)
+    recipe_name: RecipeName = "auto" if name == "none" else name
+    try:
+        shots, trained = int(str(config["shot"]).split("-")[0]), config.get("start", FRESH) != FRESH
+        recipe = find_recipe(recipe_name, config["adapter"]["name"], trained=trained, shots=shots)
+        values, given = _full_tuning(recorded), _full_tuning(recipe)
+    except (ValueError, FewshotError):
+        return {"recipe": name, **recorded}  # a damaged record: it is checked below
     explicit = {key: value for key, value in values.items() if value != given[key]}
     # a row that records none took nothing from a recipe, or was told to
     if name == "none" and recipe.keys() - explicit.keys():

@@ -62,7 +62,7 @@ def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
         "query": 1,
         "episodes": 3,
         "at_once": 3,
-        "tuning": {"steps": 2, "temporal": True, "views": 2},
+        "tuning": {"recipe": "none", "steps": 2, "temporal": True, "views": 2},
     }
     return tiny_run(folder, output, **settings | changes)
 
@@ -136,7 +136,7 @@ def test_without_augmentation_the_identity_is_that_of_earlier_versions() -> None
     later = {"colour", "temporal", "views", "label_smoothing"}
 
     def _keys(**tuning: Any) -> set[str]:
-        (row,) = expand_rows(load_config({**base, "tuning": tuning}))
+        (row,) = expand_rows(load_config({**base, "tuning": {"recipe": "none", **tuning}}))
         return later & set(row.identity()["tuning"])
 
     assert _keys() == _keys(steps=4) == set()

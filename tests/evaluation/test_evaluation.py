@@ -42,7 +42,7 @@ def _config(folder: Path, output: Path, **changes: Any) -> EvaluationConfig:
         "head": ["linear"],
         "shot": [1],
         "episodes": 7,
-        "tuning": {"steps": 3},
+        "tuning": {"recipe": "none", "steps": 3},
         "at_once": 3,
     }
     return tiny_run(folder, output, **settings | changes)

@@ -42,7 +42,7 @@ RANGED: dict[str, Any] = {
     "seed": 9,
     "adapter": "st-adapter",
     "head": "linear",
-    "tuning": {"steps": 2},
+    "tuning": {"recipe": "none", "steps": 2},
 }
 APART = "No clip is in two episodes"
 

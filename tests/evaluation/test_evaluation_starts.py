@@ -171,7 +171,8 @@ def test_another_start_in_the_same_folder_is_another_run(runs: Runs, tmp_path: P
 
 
 def test_fresh_rows_say_nothing_of_starts(runs: Runs, tmp_path: Path) -> None:
-    row = evaluate.run(_config(runs, tmp_path, start="fresh")).rows[0]
+    tuning = {"recipe": "none", "steps": 1}
+    row = evaluate.run(_config(runs, tmp_path, start="fresh", tuning=tuning)).rows[0]
     header = read_run(row.folder).header
     assert header["marks"] == {
         "note": "",
