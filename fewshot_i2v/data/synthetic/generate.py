@@ -44,11 +44,8 @@ from fewshot_i2v.data.synthetic.scene import (
 )
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
 from fewshot_i2v.data.synthetic.world.kinds import WORLD_MOTIONS
-from fewshot_i2v.data.synthetic.world.scene import (
-    WORLD,
-    random_world_scene,
-    render_world_scene,
-)
+from fewshot_i2v.data.synthetic.world.paint import render_world_scene
+from fewshot_i2v.data.synthetic.world.scene import WORLD, random_world_scene
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 

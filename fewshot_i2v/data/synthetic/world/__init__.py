@@ -2,5 +2,5 @@
 
 `kinds` names the motions and makes their tracks from `paths`, `changes`, `figure_motions` and
 `pair_motions`; `bodies`, `backdrops` and `camera` choose everything else at random; `scene` puts a
-clip together and paints it.
+clip together, and `paint` paints it.
 """

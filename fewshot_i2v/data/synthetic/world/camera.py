@@ -37,23 +37,17 @@ class Camera:
         """Return where in the frame places of the scene are seen."""
         return (x - 0.5 - self.x) * self.zoom + 0.5, (y - 0.5 - self.y) * self.zoom + 0.5
 
-    def film(self, backdrop: Pixels, size: int) -> Pixels:
-        """Return the backdrop as the camera sees it, (T, 3, size, size)."""
-        if not self.moves:
-            return np.repeat(self._film_frame(backdrop, size, 0)[None], len(self.x), 0)
-        return np.stack([self._film_frame(backdrop, size, i) for i in range(len(self.x))])
-
-    def _film_frame(self, backdrop: Pixels, size: int, i: int) -> Pixels:
-        """Sample the backdrop linearly, rows first."""
+    def film_frame(self, backdrop: Pixels, size: int, i: int) -> Pixels:
+        """Return the backdrop as the camera sees it at time i, (3, size, size)."""
         rows, row_weights = self._positions(backdrop, size, i, self.y)
         columns, column_weights = self._positions(backdrop, size, i, self.x)
         first = columns[0]
         needed = backdrop[:, :, first : columns[-1] + 2]
-        lines = needed[:, rows]
-        lines += (needed[:, rows + 1] - lines) * row_weights[:, None]
+        lines = needed.take(rows, 1)
+        lines += (needed.take(rows + 1, 1) - lines) * row_weights[:, None]
         columns = columns - first
-        picture = lines[:, :, columns]
-        picture += (lines[:, :, columns + 1] - picture) * column_weights
+        picture: Pixels = lines.take(columns, 2)
+        picture += (lines.take(columns + 1, 2) - picture) * column_weights
         return picture
 
     def _positions(
