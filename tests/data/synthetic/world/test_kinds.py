@@ -59,6 +59,17 @@ def test_no_kind_is_in_two_subsets_or_apart_from_its_reverse() -> None:
         assert {WORLD_REVERSALS.get(name, name) for name in names} == names
 
 
+def test_starts_from_either_split_of_motions_can_be_evaluated_on_the_next() -> None:
+    splits = [
+        yaml.safe_load(data_file("episodes", name).read_text())["subsets"]
+        for name in ("motions", "motion-world")
+    ]
+    for trained, evaluated in (splits, splits[::-1]):
+        seen = {name for subset in ("base", "val") for name in trained[subset]}
+        assert not seen & set(evaluated["novel"])
+        assert not set(trained["base"]) & set(evaluated["val"])
+
+
 @pytest.mark.parametrize("name", sorted(n for n in WORLD_REVERSALS if n < WORLD_REVERSALS[n]))
 def test_a_kind_and_its_reverse_are_each_other_backwards(name: str) -> None:
     pairs = zip(tracks_of(name, "a"), tracks_of(WORLD_REVERSALS[name], "a"), strict=True)
