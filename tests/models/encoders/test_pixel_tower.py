@@ -109,11 +109,11 @@ def test_adapters_that_need_blocks_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"pretrained": "random"}, {"pretrained": "openai"}, {"architecture": "mine.json"}]
+    "settings", [{"pretrained": "random"}, {"pretrained": "openai"}, {"architecture": "mine.json"}]
 )
-def test_weights_and_architectures_are_refused(given: dict[str, Any]) -> None:
+def test_weights_and_architectures_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(EncoderError, match=r"it has no architecture, no weights .* Leave out"):
-        load_encoder("pixels", **given)
+        load_encoder("pixels", **settings)
 
 
 def test_what_needs_a_network_is_refused_in_words() -> None:

@@ -126,7 +126,13 @@ def random_body(rng: KeyedRandom, kind: str, ground: Rgb) -> Body:
         kind = rng.choice(("shape", "shape", "creature", "person"))
     if kind == "person":
         return Body(
-            kind, "", "", _person_colours(rng, main, second), no_limbs, _lengths(rng), _rest(rng)
+            kind,
+            "",
+            "",
+            _person_colours(rng, main, second),
+            no_limbs,
+            _lengths(rng),
+            _resting_joints(rng),
         )
     if kind == "creature":
         limbs = _creature_limbs(rng)
@@ -177,7 +183,7 @@ def _lengths(rng: KeyedRandom) -> dict[str, float]:
     }
 
 
-def _rest(rng: KeyedRandom) -> dict[str, float]:
+def _resting_joints(rng: KeyedRandom) -> dict[str, float]:
     """Return joints at rest: hanging arms, or any, whatever the person then does."""
     widest_arm, widest_leg = (0.35, 0.14) if rng.chance(0.6) else (2.4, 0.3)
     return {

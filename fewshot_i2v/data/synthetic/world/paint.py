@@ -63,9 +63,9 @@ class _BodyPainter:
     def paint(self, frame: Pixels, i: int) -> None:
         """Paint the body at time i into a frame (3, S, S), in place."""
         if self.track.opacity[i] > 0:
-            place = float(self.x[i]), float(self.y[i]), float(self.sizes[i])
+            centre_and_size = float(self.x[i]), float(self.y[i]), float(self.sizes[i])
             limbs = None if self.limbs is None else self.limbs[i]
-            _paint_frame(frame, self.body, _Pose(self.track, i, *place), limbs)
+            _paint_frame(frame, self.body, _Pose(self.track, i, *centre_and_size), limbs)
 
 
 class _Pose:

@@ -67,7 +67,7 @@ def random_world_scene(kind: str, number: int, seed: int, size: int, frames: int
         frames: how many, 2 or more.
     """
     key = (WORLD, WORLD_VERSION, seed, kind, number)
-    looks, ways, filming = (KeyedRandom(*key, part) for part in ("look", "way", "camera"))
+    looks, ways, filming = (KeyedRandom(*key, stream) for stream in ("look", "way", "camera"))
     times = np.linspace(0, 1, frames)
     tracks = random_world_tracks(kind, ways, times, ways.uniform(*_SIZES))
     count = max(ways.choice(_BODY_COUNTS) - len(tracks), 0)

@@ -65,8 +65,8 @@ def test_starts_from_either_split_of_motions_can_be_evaluated_on_the_next() -> N
         for name in ("motions", "motion-world")
     ]
     for trained, evaluated in (splits, splits[::-1]):
-        seen = {name for subset in ("base", "val") for name in trained[subset]}
-        assert not seen & set(evaluated["novel"])
+        trained_names = {name for subset in ("base", "val") for name in trained[subset]}
+        assert not trained_names & set(evaluated["novel"])
         assert not set(trained["base"]) & set(evaluated["val"])
 
 
@@ -134,17 +134,17 @@ def _signature(tracks: Tracks) -> NDArray[np.float64]:
 
 
 def test_every_kind_can_be_told_from_its_tracks_at_eight_times() -> None:
-    known, asked = 12, 2
+    known, queried = 12, 2
     vectors = np.array(
         [
-            [_signature(tracks_of(kind, kind, number)) for number in range(known + asked)]
+            [_signature(tracks_of(kind, kind, number)) for number in range(known + queried)]
             for kind in WORLD_MOTIONS
         ]
     )
     memory = vectors[:, :known].reshape(-1, vectors.shape[-1])
     queries = vectors[:, known:].reshape(-1, vectors.shape[-1])
     distances = (memory**2).sum(1) - 2 * queries @ memory.T
-    guesses = distances.argmin(1).reshape(len(WORLD_MOTIONS), asked) // known
+    guesses = distances.argmin(1).reshape(len(WORLD_MOTIONS), queried) // known
     correct = guesses == np.arange(len(WORLD_MOTIONS))[:, None]
     assert correct.mean() > 0.93
     assert correct.any(1).mean() > 0.98
