@@ -16,6 +16,9 @@ from fewshot_i2v.data.synthetic.motions import Track
 from fewshot_i2v.data.synthetic.scene import BACKGROUNDS, COLOURS, Appearance, paint_frames
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom
 
+GENERATORS = ("motions", "shapes")
+"""Whose clips the frames are of, in turn."""
+
 OPENINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a video of {}", "{}")
 
 SHORT = {
@@ -115,7 +118,7 @@ def _some_stills(span: range, seed: int) -> Stills:
     """Stills of clips of both generators in turn, of classes drawn at random."""
     shown = []
     for number in span:
-        generator = generate.GENERATORS[number % len(generate.GENERATORS)]
+        generator = GENERATORS[number % len(GENERATORS)]
         names = generate.class_names(generator)
         draw = np.random.default_rng([seed, number]).integers(len(names))
         shown.append(render_still(generator, names[draw], number, seed=seed))

@@ -263,7 +263,7 @@ def test_shipped_data_is_found_by_name() -> None:
 
 
 def test_unknown_data_names_what_exists() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown split 'motion'; did you mean 'motions'\?"):
+    with pytest.raises(UnknownNameError, match="unknown split 'motion'; did you mean 'motions'"):
         resources.data_file("episodes", "motion")
     with pytest.raises(UnknownNameError, match="A path to a YAML file works too"):
         resources.data_file("configs", "../configs/quickstart")

@@ -1,15 +1,17 @@
 """Generated clips of moving shapes: data that needs no download and no permission.
 
-Two generators:
+Three generators:
 
 * `motions`: the class is the kind of motion. Shape, texture, colour, size, position, direction
   where the class leaves it open, and background are random and independent of the class. Most
   classes come in pairs, each the other played backwards, so that no single frame, and no average
   over frames, distinguishes them.
 * `shapes`: the class is the object that moves, a shape with a texture. The motion is random.
+* `motion-world`: the class is the kind of motion, of many more kinds and in richer scenes: bodies
+  of many forms, some with limbs, on textured backdrops, before cameras of which half move
+  (`fewshot_i2v.data.synthetic.world`).
 
-A clip is a pure function of the generator's name and `VERSION`, the seed, the class and its
-number.
+A clip is a pure function of the generator's name and version, the seed, the class and its number.
 """
 
 from __future__ import annotations
@@ -41,16 +43,20 @@ from fewshot_i2v.data.synthetic.scene import (
     random_backdrop,
 )
 from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, KeyedRandom, Pixels
+from fewshot_i2v.data.synthetic.world.kinds import WORLD_MOTIONS
+from fewshot_i2v.data.synthetic.world.paint import render_world_scene
+from fewshot_i2v.data.synthetic.world.scene import WORLD, random_world_scene
 from fewshot_i2v.errors import DiskError, UnknownNameError, UsageError
 from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 
 VERSION = 1
-"""Raised with every change of the pixels that a generator gives."""
+"""Raised with every change of the pixels that `motions` and `shapes` give."""
 
 _SHAPE_CLASSES = {f"{t}-{s}": (s, t) for s in SHAPES for t in TEXTURES}
 _CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "motions": MOTIONS,
     "shapes": tuple(sorted(_SHAPE_CLASSES)),
+    WORLD: WORLD_MOTIONS,
 }
 GENERATORS = tuple(_CLASS_NAMES)
 """Names of the generators."""
@@ -116,6 +122,10 @@ def render_clip(
     Raises:
         UnknownNameError: when there is no such generator or class.
     """
+    if generator == WORLD:
+        _check_class(generator, class_name)
+        world = random_world_scene(class_name, number, seed, size, frames)
+        return render_world_scene(world, size)
     scene = random_scene(generator, class_name, number, seed, size, frames)
     # the object that the clip is about is drawn last, over the others
     return paint_frames(scene.backdrop, list(reversed(scene.objects)))
@@ -124,7 +134,13 @@ def render_clip(
 def random_scene(
     generator: str, class_name: str, number: int, seed: int, size: int, frames: int
 ) -> Scene:
-    """Choose everything random about a clip; arguments and errors are those of `render_clip`."""
+    """Choose everything random about a clip of `motions` or `shapes`.
+
+    Arguments and errors are those of `render_clip`. Clips of `motion-world` have a `WorldScene`
+    (`world.scene.random_world_scene`).
+    """
+    if generator == WORLD:
+        raise UnknownNameError("generator of a `Scene`", generator, ("motions", "shapes"))
     _check_class(generator, class_name)
     key = (generator, VERSION, seed, class_name, number)
     look_rng, motion_rng = KeyedRandom(*key, "look"), KeyedRandom(*key, "way")

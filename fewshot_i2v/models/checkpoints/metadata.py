@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from fewshot_i2v.config.file_names import file_name, map_weights_file
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 
 
 class _MetadataModel(BaseModel):
@@ -147,7 +146,7 @@ class CheckpointMetadata(_MetadataModel):
 def encoder_metadata(encoder: Encoder) -> EncoderMetadata:
     """Collects the metadata of an encoder; no folder of this machine is recorded."""
     tower = encoder.tower
-    has_blocks = not isinstance(tower, OpaqueTower)
+    has_blocks = bool(tower.blocks)
     return EncoderMetadata(
         name=encoder.name,
         pretrained=map_weights_file(encoder.pretrained, file_name),

@@ -39,8 +39,15 @@ def find_architecture(name: str, path: str | Path | None) -> Architecture:
 
     Raises:
         UnknownNameError: for a name open_clip does not have.
-        EncoderError: when the file cannot be read or lacks something.
+        EncoderError: when the file cannot be read or lacks something, or for the raw pixels, which
+            have no architecture.
     """
+    if name == catalog.PIXELS:
+        raise EncoderError(
+            f"encoder {name!r} is the raw pixels of a frame: it has no architecture, no weights "
+            "and no text tower. Leave out `architecture` and `pretrained`, and use a head that "
+            "reads no class names; give a model of your own another name"
+        )
     if path is None:
         if name != "demo":
             return open_clip_architecture(name)
@@ -71,7 +78,7 @@ def open_clip_architecture(name: str) -> Architecture:
     config_name = name.replace("/", "-")
     config = open_clip.get_model_config(config_name)
     if config is None:
-        available = {"demo", *open_clip.list_models()}
+        available = {"demo", catalog.PIXELS, *open_clip.list_models()}
         hint = "For a model of your own give its configuration as `architecture`."
         raise UnknownNameError("encoder", name, available, hint)
     return Architecture(config_name, config)

@@ -18,7 +18,15 @@ DEMO_WEIGHTS = DEMO_CONFIG.with_suffix(".safetensors")
 RESNET_REASON = "it is a ResNet, which has no transformer blocks"
 TIMM_REASON = "it is built by timm, whose blocks are not those of open_clip"
 ATTENTION_POOL_REASON = "it pools by attention"
+PIXELS_REASON = "it is the raw pixels, without any network"
 """Why encoders take no adapters inside their blocks."""
+
+PIXELS = "pixels"
+"""Name of the encoder that is no network: its patch tokens are the normalised pixels."""
+
+PIXELS_IMAGE_SIZE = 112
+PIXELS_PATCH = 16
+"""Pixels on a side of its frames, unless another size is given, and of its patches."""
 
 # open_clip's defaults for what a configuration leaves out.
 _VISION_DEFAULTS = {"width": 768, "layers": 12, "image_size": 224, "patch_size": 16}
@@ -39,11 +47,11 @@ class EncoderInfo:
 
     Attributes:
         name: value for the option `encoder`.
-        kind: "vit" (open_clip's vision transformer), "resnet" or "timm".
-        width: channels of a token (vit), else None.
-        layers: transformer blocks (vit), else None.
-        image_size: pixels on a side (vit), else None.
-        patch: pixels on a side of a patch (vit), else None.
+        kind: "vit" (open_clip's vision transformer), "pixels", "resnet" or "timm".
+        width: channels of a token (vit, pixels), else None.
+        layers: transformer blocks (vit, pixels), else None.
+        image_size: pixels on a side (vit, pixels), else None.
+        patch: pixels on a side of a patch (vit, pixels), else None.
         lacks: why its blocks cannot be adapted, in words; "" where they can. Every encoder can be
             used frozen.
     """
@@ -63,7 +71,7 @@ class EncoderInfo:
 
 
 def list_encoders() -> tuple[EncoderInfo, ...]:
-    """List the shipped encoder, then every architecture of the installed open_clip.
+    """List the shipped encoder, the raw pixels, then every architecture of the installed open_clip.
 
     Returns:
         One row each, in natural order; open_clip's architectures need `pretrained` weights.
@@ -71,6 +79,17 @@ def list_encoders() -> tuple[EncoderInfo, ...]:
     rows = []
     if DEMO_CONFIG.is_file():
         rows.append(_encoder_info("demo", _read_config(DEMO_CONFIG)))
+    rows.append(
+        EncoderInfo(
+            PIXELS,
+            "pixels",
+            3 * PIXELS_PATCH**2,
+            0,
+            PIXELS_IMAGE_SIZE,
+            PIXELS_PATCH,
+            lacks=PIXELS_REASON,
+        )
+    )
     configs = [(path.stem, _read_config(path)) for path in _config_paths()]
     # open_clip itself leaves out what has no text tower
     usable = [(name, config) for name, config in configs if "text_cfg" in config]

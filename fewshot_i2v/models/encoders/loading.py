@@ -24,6 +24,7 @@ from fewshot_i2v.models.encoders import architectures, catalog, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
+from fewshot_i2v.models.encoders.pixel_tower import PixelTower, make_pixel_tower
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -250,7 +251,7 @@ class Encoder:
             features (activation, heads, pooling, epsilons) and of the pixel constants; whatever the
             device, the precision and the requested input size.
         pretrained: what was loaded: a tag, a path, "TAG@PATH" where a tag gives the settings,
-            "shipped", or "random (seed 0)".
+            "shipped", "random (seed 0)", or "none" for the raw pixels.
         has_text_tower: whether a text tower belongs to these weights.
         parameters: number of parameters of the visual tower.
     """
@@ -292,13 +293,15 @@ def load_encoder(
     must say it: a path alone is refused for a name whose tags differ in the activation.
 
     Args:
-        name: "demo" (shipped), an architecture of open_clip, or your choice with `architecture`.
+        name: "demo" (shipped), "pixels" (no network: the patch tokens are the normalised pixels),
+            an architecture of open_clip, or your choice with `architecture`.
         pretrained: a tag of open_clip (downloaded once, by open_clip), the path of a checkpoint,
             "TAG@PATH", or the word "random" (from a fixed seed). None: the shipped weights of
-            "demo".
+            "demo", or none for "pixels".
         architecture: a model configuration of your own, in open_clip's JSON format.
         image_size: pixels on a side, a multiple of the patch size; None: the model's own.
-        mean: of pixels in [0, 1]; None: what comes with the weights (0.5 for random ones).
+        mean: of pixels in [0, 1]; None: what comes with the weights (0.5 for random ones and for
+            "pixels").
         std: likewise.
         device: of the tower.
         dtype: of the tower.
@@ -309,6 +312,8 @@ def load_encoder(
         UnknownNameError: for an unknown name or tag.
     """
     weights_spec = None if pretrained is None else str(pretrained)
+    if name == catalog.PIXELS and (weights_spec, architecture) == (None, None):
+        return _load_pixels(image_size, mean, std, device, dtype)
     model = architectures.find_architecture(name, architecture)
     loaded = _load_weights(model, weights_spec)
     tower = tower_from_open_clip(
@@ -329,6 +334,34 @@ def load_encoder(
     )
 
 
+def _load_pixels(
+    image_size: int | None,
+    mean: PixelConstant | None,
+    std: PixelConstant | None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Encoder:
+    """Make the encoder `pixels`; arguments and errors are those of `load_encoder`."""
+    model = Architecture(catalog.PIXELS, {}, _NEUTRAL_PIXELS, catalog.PIXELS)
+    tower: Tower = make_pixel_tower(
+        mean=_pixel_constant("mean", mean, _NEUTRAL_PIXELS, model),
+        std=_pixel_constant("std", std, _NEUTRAL_PIXELS, model),
+        image_size=catalog.PIXELS_IMAGE_SIZE,
+        patch=catalog.PIXELS_PATCH,
+    )
+    digest = weights.tensor_digest({}, _feature_settings(tower))
+    if image_size is not None:
+        tower = tower.resized(image_size)
+    return Encoder(
+        name=catalog.PIXELS,
+        tower=tower.to(device, dtype),
+        digest=digest,
+        pretrained="none",
+        has_text_tower=False,
+        parameters=0,
+    )
+
+
 def meta_tower(
     name: str = "demo", *, image_size: int | None = None, architecture: str | Path | None = None
 ) -> Tower:
@@ -346,19 +379,21 @@ def meta_tower(
         EncoderError: when the configuration cannot be read or built, when the image size does not
             fit, or when the model has no blocks to adapt.
     """
+    if name == catalog.PIXELS and architecture is None:
+        raise _no_blocks(name, catalog.PIXELS_REASON)
     model = architectures.find_architecture(name, architecture)
     if model.config["vision_cfg"].get("timm_model_name"):
-        raise _no_blocks(model, catalog.TIMM_REASON)
+        raise _no_blocks(model.name, catalog.TIMM_REASON)
     visual = architectures.build_visual_tower(model, in_memory=False)
     tower = tower_from_open_clip(visual, mean=torch.zeros(3), std=torch.ones(3))
     if isinstance(tower, OpaqueTower):
-        raise _no_blocks(model, tower.reason)
+        raise _no_blocks(model.name, tower.reason)
     return tower if image_size is None else tower.resized(image_size)
 
 
-def _no_blocks(model: Architecture, reason: str) -> EncoderError:
+def _no_blocks(name: str, reason: str) -> EncoderError:
     return EncoderError(
-        f"encoder {model.name!r} has no blocks that can be adapted: {reason}. It works with the "
+        f"encoder {name!r} has no blocks that can be adapted: {reason}. It works with the "
         "adapter 'frozen' alone; `fewshot-i2v list encoders` shows which ones have blocks"
     )
 
@@ -426,6 +461,8 @@ def _feature_settings(tower: Tower) -> dict[str, object]:
     if isinstance(tower, OpaqueTower):
         modules = tower.visual.named_modules()
         return {**settings, "modules": [f"{name} {type(m).__name__}" for name, m in modules]}
+    if isinstance(tower, PixelTower):
+        return {**settings, "pixels of patches": tower.patch}
     norms = [tower.norm_post, *(n for b in tower.blocks for n in (b.norm_1, b.norm_2))]
     return {
         **settings,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.models.encoders.block import QUICK_GELU_FACTOR, FrozenBlock, LayerNorm
-from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower, make_opaque_tower
+from fewshot_i2v.models.encoders.opaque_tower import make_opaque_tower
 from fewshot_i2v.models.encoders.tower import Tower
 
 if TYPE_CHECKING:
@@ -141,8 +141,9 @@ def open_clip_state_dict(tower: Tower, *, layer_scale: bool = False) -> dict[str
     Raises:
         EncoderError: when the tower has no blocks or no projection.
     """
-    if isinstance(tower, OpaqueTower):
-        raise EncoderError(f"this encoder's weights cannot be written: {tower.reason}")
+    if not tower.blocks:
+        reason = getattr(tower, "reason", "it has no transformer block")
+        raise EncoderError(f"this encoder's weights cannot be written: {reason}")
     if tower.projection is None:
         raise EncoderError(
             "this encoder has no projection into the space shared with text (`proj`), which every "

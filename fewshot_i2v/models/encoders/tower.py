@@ -197,6 +197,19 @@ class Tower:
         """Return the same tower with new blocks, for adapters that merge into the weights."""
         return replace(self, blocks=tuple(blocks))
 
+    def check_multiple(self, image_size: int) -> None:
+        """Refuse an image size that no whole number of patches fills.
+
+        Raises:
+            EncoderError: naming the nearest size that works.
+        """
+        if image_size <= 0 or image_size % self.patch:
+            nearest = max(1, round(image_size / self.patch)) * self.patch
+            raise EncoderError(
+                f"image size {image_size} is not a multiple of the patch size {self.patch}; "
+                f"the nearest that is: {nearest}"
+            )
+
     def resized(self, image_size: int) -> Self:
         """Return the tower for another input size, positions interpolated (bicubic, antialiased).
 
@@ -208,12 +221,7 @@ class Tower:
         """
         if image_size == self.image_size:
             return self
-        if image_size <= 0 or image_size % self.patch:
-            nearest = max(1, round(image_size / self.patch)) * self.patch
-            raise EncoderError(
-                f"image size {image_size} is not a multiple of the patch size {self.patch}; "
-                f"the nearest that is: {nearest}"
-            )
+        self.check_multiple(image_size)
         class_position, patch_positions = self.positions[:1], self.positions[1:]
         grid_positions = functional.interpolate(
             rearrange(patch_positions.float(), "(h w) d -> 1 d h w", h=self.grid),

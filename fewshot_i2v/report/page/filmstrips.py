@@ -217,6 +217,8 @@ def _image_size(header: Mapping[str, Any]) -> int:
         return int(encoder["image_size"])
     architecture = header.get("encoder", {}).get("architecture")
     name = str(encoder["name"]).replace("/", "-")
+    if name == catalog.PIXELS:
+        return catalog.PIXELS_IMAGE_SIZE
     paths = [Path(architecture)] if architecture else [catalog.DEMO_CONFIG] * (name == "demo")
     paths = paths or [path for path in catalog._config_paths() if path.stem == name]
     try:

@@ -72,6 +72,7 @@ def test_without_a_name_every_shipped_split_is_counted(table: dict[str, list[str
     names = [name.removesuffix(" (generated)") for name in table]
     assert names == resources.data_names("episodes")
     assert {name for name in table if name.endswith("(generated)")} == {
+        "motion-world (generated)",
         "motions (generated)",
         "shapes (generated)",
     }

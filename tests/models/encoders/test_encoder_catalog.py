@@ -18,7 +18,9 @@ GUIDE = Path(__file__).resolve().parents[3] / "fewshot_i2v" / "models" / "README
 
 def test_the_list_is_the_one_of_open_clip() -> None:
     rows = list_encoders()
-    assert [row.name for row in rows if row.name != "demo"] == open_clip.list_models()
+    assert [
+        row.name for row in rows if row.name not in ("demo", "pixels")
+    ] == open_clip.list_models()
     kinds = {row.name: row.kind for row in rows}
     assert (kinds["RN50"], kinds["EVA02-B-16"], kinds["ViT-B-16"]) == ("resnet", "timm", "vit")
 
@@ -50,7 +52,12 @@ def test_it_is_said_how_many_take_adapters_and_what_the_others_lack() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     assert f"{sum(row.adaptable for row in rows)} of {len(rows)} names" in text
     lacking = {row.lacks for row in rows if not row.adaptable}
-    assert lacking == {catalog.RESNET_REASON, catalog.TIMM_REASON, catalog.ATTENTION_POOL_REASON}
+    assert lacking == {
+        catalog.RESNET_REASON,
+        catalog.TIMM_REASON,
+        catalog.ATTENTION_POOL_REASON,
+        catalog.PIXELS_REASON,
+    }
     assert next(row for row in rows if row.name == "ViT-B-16-SigLIP2").lacks == catalog.TIMM_REASON
 
 

@@ -181,6 +181,7 @@ def test_the_size_of_images_is_that_of_the_encoder(split: Split, tmp_path: Path)
 
     assert _sized("ViT-B-16") == 224
     assert _sized("ViT-L/14-336") == 336
+    assert _sized("pixels") == 112
     (tmp_path / "own.json").write_text('{"embed_dim": 8, "vision_cfg": {"image_size": 48}}')
     assert _sized("own", tmp_path / "own.json") == 48
     with pytest.raises(UsageError, match="how large"):
