@@ -137,11 +137,13 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
                 "needs all of them in every step; leave tuning.batch out, or give a head that does "
                 "not, such as linear"
             )
-        if sizes.head_parameters and not row.tuning.steps:
+        begins_fresh = runner.head_start.head is None
+        if sizes.head_parameters and not row.tuning.steps and begins_fresh:
             raise ConfigError(
                 f"head: {row.head.label} has {sizes.head_parameters} parameters of its own, which "
                 f"no step trains (tuning.steps is 0 for {row.adapter.label}); give --steps of 1 or "
-                "more, or a head without parameters, such as prototype, otam, bi-mhm or nearest"
+                "more, or a head without parameters, such as prototype, otam, bi-mhm or nearest, "
+                "or a start that was trained with this head"
             )
     return runners
 

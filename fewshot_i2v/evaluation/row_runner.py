@@ -27,6 +27,7 @@ from fewshot_i2v.evaluation.batching import (
     max_parallel_episodes,
 )
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.head_start import HeadStart, find_head_start
 from fewshot_i2v.evaluation.identity import (
     display_flags,
     row_notes,
@@ -112,6 +113,11 @@ class RowRunner:
             start.check_unseen(context.split, row.subset)
         return start
 
+    @cached_property
+    def head_start(self) -> HeadStart:
+        """Where the heads begin: fresh, or as the head of the starting point."""
+        return find_head_start(self.row, self.context, self.start)
+
     @property
     def is_static(self) -> bool:
         """Whether all episodes share the start's adapter, so that features are cached by clip."""
@@ -139,7 +145,13 @@ class RowRunner:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about how the row runs."""
-        return row_notes(self.row, self.context, self.start)
+        notes = row_notes(self.row, self.context, self.start)
+        if self.head_start.why_fresh and self.sizes.head_parameters:
+            notes.append(
+                f"{self.row.adapter.name}: head {self.row.head.label} begins fresh in every "
+                f"episode, unlike its start: {self.head_start.why_fresh}"
+            )
+        return notes
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the facts for the run's header, and its identity, which decides the results."""
@@ -152,7 +164,10 @@ class RowRunner:
             parameters=self.parameters,
             flags=self.display_flags,
         )
-        return facts, run_identity(row, context, start, self.parallel_episodes)
+        identity = run_identity(row, context, start, self.parallel_episodes)
+        if start is not None:
+            identity["start"] |= self.head_start.identity(self.sizes.head_parameters)
+        return facts, identity
 
     @property
     def cache_key(self) -> Hashable:
@@ -208,7 +223,10 @@ class RowRunner:
         return AdaptedEncoder(tower, adapter.to(tower.device))
 
     def build_head(self, indices: Sequence[int]) -> Head:
-        """Builds the head, one copy per episode; all have equally many classes."""
+        """Builds the head, one copy per episode; all have equally many classes.
+
+        It is fresh by the seed of its episode, or begins as the head of the start.
+        """
         row, tower = self.row, self.context.encoder.tower
         classes = [self.episodes[i].classes for i in indices]
         head = build_head(
@@ -222,6 +240,8 @@ class RowRunner:
             ),
         )
         check_episode_axis(head, row.head.name)
+        if self.head_start.head is not None:
+            self.head_start.head.load_into(head)
         return head.to(tower.device)
 
     def _seeds(self, kind: str, indices: Sequence[int]) -> list[int]:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.checkpoints.start_head import head_facts
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.factory import build_head
 from tests.models.tiny_adapters import make_adapter, perturb
 
 
@@ -41,6 +44,8 @@ def make_start(
     frames: int = 4,
     seeds: Sequence[int] = (7,),
     half: bool = False,
+    head: str = "",
+    way: int = 3,
     **changes: Any,
 ) -> CheckpointMetadata:
     """Writes the starting point of an adapter, moved away from its initial values.
@@ -53,10 +58,18 @@ def make_start(
         frames: of a clip.
         seeds: of the copies; the first is saved.
         half: store it in float16.
+        head: the head that was trained with it, in text form; empty: none with parameters was.
+        way: classes of the episodes of that training.
         changes: of `facts`.
     """
     adapter = make_adapter(name, encoder.tower, frames=frames, seeds=seeds, **(options or {}))
     perturb(adapter, seeds)
     if half:
         adapter, changes = adapter.half(), {"stored": "float16", **changes}
-    return save_adapter(folder, encoder, name, adapter, about={"start": facts(**changes)})
+    if not head:
+        return save_adapter(folder, encoder, name, adapter, about={"start": facts(**changes)})
+    method = MethodSpec.parse(head)
+    trained = build_head(method, encoder.tower, way=way, frames=frames, seeds=[seeds[0]])
+    perturb(trained, [seeds[0]])
+    about = {"start": facts(head=head_facts(trained), **changes)}
+    return save_adapter(folder, encoder, name, adapter, method.name, trained, about=about)
