@@ -90,7 +90,8 @@ class ValidationConfig(ConfigSection):
     query: PositiveCount = Field(default=5, description="Query clips per class.")
     head: MethodSpec = Field(
         default=MethodSpec(name="prototype", options={"pooling": "ordered", "center": True}),
-        description="Head that scores the queries; without parameters.",
+        description="Head that scores the queries: without parameters, or the `head` of an "
+        "episodic training.",
     )
 
     @model_validator(mode="before")
@@ -150,7 +151,8 @@ class _TrainingTask(CommonConfig):
     )
     head: MethodSpec = Field(
         default=MethodSpec(name="prototype"),
-        description="Head of the episodes and of meta-training, with its options.",
+        description="Head of the episodes and of meta-training, with its options. Parameters of "
+        "its own are trained at head_lr, and the starting point holds them.",
     )
     classifier: MethodSpec = Field(
         default=MethodSpec(name="linear"),

@@ -157,6 +157,18 @@ def resolve_options(
         raise translate_validation_error(error, method_class.Options, origin=origin) from error
 
 
+def is_same_method(kind: registry.MethodKind, one: NamedOptions, another: NamedOptions) -> bool:
+    """Whether two adapters or heads have the same name and the same options, defaults filled in.
+
+    Raises:
+        UsageError: as `resolve_options`.
+    """
+    if one.name != another.name:
+        return False
+    options = [resolve_options(kind, method).model_dump() for method in (one, another)]
+    return bool(options[0] == options[1])
+
+
 def check_episode_axis(module: Adapter | Head, name: str) -> None:
     """Refuses a module whose parameters are not one copy per episode.
 

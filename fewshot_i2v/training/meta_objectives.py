@@ -13,10 +13,9 @@ descent. A head without parameters, such as prototype, loses nothing this way.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
     MicroBatch,
@@ -34,12 +34,16 @@ from fewshot_i2v.training.objective import (
     backpropagate,
     build_training_encoder,
     encode_episodes,
+    has_parameters,
     split_support,
+)
+from fewshot_i2v.training.parameter_copies import (
+    independent_copies,
+    shared_view,
+    with_parameters,
 )
 from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class AdaptedLearner(nn.Module):
@@ -62,38 +66,6 @@ class AdaptedLearner(nn.Module):
     def support_losses(self, clips: Tensor, labels: Tensor) -> Tensor:
         """Loss of the head on the support clips of each episode, (B,)."""
         return episode_losses(self.head.compute_support_logits(self(clips), labels), labels)
-
-
-def shared_view(count: int) -> Callable[[Tensor], Tensor]:
-    """Expands a parameter of one copy to `count`; the gradients of all copies add up in it."""
-    return lambda parameter: parameter.expand(count, *parameter.shape[1:])
-
-
-def independent_copies(count: int) -> Callable[[Tensor], Tensor]:
-    """Makes `count` copies of a parameter, each with separate memory and gradients."""
-    return lambda parameter: nn.Parameter(parameter.detach().repeat_interleave(count, 0))
-
-
-def with_parameters(
-    module: _Module, source: nn.Module, make: Callable[[Tensor], Tensor]
-) -> _Module:
-    """Returns a copy of the module with other parameters; it shares everything else.
-
-    Args:
-        module: not changed.
-        source: has the same parameter names.
-        make: from a parameter of `source` to its replacement, with or without an autograd graph.
-    """
-    module_copy = copy.copy(module)
-    attributes = module_copy.__dict__
-    attributes["_parameters"] = {
-        key: None if value is None else make(value) for key, value in source._parameters.items()
-    }
-    attributes["_modules"] = {
-        key: None if child is None else with_parameters(child, source.get_submodule(key), make)
-        for key, child in module._modules.items()
-    }
-    return module_copy
 
 
 INSTALL_SCRIPT = "scripts/install_learn2learn.sh"
@@ -133,8 +105,13 @@ class MetaObjective(Objective):
         """Builds the head."""
         self.inner = self.config.inner
         self.head = self._new_head(1, self.config.way)
-        self.extra, self.grid_sizes = nn.ModuleDict({"head": self.head}), self.head.grid_sizes
+        self.extra = self.start_extra = nn.ModuleDict({"head": self.head})
+        self.grid_sizes = self.head.grid_sizes
         self._learners: dict[tuple[int, int], AdaptedLearner] = {}
+
+    def trained_head(self) -> Head | None:
+        """Returns the head with its learned initial values; None where it has no parameters."""
+        return self.head if has_parameters(self.head) else None
 
     def _new_head(self, copies: int, way: int) -> Head:
         head = self.config.head
@@ -149,18 +126,22 @@ class MetaObjective(Objective):
         Raises:
             ConfigError: when the head has parameters for another number of classes.
         """
-        if way != self.head.way and any(True for _ in self.head.parameters()):
-            raise ConfigError(
-                f"head {self.config.head.label} has parameters for {self.head.way} classes and "
-                f"validation.way is {way}; give the same way, or a head without parameters"
-            )
         if (count, way) not in self._learners:
+            self._check_way(way)
             encoder = build_training_encoder(self.config, self.encoder.tower, count)
             self._learners[count, way] = AdaptedLearner(encoder, self._new_head(count, way))
         initial = AdaptedLearner(self.encoder, self.head)
         learner = with_parameters(self._learners[count, way], initial, make)
         learner.encoder.checkpointing = self.encoder.checkpointing
         return learner
+
+    def _check_way(self, way: int) -> None:
+        tower, frames = self.encoder.tower, self.config.video.frames
+        if way != self.head.way and depends_on_way(self.config.head, tower, frames=frames):
+            raise ConfigError(
+                f"head {self.config.head.label} has parameters for {self.head.way} classes and "
+                f"validation.way is {way}; give the same way, or a head without parameters"
+            )
 
     @staticmethod
     def _detach(encoder: AdaptedEncoder) -> AdaptedEncoder:
@@ -320,7 +301,7 @@ class ANIL(MAML):
     def build(self) -> None:
         """Builds the head, which must have parameters."""
         super().build()
-        if not any(True for _ in self.head.parameters()):
+        if not has_parameters(self.head):
             raise ConfigError(
                 f"objective anil fine-tunes the head alone, and head {self.config.head.label} has "
                 "no parameters; give one that has, such as linear, or the objective maml"

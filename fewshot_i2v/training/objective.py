@@ -16,7 +16,7 @@ for step in ...:
 
 A step may depend only on the configuration, the step number and the saved state: adapter,
 `objective.extra`, optimizer. Random draws come from generators keyed by `derive_seed("name",
-config.seed, micro_batch.step)`.
+config.seed, micro_batch.step)`. The starting point holds the adapter and `objective.start_extra`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class Objective(ABC):
     ) -> None:
         self.config, self.encoder, self.classes = config, encoder, tuple(classes)
         self.extra: nn.Module = nn.Module()
-        """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
+        """What else is trained (a classifier, a head, inner rates): saved with the state."""
+        self.start_extra: nn.Module = nn.Module()
+        """What of `extra` the starting point holds; the rest is dropped."""
         self.grid_sizes: GridSizes = ()
         """Grids of patch tokens that the loss reads, as `Head.grid_sizes`."""
         self.build()
@@ -142,6 +144,17 @@ class Objective(ABC):
         Returns:
             `micro_batch.weight * loss`, detached, a float32 scalar on the device.
         """
+
+    def trained_head(self) -> Head | None:
+        """Returns the head that the starting point holds; None: its head has no parameters."""
+        return None
+
+    def head_copies(self, count: int, way: int) -> Head | None:
+        """Returns the head for `count` episodes of `way` classes, all with its present parameters.
+
+        None: it is never scored without fine-tuning.
+        """
+        return None
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters of the adapter, then of `extra`; their gradients are clipped together."""
@@ -174,6 +187,11 @@ class Objective(ABC):
             is cheaper, since every validation clip is then encoded once.
         """
         return None
+
+
+def has_parameters(head: Head) -> bool:
+    """Whether a head has parameters of its own."""
+    return any(True for _ in head.parameters())
 
 
 def require_parameter_free(head: Head, method: MethodSpec, key: str, advice: str) -> Head:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
+from fewshot_i2v.models.factory import is_same_method
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
@@ -18,6 +19,7 @@ from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import (
     NotFiniteError,
     Objective,
+    has_parameters,
     require_parameter_free,
 )
 from fewshot_i2v.tuning.finetune import encode_in_chunks
@@ -36,13 +38,13 @@ class EpisodicValidation:
 
     Attributes:
         episodes: the validation episodes, all of one shape.
-        head: without parameters.
+        head: without parameters; None: the head that is trained, with its present ones.
         context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
     """
 
     episodes: Sequence[Episode]
-    head: Head
+    head: Head | None
     context: RunContext
     objective: Objective
 
@@ -53,16 +55,27 @@ class EpisodicValidation:
         """Builds the configured validation; None where the configuration has none.
 
         Raises:
-            ConfigError: when its head has parameters.
+            ConfigError: when its head has parameters and is not the one that is trained.
             EpisodeError: when the classes cannot give such episodes.
         """
         episodes = class_split.validation_episodes(objective.config)
         if not episodes:
             return None
-        method = objective.config.validation.head
-        head = objective.new_head(method, way=len(episodes[0].classes))
-        head = require_parameter_free(head, method, "validation.head", "")
+        method, way = objective.config.validation.head, len(episodes[0].classes)
+        head = objective.new_head(method, way=way)
+        is_trained = has_parameters(head) and is_same_method("heads", method, objective.config.head)
+        if is_trained and objective.head_copies(1, way) is not None:
+            return cls(episodes, None, context, objective)
+        advice = ", or the head that an episodic training trains, with the same options"
+        head = require_parameter_free(head, method, "validation.head", advice)
         return cls(episodes, head, context, objective)
+
+    def _scoring_head(self, count: int) -> Head:
+        """Returns the head that scores `count` episodes."""
+        head = self.head or self.objective.head_copies(count, len(self.episodes[0].classes))
+        if head is None:
+            raise ValueError("a validation without a head")
+        return head
 
     @property
     def clips(self) -> list[str]:
@@ -98,8 +111,9 @@ class EpisodicValidation:
                 all_features = all_features or self._all_features(encoder, names)
                 features = [_gather_features(all_features, names, clips) for clips in clip_rows]
             query_labels = self._labels(episodes, len(episodes[0].query[0]))
+            head = self._scoring_head(len(episodes))
             with torch.inference_mode():
-                scores = self.head(features[1], features[0], support_labels)
+                scores = head(features[1], features[0], support_labels)
                 if not bool(scores.isfinite().all()):
                     raise NotFiniteError("a score of the validation is not finite")
                 correct = scores.argmax(-1) == query_labels
@@ -120,8 +134,9 @@ class EpisodicValidation:
 
     def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
-        cache = self.context.prefix_cache(encoder, grid_sizes=self.head.grid_sizes)
-        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=self.head.grid_sizes)
+        grid_sizes = self._scoring_head(1).grid_sizes
+        cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
+        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=grid_sizes)
 
     def _all_features(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
         """Features of clips by the current adapter, each computed once, (1, clips, ...)."""
