@@ -21,8 +21,9 @@ from fewshot_i2v.training.parameter_copies import shared_view, with_parameters
 from fewshot_i2v.utils.seeding import derive_seed
 
 _HEAD_ADVICE = (
-    ", or one whose parameters are for any classes, such as trx, which are trained and held by "
-    'the starting point, or objective "classify", or a meta objective, which fine-tunes heads'
+    ", or one whose parameters are for any classes, such as trx or context-prototype, which are "
+    'trained and held by the starting point, or objective "classify", or a meta objective, which '
+    "fine-tunes heads"
 )
 
 

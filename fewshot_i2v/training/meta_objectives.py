@@ -4,10 +4,9 @@ MAML, Meta-SGD and ANIL run through learn2learn's algorithms where it is install
 extra package. In the inner loop plain gradient descent minimises the head's loss on the support
 clips; the outer loss is that of the query clips, scored with the fine-tuned adapter and head.
 
-A starting point holds the adapter only. The head's initial values are dropped with the other
-extras: they fit one head and one number of classes, and an evaluation initialises its own. So are
-the rates of Meta-SGD: an evaluation tunes with AdamW, which has no use for rates of gradient
-descent. A head without parameters, such as prototype, loses nothing this way.
+A starting point holds the adapter, and the head with its learned initial values where it has
+parameters. The rates of Meta-SGD are dropped: an evaluation tunes with AdamW, which has no use for
+rates of gradient descent.
 """
 
 from __future__ import annotations

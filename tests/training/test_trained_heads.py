@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from fewshot_i2v import evaluate
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
+from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.training import loop
 from fewshot_i2v.training.base_objectives import Episodic
 from fewshot_i2v.training.batches import TrainBatches
@@ -60,6 +62,37 @@ def test_the_start_holds_the_head_as_it_was_trained(
     assert (again.digest, again.head.digest) == (trained.digest, trained.head.digest)
     # finished: the same command reads it, and trains nothing
     assert _train(folder, tmp_path / "6", objective=objective, steps=6, **_best_state()).head
+
+
+def test_an_evaluation_begins_with_the_trained_head(folder: Path, tmp_path: Path) -> None:
+    """Of new classes, without any step: it differs from the untrained head, the prototype."""
+    head = "context-prototype:heads=2"
+    changes = {"head": head, "head_lr": 0.5, "validation": {"subset": "off"}}
+    start = _train(folder, tmp_path / "start", **changes)
+    assert start.head is not None
+    keys = {
+        **{
+            key: train_config(folder, tmp_path).model_dump(mode="json")[key]
+            for key in ("split", "encoder", "video")
+        },
+        **{
+            "adapter": "st-adapter",
+            "start": str(tmp_path / "start"),
+            "cache": str(folder / "cache"),
+        },
+        **{"way": 2, "shot": 2, "query": 2, "episodes": 3, "tuning": {"steps": 0}, "workers": 1},
+        **{
+            "head": [head, "prototype:pooling=ordered,center=true"],
+            "output": str(tmp_path / "run"),
+        },
+    }
+    context, prototype = evaluate(keys).rows
+    assert context.parameters > prototype.parameters
+    logits = [
+        [r.probabilities for r in read_run(row.folder).records.values()]
+        for row in (context, prototype)
+    ]
+    assert logits[0] != logits[1]
 
 
 def test_gradients_are_those_of_a_head_for_each_episode(folder: Path, tmp_path: Path) -> None:
