@@ -266,7 +266,21 @@ class _FinetuneSteps(ConfigSection):
     )
 
 
-class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
+class SupportLossConfig(ConfigSection):
+    """What a step's loss on support clips is of: in fine-tuning, and inside of meta-training."""
+
+    views: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Differently augmented views of each support clip in a step. With 2 and more, "
+        "heads that compare clips can learn from one clip a class: views are compared with the "
+        "other views.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the target that is spread over all classes."
+    )
+
+
+class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
     """How adapter and head are fine-tuned on the support clips, with AdamW."""
 
     recipe: RecipeName = Field(
@@ -293,15 +307,6 @@ class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
         default=False,
         description="Take frames at random within their segments, not at the middle; needs the "
         "frame policy segment-center.",
-    )
-    views: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1,
-        description="Differently augmented views of each support clip in a step. With 2 and more, "
-        "heads that compare clips can learn from one clip a class: views are compared with the "
-        "other views.",
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Share of the target that is spread over all classes."
     )
 
     @property

@@ -1,8 +1,11 @@
 """Meta-training: initial values of an adapter that fine-tune well in few steps.
 
 MAML, Meta-SGD and ANIL run through learn2learn's algorithms where it is installed; Reptile needs no
-extra package. In the inner loop plain gradient descent minimises the head's loss on the support
-clips; the outer loss is that of the query clips, scored with the fine-tuned adapter and head.
+extra package. In the inner loop plain gradient descent minimises the loss of an evaluation's
+fine-tuning: that of the head on its readouts of the support clips, in several augmented views and
+with smoothed labels where the keys of `inner` say so. The views are drawn once for all inner steps,
+where an evaluation draws new ones in each. The outer loss is that of the query clips, scored with
+the fine-tuned adapter and head.
 
 A starting point holds the adapter, and the head with its learned initial values where it has
 parameters. The rates of Meta-SGD are dropped: an evaluation tunes with AdamW, which has no use for
@@ -62,9 +65,10 @@ class AdaptedLearner(nn.Module):
         features: Features = self.encoder(clips, grid_sizes=self.head.grid_sizes)
         return features
 
-    def support_losses(self, clips: Tensor, labels: Tensor) -> Tensor:
-        """Loss of the head on the support clips of each episode, (B,)."""
-        return episode_losses(self.head.compute_support_logits(self(clips), labels), labels)
+    def support_losses(self, clips: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Loss of the head on the support clips of each episode, (B,), as fine-tuning has it."""
+        logits = self.head.compute_support_logits(self(clips), labels)
+        return episode_losses(logits, labels, label_smoothing)
 
 
 INSTALL_SCRIPT = "scripts/install_learn2learn.sh"
@@ -215,9 +219,11 @@ class MAML(MetaObjective):
                 len(batch.support), self.config.way, first_order=not second_order
             )
             trace = self._fine_tune(learner, batch.support, batch.support_labels)
-            features = learner(torch.cat([batch.support, batch.query], 1))
-        support, query = split_support(features, batch.support.shape[1])
-        scores = learner.head(query, support, batch.support_labels)
+            # an evaluation predicts from one view of the support clips
+            n_support = batch.n_support
+            features = learner(torch.cat([batch.support[:, :n_support], batch.query], 1))
+        support, query = split_support(features, n_support)
+        scores = learner.head(query, support, batch.support_labels[:, :n_support])
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder:
@@ -240,7 +246,8 @@ class MAML(MetaObjective):
         """Runs the inner loop; returns the losses (B,) before each step."""
         # `adapt` replaces the module of the clone
         return self._inner_loop(
-            lambda: learner.module.support_losses(support, labels), learner.adapt
+            lambda: learner.module.support_losses(support, labels, self.inner.label_smoothing),
+            learner.adapt,
         )
 
     def _backpropagate(
@@ -316,10 +323,13 @@ class ANIL(MAML):
         labels = batch.support_labels
 
         def _losses() -> Tensor:
-            return episode_losses(head.module.compute_support_logits(support, labels), labels)
+            logits = head.module.compute_support_logits(support, labels)
+            return episode_losses(logits, labels, self.inner.label_smoothing)
 
         trace = self._inner_loop(_losses, head.adapt)
-        scores = head(query, support, labels)
+        n_support = batch.n_support
+        first_view = support.map(lambda x: x[:, :n_support])
+        scores = head(query, first_view, labels[:, :n_support])
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     # the adapter is not fine-tuned, so validation can do without copies of it
@@ -329,7 +339,8 @@ class ANIL(MAML):
 class Reptile(MetaObjective):
     """Reptile: moves the start towards the result of fine-tuning on the clips of an episode.
 
-    The inner loop uses all clips of an episode, query clips too: `way * (shot + query)`. The start
+    The inner loop uses all clips of an episode, query clips too: `way * (shot + query)`, and the
+    support clips in as many views as there are. The start
     moves by `inner.rate` (times warm-up and schedule of the training) of the mean displacement over
     the episodes; `lr`, `head_lr`, `weight_decay` and `clip_norm` are not used. The reported loss is
     that before the last inner step.
@@ -382,4 +393,5 @@ class Reptile(MetaObjective):
                     if gradient is not None:
                         value.sub_(gradient, alpha=self.inner.lr)
 
-        return self._inner_loop(lambda: learner.support_losses(clips, labels), _update)
+        smoothing = self.inner.label_smoothing
+        return self._inner_loop(lambda: learner.support_losses(clips, labels, smoothing), _update)

@@ -49,11 +49,13 @@ class EpisodeBatch:
     """B episodes of one shape, clips sorted by class.
 
     Attributes:
-        support: input of `AdaptedEncoder.forward`, augmented: (B, S, ...), S = way * shot.
+        support: input of `AdaptedEncoder.forward`, augmented: (B, views * S, ...), S = way * shot,
+            one view of all clips after the other.
         query: the same of the query clips, (B, Q, ...).
-        support_labels: (B, S) int64 in 0..way-1.
+        support_labels: (B, views * S) int64 in 0..way-1.
         query_labels: (B, Q) int64.
         classes: class names of each episode.
+        views: of each support clip; more than one for the inner loop of meta-training only.
     """
 
     support: Tensor
@@ -61,6 +63,12 @@ class EpisodeBatch:
     support_labels: Tensor
     query_labels: Tensor
     classes: tuple[tuple[str, ...], ...]
+    views: int = 1
+
+    @property
+    def n_support(self) -> int:
+        """Support clips S of an episode, whatever the views; the first view comes first."""
+        return self.support.shape[1] // self.views
 
 
 class NotFiniteError(TuningError):
@@ -179,8 +187,9 @@ class Objective(ABC):
         """Returns the encoder for validation episodes with these support clips.
 
         Args:
-            support: un-augmented, (B, S, ...).
-            labels: (B, S) int64.
+            support: un-augmented, (B, S, ...); in views, (B, views * S, ...), where the inner loop
+                has some.
+            labels: of `support`, int64.
 
         Returns:
             A fine-tuned adapter of B copies; None: the trained adapter without fine-tuning, which

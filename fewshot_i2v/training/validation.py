@@ -22,6 +22,7 @@ from fewshot_i2v.training.objective import (
     has_parameters,
     require_parameter_free,
 )
+from fewshot_i2v.training.validation_views import SupportViews
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 from fewshot_i2v.tuning.run_context import RunContext
 
@@ -41,12 +42,14 @@ class EpisodicValidation:
         head: without parameters; None: the head that is trained, with its present ones.
         context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
+        views: of the support clips, for that; None: they are read as they are.
     """
 
     episodes: Sequence[Episode]
     head: Head | None
     context: RunContext
     objective: Objective
+    views: SupportViews | None = None
 
     @classmethod
     def of(
@@ -68,7 +71,10 @@ class EpisodicValidation:
             return cls(episodes, None, context, objective)
         advice = ", or the head that an episodic training trains, with the same options"
         head = require_parameter_free(head, method, "validation.head", advice)
-        return cls(episodes, head, context, objective)
+        views = None
+        if type(objective).fine_tuned is not Objective.fine_tuned:
+            views = SupportViews.of(context, objective.config)
+        return cls(episodes, head, context, objective, views)
 
     def _scoring_head(self, count: int) -> Head:
         """Returns the head that scores `count` episodes."""
@@ -90,6 +96,9 @@ class EpisodicValidation:
         """
         self.context.decode_clips(self.clips, progress=progress)
         refuse_unreadable(self.context)
+        if self.views is not None:
+            support = {name for episode in self.episodes for name in episode.support_clips}
+            self.views.prepare(support, progress=progress)
 
     def accuracy(self) -> Interval:
         """Mean accuracy over the episodes, with its interval.
@@ -104,7 +113,7 @@ class EpisodicValidation:
             episodes = self.episodes[start : start + _MAX_EPISODES_PER_PASS]
             clip_rows = [[e.support_clips for e in episodes], [e.query_clips for e in episodes]]
             support_labels = self._labels(episodes, len(episodes[0].support[0]))
-            fine_tuned = self._fine_tuned_encoder(clip_rows[0], support_labels)
+            fine_tuned = self._fine_tuned_encoder(episodes, support_labels)
             if fine_tuned is not None:
                 features = [self._features(fine_tuned, clips) for clips in clip_rows]
             else:
@@ -124,13 +133,18 @@ class EpisodicValidation:
         device = self.context.encoder.tower.device
         return labels_by_class(len(episodes[0].classes), per_class, len(episodes), device)
 
-    def _fine_tuned_encoder(self, support: ClipRows, labels: Tensor) -> AdaptedEncoder | None:
-        if type(self.objective).fine_tuned is Objective.fine_tuned:
+    def _fine_tuned_encoder(
+        self, episodes: Sequence[Episode], labels: Tensor
+    ) -> AdaptedEncoder | None:
+        objective = self.objective
+        if type(objective).fine_tuned is Objective.fine_tuned:
             return None
-        cache = self.context.prefix_cache(
-            self.objective.encoder, grid_sizes=self.objective.grid_sizes
-        )
-        return self.objective.fine_tuned(cache.gather(support), labels)
+        encoder, grid_sizes = objective.encoder, objective.grid_sizes
+        if self.views is not None:
+            tokens = self.views.prefixes(episodes, encoder, grid_sizes)
+            return objective.fine_tuned(tokens, labels.repeat(1, objective.config.inner.views))
+        cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
+        return objective.fine_tuned(cache.gather([e.support_clips for e in episodes]), labels)
 
     def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
