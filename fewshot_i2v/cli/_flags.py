@@ -42,7 +42,7 @@ _LAYOUTS = {
         ("Methods", "", "adapter start allow_seen head tokens"),
         _ENCODER,
         _VIDEO,
-        ("Tuning", "tuning", f"recipe steps {_OPTIMIZER} flip colour temporal views"),
+        ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),
         (
             "Running",
             "",

@@ -59,6 +59,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OptionalPath = Annotated[Path | None, Field(strict=False), FILE]
 FlipMode = Literal["off", "auto", "on"]
 RecipeName = Literal["auto", "published", "fast", "none"]
+OptimizerName = Literal["adamw", "start-rates"]
 
 
 class ConfigSection(BaseModel):
@@ -281,7 +282,7 @@ class SupportLossConfig(ConfigSection):
 
 
 class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
-    """How adapter and head are fine-tuned on the support clips, with AdamW."""
+    """How adapter and head are fine-tuned on the support clips."""
 
     recipe: RecipeName = Field(
         default="auto",
@@ -290,6 +291,12 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
         "cheap steps; none, the defaults of this list. See configs/recipes/.",
     )
 
+    optimizer: OptimizerName = Field(
+        default="adamw",
+        description="adamw; or start-rates: plain gradient descent with the rates that the start "
+        "learned for every value (objective meta-sgd), without lr, head_lr, weight_decay, warmup, "
+        "schedule and clip_norm.",
+    )
     flip: FlipMode = Field(
         default="off",
         description="Mirror half of the support clips; auto: not in episodes with a class name "

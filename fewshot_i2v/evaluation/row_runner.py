@@ -167,6 +167,8 @@ class RowRunner:
         identity = run_identity(row, context, start, self.parallel_episodes)
         if start is not None:
             identity["start"] |= self.head_start.identity(self.sizes.head_parameters)
+            if row.tuning.optimizer == "start-rates" and start.rates is not None:
+                identity["start"]["rates"] = start.rates.digest
         return facts, identity
 
     @property
@@ -244,6 +246,17 @@ class RowRunner:
             self.head_start.head.load_into(head)
         return head.to(tower.device)
 
+    def learned_rates(self, encoder: AdaptedEncoder, head: Head) -> list[Tensor] | None:
+        """Returns the start's rates of every value, where the row tunes with them; else None.
+
+        Raises:
+            CheckpointError: when they are not of this adapter and head.
+        """
+        if self.row.tuning.optimizer == "adamw" or self.start is None or self.start.rates is None:
+            return None
+        rates = self.start.rates
+        return [*rates.of("adapter", encoder.adapter), *rates.of("head", head)]
+
     def _seeds(self, kind: str, indices: Sequence[int]) -> list[int]:
         """Seeds of the copies of adapter or head, which depend on the episode alone."""
         name = self.row.adapter.name if kind == "adapter" else self.row.head.name
@@ -296,7 +309,8 @@ class RowRunner:
         row, context, grid_sizes = self.row, self.context, head.grid_sizes
         if not self.is_static:
             inputs = load_inputs(row, context, group, encoder, grid_sizes=grid_sizes)
-            return finetune_and_predict(encoder, head, inputs, row.tuning)
+            rates = self.learned_rates(encoder, head)
+            return finetune_and_predict(encoder, head, inputs, row.tuning, rates)
         frames = row.video.frames
         cache = context.feature_cache(encoder, self.cache_key, grid_sizes=grid_sizes)
         support = unpack_features(

@@ -8,8 +8,7 @@ where an evaluation draws new ones in each. The outer loss is that of the query 
 the fine-tuned adapter and head.
 
 A starting point holds the adapter, and the head with its learned initial values where it has
-parameters. The rates of Meta-SGD are dropped: an evaluation tunes with AdamW, which has no use for
-rates of gradient descent.
+parameters, and the rates of Meta-SGD, which an evaluation uses where it says so.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
@@ -260,8 +260,10 @@ class MAML(MetaObjective):
 class MetaSGD(MAML):
     """Meta-SGD: MAML with trained inner rates, one for each value of adapter and head.
 
-    Rates are stored as factors of `inner.lr`, which start at one and may change sign, so that the
-    outer optimizer changes them by the same share at any size; they have no weight decay.
+    The starting point holds the rates, for evaluations with `tuning.optimizer: start-rates`.
+    While they are learned, they are factors of `inner.lr`, which start at one and may change sign,
+    so that the outer optimizer changes them by the same share at any size; they have no weight
+    decay.
 
     Source: Li, Zhou, Chen, Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017,
     https://arxiv.org/abs/1707.09835
@@ -274,6 +276,15 @@ class MetaSGD(MAML):
         # around one, so that a step of AdamW changes large and small rates by the same share
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
+        self.start_extra = self.extra
+
+    def inner_rates(self) -> dict[str, Tensor]:
+        """Returns the rate of every value of adapter and head, each with a leading axis of 1."""
+        named = AdaptedLearner(self.encoder, self.head).named_parameters()
+        return {
+            RATES_PREFIX + name.removeprefix("encoder."): (self.inner.lr * factor).detach().cpu()
+            for (name, _), factor in zip(named, self.factors, strict=True)
+        }
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW as in the base class, without weight decay on the factors of the rates."""

@@ -157,6 +157,10 @@ class Objective(ABC):
         """Returns the head that the starting point holds; None: its head has no parameters."""
         return None
 
+    def inner_rates(self) -> dict[str, Tensor]:
+        """Returns the learned rates of gradient descent, named as `StartRates` reads them."""
+        return {}
+
     def head_copies(self, count: int, way: int) -> Head | None:
         """Returns the head for `count` episodes of `way` classes, all with its present parameters.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from torch import Tensor
 
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import CheckpointError, ConfigError, ExportError
@@ -160,6 +161,7 @@ def write_start(
     *,
     head_name: str | None = None,
     head: Head | None = None,
+    rates: Mapping[str, Tensor] | None = None,
 ) -> CheckpointMetadata:
     """Writes the starting point; it is complete once `adapter.json`, the last file, is there.
 
@@ -171,6 +173,7 @@ def write_start(
         facts: how it was trained.
         head_name: of the head.
         head: of one copy, where one with parameters was trained too.
+        rates: learned rates of gradient descent by name, see `StartRates`; None: none were learned.
 
     Raises:
         ExportError: when the disk refuses; the saved state stays then.
@@ -188,6 +191,7 @@ def write_start(
             head_name,
             head,
             preset=None if preset is None else str(preset),
+            rates=rates,
             about={START_KEY: json.loads(json.dumps(facts))},
         )
         for name in (TENSORS_FILE, METADATA_FILE):

@@ -20,6 +20,7 @@ from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_head import head_facts
+from fewshot_i2v.models.checkpoints.start_rates import rates_facts
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.base_objectives import (
     Classification,
@@ -168,7 +169,7 @@ class _TrainingSetup:
     def write_start(
         self, output: Path, status: TrainingProgress, *, with_extra: bool
     ) -> CheckpointMetadata:
-        """Writes the current adapter as a starting point, and its head where it has parameters.
+        """Writes the current adapter as a starting point, with head and rates where it has them.
 
         Args:
             output: locked by this process.
@@ -180,6 +181,9 @@ class _TrainingSetup:
         head = self.objective.trained_head() if with_extra else None
         if head is not None:
             facts["head"] = head_facts(head)
+        rates = self.objective.inner_rates() if with_extra else {}
+        if rates:
+            facts["rates"] = rates_facts(rates)
         info = write_start(
             output,
             self.context.encoder,
@@ -188,6 +192,7 @@ class _TrainingSetup:
             facts,
             head_name=None if head is None else self.config.head.name,
             head=head,
+            rates=rates,
         )
         clear_state_folder(output)
         return info

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
+from fewshot_i2v import evaluate
 from fewshot_i2v.config.base import FinetuneConfig, SupportLossConfig
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import InnerLoopConfig
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
-from fewshot_i2v.training.meta_objectives import MetaObjective
+from fewshot_i2v.training.meta_objectives import MetaObjective, MetaSGD
 from fewshot_i2v.training.objective import EpisodeBatch, MicroBatch, build_training_encoder
+from fewshot_i2v.training.parameter_copies import independent_copies
 from fewshot_i2v.training.train import OBJECTIVES, train
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.training.validation_views import SupportViews
@@ -127,9 +130,7 @@ def test_the_inner_loop_descends_the_loss_that_fine_tuning_reports(name: str, to
     _require(name)
     objective = _objective(name, head=f"prototype:pooling=ordered,center=true,tokens={tokens}")
     batch = _part(objective).require_episodes()
-    learner = objective._make_copies(
-        2, 3, lambda p: nn.Parameter(p.detach().repeat_interleave(2, 0))
-    )
+    learner = objective._make_copies(2, 3, independent_copies(2))
     losses = learner.support_losses(batch.support, batch.support_labels, 0.2)
     encoder = AdaptedEncoder(objective.encoder.tower, learner.encoder.adapter)
     recipe = FinetuneConfig(steps=1, views=VIEWS, label_smoothing=0.2)
@@ -166,6 +167,62 @@ def test_query_clips_are_scored_with_one_view_of_the_support_clips() -> None:
             part.require_episodes().support[:, 3:] *= -1
         losses.append(objective.backward(part))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.learn2learn
+@pytest.mark.parametrize("head", ["linear", "prototype:pooling=ordered,center=true"])
+def test_fine_tuning_with_the_rates_of_meta_sgd_is_its_inner_loop(head: str) -> None:
+    learn2learn_algorithms()
+    objective = _objective("meta-sgd", head=head)
+    assert isinstance(objective, MetaSGD)
+    perturb(objective.factors, [4], 0.5)
+    batch = _part(objective).require_episodes()
+    with torch.no_grad():
+        inner = objective.fine_tuned(batch.support, batch.support_labels)
+    start = objective._make_copies(2, 3, independent_copies(2))
+    rates = list(objective.inner_rates().values())
+    names = [name.removeprefix("encoder.") for name, _ in start.named_parameters()]
+    assert list(objective.inner_rates()) == [f"rates.{name}" for name in names]
+    recipe = FinetuneConfig(
+        steps=2, views=VIEWS, label_smoothing=0.2, optimizer="start-rates", warmup=0.5
+    )
+    inputs = EpisodeInputs(
+        lambda _step: batch.support, batch.support_labels[:, :3], batch.query, views=VIEWS
+    )
+    finetune(start.encoder, start.head, inputs, recipe, rates)
+    for name, value in start.encoder.adapter.named_parameters():
+        expected = inner.adapter.get_parameter(name)
+        torch.testing.assert_close(value.detach(), expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.learn2learn
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+def test_the_start_holds_the_rates_and_an_evaluation_uses_them(
+    folder: Path, tmp_path: Path, head: str
+) -> None:
+    learn2learn_algorithms()
+    changes = {"objective": "meta-sgd", "head": head, "adapter": "st-adapter", "way": 2, "steps": 3}
+    changes["validation"] = {"subset": "off"}
+    inner = {"steps": 1, "lr": 0.1}
+    config = train_config(folder, tmp_path / "s", head_lr=0.1, inner=inner, **changes)
+    train(config)
+    start = read_start(tmp_path / "s", "st-adapter")
+    assert start.rates is not None
+    assert (start.head is not None) == (head == "linear")
+    rates = torch.cat([t.flatten() for t in start.rates.tensors.values()])
+    assert not torch.allclose(rates, torch.tensor(0.1)), "the outer steps change them"
+    keys = {key: config.model_dump(mode="json")[key] for key in ("split", "encoder", "video")}
+    rows = evaluate(
+        keys
+        | {"adapter": "st-adapter", "start": str(tmp_path / "s"), "cache": str(folder / "cache")}
+        | {"way": 2, "shot": 1, "query": 2, "episodes": 3, "workers": 1, "head": head}
+        | {"tuning": {"steps": 1, "optimizer": "start-rates"}, "output": str(tmp_path / "run")}
+    ).rows
+    (row,) = rows
+    header = json.loads((row.folder / "run.json").read_text())
+    assert header["identity"]["start"]["rates"] == start.rates.digest
+    # finished: read again, and not trained
+    assert train(config).seconds == 0
 
 
 def test_validation_tunes_on_the_same_views_every_time(folder: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from fewshot_i2v.models.checkpoints.metadata import (
 )
 from fewshot_i2v.models.checkpoints.start_head import HeadFacts, StartHead
 from fewshot_i2v.models.checkpoints.start_index import find_start
+from fewshot_i2v.models.checkpoints.start_rates import RatesFacts, StartRates
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.models.factory import resolve_options
@@ -121,6 +122,7 @@ class StartingPointFacts(_StartFactsModel):
         steps: of the training.
         stored: type of the tensors in the file; they are used in float32.
         head: of the head that was trained with the adapter; None where it had no parameters.
+        rates: of the learned rates of gradient descent; None where none were learned.
     """
 
     kind: Literal["base-trained", "meta-trained"]
@@ -134,6 +136,7 @@ class StartingPointFacts(_StartFactsModel):
     steps: int
     stored: Literal["float32", "float16"] = "float32"
     head: HeadFacts | None = None
+    rates: RatesFacts | None = None
 
     def recorded_input(self) -> dict[str, Any]:
         """Returns the input settings of its training, by configuration key; empty if unknown."""
@@ -218,6 +221,7 @@ class StartingPoint:
         facts: what it was trained on.
         tensors: of the adapter, float32 on the CPU, each with a leading axis of 1.
         head: where one with parameters was trained with the adapter.
+        rates: where Meta-SGD learned them.
     """
 
     name: str
@@ -226,6 +230,7 @@ class StartingPoint:
     facts: StartingPointFacts
     tensors: dict[str, Tensor]
     head: StartHead | None = None
+    rates: StartRates | None = None
 
     @property
     def kind(self) -> str:
@@ -374,9 +379,12 @@ def read_start(name_or_folder: str | Path, adapter: str) -> StartingPoint:
     head = None
     if facts.head is not None:
         head = StartHead.read(folder, metadata, facts.head, tensors)
+    rates = None
+    if facts.rates is not None:
+        rates = StartRates.read(folder, facts.rates, tensors)
     adapter_tensors = {n: t for n, t in tensors.items() if n.startswith("adapter.")}
     name = start_name_of(str(name_or_folder))
-    return StartingPoint(name, folder, metadata, facts, adapter_tensors, head)
+    return StartingPoint(name, folder, metadata, facts, adapter_tensors, head, rates)
 
 
 def _read_facts(folder: Path, metadata: CheckpointMetadata) -> StartingPointFacts:

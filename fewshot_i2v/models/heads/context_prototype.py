@@ -30,9 +30,9 @@ _TOKEN_COPIES, _ATTENTION_COPIES = 10, 5
 class TemporalLayer(nn.Module):
     """A pre-norm transformer layer over the frames of each token, per episode.
 
-    `y = x + attention(norm(x) + positions)`, then `y + mlp(norm(y))`, for a token at one place of
+    `y = x + attention(norm(x) + embedding)`, then `y + mlp(norm(y))`, for a token at one place of
     the picture in all T frames. The last maps of both branches start at zero, so that the untrained
-    layer changes nothing. The positions enter the branch only, never the sum.
+    layer changes nothing. The embedding enters the branch only, never the sum.
 
     Args:
         generators: one per episode; E of them.
@@ -41,7 +41,7 @@ class TemporalLayer(nn.Module):
         heads: attention heads.
 
     Attributes:
-        positions: learned embedding of the frames, (E, T, D).
+        embedding: learned, of the frames, (E, T, D).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TemporalLayer(nn.Module):
         super().__init__()
         episodes, self.heads = len(generators), heads
         self.channels = heads * max(1, width // heads)
-        self.positions = nn.Parameter(init_per_episode(trunc_normal, generators, frames, width))
+        self.embedding = nn.Parameter(init_per_episode(trunc_normal, generators, frames, width))
         self.norm_1, self.norm_2 = (initial_layer_norm(episodes, width) for _ in range(2))
         self.qkv = EpisodeLinear(generators, width, 3 * self.channels)
         self.out = EpisodeLinear(generators, self.channels, width, zeros)
@@ -59,7 +59,7 @@ class TemporalLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the layer to tokens (E, n, T, D); same shape."""
-        x = x + self._attend(self.norm_1(x) + self.positions.unsqueeze(1))
+        x = x + self._attend(self.norm_1(x) + self.embedding.unsqueeze(1))
         hidden: Tensor = functional.gelu(self.up(self.norm_2(x)))
         y: Tensor = x + self.down(hidden)
         return y
@@ -73,7 +73,7 @@ class TemporalLayer(nn.Module):
 
     def saved_per_token(self) -> int:
         """Values that a token in a frame stores for the backward pass."""
-        frames, width = self.positions.shape[1:]
+        frames, width = self.embedding.shape[1:]
         attention = _ATTENTION_COPIES * self.channels + self.heads * frames
         return _TOKEN_COPIES * width + attention
 

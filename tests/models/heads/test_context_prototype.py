@@ -75,7 +75,7 @@ def _by_hand(layer: TemporalLayer, x: Tensor, e: int) -> Tensor:
     def _norm(norm: EpisodeLayerNorm, value: Tensor) -> Tensor:
         return functional.layer_norm(value, value.shape[-1:], norm.weight[e], norm.bias[e])
 
-    u = _norm(layer.norm_1, x) + layer.positions[e]
+    u = _norm(layer.norm_1, x) + layer.embedding[e]
     q, k, v = (
         part.unflatten(-1, (layer.heads, -1)).transpose(0, 1)
         for part in _linear(layer.qkv, u).chunk(3, -1)
@@ -105,7 +105,7 @@ def test_trained_it_depends_on_the_order_of_the_frames_through_the_positions() -
     (layer,) = head.layers
     assert not torch.allclose(layer(x.flip(2)).flip(2), layer(x), atol=1e-3)
     with torch.no_grad():
-        layer.get_parameter("positions").zero_()
+        layer.get_parameter("embedding").zero_()
     torch.testing.assert_close(layer(x.flip(2)).flip(2), layer(x))
 
 
