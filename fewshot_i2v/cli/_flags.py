@@ -61,7 +61,7 @@ _LAYOUTS = {
         _VIDEO,
         ("Steps", "", f"steps {_OPTIMIZER} accumulate checkpointing"),
         ("Augmentation", "augment", "flip colour temporal"),
-        ("Meta-training", "inner", "steps lr rate second_order views"),
+        ("Meta-training", "inner", "steps lr rate second_order views label_smoothing"),
         ("Running", "", "precision device deterministic workers cache verify save_every output"),
         _LIMITS,
     ),
