@@ -91,8 +91,8 @@ class ValidationConfig(ConfigSection):
     query: PositiveCount = Field(default=5, description="Query clips per class.")
     head: MethodSpec = Field(
         default=MethodSpec(name="prototype", options={"pooling": "ordered", "center": True}),
-        description="Head that scores the queries: without parameters, or the `head` of an "
-        "episodic training.",
+        description="Head that scores the queries: without parameters, or the `head` of the "
+        "training (not with classify and anil).",
     )
 
     @model_validator(mode="before")

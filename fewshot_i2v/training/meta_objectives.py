@@ -29,6 +29,7 @@ from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
+    FineTuned,
     MicroBatch,
     NotFiniteError,
     Objective,
@@ -147,9 +148,16 @@ class MetaObjective(Objective):
             )
 
     @staticmethod
-    def _detach(encoder: AdaptedEncoder) -> AdaptedEncoder:
-        """Returns a copy detached from the autograd graph."""
-        return with_parameters(encoder, encoder, lambda parameter: nn.Parameter(parameter.detach()))
+    def _detach(learner: AdaptedLearner) -> FineTuned:
+        """Returns copies of adapter and head that are detached from the autograd graph."""
+
+        def _leaf(parameter: Tensor) -> Tensor:
+            return nn.Parameter(parameter.detach())
+
+        encoder, head = learner.encoder, learner.head
+        return FineTuned(
+            with_parameters(encoder, encoder, _leaf), with_parameters(head, head, _leaf)
+        )
 
     def _inner_loop(
         self, losses_now: Callable[[], Tensor], update: Callable[[Tensor], object]
@@ -226,12 +234,12 @@ class MAML(MetaObjective):
         scores = learner.head(query, support, batch.support_labels[:, :n_support])
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder:
-        """Returns the adapter after the inner loop on these support clips, a copy per episode."""
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned:
+        """Returns adapter and head after the inner loop on these clips, a copy per episode."""
         with torch.enable_grad():
             learner = self._clone_learner(len(labels), int(labels.max()) + 1, first_order=True)
             self._fine_tune(learner, support, labels)
-        return self._detach(learner.module.encoder)
+        return self._detach(learner.module)
 
     def _clone_learner(self, count: int, way: int, *, first_order: bool) -> Any:  # noqa: ANN401
         """Returns a learn2learn clone; its `adapt` is one inner step."""
@@ -384,13 +392,13 @@ class Reptile(MetaObjective):
         rate = self.inner.rate
         return torch.optim.SGD([{"params": self.trainable_parameters(), "lr": rate, "base": rate}])
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder:
-        """Returns the adapter after the inner loop on these support clips, a copy per episode."""
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned:
+        """Returns adapter and head after the inner loop on these clips, a copy per episode."""
         way = int(labels.max()) + 1
         learner = self._make_copies(len(labels), way, independent_copies(len(labels)))
         with torch.enable_grad():
             self._descend(learner, support, labels)
-        return self._detach(learner.encoder)
+        return self._detach(learner)
 
     def _descend(self, learner: AdaptedLearner, clips: Tensor, labels: Tensor) -> list[Tensor]:
         """Runs the inner loop in place; returns the losses (B,) before each step."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,13 @@ class MicroBatch:
         return self.episodes
 
 
+class FineTuned(NamedTuple):
+    """Adapter and head after an inner loop, B copies of each, without a graph."""
+
+    encoder: AdaptedEncoder
+    head: Head
+
+
 class Objective(ABC):
     """What a training minimises.
 
@@ -187,8 +194,8 @@ class Objective(ABC):
         head = build_head(method, tower, way=way, frames=frames, seeds=seeds)
         return head.to(tower.device)
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder | None:
-        """Returns the encoder for validation episodes with these support clips.
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned | None:
+        """Returns adapter and head for validation episodes with these support clips.
 
         Args:
             support: un-augmented, (B, S, ...); in views, (B, views * S, ...), where the inner loop
@@ -196,8 +203,8 @@ class Objective(ABC):
             labels: of `support`, int64.
 
         Returns:
-            A fine-tuned adapter of B copies; None: the trained adapter without fine-tuning, which
-            is cheaper, since every validation clip is then encoded once.
+            Both, fine-tuned, of B copies; None: the trained adapter without fine-tuning, which is
+            cheaper, since every validation clip is then encoded once.
         """
         return None
 

@@ -17,6 +17,7 @@ from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import (
+    FineTuned,
     NotFiniteError,
     Objective,
     has_parameters,
@@ -39,14 +40,17 @@ class EpisodicValidation:
 
     Attributes:
         episodes: the validation episodes, all of one shape.
-        head: without parameters; None: the head that is trained, with its present ones.
+        head: scores the queries; without parameters, or of the shape of the one that is trained.
+        uses_trained_head: whether its parameters are the present ones of the training, fine-tuned
+            where the objective does so.
         context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
         views: of the support clips, for that; None: they are read as they are.
     """
 
     episodes: Sequence[Episode]
-    head: Head | None
+    head: Head
+    uses_trained_head: bool
     context: RunContext
     objective: Objective
     views: SupportViews | None = None
@@ -66,21 +70,27 @@ class EpisodicValidation:
             return None
         method, way = objective.config.validation.head, len(episodes[0].classes)
         head = objective.new_head(method, way=way)
-        is_trained = has_parameters(head) and is_same_method("heads", method, objective.config.head)
-        if is_trained and objective.head_copies(1, way) is not None:
-            return cls(episodes, None, context, objective)
-        advice = ", or the head that an episodic training trains, with the same options"
-        head = require_parameter_free(head, method, "validation.head", advice)
-        views = None
-        if type(objective).fine_tuned is not Objective.fine_tuned:
-            views = SupportViews.of(context, objective.config)
-        return cls(episodes, head, context, objective, views)
+        fine_tunes = type(objective).fine_tuned is not Objective.fine_tuned
+        uses_trained_head = (
+            has_parameters(head)
+            and is_same_method("heads", method, objective.config.head)
+            and (fine_tunes or objective.head_copies(1, way) is not None)
+        )
+        if not uses_trained_head:
+            advice = ", or the head that the training trains, with the same options"
+            require_parameter_free(head, method, "validation.head", advice)
+        views = SupportViews.of(context, objective.config) if fine_tunes else None
+        return cls(episodes, head, uses_trained_head, context, objective, views)
 
-    def _scoring_head(self, count: int) -> Head:
+    def _scoring_head(self, count: int, fine_tuned: FineTuned | None) -> Head:
         """Returns the head that scores `count` episodes."""
-        head = self.head or self.objective.head_copies(count, len(self.episodes[0].classes))
+        if not self.uses_trained_head:
+            return self.head
+        if fine_tuned is not None:
+            return fine_tuned.head
+        head = self.objective.head_copies(count, self.head.way)
         if head is None:
-            raise ValueError("a validation without a head")
+            raise ValueError("a training without a head")
         return head
 
     @property
@@ -113,14 +123,14 @@ class EpisodicValidation:
             episodes = self.episodes[start : start + _MAX_EPISODES_PER_PASS]
             clip_rows = [[e.support_clips for e in episodes], [e.query_clips for e in episodes]]
             support_labels = self._labels(episodes, len(episodes[0].support[0]))
-            fine_tuned = self._fine_tuned_encoder(episodes, support_labels)
+            fine_tuned = self._fine_tuned(episodes, support_labels)
             if fine_tuned is not None:
-                features = [self._features(fine_tuned, clips) for clips in clip_rows]
+                features = [self._features(fine_tuned.encoder, clips) for clips in clip_rows]
             else:
                 all_features = all_features or self._all_features(encoder, names)
                 features = [_gather_features(all_features, names, clips) for clips in clip_rows]
             query_labels = self._labels(episodes, len(episodes[0].query[0]))
-            head = self._scoring_head(len(episodes))
+            head = self._scoring_head(len(episodes), fine_tuned)
             with torch.inference_mode():
                 scores = head(features[1], features[0], support_labels)
                 if not bool(scores.isfinite().all()):
@@ -133,9 +143,7 @@ class EpisodicValidation:
         device = self.context.encoder.tower.device
         return labels_by_class(len(episodes[0].classes), per_class, len(episodes), device)
 
-    def _fine_tuned_encoder(
-        self, episodes: Sequence[Episode], labels: Tensor
-    ) -> AdaptedEncoder | None:
+    def _fine_tuned(self, episodes: Sequence[Episode], labels: Tensor) -> FineTuned | None:
         objective = self.objective
         if type(objective).fine_tuned is Objective.fine_tuned:
             return None
@@ -148,7 +156,7 @@ class EpisodicValidation:
 
     def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
-        grid_sizes = self._scoring_head(1).grid_sizes
+        grid_sizes = self.head.grid_sizes
         cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
         return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=grid_sizes)
 

@@ -191,7 +191,10 @@ def test_fine_tuning_with_the_rates_of_meta_sgd_is_its_inner_loop(head: str) -> 
     )
     finetune(start.encoder, start.head, inputs, recipe, rates)
     for name, value in start.encoder.adapter.named_parameters():
-        expected = inner.adapter.get_parameter(name)
+        expected = inner.encoder.adapter.get_parameter(name)
+        torch.testing.assert_close(value.detach(), expected.detach(), atol=1e-5, rtol=1e-4)
+    for name, value in start.head.named_parameters():
+        expected = inner.head.get_parameter(name)
         torch.testing.assert_close(value.detach(), expected.detach(), atol=1e-5, rtol=1e-4)
 
 
@@ -244,6 +247,34 @@ def test_validation_tunes_on_the_same_views_every_time(folder: Path, tmp_path: P
     assert SupportViews.of(context, train_config(folder, tmp_path)) is None
     started = train(train_config(folder, tmp_path / "s", **changes | {"steps": 3}))
     assert started.start["config"]["inner"]["views"] == VIEWS
+
+
+@pytest.mark.parametrize("name", ["reptile", pytest.param("maml", marks=pytest.mark.learn2learn)])
+def test_validation_scores_with_the_fine_tuned_head(folder: Path, name: str) -> None:
+    _require(name)
+    head = "linear:pooling=ordered"
+    validation = {"every": 3, "episodes": 6, "way": 2, "shot": 1, "query": 2, "head": head}
+    _, objective = _batches(
+        folder,
+        objective=name,
+        head=head,
+        way=2,
+        inner={"steps": 2, "lr": 0.1},
+        validation=validation,
+    )
+    classes = TrainValSplit.of(RunContext.open(objective.config).split, objective.config)
+    scored = EpisodicValidation.of(RunContext.open(objective.config), classes, objective)
+    assert scored is not None
+    assert scored.uses_trained_head
+    scored.prepare(progress=False)
+    tuned = scored._fine_tuned(scored.episodes, scored._labels(scored.episodes, 1))
+    assert tuned is not None
+    assert scored._scoring_head(6, tuned) is tuned.head
+    assert tuned.head.get_parameter("weight").shape[0] == 6
+    assert not torch.equal(
+        tuned.head.get_parameter("weight")[0], objective.head.get_parameter("weight")[0]
+    )
+    assert scored.accuracy().mean >= 0
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_best_state_of_an_earlier_version_gives_a_start_without_a_head(
     [
         ({"head": "linear"}, r"head: linear has \d+ parameters .* for any classes, such as trx"),
         ({"validation": {"head": "trx:channels=4"}}, r"validation\.head: trx:channels=4 has"),
-        ({"objective": "reptile", "validation": {"head": TRX}}, r"validation\.head: trx:.* has"),
+        ({"objective": "classify", "validation": {"head": TRX}}, r"validation\.head: trx:.* has"),
     ],
 )
 def test_heads_that_fit_no_other_classes_are_refused(
