@@ -42,7 +42,7 @@ _LAYOUTS = {
         ("Methods", "", "adapter start allow_seen head tokens"),
         _ENCODER,
         _VIDEO,
-        ("Tuning", "tuning", f"recipe steps {_OPTIMIZER} flip colour temporal views"),
+        ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),
         (
             "Running",
             "",
@@ -61,7 +61,7 @@ _LAYOUTS = {
         _VIDEO,
         ("Steps", "", f"steps {_OPTIMIZER} accumulate checkpointing"),
         ("Augmentation", "augment", "flip colour temporal"),
-        ("Meta-training", "inner", "steps lr rate second_order"),
+        ("Meta-training", "inner", "steps lr rate second_order views label_smoothing"),
         ("Running", "", "precision device deterministic workers cache verify save_every output"),
         _LIMITS,
     ),

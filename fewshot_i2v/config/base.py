@@ -59,6 +59,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OptionalPath = Annotated[Path | None, Field(strict=False), FILE]
 FlipMode = Literal["off", "auto", "on"]
 RecipeName = Literal["auto", "published", "fast", "none"]
+OptimizerName = Literal["adamw", "start-rates"]
 
 
 class ConfigSection(BaseModel):
@@ -266,8 +267,22 @@ class _FinetuneSteps(ConfigSection):
     )
 
 
-class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
-    """How adapter and head are fine-tuned on the support clips, with AdamW."""
+class SupportLossConfig(ConfigSection):
+    """What a step's loss on support clips is of: in fine-tuning, and inside of meta-training."""
+
+    views: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Differently augmented views of each support clip in a step. With 2 and more, "
+        "heads that compare clips can learn from one clip a class: views are compared with the "
+        "other views.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the target that is spread over all classes."
+    )
+
+
+class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
+    """How adapter and head are fine-tuned on the support clips."""
 
     recipe: RecipeName = Field(
         default="auto",
@@ -276,6 +291,12 @@ class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
         "cheap steps; none, the defaults of this list. See configs/recipes/.",
     )
 
+    optimizer: OptimizerName = Field(
+        default="adamw",
+        description="adamw; or start-rates: plain gradient descent with the rates that the start "
+        "learned for every value (objective meta-sgd), without lr, head_lr, weight_decay, warmup, "
+        "schedule and clip_norm.",
+    )
     flip: FlipMode = Field(
         default="off",
         description="Mirror half of the support clips; auto: not in episodes with a class name "
@@ -293,15 +314,6 @@ class FinetuneConfig(OptimizerConfig, _FinetuneSteps):
         default=False,
         description="Take frames at random within their segments, not at the middle; needs the "
         "frame policy segment-center.",
-    )
-    views: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1,
-        description="Differently augmented views of each support clip in a step. With 2 and more, "
-        "heads that compare clips can learn from one clip a class: views are compared with the "
-        "other views.",
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Share of the target that is spread over all classes."
     )
 
     @property

@@ -60,6 +60,15 @@ MethodSpecs = Annotated[
 ]
 
 
+_DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
+    "batch": None,
+    "recipe": "none",
+    "optimizer": "adamw",
+    "label_smoothing": 0.0,
+}
+"""Keys that rows of earlier versions do not have, with the values that change nothing."""
+
+
 def _check_temporal_jitter(key: str, recipe: FinetuneConfig, policy: str) -> None:
     if recipe.temporal and policy != "segment-center":
         raise ValueError(
@@ -131,16 +140,13 @@ class RowConfig(RowSettings):
                 del config[key]
         if self.training_seed is None:
             del config["training_seed"]
-        if self.tuning.batch is None:
-            del config["tuning"]["batch"]
         if not self.tuning.augments:
             # with augmentation they stay: an earlier version drew its random values otherwise
             for key in ("colour", "temporal", "views"):
                 del config["tuning"][key]
-        if self.tuning.recipe == "none":
-            del config["tuning"]["recipe"]
-        if not self.tuning.label_smoothing:
-            del config["tuning"]["label_smoothing"]
+        for key, default in _DEFAULTS_OF_LATER_TUNING_KEYS.items():
+            if config["tuning"][key] == default:
+                del config["tuning"][key]
         return config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from fewshot_i2v.config.base import (
     OptimizerConfig,
     PositiveCount,
     PositiveFinite,
+    SupportLossConfig,
     ValueForm,
     off_is_none,
 )
@@ -90,7 +91,8 @@ class ValidationConfig(ConfigSection):
     query: PositiveCount = Field(default=5, description="Query clips per class.")
     head: MethodSpec = Field(
         default=MethodSpec(name="prototype", options={"pooling": "ordered", "center": True}),
-        description="Head that scores the queries; without parameters.",
+        description="Head that scores the queries: without parameters, or the `head` of the "
+        "training (not with classify and anil).",
     )
 
     @model_validator(mode="before")
@@ -113,8 +115,8 @@ class ValidationConfig(ConfigSection):
         return bool(self.classes) or self.subset is not None
 
 
-class InnerLoopConfig(ConfigSection):
-    """Fine-tuning inside a step of meta-training."""
+class _InnerSteps(ConfigSection):
+    """The first keys of `InnerLoopConfig`: the order of keys in files is part of their format."""
 
     steps: PositiveCount = Field(default=5, description="Inner steps on the support clips.")
     lr: PositiveFinite = Field(
@@ -128,6 +130,10 @@ class InnerLoopConfig(ConfigSection):
         default=0.5,
         description="Reptile: step from the start towards the fine-tuned weights, 0 to 1.",
     )
+
+
+class InnerLoopConfig(SupportLossConfig, _InnerSteps):
+    """Fine-tuning inside a step of meta-training; views are of the training's `augment`."""
 
 
 class _TrainingTask(CommonConfig):
@@ -150,7 +156,8 @@ class _TrainingTask(CommonConfig):
     )
     head: MethodSpec = Field(
         default=MethodSpec(name="prototype"),
-        description="Head of the episodes and of meta-training, with its options.",
+        description="Head of the episodes and of meta-training, with its options. Parameters of "
+        "its own are trained at head_lr, and the starting point holds them.",
     )
     classifier: MethodSpec = Field(
         default=MethodSpec(name="linear"),
@@ -241,6 +248,22 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
         return self
 
     @model_validator(mode="after")
+    def _check_inner_loss(self) -> TrainingConfig:
+        inner = self.inner
+        is_set = inner.views > 1 or inner.label_smoothing > 0
+        if is_set and self.objective in ("episodic", "classify", "both"):
+            raise ValueError(
+                f"inner.views and inner.label_smoothing have no meaning for the objective "
+                f"{self.objective}: expected a meta-training with them, such as maml or reptile"
+            )
+        if inner.views > 1 and not self.augment.active:
+            raise ValueError(
+                f"inner.views: got {inner.views} with augment off, which makes equal views; give "
+                "augment, or inner.views 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_temporal_jitter(self) -> TrainingConfig:
         if self.augment.temporal and self.video.policy != "segment-center":
             raise ValueError(
@@ -248,6 +271,17 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
                 f"segment-center; with {self.video.policy} give augment.temporal: false"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results; keys of later versions only where they are set.
+
+        Trainings of earlier versions can so be continued.
+        """
+        config = super().identity()
+        for key, field in SupportLossConfig.model_fields.items():
+            if config["inner"][key] == field.default:
+                del config["inner"][key]
+        return config
 
     @property
     def wants_episodes(self) -> bool:
@@ -261,8 +295,9 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
 
     @property
     def clips_per_step(self) -> int:
-        """Clips that one step sees."""
-        episodes = self.batch * self.way * (self.shot + self.query) * self.wants_episodes
+        """Clips that one step sees, each view of a support clip counted."""
+        clips_per_class = self.shot * self.inner.views + self.query
+        episodes = self.batch * self.way * clips_per_class * self.wants_episodes
         return episodes + self.clips * self.wants_clips
 
     @property

@@ -121,7 +121,8 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
 
     Raises:
         ConfigError: for a head with parameters that no step would train, which would score like
-            guessing, or that cannot train on mini-batches of support clips.
+            guessing, or that cannot train on mini-batches of support clips; and for learned rates
+            that the start does not have.
         UsageError: when an adapter or head cannot be built.
     """
     runners = [
@@ -137,13 +138,34 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
                 "needs all of them in every step; leave tuning.batch out, or give a head that does "
                 "not, such as linear"
             )
-        if sizes.head_parameters and not row.tuning.steps:
+        _check_rates(runner)
+        begins_fresh = runner.head_start.head is None
+        if sizes.head_parameters and not row.tuning.steps and begins_fresh:
             raise ConfigError(
                 f"head: {row.head.label} has {sizes.head_parameters} parameters of its own, which "
                 f"no step trains (tuning.steps is 0 for {row.adapter.label}); give --steps of 1 or "
-                "more, or a head without parameters, such as prototype, otam, bi-mhm or nearest"
+                "more, or a head without parameters, such as prototype, otam, bi-mhm or nearest, "
+                "or a start that was trained with this head"
             )
     return runners
+
+
+def _check_rates(runner: RowRunner) -> None:
+    """Raises ConfigError when a row is to be tuned with learned rates and lacks some."""
+    row, start = runner.row, runner.start
+    if row.tuning.optimizer == "adamw" or not runner.parameters:
+        return
+    if start is None or start.rates is None:
+        raise ConfigError(
+            f"tuning.optimizer: start-rates needs a start that learned rates (objective meta-sgd); "
+            f"{row.adapter.label} begins {row.start}, which has none. Give adamw, or such a start"
+        )
+    if runner.sizes.head_parameters and runner.head_start.head is None:
+        raise ConfigError(
+            f"tuning.optimizer: start-rates: head {row.head.label} begins fresh, and the start "
+            f"{row.start} has no rates for it; give the head of the start, one without parameters, "
+            "or adamw"
+        )
 
 
 def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowSummary:

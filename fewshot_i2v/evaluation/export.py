@@ -250,6 +250,7 @@ class _RecordedRow:
             sources["start"] = runner.row.start, runner.start.digest
         if context.trials is not None:
             sources["trials"] = context.config.trials, context.trials.digest
+        self._check_start_head(runner)
         for key, (name, digest) in sources.items():
             recorded = self.identity.get(key, {}).get("digest")
             if digest != recorded:
@@ -257,6 +258,16 @@ class _RecordedRow:
                     f"{self.folder}: the {key} {name} has sha256 {digest}; the run was of "
                     f"{recorded}. Give the one it was of"
                 )
+
+    def _check_start_head(self, runner: RowRunner) -> None:
+        """Raises ConfigError when the heads did not begin as they do now."""
+        recorded = self.identity.get("start", {}).get("head")
+        now = runner.head_start.identity(runner.sizes.head_parameters).get("head")
+        if now != recorded:
+            raise ConfigError(
+                f"{self.folder}: the head of the start {runner.row.start} is {now}; that of the "
+                f"run was {recorded}. Give the start that it was of"
+            )
 
     def compare(self, rerun: EpisodeRecord, runner: RowRunner) -> float:
         """Returns the largest difference to a recorded probability.

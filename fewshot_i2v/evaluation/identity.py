@@ -155,11 +155,27 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             "these clips give --encoder ViT-B-16 --pretrained openai, or another one of "
             "`fewshot-i2v list encoders`"
         )
+    notes += _notes_on_rates(row, start)
     shares_adapter = start is not None and not row.tuning.steps
     one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time
     if row.at_once == "auto" and one_at_a_time and not shares_adapter:
         notes.append(f"{name}: episodes run one at a time, each copy is large; see --at-once")
     return notes
+
+
+def _notes_on_rates(row: RowConfig, start: StartingPoint | None) -> list[str]:
+    """Says where learned rates are used for another number of steps than they were learned in."""
+    if row.tuning.optimizer == "adamw" or start is None or start.rates is None:
+        return []
+    config = (start.facts.model_extra or {}).get("config")
+    inner = config.get("inner") if isinstance(config, dict) else None
+    steps = inner.get("steps") if isinstance(inner, dict) else None
+    if steps in (None, row.tuning.steps):
+        return []
+    return [
+        f"{row.adapter.name}: the rates of its start were learned for {steps} steps, and "
+        f"tuning.steps is {row.tuning.steps}"
+    ]
 
 
 def _input_mismatch(row: RowConfig, context: EvaluationContext, start: StartingPoint | None) -> str:

@@ -28,6 +28,7 @@ from fewshot_i2v.evaluation.batching import (
     max_parallel_episodes,
 )
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.head_start import HeadStart, find_head_start
 from fewshot_i2v.evaluation.identity import (
     display_flags,
     row_notes,
@@ -114,6 +115,11 @@ class RowRunner:
             start.check_unseen(context.split, row.subset)
         return start
 
+    @cached_property
+    def head_start(self) -> HeadStart:
+        """Where the heads begin: fresh, or as the head of the starting point."""
+        return find_head_start(self.row, self.context, self.start)
+
     @property
     def is_static(self) -> bool:
         """Whether all episodes share an adapter that is not tuned: features are cached by clip."""
@@ -144,7 +150,13 @@ class RowRunner:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about how the row runs."""
-        return row_notes(self.row, self.context, self.start)
+        notes = row_notes(self.row, self.context, self.start)
+        if self.head_start.why_fresh and self.sizes.head_parameters:
+            notes.append(
+                f"{self.row.adapter.name}: head {self.row.head.label} begins fresh in every "
+                f"episode, unlike its start: {self.head_start.why_fresh}"
+            )
+        return notes
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the facts for the run's header, and its identity, which decides the results."""
@@ -157,7 +169,12 @@ class RowRunner:
             parameters=self.parameters,
             flags=self.display_flags,
         )
-        return facts, run_identity(row, context, start, self.parallel_episodes)
+        identity = run_identity(row, context, start, self.parallel_episodes)
+        if start is not None:
+            identity["start"] |= self.head_start.identity(self.sizes.head_parameters)
+            if row.tuning.optimizer == "start-rates" and start.rates is not None:
+                identity["start"]["rates"] = start.rates.digest
+        return facts, identity
 
     @property
     def cache_key(self) -> Hashable:
@@ -208,7 +225,10 @@ class RowRunner:
         return AdaptedEncoder(tower, adapter.to(tower.device))
 
     def build_head(self, indices: Sequence[int]) -> Head:
-        """Builds the head, one copy per episode; all have equally many classes."""
+        """Builds the head, one copy per episode; all have equally many classes.
+
+        It is fresh by the seed of its episode, or begins as the head of the start.
+        """
         row, tower = self.row, self.context.encoder.tower
         classes = [self.episodes[i].classes for i in indices]
         head = build_head(
@@ -222,7 +242,20 @@ class RowRunner:
             ),
         )
         check_episode_axis(head, row.head.name)
+        if self.head_start.head is not None:
+            self.head_start.head.load_into(head)
         return head.to(tower.device)
+
+    def learned_rates(self, encoder: AdaptedEncoder, head: Head) -> list[Tensor] | None:
+        """Returns the start's rates of every value, where the row tunes with them; else None.
+
+        Raises:
+            CheckpointError: when they are not of this adapter and head.
+        """
+        if self.row.tuning.optimizer == "adamw" or self.start is None or self.start.rates is None:
+            return None
+        rates = self.start.rates
+        return [*rates.of("adapter", encoder.adapter), *rates.of("head", head)]
 
     def _seeds(self, kind: str, indices: Sequence[int]) -> list[int]:
         """Seeds of the copies of adapter or head, which depend on the episode alone."""
@@ -276,7 +309,8 @@ class RowRunner:
         row, context = self.row, self.context
         if not self.is_static:
             inputs = load_inputs(row, context, group, encoder, grid_sizes=head.grid_sizes)
-            return finetune_and_predict(encoder, head, inputs, row.tuning)
+            rates = self.learned_rates(encoder, head)
+            return finetune_and_predict(encoder, head, inputs, row.tuning, rates)
         frames = row.video.frames
         cache = context.feature_cache(encoder, self.cache_key, head)
         support = unpack_features(cache.gather([e.support_clips for e in group]), frames)

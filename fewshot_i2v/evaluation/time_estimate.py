@@ -67,11 +67,11 @@ def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> 
         batch_indices=lambda _step: torch.arange(batch_size).expand(len(batch), -1),
         views=row.tuning.views,
     )
-    times = []
+    times, rates = [], runner.learned_rates(encoder, head)
     for steps in (1, 0, 1):  # the first warms up
         recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
         start = perf_counter()
-        finetune_and_predict(encoder, head, inputs, recipe).logits.cpu()
+        finetune_and_predict(encoder, head, inputs, recipe, rates).logits.cpu()
         times.append(perf_counter() - start)
     step_seconds = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
     return times[1] + step_seconds * row.tuning.steps

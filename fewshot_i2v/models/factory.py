@@ -97,6 +97,26 @@ def build_head(
     return head
 
 
+def depends_on_way(head: NamedOptions, tower: Tower, *, frames: int) -> bool:
+    """Whether the parameters of a head have other shapes for another number of classes.
+
+    Such values belong to one list of classes, or to as many. Others can be used with any.
+
+    Args:
+        head: its name and options; of a head that reads no class names.
+        tower: the frozen tower whose features it reads.
+        frames: frames T of a clip.
+
+    Raises:
+        UsageError: as `build_head`.
+    """
+    shapes = [
+        {name: tensor.shape for name, tensor in copy.state_dict().items()}
+        for copy in (build_head(head, tower, way=w, frames=frames, seeds=[0]) for w in (2, 3))
+    ]
+    return shapes[0] != shapes[1]
+
+
 def load_class(kind: registry.MethodKind, name: str, checkpoint: Path | None = None) -> type[Any]:
     """Returns the class behind a name.
 
@@ -135,6 +155,18 @@ def resolve_options(
         if checkpoint is not None:
             origin = f"{checkpoint}: {origin}"
         raise translate_validation_error(error, method_class.Options, origin=origin) from error
+
+
+def is_same_method(kind: registry.MethodKind, one: NamedOptions, another: NamedOptions) -> bool:
+    """Whether two adapters or heads have the same name and the same options, defaults filled in.
+
+    Raises:
+        UsageError: as `resolve_options`.
+    """
+    if one.name != another.name:
+        return False
+    options = [resolve_options(kind, method).model_dump() for method in (one, another)]
+    return bool(options[0] == options[1])
 
 
 def check_episode_axis(module: Adapter | Head, name: str) -> None:

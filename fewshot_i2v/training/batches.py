@@ -52,7 +52,7 @@ class TrainBatches:
         self._augment = TrainingAugmenter(config.augment, class_split.classes, tower)
         self.context = context.with_segment_thirds() if config.augment.temporal else context
         self._frames = _FrameCache(self.context)
-        self._sampler = None
+        self._views, self._sampler = config.inner.views, None
         if objective.wants_episodes:
             self._sampler = EpisodeSampler(
                 class_split.train,
@@ -76,7 +76,7 @@ class TrainBatches:
     def micro_batches(self, step: int) -> Iterator[MicroBatch]:
         """Yields the micro-batches of a step, over which gradients are accumulated."""
         episodes, clip_names = self._episodes(step), self._next_clips(step)
-        episode_names = _clips_in_order(episodes)
+        episode_names = _clips_in_order(episodes, self._views)
         episode_pixels = self._augmented_pixels(episode_names, "episodes", step)
         clip_pixels = self._augmented_pixels(clip_names, "clips", step)
         count = self.config.accumulate
@@ -94,8 +94,11 @@ class TrainBatches:
             yield MicroBatch(step, i, 1 / count, episode_batch, clip_batch)
 
     def clip_names(self, step: int) -> list[str]:
-        """Clips of a step's batch: those of each episode, then those for classification."""
-        return _clips_in_order(self._episodes(step)) + self._next_clips(step)
+        """Clips of a step's batch: those of each episode, then those for classification.
+
+        A support clip is there once for each of its views.
+        """
+        return _clips_in_order(self._episodes(step), self._views) + self._next_clips(step)
 
     def empty_micro_batch(self) -> MicroBatch:
         """Returns a micro-batch of zeros, to measure the time of a step without any clip."""
@@ -111,7 +114,7 @@ class TrainBatches:
         n_episodes, n_clips = config.batch // config.accumulate, config.clips // config.accumulate
         episode_batch = clip_batch = None
         if objective.wants_episodes:
-            clips_per_episode = config.way * (config.shot + config.query)
+            clips_per_episode = config.way * (config.shot * self._views + config.query)
             episode_batch = self._episode_batch(
                 (self.class_split.classes[: config.way],) * n_episodes,
                 _repeat_clip(n_episodes * clips_per_episode),
@@ -172,13 +175,15 @@ class TrainBatches:
         """Makes the batch of episodes with these classes, from the tokens of all their clips."""
         config, count, device = self.config, len(classes), tokens.device
         tokens = tokens.reshape(count, -1, *tokens.shape[1:])
-        n_support = config.way * config.shot
+        n_support = config.way * config.shot * self._views
+        support_labels = labels_by_class(config.way, config.shot, count, device)
         return EpisodeBatch(
             support=tokens[:, :n_support],
             query=tokens[:, n_support:],
-            support_labels=labels_by_class(config.way, config.shot, count, device),
+            support_labels=support_labels.repeat(1, self._views),
             query_labels=labels_by_class(config.way, config.query, count, device),
             classes=classes,
+            views=self._views,
         )
 
 
@@ -206,9 +211,9 @@ def _equal_slice(count: int, n_slices: int, index: int) -> slice:
     return slice(index * count // n_slices, (index + 1) * count // n_slices)
 
 
-def _clips_in_order(episodes: Sequence[Episode]) -> list[str]:
-    """Clips episode by episode: support class by class, then query class by class."""
-    return [name for e in episodes for name in e.support_clips + e.query_clips]
+def _clips_in_order(episodes: Sequence[Episode], views: int) -> list[str]:
+    """Clips episode by episode: support class by class, once a view, then query class by class."""
+    return [name for e in episodes for name in views * e.support_clips + e.query_clips]
 
 
 class _FrameCache:

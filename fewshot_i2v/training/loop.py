@@ -58,9 +58,19 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.config = self.objective.config
-        adapter, extra = self.objective.encoder.adapter, self.objective.extra
-        self._trainable = TrainableState(adapter, extra, self.objective.optimizer())
+        objective = self.objective
+        self._trainable = TrainableState(
+            objective.encoder.adapter,
+            objective.extra,
+            objective.optimizer(),
+            start_extra=objective.start_extra,
+        )
         self._saved_step = 0
+
+    @property
+    def has_start_extra(self) -> bool:
+        """Whether what the start holds beside the adapter is of the selected state."""
+        return self._trainable.has_best_extra
 
     def run(self, *, show_bar: bool) -> TrainingProgress:
         """Trains; the adapter then holds the selected state.
@@ -99,7 +109,8 @@ class TrainingLoop:
         if not self.progress.step:
             raise CheckpointError(f"{self.output}: no state was saved that could be made a start")
         if self.validation is None:
-            self.progress.best_step, self._trainable.best = self.progress.step, {}
+            self.progress.best_step = self.progress.step
+            self._trainable.forget_best()
             self.batches.prepare(progress=False)
             self._check_finite_loss()
         self._trainable.restore_best()

@@ -1,22 +1,22 @@
 """Meta-training: initial values of an adapter that fine-tune well in few steps.
 
 MAML, Meta-SGD and ANIL run through learn2learn's algorithms where it is installed; Reptile needs no
-extra package. In the inner loop plain gradient descent minimises the head's loss on the support
-clips; the outer loss is that of the query clips, scored with the fine-tuned adapter and head.
+extra package. In the inner loop plain gradient descent minimises the loss of an evaluation's
+fine-tuning: that of the head on its readouts of the support clips, in several augmented views and
+with smoothed labels where the keys of `inner` say so. The views are drawn once for all inner steps,
+where an evaluation draws new ones in each. The outer loss is that of the query clips, scored with
+the fine-tuned adapter and head.
 
-A starting point holds the adapter only. The head's initial values are dropped with the other
-extras: they fit one head and one number of classes, and an evaluation initialises its own. So are
-the rates of Meta-SGD: an evaluation tunes with AdamW, which has no use for rates of gradient
-descent. A head without parameters, such as prototype, loses nothing this way.
+A starting point holds the adapter, and the head with its learned initial values where it has
+parameters, and the rates of Meta-SGD, which an evaluation uses where it says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
+from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
+    FineTuned,
     MicroBatch,
     NotFiniteError,
     Objective,
@@ -34,12 +37,16 @@ from fewshot_i2v.training.objective import (
     backpropagate,
     build_training_encoder,
     encode_episodes,
+    has_parameters,
     split_support,
+)
+from fewshot_i2v.training.parameter_copies import (
+    independent_copies,
+    shared_view,
+    with_parameters,
 )
 from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class AdaptedLearner(nn.Module):
@@ -59,41 +66,10 @@ class AdaptedLearner(nn.Module):
         features: Features = self.encoder(clips, grid_sizes=self.head.grid_sizes)
         return features
 
-    def support_losses(self, clips: Tensor, labels: Tensor) -> Tensor:
-        """Loss of the head on the support clips of each episode, (B,)."""
-        return episode_losses(self.head.compute_support_logits(self(clips), labels), labels)
-
-
-def shared_view(count: int) -> Callable[[Tensor], Tensor]:
-    """Expands a parameter of one copy to `count`; the gradients of all copies add up in it."""
-    return lambda parameter: parameter.expand(count, *parameter.shape[1:])
-
-
-def independent_copies(count: int) -> Callable[[Tensor], Tensor]:
-    """Makes `count` copies of a parameter, each with separate memory and gradients."""
-    return lambda parameter: nn.Parameter(parameter.detach().repeat_interleave(count, 0))
-
-
-def with_parameters(
-    module: _Module, source: nn.Module, make: Callable[[Tensor], Tensor]
-) -> _Module:
-    """Returns a copy of the module with other parameters; it shares everything else.
-
-    Args:
-        module: not changed.
-        source: has the same parameter names.
-        make: from a parameter of `source` to its replacement, with or without an autograd graph.
-    """
-    module_copy = copy.copy(module)
-    attributes = module_copy.__dict__
-    attributes["_parameters"] = {
-        key: None if value is None else make(value) for key, value in source._parameters.items()
-    }
-    attributes["_modules"] = {
-        key: None if child is None else with_parameters(child, source.get_submodule(key), make)
-        for key, child in module._modules.items()
-    }
-    return module_copy
+    def support_losses(self, clips: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Loss of the head on the support clips of each episode, (B,), as fine-tuning has it."""
+        logits = self.head.compute_support_logits(self(clips), labels)
+        return episode_losses(logits, labels, label_smoothing)
 
 
 INSTALL_SCRIPT = "scripts/install_learn2learn.sh"
@@ -133,8 +109,13 @@ class MetaObjective(Objective):
         """Builds the head."""
         self.inner = self.config.inner
         self.head = self._new_head(1, self.config.way)
-        self.extra, self.grid_sizes = nn.ModuleDict({"head": self.head}), self.head.grid_sizes
+        self.extra = self.start_extra = nn.ModuleDict({"head": self.head})
+        self.grid_sizes = self.head.grid_sizes
         self._learners: dict[tuple[int, int], AdaptedLearner] = {}
+
+    def trained_head(self) -> Head | None:
+        """Returns the head with its learned initial values; None where it has no parameters."""
+        return self.head if has_parameters(self.head) else None
 
     def _new_head(self, copies: int, way: int) -> Head:
         head = self.config.head
@@ -149,12 +130,8 @@ class MetaObjective(Objective):
         Raises:
             ConfigError: when the head has parameters for another number of classes.
         """
-        if way != self.head.way and any(True for _ in self.head.parameters()):
-            raise ConfigError(
-                f"head {self.config.head.label} has parameters for {self.head.way} classes and "
-                f"validation.way is {way}; give the same way, or a head without parameters"
-            )
         if (count, way) not in self._learners:
+            self._check_way(way)
             encoder = build_training_encoder(self.config, self.encoder.tower, count)
             self._learners[count, way] = AdaptedLearner(encoder, self._new_head(count, way))
         initial = AdaptedLearner(self.encoder, self.head)
@@ -162,10 +139,25 @@ class MetaObjective(Objective):
         learner.encoder.checkpointing = self.encoder.checkpointing
         return learner
 
+    def _check_way(self, way: int) -> None:
+        tower, frames = self.encoder.tower, self.config.video.frames
+        if way != self.head.way and depends_on_way(self.config.head, tower, frames=frames):
+            raise ConfigError(
+                f"head {self.config.head.label} has parameters for {self.head.way} classes and "
+                f"validation.way is {way}; give the same way, or a head without parameters"
+            )
+
     @staticmethod
-    def _detach(encoder: AdaptedEncoder) -> AdaptedEncoder:
-        """Returns a copy detached from the autograd graph."""
-        return with_parameters(encoder, encoder, lambda parameter: nn.Parameter(parameter.detach()))
+    def _detach(learner: AdaptedLearner) -> FineTuned:
+        """Returns copies of adapter and head that are detached from the autograd graph."""
+
+        def _leaf(parameter: Tensor) -> Tensor:
+            return nn.Parameter(parameter.detach())
+
+        encoder, head = learner.encoder, learner.head
+        return FineTuned(
+            with_parameters(encoder, encoder, _leaf), with_parameters(head, head, _leaf)
+        )
 
     def _inner_loop(
         self, losses_now: Callable[[], Tensor], update: Callable[[Tensor], object]
@@ -235,17 +227,19 @@ class MAML(MetaObjective):
                 len(batch.support), self.config.way, first_order=not second_order
             )
             trace = self._fine_tune(learner, batch.support, batch.support_labels)
-            features = learner(torch.cat([batch.support, batch.query], 1))
-        support, query = split_support(features, batch.support.shape[1])
-        scores = learner.head(query, support, batch.support_labels)
+            # an evaluation predicts from one view of the support clips
+            n_support = batch.n_support
+            features = learner(torch.cat([batch.support[:, :n_support], batch.query], 1))
+        support, query = split_support(features, n_support)
+        scores = learner.head(query, support, batch.support_labels[:, :n_support])
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder:
-        """Returns the adapter after the inner loop on these support clips, a copy per episode."""
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned:
+        """Returns adapter and head after the inner loop on these clips, a copy per episode."""
         with torch.enable_grad():
             learner = self._clone_learner(len(labels), int(labels.max()) + 1, first_order=True)
             self._fine_tune(learner, support, labels)
-        return self._detach(learner.module.encoder)
+        return self._detach(learner.module)
 
     def _clone_learner(self, count: int, way: int, *, first_order: bool) -> Any:  # noqa: ANN401
         """Returns a learn2learn clone; its `adapt` is one inner step."""
@@ -260,7 +254,8 @@ class MAML(MetaObjective):
         """Runs the inner loop; returns the losses (B,) before each step."""
         # `adapt` replaces the module of the clone
         return self._inner_loop(
-            lambda: learner.module.support_losses(support, labels), learner.adapt
+            lambda: learner.module.support_losses(support, labels, self.inner.label_smoothing),
+            learner.adapt,
         )
 
     def _backpropagate(
@@ -273,8 +268,10 @@ class MAML(MetaObjective):
 class MetaSGD(MAML):
     """Meta-SGD: MAML with trained inner rates, one for each value of adapter and head.
 
-    Rates are stored as factors of `inner.lr`, which start at one and may change sign, so that the
-    outer optimizer changes them by the same share at any size; they have no weight decay.
+    The starting point holds the rates, for evaluations with `tuning.optimizer: start-rates`.
+    While they are learned, they are factors of `inner.lr`, which start at one and may change sign,
+    so that the outer optimizer changes them by the same share at any size; they have no weight
+    decay.
 
     Source: Li, Zhou, Chen, Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017,
     https://arxiv.org/abs/1707.09835
@@ -287,6 +284,15 @@ class MetaSGD(MAML):
         # around one, so that a step of AdamW changes large and small rates by the same share
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
+        self.start_extra = self.extra
+
+    def inner_rates(self) -> dict[str, Tensor]:
+        """Returns the rate of every value of adapter and head, each with a leading axis of 1."""
+        named = AdaptedLearner(self.encoder, self.head).named_parameters()
+        return {
+            RATES_PREFIX + name.removeprefix("encoder."): (self.inner.lr * factor).detach().cpu()
+            for (name, _), factor in zip(named, self.factors, strict=True)
+        }
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW as in the base class, without weight decay on the factors of the rates."""
@@ -320,7 +326,7 @@ class ANIL(MAML):
     def build(self) -> None:
         """Builds the head, which must have parameters."""
         super().build()
-        if not any(True for _ in self.head.parameters()):
+        if not has_parameters(self.head):
             raise ConfigError(
                 f"objective anil fine-tunes the head alone, and head {self.config.head.label} has "
                 "no parameters; give one that has, such as linear, or the objective maml"
@@ -336,10 +342,13 @@ class ANIL(MAML):
         labels = batch.support_labels
 
         def _losses() -> Tensor:
-            return episode_losses(head.module.compute_support_logits(support, labels), labels)
+            logits = head.module.compute_support_logits(support, labels)
+            return episode_losses(logits, labels, self.inner.label_smoothing)
 
         trace = self._inner_loop(_losses, head.adapt)
-        scores = head(query, support, labels)
+        n_support = batch.n_support
+        first_view = support.map(lambda x: x[:, :n_support])
+        scores = head(query, first_view, labels[:, :n_support])
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     # the adapter is not fine-tuned, so validation can do without copies of it
@@ -349,7 +358,8 @@ class ANIL(MAML):
 class Reptile(MetaObjective):
     """Reptile: moves the start towards the result of fine-tuning on the clips of an episode.
 
-    The inner loop uses all clips of an episode, query clips too: `way * (shot + query)`. The start
+    The inner loop uses all clips of an episode, query clips too: `way * (shot + query)`, and the
+    support clips in as many views as there are. The start
     moves by `inner.rate` (times warm-up and schedule of the training) of the mean displacement over
     the episodes; `lr`, `head_lr`, `weight_decay` and `clip_norm` are not used. The reported loss is
     that before the last inner step.
@@ -382,13 +392,13 @@ class Reptile(MetaObjective):
         rate = self.inner.rate
         return torch.optim.SGD([{"params": self.trainable_parameters(), "lr": rate, "base": rate}])
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder:
-        """Returns the adapter after the inner loop on these support clips, a copy per episode."""
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned:
+        """Returns adapter and head after the inner loop on these clips, a copy per episode."""
         way = int(labels.max()) + 1
         learner = self._make_copies(len(labels), way, independent_copies(len(labels)))
         with torch.enable_grad():
             self._descend(learner, support, labels)
-        return self._detach(learner.encoder)
+        return self._detach(learner)
 
     def _descend(self, learner: AdaptedLearner, clips: Tensor, labels: Tensor) -> list[Tensor]:
         """Runs the inner loop in place; returns the losses (B,) before each step."""
@@ -402,4 +412,5 @@ class Reptile(MetaObjective):
                     if gradient is not None:
                         value.sub_(gradient, alpha=self.inner.lr)
 
-        return self._inner_loop(lambda: learner.support_losses(clips, labels), _update)
+        smoothing = self.inner.label_smoothing
+        return self._inner_loop(lambda: learner.support_losses(clips, labels, smoothing), _update)

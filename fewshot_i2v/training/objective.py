@@ -16,7 +16,7 @@ for step in ...:
 
 A step may depend only on the configuration, the step number and the saved state: adapter,
 `objective.extra`, optimizer. Random draws come from generators keyed by `derive_seed("name",
-config.seed, micro_batch.step)`.
+config.seed, micro_batch.step)`. The starting point holds the adapter and `objective.start_extra`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +49,13 @@ class EpisodeBatch:
     """B episodes of one shape, clips sorted by class.
 
     Attributes:
-        support: input of `AdaptedEncoder.forward`, augmented: (B, S, ...), S = way * shot.
+        support: input of `AdaptedEncoder.forward`, augmented: (B, views * S, ...), S = way * shot,
+            one view of all clips after the other.
         query: the same of the query clips, (B, Q, ...).
-        support_labels: (B, S) int64 in 0..way-1.
+        support_labels: (B, views * S) int64 in 0..way-1.
         query_labels: (B, Q) int64.
         classes: class names of each episode.
+        views: of each support clip; more than one for the inner loop of meta-training only.
     """
 
     support: Tensor
@@ -61,6 +63,12 @@ class EpisodeBatch:
     support_labels: Tensor
     query_labels: Tensor
     classes: tuple[tuple[str, ...], ...]
+    views: int = 1
+
+    @property
+    def n_support(self) -> int:
+        """Support clips S of an episode, whatever the views; the first view comes first."""
+        return self.support.shape[1] // self.views
 
 
 class NotFiniteError(TuningError):
@@ -105,6 +113,13 @@ class MicroBatch:
         return self.episodes
 
 
+class FineTuned(NamedTuple):
+    """Adapter and head after an inner loop, B copies of each, without a graph."""
+
+    encoder: AdaptedEncoder
+    head: Head
+
+
 class Objective(ABC):
     """What a training minimises.
 
@@ -126,7 +141,9 @@ class Objective(ABC):
     ) -> None:
         self.config, self.encoder, self.classes = config, encoder, tuple(classes)
         self.extra: nn.Module = nn.Module()
-        """What else is trained (a classifier, inner rates): saved with the state, then dropped."""
+        """What else is trained (a classifier, a head, inner rates): saved with the state."""
+        self.start_extra: nn.Module = nn.Module()
+        """What of `extra` the starting point holds; the rest is dropped."""
         self.grid_sizes: GridSizes = ()
         """Grids of patch tokens that the loss reads, as `Head.grid_sizes`."""
         self.build()
@@ -142,6 +159,21 @@ class Objective(ABC):
         Returns:
             `micro_batch.weight * loss`, detached, a float32 scalar on the device.
         """
+
+    def trained_head(self) -> Head | None:
+        """Returns the head that the starting point holds; None: its head has no parameters."""
+        return None
+
+    def inner_rates(self) -> dict[str, Tensor]:
+        """Returns the learned rates of gradient descent, named as `StartRates` reads them."""
+        return {}
+
+    def head_copies(self, count: int, way: int) -> Head | None:
+        """Returns the head for `count` episodes of `way` classes, all with its present parameters.
+
+        None: it is never scored without fine-tuning.
+        """
+        return None
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters of the adapter, then of `extra`; their gradients are clipped together."""
@@ -162,18 +194,24 @@ class Objective(ABC):
         head = build_head(method, tower, way=way, frames=frames, seeds=seeds)
         return head.to(tower.device)
 
-    def fine_tuned(self, support: Tensor, labels: Tensor) -> AdaptedEncoder | None:
-        """Returns the encoder for validation episodes with these support clips.
+    def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned | None:
+        """Returns adapter and head for validation episodes with these support clips.
 
         Args:
-            support: un-augmented, (B, S, ...).
-            labels: (B, S) int64.
+            support: un-augmented, (B, S, ...); in views, (B, views * S, ...), where the inner loop
+                has some.
+            labels: of `support`, int64.
 
         Returns:
-            A fine-tuned adapter of B copies; None: the trained adapter without fine-tuning, which
-            is cheaper, since every validation clip is then encoded once.
+            Both, fine-tuned, of B copies; None: the trained adapter without fine-tuning, which is
+            cheaper, since every validation clip is then encoded once.
         """
         return None
+
+
+def has_parameters(head: Head) -> bool:
+    """Whether a head has parameters of its own."""
+    return any(True for _ in head.parameters())
 
 
 def require_parameter_free(head: Head, method: MethodSpec, key: str, advice: str) -> Head:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from torch import Tensor
 
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import CheckpointError, ConfigError, ExportError
@@ -21,6 +22,7 @@ from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_start
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
 from fewshot_i2v.utils.files import sync_file, sync_folder
@@ -151,7 +153,15 @@ def check_metadata_size(facts: Mapping[str, Any], output: Path) -> None:
 
 
 def write_start(
-    output: Path, encoder: Encoder, method: MethodSpec, adapter: Adapter, facts: Mapping[str, Any]
+    output: Path,
+    encoder: Encoder,
+    method: MethodSpec,
+    adapter: Adapter,
+    facts: Mapping[str, Any],
+    *,
+    head_name: str | None = None,
+    head: Head | None = None,
+    rates: Mapping[str, Tensor] | None = None,
 ) -> CheckpointMetadata:
     """Writes the starting point; it is complete once `adapter.json`, the last file, is there.
 
@@ -161,6 +171,9 @@ def write_start(
         method: the adapter and its options.
         adapter: of one copy.
         facts: how it was trained.
+        head_name: of the head.
+        head: of one copy, where one with parameters was trained too.
+        rates: learned rates of gradient descent by name, see `StartRates`; None: none were learned.
 
     Raises:
         ExportError: when the disk refuses; the saved state stays then.
@@ -175,7 +188,10 @@ def write_start(
             encoder,
             method.name,
             adapter,
+            head_name,
+            head,
             preset=None if preset is None else str(preset),
+            rates=rates,
             about={START_KEY: json.loads(json.dumps(facts))},
         )
         for name in (TENSORS_FILE, METADATA_FILE):

@@ -90,22 +90,42 @@ class TrainableState:
         extra: other trained modules.
         optimizer: over the parameters of both.
         best: tensors of the adapter at the best step so far, on the CPU; empty: none yet.
+        start_extra: what of `extra` the starting point holds.
+        best_extra: its tensors at the best step so far, likewise.
     """
 
     adapter: nn.Module
     extra: nn.Module
     optimizer: torch.optim.Optimizer
     best: dict[str, Tensor] = field(default_factory=dict)
+    start_extra: nn.Module = field(default_factory=nn.Module)
+    best_extra: dict[str, Tensor] = field(default_factory=dict)
 
     def store_best(self) -> None:
-        """Makes the current adapter the best so far."""
-        state = self.adapter.state_dict()
-        self.best = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
+        """Makes the current adapter, and what the start holds beside it, the best so far."""
+        self.best, self.best_extra = (
+            {name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+            for module in (self.adapter, self.start_extra)
+        )
+
+    def forget_best(self) -> None:
+        """Makes the present state the one that the starting point holds."""
+        self.best, self.best_extra = {}, {}
 
     def restore_best(self) -> None:
-        """Gives the adapter its best state so far, if there is one."""
+        """Gives the adapter, and what the start holds beside it, their best state so far."""
         if self.best:
             self.adapter.load_state_dict(self.best)
+        if self.best_extra:
+            self.start_extra.load_state_dict(self.best_extra)
+
+    @property
+    def has_best_extra(self) -> bool:
+        """Whether the best state has what the start holds beside the adapter.
+
+        It does not where an earlier version chose it, which saved the adapter alone.
+        """
+        return not self.best or self.best_extra.keys() == self.start_extra.state_dict().keys()
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns copies of all tensors by name, on the CPU and contiguous, for safetensors."""
@@ -113,6 +133,7 @@ class TrainableState:
             "adapter": self.adapter.state_dict(),
             "extra": self.extra.state_dict(),
             "best": self.best,
+            "best_extra": self.best_extra,
         }
         out = {f"{kind}.{name}": t for kind, state in states.items() for name, t in state.items()}
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -140,12 +161,15 @@ class TrainableState:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.best = _strip_prefix("best.", tensors)
+        self.best_extra = _strip_prefix("best_extra.", tensors)
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Raises when the tensors do not fit those of this training."""
         expected = {f"extra.{name}": t for name, t in self.extra.state_dict().items()}
         for kind in ("adapter", "best"):
             expected |= {f"{kind}.{name}": t for name, t in self.adapter.state_dict().items()}
+        held = self.start_extra.state_dict()
+        expected |= {f"best_extra.{name}": t for name, t in held.items()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for name, tensor in tensors.items():
             template = expected.get(name)
@@ -158,6 +182,9 @@ class TrainableState:
         best = _strip_prefix("best.", tensors)
         if best and best.keys() != self.adapter.state_dict().keys():
             raise ValueError("its best state is not whole")
+        best_extra = _strip_prefix("best_extra.", tensors)
+        if best_extra and best_extra.keys() != held.keys():
+            raise ValueError("the best state of what is trained beside the adapter is not whole")
 
 
 def save_state(

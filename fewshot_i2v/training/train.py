@@ -19,6 +19,8 @@ from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.checkpoints.start_head import head_facts
+from fewshot_i2v.models.checkpoints.start_rates import rates_facts
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.base_objectives import (
     Classification,
@@ -164,11 +166,34 @@ class _TrainingSetup:
             "config": config.identity(),
         }
 
-    def write_start(self, output: Path, status: TrainingProgress) -> CheckpointMetadata:
-        """Writes the current adapter as a starting point."""
+    def write_start(
+        self, output: Path, status: TrainingProgress, *, with_extra: bool
+    ) -> CheckpointMetadata:
+        """Writes the current adapter as a starting point, with head and rates where it has them.
+
+        Args:
+            output: locked by this process.
+            status: of the training.
+            with_extra: whether what was trained beside the adapter is of the same state.
+        """
         adapter = self.objective.encoder.adapter
         facts = self.training_facts(status, tensor_digest(episode_tensors("adapter", adapter, 0)))
-        info = write_start(output, self.context.encoder, self.config.adapter, adapter, facts)
+        head = self.objective.trained_head() if with_extra else None
+        if head is not None:
+            facts["head"] = head_facts(head)
+        rates = self.objective.inner_rates() if with_extra else {}
+        if rates:
+            facts["rates"] = rates_facts(rates)
+        info = write_start(
+            output,
+            self.context.encoder,
+            self.config.adapter,
+            adapter,
+            facts,
+            head_name=None if head is None else self.config.head.name,
+            head=head,
+            rates=rates,
+        )
         clear_state_folder(output)
         return info
 
@@ -220,7 +245,7 @@ def train(
             torch.cuda.reset_peak_memory_stats(setup.device)
         with deterministic(config.deterministic):
             status = loop.finish() if finish else loop.run(show_bar=progress)
-        info = setup.write_start(output, status)
+        info = setup.write_start(output, status, with_extra=loop.has_start_extra)
     speed = config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
     memory = peak_memory_mb(setup.device, 1)
     return TrainedStart(output, info, loop.seconds, speed and round(speed, 1), memory)

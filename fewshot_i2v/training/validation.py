@@ -11,15 +11,19 @@ from torch import Tensor
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
+from fewshot_i2v.models.factory import is_same_method
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import (
+    FineTuned,
     NotFiniteError,
     Objective,
+    has_parameters,
     require_parameter_free,
 )
+from fewshot_i2v.training.validation_views import SupportViews
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 from fewshot_i2v.tuning.run_context import RunContext
 
@@ -36,15 +40,20 @@ class EpisodicValidation:
 
     Attributes:
         episodes: the validation episodes, all of one shape.
-        head: without parameters.
+        head: scores the queries; without parameters, or of the shape of the one that is trained.
+        uses_trained_head: whether its parameters are the present ones of the training, fine-tuned
+            where the objective does so.
         context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
+        views: of the support clips, for that; None: they are read as they are.
     """
 
     episodes: Sequence[Episode]
     head: Head
+    uses_trained_head: bool
     context: RunContext
     objective: Objective
+    views: SupportViews | None = None
 
     @classmethod
     def of(
@@ -53,16 +62,36 @@ class EpisodicValidation:
         """Builds the configured validation; None where the configuration has none.
 
         Raises:
-            ConfigError: when its head has parameters.
+            ConfigError: when its head has parameters and is not the one that is trained.
             EpisodeError: when the classes cannot give such episodes.
         """
         episodes = class_split.validation_episodes(objective.config)
         if not episodes:
             return None
-        method = objective.config.validation.head
-        head = objective.new_head(method, way=len(episodes[0].classes))
-        head = require_parameter_free(head, method, "validation.head", "")
-        return cls(episodes, head, context, objective)
+        method, way = objective.config.validation.head, len(episodes[0].classes)
+        head = objective.new_head(method, way=way)
+        fine_tunes = type(objective).fine_tuned is not Objective.fine_tuned
+        uses_trained_head = (
+            has_parameters(head)
+            and is_same_method("heads", method, objective.config.head)
+            and (fine_tunes or objective.head_copies(1, way) is not None)
+        )
+        if not uses_trained_head:
+            advice = ", or the head that the training trains, with the same options"
+            require_parameter_free(head, method, "validation.head", advice)
+        views = SupportViews.of(context, objective.config) if fine_tunes else None
+        return cls(episodes, head, uses_trained_head, context, objective, views)
+
+    def _scoring_head(self, count: int, fine_tuned: FineTuned | None) -> Head:
+        """Returns the head that scores `count` episodes."""
+        if not self.uses_trained_head:
+            return self.head
+        if fine_tuned is not None:
+            return fine_tuned.head
+        head = self.objective.head_copies(count, self.head.way)
+        if head is None:
+            raise ValueError("a training without a head")
+        return head
 
     @property
     def clips(self) -> list[str]:
@@ -77,6 +106,9 @@ class EpisodicValidation:
         """
         self.context.decode_clips(self.clips, progress=progress)
         refuse_unreadable(self.context)
+        if self.views is not None:
+            support = {name for episode in self.episodes for name in episode.support_clips}
+            self.views.prepare(support, progress=progress)
 
     def accuracy(self) -> Interval:
         """Mean accuracy over the episodes, with its interval.
@@ -91,15 +123,16 @@ class EpisodicValidation:
             episodes = self.episodes[start : start + _MAX_EPISODES_PER_PASS]
             clip_rows = [[e.support_clips for e in episodes], [e.query_clips for e in episodes]]
             support_labels = self._labels(episodes, len(episodes[0].support[0]))
-            fine_tuned = self._fine_tuned_encoder(clip_rows[0], support_labels)
+            fine_tuned = self._fine_tuned(episodes, support_labels)
             if fine_tuned is not None:
-                features = [self._features(fine_tuned, clips) for clips in clip_rows]
+                features = [self._features(fine_tuned.encoder, clips) for clips in clip_rows]
             else:
                 all_features = all_features or self._all_features(encoder, names)
                 features = [_gather_features(all_features, names, clips) for clips in clip_rows]
             query_labels = self._labels(episodes, len(episodes[0].query[0]))
+            head = self._scoring_head(len(episodes), fine_tuned)
             with torch.inference_mode():
-                scores = self.head(features[1], features[0], support_labels)
+                scores = head(features[1], features[0], support_labels)
                 if not bool(scores.isfinite().all()):
                     raise NotFiniteError("a score of the validation is not finite")
                 correct = scores.argmax(-1) == query_labels
@@ -110,18 +143,22 @@ class EpisodicValidation:
         device = self.context.encoder.tower.device
         return labels_by_class(len(episodes[0].classes), per_class, len(episodes), device)
 
-    def _fine_tuned_encoder(self, support: ClipRows, labels: Tensor) -> AdaptedEncoder | None:
-        if type(self.objective).fine_tuned is Objective.fine_tuned:
+    def _fine_tuned(self, episodes: Sequence[Episode], labels: Tensor) -> FineTuned | None:
+        objective = self.objective
+        if type(objective).fine_tuned is Objective.fine_tuned:
             return None
-        cache = self.context.prefix_cache(
-            self.objective.encoder, grid_sizes=self.objective.grid_sizes
-        )
-        return self.objective.fine_tuned(cache.gather(support), labels)
+        encoder, grid_sizes = objective.encoder, objective.grid_sizes
+        if self.views is not None:
+            tokens = self.views.prefixes(episodes, encoder, grid_sizes)
+            return objective.fine_tuned(tokens, labels.repeat(1, objective.config.inner.views))
+        cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
+        return objective.fine_tuned(cache.gather([e.support_clips for e in episodes]), labels)
 
     def _features(self, encoder: AdaptedEncoder, rows: ClipRows) -> Features:
         """Features of the clips of E episodes, by an adapter of E copies."""
-        cache = self.context.prefix_cache(encoder, grid_sizes=self.head.grid_sizes)
-        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=self.head.grid_sizes)
+        grid_sizes = self.head.grid_sizes
+        cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
+        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=grid_sizes)
 
     def _all_features(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
         """Features of clips by the current adapter, each computed once, (1, clips, ...)."""

@@ -8,7 +8,7 @@ in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, Literal, Protocol
@@ -24,6 +24,7 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.tuning.optimizers import RateDescent
 
 _ADVICE = (
     "a smaller tuning.lr or tuning.head_lr, a longer tuning.warmup or precision fp32 may help; "
@@ -155,8 +156,28 @@ def parameter_groups(
     return groups
 
 
+def make_optimizer(
+    encoder: AdaptedEncoder, head: Head, recipe: FinetuneConfig, rates: Sequence[Tensor] | None
+) -> torch.optim.Optimizer:
+    """Makes the optimizer that a recipe names.
+
+    Raises:
+        ValueError: when it needs rates and there are none, or the other way round.
+    """
+    if (recipe.optimizer == "start-rates") != (rates is not None):
+        raise ValueError(f"optimizer {recipe.optimizer} with{'' if rates else 'out'} rates")
+    if rates is not None:
+        return RateDescent([*encoder.adapter.parameters(), *head.parameters()], rates)
+    lr_by_module = ((encoder.adapter, recipe.lr), (head, recipe.head_lr))
+    return torch.optim.AdamW(parameter_groups(lr_by_module, recipe.weight_decay), fused=True)
+
+
 def finetune(
-    encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs, recipe: FinetuneConfig
+    encoder: AdaptedEncoder,
+    head: Head,
+    episodes: EpisodeInputs,
+    recipe: FinetuneConfig,
+    rates: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Fine-tunes the adapter and the head of E episodes on their support clips.
 
@@ -165,6 +186,8 @@ def finetune(
         head: of E copies; changed.
         episodes: the support clips and their labels.
         recipe: steps, rates, schedule.
+        rates: of every value of adapter and head, in the order of their parameters, for the
+            optimizer start-rates; None for others.
 
     Returns:
         Support loss before each step, (E, steps); (E, 0) when there is nothing to train.
@@ -175,8 +198,8 @@ def finetune(
     parameters = [*encoder.adapter.parameters(), *head.parameters()]
     if not parameters or recipe.steps == 0:
         return torch.zeros(episodes.labels.shape[0], 0)
-    rates = ((encoder.adapter, recipe.lr), (head, recipe.head_lr))
-    optimizer = torch.optim.AdamW(parameter_groups(rates, recipe.weight_decay), fused=True)
+    optimizer = make_optimizer(encoder, head, recipe, rates)
+    clip_norm = recipe.clip_norm if rates is None else None
     losses = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
@@ -188,8 +211,8 @@ def finetune(
         optimizer.zero_grad(set_to_none=True)
         # a mean would divide each episode's gradient by E, and clipping would depend on E
         torch.autograd.backward(loss.sum())
-        if recipe.clip_norm is not None:
-            clip_episode_gradients(parameters, recipe.clip_norm)
+        if clip_norm is not None:
+            clip_episode_gradients(parameters, clip_norm)
         optimizer.step()
         losses.append(loss.detach())
     step_losses = torch.stack(losses, 1).cpu()
@@ -293,7 +316,11 @@ def predict_from_features(
 
 
 def finetune_and_predict(
-    encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs, recipe: FinetuneConfig
+    encoder: AdaptedEncoder,
+    head: Head,
+    episodes: EpisodeInputs,
+    recipe: FinetuneConfig,
+    rates: Sequence[Tensor] | None = None,
 ) -> FinetuneResult:
     """Fine-tunes on the support clips, then computes logits of the query clips.
 
@@ -302,12 +329,13 @@ def finetune_and_predict(
         head: fresh, of E copies.
         episodes: support and query clips.
         recipe: how to fine-tune.
+        rates: as for `finetune`.
 
     Raises:
         TuningError: when a loss is no longer finite, or the device is out of memory.
     """
     try:
-        losses = finetune(encoder, head, episodes, recipe)
+        losses = finetune(encoder, head, episodes, recipe, rates)
         return FinetuneResult(predict(encoder, head, episodes), losses)
     except torch.OutOfMemoryError as error:
         count = episodes.labels.shape[0]

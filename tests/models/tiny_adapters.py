@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_i2v import registry
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -15,6 +15,7 @@ from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
 FRAMES = 5
+_Method = TypeVar("_Method", bound=nn.Module)
 
 
 def vit_b16() -> Tower:
@@ -83,8 +84,8 @@ def size(name: str, tower: Tower, *, frames: int = 8, **options: Any) -> int:
         return count(make_adapter(name, tower, frames=frames, **options))
 
 
-def perturb(adapter: Adapter, seeds: Sequence[int], std: float = 0.2) -> Adapter:
-    """Moves every parameter away from its start; episode e by a draw from `seeds[e]` alone."""
+def perturb(adapter: _Method, seeds: Sequence[int], std: float = 0.2) -> _Method:
+    """Moves every parameter of an adapter or head away from its start, episode e by `seeds[e]`."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     with torch.no_grad():
         for parameter in adapter.parameters():

@@ -253,7 +253,7 @@ def test_validation_fine_tunes_copies_and_leaves_the_start(name: str) -> None:
     assert tuned is not None
     assert again is not None
     for value, other, start in zip(
-        tuned.adapter.parameters(), again.adapter.parameters(), before, strict=False
+        tuned.encoder.adapter.parameters(), again.encoder.adapter.parameters(), before, strict=False
     ):
         assert value.shape == (EPISODES, *start.shape[1:])
         assert torch.equal(value, other)
@@ -261,7 +261,7 @@ def test_validation_fine_tunes_copies_and_leaves_the_start(name: str) -> None:
     task = _Task(objective, _part(objective), 1)
     rates = {key: torch.tensor(0.1) for key in _start(task)}
     expected = _descended(task, _start(task), rates, second=False)
-    for key, value in tuned.adapter.named_parameters():
+    for key, value in tuned.encoder.adapter.named_parameters():
         wanted = expected[f"learner.encoder.adapter.{key}"][0]
         torch.testing.assert_close(value[1].detach(), wanted, atol=1e-5, rtol=1e-4)
     assert all(

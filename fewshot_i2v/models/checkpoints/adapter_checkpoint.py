@@ -49,6 +49,7 @@ from fewshot_i2v.models.checkpoints.metadata import (
     encoder_metadata,
     head_offsets,
 )
+from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head
@@ -121,8 +122,12 @@ def write_adapter(
     text_digest: str | None = None,
     about: Mapping[str, Any] | None = None,
     merge: MergedAdapter | None = None,
+    rates: Mapping[str, Tensor] | None = None,
 ) -> CheckpointMetadata:
-    """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder."""
+    """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder.
+
+    `rates` are tensors of learned rates, see `StartRates`.
+    """
     _check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
     tensors = episode_tensors(
@@ -131,6 +136,7 @@ def write_adapter(
     if head is not None and head_name is not None:
         _check_class("heads", head_name, head)
         tensors |= episode_tensors("head", head, episode) | _text_tensors(head, episode)
+    tensors |= rates or {}
     if (head is None) != (head_name is None) or (head and classes and len(classes) != head.way):
         raise CheckpointError(
             f"head {head_name!r} with {None if head is None else head.way} classes, and "
@@ -285,6 +291,7 @@ def _load_checkpoint(
             checkpoint=folder,
         )
         modules["head"] = head
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(RATES_PREFIX)}
     load_tensors(folder, metadata, modules, tensors, n_frames)
     return LoadedAdapter(adapter.to(device), head and head.to(device), metadata)
 

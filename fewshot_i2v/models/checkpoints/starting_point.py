@@ -1,7 +1,8 @@
 """Starting points: adapters trained on other classes, from which every episode's tuning begins.
 
 A starting point is a checkpoint folder as `save_adapter` writes it, of one copy, whose
-`about["start"]` describes its training: `StartingPointFacts`.
+`about["start"]` describes its training: `StartingPointFacts`. Where a head with parameters was
+trained too, it is in the same folder: `StartHead`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from fewshot_i2v.models.checkpoints.metadata import (
     encoder_metadata,
     head_offsets,
 )
+from fewshot_i2v.models.checkpoints.start_head import HeadFacts, StartHead
 from fewshot_i2v.models.checkpoints.start_index import find_start
+from fewshot_i2v.models.checkpoints.start_rates import RatesFacts, StartRates
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.models.factory import resolve_options
@@ -118,6 +121,8 @@ class StartingPointFacts(_StartFactsModel):
         seed: of the training.
         steps: of the training.
         stored: type of the tensors in the file; they are used in float32.
+        head: of the head that was trained with the adapter; None where it had no parameters.
+        rates: of the learned rates of gradient descent; None where none were learned.
     """
 
     kind: Literal["base-trained", "meta-trained"]
@@ -130,6 +135,8 @@ class StartingPointFacts(_StartFactsModel):
     seed: int
     steps: int
     stored: Literal["float32", "float16"] = "float32"
+    head: HeadFacts | None = None
+    rates: RatesFacts | None = None
 
     def recorded_input(self) -> dict[str, Any]:
         """Returns the input settings of its training, by configuration key; empty if unknown."""
@@ -213,6 +220,8 @@ class StartingPoint:
         metadata: content of its `adapter.json`.
         facts: what it was trained on.
         tensors: of the adapter, float32 on the CPU, each with a leading axis of 1.
+        head: where one with parameters was trained with the adapter.
+        rates: where Meta-SGD learned them.
     """
 
     name: str
@@ -220,6 +229,8 @@ class StartingPoint:
     metadata: CheckpointMetadata
     facts: StartingPointFacts
     tensors: dict[str, Tensor]
+    head: StartHead | None = None
+    rates: StartRates | None = None
 
     @property
     def kind(self) -> str:
@@ -349,7 +360,7 @@ class StartingPoint:
 def read_start(name_or_folder: str | Path, adapter: str) -> StartingPoint:
     """Reads a starting point.
 
-    A head that was saved with it is ignored: heads start anew in every episode.
+    A head in the folder that no training made (see `HeadFacts`) is ignored: heads start anew.
 
     Args:
         name_or_folder: name of a shipped starting point, the folder of one, or a folder with
@@ -364,8 +375,16 @@ def read_start(name_or_folder: str | Path, adapter: str) -> StartingPoint:
     folder = find_start(str(name_or_folder), adapter).folder
     metadata = read_metadata(folder)
     facts = _read_facts(folder, metadata)
-    tensors = {n: t for n, t in read_tensors(folder, metadata).items() if n.startswith("adapter.")}
-    return StartingPoint(start_name_of(str(name_or_folder)), folder, metadata, facts, tensors)
+    tensors = read_tensors(folder, metadata)
+    head = None
+    if facts.head is not None:
+        head = StartHead.read(folder, metadata, facts.head, tensors)
+    rates = None
+    if facts.rates is not None:
+        rates = StartRates.read(folder, facts.rates, tensors)
+    adapter_tensors = {n: t for n, t in tensors.items() if n.startswith("adapter.")}
+    name = start_name_of(str(name_or_folder))
+    return StartingPoint(name, folder, metadata, facts, adapter_tensors, head, rates)
 
 
 def _read_facts(folder: Path, metadata: CheckpointMetadata) -> StartingPointFacts:

@@ -1,0 +1,64 @@
+"""Where the heads of a row begin: fresh in every episode, or as the head of its starting point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot_i2v.config.evaluation import RowConfig
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.models.checkpoints.start_head import StartHead
+from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
+from fewshot_i2v.models.factory import depends_on_way
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """Where the heads of a row begin.
+
+    Attributes:
+        head: of the starting point; None: they begin fresh.
+        why_fresh: where the start holds a head that they do not begin from, the reason; else empty.
+    """
+
+    head: StartHead | None = None
+    why_fresh: str = ""
+
+    def identity(self, head_parameters: int) -> dict[str, Any]:
+        """Returns what of it decides the results, beside the identity of the start.
+
+        Args:
+            head_parameters: of one episode; a head without any begins nowhere.
+        """
+        if self.head is not None:
+            return {"head": self.head.digest}
+        return {"head": "fresh"} if self.why_fresh and head_parameters else {}
+
+
+def find_head_start(
+    row: RowConfig, context: EvaluationContext, start: StartingPoint | None
+) -> HeadStart:
+    """Finds out whether the heads of a row begin as that of its starting point.
+
+    They do where name and options are the same. Where its parameters depend on the number of
+    classes, such as those of linear, the episodes must have as many as those of the training.
+
+    Args:
+        row: with its head.
+        context: of its evaluation.
+        start: of the row, if any.
+
+    Raises:
+        UsageError: for a head or options that do not exist.
+    """
+    if start is None or start.head is None:
+        return HeadStart()
+    head = start.head
+    reason = head.differs_from(row.head)
+    # of a range, the classes of the episodes sampled so far say nothing about those to come
+    way = row.way if isinstance(row.way, int) or "-" in row.way else context.way
+    if not reason and way != head.method.way:
+        tower, frames = context.encoder.tower, row.video.frames
+        if depends_on_way(row.head, tower, frames=frames):
+            reason = f"it was trained for {head.method.way} classes, and the episodes have {way}"
+    return HeadStart(why_fresh=reason) if reason else HeadStart(head)

@@ -1,0 +1,139 @@
+"""Head of a starting point: trained beside the adapter, and where every episode's head begins.
+
+Its method is `head` in `adapter.json`, its tensors lie beside those of the adapter, and
+`about["start"]["head"]` says their digest and shapes: `HeadFacts`. A head of a folder without these
+facts was saved for another purpose, and heads start anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fewshot_i2v.errors import CheckpointError
+from fewshot_i2v.models.checkpoints.files import episode_tensors, load_tensors
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, HeadMetadata
+from fewshot_i2v.models.encoders.weights import tensor_digest
+from fewshot_i2v.models.factory import NamedOptions, resolve_options
+from fewshot_i2v.models.heads.base.head import Head
+
+HEAD_PREFIX = "head."
+"""Before the names of the tensors of a head."""
+
+
+class HeadFacts(BaseModel):
+    """What a starting point records about the values of its head.
+
+    Attributes:
+        digest: sha256 of its tensors in float32.
+        shapes: of its tensors by name, each with a leading axis of 1.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    digest: str
+    shapes: dict[str, list[int]]
+
+
+def head_facts(head: Head) -> dict[str, Any]:
+    """Returns the facts of a head of one copy, in plain values, as `HeadFacts` reads them."""
+    tensors = episode_tensors("head", head, 0)
+    return {"digest": tensor_digest(tensors), "shapes": _shapes(tensors)}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class StartHead:
+    """The head of a starting point.
+
+    Attributes:
+        folder: of the starting point.
+        metadata: its `adapter.json`.
+        method: name and options of the head, and the number of classes that it was trained with.
+        tensors: float32 on the CPU, each with a leading axis of 1.
+        digest: sha256 of the tensors.
+    """
+
+    folder: Path
+    metadata: CheckpointMetadata
+    method: HeadMetadata
+    tensors: dict[str, Tensor]
+    digest: str
+
+    @classmethod
+    def read(
+        cls,
+        folder: Path,
+        metadata: CheckpointMetadata,
+        facts: HeadFacts,
+        tensors: Mapping[str, Tensor],
+    ) -> StartHead:
+        """Takes the head out of what was read of a starting point.
+
+        Args:
+            folder: of the starting point.
+            metadata: its `adapter.json`.
+            facts: what it says about its head.
+            tensors: of the file, all of them.
+
+        Raises:
+            CheckpointError: when the head is not what the facts say.
+        """
+        head_tensors = {n: t for n, t in tensors.items() if n.startswith(HEAD_PREFIX)}
+        if metadata.head is None or facts.shapes != _shapes(head_tensors):
+            raise CheckpointError(
+                f"{folder}: damaged: about.start.head tells of a head with "
+                f"{', '.join(facts.shapes) or 'no tensors'}, and the file has "
+                f"{', '.join(head_tensors) or 'none'}; train it again"
+            )
+        digest = tensor_digest(head_tensors)
+        if digest != facts.digest:
+            raise CheckpointError(
+                f"{folder}: damaged: the head has the sha256 {digest}, and about.start.head says "
+                f"{facts.digest}; train it again"
+            )
+        return cls(folder, metadata, metadata.head, head_tensors, digest)
+
+    def differs_from(self, head: NamedOptions) -> str:
+        """Describes how a head differs from this one in name or options; empty if it does not.
+
+        Raises:
+            UsageError: for options that one of them does not have.
+        """
+        if head.name != self.method.name:
+            return f"it is {head.name}, and the start holds {self.method.name}"
+        run_options, start_options = (
+            resolve_options("heads", method, folder).model_dump(mode="json")
+            for method, folder in ((head, None), (self.method, self.folder))
+        )
+        differing = [key for key in run_options if run_options[key] != start_options.get(key)]
+        if not differing:
+            return ""
+        run_values, start_values = (
+            ", ".join(f"{key}={options.get(key)!r}" for key in differing)
+            for options in (run_options, start_options)
+        )
+        return f"the run has {run_values}, and the head of the start {start_values}"
+
+    def load_into(self, head: Head) -> None:
+        """Loads the values into every copy of a head of the same name and options.
+
+        Args:
+            head: of E copies, on the CPU; changed.
+
+        Raises:
+            CheckpointError: when its parameters have other shapes, as for another number of frames.
+        """
+        copies = {
+            name: tensor.expand(head.episodes, *tensor.shape[1:])
+            for name, tensor in self.tensors.items()
+        }
+        load_tensors(self.folder, self.metadata, {"head": head}, copies, head.frames)
