@@ -295,7 +295,7 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
         default="adamw",
         description="adamw; or start-rates: plain gradient descent with the rates that the start "
         "learned for every value (objective meta-sgd), without lr, head_lr, weight_decay, warmup, "
-        "schedule and clip_norm.",
+        "schedule and clip_norm, and without a recipe unless one is set.",
     )
     flip: FlipMode = Field(
         default="off",

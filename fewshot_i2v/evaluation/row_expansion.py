@@ -146,8 +146,10 @@ def resolve_tuning(
     keys: dict[str, Any] = {}
     for section in [config.tuning, *filter(None, [config.recipes.get(adapter)])]:
         keys |= {key: getattr(section, key) for key in section.model_fields_set}
+    # learned rates are of the training's inner loop, which no recipe knows
+    default_recipe = "none" if keys.get("optimizer") == "start-rates" else config.tuning.recipe
     recipe = find_recipe(
-        keys.get("recipe", config.tuning.recipe),
+        keys.get("recipe", default_recipe),
         adapter,
         trained=start != FRESH,
         shots=int(str(shot).split("-")[0]),

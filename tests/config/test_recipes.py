@@ -91,6 +91,12 @@ def test_none_leaves_the_defaults(sample: Path) -> None:
     assert tuning.model_dump() == FinetuneConfig(recipe="none").model_dump()
 
 
+def test_learned_rates_take_no_recipe_unless_it_is_set(sample: Path) -> None:
+    tuning = {"optimizer": "start-rates", "steps": 2}
+    assert _tuning(tuning=tuning, shot=1)[0].views == 1
+    assert _tuning(tuning={**tuning, "recipe": "auto"}, shot=1)[0].views == 2
+
+
 def test_a_recipe_that_does_not_exist_is_an_error_that_says_what_to_do(sample: Path) -> None:
     with pytest.raises(ConfigError, match=r"no published recipe of 'st-adapter' for a fresh.*none"):
         _tuning(tuning={"recipe": "published"}, shot=1)

@@ -155,14 +155,7 @@ def write_adapter(
         "frames": adapter.frames,
         "encoder": encoder_metadata(encoders[0]).model_dump(),
         "merged_from": encoders[1] and encoder_metadata(encoders[1]).model_dump(),
-        "head": head
-        and {
-            "name": head_name,
-            "options": head.options.model_dump(mode="json"),
-            "way": head.way,
-            "text_scale": None if head.texts is None else float(head.texts.scale),
-            "text_digest": text_digest,
-        },
+        "head": None if head is None else _head_metadata(head, head_name, text_digest),
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,
         "about": dict(about or {}),
@@ -172,6 +165,16 @@ def write_adapter(
         },
     }
     return write_checkpoint(folder, metadata, tensors)
+
+
+def _head_metadata(head: Head, name: str | None, text_digest: str | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "options": head.options.model_dump(mode="json"),
+        "way": head.way,
+        "text_scale": None if head.texts is None else float(head.texts.scale),
+        "text_digest": text_digest,
+    }
 
 
 def load_adapter(
