@@ -24,6 +24,8 @@ from fewshot_i2v.version import __version__
 
 LIBRARIES = ("open_clip_torch", "numpy", "scikit-learn")
 """What else takes part in the results."""
+_DEFAULTS_OF_LATER_OPTIONS = {"weights": "equal"}
+"""Options that rows of earlier versions do not have, with the values that change nothing."""
 
 
 def run_identity(
@@ -59,6 +61,9 @@ def run_identity(
 def _resolved_method(kind: registry.MethodKind, method: MethodSpec) -> dict[str, Any]:
     """Returns the resolved options, and a digest of the code of a plug-in."""
     options = resolve_options(kind, method).model_dump(mode="json")
+    for key, default in _DEFAULTS_OF_LATER_OPTIONS.items():
+        if options.get(key) == default:
+            del options[key]
     return {"options": options, "code": registry.code_digest(kind, method.name)}
 
 

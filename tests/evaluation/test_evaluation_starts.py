@@ -139,6 +139,48 @@ def test_an_untuned_start_sees_each_clip_once(runs: Runs, tmp_path: Path, cells:
         assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", ["summary", "grid2", "summary+grid2+motion"])
+def test_the_frozen_encoder_sees_each_clip_once(runs: Runs, tmp_path: Path, tokens: str) -> None:
+    """The same scores as features that are computed for every episode by itself."""
+    config = _config(runs, tmp_path, adapter="frozen", start="fresh", tokens=tokens)
+    (row,) = expand_rows(config)
+    work = EvaluationContext.of(config)
+    runner = RowRunner(row, work)
+    assert runner.is_static
+    specs = work.episodes[row.shot]
+    names = {name for spec in specs for name in spec.clip_names()}
+    work.decode_clips(names, progress=False)
+    records = runner.run(specs)
+    indices = [spec.index for spec in specs]
+    encoder, head = runner.build_encoder(indices), runner.build_head(indices)
+    assert work.feature_cache(encoder, runner.cache_key, head).clips_encoded == len(names)
+    kept = work.prefix_cache(encoder, grid_sizes=head.grid_sizes)
+    support = kept.gather([spec.support_clips for spec in specs])
+    query = kept.gather([spec.query_clips for spec in specs])
+    labels = support_labels(specs, encoder.tower.device)
+    alone = predict(encoder, head, EpisodeInputs(lambda _: support, labels, query))
+    for record, scores in zip(records, alone.softmax(-1), strict=True):
+        assert torch.allclose(torch.tensor(record.probabilities), scores, atol=1e-5)
+
+
+def test_options_of_later_versions_do_not_change_the_identity_at_their_defaults(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """So that runs of earlier versions are continued."""
+
+    def _options(**options: Any) -> dict[str, Any]:
+        head = {"name": "prototype", **options}
+        config = _config(runs, tmp_path, adapter="frozen", start="fresh", head=head)
+        (row,) = expand_rows(config)
+        _, identity = RowRunner(row, EvaluationContext.of(config)).header()
+        methods: dict[str, Any] = identity["methods"]["head"]["options"]
+        return methods
+
+    known = {"tokens", "pooling", "center", "metric", "temperature"}
+    assert _options().keys() == _options(weights="equal").keys() == known
+    assert _options(weights="loo")["weights"] == "loo"
+
+
 def test_an_estimate_of_an_untuned_start_needs_no_clips(runs: Runs, tmp_path: Path) -> None:
     (row,) = evaluate.dry_run(_config(runs, tmp_path, tuning={"steps": 0}))["cost"]["rows"]
     assert 0 <= row["seconds_per_episode"] < 1
