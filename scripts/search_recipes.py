@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
-from fewshot_i2v.config.method import parse_value
+from fewshot_i2v.config.method import MethodSpec, parse_value
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.evaluation.context import EvaluationContext
@@ -44,10 +44,12 @@ Accuracies = dict[str, list[float]]
 """By head, the accuracy of each episode, in percent."""
 
 
-def reading_runners(context: EvaluationContext, tuned: RowRunner) -> list[RowRunner]:
+def reading_runners(tuned: RowRunner, heads: Sequence[MethodSpec]) -> list[RowRunner]:
     """Makes a row for each head that reads what one row tuned; all without fine-tuning."""
+    context = tuned.context
     config = context.config.model_copy(
         update={
+            "head": tuple(heads),
             "adapter": (tuned.row.adapter,),
             "start": (tuned.row.start,),
             "shot": (tuned.row.shot,),
@@ -89,15 +91,15 @@ def accuracies_of(logits: Tensor, group: Sequence[Episode]) -> list[float]:
     return accuracies
 
 
-def tune_and_read(runner: RowRunner) -> tuple[Accuracies, float]:
-    """Tunes the episodes of a row, and reads them by all heads of its configuration.
+def tune_and_read(runner: RowRunner, heads: Sequence[MethodSpec]) -> tuple[Accuracies, float]:
+    """Tunes the episodes of a row, and reads them by several heads.
 
     Returns:
         The accuracies, also of the sum of tuned and untuned logits, and the seconds of an episode
         until it is tuned and predicted once.
     """
-    context, episodes, size = runner.context, runner.episodes, runner.parallel_episodes
-    readers = reading_runners(context, runner)
+    episodes, size = runner.episodes, runner.parallel_episodes
+    readers = reading_runners(runner, heads)
     accuracies: Accuracies = defaultdict(list)
     seconds = 0.0
     for first in range(0, len(episodes), size):
@@ -160,10 +162,7 @@ def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
             seen.add(row)
             if (row, name) not in done:
                 decode(runner)
-                heads = context.config.head
-                runner.context.config = context.config.model_copy(update={"head": config.head})
-                accuracies, seconds = tune_and_read(runner)
-                runner.context.config = context.config.model_copy(update={"head": heads})
+                accuracies, seconds = tune_and_read(runner, config.head)
                 done[row, name] = {
                     "row": row,
                     "candidate": name,
