@@ -162,6 +162,8 @@ class _RecordedRow:
         if values.get("sampling") == "disjoint":
             values["partitions"] = last_episode + 1  # enough; how many there were does not matter
         values |= {key: [values[key]] for key in ("adapter", "head", "shot")}
+        # the record has what its recipe gave, which may be another one today
+        values["tuning"] = values["tuning"] | {"recipe": "none"}
         locations = {
             **{key: overrides.get(key) for key in ("split", "root", "cache")},
             "start": self._locate_start(overrides.get("start")),

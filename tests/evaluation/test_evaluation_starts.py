@@ -13,7 +13,7 @@ import torch
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, RecordError, UsageError
-from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation import evaluate, row_expansion
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
 from fewshot_i2v.evaluation.inputs import support_labels
@@ -339,6 +339,20 @@ def test_clips_that_are_read_unlike_the_start_are_said_to_be(runs: Runs, tmp_pat
 
 
 # --- export -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["auto", "none"])
+def test_an_episode_is_exported_as_it_was_tuned(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    """Whatever the recipes are by then; the export compares its predictions with the record."""
+    tuning = {"recipe": recipe, "steps": 1}
+    row = evaluate.run(_config(runs, tmp_path / "run", start="fresh", tuning=tuning)).rows[0]
+    changed = {"views": 3, "crop_scale": (0.2, 0.4), "lr": 0.3}
+    monkeypatch.setattr(
+        row_expansion, "find_recipe", lambda name, *_, **__: {} if name == "none" else dict(changed)
+    )
+    assert runs.export(row.folder, tmp_path / "a").accuracy is not None
 
 
 def test_an_episode_tuned_from_a_start_is_exported(runs: Runs, tmp_path: Path) -> None:
