@@ -337,3 +337,18 @@ def test_tokens_and_readouts_name_the_same_option() -> None:
     )
     with pytest.raises(ValidationError, match="readouts"):
         options.model_validate({"readouts": "grid4", "tokens": "grid4"})
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_one_readout_is_not_split_on_the_way_of_its_gradients(name: str) -> None:
+    """It would add gradients up in another order, and trainings begun before would go elsewhere."""
+    frames = SUPPORT.frames.clone().requires_grad_()
+    head = build(name, "summary", **(ORDERED if name in ("prototype", "nearest") else {}))
+    logits = head.compute_support_logits(Features(frames, frames.mean(-2)), LABELS)
+    visited, waiting = set(), [logits.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in visited:
+            visited.add(node)
+            assert "Split" not in node.name()
+            waiting += [following for following, _ in node.next_functions]

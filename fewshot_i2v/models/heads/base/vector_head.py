@@ -87,6 +87,9 @@ class VectorHead(ComparisonHead):
     def comparable(self, features: Features) -> Tensor:
         """Computes one vector per clip, (E, clips, width) or (E, clips, T * width)."""
         pooling, center = self.options.pooling, self.options.center
+        if len(self.readouts) == 1:  # no split, as in `scale_readouts`
+            center = center and self.readouts[0].kind != "motion"
+            return clip_vectors(features, pooling, center=center)
         vectors = [
             clip_vectors(
                 Features(frames, clip), pooling, center=center and readout.kind != "motion"
@@ -98,7 +101,7 @@ class VectorHead(ComparisonHead):
                 strict=True,
             )
         ]
-        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, -1)
+        return torch.cat(vectors, -1)
 
     def similarities(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Computes the similarity of each vector of x (E, ..., A, C) to each of y (E, ..., B, C).
