@@ -213,6 +213,9 @@ def write_or_verify_header(
         write_json(path, requested)
         return requested
     differing = list(differences(stored["identity"], requested["identity"]))
+    # runs of earlier versions had no recipe, and today's default is one
+    has_none = any(line.startswith("config.tuning.recipe: absent") for line in differing)
+    advice = "; this run was tuned without a recipe: --recipe none" if has_none else ""
     if len(differing) > _MAX_DIFFERENCES:
         differing[_MAX_DIFFERENCES:] = [f"... and {len(differing) - _MAX_DIFFERENCES} more"]
     if differing:
@@ -220,6 +223,7 @@ def write_or_verify_header(
             f"{path}: the folder holds another run:\n  "
             + "\n  ".join(differing)
             + "\nChoose another --output for the new run, or ask for what is in the folder"
+            + advice
         )
     return stored
 

@@ -152,6 +152,8 @@ def test_another_setting_in_the_same_folder_is_refused(
     folder: Path, tmp_path: Path, whole: Path
 ) -> None:
     shutil.copytree(whole, tmp_path / "copy")
+    with pytest.raises(RecordError, match=r"tuned without a recipe: --recipe none"):
+        evaluate.run(_config(folder, tmp_path / "copy", tuning={"steps": 3}))
     with pytest.raises(RecordError, match=r"tuning\.lr"):
         evaluate.run(_config(folder, tmp_path / "copy", tuning={"steps": 3, "lr": 0.5}))
 
