@@ -104,10 +104,11 @@ def tune_and_read(runner: RowRunner, heads: Sequence[MethodSpec]) -> tuple[Accur
     seconds = 0.0
     for first in range(0, len(episodes), size):
         group = episodes[first : first + size]
-        start = perf_counter()
-        encoder = runner.run_group(group).encoder
-        seconds += perf_counter() - start
         untuned = runner.build_encoder([episode.index for episode in group])
+        start = perf_counter()
+        # without steps one adapter serves the row; the readers want a copy for each episode
+        encoder = runner.run_group(group).encoder if runner.row.tuning.steps else untuned
+        seconds += perf_counter() - start
         logits = query_logits(readers, encoder, group)
         untuned_logits = query_logits(readers, untuned, group) if runner.row.tuning.steps else []
         for reader, values in zip(readers, logits, strict=True):

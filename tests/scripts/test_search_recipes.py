@@ -75,6 +75,19 @@ def test_each_candidate_is_tuned_once_and_read_by_all_heads(
     assert len(Path(out).read_text().splitlines()) == 3
 
 
+def test_a_trained_start_is_read_and_tuned_too(
+    script: ModuleType, files: tuple[str, str, str]
+) -> None:
+    config, candidates, out = files
+    Path(candidates).write_text("one step: {steps: 1, lr: 0.001}")
+    keys = ("start=demo-motions", "allow_seen=true", "video.frames=8")
+    result = _search(script, config, candidates, "--out", out, *keys)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in Path(out).read_text().splitlines()]
+    assert [row["row"] for row in rows] == ["st-adapter demo-motions 1-shot"] * 2
+    assert all(len(values) == 2 for values in rows[0]["accuracies"].values())
+
+
 def test_classes_of_the_evaluation_are_refused(
     script: ModuleType, files: tuple[str, str, str]
 ) -> None:
