@@ -39,7 +39,7 @@ _LAYOUTS = {
             "split root subset way shot query episodes until max_episodes sampling partitions "
             "uneven_shots draws trials seed training_seeds disjoint_groups frame_order",
         ),
-        ("Methods", "", "adapter start allow_seen head tokens"),
+        ("Methods", "", "adapter start untuned allow_seen head tokens"),
         _ENCODER,
         _VIDEO,
         ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),

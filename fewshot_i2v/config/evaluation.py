@@ -172,6 +172,11 @@ class EvaluationConfig(RowSettings):
         description="Seed of initial parameters, batches and augmentation: each row is run once "
         "for each, on the same episodes; by default once, with `seed`.",
     )
+    untuned: bool = Field(
+        default=False,
+        description="Also evaluate adapters of trained starts as they start, without fine-tuning: "
+        "what the tuning itself brings.",
+    )
     tokens: Readouts | None = Field(
         default=None,
         description="What heads see of each frame, unless their options say it: summary, gridN "

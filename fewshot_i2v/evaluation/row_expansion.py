@@ -23,6 +23,9 @@ from fewshot_i2v.models.checkpoints.start_index import (
     usable_starts,
 )
 
+UNTUNED = FinetuneConfig(recipe="none", steps=0)
+"""Tuning of rows that are not fine-tuned."""
+
 
 @dataclass(frozen=True)
 class RowKey:
@@ -34,12 +37,14 @@ class RowKey:
     head: MethodSpec
     shot: int | str
     seed: int | None
+    untuned: bool = False
 
     @property
     def readable_name(self) -> str:
         """Readable; not always unique."""
         seed = "" if self.seed is None else f"-seed{self.seed}"
-        name = f"{self.adapter.label}-{self.head.label}-{self.shot}shot{seed}"
+        untuned = "-untuned" if self.untuned else ""
+        name = f"{self.adapter.label}-{self.head.label}-{self.shot}shot{seed}{untuned}"
         return name if self.start_location is None else f"{name}-from-{start_name_of(self.start)}"
 
     @property
@@ -47,6 +52,7 @@ class RowKey:
         """Of what distinguishes the row."""
         content = f"{self.adapter.label} {self.head.label} {self.shot}"
         content += "" if self.seed is None else f" {self.seed}"
+        content += " untuned" if self.untuned else ""
         return _digest(
             content if self.start_location is None else f"{content} {self.start_location.digest}"
         )
@@ -86,6 +92,8 @@ def load_config(
 def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
     """Expand to a row per adapter, start, head, shot and training seed, first outermost.
 
+    With `untuned` a row of a trained start has one beside it that is not fine-tuned.
+
     Raises:
         UnknownNameError: for an adapter, head or starting point that does not exist.
         UsageError: when starting points do not belong to the adapters.
@@ -95,13 +103,15 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
     heads = [_with_tokens(head, config.tokens) for head in config.head]
     locations = starts_by_adapter([spec.name for spec in config.adapter], config.start)
     row_keys = [
-        RowKey(adapter, start, location, head, shot, seed)
+        RowKey(adapter, start, location, head, shot, seed, untuned)
         for adapter in config.adapter
         for start, location in locations[adapter.name].items()
+        for untuned in ((True, False) if config.untuned and location else (False,))
         for head in heads
         for shot in config.shot
         for seed in (config.training_seeds or (None,))
     ]
+    tunings = [resolve_tuning(config, key.adapter.name, key.start, key.shot) for key in row_keys]
     common_values = {
         key: getattr(config, key) for key in RowSettings.model_fields if key != "tuning"
     }
@@ -112,11 +122,12 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
             start=row_key.start,
             head=row_key.head,
             shot=row_key.shot,
-            tuning=resolve_tuning(config, row_key.adapter.name, row_key.start, row_key.shot),
+            tuning=UNTUNED if row_key.untuned else tuning,
             slug=slug,
             training_seed=row_key.seed,
         )
-        for row_key, slug in zip(row_keys, row_slugs(row_keys), strict=True)
+        for row_key, tuning, slug in zip(row_keys, tunings, row_slugs(row_keys), strict=True)
+        if tuning.steps or not row_key.untuned  # else its tuned row has no steps either
     ]
 
 

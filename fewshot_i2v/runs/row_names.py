@@ -14,6 +14,8 @@ from fewshot_i2v.utils.text_table import escape_name
 
 _MAX_KEYS = 3
 _EMPTY_VALUES = {"batch": "all"}
+_UNTUNED = "untuned"
+"""Names a row without steps beside rows that are tuned."""
 
 
 def adapter_name(row: RowSummary) -> str:
@@ -69,15 +71,17 @@ def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
     A recipe has other values for another start or number of shots: this is no difference.
     """
     tunings = [row.config.get("tuning", {}) for row in rows]
+    tuned = [row.adapter for row, tuning in zip(rows, tunings, strict=True) if _is_tuned(tuning)]
     recipes: dict[str, set[str]] = defaultdict(set)
+    groups: list[Hashable] = []
     for row, tuning in zip(rows, tunings, strict=True):
-        recipes[row.adapter].add(tuning.get("recipe", ""))
-    groups: list[Hashable] = [
-        (row.adapter, row.start, row.start_name, row.shot)
-        if len(recipes[row.adapter]) == 1 and "" not in recipes[row.adapter]
-        else row.adapter
-        for row in rows
-    ]
+        if _is_tuned(tuning):
+            recipes[row.adapter].add(tuning.get("recipe", ""))
+    for row, tuning in zip(rows, tunings, strict=True):
+        is_recipe = len(recipes[row.adapter]) == 1 and "" not in recipes[row.adapter]
+        setting = (row.start, row.start_name, row.shot) if is_recipe else ()
+        # without steps the other keys have no effect
+        groups.append((row.adapter, _is_tuned(tuning) or row.adapter not in tuned, setting))
     tunings_by_group: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
     for group, tuning in zip(groups, tunings, strict=True):
         tunings_by_group[group].append(tuning)
@@ -85,9 +89,15 @@ def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
         group: _differing_keys(group_tunings) for group, group_tunings in tunings_by_group.items()
     }
     return [
-        _tuning_text(tuning, differing[group])
-        for group, tuning in zip(groups, tunings, strict=True)
+        _UNTUNED
+        if row.adapter in tuned and not _is_tuned(tuning)
+        else _tuning_text(tuning, differing[group])
+        for row, group, tuning in zip(rows, groups, tunings, strict=True)
     ]
+
+
+def _is_tuned(tuning: Mapping[str, Any]) -> bool:
+    return tuning.get("steps") != 0
 
 
 def _differing_keys(tunings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,8 +145,11 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
     if len(set(parents.values())) == len(parents):
         return parents
     tunings = {key: row.config["tuning"] for key, row in rows.items()}
-    names = _differing_keys([*tunings.values()])
-    tuning_notes = {key: ", ".join(f"{n} {t.get(n)}" for n in names) for key, t in tunings.items()}
+    names = _differing_keys([tuning for tuning in tunings.values() if _is_tuned(tuning)])
+    tuning_notes = {
+        key: ", ".join(f"{n} {t.get(n)}" for n in names) if _is_tuned(t) else _UNTUNED
+        for key, t in tunings.items()
+    }
     if len(set(tuning_notes.values())) == len(tuning_notes):
         return tuning_notes
     return {key: row.folder.name for key, row in rows.items()}

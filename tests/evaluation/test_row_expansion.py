@@ -101,6 +101,35 @@ def test_rows_nest_shots_in_heads_in_adapters() -> None:
     assert rows[1].slug == "frozen-linear-5shot"
 
 
+def test_untuned_rows_stand_beside_tuned_rows_of_trained_starts() -> None:
+    keys = {
+        "encoder": "demo",
+        "video.frames": 8,
+        "adapter": ["frozen", "aim"],
+        "start": ["fresh", "demo-motions"],
+        "head": "prototype",
+    }
+    tuned = expand_rows(load_config(BASE, keys))
+    rows = expand_rows(load_config(BASE, {**keys, "untuned": True}))
+    assert [(row.slug, row.start, row.tuning.steps > 0) for row in rows] == [
+        ("frozen-prototype-1shot", "fresh", True),
+        ("aim-prototype-1shot", "fresh", True),
+        ("aim-prototype-1shot-untuned-from-demo-motions", "demo-motions", False),
+        ("aim-prototype-1shot-from-demo-motions", "demo-motions", True),
+    ]
+    assert [row for row in rows if row.tuning.steps] == tuned
+    # a row of a run with --steps 0 is the same row
+    alone = expand_rows(load_config(BASE, {**keys, "tuning.steps": 0, "tuning.recipe": "none"}))
+    assert rows[2].identity() == alone[2].identity()
+
+
+def test_a_row_without_steps_has_no_untuned_row_beside_it() -> None:
+    keys = {"encoder": "demo", "adapter": "aim", "start": "demo-motions", "tuning.steps": 0}
+    rows = expand_rows(load_config(BASE, {**keys, "untuned": True}))
+    assert [row.slug for row in rows] == ["aim-linear-1shot-from-demo-motions"]
+    assert rows == expand_rows(load_config(BASE, keys))
+
+
 def test_slugs_are_safe_unique_and_do_not_depend_on_other_rows() -> None:
     options = ["x=1", "x='1'", "x='a/b'", "x='A/b'", "x='a b'", f"x={'y' * 300}", f"x={'y' * 301}"]
     adapters = [*(f"aim:{o}" for o in options), "aim"]

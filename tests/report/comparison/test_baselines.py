@@ -16,6 +16,7 @@ from fewshot_i2v.report.comparison.baselines import (
 )
 from fewshot_i2v.report.comparison.compare import compare_rows
 from fewshot_i2v.report.comparison.text import render_comparisons
+from fewshot_i2v.runs.row_names import name_rows
 from tests.report.comparison.contenders import contender
 
 
@@ -163,3 +164,23 @@ def test_where_much_of_the_tuning_differs_it_is_counted() -> None:
         "aim (flip on, head_lr 0.1, lr 0.1 and 1 more)",
         "aim (flip off, head_lr 0.2, lr 0.2 and 1 more)",
     ]
+
+
+def test_a_row_without_steps_is_named_untuned_beside_tuned_ones() -> None:
+    steps_of_recipe = {"recipe": "auto", "steps": 20, "lr": 0.1, "flip": "auto"}
+    untuned = {"recipe": "none", "steps": 0, "lr": 0.001, "flip": "off"}
+    begun = {"start": "base-trained", "start_name": "x"}
+    rows = [
+        contender("aim", tuning=steps_of_recipe),
+        contender("aim", folder="runs/b", tuning=untuned, row=begun),
+        contender("aim", folder="runs/c", tuning={**steps_of_recipe, "lr": 0.2}, row=begun),
+        contender("lora", tuning=untuned),
+    ]
+    # the recipe has a rate of its own for the start, which is no difference
+    assert list(names_by_row(rows).values()) == [
+        "aim fresh",
+        "aim from x (untuned)",
+        "aim from x",
+        "lora",
+    ]
+    assert [row.note for row in name_rows([row.summary for row in rows])] == ["", "untuned", "", ""]
