@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fewshot_i2v.config.base import (
     AreaRange,
@@ -176,6 +184,11 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
 
     NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {"save_every"}
 
+    lr_by_width: dict[Annotated[int, Field(ge=1, strict=False)], PositiveFinite] = Field(
+        default_factory=dict,
+        description="Learning rate by the width of the encoder's tokens, where `lr` is not set: "
+        "that of the smallest width which is not below the encoder's, or of the largest.",
+    )
     accumulate: PositiveCount = Field(
         default=1, description="Equal micro-batches of a step, one after the other; saves memory."
     )
@@ -272,12 +285,37 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _serialize_used_rate(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Serialize without an `lr` that is not set, which would be used on reading."""
+        unused_keys = ("lr",) if self.takes_lr_by_width else ()
+        return {key: value for key, value in serialize(self).items() if key not in unused_keys}
+
+    @property
+    def takes_lr_by_width(self) -> bool:
+        """Whether the learning rate is that of the encoder's width."""
+        return bool(self.lr_by_width) and "lr" not in self.model_fields_set
+
+    def at_width(self, width: int) -> TrainingConfig:
+        """Returns the configuration with the learning rate for an encoder.
+
+        Args:
+            width: of the encoder's tokens, D.
+        """
+        if not self.takes_lr_by_width:
+            return self.model_copy(update={"lr_by_width": {}})
+        widths = sorted(self.lr_by_width)
+        fitting = next((w for w in widths if w >= width), widths[-1])
+        return self.model_copy(update={"lr": self.lr_by_width[fitting], "lr_by_width": {}})
+
     def identity(self) -> dict[str, Any]:
         """What decides the results; keys of later versions only where they are set.
 
         Trainings of earlier versions can so be continued.
         """
         config = super().identity()
+        if not config["lr_by_width"]:
+            del config["lr_by_width"]
         for key, field in SupportLossConfig.model_fields.items():
             if config["inner"][key] == field.default:
                 del config["inner"][key]

@@ -115,6 +115,7 @@ class _TrainingSetup:
     @classmethod
     def of(cls, config: TrainingConfig) -> _TrainingSetup:
         context = RunContext.open(config)
+        config = config.at_width(context.encoder.tower.width)
         class_split = TrainValSplit.of(context.split, config)
         encoder = build_training_encoder(config, context.encoder.tower)
         objective = OBJECTIVES[config.objective](config, encoder, class_split.classes)
@@ -238,6 +239,8 @@ def train(
     if info is not None:
         return TrainedStart(output, info)
     check_metadata_size(setup.training_facts(TrainingProgress.before_first_step(), ""), output)
+    if log is not None and config.takes_lr_by_width:
+        log(f"lr {setup.config.lr:g}, for an encoder of width {setup.context.encoder.tower.width}")
     with lock_output(output):
         steps = (setup.objective, setup.batches, setup.validation)
         loop = TrainingLoop(*steps, output, identity, log)
@@ -268,7 +271,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
         setup.objective.backward(micro_batch).item()
         seconds = perf_counter() - start
     return {
-        "config": config.model_dump(mode="json"),
+        "config": setup.config.model_dump(mode="json"),
         "classes": {
             "trained": list(setup.class_split.classes),
             "watched": list(setup.class_split.validation_classes),

@@ -34,8 +34,32 @@ def test_every_shipped_configuration_of_a_training_loads(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("width", "lr"), [(64, 0.004), (128, 0.004), (129, 0.002), (192, 0.002), (768, 0.002)]
+)
+def test_the_rate_goes_by_the_width_of_the_encoder(width: int, lr: float) -> None:
+    keys = {**_LEAST, "lr_by_width": {192: 0.002, 128: 0.004}}
+    config = load_train_config(keys)
+    resolved = config.at_width(width)
+    assert resolved.lr == lr
+    # the same training as with the rate itself: either continues the other
+    assert resolved.identity() == load_train_config({**_LEAST, "lr": lr}).identity()
+
+
+def test_a_rate_that_is_set_wins_over_that_of_the_width() -> None:
+    keys = {**_LEAST, "lr_by_width": {192: 0.002}}
+    config = load_train_config(keys)
+    assert load_train_config(keys, {"lr": 0.5}).at_width(192).lr == 0.5
+    # what is written and read again, as by train("...", steps=5), takes the same rate
+    again = load_train_config(config.model_dump(), {"steps": 5})
+    assert again.at_width(192).lr == 0.002
+    assert "lr_by_width" not in load_train_config(_LEAST).at_width(192).identity()
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"lr_by_width": {0: 0.1}}, "lr_by_width"),
+        ({"lr_by_width": {192: -0.1}}, "lr_by_width"),
         ({"subset": "novel"}, "novel classes are for evaluation"),
         ({"validation": {"subset": "novel"}}, "would make its figures too good"),
         ({"subset": "test"}, "test clips are for evaluation"),

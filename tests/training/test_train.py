@@ -33,7 +33,7 @@ from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext
 from tests import killed
-from tests.training.training_samples import train_config, training_folder
+from tests.training.training_samples import settings, train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
 
@@ -376,6 +376,22 @@ def test_bfloat16_towers_train_float32_adapters(folder: Path, tmp_path: Path) ->
     )
     adapter = load_adapter(done.folder, encoder).adapter
     assert {p.dtype for p in adapter.parameters()} == {torch.float32}
+
+
+def test_the_rate_of_the_encoders_width_is_used_said_and_recorded(
+    folder: Path, tmp_path: Path
+) -> None:
+    keys = settings(folder, tmp_path / "by-width", steps=2, lr_by_width={64: 0.02, 8: 0.5})
+    del keys["lr"]
+    notes: list[str] = []
+    by_width = train(keys, log=notes.append)
+    width = load_encoder(
+        "tiny", architecture=folder / "tiny.json", pretrained="random", mean=0.5, std=0.5
+    ).tower.width
+    assert 8 < width <= 64
+    assert notes[0] == f"lr 0.02, for an encoder of width {width}"
+    assert by_width.start["config"]["lr"] == 0.02
+    assert by_width.digest == _run(folder, tmp_path / "same", steps=2, lr=0.02).digest
 
 
 def test_a_plan_writes_nothing_and_counts(
