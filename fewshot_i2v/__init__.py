@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from fewshot_i2v.data.splits.split import Split
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.errors import FewshotError
-    from fewshot_i2v.evaluation.classifier import Classifier, Prediction
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.evaluation.evaluate import evaluate
     from fewshot_i2v.evaluation.export import export_episode
+    from fewshot_i2v.evaluation.fitting.fit import fit
+    from fewshot_i2v.evaluation.prediction import Prediction
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.evaluation.row_expansion import load_config
     from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
@@ -44,13 +46,13 @@ if TYPE_CHECKING:
     from fewshot_i2v.training.train import train
 
 __all__ = [
-    "Classifier",
     "DisjointSampler",
     "Episode",
     "EpisodeFile",
     "EpisodeSampler",
     "EvaluationConfig",
     "EvaluationResult",
+    "FewShotClassifier",
     "FewshotError",
     "Interval",
     "Prediction",
@@ -62,6 +64,7 @@ __all__ = [
     "config_schema",
     "evaluate",
     "export_episode",
+    "fit",
     "load_adapter",
     "load_config",
     "load_encoder",
@@ -81,7 +84,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Classifier": "evaluation.classifier",
+    "FewShotClassifier": "evaluation.classifier",
+    "fit": "evaluation.fitting.fit",
     "DisjointSampler": "data.episodes.disjoint",
     "EpisodeSampler": "data.episodes.sampler",
     "Episode": "data.episodes.episode",
@@ -89,7 +93,7 @@ _MODULES = {
     "FewshotError": "errors",
     "EpisodeFile": "data.episodes.episode_file",
     "Interval": "statistics",
-    "Prediction": "evaluation.classifier",
+    "Prediction": "evaluation.prediction",
     "RowSummary": "runs.row_summary",
     "EvaluationConfig": "config.evaluation",
     "Split": "data.splits.split",

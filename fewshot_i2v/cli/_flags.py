@@ -50,6 +50,14 @@ _LAYOUTS = {
         ),
         _LIMITS,
     ),
+    "fit": (
+        ("Methods", "", "adapter start untuned head tokens"),
+        _ENCODER,
+        _VIDEO,
+        ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),
+        ("Running", "", "seed precision device deterministic workers cache"),
+        _LIMITS,
+    ),
     "train": (
         (
             "Training",

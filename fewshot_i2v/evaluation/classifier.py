@@ -1,29 +1,45 @@
-"""Classifying clips with an adapter and a head that `fewshot-i2v export` wrote."""
+"""Classifying clips with a fitted model, or an adapter and a head that were exported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.features import Features, concat_features
+from fewshot_i2v.models.adapters.base.features import (
+    Features,
+    concat_features,
+    unpack_features,
+)
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
     LoadedAdapter,
+    build_modules,
+    check_encoder,
     load_adapter,
     load_merged,
 )
 from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.checkpoints.model_file import (
+    ModelFile,
+    read_model,
+    write_model,
+)
+from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.resources import default_cache_folder
 
@@ -31,51 +47,42 @@ if TYPE_CHECKING:
     from typing import Self
 
 _MAX_SHOWN_ERRORS = 5
+_MAX_CHUNK = 16
+SUPPORT_PREFIX = "support."
+SUPPORT_FEATURES, SUPPORT_LABELS = f"{SUPPORT_PREFIX}features", f"{SUPPORT_PREFIX}labels"
+"""Tensors of a fitted model: what the head reads of the labelled clips, and their classes."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted class of a clip.
-
-    Attributes:
-        path: of the clip.
-        class_name: the most probable class.
-        probabilities: of each class, by name; they add up to 1.
-    """
-
-    path: Path
-    class_name: str
-    probabilities: dict[str, float]
-
-
-class Classifier:
-    """An exported adapter and head, for clips in files.
+class FewShotClassifier:
+    """A fitted model, or an exported adapter and head, for clips in files.
 
     ```python
-    from fewshot_i2v import Classifier, load_encoder
+    import fewshot_i2v
 
-    classifier = Classifier.load("exported")  # a merged export
-    classifier = Classifier.load("exported", load_encoder("demo"))  # one that is not merged
-    classifier.fit({  # support clips; heads such as `linear` need none
-        "wave": ["clips/a.mp4", "clips/b.mp4"],
-        "clap": ["clips/c.mp4", "clips/d.mp4"],
-    })
-    for prediction in classifier.predict(["new/1.mp4", "new/2.mp4"]):
+    model = fewshot_i2v.fit("CLIPS", encoder="demo")  # class folders
+    model.save("gestures.safetensors")
+    model = fewshot_i2v.FewShotClassifier.load("gestures.safetensors")
+    for prediction in model.predict(["new/1.mp4", "new/2.mp4"]):
         print(prediction.path, prediction.class_name, prediction.probabilities)
     ```
 
-    Frames are chosen, cropped and scaled as in the run of the export.
+    A folder that `fewshot-i2v export` wrote is loaded likewise, with its encoder if it was not
+    merged; `set_support` gives it clips to compare with where its head needs some.
+
+    Frames are chosen, cropped and scaled as in the run, whatever the length and rate of a clip.
 
     Args:
         encoder: that the adapter belongs to.
         trained: adapter and head, as loaded.
         video: how clips become frames.
+        model: content of the file of a fitted model; None: of an export.
         cache: folder of decoded clips; None: the user's cache folder.
         workers: decoding processes; None: one per processor, at most 8.
         limits: limits of decoding; the defaults if None.
 
     Attributes:
         classes: their names, in the order of the scores.
+        model: content of the file of a fitted model, with what to expect of it; None for an export.
 
     Raises:
         CheckpointError: when there is no head, or its classes have no names.
@@ -87,6 +94,7 @@ class Classifier:
         trained: LoadedAdapter,
         video: VideoConfig,
         *,
+        model: ModelFile | None = None,
         cache: str | Path | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
@@ -101,8 +109,14 @@ class Classifier:
         self.classes = tuple(info.classes)
         self._info, self._head, self._tower = info, trained.head, encoder.tower
         self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
-        self._support: tuple[Features, Tensor] | None = None
         self._frames = trained.adapter.frames
+        self.model = model
+        self._support: tuple[Features, Tensor] | None = None
+        if model is not None:
+            packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
+            device = encoder.tower.device
+            support = unpack_features(packed[None].to(device), self._frames)
+            self._support = support, labels[None].to(device)
         self._store = open_clip_cache(
             default_cache_folder() if cache is None else Path(cache),
             video.model_copy(update={"frames": self._frames}),
@@ -114,21 +128,25 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        path: str | Path,
         encoder: Encoder | None = None,
         *,
+        pretrained: str | Path | None = None,
+        architecture: str | Path | None = None,
         device: torch.device | str = "cpu",
         cache: str | Path | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> Self:
-        """Loads an export of `fewshot-i2v export`.
+        """Loads a model that `fewshot-i2v fit` wrote, or an export of `fewshot-i2v export`.
 
         Args:
-            folder: of the export.
-            encoder: the one the adapter was trained on; None for a merged export, which includes
-                its encoder.
-            device: of a merged export's encoder; an encoder that is passed stays where it is.
+            path: file of the model, or folder of the export.
+            encoder: the one it was made with; None: of a model, the one that it names; a merged
+                export includes its encoder.
+            pretrained: of a model, where the weights of its encoder are now, as for `load_encoder`.
+            architecture: likewise, where the configuration of its encoder is now.
+            device: of the encoder; one that is passed stays where it is.
             cache: folder of decoded clips; None: the user's cache folder.
             workers: decoding processes; None: one per processor, at most 8.
             limits: limits of decoding; the defaults if None.
@@ -138,27 +156,69 @@ class Classifier:
                 too many or another one, or the folder does not say how its clips were read.
             UsageError: when a method is not here (any more).
         """
-        folder = Path(folder)
-        info = read_metadata(folder)
-        video = _recorded_video_config(folder, info)
+        path = Path(path)
+        options: dict[str, Any] = {"cache": cache, "workers": workers, "limits": limits}
+        if not path.is_dir():
+            model = read_model(path)
+            if encoder is None:
+                encoder = _load_named_encoder(path, model, pretrained, architecture, device)
+            return cls.of_model(model, encoder, path, **options)
+        info = read_metadata(path)
+        video = _recorded_video_config(path, info)
         if info.merged_from is not None:
             if encoder is not None:
                 raise CheckpointError(
-                    f"{folder}: holds an encoder that {info.adapter.name} was merged into; leave "
+                    f"{path}: holds an encoder that {info.adapter.name} was merged into; leave "
                     "out `encoder`"
                 )
-            encoder, trained = load_merged(folder, device=device)
+            encoder, trained = load_merged(path, device=device)
         elif encoder is None:
             raise CheckpointError(
-                f"{folder}: {info.adapter.name} was not merged and needs its encoder, "
+                f"{path}: {info.adapter.name} was not merged and needs its encoder, "
                 f"{info.encoder.label}: give what fewshot_i2v.load_encoder returns for it"
             )
         else:
-            trained = load_adapter(folder, encoder)
-        return cls(encoder, trained, video, cache=cache, workers=workers, limits=limits)
+            trained = load_adapter(path, encoder)
+        return cls(encoder, trained, video, **options)
 
-    def fit(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
-        """Sets the support clips, replacing earlier ones; nothing is tuned.
+    @classmethod
+    def of_model(
+        cls, model: ModelFile, encoder: Encoder, path: Path = Path("model"), **options: Any
+    ) -> Self:
+        """Builds the classifier of a fitted model.
+
+        Args:
+            model: content of its file.
+            encoder: the one it was fitted with.
+            path: of the file, for messages.
+            options: `cache`, `workers` and `limits`.
+
+        Raises:
+            CheckpointError: for another encoder, or tensors that do not fit.
+        """
+        description = model.description
+        check_encoder(path, description.checkpoint, encoder)
+        missing = {SUPPORT_FEATURES, SUPPORT_LABELS} - model.tensors.keys()
+        if missing:
+            raise CheckpointError(f"{path}: damaged: lacks {', '.join(sorted(missing))}")
+        tensors = {n: t for n, t in model.tensors.items() if not n.startswith(SUPPORT_PREFIX)}
+        trained = build_modules(path, description.checkpoint, encoder, tensors)
+        return cls(encoder, trained, description.video, model=model, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file of a fitted model; one that is there is replaced.
+
+        Raises:
+            CheckpointError: when it is an export, whose folder is there, or cannot be written.
+        """
+        if self.model is None:
+            raise CheckpointError(
+                f"{path}: this is an export; copy its folder instead. A fitted model is one file"
+            )
+        write_model(Path(path), self.model)
+
+    def set_support(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
+        """Sets the clips that an export compares with, replacing earlier ones; nothing is tuned.
 
         Args:
             support: clips of each class, at least one. The classes are those of the export; a head
@@ -190,10 +250,10 @@ class Classifier:
                 seeds=[0],
             ).to(self._tower.device)
         self.classes = classes
-        self._support = features, torch.tensor([labels], device=self._tower.device)
+        selected = self._head.select_tokens(features)
+        self._support = selected, torch.tensor([labels], device=self._tower.device)
         return self
 
-    @torch.no_grad()
     def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
         """Classifies clips.
 
@@ -209,24 +269,78 @@ class Classifier:
         """
         if isinstance(paths, str | Path):
             raise UsageError(f"paths: got {str(paths)!r}; expected a list of clips")
-        if not paths:
-            return []
-        files = [Path(path) for path in paths]
-        query, head = self._features(files), self._head
+        predictions = list(self.iterate(paths))
+        failures = [VideoUnreadable(p.path, p.error) for p in predictions if p.error is not None]
+        if failures:
+            raise _unreadable_error(failures)
+        return predictions
+
+    def predict_proba(self, paths: Sequence[str | Path]) -> NDArray[np.float64]:
+        """Computes the probabilities of the classes, (clips, classes), in the order of `classes`.
+
+        Raises:
+            UsageError, VideoUnreadable: as `predict`.
+        """
+        rows = [list(p.probabilities.values()) for p in self.predict(paths)]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.classes))
+
+    def iterate(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
+        """Classifies clips one after the other; the next ones are decoded meanwhile.
+
+        Args:
+            paths: of the clips, of any number; they are taken as they are needed.
+
+        Yields:
+            One prediction for each, in order; with an error for a clip that cannot be read.
+
+        Raises:
+            UsageError: when the head needs support clips and has none.
+        """
+        size = max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
+        files = map(Path, paths)
+        chunk = list(islice(files, size))
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(self._store.prepare, chunk)
+            while chunk:
+                failures = pending.result()
+                following = list(islice(files, size))
+                pending = pool.submit(self._store.prepare, following)
+                readable = [path for path in chunk if path not in failures]
+                predictions = iter(self._classify(readable)) if readable else iter(())
+                for path in chunk:
+                    if path in failures:
+                        yield Prediction(path, None, {}, error=str(failures[path].reason))
+                    else:
+                        yield next(predictions)
+                chunk = following
+
+    def content_digest(self, path: Path) -> str:
+        """Digest of the content of a clip that was classified."""
+        return self._store.digest(path)
+
+    @torch.no_grad()
+    def _classify(self, paths: Sequence[Path]) -> list[Prediction]:
+        """Classifies decoded clips."""
+        features, head = self._encode(paths), self._head
         if self._support is None:
             no_support = cast("Features", _MissingSupport(self._info))
             labels = torch.arange(head.way, device=self._tower.device)[None]
-            scores = head.query_logits(head.select_tokens(query), no_support, labels)
+            scores = head.query_logits(head.select_tokens(features), no_support, labels)
         else:
-            scores = head(query, *self._support)
-        return [
-            Prediction(
-                path,
-                self.classes[int(row.argmax())],
-                dict(zip(self.classes, row.tolist(), strict=True)),
-            )
-            for path, row in zip(files, scores[0].softmax(-1).cpu(), strict=True)
-        ]
+            scores = head.selected_logits(head.select_tokens(features), *self._support)
+        logits = scores[0].double().cpu().numpy()
+        description = None if self.model is None else self.model.description
+        probabilities = softmax(logits, 1.0 if description is None else description.temperature)
+        is_none = np.zeros(len(paths), dtype=bool)
+        if description is not None and description.rejection is not None:
+            rejection = description.rejection
+            is_none = rejection_scores(rejection.score, logits, probabilities) < rejection.threshold
+        predictions = []
+        for path, row, none in zip(paths, probabilities, is_none, strict=True):
+            nearest = self.classes[int(row.argmax())]
+            by_class = dict(zip(self.classes, row.tolist(), strict=True))
+            predictions.append(Prediction(path, None if none else nearest, by_class, nearest))
+        return predictions
 
     @torch.no_grad()
     def _features(self, paths: Sequence[Path]) -> Features:
@@ -234,15 +348,22 @@ class Classifier:
         failures = self._store.prepare(paths)
         if failures:
             raise _unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
-        tower, grid_sizes = self._tower, self._head.grid_sizes
-        chunk_size = clips_per_pass(tower, self._frames)
-        chunks = []
-        for start in range(0, len(paths), chunk_size):
-            clips = [self._store.get(path).copy() for path in paths[start : start + chunk_size]]
-            pixels = tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
-            prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
-            chunks.append(self._encoder(prefix[None], grid_sizes=grid_sizes))
-        return concat_features(chunks)
+        chunk_size = clips_per_pass(self._tower, self._frames)
+        return concat_features(
+            [
+                self._encode(paths[start : start + chunk_size])
+                for start in range(0, len(paths), chunk_size)
+            ]
+        )
+
+    def _encode(self, paths: Sequence[Path]) -> Features:
+        """Features of decoded clips, (1, clips, ...)."""
+        grid_sizes = self._head.grid_sizes
+        clips = [self._store.get(path).copy() for path in paths]
+        pixels = self._tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
+        prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
+        features: Features = self._encoder(prefix[None], grid_sizes=grid_sizes)
+        return features
 
     def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the classes in the order of the scores."""
@@ -267,8 +388,8 @@ class _MissingSupport:
 
     def __getattr__(self, _: str) -> NoReturn:
         raise HeadError(
-            f"the head {self._name!r} compares with support clips and has none: call fit first, "
-            "with clips of every class"
+            f"the head {self._name!r} compares with support clips and has none: call "
+            "set_support first, with clips of every class"
         )
 
 
@@ -286,6 +407,35 @@ def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfi
     except ValidationError as error:
         raise translate_validation_error(
             error, VideoConfig, origin=f"{folder}: about.config.video"
+        ) from error
+
+
+def _load_named_encoder(
+    path: Path,
+    model: ModelFile,
+    pretrained: str | Path | None,
+    architecture: str | Path | None,
+    device: torch.device | str,
+) -> Encoder:
+    """Loads the encoder that a model names."""
+    description = model.description
+    source, needed = description.encoder_source, description.checkpoint.encoder
+    try:
+        return load_encoder(
+            source.name,
+            pretrained=source.pretrained if pretrained is None else pretrained,
+            architecture=source.architecture if architecture is None else architecture,
+            image_size=source.image_size,
+            mean=source.mean,
+            std=source.std,
+            device=device,
+            dtype=torch.bfloat16 if description.precision == "bf16" else torch.float32,
+        )
+    except UsageError as error:
+        raise CheckpointError(
+            f"{path}: needs its encoder, {needed.label}, which cannot be loaded: {error}. Say "
+            "where it is now: pretrained (--pretrained), and architecture (--architecture) if it "
+            "has one"
         ) from error
 
 

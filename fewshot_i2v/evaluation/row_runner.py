@@ -71,11 +71,13 @@ class TunedGroup(NamedTuple):
 
     Attributes:
         records: one per episode.
+        logits: of the query clips of each episode, (E, Q, way), float32 on the CPU.
         encoder: with a copy of the adapter per episode; with the one that all share in static rows.
         head: with a copy per episode.
     """
 
     records: list[EpisodeRecord]
+    logits: Tensor
     encoder: AdaptedEncoder
     head: Head
 
@@ -300,7 +302,7 @@ class RowRunner:
             _to_record(episode, probabilities[e], result.losses[e].tolist(), seconds, memory)
             for e, episode in enumerate(group)
         ]
-        return TunedGroup(records, encoder, head)
+        return TunedGroup(records, result.logits.cpu(), encoder, head)
 
     def _predict(
         self, group: Sequence[Episode], encoder: AdaptedEncoder, head: Head

@@ -57,6 +57,15 @@ class FeatureCache:
         with torch.no_grad():
             encoded = self._encode(stacked)
         self.clips_encoded += len(clip_names)
+        self._store(clip_names, encoded, retain)
+
+    def add(self, clip_names: Sequence[str], encoded: Tensor) -> None:
+        """Adds tokens of clips that were encoded elsewhere, (n, T, L, D); cached ones stay."""
+        new = [i for i, name in enumerate(clip_names) if name not in self._slots]
+        if new:
+            self._store([clip_names[i] for i in new], encoded[new], dict.fromkeys(clip_names))
+
+    def _store(self, clip_names: Sequence[str], encoded: Tensor, retain: dict[str, None]) -> None:
         slots = self._allocate_slots(len(clip_names), encoded, retain)
         storage = self._storage
         if storage is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -115,14 +115,19 @@ class RunContext:
     _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, config: CommonConfig) -> Self:
-        """Loads split and encoder; decodes nothing yet."""
+    def open(cls, config: CommonConfig, split: Split | None = None) -> Self:
+        """Loads split and encoder; decodes nothing yet.
+
+        Args:
+            config: of the run.
+            split: instead of the one that the configuration names.
+        """
         if config.deterministic:
             # cuBLAS reads it when the device starts; without it no product is deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         device = resolve_device(config.device)
         cache = config.cache or default_cache_folder()
-        split = load_split(config.split, root=config.root)
+        split = split or load_split(config.split, root=config.root)
         folder = (config.root or cache / "generated") / split.digest[:16]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         e = config.encoder
@@ -238,6 +243,36 @@ class RunContext:
             return pack_features(select(features)).squeeze(0)
 
         return self._get_or_create_cache(key, _encode)
+
+    def fill_feature_caches(
+        self,
+        encoder: AdaptedEncoder,
+        heads: Mapping[Hashable, Head],
+        clips: Sequence[str],
+        advance: Callable[[int], object],
+    ) -> None:
+        """Encodes clips once for what several heads read of them with the same adapter.
+
+        Args:
+            encoder: tower and adapter of one copy.
+            heads: by the keys of their caches, see `feature_cache`.
+            clips: names of the clips.
+            advance: called with the number of clips encoded since the last call.
+        """
+        grid_sizes = tuple(sorted({size for head in heads.values() for size in head.grid_sizes}))
+        caches = {key: self.feature_cache(encoder, key, head) for key, head in heads.items()}
+        size = clips_per_pass(encoder.tower, self.config.video.frames)
+        for first in range(0, len(clips), size):
+            names = clips[first : first + size]
+            frames = torch.from_numpy(np.stack([self.frames(name) for name in names]))
+            with torch.no_grad():
+                pixels = encoder.tower.normalize(frames)
+                prefix = encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
+                features = encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)
+                for key, head in heads.items():
+                    selected = pack_features(head.select_tokens(features))
+                    caches[key].add(names, selected.squeeze(0))
+            advance(len(names))
 
     def _get_or_create_cache(
         self, key: Hashable, encode: Callable[[torch.Tensor], torch.Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v import Classifier
+from fewshot_i2v import FewShotClassifier
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.runs.episode_record import EpisodeRecord
@@ -34,10 +34,10 @@ class Exports:
             for name, row in self.rows.items()
         }
 
-    def load(self, name: str) -> Classifier:
+    def load(self, name: str) -> FewShotClassifier:
         encoder = self.runs.encoder() if name == "otam" else None
         cache = self.runs.folder / "cache"
-        return Classifier.load(self.folders[name], encoder, cache=cache, workers=1)
+        return FewShotClassifier.load(self.folders[name], encoder, cache=cache, workers=1)
 
     def clips(self, name: str) -> tuple[EpisodeRecord, dict[str, list[Path]], list[Path]]:
         """The record, its support clips by class and its query clips."""
@@ -60,10 +60,10 @@ def test_clips_are_classified_as_they_were_recorded(exports: Exports, name: str)
     kept, support, query = exports.clips(name)
     classifier = exports.load(name)
     if name != "linear":
-        with pytest.raises(HeadError, match=r"compares with support clips and has none: call fit"):
+        with pytest.raises(HeadError, match=r"has none: call set_support"):
             classifier.predict(query)
         # the order of the classes is that of the export
-        assert classifier.fit(dict(reversed(support.items()))) is classifier
+        assert classifier.set_support(dict(reversed(support.items()))) is classifier
     found = classifier.predict([str(path) for path in query])
     assert [one.path for one in found] == query
     assert list(found[0].probabilities) == kept.classes
@@ -79,7 +79,7 @@ def test_support_clips_change_nothing_for_a_head_that_does_not_read_them(exports
     _, support, query = exports.clips("linear")
     classifier = exports.load("linear")
     before = classifier.predict(query)
-    assert classifier.fit(support).predict(query) == before
+    assert classifier.set_support(support).predict(query) == before
 
 
 def test_a_head_without_parameters_takes_other_classes(exports: Exports) -> None:
@@ -87,12 +87,12 @@ def test_a_head_without_parameters_takes_other_classes(exports: Exports) -> None
     names = list(support)
     classifier = exports.load("grid")
     two = {"that": support[names[2]], "this": support[names[0]]}
-    found = classifier.fit(two).predict([support[names[0]][0], support[names[2]][0]])
+    found = classifier.set_support(two).predict([support[names[0]][0], support[names[2]][0]])
     assert classifier.classes == ("that", "this")
     assert [one.class_name for one in found] == ["this", "that"]
     assert [sum(one.probabilities.values()) for one in found] == pytest.approx([1, 1])
     with pytest.raises(UsageError, match=r"'linear' was tuned .*\(differs in .*this\)"):
-        exports.load("linear").fit(support | {"this": support[names[0]]})
+        exports.load("linear").set_support(support | {"this": support[names[0]]})
 
 
 def test_unreadable_clips_are_named_with_the_reason(exports: Exports, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_unreadable_clips_are_named_with_the_reason(exports: Exports, tmp_path: 
     bad[0].write_bytes(b"no video")
     classifier = exports.load("grid")
     with pytest.raises(VideoUnreadable, match=r"a\.mp4: .*; 1 more cannot be read: .*b\.mp4: "):
-        classifier.fit(support).predict([query[0], *bad])
+        classifier.set_support(support).predict([query[0], *bad])
     with pytest.raises(VideoUnreadable, match=r"b\.mp4: ") as error:
-        classifier.fit(support | {next(iter(support)): bad[1:]})
+        classifier.set_support(support | {next(iter(support)): bad[1:]})
     assert error.value.path == str(bad[1])
 
 
@@ -114,16 +114,16 @@ def test_lists_are_lists(exports: Exports) -> None:
     wrong: list[dict[str, Any]] = [{"a": "a.mp4"}, {"a": []}]
     for support in wrong:
         with pytest.raises(UsageError, match=r"support of 'a': got .*expected a list"):
-            classifier.fit(support)
+            classifier.set_support(support)
     with pytest.raises(UsageError, match="got no class"):
-        classifier.fit({})
+        classifier.set_support({})
 
 
 def test_the_encoder_is_given_where_it_is_needed_and_nowhere_else(exports: Exports) -> None:
     with pytest.raises(CheckpointError, match=r"st-adapter was not merged and needs its encoder"):
-        Classifier.load(exports.folders["otam"])
+        FewShotClassifier.load(exports.folders["otam"])
     with pytest.raises(CheckpointError, match="leave out `encoder`"):
-        Classifier.load(exports.folders["grid"], exports.runs.encoder())
+        FewShotClassifier.load(exports.folders["grid"], exports.runs.encoder())
 
 
 def test_a_folder_must_say_how_clips_were_read_and_have_a_head(
@@ -134,8 +134,8 @@ def test_a_folder_must_say_how_clips_were_read_and_have_a_head(
     plain = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(plain | {"about": {}}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"does not say how its clips were read"):
-        Classifier.load(copy, exports.runs.encoder())
+        FewShotClassifier.load(copy, exports.runs.encoder())
     about = {"config": {"video": {"frames": 4, "polcy": "dense"}}}
     path.write_text(json.dumps(plain | {"about": about}), encoding="utf-8")
     with pytest.raises(UsageError, match=r"'polcy'; did you mean 'policy'"):
-        Classifier.load(copy, exports.runs.encoder())
+        FewShotClassifier.load(copy, exports.runs.encoder())

@@ -105,6 +105,21 @@ def list_folder(folder: Path) -> FolderContents:
     return result
 
 
+def find_clips(folder: Path) -> list[Path]:
+    """Find the clips in a folder and below: video files, and folders of numbered pictures.
+
+    Files that could be meant as videos but cannot be read are among them, so that reading says why.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+    """
+    contents = list_folder(folder)
+    if contents.is_clip:
+        return [folder]
+    clips = [folder / name for name in sorted([*contents.videos, *contents.unreadable])]
+    return clips + [clip for name in contents.folders for clip in find_clips(folder / name)]
+
+
 def _add_entry(result: FolderContents, entry: os.DirEntry[str]) -> None:
     name = entry.name
     try:

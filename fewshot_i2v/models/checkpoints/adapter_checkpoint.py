@@ -128,6 +128,47 @@ def write_adapter(
 
     `rates` are tensors of learned rates, see `StartRates`.
     """
+    metadata, tensors = checkpoint_content(
+        encoder,
+        adapter_name,
+        adapter,
+        head_name,
+        head,
+        episode=episode,
+        classes=classes,
+        preset=preset,
+        text_digest=text_digest,
+        about=about,
+        merge=merge,
+    )
+    merged_files = MERGED_MODEL_FILES if merge else ()
+    metadata["files"] = {n: file_metadata(folder / n).model_dump() for n in merged_files}
+    return write_checkpoint(folder, metadata, tensors | dict(rates or {}))
+
+
+def checkpoint_content(
+    encoder: Encoder,
+    adapter_name: str,
+    adapter: Adapter,
+    head_name: str | None = None,
+    head: Head | None = None,
+    *,
+    episode: int = 0,
+    classes: Sequence[str] = (),
+    preset: str | None = None,
+    text_digest: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    merge: MergedAdapter | None = None,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Collects what `save_adapter` writes: metadata in plain values, and tensors on the CPU.
+
+    Returns:
+        All keys of `CheckpointMetadata` but `files` and `tensors`; and the tensors by name.
+
+    Raises:
+        CheckpointError: when names, classes and modules do not belong together, or there is no such
+            copy.
+    """
     _check_is_encoder(encoder)
     _check_class("adapters", adapter_name, adapter)
     tensors = episode_tensors(
@@ -136,7 +177,6 @@ def write_adapter(
     if head is not None and head_name is not None:
         _check_class("heads", head_name, head)
         tensors |= episode_tensors("head", head, episode) | _text_tensors(head, episode)
-    tensors |= rates or {}
     if (head is None) != (head_name is None) or (head and classes and len(classes) != head.way):
         raise CheckpointError(
             f"head {head_name!r} with {None if head is None else head.way} classes, and "
@@ -159,12 +199,8 @@ def write_adapter(
         "classes": list(classes),
         "usage": _USAGE if merge is None else merge.usage,
         "about": dict(about or {}),
-        "files": {
-            file_name: file_metadata(folder / file_name).model_dump()
-            for file_name in (MERGED_MODEL_FILES if merge else ())
-        },
     }
-    return write_checkpoint(folder, metadata, tensors)
+    return metadata, tensors
 
 
 def _head_metadata(head: Head, name: str | None, text_digest: str | None) -> dict[str, Any]:
@@ -259,7 +295,7 @@ def _load_checkpoint(
     head_name: str | None,
 ) -> LoadedAdapter:
     tensors = read_tensors(folder, metadata)
-    _check_encoder(folder, metadata, encoder)
+    check_encoder(folder, metadata, encoder)
     expectations = (
         ("adapter", adapter_name, metadata.adapter.name),
         ("head", head_name, metadata.head and metadata.head.name),
@@ -269,6 +305,29 @@ def _load_checkpoint(
             raise CheckpointError(
                 f"{folder}: holds the {kind} {saved_name!r}; {expected_name!r} is asked for"
             )
+    return build_modules(folder, metadata, encoder, tensors, frames)
+
+
+def build_modules(
+    folder: Path,
+    metadata: CheckpointMetadata,
+    encoder: Encoder,
+    tensors: dict[str, Tensor],
+    frames: int | None = None,
+) -> LoadedAdapter:
+    """Builds the adapter and head of a checkpoint from its tensors.
+
+    Args:
+        folder: where they were read from.
+        metadata: of the checkpoint.
+        encoder: checked by `check_encoder`.
+        tensors: by name.
+        frames: frames T of the clips; None: as trained.
+
+    Raises:
+        CheckpointError: when they do not fit together.
+        UsageError: when a method does not exist (any more).
+    """
     n_frames, device = metadata.frames if frames is None else frames, encoder.tower.device
     adapter = build_adapter(
         metadata.adapter, encoder.tower, frames=n_frames, seeds=[0], checkpoint=folder
@@ -315,7 +374,7 @@ def _check_merged(folder: Path, metadata: CheckpointMetadata) -> None:
         verify_file(folder / file_name, metadata.files[file_name])
 
 
-def _check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) -> None:
+def check_encoder(folder: Path, metadata: CheckpointMetadata, encoder: Encoder) -> None:
     """Refuses another encoder than the one the adapter was trained on."""
     actual, expected = encoder_metadata(encoder), metadata.encoder
     if (actual.digest, actual.image_size) == (expected.digest, expected.image_size):

@@ -1,0 +1,104 @@
+"""`fewshot-i2v fit`: fit a model to labelled clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.errors import UsageError
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Fit a model to your labelled clips."
+)
+@click.argument("clips")
+@click.option("--out", "-o", type=_FILE, required=True, help="File of the model, .safetensors.")
+@click.option("--root", type=_FILE, help="Folder of the clips of a CSV or a split.")
+@click.option("--subset", help="Subset of a split; novel or train if not given.")
+@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
+@click.option(
+    "--group-scope",
+    type=click.Choice(["class", "global"]),
+    default="class",
+    show_default=True,
+    help="Whether equal groups of two classes are two or one.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Parts that the clips are held out in; by default one clip at a time, 10 for more than 40 "
+    "clips, 5 where something is tuned.",
+)
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.05,
+    show_default=True,
+    help='Share of clips of your classes that "none of these" may reject; 0: off.',
+)
+@click.option("--skip-unreadable", is_flag=True, help="Leave out clips that cannot be read.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@config_flags("fit")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    clips: str,
+    out: Path,
+    folds: int | None,
+    reject: float,
+    skip_unreadable: bool,
+    force: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    r"""Fit a model to CLIPS: one folder per class, a CSV (path, class), or a split.
+
+    \b
+      fewshot-i2v fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai
+      fewshot-i2v fit CLIPS --out gestures.safetensors --adapter auto
+      fewshot-i2v predict gestures.safetensors new/*.mp4
+
+    Several methods predict clips that were held out; the simplest of the best is fitted to all
+    clips. What this says is printed and kept in the model: the accuracy to expect with its
+    interval, how probable "none of these" is, which clips look mislabelled. Without --adapter only
+    readouts of the frozen encoder are tried; --adapter auto tunes adapters too, which takes longer.
+    """
+    if out.exists() and not force:
+        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    from fewshot_i2v.evaluation.fitting.fit import run_fit
+    from fewshot_i2v.evaluation.fitting.text import render_fit
+
+    source = {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
+    result = run_fit(
+        clips,
+        folds=folds,
+        reject=reject,
+        skip_unreadable=skip_unreadable,
+        progress=not quiet,
+        overrides=read_overrides(ctx, settings),
+        **source,
+    )
+    result.classifier.save(out)
+    if as_json:
+        echo_json({"model": str(out), **result.description.model_dump(mode="json")})
+    else:
+        click.echo(render_fit(result))
+        click.echo(f"\n{out}: {out.stat().st_size / 1e6:.1f} MB; the encoder is not in it")
+        click.echo(f"next:\n  fewshot-i2v predict {out} NEW_CLIPS")
+    if not quiet:
+        for note in result.notes:
+            click.echo(f"note: {note}", err=True)

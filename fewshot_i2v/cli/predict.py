@@ -1,0 +1,166 @@
+"""`fewshot-i2v predict`: classify clips with a fitted model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v.cli._common import EXIT_CODES
+from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.prediction import Prediction
+
+_FILE = click.Path(path_type=Path)
+_FAILED_STATUS = 3
+_STDIN = "-"
+
+_MODEL_OPTIONS = (
+    click.option("--pretrained", help="The encoder's weights, if they are not where they were."),
+    click.option("--architecture", type=_FILE, help="The encoder's configuration, likewise."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--cache", type=_FILE, help="Folder of decoded clips."),
+    click.option("--workers", type=click.IntRange(min=1), help="Decoding processes; one per core."),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where a model's encoder is and how clips are decoded."""
+    for option in reversed(_MODEL_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command(
+    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Classify clips with a fitted model."
+)
+@click.argument("model", type=_FILE)
+@click.argument("clips", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "table"]),
+    default="jsonl",
+    show_default=True,
+    help="One JSON object per clip, a CSV, or a table.",
+)
+@click.option("--top", type=click.IntRange(min=1), help="List so many classes, the most probable.")
+@model_options
+@config_flags("limits")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    clips: tuple[str, ...],
+    form: str,
+    top: int | None,
+    **flags: Any,
+) -> None:
+    r"""Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
+
+    \b
+      fewshot-i2v predict gestures.safetensors new/*.mp4
+      fewshot-i2v predict gestures.safetensors NEW_CLIPS --format table --top 3
+      find . -name '*.mp4' | fewshot-i2v predict gestures.safetensors - > predictions.jsonl
+
+    A clip of none of the classes has the class null and the nearest one. One that cannot be read
+    has an error, and the exit status is 3.
+    """
+    paths = list(_clip_paths(clips))
+    classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
+    failed = 0
+    writer = _WRITERS[form](classifier.classes, top)
+    for prediction in classifier.iterate(paths):
+        failed += prediction.error is not None
+        writer.write(prediction)
+    if failed:
+        click.echo(f"{failed} of {len(paths)} clips cannot be read", err=True)
+        ctx.exit(_FAILED_STATUS)
+
+
+def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> Any:  # noqa: ANN401
+    """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
+    from fewshot_i2v.config.base import LimitsConfig
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
+    from fewshot_i2v.tuning.run_context import resolve_device
+
+    values = {key.removeprefix("limits."): value for key, value in limits.items()}
+    return FewShotClassifier.load(
+        model,
+        pretrained=flags["pretrained"],
+        architecture=flags["architecture"],
+        device=resolve_device(flags["device"]),
+        cache=flags["cache"],
+        workers=flags["workers"],
+        limits=LimitsConfig.model_validate(values),
+    )
+
+
+def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
+    """Yield the clips: files as they are, the videos below folders, names from standard input."""
+    from fewshot_i2v.data.splits.folder_contents import find_clips
+
+    for clip in clips:
+        if clip == _STDIN:
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        elif Path(clip).is_dir():
+            found = find_clips(Path(clip))
+            if not found:
+                raise UsageError(f"{clip}: no video in this folder; expected clips below it")
+            yield from found
+        else:
+            yield Path(clip)
+
+
+class _JsonLines:
+    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+        self.top = top
+
+    def write(self, prediction: Prediction) -> None:
+        click.echo(json.dumps(prediction.to_dict(self.top), ensure_ascii=False))
+
+
+class _Csv:
+    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+        self.classes = classes
+        self.rows = csv.writer(sys.stdout, lineterminator="\n")
+        self.rows.writerow(["path", "class", "probability", "nearest", "error", *classes])
+
+    def write(self, prediction: Prediction) -> None:
+        values = [prediction.probabilities.get(name, "") for name in self.classes]
+        fields = (prediction.class_name, prediction.probability, prediction.nearest)
+        self.rows.writerow(
+            [
+                prediction.path,
+                *("" if v is None else v for v in (*fields, prediction.error)),
+                *values,
+            ]
+        )
+
+
+class _Table:
+    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+        self.top = top or 1
+
+    def write(self, prediction: Prediction) -> None:
+        if prediction.error is not None:
+            click.echo(f"{prediction.path}  error: {prediction.error}")
+            return
+        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        texts = [f"{name} {100 * probability:.1f} %" for name, probability in ranked[: self.top]]
+        if prediction.class_name is None:
+            texts = [f"none of these (nearest {texts[0]})", *texts[1:]]
+        click.echo(f"{prediction.path}  {', '.join(texts)}")
+
+
+_WRITERS: dict[str, type[_JsonLines | _Csv | _Table]] = {
+    "jsonl": _JsonLines, "csv": _Csv, "table": _Table,
+}  # fmt: skip

@@ -1,0 +1,62 @@
+"""`fewshot-i2v test`: test a fitted model on labelled clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.cli.predict import load_classifier, model_options
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Test a fitted model on labelled clips."
+)
+@click.argument("model", type=_FILE)
+@click.argument("clips")
+@click.option("--root", type=_FILE, help="Folder of the clips of a CSV or a split.")
+@click.option("--subset", help="Subset of a split; novel or train if not given.")
+@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
+@click.option("--allow-fitted", is_flag=True, help="Count clips that the model was fitted on, too.")
+@model_options
+@config_flags("limits")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    clips: str,
+    root: Path | None,
+    subset: str | None,
+    group: str | None,
+    allow_fitted: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    r"""Test MODEL on CLIPS: one folder per class, a CSV (path, class), or a split.
+
+    \b
+      fewshot-i2v test gestures.safetensors HELD_OUT
+
+    Clips that the model was fitted on are known by their content and left out. Classes that the
+    model does not have say how often "none of these" is right.
+    """
+    from fewshot_i2v.evaluation.fitting.test import run_test
+    from fewshot_i2v.evaluation.fitting.text import render_test
+
+    classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
+    result = run_test(
+        classifier, clips, root=root, subset=subset, group=group, allow_fitted=allow_fitted
+    )
+    if as_json:
+        echo_json(result.to_dict())
+    else:
+        click.echo(render_test(result))
+    if result.unreadable:
+        ctx.exit(3)

@@ -1,0 +1,113 @@
+"""Labelled clips from class folders, a CSV or a split: what a model is fitted to or tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fewshot_i2v.data.splits.builder.build import make_split
+from fewshot_i2v.data.splits.builder.folder_importer import import_folders
+from fewshot_i2v.data.splits.builder.list_importer import import_csv
+from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.errors import UsageError
+
+_CSV_SUFFIXES = (".csv", ".tsv")
+_SUBSET = "novel"
+
+
+@dataclass(frozen=True)
+class LabelledClips:
+    """Classes with their clips.
+
+    Attributes:
+        split: a split that has them, with a root or a generator.
+        subset: the subset of it that they are.
+        notes: messages for the user about how they were read, a sentence each.
+    """
+
+    split: Split
+    subset: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return self.split.classes(self.subset)
+
+    @property
+    def by_class(self) -> Mapping[str, tuple[Clip, ...]]:
+        """Clips of each class, sorted by name."""
+        return {name: self.split.clips(self.subset, name) for name in self.classes}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all clips, class by class."""
+        return [clip.name for clips in self.by_class.values() for clip in clips]
+
+    def without(self, names: set[str]) -> LabelledClips:
+        """Returns the same without some clips; a class without any is left out."""
+        remaining = {
+            name: tuple(clip for clip in clips if clip.name not in names)
+            for name, clips in self.by_class.items()
+        }
+        subsets = {self.subset: {name: clips for name, clips in remaining.items() if clips}}
+        return replace(self, split=replace(self.split, subsets=subsets))
+
+
+def read_labelled_clips(
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    subset: str | None = None,
+    group: str | None = None,
+    group_scope: GroupScope = "class",
+) -> LabelledClips:
+    """Reads labelled clips.
+
+    Args:
+        source: a folder with one folder per class, a CSV with the columns path and class (and
+            group), or the name or file of a split.
+        root: folder that the clips of a CSV or a split lie in; None: that of the CSV, or of the
+            split.
+        subset: of a split; None: novel, or train of a split that has none.
+        group: regular expression whose first capture group in a clip's name says who or what it is
+            from; clips of one group are held out together. Not for splits, which have their own.
+        group_scope: whether equal groups of two classes are two ("class") or one ("global").
+
+    Raises:
+        UsageError: when options do not belong to the source.
+        SplitError: when it cannot be read.
+    """
+    path = Path(source)
+    is_table = path.suffix.lower() in _CSV_SUFFIXES
+    if not path.is_dir() and not is_table:
+        return _read_split(source, root, subset, group)
+    if subset is not None:
+        raise UsageError(f"subset: got {subset!r} for {path}; only a split has subsets")
+    if is_table:
+        folder = path.parent if root is None else Path(root)
+        clip_list = import_csv(path, root=folder)
+    else:
+        folder = path
+        clip_list = import_folders(path)
+    split = make_split(
+        clip_list,
+        {_SUBSET: list(clip_list.classes())},
+        name=path.resolve().stem if is_table else path.resolve().name,
+        group=group,
+        group_scope=group_scope,
+    )
+    return LabelledClips(replace(split, root=folder), _SUBSET, tuple(clip_list.notes))
+
+
+def _read_split(
+    source: str | Path, root: str | Path | None, subset: str | None, group: str | None
+) -> LabelledClips:
+    if group is not None:
+        raise UsageError(f"group: got {group!r} for the split {source}; its file has the groups")
+    split = load_split(source, root=root)
+    subset = subset or (_SUBSET if _SUBSET in split.subsets else "train")
+    split.classes(subset)  # names those that there are
+    return LabelledClips(split, subset)

@@ -1,0 +1,126 @@
+"""Methods that `fit` tries on labelled clips, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.statistics.shares import Share
+
+FROZEN, AUTO = "frozen", "auto"
+_ORDERED = "prototype:pooling=ordered,center=true"
+COMBINED_HEAD = f"{_ORDERED},tokens=summary+grid4+motion,weights=loo"
+"""Head of adapters where none is named: it reads all that an adapter changes."""
+AUTO_HEADS = (
+    "prototype",
+    _ORDERED,
+    f"{_ORDERED},tokens=grid4",
+    f"{_ORDERED},tokens=grid4+motion",
+    COMBINED_HEAD,
+)
+"""Heads that are tried with the frozen encoder where none is named, the simplest first."""
+AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
+"""Adapters that are tried with `auto`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A method that was tried.
+
+    Attributes:
+        row: adapter, start, head and tuning.
+        parameters: that are trained.
+        held_out: its predictions of held-out clips; None where no clip could be held out.
+        accuracy: share of them that is right; None likewise.
+        seconds: of the cross-validation.
+    """
+
+    row: RowConfig
+    parameters: int
+    held_out: HeldOutLogits | None
+    accuracy: Share | None
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """Adapter, start and head in words."""
+        start = "" if self.row.start == "fresh" else f" from {self.row.start}"
+        untuned = " untuned" if start and not self.row.tuning.steps else ""
+        return f"{self.row.adapter.label}{start}{untuned}, {self.row.head.label}"
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is fine-tuned on the labelled clips."""
+        return self.parameters > 0 and self.row.tuning.steps > 0
+
+
+def load_fit_config(source: str, overrides: Mapping[str, Any]) -> tuple[EvaluationConfig, bool]:
+    """Reads what is to be tried.
+
+    Args:
+        source: name of the labelled clips.
+        overrides: keys of an evaluation, dotted or nested. The adapter may be auto.
+
+    Returns:
+        The configuration, and whether the heads are those of `AUTO_HEADS`.
+    """
+    values = dict(overrides)
+    adapters = values.pop("adapter", None) or [FROZEN]
+    names = [adapters] if isinstance(adapters, str | Mapping) else list(adapters)
+    values["adapter"] = list(AUTO_ADAPTERS) if AUTO in names else names
+    has_auto_heads = not values.get("head") and not values.get("tokens")
+    if has_auto_heads:
+        values["head"] = list(AUTO_HEADS)
+    if AUTO in names and values.get("start"):
+        values.setdefault("untuned", True)
+    return load_config({"split": source}, values), has_auto_heads
+
+
+def rows_to_try(config: EvaluationConfig, *, has_auto_heads: bool) -> list[RowConfig]:
+    """Returns the methods to try; of automatic heads adapters have the one that reads most."""
+    return [
+        row
+        for row in expand_rows(config)
+        if not has_auto_heads
+        or row.adapter.name == FROZEN
+        or row.head.label == expanded_label(COMBINED_HEAD)
+    ]
+
+
+def expanded_label(head: str) -> str:
+    """Label of a head, its options in order."""
+    from fewshot_i2v.config.method import MethodSpec
+
+    return MethodSpec.parse(head).label
+
+
+def choose_candidate(candidates: Sequence[Candidate]) -> Candidate:
+    """Chooses the simplest candidate whose accuracy is within one standard error of the best.
+
+    Simpler are those without fine-tuning, and of equal ones the earlier. The standard error is that
+    of the difference on the same clips (the one-standard-error rule of Breiman et al.,
+    "Classification and Regression Trees", 1984). Without held-out clips it is the last one without
+    fine-tuning, or the first if there is none.
+    """
+    ordered = sorted(candidates, key=lambda candidate: candidate.is_tuned)
+    if any(candidate.held_out is None for candidate in ordered):
+        untuned = [candidate for candidate in ordered if not candidate.is_tuned]
+        return untuned[-1] if untuned else ordered[0]
+    best = max(ordered, key=lambda candidate: candidate.accuracy.mean if candidate.accuracy else 0)
+    return next(candidate for candidate in ordered if _is_within_one_error(candidate, best))
+
+
+def _is_within_one_error(candidate: Candidate, best: Candidate) -> bool:
+    if candidate.held_out is None or best.held_out is None or best.accuracy is None:
+        return True
+    differences = best.held_out.correct.astype(float) - candidate.held_out.correct
+    if len(differences) < 2:
+        return bool(differences.mean() <= 0)
+    error = differences.std(ddof=1) / np.sqrt(best.accuracy.effective)
+    return bool(differences.mean() <= error)

@@ -1,0 +1,97 @@
+"""What a fitted model says of itself: its threshold for none of the classes, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fewshot_i2v.evaluation.fitting.candidates import Candidate
+from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
+from fewshot_i2v.evaluation.fitting.job import FitJob
+from fewshot_i2v.evaluation.fitting.labels import confused_pairs, find_suspects
+from fewshot_i2v.evaluation.prediction import rejection_scores
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
+from fewshot_i2v.statistics.rejection import Rejection, auroc, choose_threshold
+from fewshot_i2v.statistics.temperature import softmax
+
+_MIN_CLASSES_TO_REJECT = 4
+_SCORES = ("probability", "logit")
+
+
+def choose_rejection(
+    job: FitJob,
+    runner: RowRunner,
+    held_out: HeldOutLogits | None,
+    temperature: float,
+    reject: float,
+) -> RejectionFacts | None:
+    """Chooses how clips of none of the classes are told, by leaving each class out in turn."""
+    if not reject:
+        return None
+    needed = int(np.ceil(1 / reject)) - 1
+    if (
+        held_out is None
+        or len(job.classes) < _MIN_CLASSES_TO_REJECT
+        or len(held_out.names) < needed
+    ):
+        clips = 0 if held_out is None else len(held_out.names)
+        job.notes.append(
+            f'"none of these" is off: got {len(job.classes)} classes and {clips} held-out clips; '
+            f"expected {_MIN_CLASSES_TO_REJECT} and {needed}"
+        )
+        return None
+    episodes = job.context.episodes[job.shot][len(job.folds) + 1 :]
+    with job.bar(len(episodes), "left-out classes", "class") as progress_bar:
+        unknown = [
+            predict_held_out(runner, [episode], progress_bar.update, known=False)
+            for episode in episodes
+        ]
+    choices: list[tuple[float, str, Rejection]] = []
+    for score in _SCORES:
+        known_scores = _scores(score, held_out, temperature)
+        unknown_scores = np.concatenate([_scores(score, part, temperature) for part in unknown])
+        names = [name for part in unknown for name in part.names]
+        chosen = choose_threshold(
+            known_scores,
+            unknown_scores,
+            reject_known=reject,
+            known_groups=[job.groups[name] for name in held_out.names],
+            unknown_groups=[job.groups[name] for name in names],
+        )
+        choices.append((auroc(known_scores, unknown_scores), score, chosen))
+    _, score, rejection = max(choices, key=lambda choice: choice[0])
+    return RejectionFacts.model_validate({"score": score, **asdict(rejection)})
+
+
+def _scores(score: str, held_out: HeldOutLogits, temperature: float) -> np.ndarray[Any, Any]:
+    return rejection_scores(score, held_out.logits, softmax(held_out.logits, temperature))
+
+
+def make_card(
+    chosen: Candidate, candidates: Sequence[Candidate], temperature: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """What else the model says of itself, in plain values."""
+    tried = [
+        {
+            "method": candidate.label,
+            "parameters": candidate.parameters,
+            "accuracy": None if candidate.accuracy is None else vars(candidate.accuracy),
+            "chosen": candidate is chosen,
+        }
+        for candidate in candidates
+    ]
+    card: dict[str, Any] = {"tried": tried}
+    held_out = chosen.held_out
+    if held_out is not None:
+        probabilities = softmax(held_out.logits, temperature)
+        suspects = find_suspects(held_out, probabilities, classes)
+        card["suspects"] = [vars(suspect) for suspect in suspects]
+        pairs = confused_pairs(held_out, classes)
+        card["confused"] = [{**vars(pair), "classes": list(pair.classes)} for pair in pairs]
+        confidence = probabilities.max(1)
+        card["mean_confidence"] = float(confidence.mean())
+    return card

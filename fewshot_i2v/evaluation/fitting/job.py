@@ -1,0 +1,184 @@
+"""What the steps of a fit share: labelled clips, the episodes made of them, and the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.data.episodes.episode_file import EpisodeFile
+from fewshot_i2v.data.episodes.folds import fold_episodes, plan_folds
+from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.row_expansion import resolve_tuning
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.utils.progress import bar
+
+_TUNED_FOLDS, _FOLDS = 5, 10
+"""Folds where something is fine-tuned in each, and where nothing is."""
+_MAX_CLIPS_LEFT_OUT_ALONE = 40
+
+
+@dataclass(eq=False)
+class FitJob:
+    """What all steps of a fit share."""
+
+    clips: LabelledClips
+    config: EvaluationConfig
+    context: EvaluationContext
+    progress: bool
+    notes: list[str] = field(default_factory=list)
+    folds: list[Episode] = field(default_factory=list)
+    untested: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.clips.classes
+
+    @property
+    def shot(self) -> int:
+        """Clips of the smallest class."""
+        return min(map(len, self.clips.by_class.values()))
+
+    @property
+    def fold_shot(self) -> int:
+        """Clips of the smallest class in the folds."""
+        return min(len(clips) for episode in self.folds for clips in episode.support)
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Group of each clip by name; its name where it has none."""
+        by_class = self.clips.by_class.items()
+        scope = self.clips.split.group_scope
+        return {
+            clip.name: clip.name
+            if clip.group is None
+            else clip.group
+            if scope == "global"
+            else f"{name}/{clip.group}"
+            for name, clips in by_class
+            for clip in clips
+        }
+
+    def all_clips_episode(self, index: int) -> Episode:
+        """An episode whose support clips are all labelled clips."""
+        support = tuple(
+            tuple(clip.name for clip in clips) for clips in self.clips.by_class.values()
+        )
+        return Episode(index, self.classes, support, tuple(names[:1] for names in support))
+
+    def left_out_episodes(self, first_index: int) -> list[Episode]:
+        """For each class an episode of the others, whose query clips are those of the class."""
+        by_class = {n: tuple(c.name for c in clips) for n, clips in self.clips.by_class.items()}
+        episodes = []
+        for offset, left_out in enumerate(by_class):
+            others = {name: names for name, names in by_class.items() if name != left_out}
+            query = [by_class[left_out], *[()] * (len(others) - 1)]
+            episodes.append(
+                Episode(first_index + offset, tuple(others), tuple(others.values()), tuple(query))
+            )
+        return episodes
+
+    def set_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Makes these the episodes of the context, by their numbers."""
+        split, subset = self.clips.split, self.clips.subset
+        source = EpisodeFile(split.name, split.digest, subset, list(episodes))
+        self.context.sources = {self.shot: source}
+        self.context.episodes = {self.shot: list(episodes)}
+
+    def runner(self, row: RowConfig, shot: int) -> RowRunner:
+        """A runner of a method for episodes with `shot` clips of the smallest class."""
+        tuning = row.tuning
+        if tuning.steps:
+            tuning = resolve_tuning(self.config, row.adapter.name, row.start, shot)
+        return RowRunner(row.model_copy(update={"shot": self.shot, "tuning": tuning}), self.context)
+
+    def decode(self, runner: RowRunner) -> None:
+        """Decodes the clips as the augmentation of a method reads them."""
+        recipe = runner.row.tuning
+        if recipe.temporal and recipe.steps and runner.parameters:
+            clips = self.context.augmentation_clips(recipe)
+            clips.decode_clips(self.clips.names, progress=self.progress)
+
+    def bar(self, total: int, text: str, unit: str) -> AbstractContextManager[Any]:
+        """A progress bar, if there is to be one."""
+        return bar(total=total, desc=text, unit=unit, progress=self.progress, leave=False)
+
+
+def read_clips(job: FitJob, *, skip_unreadable: bool) -> None:
+    """Decodes the clips, and checks that they can be learned from.
+
+    Raises:
+        UsageError: for clips that cannot be read, the same clip in two classes, or fewer than two
+            classes.
+    """
+    context = job.context
+    context.decode_clips(job.clips.names, progress=job.progress)
+    if context.unreadable:
+        if not skip_unreadable:
+            raise UsageError(
+                f"{len(context.unreadable)} clips cannot be read:\n{context.unreadable_lines()}\n"
+                "Mend or remove them, or leave them out with skip_unreadable (--skip-unreadable)"
+            )
+        job.notes.append(
+            f"left out, because they cannot be read: {len(context.unreadable)} clips\n"
+            + context.unreadable_lines()
+        )
+        job.clips = job.clips.without(set(context.unreadable))
+    _check_duplicates(job)
+    if len(job.classes) < 2:
+        raise UsageError(
+            f"{job.clips.split.name}: got clips of {len(job.classes)} class; expected two classes "
+            "or more, each in a folder of its own"
+        )
+
+
+def _check_duplicates(job: FitJob) -> None:
+    class_of = {c.name: name for name, clips in job.clips.by_class.items() for c in clips}
+    by_content: dict[str, list[str]] = {}
+    for name, digest in job.context.content_digests(job.clips.names).items():
+        by_content.setdefault(digest, []).append(name)
+    repeated = [names for names in by_content.values() if len(names) > 1]
+    for names in repeated:
+        if len({class_of[name] for name in names}) > 1:
+            raise UsageError(
+                f"{names[0]} and {names[1]} are the same clip with two labels; remove one of them"
+            )
+    if repeated:
+        again = {name for names in repeated for name in names[1:]}
+        job.notes.append(
+            f"left out, because the same clip is there already: {', '.join(sorted(again)[:5])}"
+            + (f" and {len(again) - 5} more" if len(again) > 5 else "")
+        )
+        job.clips = job.clips.without(again)
+
+
+def plan_episodes(job: FitJob, rows: Sequence[RowConfig], folds: int | None) -> None:
+    """Divides the clips into folds, and makes them the episodes of the context."""
+    job.set_episodes([job.all_clips_episode(0)])
+    by_class = job.clips.by_class
+    tunes = any(
+        row.tuning.steps and job.runner(row, job.shot).parameters
+        for row in rows
+        if row.adapter.name != "frozen"
+    )
+    if folds is None and tunes:
+        folds = _TUNED_FOLDS
+    elif folds is None and len(job.clips.names) > _MAX_CLIPS_LEFT_OUT_ALONE:
+        folds = _FOLDS
+    across = job.clips.split.group_scope == "global"
+    plan = plan_folds(by_class, folds=folds, seed=job.config.seed, across_classes=across)
+    job.folds, job.untested = fold_episodes(by_class, plan), plan.untested
+    last = len(job.folds)
+    job.set_episodes([*job.folds, job.all_clips_episode(last), *job.left_out_episodes(last + 1)])
+    if job.untested:
+        classes = [name for name, clips in by_class.items() if len(clips) < 2]
+        job.notes.append(
+            f"classes with one clip are never tested: {', '.join(classes)}; with a second clip of "
+            "each the accuracy to expect can be said"
+        )

@@ -1,0 +1,170 @@
+"""Tests a fitted model on labelled clips that it has not seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, read_labelled_clips
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.statistics.shares import Share, share_of
+
+_DIGEST_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """Result of a test.
+
+    Attributes:
+        predictions: of the clips, by name, those of other classes included.
+        labels: class of each of these clips, by name.
+        accuracy: share of the clips of the model's classes that are right, whatever "none of these"
+            says.
+        promised: between how many right the fit promised for so many clips; None: it could not.
+        rejected_known: share of them that are of none of the classes; None: that is off.
+        rejected_unknown: share of the clips of other classes that are; None: there are none.
+        unknown_classes: classes that the model does not have.
+        confusions: (class, predicted class) and number of clips, most first.
+        fitted_clips: names of clips that the model was fitted on, which are left out.
+        unreadable: path and reason of clips that cannot be read.
+    """
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    predictions: dict[str, Prediction]
+    labels: dict[str, str]
+    accuracy: Share
+    promised: tuple[int, int] | None
+    rejected_known: Share | None
+    rejected_unknown: Share | None
+    unknown_classes: tuple[str, ...]
+    confusions: tuple[tuple[tuple[str, str], int], ...]
+    fitted_clips: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+    @property
+    def is_as_promised(self) -> bool:
+        """Whether as many clips are right as the fit promised."""
+        return self.promised is None or (
+            self.promised[0] <= self.accuracy.count <= self.promised[1]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain types, for JSON."""
+        shares = {
+            key: None if (share := getattr(self, key)) is None else vars(share)
+            for key in ("accuracy", "rejected_known", "rejected_unknown")
+        }
+        return {
+            **shares,
+            "promised": self.promised,
+            "as_promised": self.is_as_promised,
+            "unknown_classes": list(self.unknown_classes),
+            "confusions": [[*pair, count] for pair, count in self.confusions],
+            "fitted_clips": list(self.fitted_clips),
+            "unreadable": [list(item) for item in self.unreadable],
+            "clips": [
+                {"clip": name, "label": self.labels[name], **prediction.to_dict()}
+                for name, prediction in self.predictions.items()
+            ],
+        }
+
+
+def run_test(
+    classifier: FewShotClassifier,
+    clips: str | Path,
+    *,
+    allow_fitted: bool = False,
+    **source: Any,
+) -> TestResult:
+    """Tests a fitted model on labelled clips.
+
+    Args:
+        classifier: of a fitted model.
+        clips: a folder with one folder per class, a CSV or a split.
+        allow_fitted: also count clips that the model was fitted on, known by their content.
+        source: `root`, `subset`, `group` and `group_scope`, as for `fit`.
+
+    Raises:
+        UsageError: when it is an export, or no clip of the model's classes remains.
+    """
+    if classifier.model is None:
+        raise UsageError("test: got an export; expected a model that `fewshot-i2v fit` wrote")
+    labelled = read_labelled_clips(clips, **source)
+    label_of = {clip.name: name for name, members in labelled.by_class.items() for clip in members}
+    paths = {name: labelled.split.clip_path(name) for name in label_of}
+    predictions = dict(zip(label_of, classifier.iterate(paths.values()), strict=True))
+    unreadable = tuple((name, p.error) for name, p in predictions.items() if p.error is not None)
+    readable = [name for name, p in predictions.items() if p.error is None]
+    fitted_digests = set(classifier.model.description.digests.values())
+    fitted = [
+        name
+        for name in readable
+        if not allow_fitted
+        and classifier.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
+    ]
+    tested = [name for name in readable if name not in set(fitted)]
+    known = [name for name in tested if label_of[name] in classifier.classes]
+    if not known:
+        raise UsageError(
+            f"{clips}: no clip to test the model on: {len(fitted)} it was fitted on, "
+            f"{len(tested)} of other classes than {', '.join(classifier.classes)}"
+        )
+    groups = _groups(labelled)
+    unknown = [name for name in tested if name not in set(known)]
+    accuracy = share_of(
+        [predictions[name].nearest == label_of[name] for name in known], [groups[n] for n in known]
+    )
+    promise = classifier.model.description.accuracy
+    share = None if promise is None else Share(**promise.model_dump())
+    return TestResult(
+        predictions={name: predictions[name] for name in tested},
+        labels=label_of,
+        accuracy=accuracy,
+        promised=None if share is None else share.expected_count(len(known)),
+        rejected_known=_rejected(classifier, predictions, known, groups),
+        rejected_unknown=_rejected(classifier, predictions, unknown, groups),
+        unknown_classes=tuple(sorted({label_of[name] for name in unknown})),
+        confusions=_confusions(predictions, label_of, known),
+        fitted_clips=tuple(fitted),
+        unreadable=unreadable,
+    )
+
+
+def _groups(labelled: LabelledClips) -> dict[str, str]:
+    return {
+        clip.name: clip.group or clip.name
+        for members in labelled.by_class.values()
+        for clip in members
+    }
+
+
+def _rejected(
+    classifier: FewShotClassifier,
+    predictions: dict[str, Prediction],
+    names: Sequence[str],
+    groups: dict[str, str],
+) -> Share | None:
+    """Share of clips that are of none of the classes; None where that is off, or without clips."""
+    if classifier.model is None or classifier.model.description.rejection is None or not names:
+        return None
+    return share_of(
+        [predictions[name].class_name is None for name in names], [groups[name] for name in names]
+    )
+
+
+def _confusions(
+    predictions: dict[str, Prediction], label_of: dict[str, str], names: Sequence[str]
+) -> tuple[tuple[tuple[str, str], int], ...]:
+    wrong = Counter(
+        (label_of[name], predictions[name].nearest or "")
+        for name in names
+        if predictions[name].nearest != label_of[name]
+    )
+    return tuple(wrong.most_common())

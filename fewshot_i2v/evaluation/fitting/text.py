@@ -1,0 +1,130 @@
+"""What `fit` and `test` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fewshot_i2v.evaluation.fitting.candidates import Candidate
+from fewshot_i2v.evaluation.fitting.fit import FitResult
+from fewshot_i2v.evaluation.fitting.test import TestResult
+from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
+from fewshot_i2v.statistics.shares import Share
+from fewshot_i2v.utils.text_table import align_columns
+
+_MAX_SUSPECTS = 5
+
+
+def percent(share: ShareFacts | Share) -> str:
+    """Writes a share with its interval, such as 90.0 % [81.9, 95.1]."""
+    mean = 100 * share.count / share.clips
+    return f"{mean:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def render_fit(result: FitResult) -> str:
+    """Writes what was tried, and what to expect of the model."""
+    description = result.description
+    sizes = sorted({len(clips) for clips in description.clips.values()})
+    each = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    clips = sum(map(len, description.clips.values()))
+    lines = [
+        f"{len(description.clips)} classes, {clips} clips ({each} each), "
+        f"{description.video.frames} frames, encoder {description.checkpoint.encoder.name}",
+        "",
+        *_tried_lines(result),
+        "",
+        *_expectation_lines(description),
+    ]
+    return "\n".join(lines)
+
+
+def _tried_lines(result: FitResult) -> list[str]:
+    folds = result.description.folds
+    if not folds:
+        return [f"fitted: {result.chosen.label}"]
+    rows = [_tried_row(candidate, result.chosen) for candidate in result.candidates]
+    headings = (" ", "method", "right", "accuracy, 95 %", "parameters", "seconds")
+    table = align_columns(dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:2])
+    return [f"held-out clips in {folds} folds (* fitted: the simplest of the best):", *table]
+
+
+def _tried_row(candidate: Candidate, chosen: Candidate) -> tuple[str, ...]:
+    share = candidate.accuracy
+    return (
+        "*" if candidate is chosen else "",
+        candidate.label,
+        "-" if share is None else f"{share.count}/{share.clips}",
+        "-" if share is None else percent(share),
+        f"{candidate.parameters:,}" if candidate.is_tuned else "0",
+        f"{candidate.seconds:.1f}",
+    )
+
+
+def _expectation_lines(description: ModelDescription) -> Iterator[str]:
+    """Yields what to expect of a model, a line each."""
+    if description.accuracy is None:
+        yield (
+            "how accurate it is cannot be said: there is one clip of each class, and none to hold "
+            "out. Two or more of each make it known"
+        )
+        return
+    share = Share(**description.accuracy.model_dump())
+    few, many = share.expected_count(20)
+    yield (
+        f"to expect: {percent(share)} of new clips right; of 20 new clips {few} to {many} "
+        "(95 %), if they are like these"
+    )
+    yield _rejection_line(description.rejection)
+    card = description.card
+    suspects = card.get("suspects", [])
+    if suspects:
+        shown = "; ".join(
+            f"{s['clip']} (labelled {s['label']}, looks like {s['predicted']})"
+            for s in suspects[:_MAX_SUSPECTS]
+        )
+        more = f" and {len(suspects) - _MAX_SUSPECTS} more" if len(suspects) > _MAX_SUSPECTS else ""
+        yield f"look mislabelled: {shown}{more}"
+    if card.get("confused"):
+        pairs = [
+            f"{' / '.join(pair['classes'])} ({pair['confused']} of {pair['clips']} confused)"
+            for pair in card["confused"][:_MAX_SUSPECTS]
+        ]
+        yield f"hard to tell apart: {'; '.join(pairs)}"
+
+
+def _rejection_line(rejection: RejectionFacts | None) -> str:
+    if rejection is None:
+        return '"none of these" is off: every clip is given one of the classes'
+    return (
+        f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
+        f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
+        "each class out)"
+    )
+
+
+def render_test(result: TestResult) -> str:
+    """Writes the accuracy on labelled clips, and whether it is as promised."""
+    lines = [
+        f"accuracy: {percent(result.accuracy)}, {result.accuracy.count} of "
+        f"{result.accuracy.clips} clips right"
+    ]
+    if result.promised is not None:
+        few, many = result.promised
+        verdict = "as promised" if result.is_as_promised else "NOT as promised"
+        lines.append(f"{verdict}: fit said {few} to {many} of {result.accuracy.clips} clips")
+    if result.rejected_known is not None:
+        lines.append(f'"none of these" rejects {percent(result.rejected_known)} of these clips')
+    if result.rejected_unknown is not None:
+        lines.append(
+            f'"none of these" rejects {percent(result.rejected_unknown)} of clips of other '
+            f"classes: {', '.join(result.unknown_classes)}"
+        )
+    for (label, predicted), count in result.confusions:
+        lines.append(f"  {label} taken for {predicted}: {count}")
+    if result.fitted_clips:
+        lines.append(
+            f"left out, because the model was fitted on them: {len(result.fitted_clips)} clips, "
+            f"such as {result.fitted_clips[0]}"
+        )
+    for path, reason in result.unreadable:
+        lines.append(f"cannot be read: {path}: {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""The prediction of a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NONE_OF_THESE = "none of these"
+"""Why a clip that was read has no class."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted class of a clip.
+
+    Attributes:
+        path: of the clip.
+        class_name: the most probable class; None where it is of none of them, or cannot be read.
+        probabilities: of each class, by name; they add up to 1. Empty where it cannot be read.
+        nearest: the most probable class also where the clip is of none of them.
+        error: why it cannot be read, or None.
+    """
+
+    path: Path
+    class_name: str | None
+    probabilities: dict[str, float]
+    nearest: str | None = None
+    error: str | None = None
+
+    @property
+    def probability(self) -> float | None:
+        """Probability of the most probable class; None where the clip cannot be read."""
+        return max(self.probabilities.values(), default=None)
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Returns plain types, for JSON.
+
+        Args:
+            top: number of classes to list, the most probable first; None: all in their order.
+        """
+        if self.error is not None:
+            return {"path": str(self.path), "error": self.error}
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        shown = self.probabilities.items() if top is None else ranked[:top]
+        plain: dict[str, Any] = {
+            "path": str(self.path),
+            "class": self.class_name,
+            "probability": self.probability,
+        }
+        if self.class_name is None:
+            plain |= {"reason": NONE_OF_THESE, "nearest": self.nearest}
+        return plain | {"probabilities": dict(shown)}
+
+
+def rejection_scores(
+    kind: str, logits: NDArray[np.float64], probabilities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Computes the score by which clips are of none of the classes, (R,).
+
+    Args:
+        kind: "probability", of the most probable class, or "logit", its raw score.
+        logits: (R, C).
+        probabilities: calibrated, (R, C).
+    """
+    scores: NDArray[np.float64] = (probabilities if kind == "probability" else logits).max(1)
+    return scores

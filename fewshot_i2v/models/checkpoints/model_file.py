@@ -1,0 +1,201 @@
+"""The file of a fitted model: one safetensors file, its description in the header.
+
+It holds adapter, head, and what the head reads of the labelled clips; not the encoder, which it
+names by digest. Nothing in it is trusted: the header is bounded and checked key by key, tensors are
+data only, and their digest must be the one that the description states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fewshot_i2v.config.base import EncoderConfig, VideoConfig
+from fewshot_i2v.errors import CheckpointError
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
+from fewshot_i2v.models.encoders.weights import tensor_digest
+from fewshot_i2v.utils.files import write_atomic
+from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_constant
+
+SCHEMA_VERSION = 1
+"""Version of the layout of the description."""
+_KEY = "fewshot_i2v_model"
+_MAX_BYTES = 4 << 30
+_MAX_HEADER_BYTES = 64 << 20
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ShareFacts(_Facts):
+    """A share of clips with its interval, see `statistics.shares.Share`."""
+
+    count: int
+    clips: int
+    effective: float
+    low: float
+    high: float
+    level: float
+
+
+class RejectionFacts(_Facts):
+    """When a clip is of none of the classes, see `statistics.rejection.Rejection`."""
+
+    score: str
+    threshold: float
+    rejected_known: ShareFacts
+    rejected_unknown: ShareFacts
+    auroc: float
+
+
+class ModelDescription(_Facts):
+    """Description of a fitted model.
+
+    Attributes:
+        schema_version: `SCHEMA_VERSION`.
+        checkpoint: adapter, head, classes and encoder, as in `adapter.json`; `tensors` has the size
+            and digest of the tensors in this file.
+        encoder_source: how the encoder was loaded; files by the paths that they had.
+        precision: fp32 or bf16, of the encoder.
+        video: how clips become frames.
+        tuning: how the adapter was tuned, in plain values.
+        start: name of the starting point, or fresh.
+        clips: names of the labelled clips by class.
+        digests: content digests of these clips, by name.
+        accuracy: share of held-out clips that were right; None where none could be held out.
+        folds: number of folds of the cross-validation; 0: there was none.
+        temperature: by which logits are divided.
+        rejection: None: every clip is of one of the classes.
+        card: what else the model card says, in plain values.
+    """
+
+    schema_version: int
+    checkpoint: CheckpointMetadata
+    encoder_source: EncoderConfig
+    precision: str
+    video: VideoConfig
+    tuning: dict[str, Any]
+    start: str
+    clips: dict[str, list[str]]
+    digests: dict[str, str]
+    accuracy: ShareFacts | None
+    folds: int = Field(ge=0)
+    temperature: float = Field(gt=0)
+    rejection: RejectionFacts | None
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """Content of the file of a fitted model.
+
+    Attributes:
+        description: what it is.
+        tensors: by name, on the CPU.
+    """
+
+    description: ModelDescription
+    tensors: dict[str, Tensor]
+
+
+def tensor_facts(tensors: Mapping[str, Tensor]) -> FileMetadata:
+    """Size in bytes and digest of tensors."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return FileMetadata(bytes=size, sha256=tensor_digest(dict(tensors)))
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Writes the file of a fitted model; one that is there is replaced.
+
+    Equal models give equal bytes.
+
+    Raises:
+        CheckpointError: when a value is not finite, or the file cannot be written.
+        DiskError: when the disk refuses.
+    """
+    for name, tensor in model.tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: NaN or infinite values in {name}")
+    text = json.dumps(model.description.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+    write_atomic(path, save(model.tensors, {_KEY: text}), CheckpointError)
+
+
+def read_model(path: Path) -> ModelFile:
+    """Reads the file of a fitted model.
+
+    Raises:
+        CheckpointError: when it is absent, damaged, changed, or of another version.
+    """
+    try:
+        data = read_regular(path, _MAX_BYTES)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such file; `fewshot-i2v fit CLIPS --out {path}` makes one"
+        ) from error
+    except IsADirectoryError as error:
+        raise CheckpointError(
+            f"{path}: a folder; expected the file that `fewshot-i2v fit` wrote"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    description = _parse_description(path, _header_text(path, data))
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    if tensor_facts(tensors) != description.checkpoint.tensors:
+        raise CheckpointError(
+            f"{path}: damaged: its tensors are not those that it was written with; fit the model "
+            "again, or copy the file again"
+        )
+    return ModelFile(description, tensors)
+
+
+def _header_text(path: Path, data: bytes) -> str:
+    """Returns the description in the header of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, len(data) - 8):
+        raise CheckpointError(
+            f"{path}: not a file of `fewshot-i2v fit`: its header has {length} bytes of {len(data)}"
+        )
+    try:
+        header = parse_json(data[8 : 8 + length])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not of a fitted model; expected one that "
+            "`fewshot-i2v fit` wrote"
+        )
+    return text
+
+
+def _parse_description(path: Path, text: str) -> ModelDescription:
+    try:
+        plain = parse_json(text.encode(), parse_constant=refuse_constant)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema version {version!r}; this version of fewshot-i2v reads "
+            f"{SCHEMA_VERSION}. Use the version that wrote it, or fit the model again"
+        )
+    try:
+        return ModelDescription.model_validate(plain)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key_path = ".".join(map(str, problem["loc"]))
+        raise CheckpointError(f"{path}: damaged: {key_path}: {problem['msg']}") from error

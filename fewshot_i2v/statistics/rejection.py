@@ -1,0 +1,82 @@
+"""A threshold below which a clip is of none of the classes, with the error rates to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.shares import Share, share_of
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A threshold of a score; clips with a lower one are of none of the classes.
+
+    Attributes:
+        threshold: of the score.
+        rejected_known: held-out clips of the classes that it rejects, wrongly.
+        rejected_unknown: clips of classes that were left out which it rejects, rightly.
+        auroc: probability that a clip of a class has a higher score than one of none, 0..1.
+    """
+
+    threshold: float
+    rejected_known: Share
+    rejected_unknown: Share
+    auroc: float
+
+
+def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
+    """Computes the probability that a known clip has a higher score than an unknown one.
+
+    Ties count half (Mann and Whitney, 1947).
+    """
+    from scipy.stats import rankdata
+
+    a, b = np.asarray(known, dtype=np.float64), np.asarray(unknown, dtype=np.float64)
+    ranks = rankdata(np.concatenate([a, b]))[: len(a)].sum()
+    return float((ranks - len(a) * (len(a) + 1) / 2) / (len(a) * len(b)))
+
+
+def choose_threshold(
+    known: ArrayLike,
+    unknown: ArrayLike,
+    *,
+    reject_known: float,
+    known_groups: Sequence[Hashable] | None = None,
+    unknown_groups: Sequence[Hashable] | None = None,
+) -> Rejection:
+    """Chooses the threshold that rejects at most a share of the clips of the classes.
+
+    It is the score that leaves out floor(share * (R + 1)) of R held-out clips: then a new clip of a
+    class is rejected with a probability of at most that share (Vovk, Gammerman and Shafer,
+    "Algorithmic Learning in a Random World", 2005, conformal prediction), as far as new clips are
+    like these.
+
+    Args:
+        known: scores of held-out clips of the classes, (R,).
+        unknown: scores of clips of classes that were left out, (U,).
+        reject_known: the share, above 0 and below 1.
+        known_groups: group of each known clip, for the interval.
+        unknown_groups: likewise.
+
+    Raises:
+        UsageError: when there are too few clips for this share.
+    """
+    scores, others = np.sort(np.asarray(known, dtype=np.float64)), np.asarray(unknown)
+    position = int(reject_known * (len(scores) + 1))
+    if position < 1 or not len(others):
+        raise UsageError(
+            f"reject: {len(scores)} held-out clips and {len(others)} of other classes; to reject "
+            f"at most {reject_known:.0%} needs {int(np.ceil(1 / reject_known)) - 1} and 1"
+        )
+    threshold = float(scores[position - 1])
+    return Rejection(
+        threshold,
+        share_of(np.asarray(known) < threshold, known_groups),
+        share_of(others < threshold, unknown_groups),
+        auroc(known, unknown),
+    )

@@ -1,0 +1,104 @@
+"""Shares of right answers of held-out clips, and how many of new clips to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.intervals import check_level
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of clips, such as those that were classified right, with its interval.
+
+    Attributes:
+        count: clips of this kind.
+        clips: all clips.
+        effective: clips that would tell as much if all were from different groups.
+        low: lower end of the interval, 0..1.
+        high: upper end, 0..1.
+        level: of the interval.
+    """
+
+    count: int
+    clips: int
+    effective: float
+    low: float
+    high: float
+    level: float
+
+    @property
+    def mean(self) -> float:
+        """The share, 0..1."""
+        return self.count / self.clips
+
+    def expected_count(self, clips: int) -> tuple[int, int]:
+        """Returns between how many of a number of new clips are of this kind, at `level`.
+
+        The share itself is uncertain (beta distribution after `effective` clips, Jeffreys' prior),
+        and new clips scatter around it: the quantiles are those of the beta-binomial distribution.
+
+        Args:
+            clips: number of new clips, 1 or more, each from a group of its own.
+        """
+        from scipy.stats import betabinom
+
+        hits = self.mean * self.effective
+        known = betabinom(clips, hits + 0.5, self.effective - hits + 0.5)
+        tail = (1 - self.level) / 2
+        return int(known.ppf(tail)), int(known.ppf(1 - tail))
+
+
+def share_of(
+    hits: ArrayLike, groups: Sequence[Hashable] | None = None, level: float = 0.95
+) -> Share:
+    """Computes a share of clips with an interval.
+
+    Without groups it is Jeffreys' interval (Brown, Cai and DasGupta, "Interval Estimation for a
+    Binomial Proportion", Statistical Science 2001, https://doi.org/10.1214/ss/1009213286). Clips of
+    one group are alike and tell less than as many of different groups: with groups the number of
+    clips is divided by the design effect, the variance of the mean between groups over that of
+    independent clips, at least 1 (Kish, "Survey Sampling", 1965).
+
+    Args:
+        hits: whether each clip is of this kind, (R,).
+        groups: the group of each clip, (R,); None: all are of different groups.
+        level: above 0 and below 1.
+
+    Raises:
+        UsageError: when there is no clip, or the level is out of range.
+    """
+    check_level(level)
+    values = np.asarray(hits, dtype=np.float64)
+    if not values.size:
+        raise UsageError("share of clips: got no clip; expected at least one")
+    effective = len(values) / _design_effect(values, groups)
+    low, high = _jeffreys(values.mean() * effective, effective, level)
+    return Share(int(values.sum()), len(values), effective, low, high, level)
+
+
+def _design_effect(values: NDArray[np.float64], groups: Sequence[Hashable] | None) -> float:
+    numbers: dict[Hashable, int] = {}
+    codes = np.array([numbers.setdefault(group, len(numbers)) for group in groups or ()])
+    n, n_groups = len(values), len(numbers)
+    share = values.mean()
+    if n_groups < 2 or n_groups == n or share in (0, 1):
+        return 1.0 if n_groups in (0, n) else n / n_groups
+    residuals = np.bincount(codes, values - share)
+    between = n_groups / (n_groups - 1) * (residuals**2).sum() / n**2
+    return float(max(1.0, between / (share * (1 - share) / n)))
+
+
+def _jeffreys(hits: float, clips: float, level: float) -> tuple[float, float]:
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    # at the ends the interval is one-sided, so that it holds the share itself
+    low = 0.0 if hits <= 0 else float(betaincinv(hits + 0.5, clips - hits + 0.5, tail))
+    high = 1.0 if hits >= clips else float(betaincinv(hits + 0.5, clips - hits + 0.5, 1 - tail))
+    return low, high
