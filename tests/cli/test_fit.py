@@ -1,0 +1,115 @@
+"""`fit`, `predict` and `test` as commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fewshot_i2v.cli._root import cli
+from tests.evaluation.fitting.conftest import Material
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return Material(tmp_path_factory.mktemp("fit-cli"))
+
+
+def _run(*arguments: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments], input=stdin)
+
+
+@pytest.fixture(scope="module")
+def model(material: Material) -> Path:
+    path = material.folder / "shapes.safetensors"
+    result = _run("fit", material.train, "--out", path, *_flags(material), "--head", "prototype")
+    assert result.exit_code == 0, result.output
+    assert "held-out clips in 20 folds" in result.stdout
+    assert f"fewshot-i2v predict {path}" in result.stdout
+    return path
+
+
+def _flags(material: Material) -> list[object]:
+    encoder = ["--encoder", "tiny", "--architecture", material.folder / "tiny.json"]
+    weights = ["--pretrained", "random", "--mean", "0.5", "--std", "0.5"]
+    running = ["--frames", 4, "--crop", 1.0, "--workers", 1, "--device", "cpu", "--quiet"]
+    return [*encoder, *weights, *running, "--cache", material.folder / "cache"]
+
+
+def _cache(material: Material) -> list[object]:
+    return ["--cache", material.folder / "cache", "--workers", 1]
+
+
+def test_clips_become_json_lines(material: Material, model: Path) -> None:
+    result = _run("predict", model, material.test, "--top", 2, *_cache(material))
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == 10
+    assert all(len(row["probabilities"]) == 2 for row in rows)
+    assert all(row["probability"] == max(row["probabilities"].values()) for row in rows)
+
+
+def test_names_from_standard_input_and_errors(material: Material, model: Path) -> None:
+    clip = next(material.test.rglob("*.mp4"))
+    text = f"{clip}\n\n{material.folder / 'tiny.json'}\n"
+    result = _run("predict", model, "-", *_cache(material), stdin=text)
+    assert result.exit_code == 3
+    good, bad = map(json.loads, result.stdout.splitlines())
+    assert good["path"] == str(clip)
+    assert bad.keys() == {"path", "error"}
+    assert "1 of 2 clips cannot be read" in result.stderr
+
+
+def test_a_csv_has_a_column_for_each_class(material: Material, model: Path) -> None:
+    result = _run("predict", model, material.test, "--format", "csv", *_cache(material))
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert len(rows) == 10
+    for row in rows:
+        assert sum(float(row[name]) for name in material.classes) == pytest.approx(1)
+
+
+def test_a_table_is_read_at_a_glance(material: Material, model: Path) -> None:
+    result = _run("predict", model, material.test, "--format", "table", *_cache(material))
+    assert all(line.endswith(" %") or line.endswith("%)") for line in result.stdout.splitlines())
+
+
+def test_a_folder_without_clips_is_an_error(
+    material: Material, model: Path, tmp_path: Path
+) -> None:
+    result = _run("predict", model, tmp_path, *_cache(material))
+    assert result.exit_code != 0
+    assert "no video in this folder" in result.stderr
+
+
+def test_a_labelled_folder_is_tested(material: Material, model: Path) -> None:
+    result = _run("test", model, material.test, *_cache(material))
+    assert result.exit_code == 0, result.output
+    assert "of 10 clips right" in result.stdout
+    assert "fit said" in result.stdout
+    plain = json.loads(_run("test", model, material.test, "--json", *_cache(material)).stdout)
+    assert plain["accuracy"]["clips"] == len(plain["clips"]) == 10
+
+
+def test_a_model_that_is_there_is_not_replaced(material: Material, model: Path) -> None:
+    before = model.read_bytes()
+    arguments = ("fit", material.train, "--out", model, *_flags(material), "--head", "nearest")
+    result = _run(*arguments)
+    assert "already there" in result.stderr
+    assert model.read_bytes() == before
+    forced = _run(*arguments, "--force", "--folds", 2, "--json")
+    assert forced.exit_code == 0, forced.output
+    assert json.loads(forced.stdout)["folds"] == 2
+    model.write_bytes(before)
+
+
+def test_mistyped_settings_are_named(material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    result = _run("fit", material.train, "--out", out, "--head", "protoype")
+    assert "did you mean" in result.stderr
+    result = _run("fit", tmp_path / "absent", "--out", out)
+    assert "absent" in result.stderr
+    assert not out.exists()

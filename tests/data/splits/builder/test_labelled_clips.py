@@ -1,0 +1,64 @@
+"""Labelled clips from folders, tables and splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
+from fewshot_i2v.errors import FewshotError, SplitError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of two clips; what is in the files does not matter here."""
+    for name in ("wave/p1-a.mp4", "wave/p2-b.mp4", "clap/p1-c.mp4", "clap/p2-d.mp4"):
+        path = tmp_path / "clips" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "clips"
+
+
+def test_class_folders(folder: Path) -> None:
+    clips = read_labelled_clips(folder, group=r"(p\d)")
+    assert clips.classes == ("clap", "wave")
+    assert clips.names == ["clap/p1-c.mp4", "clap/p2-d.mp4", "wave/p1-a.mp4", "wave/p2-b.mp4"]
+    assert {clip.group for clip in clips.by_class["wave"]} == {"p1", "p2"}
+    assert clips.split.clip_path("wave/p1-a.mp4") == folder / "wave/p1-a.mp4"
+
+
+def test_a_table_lies_beside_its_clips_or_names_their_folder(folder: Path, tmp_path: Path) -> None:
+    table = "path,class\nwave/p1-a.mp4,hello\nclap/p1-c.mp4,bravo\n"
+    (folder / "labels.csv").write_text(table)
+    (tmp_path / "labels.csv").write_text(table)
+    for clips in (
+        read_labelled_clips(folder / "labels.csv"),
+        read_labelled_clips(tmp_path / "labels.csv", root=folder),
+    ):
+        assert clips.classes == ("bravo", "hello")
+        assert clips.split.clip_path("wave/p1-a.mp4").is_file()
+
+
+def test_a_split_has_its_subset(tmp_path: Path) -> None:
+    clips = read_labelled_clips("motions")
+    assert clips.subset == "novel"
+    assert clips.classes == clips.split.classes("novel")
+    assert read_labelled_clips("motions", subset="val").classes == clips.split.classes("val")
+    with pytest.raises(FewshotError, match="base, novel, val"):
+        read_labelled_clips("motions", subset="nowhere")
+
+
+def test_clips_can_be_left_out(folder: Path) -> None:
+    clips = read_labelled_clips(folder)
+    fewer = clips.without({"wave/p1-a.mp4", "clap/p1-c.mp4", "clap/p2-d.mp4"})
+    assert fewer.names == ["wave/p2-b.mp4"]
+
+
+def test_options_of_another_source_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="only a split has subsets"):
+        read_labelled_clips(folder, subset="novel")
+    with pytest.raises(UsageError, match="its file has the groups"):
+        read_labelled_clips("motions", group="(x)")
+    with pytest.raises(SplitError, match="no class folders"):
+        read_labelled_clips(folder / "wave")

@@ -1,0 +1,201 @@
+"""Fitting a model: what is tried, what is promised, and what the file holds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fewshot_i2v
+from fewshot_i2v import FewShotClassifier, fit
+from fewshot_i2v.errors import CheckpointError, UsageError
+from fewshot_i2v.evaluation.fitting.fit import run_fit
+from fewshot_i2v.evaluation.fitting.test import run_test
+from fewshot_i2v.evaluation.fitting.text import render_fit, render_test
+from tests.evaluation.fitting.conftest import Material
+
+HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
+
+
+def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_path: Path) -> None:
+    result = run_fit(material.train, overrides=material.keys())
+    shares = [candidate.accuracy for candidate in result.candidates]
+    assert len(shares) >= 2
+    assert all(share is not None and share.clips == 20 for share in shares)
+    best = max(share.mean for share in shares if share)
+    assert result.chosen.accuracy is not None
+    assert best - result.chosen.accuracy.mean < 0.2
+    description = result.description
+    assert list(description.checkpoint.classes) == sorted(material.classes)
+    assert description.folds == 20, "every clip alone"
+    assert description.rejection is not None
+    assert description.rejection.rejected_known.count <= 1
+    text = render_fit(result)
+    assert "5 classes, 20 clips (4 each), 4 frames, encoder tiny" in text
+    assert f"*  {result.chosen.label}" in text
+    assert "of 20 new clips" in text
+
+
+def test_held_out_predictions_are_those_of_models_without_the_clip(material: Material) -> None:
+    """The shortcut of shared features gives what a model fitted without the clip says."""
+    result = run_fit(material.train, overrides=material.keys(head=HEAD), reject=0)
+    held_out = result.chosen.held_out
+    assert held_out is not None
+    without = material.folder / "without"
+    shutil.copytree(material.train, without, dirs_exist_ok=True)
+    name = held_out.names[3]
+    (without / name).unlink()
+    model = fit(without, reject=0, **material.keys(head=HEAD))
+    (prediction,) = model.predict([material.train / name])
+    model_file = model.model
+    assert model_file is not None
+    raw = np.log(list(prediction.probabilities.values())) * model_file.description.temperature
+    expected = held_out.logits[3] - held_out.logits[3].mean()
+    np.testing.assert_allclose(raw - raw.mean(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("adapter", ["st-adapter", "lora"])
+def test_an_adapter_is_tuned_on_all_clips(material: Material, adapter: str, tmp_path: Path) -> None:
+    keys = material.keys(adapter=adapter, head=HEAD, tuning={"steps": 2, "lr": 0.01})
+    path = tmp_path / "model.safetensors"
+    model = fit(material.train, path, folds=2, **keys)
+    description = model.model.description  # type: ignore[union-attr]
+    assert description.checkpoint.adapter.name == adapter
+    assert description.tuning["steps"] == 2
+    loaded = FewShotClassifier.load(path, cache=material.folder / "cache", workers=1)
+    clips = sorted(material.test.rglob("*.mp4"))
+    expected, again = model.predict_proba(clips), loaded.predict_proba(clips)
+    np.testing.assert_array_equal(expected, again)
+    untuned = fit(material.train, folds=2, **material.keys(head=HEAD))
+    assert np.abs(untuned.predict_proba(clips) - expected).max() > 1e-5
+    # the same seed gives the same file
+    fit(material.train, tmp_path / "again.safetensors", folds=2, **keys)
+    assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_one_clip_of_each_class_is_enough_and_promises_nothing(
+    material: Material, tmp_path: Path
+) -> None:
+    for name in material.classes:
+        (tmp_path / name).mkdir()
+        shutil.copy(material.train / name / f"{name}-000.mp4", tmp_path / name)
+    result = run_fit(tmp_path, overrides=material.keys())
+    assert result.description.accuracy is None
+    assert result.description.rejection is None
+    assert result.description.temperature == 1
+    assert "cannot be said" in render_fit(result)
+    assert any("one clip are never tested" in note for note in result.notes)
+    tested = run_test(result.classifier, material.test)
+    assert tested.promised is None
+    assert tested.accuracy.clips == 10
+
+
+def test_the_same_clip_in_two_classes_is_refused_and_twice_in_one_left_out(
+    material: Material, tmp_path: Path
+) -> None:
+    shutil.copytree(material.train, tmp_path, dirs_exist_ok=True)
+    first, second = material.classes[:2]
+    clip = tmp_path / first / f"{first}-000.mp4"
+    shutil.copy(clip, tmp_path / first / "copy.mp4")
+    result = run_fit(tmp_path, overrides=material.keys(head="prototype"), folds=2)
+    assert any(f"{first}/" in note and "already" in note for note in result.notes)
+    assert sum(map(len, result.description.clips.values())) == 20
+    shutil.copy(clip, tmp_path / second)
+    with pytest.raises(UsageError, match="same clip with two labels"):
+        run_fit(tmp_path, overrides=material.keys(head="prototype"))
+
+
+def test_unreadable_clips_are_named_and_left_out_only_if_allowed(
+    material: Material, tmp_path: Path
+) -> None:
+    shutil.copytree(material.train, tmp_path, dirs_exist_ok=True)
+    bad = tmp_path / material.classes[0] / "bad.mp4"
+    bad.write_bytes(b"\0" * 999)
+    with pytest.raises(UsageError, match=r"1 clips cannot be read:\n.*bad\.mp4"):
+        run_fit(tmp_path, overrides=material.keys(head="prototype"))
+    result = run_fit(
+        tmp_path, overrides=material.keys(head="prototype"), folds=2, skip_unreadable=True
+    )
+    assert any("bad.mp4" in note for note in result.notes)
+    assert sum(map(len, result.description.clips.values())) == 20
+
+
+def test_one_class_alone_is_refused(material: Material, tmp_path: Path) -> None:
+    name = material.classes[0]
+    shutil.copytree(material.train / name, tmp_path / name)
+    with pytest.raises(UsageError, match="two classes or more"):
+        run_fit(tmp_path, overrides=material.keys())
+
+
+def test_another_encoder_is_refused_and_a_missing_one_named(
+    material: Material, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    fit(material.train, path, folds=2, **material.keys(head="prototype"))
+    with pytest.raises(CheckpointError, match="What differs"):
+        FewShotClassifier.load(path, fewshot_i2v.load_encoder("demo"))
+    gone = tmp_path / "gone.json"
+    with pytest.raises(CheckpointError, match=r"needs its encoder, tiny.*--architecture"):
+        FewShotClassifier.load(path, architecture=gone)
+    moved = shutil.copy(material.folder / "tiny.json", tmp_path / "moved.json")
+    assert FewShotClassifier.load(path, architecture=moved).classes
+
+
+def test_clips_of_the_fit_are_left_out_of_a_test(material: Material, tmp_path: Path) -> None:
+    model = fit(material.train, folds=2, **material.keys())
+    result = run_test(model, material.folder / "all")
+    assert result.accuracy.clips == 10
+    assert len(result.fitted_clips) == 20
+    assert "left out, because the model was fitted on them: 20 clips" in render_test(result)
+    assert run_test(model, material.folder / "all", allow_fitted=True).accuracy.clips == 30
+    with pytest.raises(UsageError, match="20 it was fitted on"):
+        run_test(model, material.train)
+
+
+def test_classes_that_the_model_does_not_have_are_counted_apart(
+    material: Material, tmp_path: Path
+) -> None:
+    shutil.copytree(material.train, tmp_path, dirs_exist_ok=True)
+    left_out = material.classes[0]
+    shutil.rmtree(tmp_path / left_out)
+    model = fit(tmp_path, reject=0.2, **material.keys())
+    result = run_test(model, material.test)
+    assert result.accuracy.clips == 8
+    assert result.unknown_classes == (left_out,)
+    assert result.rejected_unknown is not None
+    assert result.rejected_unknown.clips == 2
+    assert all(
+        result.labels[name] != left_out or p.nearest for name, p in result.predictions.items()
+    )
+
+
+def test_a_clip_below_the_threshold_has_no_class(material: Material) -> None:
+    model = fit(material.train, reject=0.3, **material.keys())
+    predictions = model.predict(sorted(material.test.rglob("*.mp4")))
+    none = [p for p in predictions if p.class_name is None]
+    assert none, "the threshold rejects about three in ten"
+    assert none[0].to_dict()["reason"] == "none of these"
+    assert none[0].nearest == max(none[0].probabilities, key=none[0].probabilities.__getitem__)
+
+
+def test_predictions_go_on_after_a_clip_that_cannot_be_read(
+    material: Material, tmp_path: Path
+) -> None:
+    model = fit(material.train, folds=2, **material.keys(head="prototype"))
+    clips = sorted(material.test.rglob("*.mp4"))
+    paths = [clips[0], tmp_path / "absent.mp4", *clips[1:] * 3]
+    found = list(model.iterate(iter(paths)))
+    assert [p.path for p in found] == paths
+    assert [p.error is not None for p in found] == [False, True] + [False] * (len(paths) - 2)
+    assert "absent.mp4" in str(found[1].to_dict()["path"])
+    # a clip's probabilities do not depend on those that are read with it
+    (alone,) = model.predict([clips[1]])
+    torch.testing.assert_close(
+        torch.tensor(list(alone.probabilities.values())),
+        torch.tensor(list(found[2].probabilities.values())),
+        atol=1e-6,
+        rtol=0,
+    )

@@ -1,0 +1,37 @@
+"""The threshold of none of the classes rejects as many clips of the classes as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.rejection import auroc, choose_threshold
+
+
+def test_the_promised_share_of_new_clips_is_rejected() -> None:
+    generator = np.random.default_rng(0)
+    rejected = []
+    for _ in range(400):
+        chosen = choose_threshold(generator.normal(size=60), [-9.0], reject_known=0.1)
+        rejected.append((generator.normal(size=200) < chosen.threshold).mean())
+    assert 0.08 < np.mean(rejected) < 0.105
+
+
+def test_its_rates_are_those_of_the_clips() -> None:
+    known, unknown = np.arange(19.0), np.array([-1.0, 0.5, 10.0, 30.0])
+    chosen = choose_threshold(known, unknown, reject_known=0.1)
+    assert chosen.threshold == 1.0
+    assert (chosen.rejected_known.count, chosen.rejected_known.clips) == (1, 19)
+    assert (chosen.rejected_unknown.count, chosen.rejected_unknown.clips) == (2, 4)
+
+
+def test_the_area_under_the_curve_counts_pairs() -> None:
+    assert auroc([2, 3], [1, 2]) == pytest.approx(3.5 / 4)
+    assert auroc([1, 1], [1, 1]) == 0.5
+
+
+@pytest.mark.parametrize(("known", "unknown"), [(18, 1), (40, 0)])
+def test_too_few_clips_are_refused(known: int, unknown: int) -> None:
+    with pytest.raises(UsageError, match="needs 19 and 1"):
+        choose_threshold(np.zeros(known), np.zeros(unknown), reject_known=0.05)
