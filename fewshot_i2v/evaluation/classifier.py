@@ -314,6 +314,11 @@ class FewShotClassifier:
                         yield next(predictions)
                 chunk = following
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoder."""
+        return self._tower.device
+
     def content_digest(self, path: Path) -> str:
         """Digest of the content of a clip that was classified."""
         return self._store.digest(path)
