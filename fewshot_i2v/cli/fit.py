@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json
+from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
 from fewshot_i2v.errors import UsageError
 
@@ -19,6 +19,9 @@ _FILE = click.Path(path_type=Path)
 )
 @click.argument("clips")
 @click.option("--out", "-o", type=_FILE, required=True, help="File of the model, .safetensors.")
+@click.option(
+    "--like", type=RunPath(), help="Run folder of a row: take its encoder, adapter, head, tuning."
+)
 @click.option("--root", type=_FILE, help="Folder of the clips of a CSV or a split.")
 @click.option("--subset", help="Subset of a split; novel or train if not given.")
 @click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
@@ -56,6 +59,7 @@ def command(
     /,
     clips: str,
     out: Path,
+    like: Path | None,
     folds: int | None,
     reject: float,
     skip_unreadable: bool,
@@ -70,6 +74,7 @@ def command(
     \b
       fewshot-i2v fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai
       fewshot-i2v fit CLIPS --out gestures.safetensors --adapter auto
+      fewshot-i2v fit CLIPS --out gestures.safetensors --like runs/mine/ROW
       fewshot-i2v predict gestures.safetensors new/*.mp4
 
     Several methods predict clips that were held out; the simplest of the best is fitted to all
@@ -85,6 +90,7 @@ def command(
     source = {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
     result = run_fit(
         clips,
+        like=like,
         folds=folds,
         reject=reject,
         skip_unreadable=skip_unreadable,

@@ -59,6 +59,17 @@ def reproduction_recipes(
     return tuple(recipes)
 
 
+def method_of_row(header: Header) -> Plain:
+    """Returns encoder, video, adapter, start, head and tuning of a row, as keys of a configuration.
+
+    Args:
+        header: content of its `run.json`.
+    """
+    config = _merged_config([header], 1)
+    keys = ("encoder", "precision", "video", "adapter", "start", "head", "tuning", "recipes")
+    return {key: config[key] for key in keys if key in config}
+
+
 def _group_by_tuning(headers: Sequence[Header]) -> list[list[Header]]:
     """Groups rows so that within a group all rows of an adapter have the same tuning, in order.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
+from fewshot_i2v.evaluation.reproduce import method_of_row
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.statistics.shares import Share
 
 FROZEN, AUTO = "frozen", "auto"
@@ -60,17 +63,23 @@ class Candidate:
         return self.parameters > 0 and self.row.tuning.steps > 0
 
 
-def load_fit_config(source: str, overrides: Mapping[str, Any]) -> tuple[EvaluationConfig, bool]:
+def load_fit_config(
+    source: str, overrides: Mapping[str, Any], like: Path | None = None
+) -> tuple[EvaluationConfig, bool]:
     """Reads what is to be tried.
 
     Args:
         source: name of the labelled clips.
         overrides: keys of an evaluation, dotted or nested. The adapter may be auto.
+        like: run folder of a row whose method is taken where the overrides do not say otherwise.
 
     Returns:
         The configuration, and whether the heads are those of `AUTO_HEADS`.
     """
     values = dict(overrides)
+    if like is not None:
+        method = method_of_row(read_run(like).header)
+        return load_config({"split": source, **method}, values), False
     adapters = values.pop("adapter", None) or [FROZEN]
     names = [adapters] if isinstance(adapters, str | Mapping) else list(adapters)
     values["adapter"] = list(AUTO_ADAPTERS) if AUTO in names else names

@@ -79,6 +79,7 @@ def fit(
     clips: str | Path,
     out: str | Path | None = None,
     *,
+    like: str | Path | None = None,
     root: str | Path | None = None,
     subset: str | None = None,
     group: str | None = None,
@@ -95,6 +96,7 @@ def fit(
         clips: a folder with one folder per class, a CSV with the columns path and class, or a
             split.
         out: file of the model; None: it is not written.
+        like: run folder of a row, whose encoder, adapter, start, head and tuning are taken.
         root: folder of the clips of a CSV or a split.
         subset: of a split; None: novel, or train.
         group: regular expression of the group in a clip's name; clips of one group are held out
@@ -116,6 +118,7 @@ def fit(
     """
     result = run_fit(
         clips,
+        like=like,
         root=root,
         subset=subset,
         group=group,
@@ -134,6 +137,7 @@ def fit(
 def run_fit(
     clips: str | Path,
     *,
+    like: str | Path | None = None,
     folds: int | None = None,
     reject: float = 0.05,
     skip_unreadable: bool = False,
@@ -147,7 +151,9 @@ def run_fit(
     if folds is not None and folds < 2:
         raise UsageError(f"folds: got {folds}; expected 2 or more")
     labelled = read_labelled_clips(clips, **source)
-    config, has_auto_heads = load_fit_config(str(clips), overrides or {})
+    config, has_auto_heads = load_fit_config(
+        str(clips), overrides or {}, None if like is None else Path(like)
+    )
     rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     config = config.model_copy(update={"subset": labelled.subset})
     context = EvaluationContext.open(config, labelled.split)

@@ -11,6 +11,8 @@ import torch
 
 import fewshot_i2v
 from fewshot_i2v import FewShotClassifier, fit
+from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
+from fewshot_i2v.data.splits.split_writer import write_split
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
@@ -74,6 +76,22 @@ def test_an_adapter_is_tuned_on_all_clips(material: Material, adapter: str, tmp_
     # the same seed gives the same file
     fit(material.train, tmp_path / "again.safetensors", folds=2, **keys)
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_the_method_of_a_row_can_be_taken(material: Material, tmp_path: Path) -> None:
+    keys = material.keys(adapter="lora", head=HEAD, tuning={"steps": 2, "lr": 0.01})
+    split = tmp_path / "shapes.yaml"
+    write_split(read_labelled_clips(material.train).split, split)
+    run = {"split": str(split), "root": str(material.train), "way": 3, "query": 1, "episodes": 1}
+    (row,) = fewshot_i2v.evaluate(run | keys, output=str(tmp_path / "run")).rows
+    running = {key: keys[key] for key in ("workers", "cache", "device")}
+    model = fit(material.train, like=row.folder, folds=2, **running)
+    same = fit(material.train, folds=2, **keys)
+    clips = sorted(material.test.rglob("*.mp4"))
+    np.testing.assert_array_equal(model.predict_proba(clips), same.predict_proba(clips))
+    other = fit(material.train, like=row.folder, folds=2, **running, adapter="frozen")
+    assert other.model is not None
+    assert other.model.description.checkpoint.adapter.name == "frozen"
 
 
 def test_one_clip_of_each_class_is_enough_and_promises_nothing(
