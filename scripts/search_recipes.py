@@ -27,7 +27,7 @@ from torch import Tensor
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.method import MethodSpec, parse_value
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import FewshotError
+from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.inputs import support_labels
@@ -146,6 +146,12 @@ def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
     """Runs what is missing of a search, and prints a line for each result."""
     lines = out.read_text().splitlines() if out.exists() else []
     done = {(r["row"], r["candidate"]): r for r in map(json.loads, lines)}
+    labels = {head.label for head in config.head}
+    if any(labels - result["accuracies"].keys() for result in done.values()):
+        raise UsageError(
+            f"{out}: has results that were read by other heads than {', '.join(sorted(labels))}; "
+            "give another file, or the configuration that it was begun with"
+        )
     context: EvaluationContext | None = None
     for name, keys in candidates_of(candidates):
         head = keys.pop("head", None)

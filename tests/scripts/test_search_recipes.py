@@ -73,6 +73,9 @@ def test_each_candidate_is_tuned_once_and_read_by_all_heads(
     again = _search(script, config, candidates, "--out", out)
     assert again.output == result.output  # nothing is tuned again
     assert len(Path(out).read_text().splitlines()) == 3
+    other = _search(script, config, candidates, "--out", out, "head=prototype")
+    assert other.exit_code != 0
+    assert "read by other heads" in other.output
 
 
 def test_a_trained_start_is_read_and_tuned_too(
