@@ -17,6 +17,7 @@ GUIDES = [
     ROOT / "episodes" / "README.md",
     ROOT / "configs" / "README.md",
     ROOT / "scripts" / "README.md",
+    ROOT / "fewshot_i2v" / "evaluation" / "README.md",
     ROOT / "fewshot_i2v" / "models" / "README.md",
     ROOT / "fewshot_i2v" / "statistics" / "README.md",
 ]
