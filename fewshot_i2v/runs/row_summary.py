@@ -13,7 +13,12 @@ from typing import Any
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, bounded_interval, paired_difference
+from fewshot_i2v.statistics import (
+    Interval,
+    bounded_interval,
+    paired_difference,
+    without_too_few_episodes,
+)
 
 FRESH = "fresh"
 INPUT_MISMATCH = "read unlike its start"
@@ -111,10 +116,15 @@ class RowSummary:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """Mean accuracy, 0..1, with its interval at 95 %; None where no episode succeeded."""
+        """Mean accuracy, 0..1, with its interval at 95 %; None where no episode succeeded.
+
+        Of fewer episodes than `MIN_EPISODES` it has no ends.
+        """
         if not self.accuracies:
             return None
-        return bounded_interval(list(self.accuracies.values()), clips_shared=self.shared)
+        return without_too_few_episodes(
+            bounded_interval(list(self.accuracies.values()), clips_shared=self.shared)
+        )
 
     @property
     def seed_deviation(self) -> float | None:
@@ -329,7 +339,7 @@ def gain_over_frozen(row: RowSummary, rows: Sequence[RowSummary]) -> Interval | 
         return None
     common = sorted(row.accuracies.keys() & frozen.accuracies.keys())
     a, b = ([member.accuracies[i] for i in common] for member in (row, frozen))
-    return paired_difference(a, b, clips_shared=row.shared)
+    return without_too_few_episodes(paired_difference(a, b, clips_shared=row.shared))
 
 
 def has_starts(rows: Sequence[RowSummary]) -> bool:

@@ -65,13 +65,13 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
     assert given(evaluation)["name"] == "quickstart"
     assert evaluation.asked == {"progress": True, "retry_failed": False}
     assert "frozen" in result.stdout
-    assert "62.50" in result.stdout
+    assert "62.5" in result.stdout
     head, _, rest = result.stderr.partition("\n\n")
     assert head.startswith("split motions, encoder demo; settings that are not the defaults:\n")
     assert "  quickstart: query" not in head
     assert "video.crop 1.0" in head
     assert "flags" not in head
-    assert rest.strip() == "records are in runs/x"
+    assert rest.strip() == "records are in runs/x\nnext: fewshot-i2v recommend runs/x"
 
 
 def test_on_clips_of_one_s_own_the_defaults_hold_and_flags_are_told(
@@ -155,7 +155,7 @@ def test_failed_episodes_within_the_limit_give_status_3(
     evaluation.failed = 1
     result = invoke("evaluate", "--max-failed", "2", "--retry-failed")
     assert result.exit_code == 3
-    assert "62.50" in result.stdout
+    assert "62.5" in result.stdout
     assert evaluation.asked["retry_failed"] is True
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import ceil, log2
 
 from fewshot_i2v.report.comparison.compare import RowComparison
-from fewshot_i2v.report.tables.accuracy_table import READ_NAMES_NOTE, start_notes
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
     constant_difference_text,
@@ -15,6 +14,7 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
+from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, start_notes
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics import Interval

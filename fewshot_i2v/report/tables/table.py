@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
 LEFT_COLUMNS = frozenset({"adapter", "start", "head", "names", "row", "against"})
@@ -25,15 +26,17 @@ class TableCell:
     Attributes:
         text: its text.
         value: sort key: a number as text, or empty where it is sorted by its text.
+        interval: what it shows, where that is a mean with its interval.
     """
 
     text: str
     value: str = ""
+    interval: Interval | None = None
 
 
-def number_cell(text: str, value: float | None) -> TableCell:
+def number_cell(text: str, value: float | None, interval: Interval | None = None) -> TableCell:
     """A cell that is sorted by a number."""
-    return TableCell(text, "" if value is None else f"{value:.9g}")
+    return TableCell(text, "" if value is None else f"{value:.9g}", interval)
 
 
 @dataclass(frozen=True)
