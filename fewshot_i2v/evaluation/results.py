@@ -69,6 +69,19 @@ class EvaluationResult:
             options=TableOptions(columns, wide, notes),
         )
 
+    def recommendation(self) -> str:
+        """Which row to use at each number of shots, and what would change that, in sentences.
+
+        What other clips would show takes the predictions: `fewshot-i2v recommend` reads them.
+        """
+        # numpy and scipy are loaded only where there is something to decide
+        from fewshot_i2v.report.analysis.recommendation import recommend_rows
+        from fewshot_i2v.report.tables.decision_text import RowPhrases
+        from fewshot_i2v.report.tables.recommendation_text import recommendation_sentences
+
+        rows = merge_seeds(self.rows)
+        return " ".join(recommendation_sentences(recommend_rows(rows, 0.95), RowPhrases.of(rows)))
+
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""
         return render_matrix(merge_seeds(self.rows), way=self.way, chance=self.chance)

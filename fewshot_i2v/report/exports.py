@@ -28,6 +28,7 @@ from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSect
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.page.summary_text import section_summary
+from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
 from fewshot_i2v.report.tables.table import escape_markdown
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -148,6 +149,7 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
         blocks += [
             f"## {escape_markdown(section.title)}",
             escape_markdown(section.setting),
+            escape_markdown(" ".join(section_recommendation(section))),
             *map(escape_markdown, section_summary(section)),
         ]
         for table in section_tables(section, losses):
@@ -195,6 +197,7 @@ def _json(sections: Sequence[ReportSection], title: str, losses: LossesByRow) ->
                 "setting": section.setting,
                 "way": section.way,
                 "chance": section.chance,
+                "recommendation": section_recommendation(section),
                 "summary": section_summary(section),
                 "notes": list(
                     dict.fromkeys(

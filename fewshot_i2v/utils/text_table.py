@@ -61,6 +61,13 @@ def join_names(names: Sequence[str], max_shown: int = 3) -> str:
     return ", ".join(names[:max_shown]) + more_note
 
 
+def join_with_and(names: Sequence[str], max_shown: int = 3) -> str:
+    """Join names for a sentence, "a, b and c"; of many the first, and how many more there are."""
+    if len(names) > max_shown + 1:
+        return f"{', '.join(names[:max_shown])} and {len(names) - max_shown} more rows"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 _MAX_NAME_LENGTH = 60
 
 

@@ -11,6 +11,7 @@ from fewshot_i2v.report.analysis.generalization import (
     GeneralizationIntervals,
     generalization_intervals,
 )
+from fewshot_i2v.report.analysis.recommendation import Recommendation, recommend_rows
 from fewshot_i2v.report.analysis.run_analysis import (
     CalibrationMetrics,
     RunAnalysis,
@@ -142,6 +143,11 @@ class ReportSection:
         """Each row against frozen, by position, and the best row of each number of shots."""
         rows, tables = self.summaries, self.prediction_tables
         return gain_verdicts(rows, LEVEL, tables), best_rows(rows, LEVEL, tables)
+
+    @cached_property
+    def recommendations(self) -> list[Recommendation]:
+        """The row to use at each number of shots."""
+        return recommend_rows(self.summaries, LEVEL, self.prediction_tables)
 
     def detail_position(self) -> int | None:
         """Position of the row that is shown in detail; None where no episode succeeded."""

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from math import ceil, log2
 
 from fewshot_i2v.report.analysis.decisions import ShotDecision
-from fewshot_i2v.report.page.summary_text import join_names
+from fewshot_i2v.report.tables.interval_text import EMPTY
+from fewshot_i2v.report.tables.short_names import short_head_names
 from fewshot_i2v.report.tables.table_notes import shots_text
+from fewshot_i2v.runs.row_names import adapter_name
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
+from fewshot_i2v.utils.text_table import join_with_and
 
 _START_TEXTS = {
     FRESH: "fresh {}",
@@ -34,6 +37,14 @@ class RowPhrases:
     adapters: Sequence[str]
     heads: Sequence[str]
 
+    @classmethod
+    def of(cls, rows: Sequence[RowSummary]) -> RowPhrases:
+        """Names of the rows of a table: of heads what not all have."""
+        labels = [row.head for row in rows]
+        several = len(set(labels)) > 1
+        heads = next(short_head_names(labels)).cells if several else [""] * len(rows)
+        return cls(rows, [adapter_name(row) for row in rows], heads)
+
     def key(self, position: int) -> Hashable:
         """Equal for rows that differ only in the number of shots."""
         row = self.rows[position]
@@ -44,8 +55,13 @@ class RowPhrases:
         row = self.rows[position]
         several_starts = len({other.start_name for other in self.rows if other.start == row.start})
         start = row.start_name if several_starts > 1 else ""
-        qualifiers = ", ".join(filter(None, (start, self.heads[position])))
+        qualifiers = ", ".join(filter(None, (start, self.head(position))))
         return self.adapters[position] + (f" ({qualifiers})" if qualifiers else "")
+
+    def head(self, position: int) -> str:
+        """Name of a head as in the table; in words where it has no option that others have not."""
+        name = self.heads[position]
+        return "plain head" if name == EMPTY else name
 
     def join(self, positions: Iterable[int]) -> str:
         """Names of some rows, those of one kind of start together: "aim from base training"."""
@@ -55,7 +71,7 @@ class RowPhrases:
             plain = not with_starts or (row.is_frozen and row.start == FRESH)
             names["{}" if plain else _START_TEXTS.get(row.start, "{}")].append(self.name(i))
         return " and ".join(
-            text.format(join_names(list(dict.fromkeys(group)))) for text, group in names.items()
+            text.format(join_with_and(list(dict.fromkeys(group)))) for text, group in names.items()
         )
 
     def baseline(self, decision: ShotDecision) -> str:
@@ -65,7 +81,7 @@ class RowPhrases:
             return "frozen"
         if decision.n_baselines == 1:
             return self.name(position)
-        return f"the best of {decision.n_baselines} frozen rows ({self.heads[position]})"
+        return f"the best of {decision.n_baselines} frozen rows ({self.head(position)})"
 
 
 def decision_sentences(decisions: Sequence[ShotDecision], phrases: RowPhrases) -> list[str]:
@@ -121,7 +137,8 @@ def _winner_sentences(compared: Sequence[ShotDecision], phrases: RowPhrases) -> 
         sizes = [f"by {_size_range(d)} at {shots_text(d.shot)}" for d in members]
         sizes[0] = sizes[0].replace(" at ", " points at ", 1)
         verb = "beats" if len(winners) == 1 else "beat"
-        sentences.append(f"{phrases.join(winners)} {verb} {baseline} {join_names(sizes)}{clause}.")
+        gains = join_with_and(sizes)
+        sentences.append(f"{phrases.join(winners)} {verb} {baseline} {gains}{clause}.")
     return sentences
 
 
