@@ -44,19 +44,15 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     assert "beats frozen on these clips" in text
 
 
-def test_latex_is_a_booktabs_table_with_what_the_intervals_cover() -> None:
+def test_latex_has_a_table_of_each_kind() -> None:
     text = render_tables([section()], ".tex")
-    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrrrrrr}"):
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrr}"):
         assert part in text
-    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
-    rows = [line for line in body.splitlines() if line.strip()]
-    assert len(rows) == 6
-    assert all(line.endswith(r"\\") and line.count(" & ") == 8 for line in rows)
-    assert r"$\pm$" in text
+    assert r" \pm " in text
     assert "Student t over episodes" in text
     assert text.count(r"\begin{table}") == 3
-    assert r"Balanced accuracy and calibration of every row: motions (novel), 3-way" in text
-    assert r"balanced \% & ECE \% & 95 \% interval & by chance \%" in text
+    assert r"\caption{Balanced accuracy and calibration of every row: " in text
+    assert r"ECE \% & 95 \% interval & " in text
 
 
 def test_names_with_special_characters_stay_names() -> None:
@@ -66,7 +62,7 @@ def test_names_with_special_characters_stay_names() -> None:
         r"a\textbar{}b\_c\&d\%e\#f\$g\{h\}\textasciitilde{}i\textasciicircum{}j"
         r"\textbackslash{}k\textless{}l\textgreater{}*`"
     )
-    assert tex.count(escaped) == 2 * 3, "in caption and row of each table"
+    assert tex.count(escaped) == 3, "in a row of each table"
     table = [line for line in render_tables([made], ".md").splitlines() if line.startswith("| ")]
     assert r"a\|b\_c&d%e\#f$g{h}~i^j\\k\<l\>\*\`" in table[2]
 
@@ -171,8 +167,7 @@ def test_files_are_written_whole_in_folders_that_are_made(tmp_path: Path) -> Non
 
 def test_numbers_below_zero_have_a_minus_in_latex_and_names_do_not() -> None:
     text = render_tables([section(row("frozen", 0.8), row("st-adapter-2", 0.4))], ".tex")
-    (line,) = [line for line in text.splitlines() if "st-adapter-2 & " in line and r"$-$" in line][
-        :1
-    ]
-    assert r"& $-$" in line
-    assert " -" not in line.replace(" & - ", " & ")
+    lines = [line for line in text.splitlines() if "st-adapter-2 & " in line]
+    assert re.search(r"& \$-\d\d\.\d \\pm ", lines[0])
+    assert "[$-$" in lines[2]
+    assert not any(" -" in line.replace(" & -- ", " & ") for line in lines)

@@ -59,6 +59,11 @@ class BestRow:
     verdicts: tuple[GainVerdict, ...]
     n_pairs: int = 0
 
+    @property
+    def beats_all(self) -> bool:
+        """Whether every other row of that number of shots is shown to be lower."""
+        return bool(self.verdicts) and all(verdict.verdict == "worse" for verdict in self.verdicts)
+
 
 def gain_verdicts(
     rows: Sequence[RowSummary], level: float, tables: Sequence[RowTables] = ()
