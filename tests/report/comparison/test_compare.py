@@ -151,7 +151,7 @@ def test_keys_that_differ_are_named_and_can_be_allowed() -> None:
         "video.frames: 16 and 8",
         "encoder.name: b16 and e",
         "encoder.digest: b16 and e",
-        "precision: bf16 and not set",
+        "precision: bf16 and fp32",
     ):
         assert line in said
     assert "add --across encoder and --across video.frames and --across precision" in said
@@ -231,6 +231,13 @@ def test_the_text_says_what_is_what() -> None:
     one = render_comparisons(compared(*rows[:2]))
     assert one.startswith(f"{SETTING}, head linear\n")
     assert "Holm p: equal to p" in one
+
+
+def test_a_key_that_an_identity_has_no_word_of_is_at_its_default() -> None:
+    """Records of other versions may lack a key; at its default it is no difference."""
+    (got,) = compared(contender(), contender("aim", OVER, precision="fp32", frame_order="natural"))
+    assert got.shared_episodes.across == ()
+    assert got.verdict == "beats"
 
 
 def titled(monkeypatch: pytest.MonkeyPatch, titles: Mapping[RecordedRow, str]) -> None:
