@@ -17,6 +17,7 @@ from fewshot_i2v.cli._common import (
     table_flags,
 )
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
         listed_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
         lines += wrap(
             f"{origin}: {listed_settings}", 100, initial_indent="  ", subsequent_indent="    "
+        )
+    if run.encoder.name == TOY_ENCODER and run.root is not None:
+        lines.append(
+            f"warning: encoder {TOY_ENCODER} is a toy for generated clips; for the clips in "
+            f"{run.root} add {TOY_ENCODER_ADVICE}"
         )
     if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")

@@ -149,6 +149,18 @@ def test_wrong_use_ends_with_status_2_and_a_message(
     assert evaluation.config is None
 
 
+def test_real_clips_with_the_toy_encoder_are_warned_of_first(
+    invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path
+) -> None:
+    said = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path)).stderr
+    assert "warning: encoder demo is a toy for generated clips" in said
+    assert "add --encoder ViT-B-16 --pretrained openai" in said
+    given_one = ("--encoder", "ViT-B-16", "--pretrained", "openai")
+    other = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path), *given_one).stderr
+    assert "toy" not in other
+    assert "toy" not in invoke("evaluate").stderr, "generated clips are what it is for"
+
+
 def test_failed_episodes_within_the_limit_give_status_3(
     invoke: Invoke, evaluation: FakeEvaluation
 ) -> None:

@@ -9,8 +9,8 @@ from fewshot_i2v.report.analysis.recommendation import NOTABLE_DIFFERENCE, Recom
 from fewshot_i2v.report.analysis.report_data import ReportSection
 from fewshot_i2v.report.tables.decision_text import RowPhrases, minimum_episodes
 from fewshot_i2v.report.tables.interval_text import format_ends, format_signed
-from fewshot_i2v.report.tables.table_notes import shots_text
-from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.report.tables.table_notes import TOY_ENCODER_NOTE, shots_text
+from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
 from fewshot_i2v.utils.text_table import join_with_and
 
 
@@ -22,6 +22,8 @@ def section_recommendation(section: ReportSection) -> list[str]:
     if n_seen and section.recommendations:
         counted = "1 row" if n_seen == 1 else f"{n_seen} rows"
         sentences.append(f"Not considered: {counted} whose start saw these classes or clips.")
+    if any(row.toy_encoder for row in rows):
+        sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
     return sentences
 
 

@@ -12,7 +12,13 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
     methods_text,
 )
-from fewshot_i2v.runs.row_summary import INPUT_MISMATCH, RowSummary, has_starts
+from fewshot_i2v.runs.row_summary import (
+    INPUT_MISMATCH,
+    TOY_ENCODER,
+    TOY_ENCODER_ADVICE,
+    RowSummary,
+    has_starts,
+)
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING, MIN_EPISODES
 from fewshot_i2v.utils.text_table import unique_sentences
@@ -22,6 +28,10 @@ READ_NAMES_NOTE = "given the names of the classes; do not rank them with rows th
 MACS_NOTE = (
     "GMACs/clip: 10^9 multiply-accumulates of the adapted encoder for one clip; a prediction takes "
     "that once for each clip, a step of fine-tuning about three times for each support clip."
+)
+TOY_ENCODER_NOTE = (
+    f"Encoder {TOY_ENCODER} is a toy that was trained on generated pictures of 64 pixels: these "
+    "accuracies of real clips say little about adapters."
 )
 MAX_SHORT_NOTES = 3
 """Lines of notes below a table, unless all are asked for."""
@@ -41,6 +51,8 @@ def short_notes(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[s
 
 def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes without which a table misleads, in at most 80 characters each."""
+    if any(row.toy_encoder for row in rows):
+        yield f"Encoder {TOY_ENCODER} is a toy: for real clips add {TOY_ENCODER_ADVICE}."
     failed = sum(row.failed for row in rows)
     if failed:
         yield f"{failed} episodes failed and are left out; their records say why."
@@ -102,6 +114,8 @@ def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[
     lines += [*seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(f"names: rows with read were {READ_NAMES_NOTE}")
+    if any(row.toy_encoder for row in rows):
+        lines.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
     failed = sum(row.failed for row in rows)
     if failed:
         lines.append(f"Failed episodes: {failed}; left out of the means, their records say why.")

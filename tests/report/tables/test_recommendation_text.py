@@ -140,6 +140,13 @@ def test_rows_that_saw_their_classes_are_not_considered() -> None:
     assert none.startswith("No row can be recommended")
 
 
+def test_the_toy_encoder_on_real_clips_is_warned_of() -> None:
+    rows = [report_row("frozen", 0.5, toy_encoder=True), report_row("aim", 0.9, toy_encoder=True)]
+    first = section_recommendation(section(*rows))[0]
+    assert first.startswith("Encoder demo is a toy")
+    assert "Add --encoder ViT-B-16 --pretrained openai." in first
+
+
 def test_other_clips_are_said_where_the_predictions_are_known() -> None:
     made = section(report_row("frozen", 0.4), report_row("aim", 0.9))
     text = " ".join(section_recommendation(made))
