@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _GAP = "  "
-_NOTE_WIDTH = 80
+WIDTH = 80
+"""Columns of a terminal that tables and notes are made for."""
 
 
 def align_columns(columns: Mapping[str, Sequence[str]], left_aligned: Collection[str]) -> list[str]:
@@ -42,7 +43,7 @@ def display_width(text: str) -> int:
 
 def wrap_notes(notes: Iterable[str]) -> list[str]:
     """Wrap notes into lines that fit below a table."""
-    wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False, break_long_words=False).wrap
+    wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False).wrap
     return [line for note in notes for line in wrap(note)]
 
 

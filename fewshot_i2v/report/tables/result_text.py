@@ -23,10 +23,14 @@ from fewshot_i2v.report.tables.short_names import (
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import MACS_NOTE, short_notes, table_legend
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, gain_over_frozen
-from fewshot_i2v.utils.text_table import align_columns, display_width, escape_name, wrap_notes
+from fewshot_i2v.utils.text_table import (
+    WIDTH,
+    align_columns,
+    display_width,
+    escape_name,
+    wrap_notes,
+)
 
-WIDTH = 80
-"""Columns of a terminal that the table fits, if its names can be made so short."""
 _LEVEL = 0.95
 _LONGEST = 400
 """Characters of a name that is written out above the table."""
