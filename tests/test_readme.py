@@ -51,15 +51,16 @@ def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = _block("python-example")
-    assert code.count("episodes=4") == 1
+    assert code.count("episodes=6") == 1
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
-    # two episodes are the least that have an interval
-    fewer = code.replace("episodes=4", "episodes=2, query=1, tuning={'steps': 1}")
+    # six episodes are the least that have an interval
+    fewer = code.replace("episodes=6", "episodes=6, query=1, tuning={'steps': 1}")
     exec(compile(fewer, "README.md", "exec"), {})  # noqa: S102 - that is the point
     printed = capsys.readouterr().out
     assert re.search(r"st-adapter \(base-trained\) 1-shot: \d+\.\d %", printed)
-    assert "95 % interval" in printed
+    assert "accuracy % [95 %]" in printed
+    assert "What would change that: " in printed
     assert (tmp_path / "runs" / "example").is_dir()
 
 

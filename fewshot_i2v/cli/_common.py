@@ -222,5 +222,34 @@ class RunPath(click.Path):
         return path
 
 
+def table_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of a table of accuracies: further columns, all of them, all notes."""
+    flags = (
+        click.option(
+            "--columns",
+            metavar="NAME,...",
+            default="",
+            help="Also show these columns: head, seeds, episodes, parameters, macs, seconds, "
+            "memory; such as --columns parameters,seconds.",
+        ),
+        click.option("--wide", is_flag=True, help="Show all columns, with full names."),
+        click.option("--notes", is_flag=True, help="Show all notes on the table in full."),
+    )
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Parse the value of --columns.
+
+    Raises:
+        UnknownNameError: for a column that does not exist.
+    """
+    from fewshot_i2v.report.tables.accuracy_table import check_columns
+
+    return check_columns(name.strip() for name in text.split(",") if name.strip())
+
+
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RunPath())
 """Run folders, or folders of some: the argument of commands that read several."""

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the intervals, and of all verdicts together.",
 )
+@click.option("--wide", is_flag=True, help="Show all columns, with full names.")
+@click.option("--notes", is_flag=True, help="Show all notes on the table in full.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(
     runs: tuple[Path, ...],
@@ -47,6 +49,8 @@ def command(
     common: bool,
     across: tuple[str, ...],
     level: float,
+    wide: bool,
+    notes: bool,
     as_json: bool,
 ) -> None:
     """Compare the rows of RUN..., run folders or folders of run folders, episode by episode.
@@ -59,6 +63,7 @@ def command(
         raise click.UsageError("--all-pairs needs no baseline: give either it or --baseline")
     from fewshot_i2v.report.comparison import baselines
     from fewshot_i2v.report.comparison.compare import compare_rows
+    from fewshot_i2v.report.comparison.text import render_comparisons
 
     baseline_folder = _baseline_folder(baseline)
     rows = baselines.read_compared_rows([*runs, *([baseline_folder] if baseline_folder else [])])
@@ -72,21 +77,20 @@ def command(
         pairs, unpaired = baselines.pairs_with_baseline(rows, baseline, baseline_folder)
     names = baselines.names_by_row(rows)
     comparisons = compare_rows(pairs, names, level=level, common=common, across=across)
-    _show_comparisons(comparisons, unpaired, level, as_json=as_json)
-
-
-def _show_comparisons(
-    comparisons: Sequence[RowComparison],
-    unpaired: Sequence[RecordedRow],
-    level: float,
-    *,
-    as_json: bool,
-) -> None:
-    from fewshot_i2v.report.comparison.text import render_comparisons, verdict_sentence
-
-    if not as_json:
-        click.echo(render_comparisons(comparisons, unpaired, level=level))
+    if as_json:
+        _echo_comparisons(comparisons, unpaired, level)
         return
+    click.echo(render_comparisons(comparisons, unpaired, level=level, wide=wide, all_notes=notes))
+    folders = " ".join(map(str, runs))
+    click.echo(f"\nnext: fewshot-i2v recommend {folders}; all notes: --notes", err=True)
+
+
+def _echo_comparisons(
+    comparisons: Sequence[RowComparison], unpaired: Sequence[RecordedRow], level: float
+) -> None:
+    """Write the comparisons as JSON."""
+    from fewshot_i2v.report.comparison.text import verdict_sentence
+
     echo_json(
         {
             "level": level,

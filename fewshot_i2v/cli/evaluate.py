@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json, echo_plan, resumable
+from fewshot_i2v.cli._common import (
+    EXIT_CODES,
+    echo_json,
+    echo_plan,
+    parse_columns,
+    resumable,
+    table_flags,
+)
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ FAILED_EPISODES_STATUS = 3
 @click.option(
     "--retry-failed", is_flag=True, help="Run episodes again that are recorded as failed."
 )
+@table_flags
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
@@ -41,6 +50,9 @@ def command(
     config: str | None,
     settings: tuple[str, ...],
     retry_failed: bool,
+    columns: str,
+    wide: bool,
+    notes: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -54,6 +66,7 @@ def command(
     """
     from fewshot_i2v.evaluation.row_expansion import load_config
 
+    further_columns = parse_columns(columns)
     explicit = read_overrides(ctx, settings)
     run = load_config(config, explicit)
     progress = not quiet
@@ -72,11 +85,12 @@ def command(
     if as_json:
         echo_json(result.to_dict())
     else:
-        click.echo(result.table())
+        click.echo(result.table(columns=further_columns, wide=wide, notes=notes))
     if not quiet:
         for remark in result.remarks:
             click.echo(f"\n{remark}", err=True)
         click.echo(f"\nrecords are in {result.output}", err=True)
+        click.echo(f"next: fewshot-i2v recommend {result.output}", err=True)
     if result.failed:
         ctx.exit(FAILED_EPISODES_STATUS)
 
@@ -92,6 +106,11 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
         listed_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
         lines += wrap(
             f"{origin}: {listed_settings}", 100, initial_indent="  ", subsequent_indent="    "
+        )
+    if run.encoder.name == TOY_ENCODER and run.root is not None:
+        lines.append(
+            f"warning: encoder {TOY_ENCODER} is a toy for generated clips; for the clips in "
+            f"{run.root} add {TOY_ENCODER_ADVICE}"
         )
     if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")

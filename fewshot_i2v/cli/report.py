@@ -23,6 +23,7 @@ from fewshot_i2v.runs.run_index import (
     table_title,
     way_of,
 )
+from fewshot_i2v.utils.text_table import wrap_notes
 from fewshot_i2v.version import __version__
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ def command(
     """
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report import exports
+    from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 
     kinds = [*_PAGE_SUFFIXES, *exports.RENDERERS]
     if out.suffix.lower() not in kinds:
         raise UsageError(f"--out {out}: expected a file that ends in {', '.join(kinds)}")
-    sections = _read_sections(runs, detail)
+    sections = read_sections(runs, detail)
     replaced = "; the file that was there is replaced" if out.exists() else ""
     if out.suffix.lower() not in _PAGE_SUFFIXES:
         exports.write_report(out, exports.render_tables(sections, out.suffix.lower(), title=title))
@@ -97,6 +99,9 @@ def command(
             sections = list(_with_film_strips(sections, ClipSources(split, root, cache)))
         exports.write_report(out, render_page(sections, title=title, version=__version__))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
+    for section in sections:
+        lines = [f"{section.title}:"] if len(sections) > 1 else []
+        click.echo("\n" + "\n".join(wrap_notes([*lines, *section_recommendation(section)])))
 
 
 def _with_film_strips(
@@ -119,8 +124,12 @@ def _with_film_strips(
         yield replace(section, clips=strips.images, clips_note=strips.note)
 
 
-def _read_sections(runs: Sequence[Path], detail: str | None) -> list[ReportSection]:
+def read_sections(runs: Sequence[Path], detail: str | None) -> list[ReportSection]:
     """Read one section for each set of rows with the same episodes.
+
+    Args:
+        runs: run folders, or folders of some.
+        detail: name of the run folder that is shown in detail; None: the best row.
 
     Raises:
         UsageError: when there is no run, or none has the name of `detail`.

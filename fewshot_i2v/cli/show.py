@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from fewshot_i2v.cli._common import RunPath, echo_json
+from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
@@ -34,6 +34,7 @@ _Row = TypeVar("_Row")
 
 @click.command(short_help="Show the table of an evaluation.")
 @click.argument("run", type=RunPath())
+@table_flags
 @click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")
 @click.option(
     "--intervals",
@@ -42,11 +43,27 @@ _Row = TypeVar("_Row")
 )
 @click.option("--split", help="With --intervals: the split, where the run's is not to be found.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
-def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json: bool) -> None:
-    """Show the table of RUN, a run folder or a folder of run folders.
+def command(
+    run: Path,
+    columns: str,
+    wide: bool,
+    notes: bool,
+    matrix: bool,
+    intervals: bool,
+    split: str | None,
+    as_json: bool,
+) -> None:
+    r"""Show the table of RUN, a run folder or a folder of run folders.
 
-    Rows of one evaluation that were asked the same episodes of the same encoder share a table.
+    Rows of one evaluation that were asked the same episodes of the same encoder share a table. It
+    fits 80 columns; below it stands what the rows decide.
+
+    \b
+    Examples:
+      fewshot-i2v show runs/quickstart
+      fewshot-i2v show runs/quickstart --columns parameters,seconds --notes
     """
+    further_columns = parse_columns(columns)
     if intervals and matrix:
         raise click.UsageError("--intervals is a table of its own: leave out --matrix")
     if split is not None and not intervals:
@@ -60,12 +77,14 @@ def command(run: Path, matrix: bool, intervals: bool, split: str | None, as_json
     if as_json and matrix:
         raise click.UsageError("--matrix is Markdown: give either --matrix or --json")
     if as_json:
-        echo_json([result.to_dict() for _, result in tables])
+        echo_json([result.to_dict() for result in tables])
         return
-    for i, (title, result) in enumerate(tables):
-        click.echo(
-            ("\n" if i else "") + f"{title}\n\n{result.matrix() if matrix else result.table()}"
-        )
+    for i, result in enumerate(tables):
+        text = f"{result.setting}\n\n{result.matrix()}" if matrix else ""
+        text = text or result.table(columns=further_columns, wide=wide, notes=notes)
+        click.echo(("\n" if i else "") + text)
+    more = "" if notes or matrix else f"; all notes: fewshot-i2v show {run} --notes"
+    click.echo(f"\nnext: fewshot-i2v recommend {run}{more}", err=True)
 
 
 def _group_by_table(
@@ -81,17 +100,17 @@ def _group_by_table(
         yield sorted(members, key=lambda row: row_order(summary_of(row)))
 
 
-def _build_table(
-    rows: Sequence[RowSummary], run: Path, *, many_tables: bool
-) -> tuple[str, EvaluationResult]:
+def _build_table(rows: Sequence[RowSummary], run: Path, *, many_tables: bool) -> EvaluationResult:
     from fewshot_i2v.evaluation.results import EvaluationResult
 
     config, way = rows[0].config, way_of(rows[0])
     title = table_title(rows[0], way)
     if many_tables:
-        title = f"{rows[0].folder.parent}: {title}"
+        title = f"{rows[0].folder.parent}:\n{title}"
     encoder, stopped = config["encoder"]["name"], stopping_record_of(rows)
-    return title, EvaluationResult(tuple(rows), run, way, config["split"], encoder, stopped=stopped)
+    return EvaluationResult(
+        tuple(rows), run, way, config["split"], encoder, stopped=stopped, setting=title
+    )
 
 
 def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:

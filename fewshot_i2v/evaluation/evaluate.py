@@ -21,6 +21,7 @@ from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
@@ -95,6 +96,7 @@ def run(
         encoder=config.encoder.name,
         remarks=tuple(dict.fromkeys(note for runner in runners for note in runner.notes)),
         stopped=stopped,
+        setting=setting_text(runners[0].row.identity(), context.way),
     )
 
 

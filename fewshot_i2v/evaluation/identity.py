@@ -18,7 +18,7 @@ from fewshot_i2v.data.episodes.factory import find_episode_file
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.factory import resolve_options
-from fewshot_i2v.runs.row_summary import INPUT_MISMATCH
+from fewshot_i2v.runs.row_summary import INPUT_MISMATCH, TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils.environment import device_name, git_commit, reader_versions
 from fewshot_i2v.version import __version__
 
@@ -135,6 +135,8 @@ def display_flags(
     no_pair = head.compares_with_itself and one_shot and row.tuning.views == 1
     if no_pair and row.tuning.steps and parameters:
         flags["learns_nothing"] = True
+    if row.encoder.name == TOY_ENCODER and not context.split.generator:
+        flags["toy_encoder"] = True
     if start is None:
         return flags
     overlap = start.facts.overlap_with(context.split, row.subset)
@@ -148,18 +150,23 @@ def display_flags(
     return flags | {"start": facts | {"seen": seen if overlap else None}}
 
 
+def toy_encoder_warning() -> str:
+    """Returns the warning that real clips need another encoder, with the flags that name one."""
+    return (
+        f"warning: encoder {TOY_ENCODER} is a toy that was trained on generated pictures of 64 "
+        f"pixels. For these clips add {TOY_ENCODER_ADVICE}, or another one of `fewshot-i2v list "
+        "encoders`"
+    )
+
+
 def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint | None) -> list[str]:
     """Returns notes for the user about how the row runs."""
     name, notes = row.adapter.name, []
     mismatch = _input_mismatch(row, context, start)
     if start is not None and mismatch:
         notes.append(f"{name}: clips are read unlike its start, {start.folder}: {mismatch}")
-    if row.encoder.name == "demo" and not context.split.generator:
-        notes.append(
-            "encoder demo is a toy that was trained on generated pictures of 64 pixels: on "
-            "these clips give --encoder ViT-B-16 --pretrained openai, or another one of "
-            "`fewshot-i2v list encoders`"
-        )
+    if row.encoder.name == TOY_ENCODER and not context.split.generator:
+        notes.append(toy_encoder_warning())
     notes += _notes_on_rates(row, start)
     shares_adapter = start is not None and not row.tuning.steps
     one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time

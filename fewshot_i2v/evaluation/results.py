@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.report.tables.accuracy_table import render_table
 from fewshot_i2v.report.tables.matrix import render_matrix
+from fewshot_i2v.report.tables.result_text import TableOptions, render_table
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.stopping_record import StoppingRecord
-from fewshot_i2v.utils.text_table import wrap_notes
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class EvaluationResult:
         encoder: name of the encoder.
         remarks: notes for the user about how the rows ran.
         stopped: the stopping record of a run with `until`, else None.
+        setting: split, episodes and encoder in words; empty: from the attributes above.
     """
 
     rows: tuple[RowSummary, ...]
@@ -34,6 +35,7 @@ class EvaluationResult:
     encoder: str
     remarks: tuple[str, ...] = ()
     stopped: StoppingRecord | None = None
+    setting: str = ""
 
     @property
     def failed(self) -> int:
@@ -45,12 +47,40 @@ class EvaluationResult:
         """Accuracy of guessing, the mean over the episodes of the first row that has any."""
         return next((row.chance for row in self.rows if row.chance is not None), None)
 
-    def table(self) -> str:
-        """The rows as aligned plain text, with a legend that says what the intervals cover."""
-        table_text = render_table(merge_seeds(self.rows), way=self.way, chance=self.chance)
-        if self.stopped is None:
-            return table_text
-        return "\n".join([table_text, *wrap_notes([self.stopped.sentence()])])
+    def table(
+        self, *, columns: Collection[str] = (), wide: bool = False, notes: bool = False
+    ) -> str:
+        """The rows as text for a terminal of 80 columns, with what they decide and short notes.
+
+        Args:
+            columns: further columns: head, seeds, episodes, parameters, macs, seconds, memory.
+            wide: show all columns.
+            notes: show all notes in full.
+
+        Raises:
+            UnknownNameError: for a column that does not exist.
+        """
+        return render_table(
+            merge_seeds(self.rows),
+            way=self.way,
+            chance=self.chance,
+            setting=self.setting or f"split {self.split}, {self.way}-way, encoder {self.encoder}",
+            stopping_note="" if self.stopped is None else self.stopped.sentence(),
+            options=TableOptions(columns, wide, notes),
+        )
+
+    def recommendation(self) -> str:
+        """Which row to use at each number of shots, and what would change that, in sentences.
+
+        What other clips would show takes the predictions: `fewshot-i2v recommend` reads them.
+        """
+        # numpy and scipy are loaded only where there is something to decide
+        from fewshot_i2v.report.analysis.recommendation import recommend_rows
+        from fewshot_i2v.report.tables.decision_text import RowPhrases
+        from fewshot_i2v.report.tables.recommendation_text import recommendation_sentences
+
+        rows = merge_seeds(self.rows)
+        return " ".join(recommendation_sentences(recommend_rows(rows, 0.95), RowPhrases.of(rows)))
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""

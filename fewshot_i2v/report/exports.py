@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,8 +30,12 @@ from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSect
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.page.summary_text import section_summary
+from fewshot_i2v.report.tables.accuracy_table import usual_headings
+from fewshot_i2v.report.tables.interval_text import EMPTY
+from fewshot_i2v.report.tables.latex import constant_columns, label_slug, latex_table
+from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
-from fewshot_i2v.report.tables.table import escape_markdown
+from fewshot_i2v.report.tables.table import Table, escape_markdown
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.files import replace_file, sync_folder
@@ -148,6 +154,7 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
         blocks += [
             f"## {escape_markdown(section.title)}",
             escape_markdown(section.setting),
+            escape_markdown(" ".join(section_recommendation(section))),
             *map(escape_markdown, section_summary(section)),
         ]
         for table in section_tables(section, losses):
@@ -159,13 +166,39 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
 def _latex(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
     blocks = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
     blocks += [f"% {' '.join(title.split())}"] if title else []
+    labels: Counter[str] = Counter()
     for section in sections:
-        caption = f"{section.title}: {section.setting}."
-        for table in section_tables(section, losses):
+        bold = [best.row for best in section.verdicts[1].values() if best.beats_all]
+        full, *further = section_tables(section, losses)
+        headings = [*usual_headings(section.summaries, full.columns, ("parameters",))]
+        main = replace(full, columns={heading: full.columns[heading] for heading in headings})
+        for table in (main, *further):
+            label = label_slug(f"{section.title} {table.title}")
+            labels[label] += 1
+            label += f"-{labels[label]}" if labels[label] > 1 else ""
+            caption = table.caption or "Accuracy in percent with 95 % intervals"
+            facts = [section.setting, *_shared_facts(section, full if table is main else table)]
             blocks.append(
-                table.to_latex(f"{table.caption}: {caption}" if table.caption else caption)
+                latex_table(
+                    table,
+                    caption=f"{caption}: {', '.join(facts)}.",
+                    label=label,
+                    best_rows=bold if table is main else (),
+                )
             )
     return "\n\n".join(blocks) + "\n"
+
+
+def _shared_facts(section: ReportSection, table: Table) -> list[str]:
+    """What a caption says that is the same in all rows: columns, and the number of episodes."""
+    shared = constant_columns(table)
+    facts = [
+        f"{text} {heading}" if heading == "shot" else f"{heading} {text}"
+        for heading, text in shared.items()
+        if heading in ("start", "head", "shot") and text != EMPTY
+    ]
+    counts = {row.episodes for row in section.summaries}
+    return [*facts, f"{counts.pop()} episodes"] if len(counts) == 1 else facts
 
 
 def _csv(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
@@ -195,6 +228,7 @@ def _json(sections: Sequence[ReportSection], title: str, losses: LossesByRow) ->
                 "setting": section.setting,
                 "way": section.way,
                 "chance": section.chance,
+                "recommendation": section_recommendation(section),
                 "summary": section_summary(section),
                 "notes": list(
                     dict.fromkeys(

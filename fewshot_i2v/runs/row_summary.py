@@ -13,16 +13,26 @@ from typing import Any
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.statistics import Interval, bounded_interval, paired_difference
+from fewshot_i2v.statistics import (
+    Interval,
+    bounded_interval,
+    paired_difference,
+    without_too_few_episodes,
+)
 
 FRESH = "fresh"
+TOY_ENCODER = "demo"
+"""The encoder that comes with the package; it was trained on generated pictures of 64 pixels."""
+TOY_ENCODER_ADVICE = "--encoder ViT-B-16 --pretrained openai"
+"""Flags of a usual encoder for real clips."""
 INPUT_MISMATCH = "read unlike its start"
 """Note of rows whose clips are read in another way than the starting point was trained with."""
 _BASELINE_ADAPTER = "frozen"
 _JSON_KEYS = (
     "adapter", "head", "shot", "episodes", "failed", "parameters", "seconds_per_episode",
     "peak_memory_mb", "folder", "note", "uses_names", "start", "start_name", "seen", "chance",
-    "shared", "training_seed", "learns_nothing", "interval",
+    "shared", "training_seed", "learns_nothing",
+    "toy_encoder", "interval",
 )  # fmt: skip
 
 
@@ -51,6 +61,7 @@ class RowSummary:
         seed_means: mean accuracy of each training seed, where the row is the mean of several.
         macs_per_clip: multiply-accumulates of the adapted encoder, or None where unknown.
         learns_nothing: whether fine-tuning compared each support clip only with itself.
+        toy_encoder: whether the encoder `demo`, made for generated clips, read other clips.
         ways: smallest and largest number of classes of an episode; (0, 0) without records.
         chance: accuracy of guessing, the mean over episodes; None without records.
         last_episode: highest number of an episode, failed ones included.
@@ -77,6 +88,7 @@ class RowSummary:
     seed_means: tuple[float, ...] = ()
     macs_per_clip: float | None = None
     learns_nothing: bool = False
+    toy_encoder: bool = False
     ways: tuple[int, int] = (0, 0)
     chance: float | None = None
     last_episode: int = 0
@@ -111,10 +123,15 @@ class RowSummary:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """Mean accuracy, 0..1, with its interval at 95 %; None where no episode succeeded."""
+        """Mean accuracy, 0..1, with its interval at 95 %; None where no episode succeeded.
+
+        Of fewer episodes than `MIN_EPISODES` it has no ends.
+        """
         if not self.accuracies:
             return None
-        return bounded_interval(list(self.accuracies.values()), clips_shared=self.shared)
+        return without_too_few_episodes(
+            bounded_interval(list(self.accuracies.values()), clips_shared=self.shared)
+        )
 
     @property
     def seed_deviation(self) -> float | None:
@@ -232,6 +249,7 @@ def display_facts(display_flags: Mapping[str, Any]) -> dict[str, Any]:
         "start_name": start.get("name", ""),
         "seen": bool(start.get("seen")),
         "learns_nothing": display_flags.get("learns_nothing", False),
+        "toy_encoder": display_flags.get("toy_encoder", False),
     }
 
 
@@ -329,7 +347,7 @@ def gain_over_frozen(row: RowSummary, rows: Sequence[RowSummary]) -> Interval | 
         return None
     common = sorted(row.accuracies.keys() & frozen.accuracies.keys())
     a, b = ([member.accuracies[i] for i in common] for member in (row, frozen))
-    return paired_difference(a, b, clips_shared=row.shared)
+    return without_too_few_episodes(paired_difference(a, b, clips_shared=row.shared))
 
 
 def has_starts(rows: Sequence[RowSummary]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fewshot_i2v.errors import RecordError, UsageError
 from fewshot_i2v.runs.header import read_json_object
@@ -77,7 +78,16 @@ def table_title(row: RowSummary, way: int | str) -> str:
         row: one of its rows.
         way: classes of an episode.
     """
-    config = row.config
+    return setting_text(row.config, way)
+
+
+def setting_text(config: Mapping[str, Any], way: int | str) -> str:
+    """The setting of a table in words, as `table_title`.
+
+    Args:
+        config: the configuration in the identity of a row.
+        way: classes of an episode.
+    """
     return (
         f"split {config['split']} ({config['subset']}), {way}-way, "
         f"{config['query']} query clips per class, seed {config['seed']}, "

@@ -15,6 +15,7 @@ from fewshot_i2v.statistics.intervals import (
     mean_interval,
     paired_difference,
     seed_interval,
+    without_too_few_episodes,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ __all__ = [
     "paired_difference",
     "seed_interval",
     "sign_flip",
+    "without_too_few_episodes",
 ]
 
 _LAZY_MODULES = ("calibration", "jackknife", "metrics", "paired_tests", "predictions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, fsum, isfinite, log, sqrt
 from typing import Literal
 
@@ -22,6 +22,14 @@ half as frequent, it is the fewest from which on 93 % of the intervals at 95 % h
 whatever the number of episodes. With 5 to 11 they hold it in 90 to 93 %, since the large
 differences are often not among so few; with 2 or 3 they hold 0 whatever the truth is. Where losses
 are three times as large, 12 hold it in 90 % and 30 in 93 %.
+"""
+MIN_EPISODES = 6
+"""Episodes of a run below which a table shows no interval.
+
+Five or fewer allow no verdict at 5 %, however large the difference: the smallest p of a sign-flip
+test of n episodes is 2^(1 - n). Six are also the fewest for which the coverage of the interval was
+measured (`scripts/coverage_of_intervals.py`); Student's t of two episodes is 12.7 standard errors
+to each side, which says nothing that the mean does not.
 """
 Unit = Literal["episode", "clip"]
 """What values are of: whole episodes, or the query clips of a single one."""
@@ -58,6 +66,21 @@ class Interval:
         if self.low is None or self.high is None:
             return None
         return (self.high - self.low) / 2
+
+
+def without_too_few_episodes(interval: Interval) -> Interval:
+    """Drop the ends of an interval over fewer than `MIN_EPISODES` episodes.
+
+    Args:
+        interval: of a row's accuracies, or of its differences to another row.
+
+    Returns:
+        The interval itself, or one without ends, whose `covers` says why.
+    """
+    if not 1 < interval.n < MIN_EPISODES or interval.equal:
+        return interval
+    reason = str(NoInterval.FEW_EPISODES).format(minimum=MIN_EPISODES)
+    return replace(interval, low=None, high=None, covers=reason)
 
 
 def mean_interval(

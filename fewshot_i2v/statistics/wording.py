@@ -57,6 +57,7 @@ class NoInterval(StrEnum):
     """Why there is no interval."""
 
     ONE_EPISODE = "One episode: no interval."
+    FEW_EPISODES = "Fewer than {minimum} episodes: no interval."
     ONE_SEED = "One seed: no interval."
     EQUAL_DIFFERENCES = (
         "Where the difference is the same in all {unit}s, these do not show how others would "

@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _GAP = "  "
-_NOTE_WIDTH = 100
+WIDTH = 80
+"""Columns of a terminal that tables and notes are made for."""
 
 
 def align_columns(columns: Mapping[str, Sequence[str]], left_aligned: Collection[str]) -> list[str]:
@@ -21,18 +22,18 @@ def align_columns(columns: Mapping[str, Sequence[str]], left_aligned: Collection
     """
     padded_columns = []
     for heading, cells in columns.items():
-        width = max(_display_width(cell) for cell in (heading, *cells))
+        width = max(display_width(cell) for cell in (heading, *cells))
         padded_cells = [
-            cell + " " * (width - _display_width(cell))
+            cell + " " * (width - display_width(cell))
             if heading in left_aligned
-            else " " * (width - _display_width(cell)) + cell
+            else " " * (width - display_width(cell)) + cell
             for cell in (heading, *cells)
         ]
         padded_columns.append([padded_cells[0], "-" * width, *padded_cells[1:]])
     return [_GAP.join(line).rstrip() for line in zip(*padded_columns, strict=True)]
 
 
-def _display_width(text: str) -> int:
+def display_width(text: str) -> int:
     """Number of terminal columns that a text takes."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
@@ -42,7 +43,7 @@ def _display_width(text: str) -> int:
 
 def wrap_notes(notes: Iterable[str]) -> list[str]:
     """Wrap notes into lines that fit below a table."""
-    wrap = textwrap.TextWrapper(_NOTE_WIDTH, break_on_hyphens=False).wrap
+    wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False).wrap
     return [line for note in notes for line in wrap(note)]
 
 
@@ -61,17 +62,28 @@ def join_names(names: Sequence[str], max_shown: int = 3) -> str:
     return ", ".join(names[:max_shown]) + more_note
 
 
+def join_with_and(names: Sequence[str], max_shown: int = 3) -> str:
+    """Join names for a sentence, "a, b and c"; of many the first, and how many more there are."""
+    if len(names) > max_shown + 1:
+        return f"{', '.join(names[:max_shown])} and {len(names) - max_shown} more rows"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 _MAX_NAME_LENGTH = 60
 
 
-def escape_name(name: str) -> str:
+def escape_name(name: str, max_length: int = _MAX_NAME_LENGTH) -> str:
     """Escape a name as one printable line: control and direction marks as escapes, long ones cut.
 
+    Args:
+        name: any text.
+        max_length: at least 1.
+
     Returns:
-        At most 60 characters, the last one "…" where something was cut.
+        At most `max_length` characters, the last one "…" where something was cut.
     """
     shown = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in name[: _MAX_NAME_LENGTH + 1]
+        for c in name[: max_length + 1]
     )
-    return shown if len(shown) <= _MAX_NAME_LENGTH else shown[: _MAX_NAME_LENGTH - 1] + "…"
+    return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"

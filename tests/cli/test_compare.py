@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,16 +98,21 @@ def refused(invoke: Invoke, *args: object) -> str:
 def test_rows_are_compared_with_frozen(invoke: Invoke, runs: Path) -> None:
     result = invoke("compare", str(runs))
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    assert lines[0].startswith("split motions (novel), 2-way, 2 query clips per class, seed 0")
-    assert lines[0].endswith("head linear")
-    cells = lines[4].split()
+    header, table, *_ = result.stdout.split("\n\n")
+    said = " ".join(header.split())
+    assert said.startswith("split motions (novel), 2-way, 2 query clips per class, seed 0")
+    assert said.endswith("head linear over 7 episodes, against frozen")
+    assert re.fullmatch(r"aim:scale=0\.5 +1 +\+28\.6 \[.*\] +0\.0156", table.splitlines()[2])
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    verdict = "aim:scale=0.5 beats frozen on these clips at 1 shot, by 28.6 points (Holm p 0.0156)"
+    assert verdict in " ".join(result.stdout.split())
+    assert len(result.stdout.strip().split("\n\n")[3].splitlines()) <= 3
+    assert f"next: fewshot-i2v recommend {runs}" in result.stderr
+    full = invoke("compare", str(runs), "--wide", "--notes").stdout
+    cells = full.splitlines()[4].split()
     assert cells[:4] == ["aim:scale=0.5", "frozen", "1", "7"]
     assert cells[-1] == "7/0/0"
-    assert "0.0156" in cells
-    verdict = "aim:scale=0.5 beats frozen on these clips at 1 shot, by 28.57 points (Holm p 0.0156)"
-    assert verdict in result.stdout
-    assert "does not cover new clips" in result.stdout
+    assert "does not cover new clips" in " ".join(full.split())
 
 
 def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
@@ -165,11 +171,15 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
         ("aim", 1),
         ("aim", 5),
     ]
-    assert "aim beats frozen on these clips at 5 shots" in invoke("compare", str(tmp_path)).stdout
+    assert "aim beats frozen on these clips at 5 shots" in " ".join(
+        invoke("compare", str(tmp_path)).stdout.split()
+    )
     (five,) = comparisons(invoke, tmp_path, "--baseline", tmp_path / "frozen-linear-5shot")
     assert five["shot"] == 5
-    said = invoke("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))
-    assert "Not compared, for no other row has their head and shot" in said.stdout
+    five_shots = ("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))
+    assert "Not compared: 2 rows without a baseline" in invoke(*five_shots).stdout
+    full = " ".join(invoke(*five_shots, "--notes").stdout.split())
+    assert "Not compared, for no other row has their head and shot" in full
 
 
 def test_other_episodes_are_refused_and_the_key_is_named(invoke: Invoke, runs: Path) -> None:
@@ -197,7 +207,7 @@ def test_common_episodes_on_demand(invoke: Invoke, runs: Path) -> None:
     (got,) = comparisons(invoke, runs / "frozen-linear-1shot", more, "--common")
     assert (got["episodes"], got["left_out"]) == (6, 2)
     text = invoke("compare", str(runs / "frozen-linear-1shot"), str(more), "--common").stdout
-    assert "Up to 2 episodes of a comparison were left out" in text
+    assert "Up to 2 episodes of a comparison are left out" in text
 
 
 def test_training_seeds_are_one_row(invoke: Invoke, runs: Path) -> None:
@@ -207,7 +217,7 @@ def test_training_seeds_are_one_row(invoke: Invoke, runs: Path) -> None:
     assert found["lora"]["training_seeds"] == 2
     halves = [(x + max(0.0, x - 0.25)) / 2 for x in BETTER]
     assert found["lora"]["mean"] == pytest.approx(sum(halves) / 7)
-    assert "Rows of 2 training seeds" in invoke("compare", str(runs)).stdout
+    assert "Rows of 2 training seeds" in invoke("compare", str(runs), "--notes").stdout
 
 
 def test_starts_are_told_from_fresh_rows(invoke: Invoke, runs: Path) -> None:
@@ -217,7 +227,7 @@ def test_starts_are_told_from_fresh_rows(invoke: Invoke, runs: Path) -> None:
     (folder / "adapter.json").write_text(json.dumps(about))
     begun = {"kind": "base-trained", "name": "mine", "digest": "d", "seen": None}
     write(runs, "aim:scale=0.5", BETTER, start=str(folder), marks={"start": begun})
-    text = invoke("compare", str(runs)).stdout
+    text = invoke("compare", str(runs), "--notes").stdout
     assert "aim:scale=0.5 fresh beats frozen" in text
     assert "aim:scale=0.5 from mine beats frozen" in text
     assert "start: what each episode's adapter begins as" in text
@@ -261,3 +271,16 @@ def test_comparing_needs_no_torch(runs: Path) -> None:
         [sys.executable, "-c", program, "compare", str(runs)], capture_output=True, text=True
     )
     assert (done.returncode, "beats frozen" in done.stdout) == (0, True)
+
+
+def test_heads_that_differ_have_a_column_and_are_written_out(invoke: Invoke, runs: Path) -> None:
+    for adapter, accuracies in (("frozen", FROZEN), ("aim:scale=0.5", BETTER)):
+        write(runs, adapter, accuracies, head="prototype")
+    header, table, *_ = invoke("compare", str(runs)).stdout.split("\n\n")
+    lines = header.splitlines()
+    assert {"head A: linear", "head B: prototype"} <= set(lines)
+    assert "against frozen with the same head" in header
+    assert {tuple(line.split()[:2]) for line in table.splitlines()[2:]} == {
+        ("aim:scale=0.5", "A"),
+        ("aim:scale=0.5", "B"),
+    }

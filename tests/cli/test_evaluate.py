@@ -65,13 +65,13 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
     assert given(evaluation)["name"] == "quickstart"
     assert evaluation.asked == {"progress": True, "retry_failed": False}
     assert "frozen" in result.stdout
-    assert "62.50" in result.stdout
+    assert "62.5" in result.stdout
     head, _, rest = result.stderr.partition("\n\n")
     assert head.startswith("split motions, encoder demo; settings that are not the defaults:\n")
     assert "  quickstart: query" not in head
     assert "video.crop 1.0" in head
     assert "flags" not in head
-    assert rest.strip() == "records are in runs/x"
+    assert rest.strip() == "records are in runs/x\nnext: fewshot-i2v recommend runs/x"
 
 
 def test_on_clips_of_one_s_own_the_defaults_hold_and_flags_are_told(
@@ -149,13 +149,25 @@ def test_wrong_use_ends_with_status_2_and_a_message(
     assert evaluation.config is None
 
 
+def test_real_clips_with_the_toy_encoder_are_warned_of_first(
+    invoke: Invoke, evaluation: FakeEvaluation, tmp_path: Path
+) -> None:
+    said = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path)).stderr
+    assert "warning: encoder demo is a toy for generated clips" in said
+    assert "add --encoder ViT-B-16 --pretrained openai" in said
+    given_one = ("--encoder", "ViT-B-16", "--pretrained", "openai")
+    other = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path), *given_one).stderr
+    assert "toy" not in other
+    assert "toy" not in invoke("evaluate").stderr, "generated clips are what it is for"
+
+
 def test_failed_episodes_within_the_limit_give_status_3(
     invoke: Invoke, evaluation: FakeEvaluation
 ) -> None:
     evaluation.failed = 1
     result = invoke("evaluate", "--max-failed", "2", "--retry-failed")
     assert result.exit_code == 3
-    assert "62.50" in result.stdout
+    assert "62.5" in result.stdout
     assert evaluation.asked["retry_failed"] is True
 
 

@@ -73,11 +73,11 @@ def test_rows_of_one_evaluation_share_a_table(invoke: Invoke, runs: Path) -> Non
     assert lines[0].startswith("split motions (novel), 5-way, 5 query clips per class, seed 0")
     frozen = next(i for i, line in enumerate(lines) if line.startswith("frozen"))
     assert lines[frozen + 1].startswith("aim:scale=0.5")
-    assert "50.00" in lines[frozen]
+    assert "50.0" in lines[frozen]
     assert "3/0" in lines[frozen]
-    assert "75.00" in lines[frozen + 1]
+    assert "75.0" in lines[frozen + 1]
     assert "2/1" in lines[frozen + 1]
-    assert "+12.50" in lines[frozen + 1], "gain over frozen, paired on episodes 0 and 1"
+    assert "+12.5" in lines[frozen + 1], "gain over frozen, paired on episodes 0 and 1"
 
 
 @pytest.mark.parametrize("command", ["show", "report", "compare", "plan", "export"])
@@ -109,15 +109,17 @@ def test_other_episodes_are_another_table(invoke: Invoke, runs: Path) -> None:
     write(runs / "other", "frozen", [0.5], way=2)
     data = json.loads(invoke("show", str(runs), "--json").stdout)
     assert sorted((table["way"], len(table["rows"])) for table in data) == [(2, 1), (5, 2)]
-    text = invoke("show", str(runs)).stdout
+    text = " ".join(invoke("show", str(runs)).stdout.split())
     assert text.count("split motions") == 2
 
 
 def test_marks_of_the_header_are_shown(invoke: Invoke, tmp_path: Path) -> None:
     write(tmp_path, "frozen", [0.5], note="reconstruction", uses_names=True)
     shown = invoke("show", str(tmp_path)).output
-    assert "frozen (reconstruction)  linear  read" in shown
-    assert "given the names of the classes" in shown
+    assert "frozen (reconstruction)  read" in shown
+    assert "names read: the head knew the names of the classes: do not rank it" in shown
+    full = " ".join(invoke("show", str(tmp_path), "--notes").output.split())
+    assert "given the names of the classes" in full
 
 
 def test_starts_share_a_table_with_fresh_rows(invoke: Invoke, runs: Path) -> None:
@@ -131,11 +133,11 @@ def test_starts_share_a_table_with_fresh_rows(invoke: Invoke, runs: Path) -> Non
     shown = invoke("show", str(runs)).stdout
     assert shown.count("split motions") == 1
     lines = [line.split() for line in shown.splitlines() if "scale=0.5" in line]
-    assert [line[1] for line in lines] == ["fresh", "base-trained"]
-    assert "+37.50" in lines[1], "gain over frozen, paired on episodes 0 and 1"
+    assert [line[1] for line in lines] == ["fresh", "base"]
+    assert "+37.5" in lines[1], "gain over frozen, paired on episodes 0 and 1"
     matrix = invoke("show", str(runs), "--matrix").stdout
     assert "| adapter | start | linear |" in matrix
-    assert "| aim:scale=0.5 | base-trained | 100.0 -98.8 +0.0 |" in matrix
+    assert "| aim:scale=0.5 | base-trained | 100.0 |" in matrix
     rows = json.loads(invoke("show", str(runs), "--json").stdout)[0]["rows"]
     assert [(row["start"], row["start_name"]) for row in rows][-1] == ("base-trained", "mine")
 
@@ -150,8 +152,8 @@ def test_what_a_start_had_seen_is_shown(invoke: Invoke, tmp_path: Path) -> None:
 def test_adapters_against_heads(invoke: Invoke, runs: Path) -> None:
     shown = invoke("show", str(runs), "--matrix").output
     assert "| adapter | linear |" in shown
-    assert "| frozen | 50.0 ± 42.3 |" in shown
-    assert "| aim:scale=0.5 | 75.0 -75.0 +25.0* |" in shown
+    assert "| frozen | 50.0 |" in shown
+    assert "| aim:scale=0.5 | 75.0* |" in shown
 
 
 def test_markdown_and_json_at_once_are_refused(invoke: Invoke, runs: Path) -> None:
@@ -164,8 +166,8 @@ def test_several_tables_say_which_folder_they_are_of(invoke: Invoke, tmp_path: P
     write(tmp_path / "one", "frozen", [0.5])
     write(tmp_path / "two", "frozen", [0.5])
     shown = invoke("show", str(tmp_path)).output
-    assert f"{tmp_path / 'one'}: split motions" in shown
-    assert f"{tmp_path / 'two'}: split motions" in shown
+    assert f"{tmp_path / 'one'}:\nsplit motions" in shown
+    assert f"{tmp_path / 'two'}:\nsplit motions" in shown
 
 
 def test_a_run_without_a_finished_episode_is_shown(invoke: Invoke, tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from fewshot_i2v.report.analysis.generalization import (
     GeneralizationIntervals,
     generalization_intervals,
 )
+from fewshot_i2v.report.analysis.recommendation import Recommendation, recommend_rows
 from fewshot_i2v.report.analysis.run_analysis import (
     CalibrationMetrics,
     RunAnalysis,
     calibration_metrics,
 )
 from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict, best_rows, gain_verdicts
+from fewshot_i2v.report.comparison.pair_test import RowTables
 from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.runs.row_summary import (
     FRESH,
@@ -126,6 +128,11 @@ class ReportSection:
         """Summaries of its rows."""
         return [row.summary for row in self.rows]
 
+    @property
+    def prediction_tables(self) -> list[RowTables]:
+        """Predictions of each row."""
+        return [row.analysis.outcomes for row in self.rows]
+
     @cached_property
     def gains(self) -> list[Interval | None]:
         """Gain of each row over the frozen encoder."""
@@ -134,8 +141,13 @@ class ReportSection:
     @cached_property
     def verdicts(self) -> tuple[dict[int, GainVerdict], dict[int | str, BestRow]]:
         """Each row against frozen, by position, and the best row of each number of shots."""
-        rows, analyses = self.summaries, [row.analysis for row in self.rows]
-        return gain_verdicts(rows, LEVEL, analyses), best_rows(rows, LEVEL, analyses)
+        rows, tables = self.summaries, self.prediction_tables
+        return gain_verdicts(rows, LEVEL, tables), best_rows(rows, LEVEL, tables)
+
+    @cached_property
+    def recommendations(self) -> list[Recommendation]:
+        """The row to use at each number of shots."""
+        return recommend_rows(self.summaries, LEVEL, self.prediction_tables)
 
     def detail_position(self) -> int | None:
         """Position of the row that is shown in detail; None where no episode succeeded."""

@@ -7,12 +7,11 @@ common. They are adjusted for the comparisons of one table; `compare` adjusts fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fewshot_i2v.report.analysis.run_analysis import RunAnalysis
-from fewshot_i2v.report.comparison.pair_test import JudgedPair, PairTest, compare_pair
+from fewshot_i2v.report.comparison.pair_test import JudgedPair, PairTest, RowTables, compare_pair
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
@@ -60,9 +59,14 @@ class BestRow:
     verdicts: tuple[GainVerdict, ...]
     n_pairs: int = 0
 
+    @property
+    def beats_all(self) -> bool:
+        """Whether every other row of that number of shots is shown to be lower."""
+        return bool(self.verdicts) and all(verdict.verdict == "worse" for verdict in self.verdicts)
+
 
 def gain_verdicts(
-    rows: Sequence[RowSummary], level: float, analyses: Sequence[RunAnalysis] = ()
+    rows: Sequence[RowSummary], level: float, tables: Sequence[RowTables] = ()
 ) -> dict[int, GainVerdict]:
     """Verdicts on each row against frozen with the same head and shot, by position in the table.
 
@@ -72,7 +76,7 @@ def gain_verdicts(
     Args:
         rows: of one table.
         level: of intervals and of the family of tests.
-        analyses: of each row, for the answers to single clips; empty: they are not known.
+        tables: predictions of each row, for the answers to single clips; empty: they are not known.
     """
     frozen_rows = [None if row.is_frozen else baseline_of(row, rows) for row in rows]
     pairs = [
@@ -80,12 +84,12 @@ def gain_verdicts(
         for i, frozen in enumerate(frozen_rows)
         if frozen is not None
     ]
-    tests = [_test_pair(rows, analyses, i, j, level) for i, j in pairs]
-    return {verdict.row: verdict for verdict in _judge(pairs, tests, level)}
+    tests = [pair_test_of(rows, tables, i, j, level) for i, j in pairs]
+    return {verdict.row: verdict for verdict in judge_pairs(pairs, tests, level)}
 
 
 def best_rows(
-    rows: Sequence[RowSummary], level: float, analyses: Sequence[RunAnalysis] = ()
+    rows: Sequence[RowSummary], level: float, tables: Sequence[RowTables] = ()
 ) -> dict[int | str, BestRow]:
     """Row with the highest mean accuracy for each number of shots, and the others against it.
 
@@ -97,38 +101,53 @@ def best_rows(
     Args:
         rows: of one table.
         level: of intervals and of the families of tests.
-        analyses: as for `gain_verdicts`.
+        tables: as for `gain_verdicts`.
     """
     best_by_shot: dict[int | str, BestRow] = {}
     for shot in dict.fromkeys(row.shot for row in rows):
-        positions = _rankable_rows(rows, shot)
+        positions = rankable_rows(rows, shot)
         means = {i: mean for i in positions if (mean := rows[i].interval) is not None}
         if not means:
             continue
-        # a row with few episodes would be the best one by luck
-        max_episodes = max(mean.n for mean in means.values())
-        best = max(
-            (i for i in means if 2 * means[i].n >= max_episodes), key=lambda i: means[i].mean
-        )
+        best = highest_mean(means)
         n_pairs = len(means) * (len(means) - 1) // 2
         pairs = [
             (i, best)
             for i in means
             if i != best and rows[i].accuracies.keys() & rows[best].accuracies.keys()
         ]
-        tests = [_test_pair(rows, analyses, *pair, level) for pair in pairs]
-        row_verdicts = _judge(pairs, tests, level, n_pairs)
+        tests = [pair_test_of(rows, tables, *pair, level) for pair in pairs]
+        row_verdicts = judge_pairs(pairs, tests, level, n_pairs)
         best_by_shot[shot] = BestRow(best, means[best], tuple(row_verdicts), n_pairs)
     return best_by_shot
 
 
-def _judge(
+def highest_mean(means: Mapping[int, Interval]) -> int:
+    """Position of the highest of some accuracies that has at least half of the most episodes.
+
+    A row with few episodes would be the best one by luck.
+
+    Args:
+        means: by position, at least one.
+    """
+    max_episodes = max(mean.n for mean in means.values())
+    return max((i for i in means if 2 * means[i].n >= max_episodes), key=lambda i: means[i].mean)
+
+
+def judge_pairs(
     positions: Sequence[tuple[int, int]],
     tests: Sequence[PairTest],
     level: float,
     pairs: int | None = None,
 ) -> list[GainVerdict]:
-    """Verdicts of a family, adjusted for `pairs` where other pairs could have been compared."""
+    """Verdicts of a family, adjusted for `pairs` where other pairs could have been compared.
+
+    Args:
+        positions: row and baseline of each comparison.
+        tests: of each.
+        level: of the family.
+        pairs: number of comparisons that could have been made (Bonferroni); None: these (Holm).
+    """
     if not tests:
         return []
     differences = [
@@ -160,20 +179,21 @@ def _valid_jackknife(test: PairTest) -> JackknifeEstimate | None:
     return test.jackknife if same else None
 
 
-def _rankable_rows(rows: Sequence[RowSummary], shot: int | str) -> list[int]:
+def rankable_rows(rows: Sequence[RowSummary], shot: int | str) -> list[int]:
     """Positions of the rows of a shot that may be ranked with each other."""
     unseen = [i for i, row in enumerate(rows) if row.shot == shot and not row.seen]
     without_names = [i for i in unseen if not rows[i].uses_names]
     return without_names or unseen
 
 
-def _test_pair(
-    rows: Sequence[RowSummary], analyses: Sequence[RunAnalysis], i: int, j: int, level: float
+def pair_test_of(
+    rows: Sequence[RowSummary], tables: Sequence[RowTables], i: int, j: int, level: float
 ) -> PairTest:
+    """Test of row i against row j over the episodes that both have; as for `gain_verdicts`."""
     a, b = rows[i].accuracies, rows[j].accuracies
     return compare_pair(
         (a, b),
-        (analyses[i].outcomes, analyses[j].outcomes) if analyses else ((), ()),
+        (tables[i], tables[j]) if tables else ((), ()),
         sorted(a.keys() & b.keys()),
         level=level,
         clips_shared=rows[i].shared or rows[j].shared,

@@ -33,6 +33,10 @@ _SAMPLING_KEYS = {
 }  # fmt: skip
 _FIXED_KEYS = {"split", "subset"}
 _ENCODER_NAME_KEYS = {"encoder.name", "encoder.pretrained", "encoder.architecture"}
+_DEFAULTS = {
+    "frame_order": "natural", "precision": "fp32", "sampling": "independent", "uneven_shots": False,
+}  # fmt: skip
+"""Values of keys that an identity may have no word of: of later versions, at their defaults."""
 _NOT_SET = "not set"
 
 
@@ -300,10 +304,10 @@ def _differing_keys(
 
 def _comparable_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration and digests under the keys that users see, without what is compared."""
+    missing = {key: v for key, v in _DEFAULTS.items() if key not in identity["config"]}
     config = {
         key: value
-        # an identity has no word of this key where it is at its default
-        for key, value in {"frame_order": "natural", **identity["config"]}.items()
+        for key, value in ({**identity["config"], **missing}).items()
         if key not in _COMPARED_KEYS | _NUMERIC_KEYS | {"split"}
     }
     digests = {"split": identity.get("split"), "trials": identity.get("trials")}

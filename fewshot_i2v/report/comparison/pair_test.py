@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 
 from fewshot_i2v.report.analysis.generalization import jackknife_gain
-from fewshot_i2v.statistics.intervals import Interval, Unit
+from fewshot_i2v.statistics.intervals import Interval, Unit, without_too_few_episodes
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.paired_tests import PairedComparison, compare_paired, mcnemar
 from fewshot_i2v.statistics.predictions import PredictionTable
@@ -85,8 +85,9 @@ class JudgedPair:
 
     @property
     def difference(self) -> Interval:
-        """Mean of row - baseline with its interval."""
-        return self.test.paired.difference
+        """Mean of row - baseline with its interval, which too few episodes do not have."""
+        difference = self.test.paired.difference
+        return difference if self.unit == "clip" else without_too_few_episodes(difference)
 
     @property
     def other_clips(self) -> Interval | None:

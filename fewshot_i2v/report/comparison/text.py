@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from math import ceil, log2
 
 from fewshot_i2v.report.comparison.compare import RowComparison
-from fewshot_i2v.report.tables.accuracy_table import READ_NAMES_NOTE, start_notes
+from fewshot_i2v.report.comparison.short_table import (
+    format_p,
+    short_columns,
+    short_comparison_notes,
+)
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
     constant_difference_text,
@@ -15,14 +19,14 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
+from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, start_notes
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
 
-_SIGNED = "{:+z.2f}"
-_MIN_SHOWN_P = 1e-4
+_SIGNED = "{:+z.1f}"
 
 
 def render_comparisons(
@@ -30,13 +34,17 @@ def render_comparisons(
     not_compared: Sequence[RecordedRow] = (),
     *,
     level: float = 0.95,
+    wide: bool = True,
+    all_notes: bool = True,
 ) -> str:
-    """Format comparisons as aligned text, one table for each setting, with sentences and a legend.
+    """Format comparisons as aligned text, one table for each setting, with sentences and notes.
 
     Args:
         comparisons: from `fewshot_i2v.report.comparison.compare.compare_rows`; one family.
         not_compared: rows without a baseline.
         level: the level that they were made with.
+        wide: whether all columns are shown, with full names; else those that fit 80 columns.
+        all_notes: whether all notes are shown, in full; else at most three.
 
     Returns:
         The text, without a newline at the end.
@@ -44,8 +52,13 @@ def render_comparisons(
     settings: dict[str, list[RowComparison]] = {}
     for comparison in comparisons:
         settings.setdefault(_table_title(comparison), []).append(comparison)
-    tables = [_table(title, members, level) for title, members in settings.items()]
-    notes = [*_legend(comparisons, level), *_not_compared_notes(not_compared)]
+    tables = [
+        _table(title, members, level) if wide else _short_table(title, members, level)
+        for title, members in settings.items()
+    ]
+    notes = short_comparison_notes(comparisons, not_compared, level)
+    if all_notes:
+        notes = [*_legend(comparisons, level), *_not_compared_notes(not_compared)]
     return "\n\n".join([*tables, "\n".join(wrap_notes(notes))])
 
 
@@ -83,6 +96,20 @@ def _common_prefix_length(a: Sequence[str], b: Sequence[str]) -> int:
     )
 
 
+def _short_table(title: str, comparisons: Sequence[RowComparison], level: float) -> str:
+    """A table of 80 columns, with what all its rows share above, and the verdicts below."""
+    columns, lines = short_columns(comparisons, level)
+    header = [*wrap_notes([_with_common_head(title, comparisons)]), *lines]
+    sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
+    blocks = wrap_notes(header), align_columns(columns, LEFT_COLUMNS), wrap_notes(sentences)
+    return "\n\n".join(map("\n".join, blocks))
+
+
+def _with_common_head(title: str, comparisons: Sequence[RowComparison]) -> str:
+    heads = {member.summary.head for c in comparisons for member in (c.row, c.baseline)}
+    return title + (f", head {escape_name(heads.pop())}" if len(heads) == 1 else "")
+
+
 def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> str:
     units = {comparison.unit for comparison in comparisons}
     columns = {
@@ -92,8 +119,8 @@ def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> st
         f"{units.pop()}s" if len(units) == 1 else "episodes or clips": [
             str(c.difference.n) for c in comparisons
         ],
-        "accuracy %": [f"{100 * c.test.means[0]:.2f}" for c in comparisons],
-        "against %": [f"{100 * c.test.means[1]:.2f}" for c in comparisons],
+        "accuracy %": [f"{100 * c.test.means[0]:.1f}" for c in comparisons],
+        "against %": [f"{100 * c.test.means[1]:.1f}" for c in comparisons],
         "difference": [
             constant_difference_text(c.difference, _points(c.difference), c.unit)
             if c.difference.equal  # its spread is unknown
@@ -111,8 +138,7 @@ def _table(title: str, comparisons: Sequence[RowComparison], level: float) -> st
             for pair in (c.test.paired for c in comparisons)
         ],
     }
-    heads = {member.summary.head for c in comparisons for member in (c.row, c.baseline)}
-    title += f", head {escape_name(heads.pop())}" if len(heads) == 1 else ""
+    title = _with_common_head(title, comparisons)
     sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
     lines = [title, "", *align_columns(columns, LEFT_COLUMNS), "", *wrap_notes(sentences)]
     return "\n".join(lines)
@@ -124,7 +150,7 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
     start = f"{c.name} {c.verdict} {c.baseline_name} {c.clips_clause}"
     start += f" at {c.row.summary.shot} shot"
     start += "" if c.row.summary.shot == 1 else "s"
-    size = f"{100 * abs(c.difference.mean):.2f} points"
+    size = f"{100 * abs(c.difference.mean):.1f} points"
     if c.verdict != "cannot be told apart from":
         ends = format_ends(c.other_clips, _SIGNED)
         clause = c.other_clips_clause(ends)
@@ -148,11 +174,6 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
         return f"{text}."
     detectable_text = f"a true difference of {100 * c.visible:.1f} points"
     return f"{text}; {detectable_text} there would be told apart in 80 % of such runs."
-
-
-def format_p(p: float) -> str:
-    """Format a probability with four decimals; smaller ones as a bound."""
-    return f"<{_MIN_SHOWN_P:.4f}" if p < _MIN_SHOWN_P else f"{p:.4f}"
 
 
 def _points(difference: Interval) -> str:

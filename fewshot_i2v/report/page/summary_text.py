@@ -11,8 +11,7 @@ from fewshot_i2v.report.comparison.pair_test import OTHER_CLIPS_OF_CLASSES, THES
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
-
-_MAX_NAMED = 3
+from fewshot_i2v.utils.text_table import join_with_and
 
 
 def section_summary(section: ReportSection) -> list[str]:
@@ -155,7 +154,7 @@ class _ShotSummary:
         n_lower, lower_clause = len(worse), _lower_clause(worse)
         sentences = []
         if equal:
-            names = join_names([self._name_beside_best(i) for i in equal])
+            names = join_with_and([self._name_beside_best(i) for i in equal])
             rows_are = "row is" if n_lower == 1 else f"{n_lower} rows are"
             remainder = f"; the other {rows_are} lower{lower_clause}" if n_lower else ""
             sentences.append(f"It cannot be told apart from {names}{remainder}.")
@@ -219,7 +218,7 @@ class _ShotSummary:
         sentences = []
         for verdict, template in templates.items():
             names = [self.labels[gain.row].full for gain in verdicts if gain.verdict == verdict]
-            sentences += [template.format(join_names(names))] if names else []
+            sentences += [template.format(join_with_and(names))] if names else []
         return sentences
 
     def _exclusion_sentences(self) -> list[str]:
@@ -232,14 +231,14 @@ class _ShotSummary:
         sentences = []
         if causes:
             clauses = [
-                f"{join_names(names)}, {_cause_clause(cause, names)}"
+                f"{join_with_and(names)}, {_cause_clause(cause, names)}"
                 for cause, names in causes.items()
             ]
             sentences.append(f"Not ranked: {'; '.join(clauses)}.")
         unmatched = [self.labels[i].full for i in self._not_compared_with_frozen() if i in ranked]
         if unmatched:
             cause = _cause_clause("no episode in common with it", unmatched)
-            sentences.append(f"Not compared with frozen: {join_names(unmatched)}, {cause}.")
+            sentences.append(f"Not compared with frozen: {join_with_and(unmatched)}, {cause}.")
         return sentences
 
     def _exclusion_cause(self, row: RowSummary) -> str:
@@ -281,14 +280,6 @@ def _lower_clause(worse: Sequence[GainVerdict]) -> str:
     if n_other_clips:
         return f" on {THESE_CLIPS}, {n_other_clips} of them on {OTHER_CLIPS_OF_CLASSES}, too"
     return f" {worse[0].clips_clause}" if worse else ""
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Join names for a sentence; many are cut short."""
-    shown = list(names[:_MAX_NAMED])
-    if len(names) > _MAX_NAMED + 1:
-        return f"{', '.join(shown)} and {len(names) - _MAX_NAMED} more rows"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _cause_clause(cause: str, names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episode
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.accuracy_table import chance_accuracy
 from fewshot_i2v.report.tables.interval_text import join_covers, join_methods
+from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 from fewshot_i2v.report.tables.section_tables import (
     ReliabilityBin,
     reliability_bins,
@@ -126,8 +127,10 @@ class SectionView:
 
     @cached_property
     def summary(self) -> list[str]:
-        """Summary in plain words, a paragraph for each number of shots."""
-        return summarize(self.section.summaries, self.labels, *self.section.verdicts)
+        """Summary in plain words: the row to use, then a paragraph for each number of shots."""
+        recommended = section_recommendation(self.section) if self.section.recommendations else []
+        paragraphs = summarize(self.section.summaries, self.labels, *self.section.verdicts)
+        return [*filter(None, [" ".join(recommended)]), *paragraphs]
 
     @cached_property
     def _gains(self) -> list[Interval | None]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.statistics.intervals import Unit
+from fewshot_i2v.statistics.intervals import MIN_EPISODES, Unit
 from fewshot_i2v.utils.text_table import unique_sentences
 
 EMPTY = "-"
 """Cell without a value."""
+FEW_DIFFER, ALL_EQUAL = "few differ", "all equal"
+"""Why a gain has no interval: too few episodes differ, or the difference is the same in all."""
 _TOLERANCE = 1e-9
 
 
@@ -21,24 +23,42 @@ def is_asymmetric(interval: Interval) -> bool:
 
 
 def format_interval(interval: Interval, form: str) -> str:
-    """Format a percentage with its interval: "60.00 ± 5.10", or "97.00 -8.48 +2.26" if asymmetric.
+    """Format a percentage with its interval: "60.0 ± 5.1", or "97.0 [88.5, 99.3]" if asymmetric.
 
     A difference that is the same in all episodes has none: "same in all 12 episodes".
 
     Args:
         interval: of a share or a difference of shares.
-        form: of a number, such as "{:+.2f}"; its decimals are those of the sides too.
+        form: of a number, such as "{:+.1f}"; its decimals are those of the interval too.
     """
     text = form.format(100 * interval.mean)
     if interval.equal:
         return constant_difference_text(interval, text)
     if interval.low is None or interval.high is None:
         return text
-    decimals = len(text.rpartition(".")[2])
     if is_asymmetric(interval):
-        below, above = interval.mean - interval.low, interval.high - interval.mean
-        return f"{text} -{100 * below:.{decimals}f} +{100 * above:.{decimals}f}"
+        return f"{text} {format_ends(interval, form)}"
+    decimals = len(text.rpartition(".")[2])
     return f"{text} ± {50 * (interval.high - interval.low):.{decimals}f}"
+
+
+def format_with_ends(interval: Interval) -> str:
+    """Format an accuracy in percent with the ends of its interval: "90.3 [81.9, 95.1]"."""
+    return f"{100 * interval.mean:.1f} {format_ends(interval)}".rstrip()
+
+
+def format_gain(gain: Interval) -> str:
+    """Format a gain in points: "+28.0 ± 9.3", or "+0.3 (few differ)", why it has no interval."""
+    text = format_signed(gain.mean)
+    if gain.low is not None and gain.high is not None:
+        return f"{text} ± {50 * (gain.high - gain.low):.1f}"
+    return f"{text} ({_no_interval_reason(gain)})"
+
+
+def _no_interval_reason(gain: Interval) -> str:
+    if gain.n < MIN_EPISODES:
+        return "1 episode" if gain.n == 1 else f"{gain.n} episodes"
+    return ALL_EQUAL if gain.equal else FEW_DIFFER
 
 
 def constant_difference_text(interval: Interval, text: str, unit: Unit = "episode") -> str:
@@ -53,34 +73,15 @@ def constant_difference_text(interval: Interval, text: str, unit: Unit = "episod
     return f"{text} {scope}" if abs(interval.mean) > _TOLERANCE else f"same {scope}"
 
 
-def align_intervals(cells: Sequence[str]) -> list[str]:
-    """Pad cells of `format_interval` so that means and sides are aligned."""
-    split_cells = [cell.split(" ") for cell in cells]
-    widths: dict[tuple[bool, int], int] = {}
-    for pieces in split_cells:
-        for i in range(1, len(pieces)):
-            key = pieces[1] == "±", i
-            widths[key] = max(widths.get(key, 0), len(pieces[i]))
-    sides = [
-        "".join(f" {pieces[i].rjust(widths[pieces[1] == '±', i])}" for i in range(1, len(pieces)))
-        for pieces in split_cells
-    ]
-    mean_width = max((len(pieces[0]) for pieces in split_cells), default=0)
-    side_width = max(map(len, sides), default=0)
+def align_means(cells: Sequence[str]) -> list[str]:
+    """Pad cells that begin with a number, so that the numbers and what follows them are aligned."""
+    pieces = [cell.partition(" ") for cell in cells]
+    mean_width = max((len(mean) for mean, _, _ in pieces), default=0)
+    rest_width = max((len(rest) for _, _, rest in pieces), default=0)
     return [
-        pieces[0].rjust(mean_width) + side.ljust(side_width)
-        for pieces, side in zip(split_cells, sides, strict=True)
+        f"{mean.rjust(mean_width)}{gap or ' ' * bool(rest_width)}{rest.ljust(rest_width)}"
+        for mean, gap, rest in pieces
     ]
-
-
-def asymmetry_note(intervals: Sequence[Interval], decimals: int = 2) -> str:
-    """Note on the two numbers behind a mean, with the first such interval as the example."""
-    example = next(value for value in intervals if is_asymmetric(value))
-    shown = format_interval(example, f"{{:.{decimals}f}}")
-    return (
-        f"Where both sides differ they stand apart: {shown} is an interval that reaches "
-        f"{shown.split(' ')[1][1:]} below the mean and {shown.split(' ')[2][1:]} above it."
-    )
 
 
 def join_methods(intervals: Iterable[Interval]) -> str:
@@ -99,12 +100,12 @@ def methods_text(means: Sequence[Interval]) -> str:
     return f"{join_methods(means)} over episodes." + asymmetry * any(map(is_asymmetric, means))
 
 
-def format_ends(interval: Interval | None, form: str = "{:.2f}") -> str:
-    """Format the ends of an interval in percent, "[54.90, 65.10]"; empty where there are none.
+def format_ends(interval: Interval | None, form: str = "{:.1f}") -> str:
+    """Format the ends of an interval in percent, "[54.9, 65.1]"; empty where there are none.
 
     Args:
         interval: of a share or a difference of shares.
-        form: of a number, such as "{:+z.2f}".
+        form: of a number, such as "{:+z.1f}".
     """
     if interval is None or interval.low is None or interval.high is None:
         return ""

@@ -7,20 +7,16 @@ from itertools import count
 
 from fewshot_i2v.report.tables.accuracy_table import (
     chance_accuracy,
-    episode_notes,
     sort_shots,
     start_cells,
-    start_notes,
-    tuning_notes,
 )
 from fewshot_i2v.report.tables.interval_text import (
-    asymmetry_note,
     format_interval,
-    is_asymmetric,
     join_covers,
     methods_text,
 )
 from fewshot_i2v.report.tables.table import markdown_lines
+from fewshot_i2v.report.tables.table_notes import episode_notes, start_notes, tuning_notes
 from fewshot_i2v.runs.row_names import adapter_name, number_duplicates
 from fewshot_i2v.runs.row_summary import RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name
@@ -131,7 +127,6 @@ def _legend(rows: Sequence[RowSummary], chance: float) -> str:
     if means:
         methods = f"{100 * means[0].level:g} %, {methods_text(means)}"
         lines.append(f"±: {methods} {join_covers(means)}")
-        lines += [asymmetry_note(means, 1)] if any(map(is_asymmetric, means)) else []
     lines += episode_notes(rows, paired=False)
     lines += [*start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):

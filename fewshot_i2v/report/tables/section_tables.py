@@ -11,7 +11,11 @@ from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, LossesByRow
 from fewshot_i2v.report.analysis.generalization import answered_questions
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
-from fewshot_i2v.report.tables.accuracy_table import accuracy_table, interval_cell
+from fewshot_i2v.report.tables.accuracy_table import (
+    ACCURACY_HEADING,
+    accuracy_table,
+    interval_cell,
+)
 from fewshot_i2v.report.tables.generalization_text import coverage_note
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
@@ -110,9 +114,7 @@ def section_tables(
         losses: in other frame orders, of the rows of all sections.
         hidden: headings of columns of names that are left out.
     """
-    table = accuracy_table(
-        section.summaries, way=section.way, chance=section.chance, with_macs=True
-    )
+    table = accuracy_table(section.summaries, way=section.way, chance=section.chance)
     columns = {heading: cells for heading, cells in table.columns.items() if heading not in hidden}
     table = replace(table, columns=columns, notes=[*table.notes, *section.stopping_notes])
     further_tables = (
@@ -138,7 +140,7 @@ def _calibration_table(section: ReportSection, table: Table) -> Table | None:
         **_name_columns(table, range(len(metrics))),
         "balanced %": _column(lambda m: _number_cell(100 * m.balanced, "{:.2f}")),
         "ECE %": _column(lambda m: _number_cell(100 * m.ece.mean, "{:.2f}")),
-        interval_heading: _column(lambda m: _ends_cell(m.ece)),
+        interval_heading: _column(lambda m: _ends_cell(m.ece, "{:.2f}")),
         "by chance %": _column(lambda m: _number_cell(100 * m.by_chance, "{:.2f}")),
         "over-confident": _column(
             lambda m: number_cell(format_signed(m.over_confident), m.over_confident)
@@ -204,10 +206,10 @@ def _frame_order_table(section: ReportSection, table: Table, losses: LossesByRow
     ]
     columns = {
         **_name_columns(table, positions),
-        "accuracy %": [table.columns["accuracy %"][i] for i in positions],
+        ACCURACY_HEADING: [table.columns[ACCURACY_HEADING][i] for i in positions],
         **{
             _LOSS_HEADINGS[order]: [
-                interval_cell(intervals.get(order), "{:+z.2f}") for intervals in row_losses
+                interval_cell(intervals.get(order), "{:+z.1f}") for intervals in row_losses
             ]
             for order in orders
         },
@@ -231,7 +233,7 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     questions = answered_questions(available)
     columns = {
         **_name_columns(table, range(len(row_intervals))),
-        "accuracy %": table.columns["accuracy %"],
+        ACCURACY_HEADING: table.columns[ACCURACY_HEADING],
     }
     for question in questions:
         columns[question] = [
@@ -243,7 +245,7 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     gain_cells = [None if gain is None else gain.other_clips for gain in gains]
     gain_intervals = [interval for interval in gain_cells if interval is not None]
     if gain_intervals:
-        columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.2f}") for interval in gain_cells]
+        columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.1f}") for interval in gain_cells]
         notes.append(
             f"{_GAIN_HEADING}: of the gain over frozen, in points; {join_methods(gain_intervals)}. "
             f"{join_covers(gain_intervals)}"
@@ -260,6 +262,6 @@ def _number_cell(value: float, form: str) -> TableCell:
     return number_cell(form.format(value), value)
 
 
-def _ends_cell(interval: Interval | None, form: str = "{:.2f}") -> TableCell:
+def _ends_cell(interval: Interval | None, form: str = "{:.1f}") -> TableCell:
     ends = format_ends(interval, form)
     return number_cell(ends, interval.low) if interval is not None and ends else _EMPTY_CELL

@@ -48,12 +48,12 @@ def test_a_row_that_is_better_in_every_episode_beats_the_other() -> None:
     assert got.test.means == pytest.approx((0.5, 0.25))
     assert got.difference.mean == pytest.approx(0.25)
     assert verdict_sentence(got, 0.95) == (
-        "aim beats frozen on these clips at 1 shot, by 25.00 points (Holm p 0.0005); what other "
+        "aim beats frozen on these clips at 1 shot, by 25.0 points (Holm p 0.0005); what other "
         "clips would show is not known."
     )
     (back,) = compared(contender("aim", OVER), contender())
     assert verdict_sentence(back, 0.95).startswith(
-        "frozen is worse than aim on these clips at 1 shot, by 25.00 points"
+        "frozen is worse than aim on these clips at 1 shot, by 25.0 points"
     )
 
 
@@ -89,14 +89,12 @@ def test_what_cannot_be_told_apart_says_what_could_have_been() -> None:
 def test_rows_that_hardly_differ_have_a_dash_and_a_reason() -> None:
     (got,) = compared(contender(), contender("aim", UNDER | {0: 0.25}))
     shown = render_comparisons([got])
-    assert shown.splitlines()[4].split()[-6:] == [
-        *("+2.08", "-", "-", "1.0000", "1.0000", "1/11/0")
-    ]
+    assert shown.splitlines()[4].split()[-6:] == [*("+2.1", "-", "-", "1.0000", "1.0000", "1/11/0")]
     assert "differ in fewer than 12 episodes, and not in all" in " ".join(shown.split())
     (same,) = compared(contender(), contender("aim"))
     assert re.search(r"  same in all 12 episodes +-  +-  1.0000", render_comparisons([same]))
     (even,) = compared(contender(), contender("aim", OVER))
-    assert "  +25.00 in all 12 episodes  " in render_comparisons([even])
+    assert "  +25.0 in all 12 episodes  " in render_comparisons([even])
 
 
 def test_one_episode_is_compared_clip_by_clip() -> None:
@@ -151,7 +149,7 @@ def test_keys_that_differ_are_named_and_can_be_allowed() -> None:
         "video.frames: 16 and 8",
         "encoder.name: b16 and e",
         "encoder.digest: b16 and e",
-        "precision: bf16 and not set",
+        "precision: bf16 and fp32",
     ):
         assert line in said
     assert "add --across encoder and --across video.frames and --across precision" in said
@@ -217,7 +215,7 @@ def test_the_text_says_what_is_what() -> None:
     assert "12/0/0" in lines[4]
     joined = " ".join(lines)
     for said in (
-        "aim with linear beats frozen with linear on these clips at 1 shot, by 25.00 points",
+        "aim with linear beats frozen with linear on these clips at 1 shot, by 25.0 points",
         "interval: 90 %, paired Student t.",
         "does not cover new clips",
         "sign-flip test: the rows swapped at random in each, all ways counted",
@@ -231,6 +229,13 @@ def test_the_text_says_what_is_what() -> None:
     one = render_comparisons(compared(*rows[:2]))
     assert one.startswith(f"{SETTING}, head linear\n")
     assert "Holm p: equal to p" in one
+
+
+def test_a_key_that_an_identity_has_no_word_of_is_at_its_default() -> None:
+    """Records of other versions may lack a key; at its default it is no difference."""
+    (got,) = compared(contender(), contender("aim", OVER, precision="fp32", frame_order="natural"))
+    assert got.shared_episodes.across == ()
+    assert got.verdict == "beats"
 
 
 def titled(monkeypatch: pytest.MonkeyPatch, titles: Mapping[RecordedRow, str]) -> None:

@@ -16,7 +16,7 @@ from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, merge_rows, sort_rows
 from fewshot_i2v.report.page.page import render_page, shown_clips
 from fewshot_i2v.report.page.views import common_and_differing
-from fewshot_i2v.report.tables.accuracy_table import render_table
+from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.report.tables.interval_text import format_interval
 from tests.report.page.page_samples import HOSTILE, orders, row, section, with_seed
 
@@ -75,7 +75,7 @@ def test_the_answer_stands_first(outline: Outline) -> None:
 
 def test_the_table_is_that_of_the_terminal(outline: Outline) -> None:
     made = section()
-    table = render_table(made.summaries, way=made.way, chance=made.chance)
+    table = accuracy_table(made.summaries, way=made.way, chance=made.chance).to_text()
     text = " ".join(outline.text["main"].split())
     for line in table.split("\n\n")[0].splitlines()[2:]:
         for cell in re.split(r" {2,}", line.strip()):
@@ -171,7 +171,7 @@ def test_what_the_accuracies_say_of_other_clips_stands_in_a_table(outline: Outli
     ends = reach.intervals["other clips"]
     assert ends.low is not None
     assert ends.high is not None
-    assert f"[{100 * ends.low:.2f}, {100 * ends.high:.2f}]" in text
+    assert f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}]" in text
     assert "How far it reaches" in text
     assert "It covers other clips of these classes, drawn as these were" in text
     assert "It covers other classes" in text
@@ -207,7 +207,7 @@ def test_what_rows_lose_in_other_orders_stands_with_the_natural_one() -> None:
     ):
         assert heading in outline.text["thead"]
         lost = found[order]
-        assert format_interval(lost, "{:+z.2f}") in text
+        assert format_interval(lost, "{:+z.1f}") in text
     assert "not adjusted for the number of rows" in text
     assert "Order of frames" not in render_page(made[1:3])
 

@@ -197,7 +197,7 @@ def test_one_episode_is_compared_clip_by_clip_as_compare_does() -> None:
     frozen, aim = (r.analysis.outcomes[0] for r in rows)
     expected = mcnemar(range(80), aim.correct, range(80), frozen.correct)
     assert expected.p < 0.05
-    found = gain_verdicts(made.summaries, 0.95, [r.analysis for r in made.rows])[1]
+    found = gain_verdicts(made.summaries, 0.95, [r.analysis.outcomes for r in made.rows])[1]
     assert (found.unit, found.verdict, found.too_few) == ("clip", "better", False)
     assert found.difference.n == 80
     difference = aim.correct.astype(float) - frozen.correct
@@ -226,7 +226,7 @@ def test_clips_of_several_training_seeds_are_means_over_the_seeds() -> None:
         [_seeded("frozen", 0.3, 0), _seeded("frozen", 0.3, 1), _seeded("aim", 0.9, 0),
          _seeded("aim", 0.5, 1)]
     )  # fmt: skip
-    found = gain_verdicts([r.summary for r in rows], 0.95, [r.analysis for r in rows])[1]
+    found = gain_verdicts([r.summary for r in rows], 0.95, [r.analysis.outcomes for r in rows])[1]
     rights = [np.mean([o.correct for o in r.analysis.outcomes], axis=0) for r in rows]
     expected = compare_paired(rights[1].tolist(), rights[0].tolist())
     assert found.difference.mean == pytest.approx(expected.difference.mean)

@@ -1,4 +1,4 @@
-"""The table: what stands in it, that it is aligned, and that it is safe to print."""
+"""The table with all its columns and notes: what stands in it, and that it is safe to print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fewshot_i2v.report.tables.accuracy_table import render_table
+from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import bounded_interval, paired_difference
 from fewshot_i2v.utils.text_table import escape_name
@@ -23,6 +23,11 @@ def row(adapter: str = "frozen", head: str = "linear", **changes: object) -> Row
     return RowSummary(adapter, head, **given)  # type: ignore[arg-type]
 
 
+def render_table(rows: list[RowSummary], *, way: int, chance: float | None = None) -> str:
+    """The full table as text, as pages and exports have it."""
+    return accuracy_table(rows, way=way, chance=chance).to_text()
+
+
 def cells(text: str) -> list[list[str]]:
     """Headings and rows of the table, without the rule and the legend."""
     lines = text.split("\n\n")[0].splitlines()
@@ -30,20 +35,18 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_a_row_says_everything() -> None:
-    values = {0: 0.5, 1: 0.7, 2: 0.6}
+    values = {0: 0.5, 1: 0.7, 2: 0.6, 3: 0.6, 4: 0.6, 5: 0.6}
     full = RowSummary("aim:scale=1.0", "linear", 5, values, 2, 1_234_567, 0.01234, 2048.4)
     headings, only = cells(render_table([full], way=5))
     interval = bounded_interval(list(values.values()))
     assert interval.low is not None
     assert interval.high is not None
-    below, above = 60 - 100 * interval.low, 100 * interval.high - 60
     assert dict(zip(headings, only, strict=True)) == {
         "adapter": "aim:scale=1.0",
         "head": "linear",
         "shot": "5",
-        "accuracy %": f"60.00 -{below:.2f} +{above:.2f}",
-        "95 % interval": f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]",
-        "ok/failed": "3/2",
+        "accuracy % [95 %]": f"60.0 [{100 * interval.low:.1f}, {100 * interval.high:.1f}]",
+        "ok/failed": "6/2",
         "parameters": "1,234,567",
         "s/episode": "0.0123",
         "peak MiB": "2,048",
@@ -63,7 +66,7 @@ def test_the_gain_is_paired_with_frozen_of_the_same_head_and_shot() -> None:
     shared = range(10, 30)
     expected = paired_difference([other[i] for i in shared], [base[i] for i in shared])
     assert expected.half_width is not None
-    assert gains == [f"{100 * expected.mean:+.2f} ± {100 * expected.half_width:.2f}", "-", "-", "-"]
+    assert gains == [f"{100 * expected.mean:+.1f} ± {100 * expected.half_width:.1f}", "-", "-", "-"]
 
 
 def test_frozen_with_options_is_the_baseline_too() -> None:
@@ -79,7 +82,7 @@ def test_without_a_pair_there_is_no_gain_column_and_no_word_of_it() -> None:
 def test_the_legend_says_what_the_interval_is_and_covers_and_what_chance_is() -> None:
     text = render_table([row(), row("aim", accuracies=accuracies(20, 1))], way=4)
     legend = " ".join(text.split("\n\n")[1].split())
-    assert "± and interval: 95 %, Student t over episodes." in legend
+    assert "± and [ ]: 95 %, Student t over episodes." in legend
     assert "does not cover new clips" in legend
     assert "paired Student t over the episodes that both have" in legend
     assert "Guessing among 4 classes gives 25.0 %." in legend
@@ -88,7 +91,11 @@ def test_the_legend_says_what_the_interval_is_and_covers_and_what_chance_is() ->
 
 
 def test_each_sentence_of_the_legend_stands_once() -> None:
-    rows = [row(), row("aim", accuracies={0: 0.4}), row("b", accuracies={0: 1.0, 1: 1.0})]
+    rows = [
+        row(),
+        row("aim", accuracies={0: 0.4}),
+        row("b", accuracies=dict.fromkeys(range(6), 1.0)),
+    ]
     legend = " ".join(render_table(rows, way=5).split("\n\n")[1].split())
     sentences = re.split(r"(?<=\.) ", legend)
     assert len(sentences) == len(set(sentences))
@@ -108,13 +115,22 @@ def test_near_an_end_the_interval_stays_inside_and_the_legend_says_how() -> None
 def test_one_episode_has_a_mean_without_a_spread() -> None:
     headings, only = cells(render_table([row(accuracies={3: 0.4})], way=5))
     shown = dict(zip(headings, only, strict=True))
-    assert (shown["accuracy %"], shown["95 % interval"]) == ("40.00", "-")
+    assert shown["accuracy % [95 %]"] == "40.0"
+
+
+@pytest.mark.parametrize(("count", "ends"), [(2, False), (5, False), (6, True)])
+def test_few_episodes_have_no_interval(count: int, ends: bool) -> None:
+    """Below six a sign-flip test can decide nothing, and the interval spans most of 0 to 100 %."""
+    rows = [row(accuracies=accuracies(count)), row("aim", accuracies=accuracies(count, 1))]
+    text = render_table(rows, way=5)
+    assert ("[" in text.splitlines()[2]) is ends
+    assert ("Fewer than 6 episodes: no interval." in text) is not ends
 
 
 def test_failed_episodes_are_shown_even_where_all_failed() -> None:
     text = render_table([row(accuracies={}, failed=3), row("aim", failed=1)], way=5)
     headings, first, second = cells(text)
-    assert first[headings.index("accuracy %")] == "-"
+    assert first[headings.index("accuracy % [95 %]")] == "-"
     assert [line[headings.index("ok/failed")] for line in (first, second)] == ["0/3", "20/1"]
     assert "Failed episodes: 4;" in text
 
@@ -165,7 +181,7 @@ def test_it_is_never_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lines_of_the_legend_fit_and_nothing_trails() -> None:
     text = render_table([row(), row("aim", accuracies=accuracies(20, 1), failed=1)], way=5)
-    assert all(len(line) <= 100 for line in text.split("\n\n")[1].splitlines())
+    assert all(len(line) <= 80 for line in text.split("\n\n")[1].splitlines())
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
@@ -209,7 +225,7 @@ def test_starts_are_compared_with_frozen_as_fresh_rows_are() -> None:
     rows = [row(accuracies=base), row("aim", accuracies=other, start="base-trained")]
     headings, _, line = cells(render_table(rows, way=5))
     expected = paired_difference(list(other.values()), list(base.values()))
-    assert line[headings.index("over frozen")].startswith(f"{100 * expected.mean:+.2f} ")
+    assert line[headings.index("over frozen")].startswith(f"{100 * expected.mean:+.1f} ")
 
 
 def test_names_of_starts_are_shown_where_there_are_several_of_a_kind() -> None:
@@ -236,45 +252,54 @@ def test_without_such_rows_there_is_no_column_of_names() -> None:
 
 def test_a_loss_of_nothing_is_not_minus_nothing() -> None:
     rows = [
-        row("frozen", accuracies={0: 0.2, 1: 0.4, 2: 0.3}),
-        row("aim", accuracies={0: 0.1 + 0.2 - 0.1, 1: 0.4, 2: 0.3 - 1e-9}),
+        row("frozen", accuracies=dict.fromkeys(range(12), 0.3) | {0: 0.2, 1: 0.4}),
+        row("aim", accuracies=dict.fromkeys(range(12), 0.3) | {0: 0.1 + 0.2 - 0.1, 1: 0.4 - 1e-9}),
     ]
     text = render_table(rows, way=5)
-    assert "  +0.00  " in text
-    assert "-0.00" not in text
+    assert "  0.0 (few differ)  " in text
+    assert "-0.0" not in text
 
 
-def test_lopsided_intervals_show_both_sides_below_each_other() -> None:
+def test_intervals_show_both_ends_with_one_decimal() -> None:
     rows = [
         row("perfect", accuracies=dict.fromkeys(range(18), 1.0)),
         row("near", accuracies=dict(enumerate([1.0] * 17 + [0.8]))),
         row("plain", accuracies=dict(enumerate([0.5, 0.6] * 9))),
     ]
     text = render_table(rows, way=5)
-    lines = text.splitlines()
-    assert "100.00 -19.83 +0.00" in lines[2]
     mean = bounded_interval(list(rows[1].accuracies.values()))
     assert mean.low is not None
     assert mean.high is not None
-    below, above = 100 * (mean.mean - mean.low), 100 * (mean.high - mean.mean)
-    assert f" {100 * mean.mean:.2f}  -{below:.2f} +{above:.2f} " in lines[3]
-    assert " 55.00 ± " in lines[4]
-    assert len({line.index(".") for line in lines[2:5]}) == 1
-    legend = " ".join(text.split("\n\n")[1].split())
-    assert (
-        "100.00 -19.83 +0.00 is an interval that reaches 19.83 below the mean and 0.00 above it."
-        in legend
-    )
-    assert "stand apart" not in render_table(rows[2:], way=5)
+    for line, said in zip(
+        text.splitlines()[2:5],
+        (
+            " 100.0 [80.2, 100.0] ",
+            f" {100 * mean.mean:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}] ",
+            " 55.0 [52.4, 57.6] ",
+        ),
+        strict=True,
+    ):
+        assert said in line
+    assert "Where both sides differ the ends are shown" in text
 
 
-def test_equal_sides_stand_below_each_other() -> None:
-    wide = row("wide", accuracies=dict(enumerate([0.2, 0.8] * 6)))
-    lines = render_table([row(), wide, row("none", accuracies={})], way=5).splitlines()
-    assert len({line.index("±") for line in lines[2:4]}) == 1
-    assert len({line.index("[") for line in lines[2:4]}) == 1
-    assert " ± 1" in lines[3]
-    assert " ±  " in lines[2]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict.fromkeys(range(20), 0.1), "0.0 (all equal)"),
+        ({i: 0.3 * (i < 11) for i in range(20)}, "(few differ)"),
+        ({0: 0.1}, "(1 episode)"),
+        ({i: 0.1 * i for i in range(4)}, "(4 episodes)"),
+        ({i: 0.02 * i for i in range(20)}, " ± "),
+    ],
+)
+def test_a_gain_has_an_interval_or_says_why_not(changes: dict[int, float], said: str) -> None:
+    frozen = dict.fromkeys(changes, 0.1)
+    aim = {i: 0.1 + change for i, change in changes.items()}
+    if said.startswith("0.0"):
+        aim = frozen
+    text = render_table([row(accuracies=frozen), row("aim", accuracies=aim)], way=5)
+    assert said in text.splitlines()[3]
 
 
 def test_rows_of_different_episodes_are_said_to_be() -> None:

@@ -6,22 +6,27 @@ from fewshot_i2v.report.tables.matrix import render_matrix
 from tests.report.tables.test_accuracy_table import row
 
 
+def six(*values: float) -> dict[int, float]:
+    """Accuracies of six episodes, the fewest with an interval."""
+    return {i: values[i % len(values)] for i in range(6)}
+
+
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def test_adapters_down_heads_across_and_a_dash_where_nothing_ran() -> None:
     rows = [
-        row("frozen", "linear", accuracies={0: 0.5, 1: 0.5}),
-        row("frozen", "otam", accuracies={0: 0.25, 1: 0.75}),
-        row("m-adapter", "linear", accuracies={0: 1.0, 1: 1.0}, note="reconstruction"),
+        row("frozen", "linear", accuracies=six(0.5)),
+        row("frozen", "otam", accuracies=six(0.25, 0.75)),
+        row("m-adapter", "linear", accuracies=six(1.0), note="reconstruction"),
     ]
     lines = render_matrix(rows, way=4).splitlines()
     assert lines[0] == "1-shot"
     assert _cells(lines[2]) == ["adapter", "linear", "otam"]
-    assert _cells(lines[4]) == ["frozen", "50.0 ± 49.7", "50.0 ± 50.0"]
-    assert _cells(lines[5]) == ["m-adapter (reconstruction)", "100.0 -98.8 +0.0", "-"]
-    assert "over 2 episodes; guessing gives 25.0" in lines[7]
+    assert _cells(lines[4]) == ["frozen", "50.0 ± 36.2", "50.0 ± 25.9"]
+    assert _cells(lines[5]) == ["m-adapter (reconstruction)", "100.0 [47.6, 100.0]", "-"]
+    assert "over 6 episodes; guessing gives 25.0" in lines[7]
 
 
 def test_one_table_for_each_shot_in_order() -> None:
@@ -50,10 +55,22 @@ def test_no_mark_without_need_and_bars_in_names_do_not_break_the_table() -> None
 
 def test_starts_are_rows_of_their_own() -> None:
     rows = [
-        row("frozen", accuracies={0: 0.5, 1: 0.5}),
-        row("aim", accuracies={0: 0.25, 1: 0.25}),
-        row("aim", accuracies={0: 1.0, 1: 1.0}, start="base-trained", start_name="b", seen=True),
-        row("aim", "otam", accuracies={0: 0.75, 1: 0.75}, start="base-trained", start_name="b"),
+        row("frozen", accuracies=six(0.5)),
+        row("aim", accuracies=six(0.25)),
+        row(
+            "aim",
+            accuracies=six(1.0),
+            start="base-trained",
+            start_name="b",
+            seen=True,
+        ),
+        row(
+            "aim",
+            "otam",
+            accuracies=six(0.75),
+            start="base-trained",
+            start_name="b",
+        ),
         row("aim", shot=5, start="meta-trained", start_name="m"),
     ]
     text = render_matrix(rows, way=4)
@@ -61,10 +78,10 @@ def test_starts_are_rows_of_their_own() -> None:
     assert _cells(first[2]) == ["adapter", "start", "linear", "otam"]
     assert _cells(first[3]) == ["---", "---", "--:", "--:"]
     assert [_cells(line) for line in first[4:]] == [
-        ["frozen", "-", "50.0 ± 49.7", "-"],
-        ["aim", "fresh", "25.0 -24.9 +74.3", "-"],
-        ["aim", "base-trained, seen", "100.0 -98.8 +0.0", "-"],
-        ["aim", "base-trained", "-", "75.0 -74.3 +24.9"],
+        ["frozen", "-", "50.0 ± 36.2", "-"],
+        ["aim", "fresh", "25.0 [4.1, 72.1]", "-"],
+        ["aim", "base-trained, seen", "100.0 [47.6, 100.0]", "-"],
+        ["aim", "base-trained", "-", "75.0 [27.9, 95.9]"],
     ]
     assert _cells(second[2])[:2] == ["aim", "meta-trained"]
     assert "start: what each episode" in text
@@ -85,7 +102,10 @@ def test_labels_that_differ_behind_the_cut_keep_their_own_cells() -> None:
 
 
 def test_the_legend_speaks_for_every_cell() -> None:
-    equal, other = row(accuracies={0: 0.5, 1: 0.5}), row("aim", accuracies={0: 0.2, 1: 0.8})
+    equal, other = (
+        row(accuracies=six(0.5)),
+        row("aim", accuracies=six(0.2, 0.8)),
+    )
     for rows in ([equal, other], [other, equal]):
         said = render_matrix(rows, way=5)
         assert "Student t on the logit scale or Wilson bound for equal values" in said
@@ -96,10 +116,14 @@ def test_a_row_without_any_record_is_not_called_failed() -> None:
 
 
 def test_the_legend_says_what_two_sides_are_and_that_episodes_differ() -> None:
-    rows = [row("frozen", accuracies={0: 1.0, 1: 1.0}), row("aim", accuracies={0: 0.4, 2: 0.6})]
+    rows = [
+        row("frozen", accuracies=six(1.0)),
+        row("aim", accuracies={0: 0.4, 7: 0.6}),
+    ]
     said = render_matrix(rows, way=5)
-    assert "100.0 -98.8 +0.0 is an interval that reaches 98.8 below the mean and 0.0 above" in said
-    assert "Rows have different episodes, the least 2 of 3" in said
+    assert "| frozen | 100.0 [47.6, 100.0] |" in said
+    assert "it is not the same on both sides" in said
+    assert "Rows have different episodes, the least 2 of 7" in said
     assert "different episodes" not in render_matrix(rows[:1], way=5)
 
 

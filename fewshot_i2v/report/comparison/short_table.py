@@ -1,0 +1,137 @@
+"""The table of comparisons for a terminal of 80 columns, and a line each on what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fewshot_i2v.report.comparison.compare import RowComparison
+from fewshot_i2v.report.tables.interval_text import (
+    EMPTY,
+    FEW_DIFFER,
+    align_means,
+    format_ends,
+    format_gain,
+    format_signed,
+)
+from fewshot_i2v.report.tables.short_names import short_head_names
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS
+from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES
+from fewshot_i2v.runs.prediction_reader import RecordedRow
+from fewshot_i2v.statistics.intervals import MIN_DIFFERING
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, display_width, escape_name
+
+_SIGNED = "{:+z.1f}"
+_MIN_SHOWN_P = 1e-4
+_LONGEST = 400
+"""Characters of a name that is written out above the table."""
+
+
+def format_p(p: float) -> str:
+    """Format a probability with four decimals; smaller ones as a bound."""
+    return f"<{_MIN_SHOWN_P:.4f}" if p < _MIN_SHOWN_P else f"{p:.4f}"
+
+
+def short_columns(
+    comparisons: Sequence[RowComparison], level: float
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Columns that a reader needs, and lines on what is the same in all comparisons.
+
+    Args:
+        comparisons: of one table.
+        level: of the intervals.
+    """
+    difference = f"difference [{100 * level:g} %]"
+    columns = {
+        "row": [c.name for c in comparisons],
+        "head": [],
+        "against": [c.baseline_name for c in comparisons],
+        "shot": [str(c.row.summary.shot) for c in comparisons],
+        "over": [_count_text(c) for c in comparisons],
+        difference: align_means([_difference_cell(c) for c in comparisons]),
+        "other clips": [format_ends(c.other_clips, _SIGNED) or EMPTY for c in comparisons],
+        "Holm p": [format_p(c.decision.p) for c in comparisons],
+    }
+    facts = [
+        f"{heading} {columns.pop(heading)[0]}"
+        for heading in ("over", "against")
+        if len(set(columns[heading])) == 1
+    ]
+    if "against" in columns and all(map(_is_with_same_head, comparisons)):
+        del columns["against"]
+        facts.append("against frozen with the same head")
+    legend = _head_column(comparisons, columns)
+    too_wide = max(map(display_width, align_columns(columns, LEFT_COLUMNS))) > WIDTH
+    if too_wide or set(columns["other clips"]) == {EMPTY}:
+        del columns["other clips"]  # the sentences below the table have it
+    return columns, [", ".join(facts), *legend]
+
+
+def _head_column(
+    comparisons: Sequence[RowComparison], columns: dict[str, list[str]]
+) -> Sequence[str]:
+    """Move heads that differ from the names of rows into a column of letters; with their legend."""
+    heads = [escape_name(c.row.summary.head, _LONGEST) for c in comparisons]
+    if len(set(heads)) == 1 or "against" in columns:
+        del columns["head"]
+        return ()
+    *_, letters = short_head_names(heads)
+    columns["head"] = [*letters.cells]
+    columns["row"] = [
+        c.name.replace(f" with {escape_name(c.row.summary.head)}", "", 1) for c in comparisons
+    ]
+    return letters.legend
+
+
+def _is_with_same_head(comparison: RowComparison) -> bool:
+    row, baseline = comparison.row.summary, comparison.baseline.summary
+    return baseline.is_frozen and row.head == baseline.head
+
+
+def _difference_cell(comparison: RowComparison) -> str:
+    """Difference in points with the ends of its interval, or why it has none."""
+    difference = comparison.difference
+    ends = format_ends(difference, _SIGNED)
+    if ends:
+        return f"{format_signed(difference.mean)} {ends}"
+    if comparison.unit == "clip":
+        return format_signed(difference.mean)
+    return format_gain(difference)
+
+
+def _count_text(comparison: RowComparison) -> str:
+    count, unit = comparison.difference.n, comparison.unit
+    return f"{count:,} {unit}" + ("" if count == 1 else "s")
+
+
+def short_comparison_notes(
+    comparisons: Sequence[RowComparison], not_compared: Sequence[RecordedRow], level: float
+) -> list[str]:
+    """Notes of a line or two each, at most `MAX_SHORT_NOTES`, those that warn first."""
+    return [*_notes(comparisons, not_compared, level)][:MAX_SHORT_NOTES]
+
+
+def _notes(
+    comparisons: Sequence[RowComparison], not_compared: Sequence[RecordedRow], level: float
+) -> Iterator[str]:
+    if not_compared:
+        yield f"Not compared: {len(not_compared)} rows without a baseline; --notes names them."
+    shared = [c.shared_episodes for c in comparisons]
+    n_excluded = max(episodes.n_excluded for episodes in shared)
+    if n_excluded:
+        yield f"Up to {n_excluded} episodes of a comparison are left out: not in both rows."
+    across = dict.fromkeys(text for episodes in shared for text in episodes.across)
+    if across:
+        yield f"Compared although it differs: {'; '.join(across)}."
+    summaries = [row.summary for c in comparisons for row in (c.row, c.baseline)]
+    if any(row.seen for row in summaries):
+        yield "seen: the start was trained or chosen on these classes or clips: do not rank it."
+    if len({row.uses_names for row in summaries}) > 1:
+        yield "Some heads knew the names of the classes: do not rank them with others."
+    yield (
+        f"Holm p: for the {len(comparisons)} comparisons together; at most {1 - level:.3g} is a "
+        "verdict on these clips."
+        if len(comparisons) > 1
+        else f"Holm p: at most {1 - level:.3g} is a verdict on these clips."
+    )
+    if any(c.difference.low is None for c in comparisons):
+        yield f"{FEW_DIFFER}: rows differ in fewer than {MIN_DIFFERING} episodes: no interval."

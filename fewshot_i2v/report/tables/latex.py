@@ -1,0 +1,122 @@
+"""A table as LaTeX for a paper: booktabs, a caption of one sentence, only columns that vary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from fewshot_i2v.report.tables.accuracy_table import ACCURACY_HEADING
+from fewshot_i2v.report.tables.interval_text import EMPTY, is_asymmetric
+from fewshot_i2v.report.tables.table import LEFT_COLUMNS, Table, TableCell
+from fewshot_i2v.statistics import Interval
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
+    "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+_HEADINGS = {ACCURACY_HEADING: "accuracy %"}
+"""Headings that are other ones in a paper."""
+
+
+def latex_table(table: Table, *, caption: str, label: str, best_rows: Collection[int] = ()) -> str:
+    r"""Format a table as LaTeX; the document needs the package booktabs.
+
+    A mean is `$84.0 \pm 6.4$`, or `$90.3^{+4.8}_{-8.5}$` where the two sides differ. What the
+    intervals cover stands in comments above it, for the text of the paper.
+
+    Args:
+        table: with its notes.
+        caption: a sentence.
+        label: of `\ref`, without "tab:".
+        best_rows: positions of the rows whose accuracy is bold.
+    """
+    columns = _varying_columns(table.columns)
+    alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in columns)
+    head = " & ".join(_escape(_HEADINGS.get(heading, heading)) for heading in columns)
+    cells = [
+        [_tex_cell(cell, bold=heading == ACCURACY_HEADING and i in best_rows)
+         for i, cell in enumerate(column)]
+        for heading, column in columns.items()
+    ]  # fmt: skip
+    body = [_protected(" & ".join(line)) + r" \\" for line in zip(*cells, strict=True)]
+    return "\n".join(
+        [
+            *(f"% {_one_line(note)}" for note in table.notes),
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_escape(caption)}}}",
+            rf"  \label{{tab:{label_slug(label)}}}",
+            rf"  \begin{{tabular}}{{{alignments}}}",
+            r"    \toprule",
+            rf"    {head} \\",
+            r"    \midrule",
+            *(f"    {line}" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def label_slug(text: str) -> str:
+    """Make a label: small letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "table"
+
+
+def constant_columns(table: Table) -> dict[str, str]:
+    """Text of the columns whose cells are all the same, by heading; none of a single row."""
+    constant = table.columns.keys() - _varying_columns(table.columns).keys()
+    return {
+        heading: cells[0].text for heading, cells in table.columns.items() if heading in constant
+    }
+
+
+def _varying_columns(
+    columns: Mapping[str, Sequence[TableCell]],
+) -> dict[str, Sequence[TableCell]]:
+    """Columns with different cells, and always the first one and the accuracies."""
+    first = next(iter(columns), "")
+    return {
+        heading: cells
+        for heading, cells in columns.items()
+        if heading in (first, ACCURACY_HEADING)
+        or len(cells) < 2
+        or len({cell.text for cell in cells}) > 1
+    }
+
+
+def _tex_cell(cell: TableCell, *, bold: bool) -> str:
+    """A cell; one of a mean with its interval is a formula."""
+    if cell.interval is not None:
+        return _formula(cell.interval, signed=cell.text.startswith(("+", "-")), bold=bold)
+    if cell.text == EMPTY:
+        return "--"
+    # the hyphen before a number is a minus sign, that in a name is none
+    return _escape(re.sub(r"(?<![\w.-])-(?=\d)", "−", cell.text))
+
+
+def _protected(line: str) -> str:
+    r"""Keep the start of a line from being read as an option of the `\\` before it."""
+    return "{}" + line if line.startswith(("[", "*")) else line
+
+
+def _formula(interval: Interval, *, signed: bool, bold: bool) -> str:
+    form = "{:+z.1f}" if signed else "{:z.1f}"
+    mean = form.format(100 * interval.mean)
+    mean = rf"\mathbf{{{mean}}}" if bold else mean
+    if interval.low is None or interval.high is None:
+        return f"${mean}$"
+    if is_asymmetric(interval):
+        above, below = interval.high - interval.mean, interval.mean - interval.low
+        return f"${mean}^{{+{100 * above:.1f}}}_{{-{100 * below:.1f}}}$"
+    return rf"${mean} \pm {50 * (interval.high - interval.low):.1f}$"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _escape(text: str) -> str:
+    return "".join(_ESCAPES.get(c, c) for c in _one_line(text))

@@ -1,0 +1,155 @@
+"""Which adapter to use, in a plain sentence, and what would change that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+from fewshot_i2v.report.analysis.recommendation import NOTABLE_DIFFERENCE, Recommendation
+from fewshot_i2v.report.analysis.report_data import ReportSection
+from fewshot_i2v.report.tables.decision_text import RowPhrases, minimum_episodes
+from fewshot_i2v.report.tables.interval_text import format_ends, format_signed
+from fewshot_i2v.report.tables.table_notes import TOY_ENCODER_NOTE, shots_text
+from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
+from fewshot_i2v.utils.text_table import join_with_and
+
+
+def section_recommendation(section: ReportSection) -> list[str]:
+    """Say which row of a section to use, as `recommendation_sentences`."""
+    rows = section.summaries
+    sentences = recommendation_sentences(section.recommendations, RowPhrases.of(rows))
+    n_seen = sum(row.seen for row in rows)
+    if n_seen and section.recommendations:
+        counted = "1 row" if n_seen == 1 else f"{n_seen} rows"
+        sentences.append(f"Not considered: {counted} whose start saw these classes or clips.")
+    if any(row.toy_encoder for row in rows):
+        sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
+    return sentences
+
+
+def recommendation_sentences(
+    recommendations: Sequence[Recommendation], phrases: RowPhrases
+) -> list[str]:
+    """Say which row to use, at which numbers of shots, and what would change that.
+
+    Args:
+        recommendations: of one table, one for each number of shots.
+        phrases: names of its rows.
+
+    Returns:
+        Two sentences for each row that is recommended.
+    """
+    if not recommendations:
+        return ["No row can be recommended: none has an episode, or all saw these classes before."]
+    groups: dict[Hashable, list[Recommendation]] = defaultdict(list)
+    for recommendation in recommendations:
+        groups[phrases.key(recommendation.row)].append(recommendation)
+    return [
+        sentence
+        for group in groups.values()
+        for sentence in (_use_sentence(group, phrases), _change_sentence(group, phrases))
+    ]
+
+
+def _use_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
+    first = group[0]
+    row, name = phrases.rows[first.row], phrases.join([first.row])
+    shots = join_with_and([shots_text(r.decision.shot) for r in group])
+    if first.decision.baseline is None:
+        return (
+            f"Use {name} at {shots}, the highest of the rows: whether it gains anything over the "
+            "frozen encoder is not known (add --adapter frozen)."
+        )
+    if first.gain is None:
+        return _without_training_sentence(group, phrases)
+    gains = [_gain_text(r) for r in group]
+    gains[0] = gains[0].replace(" at ", " points at ", 1)
+    return (
+        f"Use {name}{_choice_text(group)}: it beats {phrases.baseline(first.decision)} "
+        f"{join_with_and(gains)}, {_cost_text(row)}."
+    )
+
+
+def _choice_text(group: Sequence[Recommendation]) -> str:
+    """Why a row is recommended that is not the highest; empty for the highest."""
+    if all(r.row == r.decision.best.row for r in group):
+        return ""
+    return ", the cheapest of the rows that cannot be told apart"
+
+
+def _gain_text(recommendation: Recommendation) -> str:
+    if recommendation.gain is None:
+        raise ValueError("a row that gains nothing; expected one with a verdict")
+    gain, shots = recommendation.gain, shots_text(recommendation.decision.shot)
+    ends = format_ends(gain.difference)
+    return f"by {100 * gain.difference.mean:.1f}{f' {ends}' if ends else ''} at {shots}"
+
+
+def _cost_text(row: RowSummary) -> str:
+    """Trained parameters and time of an episode."""
+    cost = f"with {row.parameters:,} trained parameters"
+    return cost + (
+        f" and {row.seconds_per_episode:.2g} s an episode" if row.seconds_per_episode else ""
+    )
+
+
+def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
+    first = group[0]
+    shots = join_with_and([shots_text(r.decision.shot) for r in group])
+    name = phrases.join([first.row])
+    if not any(r.decision.gains for r in group):
+        return f"Use {name} at {shots}: no adapter was run beside it (add --adapter aim)."
+    gains = [gain for r in group for gain in r.decision.gains]
+    if all(gain.too_few for gain in gains):
+        n_needed = minimum_episodes(
+            sum(len(r.decision.gains) * r.decision.n_baselines for r in group)
+        )
+        return (
+            f"Use {name} at {shots}, for now: so few episodes allow no verdict on an adapter; it "
+            f"takes at least {n_needed}."
+        )
+    nearest = max(gains, key=lambda gain: gain.difference.mean)
+    ends = format_ends(nearest.difference)
+    size = f"{format_signed(nearest.difference.mean)} points{f' {ends}' if ends else ''}"
+    return (
+        f"Use {name} at {shots}, without training: no adapter is shown to beat it; the nearest, "
+        f"{phrases.join([nearest.row])}, is at {size}."
+    )
+
+
+def _change_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
+    """What would change a recommendation: more episodes, other clips."""
+    clauses = ["more episodes of these clips would not"]
+    hardest = max(group, key=lambda r: r.episodes or 0)
+    if hardest.rivals:
+        rivals = phrases.join(dict.fromkeys(i for r in group for i in r.rivals[:2]))
+        row = phrases.rows[hardest.rivals[0]]
+        clauses = [f"{rivals} may be as good, {_cost_text(row)}", _episodes_text(hardest, row)]
+    clauses.append(_other_clips_text([r for r in group if r.gain is not None]))
+    return f"What would change that: {'; '.join(filter(None, clauses))}."
+
+
+def _episodes_text(recommendation: Recommendation, row: RowSummary) -> str:
+    """How many episodes would tell a row and its rival apart."""
+    size, n_needed = f"a difference of {100 * NOTABLE_DIFFERENCE:g} points", recommendation.episodes
+    if n_needed is None:
+        return ""
+    if n_needed <= row.episodes:
+        return f"{size} would mostly have shown in these {row.episodes} episodes"
+    return f"about {n_needed:,} episodes would show {size} (--episodes {n_needed})"
+
+
+def _other_clips_text(group: Sequence[Recommendation]) -> str:
+    """What the gains say of other clips of these classes."""
+    gains = [r.gain for r in group if r.gain is not None]
+    if not gains:
+        return ""
+    if all(gain.decision.holds_on_other_clips for gain in gains):
+        return "the gain holds on other clips of these classes, too"
+    if all(gain.other_clips is None for gain in gains):
+        return ""
+    ends = [format_ends(gain.other_clips) for gain in gains if gain.other_clips is not None]
+    known = [text for text in ends if text]
+    if len(known) < len(gains):
+        return "other clips: what they would show is not known, 30 episodes or more tell"
+    return f"other clips: the gain may be another, {join_with_and(known)}"
