@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_json, echo_plan, resumable
+from fewshot_i2v.cli._common import EXIT_CODES, echo_json, resumable
+from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._next import echo_next, same_command
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -63,7 +65,13 @@ def command(
     if dry_run:
         from fewshot_i2v.evaluation import evaluate
 
-        echo_plan(evaluate.dry_run(run, progress=progress), as_json=as_json)
+        plan = evaluate.dry_run(run, progress=progress)
+        if as_json:
+            echo_json(plan)
+            return
+        click.echo("\n".join(evaluation_lines(plan)))
+        if not quiet:
+            echo_next(same_command(ctx, without=["--dry-run"]))
         return
     with resumable(run.output_folder):
         from fewshot_i2v.evaluation import evaluate

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, echo_plan, resumable
+from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
+from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._next import echo_next, same_command
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -61,7 +63,13 @@ def command(
     if dry_run:
         from fewshot_i2v.training import train
 
-        echo_plan(train.dry_run(run), as_json=as_json)
+        plan = train.dry_run(run)
+        if as_json:
+            echo_json(plan)
+            return
+        click.echo("\n".join(training_lines(plan)))
+        if not quiet:
+            echo_next(same_command(ctx, without=["--dry-run"]))
         return
 
     def _log(note: str) -> None:

@@ -16,7 +16,8 @@ from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
-from fewshot_i2v.evaluation.time_estimate import row_cost
+from fewshot_i2v.evaluation.row_work import count_work
+from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
@@ -286,15 +287,19 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and for
-        each row the seconds of an episode as measured on one short trial with empty clips; reading
-        the clips and their first pass through the encoder come on top. With `until` it is that of
-        the episodes before the first look.
+        each row its clips, seconds and memory, reckoned from short trials on clips of noise, see
+        `time_estimate`. Reading the clips comes on top. With `until` it is that of the episodes
+        before the first look.
     """
     context = EvaluationContext.of(config)
     config = context.config
     runners = build_row_runners(context)
-    tracked_runners = bar(runners, desc="estimate", unit="row", progress=progress, leave=False)
-    rows = [row_cost(runner, runner.row) for runner in tracked_runners]
+    estimator = TimeEstimator()
+    with bar(total=len(runners), desc="estimate", unit="row", progress=progress) as display:
+        rows = []
+        for runner, work in zip(runners, count_work(runners), strict=True):
+            rows.append(estimator.estimate(runner, work))
+            display.update()
     clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
     first_episode = context.episodes[config.shot[0]][0]
     cost = {
@@ -302,6 +307,8 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         "device": str(context.encoder.tower.device),
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "memory_mb": max((row["memory_mb"] for row in rows), default=0),
+        "trials": estimator.trials(),
     }
     resolved = config.model_dump(mode="json")
     return {"config": resolved, "first_episode": first_episode.to_dict(), "cost": cost}

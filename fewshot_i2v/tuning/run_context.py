@@ -87,6 +87,13 @@ def open_clip_cache(
     )
 
 
+def feature_cache_bytes(device: torch.device) -> int:
+    """Returns the largest size of a feature cache: on a GPU a quarter of what is free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 4
+    return _CPU_CACHE_BYTES
+
+
 def clips_per_pass(tower: Tower, frames: int) -> int:
     """Returns how many clips the frozen tower encodes at once, so that memory stays bounded."""
     return max(1, _ENCODE_ELEMENT_BUDGET // (frames * tower.tokens * tower.width))
@@ -244,8 +251,7 @@ class RunContext:
     ) -> FeatureCache:
         if key not in self._caches:
             tower = self.encoder.tower
-            is_cuda = tower.device.type == "cuda"
-            budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if is_cuda else _CPU_CACHE_BYTES
+            budget = feature_cache_bytes(tower.device)
             chunk_size = clips_per_pass(tower, self.config.video.frames)
             self._caches[key] = FeatureCache(
                 self.frames, encode, max_bytes=budget, chunk_size=chunk_size

@@ -96,9 +96,6 @@ def test_a_file_that_is_there_needs_force(tmp_path: Path) -> None:
 def test_the_command_that_is_printed_asks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from fewshot_i2v.evaluation import evaluate
-
-    monkeypatch.setattr(evaluate, "row_cost", lambda *_: {"seconds": 0.0})
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "some clips"
     folder.mkdir()
