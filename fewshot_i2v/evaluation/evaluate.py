@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from fewshot_i2v import registry
@@ -25,7 +26,7 @@ from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
-from fewshot_i2v.utils.progress import bar
+from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
 
 def evaluate(
@@ -67,11 +68,13 @@ def run(
 
     def _run_rows() -> list[RowSummary]:
         results = []
-        for runner in runners:
-            retained = [later.cache_key for later in runners[runner.position :]]
-            context.release_caches(retain=retained)
-            folder = config.output_folder / runner.row.slug
-            results.append(_run_row(runner, folder, progress=progress, retry_failed=retry_failed))
+        with overall_progress(_tasks(runners, progress), "row", progress=progress) as overall:
+            for runner in runners:
+                overall.begin(runner.position)
+                retained = [later.cache_key for later in runners[runner.position :]]
+                context.release_caches(retain=retained)
+                folder = config.output_folder / runner.row.slug
+                results.append(_run_row(runner, folder, overall, retry_failed=retry_failed))
         return results
 
     rows, stopped = _run_rows(), None
@@ -97,6 +100,20 @@ def run(
         remarks=tuple(dict.fromkeys(note for runner in runners for note in runner.notes)),
         stopped=stopped,
     )
+
+
+def _tasks(runners: Sequence[RowRunner], progress: bool) -> list[Task]:
+    """Returns the rows as tasks of a progress bar, weighted by counted multiply-accumulates."""
+    works = count_work(runners) if progress else [None] * len(runners)
+    tasks = []
+    for runner, work in zip(runners, works, strict=True):
+        row, passes = runner.row, 1.0
+        if work is not None:
+            macs = runner.context.macs(row.adapter, row.video.frames) or 1.0
+            passes = macs * (work.first_clips + work.episodes * work.passes_per_episode)
+        kind = row.adapter.label, runner.is_static
+        tasks.append(Task(f"{row.adapter.label} {row.shot}-shot", kind, max(1.0, passes)))
+    return tasks
 
 
 def _check_until(
@@ -169,7 +186,9 @@ def _check_rates(runner: RowRunner) -> None:
         )
 
 
-def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowSummary:
+def _run_row(
+    runner: RowRunner, path: Path, progress: OverallProgress, *, retry_failed: bool
+) -> RowSummary:
     episodes, context = runner.episodes, runner.context
     facts, identity = runner.header()
     with RunFolder.open(path, facts, identity=identity) as folder:
@@ -189,7 +208,7 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         ok = [e for e in episodes if e.index in pending or folder.records[e.index].status == "ok"]
         folder.record_clips(context.content_digests(_clip_names(ok)))
         _record_failures(runner, folder, episodes, todo)
-        _run_batches(runner, folder, episodes, todo, progress=progress)
+        _run_batches(runner, folder, episodes, todo, progress)
         result = RowSummary.from_records(
             # of the configured episodes; the folder may hold more
             folder.records.read(i for i in sorted(folder.records) if i < len(episodes)),
@@ -245,8 +264,7 @@ def _run_batches(
     folder: RunFolder,
     episodes: Sequence[Episode],
     todo: Sequence[Episode],
-    *,
-    progress: bool,
+    progress: OverallProgress,
 ) -> None:
     """Runs batches of episodes; their borders do not depend on what is recorded already.
 
@@ -258,24 +276,25 @@ def _run_batches(
     pending = {episode.index for episode in todo if runner.failure(episode) is None}
     done = [i for i in folder.records if i < len(episodes) and i not in pending]
     accuracies = [r.accuracy for r in folder.records.read(done) if r.accuracy is not None]
-    label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
-    if runner.start is not None:
-        label += f" from {runner.start.name}"
-    with bar(total=len(episodes), desc=label, unit="episode", progress=progress) as display:
-        display.update(len(done))
-        for start in range(0, len(episodes), size):
-            batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
-            if not any(s.index in pending for s in batch):
-                continue
-            records = [r for r in runner.run(batch) if r.index in pending]
-            folder.append(records)
-            accuracies += [r.accuracy for r in records if r.accuracy is not None]
-            display.update(len(records))
-            if progress:
-                interval = mean_interval(accuracies)
-                width = interval.half_width
-                spread = "" if width is None else f" ± {100 * width:.1f}"
-                display.set_postfix_str(f"{100 * interval.mean:.1f}{spread} %", refresh=False)
+    progress.advance(len(done) / len(episodes), None)
+    for start in range(0, len(episodes), size):
+        batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
+        if not any(s.index in pending for s in batch):
+            continue
+        start_time = perf_counter()
+        records = [r for r in runner.run(batch) if r.index in pending]
+        folder.append(records)
+        accuracies += [r.accuracy for r in records if r.accuracy is not None]
+        seconds = perf_counter() - start_time
+        progress.advance(len(records) / len(episodes), seconds, _accuracy_note(accuracies))
+
+
+def _accuracy_note(accuracies: Sequence[float]) -> str:
+    """Returns the mean accuracy so far with its interval, for a progress bar."""
+    interval = mean_interval(accuracies)
+    width = interval.half_width
+    spread = "" if width is None else f" ± {100 * width:.1f}"
+    return f"{100 * interval.mean:.1f}{spread} %"
 
 
 def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:
@@ -295,11 +314,11 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
     config = context.config
     runners = build_row_runners(context)
     estimator = TimeEstimator()
-    with bar(total=len(runners), desc="estimate", unit="row", progress=progress) as display:
-        rows = []
+    rows = []
+    with stage(progress, "estimate", len(runners), "rows") as advance:
         for runner, work in zip(runners, count_work(runners), strict=True):
             rows.append(estimator.estimate(runner, work))
-            display.update()
+            advance(1)
     clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
     first_episode = context.episodes[config.shot[0]][0]
     cost = {
