@@ -198,12 +198,7 @@ def _run_row(
         # a batch is always computed completely
         batch_numbers = {index // runner.parallel_episodes for index in pending}
         computed = [e for e in episodes if e.index // runner.parallel_episodes in batch_numbers]
-        context.decode_clips(_clip_names(computed), progress=progress)
-        if runner.row.tuning.temporal and runner.row.tuning.steps:
-            support = {name for episode in computed for name in episode.support_clips}
-            augmented = context.augmentation_clips(runner.row.tuning)
-            augmented.decode_clips(support - context.unreadable.keys(), progress=progress)
-            context.unreadable.update(augmented.unreadable)
+        context.decode_episodes(computed, runner.row.tuning, progress=progress)
         # without episodes that failed for good: a clip of theirs may still be repaired
         ok = [e for e in episodes if e.index in pending or folder.records[e.index].status == "ok"]
         folder.record_clips(context.content_digests(_clip_names(ok)))
