@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
+from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
     from fewshot_i2v.report.comparison.baselines import RowPair
@@ -73,6 +74,9 @@ def command(
     names = baselines.names_by_row(rows)
     comparisons = compare_rows(pairs, names, level=level, common=common, across=across)
     _show_comparisons(comparisons, unpaired, level, as_json=as_json)
+    if not as_json:
+        folders = dict.fromkeys([*runs, *([baseline_folder] if baseline_folder else [])])
+        echo_next(command_line("report", *folders, "--out", "report.html"))
 
 
 def _show_comparisons(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,10 +11,11 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
 from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
-from fewshot_i2v.cli._next import echo_next, same_command
+from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
+    from fewshot_i2v.config.training import TrainingConfig
     from fewshot_i2v.training.train import TrainedStart
 
 _CONFIG_PREFIX = "train/"
@@ -88,6 +91,8 @@ def command(
     if not quiet:
         for note in _notes(trained):
             click.echo(f"\n{note}", err=True)
+        if not as_json:
+            echo_next(_evaluate_command(run, trained))
 
 
 def _show_result(trained: TrainedStart) -> None:
@@ -106,6 +111,20 @@ def _show_result(trained: TrainedStart) -> None:
         f"\n{trained.info.adapter.name}, {start['kind']} ({start['objective']}): {trained.folder}"
     )
     click.echo(f"sha256 of its tensors: {start['digest']}")
+
+
+def _evaluate_command(run: TrainingConfig, trained: TrainedStart) -> str:
+    """The command that evaluates from the start, with the encoder and clips read as in training."""
+    model = type(run)
+    words: list[str | Path] = ["evaluate", "--split", run.split]
+    words += [] if run.root is None else ["--root", run.root]
+    for section in ("encoder", "video"):
+        default = model.model_fields[section].default.model_dump(mode="json")
+        for key, value in getattr(run, section).model_dump(mode="json").items():
+            if value != default[key]:
+                words += ["--set", f"{section}.{key}={json.dumps(value)}"]
+    adapters = ["--adapter", "frozen", "--adapter", run.adapter.label]
+    return command_line(*words, *adapters, "--start", trained.folder)
 
 
 def _notes(trained: TrainedStart) -> list[str]:

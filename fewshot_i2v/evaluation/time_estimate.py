@@ -170,7 +170,10 @@ class TimeEstimator:
         clip_bytes = value_bytes * torch.Size(prefix_shape).numel()
         cached = min(clips * clip_bytes, feature_cache_bytes(tower.device))
         block_bytes = value_bytes * frames * tower.tokens * tower.width * _BLOCK_WIDTHS
-        first_pass = min(work.first_clips, clips_per_pass(tower, frames)) * block_bytes
+        # as bytes, as numbers and as normalised ones
+        pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * value_bytes)
+        n_first = min(work.first_clips, clips_per_pass(tower, frames))
+        first_pass = n_first * (block_bytes + pixel_bytes)
         step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
         prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
         trained = 0 if runner.is_static else parallel * runner.parameters * _TRAINED_BYTES

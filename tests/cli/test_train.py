@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     assert sum("kept" in line for line in lines) == 1
     assert "clips/s" in first.stderr
     assert "6 steps of 18 clips" in first.stderr
+    command = shlex.split(first.stderr.splitlines()[-1].removeprefix("next: "))
+    assert command[:3] == ["fewshot-i2v", "evaluate", "--split"]
+    assert command[-2:] == ["--start", str(tmp_path / "start")]
+    few = ["--way", "2", "--query", "1", "--episodes", "2", "--quiet"]
+    planned = invoke(*command[1:], *few, "--dry-run", "--cache", str(tmp_path / "cache"))
+    assert planned.exit_code == 0, planned.output
+    assert "read unlike its start" not in planned.output
     again = invoke("train", str(config), "--json")
     found = json.loads(again.stdout)
     assert found["digest"] in first.stdout
