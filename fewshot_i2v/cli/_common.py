@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from fewshot_i2v.cli._next import ARGUMENTS_KEY
 from fewshot_i2v.cli._start import Terminated, signals_raise
 from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 from fewshot_i2v.utils.printable import printable_output
@@ -66,6 +67,7 @@ class CommandFolder(click.Group):
         name, commands = args[0], self.list_commands(ctx)
         if name not in commands and not name.startswith("-") and not ctx.resilient_parsing:
             raise UnknownNameError("command", name, commands)
+        ctx.meta[ARGUMENTS_KEY] = args[1:]
         return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]  # one signature for click's two overloads
@@ -174,16 +176,6 @@ def _echo_resume_hint(event: str, saved_items: str, folder: Path) -> None:
 def echo_json(data: object) -> None:
     """Write plain data to standard output as JSON."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def echo_plan(plan: object, *, as_json: bool) -> None:
-    """Write what `--dry-run` tells to standard output, as YAML or JSON."""
-    from fewshot_i2v.utils.yaml import dump_yaml
-
-    if as_json:
-        echo_json(plan)
-    else:
-        click.echo(dump_yaml(plan), nl=False)
 
 
 def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:

@@ -6,7 +6,7 @@ of a flag are those of its key, which are read when a command runs: listing comm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -259,20 +259,34 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
     Raises:
         UsageError: when a setting has no value, or a key is set twice.
     """
-    from fewshot_i2v.config.method import parse_value
-
     values: dict[str, Any] = {}
     for param in ctx.command.get_params(ctx):
         if isinstance(param, KeyFlag) and param.name:
             source = ctx.get_parameter_source(param.name)
             if source == ParameterSource.COMMANDLINE:
                 values[param.key] = ctx.params[param.name]
+    return values | parse_settings(settings, taken=values)
+
+
+def parse_settings(settings: tuple[str, ...], taken: Collection[str] = ()) -> dict[str, Any]:
+    """Parse the "key=value" texts of `--set`.
+
+    Args:
+        settings: the texts.
+        taken: keys that flags set.
+
+    Raises:
+        UsageError: when a setting has no value, or a key is set twice.
+    """
+    from fewshot_i2v.config.method import parse_value
+
+    values: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         key = key.strip()
         if not (key and equals):
             raise UsageError(f"--set {setting}: expected KEY=VALUE, such as tuning.lr=0.003")
-        if key in values:
+        if key in values or key in taken:
             raise UsageError(f"{key} is given twice on the command line")
         values[key] = parse_value(value.strip(), f"--set {key}")
     return values

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
+from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
     from fewshot_i2v.report.comparison.baselines import RowPair
@@ -81,8 +82,11 @@ def command(
         _echo_comparisons(comparisons, unpaired, level)
         return
     click.echo(render_comparisons(comparisons, unpaired, level=level, wide=wide, all_notes=notes))
-    folders = " ".join(map(str, runs))
-    click.echo(f"\nnext: fewshot-i2v recommend {folders}; all notes: --notes", err=True)
+    folders = dict.fromkeys([*runs, *([baseline_folder] if baseline_folder else [])])
+    echo_next(
+        command_line("recommend", *folders),
+        command_line("report", *folders, "--out", "report.html"),
+    )
 
 
 def _echo_comparisons(

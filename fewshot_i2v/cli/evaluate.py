@@ -11,12 +11,13 @@ import click
 from fewshot_i2v.cli._common import (
     EXIT_CODES,
     echo_json,
-    echo_plan,
     parse_columns,
     resumable,
     table_flags,
 )
+from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
 
@@ -76,7 +77,13 @@ def command(
     if dry_run:
         from fewshot_i2v.evaluation import evaluate
 
-        echo_plan(evaluate.dry_run(run, progress=progress), as_json=as_json)
+        plan = evaluate.dry_run(run, progress=progress)
+        if as_json:
+            echo_json(plan)
+            return
+        click.echo("\n".join(evaluation_lines(plan)))
+        if not quiet:
+            echo_next(same_command(ctx, without=["--dry-run"]))
         return
     with resumable(run.output_folder):
         from fewshot_i2v.evaluation import evaluate
@@ -90,7 +97,7 @@ def command(
         for remark in result.remarks:
             click.echo(f"\n{remark}", err=True)
         click.echo(f"\nrecords are in {result.output}", err=True)
-        click.echo(f"next: fewshot-i2v recommend {result.output}", err=True)
+        echo_next(command_line("recommend", result.output))
     if result.failed:
         ctx.exit(FAILED_EPISODES_STATUS)
 

@@ -9,6 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
@@ -104,7 +105,7 @@ def command(
     else:
         click.echo(render_fit(result))
         click.echo(f"\n{out}: {out.stat().st_size / 1e6:.1f} MB; the encoder is not in it")
-        click.echo(f"next:\n  fewshot-i2v predict {out} NEW_CLIPS")
     if not quiet:
         for note in result.notes:
             click.echo(f"note: {note}", err=True)
+        echo_next(command_line("predict", out, "NEW_CLIPS"))

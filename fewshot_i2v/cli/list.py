@@ -15,6 +15,7 @@ import click
 
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_columns, echo_json
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.models.checkpoints.start_index import find_starts
@@ -259,6 +260,31 @@ def command(kind: str | None, name: str | None, as_json: bool, **cost_options: A
         show_costs(**cost_options, as_json=as_json)
     else:
         _show_names(kind, as_json=as_json)
+    if not as_json:
+        echo_next(command_line(*_next_words(kind, name)))
+
+
+_NEXT_WORDS = {
+    None: "list adapters",
+    "adapters": "list adapters st-adapter",
+    "heads": "list heads otam",
+    "splits": "episodes show motions",
+    "encoders": "list adapters --encoder ViT-B-16",
+    "configs": "config show quickstart",
+    "starts": "train",
+}
+"""By kind of what was listed: arguments of the next useful command."""
+
+
+def _next_words(kind: str | None, name: str | None) -> list[str]:
+    """Arguments of the next useful command."""
+    if kind == "starts" and (starts := names_of_starts()):
+        return ["evaluate", "--start", starts[0]]
+    if name is None:
+        return _NEXT_WORDS[kind].split()
+    if kind == "heads":
+        return ["evaluate", "--head", name]
+    return ["evaluate", "--adapter", "frozen", "--adapter", name]
 
 
 def _show_names(kind: str | None, *, as_json: bool) -> None:

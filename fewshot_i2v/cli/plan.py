@@ -9,6 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
 
 _SHARE = click.FloatRange(0, 1)
@@ -82,3 +83,9 @@ def command(
         echo_json(plan.to_dict())
     else:
         click.echo(render_plan(plan))
+        until = ["--until", f"{half_width:g}"]
+        if run is None:
+            split = [] if options["split"] is None else ["--split", options["split"]]
+            echo_next(command_line("evaluate", *split, *until))
+        else:
+            echo_next(f"the command that made {run} once more, with {' '.join(until)}")

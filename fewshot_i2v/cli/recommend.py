@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.cli.report import read_sections
 from fewshot_i2v.utils.text_table import wrap_notes
 
@@ -39,12 +40,7 @@ def command(runs: tuple[Path, ...], as_json: bool) -> None:
     for i, section in enumerate(sections):
         texts = wrap_notes([section.setting]), wrap_notes(section_recommendation(section))
         click.echo(("\n" if i else "") + "\n\n".join(map("\n".join, texts)))
-    folders = " ".join(map(str, runs))
-    click.echo(
-        f"\nnext: fewshot-i2v report {folders} writes a page; fewshot-i2v compare {folders} "
-        "has every test",
-        err=True,
-    )
+    echo_next(command_line("report", *runs, "--out", "report.html"), command_line("compare", *runs))
 
 
 def _to_dict(section: ReportSection) -> dict[str, Any]:

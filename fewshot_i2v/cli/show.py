@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
@@ -83,8 +84,8 @@ def command(
         text = f"{result.setting}\n\n{result.matrix()}" if matrix else ""
         text = text or result.table(columns=further_columns, wide=wide, notes=notes)
         click.echo(("\n" if i else "") + text)
-    more = "" if notes or matrix else f"; all notes: fewshot-i2v show {run} --notes"
-    click.echo(f"\nnext: fewshot-i2v recommend {run}{more}", err=True)
+    all_notes = [] if notes or matrix else [command_line("show", run, "--notes")]
+    echo_next(command_line("recommend", run), *all_notes)
 
 
 def _group_by_table(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, echo_plan, resumable
+from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
+from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
+    from fewshot_i2v.config.training import TrainingConfig
     from fewshot_i2v.training.train import TrainedStart
 
 _CONFIG_PREFIX = "train/"
@@ -61,7 +66,13 @@ def command(
     if dry_run:
         from fewshot_i2v.training import train
 
-        echo_plan(train.dry_run(run), as_json=as_json)
+        plan = train.dry_run(run)
+        if as_json:
+            echo_json(plan)
+            return
+        click.echo("\n".join(training_lines(plan)))
+        if not quiet:
+            echo_next(same_command(ctx, without=["--dry-run"]))
         return
 
     def _log(note: str) -> None:
@@ -80,6 +91,8 @@ def command(
     if not quiet:
         for note in _notes(trained):
             click.echo(f"\n{note}", err=True)
+        if not as_json:
+            echo_next(_evaluate_command(run, trained))
 
 
 def _show_result(trained: TrainedStart) -> None:
@@ -98,6 +111,20 @@ def _show_result(trained: TrainedStart) -> None:
         f"\n{trained.info.adapter.name}, {start['kind']} ({start['objective']}): {trained.folder}"
     )
     click.echo(f"sha256 of its tensors: {start['digest']}")
+
+
+def _evaluate_command(run: TrainingConfig, trained: TrainedStart) -> str:
+    """The command that evaluates from the start, with the encoder and clips read as in training."""
+    model = type(run)
+    words: list[str | Path] = ["evaluate", "--split", run.split]
+    words += [] if run.root is None else ["--root", run.root]
+    for section in ("encoder", "video"):
+        default = model.model_fields[section].default.model_dump(mode="json")
+        for key, value in getattr(run, section).model_dump(mode="json").items():
+            if value != default[key]:
+                words += ["--set", f"{section}.{key}={json.dumps(value)}"]
+    adapters = ["--adapter", "frozen", "--adapter", run.adapter.label]
+    return command_line(*words, *adapters, "--start", trained.folder)
 
 
 def _notes(trained: TrainedStart) -> list[str]:

@@ -94,6 +94,34 @@ def load_train_config(
     return config
 
 
+def command_of(source: str | Path) -> str:
+    """Returns the command that a configuration is for, "evaluate" or "train", by its keys.
+
+    Args:
+        source: the name of a shipped configuration, or the path of a YAML file.
+
+    Raises:
+        UsageError: when there is no such file or configuration, or it is not a mapping.
+    """
+    data, _ = _read_source(_training_name(source), EvaluationConfig)
+    evaluation_keys, training_keys = (
+        model.model_fields.keys() for model in (EvaluationConfig, TrainingConfig)
+    )
+    is_training = data.keys() & (training_keys - evaluation_keys)
+    return (
+        "train"
+        if is_training and not data.keys() & (evaluation_keys - training_keys)
+        else ("evaluate")
+    )
+
+
+def _training_name(source: str | Path) -> str | Path:
+    """Returns the full name of a shipped training configuration that is named in short."""
+    name = f"train/{source}"
+    is_short = name in resources.data_names("configs") and not Path(source).is_file()
+    return name if is_short and str(source) not in resources.data_names("configs") else source
+
+
 def parse_limits(overrides: Mapping[str, Any]) -> LimitsConfig:
     """Validate a clip's decoding limits, for commands without a configuration.
 

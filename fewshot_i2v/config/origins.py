@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.config.base import CommonConfig
 from fewshot_i2v.config.loading import leaf_keys, nest_overrides
 from fewshot_i2v.config.method import MethodSpec
 
@@ -14,7 +14,7 @@ _LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "workers
 
 
 def find_setting_origins(
-    config: EvaluationConfig, source: str, overrides: Mapping[str, Any]
+    config: CommonConfig, source: str, overrides: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
     """Collect the settings that differ from the defaults, by origin.
 
@@ -27,7 +27,14 @@ def find_setting_origins(
         For `source` and for "flags": dotted keys with their values as text.
     """
     override_keys = {".".join(leaf) for leaf in leaf_keys(nest_overrides(overrides))}
-    defaults = _flatten_values(EvaluationConfig(split=config.split))
+    model = type(config)
+    required = {name for name, field in model.model_fields.items() if field.is_required()}
+    default_config = model(**{name: getattr(config, name) for name in required})
+    defaults = {
+        key: value
+        for key, value in _flatten_values(default_config).items()
+        if key.split(".")[0] not in required
+    }
     by_origin: dict[str, dict[str, str]] = {source: {}, "flags": {}}
     for key, value in _flatten_values(config).items():
         if value != defaults.get(key, ""):
@@ -35,7 +42,7 @@ def find_setting_origins(
     return {origin: settings for origin, settings in by_origin.items() if settings}
 
 
-def _flatten_values(config: EvaluationConfig) -> dict[str, str]:
+def _flatten_values(config: CommonConfig) -> dict[str, str]:
     """Format all settings, by dotted key."""
     nested = config.model_dump(exclude=_LOCATION_KEYS)
     values = {}

@@ -25,6 +25,7 @@ from fewshot_i2v.models.cost import macs_per_clip
 from fewshot_i2v.models.heads.base.head import ClassTexts
 from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES
 from fewshot_i2v.tuning.run_context import RunContext
+from fewshot_i2v.utils.progress import OverallProgress
 from fewshot_i2v.utils.seeding import derive_seed
 
 
@@ -55,6 +56,28 @@ class EvaluationContext(RunContext):
         if self._segment_thirds is None:
             self._segment_thirds = self.with_segment_thirds()
         return self._segment_thirds
+
+    def decode_episodes(
+        self,
+        episodes: Sequence[Episode],
+        recipe: FinetuneConfig,
+        *,
+        progress: bool | OverallProgress,
+    ) -> None:
+        """Decodes the clips of episodes, and their support clips as augmentation reads them.
+
+        Args:
+            episodes: any; clips that cannot be read are recorded in `unreadable`.
+            recipe: of their tuning.
+            progress: as for `decode_clips`.
+        """
+        names = {name for episode in episodes for name in episode.clip_names()}
+        self.decode_clips(names, progress=progress)
+        if recipe.temporal and recipe.steps:
+            support = {name for episode in episodes for name in episode.support_clips}
+            augmented = self.augmentation_clips(recipe)
+            augmented.decode_clips(support - self.unreadable.keys(), progress=progress)
+            self.unreadable.update(augmented.unreadable)
 
     @classmethod
     def of(cls, config: EvaluationConfig) -> EvaluationContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from fewshot_i2v import registry
@@ -16,7 +17,8 @@ from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
-from fewshot_i2v.evaluation.time_estimate import row_cost
+from fewshot_i2v.evaluation.row_work import count_work
+from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
@@ -25,7 +27,7 @@ from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
-from fewshot_i2v.utils.progress import bar
+from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
 
 def evaluate(
@@ -67,11 +69,13 @@ def run(
 
     def _run_rows() -> list[RowSummary]:
         results = []
-        for runner in runners:
-            retained = [later.cache_key for later in runners[runner.position :]]
-            context.release_caches(retain=retained)
-            folder = config.output_folder / runner.row.slug
-            results.append(_run_row(runner, folder, progress=progress, retry_failed=retry_failed))
+        with overall_progress(_tasks(runners, progress), "row", progress=progress) as overall:
+            for runner in runners:
+                overall.begin(runner.position)
+                retained = [later.cache_key for later in runners[runner.position :]]
+                context.release_caches(retain=retained)
+                folder = config.output_folder / runner.row.slug
+                results.append(_run_row(runner, folder, overall, retry_failed=retry_failed))
         return results
 
     rows, stopped = _run_rows(), None
@@ -98,6 +102,20 @@ def run(
         stopped=stopped,
         setting=setting_text(runners[0].row.identity(), context.way),
     )
+
+
+def _tasks(runners: Sequence[RowRunner], progress: bool) -> list[Task]:
+    """Returns the rows as tasks of a progress bar, weighted by counted multiply-accumulates."""
+    works = count_work(runners) if progress else [None] * len(runners)
+    tasks = []
+    for runner, work in zip(runners, works, strict=True):
+        row, passes = runner.row, 1.0
+        if work is not None:
+            macs = runner.context.macs(row.adapter, row.video.frames) or 1.0
+            passes = macs * (work.first_clips + work.episodes * work.passes_per_episode)
+        kind = row.adapter.label, runner.is_static
+        tasks.append(Task(f"{row.adapter.label} {row.shot}-shot", kind, max(1.0, passes)))
+    return tasks
 
 
 def _check_until(
@@ -170,7 +188,9 @@ def _check_rates(runner: RowRunner) -> None:
         )
 
 
-def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: bool) -> RowSummary:
+def _run_row(
+    runner: RowRunner, path: Path, progress: OverallProgress, *, retry_failed: bool
+) -> RowSummary:
     episodes, context = runner.episodes, runner.context
     facts, identity = runner.header()
     with RunFolder.open(path, facts, identity=identity) as folder:
@@ -180,17 +200,12 @@ def _run_row(runner: RowRunner, path: Path, *, progress: bool, retry_failed: boo
         # a batch is always computed completely
         batch_numbers = {index // runner.parallel_episodes for index in pending}
         computed = [e for e in episodes if e.index // runner.parallel_episodes in batch_numbers]
-        context.decode_clips(_clip_names(computed), progress=progress)
-        if runner.row.tuning.temporal and runner.row.tuning.steps:
-            support = {name for episode in computed for name in episode.support_clips}
-            augmented = context.augmentation_clips(runner.row.tuning)
-            augmented.decode_clips(support - context.unreadable.keys(), progress=progress)
-            context.unreadable.update(augmented.unreadable)
+        context.decode_episodes(computed, runner.row.tuning, progress=progress)
         # without episodes that failed for good: a clip of theirs may still be repaired
         ok = [e for e in episodes if e.index in pending or folder.records[e.index].status == "ok"]
         folder.record_clips(context.content_digests(_clip_names(ok)))
         _record_failures(runner, folder, episodes, todo)
-        _run_batches(runner, folder, episodes, todo, progress=progress)
+        _run_batches(runner, folder, episodes, todo, progress)
         result = RowSummary.from_records(
             # of the configured episodes; the folder may hold more
             folder.records.read(i for i in sorted(folder.records) if i < len(episodes)),
@@ -246,8 +261,7 @@ def _run_batches(
     folder: RunFolder,
     episodes: Sequence[Episode],
     todo: Sequence[Episode],
-    *,
-    progress: bool,
+    progress: OverallProgress,
 ) -> None:
     """Runs batches of episodes; their borders do not depend on what is recorded already.
 
@@ -259,24 +273,25 @@ def _run_batches(
     pending = {episode.index for episode in todo if runner.failure(episode) is None}
     done = [i for i in folder.records if i < len(episodes) and i not in pending]
     accuracies = [r.accuracy for r in folder.records.read(done) if r.accuracy is not None]
-    label = f"{runner.row.adapter.label} {runner.row.head.label} {runner.row.shot}-shot"
-    if runner.start is not None:
-        label += f" from {runner.start.name}"
-    with bar(total=len(episodes), desc=label, unit="episode", progress=progress) as display:
-        display.update(len(done))
-        for start in range(0, len(episodes), size):
-            batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
-            if not any(s.index in pending for s in batch):
-                continue
-            records = [r for r in runner.run(batch) if r.index in pending]
-            folder.append(records)
-            accuracies += [r.accuracy for r in records if r.accuracy is not None]
-            display.update(len(records))
-            if progress:
-                interval = mean_interval(accuracies)
-                width = interval.half_width
-                spread = "" if width is None else f" ± {100 * width:.1f}"
-                display.set_postfix_str(f"{100 * interval.mean:.1f}{spread} %", refresh=False)
+    progress.advance(len(done) / len(episodes), None)
+    for start in range(0, len(episodes), size):
+        batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
+        if not any(s.index in pending for s in batch):
+            continue
+        start_time = perf_counter()
+        records = [r for r in runner.run(batch) if r.index in pending]
+        folder.append(records)
+        accuracies += [r.accuracy for r in records if r.accuracy is not None]
+        seconds = perf_counter() - start_time
+        progress.advance(len(records) / len(episodes), seconds, _accuracy_note(accuracies))
+
+
+def _accuracy_note(accuracies: Sequence[float]) -> str:
+    """Returns the mean accuracy so far with its interval, for a progress bar."""
+    interval = mean_interval(accuracies)
+    width = interval.half_width
+    spread = "" if width is None else f" ± {100 * width:.1f}"
+    return f"{100 * interval.mean:.1f}{spread} %"
 
 
 def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:
@@ -288,15 +303,19 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and for
-        each row the seconds of an episode as measured on one short trial with empty clips; reading
-        the clips and their first pass through the encoder come on top. With `until` it is that of
-        the episodes before the first look.
+        each row its clips, seconds and memory, reckoned from short trials on clips of noise, see
+        `time_estimate`. Reading the clips comes on top. With `until` it is that of the episodes
+        before the first look.
     """
     context = EvaluationContext.of(config)
     config = context.config
     runners = build_row_runners(context)
-    tracked_runners = bar(runners, desc="estimate", unit="row", progress=progress, leave=False)
-    rows = [row_cost(runner, runner.row) for runner in tracked_runners]
+    estimator = TimeEstimator()
+    rows = []
+    with stage(progress, "estimate", len(runners), "rows") as advance:
+        for runner, work in zip(runners, count_work(runners), strict=True):
+            rows.append(estimator.estimate(runner, work))
+            advance(1)
     clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
     first_episode = context.episodes[config.shot[0]][0]
     cost = {
@@ -304,6 +323,8 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         "device": str(context.encoder.tower.device),
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "memory_mb": max((row["memory_mb"] for row in rows), default=0),
+        "trials": estimator.trials(),
     }
     resolved = config.model_dump(mode="json")
     return {"config": resolved, "first_episode": first_episode.to_dict(), "cost": cost}

@@ -27,6 +27,7 @@ from fewshot_i2v.models.checkpoints.merging import merge_into
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
 
 LocationOverride = str | Path | None
@@ -165,7 +166,8 @@ class _RecordedRow:
         # the record has what its recipe gave, which may be another one today
         values["tuning"] = values["tuning"] | {"recipe": "none"}
         locations = {
-            **{key: overrides.get(key) for key in ("split", "root", "cache")},
+            **{key: overrides.get(key) for key in ("split", "cache")},
+            "root": overrides.get("root") or recorded_root(self.data.header),
             "start": self._locate_start(overrides.get("start")),
             "trials": self._locate_trials(overrides.get("trials")),
         }
@@ -343,7 +345,7 @@ def export_episode(
         out: a new folder.
         merge: whether to merge; None: where the method can be merged.
         split: name or path of the run's split; None: the recorded path.
-        root: folder of the split's clips; None: that of the split.
+        root: folder of the split's clips; None: that of the run, or else of the split.
         pretrained: the encoder's checkpoint; None: the recorded path.
         architecture: the encoder's configuration, where the run had a custom one.
         start: name or folder of the row's starting point, if any; None: the recorded path.
@@ -415,8 +417,7 @@ def _rerun_batch(
         VideoUnreadable: when a clip cannot be read (any more).
     """
     episodes = [runner.episodes[index] for index in batch]
-    clips = {name for episode in episodes for name in episode.clip_names()}
-    runner.context.decode_clips(clips, progress=progress)
+    runner.context.decode_episodes(episodes, runner.row.tuning, progress=progress)
     for error in map(runner.failure, episodes):
         if error is not None:
             raise error

@@ -87,7 +87,7 @@ def run_facts(
         flags: `display_flags` of the row.
     """
     encoder, split = context.encoder, context.split
-    architecture, trials = row.encoder.architecture, row.trials
+    architecture, trials, root = row.encoder.architecture, row.trials, context.config.root
     return {
         "name": row.name,
         "position": position,
@@ -96,6 +96,7 @@ def run_facts(
             "name": split.name,
             "version": split.version,
             "path": absolute_path(split.path or ""),
+            **({} if root is None else {"root": absolute_path(root)}),
         },
         "encoder": {
             "name": encoder.name,

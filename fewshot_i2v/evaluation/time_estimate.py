@@ -1,103 +1,344 @@
-"""Time estimate of a row, from one short trial."""
+"""Estimate of the time and memory of rows, from short trials that rows share.
+
+Measured is how long a few clips of noise take: through the frozen tower, through each adapter forth
+and back, and through each head. The rest is reckoned: a row's seconds are these times the clips
+that it is counted to encode, and its memory is what the trial kept for each clip, likewise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.features import Features, unpack_features
-from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune_and_predict, predict_from_features
+from fewshot_i2v.evaluation.row_work import RowWork
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.factory import resolve_options
+from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
+from fewshot_i2v.tuning.finetune import episode_losses
+from fewshot_i2v.tuning.run_context import clips_per_pass, feature_cache_bytes
+from fewshot_i2v.utils.environment import peak_memory_mb
+from fewshot_i2v.utils.timing import best_seconds
 
-EpisodeList = Sequence[Episode]
-_MAX_CLIPS_PER_CHUNK = 1024
-
-
-def row_cost(runner: RowRunner, row: RowConfig) -> dict[str, Any]:
-    """Returns the estimated cost of a row, in plain types, from a trial on clips of zeros."""
-    episodes = len(runner.episodes)
-    batch = [max(runner.episodes, key=lambda episode: episode.shape)] * min(
-        runner.parallel_episodes, episodes
-    )
-    time_trial = _time_prediction if runner.is_static else _time_fine_tuning
-    seconds = time_trial(runner, row, batch) / len(batch)
-    return {
-        "row": row.slug,
-        "episodes": episodes,
-        "at_once": len(batch),
-        **({"remark": "; ".join(runner.notes)} if runner.notes else {}),
-        "parameters": runner.parameters,
-        "seconds_per_episode": round(seconds, 4),
-        "seconds": round(seconds * episodes, 1),
-    }
+# Tokens times width of the largest trial: a small part of a batch on the CPU, where time grows with
+# the clips; a full batch on a GPU, where a few clips take as long as many.
+_TRIAL_ELEMENTS = {"cpu": 105_000, "cuda": 30_000 * 768}
+_MAX_TRIAL_EPISODES = 8
+_MIB = 2**20
+# Bytes of a trained value: itself, its gradient and AdamW's two moments, in float32.
+_TRAINED_BYTES = 16
+# Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
+_BLOCK_WIDTHS = 14
 
 
-def _time_fine_tuning(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
-    """Seconds of some episodes, from one step and one prediction on clips of zeros."""
+class TimeLine(NamedTuple):
+    """Seconds of a batch of clips: a fixed part, and one that grows with them."""
+
+    fixed: float
+    per_clip: float
+
+    def seconds(self, clips: float) -> float:
+        """Seconds of a batch of that many clips."""
+        return self.fixed + self.per_clip * clips
+
+
+class _EncoderTrial(NamedTuple):
+    """What an adapter was measured to take.
+
+    Attributes:
+        clips: number of clips of the largest trial.
+        forward: the adapted encoder without gradients, from the frozen prefix.
+        step: forth and back, with augmentation and the prefix where these belong to a step.
+        saved_bytes: that a clip keeps for the backward pass.
+        features: of the trial's clips, (1, clips, ...).
+    """
+
+    clips: int
+    forward: TimeLine
+    step: TimeLine
+    saved_bytes: float
+    features: Features
+
+
+class _HeadTrial(NamedTuple):
+    """Seconds that a head takes for an episode: to predict, and forth and back in a step."""
+
+    predict: float
+    step: float
+
+
+@dataclass
+class TimeEstimator:
+    """Estimates rows of one evaluation; rows with equal methods share their trials."""
+
+    _encoders: dict[Hashable, _EncoderTrial] = field(default_factory=dict)
+    _prefixes: dict[Hashable, TimeLine] = field(default_factory=dict)
+    _heads: dict[Hashable, _HeadTrial] = field(default_factory=dict)
+    _peak_mb: float = 0.0
+
+    def estimate(self, runner: RowRunner, work: RowWork) -> dict[str, Any]:
+        """Returns the estimated cost of a row, in plain types.
+
+        Args:
+            runner: of the row.
+            work: of the row, from `count_work`.
+        """
+        trial, prefix = self._encoder_trial(runner), self._prefix_line(runner)
+        head = self._head_trial(runner, trial)
+        parallel = min(runner.parallel_episodes, work.episodes)
+        first = work.first_clips * prefix.per_clip
+        if runner.is_static:
+            first += work.first_clips * trial.forward.per_clip * (runner.start is not None)
+            per_episode = head.predict
+        else:
+            step = trial.step.seconds(parallel * work.step_clips) / parallel + head.step
+            forward = trial.forward.seconds(parallel * work.predicted_clips) / parallel
+            per_episode = work.steps * step + forward + head.predict
+        row = runner.row
+        return {
+            "row": row.slug,
+            "adapter": row.adapter.label,
+            "start": row.start,
+            "head": row.head.label,
+            "shot": row.shot,
+            "episodes": work.episodes,
+            "clips": len({name for e in runner.episodes for name in e.clip_names()}),
+            "at_once": parallel,
+            **({"remark": "; ".join(runner.notes)} if runner.notes else {}),
+            "parameters": runner.parameters,
+            "seconds_per_episode": round(per_episode, 4),
+            "seconds": round(per_episode * work.episodes + first, 1),
+            "memory_mb": round(self._memory_mb(runner, work, trial, parallel)),
+        }
+
+    def trials(self) -> dict[str, int]:
+        """Returns how many trials of each kind were measured."""
+        return {"adapters": len(self._encoders), "heads": len(self._heads)}
+
+    def _prefix_line(self, runner: RowRunner) -> TimeLine:
+        """Time of what is encoded once per clip, below the first trained block."""
+        tower = runner.context.encoder.tower
+        key = runner.sizes.prefix_spec.cache_key(tower)
+        if key not in self._prefixes:
+            encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
+            frames, n_clips = runner.row.video.frames, _trial_clips(runner)
+
+            @torch.no_grad()
+            def _run(n: int) -> Tensor:
+                pixels = tower.normalize(_noise_clips(tower, n, frames))
+                return encoder.compute_prefix(pixels, grid_sizes=grids)
+
+            self._prefixes[key] = _fit_line(_run, n_clips, tower.device)
+        return self._prefixes[key]
+
+    def _encoder_trial(self, runner: RowRunner) -> _EncoderTrial:
+        row = runner.row
+        options = resolve_options("adapters", row.adapter).model_dump(mode="json")
+        tuning, tunes = row.tuning, not runner.is_static and row.tuning.steps > 0
+        augmentation = (tuning.flip, tuning.crop_scale, tuning.colour, tuning.temporal)
+        changes = augmentation if tunes and tuning.augments else None
+        key = (row.adapter.name, repr(options), _grid_sizes(runner), tunes, changes)
+        if key not in self._encoders:
+            self._encoders[key] = _time_encoder(runner)
+        return self._encoders[key]
+
+    def _head_trial(self, runner: RowRunner, trial: _EncoderTrial) -> _HeadTrial:
+        row, shape = runner.row, _largest_episode(runner).shape
+        views = 0 if runner.is_static else row.tuning.views
+        key = (row.head.label, shape, views, row.tuning.batch, trial.features.frames.shape[2:])
+        if key not in self._heads:
+            self._heads[key] = _time_head(runner, trial.features)
+        return self._heads[key]
+
+    def _memory_mb(
+        self, runner: RowRunner, work: RowWork, trial: _EncoderTrial, parallel: int
+    ) -> float:
+        """Peak memory in MiB: of the process on the CPU, of the tensors on a GPU."""
+        tower, frames = runner.context.encoder.tower, runner.row.video.frames
+        value_bytes = tower.dtype.itemsize
+        clips = len({name for e in runner.episodes for name in e.clip_names()})
+        prefix_shape = runner.sizes.prefix_spec.clip_shape(tower, frames)
+        clip_bytes = value_bytes * torch.Size(prefix_shape).numel()
+        cached = min(clips * clip_bytes, feature_cache_bytes(tower.device))
+        block_bytes = value_bytes * frames * tower.tokens * tower.width * _BLOCK_WIDTHS
+        # as bytes, as numbers and as normalised ones
+        pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * value_bytes)
+        n_first = min(work.first_clips, clips_per_pass(tower, frames))
+        first_pass = n_first * (block_bytes + pixel_bytes)
+        step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
+        prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
+        trained = 0 if runner.is_static else parallel * runner.parameters * _TRAINED_BYTES
+        used = cached + max(first_pass, trained + max(step, prediction))
+        if tower.device.type == "cuda":
+            return used / _MIB
+        # a process gives memory back to the system rarely: a row has the peak of those before it
+        self._peak_mb = max(self._peak_mb, peak_memory_mb(tower.device, 1) + used / _MIB)
+        return self._peak_mb
+
+
+def _grid_sizes(runner: RowRunner) -> GridSizes:
+    """Cells on a side of each grid of patch tokens that the row's head reads."""
+    return tuple(sorted({readout.grid_size for readout in runner.sizes.readouts} - {0}))
+
+
+def _largest_episode(runner: RowRunner) -> Episode:
+    return max(runner.episodes, key=lambda episode: episode.shape)
+
+
+def _trial_clips(runner: RowRunner) -> int:
+    """Clips of the largest trial of a row: at most those of one of its batches."""
     tower = runner.context.encoder.tower
-    indices = [episode.index for episode in batch]
-    encoder, head = runner.build_encoder(indices), runner.build_head(indices)
-    pixels = torch.zeros(
-        row.video.frames, 3, tower.image_size, tower.image_size, dtype=tower.dtype
-    ).to(tower.device)
-    with torch.no_grad():
-        prefix = encoder.compute_prefix(pixels, grid_sizes=head.grid_sizes)
-    _, n_support, n_query = batch[0].shape
-    labels = support_labels(batch, tower.device)
-    batch_size = min(n_support, row.tuning.batch or n_support)
-    support_tokens = _repeat_clip(prefix, len(batch), row.tuning.views * batch_size)
-    chunk_size = max(1, _MAX_CLIPS_PER_CHUNK // len(batch))
-
-    def _chunks(n_clips: int) -> Iterator[Tensor]:
-        for start in range(0, n_clips, chunk_size):
-            yield _repeat_clip(prefix, len(batch), min(chunk_size, n_clips - start))
-
-    inputs = EpisodeInputs(
-        lambda _step: support_tokens,
-        labels,
-        lambda: _chunks(n_query),
-        all_support=lambda: _chunks(n_support),
-        batch_indices=lambda _step: torch.arange(batch_size).expand(len(batch), -1),
-        views=row.tuning.views,
-    )
-    times, rates = [], runner.learned_rates(encoder, head)
-    for steps in (1, 0, 1):  # the first warms up
-        recipe = row.tuning.model_copy(update={"steps": steps, "warmup": 0.0})
-        start = perf_counter()
-        finetune_and_predict(encoder, head, inputs, recipe, rates).logits.cpu()
-        times.append(perf_counter() - start)
-    step_seconds = max(0.0, times[2] - times[1]) if runner.parameters else 0.0
-    return times[1] + step_seconds * row.tuning.steps
+    clip_elements = runner.row.video.frames * tower.tokens * tower.width
+    _, n_support, n_query = _largest_episode(runner).shape
+    batch = min(runner.parallel_episodes, len(runner.episodes)) * (n_support + n_query)
+    return max(1, min(batch, _TRIAL_ELEMENTS[tower.device.type] // clip_elements))
 
 
-def _repeat_clip(prefix: Tensor, n_episodes: int, n_clips: int) -> Tensor:
-    return prefix.expand(n_episodes, n_clips, *prefix.shape).contiguous()
-
-
-def _time_prediction(runner: RowRunner, row: RowConfig, batch: EpisodeList) -> float:
-    """Seconds of predicting some episodes from random features, since zeros have no angle."""
-    tower = runner.context.encoder.tower
-    head = runner.build_head([episode.index for episode in batch])
+def _noise_clips(tower: Tower, n_clips: int, frames: int) -> Tensor:
+    """Clips of noise, (n, T, H, W, 3) uint8: zeros would have no angle to compare."""
     generator = torch.Generator().manual_seed(0)
+    size = (n_clips, frames, tower.image_size, tower.image_size, 3)
+    return torch.randint(256, size, dtype=torch.uint8, generator=generator)
 
-    def _features(n_clips: int) -> Features:
-        shape = (1, n_clips, row.video.frames + 1, head.width)
-        values = torch.randn(shape, generator=generator).to(tower.device)
-        return unpack_features(values.expand(len(batch), -1, -1, -1), row.video.frames)
 
-    _, n_support, n_query = batch[0].shape
-    support, query = _features(n_support), _features(n_query)
-    labels = support_labels(batch, tower.device)
-    seconds = 0.0
-    for _ in range(2):  # the first warms up
-        start = perf_counter()
-        predict_from_features(head, support, [query], labels).logits.cpu()
-        seconds = perf_counter() - start
-    return seconds
+def _fit_line(run: Callable[[int], object], n_clips: int, device: torch.device) -> TimeLine:
+    """Measures a function of a number of clips at a quarter of them and at all."""
+    few = max(1, n_clips // 4)
+    few_seconds = _best_seconds(run, few, device)
+    if few == n_clips:
+        return TimeLine(0.0, few_seconds / few)
+    seconds = _best_seconds(run, n_clips, device)
+    per_clip = max(0.0, seconds - few_seconds) / (n_clips - few)
+    return TimeLine(max(0.0, seconds - per_clip * n_clips), per_clip)
+
+
+def _best_seconds(run: Callable[[int], object], n_clips: int, device: torch.device) -> float:
+    """Seconds of a function of a number of clips, with the time the device takes."""
+
+    def _run_and_wait() -> None:
+        run(n_clips)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return best_seconds(_run_and_wait)
+
+
+def _time_encoder(runner: RowRunner) -> _EncoderTrial:
+    """Measures the adapted encoder of a row on a few clips."""
+    row, tower = runner.row, runner.context.encoder.tower
+    encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
+    n_clips, frames = _trial_clips(runner), row.video.frames
+    pixels = tower.normalize(_noise_clips(tower, n_clips, frames))
+    with torch.no_grad():
+        prefix = encoder.compute_prefix(pixels, grid_sizes=grids).unsqueeze(0)
+
+    @torch.inference_mode()
+    def _forward(n: int) -> object:
+        return encoder(prefix[:, :n], grid_sizes=grids)
+
+    forward = _fit_line(_forward, n_clips, tower.device)
+    with torch.no_grad():
+        features = encoder(prefix, grid_sizes=grids)
+    if runner.is_static or not row.tuning.steps:
+        return _EncoderTrial(n_clips, forward, TimeLine(0.0, 0.0), 0.0, features)
+    prefix_of_step = _augmented_prefix(runner, encoder) if row.tuning.augments else None
+
+    def _step(n: int) -> None:
+        tokens = prefix[:, :n] if prefix_of_step is None else prefix_of_step(n)
+        out = encoder(tokens, grid_sizes=grids)
+        loss = sum(x.square().mean() for x in (out.frames, out.clip, *out.grids.values()))
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+
+    step = _fit_line(_step, n_clips, tower.device)
+    few = max(1, n_clips // 4)
+    saved = _bytes_saved(lambda: _step(few), encoder)
+    return _EncoderTrial(n_clips, forward, step, saved / few, features)
+
+
+def _augmented_prefix(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], Tensor]:
+    """Returns a function that makes the prefix of newly augmented clips, (1, n, ...)."""
+    row, tower = runner.row, runner.context.encoder.tower
+    frames = row.video.frames * (FRAMES_PER_SEGMENT if row.tuning.temporal else 1)
+    classes = _largest_episode(runner).classes
+    augment = SupportAugmenter(row.tuning, [classes], [0], tower)
+    grids = _grid_sizes(runner)
+
+    def _prefix(n: int) -> Tensor:
+        pixels = augment(_noise_clips(tower, n, frames).unsqueeze(0))
+        with torch.no_grad():
+            return encoder.compute_prefix(pixels, grid_sizes=grids)
+
+    return _prefix
+
+
+def _bytes_saved(run: Callable[[], object], encoder: AdaptedEncoder) -> int:
+    """Bytes of the activations that a function keeps for its backward pass."""
+    weights = {t.untyped_storage().data_ptr() for t in _tensors_in(encoder.tower)}
+    weights |= {p.untyped_storage().data_ptr() for p in encoder.parameters()}
+    sizes: dict[int, int] = {}
+
+    def _pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(_pack, lambda tensor: tensor):
+        run()
+    return sum(sizes.values())
+
+
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    """Yields the tensors of a tower: its own, and those of its blocks and norms."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors_in(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for item in vars(value).values():
+            yield from _tensors_in(item)
+
+
+def _time_head(runner: RowRunner, features: Features) -> _HeadTrial:
+    """Measures the head of a row on the features of the trial's clips, repeated."""
+    episode, row = _largest_episode(runner), runner.row
+    device = runner.context.encoder.tower.device
+    count = min(runner.parallel_episodes, len(runner.episodes), _MAX_TRIAL_EPISODES)
+    head = runner.build_head([episode.index] * count)
+    _, n_support, n_query = episode.shape
+
+    def _repeat(n_clips: int) -> Features:
+        index = torch.arange(n_clips, device=device) % features.clip.shape[1]
+        return features.map(lambda x: x[:, index].expand(count, *[-1] * (x.ndim - 1)))
+
+    support, query = _repeat(n_support), _repeat(n_query)
+    labels = support_labels([episode] * count, device)
+
+    @torch.inference_mode()
+    def _predict(_count: int) -> object:
+        return head(query, support, labels)
+
+    predict = _best_seconds(_predict, 1, device) / count
+    if runner.is_static or not row.tuning.steps:
+        return _HeadTrial(predict, 0.0)
+    batch = min(n_support, row.tuning.batch or n_support)
+    batch_labels = labels[:, :batch].repeat(1, row.tuning.views)
+    inputs = _repeat(batch * row.tuning.views).map(lambda x: x.clone().requires_grad_())
+
+    def _step(_count: int) -> None:
+        logits = head.compute_support_logits(inputs, batch_labels)
+        loss = episode_losses(logits, batch_labels, row.tuning.label_smoothing).sum()
+        torch.autograd.backward(loss)
+
+    return _HeadTrial(predict, _best_seconds(_step, 1, device) / count)

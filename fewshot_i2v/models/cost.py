@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UsageError
@@ -242,6 +241,9 @@ def _count_parameters(adapter: Adapter) -> int:
 
 def _macs_per_frame(tower: Tower, adapter: Adapter) -> float:
     """Counts multiply-accumulates of the adapted encoder, for one frame of one clip."""
+    # its import takes a tenth of that of torch, and much of this module needs no counter
+    from torch.utils.flop_counter import FlopCounterMode
+
     encoder = AdaptedEncoder(tower, adapter)
     side = tower.image_size
     clip = torch.empty(1, 1, adapter.frames, _RGB_CHANNELS, side, side)

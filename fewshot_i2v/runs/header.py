@@ -34,7 +34,8 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.video.policy identity.config.adapter.name identity.config.head.name "
         "identity.config.start? identity.config.sampling? identity.config.frame_order? "
         "identity.split.digest identity.encoder.digest identity.device? marks.note? "
-        "marks.start.kind? marks.start.name? marks.start.digest? split.path? start.path? "
+        "marks.start.kind? marks.start.name? marks.start.digest? split.path? split.root? "
+        "start.path? "
         "trials.path?",
     ),
     "text or null": (
@@ -81,6 +82,16 @@ def _to_json(path: Path, content: Mapping[str, Any]) -> bytes:
         return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not written: {error}; expected plain JSON values") from error
+
+
+def recorded_root(header: Mapping[str, Any]) -> Path | None:
+    """Returns the folder of the clips that a run was given, if it is still there.
+
+    Args:
+        header: content of the run's `run.json`.
+    """
+    root = header.get("split", {}).get("root")
+    return Path(root) if root and Path(root).is_dir() else None
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

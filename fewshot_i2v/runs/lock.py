@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.utils.files import hard_link, is_process_dead, write_new_file
+from fewshot_i2v.utils.files import (
+    hard_link,
+    is_process_dead,
+    is_process_of_another_user,
+    write_new_file,
+)
 
 # a process that has created the marker needs this long at most to write its few bytes
 _PATIENCE_SECONDS = 1.0
@@ -46,6 +51,8 @@ class RunLock:
             "host": socket.gethostname(),
             "pid": self._process,
             "started": _process_start(self._process),
+            "boot": _boot_id(),
+            "user": _user(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._content = json.dumps(owner).encode()
@@ -185,17 +192,40 @@ def _parse_owner(content: bytes) -> dict[str, Any]:
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the lock's process has certainly ended: same host, and no such process."""
+    """Whether the lock's process has certainly ended.
+
+    Its host is this one, and: the host was started anew since, or there is no such process, or the
+    number now belongs to a process of another user, or to one that began at another time.
+    """
     pid = owner.get("pid")
     is_here = owner.get("host") == socket.gethostname()
     if not is_here or not isinstance(pid, int) or not 0 < pid <= _MAX_PID:
         return False
+    boot = _boot_id()
+    if None not in (boot, owner.get("boot")) and boot != owner["boot"]:
+        return True
     if is_process_dead(pid):
+        return True
+    same_user = "user" in owner and owner["user"] == _user()
+    if same_user and is_process_of_another_user(pid):
         return True
     started = _process_start(pid)
     return started == "" or (
         None not in (started, owner.get("started")) and started != owner["started"]
     )
+
+
+def _boot_id() -> str | None:
+    """Identifier of the present start of the host; None where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _user() -> int | None:
+    """Number of the user of this process; None where there is none."""
+    return os.getuid() if hasattr(os, "getuid") else None
 
 
 def _process_start(pid: int) -> str | None:

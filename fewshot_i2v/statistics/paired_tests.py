@@ -166,7 +166,6 @@ class PairedComparison:
         wins: episodes in which a is better.
         ties: episodes in which both are equally good.
         losses: episodes in which b is better.
-        minimum_detectable: as `minimum_detectable_difference` returns it, for a power of 0.8.
     """
 
     difference: Interval
@@ -174,7 +173,6 @@ class PairedComparison:
     wins: int
     ties: int
     losses: int
-    minimum_detectable: float | None
 
 
 def compare_paired(
@@ -215,7 +213,6 @@ def compare_paired(
         wins=wins,
         ties=len(values) - wins - losses,
         losses=losses,
-        minimum_detectable=minimum_detectable_difference(values.tolist(), level),
     )
 
 

@@ -166,7 +166,11 @@ class TrainingLoop:
     def _run_steps(self, *, show_bar: bool) -> None:
         config, progress = self.config, self.progress
         with bar(
-            total=config.steps, unit="step", initial=progress.step, progress=show_bar
+            total=config.steps,
+            desc="train, step",
+            unit="steps",
+            initial=progress.step,
+            progress=show_bar,
         ) as display:
             while progress.step < config.steps:
                 progress.losses.append(self._step(progress.step))
@@ -248,13 +252,12 @@ class TrainingLoop:
         )
 
     def _bar_text(self) -> str:
-        """Text for the progress bar: loss, last accuracy, throughput."""
+        """Text for the progress bar: loss, and accuracy on validation, last and best."""
         progress = self.progress
         figures = [f"loss {progress.losses[-1]:.3f}"] if progress.losses else []
         last = progress.curve[-1].accuracy if progress.curve else None
         if last is not None and progress.best_accuracy is not None:
-            figures.append(f"val {100 * last:.1f} % (best {100 * progress.best_accuracy:.1f} %)")
-        figures.append(f"{self.config.clips_per_step * self.steps / self.seconds:.0f} clips/s")
+            figures.append(f"val {100 * last:.1f} % (best {100 * progress.best_accuracy:.1f})")
         return ", ".join(figures)
 
 

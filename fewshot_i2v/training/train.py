@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -45,6 +44,7 @@ from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
+from fewshot_i2v.utils.timing import best_seconds
 from fewshot_i2v.version import __version__
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -259,17 +259,14 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `classes` (training and validation), `first_batch` (the clips of the
-        first step by name) and `cost`: clips to read, and seconds of the steps as measured on one
-        short trial with empty clips; reading and augmenting clips, and validations, come on top.
+        first step by name) and `cost`: clips to read, and seconds of the steps and memory as
+        measured on one short trial with empty clips; reading and augmenting clips, and validations,
+        come on top.
     """
     setup = _TrainingSetup.of(config)
     validation_clips = [] if setup.validation is None else setup.validation.clips
     micro_batch = setup.batches.empty_micro_batch()
-    seconds = 0.0
-    for _ in range(2):  # the first warms up
-        start = perf_counter()
-        setup.objective.backward(micro_batch).item()
-        seconds = perf_counter() - start
+    seconds = best_seconds(lambda: setup.objective.backward(micro_batch).item())
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": {
@@ -285,5 +282,6 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),
             "seconds": round(seconds * config.accumulate * config.steps, 1),
+            "memory_mb": round(peak_memory_mb(setup.device, 1)),
         },
     }

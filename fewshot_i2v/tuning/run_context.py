@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
-from fewshot_i2v.utils.progress import bar
+from fewshot_i2v.utils.progress import OverallProgress, stage
 from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
@@ -85,6 +85,13 @@ def open_clip_cache(
     return ClipCache(
         cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
     )
+
+
+def feature_cache_bytes(device: torch.device) -> int:
+    """Returns the largest size of a feature cache: on a GPU a quarter of what is free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 4
+    return _CPU_CACHE_BYTES
 
 
 def clips_per_pass(tower: Tower, frames: int) -> int:
@@ -170,15 +177,20 @@ class RunContext:
         """Returns the file of a clip; SplitError when the split has no root."""
         return self.folder / clip if self.split.generator else self.split.clip_path(clip)
 
-    def decode_clips(self, clips: Iterable[str], *, progress: bool) -> None:
-        """Generates and decodes the missing clips; unreadable ones are recorded in `unreadable`."""
+    def decode_clips(self, clips: Iterable[str], *, progress: bool | OverallProgress) -> None:
+        """Generates and decodes the missing clips; unreadable ones are recorded in `unreadable`.
+
+        Args:
+            clips: names.
+            progress: the overall bar that shows it; or whether to show a bar.
+        """
         missing = sorted(set(clips) - self._decoded_clips - self.unreadable.keys())
         generator = self.split.generator
         if generator is not None and missing:
-            with _progress_bar(len(missing), "generate", progress) as advance:
+            with stage(progress, "generate", len(missing), "clips") as advance:
                 generate.write_missing_clips(generator, missing, self.folder, progress=advance)
         paths = {self.clip_path(name): name for name in missing}
-        with _progress_bar(len(paths), "decode", progress) as advance:
+        with stage(progress, "decode", len(paths), "clips") as advance:
             failures = self.store.prepare(list(paths), progress=advance)
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
@@ -279,23 +291,9 @@ class RunContext:
     ) -> FeatureCache:
         if key not in self._caches:
             tower = self.encoder.tower
-            is_cuda = tower.device.type == "cuda"
-            budget = torch.cuda.mem_get_info(tower.device)[0] // 4 if is_cuda else _CPU_CACHE_BYTES
+            budget = feature_cache_bytes(tower.device)
             chunk_size = clips_per_pass(tower, self.config.video.frames)
             self._caches[key] = FeatureCache(
                 self.frames, encode, max_bytes=budget, chunk_size=chunk_size
             )
         return self._caches[key]
-
-
-@contextmanager
-def _progress_bar(total: int, description: str, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on standard error and yields the function that advances it."""
-    with bar(
-        total=total, desc=description, unit="clip", progress=progress, leave=False
-    ) as progress_bar:
-
-        def _advance(count: int) -> None:
-            progress_bar.update(count)
-
-        yield _advance

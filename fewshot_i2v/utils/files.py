@@ -168,6 +168,19 @@ def is_process_dead(pid: int) -> bool:
     return False
 
 
+def is_process_of_another_user(pid: int) -> bool:
+    """Whether a process of this number exists and belongs to another user; on Windows false."""
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 def hard_link(path: Path, target: Path) -> bool | None:
     """Gives a file a second name, which only one of several processes gets.
 

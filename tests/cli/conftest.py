@@ -50,7 +50,11 @@ class FakeEvaluation(ModuleType):
 
     def dry_run(self, config: EvaluationConfig, *, progress: bool) -> dict[str, Any]:
         self.config = config
-        return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": {"clips": 3}}
+        row = {"adapter": "frozen", "start": "fresh", "head": "linear", "shot": 1}
+        row |= {"episodes": 4, "clips": 3, "seconds": 130.0, "memory_mb": 1200, "remark": "slow"}
+        cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": 130.0, "memory_mb": 1200}
+        cost["trials"] = {"adapters": 1, "heads": 2}
+        return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": cost}
 
 
 @pytest.fixture(autouse=True)

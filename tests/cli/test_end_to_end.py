@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.utils.yaml import dump_yaml, parse_yaml
+from fewshot_i2v.utils.yaml import dump_yaml
 from tests.cli.conftest import Invoke
 from tests.tiny import tiny_architecture, tiny_split
 
@@ -65,7 +65,11 @@ def test_a_dry_run_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke("evaluate", str(folder / "mine.yaml"), *FLAGS, "--dry-run", "-o", "none")
-    plan = parse_yaml(result.stdout, "plan")
+    assert "total" in result.stdout
+    result = invoke(
+        "evaluate", str(folder / "mine.yaml"), *FLAGS, "--dry-run", "--json", "-o", "none"
+    )
+    plan = json.loads(result.stdout)
     assert plan["config"]["encoder"]["mean"] == 0.5
     assert len(plan["first_episode"]["classes"]) == 2
     assert plan["cost"]["clips"] > 0

@@ -55,7 +55,10 @@ def test_a_clean_split(
     assert lines[0].endswith("clips: 4 clips of 2 classes")
     assert lines[2] == "1 video files are no clip of the split: other/z.mp4"
     assert lines[3] == "all 4 clips are there, differ, can be read and have 8+ frames"
-    assert "read: " in done.stderr
+    assert "read 4 of 4 clips, 100 %" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"next: fewshot-i2v evaluate --split {arguments[0]} --root {arguments[2]}"
+    )
     again = invoke("episodes", "check", *arguments)
     assert "4 files, 4 of them in an earlier check" in again.stdout
     assert "read: " not in again.stderr

@@ -21,7 +21,7 @@ FREEZE = ("episodes", "freeze")
 def said(*args: str | Path) -> str:
     result = CliRunner().invoke(cli, [*FREEZE, *map(str, args)])
     assert result.exit_code == 0, result.output
-    return result.stdout
+    return result.stdout + result.stderr
 
 
 def refused(*args: str | Path) -> str:
@@ -96,16 +96,13 @@ def test_a_file_that_is_there_needs_force(tmp_path: Path) -> None:
 def test_the_command_that_is_printed_asks_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from fewshot_i2v.evaluation import evaluate
-
-    monkeypatch.setattr(evaluate, "row_cost", lambda *_: {"seconds": 0.0})
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "some clips"
     folder.mkdir()
     tiny_folder(folder)
     asked = ("--way", "2-3", "--shot", "1-2", "--query", "1", "--episodes", "3", "--seed", "5")
     text = said("some clips/tiny.yaml", name, *asked)
-    program, *command = shlex.split(text.partition("ask them with: ")[2])
+    program, *command = shlex.split(text.partition("next: ")[2])
     assert (program, command[0]) == ("fewshot-i2v", "evaluate")
     more = ["--dry-run", "--json", "--quiet", "--adapter", "frozen", "--head", "nearest"]
     done = CliRunner().invoke(cli, [*command, *more, "--cache", "cache", "--output", "out"])
@@ -121,5 +118,5 @@ def test_the_command_that_is_printed_asks_them(
 def test_the_printed_command_names_the_folder_of_the_clips(tmp_path: Path) -> None:
     (tmp_path / "my clips").mkdir()
     text = said("hmdb51-arn", tmp_path / "e", "--root", tmp_path / "my clips", "--episodes", "1")
-    command = shlex.split(text.partition("ask them with: ")[2])
+    command = shlex.split(text.partition("next: ")[2])
     assert command[-2:] == ["--root", str(tmp_path / "my clips")]

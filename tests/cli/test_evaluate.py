@@ -18,7 +18,6 @@ from fewshot_i2v.cli.evaluate import command
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.keys import config_keys
 from fewshot_i2v.evaluation.row_expansion import expand_rows
-from fewshot_i2v.utils.yaml import parse_yaml
 from tests.cli.conftest import FakeEvaluation, Invoke
 
 # A command remembers its help option, with the names of the first context that asks for it.
@@ -186,10 +185,26 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(
     invoke: Invoke, evaluation: FakeEvaluation
 ) -> None:
     data = json.loads(invoke("evaluate", "--dry-run", "--json", "--way", "3").stdout)
-    assert (data["config"]["way"], data["cost"]) == (3, {"clips": 3})
-    text = invoke("evaluate", "--dry-run", "--way", "3").stdout
-    assert parse_yaml(text, "plan") == data
+    assert (data["config"]["way"], data["cost"]["clips"]) == (3, 3)
+    result = invoke("evaluate", "--dry-run", "--way", "3", "--until", "2")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["adapter", "start", "shot", "episodes", "clips", "time", "MiB"]
+    assert lines[2].split() == ["frozen", "-", "1", "4", "3", "2", "min", "1,200"]
+    assert lines[3].split() == ["total", "3", "2", "min", "1,200"]
+    text = " ".join(result.stdout.split())
+    assert "An estimate for cpu" in text
+    assert "1 adapter and 2 heads" in text
+    assert "before the first look" in text
+    assert text.endswith("slow")
+    assert max(map(len, lines)) <= 100
+    next_line = result.stderr.splitlines()[-1]
+    assert next_line == "next: fewshot-i2v evaluate --way 3 --until 2"
     assert evaluation.asked == {}
+
+
+def test_a_quiet_dry_run_has_the_table_alone(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    result = invoke("evaluate", "--dry-run", "--quiet")
+    assert (result.stdout.split()[0], result.stderr) == ("adapter", "")
 
 
 def test_ctrl_c_says_how_to_go_on(invoke: Invoke, evaluation: FakeEvaluation) -> None:

@@ -50,7 +50,8 @@ def test_shipped_starting_points_and_the_adapters_they_are_for(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "data_folder", lambda _kind: tmp_path)
-    assert invoke("list", "starts").stderr == "(no starts are shipped)\n"
+    said = invoke("list", "starts").stderr
+    assert said == "(no starts are shipped)\n\nnext: fewshot-i2v train\n"
     assert json.loads(invoke("list", "starts", "--json").stdout) == []
     assert "starts:\n  (no starts are shipped)\n" in invoke("list").stdout
     for place, adapter in (("a/one", "aim"), ("a/two", "st-adapter"), ("b/maml/x", "aim")):

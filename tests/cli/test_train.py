@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +53,10 @@ class FakeTraining(ModuleType):
 
     def dry_run(self, config: TrainingConfig) -> dict[str, Any]:
         self.config = config
-        return {"config": config.model_dump(mode="json"), "cost": {"clips": 3}}
+        cost = {"clips": 3, "validation_clips": 2, "device": "cpu", "parameters": 1000}
+        cost |= {"clips_per_step": 5, "seconds_per_step": 0.25, "seconds": 225.0, "memory_mb": 900}
+        classes = {"trained": ["a", "b"], "watched": ["c"]}
+        return {"config": config.model_dump(mode="json"), "classes": classes, "cost": cost}
 
 
 @pytest.fixture
@@ -147,6 +152,12 @@ def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
     result = invoke("train", "--dry-run", "--json", "--seed", "3")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["config"]["seed"] == 3
+    text = invoke("train", "--dry-run", "--seed", "3")
+    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:8])
+    assert facts["classes"] == "2 to train on, 1 to validate"
+    assert (facts["all steps"], facts["memory"]) == ("4 min", "900 MiB")
+    assert "An estimate for cpu" in text.stdout
+    assert text.stderr.splitlines()[-1] == "next: fewshot-i2v train --seed 3"
 
 
 def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
@@ -163,6 +174,13 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     assert sum("kept" in line for line in lines) == 1
     assert "clips/s" in first.stderr
     assert "6 steps of 18 clips" in first.stderr
+    command = shlex.split(first.stderr.splitlines()[-1].removeprefix("next: "))
+    assert command[:3] == ["fewshot-i2v", "evaluate", "--split"]
+    assert command[-2:] == ["--start", str(tmp_path / "start")]
+    few = ["--way", "2", "--query", "1", "--episodes", "2", "--quiet"]
+    planned = invoke(*command[1:], *few, "--dry-run", "--cache", str(tmp_path / "cache"))
+    assert planned.exit_code == 0, planned.output
+    assert "read unlike its start" not in planned.output
     again = invoke("train", str(config), "--json")
     found = json.loads(again.stdout)
     assert found["digest"] in first.stdout

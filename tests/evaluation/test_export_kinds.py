@@ -127,3 +127,19 @@ def test_other_trials_are_refused(folder: Path, frozen: Path, tmp_path: Path) ->
     done = export(folder, row, tmp_path / "out", "--trials", tmp_path / "others.jsonl")
     assert done.exit_code == 2
     assert "its episodes were drawn; leave out --trials" in done.stderr
+
+
+def test_an_export_reads_the_clips_in_the_root_of_its_run(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "clips"
+    config = tiny_run(folder, tmp_path / "runs", episodes=2, root=str(root), **TUNED)
+    (row,) = evaluate.run(config).rows
+    assert read_run(row.folder).header["split"]["root"] == str(root)
+    clips = sorted(root.rglob("*.mp4"))
+    assert clips
+    cache = tmp_path / "another cache"
+    exported = export_episode(
+        row.folder, 1, tmp_path / "out", cache=cache, architecture=folder / "tiny.json"
+    )
+    assert exported.difference < 1e-4
+    assert sorted(root.rglob("*.mp4")) == clips
+    assert not (cache / "generated").exists()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.runs import lock
 from fewshot_i2v.runs.lock import RunLock
 from tests.runs.record_samples import filled, opened, record
 
@@ -91,6 +92,36 @@ def test_a_number_that_another_process_has_now_is_stale(tmp_path: Path) -> None:
     write_marker(tmp_path, started=None)
     with pytest.raises(RecordError, match=f"process {os.getpid()}"):
         opened(tmp_path)
+
+
+def test_a_number_that_a_process_of_another_user_has_now_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a process may hide when it began, as with hidepid."""
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(lock, "_process_start", lambda _pid: None)
+    for user in (os.getuid() + 1, None):
+        content = write_marker(tmp_path, user=user)
+        with pytest.raises(RecordError, match=f"process {os.getpid()}"):
+            opened(tmp_path)
+        assert (tmp_path / "running").read_bytes() == content
+    write_marker(tmp_path, user=os.getuid())
+    opened(tmp_path).close()
+
+
+def test_a_marker_from_before_the_host_was_started_anew_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_boot_id", lambda: "now")
+    write_marker(tmp_path, boot="now")
+    with pytest.raises(RecordError, match=f"process {os.getpid()}"):
+        opened(tmp_path)
+    write_marker(tmp_path, boot="before")
+    opened(tmp_path).close()
 
 
 def test_a_process_that_ended_but_was_not_collected_is_dead(tmp_path: Path) -> None:

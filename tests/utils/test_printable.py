@@ -64,5 +64,5 @@ def test_a_label_of_a_bar_is_escaped_and_the_bar_is_drawn(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stderr", shown)
     with printable_output():
         list(progress.bar(range(3), progress=True, desc="a\x1b[2Jb"))
-    assert "\ra\\x1b[2Jb: 100%|" in shown.getvalue()
+    assert "\ra\\x1b[2Jb 3 of 3 it |" in shown.getvalue()
     assert "\x1b[2J" not in shown.getvalue()

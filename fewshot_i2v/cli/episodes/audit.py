@@ -10,6 +10,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
+from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.audit import AuditFinding
@@ -59,6 +60,9 @@ def command(
             if defects.get(name):
                 count = len(defects[name])
                 click.echo(f"  known defects of the list: {count}; see `episodes show {name}`")
+    if not as_json:
+        roots = [] if root is None else ["--root", str(root)]
+        echo_next(command_line("episodes", "show", splits[0], *roots))
     if strict and any(
         finding.grave for findings in findings_by_name.values() for finding in findings
     ):

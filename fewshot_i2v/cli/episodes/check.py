@@ -11,6 +11,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
 from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
 
@@ -109,6 +110,14 @@ def command(
         echo_json(check.to_dict() | {"written": _written_to_dict(removal, allow_missing)})
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
+    if not (as_json or quiet):
+        roots = [] if root is None else ["--root", str(root)]
+        if check.problem_by_clip and removal is None:
+            smaller = Path(split).with_suffix("").name + "-readable.yaml"
+            echo_next(command_line("episodes", "check", split, *roots, "--allow-missing", smaller))
+        else:
+            readable = split if removal is None or allow_missing is None else allow_missing
+            echo_next(command_line("evaluate", "--split", readable, *roots))
     if check.problem_by_clip and removal is None:
         raise click.exceptions.Exit(1)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
+from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.utils import resources
 
 
@@ -19,13 +22,26 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     """Count classes and clips of SPLITs (names or paths); all that are shipped if none is named.
 
     A Markdown table: classes / clips (clips of the smallest, the middle and the largest class).
+    A split that cannot be read is named below the table of the others.
     """
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.data.splits.summary import count_clips, counts_table
 
     names = splits or tuple(resources.data_names("episodes"))
-    rows = [count_clips(load_split(name, root=root)) for name in names]
+    rows: list[dict[str, Any]] = []
+    problems: list[FewshotError] = []
+    for name in names:
+        try:
+            rows.append(count_clips(load_split(name, root=root)))
+        except FewshotError as error:
+            problems.append(error)
     if as_json:
         echo_json(rows)
-    else:
+    elif rows:
         click.echo(counts_table(rows))
+    for problem in problems:
+        click.echo(f"error: {problem}", err=True)
+    if problems:
+        raise click.exceptions.Exit(problems[0].exit_code)
+    if not as_json:
+        echo_next(command_line("episodes", "show", names[0]))

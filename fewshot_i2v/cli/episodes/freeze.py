@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
 
 
@@ -85,6 +85,5 @@ def command(
         f"{episode_file.digest[:16]}..."
     )
     if not names:
-        command_line = ["evaluate", "--split", split, "--trials", str(out)]
-        command_line += [] if root is None else ["--root", str(root)]
-        click.echo(f"ask them with: fewshot-i2v {shlex.join(command_line)}")
+        roots = [] if root is None else ["--root", str(root)]
+        echo_next(command_line("evaluate", "--split", split, "--trials", out, *roots))

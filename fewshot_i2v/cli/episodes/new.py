@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
+from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
 
@@ -269,20 +270,18 @@ def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
     echo_columns(rows, "  ")
     if problem:
         click.echo(f"note: {problem}", err=True)
-    click.echo("next:")
-    for line in commands:
-        click.echo(f"  {line}")
+    echo_next(*commands)
     if len(commands) > 1:
-        click.echo("and with an encoder for real videos, add to the last one")
-        click.echo("  --encoder ViT-B-16 --pretrained openai")
-        click.echo("and to compare adapters with the frozen encoder")
-        click.echo("  --adapter frozen --adapter st-adapter --adapter aim")
+        click.echo("and with an encoder for real videos, add to the last one", err=True)
+        click.echo("  --encoder ViT-B-16 --pretrained openai", err=True)
+        click.echo("and to compare adapters with the frozen encoder", err=True)
+        click.echo("  --adapter frozen --adapter st-adapter --adapter aim", err=True)
         grouped = all(
             f["groups"] and not f["groups"]["clips_without"] for f in facts_by_subset.values()
         )
         if grouped and "test" not in facts_by_subset:
-            click.echo("and so that support and query clips share no group")
-            click.echo("  --disjoint-groups")
+            click.echo("and so that support and query clips share no group", err=True)
+            click.echo("  --disjoint-groups", err=True)
 
 
 def _next_commands(split: Split, out: Path) -> tuple[list[str], str | None]:

@@ -13,6 +13,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
 
 _MAX_LISTED = 24
@@ -62,6 +63,10 @@ def command(
     for subset, subset_facts in facts["subsets"].items():
         _show_classes(subset, subset_facts, all_classes=all_classes)
     _show_episodes(facts["subsets"])
+    if facts["generator"]:
+        echo_next(command_line("evaluate", "--split", split))
+    else:
+        echo_next(command_line("episodes", "check", split, "--root", root or "CLIPS"))
 
 
 def _description_lines(facts: Facts) -> Iterator[str]:

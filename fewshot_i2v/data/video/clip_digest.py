@@ -107,7 +107,8 @@ class ContentDigests:
 
     def __init__(self, folder: Path | None = None, *, trust: bool = True) -> None:
         self._file = folder and folder / "digests.txt"
-        self._digest_by_token = _read_digests(self._file) if self._file and trust else {}
+        self._in_file = _read_digests(self._file) if self._file else {}
+        self._digest_by_token = dict(self._in_file) if trust else {}
         self.unsaved: dict[str, str] = {}
 
     def lookup(self, path: Path) -> str | None:
@@ -138,14 +139,17 @@ class ContentDigests:
 
     def save(self) -> None:
         """Append the unsaved digests to the file; unwritable ones are computed again next time."""
-        if self._file is None or not self.unsaved:
+        # clips that are read again, because the file is not trusted, mostly have the same digest
+        new = {t: digest for t, digest in self.unsaved.items() if self._in_file.get(t) != digest}
+        if self._file is None or not new:
             return
         # in front, since a process that was killed may have left half a line
-        lines = "".join(f"\n{_format_line(*pair)}" for pair in self.unsaved.items()) + "\n"
+        lines = "".join(f"\n{_format_line(*pair)}" for pair in new.items()) + "\n"
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab", buffering=0) as file:
                 file.write(lines.encode())
+            self._in_file |= new
             self.unsaved = {}
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import catalog
+from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
 _MAX_BYTES = 1 << 20
@@ -137,6 +138,10 @@ def build_visual_tower(architecture: Architecture, *, in_memory: bool) -> nn.Mod
     Raises:
         EncoderError: when the configuration cannot be built.
     """
+    if not in_memory:
+        plain = plain_vision_transformer(architecture.config)
+        if plain is not None:
+            return plain
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
     vision_config = dict(architecture.config["vision_cfg"])

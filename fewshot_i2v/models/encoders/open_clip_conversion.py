@@ -12,6 +12,7 @@ from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.models.encoders.block import QUICK_GELU_FACTOR, FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.opaque_tower import make_opaque_tower
+from fewshot_i2v.models.encoders.plain_transformer import PlainVisionTransformer
 from fewshot_i2v.models.encoders.tower import Tower
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def tower_from_open_clip(visual: nn.Module, *, mean: Tensor, std: Tensor) -> Tow
 
 def _unsupported_reason(visual: VisionTransformer) -> str:
     """Return why the blocks of a visual model cannot be converted, or "" when they can."""
+    if isinstance(visual, PlainVisionTransformer):
+        return ""
     from open_clip import transformer as clip_modules
 
     if type(visual) is not clip_modules.VisionTransformer:

@@ -23,6 +23,7 @@ from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable
 from fewshot_i2v.models.encoders import catalog
+from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.utils.resources import default_cache_folder
 
 _MAX_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
@@ -35,7 +36,7 @@ class ClipSources:
 
     Attributes:
         split: name or path of the split; None: the recorded one.
-        root: folder of the clips; None: that of the split.
+        root: folder of the clips; None: that of the run, or else of the split.
         cache: folder of decoded clips; None: the user's cache folder.
     """
 
@@ -131,7 +132,8 @@ class _ClipReader:
         config = header["identity"]["config"]
         cache = sources.cache or default_cache_folder()
         split = find_split(header, sources)
-        generated = (sources.root or cache / "generated") / split.digest[:16]
+        root = sources.root or recorded_root(header)
+        generated = (root or cache / "generated") / split.digest[:16]
         video = config["video"]
         options = DecodeOptions(
             frames=video["frames"],
@@ -193,10 +195,10 @@ def find_split(header: Mapping[str, Any], sources: ClipSources) -> Split:
     identity, recorded_path = header["identity"], header.get("split", {}).get("path")
     candidates: list[str | Path] = [str(identity["config"]["split"])]
     candidates += [Path(recorded_path)] if recorded_path else []
-    problem = ""
+    problem, root = "", sources.root or recorded_root(header)
     for candidate in candidates if sources.split is None else [sources.split]:
         try:
-            split = load_split(candidate, root=sources.root)
+            split = load_split(candidate, root=root)
         except UsageError as error:
             problem = problem or str(error)
             continue

@@ -94,6 +94,18 @@ def test_what_is_not_there_is_named() -> None:
     result = CliRunner().invoke(cli, ["episodes", "counts", "hmdb"])
     assert result.exit_code == 2
     assert "unknown split 'hmdb'" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_split_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nsubsets: {novel: {folders: [.]}}\n", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["episodes", "counts", str(path), "motions"])
+    assert result.exit_code == 2
+    assert result.stdout.splitlines()[-1].startswith("| motions (generated) |")
+    assert "error: " in result.stderr
+    assert "mine.yaml" in result.stderr
+    assert "next:" not in result.stderr
 
 
 def test_the_guide_to_splits_has_this_table(printed: list[str]) -> None:

@@ -149,6 +149,23 @@ def test_verify_reads_clips_again_where_the_system_does_not_tell(
     assert store.n_decoded == 1
 
 
+def test_verifying_again_adds_nothing_to_the_file_of_digests(
+    three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_digest, "_TICK", 0)
+    filled(tmp_path, three)
+    content = (tmp_path / "digests.txt").read_bytes()
+    for _ in range(2):
+        store = ClipCache(tmp_path, OPTIONS, workers=0, verify=True)
+        assert store.prepare(three) == {}
+        assert (tmp_path / "digests.txt").read_bytes() == content
+    three[0].write_bytes(three[1].read_bytes() + b"0")
+    store = ClipCache(tmp_path, OPTIONS, workers=0, verify=True)
+    store.prepare(three)
+    added = (tmp_path / "digests.txt").read_bytes().removeprefix(content)
+    assert len(added.split()) == 3
+
+
 def test_clips_are_read_once_for_all_processes(
     three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,11 @@ def test_a_split_of_files_needs_a_root(tmp_path: Path) -> None:
         f"Frames of 2 clips are not shown: no such file in {tmp_path}; give the folder of the "
         "clips with --root."
     )
+    recorded = given | {"split": {"path": str(path), "root": str(tmp_path)}}
+    assert film_strips(["a/1.mp4", "b/1.mp4"], recorded, ClipSources(), budget=BUDGET).note == note
+    gone = given | {"split": {"path": str(path), "root": str(tmp_path / "gone")}}
+    missing_note = film_strips(["a/1.mp4"], gone, ClipSources(), budget=BUDGET).note
+    assert "give the folder with --root" in missing_note
     (tmp_path / "a" / "1.mp4").mkdir(parents=True)
     note = film_strips(["a/1.mp4"], given, ClipSources(root=tmp_path), budget=BUDGET).note
     assert f"{tmp_path / 'a' / '1.mp4'} is a folder without numbered pictures" in note

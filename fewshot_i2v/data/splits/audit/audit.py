@@ -31,6 +31,8 @@ from fewshot_i2v.data.splits.split import Draw, Split
 
 _MAX_SIZE_RATIO = 3
 _MAX_REPEATED_SHARE = 0.1
+_SHOTS, _QUERIES = 5, 5
+"""Clips of a class in an episode: the larger usual number of shots, and `evaluate`'s queries."""
 
 
 def audit_split(split: Split) -> list[AuditFinding]:
@@ -192,12 +194,14 @@ def _n_common_clips(small_draw: Draw, large_draw: Draw) -> int:
 def _class_size_findings(split: Split, subset: str) -> Iterator[AuditFinding]:
     """Report classes that are too small for usual episodes, and uneven class sizes."""
     sizes = split.class_sizes(subset)
-    small = {name: n for name, n in sizes.items() if n < 20}
+    small = {name: n for name, n in sizes.items() if n < _SHOTS + _QUERIES}
     if small and subset not in {"train", "test"}:
         small_classes = ", ".join(
             f"{name} ({n})" for name, n in sorted(small.items(), key=lambda p: p[1])
         )
-        text = f"{subset}: too few clips for 5 shots and 15 queries in {small_classes}"
+        text = (
+            f"{subset}: too few clips for {_SHOTS} shots and {_QUERIES} queries in {small_classes}"
+        )
         yield AuditFinding("small class", False, text, {"subset": subset, "classes": small})
     min_size, max_size = min(sizes.values()), max(sizes.values())
     if max_size > _MAX_SIZE_RATIO * min_size:

@@ -342,7 +342,7 @@ class _ClipChecker:
         self.n_cached = len(self.clip_of_file) - len(unread_files)
         last_save = time.monotonic()
         with bar(
-            total=len(jobs), desc="read", unit="clip", progress=bool(progress and jobs), leave=False
+            total=len(jobs), desc="read", unit="clips", progress=progress, leave=False
         ) as progress_bar:
             for job, result in run_jobs(list(jobs), workers, limits):
                 progress_bar.update()

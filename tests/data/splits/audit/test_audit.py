@@ -123,11 +123,12 @@ def test_kinetics100_lists_differ_in_277_clips() -> None:
     assert common == {"base": 6400 - 179, "val": 1200 - 41, "novel": 2400 - 57}
 
 
-def test_ssv2_full_has_tiny_classes() -> None:
-    small = of_kind(audit_split(SPLITS["ssv2-full-otam"]), "small class", subset="novel").facts[
-        "classes"
-    ]
-    assert sorted(small.values()) == [17, 18]
+def test_classes_too_small_for_five_shots_and_the_default_queries_are_named() -> None:
+    sizes = {"few": 9, "enough": 10, "many": 11}
+    classes = {c: tuple(Clip(f"{c}/{i}") for i in range(n)) for c, n in sizes.items()}
+    finding = of_kind(audit_split(Split(name="s", subsets={"novel": classes})), "small class")
+    assert finding.facts["classes"] == {"few": 9}
+    assert finding.text == "novel: too few clips for 5 shots and 5 queries in few (9)"
 
 
 def test_kinetics100_is_kinetics400() -> None:

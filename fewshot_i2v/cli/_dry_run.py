@@ -1,0 +1,83 @@
+"""Text of `--dry-run`: a table of what would be done, what it would cost, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fewshot_i2v.config.start_names import start_name_of
+from fewshot_i2v.utils.text_table import align_columns, escape_name, wrap_notes
+from fewshot_i2v.utils.timing import format_seconds
+
+Plan = Mapping[str, Any]
+_LEFT = ("adapter", "start", "head")
+
+
+def evaluation_lines(plan: Plan) -> list[str]:
+    """Return the lines for the dry run of an evaluation.
+
+    Args:
+        plan: as `evaluation.evaluate.dry_run` returns it.
+    """
+    cost, config = plan["cost"], plan["config"]
+    rows: Sequence[Plan] = cost["rows"]
+    many_heads = len({row["head"] for row in rows}) > 1
+    columns = {
+        "adapter": [escape_name(row["adapter"]) for row in rows] + ["total"],
+        "start": [_start(row) for row in rows] + [""],
+        **({"head": [escape_name(row["head"]) for row in rows] + [""]} if many_heads else {}),
+        "shot": [str(row["shot"]) for row in rows] + [""],
+        "episodes": [str(row["episodes"]) for row in rows] + [""],
+        "clips": [str(row["clips"]) for row in rows] + [str(cost["clips"])],
+        "time": [format_seconds(row["seconds"]) for row in rows]
+        + [format_seconds(cost["seconds"])],
+        "MiB": [f"{row['memory_mb']:,}" for row in rows] + [f"{cost['memory_mb']:,}"],
+    }
+    trials = cost["trials"]
+    notes = [
+        f"An estimate for {cost['device']} as busy as now. Measured on a few clips of noise: "
+        f"{_count(trials['adapters'], 'adapter')} and {_count(trials['heads'], 'head')}. Reckoned "
+        "from that and the number of clips and steps: time and memory of each row. Decoding the "
+        f"{cost['clips']} clips comes on top, where they are not in the cache yet."
+    ]
+    if config.get("until") is not None:
+        notes.append(
+            f"With until {config['until']:g} these are the episodes before the first look at the "
+            f"intervals; there may be up to {config['max_episodes']:,} of each row."
+        )
+    notes += dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
+    return [*align_columns(columns, _LEFT), "", *wrap_notes(notes)]
+
+
+def training_lines(plan: Plan) -> list[str]:
+    """Return the lines for the dry run of a training.
+
+    Args:
+        plan: as `training.train.dry_run` returns it.
+    """
+    from fewshot_i2v.config.method import MethodSpec
+
+    cost, config, classes = plan["cost"], plan["config"], plan["classes"]
+    rows = {
+        "adapter": escape_name(MethodSpec(**config["adapter"]).label),
+        "classes": f"{len(classes['trained'])} to train on, {len(classes['watched'])} to validate",
+        "clips": f"{cost['clips']} to train on, {cost['validation_clips']} to validate",
+        "parameters": f"{cost['parameters']:,}",
+        "steps": f"{config['steps']:,} of {cost['clips_per_step']} clips",
+        "a step": f"{cost['seconds_per_step']:.2f} s",
+        "all steps": format_seconds(cost["seconds"]),
+        "memory": f"{cost['memory_mb']:,} MiB",
+    }
+    note = (
+        f"An estimate for {cost['device']} as busy as now. Measured: one step on empty clips. "
+        "Reading and augmenting clips, and validations, come on top."
+    )
+    return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes([note])]
+
+
+def _start(row: Plan) -> str:
+    return "-" if row["adapter"] == "frozen" else escape_name(start_name_of(row["start"]))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

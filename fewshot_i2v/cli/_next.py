@@ -1,0 +1,35 @@
+"""The last lines of a command: which command is useful next, with the paths of this run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import click
+
+PROGRAM = "fewshot-i2v"
+ARGUMENTS_KEY = "fewshot_i2v.arguments"
+"""Where the arguments of the present command are in click's `Context.meta`."""
+
+
+def command_line(*words: str | Path) -> str:
+    """Build a command of this program that can be pasted into a shell."""
+    return shlex.join([PROGRAM, *map(str, words)])
+
+
+def same_command(ctx: click.Context, *, without: Collection[str]) -> str:
+    """Build the present command without some of its flags, which have no values."""
+    names: list[str] = []
+    context: click.Context | None = ctx
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    arguments: Sequence[str] = ctx.meta.get(ARGUMENTS_KEY, ())
+    return command_line(*names, *(word for word in arguments if word not in without))
+
+
+def echo_next(*commands: str) -> None:
+    """Write the next useful commands to standard error, a line each."""
+    for i, command in enumerate(commands):
+        click.echo(("\nnext: " if i == 0 else "      ") + command, err=True)

@@ -1,0 +1,72 @@
+"""`fewshot-i2v config show`: a configuration with all its values, as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._flags import completer, parse_settings
+from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.utils import resources
+
+if TYPE_CHECKING:
+    from fewshot_i2v.config.base import CommonConfig
+
+
+@click.command(short_help="Show a configuration with all its values.")
+@click.argument(
+    "config",
+    required=False,
+    metavar="[NAME|FILE]",
+    shell_complete=completer(lambda: resources.data_names("configs")),
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show all values of a configuration as YAML: those that it sets, and the defaults.
+
+    NAME is a shipped configuration (`fewshot-i2v list configs`), FILE a YAML file of your own, of
+    an evaluation or of a training. Without either it is `quickstart`. The output is a configuration
+    that `evaluate` or `train` reads; comments on top say which values are no defaults, and where
+    they come from.
+    """
+    from fewshot_i2v.config.loading import command_of
+    from fewshot_i2v.utils.yaml import dump_yaml
+
+    source, explicit = config or "quickstart", parse_settings(settings)
+    used_by = command_of(source)
+    run = _load(used_by, source, explicit)
+    values = run.model_dump(mode="json")
+    if as_json:
+        echo_json(values)
+        return
+    for line in _origin_lines(run, source, explicit):
+        click.echo(f"# {line}")
+    click.echo(dump_yaml(values), nl=False)
+    changes = [word for setting in settings for word in ("--set", setting)]
+    echo_next(command_line(used_by, source, *changes, "--dry-run"))
+
+
+def _load(used_by: str, source: str, explicit: Mapping[str, Any]) -> CommonConfig:
+    if used_by == "train":
+        from fewshot_i2v.config.loading import load_train_config
+
+        return load_train_config(source, explicit)
+    from fewshot_i2v.evaluation.row_expansion import load_config
+
+    return load_config(source, explicit)
+
+
+def _origin_lines(run: CommonConfig, source: str, explicit: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each value that is no default, by where it comes from."""
+    from fewshot_i2v.config.origins import find_setting_origins
+
+    for origin, settings in find_setting_origins(run, source, explicit).items():
+        origin_name = "--set" if origin == "flags" else origin
+        for key, value in settings.items():
+            yield f"{key} {value}: from {origin_name}"

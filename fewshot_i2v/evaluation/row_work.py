@@ -1,0 +1,60 @@
+"""Work of a row: passes of clips through the encoder, counted from its episodes and its recipe."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from fewshot_i2v.evaluation.row_runner import RowRunner
+
+# A backward pass computes two products where the forward pass computes one.
+_STEP_PASSES = 3
+
+
+@dataclass(frozen=True)
+class RowWork:
+    """Passes of clips through the encoder that a row takes.
+
+    Attributes:
+        episodes: number of episodes.
+        first_clips: clips that are encoded once and then kept; without those of an earlier row
+            that keeps the same.
+        steps: fine-tuning steps of an episode.
+        step_clips: clips of a step, each view counted; 0 where nothing is tuned.
+        predicted_clips: support and query clips that a tuned adapter encodes for the prediction.
+    """
+
+    episodes: int
+    first_clips: int
+    steps: int
+    step_clips: int
+    predicted_clips: int
+
+    @property
+    def passes_per_episode(self) -> int:
+        """Forward passes of an episode; a pass forth and back counts as three."""
+        return self.steps * self.step_clips * _STEP_PASSES + self.predicted_clips
+
+
+def count_work(runners: Sequence[RowRunner]) -> list[RowWork]:
+    """Counts the work of all rows of an evaluation, in order, as if nothing were recorded yet."""
+    encoded_clips: dict[Hashable, set[str]] = defaultdict(set)
+    works = []
+    for runner in runners:
+        clips = {name for episode in runner.episodes for name in episode.clip_names()}
+        encoded = encoded_clips[runner.cache_key]
+        first_clips = len(clips - encoded)
+        encoded |= clips
+        works.append(_count_row(runner, first_clips))
+    return works
+
+
+def _count_row(runner: RowRunner, first_clips: int) -> RowWork:
+    episodes, tuning = runner.episodes, runner.row.tuning
+    if runner.is_static:
+        return RowWork(len(episodes), first_clips, 0, 0, 0)
+    _, n_support, n_query = max(episode.shape for episode in episodes)
+    steps = tuning.steps if runner.parameters else 0
+    step_clips = tuning.views * min(n_support, tuning.batch or n_support) if steps else 0
+    return RowWork(len(episodes), first_clips, steps, step_clips, n_support + n_query)

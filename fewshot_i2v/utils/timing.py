@@ -1,0 +1,35 @@
+"""Measuring how long something takes, and writing times for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+_LONG_SECONDS = 0.5
+
+
+def best_seconds(run: Callable[[], object]) -> float:
+    """Measures a call twice and returns the shorter time in seconds: the first call warms up.
+
+    A call that takes longer than half a second is not repeated.
+
+    Args:
+        run: returns when all is computed, also on a GPU.
+    """
+    seconds: list[float] = []
+    while len(seconds) < 2 and (not seconds or seconds[0] < _LONG_SECONDS):
+        start = perf_counter()
+        run()
+        seconds.append(perf_counter() - start)
+    return min(seconds)
+
+
+def format_seconds(seconds: float) -> str:
+    """Formats a time in the largest unit that fits: "0.7 s", "82 s", "12 min" or "3.5 h"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,62 @@
+"""`config show`: all values of a configuration as YAML that can be read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.utils.resources import data_names
+
+Invoke = Callable[..., Result]
+
+
+def test_the_output_is_the_same_configuration(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("config", "show", "--set", "tuning.steps=3")
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "again.yaml"
+    path.write_text(result.stdout)
+    again = load_config(str(path))
+    assert again == load_config("quickstart", {"tuning.steps": 3})
+    assert again.tuning.steps == 3
+    comments = [line for line in result.stdout.splitlines() if line.startswith("#")]
+    assert "# episodes 12: from quickstart" in comments
+    assert "# tuning.steps 3: from --set" in comments
+    last = result.stderr.splitlines()[-1]
+    assert last == "next: fewshot-i2v evaluate quickstart --set tuning.steps=3 --dry-run"
+
+
+def test_a_training_is_shown_by_its_short_name_and_from_a_file(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    result = invoke("config", "show", "motions", "--json")
+    values = json.loads(result.stdout)
+    assert values["objective"] == "both"
+    path = tmp_path / "mine.yaml"
+    path.write_text("split: motions\nadapter: aim\nobjective: maml\n")
+    mine = invoke("config", "show", str(path))
+    assert mine.stderr.splitlines()[-1] == f"next: fewshot-i2v train {path} --dry-run"
+    path.write_text(mine.stdout)
+    assert load_train_config(str(path)).objective == "maml"
+
+
+@pytest.mark.parametrize("name", data_names("configs"))
+def test_every_shipped_configuration_is_shown(invoke: Invoke, name: str) -> None:
+    result = invoke("config", "show", name)
+    assert result.exit_code == 0, result.output
+    expected = "train" if name.startswith("train/") else "evaluate"
+    assert result.stderr.splitlines()[-1].split()[2] == expected
+
+
+def test_what_is_wrong_is_named(invoke: Invoke) -> None:
+    result = invoke("config", "show", "quickstrat")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "unknown config 'quickstrat'" in result.stderr
+    result = invoke("config", "show", "--set", "tuning.steps=x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "tuning.steps" in result.stderr

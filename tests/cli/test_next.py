@@ -1,0 +1,70 @@
+"""The last line of a command: what is useful next, with the paths of this run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+from fewshot_i2v.cli._root import cli
+from tests.cli.conftest import Invoke
+from tests.cli.pilots import some, write
+
+SHIPPED = [
+    ("list", "list adapters"),
+    ("list adapters", "list adapters st-adapter"),
+    ("list heads", "list heads otam"),
+    ("list splits", "episodes show motions"),
+    ("list encoders", "list adapters --encoder ViT-B-16"),
+    ("list configs", "config show quickstart"),
+    ("list starts", "evaluate --start demo-motions"),
+    ("list adapters aim", "evaluate --adapter frozen --adapter aim"),
+    ("list heads otam", "evaluate --head otam"),
+    ("config show quickstart", "evaluate quickstart --dry-run"),
+    ("episodes show motions", "evaluate --split motions"),
+    ("episodes counts motions", "episodes show motions"),
+    ("episodes audit motions", "episodes show motions"),
+    ("plan --half-width 2", "evaluate --until 2"),
+]
+
+
+def _next_command(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("next: ")]
+    assert result.stderr.endswith(f"\n{line}\n")
+    return line.removeprefix("next: ")
+
+
+def _resolves(words: list[str]) -> bool:
+    """Whether the words begin with the name of a command."""
+    command: click.Command | None = cli
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words.pop(0))
+    return command is not None
+
+
+@pytest.mark.parametrize(("arguments", "expected"), SHIPPED)
+def test_commands_end_with_the_next_one(invoke: Invoke, arguments: str, expected: str) -> None:
+    command = _next_command(invoke(*arguments.split()))
+    assert command == f"fewshot-i2v {expected}"
+    assert _resolves(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize(("arguments", "_expected"), SHIPPED)
+def test_json_ends_without(invoke: Invoke, arguments: str, _expected: str) -> None:
+    result = invoke(*arguments.split(), "--json")
+    assert result.exit_code == 0
+    assert "next:" not in result.output
+
+
+def test_runs_are_named_as_they_were(invoke: Invoke, tmp_path: Path) -> None:
+    pilot = tmp_path / "my pilot"
+    for adapter, accuracy in (("frozen", 0.6), ("aim", 0.8)):
+        write(pilot, adapter, some(3, accuracy), shot=1)
+    command = _next_command(invoke("compare", str(pilot)))
+    assert shlex.split(command)[1:] == ["report", str(pilot), "--out", "report.html"]
+    again = _next_command(invoke("plan", str(pilot), "--half-width", "1.5"))
+    assert again == f"the command that made {pilot} once more, with --until 1.5"

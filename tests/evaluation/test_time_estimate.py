@@ -1,0 +1,97 @@
+"""Estimates of a dry run: what is measured once for several rows, and what is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.evaluation import evaluate, time_estimate
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.evaluation.row_work import RowWork, count_work
+from tests.tiny import tiny_architecture, tiny_run, tiny_split
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("estimate")
+    tiny_split(folder)
+    tiny_architecture(folder)
+    return folder
+
+
+def _config(folder: Path, **changes: Any) -> EvaluationConfig:
+    given = {"adapter": ["frozen", "aim"], "head": "prototype", "query": 2, "episodes": 4}
+    return tiny_run(folder, folder / "out", **(given | changes))
+
+
+def _work(config: EvaluationConfig) -> list[RowWork]:
+    context = EvaluationContext.of(config)
+    return count_work(evaluate.build_row_runners(context))
+
+
+def test_the_work_of_rows_is_counted_from_episodes_and_recipe(folder: Path) -> None:
+    frozen, aim = _work(_config(folder, way=2, shot=[2], tuning={"steps": 3, "recipe": "none"}))
+    assert (frozen.steps, frozen.passes_per_episode, frozen.episodes) == (0, 0, 4)
+    assert frozen.first_clips > 0
+    # 4 support clips forth and back in each of 3 steps; then these and 4 query clips
+    assert (aim.step_clips, aim.predicted_clips) == (4, 8)
+    assert aim.passes_per_episode == 3 * 4 * 3 + 8
+
+
+def test_mini_batches_and_views_count(folder: Path) -> None:
+    tuning = {"steps": 3, "recipe": "none", "views": 2, "colour": 0.1, "batch": 2}
+    (_, aim) = _work(_config(folder, way=2, shot=[2], head="linear", tuning=tuning))
+    assert aim.step_clips == 4
+
+
+def test_what_an_earlier_row_keeps_is_encoded_once(folder: Path) -> None:
+    rows = _work(_config(folder, way=2, shot=[1, 2], tuning={"steps": 2, "recipe": "none"}))
+    for adapter in (rows[:2], rows[2:]):
+        assert adapter[0].first_clips > 0
+        assert adapter[1].first_clips < adapter[0].first_clips
+
+
+def test_rows_of_one_adapter_share_a_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+    real = time_estimate._time_encoder
+
+    def _count(runner: RowRunner) -> object:
+        timed.append(runner.row.adapter.name)
+        return real(runner)
+
+    monkeypatch.setattr(time_estimate, "_time_encoder", _count)
+    config = _config(folder, way=2, shot=[1, 2], head=["prototype", "nearest"])
+    cost = evaluate.dry_run(config)["cost"]
+    assert timed == ["frozen", "aim"]
+    assert len(cost["rows"]) == 8
+    assert cost["trials"]["adapters"] == 2
+    assert cost["seconds"] == pytest.approx(sum(row["seconds"] for row in cost["rows"]), abs=0.1)
+
+
+def test_seconds_and_memory_grow_with_what_is_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that counts clips the estimate is the counted work to the digit."""
+    monkeypatch.setattr(time_estimate, "_best_seconds", lambda _run, n, _device: float(n))
+    tuning = {"steps": 3, "recipe": "none"}
+    _, aim = evaluate.dry_run(_config(folder, way=2, shot=[2], tuning=tuning))["cost"]["rows"]
+    # a clip takes 1 s in each kind of pass: 3 steps of 4, then 8; the head takes some of 4 steps
+    head = 4 / aim["at_once"]
+    assert aim["seconds_per_episode"] == pytest.approx(3 * 4 + 8 + head, rel=1e-3)
+    one, four = (
+        evaluate.dry_run(_config(folder, way=2, shot=[2], at_once=n, tuning=tuning))["cost"]["rows"]
+        for n in (1, 4)
+    )
+    assert four[1]["memory_mb"] >= one[1]["memory_mb"] > 0
+
+
+@pytest.mark.parametrize("tuning", [{"recipe": "auto"}, {"recipe": "none", "steps": 0}])
+def test_recipes_with_and_without_augmentation_are_estimated(
+    folder: Path, tuning: dict[str, Any]
+) -> None:
+    rows = evaluate.dry_run(_config(folder, shot=[1], tuning=tuning))["cost"]["rows"]
+    assert all(row["seconds_per_episode"] > 0 for row in rows)

@@ -1,0 +1,68 @@
+"""Places for the weights of plain vision transformers, which need no open_clip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+from fewshot_i2v.models.encoders.catalog import DEMO_CONFIG
+from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
+
+DEMO: dict[str, Any] = json.loads(DEMO_CONFIG.read_text())["model_cfg"]
+SMALL = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 8}
+
+
+@pytest.mark.parametrize("config", [DEMO, {"embed_dim": 16, "vision_cfg": SMALL}])
+def test_names_shapes_and_settings_are_those_of_open_clip(config: dict[str, Any]) -> None:
+    plain = plain_vision_transformer(config)
+    assert plain is not None
+    with torch.device("meta"):
+        expected: Any = _build_vision_tower(
+            config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"])
+        )
+    shapes = {name: tensor.shape for name, tensor in expected.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in plain.state_dict().items()} == shapes
+    for key in ("image_size", "patch_size", "pool_type"):
+        assert getattr(plain, key) == getattr(expected, key)
+    norms = [plain.ln_pre.eps, plain.ln_post.eps]
+    assert norms == [expected.ln_pre.eps, expected.ln_post.eps]
+    blocks: Any = plain.transformer.resblocks
+    for block, other in zip(blocks, expected.transformer.resblocks, strict=True):
+        assert block.attn.num_heads == other.attn.num_heads
+        assert (block.ln_1.eps, block.ln_2.eps) == (other.ln_1.eps, other.ln_2.eps)
+        assert block.mlp.gelu.approximate == other.mlp.gelu.approximate
+    assert all(parameter.is_meta for parameter in plain.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"no_ln_pre": True},
+        {"pool_type": "avg"},
+        {"layers": [1, 1, 1, 1]},
+        {"width": 33},
+        {"layers": 0},
+        {"patch_size": 64},
+        {"ls_init_value": 0.1},
+    ],
+)
+def test_what_is_not_plain_is_left_to_open_clip(change: dict[str, Any]) -> None:
+    assert plain_vision_transformer({"embed_dim": 16, "vision_cfg": SMALL | change}) is None
+    quick = {"embed_dim": 16, "quick_gelu": True, "vision_cfg": SMALL}
+    assert plain_vision_transformer(quick) is None
+
+
+def test_the_shipped_encoder_is_loaded_without_open_clip() -> None:
+    code = (
+        "import sys; from fewshot_i2v.models.encoders.loading import load_encoder; "
+        "encoder = load_encoder(); print(encoder.digest, 'open_clip' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    digest, is_imported = done.stdout.split()
+    assert (digest[:8], is_imported) == ("06d7a7dc", "False")
