@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from fewshot_i2v.cli._start import Terminated, signals_raise
+from fewshot_i2v.cli._usage_errors import describe_usage_error
 from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 from fewshot_i2v.utils.printable import printable_output
 
@@ -133,8 +135,14 @@ def _run_for_status(run: Callable[[], object]) -> int:
     try:
         status = run()
         sys.stdout.flush()
-    except click.ClickException as error:
+    except NoArgsIsHelpError as error:  # it shows the help
         error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        click.echo(f"error: {describe_usage_error(error)}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
         return error.exit_code
     except FewshotError as error:
         click.echo(f"error: {error}", err=True)

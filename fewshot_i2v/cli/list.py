@@ -106,7 +106,7 @@ _COST_KEYS = (
 
 def _cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.cost is None:
-        message = "cannot be used: " + " ".join(row.reason.split())
+        message = "broken: " + " ".join(row.reason.split())
         if row.usable:
             message = "does not fit: " + _short_reason(row.reason)
         return (row.label, *[_NONE] * 6, message)
@@ -157,10 +157,19 @@ _HEAD_BYTES = 4096
 
 
 def _method_entries(kind: registry.MethodKind) -> list[ListEntry]:
-    return [
-        {"name": info.name, "summary": info.summary, "origin": info.origin}
-        for info in registry.list_methods(kind)
-    ]
+    entries = []
+    for info in registry.list_methods(kind):
+        problem = " ".join(registry.find_problem(kind, info).split())
+        summary = f"broken: {problem}" if problem else info.summary
+        entries.append(
+            {
+                "name": info.name,
+                "summary": summary,
+                "origin": info.origin,
+                "problem": problem or None,
+            }
+        )
+    return entries
 
 
 def _data_entries(kind: resources.DataKind) -> list[ListEntry]:
@@ -319,6 +328,10 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
         if not entries:
             click.echo(f"{'' if kind else '  '}(no {kind_name} are shipped)", err=bool(kind))
         echo_columns([(entry["name"], entry["summary"]) for entry in entries], "" if kind else "  ")
+    for kind_name in ("adapters", "heads"):
+        if broken := [e["name"] for e in entries_by_kind.get(kind_name, []) if e["problem"]]:
+            check = f"`fewshot-i2v check-{kind_name[:-1]} FILE` says more"
+            click.echo(f"\n{len(broken)} of the {kind_name} are broken; {check}", err=True)
     if kind == "encoders":
         encoders = entries_by_kind[kind]
         n_adaptable = sum(encoder["adaptable"] for encoder in encoders)

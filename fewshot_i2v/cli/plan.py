@@ -18,7 +18,7 @@ _OPEN_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 def _check_points(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     if not 0.05 <= value <= 50:
-        raise click.BadParameter(f"{value:g} is not from 0.05 to 50; in points: 2 is 2 %.")
+        raise click.BadParameter(f"got {value:g}; expected 0.05 to 50 points (2 points are 2 %)")
     return value
 
 

@@ -99,7 +99,10 @@ def test_an_unknown_command_names_the_nearest(invoke: Invoke) -> None:
 def test_an_unknown_option_names_the_nearest(invoke: Invoke) -> None:
     result = invoke("evaluate", "--adaptr", "frozen")
     assert result.exit_code == 2
-    assert "--adapter" in result.stderr.partition("Did you mean")[2]
+    assert result.stderr == (
+        "error: unknown option '--adaptr'; did you mean '--adapter'? "
+        "See `fewshot-i2v evaluate --help`\n"
+    )
 
 
 def test_no_command_shows_the_help(invoke: Invoke) -> None:
@@ -233,3 +236,11 @@ def test_completion_is_empty_where_names_cannot_be_listed(monkeypatch: pytest.Mo
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", "/no/such/folder")
     complete = ShellComplete(cli, {}, "fewshot-i2v", "_FEWSHOT_I2V_COMPLETE")
     assert complete.get_completions(["evaluate", "--adapter"], "st") == []
+
+
+def test_the_guide_has_a_line_of_shell_completion_that_works() -> None:
+    guide = (Path(fewshot_i2v.__file__).parents[1] / "configs/README.md").read_text()
+    (line,) = re.findall(r"^eval .*=bash_source .*?\)\"", guide, re.M)
+    program = line.replace("fewshot-i2v", f"{sys.executable} -m fewshot_i2v")
+    done = subprocess.run(["bash", "-c", f"{program}; complete -p"], capture_output=True, text=True)
+    assert re.search(r"^complete .*_completion .*fewshot", done.stdout, re.M), done.stderr
