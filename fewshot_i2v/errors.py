@@ -20,6 +20,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+_MAX_LISTED = 20
 _DISK_ERROR_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
 _DISK_ERRNOS = frozenset(getattr(errno, name) for name in _DISK_ERROR_NAMES if hasattr(errno, name))
 
@@ -136,22 +137,29 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, existing_names: Iterable[str], hint: str = "") -> None:
         names = sorted(existing_names)
-        nearest = _nearest_names(name, names)
-        clauses = [f"unknown {kind} {name!r}"]
-        if nearest:
-            clauses.append(
-                "did you mean " + " or ".join(repr(candidate) for candidate in nearest) + "?"
-            )
-        listed_names = ", ".join(names[:20]) + (
-            f", ... ({len(names)} in all)" if len(names) > 20 else ""
-        )
-        clauses.append(f"known: {listed_names}" if names else "none exist")
-        super().__init__("; ".join(clauses) + (f". {hint}" if hint else ""))
+        suggestion = suggest_names(name, names)
+        clauses = [f"unknown {kind} {name!r}", *filter(None, [suggestion])]
+        self.short_text = "; ".join(clauses)
+        """Without the list of all names, for messages about several."""
+        listed_names = ", ".join(names[:_MAX_LISTED])
+        if len(names) > _MAX_LISTED:
+            listed_names += f", ... ({len(names)} in all)"
+        if not suggestion or len(names) <= _MAX_LISTED:
+            clauses.append(f"known: {listed_names}" if names else "none exist")
+        text = "; ".join(clauses)
+        stop = "" if text.endswith("?") else "."
+        super().__init__(f"{text}{stop} {hint}" if hint else text)
         self.kind, self.name, self.existing_names = kind, name, names
+        self.hint = hint
 
 
-def _nearest_names(name: str, existing_names: Sequence[str]) -> list[str]:
-    """The most similar names, ignoring case."""
+def suggest_names(name: str, existing_names: Sequence[str]) -> str:
+    """Suggest the most similar names, ignoring case; "" where none is similar.
+
+    >>> suggest_names("aimm", ["aim", "frozen"])
+    "did you mean 'aim'?"
+    """
     by_folded_name = {candidate.casefold(): candidate for candidate in reversed(existing_names)}
     matches = difflib.get_close_matches(name.casefold(), list(by_folded_name), n=3, cutoff=0.6)
-    return [by_folded_name[key] for key in matches]
+    nearest = " or ".join(repr(by_folded_name[key]) for key in matches)
+    return f"did you mean {nearest}?" if nearest else ""

@@ -52,11 +52,13 @@ class MethodInfo:
         name: its name on the command line, such as "st-adapter".
         summary: first line of its documentation.
         origin: the file, or the entry point's value.
+        problem: why it is broken, as far as that is known without running it; "" if it is not.
     """
 
     name: str
     summary: str
     origin: str
+    problem: str = ""
 
 
 def add_plugin_folder(kind: MethodKind, folder: Path) -> None:
@@ -127,7 +129,7 @@ def _entry_points_on(
 
 def list_methods(kind: MethodKind) -> list[MethodInfo]:
     """List all adapters or heads, without importing any of them."""
-    rows = [MethodInfo(name, _read_summary(path), str(path)) for name, path in _method_files(kind)]
+    rows = [_read_info(name, path) for name, path in _method_files(kind)]
     rows += [
         MethodInfo(n, "from another package", point.value)
         for n, point in _entry_points(kind).items()
@@ -141,10 +143,9 @@ def list_methods(kind: MethodKind) -> list[MethodInfo]:
                 if duplicate.name == row.name and duplicate.origin != row.origin
             ]
             problem = (
-                f"cannot be used: {row.origin} and {' and '.join(duplicate_origins)} have the same "
-                "name"
+                f"{row.origin} and {' and '.join(duplicate_origins)} have the same name; rename one"
             )
-            rows[i] = replace(row, summary=problem)
+            rows[i] = replace(row, problem=problem)
     return sorted(rows, key=lambda row: row.name)
 
 
@@ -153,15 +154,48 @@ def method_names(kind: MethodKind) -> list[str]:
     return sorted({*(name for name, _ in _method_files(kind)), *_entry_points(kind)})
 
 
-def _read_summary(path: Path) -> str:
-    """First line of a file's docstring, read without running it."""
+def _read_info(name: str, path: Path) -> MethodInfo:
+    """Describe a file by the first line of its docstring, read without running it."""
+    doc, problem = "", ""
     try:
         doc = ast.get_docstring(ast.parse(read_regular(path, _MAX_SOURCE_BYTES))) or ""
     except SyntaxError as error:
-        return f"cannot be used: line {error.lineno} is not valid Python"
+        problem = f"{path}, line {error.lineno}: is not valid Python: {error.msg}"
     except (OSError, ValueError, RecursionError) as error:
-        return f"cannot be used: {error}"
-    return doc.splitlines()[0].rstrip(".") if doc else ""
+        problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+    return MethodInfo(name, doc.splitlines()[0].rstrip(".") if doc else "", str(path), problem)
+
+
+def find_problem(kind: MethodKind, info: MethodInfo) -> str:
+    """Find out why an adapter or head is broken: methods from outside the package are imported.
+
+    Args:
+        kind: "adapters" or "heads".
+        info: an entry of `list_methods`.
+
+    Returns:
+        The reason, with the file; "" for a method that can be loaded.
+    """
+    if info.problem or Path(info.origin).parent.parent == _METHODS:
+        return info.problem
+    try:
+        load_method(kind, info.name)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def unknown_method(kind: MethodKind, name: str) -> UnknownNameError:
+    """Build the error for a name that no adapter or head has; it says how to add one."""
+    file = f"{kind}/{name.replace('-', '_')}.py"
+    folders = os.environ.get(_PLUGINS_VARIABLE, "")
+    lacking = f" (now {folders}, without {file})" if folders else ""
+    hint = (
+        f"Your own {kind[:-1]} is a file {file} in a folder that {_PLUGINS_VARIABLE} names"
+        f"{lacking}; CONTRIBUTING.md has a complete example, and `fewshot-i2v check-{kind[:-1]} "
+        "FILE` checks one"
+    )
+    return UnknownNameError(kind[:-1], name, method_names(kind), hint)
 
 
 @cache
@@ -222,7 +256,7 @@ def load_method(kind: MethodKind, name: str) -> type[Any]:
     files = [path for file_name, path in _method_files(kind) if file_name == name]
     origins: list[Path | str] = [*files, *([points[name].value] if name in points else [])]
     if not origins:
-        raise UnknownNameError(kind[:-1], name, method_names(kind))
+        raise unknown_method(kind, name)
     if len(origins) > 1:
         origin_list = " and ".join(map(str, origins))
         raise UsageError(f"two {kind} are called {name!r}: {origin_list}; rename one")

@@ -16,14 +16,12 @@ from pathlib import Path
 
 import click
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from fewshot_i2v.config.evaluation import EvaluationConfig  # noqa: E402 - the checkout's own
-from fewshot_i2v.config.keys import ConfigKey, config_keys  # noqa: E402
-from fewshot_i2v.config.method import MethodSpec  # noqa: E402
+from fewshot_i2v.config.keys import REQUIRED, ConfigKey, config_keys  # noqa: E402
 from fewshot_i2v.config.training import TrainingConfig  # noqa: E402
 from fewshot_i2v.data.splits.split_fields import (  # noqa: E402
     GENERATOR_FIELDS,
@@ -33,32 +31,7 @@ from fewshot_i2v.data.splits.split_fields import (  # noqa: E402
 
 CONFIG_GUIDE = ROOT / "configs" / "README.md"
 SPLIT_GUIDE = ROOT / "episodes" / "README.md"
-REQUIRED = "required"
 _HEADER = ("| key | values | default | what |", "|---|---|---|---|")
-
-
-def _default(model: type[BaseModel], name: str) -> str:
-    """The default of a dotted key as YAML has it; empty where there is none."""
-    section, _, leaf = name.rpartition(".")
-    parent = model.model_fields[section].default if section else None
-    value = (
-        getattr(parent, leaf)
-        if parent
-        else (model.model_fields[leaf].get_default(call_default_factory=True))
-    )
-    if value is PydanticUndefined:
-        return REQUIRED
-    values = value if isinstance(value, tuple) else [value]
-    shown = ", ".join(map(_plain_text, values))
-    return f"[{shown}]" if isinstance(value, tuple) and value else shown
-
-
-def _plain_text(value: object) -> str:
-    if isinstance(value, MethodSpec):
-        return value.label
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None or value == {} else str(value)
 
 
 def _values(key: ConfigKey) -> str:
@@ -81,16 +54,11 @@ def table_lines(model: type[BaseModel], *, without: type[BaseModel] | None = Non
         model: of the configuration.
         without: a model whose keys are left out where all that is said of them is the same.
     """
-    listed = {}
-    if without is not None:
-        listed = {
-            name: (_default(without, name), key) for name, key in config_keys(without).items()
-        }
+    listed = {} if without is None else config_keys(without)
     yield from _HEADER
     for name, key in config_keys(model).items():
-        default = _default(model, name)
-        if listed.get(name) != (default, key):
-            yield _table_line(name, _values(key), default, key.description)
+        if listed.get(name) != key:
+            yield _table_line(name, _values(key), key.default, key.description)
 
 
 def split_table_lines() -> Iterator[str]:

@@ -86,9 +86,9 @@ def test_two_of_one_name_are_refused(folder: Path) -> None:
     rows = [row for row in registry.list_methods("heads") if row.name == "linear"]
     assert len(rows) == 2
     for row in rows:
-        assert row.summary.startswith(f"cannot be used: {row.origin} and ")
-        assert row.summary.endswith(" have the same name")
-    assert rows[0].summary != rows[1].summary
+        assert row.problem.startswith(f"{row.origin} and ")
+        assert row.problem.endswith(" have the same name; rename one")
+    assert rows[0].problem != rows[1].problem
 
 
 def test_one_folder_named_twice_is_one_folder(
@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_the_line(
 def test_a_file_that_is_no_text_is_listed(folder: Path) -> None:
     (folder / "bytes.py").write_bytes(b"x = 1\n\0\xff")
     row = next(row for row in registry.list_methods("heads") if row.name == "bytes")
-    assert row.summary.startswith("cannot be used: ")
+    assert row.problem
     with pytest.raises(UsageError, match=r"bytes\.py.*: cannot be imported: "):
         registry.load_method("heads", "bytes")
 
@@ -204,11 +204,13 @@ def test_a_file_without_its_class_is_refused(folder: Path) -> None:
 def test_a_file_that_is_not_python_is_listed_with_its_line(folder: Path) -> None:
     (folder / "broken.py").write_text("x = 1\ndef (\n")
     row = next(row for row in registry.list_methods("heads") if row.name == "broken")
-    assert row.summary == "cannot be used: line 2 is not valid Python"
+    assert row.problem == f"{folder / 'broken.py'}, line 2: is not valid Python: invalid syntax"
 
 
 def test_unknown_adapter_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown adapter 'frozn'; did you mean 'frozen'\?"):
+        registry.load_method("adapters", "frozn")
+    with pytest.raises(UnknownNameError, match=r"adapters/frozn\.py in .*FEWSHOT_I2V_PLUGINS"):
         registry.load_method("adapters", "frozn")
     with pytest.raises(UnknownNameError, match=r"'LORA'; did you mean 'lora'\?"):
         registry.load_method("adapters", "LORA")
@@ -267,3 +269,11 @@ def test_unknown_data_names_what_exists() -> None:
         resources.data_file("episodes", "motion")
     with pytest.raises(UnknownNameError, match="A path to a YAML file works too"):
         resources.data_file("configs", "../configs/quickstart")
+
+
+def test_a_broken_plug_in_has_a_problem_and_others_have_none(folder: Path) -> None:
+    (folder / "bad.py").write_text('"""Bad."""\n\nraise ValueError("x")\n')
+    problems = {i.name: registry.find_problem("heads", i) for i in registry.list_methods("heads")}
+    message = f"{folder / 'bad.py'}, line 3: cannot be imported: ValueError: x"
+    assert {name: text for name, text in problems.items() if text} == {"bad": message}
+    assert "my-head" in problems

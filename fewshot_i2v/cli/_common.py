@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from fewshot_i2v.cli._next import ARGUMENTS_KEY
 from fewshot_i2v.cli._start import Terminated, signals_raise
+from fewshot_i2v.cli._usage_errors import describe_usage_error
 from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 from fewshot_i2v.utils.printable import printable_output
 
@@ -39,12 +41,15 @@ class CommandFolder(click.Group):
         folder: with one file per command, or a folder for a group of commands; names that start
             with an underscore are skipped.
         package: import name of the folder.
+        first_commands: those that the help lists first, in this order.
         attrs: as for `click.Group`.
     """
 
-    def __init__(self, *, folder: Path, package: str, **attrs: Any) -> None:
+    def __init__(
+        self, *, folder: Path, package: str, first_commands: Sequence[str] = (), **attrs: Any
+    ) -> None:
         super().__init__(**attrs)
-        self.folder, self.package = folder, package
+        self.folder, self.package, self.first_commands = folder, package, tuple(first_commands)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, RUF100 - click's signature
         """Names of the commands, sorted."""
@@ -59,6 +64,25 @@ class CommandFolder(click.Group):
         module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, the first ones under a heading of their own."""
+        names = self.list_commands(ctx)
+        first_names = [name for name in self.first_commands if name in names]
+        later_names = [name for name in names if name not in first_names]
+        headings = {
+            "To begin with, in the order of work": first_names,
+            "More commands": later_names,
+        }
+        if not first_names:
+            headings = {"Commands": later_names}
+        limit = formatter.width - 6 - max(map(len, names))
+        for heading, listed_names in headings.items():
+            commands = ((name, self.get_command(ctx, name)) for name in listed_names)
+            records = [(name, cmd.get_short_help_str(limit)) for name, cmd in commands if cmd]
+            width = max(map(len, names))
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), text) for name, text in records])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -113,8 +137,14 @@ def _run_for_status(run: Callable[[], object]) -> int:
     try:
         status = run()
         sys.stdout.flush()
-    except click.ClickException as error:
+    except NoArgsIsHelpError as error:  # it shows the help
         error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        click.echo(f"error: {describe_usage_error(error)}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
         return error.exit_code
     except FewshotError as error:
         click.echo(f"error: {error}", err=True)

@@ -15,8 +15,9 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fewshot_i2v import registry
+from fewshot_i2v.cli._help import Flag, HelpCommand
 from fewshot_i2v.config.start_names import FRESH, names_of_starts
-from fewshot_i2v.errors import UsageError
+from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -26,55 +27,77 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
 CompletionFunction = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-_ENCODER = ("Encoder", "encoder", "name pretrained architecture image_size mean std")
-_VIDEO = ("Video", "video", "frames policy stride crop")
-_OPTIMIZER = "lr head_lr weight_decay warmup schedule clip_norm"
-_LIMITS = ("Limits of a clip", "limits", "frames pixels seconds memory")
+_OPTIMIZER = "weight_decay warmup schedule clip_norm"
+_LIMITS = ("Limits of a clip", "limits", "", "frames pixels seconds memory")
+_ENCODER = ("Encoder", "encoder", "name pretrained", "architecture image_size mean std")
+_VIDEO = ("Video", "video", "frames", "policy stride crop")
 _LAYOUTS = {
     "limits": (_LIMITS,),
     "evaluate": (
+        ("Methods", "", "adapter head start", "untuned tokens allow_seen"),
+        ("Clips", "", "split root", "subset"),
+        _ENCODER,
         (
             "Episodes",
             "",
-            "split root subset way shot query episodes until max_episodes sampling partitions "
-            "uneven_shots draws trials seed training_seeds disjoint_groups frame_order",
+            "way shot query episodes until seed",
+            "max_episodes training_seeds sampling partitions disjoint_groups uneven_shots draws "
+            "trials frame_order",
         ),
-        ("Methods", "", "adapter start untuned allow_seen head tokens"),
-        _ENCODER,
         _VIDEO,
-        ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),
+        (
+            "Tuning",
+            "tuning",
+            "recipe steps lr",
+            f"head_lr optimizer {_OPTIMIZER} flip colour temporal views",
+        ),
         (
             "Running",
             "",
-            "precision device at_once deterministic workers cache verify max_failed output",
+            "output device precision",
+            "at_once workers cache verify max_failed deterministic",
         ),
         _LIMITS,
     ),
     "fit": (
-        ("Methods", "", "adapter start untuned head tokens"),
+        ("Methods", "", "adapter head start", "untuned tokens"),
         _ENCODER,
         _VIDEO,
-        ("Tuning", "tuning", f"recipe steps optimizer {_OPTIMIZER} flip colour temporal views"),
-        ("Running", "", "seed precision device deterministic workers cache"),
+        (
+            "Tuning",
+            "tuning",
+            "recipe steps lr",
+            f"head_lr optimizer {_OPTIMIZER} flip colour temporal views",
+        ),
+        ("Running", "", "device precision", "seed workers cache deterministic"),
         _LIMITS,
     ),
     "train": (
-        (
-            "Training",
-            "",
-            "split root subset seed adapter objective head way shot query batch clips",
-        ),
-        ("Validation", "validation", "subset classes every episodes shot head"),
+        ("Training", "", "adapter objective head", "clips batch"),
+        ("Clips", "", "split root subset", ""),
         _ENCODER,
+        ("Episodes of a step", "", "way shot query", "seed"),
+        ("Validation", "validation", "subset classes every", "episodes shot head"),
         _VIDEO,
-        ("Steps", "", f"steps {_OPTIMIZER} accumulate checkpointing"),
-        ("Augmentation", "augment", "flip colour temporal"),
-        ("Meta-training", "inner", "steps lr rate second_order views label_smoothing"),
-        ("Running", "", "precision device deterministic workers cache verify save_every output"),
+        ("Steps", "", "steps lr", f"head_lr {_OPTIMIZER} accumulate checkpointing"),
+        ("Augmentation", "augment", "", "flip colour temporal"),
+        (
+            "Meta-training",
+            "inner",
+            "",
+            "steps lr rate second_order views label_smoothing",
+        ),
+        (
+            "Running",
+            "",
+            "output device precision",
+            "save_every workers cache verify deterministic",
+        ),
         _LIMITS,
     ),
 }
-"""By command: heading in the help, section of the configuration, and the keys that have a flag."""
+"""By command: heading in the help, section of the configuration, the keys whose flags are often
+needed, and those that --help-all alone shows."""
 
 _FLAG_NAMES = {
     "encoder.name": "--encoder",
@@ -87,19 +110,18 @@ _FLAG_PREFIXES = {"limits": "max-", "validation": "val-", "inner": "inner-"}
 """Flags have the names of their keys, with dashes, but for these and for keys of these sections."""
 
 
-class KeyFlag(click.Option):
+class KeyFlag(Flag):
     """A flag that sets a configuration key.
 
     Args:
         decls: as for `click.Option`.
         key: the key, dotted.
-        heading: in the help.
-        attrs: as for `click.Option`.
+        attrs: as for `Flag`.
     """
 
-    def __init__(self, decls: list[str], *, key: str, heading: str, **attrs: Any) -> None:
+    def __init__(self, decls: list[str], *, key: str, **attrs: Any) -> None:
         super().__init__(decls, **attrs)
-        self.key, self.heading = key, heading
+        self.key = key
 
 
 class FlagsOfLayout(click.Option):
@@ -110,7 +132,7 @@ class FlagsOfLayout(click.Option):
         self.layout = layout
 
 
-class ConfigCommand(click.Command):
+class ConfigCommand(HelpCommand):
     """A command with flags of `config_flags`."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -119,23 +141,6 @@ class ConfigCommand(click.Command):
         for param in super().get_params(ctx):
             params += _make_flags(param.layout) if isinstance(param, FlagsOfLayout) else [param]
         return params
-
-
-class SectionedCommand(ConfigCommand):
-    """A command whose help groups the flags of keys by heading."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options by heading, those of the command itself last."""
-        headings: dict[str, list[tuple[str, str]]] = {}
-        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
-        for option in sorted(options, key=lambda option: not isinstance(option, KeyFlag)):
-            record = option.get_help_record(ctx)
-            if record is not None:
-                heading = option.heading if isinstance(option, KeyFlag) else "Other"
-                headings.setdefault(heading, []).append(record)
-        for heading, records in headings.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
 
 
 def config_flags(layout: str) -> Callable[[Decorated], Decorated]:
@@ -172,12 +177,15 @@ def _convert(number_type: type[Number], text: str, expected: str) -> Number:
 
 
 def completer(names: Callable[[], list[str]]) -> CompletionFunction:
-    """Build a shell completion from names listed on demand."""
+    """Build a shell completion from names listed on demand; none if they cannot be listed."""
 
     def _complete(
         _ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        try:
+            return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        except FewshotError:  # such as a bad FEWSHOT_I2V_PLUGINS; the command itself reports it
+            return []
 
     return _complete
 
@@ -192,11 +200,22 @@ _FORM_TYPES: dict[str, Any] = {
     "PATH": click.Path(),
 }
 _PLAIN_TYPES = {"int": click.INT, "float": click.FLOAT, "Path": click.Path()}
+
+
+def _encoder_names() -> list[str]:
+    from fewshot_i2v.models.encoders.catalog import list_encoders
+
+    return [encoder.name for encoder in list_encoders()]
+
+
+_COMPLETE_HEADS = completer(lambda: registry.method_names("heads"))
 _COMPLETIONS = {
     "split": completer(lambda: resources.data_names("episodes")),
     "adapter": completer(lambda: registry.method_names("adapters")),
-    "head": completer(lambda: registry.method_names("heads")),
+    "head": _COMPLETE_HEADS,
+    "validation.head": _COMPLETE_HEADS,
     "start": completer(lambda: [FRESH, *names_of_starts()]),
+    "encoder.name": completer(_encoder_names),
 }
 
 
@@ -205,6 +224,7 @@ def _form(text: str) -> dict[str, Any]:
     return {"type": _FORM_TYPES[text], "metavar": text}
 
 
+ENCODERS: dict[str, Any] = {"shell_complete": _COMPLETIONS["encoder.name"]}
 SPLITS: dict[str, Any] = {"type": str, "shell_complete": _COMPLETIONS["split"]}
 WAY, SHOT = _form("N|LOW-HIGH|all"), _form("K|LOW-HIGH")
 QUERY = COUNT = _form("N|all")
@@ -220,13 +240,14 @@ def _make_flags(layout: str) -> tuple[KeyFlag, ...]:
 
     keys = config_keys(TrainingConfig if layout == "train" else EvaluationConfig)
     return tuple(
-        _make_flag(heading, section, leaf, keys[f"{section}.{leaf}".lstrip(".")])
-        for heading, section, leaves in _LAYOUTS[layout]
+        _make_flag(leaf, section, keys[f"{section}.{leaf}".lstrip(".")], heading=heading, rare=rare)
+        for heading, section, *tiers in _LAYOUTS[layout]
+        for rare, leaves in enumerate(tiers)
         for leaf in leaves.split()
     )
 
 
-def _make_flag(heading: str, section: str, leaf: str, key: ConfigKey) -> KeyFlag:
+def _make_flag(leaf: str, section: str, key: ConfigKey, *, heading: str, rare: int) -> KeyFlag:
     name = f"{section}.{leaf}".lstrip(".")
     default_flag = f"--{_FLAG_PREFIXES.get(section, '')}{leaf.replace('_', '-')}"
     flag = _FLAG_NAMES.get(name, default_flag)
@@ -243,10 +264,27 @@ def _make_flag(heading: str, section: str, leaf: str, key: ConfigKey) -> KeyFlag
         flag.split(),
         key=name,
         heading=heading,
-        help=key.description + " Repeatable." * key.several,
-        shell_complete=_COMPLETIONS.get(leaf if section in ("", "validation") else ""),
+        rare=bool(rare),
+        help=_flag_help(flag, name, key),
+        shell_complete=_COMPLETIONS.get(name),
         **attributes,
     )
+
+
+def _flag_help(flag: str, name: str, key: ConfigKey) -> str:
+    """The text of a key with its default, where the text itself does not say it."""
+    from fewshot_i2v.config.keys import REQUIRED
+
+    text = key.description + " Repeatable." * key.several
+    default = key.default.strip("[]") if key.several else key.default
+    if key.kind is bool:
+        default = flag.split("/")[default == "false"].removeprefix("--")
+    if default == REQUIRED or (not default and "by default" in text):
+        return text
+    default = default or "none"
+    if name.startswith("tuning.") and name != "tuning.recipe":
+        default = f"that of the recipe, or {default}"
+    return f"{text} [default: {default}]"
 
 
 def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:

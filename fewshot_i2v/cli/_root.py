@@ -9,17 +9,22 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
 from fewshot_i2v.version import __version__
 
+_FIRST_COMMANDS = ("list", "episodes", "evaluate", "compare", "report")
+"""What a newcomer needs: see the names, make a split, measure, decide, show."""
+
 
 @click.group(
     cls=CommandFolder,
     folder=Path(__file__).parent,
     package=__package__,
+    first_commands=_FIRST_COMMANDS,
     epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(__version__, prog_name="fewshot-i2v")
 def cli() -> None:
     """Few-shot video recognition with frozen CLIP image encoders and image-to-video adapters.
 
-    Results go to standard output, progress and notes to standard error.
+    `fewshot-i2v evaluate` runs a small example. `fewshot-i2v COMMAND --help` explains a command,
+    with examples. Results go to standard output, progress and notes to standard error.
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from fewshot_i2v.runs.prediction_reader import RecordedRow
 
 
-@click.command(short_help="Say which rows differ, and whether that could be chance.")
+_EXAMPLES = (
+    ("compare runs/mine", "every adapter with frozen"),
+    ("compare runs/mine --all-pairs", "every two adapters"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    examples=_EXAMPLES,
+    short_help="Test which rows differ, and whether by chance.",
+)
 @runs_argument
 @click.option(
     "--baseline",

@@ -16,7 +16,13 @@ from fewshot_i2v.cli._common import (
     table_flags,
 )
 from fewshot_i2v.cli._dry_run import evaluation_lines
-from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._flags import (
+    ConfigCommand,
+    completer,
+    config_flags,
+    read_overrides,
+)
+from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
@@ -27,18 +33,39 @@ if TYPE_CHECKING:
 FAILED_EPISODES_STATUS = 3
 
 
+_EXAMPLES = (
+    ("evaluate", "the shipped example, in about two minutes"),
+    (
+        "evaluate --split mine.yaml --root CLIPS --encoder ViT-B-16 --pretrained openai "
+        "--adapter frozen --adapter aim",
+        "your own clips, with a split from `fewshot-i2v episodes new`",
+    ),
+    ("evaluate sweep.yaml --dry-run", "what a file would do, and how long it would take"),
+)
+
+
 @click.command(
-    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Measure adapters on few-shot episodes."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Measure adapters on few-shot episodes.",
 )
 @click.argument(
     "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))
 )
 @config_flags("evaluate")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any key of configs/README.md, such as tuning.batch=64. Repeatable.",
 )
 @click.option(
-    "--retry-failed", is_flag=True, help="Run episodes again that are recorded as failed."
+    "--retry-failed",
+    cls=RareFlag,
+    is_flag=True,
+    help="Run episodes again that are recorded as failed.",
 )
 @table_flags
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
@@ -59,11 +86,12 @@ def command(
     quiet: bool,
     **_flags: Any,
 ) -> None:
-    """Evaluate adapters as CONFIG says: a YAML file or the name of a shipped configuration.
+    """Measure adapters on few-shot episodes, and show a table of their accuracies.
 
-    Without CONFIG it is `quickstart`; with --split of other clips the defaults take its place.
-    Flags win over CONFIG, CONFIG over the defaults. Records are kept episode by episode: the same
-    command again goes on where it was stopped.
+    CONFIG is a YAML file, or a name from `fewshot-i2v list configs`. Without it, `quickstart` is
+    run; with --split of other clips, the defaults below. A flag overrides CONFIG, and CONFIG
+    overrides the defaults. Each finished episode is saved: after a stop, the same command
+    continues.
     """
     from fewshot_i2v.evaluation.row_expansion import load_config
 

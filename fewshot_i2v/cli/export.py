@@ -9,12 +9,21 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._help import RareFlag
 
 _FILE = click.Path(path_type=Path)
 
 
+_EXAMPLES = (
+    ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
+)
+
+
 @click.command(
-    cls=ConfigCommand, epilog=EXIT_CODES, short_help="Write the tuned adapter of one episode."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Write the tuned adapter of one episode to files.",
 )
 @click.argument("run", type=RunPath())
 @click.option("--episode", type=click.IntRange(min=0), required=True, help="Number of the episode.")
@@ -28,10 +37,19 @@ _FILE = click.Path(path_type=Path)
 @click.option("--split", help="The run's split by name or path, if it is not where it was.")
 @click.option("--root", type=_FILE, help="Folder of the split's clips.")
 @click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
-@click.option("--architecture", type=_FILE, help="The encoder's configuration (JSON).")
+@click.option(
+    "--architecture", cls=RareFlag, type=_FILE, help="The encoder's configuration (JSON)."
+)
 @click.option("--start", help="The row's starting point, name or folder, if not where it was.")
-@click.option("--trials", type=_FILE, help="The run's frozen episodes, if not where they were.")
-@click.option("--cache", type=_FILE, help="Folder of decoded clips.")
+@click.option(
+    "--trials", cls=RareFlag, type=_FILE, help="The run's frozen episodes, if not where they were."
+)
+@click.option(
+    "--cache",
+    cls=RareFlag,
+    type=_FILE,
+    help="Folder of decoded clips.  [default: that of the user]",
+)
 @config_flags("limits")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")

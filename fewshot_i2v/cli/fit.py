@@ -8,15 +8,27 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
-from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
+_EXAMPLES = (
+    (
+        "fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai",
+        "readouts of the frozen encoder; the best is fitted",
+    ),
+    ("fit CLIPS --out gestures.safetensors --adapter auto", "also tunes adapters"),
+    ("fit CLIPS --out gestures.safetensors --like runs/mine/ROW", "the method of a row"),
+    ("predict gestures.safetensors new/*.mp4", "then use it"),
+)
 
 
 @click.command(
-    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Fit a model to your labelled clips."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Fit a model to your labelled clips.",
 )
 @click.argument("clips")
 @click.option("--out", "-o", type=_FILE, required=True, help="File of the model, .safetensors.")
@@ -70,13 +82,7 @@ def command(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    r"""Fit a model to CLIPS: one folder per class, a CSV (path, class), or a split.
-
-    \b
-      fewshot-i2v fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai
-      fewshot-i2v fit CLIPS --out gestures.safetensors --adapter auto
-      fewshot-i2v fit CLIPS --out gestures.safetensors --like runs/mine/ROW
-      fewshot-i2v predict gestures.safetensors new/*.mp4
+    """Fit a model to CLIPS: one folder per class, a CSV (path, class), or a split.
 
     Several methods predict clips that were held out; the simplest of the best is fitted to all
     clips. What this says is printed and kept in the model: the accuracy to expect with its

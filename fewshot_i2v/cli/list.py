@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_columns, echo_json
+from fewshot_i2v.cli._flags import ENCODERS, completer
+from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
 from fewshot_i2v.errors import UsageError
@@ -104,7 +107,7 @@ _COST_KEYS = (
 
 def _cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.cost is None:
-        message = "cannot be used: " + " ".join(row.reason.split())
+        message = "broken: " + " ".join(row.reason.split())
         if row.usable:
             message = "does not fit: " + _short_reason(row.reason)
         return (row.label, *[_NONE] * 6, message)
@@ -155,10 +158,19 @@ _HEAD_BYTES = 4096
 
 
 def _method_entries(kind: registry.MethodKind) -> list[ListEntry]:
-    return [
-        {"name": info.name, "summary": info.summary, "origin": info.origin}
-        for info in registry.list_methods(kind)
-    ]
+    entries = []
+    for info in registry.list_methods(kind):
+        problem = " ".join(registry.find_problem(kind, info).split())
+        summary = f"broken: {problem}" if problem else info.summary
+        entries.append(
+            {
+                "name": info.name,
+                "summary": summary,
+                "origin": info.origin,
+                "problem": problem or None,
+            }
+        )
+    return entries
 
 
 def _data_entries(kind: resources.DataKind) -> list[ListEntry]:
@@ -230,20 +242,63 @@ _ENTRIES_BY_KIND: dict[str, Callable[[], list[ListEntry]]] = {
 }
 
 
-@click.command(short_help="List what can be used by name.")
+def _complete_method_names(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete NAME with the adapters or heads; of other kinds nothing can be shown."""
+    kind = ctx.params.get("kind")
+    if kind not in ("adapters", "heads"):
+        return []
+    return completer(lambda: registry.method_names(kind))(ctx, param, incomplete)
+
+
+_EXAMPLES = (
+    ("list adapters", "the adapters, a line each"),
+    ("list adapters aim", "options, presets and source of one"),
+    ("list adapters --encoder ViT-B-16", "parameters and computation of all on an encoder"),
+    ("list encoders", "the image encoders"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    examples=_EXAMPLES,
+    short_help="List adapters, heads, splits, encoders and configs by name.",
+)
 @click.argument("kind", type=click.Choice(list(_ENTRIES_BY_KIND)), required=False)
-@click.argument("name", required=False)
-@click.option("--encoder", help="For adapters: what they cost on this encoder; no weights needed.")
-@click.option("--architecture", type=click.Path(), help="Likewise, a model configuration (JSON).")
-@click.option("--image-size", type=int, help="Side of a frame in pixels; the encoder's own.")
-@click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip; 8.")
-@click.option("--presets", is_flag=True, help="Costs of the adapters' presets too.")
+@click.argument("name", required=False, shell_complete=_complete_method_names)
+@click.option(
+    "--encoder",
+    help="With `list adapters`: what they cost on this encoder. Its weights are not needed.",
+    **ENCODERS,
+)
+@click.option(
+    "--architecture",
+    cls=RareFlag,
+    type=click.Path(),
+    help="With `list adapters`: what they cost on your own model configuration, a JSON file.",
+)
+@click.option(
+    "--image-size",
+    cls=RareFlag,
+    type=int,
+    help="With --encoder: side of a frame in pixels.  [default: that of the encoder]",
+)
+@click.option(
+    "--frames",
+    cls=RareFlag,
+    type=click.IntRange(min=1),
+    help=f"With --encoder: frames of a clip.  [default: {_DEFAULT_FRAMES}]",
+)
+@click.option(
+    "--presets", cls=RareFlag, is_flag=True, help="With --encoder: a row for each preset, too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(kind: str | None, name: str | None, as_json: bool, **cost_options: Any) -> None:
-    """List what can be used by name; without KIND, everything but the encoders.
+    """List what can be used by name. Without an argument: everything but the encoders.
 
-    `list adapters NAME` and `list heads NAME` show options, presets and source of one of them.
-    `list adapters --encoder ViT-B-16` shows parameters and multiply-accumulates of every adapter.
+    With the name of an adapter or head: its options, presets and source. With --encoder: the
+    parameters and multiply-accumulates of every adapter.
     """
     cost_keys = [
         key for key, value in cost_options.items() if value is not None and value is not False
@@ -299,6 +354,10 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
         if not entries:
             click.echo(f"{'' if kind else '  '}(no {kind_name} are shipped)", err=bool(kind))
         echo_columns([(entry["name"], entry["summary"]) for entry in entries], "" if kind else "  ")
+    for kind_name in ("adapters", "heads"):
+        if broken := [e["name"] for e in entries_by_kind.get(kind_name, []) if e["problem"]]:
+            check = f"`fewshot-i2v check-{kind_name[:-1]} FILE` says more"
+            click.echo(f"\n{len(broken)} of the {kind_name} are broken; {check}", err=True)
     if kind == "encoders":
         encoders = entries_by_kind[kind]
         n_adaptable = sum(encoder["adaptable"] for encoder in encoders)
@@ -308,7 +367,7 @@ def _show_names(kind: str | None, *, as_json: bool) -> None:
         )
 
 
-_WIDTH = 100
+_WIDTH = 80
 # by key of the JSON output: the member that it shows, and its words in the text
 _FACTS = {
     "adapters": {

@@ -9,6 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
 
@@ -18,40 +19,93 @@ _OPEN_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 def _check_points(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     if not 0.05 <= value <= 50:
-        raise click.BadParameter(f"{value:g} is not from 0.05 to 50; in points: 2 is 2 %.")
+        raise click.BadParameter(f"got {value:g}; expected 0.05 to 50 points (2 points are 2 %)")
     return value
 
 
 _POINTS_OPTION: dict[str, Any] = {"type": float, "callback": _check_points, "show_default": True}
 
 
-@click.command(epilog=EXIT_CODES, short_help="Say how many episodes and clips a question takes.")
+_EXAMPLES = (
+    ("plan", "for a usual evaluation, before there is one"),
+    ("plan runs/pilot --half-width 0.5", "from a small first run, for intervals of ± 0.5 points"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Estimate how many episodes and clips are needed.",
+)
 @click.argument("run", required=False, type=RunPath())
-@click.option("--half-width", default=1.0, help="Of accuracies, in points.", **_POINTS_OPTION)
 @click.option(
-    "--difference", default=2.0, help="Between two rows, to be found; in points.", **_POINTS_OPTION
+    "--half-width",
+    default=1.0,
+    help="Wanted half width of the interval of an accuracy, in points (1 is 1 %).",
+    **_POINTS_OPTION,
 )
 @click.option(
-    "--power", type=_OPEN_SHARE, default=0.8, show_default=True, help="In what share of runs."
+    "--difference",
+    default=2.0,
+    help="Difference of two rows that is to be detected, in points.",
+    **_POINTS_OPTION,
 )
 @click.option(
-    "--level", type=_OPEN_SHARE, default=0.95, show_default=True, help="Of intervals and tests."
+    "--power",
+    type=_OPEN_SHARE,
+    default=0.8,
+    show_default=True,
+    help="Share of runs in which it is detected, 0 to 1.",
+)
+@click.option(
+    "--level",
+    type=_OPEN_SHARE,
+    default=0.95,
+    show_default=True,
+    help="Confidence level of intervals and tests, 0 to 1.",
 )
 @click.option(
     "--split",
     shell_complete=completer(lambda: resources.data_names("episodes")),
-    help="Whose clips are counted; that of RUN if not given.",
+    help="Split whose clips are counted, a name or a path.  [default: that of RUN]",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
-@click.option("--subset", help="Of its classes; that of RUN, or novel.")
-@click.option("--way", type=click.IntRange(min=2), help="Classes of an episode; RUN's, or 5.")
 @click.option(
-    "--shot", type=click.IntRange(min=1), multiple=True, help="Support clips; repeat. RUN's, or 1."
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the split's clips.  [default: that of the split]",
 )
-@click.option("--query", type=click.IntRange(min=1), help="Query clips per class; RUN's, or 5.")
-@click.option("--accuracy", type=_OPEN_SHARE, help="Assumed without RUN, 0..1; 0.8.")
-@click.option("--common", type=_SHARE, help="Assumed correlation of answers of an episode; 0.05.")
-@click.option("--pairing", type=_SHARE, help="Assumed correlation of two methods' accuracies; 0.3.")
+@click.option("--subset", help="Subset of the split.  [default: that of RUN, or novel]")
+@click.option(
+    "--way", type=click.IntRange(min=2), help="Classes of an episode.  [default: as in RUN, or 5]"
+)
+@click.option(
+    "--shot",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Support clips per class. Repeatable.  [default: as in RUN, or 1]",
+)
+@click.option(
+    "--query", type=click.IntRange(min=1), help="Query clips per class.  [default: as in RUN, or 5]"
+)
+@click.option(
+    "--accuracy",
+    cls=RareFlag,
+    type=_OPEN_SHARE,
+    help="Assumed accuracy without RUN, 0 to 1.  [default: 0.8]",
+)
+@click.option(
+    "--common",
+    cls=RareFlag,
+    type=_SHARE,
+    help="Assumed correlation of the answers in an episode, without RUN.  [default: 0.05]",
+)
+@click.option(
+    "--pairing",
+    cls=RareFlag,
+    type=_SHARE,
+    help="Assumed correlation of the accuracies of two rows, without RUN.  [default: 0.3]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(
     run: Path | None,
@@ -62,13 +116,12 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say how many episodes, query clips and clips per class a question takes.
+    """Estimate how many episodes, query clips and clips per class are needed.
 
-    RUN is a pilot: a run folder or a folder of run folders, 30 episodes or so of each row. Without
-    one, accuracy and spread are assumed. Accuracies are wanted to ± --half-width, and a
-    --difference between two rows is to be found in a share --power of runs. More episodes bring
-    both for the clips there are; for other clips of the same classes it takes more clips, and how
-    many is said, too, with a warning where the split has too few.
+    RUN is a first small run (about 30 episodes of each row): its run folder, or a folder of run
+    folders. Without RUN, an accuracy and a spread are assumed. More episodes make the intervals
+    shorter for the clips that you have. To say the same of other clips of these classes, more
+    clips are needed; the answer gives that number too.
     """
     from fewshot_i2v.report.plan.basis import PlanRequest
     from fewshot_i2v.report.plan.episode_plan import PlanTargets

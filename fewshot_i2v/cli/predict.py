@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 _FAILED_STATUS = 3
 _STDIN = "-"
+_EXAMPLES = (
+    ("predict gestures.safetensors new/*.mp4", "a line of JSON for each clip"),
+    ("predict gestures.safetensors NEW_CLIPS --format table --top 3", "to read at a glance"),
+    ("predict gestures.safetensors - < names.txt", "names of files from another program"),
+)
 
 _MODEL_OPTIONS = (
     click.option("--pretrained", help="The encoder's weights, if they are not where they were."),
@@ -39,7 +44,10 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
-    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Classify clips with a fitted model."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Classify clips with a fitted model.",
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips", nargs=-1, required=True)
@@ -64,12 +72,7 @@ def command(
     top: int | None,
     **flags: Any,
 ) -> None:
-    r"""Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
-
-    \b
-      fewshot-i2v predict gestures.safetensors new/*.mp4
-      fewshot-i2v predict gestures.safetensors NEW_CLIPS --format table --top 3
-      find . -name '*.mp4' | fewshot-i2v predict gestures.safetensors - > predictions.jsonl
+    """Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
 
     A clip of none of the classes has the class null and the nearest one. One that cannot be read
     has an error, and the exit status is 3.

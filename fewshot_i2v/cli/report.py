@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import runs_argument
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
@@ -36,7 +37,17 @@ _MAX_STRIP_BYTES = 3_200_000
 _FOLDER_PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Write a page, or a table for a paper, of one or several runs.")
+_EXAMPLES = (
+    ("report runs/mine", "the page report.html"),
+    ("report runs/mine --out table.tex", "a table for a paper"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    examples=_EXAMPLES,
+    short_help="Write a page, or a table for a paper, of one or several runs.",
+)
 @runs_argument
 @click.option(
     "--out",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 
 
-@click.command(short_help="Show the table of an evaluation.")
+@click.command(
+    cls=HelpCommand,
+    examples=(("show runs/mine", "also while it runs"),),
+    short_help="Show the table of an evaluation.",
+)
 @click.argument("run", type=RunPath())
 @table_flags
 @click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")

@@ -8,14 +8,17 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
-from fewshot_i2v.cli._flags import SectionedCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli.predict import load_classifier, model_options
 
 _FILE = click.Path(path_type=Path)
 
 
 @click.command(
-    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Test a fitted model on labelled clips."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=(("test gestures.safetensors HELD_OUT", "clips that the model has not seen"),),
+    short_help="Test a fitted model on labelled clips.",
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips")
@@ -39,10 +42,7 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    r"""Test MODEL on CLIPS: one folder per class, a CSV (path, class), or a split.
-
-    \b
-      fewshot-i2v test gestures.safetensors HELD_OUT
+    """Test MODEL on CLIPS: one folder per class, a CSV (path, class), or a split.
 
     Clips that the model was fitted on are known by their content and left out. Classes that the
     model does not have say how often "none of these" is right.

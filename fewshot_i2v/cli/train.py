@@ -10,7 +10,13 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
 from fewshot_i2v.cli._dry_run import training_lines
-from fewshot_i2v.cli._flags import SectionedCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._flags import (
+    ConfigCommand,
+    completer,
+    config_flags,
+    read_overrides,
+)
+from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
@@ -26,18 +32,33 @@ def _training_configs() -> list[str]:
     return [name.removeprefix(_CONFIG_PREFIX) for name in names if name.startswith(_CONFIG_PREFIX)]
 
 
+_EXAMPLES = (
+    ("train --adapter aim -o starts/aim", "a start for one adapter on generated clips"),
+    ("evaluate --start starts/aim --adapter aim", "then use it"),
+    ("train my-train.yaml --dry-run", "what a file would do, and how long it would take"),
+)
+
+
 @click.command(
-    cls=SectionedCommand, epilog=EXIT_CODES, short_help="Train an adapter on base classes."
+    cls=ConfigCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Train an adapter on base classes.",
 )
 @click.argument("config", required=False, shell_complete=completer(_training_configs))
 @config_flags("train")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any key of configs/README.md, such as augment.flip=off. Repeatable.",
 )
 @click.option(
     "--finish",
+    cls=RareFlag,
     is_flag=True,
-    help="Train no further: make a start of what a stopped training has best.",
+    help="Train no further: the best state of a stopped training becomes the start.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -54,11 +75,12 @@ def command(
     quiet: bool,
     **_flags: Any,
 ) -> None:
-    """Train an adapter as CONFIG says: a YAML file or the name of a shipped configuration.
+    """Train an adapter on base classes, as a start for the fine-tuning in `evaluate`.
 
-    Without CONFIG it is `motions`. Flags win over CONFIG, CONFIG over the defaults. The state that
-    is best on the validation classes becomes a starting point, for `evaluate --start FOLDER`. The
-    same command again goes on where it was stopped.
+    CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG. A flag
+    overrides CONFIG, and CONFIG overrides the defaults below. The state that is best on the
+    validation classes becomes the start, for `evaluate --start FOLDER`. After a stop, the same
+    command continues.
     """
     from fewshot_i2v.config.loading import load_train_config
 

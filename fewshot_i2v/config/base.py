@@ -113,8 +113,8 @@ class EncoderConfig(ConfigSection):
     name: str = Field(
         default="demo",
         min_length=1,
-        description="Encoder as listed by `fewshot-i2v list encoders`, or an open_clip model name. "
-        "Another than the file's drops the file's other encoder keys and starting points.",
+        description="Image encoder, a name from `fewshot-i2v list encoders` or of an open_clip "
+        "model. A flag with another name drops the file's other encoder keys and its starts.",
     )
     pretrained: Annotated[str | None, WEIGHTS] = Field(
         default=None,
@@ -123,7 +123,7 @@ class EncoderConfig(ConfigSection):
         "of a tag, the bytes of a file), or random; by default those of the encoder's name.",
     )
     architecture: OptionalPath = Field(
-        default=None, description="Your own open_clip model configuration (JSON)."
+        default=None, description="Your own open_clip model configuration, a JSON file."
     )
     image_size: Annotated[int, Field(gt=0, le=4096)] | None = Field(
         default=None, description="Side of a frame in pixels; by default the model's own."
@@ -134,7 +134,9 @@ class EncoderConfig(ConfigSection):
         "weights.",
     )
     std: Annotated[PerChannel, AfterValidator(_check_positive)] = Field(
-        default=None, description="Standard deviation of pixels in [0, 1], as for the mean."
+        default=None,
+        description="Standard deviation of pixels in [0, 1], of all channels or of each; by "
+        "default that of the weights.",
     )
 
 
@@ -286,9 +288,9 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
 
     recipe: RecipeName = Field(
         default="auto",
-        description="Where the keys come from that are not set: auto, the recipe that was best for "
-        "the adapter, its start and the shots; published, the settings of the paper; fast, few "
-        "cheap steps; none, the defaults of this list. See configs/recipes/.",
+        description="Settings for the tuning keys that are not set. auto: those that were best for "
+        "the adapter, its start and the shots; published: those of the paper; fast: few cheap "
+        "steps; none: the defaults of this list. See configs/recipes/.",
     )
 
     optimizer: OptimizerName = Field(
@@ -346,7 +348,8 @@ class CommonConfig(ConfigSection):
         min_length=1, description="Split by name, or the path of its YAML file."
     )
     root: OptionalPath = Field(
-        default=None, description="Folder of the clips, for splits that name files."
+        default=None,
+        description="Folder of the clips; by default the one that the split file names.",
     )
     seed: int = Field(
         default=0,
@@ -370,7 +373,8 @@ class CommonConfig(ConfigSection):
     )
     output: OptionalPath = Field(
         default=None,
-        description="Folder of the results; by default runs/NAME, and starts/NAME of a training.",
+        description="Folder of the results; by default runs/NAME (evaluate) or starts/NAME "
+        "(train).",
     )
     workers: PositiveCount | None = Field(
         default=None, description="Decoding processes; by default chosen by the machine."

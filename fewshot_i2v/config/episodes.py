@@ -96,8 +96,8 @@ class EpisodeConfig(CommonConfig):
     subset: str = Field(
         default="novel",
         min_length=1,
-        description="Subset of the split's classes to draw from; test: support clips come from "
-        "train.",
+        description="Subset of the split's classes to draw from; with test, support clips come "
+        "from train.",
     )
     way: Way = Field(default=5, description="Classes of an episode, at least 2.")
     query: Count = Field(
@@ -106,12 +106,12 @@ class EpisodeConfig(CommonConfig):
     )
     episodes: Count = Field(
         default=200,
-        description="Episodes of each row; all: as many as exist, where their number is limited.",
+        description="Episodes of each row; all: every episode, where their number is limited.",
     )
     until: Annotated[float | None, Field(gt=0, lt=50)] = Field(
         default=None,
-        description="Instead of `episodes`: draw until the mean accuracy of every row is known to "
-        "± so many points at 95 %.",
+        description="In place of `episodes`: draw until the 95 % interval of every row is at most "
+        "± this many points.",
     )
     max_episodes: PositiveCount = Field(
         default=10_000, description="Maximum episodes of each row with `until`."

@@ -59,7 +59,8 @@ def translate_validation_error(
         return translator.unknown_key(problems[0]["loc"], origin)
     lines = [translator.problem_line(problem) for problem in problems[:_MAX_LISTED]]
     if len(lines) == 1:
-        return ConfigError(f"{origin}: {lines[0]}")
+        # a bad flag is none of the file's
+        return ConfigError(lines[0] if is_override(problems[0]["loc"]) else f"{origin}: {lines[0]}")
     if len(problems) > _MAX_LISTED:
         lines.append(f"... and {len(problems) - _MAX_LISTED} more")
     details = "\n  ".join(lines)
@@ -97,17 +98,20 @@ class _Translator:
         """The line about a bad value, a missing or an unknown key."""
         location = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            return str(self.unknown_key(location))
+            unknown = self.unknown_key(location)
+            return f"{unknown.short_text}. {unknown.hint}".rstrip(" .") + "." * bool(unknown.hint)
         expectation = _expectation(problem)
         if not location:
             # the text of a problem of several keys names them
             keys = [key for key in self.model.model_fields if re.search(rf"\b{key}\b", expectation)]
             overrides = ", ".join(key for key in keys if self.is_override((key,)))
-            return f"{expectation}; given as overrides: {overrides}" if overrides else expectation
+            return (
+                f"{expectation}; from flags or overrides: {overrides}" if overrides else expectation
+            )
         key = format_key(location)
         if problem["type"] == "missing":
             return f"{key}: missing, and has no default"
-        override_note = " (given as an override)" if self.is_override(location) else ""
+        override_note = " (from a flag or override)" if self.is_override(location) else ""
         value = repr(problem["input"])
         value = value if len(value) <= 80 else value[:77] + "..."
         return f"{key}: got {value}{override_note}; {expectation}"
@@ -123,7 +127,7 @@ class _Translator:
         if owners and leaf not in model.model_fields:
             hints.append(f"{leaf!r} is a key of {' and of '.join(owners)}.")
         if self.is_override(location):
-            hints.append("It was given as an override.")
+            hints.append("It is from a flag or override.")
         elif origin:
             hints.append(f"In {origin}.")
         prefix = f"{format_key(parents)}." if parents else ""

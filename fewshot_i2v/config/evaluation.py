@@ -156,16 +156,17 @@ class EvaluationConfig(RowSettings):
     shot: Shots = Field(default=(1,), description="Support clips per class.")
     adapter: MethodSpecs = Field(
         default=(MethodSpec(name="frozen"),),
-        description="Adapter with its options; a flag drops the file's starting points that are "
-        "not for it.",
+        description="Adapter with its options, a name from `fewshot-i2v list adapters`. As a flag, "
+        "it drops the file's starts of other adapters.",
     )
     start: Starts = Field(
         default=(FRESH,),
-        description="Initial weights of the adapters: fresh, the name of a shipped starting point, "
-        "or a folder with one or several.",
+        description="Starting point of the adapters: fresh (untrained), a name from `fewshot-i2v "
+        "list starts`, or a folder with one or several.",
     )
     head: MethodSpecs = Field(
-        default=(MethodSpec(name="linear"),), description="Head with its options."
+        default=(MethodSpec(name="linear"),),
+        description="Head with its options, a name from `fewshot-i2v list heads`.",
     )
     training_seeds: TrainingSeeds = Field(
         default=(),
@@ -180,7 +181,7 @@ class EvaluationConfig(RowSettings):
     tokens: Readouts | None = Field(
         default=None,
         description="What heads see of each frame, unless their options say it: summary, gridN "
-        "such as grid4, motion, or several joined by +.",
+        "such as grid4, motion, or several joined by +; by default summary.",
     )
     recipes: dict[str, FinetuneConfig] = Field(
         default_factory=dict,

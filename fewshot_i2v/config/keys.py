@@ -9,10 +9,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from fewshot_i2v.config.base import ValueForm
 from fewshot_i2v.config.file_names import RelativeToFile
 from fewshot_i2v.config.method import MethodSpec
+
+REQUIRED = "required"
+"""Stands for the default of a key that has none."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class ConfigKey:
         form: how a value is written, such as "N|all"; empty: as `kind` and `choices` say.
         several: whether the value may be a list of such values.
         relative: how a value in a file becomes relative to it, where it may name a file.
+        default: as a YAML file would have it; empty: nothing, or what the description says.
         description: a sentence or two.
     """
 
@@ -33,18 +38,26 @@ class ConfigKey:
     form: str
     several: bool
     relative: RelativeToFile | None
+    default: str
     description: str
 
 
-def config_keys(model: type[BaseModel]) -> dict[str, ConfigKey]:
-    """Collect all keys of a configuration by dotted name, those of sections too."""
+def config_keys(model: type[BaseModel], defaults: BaseModel | None = None) -> dict[str, ConfigKey]:
+    """Collect all keys of a configuration by dotted name, those of sections too.
+
+    Args:
+        model: of the configuration, or of a section.
+        defaults: a section's default, where it is not that of its model.
+    """
     keys = {}
     for name, field in model.model_fields.items():
         section = section_model(field)
+        default = field.get_default(call_default_factory=True)
+        default = default if defaults is None else getattr(defaults, name)
         if section is None:
-            keys[name] = _read_field(field)
+            keys[name] = _read_field(field, default)
         else:
-            keys |= {f"{name}.{leaf}": key for leaf, key in config_keys(section).items()}
+            keys |= {f"{name}.{leaf}": key for leaf, key in config_keys(section, default).items()}
     return keys
 
 
@@ -56,7 +69,7 @@ def section_model(field: FieldInfo) -> type[BaseModel] | None:
     return None if annotation is MethodSpec else annotation
 
 
-def _read_field(field: FieldInfo) -> ConfigKey:
+def _read_field(field: FieldInfo, default: object) -> ConfigKey:
     values = list(_possible_values(field.annotation))
     kinds = [value for value in values if isinstance(value, type)]
     kind = kinds[0] if kinds else str
@@ -69,8 +82,24 @@ def _read_field(field: FieldInfo) -> ConfigKey:
         form=forms[0] if forms else "",
         several=get_args(field.annotation)[-1:] == (...,),
         relative=relative[0] if relative else None,
+        default=REQUIRED if default is PydanticUndefined else _format_default(default),
         description=field.description or "",
     )
+
+
+def _format_default(default: object) -> str:
+    """Format a default as a YAML file has it; empty where nothing is set."""
+    if not isinstance(default, tuple):
+        return _format_plain(default)
+    return f"[{', '.join(map(_format_plain, default))}]" if default else ""
+
+
+def _format_plain(value: object) -> str:
+    if isinstance(value, MethodSpec):
+        return value.label
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None or value == {} else str(value)
 
 
 def _possible_values(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - any form of a type

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +18,9 @@ from fewshot_i2v.config.file_names import YAML_SUFFIXES, RelativeToFile
 from fewshot_i2v.config.keys import config_keys, section_model
 from fewshot_i2v.config.method import check_method_names
 from fewshot_i2v.config.training import NO_AUGMENTATION, TrainingConfig
-from fewshot_i2v.errors import ConfigError, UsageError
+from fewshot_i2v.errors import ConfigError, UsageError, suggest_names
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.misplaced_paths import explain_file, explain_folder
 from fewshot_i2v.utils.yaml import load_yaml
 
 Source = str | Path | Mapping[str, Any] | None
@@ -162,26 +164,42 @@ def _read_source(
     if isinstance(source, Mapping):
         origin = "the given mapping"
         return _drop_empty_sections(_expand_short_forms(source, origin)), origin
-    path = _find_config_file(source)
+    command = "train" if model is TrainingConfig else "evaluate"
+    path = _find_config_file(source, command)
     data = load_yaml(path)
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: expected a mapping of keys, got {type(data).__name__}")
+        raise ConfigError(
+            f"{path}: got {type(data).__name__}; expected a mapping of keys. Write a file to edit "
+            f"with `fewshot-i2v init {command}.yaml`"
+        )
+    if "subsets" in data and "split" not in data:
+        root = "" if {"generator", "root"} & data.keys() else " --root CLIPS"
+        raise ConfigError(
+            f"{path}: is a split; expected a configuration. Use the split with "
+            f"`fewshot-i2v {command} --split {shlex.quote(str(path))}{root}`"
+        )
     values = _drop_empty_sections(_expand_short_forms(data, str(path)))
     _resolve_relative_paths(values, path.parent, model)
     values.setdefault("name", _name_from_file(path))
     return values, str(path)
 
 
-def _find_config_file(source: str | Path) -> Path:
+def _find_config_file(source: str | Path, command: str) -> Path:
     name = str(source)
     path = Path(name).expanduser()
     if path.is_file():
+        if explanation := explain_file(path, command):
+            raise ConfigError(f"{path}: {explanation}")
         return path
+    if path.is_dir() and name not in resources.data_names("configs"):
+        raise ConfigError(f"{path}: {explain_folder(path, command)}")
     if isinstance(source, Path) or name.lower().endswith(YAML_SUFFIXES):
-        config_names = ", ".join(resources.data_names("configs"))
+        neighbours = [str(path.with_name(other.name)) for other in path.parent.glob("*.y*ml")]
+        names = [*neighbours, *resources.data_names("configs")]
+        problem = " ".join(filter(None, ("no such file;", suggest_names(name, names))))
         raise ConfigError(
-            f"{path}: no such file; give the path of a YAML file or the name of a shipped "
-            f"configuration ({config_names})"
+            f"{path}: {problem} expected a YAML file, or a name from `fewshot-i2v list configs`. "
+            f"Write a new file with `fewshot-i2v init {shlex.quote(str(path))}`"
         )
     return resources.data_file("configs", name)
 

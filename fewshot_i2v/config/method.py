@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.base import ConfigSection
-from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
+from fewshot_i2v.errors import ConfigError, UsageError
 from fewshot_i2v.utils.yaml import parse_yaml
 
 # What a YAML reader would take for the same string without quotes.
@@ -166,4 +166,4 @@ def check_method_names(kind: registry.MethodKind, names: Iterable[str]) -> None:
     existing_names = registry.method_names(kind)
     for name in names:
         if name not in existing_names:
-            raise UnknownNameError(kind[:-1], name, existing_names)
+            raise registry.unknown_method(kind, name)

@@ -54,9 +54,9 @@ def data_file(kind: DataKind, name: str) -> Path:
     existing_names = data_names(kind)
     if name not in existing_names:
         label = "split" if kind == "episodes" else "config"
-        raise UnknownNameError(
-            label, name, existing_names, f"A path to a YAML file works too ({label})."
-        )
+        example = "" if any(sign in name for sign in "/\\.") else f", such as {name}.yaml"
+        hint = f"A path to a YAML file works too{example}."
+        raise UnknownNameError(label, name, existing_names, hint)
     return folder / f"{name}.yaml"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import Result
 
 import fewshot_i2v
@@ -73,7 +74,7 @@ def test_version(invoke: Invoke) -> None:
     assert (result.exit_code, fewshot_i2v.__version__ in result.stdout) == (0, True)
 
 
-@pytest.mark.parametrize("args", [["--help"], ["evaluate", "--help"], ["evaluate", "-h"]])
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["evaluate", "--help-all"]])
 def test_help_promises_the_status_that_errors_have(invoke: Invoke, args: list[str]) -> None:
     done = invoke(*args)
     assert (done.exit_code, done.stderr, done.exception) == (0, "", None)
@@ -98,7 +99,10 @@ def test_an_unknown_command_names_the_nearest(invoke: Invoke) -> None:
 def test_an_unknown_option_names_the_nearest(invoke: Invoke) -> None:
     result = invoke("evaluate", "--adaptr", "frozen")
     assert result.exit_code == 2
-    assert "--adapter" in result.stderr.partition("Did you mean")[2]
+    assert result.stderr == (
+        "error: unknown option '--adaptr'; did you mean '--adapter'? "
+        "See `fewshot-i2v evaluate --help`\n"
+    )
 
 
 def test_no_command_shows_the_help(invoke: Invoke) -> None:
@@ -204,3 +208,39 @@ def test_shell_completion_knows_commands_and_names(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
         assert expected in run().stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate --adapter st-", "st-adapter"),
+        ("evaluate --head proto", "prototype"),
+        ("evaluate --split mot", "motions"),
+        ("evaluate --encoder ViT-B-1", "ViT-B-16"),
+        ("evaluate --start demo", "demo-motions"),
+        ("train --val-head proto", "prototype"),
+        ("list heads tr", "trx"),
+        ("list adapters --encoder ViT-L", "ViT-L-14"),
+        ("episodes show mot", "motions"),
+    ],
+)
+def test_shell_completion_knows_names_of_methods_splits_and_encoders(
+    words: str, expected: str
+) -> None:
+    complete = ShellComplete(cli, {}, "fewshot-i2v", "_FEWSHOT_I2V_COMPLETE")
+    *arguments, incomplete = words.split()
+    assert expected in [item.value for item in complete.get_completions(arguments, incomplete)]
+
+
+def test_completion_is_empty_where_names_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", "/no/such/folder")
+    complete = ShellComplete(cli, {}, "fewshot-i2v", "_FEWSHOT_I2V_COMPLETE")
+    assert complete.get_completions(["evaluate", "--adapter"], "st") == []
+
+
+def test_the_guide_has_a_line_of_shell_completion_that_works() -> None:
+    guide = (Path(fewshot_i2v.__file__).parents[1] / "configs/README.md").read_text()
+    (line,) = re.findall(r"^eval .*=bash_source .*?\)\"", guide, re.M)
+    program = line.replace("fewshot-i2v", f"{sys.executable} -m fewshot_i2v")
+    done = subprocess.run(["bash", "-c", f"{program}; complete -p"], capture_output=True, text=True)
+    assert re.search(r"^complete .*_completion .*fewshot", done.stdout, re.M), done.stderr

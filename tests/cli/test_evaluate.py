@@ -135,7 +135,7 @@ def test_set_reaches_every_key(invoke: Invoke, evaluation: FakeEvaluation) -> No
         (["--set", "way=3", "--set", "way=4"], "way is given twice"),
         (["--set", "tuning.lrr=3"], "did you mean 'tuning.lr'"),
         (["--adapter", "frozn"], "did you mean 'frozen'?"),
-        (["--way", "1"], "way: got 1 (given as an override); expected a whole number"),
+        (["--way", "1"], "way: got 1 (from a flag or override); expected a whole number"),
         (["nope"], "unknown config 'nope'"),
     ],
 )

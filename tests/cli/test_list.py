@@ -95,3 +95,30 @@ def test_a_summary_reads_only_the_head_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_text("name: x\n" + "  - clip.webm\n" * 10_000 + "description: too far down\n")
     assert head_summary(path) == ""
+
+
+def test_a_broken_plug_in_is_shown_as_broken_with_its_reason(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    (folder / "no_import.py").write_text('"""An adapter."""\n\nimport no_such_module_x\n')
+    (folder / "no_syntax.py").write_text("def (\n")
+    (folder / "no_class.py").write_text('"""Nothing."""\n')
+    monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
+    done = invoke("list", "adapters")
+    assert done.exit_code == 0
+    for name, reason in (
+        ("no-import", "no_import.py, line 3: cannot be imported: ModuleNotFoundError"),
+        ("no-syntax", "no_syntax.py, line 1: is not valid Python"),
+        ("no-class", "no_class.py: expected exactly one subclass of Adapter, found none"),
+    ):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{name} ")]
+        assert f"broken: {folder / reason.partition(':')[0]}" in line
+        assert reason in line
+    assert "3 of the adapters are broken; `fewshot-i2v check-adapter FILE`" in done.stderr
+    entries = {
+        entry["name"]: entry for entry in json.loads(invoke("list", "adapters", "--json").stdout)
+    }
+    assert entries["frozen"]["problem"] is None
+    assert "no_such_module_x" in entries["no-import"]["problem"]

@@ -124,10 +124,10 @@ def test_a_faulty_plug_in_is_a_row_and_not_the_end(
     done = invoke("list", "adapters", "--encoder", "demo", "--presets")
     assert done.exit_code == 0
     said = row_of(done.stdout, "broken")[-1]
-    assert said.startswith(f"cannot be used: {folder / 'broken.py'}, line 3: cannot be imported")
+    assert said.startswith(f"broken: {folder / 'broken.py'}, line 3: cannot be imported")
     assert said.endswith("ValueError: two lines")
     assert row_of(done.stdout, "crash")[-1] == (
-        "cannot be used: AttributeError: 'Options' object has no attribute 'no'"
+        "broken: AttributeError: 'Options' object has no attribute 'no'"
     )
     assert row_of(done.stdout, "frozen")[1] == "0"
     assert "crash:preset" not in done.stdout
@@ -220,7 +220,7 @@ def test_an_architecture_of_the_users_own(
         ("adapters --encoder RN50", "'RN50' has no blocks that can be adapted"),
         ("adapters --encoder ViT-B-16 --image-size 100", "the nearest that is: 96"),
         ("adapters --image-size 0", "image size 0"),
-        ("adapters --frames 0", "'--frames'"),
+        ("adapters --frames 0", "--frames: got 0; expected a number, x>=1"),
         ("adapters --architecture nowhere.json", "nowhere.json: no such file"),
         ("heads --encoder ViT-B-16 --presets", "--encoder, --presets: goes with `list adapters`"),
         ("--frames 4", "not with `list` alone"),

@@ -268,7 +268,7 @@ def test_a_pilot_on_a_split_of_ones_own_is_planned_with_its_clips(
         (["--accuracy", "0.5"], "--accuracy is assumed where there is no pilot"),
         (["--split", "motion"], "unknown split 'motion'; did you mean 'motions'"),
         (["--subset", "novels", "--split", "motions"], "unknown subset 'novels'"),
-        (["--half-width", "0.01"], "0.01 is not from 0.05 to 50; in points"),
+        (["--half-width", "0.01"], "--half-width: got 0.01; expected 0.05 to 50 points"),
         (["--power", "0.01"], "--power 0.01: expected more than 1 - --level, 0.05"),
     ],
 )

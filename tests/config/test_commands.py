@@ -100,7 +100,7 @@ def test_an_override_of_the_other_command_does_not_give_the_file_away() -> None:
         load_config("quickstart", {"objective": "both"})
     message = str(raised.value)
     assert "'objective' is a key of `fewshot-i2v train`." in message
-    assert "given as an override" in message
+    assert "from a flag or override" in message
 
 
 DRY_RUN = """\

@@ -17,13 +17,13 @@ BASE = {"split": "motions", "adapter": "frozen"}
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("adapter", "lora:rank=4,rank=8", "an override); the option 'rank' is given twice"),
+        ("adapter", "lora:rank=4,rank=8", "override); the option 'rank' is given twice"),
         (
             "head",
             "zero-shot:templates=[a video of {}, a clip of {}]",
             'quote each: templates=["a video of {}", "a clip of {}"]',
         ),
-        ("adapter", "lora:targets=[q", "an override); lora: targets:2:1: not valid YAML"),
+        ("adapter", "lora:targets=[q", "override); lora: targets:2:1: not valid YAML"),
         ("name", "a b", "expected letters, digits, '.', '_' and '-', and no other sign"),
     ],
 )

@@ -130,7 +130,7 @@ def test_training_seeds_count_as_one_row(runs: Runs) -> None:
 def test_the_number_of_episodes_is_not_given_twice(runs: Runs) -> None:
     with pytest.raises(ConfigError, match=r"^[^:]+: episodes: got 5 beside until 2; expected one"):
         load_config({"adapter": "frozen", "split": "motions", "episodes": 5, "until": 2})
-    with pytest.raises(ConfigError, match=r"; given as overrides: episodes, until$"):
+    with pytest.raises(ConfigError, match=r"; from flags or overrides: episodes, until$"):
         load_config("quickstart", {"episodes": 5, "until": 2})
     with pytest.raises(ConfigError, match="max_episodes: got 5 without until"):
         load_config({"adapter": "frozen", "split": "motions", "max_episodes": 5})

@@ -199,6 +199,6 @@ def test_a_plug_in_that_is_no_file_is_named(
     os.mkfifo(tmp_path / "adapters" / "waits.py")
     monkeypatch.setenv("FEWSHOT_I2V_PLUGINS", str(tmp_path))
     (row,) = [row for row in registry.list_methods("adapters") if row.name == "waits"]
-    assert "is a named pipe, not a file" in row.summary
+    assert "is a named pipe, not a file" in row.problem
     with pytest.raises(fewshot_i2v.FewshotError, match="is a named pipe"):
         registry.load_method("adapters", "waits")

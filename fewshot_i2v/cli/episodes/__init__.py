@@ -14,6 +14,7 @@ command = CommandFolder(
     folder=Path(__file__).parent,
     package=__name__,
     epilog=EXIT_CODES,
-    short_help="Look at splits, check them against files, make and freeze them.",
-    help="Look at splits, check them against files, make new ones, and freeze episodes.",
+    first_commands=("new", "check", "show"),
+    short_help="Make, check and show splits, such as of your own clips.",
+    help="Make splits, check their clips, show them, and write episodes to files.",
 )

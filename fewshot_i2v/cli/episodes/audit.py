@@ -10,20 +10,43 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.audit import AuditFinding
 
 
-@click.command(short_help="Find what lists hide, and what they have in common.")
+_EXAMPLES = (
+    ("episodes audit mine.yaml", "one split"),
+    ("episodes audit mine.yaml motions", "each, and what both have in common"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    examples=_EXAMPLES,
+    short_help="Find classes, clips and recordings that make results wrong.",
+)
 @click.argument(
     "splits", nargs=-1, required=True, shell_complete=SPLITS["shell_complete"], metavar="SPLIT..."
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the clips.")
-@click.option("--seen-by", help="Classes that an encoder trained on it has seen: kinetics400.")
-@click.option("--classes", "named", is_flag=True, help="Name all common classes.")
-@click.option("--strict", is_flag=True, help="End with status 1 if a finding is grave (!).")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
+@click.option(
+    "--seen-by",
+    help="Also name the classes that are in this data set, on which an encoder was trained: "
+    "kinetics400.",
+)
+@click.option(
+    "--classes", "named", is_flag=True, help="Name all classes that two splits share, however many."
+)
+@click.option(
+    "--strict", is_flag=True, help="End with status 1 if there is a finding marked with !."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with all numbers and names.")
 def command(
     splits: tuple[str, ...],
@@ -33,12 +56,12 @@ def command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Audit SPLITs (names or paths): each alone, and each pair.
+    """Audit SPLITs, names or paths: each of them, and each pair.
 
-    Of one: clips that are there twice, query and support clips from one recording, recordings in
-    two subsets, small classes, draws that are not nested. Of two: common classes and clips,
-    whatever their spelling. What can make a result wrong if nobody minds it is marked with an
-    exclamation mark. No video is opened.
+    In one split it looks for clips that are listed twice, query and support clips from one
+    recording, recordings in two subsets, small classes, and draws that are not nested. In two
+    splits it looks for classes and clips of both, whatever their spelling. A finding that can make
+    a result wrong is marked with !. No video is opened.
     """
     from fewshot_i2v.data.splits.audit.audit import audit_splits, unique_names
     from fewshot_i2v.data.splits.split_file import load_split

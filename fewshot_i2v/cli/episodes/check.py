@@ -11,6 +11,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
 from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
@@ -24,16 +25,33 @@ _MAX_EXTRA_SHOWN = 5
 _FOLDER_PATH = click.Path(path_type=Path)
 _EXIT_CODES = """\b
 Exit status:
-  0         no clip has a problem, or --allow-missing wrote a split without those that have
+  0         no clip has a problem, or --allow-missing wrote a split
   1         some clips have problems
   2         wrong use, configuration or data: nothing was checked
   130, 143  interrupted by Ctrl-C, terminated
 """
 
 
-@click.command(cls=ConfigCommand, epilog=_EXIT_CODES, short_help="Check a split's clips on disk.")
+_EXAMPLES = (
+    ("episodes check mine.yaml --root CLIPS", "read every clip"),
+    ("episodes check mine.yaml --root CLIPS --quick", "only look for the files"),
+    (
+        "episodes check mine.yaml --root CLIPS --allow-missing smaller.yaml",
+        "and write a split without the bad clips",
+    ),
+)
+
+
+@click.command(
+    cls=ConfigCommand,
+    epilog=_EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Check that the clips of a split are there and can be read.",
+)
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option("--root", type=_FOLDER_PATH, help="Folder of the split's clips.")
+@click.option(
+    "--root", type=_FOLDER_PATH, help="Folder of the clips.  [default: that of the split]"
+)
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -41,14 +59,33 @@ Exit status:
     show_default=True,
     help="Frames that a clip should have.",
 )
-@click.option("--quick", is_flag=True, help="Only look for the files; read no clip.")
+@click.option("--quick", is_flag=True, help="Only look for the files, and read no clip.")
 @click.option(
-    "--allow-missing", type=_FOLDER_PATH, metavar="OUT.yaml", help="Write a split without them."
+    "--allow-missing",
+    type=_FOLDER_PATH,
+    metavar="OUT.yaml",
+    help="Write a split without the clips that have problems.",
 )
-@click.option("--drop-classes", is_flag=True, help="With --allow-missing: leave out classes too.")
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding processes.")
-@click.option("--cache", type=_FOLDER_PATH, help="Folder for what was found, for the next check.")
-@click.option("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
+@click.option(
+    "--drop-classes",
+    is_flag=True,
+    help="With --allow-missing: leave out classes with too few clips, too.",
+)
+@click.option(
+    "--workers",
+    cls=RareFlag,
+    type=click.IntRange(min=1),
+    help="Decoding processes.  [default: chosen by the machine]",
+)
+@click.option(
+    "--cache",
+    cls=RareFlag,
+    type=_FOLDER_PATH,
+    help="Folder where a check saves its results for the next one.  [default: that of the user]",
+)
+@click.option(
+    "--verify", cls=RareFlag, is_flag=True, help="Read clips again that an earlier check has read."
+)
 @config_flags("limits")
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
@@ -73,12 +110,12 @@ def command(
 ) -> None:
     """Check that every clip of SPLIT (a name or a path) is there and can be read to its end.
 
-    Found are clips that are missing, ambiguous (several files could be it), empty, unreadable,
-    short (fewer than --frames) or duplicate (the bytes of another clip), and how many files are
-    none of the split's clips. Gaps in time are noted where the kind of file does not say how many
-    frames there should be. A second check reads only what has changed.
+    It finds clips that are missing, ambiguous (several files could be the clip), empty, unreadable,
+    short (fewer than --frames) or duplicate (the bytes of another clip). It counts the files that
+    are in no class. It notes gaps in time where the file does not say how many frames it has. A
+    second check reads only what has changed.
 
-    --allow-missing writes a smaller split, with a name and digest of its own, and says in it which
+    --allow-missing writes a smaller split, with another name and digest, and lists in it which
     clips are left out.
     """
     from fewshot_i2v.config.loading import parse_limits

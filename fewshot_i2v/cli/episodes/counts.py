@@ -9,20 +9,29 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import SPLITS
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.utils import resources
 
 
-@click.command(short_help="Count classes and clips of splits.")
+@click.command(
+    cls=HelpCommand,
+    examples=(("episodes counts", "all shipped splits"),),
+    short_help="Count classes and clips of splits, as a Markdown table.",
+)
 @click.argument("splits", nargs=-1, shell_complete=SPLITS["shell_complete"], metavar="[SPLIT]...")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the clips.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
-    """Count classes and clips of SPLITs (names or paths); all that are shipped if none is named.
+    """Count classes and clips of SPLITs, names or paths. Without any: of all shipped splits.
 
-    A Markdown table: classes / clips (clips of the smallest, the middle and the largest class).
-    A split that cannot be read is named below the table of the others.
+    The Markdown table has for each subset: classes / clips (clips of the smallest, the middle and
+    the largest class). A split that cannot be read is named below the table of the others.
     """
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.data.splits.summary import count_clips, counts_table

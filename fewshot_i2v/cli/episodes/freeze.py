@@ -9,28 +9,66 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
+from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
 
+_EXAMPLES = (
+    ("episodes freeze mine.yaml episodes.jsonl --shot 5", "200 episodes of 5 ways and 5 shots"),
+    ("evaluate --split mine.yaml --trials episodes.jsonl", "then use them"),
+)
 
-@click.command(short_help="Write episodes to a file.")
+
+@click.command(cls=HelpCommand, examples=_EXAMPLES, short_help="Write episodes to a file.")
 @click.argument("split", **{k: v for k, v in SPLITS.items() if k == "shell_complete"})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
-@click.option("--subset", default="novel", show_default=True, help="Where query clips come from.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
+@click.option(
+    "--subset", default="novel", show_default=True, help="Subset that query clips come from."
+)
 @click.option("--way", default="5", show_default=True, help="Classes of an episode.", **WAY)
 @click.option("--shot", default="1", show_default=True, help="Support clips per class.", **SHOT)
 @click.option("--query", default="5", show_default=True, help="Query clips per class.", **QUERY)
-@click.option("--episodes", default="200", show_default=True, help="How many.", **COUNT)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the episodes.")
-@click.option("--sampling", default="independent", show_default=True, **SAMPLING)
-@click.option("--partitions", type=int, default=1, show_default=True, help="Of disjoint episodes.")
-@click.option("--disjoint-groups", is_flag=True, help="Support and query: other groups.")
-@click.option("--uneven-shots", is_flag=True, help="Each class: its own number of shots.")
-@click.option("--draws", help="Published draws of support clips, by name.")
-@click.option("--names", is_flag=True, help="A line per episode with the names themselves.")
+@click.option("--episodes", default="200", show_default=True, help="Number of episodes.", **COUNT)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the episodes.")
+@click.option(
+    "--sampling",
+    cls=RareFlag,
+    default="independent",
+    show_default=True,
+    help="disjoint: no clip is in two episodes.",
+    **SAMPLING,
+)
+@click.option(
+    "--partitions",
+    cls=RareFlag,
+    type=int,
+    default=1,
+    show_default=True,
+    help="With disjoint sampling: partitions of the clips; 1: no clip is used twice.",
+)
+@click.option(
+    "--disjoint-groups",
+    cls=RareFlag,
+    is_flag=True,
+    help="Support and query clips of an episode never share a group.",
+)
+@click.option(
+    "--uneven-shots",
+    cls=RareFlag,
+    is_flag=True,
+    help="With a range of shots, each class has its own number.",
+)
+@click.option("--draws", cls=RareFlag, help="Published draws of support clips, by name.")
+@click.option(
+    "--names", is_flag=True, help="Write the names of clips in every line, for other programs."
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
-@click.option("--json", "as_json", is_flag=True, help="Say what was written as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Describe the written file as JSON.")
 def command(
     split: str,
     out: Path,
@@ -42,12 +80,12 @@ def command(
     as_json: bool,
     **sampler_options: Any,
 ) -> None:
-    """Write the episodes that `evaluate` would ask with the same flags to OUT, as JSON Lines.
+    """Write the episodes that `evaluate` draws with the same flags to OUT, as JSON Lines.
 
-    `evaluate --trials OUT` asks them. The first line names all classes and clips, each further one
-    is an episode by their numbers; the digest in it says that they are all there. With --names,
-    each line has the names themselves, for other programs: longer, and `evaluate` does not read
-    it. A name that ends in .gz is compressed.
+    `evaluate --trials OUT` uses them. The first line names all classes and clips, and has a digest
+    of the file. Each further line is an episode, with numbers in place of names. With --names,
+    each line has the names; such a file is longer, and `evaluate` does not read it. A name that
+    ends in .gz is compressed.
     """
     from fewshot_i2v.data.episodes.episode_file import (
         MAX_EPISODES,

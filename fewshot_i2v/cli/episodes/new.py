@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
+from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
@@ -29,64 +30,97 @@ _SHARE_OPTION: dict[str, Any] = {"metavar": "N|FRACTION"}
 _NAMES_OPTION: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 
 
-@click.command(epilog=EXIT_CODES, short_help="Make a split of your own clips.")
+_EXAMPLES = (
+    ("episodes new mine.yaml --root CLIPS", "from folders, one per class"),
+    ("episodes new mine.yaml --root CLIPS --base 0.6 --val 2", "with classes to train on"),
+    ("episodes new mine.yaml --csv clips.csv --columns path=file,class=label", "from a table"),
+    ("episodes new mine.yaml --annotations train.txt --labels names.txt", "from lists of clips"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Make a split of your own clips.",
+)
 @click.argument("out", **_FILE_OPTION)
 @click.option(
-    "--root", **_FILE_OPTION, help="Folder of the clips; alone: one folder per class in it."
+    "--root",
+    **_FILE_OPTION,
+    help="Folder of the clips. Without --csv and --annotations, it has one folder per class.",
 )
 @click.option(
-    "--csv", "table", **_FILE_OPTION, help="Source: a CSV with columns path, class, group."
+    "--csv", "table", **_FILE_OPTION, help="Read a CSV file with the columns path, class and group."
 )
-@click.option("--columns", metavar="KEY=NAME,...", help="Of the CSV, where named otherwise.")
 @click.option(
-    "--annotations", **_FILE_OPTION, help="Source: lines PATH [FRAMES] LABEL; Kinetics CSV."
+    "--columns",
+    metavar="KEY=NAME,...",
+    help="Other names of the columns of the CSV file, such as path=file.",
 )
-@click.option("--test-annotations", **_FILE_OPTION, help="Second such file: for an all-way split.")
 @click.option(
-    "--labels", **_FILE_OPTION, help="Names of the labels: one per line, or lines ID,NAME."
+    "--annotations",
+    **_FILE_OPTION,
+    help="Read a file of lines PATH [FRAMES] LABEL, or a CSV file of Kinetics.",
 )
-@click.option("--base", **_SHARE_OPTION, help="How many classes to train on; of 10: 5 or 0.5.")
-@click.option("--val", **_SHARE_OPTION, help="How many classes to choose settings on.")
-@click.option("--novel", **_SHARE_OPTION, help="How many classes to evaluate on; else all others.")
-@click.option("--base-classes", **_NAMES_OPTION, help="The base classes, by name.")
-@click.option("--val-classes", **_NAMES_OPTION, help="The val classes, by name.")
-@click.option("--novel-classes", **_NAMES_OPTION, help="The novel classes, by name.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which classes are drawn.")
-@click.option("--all-way", is_flag=True, help="All classes for learning and testing; see above.")
-@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
+@click.option(
+    "--test-annotations",
+    cls=RareFlag,
+    **_FILE_OPTION,
+    help="A second such file, with the test clips of an all-way split.",
+)
+@click.option(
+    "--labels",
+    **_FILE_OPTION,
+    help="File with the names of the labels: one per line, or lines ID,NAME.",
+)
+@click.option(
+    "--base",
+    **_SHARE_OPTION,
+    help="Classes to train on: a number such as 5, or a fraction such as 0.5.  [default: none]",
+)
+@click.option("--val", **_SHARE_OPTION, help="Classes to choose settings on.  [default: none]")
+@click.option("--novel", **_SHARE_OPTION, help="Classes to evaluate on.  [default: all others]")
+@click.option("--base-classes", cls=RareFlag, **_NAMES_OPTION, help="The base classes, by name.")
+@click.option("--val-classes", cls=RareFlag, **_NAMES_OPTION, help="The val classes, by name.")
+@click.option("--novel-classes", cls=RareFlag, **_NAMES_OPTION, help="The novel classes, by name.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the random choice of classes."
+)
+@click.option(
+    "--all-way", is_flag=True, help="Put all classes in both subsets, train and test; see above."
+)
+@click.option(
+    "--group",
+    metavar="REGEX",
+    help="Pattern for the names of clips; its ( ) is the group, such as a person or a recording.",
+)
 @click.option(
     "--group-scope",
+    cls=RareFlag,
     type=click.Choice(["class", "global"]),
     default="class",
     show_default=True,
-    help="Whether equal groups of two classes are two or one.",
+    help="class: the same name in two classes means two groups; global: one.",
 )
-@click.option("--name", help="Of the split; that of OUT if not given.")
-@click.option("--source", help="Where the clips are from.")
-@click.option("--licence", help="On what terms they may be used.")
-@click.option("--description", help="What they are.")
-@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--name", help="Name of the split.  [default: that of OUT]")
+@click.option("--source", cls=RareFlag, help="Where the clips are from.")
+@click.option("--licence", cls=RareFlag, help="Licence of the clips.")
+@click.option("--description", cls=RareFlag, help="What the clips show, in a sentence.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
-    """Write the split file OUT.yaml for clips in class folders, or listed in a file.
+    """Write the split file OUT for clips in class folders, or listed in a file.
 
-    \b
-      fewshot-i2v episodes new mine.yaml --root CLIPS
-      fewshot-i2v episodes new mine.yaml --root CLIPS --base 0.6 --val 2
-      fewshot-i2v episodes new mine.yaml --csv clips.csv --columns path=file,class=label
-      fewshot-i2v episodes new mine.yaml --annotations train.txt --labels names.txt
+    Without --base, --val and --novel, every class is novel: to be evaluated on. With them, classes
+    are drawn by their names and the seed, the same on every machine.
 
-    Without more, every class is novel: that is for evaluating on your classes, which needs no
-    training on others. To train on some, give --base (and --val, to choose settings on): those
-    classes are drawn by their names and the seed, the same on every machine.
+    With --all-way, the subsets train and test have the same classes. They come from the folders
+    train and test in --root, from the column split of the CSV file, or from --test-annotations.
 
-    With --all-way there are the subsets train and test with the same classes: from folders train
-    and test in --root, the column split of the CSV, or --test-annotations.
-
-    A clip is a video file or a folder of numbered pictures. Files whose names do not say what they
-    are have their first bytes read. Clips are named by their paths below --root; absolute ones in a
-    list are shortened to that.
-    """  # noqa: D301 - click wants the sign itself
+    A clip is a video file or a folder of numbered pictures. Where the name of a file does not say
+    what it is, its first bytes decide. Clips are named by their paths below --root.
+    """
     from fewshot_i2v.data.splits.builder.build import make_split, write_new_split
     from fewshot_i2v.data.splits.builder.class_selection import select_classes
     from fewshot_i2v.data.splits.split_file import load_split

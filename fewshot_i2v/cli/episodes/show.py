@@ -13,6 +13,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._flags import completer
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
 
@@ -24,12 +25,31 @@ _WIDTH = 100
 Facts = dict[str, Any]
 
 
-@click.command(epilog=EXIT_CODES, short_help="Show what a split holds and can give.")
+_EXAMPLES = (
+    ("episodes show motions", "a shipped split"),
+    ("episodes show mine.yaml --shot 1 --shot 5", "your own, for episodes of 1 and of 5 shots"),
+)
+
+
+@click.command(
+    cls=HelpCommand,
+    epilog=EXIT_CODES,
+    examples=_EXAMPLES,
+    short_help="Show the classes, clips and possible episodes of a split.",
+)
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the split's clips.")
-@click.option("--way", type=click.IntRange(min=1), help="Classes of an episode; 5.")
-@click.option("--shot", type=click.IntRange(min=1), multiple=True, help="Support clips; repeat.")
-@click.option("--query", type=click.IntRange(min=1), multiple=True, help="Query clips; repeat.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
+@click.option("--way", type=click.IntRange(min=1), help="Classes of an episode.  [default: 5]")
+@click.option(
+    "--shot", type=click.IntRange(min=1), multiple=True, help="Support clips per class. Repeatable."
+)
+@click.option(
+    "--query", type=click.IntRange(min=1), multiple=True, help="Query clips per class. Repeatable."
+)
 @click.option("--all-classes", is_flag=True, help="Name every class, however many there are.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(

@@ -21,6 +21,7 @@ from fewshot_i2v.data.splits.split_fields import GENERATOR_FIELDS, SPLIT_FIELDS
 from fewshot_i2v.data.splits.subsets import SubsetReader
 from fewshot_i2v.errors import SplitError
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.misplaced_paths import explain_folder
 from fewshot_i2v.utils.text_table import join_names
 from fewshot_i2v.utils.yaml import load_yaml
 
@@ -100,6 +101,8 @@ def _find_split_file(name_or_path: str | Path) -> Path:
     is_file = text.endswith((".yaml", ".yml")) or isinstance(name_or_path, Path)
     if not is_file and text in resources.data_names("episodes"):
         return resources.data_file("episodes", text)  # its name may contain a slash
+    if Path(text).is_dir():
+        raise SplitError(f"{text}: {explain_folder(Path(text))}")
     is_file = is_file or "/" in text or "\\" in text
     return Path(text) if is_file else resources.data_file("episodes", text)
 

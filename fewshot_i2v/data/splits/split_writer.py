@@ -183,11 +183,11 @@ def split_comments(split: Split, made_from: str, *, in_csv_files: bool) -> list[
 
     Args:
         split: the split.
-        made_from: its source, and how it was made.
+        made_from: the command that makes it, and from what.
         in_csv_files: whether its clips are listed in CSV files beside it.
     """
     introduction = (
-        f"Made by `fewshot-i2v episodes new` from {made_from}. Change it as you like: "
+        f"Made by {made_from}. Change it as you like: "
         "`fewshot-i2v episodes show` says what it then holds, or what is wrong and where."
     )
     lines = [

@@ -163,6 +163,7 @@ def write_new_split(
         raise SplitError(f"{path}: expected a name that ends in .yaml")
     if path.is_dir():
         raise SplitError(f"{path}: is a folder; expected the name of a file")
+    made_from = f"`fewshot-i2v episodes new` from {made_from}"
     comments = split_comments(split, made_from, in_csv_files=False)
     text = format_split(split, comments=comments)
     try:

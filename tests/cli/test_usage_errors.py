@@ -1,0 +1,114 @@
+"""What is said of wrong arguments: one line, with the value, what was expected, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+
+SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "evaluate --adaptr aim",
+            f"unknown option '--adaptr'; did you mean '--adapter'? {SEE_EVALUATE}",
+        ),
+        (
+            "evaluate --sampling disjont",
+            "--sampling: got 'disjont'; did you mean 'disjoint'? expected independent or disjoint. "
+            f"{SEE_EVALUATE}",
+        ),
+        ("evaluate --frames x", f"--frames: got 'x'; expected a whole number. {SEE_EVALUATE}"),
+        (
+            "evaluate --mean 1,2",
+            f"--mean: got '1,2'; expected one number, or three with commas between. {SEE_EVALUATE}",
+        ),
+        ("evaluate --way", "--way: requires an argument"),
+        ("evaluate a b", f"got unexpected extra argument (b). {SEE_EVALUATE}"),
+        (
+            "plan --power 3",
+            "--power: got 3.0; expected a number, 0<x<1. See `fewshot-i2v plan --help`",
+        ),
+        (
+            "list adaptrs",
+            "KIND: got 'adaptrs'; did you mean 'adapters'? expected adapters, heads, splits, "
+            "encoders, configs or starts. See `fewshot-i2v list --help`",
+        ),
+        ("compare", "RUN...: missing, and has no default. See `fewshot-i2v compare --help`"),
+        (
+            "show nowhere",
+            "RUN: nowhere: no such folder; expected the --output of an evaluation. "
+            "See `fewshot-i2v show --help`",
+        ),
+        ("evaluate --way 1", "way: got 1 (from a flag or override); expected a whole number"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_in_one_style(
+    invoke: Invoke, line: str, expected: str
+) -> None:
+    done = invoke(*line.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {expected}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clips/run/a.mp4", "clips/jump/b.mp4", "runs/mine/row/run.json", "a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("starts/adapter.json", "yaml/own.yaml", "empty/readme.txt", "e.jsonl.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "split.yaml").write_text("name: x\nsubsets: {novel: {a: [a.mp4]}}\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    return tmp_path
+
+
+NEW_SPLIT = (
+    "  fewshot-i2v episodes new clips.yaml --root clips\n"
+    "  fewshot-i2v evaluate --split clips.yaml --root clips\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("evaluate clips", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
+        ("evaluate --split clips -q", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
+        ("train clips", "*  fewshot-i2v train --split clips.yaml --root clips\n"),
+        ("evaluate runs", "runs: is a folder of results; `fewshot-i2v show runs` shows"),
+        ("evaluate starts", "*use it with `fewshot-i2v evaluate --start starts`"),
+        ("evaluate yaml", "yaml: is a folder; *`fewshot-i2v evaluate yaml/own.yaml`"),
+        ("evaluate empty", "empty: is a folder without class folders; *episodes new"),
+        (
+            "evaluate split.yaml",
+            "*is a split; *`fewshot-i2v evaluate --split split.yaml --root CLIPS`",
+        ),
+        ("evaluate a.mp4", "a.mp4: is a clip; *fewshot-i2v episodes new mine.yaml --root CLIPS\n"),
+        ("evaluate e.jsonl.gz", "e.jsonl.gz: is a file of episodes; *evaluate --trials e.jsonl.gz"),
+        (
+            "evaluate list.yaml",
+            "list.yaml: got list; expected a mapping of keys. *fewshot-i2v init",
+        ),
+        ("evaluate splt.yaml", "splt.yaml: no such file; did you mean 'split.yaml'"),
+        ("evaluate quikstart", "unknown config 'quikstart'; did you mean 'quickstart'?"),
+    ],
+)
+def test_what_is_no_configuration_is_named_with_the_command_it_is_for(
+    invoke: Invoke, folder: Path, line: str, expected: str
+) -> None:
+    assert folder.is_dir()
+    done = invoke(*line.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    position = 0
+    for part in expected.split("*"):
+        found = done.stderr.find(part, position)
+        assert found >= position, (part, done.stderr)
+        position = found + len(part)
