@@ -99,6 +99,12 @@ _LAYOUTS = {
 """By command: heading in the help, section of the configuration, the keys whose flags are often
 needed, and those that --help-all alone shows."""
 
+_OTHER_DEFAULTS = {
+    ("fit", "adapter"): "frozen; auto: also st-adapter and aim",
+    ("fit", "head"): "several are tried",
+}
+"""By command and key, defaults that are not those of the key."""
+
 _FLAG_NAMES = {
     "encoder.name": "--encoder",
     "training_seeds": "--training-seed",
@@ -240,14 +246,18 @@ def _make_flags(layout: str) -> tuple[KeyFlag, ...]:
 
     keys = config_keys(TrainingConfig if layout == "train" else EvaluationConfig)
     return tuple(
-        _make_flag(leaf, section, keys[f"{section}.{leaf}".lstrip(".")], heading=heading, rare=rare)
+        _make_flag(
+            layout, leaf, section, keys[f"{section}.{leaf}".lstrip(".")], heading=heading, rare=rare
+        )
         for heading, section, *tiers in _LAYOUTS[layout]
         for rare, leaves in enumerate(tiers)
         for leaf in leaves.split()
     )
 
 
-def _make_flag(leaf: str, section: str, key: ConfigKey, *, heading: str, rare: int) -> KeyFlag:
+def _make_flag(
+    layout: str, leaf: str, section: str, key: ConfigKey, *, heading: str, rare: int
+) -> KeyFlag:
     name = f"{section}.{leaf}".lstrip(".")
     default_flag = f"--{_FLAG_PREFIXES.get(section, '')}{leaf.replace('_', '-')}"
     flag = _FLAG_NAMES.get(name, default_flag)
@@ -265,17 +275,22 @@ def _make_flag(leaf: str, section: str, key: ConfigKey, *, heading: str, rare: i
         key=name,
         heading=heading,
         rare=bool(rare),
-        help=_flag_help(flag, name, key),
+        help=_flag_help(flag, name, key, _OTHER_DEFAULTS.get((layout, name))),
         shell_complete=_COMPLETIONS.get(name),
         **attributes,
     )
 
 
-def _flag_help(flag: str, name: str, key: ConfigKey) -> str:
-    """The text of a key with its default, where the text itself does not say it."""
+def _flag_help(flag: str, name: str, key: ConfigKey, other_default: str | None) -> str:
+    """The text of a key with its default, where the text itself does not say it.
+
+    `other_default` is that of a command whose default is not the key's.
+    """
     from fewshot_i2v.config.keys import REQUIRED
 
     text = key.description + " Repeatable." * key.several
+    if other_default is not None:
+        return f"{text} [default: {other_default}]"
     default = key.default.strip("[]") if key.several else key.default
     if key.kind is bool:
         default = flag.split("/")[default == "false"].removeprefix("--")

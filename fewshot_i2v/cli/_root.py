@@ -9,8 +9,8 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, CommandFolder
 from fewshot_i2v.version import __version__
 
-_FIRST_COMMANDS = ("list", "episodes", "evaluate", "compare", "report")
-"""What a newcomer needs: see the names, make a split, measure, decide, show."""
+_FIRST_COMMANDS = ("episodes", "evaluate", "recommend", "fit", "predict")
+"""What a newcomer needs: make a split, measure, decide, fit a model, use it."""
 
 
 @click.group(

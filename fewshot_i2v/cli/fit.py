@@ -35,8 +35,12 @@ _EXAMPLES = (
 @click.option(
     "--like", type=RunPath(), help="Run folder of a row: take its encoder, adapter, head, tuning."
 )
-@click.option("--root", type=_FILE, help="Folder of the clips of a CSV or a split.")
-@click.option("--subset", help="Subset of a split; novel or train if not given.")
+@click.option(
+    "--root",
+    type=_FILE,
+    help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
+)
+@click.option("--subset", help="Subset of a split. [default: novel, or train]")
 @click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
 @click.option(
     "--group-scope",
@@ -48,8 +52,8 @@ _EXAMPLES = (
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
-    help="Parts that the clips are held out in; by default one clip at a time, 10 for more than 40 "
-    "clips, 5 where something is tuned.",
+    help="Parts that the clips are held out in. [default: one clip at a time; 10 for more than 40 "
+    "clips; 5 where something is tuned]",
 )
 @click.option(
     "--reject",

@@ -28,11 +28,21 @@ _EXAMPLES = (
 )
 
 _MODEL_OPTIONS = (
-    click.option("--pretrained", help="The encoder's weights, if they are not where they were."),
-    click.option("--architecture", type=_FILE, help="The encoder's configuration, likewise."),
+    click.option("--pretrained", help="Weights of the encoder. [default: where they were]"),
+    click.option(
+        "--architecture",
+        type=_FILE,
+        help="Configuration of the encoder (JSON). [default: where it was]",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--cache", type=_FILE, help="Folder of decoded clips."),
-    click.option("--workers", type=click.IntRange(min=1), help="Decoding processes; one per core."),
+    click.option(
+        "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Decoding processes. [default: one per core, at most 8]",
+    ),
 )
 
 
@@ -59,7 +69,11 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="One JSON object per clip, a CSV, or a table.",
 )
-@click.option("--top", type=click.IntRange(min=1), help="List so many classes, the most probable.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="Classes to list, the most probable. [default: all, in a table 1]",
+)
 @model_options
 @config_flags("limits")
 @click.pass_context

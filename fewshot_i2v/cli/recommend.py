@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
+from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.cli.report import read_sections
 from fewshot_i2v.utils.text_table import wrap_notes
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
     from fewshot_i2v.report.analysis.report_data import ReportSection
 
 
-@click.command(short_help="Say which adapter to use, and what would change that.")
+@click.command(
+    cls=HelpCommand,
+    examples=(("recommend runs/quickstart", "which row of an evaluation to use"),),
+    short_help="Say which adapter to use, and what would change that.",
+)
 @runs_argument
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
 def command(runs: tuple[Path, ...], as_json: bool) -> None:
-    r"""Recommend a row of RUN..., run folders or folders of run folders.
+    """Recommend a row of RUN..., run folders or folders of run folders.
 
     An adapter is recommended where it beats the best row of the frozen encoder, episode by episode,
     adjusted for all comparisons of the table; else that row, which takes no training. Of rows that
     cannot be told apart and are at most 2 points apart it is the one with the fewest trained
     parameters.
-
-    \b
-    Example:
-      fewshot-i2v recommend runs/quickstart
     """
     from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 

@@ -22,8 +22,12 @@ _FILE = click.Path(path_type=Path)
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips")
-@click.option("--root", type=_FILE, help="Folder of the clips of a CSV or a split.")
-@click.option("--subset", help="Subset of a split; novel or train if not given.")
+@click.option(
+    "--root",
+    type=_FILE,
+    help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
+)
+@click.option("--subset", help="Subset of a split. [default: novel, or train]")
 @click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
 @click.option("--allow-fitted", is_flag=True, help="Count clips that the model was fitted on, too.")
 @model_options

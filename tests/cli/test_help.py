@@ -54,7 +54,7 @@ def test_it_begins_with_what_a_newcomer_needs_in_the_order_of_work(invoke: Invok
     text = invoke("--help").stdout
     first, _, more = text.partition("More commands:")
     listed = re.findall(r"^  ([a-z][a-z-]+)  +[A-Z]", first.partition("To begin with")[2], re.M)
-    assert listed == ["list", "episodes", "evaluate", "compare", "report"]
+    assert listed == ["episodes", "evaluate", "recommend", "fit", "predict"]
     assert re.search(r"^  export  +Write", more, re.M)
 
 
