@@ -28,7 +28,7 @@ def model(material: Material) -> Path:
     path = material.folder / "shapes.safetensors"
     result = _run("fit", material.train, "--out", path, *_flags(material), "--head", "prototype")
     assert result.exit_code == 0, result.output
-    assert "held-out clips in 20 folds" in result.stdout
+    assert "Clips held out in 20 parts" in result.stdout
     assert f"fewshot-i2v predict {path} NEW_CLIPS" in result.stderr
     return path
 

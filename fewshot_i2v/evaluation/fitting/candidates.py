@@ -53,9 +53,14 @@ class Candidate:
     @property
     def label(self) -> str:
         """Adapter, start and head in words."""
+        return f"{self.adapter_label}, {self.row.head.label}"
+
+    @property
+    def adapter_label(self) -> str:
+        """Adapter and start in words."""
         start = "" if self.row.start == "fresh" else f" from {self.row.start}"
         untuned = " untuned" if start and not self.row.tuning.steps else ""
-        return f"{self.row.adapter.label}{start}{untuned}, {self.row.head.label}"
+        return f"{self.row.adapter.label}{start}{untuned}"
 
     @property
     def is_tuned(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from string import ascii_uppercase
 
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.fit import FitResult
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
-from fewshot_i2v.utils.text_table import align_columns
+from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
 _MAX_SUSPECTS = 5
 
@@ -32,7 +33,7 @@ def render_fit(result: FitResult) -> str:
         "",
         *_tried_lines(result),
         "",
-        *_expectation_lines(description),
+        *wrap_notes(_expectation_lines(description)),
     ]
     return "\n".join(lines)
 
@@ -41,17 +42,28 @@ def _tried_lines(result: FitResult) -> list[str]:
     folds = result.description.folds
     if not folds:
         return [f"fitted: {result.chosen.label}"]
-    rows = [_tried_row(candidate, result.chosen) for candidate in result.candidates]
-    headings = (" ", "method", "right", "accuracy, 95 %", "parameters", "seconds")
-    table = align_columns(dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:2])
-    return [f"held-out clips in {folds} folds (* fitted: the simplest of the best):", *table]
+    heads = list(dict.fromkeys(c.row.head.label for c in result.candidates))
+    letters = dict(zip(heads, ascii_uppercase, strict=False))
+    rows = [_tried_row(candidate, result.chosen, letters) for candidate in result.candidates]
+    headings = (" ", "method", "head", "right", "accuracy, 95 %", "parameters", "seconds")
+    table = align_columns(dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3])
+    return [
+        f"Clips held out in {folds} parts; * fitted: the simplest of the best",
+        *(f"head {letter}: {head}" for head, letter in letters.items()),
+        "",
+        *table,
+    ]
 
 
-def _tried_row(candidate: Candidate, chosen: Candidate) -> tuple[str, ...]:
+def _tried_row(
+    candidate: Candidate, chosen: Candidate, letters: Mapping[str, str]
+) -> tuple[str, ...]:
     share = candidate.accuracy
+    head = candidate.row.head.label
     return (
         "*" if candidate is chosen else "",
-        candidate.label,
+        candidate.adapter_label,
+        letters.get(head, head),
         "-" if share is None else f"{share.count}/{share.clips}",
         "-" if share is None else percent(share),
         f"{candidate.parameters:,}" if candidate.is_tuned else "0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_pat
     assert description.rejection.rejected_known.count <= 1
     text = render_fit(result)
     assert "5 classes, 20 clips (4 each), 4 frames, encoder tiny" in text
-    assert f"*  {result.chosen.label}" in text
+    assert re.search(r"^\*  frozen  +[A-E]  ", text, re.M)
+    assert f": {result.chosen.row.head.label}\n" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert "of 20 new clips" in text
 
 
