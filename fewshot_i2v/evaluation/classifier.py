@@ -39,6 +39,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     write_model,
 )
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.resources import default_cache_folder
@@ -82,6 +83,7 @@ class FewShotClassifier:
 
     Attributes:
         classes: their names, in the order of the scores.
+        encoder: the frozen encoder.
         model: content of the file of a fitted model, with what to expect of it; None for an export.
 
     Raises:
@@ -108,6 +110,7 @@ class FewShotClassifier:
             )
         self.classes = tuple(info.classes)
         self._info, self._head, self._tower = info, trained.head, encoder.tower
+        self.encoder = encoder
         self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
         self._frames = trained.adapter.frames
         self.model = model
@@ -239,18 +242,9 @@ class FewShotClassifier:
         classes = self._ordered_classes(support)
         paths = [Path(clip) for name in classes for clip in support[name]]
         labels = [i for i, name in enumerate(classes) for _ in support[name]]
-        features = self._features(paths)
-        head = self._head
-        if len(classes) != head.way:  # it has no parameters
-            self._head = type(head)(
-                head.options,
-                width=self._tower.width,
-                way=len(classes),
-                frames=self._frames,
-                seeds=[0],
-            ).to(self._tower.device)
+        selected = self.select_features(paths)
+        self._head = self.head_for(len(classes))
         self.classes = classes
-        selected = self._head.select_tokens(features)
         self._support = selected, torch.tensor([labels], device=self._tower.device)
         return self
 
@@ -313,6 +307,28 @@ class FewShotClassifier:
                     else:
                         yield next(predictions)
                 chunk = following
+
+    @property
+    def head(self) -> Head:
+        """The head, of one copy."""
+        return self._head
+
+    def head_for(self, way: int) -> Head:
+        """Returns a head without parameters for another number of classes."""
+        head = self._head
+        if way == head.way:
+            return head
+        return type(head)(
+            head.options, width=self._tower.width, way=way, frames=self._frames, seeds=[0]
+        ).to(self._tower.device)
+
+    def select_features(self, paths: Sequence[Path]) -> Features:
+        """Computes what the head reads of clips, (1, clips, ...).
+
+        Raises:
+            VideoUnreadable: naming the clips that cannot be read.
+        """
+        return self._head.select_tokens(self._features(paths))
 
     @property
     def device(self) -> torch.device:

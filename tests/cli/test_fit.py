@@ -113,3 +113,16 @@ def test_mistyped_settings_are_named(material: Material, tmp_path: Path) -> None
     result = _run("fit", tmp_path / "absent", "--out", out)
     assert "absent" in result.stderr
     assert not out.exists()
+
+
+def test_a_class_is_added_by_a_pattern(material: Material, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "more.safetensors"
+    pattern = material.test / material.classes[0] / "*.mp4"
+    result = _run("update", model, "--add", f"new={pattern}", "--out", out, *_cache(material))
+    assert result.exit_code == 0, result.output
+    assert "6 classes, 22 clips (2 to 4 each)" in result.stdout
+    assert f"fewshot-i2v predict {out} NEW_CLIPS" in result.stderr
+    again = _run("update", out, "--remove", "new", "--out", out, *_cache(material))
+    assert "already there" in again.stderr
+    wrong = _run("update", model, "--add", "new", "--out", tmp_path / "x", *_cache(material))
+    assert "expected CLASS=FILES" in wrong.stderr

@@ -11,7 +11,7 @@ import numpy as np
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
 from fewshot_i2v.evaluation.fitting.job import FitJob
-from fewshot_i2v.evaluation.fitting.labels import confused_pairs, find_suspects
+from fewshot_i2v.evaluation.fitting.labels import describe_labels
 from fewshot_i2v.evaluation.prediction import rejection_scores
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
@@ -84,14 +84,7 @@ def make_card(
         }
         for candidate in candidates
     ]
-    card: dict[str, Any] = {"tried": tried}
-    held_out = chosen.held_out
-    if held_out is not None:
-        probabilities = softmax(held_out.logits, temperature)
-        suspects = find_suspects(held_out, probabilities, classes)
-        card["suspects"] = [vars(suspect) for suspect in suspects]
-        pairs = confused_pairs(held_out, classes)
-        card["confused"] = [{**vars(pair), "classes": list(pair.classes)} for pair in pairs]
-        confidence = probabilities.max(1)
-        card["mean_confidence"] = float(confidence.mean())
-    return card
+    labels = {}
+    if chosen.held_out is not None:
+        labels = describe_labels(chosen.held_out, temperature, classes)
+    return {"tried": tried, **labels}

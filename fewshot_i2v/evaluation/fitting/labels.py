@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
+from fewshot_i2v.statistics.temperature import softmax
 
 _SUSPECT_PROBABILITY = 0.9
 _MIN_CONFUSED = 2
@@ -44,6 +46,20 @@ class ConfusedPair:
     classes: tuple[str, str]
     confused: int
     clips: int
+
+
+def describe_labels(
+    held_out: HeldOutLogits, temperature: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Describes suspect labels, confused pairs and the mean confidence, in plain values."""
+    probabilities = softmax(held_out.logits, temperature)
+    suspects = find_suspects(held_out, probabilities, classes)
+    pairs = confused_pairs(held_out, classes)
+    return {
+        "suspects": [vars(suspect) for suspect in suspects],
+        "confused": [{**vars(pair), "classes": list(pair.classes)} for pair in pairs],
+        "mean_confidence": float(probabilities.max(1).mean()),
+    }
 
 
 def find_suspects(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from string import ascii_uppercase
 
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.fit import FitResult
 from fewshot_i2v.evaluation.fitting.test import TestResult
@@ -24,18 +26,32 @@ def percent(share: ShareFacts | Share) -> str:
 def render_fit(result: FitResult) -> str:
     """Writes what was tried, and what to expect of the model."""
     description = result.description
-    sizes = sorted({len(clips) for clips in description.clips.values()})
-    each = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    clips = sum(map(len, description.clips.values()))
     lines = [
-        f"{len(description.clips)} classes, {clips} clips ({each} each), "
-        f"{description.video.frames} frames, encoder {description.checkpoint.encoder.name}",
+        _size_line(description),
         "",
         *_tried_lines(result),
         "",
         *wrap_notes(_expectation_lines(description)),
     ]
     return "\n".join(lines)
+
+
+def render_description(classifier: FewShotClassifier) -> str:
+    """Writes what a model is, and what to expect of it."""
+    if classifier.model is None:
+        raise UsageError("got an export; expected a model that `fewshot-i2v fit` wrote")
+    description = classifier.model.description
+    return "\n".join([_size_line(description), *wrap_notes(_expectation_lines(description))])
+
+
+def _size_line(description: ModelDescription) -> str:
+    sizes = sorted({len(clips) for clips in description.clips.values()})
+    each = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    clips = sum(map(len, description.clips.values()))
+    return (
+        f"{len(description.clips)} classes, {clips} clips ({each} each), "
+        f"{description.video.frames} frames, encoder {description.checkpoint.encoder.name}"
+    )
 
 
 def _tried_lines(result: FitResult) -> list[str]:
@@ -75,8 +91,8 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
     """Yields what to expect of a model, a line each."""
     if description.accuracy is None:
         yield (
-            "how accurate it is cannot be said: there is one clip of each class, and none to hold "
-            "out. Two or more of each make it known"
+            "how accurate it is cannot be said: no clip was held out, as there is one of each "
+            "class, or the adapter has seen all of them"
         )
         return
     share = Share(**description.accuracy.model_dump())

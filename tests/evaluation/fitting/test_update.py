@@ -1,0 +1,105 @@
+"""Clips and classes are added to a model, and removed from it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewshot_i2v import FewShotClassifier, fit
+from fewshot_i2v.errors import UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.fitting.update import update_model
+from tests.evaluation.fitting.conftest import Material
+
+HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
+
+
+def _fit(material: Material, folder: Path, **more: object) -> FewShotClassifier:
+    return fit(folder, **material.keys(head=HEAD) | more)  # type: ignore[arg-type]
+
+
+def _logits(model: FewShotClassifier, clips: list[Path]) -> np.ndarray:
+    """Scores up to a constant of each clip, without the temperature."""
+    assert model.model is not None
+    raw = np.log(model.predict_proba(clips)) * model.model.description.temperature
+    centred: np.ndarray = raw - raw.mean(1, keepdims=True)
+    return centred
+
+
+def test_an_added_class_gives_the_model_that_is_fitted_to_all(
+    material: Material, tmp_path: Path
+) -> None:
+    fewer = tmp_path / "fewer"
+    shutil.copytree(material.train, fewer)
+    name = material.classes[-1]
+    shutil.rmtree(fewer / name)
+    clips = sorted((material.train / name).iterdir())
+    result = update_model(_fit(material, fewer, reject=0.2), add={name: clips})
+    full = _fit(material, material.train)
+    tested = sorted(material.test.rglob("*.mp4"))
+    columns = [result.classifier.classes.index(c) for c in full.classes]
+    added = _logits(result.classifier, tested)[:, columns]
+    np.testing.assert_allclose(added, _logits(full, tested), atol=1e-3)
+    before, after = full.model, result.classifier.model
+    assert before is not None
+    assert after is not None
+    assert after.description.accuracy == before.description.accuracy
+    assert after.description.temperature == pytest.approx(before.description.temperature, rel=1e-3)
+    assert after.description.rejection is None
+    assert any("fitted again" in note for note in result.notes)
+
+
+def test_a_removed_class_is_gone_and_the_file_is_read_again(
+    material: Material, tmp_path: Path
+) -> None:
+    model = _fit(material, material.train)
+    name = material.classes[0]
+    smaller = update_model(model, remove=[name]).classifier
+    smaller.save(tmp_path / "m.safetensors")
+    again = FewShotClassifier.load(
+        tmp_path / "m.safetensors", cache=material.folder / "cache", workers=1
+    )
+    assert again.classes == tuple(c for c in model.classes if c != name)
+    clips = sorted((material.test / material.classes[1]).iterdir())
+    np.testing.assert_allclose(again.predict_proba(clips), smaller.predict_proba(clips))
+    assert again.model is not None
+    assert name not in again.model.description.clips
+    assert len(again.model.description.digests) == 16
+
+
+def test_a_tuned_model_promises_nothing_after_it(material: Material) -> None:
+    keys = {"adapter": "lora", "tuning": {"steps": 1, "lr": 0.01}}
+    model = _fit(material, material.train, **keys)
+    name = material.classes[0]
+    clips = sorted((material.test / name).iterdir())
+    result = update_model(model, add={name: clips})
+    assert result.classifier.model is not None
+    assert result.classifier.model.description.accuracy is None
+    assert any("tuned on earlier clips" in note for note in result.notes)
+
+
+def test_wrong_use_is_refused(material: Material, tmp_path: Path) -> None:
+    model = _fit(material, material.train)
+    name = material.classes[0]
+    inside = sorted((material.train / name).iterdir())[:1]
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"\0" * 500)
+    with pytest.raises(UsageError, match="in the model already"):
+        update_model(model, add={"new": inside})
+    with pytest.raises(UsageError, match="no class 'nothing'"):
+        update_model(model, remove=["nothing"])
+    with pytest.raises(UsageError, match="two or more"):
+        update_model(model, remove=material.classes[1:])
+    with pytest.raises(UsageError, match="nothing to add"):
+        update_model(model)
+    with pytest.raises(UsageError, match="both added to and removed"):
+        update_model(model, add={name: inside}, remove=[name])
+    with pytest.raises(VideoUnreadable, match=r"bad\.mp4"):
+        update_model(model, add={name: [bad]})
+    linear = fit(
+        material.train, **material.keys(head="linear", adapter="lora", tuning={"steps": 1})
+    )
+    with pytest.raises(UsageError, match="parameters or texts"):
+        update_model(linear, remove=[name])
