@@ -13,18 +13,21 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.errors import UsageError
+from fewshot_i2v.errors import UsageError, VideoUnreadable
 
 if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.evaluation.prediction import Prediction
 
 _FILE = click.Path(path_type=Path)
 _FAILED_STATUS = 3
 _STDIN = "-"
+NONE_OF_THESE = "none of these"
 _EXAMPLES = (
     ("predict gestures.safetensors new/*.mp4", "a line of JSON for each clip"),
     ("predict gestures.safetensors NEW_CLIPS --format table --top 3", "to read at a glance"),
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
+    ("predict gestures.safetensors day.mp4 --window 2 --stride 0.5", "what happens when"),
 )
 
 _MODEL_OPTIONS = (
@@ -74,6 +77,17 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=click.IntRange(min=1),
     help="Classes to list, the most probable. [default: all, in a table 1]",
 )
+@click.option(
+    "--window",
+    type=click.FloatRange(0, min_open=True),
+    help="For long videos: seconds of the clips that they are cut into. [default: a video "
+    "is one clip]",
+)
+@click.option(
+    "--stride",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds from one such clip to the next. [default: a quarter of the window]",
+)
 @model_options
 @config_flags("limits")
 @click.pass_context
@@ -84,15 +98,24 @@ def command(
     clips: tuple[str, ...],
     form: str,
     top: int | None,
+    window: float | None,
+    stride: float | None,
     **flags: Any,
 ) -> None:
     """Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
 
     A clip of none of the classes has the class null and the nearest one. One that cannot be read
-    has an error, and the exit status is 3.
+    has an error, and the exit status is 3. With --window a video is cut into overlapping clips, and
+    there is a line for each segment: start and end in seconds, class, probability.
     """
+    if stride is not None and window is None:
+        raise UsageError(f"--stride {stride:g}: goes with --window")
     paths = list(_clip_paths(clips))
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
+    if window is not None:
+        if _write_segments(classifier, paths, form, window, stride or window / 4):
+            ctx.exit(_FAILED_STATUS)
+        return
     failed = 0
     writer = _WRITERS[form](classifier.classes, top)
     for prediction in classifier.iterate(paths):
@@ -103,7 +126,41 @@ def command(
         ctx.exit(_FAILED_STATUS)
 
 
-def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> Any:  # noqa: ANN401
+def _write_segments(
+    classifier: FewShotClassifier, paths: Sequence[Path], form: str, window: float, stride: float
+) -> int:
+    """Write the segments of long videos, and return how many videos cannot be read."""
+    from fewshot_i2v.evaluation.segments import find_segments
+
+    failed = 0
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    if form == "csv":
+        rows.writerow(["path", "start", "end", "class", "probability", "error"])
+    for path in paths:
+        fields: list[dict[str, Any]]
+        try:
+            fields = [s.to_dict() for s in find_segments(classifier, path, window, stride)]
+        except VideoUnreadable as error:
+            failed += 1
+            fields = [{"error": error.reason}]
+        for field in fields:
+            if form == "jsonl":
+                click.echo(json.dumps({"path": str(path), **field}, ensure_ascii=False))
+            elif form == "csv":
+                keys = ("start", "end", "class", "probability", "error")
+                values = ["" if (value := field.get(key)) is None else value for key in keys]
+                rows.writerow([path, *values])
+            elif "error" in field:
+                click.echo(f"{path}  error: {field['error']}")
+            else:
+                name = field["class"] or NONE_OF_THESE
+                share = 100 * field["probability"]
+                span = f"{field['start']:8.2f} to {field['end']:8.2f} s"
+                click.echo(f"{path}  {span}  {name} {share:.1f} %")
+    return failed
+
+
+def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:
     """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
     from fewshot_i2v.config.base import LimitsConfig
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
@@ -174,7 +231,7 @@ class _Table:
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
         texts = [f"{name} {100 * probability:.1f} %" for name, probability in ranked[: self.top]]
         if prediction.class_name is None:
-            texts = [f"none of these (nearest {texts[0]})", *texts[1:]]
+            texts = [f"{NONE_OF_THESE} (nearest {texts[0]})", *texts[1:]]
         click.echo(f"{prediction.path}  {', '.join(texts)}")
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.data.video.clip_cache import ClipArray
+from fewshot_i2v.data.video.windows import WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -42,6 +44,7 @@ from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
+from fewshot_i2v.utils.limits import ClipLimits
 from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
@@ -290,7 +293,7 @@ class FewShotClassifier:
         Raises:
             UsageError: when the head needs support clips and has none.
         """
-        size = max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
+        size = self._chunk_size
         files = map(Path, paths)
         chunk = list(islice(files, size))
         with ThreadPoolExecutor(1) as pool:
@@ -300,7 +303,8 @@ class FewShotClassifier:
                 following = list(islice(files, size))
                 pending = pool.submit(self._store.prepare, following)
                 readable = [path for path in chunk if path not in failures]
-                predictions = iter(self._classify(readable)) if readable else iter(())
+                clips = [self._store.get(path) for path in readable]
+                predictions = iter(self._classify(readable, clips) if readable else ())
                 for path in chunk:
                     if path in failures:
                         yield Prediction(path, None, {}, error=str(failures[path].reason))
@@ -331,6 +335,11 @@ class FewShotClassifier:
         return self._head.select_tokens(self._features(paths))
 
     @property
+    def limits(self) -> ClipLimits:
+        """Limits of decoding."""
+        return self._store.limits
+
+    @property
     def device(self) -> torch.device:
         """Device of the encoder."""
         return self._tower.device
@@ -339,10 +348,32 @@ class FewShotClassifier:
         """Digest of the content of a clip that was classified."""
         return self._store.digest(path)
 
+    def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
+        """Classifies the windows of a long video, from one decode pass.
+
+        Args:
+            path: a video file.
+            plan: its windows, from `plan_windows`.
+
+        Yields:
+            One prediction for each window, in order.
+
+        Raises:
+            VideoUnreadable: where damage is met.
+        """
+        windows = read_windows(Path(path), plan, self._store.options, self._store.limits)
+        while chunk := list(islice(windows, self._chunk_size)):
+            clips = [window.frames for window in chunk]
+            yield from self._classify([Path(path)] * len(chunk), clips)
+
+    @property
+    def _chunk_size(self) -> int:
+        return max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
+
     @torch.no_grad()
-    def _classify(self, paths: Sequence[Path]) -> list[Prediction]:
+    def _classify(self, paths: Sequence[Path], clips: Sequence[ClipArray]) -> list[Prediction]:
         """Classifies decoded clips."""
-        features, head = self._encode(paths), self._head
+        features, head = self._encode(clips), self._head
         if self._support is None:
             no_support = cast("Features", _MissingSupport(self._info))
             labels = torch.arange(head.way, device=self._tower.device)[None]
@@ -372,16 +403,15 @@ class FewShotClassifier:
         chunk_size = clips_per_pass(self._tower, self._frames)
         return concat_features(
             [
-                self._encode(paths[start : start + chunk_size])
+                self._encode([self._store.get(p) for p in paths[start : start + chunk_size]])
                 for start in range(0, len(paths), chunk_size)
             ]
         )
 
-    def _encode(self, paths: Sequence[Path]) -> Features:
+    def _encode(self, clips: Sequence[ClipArray]) -> Features:
         """Features of decoded clips, (1, clips, ...)."""
         grid_sizes = self._head.grid_sizes
-        clips = [self._store.get(path).copy() for path in paths]
-        pixels = self._tower.normalize(torch.stack([torch.from_numpy(clip) for clip in clips]))
+        pixels = self._tower.normalize(torch.from_numpy(np.stack(clips)))
         prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
         features: Features = self._encoder(prefix[None], grid_sizes=grid_sizes)
         return features

@@ -182,7 +182,7 @@ class ClipCache:
         self.options = options
         if workers is not None:
             check_count("workers", workers, minimum=0)
-        self._workers, self._limits = workers, limits
+        self._workers, self.limits = workers, limits
         self.n_decoded = 0
         self.n_repaired = 0
         self._digests = ContentDigests(self.folder, trust=not verify)
@@ -321,7 +321,7 @@ class ClipCache:
     def _decode_missing(self, missing: Iterable[list[Path]]) -> Iterator[tuple[list[Path], Any]]:
         """Decode clips that have one or more paths; yields these paths with the result."""
         function = f"{decode_into_cache.__module__}:{decode_into_cache.__name__}"
-        settings = dataclasses.asdict(self.options), dataclasses.asdict(self._limits)
+        settings = dataclasses.asdict(self.options), dataclasses.asdict(self.limits)
         folder = str(self.folder)
         aliases_by_path: dict[Path, list[Path]] = {}
         temporaries: dict[Path, Path] = {}
@@ -332,7 +332,7 @@ class ClipCache:
             jobs.append(Job(path, function, (str(path), *settings, folder, str(temporary))))
             aliases_by_path[path], temporaries[path] = aliases, temporary
         try:
-            for job, result in run_jobs(jobs, self._workers, self._limits):
+            for job, result in run_jobs(jobs, self._workers, self.limits):
                 yield aliases_by_path[job.path], result
                 temporary = temporaries.pop(job.path)
                 if isinstance(result, VideoUnreadable):

@@ -120,13 +120,13 @@ def decode(
         lambda total: frame_indices(
             resolved.policy, total, resolved.frames, stride=resolved.stride
         ),
-        transform=lambda image: _fit(path, image, resolved, limits.pixels),
+        transform=lambda image: fit_picture(path, image, resolved, limits.pixels),
         backend=resolved.backend,
         limits=limits,
     )
 
 
-def _fit(path: Path, image: RgbImage, options: DecodeOptions, max_pixels: int) -> RgbImage:
+def fit_picture(path: Path, image: RgbImage, options: DecodeOptions, max_pixels: int) -> RgbImage:
     """Resize the short side, then cut out the centre, as torchvision does for CLIP."""
     from PIL import Image as Pillow
 

@@ -1,0 +1,193 @@
+"""Windows of a long video: one decode pass, frames shared between windows that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot_i2v.data.video.damage import check_ffmpeg_log
+from fewshot_i2v.data.video.frame_folder import is_frame_folder
+from fewshot_i2v.data.video.probe import is_shown_before, probe_clip
+from fewshot_i2v.data.video.pyav_stream import RgbImage, open_stream, to_rgb, translate_errors
+from fewshot_i2v.data.video.reader import DecodeOptions, fit_picture
+from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
+
+_MAX_WINDOWS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class VideoWindow:
+    """Frames of a part of a video.
+
+    Attributes:
+        start: seconds from the first frame.
+        end: likewise.
+        frames: (T, size, size, 3) uint8, from the middles of T equal segments of the window.
+    """
+
+    start: float
+    end: float
+    frames: RgbImage
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Where the windows of a video are.
+
+    Attributes:
+        duration: of the video, in seconds.
+        window: length of a window in seconds; that of the video where it is shorter.
+        stride: seconds from the start of a window to that of the next.
+        count: number of windows.
+    """
+
+    duration: float
+    window: float
+    stride: float
+    count: int
+
+    @classmethod
+    def of(cls, duration: float, window: float, stride: float) -> WindowPlan:
+        """Plans as many windows as fit; a shorter video is one window.
+
+        Raises:
+            ConfigError: when a length is not above 0, or there would be too many windows.
+        """
+        if not (window > 0 and stride > 0):
+            raise ConfigError(
+                f"window and stride: got {window:g} and {stride:g} s; expected both above 0"
+            )
+        window = min(window, duration)
+        # a window that ends within a thousandth of a stride after the video still fits
+        count = 1 + int((duration - window) / stride + 1e-3)
+        if count > _MAX_WINDOWS:
+            raise ConfigError(
+                f"stride: {stride:g} s makes {count} windows of {duration:.0f} s; expected at most "
+                f"{_MAX_WINDOWS}"
+            )
+        return cls(duration, window, stride, count)
+
+    def frame_times(self, frames: int) -> list[tuple[float, int, int]]:
+        """Returns time, window and position of every frame of every window, in order of time."""
+        step = self.window / frames
+        times = [
+            (k * self.stride + (i + 0.5) * step, k, i)
+            for k in range(self.count)
+            for i in range(frames)
+        ]
+        return sorted(times)
+
+
+def plan_windows(
+    path: Path, window: float, stride: float, limits: ClipLimits = DEFAULT_LIMITS
+) -> WindowPlan:
+    """Plans the windows of a video, without decoding it.
+
+    Args:
+        path: a video file.
+        window: length of a window in seconds.
+        stride: seconds from one to the next.
+        limits: larger pictures or more frames are refused.
+
+    Raises:
+        VideoUnreadable: if the video cannot be read, or does not say when its frames are shown.
+        ConfigError: for impossible lengths.
+    """
+    if is_frame_folder(path):
+        raise VideoUnreadable(path, "is a folder of pictures, which does not say how fast they are")
+    clip = probe_clip(path, limits)
+    if not clip.times:
+        raise VideoUnreadable(path, "does not say when its frames are shown; windows need that")
+    with open_stream(clip.path, clip.demuxer) as (_, stream):
+        seconds = np.array(clip.times, dtype=np.float64) * float(stream.time_base or 0)
+    steps = np.diff(seconds)
+    last = float(np.median(steps)) if len(steps) else 0.04
+    return WindowPlan.of(float(seconds[-1] - seconds[0]) + last, window, stride)
+
+
+def read_windows(
+    path: Path,
+    plan: WindowPlan,
+    options: DecodeOptions,
+    limits: ClipLimits = DEFAULT_LIMITS,
+) -> Iterator[VideoWindow]:
+    """Reads the windows of a video in one decode pass; memory does not grow with its length.
+
+    At each time the picture is taken that a player shows then. Each picture is resized once,
+    however many windows it is in.
+
+    Args:
+        path: a video file.
+        plan: from `plan_windows`.
+        options: number of frames, size and crop; the frames are always the middles of segments.
+        limits: as for `plan_windows`.
+
+    Yields:
+        The windows, in order.
+
+    Raises:
+        VideoUnreadable: where damage is met; the windows before it were yielded.
+    """
+    wanted = plan.frame_times(options.frames)
+    slots: dict[int, list[RgbImage | None]] = {}
+    position = 0
+    for image, end in _shown_pictures(path, options, limits):
+        stop = position
+        while stop < len(wanted) and (end is None or wanted[stop][0] < end):
+            stop += 1
+        if stop == position:
+            continue
+        picture = image()
+        for _, window, slot in wanted[position:stop]:
+            frames = slots.setdefault(window, [None] * options.frames)
+            frames[slot] = picture
+            if slot == options.frames - 1:
+                pictures = [frame for frame in slots.pop(window) if frame is not None]
+                start = window * plan.stride
+                yield VideoWindow(start, start + plan.window, np.stack(pictures))
+        position = stop
+
+
+def _shown_pictures(
+    path: Path, options: DecodeOptions, limits: ClipLimits
+) -> Iterator[tuple[Any, float | None]]:
+    """Yields each picture, as a function that makes it, and when the next one is shown.
+
+    The time is in seconds from the first picture; None after the last.
+    """
+    clip = probe_clip(path, limits)
+    first_time: float | None = None
+    previous: Any = None
+    with check_ffmpeg_log(clip.path), open_stream(clip.path, clip.demuxer) as (container, stream):
+        margins = (clip.width + 128) * (clip.height + 128)
+        stream.codec_context.options |= {"max_pixels": str(max(limits.pixels, margins))}
+        time_base = float(stream.time_base or 0)
+        for packet in container.demux(stream):
+            if is_shown_before(packet, clip.decodable_from):
+                continue
+            with translate_errors(clip.path, "is damaged"):
+                frames = packet.decode()
+            for frame in frames:
+                if frame.is_corrupt:
+                    raise VideoUnreadable(clip.path, "is damaged: a frame is not whole")
+                if frame.pts is None:
+                    raise VideoUnreadable(clip.path, "has a frame without a time")
+                time = frame.pts * time_base
+                first_time = time if first_time is None else first_time
+                if previous is not None:
+                    yield _maker(path, previous, options, limits), time - first_time
+                previous = frame
+    if previous is not None:
+        yield _maker(path, previous, options, limits), None
+
+
+def _maker(path: Path, frame: Any, options: DecodeOptions, limits: ClipLimits) -> Any:  # noqa: ANN401 - PyAV's frame
+    def _make() -> RgbImage:
+        return fit_picture(path, to_rgb(path, frame), options, limits.pixels)
+
+    return _make

@@ -1,0 +1,96 @@
+"""Predictions of windows become segments."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot_i2v import fit
+from fewshot_i2v.data.video.windows import WindowPlan
+from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.evaluation.segments import Segment, find_segments, merge_windows
+from tests.evaluation.fitting.conftest import Material
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return Material(tmp_path_factory.mktemp("segments"))
+
+
+def _predictions(names: str) -> list[Prediction]:
+    """Of a text such as aab-: classes a and b, - for none."""
+    table = {"a": {"a": 1.0, "b": 0.0}, "b": {"a": 0.0, "b": 1.0}, "-": {"a": 0.6, "b": 0.4}}
+    return [Prediction(Path("v"), None if n == "-" else n, table[n], n) for n in names]
+
+
+def test_windows_side_by_side() -> None:
+    plan = WindowPlan.of(5.0, 1.0, 1.0)
+    assert merge_windows(_predictions("aabb-"), plan) == [
+        Segment(0.0, 2.0, "a", 1.0),
+        Segment(2.0, 4.0, "b", 1.0),
+        Segment(4.0, 5.0, None, 0.6),
+    ]
+
+
+def test_overlapping_windows_are_averaged() -> None:
+    plan = WindowPlan.of(4.0, 2.0, 1.0)
+    # cells are covered by windows 0; 0, 1; 1, 2; 2; in the third both classes have one half
+    first, last = merge_windows(_predictions("aab"), plan)
+    assert (first.start, first.end, first.class_name) == (0.0, 3.0, "a")
+    assert first.probability == pytest.approx(2.5 / 3)
+    assert last == Segment(3.0, 4.0, "b", 1.0)
+
+
+@given(st.text("ab-", min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 3))
+def test_segments_cover_the_video_without_gaps(names: str, window: float, stride: float) -> None:
+    plan = WindowPlan.of(window + stride * (len(names) - 1), window, stride)
+    segments = merge_windows(_predictions(names), plan)
+    assert segments[0].start == 0
+    assert segments[-1].end == pytest.approx(plan.duration, abs=2e-3 * stride)
+    for before, after in pairwise(segments):
+        assert before.end == after.start
+        assert before.class_name != after.class_name
+    assert all(0 <= s.probability <= 1 + 1e-9 for s in segments)
+
+
+def test_no_window_gives_no_segment() -> None:
+    assert merge_windows([], WindowPlan.of(1.0, 1.0, 1.0)) == []
+
+
+def _join(clips: list[Path], out: Path) -> None:
+    """Writes the frames of clips one after the other, without loss."""
+    frames: list[np.ndarray] = []
+    for clip in clips:
+        with av.open(str(clip)) as container:
+            frames += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(str(out), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width, stream.height = frames[0].shape[1::-1]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_clips_that_are_joined_are_told_as_they_are_one_by_one(
+    material: Material, tmp_path: Path
+) -> None:
+    """With windows of the length of a clip, each window is a clip."""
+    clips = [sorted((material.test / name).iterdir())[0] for name in material.classes[:3]]
+    _join(clips, tmp_path / "long.mkv")
+    singles = [tmp_path / f"{number}.mkv" for number in range(3)]
+    for clip, single in zip(clips, singles, strict=True):
+        _join([clip], single)
+    head = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
+    model = fit(material.train, reject=0, **material.keys(head=head))
+    expected = [prediction.nearest for prediction in model.predict(singles)]
+    segments = find_segments(model, tmp_path / "long.mkv", 1.0, 1.0)
+    assert segments[-1].end == pytest.approx(3.0)
+    names = [s.class_name for s in segments for _ in range(round(s.end - s.start))]
+    assert names == expected
