@@ -14,21 +14,22 @@ from fewshot_i2v.utils.text_table import wrap_notes
 if TYPE_CHECKING:
     from fewshot_i2v.report.analysis.report_data import ReportSection
 
+_EXAMPLE = """\b
+Example:
+  fewshot-i2v recommend runs/quickstart
+"""
 
-@click.command(short_help="Say which adapter to use, and what would change that.")
+
+@click.command(epilog=_EXAMPLE, short_help="Say which adapter to use, and what would change that.")
 @runs_argument
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
 def command(runs: tuple[Path, ...], as_json: bool) -> None:
-    r"""Recommend a row of RUN..., run folders or folders of run folders.
+    """Recommend a row of RUN..., run folders or folders of run folders.
 
     An adapter is recommended where it beats the best row of the frozen encoder, episode by episode,
     adjusted for all comparisons of the table; else that row, which takes no training. Of rows that
     cannot be told apart and are at most 2 points apart it is the one with the fewest trained
     parameters.
-
-    \b
-    Example:
-      fewshot-i2v recommend runs/quickstart
     """
     from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 

@@ -30,9 +30,14 @@ if TYPE_CHECKING:
     from fewshot_i2v.runs.prediction_reader import RecordedRow
 
 _Row = TypeVar("_Row")
+_EXAMPLES = """\b
+Examples:
+  fewshot-i2v show runs/quickstart
+  fewshot-i2v show runs/quickstart --columns parameters,seconds --notes
+"""
 
 
-@click.command(short_help="Show the table of an evaluation.")
+@click.command(epilog=_EXAMPLES, short_help="Show the table of an evaluation.")
 @click.argument("run", type=RunPath())
 @table_flags
 @click.option("--matrix", is_flag=True, help="Markdown: adapters down, heads across.")
@@ -53,15 +58,10 @@ def command(
     split: str | None,
     as_json: bool,
 ) -> None:
-    r"""Show the table of RUN, a run folder or a folder of run folders.
+    """Show the table of RUN, a run folder or a folder of run folders.
 
     Rows of one evaluation that were asked the same episodes of the same encoder share a table. It
     fits 80 columns; below it stands what the rows decide.
-
-    \b
-    Examples:
-      fewshot-i2v show runs/quickstart
-      fewshot-i2v show runs/quickstart --columns parameters,seconds --notes
     """
     further_columns = parse_columns(columns)
     if intervals and matrix:
