@@ -36,7 +36,10 @@ _Row = TypeVar("_Row")
 
 @click.command(
     cls=HelpCommand,
-    examples=(("show runs/mine", "also while it runs"),),
+    examples=(
+        ("show runs/mine", "also while it runs"),
+        ("show runs/mine --columns parameters,seconds --notes", "more columns, and all notes"),
+    ),
     short_help="Show the table of an evaluation.",
 )
 @click.argument("run", type=RunPath())
@@ -59,15 +62,10 @@ def command(
     split: str | None,
     as_json: bool,
 ) -> None:
-    r"""Show the table of RUN, a run folder or a folder of run folders.
+    """Show the table of RUN, a run folder or a folder of run folders.
 
     Rows of one evaluation that were asked the same episodes of the same encoder share a table. It
     fits 80 columns; below it stands what the rows decide.
-
-    \b
-    Examples:
-      fewshot-i2v show runs/quickstart
-      fewshot-i2v show runs/quickstart --columns parameters,seconds --notes
     """
     further_columns = parse_columns(columns)
     if intervals and matrix:

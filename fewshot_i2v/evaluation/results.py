@@ -76,11 +76,12 @@ class EvaluationResult:
         """
         # numpy and scipy are loaded only where there is something to decide
         from fewshot_i2v.report.analysis.recommendation import recommend_rows
+        from fewshot_i2v.report.analysis.report_data import LEVEL
         from fewshot_i2v.report.tables.decision_text import RowPhrases
         from fewshot_i2v.report.tables.recommendation_text import recommendation_sentences
 
         rows = merge_seeds(self.rows)
-        return " ".join(recommendation_sentences(recommend_rows(rows, 0.95), RowPhrases.of(rows)))
+        return " ".join(recommendation_sentences(recommend_rows(rows, LEVEL), RowPhrases.of(rows)))
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""

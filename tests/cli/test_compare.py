@@ -280,6 +280,10 @@ def test_heads_that_differ_have_a_column_and_are_written_out(invoke: Invoke, run
     lines = header.splitlines()
     assert {"head A: linear", "head B: prototype"} <= set(lines)
     assert "against frozen with the same head" in header
+    notes = " ".join(invoke("compare", str(runs)).stdout.split())
+    # a row that beats a weaker readout of the same encoder gains nothing
+    assert "Best frozen row: head A at 1 shot; --baseline compares all rows with it." in notes
+    assert invoke("compare", str(runs), "--baseline", "frozen with linear").exit_code == 0
     assert {tuple(line.split()[:2]) for line in table.splitlines()[2:]} == {
         ("aim:scale=0.5", "A"),
         ("aim:scale=0.5", "B"),

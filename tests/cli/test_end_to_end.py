@@ -47,10 +47,15 @@ def test_evaluate_then_show_then_again(
     assert first.exit_code == 0
     head, _, rest = first.stderr.partition("\n\n")
     assert "flags: encoder.mean 0.5, encoder.std 0.5" in " ".join(head.split())
-    assert rest.split() == ["records", "are", "in", str(folder / "out")]
-    title, _, table = invoke("show", str(folder / "out")).stdout.partition("\n\n")
-    assert title.startswith("split tiny (novel), 2-way, 1 query clips per class, seed 0, encoder ")
-    assert table == first.stdout
+    out = folder / "out"
+    assert rest.strip().splitlines() == [
+        f"records are in {out}",
+        f"next: fewshot-i2v recommend {out}",
+    ]
+    shown = invoke("show", str(out)).stdout
+    said = " ".join(shown.split())
+    assert said.startswith("split tiny (novel), 2-way, 1 query clips per class, seed 0, encoder ")
+    assert shown == first.stdout
     before = {path: path.read_bytes() for path in folder.rglob("episodes.jsonl")}
     assert len(before) == 2
     again = invoke("evaluate", config, *FLAGS, "--json")

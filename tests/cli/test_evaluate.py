@@ -154,8 +154,10 @@ def test_real_clips_with_the_toy_encoder_are_warned_of_first(
     said = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path)).stderr
     assert "warning: encoder demo is a toy for generated clips" in said
     assert "add --encoder ViT-B-16 --pretrained openai" in said
-    given_one = ("--encoder", "ViT-B-16", "--pretrained", "openai")
-    other = invoke("evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path), *given_one).stderr
+    another_encoder = ("--encoder", "ViT-B-16", "--pretrained", "openai")
+    other = invoke(
+        "evaluate", "--split", "hmdb51-otam", "--root", str(tmp_path), *another_encoder
+    ).stderr
     assert "toy" not in other
     assert "toy" not in invoke("evaluate").stderr, "generated clips are what it is for"
 

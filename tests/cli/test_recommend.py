@@ -46,6 +46,12 @@ def test_a_folder_without_runs_is_refused(invoke: Invoke, tmp_path: Path) -> Non
     assert "no run.json in it" in done.stderr
 
 
+def test_help_shows_an_example_on_a_line_of_its_own(invoke: Invoke) -> None:
+    for command in ("recommend", "show"):
+        lines = invoke(command, "--help").stdout.splitlines()
+        assert f"fewshot-i2v {command} runs/quickstart" in map(str.strip, lines)
+
+
 def test_it_needs_no_torch(runs: Path) -> None:
     code = (
         "import sys; from fewshot_i2v.cli._root import cli; "

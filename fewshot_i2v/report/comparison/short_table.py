@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from fewshot_i2v.report.comparison.compare import RowComparison
@@ -15,10 +16,16 @@ from fewshot_i2v.report.tables.interval_text import (
 )
 from fewshot_i2v.report.tables.short_names import short_head_names
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES
+from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES, shots_text
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
-from fewshot_i2v.utils.text_table import WIDTH, align_columns, display_width, escape_name
+from fewshot_i2v.utils.text_table import (
+    WIDTH,
+    align_columns,
+    display_width,
+    escape_name,
+    join_with_and,
+)
 
 _SIGNED = "{:+z.1f}"
 _MIN_SHOWN_P = 1e-4
@@ -110,6 +117,22 @@ def short_comparison_notes(
     return [*_notes(comparisons, not_compared, level)][:MAX_SHORT_NOTES]
 
 
+def _best_baseline_notes(comparisons: Sequence[RowComparison]) -> Iterator[str]:
+    """Name the best frozen row where rows are compared with several, each with its head."""
+    *_, letters = short_head_names([c.row.summary.head for c in comparisons])
+    means: dict[int | str, dict[str, float]] = defaultdict(dict)
+    for c, letter in zip(comparisons, letters.cells, strict=True):
+        if _is_with_same_head(c):
+            means[c.baseline.summary.shot][letter] = c.test.means[1]
+    best = [
+        f"head {max(of_shot, key=lambda letter: of_shot[letter])} at {shots_text(shot)}"
+        for shot, of_shot in means.items()
+        if len(of_shot) > 1
+    ]
+    if best:
+        yield f"Best frozen row: {join_with_and(best)}; --baseline compares all rows with it."
+
+
 def _notes(
     comparisons: Sequence[RowComparison], not_compared: Sequence[RecordedRow], level: float
 ) -> Iterator[str]:
@@ -122,6 +145,7 @@ def _notes(
     across = dict.fromkeys(text for episodes in shared for text in episodes.across)
     if across:
         yield f"Compared although it differs: {'; '.join(across)}."
+    yield from _best_baseline_notes(comparisons)
     summaries = [row.summary for c in comparisons for row in (c.row, c.baseline)]
     if any(row.seen for row in summaries):
         yield "seen: the start was trained or chosen on these classes or clips: do not rank it."

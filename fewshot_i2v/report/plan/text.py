@@ -13,9 +13,7 @@ from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
-from fewshot_i2v.utils.text_table import align_columns, wrap_notes
-
-_WIDTH = 100
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
 
 
 def render_plan(plan: SampleSizePlan) -> str:
@@ -40,7 +38,7 @@ def render_plan(plan: SampleSizePlan) -> str:
 
 def _bullets(sentences: Iterable[str]) -> list[str]:
     wrap = textwrap.TextWrapper(
-        _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+        WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
     ).wrap
     return [line for sentence in sentences for line in wrap(sentence)]
 

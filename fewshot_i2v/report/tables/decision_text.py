@@ -115,6 +115,8 @@ def _too_few_sentence(compared: Sequence[ShotDecision]) -> str:
     return (
         f"{episodes} no verdict on {comparisons}, however large the difference: "
         f"it takes at least {n_needed}."
+        + " `fewshot-i2v compare` tests the clips of a single one."
+        * (n_episodes == 1)
     )
 
 

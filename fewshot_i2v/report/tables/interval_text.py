@@ -77,10 +77,10 @@ def align_means(cells: Sequence[str]) -> list[str]:
     """Pad cells that begin with a number, so that the numbers and what follows them are aligned."""
     pieces = [cell.partition(" ") for cell in cells]
     mean_width = max((len(mean) for mean, _, _ in pieces), default=0)
-    rest_width = max((len(rest) for _, _, rest in pieces), default=0)
+    tail_width = max((len(tail) for _, _, tail in pieces), default=0)
     return [
-        f"{mean.rjust(mean_width)}{gap or ' ' * bool(rest_width)}{rest.ljust(rest_width)}"
-        for mean, gap, rest in pieces
+        f"{mean.rjust(mean_width)}{gap or ' ' * bool(tail_width)}{tail.ljust(tail_width)}"
+        for mean, gap, tail in pieces
     ]
 
 

@@ -18,9 +18,9 @@ def section_recommendation(section: ReportSection) -> list[str]:
     """Say which row of a section to use, as `recommendation_sentences`."""
     rows = section.summaries
     sentences = recommendation_sentences(section.recommendations, RowPhrases.of(rows))
-    n_seen = sum(row.seen for row in rows)
-    if n_seen and section.recommendations:
-        counted = "1 row" if n_seen == 1 else f"{n_seen} rows"
+    n_excluded = sum(row.seen for row in rows)
+    if n_excluded and section.recommendations:
+        counted = "1 row" if n_excluded == 1 else f"{n_excluded} rows"
         sentences.append(f"Not considered: {counted} whose start saw these classes or clips.")
     if any(row.toy_encoder for row in rows):
         sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")

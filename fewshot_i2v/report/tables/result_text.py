@@ -31,7 +31,6 @@ from fewshot_i2v.utils.text_table import (
     wrap_notes,
 )
 
-_LEVEL = 0.95
 _LONGEST = 400
 """Characters of a name that is written out above the table."""
 _SHORT_STARTS = {"base-trained": "base", "meta-trained": "meta"}
@@ -116,10 +115,10 @@ def render_table(
     columns, legend = _shown_columns(rows, columns, options)
     chance = chance_accuracy(way) if chance is None else chance
     header = [*setting.splitlines(), *_common_facts(rows, columns, chance), *legend]
-    found_gains = [gain for gain in gains if gain is not None]
-    notes = short_notes(rows, found_gains)
+    known_gains = [gain for gain in gains if gain is not None]
+    notes = short_notes(rows, known_gains)
     if options.notes:
-        notes = table_legend(rows, found_gains)
+        notes = table_legend(rows, known_gains)
         notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     blocks = [
         wrap_notes(filter(None, header)),
@@ -217,6 +216,7 @@ def _decisions(rows: Sequence[RowSummary], columns: Mapping[str, Sequence[str]])
     """Sentences on what the rows decide, with names as in the table."""
     # numpy and scipy are loaded only where there is something to decide
     from fewshot_i2v.report.analysis.decisions import decide_table
+    from fewshot_i2v.report.analysis.report_data import LEVEL
     from fewshot_i2v.report.tables.decision_text import RowPhrases, decision_sentences
 
     if not rows:
@@ -224,4 +224,4 @@ def _decisions(rows: Sequence[RowSummary], columns: Mapping[str, Sequence[str]])
     several_heads = len({row.head for row in rows}) > 1
     heads = columns["head"] if several_heads else [""] * len(rows)
     phrases = RowPhrases(rows, columns["adapter"], heads)
-    return decision_sentences(decide_table(rows, _LEVEL), phrases)
+    return decision_sentences(decide_table(rows, LEVEL), phrases)

@@ -81,6 +81,7 @@ def test_few_episodes_have_neither_interval_nor_verdict(count: int) -> None:
     assert not any("[" in line or "±" in line for line in table[2:])
     assert "no verdict on 1 comparison, however large the difference" in " ".join(decision)
     assert "it takes at least 6." in " ".join(decision)
+    assert ("`fewshot-i2v compare` tests the clips" in " ".join(decision)) is (count == 1)
     assert f"{count} episode" in notes[0]
     assert "add --episodes 50" in notes[0]
 
