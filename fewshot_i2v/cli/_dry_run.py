@@ -21,12 +21,14 @@ def evaluation_lines(plan: Plan) -> list[str]:
     """
     cost, config = plan["cost"], plan["config"]
     rows: Sequence[Plan] = cost["rows"]
+    seeds = [row.get("training_seed") for row in rows]
     many_heads = len({row["head"] for row in rows}) > 1
     columns = {
         "adapter": [escape_name(row["adapter"]) for row in rows] + ["total"],
         "start": [_start(row) for row in rows] + [""],
         **({"head": [escape_name(row["head"]) for row in rows] + [""]} if many_heads else {}),
         "shot": [str(row["shot"]) for row in rows] + [""],
+        **({"seed": [str(seed) for seed in seeds] + [""]} if set(seeds) != {None} else {}),
         "episodes": [str(row["episodes"]) for row in rows] + [""],
         "clips": [str(row["clips"]) for row in rows] + [str(cost["clips"])],
         "time": [format_seconds(row["seconds"]) for row in rows]
@@ -69,7 +71,7 @@ def training_lines(plan: Plan) -> list[str]:
         "memory": f"{cost['memory_mb']:,} MiB",
     }
     note = (
-        f"An estimate for {cost['device']} as busy as now. Measured: one step on empty clips. "
+        f"An estimate for {cost['device']} as busy as now. Measured: a step of a few empty clips. "
         "Reading and augmenting clips, and validations, come on top."
     )
     return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes([note])]

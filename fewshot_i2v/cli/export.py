@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._next import echo_next
 
 _FILE = click.Path(path_type=Path)
 
@@ -109,3 +111,7 @@ def command(
     for name in exported.files:
         click.echo(str(exported.folder / name))
     click.echo(exported.usage.replace("FOLDER", str(exported.folder)))
+    if exported.merged and not quiet:  # else it takes the encoder, as `usage` says
+        load = f"fewshot_i2v.Classifier.load({str(exported.folder)!r})"
+        code = f"import fewshot_i2v; print({load}.predict(['CLIP.mp4'])[0].class_name)"
+        echo_next(shlex.join(["python", "-c", code]))

@@ -274,16 +274,21 @@ def _run_batches(
     done = [i for i in folder.records if i < len(episodes) and i not in pending]
     accuracies = [r.accuracy for r in folder.records.read(done) if r.accuracy is not None]
     progress.advance(len(done) / len(episodes), None)
-    for start in range(0, len(episodes), size):
-        batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
-        if not any(s.index in pending for s in batch):
-            continue
-        start_time = perf_counter()
-        records = [r for r in runner.run(batch) if r.index in pending]
-        folder.append(records)
-        accuracies += [r.accuracy for r in records if r.accuracy is not None]
-        seconds = perf_counter() - start_time
-        progress.advance(len(records) / len(episodes), seconds, _accuracy_note(accuracies))
+    clips = _clip_names([episode for episode in episodes if episode.index in pending])
+    with progress.stage("encode", len(clips), "clips") as count_encoded:
+        # elsewhere tuning is the work, and takes turns with encoding
+        runner.context.on_encoded = count_encoded if runner.is_static else None
+        for start in range(0, len(episodes), size):
+            batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
+            if not any(s.index in pending for s in batch):
+                continue
+            start_time = perf_counter()
+            records = [r for r in runner.run(batch) if r.index in pending]
+            folder.append(records)
+            accuracies += [r.accuracy for r in records if r.accuracy is not None]
+            seconds = perf_counter() - start_time
+            progress.advance(len(records) / len(episodes), seconds, _accuracy_note(accuracies))
+    runner.context.on_encoded = None
 
 
 def _accuracy_note(accuracies: Sequence[float]) -> str:

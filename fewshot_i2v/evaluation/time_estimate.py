@@ -27,7 +27,7 @@ from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
 from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.tuning.run_context import clips_per_pass, feature_cache_bytes
 from fewshot_i2v.utils.environment import peak_memory_mb
-from fewshot_i2v.utils.timing import best_seconds
+from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 
 # Tokens times width of the largest trial: a small part of a batch on the CPU, where time grows with
 # the clips; a full batch on a GPU, where a few clips take as long as many.
@@ -110,6 +110,7 @@ class TimeEstimator:
             "start": row.start,
             "head": row.head.label,
             "shot": row.shot,
+            "training_seed": row.training_seed,
             "episodes": work.episodes,
             "clips": len({name for e in runner.episodes for name in e.clip_names()}),
             "at_once": parallel,
@@ -211,10 +212,13 @@ def _noise_clips(tower: Tower, n_clips: int, frames: int) -> Tensor:
 
 
 def _fit_line(run: Callable[[int], object], n_clips: int, device: torch.device) -> TimeLine:
-    """Measures a function of a number of clips at a quarter of them and at all."""
+    """Measures a function of a number of clips at a quarter of them and at all.
+
+    Where a quarter takes long, the fixed part is small beside it, and that is all that is measured.
+    """
     few = max(1, n_clips // 4)
     few_seconds = _best_seconds(run, few, device)
-    if few == n_clips:
+    if few == n_clips or few_seconds > LONG_SECONDS:
         return TimeLine(0.0, few_seconds / few)
     seconds = _best_seconds(run, n_clips, device)
     per_clip = max(0.0, seconds - few_seconds) / (n_clips - few)

@@ -25,6 +25,8 @@ from fewshot_i2v.utils.seeding import derive_seed
 
 # Bytes of decoded frames kept in memory; beyond that they are read from the store every time.
 _FRAME_CACHE_BYTES = 2 << 30
+# Clips to classify in the trial of a dry run.
+_MAX_TRIAL_CLIPS = 8
 
 
 class TrainBatches:
@@ -100,8 +102,12 @@ class TrainBatches:
         """
         return _clips_in_order(self._episodes(step), self._views) + self._next_clips(step)
 
-    def empty_micro_batch(self) -> MicroBatch:
-        """Returns a micro-batch of zeros, to measure the time of a step without any clip."""
+    def small_micro_batch(self) -> tuple[MicroBatch, float]:
+        """Returns a micro-batch of zeros, to measure the time of a step without any clip.
+
+        It has one episode, with a support and a query clip of each class, and a few clips to
+        classify; and the number is by how much a micro-batch of the training has more clips.
+        """
         config, objective, tower = self.config, self.objective, self.context.encoder.tower
         size = (config.video.frames, 3, tower.image_size, tower.image_size)
         pixels = torch.zeros(size, dtype=tower.dtype, device=tower.device)
@@ -113,16 +119,20 @@ class TrainBatches:
 
         n_episodes, n_clips = config.batch // config.accumulate, config.clips // config.accumulate
         episode_batch = clip_batch = None
+        small, full = 0, 0
         if objective.wants_episodes:
-            clips_per_episode = config.way * (config.shot * self._views + config.query)
-            episode_batch = self._episode_batch(
-                (self.class_split.classes[: config.way],) * n_episodes,
-                _repeat_clip(n_episodes * clips_per_episode),
-            )
+            classes = (self.class_split.classes[: config.way],)
+            n_small = config.way * (1 + self._views)
+            tokens = _repeat_clip(n_small)
+            episode_batch = self._episode_batch(classes, tokens, shot=1, query=1)
+            small += n_small
+            full += n_episodes * config.way * (config.shot * self._views + config.query)
         if objective.wants_clips:
-            labels = torch.zeros(n_clips, dtype=torch.long, device=clip.device)
-            clip_batch = ClipBatch(_repeat_clip(n_clips), labels)
-        return MicroBatch(0, 0, 1.0, episode_batch, clip_batch)
+            n_small = min(n_clips, _MAX_TRIAL_CLIPS)
+            labels = torch.zeros(n_small, dtype=torch.long, device=clip.device)
+            clip_batch = ClipBatch(_repeat_clip(n_small), labels)
+            small, full = small + n_small, full + n_clips
+        return MicroBatch(0, 0, 1.0, episode_batch, clip_batch), full / small
 
     def _episodes(self, step: int) -> list[Episode]:
         if self._sampler is None:
@@ -171,17 +181,32 @@ class TrainBatches:
         with torch.no_grad():
             return encoder.compute_prefix(pixels[span], grid_sizes=grid_sizes)
 
-    def _episode_batch(self, classes: tuple[tuple[str, ...], ...], tokens: Tensor) -> EpisodeBatch:
-        """Makes the batch of episodes with these classes, from the tokens of all their clips."""
+    def _episode_batch(
+        self,
+        classes: tuple[tuple[str, ...], ...],
+        tokens: Tensor,
+        *,
+        shot: int | None = None,
+        query: int | None = None,
+    ) -> EpisodeBatch:
+        """Makes the batch of episodes with these classes, from the tokens of all their clips.
+
+        Args:
+            classes: of each episode.
+            tokens: of the clips of each episode, support before query.
+            shot: support clips of a class; None: as configured.
+            query: query clips of a class; None: as configured.
+        """
         config, count, device = self.config, len(classes), tokens.device
+        shot, query = shot or config.shot, query or config.query
         tokens = tokens.reshape(count, -1, *tokens.shape[1:])
-        n_support = config.way * config.shot * self._views
-        support_labels = labels_by_class(config.way, config.shot, count, device)
+        n_support = config.way * shot * self._views
+        support_labels = labels_by_class(config.way, shot, count, device)
         return EpisodeBatch(
             support=tokens[:, :n_support],
             query=tokens[:, n_support:],
             support_labels=support_labels.repeat(1, self._views),
-            query_labels=labels_by_class(config.way, config.query, count, device),
+            query_labels=labels_by_class(config.way, query, count, device),
             classes=classes,
             views=self._views,
         )

@@ -167,7 +167,7 @@ class TrainingLoop:
         config, progress = self.config, self.progress
         with bar(
             total=config.steps,
-            desc="train, step",
+            desc="train",
             unit="steps",
             initial=progress.step,
             progress=show_bar,
@@ -184,8 +184,8 @@ class TrainingLoop:
                     self._check_finite_parameters()
                     save_state(self.output, self.identity, self._trainable, progress)
                     self._saved_step = progress.step
-                display.update()
                 display.set_postfix_str(self._bar_text(), refresh=False)
+                display.update()
 
     def _step(self, step: int) -> float:
         """Runs one optimizer step; returns the loss before it."""
@@ -252,12 +252,12 @@ class TrainingLoop:
         )
 
     def _bar_text(self) -> str:
-        """Text for the progress bar: loss, and accuracy on validation, last and best."""
+        """Text for the progress bar: loss, and the last accuracy on validation."""
         progress = self.progress
         figures = [f"loss {progress.losses[-1]:.3f}"] if progress.losses else []
         last = progress.curve[-1].accuracy if progress.curve else None
-        if last is not None and progress.best_accuracy is not None:
-            figures.append(f"val {100 * last:.1f} % (best {100 * progress.best_accuracy:.1f})")
+        if last is not None:
+            figures.append(f"validation {100 * last:.1f} %")
         return ", ".join(figures)
 
 

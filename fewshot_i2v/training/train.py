@@ -259,14 +259,16 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `classes` (training and validation), `first_batch` (the clips of the
-        first step by name) and `cost`: clips to read, and seconds of the steps and memory as
-        measured on one short trial with empty clips; reading and augmenting clips, and validations,
+        first step by name) and `cost`: clips to read, and seconds of the steps and memory, reckoned
+        from one short trial with a few empty clips; reading and augmenting clips, and validations,
         come on top.
     """
     setup = _TrainingSetup.of(config)
     validation_clips = [] if setup.validation is None else setup.validation.clips
-    micro_batch = setup.batches.empty_micro_batch()
-    seconds = best_seconds(lambda: setup.objective.backward(micro_batch).item())
+    micro_batch, scale = setup.batches.small_micro_batch()
+    memory_before = peak_memory_mb(setup.device, 1)
+    seconds = scale * best_seconds(lambda: setup.objective.backward(micro_batch).item())
+    trial_memory = peak_memory_mb(setup.device, 1) - memory_before
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": {
@@ -282,6 +284,6 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),
             "seconds": round(seconds * config.accumulate * config.steps, 1),
-            "memory_mb": round(peak_memory_mb(setup.device, 1)),
+            "memory_mb": round(memory_before + scale * trial_memory),
         },
     }

@@ -110,6 +110,7 @@ class RunContext:
         store: decoded clips.
         folder: of the clip files where the split generates them.
         unreadable: clips that could not be decoded, by clip name.
+        on_encoded: called with 1 for every clip that a feature cache encodes; None: no call.
     """
 
     config: CommonConfig
@@ -118,6 +119,7 @@ class RunContext:
     store: ClipCache
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
+    on_encoded: Callable[[int], object] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
     _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
 
@@ -204,6 +206,11 @@ class RunContext:
     def frames(self, clip: str) -> NDArray[np.uint8]:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
         return self.store.get(self.clip_path(clip))
+
+    def _frames_to_encode(self, clip: str) -> NDArray[np.uint8]:
+        if self.on_encoded is not None:
+            self.on_encoded(1)
+        return self.frames(clip)
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read."""
@@ -294,6 +301,6 @@ class RunContext:
             budget = feature_cache_bytes(tower.device)
             chunk_size = clips_per_pass(tower, self.config.video.frames)
             self._caches[key] = FeatureCache(
-                self.frames, encode, max_bytes=budget, chunk_size=chunk_size
+                self._frames_to_encode, encode, max_bytes=budget, chunk_size=chunk_size
             )
         return self._caches[key]

@@ -177,6 +177,7 @@ class OverallProgress:
             self._seen[task.kind] = (work + share * task.work, total_seconds + seconds)
         self.display.seconds_left = self.seconds_left()
         self.display.set_postfix_str(note, refresh=False)
+        self._show_label()
         self.display.update(share * task.work)
 
     def seconds_left(self) -> float:
@@ -192,13 +193,16 @@ class OverallProgress:
 
     @contextmanager
     def stage(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Shows in the label how far something is that precedes the work of a task."""
+        """Shows in the label how far something is that precedes the work of a task.
+
+        When it is complete, and whenever the work advances, the label is that of the task again.
+        """
         count = 0
 
         def _advance(n: int) -> None:
             nonlocal count
             count += n
-            self._show_label(f"{label} {count} of {total} {unit}")
+            self._show_label(f"{label} {count} of {total} {unit}" if count < total else "")
             self.display.update(0)
 
         yield _advance

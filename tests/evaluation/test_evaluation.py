@@ -18,7 +18,7 @@ from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.errors import ConfigError, RecordError, TooManyFailuresError, TuningError
 from fewshot_i2v.evaluation import evaluate, row_runner
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
-from fewshot_i2v.utils import environment
+from fewshot_i2v.utils import environment, progress
 from tests import killed
 from tests.tiny import tiny_folder, tiny_run
 
@@ -290,6 +290,26 @@ def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) ->
     ]
     _, beside, alone = (_records(run.rows[0].folder) for run in runs)
     assert beside == alone
+
+
+def test_a_log_says_how_many_clips_are_decoded_and_encoded(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(progress._LogLines, "seconds", 0.0)
+    config = _config(folder, tmp_path / "out", adapter=["frozen", "aim"], head="prototype")
+    evaluate.run(config, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("row 1 of 2: encode 1 of ") for line in lines)
+    assert not any("row 2 of 2: encode" in line for line in lines)
+    assert any(line.startswith("row 2 of 2: aim 1-shot, ") for line in lines)
+    assert "100 %" in lines[-1]
+    evaluate.run(config, progress=True)
+    again = capsys.readouterr().err
+    assert "100 %" in again.splitlines()[-1]
+    assert "left" not in again
 
 
 def test_planning_writes_nothing(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +97,20 @@ def test_recipes_with_and_without_augmentation_are_estimated(
 ) -> None:
     rows = evaluate.dry_run(_config(folder, shot=[1], tuning=tuning))["cost"]["rows"]
     assert all(row["seconds_per_episode"] > 0 for row in rows)
+
+
+def test_a_dry_run_imports_nothing_that_takes_longer_than_it(folder: Path) -> None:
+    """The optimiser imports torch's compiler, and open_clip all of torchvision and timm."""
+    code = (
+        "import sys\n"
+        "from fewshot_i2v.evaluation import evaluate\n"
+        "from fewshot_i2v.evaluation.row_expansion import load_config\n"
+        "changes = {'adapter': ['frozen', 'aim'], 'start': ['fresh'], 'shot': [1], 'episodes': 2}\n"
+        "evaluate.dry_run(load_config('quickstart', changes))\n"
+        "print([n for n in ('open_clip', 'torch._dynamo', 'sklearn', 'av') if n in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+    )
+    assert done.stdout.strip() == "[]"
+    assert not (folder / "runs").exists()

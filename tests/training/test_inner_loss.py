@@ -87,8 +87,11 @@ def test_support_clips_come_in_views_and_query_clips_once(folder: Path) -> None:
         assert set(episode[18:]).isdisjoint(episode[:6])
     views = batch.support.unflatten(1, (VIEWS, 6))
     assert not torch.equal(views[:, 0], views[:, 1])
-    empty = batches.empty_micro_batch().require_episodes()
-    assert empty.support.shape == batch.support.shape
+    small, scale = batches.small_micro_batch()
+    episode = small.require_episodes()
+    assert episode.support.shape[:2] == (1, VIEWS * 3)
+    assert episode.query.shape[:2] == (1, 3)
+    assert scale == len(names) / (VIEWS * 3 + 3)
 
 
 def test_one_view_gives_the_batches_of_before(folder: Path) -> None:

@@ -48,7 +48,8 @@ def _go_over_rows(overall: OverallProgress) -> None:
     for position in range(len(ROWS)):
         overall.begin(position)
         with overall.stage("decode", 2, "clips") as advance:
-            advance(2)
+            advance(1)
+            advance(1)
         for _ in range(4):
             overall.advance(0.25, 1.0, "56.0 ± 8.0 %")
 
@@ -69,7 +70,7 @@ def test_a_log_has_the_facts_of_the_overall_bar(capsys: pytest.CaptureFixture[st
     with overall_progress(ROWS, "row", progress=True) as overall:
         _go_over_rows(overall)
     lines = capsys.readouterr().err.splitlines()
-    assert "row 1 of 3: decode 2 of 2 clips, 0 %" in lines
+    assert "row 1 of 3: decode 1 of 2 clips, 0 %" in lines
     # after the frozen row: what it took for 10 is the only measure for the 200 that are left
     assert "row 1 of 3: frozen 1-shot, 5 %, 80 s left, 56.0 ± 8.0 %" in lines
     # after half of aim at 1 shot: 2 s for 20, and so 18 s for the 180 that are left
