@@ -296,8 +296,8 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
         key, equals, value = setting.partition("=")
         key = key.strip()
         if not (key and equals):
-            raise UsageError(f"--set {setting}: expected KEY=VALUE, such as tuning.lr=0.003")
+            raise UsageError(f"--set: got {setting!r}; expected KEY=VALUE, such as tuning.lr=0.003")
         if key in values:
-            raise UsageError(f"{key} is given twice on the command line")
+            raise UsageError(f"--set {key}: is set twice on the command line; give it once")
         values[key] = parse_value(value.strip(), f"--set {key}")
     return values

@@ -153,7 +153,10 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
     name, notes = row.adapter.name, []
     mismatch = _input_mismatch(row, context, start)
     if start is not None and mismatch:
-        notes.append(f"{name}: clips are read unlike its start, {start.folder}: {mismatch}")
+        notes.append(
+            f"{name}: clips are read with other settings than for the training of its start, "
+            f"{start.folder}: {mismatch}"
+        )
     if row.encoder.name == "demo" and not context.split.generator:
         notes.append(
             "encoder demo is a toy that was trained on generated pictures of 64 pixels: on "
