@@ -298,6 +298,6 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
         if not (key and equals):
             raise UsageError(f"--set: got {setting!r}; expected KEY=VALUE, such as tuning.lr=0.003")
         if key in values:
-            raise UsageError(f"--set {key}: is set twice on the command line; give it once")
+            raise UsageError(f"{key}: is set twice on the command line; give it once")
         values[key] = parse_value(value.strip(), f"--set {key}")
     return values
