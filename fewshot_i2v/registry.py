@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -42,6 +43,8 @@ _FRAME_ORDERS = ("no", "embedding", "yes")
 _PLUGIN_MODULE_PREFIX = "_fewshot_i2v_extra_"
 _MAX_SOURCE_BYTES = 4 << 20
 _extra_folders: dict[str, list[Path]] = {"adapters": [], "heads": []}
+_extra_files: dict[str, dict[Path, str]] = {"adapters": {}, "heads": {}}
+"""Single files, each with the name of the class to take, or "" for its only one."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,30 @@ def add_plugin_folder(kind: MethodKind, folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; expected one with a Python file per {kind[:-1]}")
     _extra_folders[kind].append(folder.resolve())
+
+
+@contextmanager
+def plugin_file(kind: MethodKind, path: Path, class_name: str = "") -> Iterator[str]:
+    """Let a single file be an adapter or head within the block, wherever it lies.
+
+    Args:
+        kind: "adapters" or "heads".
+        path: of the file.
+        class_name: which of its classes; "": its only one.
+
+    Yields:
+        The name of the method.
+    """
+    resolved_path = path.resolve()
+    _extra_files[kind][resolved_path] = class_name
+    try:
+        yield _name_of_file(resolved_path)
+    finally:
+        del _extra_files[kind][resolved_path]
+
+
+def _name_of_file(path: Path) -> str:
+    return path.stem.replace("_", "-")
 
 
 def _method_folders(kind: MethodKind) -> Iterator[Path]:
@@ -103,10 +130,14 @@ def _folder_problem(folder: Path) -> str:
 
 
 def _method_files(kind: MethodKind) -> Iterator[tuple[str, Path]]:
-    for folder in dict.fromkeys(_method_folders(kind)):
-        for path in sorted(folder.glob("*.py")):
-            if not path.name.startswith("_"):
-                yield path.stem.replace("_", "-"), path
+    paths = [
+        path
+        for folder in dict.fromkeys(_method_folders(kind))
+        for path in sorted(folder.glob("*.py"))
+        if not path.name.startswith("_")
+    ]
+    for path in dict.fromkeys([*paths, *_extra_files[kind]]):
+        yield _name_of_file(path), path
 
 
 def _entry_points(kind: MethodKind) -> dict[str, EntryPoint]:
@@ -199,10 +230,10 @@ def unknown_method(kind: MethodKind, name: str) -> UnknownNameError:
 
 
 @cache
-def _load_module(path: Path) -> ModuleType:
+def _load_module(path: Path, kind: MethodKind) -> ModuleType:
     if path.parent.parent == _METHODS:
         return importlib.import_module(f"fewshot_i2v.models.{path.parent.name}.{path.stem}")
-    name = f"{_PLUGIN_MODULE_PREFIX}{path.parent.name}_{path.stem}"
+    name = f"{_PLUGIN_MODULE_PREFIX}{kind}_{path.stem}"
     _run_plugin_code(path, lambda: read_regular(path, _MAX_SOURCE_BYTES))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -261,7 +292,7 @@ def load_method(kind: MethodKind, name: str) -> type[Any]:
         origin_list = " and ".join(map(str, origins))
         raise UsageError(f"two {kind} are called {name!r}: {origin_list}; rename one")
     if files:
-        cls = _single_class(kind, _load_module(files[0]), files[0])
+        cls = _single_class(kind, _load_module(files[0], kind), files[0])
     else:
         cls = _run_plugin_code(points[name].value, points[name].load)
     _check_class(kind, cls, origins[0])
@@ -318,11 +349,13 @@ def _single_class(kind: MethodKind, module: ModuleType, path: Path) -> type[Any]
         if inspect.isclass(value)
         and issubclass(value, base)
         and value.__module__ == module.__name__
+        and value.__name__ == (_extra_files[kind].get(path) or value.__name__)
     ]
     if len(classes) != 1:
         class_names = ", ".join(cls.__name__ for cls in classes) or "none"
         raise UsageError(
-            f"{path}: expected exactly one subclass of {_BASE_CLASSES[kind]}, found {class_names}"
+            f"{path}: expected exactly one subclass of {_BASE_CLASSES[kind]}, found {class_names}; "
+            "give each one a file of its own"
         )
     return classes[0]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
 
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.models.adapters.base.adapter import Adapter
-from tests import killed
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.search(
@@ -46,29 +43,6 @@ def _lines(block: str) -> list[list[str]]:
     return [[re.sub(r"(^|=)~/", rf"\1{Path.home()}/", word) for word in line] for line in words]
 
 
-def _pytest(arguments: list[str], environment: dict[str, str], output: Path) -> NoReturn:
-    """What a process does that is pytest, in the root of the checkout."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(ROOT)
-    with output.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    # packages with plug-ins may have been imported already
-    rewritten = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    sys.exit(pytest.main([*arguments, *rewritten, "-p", "no:cacheprovider", "-n", "0"]))
-
-
-def _contract(arguments: list[str], output: Path) -> str:
-    """Runs the contract as a process of its own, since it collects what there is when it starts."""
-    assert arguments[:2] == ["-m", "pytest"]
-    process = killed.start(_pytest, arguments[2:], dict(os.environ), output)
-    process.join()
-    said = output.read_text()
-    assert process.exitcode == 0, said
-    return said
-
-
 def test_the_commands_run_and_the_files_keep_the_contract(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,8 +52,6 @@ def test_the_commands_run_and_the_files_keep_the_contract(
     for program, *arguments in _lines(COMMANDS[0]):
         if program == "export":
             monkeypatch.setenv(*arguments[0].split("=", 1))
-        elif program == "python":
-            shown.append(_contract(arguments, home / "contract.txt"))
         else:
             assert program == "fewshot-i2v"
             # one step shows that the methods can be tuned; the contract tests that they learn
@@ -87,13 +59,13 @@ def test_the_commands_run_and_the_files_keep_the_contract(
             result = CliRunner().invoke(cli, [*arguments, *few])
             assert result.exit_code == 0, result.output
             shown.append(result.stdout)
-    listed, table, tests = shown
+    of_adapter, of_head, listed, table = shown
     assert re.search(r"^frame-difference +Frame difference: every token also", listed, re.MULTILINE)
     assert {"frozen", "frame-difference"} <= set(table.split())
     assert (home / "mine" / "run" / "frame-difference-closest-frames-1shot").is_dir()
-    passed = re.search(r"(\d+) passed", tests)
-    assert passed is not None
-    assert int(passed.group(1)) > 40
+    assert re.search(r"^all 3\d promises hold; use it with:", of_adapter, re.MULTILINE)
+    assert re.search(r"^all \d\d promises hold; use it with:", of_head, re.MULTILINE)
+    assert f"FEWSHOT_I2V_PLUGINS={home / 'mine'} fewshot-i2v evaluate" in of_adapter
 
 
 def test_every_member_of_an_adapter_is_in_the_list() -> None:

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.video import clip_cache
 from fewshot_i2v.data.video.worker_pool import run_jobs
 from fewshot_i2v.evaluation.row_expansion import load_config
-from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
-from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.tuning.contract.tiny_encoder import tiny_tower as tiny_tower
 
 
 @contextmanager
@@ -31,50 +28,6 @@ def clips_decoded_here() -> Iterator[None]:
             clip_cache, "run_jobs", lambda jobs, _workers, limits: run_jobs(jobs, 0, limits)
         )
         yield
-
-
-def tiny_tower(
-    *, width: int = 32, layers: int = 3, heads: int = 4, size: int = 32, patch: int = 8
-) -> Tower:
-    """A vision transformer with random weights of a fixed seed."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int, std: float = 0.1) -> Tensor:
-        return torch.randn(*shape, generator=generator) * std
-
-    def norm() -> LayerNorm:
-        return LayerNorm(1 + normal(width), normal(width))
-
-    blocks = tuple(
-        FrozenBlock(
-            heads=heads,
-            norm_1=norm(),
-            qkv_weight=normal(3 * width, width, std=width**-0.5),
-            qkv_bias=normal(3 * width),
-            out_weight=normal(width, width, std=width**-0.5),
-            out_bias=normal(width),
-            norm_2=norm(),
-            fc_weight=normal(4 * width, width, std=width**-0.5),
-            fc_bias=normal(4 * width),
-            proj_weight=normal(width, 4 * width, std=0.5 * width**-0.5),
-            proj_bias=normal(width),
-            activation="silu",
-        )
-        for _ in range(layers)
-    )
-    return Tower(
-        image_size=size,
-        patch_weight=normal(width, 3, patch, patch),
-        class_token=normal(width, std=1.0),
-        positions=normal((size // patch) ** 2 + 1, width, std=0.5),
-        norm_pre=norm(),
-        blocks=blocks,
-        norm_post=norm(),
-        pool="tok",
-        projection=None,
-        mean=torch.full((3,), 0.5),
-        std=torch.full((3,), 0.5),
-    )
 
 
 def tiny_architecture(folder: Path) -> Path:

@@ -338,8 +338,8 @@ def parse_settings(settings: tuple[str, ...], taken: Collection[str] = ()) -> di
         key, equals, value = setting.partition("=")
         key = key.strip()
         if not (key and equals):
-            raise UsageError(f"--set {setting}: expected KEY=VALUE, such as tuning.lr=0.003")
+            raise UsageError(f"--set: got {setting!r}; expected KEY=VALUE, such as tuning.lr=0.003")
         if key in values or key in taken:
-            raise UsageError(f"{key} is given twice on the command line")
+            raise UsageError(f"{key}: is set twice on the command line; give it once")
         values[key] = parse_value(value.strip(), f"--set {key}")
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._help import RareFlag
-from fewshot_i2v.cli._next import echo_next
+from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
 
@@ -112,6 +111,4 @@ def command(
         click.echo(str(exported.folder / name))
     click.echo(exported.usage.replace("FOLDER", str(exported.folder)))
     if exported.merged and not quiet:  # else it takes the encoder, as `usage` says
-        load = f"fewshot_i2v.Classifier.load({str(exported.folder)!r})"
-        code = f"import fewshot_i2v; print({load}.predict(['CLIP.mp4'])[0].class_name)"
-        echo_next(shlex.join(["python", "-c", code]))
+        echo_next(command_line("predict", exported.folder, "CLIP.mp4"))

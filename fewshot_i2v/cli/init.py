@@ -48,7 +48,7 @@ def command(file: Path, kind: str | None, force: bool) -> None:
             f"{file}: got the ending {file.suffix!r}; expected .yaml, as in {file.stem}.yaml"
         )
     if file.exists() and not force:
-        raise UsageError(f"{file}: exists; give another name, or --force to replace it")
+        raise UsageError(f"{file}: is already there; give another name, or --force to replace it")
     chosen = kind or next((kind for kind in _KINDS if kind in file.stem.lower()), _KINDS[0])
     next_command = _write_split(file) if chosen == "split" else _write_config(file, chosen)
     choice = "" if kind else f" (by its name; --kind {'|'.join(_KINDS)} chooses)"

@@ -305,7 +305,7 @@ def command(kind: str | None, name: str | None, as_json: bool, **cost_options: A
     ]
     cost_flags = [f"--{key.replace('_', '-')}" for key in cost_keys]
     if name is not None and kind not in ("adapters", "heads"):
-        raise UsageError(f"{name!r}: only adapters and heads have options to show")
+        raise UsageError(f"{name!r}: only adapters and heads have options to show; leave it out")
     if cost_flags and (kind != "adapters" or name is not None):
         usage = f"`list {kind}{' NAME' if name else ''}`" if kind else "`list` alone"
         raise UsageError(f"{', '.join(cost_flags)}: goes with `list adapters`, not with {usage}")

@@ -126,7 +126,7 @@ def _show_result(trained: TrainedStart) -> None:
         accuracy_text = "-" if accuracy is None else f"{100 * accuracy:.1f} %"
         accuracy_text += "" if accuracy is None or width is None else f" ± {100 * width:.1f}"
         loss = "-" if entry["loss"] is None else f"{entry['loss']:.4f}"
-        selected = "kept" if entry["step"] == start["best_step"] else ""
+        selected = "selected" if entry["step"] == start["best_step"] else ""
         rows.append((str(entry["step"]), loss, accuracy_text, selected))
     echo_columns(rows)
     click.echo(
@@ -165,5 +165,5 @@ def _notes(trained: TrainedStart) -> list[str]:
     if start["best_step"] == 0:
         notes.append("no later state was better on validation: the start is the untrained adapter")
     elif not start["validation"]["classes"]:
-        notes.append("there was no validation: the last state is kept")
+        notes.append("there was no validation: the start is the last state")
     return notes

@@ -213,7 +213,7 @@ def _expand_short_forms(data: Mapping[str, Any], origin: str) -> PlainConfig:
     invalid_keys = [key for key in data if not isinstance(key, str)]
     if invalid_keys:
         raise ConfigError(
-            f"{origin}: the key {invalid_keys[0]!r} is not a text; see the list of keys"
+            f"{origin}: got the key {invalid_keys[0]!r}; expected text, as in configs/README.md"
         )
     expanded = dict(data)
     if isinstance(expanded.get("encoder"), str):
@@ -360,8 +360,8 @@ def _config_error(
     config_keys_present = data.keys() & model.model_fields.keys() - {"name"}  # it is filled in
     if isinstance(data.get("config"), Mapping) and not config_keys_present:
         return ConfigError(
-            f"{origin}: this is the output of --dry-run; the configuration is what stands below "
-            "its key config. Give a file with that alone"
+            f"{origin}: is the output of --dry-run; expected a configuration. It is what stands "
+            "below the key config: put that into a file of its own"
         )
     command, other_command = "`fewshot-i2v evaluate`", "`fewshot-i2v train`"
     other_model: type[CommonConfig] = TrainingConfig
@@ -372,7 +372,7 @@ def _config_error(
     if foreign_keys and _belongs_to(other_model, model, data, foreign_keys, error):
         return ConfigError(
             f"{origin}: a configuration of {other_command}; {command} has no "
-            f"{', '.join(foreign_keys)}. Give it to {other_command}, or leave these keys out"
+            f"{', '.join(foreign_keys)}. Give it to {other_command}, or remove these keys"
         )
     override_keys = set(leaf_keys(overrides))
 

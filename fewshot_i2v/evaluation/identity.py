@@ -165,7 +165,10 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
     name, notes = row.adapter.name, []
     mismatch = _input_mismatch(row, context, start)
     if start is not None and mismatch:
-        notes.append(f"{name}: clips are read unlike its start, {start.folder}: {mismatch}")
+        notes.append(
+            f"{name}: clips are read with other settings than for the training of its start, "
+            f"{start.folder}: {mismatch}"
+        )
     if row.encoder.name == TOY_ENCODER and not context.split.generator:
         notes.append(toy_encoder_warning())
     notes += _notes_on_rates(row, start)

@@ -173,17 +173,23 @@ def test_a_file_that_is_there_needs_force(invoke: Invoke, tmp_path: Path, root: 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "nothing says where the clips are: give --root FOLDER"),
+        ((), "the source of the clips is missing; expected --root FOLDER"),
         (("--csv", "a", "--annotations", "b"), "--csv and --annotations: expected one of them"),
         (("--root", ".", "--columns", "path=a"), "--columns: goes with --csv"),
         (("--root", ".", "--labels", "a"), "--labels: goes with --annotations"),
         (("--csv", "a", "--test-annotations", "b"), "--test-annotations: goes with --annotations"),
         (("--csv", "a", "--columns", "path"), "--columns: got 'path'; expected KEY=NAME"),
         (("--csv", "a", "--columns", "file=x"), "unknown key of --columns 'file'"),
-        (("--csv", "a", "--columns", "path=x,path=y"), "--columns: path is there twice"),
+        (
+            ("--csv", "a", "--columns", "path=x,path=y"),
+            "--columns: path is set twice; give",
+        ),
         (("--csv", "none.csv"), "none.csv: no such file"),
-        (("--root", "none"), "--root: no folder none"),
-        (("--csv", "TABLE", "--root", "none"), "--root: no folder none"),
+        (("--root", "none"), "--root none: no such folder; expected"),
+        (
+            ("--csv", "TABLE", "--root", "none"),
+            "--root none: no such folder; expected the folder of the clips",
+        ),
         (("--root", "ROOT", "--base", "many"), "--base: got 'many'; expected a count such as 5"),
         (("--root", "ROOT", "--base", "-1"), "--base: got '-1'"),
         (("--root", "ROOT", "--base", "6"), "novel: no class is left of 6"),

@@ -131,8 +131,8 @@ def test_set_reaches_every_key(invoke: Invoke, evaluation: FakeEvaluation) -> No
     ("args", "message"),
     [
         (["--set", "tuning.lr"], "expected KEY=VALUE"),
-        (["--lr", "1", "--set", "tuning.lr=2"], "tuning.lr is given twice"),
-        (["--set", "way=3", "--set", "way=4"], "way is given twice"),
+        (["--lr", "1", "--set", "tuning.lr=2"], "tuning.lr: is set twice"),
+        (["--set", "way=3", "--set", "way=4"], "way: is set twice"),
         (["--set", "tuning.lrr=3"], "did you mean 'tuning.lr'"),
         (["--adapter", "frozn"], "did you mean 'frozen'?"),
         (["--way", "1"], "way: got 1 (from a flag or override); expected a whole number"),

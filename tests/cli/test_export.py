@@ -82,7 +82,7 @@ def test_json_and_no_merging(folder: Path, tmp_path: Path, invoke: Invoke) -> No
 def test_wrong_use(folder: Path, tmp_path: Path, invoke: Invoke) -> None:
     out = ["--out", str(tmp_path / "x")]
     row = str(folder / "out" / "lora-linear-1shot")
-    assert "Missing option '--episode'" in invoke("export", row, *out).stderr
+    assert "--episode: missing" in invoke("export", row, *out).stderr
     assert invoke("export", row, "--episode", "-1", *out).exit_code == 2
     assert invoke("export", str(tmp_path / "absent"), "--episode", "0", *out).exit_code == 2
     whole = invoke("export", str(folder / "out"), "--episode", "0", *out)

@@ -77,7 +77,7 @@ def test_nothing_is_replaced_without_force(invoke: Invoke) -> None:
     Path("sweep.yaml").write_text("mine\n")
     done = invoke("init", "sweep.yaml")
     assert done.exit_code == 2
-    assert "sweep.yaml: exists; give another name, or --force to replace it" in done.stderr
+    assert "sweep.yaml: is already there; give another name, or --force" in done.stderr
     assert Path("sweep.yaml").read_text() == "mine\n"
     assert invoke("init", "sweep.yaml", "--force").exit_code == 0
     assert load_run_config(Path("sweep.yaml")).shot == (1, 5)

@@ -171,7 +171,7 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     lines = first.stdout.splitlines()
     assert lines[0].split() == ["step", "loss", "validation"]
     assert [line.split()[0] for line in lines[1:4]] == ["0", "3", "6"]
-    assert sum("kept" in line for line in lines) == 1
+    assert sum("selected" in line for line in lines) == 1
     assert "clips/s" in first.stderr
     assert "6 steps of 18 clips" in first.stderr
     command = shlex.split(first.stderr.splitlines()[-1].removeprefix("next: "))

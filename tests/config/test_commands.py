@@ -124,8 +124,8 @@ def test_the_output_of_a_dry_run_is_named_as_such(tmp_path: Path, load: Load, js
         with pytest.raises(ConfigError) as raised:
             load(str(path), over)
         assert str(raised.value) == (
-            f"{path}: this is the output of --dry-run; the configuration is what stands below its "
-            "key config. Give a file with that alone"
+            f"{path}: is the output of --dry-run; expected a configuration. It is what stands "
+            "below the key config: put that into a file of its own"
         )
 
 

@@ -3,8 +3,8 @@
 * `dropped/` is a folder as FEWSHOT_I2V_PLUGINS names them.
 * `other_package/` is what an installed package leaves behind: a module, and beside it the metadata
   with its entry point.
-* Folders that FEWSHOT_I2V_PLUGINS names when the tests start are kept, so that the contract can be
-  run on a file of one's own (CONTRIBUTING.md says how).
+* Folders that FEWSHOT_I2V_PLUGINS names when the tests start are kept, so that the tests run over
+  them too. One file is checked by `fewshot-i2v check-adapter` and `check-head`.
 """
 
 from __future__ import annotations

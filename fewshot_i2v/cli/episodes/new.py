@@ -162,11 +162,11 @@ def _list_clips(flags: Mapping[str, Any]) -> ClipList:
         raise UsageError("--csv and --annotations: expected one of them")
     if table is None and annotations is None and root is None:
         raise UsageError(
-            "nothing says where the clips are: give --root FOLDER with one folder per class, "
+            "the source of the clips is missing; expected --root FOLDER with one folder per class, "
             "--csv FILE or --annotations FILE"
         )
     if root is not None and not root.is_dir():
-        raise UsageError(f"--root: no folder {root}; expected the folder of the clips")
+        raise UsageError(f"--root {root}: no such folder; expected the folder of the clips")
     columns, labels, test_path = flags["columns"], flags["labels"], flags["test_annotations"]
     for option, value, source, source_file in (
         ("--columns", columns, "--csv", table),
@@ -196,7 +196,7 @@ def _parse_columns(text: str | None) -> dict[str, str]:
         if key not in CSV_COLUMNS:
             raise UnknownNameError("key of --columns", key, CSV_COLUMNS)
         if key in columns:
-            raise UsageError(f"--columns: {key} is there twice")
+            raise UsageError(f"--columns: {key} is set twice; give it once")
         columns[key] = name
     return columns
 

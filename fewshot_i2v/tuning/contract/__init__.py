@@ -1,0 +1,1 @@
+"""What every adapter and head promises, as checks: for the tests and for `check-adapter`."""
