@@ -57,9 +57,7 @@ def test_files_and_how_to_load_them_are_named(folder: Path, tmp_path: Path, invo
     assert lines[1:5] == [str(out / name) for name in names]
     assert f"fewshot_i2v.load_merged({out})" in lines[5]
     words = shlex.split(done.stderr.splitlines()[-1])
-    assert words[:3] == ["next:", "python", "-c"]
-    assert f"Classifier.load('{out}')" in words[3]
-    compile(words[3], "next", "exec")
+    assert words == ["next:", "fewshot-i2v", "predict", str(out), "CLIP.mp4"]
     again = invoke("export", str(row), "--episode", "1", "--out", str(out), *_places(folder))
     assert again.exit_code == 2
     assert again.stderr == f"error: {out}: exists, and nothing is written over; give a new folder\n"
