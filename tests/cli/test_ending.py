@@ -41,7 +41,7 @@ def test_a_signal_while_modules_are_imported_ends_it_at_once(
         f"        if name == {module!r}:\n"
         f"            os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "main(['list', 'configs'])\n"
+        "main(['list', 'configs', '--json'])\n"
     )
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr == f"{SIGNALS[number]}\n"
@@ -70,14 +70,14 @@ def test_what_is_ignored_stays_ignored() -> None:
         "        return len(text)\n"
         "    flush = lambda self: None\n"
         "sys.stdout = Interrupting()\n"
-        "main(['list', 'configs'])\n"
+        "main(['list', 'configs', '--json'])\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
 def test_a_closed_stream_is_no_traceback_and_no_file_takes_its_place(closed: int) -> None:
-    program = "from fewshot_i2v.cli import main; main(['list', 'configs'])"
+    program = "from fewshot_i2v.cli import main; main(['list', 'configs', '--json'])"
     command = f'exec "$0" -c "$1" {closed}>&-'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, program], capture_output=True, text=True
