@@ -10,6 +10,7 @@ from fewshot_i2v.report.analysis.decisions import ShotDecision, decide_table
 from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.comparison.pair_test import RowTables
 from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.statistics.intervals import MIN_EPISODES
 from fewshot_i2v.statistics.sample_size import episodes_for_difference, min_difference_sd
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 
@@ -87,11 +88,12 @@ def _episodes_to_tell(
 ) -> int | None:
     """Episodes with which two rows that differ by `NOTABLE_DIFFERENCE` are mostly told apart.
 
-    As `plan` computes it for all comparisons together, from the spread of their difference.
+    As `plan` computes it for all comparisons together, from the spread of their difference; None
+    where there are too few episodes to know that.
     """
     a, b = rows[i].accuracies, rows[j].accuracies
     differences = [a[k] - b[k] for k in a.keys() & b.keys()]
-    if len(differences) < 2:
+    if len(differences) < MIN_EPISODES:
         return None
     n_pairs = max(decision.best.n_pairs, len(decision.gains) * decision.n_baselines, 1)
     queries = _queries_of(rows[i])

@@ -152,8 +152,8 @@ def _notes(
     if len({row.uses_names for row in summaries}) > 1:
         yield "Some heads knew the names of the classes: do not rank them with others."
     yield (
-        f"Holm p: for the {len(comparisons)} comparisons together; at most {1 - level:.3g} is a "
-        "verdict on these clips."
+        f"Holm p: for all {len(comparisons)} comparisons; at most {1 - level:.3g} is a verdict on "
+        "these clips."
         if len(comparisons) > 1
         else f"Holm p: at most {1 - level:.3g} is a verdict on these clips."
     )

@@ -52,7 +52,7 @@ def short_notes(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[s
 def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes without which a table misleads, in at most 80 characters each."""
     if any(row.toy_encoder for row in rows):
-        yield f"Encoder {TOY_ENCODER} is a toy: for real clips add {TOY_ENCODER_ADVICE}."
+        yield f"Encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"
     failed = sum(row.failed for row in rows)
     if failed:
         yield f"{failed} episodes failed and are left out; their records say why."
@@ -69,7 +69,7 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     if any(INPUT_MISMATCH in row.note for row in rows):
         yield f"{INPUT_MISMATCH}: the start was trained with other frames of a clip."
     if tuning_notes(rows):
-        yield "1 shot: tuning compares a clip with itself and learns nothing; see --recipe auto."
+        yield "1 shot: tuning compares each clip with itself; --recipe auto mends that."
 
 
 def _explanations(means: Sequence[Interval], gains: Sequence[Interval]) -> Iterator[str]:

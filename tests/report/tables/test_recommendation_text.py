@@ -112,6 +112,7 @@ def test_too_few_episodes_are_no_verdict(count: int) -> None:
     text = said(*rows)
     assert text.startswith("Use frozen at 1 shot, for now: so few episodes allow no verdict")
     assert "it takes at least 6." in text
+    assert "episodes would show" not in text, "their spread is not known"
 
 
 def test_without_a_baseline_that_is_said() -> None:

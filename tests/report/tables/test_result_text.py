@@ -9,6 +9,7 @@ import pytest
 
 from fewshot_i2v.errors import UnknownNameError
 from fewshot_i2v.report.tables.result_text import TableOptions, render_table
+from fewshot_i2v.report.tables.table_notes import short_notes
 from fewshot_i2v.runs.row_summary import RowSummary
 from tests.report.tables.test_accuracy_table import row
 
@@ -84,6 +85,19 @@ def test_few_episodes_have_neither_interval_nor_verdict(count: int) -> None:
     assert ("`fewshot-i2v compare` tests the clips" in " ".join(decision)) is (count == 1)
     assert f"{count} episode" in notes[0]
     assert "add --episodes 50" in notes[0]
+
+
+def test_notes_are_lines() -> None:
+    """Every note that warns fits a line, so that three notes are three lines."""
+    changes: dict[str, object] = {
+        "failed": 1234, "seen": True, "uses_names": True, "toy_encoder": True,
+        "learns_nothing": True, "note": "read unlike its start", "start": "base-trained",
+    }  # fmt: skip
+    for key in changes:
+        rows = [row(), row("aim", accuracies=around(0.9, 1, 3), **{key: changes[key]})]
+        for notes in (short_notes([rows[1]], []), short_notes(rows, [])):
+            assert 1 <= len(notes) <= 3
+            assert max(map(len, notes)) <= 80, notes
 
 
 def test_six_episodes_are_enough_for_both() -> None:
