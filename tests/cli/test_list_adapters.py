@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v import registry
-from fewshot_i2v.cli.list import describe_type, format_giga
+from fewshot_i2v.cli._method_details import describe_type
+from fewshot_i2v.cli.list import format_giga
 from fewshot_i2v.models.cost import Cost, count_adapter_cost
 from fewshot_i2v.models.encoders.tower import Tower
 from tests.cli.conftest import Invoke
