@@ -20,7 +20,7 @@ from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.runs.episode_record import EpisodeRecord
-from fewshot_i2v.runs.row_names import start_names
+from fewshot_i2v.runs.row_names import UNTUNED_NOTE, start_names
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.run_index import setting_text
@@ -92,8 +92,18 @@ def run(
         name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
         starts.append((runner.row.adapter.label, name, path))
     names = start_names(starts)  # starts of one name and adapter are told apart by their paths
+    untuned = [
+        config.untuned and runner.start and not runner.row.tuning.steps for runner in runners
+    ]
+    notes = [
+        ", ".join(filter(None, [row.note, UNTUNED_NOTE if is_untuned else ""]))
+        for row, is_untuned in zip(rows, untuned, strict=True)
+    ]
     return EvaluationResult(
-        rows=tuple(replace(row, start_name=name) for row, name in zip(rows, names, strict=True)),
+        rows=tuple(
+            replace(row, start_name=name, note=note)
+            for row, name, note in zip(rows, names, notes, strict=True)
+        ),
         output=config.output_folder,
         way=context.way,
         split=context.split.name,

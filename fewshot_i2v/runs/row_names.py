@@ -14,7 +14,7 @@ from fewshot_i2v.utils.text_table import escape_name
 
 _MAX_KEYS = 3
 _EMPTY_VALUES = {"batch": "all"}
-_UNTUNED = "untuned"
+UNTUNED_NOTE = "untuned"
 """Names a row without steps beside rows that are tuned."""
 
 
@@ -89,7 +89,7 @@ def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
         group: _differing_keys(group_tunings) for group, group_tunings in tunings_by_group.items()
     }
     return [
-        _UNTUNED
+        UNTUNED_NOTE
         if row.adapter in tuned and not _is_tuned(tuning)
         else _tuning_text(tuning, differing[group])
         for row, group, tuning in zip(rows, groups, tunings, strict=True)
@@ -147,7 +147,7 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
     tunings = {key: row.config["tuning"] for key, row in rows.items()}
     names = _differing_keys([tuning for tuning in tunings.values() if _is_tuned(tuning)])
     tuning_notes = {
-        key: ", ".join(f"{n} {t.get(n)}" for n in names) if _is_tuned(t) else _UNTUNED
+        key: ", ".join(f"{n} {t.get(n)}" for n in names) if _is_tuned(t) else UNTUNED_NOTE
         for key, t in tunings.items()
     }
     if len(set(tuning_notes.values())) == len(tuning_notes):

@@ -50,6 +50,7 @@ def test_evaluate_then_show_then_again(
     out = folder / "out"
     assert rest.strip().splitlines() == [
         f"records are in {out}",
+        "",
         f"next: fewshot-i2v recommend {out}",
     ]
     shown = invoke("show", str(out)).stdout

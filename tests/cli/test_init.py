@@ -36,8 +36,15 @@ def test_the_file_loads_and_the_next_command_runs(
     assert done.stdout.startswith(f"my-{kind}.yaml: a file for {kind} (by its name; --kind ")
     program, *arguments = shlex.split(done.stdout.splitlines()[-1])
     assert program == "fewshot-i2v"
+    cost = {"device": "cpu", "clips": 1, "validation_clips": 1, "parameters": 1, "memory_mb": 1}
+    cost |= {"clips_per_step": 1, "seconds_per_step": 0.1, "seconds": 1.0}
     monkeypatch.setattr(
-        "fewshot_i2v.training.train.dry_run", lambda config: {"steps": config.steps}
+        "fewshot_i2v.training.train.dry_run",
+        lambda config: {
+            "config": config.model_dump(mode="json"),
+            "classes": {"trained": [], "watched": []},
+            "cost": cost,
+        },
     )
     following = invoke(*arguments)
     assert following.exit_code == 0, following.output

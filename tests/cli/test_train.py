@@ -78,6 +78,7 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
         "augment.crop_scale",
         "validation.way",
         "validation.query",
+        "lr_by_width",
     }
     assert keys.keys() - flagged == {"name", "source"} | rare
 
