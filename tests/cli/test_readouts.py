@@ -41,13 +41,16 @@ def test_the_quick_start_reads_several_at_once(
     ("flags", "said"),
     [
         (("--tokens", "moton"), "expected 'summary', 'gridN', 'motion' or 'motionN'"),
-        (("--tokens", "grid4+motion5"), "4 x 4 patches at this image size; give at most grid4"),
+        (
+            ("--head", "prototype", "--tokens", "grid4+motion5"),
+            "4 x 4 patches at this image size; give at most grid4",
+        ),
         (("--head", "prototype:weights=[1, 2]"), "expected one number for each of summary"),
         (("--head", "linear:weights=loo"), "unknown option 'weights'"),
     ],
 )
 def test_what_cannot_be_read_is_said_before_a_clip_is_made(
-    flags: tuple[str, str], said: str, tmp_path: Path, invoke: Invoke
+    flags: tuple[str, ...], said: str, tmp_path: Path, invoke: Invoke
 ) -> None:
     output = tmp_path / "out"
     result = invoke("evaluate", "quickstart", *QUICK, *flags, "--output", str(output))

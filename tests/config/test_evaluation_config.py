@@ -70,7 +70,7 @@ def test_what_is_not_at_its_default_is_told_with_where_it_came_from() -> None:
         "encoder.name": "ViT-B-16",
     }
     assert found["quickstart"]["video.crop"] == "1.0"
-    assert found["quickstart"]["shot"] == "1 5"
+    assert found["quickstart"]["episodes"] == "12"
     assert not {"tuning.lr", "start", "way", "split"} & found["quickstart"].keys()
     assert find_setting_origins(load_config({"split": "x"}), "mine", {}) == {}
 
