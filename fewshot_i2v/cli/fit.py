@@ -10,7 +10,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.errors import UsageError
+from fewshot_i2v.cli.predict import check_output
 
 _FILE = click.Path(path_type=Path)
 _EXAMPLES = (
@@ -45,9 +45,9 @@ _EXAMPLES = (
 @click.option(
     "--group-scope",
     type=click.Choice(["class", "global"]),
-    default="class",
+    default="global",
     show_default=True,
-    help="Whether equal groups of two classes are two or one.",
+    help="Whether equal groups of two classes are two, or one, as persons are.",
 )
 @click.option(
     "--folds",
@@ -93,8 +93,7 @@ def command(
     interval, how probable "none of these" is, which clips look mislabelled. Without --adapter only
     readouts of the frozen encoder are tried; --adapter auto tunes adapters too, which takes longer.
     """
-    if out.exists() and not force:
-        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    check_output(out, force=force)
     from fewshot_i2v.evaluation.fitting.fit import run_fit
     from fewshot_i2v.evaluation.fitting.text import render_fit
 

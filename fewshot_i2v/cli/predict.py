@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,27 @@ def _write_segments(
                 span = f"{field['start']:8.2f} to {field['end']:8.2f} s"
                 click.echo(f"{path}  {span}  {name} {share:.1f} %")
     return failed
+
+
+def check_output(out: Path, *, force: bool) -> None:
+    """Check that the file of a model can be written, before hours of work.
+
+    Raises:
+        UsageError: when something is there, and `force` is not set or it is no regular file; when
+            its name is not that of a model, or its folder cannot be written to.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out: got {out}; expected a name that ends in .safetensors")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise UsageError(f"--out: {out} is no regular file; give another name")
+    if out.exists() and not force:
+        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out: {out} cannot be written: {error.strerror}") from error
 
 
 def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:

@@ -11,7 +11,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.cli.predict import load_classifier, model_options
+from fewshot_i2v.cli.predict import check_output, load_classifier, model_options
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
@@ -54,8 +54,7 @@ def command(
 
     Nothing is tuned. What to expect is computed anew where no adapter was tuned on the clips.
     """
-    if out.exists() and not force:
-        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    check_output(out, force=force)
     added: dict[str, list[str | Path]] = {}
     for text in add:
         name, equals, files = text.partition("=")

@@ -76,7 +76,8 @@ def choose_threshold(
     threshold = float(scores[position - 1])
     return Rejection(
         threshold,
-        share_of(np.asarray(known) < threshold, known_groups),
+        # with the clip that is the threshold: of new clips as many are expected below it
+        share_of(np.asarray(known) <= threshold, known_groups),
         share_of(others < threshold, unknown_groups),
         auroc(known, unknown),
     )

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level
 
+_MIN_GROUPS = 5
+"""Fewer say nothing about how groups differ: each of them then counts as one clip."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -63,7 +66,8 @@ def share_of(
     Limits", Biometrika 1934), which never holds less often than it says. Clips of
     one group are alike and tell less than as many of different groups: with groups the number of
     clips is divided by the design effect, the variance of the mean between groups over that of
-    independent clips, at least 1 (Kish, "Survey Sampling", 1965).
+    independent clips, at least 1 (Kish, "Survey Sampling", 1965). Fewer than five groups, or clips
+    that are all alike, count as many clips as there are groups.
 
     Args:
         hits: whether each clip is of this kind, (R,).
@@ -87,8 +91,10 @@ def _design_effect(values: NDArray[np.float64], groups: Sequence[Hashable] | Non
     codes = np.array([numbers.setdefault(group, len(numbers)) for group in groups or ()])
     n, n_groups = len(values), len(numbers)
     share = values.mean()
-    if n_groups < 2 or n_groups == n or share in (0, 1):
-        return 1.0 if n_groups in (0, n) else n / n_groups
+    if n_groups in (0, n):
+        return 1.0
+    if n_groups < _MIN_GROUPS or share in (0, 1):  # their spread cannot be seen
+        return n / n_groups
     residuals = np.bincount(codes, values - share)
     between = n_groups / (n_groups - 1) * (residuals**2).sum() / n**2
     return float(max(1.0, between / (share * (1 - share) / n)))

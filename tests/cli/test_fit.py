@@ -124,5 +124,7 @@ def test_a_class_is_added_by_a_pattern(material: Material, model: Path, tmp_path
     assert f"fewshot-i2v predict {out} NEW_CLIPS" in result.stderr
     again = _run("update", out, "--remove", "new", "--out", out, *_cache(material))
     assert "already there" in again.stderr
-    wrong = _run("update", model, "--add", "new", "--out", tmp_path / "x", *_cache(material))
+    wrong = _run(
+        "update", model, "--add", "new", "--out", tmp_path / "x.safetensors", *_cache(material)
+    )
     assert "expected CLASS=FILES" in wrong.stderr

@@ -22,7 +22,7 @@ def test_its_rates_are_those_of_the_clips() -> None:
     known, unknown = np.arange(19.0), np.array([-1.0, 0.5, 10.0, 30.0])
     chosen = choose_threshold(known, unknown, reject_known=0.1)
     assert chosen.threshold == 1.0
-    assert (chosen.rejected_known.count, chosen.rejected_known.clips) == (1, 19)
+    assert (chosen.rejected_known.count, chosen.rejected_known.clips) == (2, 19)
     assert (chosen.rejected_unknown.count, chosen.rejected_unknown.clips) == (2, 4)
 
 

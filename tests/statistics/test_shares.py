@@ -45,6 +45,7 @@ def test_clips_that_come_in_groups_tell_less() -> None:
     assert grouped.high > alone.high
     assert share_of(hits, list(range(40))) == alone
     assert share_of([1] * 40, groups).effective == 4  # no spread that could be seen
+    assert share_of([0] + [1] * 39, [i // 20 for i in range(40)]).effective == 2
 
 
 def test_wrong_use_is_refused() -> None:

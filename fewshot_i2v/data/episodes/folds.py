@@ -19,10 +19,12 @@ class FoldPlan:
         folds: names of the clips of each fold; a clip is in at most one.
         untested: names of the clips that are never held out, because their class has no other
             clip that could stay.
+        divided: classes whose clips are all of one group, which was divided.
     """
 
     folds: tuple[frozenset[str], ...]
     untested: tuple[str, ...]
+    divided: tuple[str, ...] = ()
 
 
 def plan_folds(
@@ -62,7 +64,13 @@ def plan_folds(
         for name in classes:
             held[fold][name] = held[fold].get(name, 0) + 1
     untested = [clips[name][0].name for name in clips if len(clips[name]) < 2]
-    return FoldPlan(tuple(frozenset(fold) for fold in dealt if fold), tuple(untested))
+    divided = [
+        name
+        for name, members in clips.items()
+        if len(members) > 1 and len({clip.group or clip.name for clip in members}) == 1
+    ]
+    folds_of_names = tuple(frozenset(fold) for fold in dealt if fold)
+    return FoldPlan(folds_of_names, tuple(untested), tuple(divided))
 
 
 def fold_episodes(clips: Mapping[str, Sequence[Clip]], plan: FoldPlan) -> list[Episode]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ class WindowPlan:
         Raises:
             ConfigError: when a length is not above 0, or there would be too many windows.
         """
-        if not (window > 0 and stride > 0):
+        if not (0 < stride <= window < inf):
             raise ConfigError(
-                f"window and stride: got {window:g} and {stride:g} s; expected both above 0"
+                f"window and stride: got {window:g} and {stride:g} s; expected seconds above 0, "
+                "and a stride of at most the window, so that no part is left out"
             )
         window = min(window, duration)
         # a window that ends within a thousandth of a stride after the video still fits

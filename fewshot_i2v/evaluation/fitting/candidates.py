@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.reproduce import method_of_row
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
@@ -30,6 +31,14 @@ AUTO_HEADS = (
 """Heads that are tried with the frozen encoder where none is named, the simplest first."""
 AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
 """Adapters that are tried with `auto`."""
+
+
+_KEYS = frozenset(
+    {"adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video"}
+    | {"limits", "precision", "device", "deterministic", "workers", "cache", "verify", "seed"}
+    | {"allow_seen", "at_once"}
+)
+"""Keys of an evaluation that a fit takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +91,7 @@ def load_fit_config(
         The configuration, and whether the heads are those of `AUTO_HEADS`.
     """
     values = dict(overrides)
+    _check_keys(values)
     if like is not None:
         method = method_of_row(read_run(like).header)
         return load_config({"split": source, **method}, values), False
@@ -94,6 +104,15 @@ def load_fit_config(
     if AUTO in names and values.get("start"):
         values.setdefault("untuned", True)
     return load_config({"split": source}, values), has_auto_heads
+
+
+def _check_keys(overrides: Mapping[str, Any]) -> None:
+    """Refuses keys of an evaluation that a fit does not take."""
+    wrong = sorted({key.partition(".")[0] for key in overrides} - _KEYS)
+    if wrong:
+        raise UsageError(
+            f"{wrong[0]}: has no meaning for a fit; expected keys of {', '.join(sorted(_KEYS))}"
+        )
 
 
 def rows_to_try(config: EvaluationConfig, *, has_auto_heads: bool) -> list[RowConfig]:

@@ -72,7 +72,12 @@ def _scores(score: str, held_out: HeldOutLogits, temperature: float) -> np.ndarr
 
 
 def make_card(
-    chosen: Candidate, candidates: Sequence[Candidate], temperature: float, classes: Sequence[str]
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    temperature: float,
+    classes: Sequence[str],
+    *,
+    has_seen_start: bool,
 ) -> dict[str, Any]:
     """What else the model says of itself, in plain values."""
     tried = [
@@ -87,4 +92,4 @@ def make_card(
     labels = {}
     if chosen.held_out is not None:
         labels = describe_labels(chosen.held_out, temperature, classes)
-    return {"tried": tried, **labels}
+    return {"tried": tried, "seen_start": has_seen_start, **labels}

@@ -34,6 +34,7 @@ from fewshot_i2v.evaluation.fitting.candidates import (
 from fewshot_i2v.evaluation.fitting.description import choose_rejection, make_card
 from fewshot_i2v.evaluation.fitting.held_out import predict_held_out
 from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
+from fewshot_i2v.evaluation.identity import toy_encoder_warning
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.features import pack_features
@@ -46,6 +47,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ShareFacts,
     tensor_facts,
 )
+from fewshot_i2v.runs.row_summary import TOY_ENCODER
 from fewshot_i2v.statistics.shares import share_of
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
@@ -83,7 +85,7 @@ def fit(
     root: str | Path | None = None,
     subset: str | None = None,
     group: str | None = None,
-    group_scope: GroupScope = "class",
+    group_scope: GroupScope = "global",
     folds: int | None = None,
     reject: float = 0.05,
     skip_unreadable: bool = False,
@@ -101,7 +103,8 @@ def fit(
         subset: of a split; None: novel, or train.
         group: regular expression of the group in a clip's name; clips of one group are held out
             together.
-        group_scope: whether equal groups of two classes are two ("class") or one ("global").
+        group_scope: whether equal groups of two classes are one ("global"), as persons are, or two
+            ("class").
         folds: of the cross-validation; None: each clip alone, 10 for more than 40 clips, or 5
             where something is tuned.
         reject: share of the clips of the classes that "none of these" may reject; 0: it is off.
@@ -157,7 +160,10 @@ def run_fit(
     rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     config = config.model_copy(update={"subset": labelled.subset})
     context = EvaluationContext.open(config, labelled.split)
-    job = FitJob(labelled, config, context, progress, list(labelled.notes))
+    notes = list(labelled.notes)
+    if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
+        notes.append(toy_encoder_warning())
+    job = FitJob(labelled, config, context, progress, notes)
     read_clips(job, skip_unreadable=skip_unreadable)
     plan_episodes(job, rows, folds)
     candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
@@ -191,6 +197,7 @@ def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) 
         raise UsageError("head: none of the heads can read this encoder; give --head prototype")
     if not job.folds:
         return [Candidate(runner.row, runner.parameters, None, None, 0.0) for runner in runners]
+    _note_seen_starts(job, runners)
     static_keys = _encode_for_static_rows(job, runners)
     candidates = []
     with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
@@ -204,6 +211,18 @@ def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) 
             parameters = runner.parameters
             candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))
     return candidates
+
+
+def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:
+    """Notes starts that were trained on these classes or clips, which `allow_seen` lets pass."""
+    for runner in runners:
+        start = runner.start
+        if start is not None and start.facts.overlap_with(job.clips.split, job.clips.subset):
+            job.notes.append(
+                f"the start {runner.row.start} of {runner.row.adapter.name} was trained on these "
+                "classes or clips: with it, the accuracy to expect is promised too high"
+            )
+            job.has_seen_start = True
 
 
 def _encode_for_static_rows(job: FitJob, runners: Sequence[RowRunner]) -> list[Hashable]:
@@ -275,6 +294,8 @@ def _fit_model(
         folds=len(job.folds),
         temperature=temperature,
         rejection=choose_rejection(job, runner, held_out, temperature, reject),
-        card=make_card(chosen, candidates, temperature, job.classes),
+        card=make_card(
+            chosen, candidates, temperature, job.classes, has_seen_start=job.has_seen_start
+        ),
     )
     return ModelFile(description, tensors)

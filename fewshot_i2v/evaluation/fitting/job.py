@@ -33,7 +33,7 @@ class FitJob:
     progress: bool
     notes: list[str] = field(default_factory=list)
     folds: list[Episode] = field(default_factory=list)
-    untested: tuple[str, ...] = ()
+    has_seen_start: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,12 +173,11 @@ def plan_episodes(job: FitJob, rows: Sequence[RowConfig], folds: int | None) -> 
         folds = _FOLDS
     across = job.clips.split.group_scope == "global"
     plan = plan_folds(by_class, folds=folds, seed=job.config.seed, across_classes=across)
-    job.folds, job.untested = fold_episodes(by_class, plan), plan.untested
+    job.folds = fold_episodes(by_class, plan)
     last = len(job.folds)
     job.set_episodes([*job.folds, job.all_clips_episode(last), *job.left_out_episodes(last + 1)])
-    if job.untested:
-        classes = [name for name, clips in by_class.items() if len(clips) < 2]
+    if plan.divided:
         job.notes.append(
-            f"classes with one clip are never tested: {', '.join(classes)}; with a second clip of "
-            "each the accuracy to expect can be said"
+            f"all clips of a class are of one group: {', '.join(plan.divided)}; there, clips of "
+            "the same group are held out and stay, which promises too much"
         )

@@ -59,6 +59,9 @@ def describe_labels(
         "suspects": [vars(suspect) for suspect in suspects],
         "confused": [{**vars(pair), "classes": list(pair.classes)} for pair in pairs],
         "mean_confidence": float(probabilities.max(1).mean()),
+        "untested_classes": [
+            name for c, name in enumerate(classes) if c not in set(held_out.labels.tolist())
+        ],
     }
 
 

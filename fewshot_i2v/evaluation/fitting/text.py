@@ -101,8 +101,15 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
         f"to expect: {percent(share)} of new clips right; of 20 new clips {few} to {many} "
         "(95 %), if they are like these"
     )
-    yield _rejection_line(description.rejection)
     card = description.card
+    if card.get("untested_classes"):
+        yield (
+            f"this says nothing about {', '.join(card['untested_classes'])}: no clip of it could "
+            "be held out"
+        )
+    if card.get("seen_start"):
+        yield "it is too high: the start was trained on these classes or clips"
+    yield _rejection_line(description.rejection)
     suspects = card.get("suspects", [])
     if suspects:
         shown = "; ".join(
@@ -145,6 +152,12 @@ def render_test(result: TestResult) -> str:
         lines.append(
             f'"none of these" rejects {percent(result.rejected_unknown)} of clips of other '
             f"classes: {', '.join(result.unknown_classes)}"
+        )
+    elif result.unknown_classes:
+        n_unknown = len(result.predictions) - result.accuracy.clips
+        lines.append(
+            f"{n_unknown} clips of other classes were each given one of the model's, as \"none of "
+            f'these" is off: {", ".join(result.unknown_classes)}'
         )
     for (label, predicted), count in result.confusions:
         lines.append(f"  {label} taken for {predicted}: {count}")

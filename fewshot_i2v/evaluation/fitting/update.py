@@ -82,8 +82,10 @@ def update_model(
             digest = classifier.content_digest(path)[: len(next(iter(digests.values()), "0" * 16))]
             if digest in digests.values():
                 raise UsageError(f"{path}: this clip is in the model already")
-            digests[str(path)] = digest
-        names += [str(path) for path in paths]
+            # the same relative name may be there, of another folder
+            clip_name = str(path.resolve() if str(path) in digests else path)
+            digests[clip_name] = digest
+            names.append(clip_name)
         features = torch.cat([features, packed])
         labels = torch.cat([labels, torch.full((len(paths),), classes.index(name))])
     order = torch.argsort(labels, stable=True)
@@ -123,8 +125,9 @@ def _remaining_clips(model: ModelFile, classes: Sequence[str]) -> tuple[list[str
     """Returns names, features and labels of the clips whose classes remain."""
     names, rows, labels = [], [], []
     position = 0
-    for name, clips in model.description.clips.items():
-        for clip in clips:
+    # in the order of the classes, as the features are; the file has the names in alphabetical order
+    for name in model.description.checkpoint.classes:
+        for clip in model.description.clips[name]:
             if name in classes:
                 names.append(clip)
                 rows.append(position)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_const
 SCHEMA_VERSION = 1
 """Version of the layout of the description."""
 _KEY = "fewshot_i2v_model"
+"""Entry of the header: the sha256 of the description, a space, and the description as JSON."""
 _MAX_BYTES = 4 << 30
 _MAX_HEADER_BYTES = 64 << 20
 
@@ -127,7 +129,9 @@ def write_model(path: Path, model: ModelFile) -> None:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: NaN or infinite values in {name}")
     text = json.dumps(model.description.model_dump(mode="json"), sort_keys=True, allow_nan=False)
-    write_atomic(path, save(model.tensors, {_KEY: text}), CheckpointError)
+    # one entry: safetensors writes several in any order
+    entry = f"{sha256(text.encode()).hexdigest()} {text}"
+    write_atomic(path, save(model.tensors, {_KEY: entry}), CheckpointError)
 
 
 def read_model(path: Path) -> ModelFile:
@@ -166,18 +170,25 @@ def _header_text(path: Path, data: bytes) -> str:
     length = int.from_bytes(data[:8], "little")
     if not 2 <= length <= min(_MAX_HEADER_BYTES, len(data) - 8):
         raise CheckpointError(
-            f"{path}: not a file of `fewshot-i2v fit`: its header has {length} bytes of {len(data)}"
+            f"{path}: is no model that `fewshot-i2v fit` wrote, or was cut short; expected its "
+            ".safetensors file"
         )
     try:
         header = parse_json(data[8 : 8 + length])
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
+    entry = metadata.get(_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(entry, str):
         raise CheckpointError(
             f"{path}: a safetensors file, but not of a fitted model; expected one that "
             "`fewshot-i2v fit` wrote"
+        )
+    digest, _, text = entry.partition(" ")
+    if sha256(text.encode()).hexdigest() != digest:
+        raise CheckpointError(
+            f"{path}: damaged: its description was changed since it was written; fit the model "
+            "again, or copy the file again"
         )
     return text
 

@@ -13,7 +13,9 @@ import torch
 import fewshot_i2v
 from fewshot_i2v import FewShotClassifier, fit
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
+from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.splits.split_writer import write_split
+from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
@@ -108,10 +110,43 @@ def test_one_clip_of_each_class_is_enough_and_promises_nothing(
     assert result.description.rejection is None
     assert result.description.temperature == 1
     assert "cannot be said" in render_fit(result)
-    assert any("one clip are never tested" in note for note in result.notes)
     tested = run_test(result.classifier, material.test)
     assert tested.promised is None
     assert tested.accuracy.clips == 10
+
+
+def test_a_class_that_cannot_be_tested_is_named(material: Material, tmp_path: Path) -> None:
+    shutil.copytree(material.train, tmp_path, dirs_exist_ok=True)
+    name = material.classes[2]
+    for clip in sorted((tmp_path / name).iterdir())[1:]:
+        clip.unlink()
+    result = run_fit(tmp_path, overrides=material.keys(head="prototype"), folds=2)
+    assert result.description.card["untested_classes"] == [name]
+    assert f"this says nothing about {name}" in " ".join(render_fit(result).split())
+
+
+def test_a_group_that_is_a_whole_class_is_noted(material: Material) -> None:
+    keys = material.keys(head="prototype")
+    result = run_fit(material.train, overrides=keys, folds=2, group="(mp4)")
+    assert any("of one group" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("key", ["episodes", "shot", "frame_order", "trials", "split", "subset"])
+def test_keys_that_a_fit_does_not_take_are_refused(material: Material, key: str) -> None:
+    with pytest.raises(UsageError, match=f"{key}: has no meaning for a fit"):
+        run_fit(material.train, overrides=material.keys() | {key: 1})
+
+
+def test_a_start_that_has_seen_the_classes_is_noted(tmp_path: Path) -> None:
+    keys = {"adapter": "aim", "start": "demo-motions", "tuning": {"steps": 0}, "allow_seen": True}
+    generator = Generator("motions", seed=0, size=64, frames=16, fps=8, clips=3)
+    names = ["grows", "moves-left"]
+    clips = [f"{name}/{name}-{i:03}.mp4" for name in names for i in range(3)]
+    write_missing_clips(generator, clips, tmp_path / "clips")
+    running = {"workers": 1, "cache": str(tmp_path / "cache"), "device": "cpu"}
+    result = run_fit(tmp_path / "clips", overrides={**keys, **running, "head": "prototype"})
+    assert result.description.card["seen_start"]
+    assert "too high" in render_fit(result)
 
 
 def test_the_same_clip_in_two_classes_is_refused_and_twice_in_one_left_out(

@@ -69,6 +69,31 @@ def test_a_removed_class_is_gone_and_the_file_is_read_again(
     assert len(again.model.description.digests) == 16
 
 
+def test_a_saved_model_is_updated_again(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has classes in alphabetical order, the features in the order of the classes."""
+    model = _fit(material, material.train)
+    clips = sorted((material.test / material.classes[0]).iterdir())
+    places = {"cache": material.folder / "cache", "workers": 1}
+    more = update_model(model, add={"0 first": clips}).classifier
+    more.save(tmp_path / "more.safetensors")
+    again = FewShotClassifier.load(tmp_path / "more.safetensors", **places)  # type: ignore[arg-type]
+    back = update_model(again, remove=["0 first"]).classifier
+    assert back.classes == model.classes
+    tested = sorted(material.test.rglob("*.mp4"))
+    np.testing.assert_allclose(_logits(back, tested), _logits(model, tested), atol=1e-3)
+    # a clip of the same relative name in another folder takes the place of none
+    name = material.classes[1]
+    relative = next(iter(model.model.description.clips[name]))  # type: ignore[union-attr]
+    (tmp_path / relative).parent.mkdir(parents=True)
+    shutil.copy(clips[0], tmp_path / relative)
+    monkeypatch.chdir(tmp_path)
+    added = update_model(model, add={name: [relative]}).classifier.model
+    assert added is not None
+    assert len(added.description.digests) == len(set(added.description.digests.values())) == 21
+
+
 def test_a_tuned_model_promises_nothing_after_it(material: Material) -> None:
     keys = {"adapter": "lora", "tuning": {"steps": 1, "lr": 0.01}}
     model = _fit(material, material.train, **keys)

@@ -12,6 +12,7 @@ from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.utils.resources import data_names
 
 _CSV_SUFFIXES = (".csv", ".tsv")
 _SUBSET = "novel"
@@ -105,6 +106,12 @@ def read_labelled_clips(
 def _read_split(
     source: str | Path, root: str | Path | None, subset: str | None, group: str | None
 ) -> LabelledClips:
+    text = str(source)
+    if text not in data_names("episodes") and not Path(text).is_file():
+        raise UsageError(
+            f"{text}: no such folder, CSV or split; expected a folder with one folder per class, a "
+            "CSV with the columns path and class, or a split from `fewshot-i2v list splits`"
+        )
     if group is not None:
         raise UsageError(f"group: got {group!r} for the split {source}; its file has the groups")
     split = load_split(source, root=root)
