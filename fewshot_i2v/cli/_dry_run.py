@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewshot_i2v.config.start_names import start_name_of
+from fewshot_i2v.config.start_names import FRESH, start_name_of
 from fewshot_i2v.utils.text_table import align_columns, escape_name, wrap_notes
 from fewshot_i2v.utils.timing import format_seconds
 
@@ -78,7 +78,10 @@ def training_lines(plan: Plan) -> list[str]:
 
 
 def _start(row: Plan) -> str:
-    return "-" if row["adapter"] == "frozen" else escape_name(start_name_of(row["start"]))
+    if row["adapter"] == "frozen":
+        return "-"
+    untuned = ", untuned" if row["start"] != FRESH and not row["steps"] else ""
+    return escape_name(start_name_of(row["start"])) + untuned
 
 
 def _count(number: int, noun: str) -> str:

@@ -108,6 +108,7 @@ class TimeEstimator:
             "row": row.slug,
             "adapter": row.adapter.label,
             "start": row.start,
+            "steps": row.tuning.steps,
             "head": row.head.label,
             "shot": row.shot,
             "training_seed": row.training_seed,

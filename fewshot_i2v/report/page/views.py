@@ -90,7 +90,7 @@ _COST_CAPTIONS: dict[figures.CostKind, tuple[str, str]] = {
 }
 _MIXED_UNITS = "episodes or, where two rows have one episode in common, its query clips"
 _MEANS_NOTE = "Means over episodes; their intervals are in the table."
-_NO_INTERVAL_NOTE = "One episode: no interval."
+_NO_INTERVAL_NOTE = "Too few episodes: no interval."
 _SAME_INTERVALS_NOTE = f"{100 * LEVEL:g} % intervals; they cover the same as in the figure before."
 
 

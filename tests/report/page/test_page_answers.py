@@ -14,10 +14,10 @@ from tests.report.page.test_page import Outline
 def test_one_episode_has_no_interval_and_no_extremes() -> None:
     page = render_page([section(row("aim", count=1))])
     outline = Outline(page)
-    assert "One episode: no interval." in outline.text["main"]
+    assert "Too few episodes: no interval." in outline.text["main"]
     assert not outline.all("article")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    assert any("Accuracy of each row.</strong> One episode: no interval." in c for c in captions)
+    assert any("Accuracy of each row.</strong> Too few episodes: no interval." in c for c in captions)
     assert not any("95 % intervals" in c or "Lines: " in c for c in captions)
     assert "In brackets" not in outline.text["main"]
 
