@@ -32,7 +32,10 @@ def test_the_motion_map_of_pixels_needs_no_encoder(tmp_path: Path, invoke: Invok
     [
         (("--adapter", "aim"), "it is the raw pixels, without any network"),
         (("--adapter", "frozen", "--pretrained", "random"), "it has no architecture, no weights"),
-        (("--adapter", "frozen", "--tokens", "grid8"), "7 x 7 patches at this image size"),
+        (
+            ("--adapter", "frozen", "--head", "nearest:tokens=grid8"),
+            "7 x 7 patches at this image size",
+        ),
         (("--adapter", "frozen", "--image-size", "100"), "the nearest that is: 96"),
         (("--adapter", "frozen", "--head", "zero-shot"), "no text tower"),
     ],
