@@ -42,6 +42,13 @@ def evaluation_lines(plan: Plan) -> list[str]:
         "from that and the number of clips and steps: time and memory of each row. Decoding the "
         f"{cost['clips']} clips comes on top, where they are not in the cache yet."
     ]
+    missing = cost["missing_clips"]
+    if missing:
+        notes.insert(
+            0,
+            f"{len(missing)} of the {cost['clips']} clips have no file, such as {missing[0]}: the "
+            "run would stop there. `fewshot-i2v episodes check` lists them.",
+        )
     if config.get("until") is not None:
         notes.append(
             f"With until {config['until']:g} these are the episodes before the first look at the "

@@ -317,13 +317,20 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         progress: whether to show a progress bar on standard error while the rows are measured.
 
     Returns:
-        `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, and for
-        each row its clips, seconds and memory, reckoned from short trials on clips of noise, see
-        `time_estimate`. Reading the clips comes on top. With `until` it is that of the episodes
-        before the first look.
+        `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
+        whose files are missing, and for each row its clips, seconds and memory, reckoned from short
+        trials on clips of noise, see `time_estimate`. Reading the clips comes on top. With `until`
+        it is that of the episodes before the first look.
+
+    Raises:
+        FewshotError: see `fewshot_i2v.errors`, as for a split without a root.
     """
     context = EvaluationContext.of(config)
     config = context.config
+    clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
+    missing = []
+    if context.split.generator is None:  # a split without a root ends here, as it would later
+        missing = sorted(name for name in clips if not context.clip_path(name).exists())
     runners = build_row_runners(context)
     estimator = TimeEstimator()
     rows = []
@@ -331,10 +338,10 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         for runner, work in zip(runners, count_work(runners), strict=True):
             rows.append(estimator.estimate(runner, work))
             advance(1)
-    clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
     first_episode = context.episodes[config.shot[0]][0]
     cost = {
         "clips": len(clips),
+        "missing_clips": missing,
         "device": str(context.encoder.tower.device),
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),

@@ -54,6 +54,7 @@ class FakeEvaluation(ModuleType):
         row |= {"episodes": 4, "clips": 3, "seconds": 130.0, "memory_mb": 1200, "remark": "slow"}
         cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": 130.0, "memory_mb": 1200}
         cost["trials"] = {"adapters": 1, "heads": 2}
+        cost["missing_clips"] = []
         return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": cost}
 
 

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
+from fewshot_i2v.data.splits.split_writer import write_split
+from fewshot_i2v.errors import SplitError
 from fewshot_i2v.evaluation import evaluate, time_estimate
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import RowWork, count_work
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
@@ -114,3 +119,21 @@ def test_a_dry_run_imports_nothing_that_takes_longer_than_it(folder: Path) -> No
     )
     assert done.stdout.strip() == "[]"
     assert not (folder / "runs").exists()
+
+
+def test_a_dry_run_names_clips_without_a_file(tmp_path: Path) -> None:
+    tiny_architecture(tmp_path)
+    for name in ("wave/1.mp4", "wave/2.mp4", "clap/1.mp4", "clap/2.mp4"):
+        (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clips" / name).write_bytes(b"x")
+    split = tmp_path / "mine.yaml"
+    write_split(read_labelled_clips(tmp_path / "clips").split, split)
+    (tmp_path / "clips" / "wave" / "2.mp4").unlink()
+    encoder = {"name": "tiny", "architecture": str(tmp_path / "tiny.json"), "pretrained": "random"}
+    keys = {"split": str(split), "way": 2, "query": 1, "episodes": 3, "encoder": encoder}
+    keys |= {"adapter": "frozen", "head": "prototype", "device": "cpu"}
+    plan = evaluate.dry_run(load_config({**keys, "root": str(tmp_path / "clips")}))
+    assert plan["cost"]["missing_clips"] == ["wave/2.mp4"]
+    assert "1 of the 4 clips have no file, such as wave/2.mp4" in " ".join(evaluation_lines(plan))
+    with pytest.raises(SplitError, match="has no root"):
+        evaluate.dry_run(load_config(keys))
