@@ -86,7 +86,7 @@ class WindowPlan:
 
 
 def plan_windows(
-    path: Path, window: float, stride: float, limits: ClipLimits = DEFAULT_LIMITS
+    path: str | Path, window: float, stride: float, limits: ClipLimits = DEFAULT_LIMITS
 ) -> WindowPlan:
     """Plans the windows of a video, without decoding it.
 
@@ -100,6 +100,7 @@ def plan_windows(
         VideoUnreadable: if the video cannot be read, or does not say when its frames are shown.
         ConfigError: for impossible lengths.
     """
+    path = Path(path)
     if is_frame_folder(path):
         raise VideoUnreadable(path, "is a folder of pictures, which does not say how fast they are")
     clip = probe_clip(path, limits)
