@@ -47,7 +47,8 @@ def evaluation_lines(plan: Plan) -> list[str]:
         notes.insert(
             0,
             f"{len(missing)} of the {cost['clips']} clips have no file, such as {missing[0]}: the "
-            "run would stop there. `fewshot-i2v episodes check` lists them.",
+            "run would stop there. --root says where they are; `fewshot-i2v episodes check` lists "
+            "what is missing.",
         )
     if config.get("until") is not None:
         notes.append(

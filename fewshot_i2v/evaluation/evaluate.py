@@ -321,16 +321,14 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         whose files are missing, and for each row its clips, seconds and memory, reckoned from short
         trials on clips of noise, see `time_estimate`. Reading the clips comes on top. With `until`
         it is that of the episodes before the first look.
-
-    Raises:
-        FewshotError: see `fewshot_i2v.errors`, as for a split without a root.
     """
     context = EvaluationContext.of(config)
     config = context.config
     clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
+    has_root = context.split.root is not None
     missing = []
-    if context.split.generator is None:  # a split without a root ends here, as it would later
-        missing = sorted(name for name in clips if not context.clip_path(name).exists())
+    if context.split.generator is None:
+        missing = sorted(n for n in clips if not (has_root and context.clip_path(n).exists()))
     runners = build_row_runners(context)
     estimator = TimeEstimator()
     rows = []

@@ -25,7 +25,7 @@ class Segment:
         start: seconds from the first frame.
         end: likewise.
         class_name: the class; None: none of them.
-        probability: mean probability of the class, or of the nearest one.
+        probability: mean probability of the class, or of the nearest one, over its cells.
     """
 
     start: float
@@ -69,9 +69,9 @@ def find_segments(
 def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[Segment]:
     """Merges the predictions of overlapping windows to segments.
 
-    The video is cut into cells of one stride. In each cell the probabilities of all windows that
-    cover it are averaged; it is of none of the classes where most of these windows are. Neighbours
-    of the same class are one segment.
+    The video is cut into cells of one stride. Each cell has the class of the surest of the windows
+    that cover it: a window that begins with the action is sure, those that cut it are not, and a
+    mean over all of them would drown the first. Neighbours of the same class are one segment.
 
     Args:
         predictions: of the windows, in order.
@@ -94,17 +94,18 @@ def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[S
             for k in range(_first_window(middle, plan), min(cell, len(predictions) - 1) + 1)
             if k * plan.stride <= middle
         ] or [len(predictions) - 1]
-        mean = probabilities[covering].mean(0)
-        best = int(mean.argmax())
-        name = None if is_none[covering].mean() > 1 / 2 else classes[best]
+        surest = max(covering, key=lambda k: float(probabilities[k].max()))
+        best = int(probabilities[surest].argmax())
+        sureness = float(probabilities[surest, best])
+        name = None if is_none[surest] else classes[best]
         end = min((cell + 1) * plan.stride, plan.duration)
         if segments and segments[-1].class_name == name:
             before, n = segments[-1], lengths[-1]
-            probability = (before.probability * n + float(mean[best])) / (n + 1)
+            probability = (before.probability * n + sureness) / (n + 1)
             segments[-1] = Segment(before.start, end, name, probability)
             lengths[-1] += 1
         else:
-            segments.append(Segment(cell * plan.stride, end, name, float(mean[best])))
+            segments.append(Segment(cell * plan.stride, end, name, sureness))
             lengths.append(1)
     return segments
 

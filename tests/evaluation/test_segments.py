@@ -38,13 +38,14 @@ def test_windows_side_by_side() -> None:
     ]
 
 
-def test_overlapping_windows_are_averaged() -> None:
+def test_of_overlapping_windows_the_surest_decides() -> None:
     plan = WindowPlan.of(4.0, 2.0, 1.0)
-    # cells are covered by windows 0; 0, 1; 1, 2; 2; in the third both classes have one half
-    first, last = merge_windows(_predictions("aab"), plan)
-    assert (first.start, first.end, first.class_name) == (0.0, 3.0, "a")
-    assert first.probability == pytest.approx(2.5 / 3)
-    assert last == Segment(3.0, 4.0, "b", 1.0)
+    # cells are covered by windows 0; 0, 1; 1, 2; 2; the surest window decides
+    unsure = Prediction(Path("v"), "a", {"a": 0.7, "b": 0.3}, "a")
+    first, last = merge_windows([unsure, unsure, *_predictions("b")], plan)
+    assert (first.start, first.end, first.class_name) == (0.0, 2.0, "a")
+    assert first.probability == pytest.approx(0.7)
+    assert last == Segment(2.0, 4.0, "b", 1.0)
 
 
 @given(st.text("ab-", min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 1))
