@@ -153,6 +153,8 @@ def test_verifying_again_adds_nothing_to_the_file_of_digests(
     three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip_digest, "_TICK", 0)
+    # copies: the clips belong to all tests of the session
+    three = [Path(shutil.copy(path, tmp_path)) for path in three]
     filled(tmp_path, three)
     content = (tmp_path / "digests.txt").read_bytes()
     for _ in range(2):
