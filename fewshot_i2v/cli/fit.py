@@ -9,8 +9,8 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._model import check_output
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.cli.predict import check_output
 
 _FILE = click.Path(path_type=Path)
 _EXAMPLES = (

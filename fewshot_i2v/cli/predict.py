@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._model import load_classifier, model_options
 from fewshot_i2v.errors import UsageError, VideoUnreadable
 
 if TYPE_CHECKING:
@@ -30,31 +30,6 @@ _EXAMPLES = (
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
     ("predict gestures.safetensors day.mp4 --window 2 --stride 0.5", "what happens when"),
 )
-
-_MODEL_OPTIONS = (
-    click.option("--pretrained", help="Weights of the encoder. [default: where they were]"),
-    click.option(
-        "--architecture",
-        type=_FILE,
-        help="Configuration of the encoder (JSON). [default: where it was]",
-    ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        help="Decoding processes. [default: one per core, at most 8]",
-    ),
-)
-
-
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where a model's encoder is and how clips are decoded."""
-    for option in reversed(_MODEL_OPTIONS):
-        function = option(function)
-    return function
 
 
 @click.command(
@@ -161,45 +136,6 @@ def _write_segments(
     return failed
 
 
-def check_output(out: Path, *, force: bool) -> None:
-    """Check that the file of a model can be written, before hours of work.
-
-    Raises:
-        UsageError: when something is there, and `force` is not set or it is no regular file; when
-            its name is not that of a model, or its folder cannot be written to.
-    """
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out: got {out}; expected a name that ends in .safetensors")
-    if out.is_symlink() or (out.exists() and not out.is_file()):
-        raise UsageError(f"--out: {out} is no regular file; give another name")
-    if out.exists() and not force:
-        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"--out: {out} cannot be written: {error.strerror}") from error
-
-
-def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:
-    """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
-    from fewshot_i2v.config.base import LimitsConfig
-    from fewshot_i2v.evaluation.classifier import FewShotClassifier
-    from fewshot_i2v.tuning.run_context import resolve_device
-
-    values = {key.removeprefix("limits."): value for key, value in limits.items()}
-    return FewShotClassifier.load(
-        model,
-        pretrained=flags["pretrained"],
-        architecture=flags["architecture"],
-        device=resolve_device(flags["device"]),
-        cache=flags["cache"],
-        workers=flags["workers"],
-        limits=LimitsConfig.model_validate(values),
-    )
-
-
 def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
     """Yield the clips: files as they are, the videos below folders, names from standard input."""
     from fewshot_i2v.data.splits.folder_contents import find_clips
@@ -217,20 +153,26 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
 
 
 class _JsonLines:
+    """Writes predictions, one JSON object per clip."""
+
     def __init__(self, classes: Sequence[str], top: int | None) -> None:
         self.top = top
 
     def write(self, prediction: Prediction) -> None:
+        """Write a prediction."""
         click.echo(json.dumps(prediction.to_dict(self.top), ensure_ascii=False))
 
 
 class _Csv:
+    """Writes predictions, a row per clip."""
+
     def __init__(self, classes: Sequence[str], top: int | None) -> None:
         self.classes = classes
         self.rows = csv.writer(sys.stdout, lineterminator="\n")
         self.rows.writerow(["path", "class", "probability", "nearest", "error", *classes])
 
     def write(self, prediction: Prediction) -> None:
+        """Write a prediction."""
         values = [prediction.probabilities.get(name, "") for name in self.classes]
         fields = (prediction.class_name, prediction.probability, prediction.nearest)
         self.rows.writerow(
@@ -243,10 +185,13 @@ class _Csv:
 
 
 class _Table:
+    """Writes predictions, a line per clip."""
+
     def __init__(self, classes: Sequence[str], top: int | None) -> None:
         self.top = top or 1
 
     def write(self, prediction: Prediction) -> None:
+        """Write a prediction."""
         if prediction.error is not None:
             click.echo(f"{prediction.path}  error: {prediction.error}")
             return

@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli.predict import load_classifier, model_options
+from fewshot_i2v.cli._model import load_classifier, model_options
 
 _FILE = click.Path(path_type=Path)
 

@@ -10,8 +10,8 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._model import check_output, load_classifier, model_options
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.cli.predict import check_output, load_classifier, model_options
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)

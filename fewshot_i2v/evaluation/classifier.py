@@ -37,10 +37,11 @@ from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
     ModelFile,
+    load_model_encoder,
     read_model,
     write_model,
 )
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
@@ -167,7 +168,7 @@ class FewShotClassifier:
         if not path.is_dir():
             model = read_model(path)
             if encoder is None:
-                encoder = _load_named_encoder(path, model, pretrained, architecture, device)
+                encoder = load_model_encoder(path, model, pretrained, architecture, device)
             return cls.of_model(model, encoder, path, **options)
         info = read_metadata(path)
         video = _recorded_video_config(path, info)
@@ -458,35 +459,6 @@ def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfi
     except ValidationError as error:
         raise translate_validation_error(
             error, VideoConfig, origin=f"{folder}: about.config.video"
-        ) from error
-
-
-def _load_named_encoder(
-    path: Path,
-    model: ModelFile,
-    pretrained: str | Path | None,
-    architecture: str | Path | None,
-    device: torch.device | str,
-) -> Encoder:
-    """Loads the encoder that a model names."""
-    description = model.description
-    source, needed = description.encoder_source, description.checkpoint.encoder
-    try:
-        return load_encoder(
-            source.name,
-            pretrained=source.pretrained if pretrained is None else pretrained,
-            architecture=source.architecture if architecture is None else architecture,
-            image_size=source.image_size,
-            mean=source.mean,
-            std=source.std,
-            device=device,
-            dtype=torch.bfloat16 if description.precision == "bf16" else torch.float32,
-        )
-    except UsageError as error:
-        raise CheckpointError(
-            f"{path}: needs its encoder, {needed.label}, which cannot be loaded: {error}. Say "
-            "where it is now: pretrained (--pretrained), and architecture (--architecture) if it "
-            "has one"
         ) from error
 
 

@@ -86,24 +86,8 @@ def run(
             facts, identity = runner.header()
             with RunFolder.open(row.folder, facts, identity=identity) as folder:
                 folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
-    starts = []
-    for runner in runners:
-        start = runner.start
-        name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
-        starts.append((runner.row.adapter.label, name, path))
-    names = start_names(starts)  # starts of one name and adapter are told apart by their paths
-    untuned = [
-        config.untuned and runner.start and not runner.row.tuning.steps for runner in runners
-    ]
-    notes = [
-        ", ".join(filter(None, [row.note, UNTUNED_NOTE if is_untuned else ""]))
-        for row, is_untuned in zip(rows, untuned, strict=True)
-    ]
     return EvaluationResult(
-        rows=tuple(
-            replace(row, start_name=name, note=note)
-            for row, name, note in zip(rows, names, notes, strict=True)
-        ),
+        rows=_named_rows(runners, rows),
         output=config.output_folder,
         way=context.way,
         split=context.split.name,
@@ -112,6 +96,22 @@ def run(
         stopped=stopped,
         setting=setting_text(runners[0].row.identity(), context.way),
     )
+
+
+def _named_rows(runners: Sequence[RowRunner], rows: Sequence[RowSummary]) -> tuple[RowSummary, ...]:
+    """Names the starts of rows, and notes which of them are not tuned beside their tuned rows."""
+    starts = []
+    for runner in runners:
+        start = runner.start
+        name, path = (start.name, absolute_path(start.folder)) if start else ("", "")
+        starts.append((runner.row.adapter.label, name, path))
+    names = start_names(starts)  # starts of one name and adapter are told apart by their paths
+    named = []
+    for runner, row, name in zip(runners, rows, names, strict=True):
+        is_untuned = runner.context.config.untuned and runner.start and not runner.row.tuning.steps
+        note = ", ".join(filter(None, [row.note, UNTUNED_NOTE if is_untuned else ""]))
+        named.append(replace(row, start_name=name, note=note))
+    return tuple(named)
 
 
 def _tasks(runners: Sequence[RowRunner], progress: bool) -> list[Task]:

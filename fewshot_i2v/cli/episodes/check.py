@@ -147,16 +147,22 @@ def command(
         echo_json(check.to_dict() | {"written": _written_to_dict(removal, allow_missing)})
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
+    is_broken = bool(check.problem_by_clip) and removal is None
     if not (as_json or quiet):
-        roots = [] if root is None else ["--root", str(root)]
-        if check.problem_by_clip and removal is None:
-            smaller = Path(split).with_suffix("").name + "-readable.yaml"
-            echo_next(command_line("episodes", "check", split, *roots, "--allow-missing", smaller))
-        else:
-            readable = split if removal is None or allow_missing is None else allow_missing
-            echo_next(command_line("evaluate", "--split", readable, *roots))
-    if check.problem_by_clip and removal is None:
+        readable = split if removal is None or allow_missing is None else allow_missing
+        _echo_next(readable, root, is_broken=is_broken)
+    if is_broken:
         raise click.exceptions.Exit(1)
+
+
+def _echo_next(split: str | Path, root: Path | None, *, is_broken: bool) -> None:
+    """Write the next command: a smaller split where clips cannot be read, else an evaluation."""
+    roots = [] if root is None else ["--root", str(root)]
+    if is_broken:
+        smaller = Path(split).with_suffix("").name + "-readable.yaml"
+        echo_next(command_line("episodes", "check", split, *roots, "--allow-missing", smaller))
+    else:
+        echo_next(command_line("evaluate", "--split", split, *roots))
 
 
 def _check_output(path: Path | None, drop_classes: bool) -> None:

@@ -59,22 +59,17 @@ class FitResult:
 
     Attributes:
         classifier: the model.
+        description: what its file says.
         candidates: what was tried, in this order.
         chosen: the one that the model is of.
         notes: messages for the user, a sentence each.
     """
 
     classifier: FewShotClassifier
+    description: ModelDescription
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     notes: tuple[str, ...]
-
-    @property
-    def description(self) -> ModelDescription:
-        """What the file of the model says."""
-        model = self.classifier.model
-        assert model is not None  # noqa: S101 - of a fitted model there is one
-        return model.description
 
 
 def fit(
@@ -176,7 +171,7 @@ def run_fit(
         workers=config.workers,
         limits=config.limits,
     )
-    return FitResult(classifier, tuple(candidates), chosen, tuple(job.notes))
+    return FitResult(classifier, model.description, tuple(candidates), chosen, tuple(job.notes))
 
 
 def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) -> list[Candidate]:

@@ -116,30 +116,16 @@ def write_adapter(
     head_name: str | None = None,
     head: Head | None = None,
     *,
-    episode: int = 0,
-    classes: Sequence[str] = (),
-    preset: str | None = None,
-    text_digest: str | None = None,
-    about: Mapping[str, Any] | None = None,
     merge: MergedAdapter | None = None,
     rates: Mapping[str, Tensor] | None = None,
+    **more: Any,
 ) -> CheckpointMetadata:
     """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder.
 
-    `rates` are tensors of learned rates, see `StartRates`.
+    `rates` are tensors of learned rates, see `StartRates`; `more` is that of `save_adapter`.
     """
     metadata, tensors = checkpoint_content(
-        encoder,
-        adapter_name,
-        adapter,
-        head_name,
-        head,
-        episode=episode,
-        classes=classes,
-        preset=preset,
-        text_digest=text_digest,
-        about=about,
-        merge=merge,
+        encoder, adapter_name, adapter, head_name, head, merge=merge, **more
     )
     merged_files = MERGED_MODEL_FILES if merge else ()
     metadata["files"] = {n: file_metadata(folder / n).model_dump() for n in merged_files}

@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_const
 if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapter import Adapter
     from fewshot_i2v.models.heads.base.head import Head
+
+Model = TypeVar("Model", bound=BaseModel)
 
 SCHEMA_VERSION = 1
 """Version of the layout of the two files."""
@@ -135,14 +137,32 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         raise CheckpointError(f"{path}: {error.strerror}; not one that was written") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if version != SCHEMA_VERSION:
+    return validate_schema(path, plain, CheckpointMetadata, SCHEMA_VERSION)
+
+
+def validate_schema(
+    path: Path, plain: object, model: type[Model], version: int, advice: str = ""
+) -> Model:
+    """Validates what was read from a file that states the version of its schema.
+
+    Args:
+        path: of the file.
+        plain: plain values.
+        model: of the schema.
+        version: that can be read.
+        advice: what else to do about another version.
+
+    Raises:
+        CheckpointError: for another version, or naming the first bad key.
+    """
+    found = plain.get("schema_version") if isinstance(plain, dict) else None
+    if found != version:
         raise CheckpointError(
-            f"{path}: schema version {version!r}; this version of fewshot-i2v reads "
-            f"{SCHEMA_VERSION}. Use the version that wrote it"
+            f"{path}: schema version {found!r}; this version of fewshot-i2v reads {version}. Use "
+            f"the version that wrote it{advice}"
         )
     try:
-        return CheckpointMetadata.model_validate(plain)
+        return model.model_validate(plain)
     except ValidationError as error:
         problem = error.errors()[0]
         key_path = ".".join(map(str, problem["loc"]))

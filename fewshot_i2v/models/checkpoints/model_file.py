@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from fewshot_i2v.config.base import EncoderConfig, VideoConfig
-from fewshot_i2v.errors import CheckpointError
+from fewshot_i2v.errors import CheckpointError, UsageError
+from fewshot_i2v.models.checkpoints.files import validate_schema
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
+from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_constant
@@ -198,15 +200,45 @@ def _parse_description(path: Path, text: str) -> ModelDescription:
         plain = parse_json(text.encode(), parse_constant=refuse_constant)
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{path}: schema version {version!r}; this version of fewshot-i2v reads "
-            f"{SCHEMA_VERSION}. Use the version that wrote it, or fit the model again"
-        )
+    advice = ", or fit the model again"
+    return validate_schema(path, plain, ModelDescription, SCHEMA_VERSION, advice)
+
+
+def load_model_encoder(
+    path: Path,
+    model: ModelFile,
+    pretrained: str | Path | None,
+    architecture: str | Path | None,
+    device: torch.device | str,
+) -> Encoder:
+    """Loads the encoder that a fitted model names.
+
+    Args:
+        path: of the file of the model, for messages.
+        model: its content.
+        pretrained: where the weights are now; None: where they were.
+        architecture: where the configuration is now; None: where it was.
+        device: of the encoder.
+
+    Raises:
+        CheckpointError: when it cannot be loaded, saying which one is needed.
+    """
+    description = model.description
+    source, needed = description.encoder_source, description.checkpoint.encoder
     try:
-        return ModelDescription.model_validate(plain)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key_path = ".".join(map(str, problem["loc"]))
-        raise CheckpointError(f"{path}: damaged: {key_path}: {problem['msg']}") from error
+        return load_encoder(
+            source.name,
+            pretrained=source.pretrained if pretrained is None else pretrained,
+            architecture=source.architecture if architecture is None else architecture,
+            image_size=source.image_size,
+            mean=source.mean,
+            std=source.std,
+            device=device,
+            dtype=torch.bfloat16 if description.precision == "bf16" else torch.float32,
+        )
+    except UsageError as error:
+        raise CheckpointError(
+            f"{path}: needs its encoder, {needed.label}, which cannot be loaded: {error}. Say "
+            "where it is now: pretrained (--pretrained), and architecture (--architecture) if it "
+            "has one"
+        ) from error

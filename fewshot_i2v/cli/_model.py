@@ -1,0 +1,80 @@
+"""Options and checks of commands that read or write the file of a fitted model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
+
+_FILE = click.Path(path_type=Path)
+_MODEL_OPTIONS = (
+    click.option("--pretrained", help="Weights of the encoder. [default: where they were]"),
+    click.option(
+        "--architecture",
+        type=_FILE,
+        help="Configuration of the encoder (JSON). [default: where it was]",
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Decoding processes. [default: one per core, at most 8]",
+    ),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where a model's encoder is and how clips are decoded."""
+    for option in reversed(_MODEL_OPTIONS):
+        function = option(function)
+    return function
+
+
+def check_output(out: Path, *, force: bool) -> None:
+    """Check that the file of a model can be written, before hours of work.
+
+    Raises:
+        UsageError: when something is there, and `force` is not set or it is no regular file; when
+            its name is not that of a model, or its folder cannot be written to.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out: got {out}; expected a name that ends in .safetensors")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise UsageError(f"--out: {out} is no regular file; give another name")
+    if out.exists() and not force:
+        raise UsageError(f"{out}: is already there; give another name, or --force to replace it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out: {out} cannot be written: {error.strerror}") from error
+
+
+def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:
+    """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
+    from fewshot_i2v.config.base import LimitsConfig
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
+    from fewshot_i2v.tuning.run_context import resolve_device
+
+    values = {key.removeprefix("limits."): value for key, value in limits.items()}
+    return FewShotClassifier.load(
+        model,
+        pretrained=flags["pretrained"],
+        architecture=flags["architecture"],
+        device=resolve_device(flags["device"]),
+        cache=flags["cache"],
+        workers=flags["workers"],
+        limits=LimitsConfig.model_validate(values),
+    )
