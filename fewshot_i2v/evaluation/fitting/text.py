@@ -168,4 +168,4 @@ def render_test(result: TestResult) -> str:
         )
     for path, reason in result.unreadable:
         lines.append(f"cannot be read: {path}: {reason}")
-    return "\n".join(lines)
+    return "\n".join(wrap_notes(lines))

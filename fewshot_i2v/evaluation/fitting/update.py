@@ -158,7 +158,7 @@ def _describe(
             accuracy = ShareFacts(**vars(share_of(held_out.correct)))
             temperature = fit_temperature(held_out.logits, held_out.labels)
             card, folds = describe_labels(held_out, temperature, classes), len(held_out.names)
-            notes.append("the accuracy to expect counts each clip as of a group of its own")
+            notes.append("the interval takes all clips as independent: groups are not in the model")
     checkpoint = before.checkpoint.model_dump()
     checkpoint |= {"classes": list(classes), "tensors": tensor_facts(tensors).model_dump()}
     checkpoint["head"] = {**checkpoint["head"], "way": len(classes)}
