@@ -24,6 +24,7 @@ import click
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
+from fewshot_i2v.statistics.shares import Share
 from fewshot_i2v.utils.environment import device_name, git_commit
 
 Clips = Mapping[str, Sequence[str]]
@@ -91,8 +92,8 @@ def summarise(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _rate(draws: Sequence[Mapping[str, Any]], key: str) -> float:
     """Share over the clips of all draws."""
     shares = [draw[key] for draw in draws]
-    right, clips = (sum(int(share[k]) for share in shares) for k in ("count", "clips"))
-    return right / clips
+    clips = sum(share["clips"] for share in shares)
+    return float(sum(Share(**share).mean * share["clips"] for share in shares) / clips)
 
 
 @click.command(help=__doc__)

@@ -19,7 +19,8 @@ class Rejection:
     Attributes:
         threshold: of the score.
         rejected_known: held-out clips of the classes that it rejects, wrongly.
-        rejected_unknown: clips of classes that were left out which it rejects, rightly.
+        rejected_unknown: clips of classes that were left out which it rejects, rightly. Its
+            `optimism` is what a model of one more class rejects less.
         auroc: probability that a clip of a class has a higher score than one of none, 0..1.
     """
 
@@ -48,6 +49,7 @@ def choose_threshold(
     reject_known: float,
     known_groups: Sequence[Hashable] | None = None,
     unknown_groups: Sequence[Hashable] | None = None,
+    unknown_scores_of_fewer: ArrayLike | None = None,
 ) -> Rejection:
     """Chooses the threshold that rejects at most a share of the clips of the classes.
 
@@ -56,12 +58,18 @@ def choose_threshold(
     "Algorithmic Learning in a Random World", 2005, conformal prediction), as far as new clips are
     like these.
 
+    A class is left out of a model of C - 1 classes, and the threshold is for a model of C. The more
+    classes, the likelier is an unknown clip near to one of them. So the change of the rate from
+    C - 2 to C - 1 classes is added once more (ours; a straight line through two points).
+
     Args:
         known: scores of held-out clips of the classes, (R,).
         unknown: scores of clips of classes that were left out, (U,).
         reject_known: the share, above 0 and below 1.
         known_groups: group of each known clip, for the interval.
         unknown_groups: likewise.
+        unknown_scores_of_fewer: scores of the unknown clips if one more class was left out, for
+            each such class, (U, C - 1); None: the rate is not corrected.
 
     Raises:
         UsageError: when there are too few clips for this share.
@@ -74,10 +82,15 @@ def choose_threshold(
             f"at most {reject_known:.0%} needs {int(np.ceil(1 / reject_known)) - 1} and 1"
         )
     threshold = float(scores[position - 1])
+    optimism = 0.0
+    if unknown_scores_of_fewer is not None:
+        rate, of_fewer = (others < threshold).mean(), np.less(unknown_scores_of_fewer, threshold)
+        # neither below 0 nor above 1
+        optimism = float(np.clip(of_fewer.mean() - rate, rate - 1, rate))
     return Rejection(
         threshold,
         # with the clip that is the threshold: of new clips as many are expected below it
         share_of(np.asarray(known) <= threshold, known_groups),
-        share_of(others < threshold, unknown_groups),
+        share_of(others < threshold, unknown_groups, optimism=optimism),
         auroc(known, unknown),
     )

@@ -26,6 +26,8 @@ class Share:
         low: lower end of the interval, 0..1.
         high: upper end, 0..1.
         level: of the interval.
+        optimism: how much `count` of `clips` is too high, such as because the method was chosen
+            by it.
     """
 
     count: int
@@ -34,11 +36,12 @@ class Share:
     low: float
     high: float
     level: float
+    optimism: float = 0.0
 
     @property
     def mean(self) -> float:
         """The share, 0..1."""
-        return self.count / self.clips
+        return self.count / self.clips - self.optimism
 
     def expected_count(self, clips: int) -> tuple[int, int]:
         """Returns between how many of a number of new clips are of this kind, at `level`.
@@ -58,7 +61,11 @@ class Share:
 
 
 def share_of(
-    hits: ArrayLike, groups: Sequence[Hashable] | None = None, level: float = 0.95
+    hits: ArrayLike,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    *,
+    optimism: float = 0.0,
 ) -> Share:
     """Computes a share of clips with an interval.
 
@@ -73,6 +80,7 @@ def share_of(
         hits: whether each clip is of this kind, (R,).
         groups: the group of each clip, (R,); None: all are of different groups.
         level: above 0 and below 1.
+        optimism: is taken off the share, see `Share`; the interval moves with it.
 
     Raises:
         UsageError: when there is no clip, or the level is out of range.
@@ -82,8 +90,8 @@ def share_of(
     if not values.size:
         raise UsageError("share of clips: got no clip; expected at least one")
     effective = len(values) / _design_effect(values, groups)
-    low, high = _exact_ends(values.mean() * effective, effective, level)
-    return Share(int(values.sum()), len(values), effective, low, high, level)
+    low, high = _exact_ends((values.mean() - optimism) * effective, effective, level)
+    return Share(int(values.sum()), len(values), effective, low, high, level, optimism)
 
 
 def _design_effect(values: NDArray[np.float64], groups: Sequence[Hashable] | None) -> float:

@@ -35,3 +35,29 @@ def test_the_area_under_the_curve_counts_pairs() -> None:
 def test_too_few_clips_are_refused(known: int, unknown: int) -> None:
     with pytest.raises(UsageError, match="needs 19 and 1"):
         choose_threshold(np.zeros(known), np.zeros(unknown), reject_known=0.05)
+
+
+def test_clips_of_other_classes_are_not_promised_the_rate_of_a_smaller_model() -> None:
+    # similarities to classes are independent: the rate falls with each class
+    rng = np.random.default_rng(1)
+    promised, raw, true = [], [], []
+    for _ in range(50):
+        known = rng.normal(2.5, 1, 400)
+        unknown = rng.normal(0, 1, (400, 4))
+        fewer = np.stack([np.delete(unknown, j, axis=1).max(1) for j in range(4)], 1)
+        share = choose_threshold(
+            known, unknown.max(1), reject_known=0.05, unknown_scores_of_fewer=fewer
+        )
+        promised.append(share.rejected_unknown.mean)
+        raw.append(share.rejected_unknown.count / 400)
+        true.append((rng.normal(0, 1, (4000, 5)).max(1) < share.threshold).mean())
+    assert np.mean(raw) - np.mean(true) > 0.08
+    assert np.mean(promised) == pytest.approx(np.mean(true), abs=0.03)
+
+
+def test_a_corrected_rate_stays_a_rate() -> None:
+    fewer = np.array([[-1.0, -1.0], [-1.0, -1.0]])
+    chosen = choose_threshold(
+        np.arange(19.0), [5.0, 5.0], reject_known=0.1, unknown_scores_of_fewer=fewer
+    )
+    assert chosen.rejected_unknown.mean == 0

@@ -59,3 +59,13 @@ def test_expected_counts_are_within_the_clips() -> None:
     share = Share(9, 10, 10.0, 0.6, 1.0, 0.95)
     few, many = share.expected_count(5)
     assert 0 <= few < many == 5
+
+
+def test_what_a_choice_adds_is_taken_off() -> None:
+    raw, share = share_of([1] * 18 + [0] * 2), share_of([1] * 18 + [0] * 2, optimism=0.1)
+    assert (share.count, share.clips) == (18, 20)
+    assert share.mean == pytest.approx(0.8)
+    assert (share.low, share.high) == pytest.approx(
+        (share_of([1] * 16 + [0] * 4).low, share_of([1] * 16 + [0] * 4).high)
+    )
+    assert share.expected_count(20)[0] < raw.expected_count(20)[0]

@@ -15,7 +15,8 @@ from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.reproduce import method_of_row
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.runs.run_folder import read_run
-from fewshot_i2v.statistics.shares import Share
+from fewshot_i2v.statistics.method_choice import accuracy_of_choice, choose_method
+from fewshot_i2v.statistics.shares import Share, share_of
 
 FROZEN, AUTO = "frozen", "auto"
 _ORDERED = "prototype:pooling=ordered,center=true"
@@ -133,27 +134,31 @@ def expanded_label(head: str) -> str:
     return MethodSpec.parse(head).label
 
 
-def choose_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """Chooses the simplest candidate whose accuracy is within one standard error of the best.
+def choose_candidate(
+    candidates: Sequence[Candidate], groups: Mapping[str, str], *, seed: int = 0
+) -> tuple[Candidate, Share | None]:
+    """Chooses the simplest candidate that is about as good as the best, see `choose_method`.
 
-    Simpler are those without fine-tuning, and of equal ones the earlier. The standard error is that
-    of the difference on the same clips (the one-standard-error rule of Breiman et al.,
-    "Classification and Regression Trees", 1984). Without held-out clips it is the last one without
-    fine-tuning, or the first if there is none.
+    Simpler are those without fine-tuning, and of equal ones the earlier. Without held-out clips it
+    is the last one without fine-tuning, or the first if there is none.
+
+    Args:
+        candidates: what was tried.
+        groups: group of each clip, by name.
+        seed: of the resamples.
+
+    Returns:
+        The candidate, and the accuracy to expect of it, less what the choice among them adds.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.is_tuned)
-    if any(candidate.held_out is None for candidate in ordered):
+    held_out = [candidate.held_out for candidate in ordered if candidate.held_out is not None]
+    if len(held_out) < len(ordered):
         untuned = [candidate for candidate in ordered if not candidate.is_tuned]
-        return untuned[-1] if untuned else ordered[0]
-    best = max(ordered, key=lambda candidate: candidate.accuracy.mean if candidate.accuracy else 0)
-    return next(candidate for candidate in ordered if _is_within_one_error(candidate, best))
-
-
-def _is_within_one_error(candidate: Candidate, best: Candidate) -> bool:
-    if candidate.held_out is None or best.held_out is None or best.accuracy is None:
-        return True
-    differences = best.held_out.correct.astype(float) - candidate.held_out.correct
-    if len(differences) < 2:
-        return bool(differences.mean() <= 0)
-    error = differences.std(ddof=1) / np.sqrt(best.accuracy.effective)
-    return bool(differences.mean() <= error)
+        return (untuned[-1] if untuned else ordered[0]), None
+    correct = np.stack([logits.correct for logits in held_out], axis=1)
+    group_of_clip = [groups[name] for name in held_out[0].names]
+    chosen = choose_method(correct, group_of_clip)
+    hits = correct[:, chosen]
+    expected = accuracy_of_choice(correct, group_of_clip, seed=seed)
+    optimism = float(hits.mean()) - expected
+    return ordered[chosen], share_of(hits, group_of_clip, optimism=optimism)

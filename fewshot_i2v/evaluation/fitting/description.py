@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
@@ -54,21 +55,35 @@ def choose_rejection(
     for score in _SCORES:
         known_scores = _scores(score, held_out, temperature)
         unknown_scores = np.concatenate([_scores(score, part, temperature) for part in unknown])
-        names = [name for part in unknown for name in part.names]
         chosen = choose_threshold(
             known_scores,
             unknown_scores,
             reject_known=reject,
             known_groups=[job.groups[name] for name in held_out.names],
-            unknown_groups=[job.groups[name] for name in names],
+            # new classes differ more than the clips of one
+            unknown_groups=[number for number, part in enumerate(unknown) for _ in part.names],
+            unknown_scores_of_fewer=np.concatenate(
+                [_scores_of_fewer_classes(score, part, temperature) for part in unknown]
+            ),
         )
         choices.append((auroc(known_scores, unknown_scores), score, chosen))
     _, score, rejection = max(choices, key=lambda choice: choice[0])
     return RejectionFacts.model_validate({"score": score, **asdict(rejection)})
 
 
-def _scores(score: str, held_out: HeldOutLogits, temperature: float) -> np.ndarray[Any, Any]:
+def _scores(score: str, held_out: HeldOutLogits, temperature: float) -> NDArray[np.float64]:
     return rejection_scores(score, held_out.logits, softmax(held_out.logits, temperature))
+
+
+def _scores_of_fewer_classes(
+    score: str, unknown: HeldOutLogits, temperature: float
+) -> NDArray[np.float64]:
+    """Scores of clips if each of the remaining classes was left out as well, (R, C)."""
+    columns = []
+    for left_out in range(unknown.logits.shape[1]):
+        logits = np.delete(unknown.logits, left_out, axis=1)
+        columns.append(rejection_scores(score, logits, softmax(logits, temperature)))
+    return np.stack(columns, axis=1)
 
 
 def make_card(

@@ -48,7 +48,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     tensor_facts,
 )
 from fewshot_i2v.runs.row_summary import TOY_ENCODER
-from fewshot_i2v.statistics.shares import share_of
+from fewshot_i2v.statistics.shares import Share, share_of
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 
@@ -162,8 +162,8 @@ def run_fit(
     read_clips(job, skip_unreadable=skip_unreadable)
     plan_episodes(job, rows, folds)
     candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
-    chosen = choose_candidate(candidates)
-    model = _fit_model(job, chosen, candidates, reject)
+    chosen, accuracy = choose_candidate(candidates, job.groups, seed=config.seed)
+    model = _fit_model(job, chosen, candidates, accuracy, reject)
     classifier = FewShotClassifier.of_model(
         model,
         context.encoder,
@@ -240,7 +240,11 @@ def _encode_for_static_rows(job: FitJob, runners: Sequence[RowRunner]) -> list[H
 
 
 def _fit_model(
-    job: FitJob, chosen: Candidate, candidates: Sequence[Candidate], reject: float
+    job: FitJob,
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    accuracy: Share | None,
+    reject: float,
 ) -> ModelFile:
     """Fine-tunes the chosen method on all clips, and describes the model."""
     context, held_out = job.context, chosen.held_out
@@ -285,7 +289,7 @@ def _fit_model(
         start=runner.row.start,
         clips={name: [clip.name for clip in clips] for name, clips in job.clips.by_class.items()},
         digests=context.content_digests(job.clips.names),
-        accuracy=None if chosen.accuracy is None else ShareFacts(**vars(chosen.accuracy)),
+        accuracy=None if accuracy is None else ShareFacts(**vars(accuracy)),
         folds=len(job.folds),
         temperature=temperature,
         rejection=choose_rejection(job, runner, held_out, temperature, reject),

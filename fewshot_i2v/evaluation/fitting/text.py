@@ -19,7 +19,7 @@ _MAX_SUSPECTS = 5
 
 def percent(share: ShareFacts | Share) -> str:
     """Writes a share with its interval, such as 90.0 % [81.9, 95.1]."""
-    mean = 100 * share.count / share.clips
+    mean = 100 * (share.count / share.clips - share.optimism)
     return f"{mean:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
@@ -101,6 +101,12 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
         f"to expect: {percent(share)} of new clips right; of 20 new clips {few} to {many} "
         "(95 %), if they are like these"
     )
+    if share.optimism >= 0.0005:
+        tried = len(description.card.get("tried", ()))
+        yield (
+            f"that is {100 * share.optimism:.1f} points less than the held-out clips say "
+            f"({share.count}/{share.clips}): the best of {tried} methods is partly lucky there"
+        )
     card = description.card
     if card.get("untested_classes"):
         yield (

@@ -50,6 +50,7 @@ class ShareFacts(_Facts):
     low: float
     high: float
     level: float
+    optimism: float = 0.0
 
 
 class RejectionFacts(_Facts):

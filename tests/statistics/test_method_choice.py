@@ -1,0 +1,53 @@
+"""The choice among methods: the simplest of the best, and what luck adds to its accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot_i2v.errors import UsageError
+from fewshot_i2v.statistics.method_choice import accuracy_of_choice, choose_method
+
+
+def test_the_simplest_within_one_error_of_the_best_is_chosen() -> None:
+    simple, better, best = np.zeros(40), np.zeros(40), np.zeros(40)
+    simple[:20], better[5:], best[:36] = 1, 1, 1
+    assert choose_method(np.stack([simple, better, best], 1)) == 1
+    assert choose_method(np.stack([best, better, simple], 1)) == 0
+    assert choose_method(np.stack([simple, best], 1)) == 1
+
+
+def test_clips_of_one_group_count_once() -> None:
+    # all clips in which the second is better are of one person
+    first, second = np.ones(40), np.ones(40)
+    first[:8] = 0
+    answers = np.stack([first, second], 1)
+    assert choose_method(answers) == 1
+    assert choose_method(answers, [i // 8 for i in range(40)]) == 0
+    assert choose_method(answers, ["one"] * 40) == 1  # no second group: clips are the units
+
+
+def test_the_best_of_equal_methods_is_not_promised_its_luck() -> None:
+    rng = np.random.default_rng(0)
+    raw, expected = [], []
+    for _ in range(20):
+        correct = rng.random((30, 8)) < 0.6
+        raw.append(correct.mean(0)[choose_method(correct)])
+        expected.append(accuracy_of_choice(correct))
+    assert np.mean(raw) > 0.64
+    assert np.mean(expected) == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_method_that_is_always_best_loses_nothing() -> None:
+    correct = np.zeros((40, 3))
+    correct[::2, 0] = correct[:38, 2] = 1
+    assert choose_method(correct) == 2
+    assert accuracy_of_choice(correct) == pytest.approx(38 / 40, abs=0.005)
+    assert accuracy_of_choice(correct[:, 2:]) == 38 / 40
+    assert accuracy_of_choice(correct, seed=1) == accuracy_of_choice(correct, seed=1)
+
+
+def test_wrong_use_is_refused() -> None:
+    for answers in (np.zeros((0, 2)), np.zeros((3, 0)), np.zeros(3)):
+        with pytest.raises(UsageError, match="clips, methods"):
+            choose_method(answers)
