@@ -119,6 +119,10 @@ class TuningError(FewshotError):
     """Fine-tuning that cannot continue, such as a loss that is not finite."""
 
 
+class EngineError(FewshotError):
+    """Worker processes that cannot be started, or end again and again."""
+
+
 class TooManyFailuresError(FewshotError):
     """More episodes failed than the run allows."""
 

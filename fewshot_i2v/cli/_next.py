@@ -18,15 +18,30 @@ def command_line(*words: str | Path) -> str:
     return shlex.join([PROGRAM, *map(str, words)])
 
 
-def same_command(ctx: click.Context, *, without: Collection[str]) -> str:
-    """Build the present command without some of its flags, which have no values."""
+def same_command(
+    ctx: click.Context, *, without: Collection[str], without_values: Collection[str] = ()
+) -> str:
+    """Build the present command without some of its flags.
+
+    Args:
+        ctx: of the command.
+        without: flags that have no values.
+        without_values: flags that have one.
+    """
     names: list[str] = []
     context: click.Context | None = ctx
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name or "")
         context = context.parent
     arguments: Sequence[str] = ctx.meta.get(ARGUMENTS_KEY, ())
-    return command_line(*names, *(word for word in arguments if word not in without))
+    words = [
+        word
+        for previous, word in zip(["", *arguments], arguments, strict=False)
+        if word not in without
+        and previous not in without_values
+        and word.partition("=")[0] not in without_values
+    ]
+    return command_line(*names, *words)
 
 
 def echo_next(*commands: str) -> None:

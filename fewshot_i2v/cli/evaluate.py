@@ -16,6 +16,7 @@ from fewshot_i2v.cli._common import (
     table_flags,
 )
 from fewshot_i2v.cli._dry_run import evaluation_lines
+from fewshot_i2v.cli._engine import EngineFlags, engine_flags, take_episode_range
 from fewshot_i2v.cli._flags import (
     ConfigCommand,
     completer,
@@ -29,6 +30,7 @@ from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
+    from fewshot_i2v.evaluation.results import EvaluationResult
 
 FAILED_EPISODES_STATUS = 3
 
@@ -67,6 +69,7 @@ _EXAMPLES = (
     is_flag=True,
     help="Run episodes again that are recorded as failed.",
 )
+@engine_flags
 @table_flags
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -78,6 +81,11 @@ def command(
     config: str | None,
     settings: tuple[str, ...],
     retry_failed: bool,
+    engine: str | None,
+    processes: int | None,
+    gpus: str | None,
+    ray_address: str | None,
+    shard: str | None,
     columns: str,
     wide: bool,
     notes: bool,
@@ -97,7 +105,13 @@ def command(
 
     further_columns = parse_columns(columns)
     explicit = read_overrides(ctx, settings)
+    first = take_episode_range(explicit)
     run = load_config(config, explicit)
+    division = EngineFlags(engine, processes, gpus, ray_address, shard)
+    division.check(first)
+    if engine == "slurm":
+        click.echo(division.slurm_script(ctx, run.output_folder.name), nl=False)
+        return
     progress = not quiet
     if not quiet:
         for line in _header_lines(run, config or "quickstart", explicit):
@@ -114,20 +128,22 @@ def command(
             echo_next(same_command(ctx, without=["--dry-run"]))
         return
     with resumable(run.output_folder):
-        from fewshot_i2v.evaluation import evaluate
-
-        result = evaluate.run(run, progress=progress, retry_failed=retry_failed)
+        result = division.run(run, first, progress=progress, retry_failed=retry_failed)
     if as_json:
         echo_json(result.to_dict())
     else:
         click.echo(result.table(columns=further_columns, wide=wide, notes=notes))
     if not quiet:
-        for remark in result.remarks:
-            click.echo(f"\n{remark}", err=True)
-        click.echo(f"\nrecords are in {result.output}", err=True)
-        echo_next(command_line("recommend", result.output))
+        _echo_end(result)
     if result.failed:
         ctx.exit(FAILED_EPISODES_STATUS)
+
+
+def _echo_end(result: EvaluationResult) -> None:
+    for remark in result.remarks:
+        click.echo(f"\n{remark}", err=True)
+    click.echo(f"\nrecords are in {result.output}", err=True)
+    echo_next(command_line("recommend", result.output))
 
 
 def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any]) -> list[str]:

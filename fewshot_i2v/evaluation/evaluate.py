@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import EvaluationConfig
-from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import ConfigError, TooManyFailuresError
+from fewshot_i2v.errors import ConfigError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.driver import EngineRun, PoolFactory
 from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.evaluation.row_execution import (
+    ALL_EPISODES,
+    EpisodeSelection,
+    RowExecution,
+    clip_names,
+)
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
-from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
+from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
-from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_names import UNTUNED_NOTE, start_names
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
-from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
@@ -52,7 +55,12 @@ def evaluate(
 
 
 def run(
-    config: EvaluationConfig, *, progress: bool = False, retry_failed: bool = False
+    config: EvaluationConfig,
+    *,
+    progress: bool = False,
+    retry_failed: bool = False,
+    selection: EpisodeSelection = ALL_EPISODES,
+    engine: PoolFactory | None = None,
 ) -> EvaluationResult:
     """Runs the missing episodes of an evaluation, and returns all results.
 
@@ -60,32 +68,40 @@ def run(
         config: what to evaluate.
         progress: whether to show progress bars on standard error.
         retry_failed: whether episodes recorded as failed run again.
+        selection: episodes to run; the results are of all that are recorded.
+        engine: makes the workers that run the episodes; None: this process runs them.
 
     Raises:
+        UsageError: for a selection of a run with `until`, which looks at all episodes.
         FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
     """
+    if config.until is not None and selection != ALL_EPISODES:
+        raise UsageError(
+            "until: looks at the episodes of all shards; expected `episodes` with a shard or a "
+            "range of episodes"
+        )
     context = EvaluationContext.of(config)
     runners = build_row_runners(context)
+    engine_run = None if engine is None else EngineRun(context, runners, engine)
 
     def _run_rows() -> list[RowSummary]:
-        results = []
         with overall_progress(_tasks(runners, progress), "row", progress=progress) as overall:
-            for runner in runners:
-                overall.begin(runner.position)
-                retained = [later.cache_key for later in runners[runner.position :]]
-                context.release_caches(retain=retained)
-                folder = config.output_folder / runner.row.slug
-                results.append(_run_row(runner, folder, overall, retry_failed=retry_failed))
-        return results
+            if engine_run is not None:
+                return engine_run.run_rows(overall, retry_failed=retry_failed)
+            return _run_in_turn(runners, overall, selection, retry_failed=retry_failed)
 
-    rows, stopped = _run_rows(), None
-    if config.until is not None:
-        while not (stopped := _check_until(config.until, context, rows)):
-            rows = _run_rows()
-        for runner, row in zip(runners, rows, strict=True):
-            facts, identity = runner.header()
-            with RunFolder.open(row.folder, facts, identity=identity) as folder:
-                folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
+    try:
+        rows, stopped = _run_rows(), None
+        if config.until is not None:
+            while not (stopped := _check_until(config.until, context, rows)):
+                rows = _run_rows()
+            for runner, row in zip(runners, rows, strict=True):
+                facts, identity = runner.header()
+                with RunFolder.open(row.folder, facts, identity=identity) as folder:
+                    folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
+    finally:
+        if engine_run is not None:
+            engine_run.close()
     return EvaluationResult(
         rows=_named_rows(runners, rows),
         output=config.output_folder,
@@ -198,115 +214,40 @@ def _check_rates(runner: RowRunner) -> None:
         )
 
 
+def _run_in_turn(
+    runners: Sequence[RowRunner],
+    overall: OverallProgress,
+    selection: EpisodeSelection,
+    *,
+    retry_failed: bool,
+) -> list[RowSummary]:
+    """Runs the rows in this process, one after the other."""
+    results = []
+    for runner in runners:
+        overall.begin(runner.position)
+        context = runner.context
+        context.release_caches(retain=[later.cache_key for later in runners[runner.position :]])
+        folder = context.config.output_folder / runner.row.slug
+        results.append(_run_row(runner, folder, overall, selection, retry_failed=retry_failed))
+    return results
+
+
 def _run_row(
-    runner: RowRunner, path: Path, progress: OverallProgress, *, retry_failed: bool
-) -> RowSummary:
-    episodes, context = runner.episodes, runner.context
-    facts, identity = runner.header()
-    with RunFolder.open(path, facts, identity=identity) as folder:
-        retried = folder.records.failed if retry_failed else ()
-        todo = [e for e in episodes if e.index not in folder.records or e.index in retried]
-        pending = {episode.index for episode in todo}
-        # a batch is always computed completely
-        batch_numbers = {index // runner.parallel_episodes for index in pending}
-        computed = [e for e in episodes if e.index // runner.parallel_episodes in batch_numbers]
-        context.decode_episodes(computed, runner.row.tuning, progress=progress)
-        # without episodes that failed for good: a clip of theirs may still be repaired
-        ok = [e for e in episodes if e.index in pending or folder.records[e.index].status == "ok"]
-        folder.record_clips(context.content_digests(_clip_names(ok)))
-        _record_failures(runner, folder, episodes, todo)
-        _run_batches(runner, folder, episodes, todo, progress)
-        result = RowSummary.from_records(
-            # of the configured episodes; the folder may hold more
-            folder.records.read(i for i in sorted(folder.records) if i < len(episodes)),
-            adapter=runner.row.adapter.label,
-            head=runner.row.head.label,
-            shot=runner.row.shot,
-            parameters=runner.parameters,
-            display_flags=runner.display_flags,
-            training_seed=runner.row.training_seed,
-            folder=folder.path,
-        )
-        folder.write_summary(result.to_dict())
-        return result
-
-
-def _clip_names(episodes: Sequence[Episode]) -> set[str]:
-    return {name for episode in episodes for name in episode.clip_names()}
-
-
-def _record_failures(
     runner: RowRunner,
-    folder: RunFolder,
-    episodes: Sequence[Episode],
-    todo: Sequence[Episode],
-) -> None:
-    """Records the episodes that cannot run, and raises when they are too many."""
-    errors = [(episode, runner.failure(episode)) for episode in todo]
-    folder.append(
-        [
-            EpisodeRecord(
-                **episode_fields(episode),
-                status="failed",
-                error={"path": error.path, "reason": error.reason},
-            )
-            for episode, error in errors
-            if error is not None
-        ]
-    )
-    runnable = {episode.index for episode, error in errors if error is None}
-    failed = len({episode.index for episode in episodes} & folder.records.failed - runnable)
-    if failed > runner.row.max_failed:
-        raise TooManyFailuresError(
-            f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
-            f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
-            f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
-            "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
-            "and run the same command with --retry-failed, or raise --max-failed"
-        )
-
-
-def _run_batches(
-    runner: RowRunner,
-    folder: RunFolder,
-    episodes: Sequence[Episode],
-    todo: Sequence[Episode],
+    path: Path,
     progress: OverallProgress,
-) -> None:
-    """Runs batches of episodes; their borders do not depend on what is recorded already.
-
-    An interrupted batch is computed again completely and only its missing records are written, so
-    that a resumed run gives the same numbers as an uninterrupted one. (One that is extended may
-    differ in rounding: its last batch was shorter the first time.)
-    """
-    size = runner.parallel_episodes
-    pending = {episode.index for episode in todo if runner.failure(episode) is None}
-    done = [i for i in folder.records if i < len(episodes) and i not in pending]
-    accuracies = [r.accuracy for r in folder.records.read(done) if r.accuracy is not None]
-    progress.advance(len(done) / len(episodes), None)
-    clips = _clip_names([episode for episode in episodes if episode.index in pending])
-    with progress.stage("encode", len(clips), "clips") as count_encoded:
-        # elsewhere tuning is the work, and takes turns with encoding
-        runner.context.on_encoded = count_encoded if runner.is_static else None
-        for start in range(0, len(episodes), size):
-            batch = [s for s in episodes[start : start + size] if runner.failure(s) is None]
-            if not any(s.index in pending for s in batch):
-                continue
-            start_time = perf_counter()
-            records = [r for r in runner.run(batch) if r.index in pending]
-            folder.append(records)
-            accuracies += [r.accuracy for r in records if r.accuracy is not None]
-            seconds = perf_counter() - start_time
-            progress.advance(len(records) / len(episodes), seconds, _accuracy_note(accuracies))
-    runner.context.on_encoded = None
-
-
-def _accuracy_note(accuracies: Sequence[float]) -> str:
-    """Returns the mean accuracy so far with its interval, for a progress bar."""
-    interval = mean_interval(accuracies)
-    width = interval.half_width
-    spread = "" if width is None else f" ± {100 * width:.1f}"
-    return f"{100 * interval.mean:.1f}{spread} %"
+    selection: EpisodeSelection,
+    *,
+    retry_failed: bool,
+) -> RowSummary:
+    facts, identity = runner.header()
+    with RunFolder.open(path, facts, identity=identity, shard=selection.shard) as folder:
+        execution = RowExecution.plan(runner, folder, selection, retry_failed=retry_failed)
+        execution.prepare(progress)
+        execution.run_all(progress)
+        if selection.shard is not None:
+            folder.read_again()
+        return execution.summarise()
 
 
 def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:
@@ -324,7 +265,7 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
     """
     context = EvaluationContext.of(config)
     config = context.config
-    clips = set().union(*(_clip_names(episodes) for episodes in context.episodes.values()))
+    clips = set().union(*(clip_names(episodes) for episodes in context.episodes.values()))
     has_root = context.split.root is not None
     missing = []
     if context.split.generator is None:

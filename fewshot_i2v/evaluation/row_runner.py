@@ -171,6 +171,7 @@ class RowRunner:
             parameters=self.parameters,
             flags=self.display_flags,
         )
+        facts["planned"] = len(self.episodes)
         identity = run_identity(row, context, start, self.parallel_episodes)
         if start is not None:
             identity["start"] |= self.head_start.identity(self.sizes.head_parameters)

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.utils.files import replace_file, sync_folder
+from fewshot_i2v.utils.files import create_file, replace_file, sync_folder
 from fewshot_i2v.utils.input_files import refuse_constant
 from fewshot_i2v.utils.text_table import join_names
 
@@ -47,7 +47,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         (int,),
         "identity.config.seed identity.config.video.frames identity.config.video.stride "
         "identity.config.training_seed? identity.at_once? position? parameters? threads? "
-        "partitions?",
+        "partitions? planned?",
     ),
     "a whole number or null": ((int, NoneType), "identity.config.encoder.image_size"),
     "a number or null": ((int, float, NoneType), "macs_per_clip?"),
@@ -194,7 +194,7 @@ def _check_json_values(content: object) -> None:
 
 
 def write_or_verify_header(
-    folder: Path, header: Mapping[str, Any], identity: Mapping[str, Any]
+    folder: Path, header: Mapping[str, Any], identity: Mapping[str, Any], *, has_records: bool
 ) -> dict[str, Any]:
     """Writes `run.json`, or verifies that the existing one has the same identity.
 
@@ -202,6 +202,7 @@ def write_or_verify_header(
         folder: the run folder.
         header: facts beside the identity; not compared.
         identity: what decides the results.
+        has_records: whether the folder has records.
 
     Returns:
         The content of the file.
@@ -210,20 +211,36 @@ def write_or_verify_header(
         RecordError: naming every key of the identity that differs, with both values.
         RecordWriteError: when the disk refuses.
     """
-    path, journal = folder / "run.json", folder / "episodes.jsonl"
+    path = folder / "run.json"
     required = {"schema": SCHEMA, "identity": identity}
     # as JSON has it: tuples become lists
     requested: dict[str, Any] = json.loads(_to_json(path, {**required, **header, **required}))
     stored = read_header(path)
     if stored is None:
-        if journal.exists():
+        if has_records:
             raise RecordError(
                 f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
                 "belong to. Restore it, or choose another --output"
             )
-        write_json(path, requested)
-        return requested
-    differing = list(differences(stored["identity"], requested["identity"]))
+        if _create_json(path, requested):
+            return requested
+        stored = read_header(path) or requested  # another shard was faster
+    _check_identity(path, stored["identity"], requested["identity"])
+    return stored
+
+
+def _create_json(path: Path, content: Mapping[str, Any]) -> bool:
+    """Writes a file that only one of several processes writes; returns whether it was this one."""
+    try:
+        is_created = create_file(path, _to_json(path, content))
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RecordWriteError(path, error) from error
+    return is_created
+
+
+def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    differing = list(differences(stored, requested))
     # runs of earlier versions had no recipe, and today's default is one
     has_none = any(line.startswith("config.tuning.recipe: absent") for line in differing)
     advice = "; this run was tuned without a recipe: --recipe none" if has_none else ""
@@ -236,7 +253,6 @@ def write_or_verify_header(
             + "\nChoose another --output for the new run, or ask for what is in the folder"
             + advice
         )
-    return stored
 
 
 def add_clip_digests(
@@ -259,17 +275,26 @@ def add_clip_digests(
     recorded = header.get("clips", {})
     if not isinstance(recorded, dict):
         raise RecordError(f"{path}: damaged: its clips have no names. Choose another --output")
+    check_clip_digests(path, recorded, digests)
+    if digests.keys() <= recorded.keys():
+        return dict(header)
+    updated = {**header, "clips": {**recorded, **digests}}
+    write_json(path, updated)
+    return updated
+
+
+def check_clip_digests(path: Path, recorded: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    """Verifies that clips are those that a file of the run has recorded.
+
+    Raises:
+        RecordError: naming clips that changed.
+    """
     changed = sorted(name for name in digests if recorded.get(name, digests[name]) != digests[name])
     if changed:
         raise RecordError(
             f"{path}: these clips are not what they were when the run began: "
             f"{join_names(changed, 5)}. Put the former files back, or choose another --output"
         )
-    if digests.keys() <= recorded.keys():
-        return dict(header)
-    updated = {**header, "clips": {**recorded, **digests}}
-    write_json(path, updated)
-    return updated
 
 
 def differences(stored: object, requested: object, key: str = "") -> Iterator[str]:

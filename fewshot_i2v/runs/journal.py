@@ -1,10 +1,10 @@
-"""`episodes.jsonl`: lines are appended so that they survive a kill, and read when accessed."""
+"""Files of records: lines are appended so that they survive a kill, and read when accessed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +15,12 @@ from fewshot_i2v.runs.episode_record import (
     from_line,
     peek_index_and_status,
 )
+from fewshot_i2v.runs.shards import writer_of
 from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
 
 _BLOCK = 1 << 16
+_OFFSET_BITS = 48  # a position is the number of a file, and in the lower bits an offset in it
+_MAX_OFFSET = (1 << _OFFSET_BITS) - 1
 
 
 class Journal:
@@ -119,44 +122,73 @@ class Journal:
 class RecordLines(Mapping[int, EpisodeRecord]):
     """The record of each episode, by index, in the order of recording.
 
-    A later record of an episode replaces a failed one, never a successful one. Memory holds only
-    the offsets of the lines, so that a run may have 100,000 of them.
+    A later record of an episode replaces a failed one, never a successful one. Of several files,
+    one that succeeded replaces one that failed, whatever their order. Memory holds only the offsets
+    of the lines, so that a run may have 100,000 of them.
 
     Args:
-        path: the file; an absent one has no records. Lines may be added to it meanwhile.
+        paths: the files; an absent one has no records. Lines may be added to them meanwhile.
         run_checksum: checksum of the run's identity.
 
     Attributes:
         failed: numbers of the episodes recorded as failed.
+        repeated: number of lines that say again what another file says.
 
     Raises:
         RecordError: when a line is damaged (naming it), or an episode has two results. The values
             in a line are checked when it is read, and raise then.
     """
 
-    def __init__(self, path: Path, run_checksum: int) -> None:
-        self.path, self._run_checksum = path, run_checksum
-        self._offsets: dict[int, int] = {}
+    def __init__(self, paths: Sequence[Path], run_checksum: int) -> None:
+        self._paths, self._run_checksum = list(paths), run_checksum
+        self._numbers = {path: number for number, path in enumerate(self._paths)}
+        self._positions: dict[int, int] = {}
         self.failed: set[int] = set()
+        self.repeated = 0
+        for path in self._paths:
+            self._add_file(path)
+
+    def _add_file(self, path: Path) -> None:
         offset = 0
         for line_number, line in _complete_lines(path):
             try:
-                payload = checked_payload(line, run_checksum)
+                payload = checked_payload(line, self._run_checksum)
                 index, ok = peek_index_and_status(payload)
             except ValueError as error:
                 raise _damage_error(f"{path}:{line_number}", error) from error
-            if index not in self._offsets or index in self.failed:
-                self.add_line(index, offset, ok=ok)
-            else:
-                ((_, first_line),) = self.lines([index])
-                if checked_payload(first_line, run_checksum) != payload:
-                    raise second_result_error(f"{path}:{line_number}", index)
+            if self._is_new(path, index, ok=ok):
+                self.add_line(path, index, offset, ok=ok)
+            elif ok or index not in self.failed:
+                self._check_equal(f"{path}:{line_number}", path, index, payload, ok=ok)
             offset += len(line) + 1
 
-    def add_line(self, index: int, offset: int, *, ok: bool) -> None:
-        """Adds a line that was appended to the file and begins at `offset` bytes."""
-        self._offsets[index] = offset
+    def _is_new(self, path: Path, index: int, *, ok: bool) -> bool:
+        """Whether a line is the record of its episode, for all that is known so far."""
+        if index not in self._positions:
+            return True
+        return index in self.failed and (ok or self._path_of(index) == path)
+
+    def _check_equal(
+        self, source: str, path: Path, index: int, payload: bytes, *, ok: bool
+    ) -> None:
+        first_path = self._path_of(index)
+        if not ok and first_path != path:  # it failed there and succeeded elsewhere
+            return
+        ((_, first_line),) = self.lines([index])
+        if checked_payload(first_line, self._run_checksum) != payload:
+            raise second_result_error(source, index, {first_path, path})
+        self.repeated += first_path != path
+
+    def add_line(self, path: Path, index: int, offset: int, *, ok: bool) -> None:
+        """Adds a line that was appended to a file and begins at `offset` bytes."""
+        self._positions[index] = self._numbers[path] << _OFFSET_BITS | offset
         (self.failed.discard if ok else self.failed.add)(index)
+
+    def _path_of(self, index: int) -> Path:
+        return self._paths[self._positions[index] >> _OFFSET_BITS]
+
+    def _offset_of(self, index: int) -> int:
+        return self._positions[index] & _MAX_OFFSET
 
     def read(self, indices: Iterable[int]) -> Iterator[EpisodeRecord]:
         """Yields the records of some episodes, with one in memory at a time.
@@ -176,50 +208,52 @@ class RecordLines(Mapping[int, EpisodeRecord]):
 
     def lines(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Yields the unparsed lines of some episodes; see `read`."""
-        file: BinaryIO | None = None
-        position = 0
+        files: dict[Path, BinaryIO] = {}
+        ends: dict[Path, int] = {}
+        path = self._paths[0]
         try:
             for index in indices:
-                offset = self._offsets[index]
-                file = file or self.path.open("rb", buffering=1 << 18)
-                if position != offset:
-                    file.seek(offset)
-                line = file.readline()
-                position = offset + len(line)
+                path, offset = self._path_of(index), self._offset_of(index)
+                if path not in files:
+                    files[path], ends[path] = path.open("rb", buffering=1 << 18), 0
+                if ends[path] != offset:
+                    files[path].seek(offset)
+                line = files[path].readline()
+                ends[path] = offset + len(line)
                 yield index, line
         except OSError as error:
-            raise RecordError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+            raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
         finally:
-            if file is not None:
+            for file in files.values():
                 file.close()
 
     def damage_error(self, index: int, error: Exception) -> RecordError:
         """Makes the error about a damaged line of an episode, with its line number."""
-        n_remaining, line_number = self._offsets[index], 1
-        with self.path.open("rb") as file:
+        path, n_remaining, line_number = self._path_of(index), self._offset_of(index), 1
+        with path.open("rb") as file:
             while n_remaining > 0 and (block := file.read(min(n_remaining, 1 << 20))):
                 n_remaining, line_number = (
                     n_remaining - len(block),
                     line_number + block.count(b"\n"),
                 )
-        return _damage_error(f"{self.path}:{line_number}", error)
+        return _damage_error(f"{path}:{line_number}", error)
 
     def sort_by_index(self) -> RecordLines:
         """Sorts the records by episode number, in place; returns the same object."""
-        self._offsets = dict(sorted(self._offsets.items()))
+        self._positions = dict(sorted(self._positions.items()))
         return self
 
     def __getitem__(self, index: int) -> EpisodeRecord:
         return next(self.read([index]))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._offsets)
+        return iter(self._positions)
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._positions)
 
     def __contains__(self, index: object) -> bool:
-        return index in self._offsets
+        return index in self._positions
 
     def values(self) -> ValuesView[EpisodeRecord]:
         """The records, read one at a time."""
@@ -233,10 +267,18 @@ class _RecordValues(ValuesView[EpisodeRecord]):
         return self._mapping.read(list(self._mapping))
 
 
-def second_result_error(source: str, index: int) -> RecordError:
-    """Makes the error about a second, different result of an episode."""
+def second_result_error(source: str, index: int, journals: Collection[Path] = ()) -> RecordError:
+    """Makes the error about a second, different result of an episode.
+
+    Args:
+        source: file and line.
+        index: number of the episode.
+        journals: files that have the two results.
+    """
+    writers = " and ".join(sorted(writer_of(journal) for journal in journals))
+    between = f" (in {writers})" if len(journals) > 1 else ""
     return RecordError(
-        f"{source}: a second, different result of episode {index}, which has one already. "
+        f"{source}: a second, different result of episode {index}, which has one already{between}. "
         "Nothing was changed. An episode gives one result; compare the two, and remove one if it "
         "is in the file, or use another --output"
     )

@@ -25,13 +25,15 @@ from fewshot_i2v.utils.files import (
 _PATIENCE_SECONDS = 1.0
 # and this long is more than it needs by far: what is empty then was left by a kill
 _ABANDONED_SECONDS = 60.0
-_LEFTOVER_NAME = re.compile(r"running\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
+_LEFTOVER_SUFFIX = re.compile(r"\.(stale|\d+\.[0-9a-f]{8}|[0-9a-f]{16}(\.[0-9a-f]{16})*)")
 _MAX_BYTES = 1 << 16
 _MAX_PID = (1 << 31) - 1
 
 
 class RunLock:
-    """The file `running` in a run folder: created exclusively, names host and process.
+    """The file `running` in a run folder, or one of a shard: created exclusively.
+
+    It names host and process.
 
     A lock of a dead process of this host is taken over at once. One of another host never is, since
     nothing here can tell whether that process lives.
@@ -44,8 +46,8 @@ class RunLock:
         RecordWriteError: when the file cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "running"
+    def __init__(self, folder: Path, name: str = "running") -> None:
+        self.path = folder / name
         self._process = os.getpid()
         owner = {
             "host": socket.gethostname(),
@@ -74,7 +76,7 @@ class RunLock:
 
     def _create(self, path: Path) -> bool:
         """Creates a complete file or none, so that a kill leaves no empty one."""
-        draft = self.path.with_name(f"running.{self._process}.{secrets.token_hex(4)}")
+        draft = self.path.with_name(f"{self.path.name}.{self._process}.{secrets.token_hex(4)}")
         try:
             write_new_file(draft, self._content, sync=False)
             is_created = hard_link(path, draft)
@@ -144,8 +146,8 @@ class RunLock:
 
     def _remove_leftovers(self) -> None:
         """Removes drafts and claims of killed processes; this process has the lock."""
-        for path in self.path.parent.glob("running.*"):
-            if not _LEFTOVER_NAME.fullmatch(path.name):
+        for path in self.path.parent.glob(f"{self.path.name}.*"):
+            if not _LEFTOVER_SUFFIX.fullmatch(path.name.removeprefix(self.path.name)):
                 continue
             owner = _parse_owner(_read_lock(path))
             if _is_dead(owner) or (not owner and _age(path) > _ABANDONED_SECONDS):

@@ -32,7 +32,7 @@ _JSON_KEYS = (
     "adapter", "head", "shot", "episodes", "failed", "parameters", "seconds_per_episode",
     "peak_memory_mb", "folder", "note", "uses_names", "start", "start_name", "seen", "chance",
     "shared", "training_seed", "learns_nothing",
-    "toy_encoder", "interval",
+    "toy_encoder", "planned", "complete", "interval",
 )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ class RowSummary:
         ways: smallest and largest number of classes of an episode; (0, 0) without records.
         chance: accuracy of guessing, the mean over episodes; None without records.
         last_episode: highest number of an episode, failed ones included.
+        planned: number of episodes that the run is to have; None for runs of earlier versions.
         folder: the run folder; that of the first training seed where the row is several.
         seed_folders: run folders of the further training seeds.
         header: content of its `run.json`, with the training seeds of all; empty during the run.
@@ -92,6 +93,7 @@ class RowSummary:
     ways: tuple[int, int] = (0, 0)
     chance: float | None = None
     last_episode: int = 0
+    planned: int | None = None
     folder: Path = Path()
     seed_folders: tuple[Path, ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -120,6 +122,16 @@ class RowSummary:
     def episodes(self) -> int:
         """Number of episodes that succeeded."""
         return len(self.accuracies)
+
+    @property
+    def missing(self) -> int:
+        """Number of episodes that are not recorded yet."""
+        return max(0, (self.planned or 0) - self.episodes - self.failed)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all episodes are recorded, for all that is known."""
+        return self.missing == 0
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -234,6 +246,7 @@ def header_facts(header: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "training_seed": config.get("training_seed"),
         "parameters": header.get("parameters", 0),
         "macs_per_clip": header.get("macs_per_clip"),
+        "planned": header.get("planned"),
         "folder": folder,
         "header": header,
     }

@@ -7,6 +7,11 @@
 | `summary.json` | what follows from the records; can be made again at any time |
 | `running` | host and process of the run in progress |
 | `episodes.jsonl.torn-<n>` | bytes of an unfinished last line, set aside when the run resumed |
+| `episodes-<k>-of-<n>.jsonl`, `running-<k>-of-<n>` | those of shard k of n, see `runs.shards` |
+| `shard-<k>-of-<n>.json` | its host, digests of its clips, number of episodes of the run |
+
+The records of a run are those of all its files: equal ones of an episode count once, and different
+ones are an error. A run may be continued with another number of shards, or without.
 
 Each line ends with a checksum over the identity and everything in the line but the timings, so that
 a line that was changed, damaged or taken from another run is an error that names it.
@@ -25,12 +30,20 @@ from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.runs.episode_record import EpisodeRecord, identity_checksum, to_line
 from fewshot_i2v.runs.header import (
     add_clip_digests,
+    check_clip_digests,
     read_header,
     write_json,
     write_or_verify_header,
 )
 from fewshot_i2v.runs.journal import Journal, RecordLines, second_result_error
 from fewshot_i2v.runs.lock import RunLock
+from fewshot_i2v.runs.shards import (
+    JOURNAL_NAME,
+    Shard,
+    journals_of,
+    read_shard_facts,
+    write_shard_facts,
+)
 from fewshot_i2v.utils.files import remove_leftovers
 
 
@@ -54,8 +67,8 @@ class RunFolder:
     Attributes:
         path: the folder.
         header: content of `run.json`.
-        records: the record of each episode so far, by index; a later record replaces a failed one,
-            never a successful one. Each is read from the file when it is accessed.
+        records: the record of each episode so far, by index, of all shards; a later record replaces
+            a failed one, never a successful one. Each is read from the file when it is accessed.
     """
 
     def __init__(
@@ -64,22 +77,32 @@ class RunFolder:
         data: RunData,
         journal: Journal,
         resources: contextlib.ExitStack,
+        *,
+        shard: Shard | None = None,
+        planned: int = 0,
     ) -> None:
         self.path, self.header, self.records = path, data.header, data.records
         self._journal, self._resources = journal, resources
+        self._shard, self._planned = shard, planned
         self._run_checksum = _run_checksum(self.header)
 
     @classmethod
     def open(
-        cls, path: str | Path, header: Mapping[str, Any], *, identity: Mapping[str, Any]
+        cls,
+        path: str | Path,
+        header: Mapping[str, Any],
+        *,
+        identity: Mapping[str, Any],
+        shard: Shard | None = None,
     ) -> RunFolder:
         """Starts a run in a folder, or resumes the one in it.
 
         Args:
             path: the folder; created when absent.
             header: facts to store beside the identity (package versions, device, ...); written when
-                the run starts and not compared.
+                the run starts and not compared. `planned` is the number of episodes.
             identity: what decides the results, nested; must be that of the folder.
+            shard: the part of the run that is added, to files of its own; None: the run.
 
         Returns:
             The folder, to be closed after use.
@@ -88,16 +111,23 @@ class RunFolder:
             RecordError: when the folder is in use, damaged, or holds a run of another identity.
             RecordWriteError: when the disk refuses.
         """
-        folder = Path(path)
+        folder, planned = Path(path), int(header.get("planned", 0))
         _make_folder(folder)
+        journal_path = folder / (shard.journal_name if shard else JOURNAL_NAME)
         with contextlib.ExitStack() as resources:
-            resources.callback(RunLock(folder).release)
-            _remove_leftovers(folder)
-            stored = write_or_verify_header(folder, header, identity)
-            records = RecordLines(folder / "episodes.jsonl", _run_checksum(stored))
-            journal = Journal(folder / "episodes.jsonl")
+            lock = RunLock(folder, f"running{shard.suffix}" if shard else "running")
+            resources.callback(lock.release)
+            _remove_leftovers(folder, shard)
+            has_records = any(journal.exists() for journal in journals_of(folder))
+            stored = write_or_verify_header(folder, header, identity, has_records=has_records)
+            if shard is None and planned > stored.get("planned", planned):
+                stored = {**stored, "planned": planned}
+                write_json(folder / "run.json", stored)
+            journal = Journal(journal_path)
             resources.callback(journal.close)
-            return cls(folder, RunData(stored, records), journal, resources.pop_all())
+            records = RecordLines(journals_of(folder), _run_checksum(stored))
+            data = RunData(stored, records)
+            return cls(folder, data, journal, resources.pop_all(), shard=shard, planned=planned)
 
     def append(self, records: Sequence[EpisodeRecord]) -> None:
         """Adds records: when it returns, they survive a kill and a power cut.
@@ -126,8 +156,13 @@ class RunFolder:
             return
         offset = self._journal.append([line for _, line in lines])
         for record, line in lines:
-            self.records.add_line(record.index, offset, ok=record.status == "ok")
+            ok = record.status == "ok"
+            self.records.add_line(self._journal.path, record.index, offset, ok=ok)
             offset += len(line) + 1
+
+    def read_again(self) -> None:
+        """Reads the records again, with those that other processes have added."""
+        self.records = RecordLines(journals_of(self.path), self._run_checksum)
 
     def record_clips(self, digests: Mapping[str, str]) -> None:
         """Records the digests of the run's clips; errors as `add_clip_digests`.
@@ -135,7 +170,22 @@ class RunFolder:
         Args:
             digests: clip name -> digest of its content.
         """
-        self.header = add_clip_digests(self.path / "run.json", self.header, digests)
+        path = self.path / "run.json"
+        if self._shard is None:
+            self.header = add_clip_digests(path, self.header, digests)
+        else:
+            check_clip_digests(path, self.header.get("clips", {}), digests)
+        shards = read_shard_facts(self.path)
+        for shard, facts in shards.items():
+            check_clip_digests(self.path / shard.facts_name, facts["clips"], digests)
+        if self._shard is not None:
+            earlier = shards.get(self._shard, {"clips": {}, "planned": 0})
+            write_shard_facts(
+                self.path,
+                self._shard,
+                planned=max(self._planned, earlier["planned"]),
+                clips={**earlier["clips"], **digests},
+            )
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`, atomically, by anything JSON can carry.
@@ -175,7 +225,10 @@ def read_run(path: str | Path) -> RunData:
     header = read_header(folder / "run.json")
     if header is None:
         raise RecordError(f"{folder}: not a run folder: it has no run.json")
-    records = RecordLines(folder / "episodes.jsonl", _run_checksum(header))
+    records = RecordLines(journals_of(folder), _run_checksum(header))
+    planned = [header.get("planned"), *(f["planned"] for f in read_shard_facts(folder).values())]
+    if any(count is not None for count in planned):
+        header = {**header, "planned": max(count for count in planned if count is not None)}
     return RunData(header, records.sort_by_index())
 
 
@@ -190,8 +243,14 @@ def _make_folder(folder: Path) -> None:
         raise RecordWriteError(folder, error) from error
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of killed runs; this process has the lock."""
+def _remove_leftovers(folder: Path, shard: Shard | None) -> None:
+    """Removes the temporary files of killed runs; this process has the lock.
+
+    A shard removes its own alone: others may write at the same time.
+    """
+    if shard is not None:
+        remove_leftovers(folder / shard.facts_name)
+        return
     for name in ("run.json", "summary.json"):
         remove_leftovers(folder / name)
         for leftover in folder.glob(f"{name}.tmp-*"):  # of version 0.1

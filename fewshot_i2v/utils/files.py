@@ -205,6 +205,34 @@ def hard_link(path: Path, target: Path) -> bool | None:
     return True
 
 
+def create_file(path: Path, data: bytes) -> bool:
+    """Creates a file with its content, complete or not at all.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its content, which is on the disk when this returns; see `sync_folder` for its name.
+
+    Returns:
+        Whether it was created: only one of several processes does so.
+
+    Raises:
+        OSError: when it cannot be written; no temporary file stays then.
+    """
+    temporary = temporary_path(path)
+    try:
+        write_new_file(temporary, data)
+        is_created = hard_link(path, temporary)
+        if is_created is None:
+            # without links the last of several writers wins, should they come between these lines
+            is_created = not path.exists()
+            if is_created:
+                temporary.replace(path)
+        return is_created
+    finally:  # a signal may end the writing as well
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 @contextmanager
 def locked_temporary_file(path: Path) -> Iterator[BinaryIO]:
     """Creates a new file to write to, locked; its name is removed at the end.

@@ -162,14 +162,18 @@ class OverallProgress:
         self._done[:position] = [task.work for task in self.tasks[:position]]
         self.display.update(sum(left))
 
-    def advance(self, share: float, seconds: float | None, note: str = "") -> None:
+    def advance(
+        self, share: float, seconds: float | None, note: str = "", *, position: int | None = None
+    ) -> None:
         """Counts a share of the present task.
 
         Args:
             share: of the task's work, in 0..1.
             seconds: that it took; None where an earlier run did it.
             note: shown behind the time left.
+            position: of the task that becomes the present one, where several are done at once.
         """
+        self._current = self._current if position is None else position
         task = self.tasks[self._current]
         self._done[self._current] += share * task.work
         if seconds is not None:

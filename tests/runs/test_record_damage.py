@@ -253,7 +253,7 @@ def test_nothing_is_acknowledged_before_it_is_synced(
     filled(tmp_path, 1)
     # the marker; the header and its name; the journal's name; the line
     assert calls[0] == "write"
-    assert calls[1:] == ["write", "fsync", "replace", "fsync", "fsync", "write", "fsync"]
+    assert calls[1:] == ["write", "fsync", "fsync", "fsync", "write", "fsync"]
     with (tmp_path / "episodes.jsonl").open("ab") as file:
         file.write(b"torn")
     calls.clear()

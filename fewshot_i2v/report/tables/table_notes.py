@@ -53,6 +53,10 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes without which a table misleads, in at most 80 characters each."""
     if any(row.toy_encoder for row in rows):
         yield f"Encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"
+    missing = sum(row.missing for row in rows)
+    if missing:
+        episodes = "1 episode is" if missing == 1 else f"{missing} episodes are"
+        yield f"INCOMPLETE: {episodes} missing; the command of the run continues it."
     failed = sum(row.failed for row in rows)
     if failed:
         yield f"{failed} episodes failed and are left out; their records say why."

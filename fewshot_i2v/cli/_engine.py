@@ -1,0 +1,194 @@
+"""Flags that divide an evaluation among processes, jobs and machines."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._next import same_command
+from fewshot_i2v.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewshot_i2v.config.evaluation import EvaluationConfig
+    from fewshot_i2v.evaluation.engines.driver import PoolFactory
+    from fewshot_i2v.evaluation.results import EvaluationResult
+    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+_RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
+
+_HEADING = "Several processes"
+_FLAGS = (
+    click.option(
+        "--engine",
+        cls=RareFlag,
+        heading=_HEADING,
+        type=click.Choice(("processes", "ray", "slurm")),
+        help="Run the episodes in several processes of this machine, in a Ray cluster, or write "
+        "the script of a SLURM array to standard output. [default: this process]",
+    ),
+    click.option(
+        "--processes",
+        cls=RareFlag,
+        heading=_HEADING,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Number of processes; of slurm: of jobs. [default: one per GPU, or per core]",
+    ),
+    click.option(
+        "--gpus",
+        cls=RareFlag,
+        heading=_HEADING,
+        metavar="0,1,...",
+        help="GPUs to use with --engine processes, one process each. [default: all]",
+    ),
+    click.option(
+        "--ray-address",
+        cls=RareFlag,
+        heading=_HEADING,
+        metavar="ADDRESS",
+        help="Ray cluster to use. [default: the one of Ray's environment, or a local one]",
+    ),
+    click.option(
+        "--shard",
+        cls=RareFlag,
+        heading=_HEADING,
+        metavar="K/N|auto",
+        help="Run shard K of N of the episodes; start one process for each K, on any machine with "
+        "the same --output. auto: the place of this job in a SLURM array.",
+    ),
+)
+
+
+def engine_flags(function: Decorated) -> Decorated:
+    """A decorator that adds the flags."""
+    for flag in reversed(_FLAGS):
+        function = flag(function)
+    return function
+
+
+@dataclass(frozen=True)
+class EngineFlags:
+    """The flags as typed.
+
+    Attributes:
+        engine: name; None: this process.
+        processes: number.
+        gpus: numbers with commas.
+        ray_address: of the cluster.
+        shard: of this process.
+    """
+
+    engine: str | None
+    processes: int | None
+    gpus: str | None
+    ray_address: str | None
+    shard: str | None
+
+    def check(self, first: int) -> None:
+        """Refuses flags that mean nothing together.
+
+        Args:
+            first: number of the first episode.
+        """
+        if self.engine is not None and first:
+            raise UsageError("episodes: got a range beside --engine; expected their number")
+        if self.engine is not None and self.shard is not None:
+            raise UsageError(
+                "shard: got it beside --engine, which divides the episodes itself; give one of them"
+            )
+        for name in ("processes", "gpus", "ray_address"):
+            if self.engine is None and getattr(self, name) is not None:
+                raise UsageError(
+                    f"{name.replace('_', '-')}: is for --engine; give --engine as well"
+                )
+        if self.engine == "slurm" and self.processes is None:
+            raise UsageError("processes: give the number of jobs, such as --processes 32")
+
+    def run(
+        self, config: EvaluationConfig, first: int, *, progress: bool, retry_failed: bool
+    ) -> EvaluationResult:
+        """Runs an evaluation from an episode on, as the flags say."""
+        from fewshot_i2v.evaluation import evaluate
+
+        return evaluate.run(
+            config,
+            progress=progress,
+            retry_failed=retry_failed,
+            selection=make_selection(self.shard, first),
+            engine=self.workers(),
+        )
+
+    def workers(self) -> PoolFactory | None:
+        """Returns what makes the workers; None: this process runs the episodes."""
+        if self.engine is None:
+            return None
+        from fewshot_i2v.evaluation.engines.pools import make_engine
+
+        return make_engine(
+            self.engine,
+            processes=self.processes,
+            gpus=_parse_gpus(self.gpus),
+            address=self.ray_address,
+        )
+
+    def slurm_script(self, ctx: click.Context, name: str) -> str:
+        """Writes the script of a SLURM array for the present command."""
+        from fewshot_i2v.evaluation.engines.slurm import slurm_script
+
+        command = same_command(ctx, without=(), without_values=("--engine", "--processes"))
+        return slurm_script(
+            shlex.split(command), count=self.processes or 1, name=name, folder=Path.cwd()
+        )
+
+
+def _parse_gpus(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise UsageError(f"gpus: got {text!r}; expected different numbers, such as 0,1,2")
+    return tuple(map(int, numbers))
+
+
+def take_episode_range(overrides: dict[str, Any]) -> int:
+    """Replaces a range of episodes, such as 40:80, by its end.
+
+    Args:
+        overrides: keys of the configuration as typed; `episodes` is changed.
+
+    Returns:
+        The first episode.
+
+    Raises:
+        UsageError: when it is empty.
+    """
+    text = overrides.get("episodes")
+    match = _RANGE.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        return 0
+    first, end = int(match[1]), int(match[2])
+    if first >= end:
+        raise UsageError(f"episodes: got {text}; expected A:B with A below B, such as 40:80")
+    overrides["episodes"] = end
+    return first
+
+
+def make_selection(shard: str | None, first: int) -> EpisodeSelection:
+    """Makes the selection of episodes that this process runs.
+
+    Args:
+        shard: as typed; None: all.
+        first: number of the first episode.
+    """
+    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+    from fewshot_i2v.runs.shards import Shard
+
+    return EpisodeSelection(None if shard is None else Shard.parse(shard), first)

@@ -1,0 +1,1 @@
+"""Engines that run the batches of an evaluation in several processes."""

@@ -1,0 +1,146 @@
+"""The main process of an evaluation in several processes: it prepares, hands out, and sums up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, WorkerPool, run_jobs
+from fewshot_i2v.evaluation.row_execution import (
+    ALL_EPISODES,
+    RowExecution,
+    accuracy_note,
+)
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.utils.progress import OverallProgress
+
+PoolFactory = Callable[[EvaluationConfig, int | None], WorkerPool]
+"""Makes workers for a configuration and a number of episodes of each shot."""
+
+
+@dataclass(eq=False)
+class EngineRun:
+    """Runs the rows of an evaluation on a pool of workers.
+
+    Clips are decoded here, once, into the cache that all workers read. What is done stands in the
+    record files of the workers: this process holds no results, and may end at any time.
+
+    Attributes:
+        context: of the evaluation.
+        runners: of its rows.
+        make_pool: makes the workers.
+    """
+
+    context: EvaluationContext
+    runners: Sequence[RowRunner]
+    make_pool: PoolFactory
+    _pool: WorkerPool | None = None
+    _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
+        """Runs the missing episodes of all rows.
+
+        Raises:
+            TooManyFailuresError: when more episodes of a row fail than it allows.
+            FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
+        """
+        jobs = [
+            job
+            for runner in self.runners
+            for job in self._prepare(runner, progress, retry_failed=retry_failed)
+        ]
+        if jobs:
+            self._run(jobs, progress)
+        summaries = []
+        for runner in self.runners:
+            with self._opened(runner) as execution:
+                summaries.append(execution.summarise())
+        return summaries
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.close()
+
+    @contextmanager
+    def _opened(self, runner: RowRunner, *, retry_failed: bool = False) -> Iterator[RowExecution]:
+        facts, identity = runner.header()
+        path = self.context.config.output_folder / runner.row.slug
+        with RunFolder.open(path, facts, identity=identity) as folder:
+            yield RowExecution.plan(runner, folder, ALL_EPISODES, retry_failed=retry_failed)
+
+    def _prepare(
+        self, runner: RowRunner, progress: OverallProgress, *, retry_failed: bool
+    ) -> list[Job]:
+        """Decodes the clips of a row, records what cannot run, and returns what remains."""
+        with self._opened(runner, retry_failed=retry_failed) as execution:
+            execution.prepare(progress)
+            share = 1 - len(execution.pending) / len(runner.episodes)
+            progress.advance(share, None, position=runner.position)
+            size = runner.parallel_episodes
+            return [
+                Job(
+                    runner.position,
+                    batch,
+                    tuple(sorted(i for i in execution.pending if i // size == batch)),
+                )
+                for batch in execution.batches
+            ]
+
+    def _run(self, jobs: Sequence[Job], progress: OverallProgress) -> None:
+        pool = self._ready_pool()
+        # a batch that ends its workers may do so because of one episode: find it
+        again = []
+        for outcome in run_jobs(pool, jobs):
+            if outcome.death is None:
+                self._count(outcome, pool, progress)
+            elif len(outcome.job.pending) == 1:
+                self._record_death(outcome)
+            else:
+                job = outcome.job
+                again += [Job(job.row, job.batch, (i,), alone=True) for i in job.pending]
+        for outcome in run_jobs(pool, again):
+            if outcome.death is None:
+                self._count(outcome, pool, progress)
+            else:
+                self._record_death(outcome)
+
+    def _ready_pool(self) -> WorkerPool:
+        """Returns the workers, with the episodes of this process."""
+        config = self.context.config
+        episodes = None
+        if config.until is not None:
+            episodes = max(map(len, self.context.episodes.values()))
+        if self._pool is None:
+            self._pool = self.make_pool(config, episodes)
+        elif episodes is not None:
+            self._pool.draw(episodes)
+        return self._pool
+
+    def _count(self, outcome: Outcome, pool: WorkerPool, progress: OverallProgress) -> None:
+        row, total = outcome.job.row, len(self.runners[outcome.job.row].episodes)
+        self._accuracies[row] += outcome.accuracies
+        progress.advance(
+            len(outcome.job.pending) / total,
+            outcome.seconds / pool.size,
+            accuracy_note(self._accuracies[row]),
+            position=row,
+        )
+
+    def _record_death(self, outcome: Outcome) -> None:
+        """Records an episode that ended its workers as failed."""
+        runner = self.runners[outcome.job.row]
+        with self._opened(runner, retry_failed=True) as execution:
+            (index,) = outcome.job.pending
+            episode = next(e for e in runner.episodes if e.index == index)
+            reason = f"its worker {outcome.death}, and so did the next one"
+            if index in execution.pending:
+                execution.record_failed([(episode, str(execution.folder.path), reason)])
+            execution.pending.clear()
+            execution.check_failures()

@@ -1,0 +1,207 @@
+"""Workers that are processes of this machine, one per GPU or sharing the cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.errors import EngineError, FewshotError
+from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, portable_error
+from fewshot_i2v.runs.shards import Shard
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.engines.worker import Worker
+
+_MAX_FAILED_STARTS = 2
+_JOIN_SECONDS = 10
+
+
+@dataclass
+class _Process:
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = None
+    is_ready: bool = False
+
+
+class ProcessPool:
+    """Worker processes; see `jobs.WorkerPool`.
+
+    Args:
+        config: of the evaluation.
+        count: number of workers.
+        gpus: number of the GPU of each worker; empty: as the configuration says.
+        episodes: number of episodes of each shot; None: as the configuration says.
+    """
+
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        count: int,
+        *,
+        gpus: Sequence[int] = (),
+        episodes: int | None = None,
+    ) -> None:
+        self.config, self.count, self.gpus = config, len(gpus) or count, tuple(gpus)
+        self._episodes, self._failed_starts = episodes, 0
+        self._workers = [self._start(number) for number in range(self.count)]
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        return self.count
+
+    @property
+    def idle(self) -> int:
+        """Number of workers without a job."""
+        return sum(worker.job is None for worker in self._workers)
+
+    def submit(self, job: Job) -> None:
+        """Gives a job to an idle worker; its connection holds it until the worker is ready."""
+        worker = next(worker for worker in self._workers if worker.job is None)
+        worker.job = job
+        try:
+            worker.connection.send(job)
+        except OSError:  # it ended: `wait` sees that
+            return
+
+    def wait(self) -> list[Outcome]:
+        """Waits until jobs end; see `jobs.WorkerPool`."""
+        outcomes: list[Outcome] = []
+        while not outcomes:
+            numbers = {worker.connection: i for i, worker in enumerate(self._workers)}
+            for connection in wait(list(numbers)):
+                outcome = self._receive(numbers[connection])  # type: ignore[index]
+                outcomes += [] if outcome is None else [outcome]
+        return outcomes
+
+    def _receive(self, number: int) -> Outcome | None:
+        worker = self._workers[number]
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            return self._replace(number)
+        if message == "ready":
+            worker.is_ready = True
+            self._failed_starts = 0
+            return None
+        if isinstance(message, FewshotError):
+            if worker.job is None:  # the worker could not be made: neither could the next
+                raise message
+            return Outcome(worker.job, error=message)
+        worker.job = None
+        outcome: Outcome = message
+        return outcome
+
+    def _replace(self, number: int) -> Outcome | None:
+        """Starts a worker in place of one that ended; returns what that means for its job."""
+        worker = self._workers[number]
+        worker.connection.close()
+        worker.process.join()
+        death = _describe_exit(worker.process.exitcode)
+        if not worker.is_ready:
+            self._failed_starts += 1
+            if self._failed_starts > _MAX_FAILED_STARTS:
+                raise EngineError(
+                    f"workers end before they are ready ({death}); run the command with fewer "
+                    "processes, or without --engine to see the reason"
+                )
+        self._workers[number] = self._start(number)
+        return None if worker.job is None else Outcome(worker.job, death=death)
+
+    def draw(self, episodes: int) -> None:
+        """Makes the first `episodes` episodes of each shot those of the evaluation."""
+        self._episodes = episodes
+        for worker in self._workers:
+            worker.connection.send(episodes)
+
+    def close(self) -> None:
+        """Ends the workers: those that are idle by themselves, the others by a signal."""
+        for worker in self._workers:
+            worker.connection.close()
+            if worker.job is not None:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_JOIN_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+    def _start(self, number: int) -> _Process:
+        context = get_context("spawn")  # neither CUDA nor threads survive a fork
+        here, there = context.Pipe()
+        config = self.config.model_copy(update={"workers": 1})
+        if self.gpus:
+            config = config.model_copy(update={"device": f"cuda:{self.gpus[number]}"})
+        process = context.Process(
+            target=_serve,
+            args=(there, config, Shard(number + 1, self.count), self._episodes),
+        )
+        process.start()
+        there.close()
+        return _Process(process, here)
+
+
+def _serve(
+    connection: Connection, config: EvaluationConfig, shard: Shard, episodes: int | None
+) -> None:
+    """Runs jobs from a connection until it is closed, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the main process decides
+    _take_cores(shard)
+    from fewshot_i2v.evaluation.engines.worker import Worker
+
+    try:
+        worker = Worker(config, shard, episodes)
+    except FewshotError as error:
+        connection.send(portable_error(error))
+        return
+    try:
+        connection.send("ready")
+        while True:
+            message: Any = connection.recv()
+            if isinstance(message, int):
+                worker.draw(message)
+            else:
+                connection.send(_run(worker, message))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the main process has ended: what was done is recorded
+    finally:
+        worker.close()
+
+
+def _run(worker: Worker, job: Job) -> Outcome | FewshotError:
+    try:
+        outcome: Outcome = worker.run(job)
+    except FewshotError as error:
+        return portable_error(error)
+    return outcome
+
+
+def _take_cores(shard: Shard) -> None:
+    """Gives this process its share of the cores, so that workers do not wait for each other."""
+    import torch
+
+    if not hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // shard.count))
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // shard.count)
+    first = (shard.number - 1) * share % len(cores)
+    torch.set_num_threads(share)
+    os.sched_setaffinity(0, cores[first : first + share])
+
+
+def _describe_exit(status: int | None) -> str:
+    if status is not None and status < 0:
+        try:
+            return f"ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"ended by signal {-status}"
+    return f"ended with status {status}"

@@ -1,0 +1,79 @@
+"""A worker: loads an evaluation once, and runs jobs of it into record files of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.jobs import Job, Outcome
+from fewshot_i2v.evaluation.evaluate import build_row_runners
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution
+from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.shards import Shard
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.row_runner import RowRunner
+
+
+class Worker:
+    """Runs jobs of an evaluation.
+
+    Args:
+        config: of the evaluation.
+        shard: names its record files.
+        episodes: number of episodes of each shot; None: as the configuration says.
+    """
+
+    def __init__(self, config: EvaluationConfig, shard: Shard, episodes: int | None) -> None:
+        self.config, self.shard = config, shard
+        self.context = EvaluationContext.of(config)
+        if episodes is not None:
+            self.draw(episodes)
+        self._runners: list[RowRunner] = build_row_runners(self.context)
+        self._resources = contextlib.ExitStack()
+        self._execution: RowExecution | None = None
+
+    def draw(self, episodes: int) -> None:
+        """Makes the first `episodes` episodes of each shot those of the evaluation."""
+        self.context.draw(episodes)
+
+    def run(self, job: Job) -> Outcome:
+        """Runs a job and records its missing episodes.
+
+        Raises:
+            FewshotError: see `fewshot_i2v.errors`.
+        """
+        start = perf_counter()
+        execution = self._open(self._runners[job.row])
+        execution.pending = set(job.pending)
+        episodes = execution.episodes_of({job.batch})
+        if job.alone:
+            episodes = [e for e in episodes if e.index in execution.pending]
+        runner = execution.runner
+        # they are in the cache: the main process has decoded them
+        self.context.decode_episodes(episodes, runner.row.tuning, progress=False)
+        records = execution.run_episodes([e for e in episodes if runner.failure(e) is None])
+        accuracies = tuple(r.accuracy for r in records if r.accuracy is not None)
+        return Outcome(job, accuracies, perf_counter() - start)
+
+    def _open(self, runner: RowRunner) -> RowExecution:
+        """Opens the folder of a row; that of the row before is closed, and its caches are freed."""
+        if self._execution is not None and self._execution.runner is runner:
+            return self._execution
+        self.close()
+        self.context.release_caches(retain=[r.cache_key for r in self._runners[runner.position :]])
+        facts, identity = runner.header()
+        path = self.config.output_folder / runner.row.slug
+        folder = RunFolder.open(path, facts, identity=identity, shard=self.shard)
+        self._resources.callback(folder.close)
+        folder.record_clips({})
+        self._execution = RowExecution.plan(runner, folder, ALL_EPISODES, retry_failed=False)
+        return self._execution
+
+    def close(self) -> None:
+        """Closes its record files."""
+        self._execution = None
+        self._resources.close()

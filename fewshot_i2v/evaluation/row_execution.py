@@ -1,0 +1,223 @@
+"""Runs the missing episodes of a row in batches, and records them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from fewshot_i2v.data.episodes.episode import Episode
+from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.utils.progress import OverallProgress
+
+
+@dataclass(frozen=True)
+class EpisodeSelection:
+    """Episodes that one process is to run; by default all.
+
+    Attributes:
+        shard: runs every batch that is its own; None: there are no shards.
+        first: number of the first episode.
+    """
+
+    shard: Shard | None = None
+    first: int = 0
+
+    def has(self, index: int, runner: RowRunner) -> bool:
+        """Whether the process runs an episode of a row."""
+        if self.shard is None:
+            return index >= self.first
+        size = runner.parallel_episodes
+        n_batches = -(-len(runner.episodes) // size)
+        return index >= self.first and self.shard.has_batch(
+            index // size, n_batches=n_batches, row=runner.position
+        )
+
+
+ALL_EPISODES = EpisodeSelection()
+
+
+@dataclass(eq=False)
+class RowExecution:
+    """The missing episodes of a row, run in batches whose borders depend on nothing else.
+
+    An interrupted batch is computed again completely and only its missing records are written, so
+    that a resumed run gives the same numbers as an uninterrupted one. (One that is extended may
+    differ in rounding: its last batch was shorter the first time.)
+
+    Attributes:
+        runner: of the row.
+        folder: open for appending.
+        selected: episodes that this process is to run, those that are recorded included.
+        pending: numbers of those that are missing.
+    """
+
+    runner: RowRunner
+    folder: RunFolder
+    selected: Sequence[Episode]
+    pending: set[int] = field(default_factory=set)
+
+    @classmethod
+    def plan(
+        cls,
+        runner: RowRunner,
+        folder: RunFolder,
+        selection: EpisodeSelection,
+        *,
+        retry_failed: bool,
+    ) -> RowExecution:
+        """Says what is missing.
+
+        Args:
+            runner: of the row.
+            folder: of its records.
+            selection: what this process is to run.
+            retry_failed: whether episodes recorded as failed run again.
+        """
+        retried = folder.records.failed if retry_failed else ()
+        selected = [e for e in runner.episodes if selection.has(e.index, runner)]
+        indices = {e.index for e in selected}
+        pending = {i for i in indices if i not in folder.records or i in retried}
+        return cls(runner, folder, selected, pending)
+
+    @property
+    def batches(self) -> list[int]:
+        """Numbers of the batches with missing episodes, in ascending order."""
+        return sorted({index // self.runner.parallel_episodes for index in self.pending})
+
+    def episodes_of(self, batches: Collection[int]) -> list[Episode]:
+        """Returns the episodes of batches, in order."""
+        size = self.runner.parallel_episodes
+        return [e for e in self.runner.episodes if e.index // size in batches]
+
+    def prepare(self, progress: bool | OverallProgress) -> None:
+        """Decodes the clips, verifies them, and records the episodes that cannot run.
+
+        Raises:
+            RecordError: when clips changed since the run began.
+            TooManyFailuresError: when more episodes fail than the row allows.
+        """
+        runner, folder = self.runner, self.folder
+        computed = self.episodes_of(set(self.batches))
+        runner.context.decode_episodes(computed, runner.row.tuning, progress=progress)
+        # without episodes that failed for good: a clip of theirs may still be repaired
+        records = folder.records
+        readable = [
+            e
+            for e in {e.index: e for e in [*self.selected, *computed]}.values()
+            if e.index in self.pending or (e.index in records and e.index not in records.failed)
+        ]
+        folder.record_clips(runner.context.content_digests(clip_names(readable)))
+        self._record_failures()
+
+    def _record_failures(self) -> None:
+        runner = self.runner
+        pending = [episode for episode in runner.episodes if episode.index in self.pending]
+        errors = [(episode, runner.failure(episode)) for episode in pending]
+        self.record_failed(
+            [(e, error.path, error.reason) for e, error in errors if error is not None]
+        )
+        self.check_failures()
+
+    def record_failed(self, failures: Sequence[tuple[Episode, str, str]]) -> None:
+        """Records episodes that cannot run, with the file that is to blame and the reason."""
+        self.folder.append(
+            [
+                EpisodeRecord(
+                    **episode_fields(episode),
+                    status="failed",
+                    error={"path": path, "reason": reason},
+                )
+                for episode, path, reason in failures
+            ]
+        )
+        self.pending -= {episode.index for episode, _, _ in failures}
+
+    def check_failures(self) -> None:
+        """Raises TooManyFailuresError when more episodes are recorded as failed than allowed."""
+        runner, folder = self.runner, self.folder
+        indices = {episode.index for episode in runner.episodes}
+        failed = len(indices & folder.records.failed - self.pending)
+        if failed > runner.row.max_failed:
+            raise TooManyFailuresError(
+                f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
+                f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
+                f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
+                "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
+                "and run the same command with --retry-failed, or raise --max-failed"
+            )
+
+    def run_batch(self, batch: int) -> list[EpisodeRecord]:
+        """Runs a batch, and records its missing episodes.
+
+        Returns:
+            The new records.
+        """
+        episodes = [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
+        return self.run_episodes(episodes)
+
+    def run_episodes(self, episodes: Sequence[Episode]) -> list[EpisodeRecord]:
+        """Runs episodes side by side, and records those that are missing."""
+        records = [r for r in self.runner.run(episodes) if r.index in self.pending]
+        self.folder.append(records)
+        self.pending -= {record.index for record in records}
+        return records
+
+    def run_all(self, progress: OverallProgress) -> None:
+        """Runs all batches with missing episodes."""
+        total = len(self.selected)
+        recorded = [e.index for e in self.selected if e.index not in self.pending]
+        records = self.folder.records.read(i for i in recorded if i in self.folder.records)
+        accuracies = [r.accuracy for r in records if r.accuracy is not None]
+        progress.advance(len(recorded) / total if total else 1.0, None)
+        pending = [episode for episode in self.selected if episode.index in self.pending]
+        context = self.runner.context
+        with progress.stage("encode", len(clip_names(pending)), "clips") as count_encoded:
+            # elsewhere tuning is the work, and takes turns with encoding
+            context.on_encoded = count_encoded if self.runner.is_static else None
+            for batch in self.batches:
+                start = perf_counter()
+                new_records = self.run_batch(batch)
+                accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
+                seconds = perf_counter() - start
+                progress.advance(len(new_records) / total, seconds, accuracy_note(accuracies))
+        context.on_encoded = None
+
+    def summarise(self) -> RowSummary:
+        """Summarises the records of the configured episodes, and writes the summary."""
+        runner, folder = self.runner, self.folder
+        n_episodes = len(runner.episodes)  # the folder may hold more
+        result = RowSummary.from_records(
+            folder.records.read(i for i in sorted(folder.records) if i < n_episodes),
+            adapter=runner.row.adapter.label,
+            head=runner.row.head.label,
+            shot=runner.row.shot,
+            parameters=runner.parameters,
+            display_flags=runner.display_flags,
+            training_seed=runner.row.training_seed,
+            folder=folder.path,
+            planned=n_episodes,
+        )
+        folder.write_summary(result.to_dict())
+        return result
+
+
+def clip_names(episodes: Sequence[Episode]) -> set[str]:
+    """Returns the names of all clips of episodes."""
+    return {name for episode in episodes for name in episode.clip_names()}
+
+
+def accuracy_note(accuracies: Sequence[float]) -> str:
+    """Returns the mean accuracy so far with its interval, for a progress bar."""
+    if not accuracies:
+        return ""
+    interval = mean_interval(accuracies)
+    width = interval.half_width
+    spread = "" if width is None else f" ± {100 * width:.1f}"
+    return f"{100 * interval.mean:.1f}{spread} %"

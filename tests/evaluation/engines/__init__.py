@@ -1,0 +1,1 @@
+"""Tests of the engines that run an evaluation in several processes."""

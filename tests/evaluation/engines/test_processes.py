@@ -1,0 +1,203 @@
+"""Worker processes give the records of one process, also when they are killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, WorkerPool
+from fewshot_i2v.evaluation.engines.pools import make_engine
+from fewshot_i2v.evaluation.engines.worker import Worker
+from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+from fewshot_i2v.runs.episode_record import TIMING_KEYS
+from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES
+from tests.tiny import tiny_architecture, tiny_run, tiny_split
+
+# in each worker, before the product is imported there: an episode kills its process as often as
+# the number in a file of its name says
+_KILLER = """
+    import os, signal, sys
+    from pathlib import Path
+
+    folder = os.environ.get("KILL_FOLDER")
+    if folder and "--multiprocessing-fork" in sys.orig_argv:
+        from fewshot_i2v.evaluation.row_runner import RowRunner
+
+        run = RowRunner.run
+
+        def run_or_die(self, episodes):
+            for episode in episodes:
+                path = Path(folder) / str(episode.index)
+                left = int(path.read_text()) if path.exists() else 0
+                if left:
+                    path.write_text(str(left - 1))
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return run(self, episodes)
+
+        RowRunner.run = run_or_die
+"""
+
+
+class Runs:
+    """Runs of one evaluation of two rows, of two episodes side by side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tiny_split(folder)
+        tiny_architecture(folder)
+        self.reference = self.records(evaluate.run(self.config("reference")))
+
+    def config(self, name: str, **changes: Any) -> EvaluationConfig:
+        settings = {
+            "adapter": ["frozen", "st-adapter"],
+            "head": "prototype",
+            "query": 2,
+            **({} if "until" in changes else {"episodes": 6}),
+            "at_once": 2,
+            "tuning": {"steps": 2, "recipe": "none"},
+            **changes,
+        }
+        return tiny_run(self.folder, self.folder / "runs" / name, **settings)
+
+    @staticmethod
+    def records(result: EvaluationResult) -> list[dict[int, Any]]:
+        return [
+            {
+                index: {k: v for k, v in record.to_dict().items() if k not in TIMING_KEYS}
+                for index, record in read_run(row.folder).records.items()
+            }
+            for row in result.rows
+        ]
+
+
+class PoolOfThisProcess:
+    """A worker in this process; an episode may end it."""
+
+    def __init__(
+        self, config: EvaluationConfig, episodes: int | None, *, poison: int | None = None
+    ) -> None:
+        self._arguments = config, Shard(1, 1)
+        self._worker = Worker(*self._arguments, episodes)
+        self._poison, self._job, self.deaths = poison, None, 0
+        self.size = 1
+
+    @property
+    def idle(self) -> int:
+        return self._job is None
+
+    def submit(self, job: Job) -> None:
+        self._job = job
+
+    def wait(self) -> list[Outcome]:
+        job, self._job = self._job, None
+        assert job is not None
+        size = self._worker.context.config.at_once
+        episodes = job.pending if job.alone else range(job.batch * size, (job.batch + 1) * size)
+        if self._poison in episodes:
+            self.deaths += 1
+            return [Outcome(job, death="ended by SIGKILL")]
+        return [self._worker.run(job)]
+
+    def draw(self, episodes: int) -> None:
+        self._worker.draw(episodes)
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture
+def kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for files that say how often an episode kills its worker."""
+    (tmp_path / "sitecustomize.py").write_text(dedent(_KILLER), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("KILL_FOLDER", str(tmp_path / "kills"))
+    (tmp_path / "kills").mkdir()
+    return tmp_path / "kills"
+
+
+def test_workers_that_are_killed_lose_and_double_nothing(runs: Runs, kills: Path) -> None:
+    (kills / "3").write_text("1")
+    result = evaluate.run(runs.config("killed"), engine=make_engine("processes", processes=2))
+    assert runs.records(result) == runs.reference
+    assert result.failed == 0
+    assert all(row.complete for row in result.rows)
+    journals = list((result.rows[1].folder).glob("episodes-*-of-2.jsonl"))
+    lines = [line for journal in journals for line in journal.read_bytes().splitlines()]
+    assert len(lines) == 6  # in the files of the workers, each once
+    assert {path.read_text() for path in kills.iterdir()} == {"0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3])
+def test_twenty_kills_lose_and_double_nothing(runs: Runs, kills: Path, count: int) -> None:
+    for index in range(6):
+        (kills / str(index)).write_text("1")
+    config = runs.config(f"kills{count}")
+    for _ in range(2):  # the second one continues with another number of workers
+        result = evaluate.run(config, engine=make_engine("processes", processes=count))
+        count = 4 - count
+    assert runs.records(result) == runs.reference
+
+
+def test_an_episode_that_ends_every_worker_is_recorded_once(runs: Runs) -> None:
+    config = runs.config("poison", adapter="st-adapter", max_failed=1)
+    pools: list[PoolOfThisProcess] = []
+
+    def make_pool(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
+        pools.append(PoolOfThisProcess(config, episodes, poison=3))
+        return pools[0]
+
+    result = evaluate.run(config, engine=make_pool)
+    (records,) = runs.records(result)
+    assert result.failed == 1
+    assert records[3]["error"]["reason"] == "its worker ended by SIGKILL, and so did the next one"
+    del records[3]
+    assert records.keys() == {0, 1, 2, 4, 5}
+    for index, record in records.items():
+        assert record["predictions"] == runs.reference[1][index]["predictions"]
+    assert pools[0].deaths == 4  # twice with its neighbour, and twice alone
+    with pytest.raises(TooManyFailuresError, match="1 episodes"):
+        evaluate.run(config.model_copy(update={"max_failed": 0}))
+
+
+def test_workers_draw_further_episodes_for_a_width(runs: Runs) -> None:
+    settings = {"adapter": "frozen", "until": 12, "max_episodes": 60, "at_once": 10}
+    result = evaluate.run(runs.config("until", **settings), engine=PoolOfThisProcess)
+    plain = evaluate.run(runs.config("until-plain", **settings))
+    assert runs.records(result) == runs.records(plain)
+    assert result.stopped == plain.stopped
+    assert len(runs.records(plain)[0]) > PILOT_EPISODES
+
+
+def test_shards_of_any_number_give_the_records_of_one_process(runs: Runs) -> None:
+    config = runs.config("shards")
+    first = evaluate.run(config, selection=EpisodeSelection(Shard(1, 3)))
+    assert [row.missing for row in first.rows] == [4, 4]
+    second = evaluate.run(config, selection=EpisodeSelection(Shard(2, 2)))  # another number now
+    assert sum(row.missing for row in second.rows) < 8
+    assert "INCOMPLETE" in second.table()
+    for number in (1, 2):
+        last = evaluate.run(config, selection=EpisodeSelection(Shard(number, 2)))
+    assert runs.records(last) == runs.reference
+    assert "INCOMPLETE" not in last.table()
+
+
+def test_a_range_of_episodes_is_a_part_of_the_run(runs: Runs) -> None:
+    config = runs.config("range")
+    part = evaluate.run(config, selection=EpisodeSelection(first=3))
+    assert [row.missing for row in part.rows] == [3, 3]
+    assert runs.records(evaluate.run(config)) == runs.reference
