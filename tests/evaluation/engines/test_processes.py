@@ -175,7 +175,7 @@ def test_an_episode_that_ends_every_worker_is_recorded_once(runs: Runs) -> None:
 
 
 def test_workers_draw_further_episodes_for_a_width(runs: Runs) -> None:
-    settings = {"adapter": "frozen", "until": 12, "max_episodes": 60, "at_once": 10}
+    settings = {"adapter": "frozen", "until": 5, "max_episodes": 60, "at_once": 10}
     result = evaluate.run(runs.config("until", **settings), engine=PoolOfThisProcess)
     plain = evaluate.run(runs.config("until-plain", **settings))
     assert runs.records(result) == runs.records(plain)
