@@ -68,8 +68,8 @@ def choose_threshold(
         reject_known: the share, above 0 and below 1.
         known_groups: group of each known clip, for the interval.
         unknown_groups: likewise.
-        unknown_scores_of_fewer: scores of the unknown clips if one more class was left out, for
-            each such class, (U, C - 1); None: the rate is not corrected.
+        unknown_scores_of_fewer: scores of unknown clips by models of C - 2 classes, of any shape;
+            None: the rate is not corrected.
 
     Raises:
         UsageError: when there are too few clips for this share.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
-from fewshot_i2v.evaluation.fitting.job import FitJob
+from fewshot_i2v.evaluation.fitting.job import MIN_CLASSES_TO_REJECT, FitJob
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
 from fewshot_i2v.evaluation.prediction import rejection_scores
 from fewshot_i2v.evaluation.row_runner import RowRunner
@@ -19,7 +19,6 @@ from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
 from fewshot_i2v.statistics.rejection import Rejection, auroc, choose_threshold
 from fewshot_i2v.statistics.temperature import softmax
 
-_MIN_CLASSES_TO_REJECT = 4
 _SCORES = ("probability", "logit")
 
 
@@ -34,23 +33,14 @@ def choose_rejection(
     if not reject:
         return None
     needed = int(np.ceil(1 / reject)) - 1
-    if (
-        held_out is None
-        or len(job.classes) < _MIN_CLASSES_TO_REJECT
-        or len(held_out.names) < needed
-    ):
+    if held_out is None or len(job.classes) < MIN_CLASSES_TO_REJECT or len(held_out.names) < needed:
         clips = 0 if held_out is None else len(held_out.names)
         job.notes.append(
             f'"none of these" is off: got {len(job.classes)} classes and {clips} held-out clips; '
-            f"expected {_MIN_CLASSES_TO_REJECT} and {needed}"
+            f"expected {MIN_CLASSES_TO_REJECT} and {needed}"
         )
         return None
-    episodes = job.context.episodes[job.shot][len(job.folds) + 1 :]
-    with job.bar(len(episodes), "left-out classes", "class") as progress_bar:
-        unknown = [
-            predict_held_out(runner, [episode], progress_bar.update, known=False)
-            for episode in episodes
-        ]
+    unknown, fewer = _predict_left_out_classes(job, runner)
     choices: list[tuple[float, str, Rejection]] = []
     for score in _SCORES:
         known_scores = _scores(score, held_out, temperature)
@@ -63,7 +53,7 @@ def choose_rejection(
             # new classes differ more than the clips of one
             unknown_groups=[number for number, part in enumerate(unknown) for _ in part.names],
             unknown_scores_of_fewer=np.concatenate(
-                [_scores_of_fewer_classes(score, part, temperature) for part in unknown]
+                [_scores(score, part, temperature) for part in fewer]
             ),
         )
         choices.append((auroc(known_scores, unknown_scores), score, chosen))
@@ -75,15 +65,31 @@ def _scores(score: str, held_out: HeldOutLogits, temperature: float) -> NDArray[
     return rejection_scores(score, held_out.logits, softmax(held_out.logits, temperature))
 
 
-def _scores_of_fewer_classes(
-    score: str, unknown: HeldOutLogits, temperature: float
-) -> NDArray[np.float64]:
-    """Scores of clips if each of the remaining classes was left out as well, (R, C)."""
-    columns = []
-    for left_out in range(unknown.logits.shape[1]):
-        logits = np.delete(unknown.logits, left_out, axis=1)
-        columns.append(rejection_scores(score, logits, softmax(logits, temperature)))
-    return np.stack(columns, axis=1)
+def _predict_left_out_classes(
+    job: FitJob, runner: RowRunner
+) -> tuple[list[HeldOutLogits], list[HeldOutLogits]]:
+    """Predicts the clips of each class without it, and without one more class.
+
+    Where something is tuned, a model without two classes is that without one, less its logit: to
+    tune a model for every pair would take too long.
+    """
+    episodes = job.context.episodes[job.shot][len(job.folds) + 1 :]
+    single = episodes[: len(job.classes)]
+    chosen = episodes if runner.is_static else single
+    with job.bar(len(chosen), "left-out classes", "class") as progress_bar:
+        parts = [
+            predict_held_out(runner, [episode], progress_bar.update, known=False)
+            for episode in chosen
+        ]
+    unknown = parts[: len(single)]
+    if runner.is_static:
+        return unknown, parts[len(single) :]
+    fewer = [
+        replace(part, logits=np.delete(part.logits, column, axis=1))
+        for part in unknown
+        for column in range(part.logits.shape[1])
+    ]
+    return unknown, fewer
 
 
 def make_card(

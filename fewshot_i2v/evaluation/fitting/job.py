@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
 from fewshot_i2v.data.episodes.episode import Episode
@@ -21,6 +24,9 @@ from fewshot_i2v.utils.progress import bar
 _TUNED_FOLDS, _FOLDS = 5, 10
 """Folds where something is fine-tuned in each, and where nothing is."""
 _MAX_CLIPS_LEFT_OUT_ALONE = 40
+MIN_CLASSES_TO_REJECT = 4
+"""Fewer classes say nothing about clips of others."""
+_MAX_LEFT_OUT_SETS = 60
 
 
 @dataclass(eq=False)
@@ -72,13 +78,25 @@ class FitJob:
         )
         return Episode(index, self.classes, support, tuple(names[:1] for names in support))
 
-    def left_out_episodes(self, first_index: int) -> list[Episode]:
-        """For each class an episode of the others, whose query clips are those of the class."""
+    def left_out_episodes(self, first_index: int, count: int) -> list[Episode]:
+        """Episodes without `count` of the classes, whose query clips are those of these classes.
+
+        Args:
+            first_index: number of the first episode.
+            count: of the classes that are left out; every such set has an episode, up to
+                `_MAX_LEFT_OUT_SETS` of them, which are then drawn at random.
+        """
         by_class = {n: tuple(c.name for c in clips) for n, clips in self.clips.by_class.items()}
+        sets = list(combinations(by_class, count))
+        if len(sets) > max(len(by_class), _MAX_LEFT_OUT_SETS):
+            rng = np.random.default_rng(self.config.seed)
+            chosen = rng.choice(len(sets), _MAX_LEFT_OUT_SETS, replace=False)
+            sets = [sets[i] for i in sorted(chosen)]
         episodes = []
-        for offset, left_out in enumerate(by_class):
-            others = {name: names for name, names in by_class.items() if name != left_out}
-            query = [by_class[left_out], *[()] * (len(others) - 1)]
+        for offset, left_out in enumerate(sets):
+            others = {name: names for name, names in by_class.items() if name not in left_out}
+            unknown = tuple(name for c in left_out for name in by_class[c])
+            query = [unknown, *[()] * (len(others) - 1)]
             episodes.append(
                 Episode(first_index + offset, tuple(others), tuple(others.values()), tuple(query))
             )
@@ -175,7 +193,11 @@ def plan_episodes(job: FitJob, rows: Sequence[RowConfig], folds: int | None) -> 
     plan = plan_folds(by_class, folds=folds, seed=job.config.seed, across_classes=across)
     job.folds = fold_episodes(by_class, plan)
     last = len(job.folds)
-    job.set_episodes([*job.folds, job.all_clips_episode(last), *job.left_out_episodes(last + 1)])
+    episodes = [*job.folds, job.all_clips_episode(last)]
+    if len(job.classes) > MIN_CLASSES_TO_REJECT - 1:
+        for count in (1, 2):
+            episodes += job.left_out_episodes(len(episodes), count)
+    job.set_episodes(episodes)
     if plan.divided:
         job.notes.append(
             f"all clips of a class are of one group: {', '.join(plan.divided)}; there, clips of "
