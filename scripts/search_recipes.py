@@ -16,7 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from time import perf_counter
 from typing import Any
 
@@ -34,6 +34,7 @@ from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 from fewshot_i2v.utils.environment import device_name, git_commit
 from fewshot_i2v.utils.yaml import load_yaml
@@ -131,7 +132,7 @@ def decode(runner: RowRunner) -> None:
 def gain(accuracies: Sequence[float], baseline: Sequence[float]) -> str:
     """Writes the mean of paired differences with a 95 % interval over episodes."""
     differences = [a - b for a, b in zip(accuracies, baseline, strict=True)]
-    half_width = 1.96 * stdev(differences) / len(differences) ** 0.5
+    half_width = mean_interval(differences).half_width or 0.0  # Student t: episodes are few
     return f"{mean(accuracies):5.1f} ({mean(differences):+5.1f} +- {half_width:4.1f})"
 
 
