@@ -106,6 +106,18 @@ def test_temporal_convolution_gradients() -> None:
     assert torch.autograd.gradcheck(layer, (_tokens()[:, :1, :, :2].requires_grad_(),))
 
 
+def test_temporal_convolution_can_be_differentiated_twice() -> None:
+    layer = _moved(TemporalDepthwiseConv(E, C)).double()
+    x = _tokens()[:, :1, :, :2].requires_grad_()
+
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    inputs = (x, layer.weight.detach().requires_grad_(), layer.bias.detach().requires_grad_())
+    assert torch.autograd.gradcheck(convolve, inputs)
+    assert torch.autograd.gradgradcheck(convolve, inputs)
+
+
 def test_temporal_convolution_of_a_single_frame() -> None:
     layer, x = _moved(TemporalDepthwiseConv(E, C)), _tokens()[:, :, :1]
     middle = layer.weight[..., 1].double()[:, None, None, None]
