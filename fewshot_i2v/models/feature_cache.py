@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v.models.encoders.transfer import send
+
 FrameLoader = Callable[[str], NDArray[np.uint8]]
 
 
@@ -50,7 +52,7 @@ class FeatureCache:
         if self._storage is None:
             raise ValueError("no clip was asked for")
         index = torch.tensor([[self._slots[name] for name in row] for row in clips])
-        return self._storage[index.to(self._storage.device)]
+        return self._storage[send(index, self._storage.device)]
 
     def _encode_clips(self, clip_names: Sequence[str], retain: dict[str, None]) -> None:
         stacked = torch.from_numpy(np.stack([self._load_frames(name) for name in clip_names]))
@@ -70,7 +72,7 @@ class FeatureCache:
         storage = self._storage
         if storage is None:
             raise RuntimeError("slots were claimed without storage")
-        storage[torch.tensor(slots, device=storage.device)] = encoded
+        storage[send(torch.tensor(slots), storage.device)] = encoded
         self._slots.update(zip(clip_names, slots, strict=True))
 
     def _allocate_slots(self, count: int, like: Tensor, retain: dict[str, None]) -> list[int]:

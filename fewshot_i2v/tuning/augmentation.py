@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from fewshot_i2v.config.base import FlipMode
 from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.encoders.transfer import send
 
 FRAMES_PER_SEGMENT = 3
 """Frames decoded of each segment for temporal jitter; odd, so that one is the middle."""
@@ -137,6 +138,7 @@ class ClipAugmenter:
         self._normalize = tower.normalize
         self.frames_per_segment = FRAMES_PER_SEGMENT if config.temporal else 1
         self._mean, self._std = (x.float()[:, None, None] for x in (tower.mean, tower.std))
+        self._grey = torch.tensor(_GREY_WEIGHTS, device=tower.device)
 
     def sample(
         self, clips: int, segments: int, *, flip: bool, generator: torch.Generator
@@ -168,9 +170,9 @@ class ClipAugmenter:
         pixels = self._normalize(self._select_frames(clips, changes.frames))
         device, dtype = pixels.device, pixels.dtype
         if mirrored or self.config.crop_scale is not None:
-            pixels = _crop_and_resize(pixels, changes.boxes.to(device))
+            pixels = _crop_and_resize(pixels, send(changes.boxes, device))
         if self.config.colour:
-            factors = changes.colours.to(device)[..., None, None, None, None]
+            factors = send(changes.colours, device)[..., None, None, None, None]
             pixels = self._jitter_colour(pixels.float(), factors)
         return pixels.to(dtype)
 
@@ -181,13 +183,13 @@ class ClipAugmenter:
             return clips
         position = offsets + factor * torch.arange(offsets.shape[1])
         rows = torch.arange(len(clips), device=clips.device)[:, None]
-        return clips[rows, position.to(clips.device)]
+        return clips[rows, send(position, clips.device)]
 
     def _jitter_colour(self, pixels: Tensor, factors: Tensor) -> Tensor:
         """Changes brightness, contrast, saturation in [0, 1]; `factors` is (3, n, 1, 1, 1, 1)."""
         brightness, contrast, saturation = factors
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        weights = torch.tensor(_GREY_WEIGHTS, device=pixels.device)
+        weights = self._grey.to(pixels.device)
         # few passes and in place: beside a small encoder, this is what takes the time
         x = torch.addcmul(brightness * mean, pixels, brightness * std).clamp_(0, 1)
         grey = (x.mean((1, 3, 4)) @ weights)[:, None, None, None, None]

@@ -23,6 +23,7 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.optimizers import RateDescent
 
@@ -64,7 +65,7 @@ class EpisodeInputs:
         """Returns the class of each view of the support clips of a step, (E, views * B) int64."""
         labels = self.labels
         if self.batch_indices is not None:
-            labels = labels.gather(1, self.batch_indices(step).to(labels.device))
+            labels = labels.gather(1, send(self.batch_indices(step), labels.device))
         return labels.repeat(1, self.views)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
+from fewshot_i2v.models.encoders.transfer import send
 
 __all__ = ["FrozenBlock", "LayerNorm", "Tower"]
 
@@ -109,7 +110,7 @@ class Tower:
         # (frames / 255 - mean) / std as one multiply-add, in float32 and rounded once
         scale = rearrange((255.0 * self.std).reciprocal(), "rgb -> rgb 1 1")
         shift = rearrange(-self.mean / self.std, "rgb -> rgb 1 1")
-        pixels = rearrange(frames.to(self.device), "... h w rgb -> ... rgb h w").float()
+        pixels = rearrange(send(frames, self.device), "... h w rgb -> ... rgb h w").float()
         return torch.addcmul(shift, pixels, scale).to(self.dtype)
 
     def patch_embed(self, pixels: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.heads.base.features import l2_normalize, one_hot
@@ -76,8 +75,9 @@ def choose_weights(
     candidates, log_likelihoods = torch.tensor(_simplex(count), device=labels.device) * count, []
     for candidate in candidates:
         logits = leave_one_out_logits(candidate.expand(episodes, -1))
-        losses = functional.cross_entropy(logits.mT, labels, reduction="none")
-        log_likelihoods.append(-losses.sum(-1))
+        # not `cross_entropy`, which has no deterministic form on a GPU
+        chosen = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1))
+        log_likelihoods.append(chosen.sum((-2, -1)))
     weights = torch.stack(log_likelihoods, -1).softmax(-1) @ candidates
     # per episode: those beside it do not change the weights of an episode
     return weights.masked_fill(has_lone_clip.unsqueeze(-1), 1.0)
