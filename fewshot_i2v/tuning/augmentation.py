@@ -138,7 +138,7 @@ class ClipAugmenter:
         self._normalize = tower.normalize
         self.frames_per_segment = FRAMES_PER_SEGMENT if config.temporal else 1
         self._mean, self._std = (x.float()[:, None, None] for x in (tower.mean, tower.std))
-        self._grey = torch.tensor(_GREY_WEIGHTS, device=tower.device)
+        self._grey = torch.tensor(_GREY_WEIGHTS, device=self._mean.device)
 
     def sample(
         self, clips: int, segments: int, *, flip: bool, generator: torch.Generator
