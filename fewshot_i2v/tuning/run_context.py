@@ -30,7 +30,12 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.utils.progress import OverallProgress, stage
-from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.resources import (
+    CLIPS_FOLDER,
+    GENERATED_FOLDER,
+    SPLIT_DIGEST_LENGTH,
+    default_cache_folder,
+)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -83,7 +88,7 @@ def open_clip_cache(
     """
     options = DecodeOptions(size=size, **video.model_dump())
     return ClipCache(
-        cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
+        cache / CLIPS_FOLDER, options, workers=workers, limits=limits.for_clips(), verify=verify
     )
 
 
@@ -137,7 +142,7 @@ class RunContext:
         device = resolve_device(config.device)
         cache = config.cache or default_cache_folder()
         split = split or load_split(config.split, root=config.root)
-        folder = (config.root or cache / "generated") / split.digest[:16]
+        folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         e = config.encoder
         encoder = load_encoder(

@@ -34,3 +34,13 @@ def format_seconds(seconds: float) -> str:
     if seconds < 99.5 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def format_age(seconds: float) -> str:
+    """Formats how long ago something was: "just now", "5 min ago", "3 h ago" or "12 days ago"."""
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), round(seconds / 86_400)
+    if minutes < 1:
+        return "just now"
+    if minutes < 100:
+        return f"{minutes} min ago"
+    return f"{hours} h ago" if hours < 48 else f"{days} days ago"

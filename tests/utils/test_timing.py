@@ -31,3 +31,18 @@ def test_a_short_call_is_measured_twice_and_a_long_one_once(
         calls: list[int] = []
         assert timing.best_seconds(lambda calls=calls: calls.append(1)) == pytest.approx(expected)
         assert len(calls) == len(ticks) // 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "just now"),
+        (29, "just now"),
+        (300, "5 min ago"),
+        (3 * 3600, "3 h ago"),
+        (47 * 3600, "47 h ago"),
+        (12 * 86_400, "12 days ago"),
+    ],
+)
+def test_how_long_ago(seconds: float, text: str) -> None:
+    assert timing.format_age(seconds) == text
