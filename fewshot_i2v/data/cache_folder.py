@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.cache_files import (
+    DAMAGED_SUFFIX,
     DIGESTS_NAME,
     entry_shape,
     list_entries,
     list_names,
     regular_status,
 )
+from fewshot_i2v.data.video.cache_use import removal
 from fewshot_i2v.utils.resources import (
     CHECKS_FOLDER,
     CLIPS_FOLDER,
@@ -142,7 +145,7 @@ def group_files(files: Iterable[CacheFile]) -> list[CacheGroup]:
 def _decoded_label(file: CacheFile) -> str:
     if not file.key:
         return "digests of files"
-    if file.path.suffix == ".damaged":
+    if file.path.suffix == DAMAGED_SUFFIX:
         return "damaged, moved aside"
     shape = entry_shape(file.path)
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
@@ -158,3 +161,58 @@ def _names_of_generated_splits() -> dict[str, str]:
         if is_generated:
             names[load_split(name).digest[:SPLIT_DIGEST_LENGTH]] = f"of split {name}"
     return names
+
+
+class ClearedFiles(NamedTuple):
+    """What was removed from a cache.
+
+    Attributes:
+        files: how many.
+        size: bytes, together.
+        in_use: files that stay, since running processes use them.
+    """
+
+    files: int
+    size: int
+    in_use: int
+
+
+def clear_files(folder: Path, files: Iterable[CacheFile]) -> ClearedFiles:
+    """Remove files of a cache, but none that a running process uses.
+
+    A process that uses the cache uses its own entries of the clip cache, and may read any generated
+    clip. Folders that become empty are removed where no process uses the cache.
+
+    Args:
+        folder: of the cache.
+        files: as `list_cache` lists them.
+
+    Raises:
+        OSError: when a file cannot be removed; those before it are gone.
+    """
+    removable: list[CacheFile] = []
+    n_in_use, clips_folder = 0, folder / CLIPS_FOLDER
+    with removal(clips_folder) if clips_folder.is_dir() else nullcontext() as keys_in_use:
+        for file in files:
+            if keys_in_use is not None and _is_in_use(file, keys_in_use):
+                n_in_use += 1
+            else:
+                file.path.unlink(missing_ok=True)
+                removable.append(file)
+        if keys_in_use is None:
+            _remove_empty_folders({file.path.parent for file in removable}, folder)
+    return ClearedFiles(len(removable), sum(file.size for file in removable), n_in_use)
+
+
+def _is_in_use(file: CacheFile, keys_in_use: Collection[str]) -> bool:
+    is_entry = file.path.suffix != DAMAGED_SUFFIX
+    return file.kind == "generated" or (is_entry and file.key in keys_in_use)
+
+
+def _remove_empty_folders(folders: Iterable[Path], top: Path) -> None:
+    for folder in folders:
+        for path in (folder, *folder.parents):
+            if path == top:
+                break
+            with suppress(OSError):  # something is in it
+                path.rmdir()

@@ -46,3 +46,14 @@ def test_a_short_call_is_measured_twice_and_a_long_one_once(
 )
 def test_how_long_ago(seconds: float, text: str) -> None:
     assert timing.format_age(seconds) == text
+
+
+def test_an_age_with_its_unit() -> None:
+    assert [timing.parse_age(text) for text in ("12h", "30d", " 2 w ")] == [
+        43_200,
+        2_592_000,
+        1_209_600,
+    ]
+    for text in ("30", "d", "1m", "-1d", "1.5d"):
+        with pytest.raises(ValueError, match="expected hours, days or weeks"):
+            timing.parse_age(text)

@@ -16,8 +16,11 @@ from fewshot_i2v.utils.input_files import open_regular
 DIGESTS_NAME = "digests.txt"
 """Name of the file of content digests in a clip cache."""
 
+DAMAGED_SUFFIX = ".damaged"
+"""Ending of the name of a damaged entry that was moved aside."""
+
 _SUBFOLDER = re.compile(r"[0-9a-f]{2}")
-_ENTRY = re.compile(r"([0-9a-f]{64})\.(npy|damaged)")
+_ENTRY = re.compile(rf"([0-9a-f]{{64}})(\.npy|{re.escape(DAMAGED_SUFFIX)})")
 
 
 class EntryFile(NamedTuple):
@@ -49,7 +52,7 @@ def list_entries(folder: Path) -> Iterator[EntryFile]:
             status = regular_status(path)
             match = _ENTRY.fullmatch(path.name)
             if status is not None and match is not None:
-                is_damaged = match[2] == "damaged"
+                is_damaged = path.suffix == DAMAGED_SUFFIX
                 yield EntryFile(path, match[1], is_damaged, status.st_size, status.st_mtime)
 
 
