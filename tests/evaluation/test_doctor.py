@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -88,6 +89,16 @@ def test_a_driver_whose_gpu_torch_does_not_see(
     check = _checks(tmp_path)["devices"]
     assert check.status == "note"
     assert check.advice == "install torch for CUDA, as pytorch.org says"
+
+
+def test_gpus_are_listed_with_their_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(name="NVIDIA X", total_memory=141 * 10**9)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    check = _checks(tmp_path)["devices"]
+    assert check.status == "ok"
+    assert check.fact.startswith("cuda:0 NVIDIA X, 141 GB; cuda:1 NVIDIA X, 141 GB; cpu, ")
+    assert check.fact.endswith("auto is cuda")
 
 
 def test_own_adapters_are_loaded_and_broken_ones_are_notes(
