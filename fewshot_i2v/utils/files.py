@@ -266,13 +266,17 @@ def file_lock(path: Path, *, shared: bool) -> Iterator[None]:
     """Waits for the lock of a file, which is made where it is missing, and holds it.
 
     Args:
-        path: the file; it stays.
+        path: the file; it stays. One that another user has made need not be writable.
         shared: whether several processes may hold it at the same time, if all ask for that.
 
     Raises:
         OSError: if the file cannot be made. Where a file system has no locks, none is held.
     """
-    with path.open("ab") as file:
+    try:
+        file: BinaryIO = path.open("ab")
+    except PermissionError:
+        file = path.open("rb")
+    with file:
         _lock_file(file, wait=True, shared=shared)
         yield
 
@@ -291,13 +295,18 @@ def remove_stale_files(files: Iterable[Path]) -> list[Path]:
     """
     remaining = []
     for path in files:
-        with contextlib.suppress(OSError), open_regular(path) as file:
-            locked = _lock_file(file, wait=False)
-            age = time.time() - os.fstat(file.fileno()).st_mtime
-            if locked or (locked is None and age > _OLD_SECONDS):
-                path.unlink()
-            else:
-                remaining.append(path)
+        try:
+            with open_regular(path) as file:
+                locked = _lock_file(file, wait=False)
+                age = time.time() - os.fstat(file.fileno()).st_mtime
+                if locked or (locked is None and age > _OLD_SECONDS):
+                    path.unlink()
+                else:
+                    remaining.append(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            remaining.append(path)
     return remaining
 
 

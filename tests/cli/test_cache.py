@@ -86,9 +86,9 @@ def test_clear_removes_all_that_is_ours_and_nothing_else(invoke: Invoke, tmp_pat
 @pytest.mark.parametrize("kind", ["decoded", "generated", "checks"])
 def test_clear_by_kind(invoke: Invoke, tmp_path: Path, kind: str) -> None:
     filled_cache(tmp_path)
-    kept = {file.path for file in list_cache(tmp_path) if file.kind != kind}
+    others = {file.path for file in list_cache(tmp_path) if file.kind != kind}
     assert invoke("cache", "clear", "-y", "--kind", kind, "--cache", str(tmp_path)).exit_code == 0
-    assert {file.path for file in list_cache(tmp_path)} == kept
+    assert {file.path for file in list_cache(tmp_path)} == others
 
 
 def test_clear_by_age(invoke: Invoke, tmp_path: Path) -> None:

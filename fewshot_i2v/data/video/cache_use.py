@@ -58,7 +58,10 @@ class CacheUse:
     def _create_file(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         file, stack, owner = self.folder / f".{uuid.uuid4().hex}{_SUFFIX}", ExitStack(), os.getpid()
-        stack.enter_context(locked_temporary_file(file))
+        # whoever removes files has seen this one, or is done before this process begins
+        with file_lock(self.folder / _LOCK_NAME, shared=True):
+            stack.enter_context(locked_temporary_file(file))
+        file.chmod(0o644)  # another user may remove entries
 
         def _end() -> None:
             if os.getpid() == owner:  # a forked child is not the one that uses it

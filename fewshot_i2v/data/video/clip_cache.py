@@ -434,7 +434,8 @@ def decode_into_cache(
             announce_use(Path(cache_folder), Path(use_file), [entry.key])
     is_missing = not entry.path.exists()
     if not is_missing:
-        mark_used(entry.path, entry.path.stat())
+        with contextlib.suppress(OSError):
+            mark_used(entry.path, entry.path.stat())
     if is_missing:
         frames = decode(clip_path, decode_options, ClipLimits(**limits))
         if digests.get(clip_path) != digest:

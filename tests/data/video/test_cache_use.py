@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_a_use_ends_with_its_object(tmp_path: Path, videos: list[Path]) -> None:
     with removal(tmp_path) as keys:
         assert keys is None
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_use_that_begins_while_entries_are_removed_waits(tmp_path: Path) -> None:
+    use = CacheUse(tmp_path)
+    with removal(tmp_path) as keys:
+        assert keys is None
+        user = threading.Thread(target=use.add, args=(["a" * 64],))
+        user.start()
+        user.join(0.2)
+        assert user.is_alive()
+        assert use.file is None
+    user.join(60)
+    with removal(tmp_path) as keys:
+        assert keys == {"a" * 64}
 
 
 def test_a_folder_that_cannot_be_written_to_is_used_all_the_same(tmp_path: Path) -> None:
