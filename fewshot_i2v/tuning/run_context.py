@@ -223,8 +223,8 @@ class RunContext:
             self._is_excess_noted = True
             show_note(
                 progress,
-                f"note: decoded clips in use take {format_size(excess)} more than --cache-limit "
-                f"{limit}; those that running commands use stay",
+                f"note: clips in use take {format_size(excess)} more than --cache-limit {limit}; "
+                "they stay",
             )
 
     def unreadable_lines(self) -> str:

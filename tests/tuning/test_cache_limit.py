@@ -46,8 +46,8 @@ def test_a_run_that_needs_more_says_so_once(
         context.decode_clips(CLIPS[:last], progress=True)
     assert _decoded(tmp_path) == 4
     said = capsys.readouterr().err
-    assert said.count("note: decoded clips in use take ") == 1
-    assert "more than --cache-limit 10kB; those that running commands use stay" in said
+    assert said.count("note: clips in use take ") == 1
+    assert "more than --cache-limit 10kB; they stay" in said
     assert context.store.n_decoded == 4
 
 

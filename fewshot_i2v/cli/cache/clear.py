@@ -105,6 +105,7 @@ def _confirm() -> bool:
     try:
         return click.confirm("Remove these files?", err=True)
     except click.Abort as error:
+        click.echo(err=True)  # ends the line of the question
         if not sys.stdin.isatty():
             raise UsageError("nobody can answer here: nothing was removed; give --yes") from error
         raise
