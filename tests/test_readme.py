@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import fewshot_i2v
+from fewshot_i2v.cli._root import cli
+from fewshot_i2v.data.synthetic.generate import class_names, encode, render_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -64,6 +69,72 @@ def test_the_python_example_runs(
     assert (tmp_path / "runs" / "example").is_dir()
 
 
+def _commands() -> list[str]:
+    """Every command of the package in README.md, in blocks and in running text, each once."""
+    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
+    pattern = r"^(?:\$ |.* && )?(fewshot-i2v .+)$|`(fewshot-i2v [^`]+)`"
+    commands = (in_block or in_text for in_block, in_text in re.findall(pattern, text, re.M))
+    return list(dict.fromkeys(" ".join(command.split()) for command in commands))
+
+
+SMALLER = {
+    "evaluate": "--episodes 6 --query 1 --steps 1 --workers 1",
+    "fit": "--frames 2 --workers 1",
+    "predict": "--workers 1",
+}
+"""Flags by command that make it quick."""
+
+
+def _runnable(command: str, folder: Path) -> list[str]:
+    """The arguments of a command for the files in `folder`, without a network and quick."""
+    known = command.replace("ViT-B-16 --pretrained openai", "demo")
+    known = known.replace("runs/motions-starts", "runs/quickstart").replace(" --shot 5", "")
+    _, name, *arguments = shlex.split(known)
+    if name == "evaluate" and not arguments:
+        arguments = ["--adapter", "frozen", "--adapter", "aim", "--way", "2"]
+    elif name == "evaluate":
+        arguments += ["--frames", "2"]  # the starts of the other run need eight
+    arguments = [
+        str(path)
+        for word in arguments
+        for path in (sorted(folder.glob(word)) if "*.mp4" in word else [word])
+    ]
+    return [name, *arguments, *SMALLER.get(name, "").split()]
+
+
+def _write_clips(folder: Path) -> None:
+    """Write clips named as those of the walk-through, and one without a label."""
+    for name in class_names("motions")[:5]:
+        for number in range(7):
+            path = folder / "CLIPS" / name / f"testvideo_{name.replace('-', '')}_{number}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(render_clip("motions", name, number, size=32, frames=8), 8))
+    (folder / "new").mkdir()
+    path.rename(folder / "new" / "clip.mp4")
+
+
+def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_clips(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    commands = _commands()
+    names = {command.split()[1] for command in commands}
+    assert names >= {"evaluate", "episodes", "show", "recommend", "compare", "plan", "report"}
+    assert names >= {"fit", "predict", "doctor", "list", "config"}
+    for command in commands:
+        result = CliRunner().invoke(cli, _runnable(command, tmp_path), prog_name="fewshot-i2v")
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "gestures.safetensors").is_file()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_the_clone_has_what_the_next_command_installs(tmp_path: Path) -> None:
+    command = _block("clone-command").partition(" && ")[0]
+    words = [str(ROOT) if word == "ADDRESS" else word for word in command.split()]
+    subprocess.run([*words, "--quiet"], cwd=tmp_path, check=True)
+    assert (tmp_path / "fewshot-i2v" / "pyproject.toml").is_file()
+
+
 def test_the_readme_is_for_the_first_ten_minutes() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
 
@@ -93,9 +164,9 @@ def _links(guide: Path) -> list[str]:
 
 @over_guides
 def test_a_long_page_begins_with_its_contents(guide: Path) -> None:
-    """README.md aside, whose first screen is the first command and its output."""
+    """That of README.md comes after its first screen, the first command and its output."""
     text = _without_code(guide.read_text(encoding="utf-8"))
-    if guide == README or len(text.splitlines()) <= SCREEN_LINES:
+    if len(text.splitlines()) <= SCREEN_LINES:
         return
     top = text[: text.index("\n## ")]
     sections = {re.sub(r"[^\w\- ]", "", h.lower()) for h in re.findall(r"^## (.+)$", text, re.M)}

@@ -79,8 +79,8 @@ def training_lines(plan: Plan) -> list[str]:
         "memory": f"{cost['memory_mb']:,} MiB",
     }
     note = (
-        f"An estimate for {cost['device']} as busy as now. Measured: a step of a few empty clips. "
-        "Reading and augmenting clips, and validations, come on top."
+        f"An estimate for {cost['device']} as busy as now. Measured: a step of a few clips of "
+        "noise. Reading and augmenting clips, and validations, come on top."
     )
     return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes([note])]
 

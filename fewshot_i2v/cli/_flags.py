@@ -19,6 +19,7 @@ from fewshot_i2v.cli._help import Flag, HelpCommand
 from fewshot_i2v.config.start_names import FRESH, names_of_starts
 from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.sizes import parse_size
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.keys import ConfigKey
@@ -55,7 +56,7 @@ _LAYOUTS = {
             "Running",
             "",
             "output device precision",
-            "at_once workers cache verify max_failed deterministic",
+            "at_once workers cache cache_limit verify max_failed deterministic",
         ),
         _LIMITS,
     ),
@@ -69,7 +70,7 @@ _LAYOUTS = {
             "recipe steps lr",
             f"head_lr optimizer {_OPTIMIZER} flip colour temporal views",
         ),
-        ("Running", "", "device precision", "seed workers cache deterministic"),
+        ("Running", "", "device precision", "seed workers cache cache_limit deterministic"),
         _LIMITS,
     ),
     "train": (
@@ -91,7 +92,7 @@ _LAYOUTS = {
             "Running",
             "",
             "output device precision",
-            "save_every workers cache verify deterministic",
+            "save_every workers cache cache_limit verify deterministic",
         ),
         _LIMITS,
     ),
@@ -175,6 +176,14 @@ def _per_channel(value: str) -> float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _size_text(value: str) -> str:
+    try:
+        parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a size with a unit, such as 20GB.") from error
+    return value
+
+
 def _convert(number_type: type[Number], text: str, expected: str) -> Number:
     try:
         return number_type(text)
@@ -203,6 +212,7 @@ _FORM_TYPES: dict[str, Any] = {
     "INTEGER|auto": _count_or_auto,
     "NUMBER|off": _number_or_off,
     "NUMBER[,NUMBER,NUMBER]": _per_channel,
+    "SIZE": _size_text,
     "PATH": click.Path(),
 }
 _PLAIN_TYPES = {"int": click.INT, "float": click.FLOAT, "Path": click.Path()}
@@ -234,6 +244,9 @@ ENCODERS: dict[str, Any] = {"shell_complete": _COMPLETIONS["encoder.name"]}
 SPLITS: dict[str, Any] = {"type": str, "shell_complete": _COMPLETIONS["split"]}
 WAY, SHOT = _form("N|LOW-HIGH|all"), _form("K|LOW-HIGH")
 QUERY = COUNT = _form("N|all")
+CACHE_LIMIT = _form("SIZE") | {
+    "help": "Largest size of the decoded clips in the cache, such as 20GB.  [default: none]"
+}
 SAMPLING: dict[str, Any] = {"type": click.Choice(("independent", "disjoint"))}
 
 

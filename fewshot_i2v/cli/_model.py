@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewshot_i2v.cli._flags import CACHE_LIMIT
+from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _MODEL_OPTIONS = (
     click.option(
         "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
     ),
+    click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
@@ -75,6 +78,7 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
         architecture=flags["architecture"],
         device=resolve_device(flags["device"]),
         cache=flags["cache"],
+        cache_limit=flags["cache_limit"],
         workers=flags["workers"],
         limits=LimitsConfig.model_validate(values),
     )

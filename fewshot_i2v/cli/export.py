@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import CACHE_LIMIT, ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 
@@ -51,6 +51,7 @@ _EXAMPLES = (
     type=_FILE,
     help="Folder of decoded clips.  [default: that of the user]",
 )
+@click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT)
 @config_flags("limits")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -69,6 +70,7 @@ def command(
     start: str | None,
     trials: Path | None,
     cache: Path | None,
+    cache_limit: str | None,
     as_json: bool,
     quiet: bool,
     **_limits: Any,
@@ -97,6 +99,7 @@ def command(
         start=start,
         trials=trials,
         cache=cache,
+        cache_limit=cache_limit,
         limits=read_overrides(ctx, ()),
     )
     if as_json:

@@ -36,6 +36,7 @@ from fewshot_i2v.utils.limits import (
     DEFAULT_MAX_SECONDS,
     ClipLimits,
 )
+from fewshot_i2v.utils.sizes import parse_size
 
 MAX_COUNT = 1_000_000
 """The largest number of episodes, steps or clips: far more than anybody waits for."""
@@ -330,11 +331,18 @@ def _check_device(value: str) -> str:
     return value
 
 
+def _check_size(value: str | None) -> str | None:
+    if value is not None:
+        parse_size(value)
+    return value
+
+
 class CommonConfig(ConfigSection):
     """Keys of evaluations and trainings: clips, encoder, device and folders."""
 
     NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = frozenset(
-        {"name", "source", "root", "output", "workers", "cache", "verify", "device", "limits"}
+        {"name", "source", "root", "output", "workers", "cache", "cache_limit", "verify"}
+        | {"device", "limits"}
     )
     """They change where, how fast and how many, not what comes out."""
 
@@ -381,6 +389,12 @@ class CommonConfig(ConfigSection):
     )
     cache: OptionalPath = Field(
         default=None, description="Folder of decoded clips; by default the user's cache folder."
+    )
+    cache_limit: Annotated[str | None, AfterValidator(_check_size), ValueForm("SIZE")] = Field(
+        default=None,
+        description="Largest size of the decoded clips in the cache, with a unit, such as 20GB. "
+        "Those that were not used for longest are removed first, and none that a running command "
+        "uses.",
     )
     verify: bool = Field(
         default=False,

@@ -10,7 +10,7 @@ from fewshot_i2v.config.loading import leaf_keys, nest_overrides
 from fewshot_i2v.config.method import MethodSpec
 
 # They say where things are and what they are called, and `split` has no default.
-_LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "workers"}
+_LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "cache_limit", "workers"}
 
 
 def find_setting_origins(

@@ -82,6 +82,7 @@ class FewShotClassifier:
         video: how clips become frames.
         model: content of the file of a fitted model; None: of an export.
         cache: folder of decoded clips; None: the user's cache folder.
+        cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
         workers: decoding processes; None: one per processor, at most 8.
         limits: limits of decoding; the defaults if None.
 
@@ -102,6 +103,7 @@ class FewShotClassifier:
         *,
         model: ModelFile | None = None,
         cache: str | Path | None = None,
+        cache_limit: str | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> None:
@@ -130,6 +132,7 @@ class FewShotClassifier:
             limits or LimitsConfig(),
             size=encoder.tower.image_size,
             workers=workers,
+            cache_limit=cache_limit,
         )
 
     @classmethod
@@ -142,6 +145,7 @@ class FewShotClassifier:
         architecture: str | Path | None = None,
         device: torch.device | str = "cpu",
         cache: str | Path | None = None,
+        cache_limit: str | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
     ) -> Self:
@@ -155,6 +159,7 @@ class FewShotClassifier:
             architecture: likewise, where the configuration of its encoder is now.
             device: of the encoder; one that is passed stays where it is.
             cache: folder of decoded clips; None: the user's cache folder.
+            cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
             workers: decoding processes; None: one per processor, at most 8.
             limits: limits of decoding; the defaults if None.
 
@@ -164,7 +169,8 @@ class FewShotClassifier:
             UsageError: when a method is not here (any more).
         """
         path = Path(path)
-        options: dict[str, Any] = {"cache": cache, "workers": workers, "limits": limits}
+        options: dict[str, Any] = {"cache": cache, "cache_limit": cache_limit}
+        options |= {"workers": workers, "limits": limits}
         if not path.is_dir():
             model = read_model(path)
             if encoder is None:
@@ -198,7 +204,7 @@ class FewShotClassifier:
             model: content of its file.
             encoder: the one it was fitted with.
             path: of the file, for messages.
-            options: `cache`, `workers` and `limits`.
+            options: `cache`, `cache_limit`, `workers` and `limits`.
 
         Raises:
             CheckpointError: for another encoder, or tensors that do not fit.

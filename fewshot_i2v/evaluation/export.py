@@ -146,8 +146,8 @@ class _RecordedRow:
 
         Args:
             last_episode: number of the last episode needed.
-            overrides: of `split`, `root`, `start`, `trials`, `cache`, and of `pretrained` and
-                `architecture` of the encoder.
+            overrides: of `split`, `root`, `start`, `trials`, `cache`, `cache_limit`, and of
+                `pretrained` and `architecture` of the encoder.
             limits: limits of decoding, by key of the configuration.
 
         Raises:
@@ -166,7 +166,7 @@ class _RecordedRow:
         # the record has what its recipe gave, which may be another one today
         values["tuning"] = values["tuning"] | {"recipe": "none"}
         locations = {
-            **{key: overrides.get(key) for key in ("split", "cache")},
+            **{key: overrides.get(key) for key in ("split", "cache", "cache_limit")},
             "root": overrides.get("root") or recorded_root(self.data.header),
             "start": self._locate_start(overrides.get("start")),
             "trials": self._locate_trials(overrides.get("trials")),
@@ -330,6 +330,7 @@ def export_episode(
     start: LocationOverride = None,
     trials: LocationOverride = None,
     cache: LocationOverride = None,
+    cache_limit: str | None = None,
     limits: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> ExportResult:
@@ -351,6 +352,7 @@ def export_episode(
         start: name or folder of the row's starting point, if any; None: the recorded path.
         trials: file of the run's episodes, if any; None: the recorded path.
         cache: folder of decoded clips; None: the user's cache folder.
+        cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
         limits: limits of decoding, by key, such as `limits.frames`; defaults for absent keys.
         progress: whether to show progress bars on standard error.
 
@@ -361,7 +363,8 @@ def export_episode(
         FewshotError: as `evaluate` does.
     """
     overrides = {
-        **{"split": split, "root": root, "start": start, "trials": trials, "cache": cache},
+        **{"split": split, "root": root, "start": start, "trials": trials},
+        **{"cache": cache, "cache_limit": cache_limit},
         **{"pretrained": pretrained, "architecture": architecture},
     }
     require_empty(Path(out))

@@ -39,6 +39,7 @@ class Episodic(Objective):
     """
 
     wants_episodes: ClassVar[bool] = True
+    takes_any_way: ClassVar[bool] = True
 
     def build(self) -> None:
         """Builds the head.
@@ -70,7 +71,7 @@ class Episodic(Objective):
         """Encodes support and query clips of all episodes in one pass."""
         batch = micro_batch.require_episodes()
         support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
-        head = self.head_copies(len(batch.support), self.config.way)
+        head = self.head_copies(len(batch.support), len(batch.classes[0]))
         scores = head(query, support, batch.support_labels)
         # episodes have the same number of query clips: the mean over clips is that over episodes
         loss = functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
@@ -109,6 +110,7 @@ class EpisodicPlusClassification(Objective):
 
     wants_episodes: ClassVar[bool] = True
     wants_clips: ClassVar[bool] = True
+    takes_any_way: ClassVar[bool] = True
 
     def build(self) -> None:
         """Builds both objectives."""

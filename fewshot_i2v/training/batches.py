@@ -25,8 +25,8 @@ from fewshot_i2v.utils.seeding import derive_seed
 
 # Bytes of decoded frames kept in memory; beyond that they are read from the store every time.
 _FRAME_CACHE_BYTES = 2 << 30
-# Clips to classify in the trial of a dry run.
-_MAX_TRIAL_CLIPS = 8
+SMALL_TRIAL, LARGE_TRIAL = 2, 8
+"""Sizes of the trials of a dry run: classes of the episode, and clips to classify, at most."""
 
 
 class TrainBatches:
@@ -102,37 +102,39 @@ class TrainBatches:
         """
         return _clips_in_order(self._episodes(step), self._views) + self._next_clips(step)
 
-    def small_micro_batch(self) -> tuple[MicroBatch, float]:
-        """Returns a micro-batch of zeros, to measure the time of a step without any clip.
+    def trial_micro_batch(self, size: int) -> tuple[MicroBatch, int]:
+        """Returns a micro-batch of noise and its number of clips, to measure a step without a clip.
 
-        It has one episode, with a support and a query clip of each class, and a few clips to
-        classify; and the number is by how much a micro-batch of the training has more clips.
+        It has one episode, with a support and a query clip of each class, and clips to classify.
+
+        Args:
+            size: most classes of the episode, unless the objective needs all, and most clips to
+                classify.
         """
         config, objective, tower = self.config, self.objective, self.context.encoder.tower
-        size = (config.video.frames, 3, tower.image_size, tower.image_size)
-        pixels = torch.zeros(size, dtype=tower.dtype, device=tower.device)
-        with torch.no_grad():
-            clip = objective.encoder.compute_prefix(pixels, grid_sizes=objective.grid_sizes)
+        generator = torch.Generator().manual_seed(0)
 
-        def _repeat_clip(count: int) -> Tensor:
-            return clip.expand(count, *clip.shape).contiguous()
+        def _noise_tokens(count: int) -> Tensor:
+            size = (count, config.video.frames, tower.image_size, tower.image_size, 3)
+            frames = torch.randint(256, size, dtype=torch.uint8, generator=generator)
+            with torch.no_grad():
+                pixels = tower.normalize(frames)
+                return objective.encoder.compute_prefix(pixels, grid_sizes=objective.grid_sizes)
 
-        n_episodes, n_clips = config.batch // config.accumulate, config.clips // config.accumulate
         episode_batch = clip_batch = None
-        small, full = 0, 0
+        n_clips = 0
         if objective.wants_episodes:
-            classes = (self.class_split.classes[: config.way],)
-            n_small = config.way * (1 + self._views)
-            tokens = _repeat_clip(n_small)
-            episode_batch = self._episode_batch(classes, tokens, shot=1, query=1)
-            small += n_small
-            full += n_episodes * config.way * (config.shot * self._views + config.query)
+            way = min(config.way, size) if objective.takes_any_way else config.way
+            n_clips = way * (1 + self._views)
+            classes = (self.class_split.classes[:way],)
+            episode_batch = self._episode_batch(classes, _noise_tokens(n_clips), shot=1, query=1)
         if objective.wants_clips:
-            n_small = min(n_clips, _MAX_TRIAL_CLIPS)
-            labels = torch.zeros(n_small, dtype=torch.long, device=clip.device)
-            clip_batch = ClipBatch(_repeat_clip(n_small), labels)
-            small, full = small + n_small, full + n_clips
-        return MicroBatch(0, 0, 1.0, episode_batch, clip_batch), full / small
+            n_labelled = min(config.clips // config.accumulate, size)
+            tokens = _noise_tokens(n_labelled)
+            labels = torch.zeros(n_labelled, dtype=torch.long, device=tokens.device)
+            clip_batch = ClipBatch(tokens, labels)
+            n_clips += n_labelled
+        return MicroBatch(0, 0, 1.0, episode_batch, clip_batch), n_clips
 
     def _episodes(self, step: int) -> list[Episode]:
         if self._sampler is None:
@@ -198,15 +200,15 @@ class TrainBatches:
             query: query clips of a class; None: as configured.
         """
         config, count, device = self.config, len(classes), tokens.device
-        shot, query = shot or config.shot, query or config.query
+        shot, query, way = shot or config.shot, query or config.query, len(classes[0])
         tokens = tokens.reshape(count, -1, *tokens.shape[1:])
-        n_support = config.way * shot * self._views
-        support_labels = labels_by_class(config.way, shot, count, device)
+        n_support = way * shot * self._views
+        support_labels = labels_by_class(way, shot, count, device)
         return EpisodeBatch(
             support=tokens[:, :n_support],
             query=tokens[:, n_support:],
             support_labels=support_labels.repeat(1, self._views),
-            query_labels=labels_by_class(config.way, query, count, device),
+            query_labels=labels_by_class(way, query, count, device),
             classes=classes,
             views=self._views,
         )

@@ -133,6 +133,8 @@ class Objective(ABC):
     kind: ClassVar[TrainingKind] = "base-trained"
     wants_episodes: ClassVar[bool] = False
     wants_clips: ClassVar[bool] = False
+    takes_any_way: ClassVar[bool] = False
+    """Whether episodes may have fewer classes than the configuration says, as in a short trial."""
     clips_gradient: ClassVar[bool] = True
     """Whether `clip_norm` applies to what `backward` leaves in `.grad`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from fewshot_i2v.training.base_objectives import (
     Episodic,
     EpisodicPlusClassification,
 )
-from fewshot_i2v.training.batches import TrainBatches
+from fewshot_i2v.training.batches import LARGE_TRIAL, SMALL_TRIAL, TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.loop import Log, TrainingLoop
 from fewshot_i2v.training.meta_objectives import ANIL, MAML, MetaSGD, Reptile
-from fewshot_i2v.training.objective import Objective, build_training_encoder
+from fewshot_i2v.training.objective import MicroBatch, Objective, build_training_encoder
 from fewshot_i2v.training.output_folder import (
     START_KEY,
     check_metadata_size,
@@ -44,7 +45,7 @@ from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
-from fewshot_i2v.utils.timing import best_seconds
+from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 from fewshot_i2v.version import __version__
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -260,15 +261,12 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
     Returns:
         `config` (resolved), `classes` (training and validation), `first_batch` (the clips of the
         first step by name) and `cost`: clips to read, and seconds of the steps and memory, reckoned
-        from one short trial with a few empty clips; reading and augmenting clips, and validations,
+        from short trials with a few clips of noise; reading and augmenting clips, and validations,
         come on top.
     """
     setup = _TrainingSetup.of(config)
     validation_clips = [] if setup.validation is None else setup.validation.clips
-    micro_batch, scale = setup.batches.small_micro_batch()
-    memory_before = peak_memory_mb(setup.device, 1)
-    seconds = scale * best_seconds(lambda: setup.objective.backward(micro_batch).item())
-    trial_memory = peak_memory_mb(setup.device, 1) - memory_before
+    seconds, memory = _measure_micro_batch(setup)
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": {
@@ -284,6 +282,33 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),
             "seconds": round(seconds * config.accumulate * config.steps, 1),
-            "memory_mb": round(memory_before + scale * trial_memory),
+            "memory_mb": round(memory),
         },
     }
+
+
+def _measure_micro_batch(setup: _TrainingSetup) -> tuple[float, float]:
+    """Reckons seconds and peak memory, in MiB, of a micro-batch from a few clips of noise.
+
+    Where a trial of the smallest size takes long, it is all that is measured, and a part of it that
+    does not grow with the clips is counted as if it did.
+    """
+    n_full = setup.config.clips_per_step / setup.config.accumulate
+    memory_before = peak_memory_mb(setup.device, 1)
+    n_small, seconds, per_clip = 0, 0.0, 0.0
+    for size in (SMALL_TRIAL, LARGE_TRIAL):
+        micro_batch, n_clips = setup.batches.trial_micro_batch(size)
+        if n_clips > n_small:
+            previous = n_small, seconds
+            seconds = best_seconds(partial(_backward, setup.objective, micro_batch))
+            per_clip = max(0.0, seconds - previous[1]) / (n_clips - previous[0])
+            n_small = n_clips
+        if seconds > LONG_SECONDS:
+            break
+    trial_memory = peak_memory_mb(setup.device, 1) - memory_before
+    return seconds + per_clip * (n_full - n_small), memory_before + trial_memory * n_full / n_small
+
+
+def _backward(objective: Objective, micro_batch: MicroBatch) -> None:
+    """Runs a micro-batch, and waits for the device."""
+    objective.backward(micro_batch).item()

@@ -18,6 +18,7 @@ from fewshot_i2v.config.base import CommonConfig, LimitsConfig, VideoConfig
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
+from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
@@ -29,8 +30,14 @@ from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
-from fewshot_i2v.utils.progress import OverallProgress, stage
-from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
+from fewshot_i2v.utils.resources import (
+    CLIPS_FOLDER,
+    GENERATED_FOLDER,
+    SPLIT_DIGEST_LENGTH,
+    default_cache_folder,
+)
+from fewshot_i2v.utils.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from typing import Self
@@ -70,6 +77,7 @@ def open_clip_cache(
     size: int,
     workers: int | None,
     verify: bool = False,
+    cache_limit: str | None = None,
 ) -> ClipCache:
     """Opens the cache of decoded clips below the user's or the configured cache folder.
 
@@ -80,10 +88,15 @@ def open_clip_cache(
         size: side of a frame in pixels.
         workers: decoding processes; None: one per processor, at most 8.
         verify: whether clips are read again to identify them.
+        cache_limit: largest size of all decoded clips there, such as "20GB"; None: no limit.
     """
-    options = DecodeOptions(size=size, **video.model_dump())
     return ClipCache(
-        cache / "clips", options, workers=workers, limits=limits.for_clips(), verify=verify
+        cache / CLIPS_FOLDER,
+        DecodeOptions(size=size, **video.model_dump()),
+        workers=workers,
+        limits=limits.for_clips(),
+        verify=verify,
+        max_bytes=None if cache_limit is None else parse_size(cache_limit),
     )
 
 
@@ -121,6 +134,7 @@ class RunContext:
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
+    _is_excess_noted: bool = False
     _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
 
     @classmethod
@@ -137,7 +151,7 @@ class RunContext:
         device = resolve_device(config.device)
         cache = config.cache or default_cache_folder()
         split = split or load_split(config.split, root=config.root)
-        folder = (config.root or cache / "generated") / split.digest[:16]
+        folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         e = config.encoder
         encoder = load_encoder(
@@ -157,6 +171,7 @@ class RunContext:
             size=encoder.tower.image_size,
             workers=config.workers,
             verify=config.verify,
+            cache_limit=config.cache_limit,
         )
         return cls(config, split, encoder, store, folder)
 
@@ -189,13 +204,28 @@ class RunContext:
         missing = sorted(set(clips) - self._decoded_clips - self.unreadable.keys())
         generator = self.split.generator
         if generator is not None and missing:
+            self.store.announce_use()  # whoever clears the cache leaves generated clips, too
             with stage(progress, "generate", len(missing), "clips") as advance:
                 generate.write_missing_clips(generator, missing, self.folder, progress=advance)
+            if self.config.root is None:
+                mark_used(self.folder, self.folder.stat())
         paths = {self.clip_path(name): name for name in missing}
         with stage(progress, "decode", len(paths), "clips") as advance:
             failures = self.store.prepare(list(paths), progress=advance)
+        self._note_excess(progress)
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
+
+    def _note_excess(self, progress: bool | OverallProgress) -> None:
+        """Says once that the clips in use take more than the limit of the cache."""
+        excess, limit = self.store.excess_bytes, self.config.cache_limit
+        if excess and not self._is_excess_noted:
+            self._is_excess_noted = True
+            show_note(
+                progress,
+                f"note: clips in use take {format_size(excess)} more than --cache-limit {limit}; "
+                "they stay",
+            )
 
     def unreadable_lines(self) -> str:
         """Lists the errors of the unreadable clips, at most 20, a line each."""

@@ -289,7 +289,27 @@ def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace
         return is_written
 
 
-def remove_stale_files(files: Iterable[Path]) -> None:
+@contextmanager
+def file_lock(path: Path, *, shared: bool) -> Iterator[None]:
+    """Waits for the lock of a file, which is made where it is missing, and holds it.
+
+    Args:
+        path: the file; it stays. One that another user has made need not be writable.
+        shared: whether several processes may hold it at the same time, if all ask for that.
+
+    Raises:
+        OSError: if the file cannot be made. Where a file system has no locks, none is held.
+    """
+    try:
+        file: BinaryIO = path.open("ab")
+    except PermissionError:
+        file = path.open("rb")
+    with file:
+        _lock_file(file, wait=True, shared=shared)
+        yield
+
+
+def remove_stale_files(files: Iterable[Path]) -> list[Path]:
     """Removes the temporary files of processes that were killed while writing.
 
     A file stays while its writer lives, whose lock the system releases with the process. Where
@@ -297,21 +317,34 @@ def remove_stale_files(files: Iterable[Path]) -> None:
 
     Args:
         files: what `locked_temporary_file` may have been called with.
+
+    Returns:
+        The files that stay.
     """
+    remaining = []
     for path in files:
-        with contextlib.suppress(OSError), open_regular(path) as file:
-            locked = _lock_file(file, wait=False)
-            age = time.time() - os.fstat(file.fileno()).st_mtime
-            if locked or (locked is None and age > _OLD_SECONDS):
-                path.unlink()
+        try:
+            with open_regular(path) as file:
+                locked = _lock_file(file, wait=False)
+                age = time.time() - os.fstat(file.fileno()).st_mtime
+                if locked or (locked is None and age > _OLD_SECONDS):
+                    path.unlink()
+                else:
+                    remaining.append(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            remaining.append(path)
+    return remaining
 
 
-def _lock_file(file: BinaryIO, *, wait: bool) -> bool | None:
+def _lock_file(file: BinaryIO, *, wait: bool, shared: bool = False) -> bool | None:
     """Locks a file; returns whether this process has the lock, None if there are no locks."""
     try:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except (ImportError, OSError):

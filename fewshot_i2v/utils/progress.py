@@ -236,6 +236,18 @@ def overall_progress(
         yield OverallProgress(tasks, noun, display, _done=[0.0] * len(tasks))
 
 
+def show_note(progress: bool | OverallProgress, text: str) -> None:
+    """Writes a line above the bars, where progress is shown.
+
+    Args:
+        progress: the overall bar; or whether to show anything.
+        text: the line.
+    """
+    if progress.display.disable if isinstance(progress, OverallProgress) else not progress:
+        return
+    tqdm.write(text, file=terminal_stream())
+
+
 @contextmanager
 def stage(
     progress: bool | OverallProgress, label: str, total: int, unit: str

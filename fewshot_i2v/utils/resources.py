@@ -8,6 +8,14 @@ from typing import Literal
 
 from fewshot_i2v.errors import UnknownNameError
 
+CLIPS_FOLDER = "clips"
+GENERATED_FOLDER = "generated"
+CHECKS_FOLDER = "checks"
+"""Folders of a cache folder: decoded clips, generated clips, results of `episodes check`."""
+
+SPLIT_DIGEST_LENGTH = 16
+"""Digits of a split's digest in the name of the folder of its generated clips."""
+
 
 def default_cache_folder() -> Path:
     """The folder for files that can be recreated, such as decoded clips.

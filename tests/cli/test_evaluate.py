@@ -306,3 +306,14 @@ def test_starts_are_given_as_flags(
     other = invoke("evaluate", "--adapter", "st-adapter", "--start", str(tmp_path / "s"))
     assert other.exit_code == 2
     assert "is for 'aim'" in other.stderr
+
+
+def test_the_limit_of_the_cache_is_a_size_with_a_unit(
+    evaluation: FakeEvaluation, invoke: Invoke
+) -> None:
+    assert invoke("evaluate", "--cache-limit", "20GB").exit_code == 0
+    assert evaluation.config is not None
+    assert evaluation.config.cache_limit == "20GB"
+    result = invoke("evaluate", "--cache-limit", "20")
+    assert result.exit_code == 2
+    assert "--cache-limit: got '20'; expected a size with a unit, such as 20GB" in result.stderr

@@ -465,3 +465,13 @@ def test_several_views_need_augmentation(change: dict[str, object]) -> None:
 def test_impossible_changes_of_support_clips_are_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         load_config({"split": "motions", "tuning": {key: value, "flip": "on"}})
+
+
+def test_the_limit_of_the_cache_has_a_unit_and_is_no_part_of_the_identity() -> None:
+    plain, limited = load_config("quickstart"), load_config("quickstart", {"cache_limit": "20GB"})
+    assert limited.cache_limit == "20GB"
+    assert plain.identity() == limited.identity()
+    with pytest.raises(
+        ConfigError, match=r"cache_limit: .*expected a size with a unit, such as 20"
+    ):
+        load_config("quickstart", {"cache_limit": "20"})

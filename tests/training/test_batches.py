@@ -114,6 +114,19 @@ def test_augmented_clips_never_come_from_cached_features(
     assert first.episodes.support.shape == later.episodes.support.shape
 
 
+def test_the_trial_of_a_dry_run_is_small_and_can_be_run(folder: Path) -> None:
+    batches = _batches(folder, objective="both")
+    for size, way in ((2, 2), (100, batches.config.way)):
+        trial, n_clips = batches.trial_micro_batch(size)
+        episode, labelled = trial.require_episodes(), trial.clips
+        assert labelled is not None
+        n_labelled = min(size, batches.config.clips)
+        assert episode.support.shape[1] == episode.query.shape[1] == way
+        assert len(labelled.clips) == n_labelled
+        assert n_clips == 2 * way + n_labelled
+        assert bool(batches.objective.backward(trial).isfinite())
+
+
 def test_temporal_jitter_alone_shows_frames_of_the_clip_in_order(folder: Path) -> None:
     """Every frame seen is one of the three that its segment has, and the order stays."""
     augment = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": True}

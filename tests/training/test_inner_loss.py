@@ -87,11 +87,12 @@ def test_support_clips_come_in_views_and_query_clips_once(folder: Path) -> None:
         assert set(episode[18:]).isdisjoint(episode[:6])
     views = batch.support.unflatten(1, (VIEWS, 6))
     assert not torch.equal(views[:, 0], views[:, 1])
-    small, scale = batches.small_micro_batch()
+    small, n_clips = batches.trial_micro_batch(2)
     episode = small.require_episodes()
+    # with parameters for its classes, a head needs all of them
     assert episode.support.shape[:2] == (1, VIEWS * 3)
     assert episode.query.shape[:2] == (1, 3)
-    assert scale == len(names) / (VIEWS * 3 + 3)
+    assert n_clips == VIEWS * 3 + 3
 
 
 def test_one_view_gives_the_batches_of_before(folder: Path) -> None:

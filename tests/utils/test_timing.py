@@ -31,3 +31,29 @@ def test_a_short_call_is_measured_twice_and_a_long_one_once(
         calls: list[int] = []
         assert timing.best_seconds(lambda calls=calls: calls.append(1)) == pytest.approx(expected)
         assert len(calls) == len(ticks) // 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "just now"),
+        (29, "just now"),
+        (300, "5 min ago"),
+        (3 * 3600, "3 h ago"),
+        (47 * 3600, "47 h ago"),
+        (12 * 86_400, "12 days ago"),
+    ],
+)
+def test_how_long_ago(seconds: float, text: str) -> None:
+    assert timing.format_age(seconds) == text
+
+
+def test_an_age_with_its_unit() -> None:
+    assert [timing.parse_age(text) for text in ("12h", "30d", " 2 w ")] == [
+        43_200,
+        2_592_000,
+        1_209_600,
+    ]
+    for text in ("30", "d", "1m", "-1d", "1.5d"):
+        with pytest.raises(ValueError, match="expected hours, days or weeks"):
+            timing.parse_age(text)

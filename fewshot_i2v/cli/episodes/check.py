@@ -127,7 +127,7 @@ def command(
     limits = parse_limits(read_overrides(ctx, ()))
     loaded_split = load_split(split, root=root)
     folder = cache or resources.default_cache_folder()
-    with resumable(folder / "checks", "clips checked so far are"):
+    with resumable(folder / resources.CHECKS_FOLDER, "clips checked so far are"):
         check = check_clips(
             loaded_split,
             frames=frames,

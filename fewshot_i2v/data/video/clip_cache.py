@@ -8,7 +8,8 @@ was moved, copied or touched has the same key. A clip that was not written to is
 its key: `<folder>/digests.txt` stores its digest (`fewshot_i2v.data.video.clip_digest`). Entries
 are written atomically and never changed, so several processes, or machines with one file system,
 may fill one cache without a lock; a clip that two of them miss at the same moment is decoded by
-both, with the same result.
+both, with the same result. The time of an entry is when it was last used, to an hour; those that
+no running process uses may be removed (`fewshot_i2v.data.video.cache_use`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_i2v.data.video.cache_files import DAMAGED_SUFFIX
+from fewshot_i2v.data.video.cache_use import CacheUse, SizeLimit, announce_use, mark_used
 from fewshot_i2v.data.video.clip_digest import (
     CHANGED_WHILE_READ,
     ContentDigests,
@@ -160,6 +163,8 @@ class ClipCache:
         workers: as for `run_jobs`.
         limits: of each clip.
         verify: read every clip once more, even if its digest is stored.
+        max_bytes: of all entries in the folder; the least recently used ones that no running
+            process uses are removed when it is exceeded. None: no limit.
 
     Attributes:
         n_decoded: how many clips this object has decoded.
@@ -177,6 +182,7 @@ class ClipCache:
         workers: int | None = None,
         limits: ClipLimits = DEFAULT_LIMITS,
         verify: bool = False,
+        max_bytes: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.options = options
@@ -189,6 +195,17 @@ class ClipCache:
         # of the entries that are ready, by key; the stamp is None until the checksum was verified
         self._stamps: dict[str, FileStamp | None] = {}
         self._cleaned_up = False
+        self._use = CacheUse(self.folder)
+        self._limit = None if max_bytes is None else SizeLimit(self.folder, max_bytes)
+
+    @property
+    def excess_bytes(self) -> int:
+        """Bytes beyond the limit that entries in use took when they were last counted."""
+        return 0 if self._limit is None else max(0, self._limit.size - self._limit.limit)
+
+    def announce_use(self) -> None:
+        """Let other processes know that this one uses the cache folder from now on."""
+        self._use.add()
 
     def with_options(self, options: DecodeOptions) -> ClipCache:
         """Return a cache in the same folder for clips that are decoded with other options."""
@@ -218,16 +235,12 @@ class ClipCache:
             self._cleaned_up = True
             remove_stale_files([*self.folder.glob(".*.tmp"), *self.folder.glob("??/.*.tmp")])
         report_progress = progress or (lambda _: None)
-        failures: dict[Path, VideoUnreadable] = {}
+        entries, failures = self._look_up(paths)
+        report_progress(len(paths) - len(entries))
+        self._use.add(entry.key for _, entry in entries if entry is not None)
+        self._count_written(0)
         missing: dict[str, list[Path]] = {}
-        for path in paths:
-            try:
-                digest = self._digests.lookup(path)
-            except VideoUnreadable as error:
-                failures[path] = error
-                report_progress(1)
-                continue
-            entry = CacheEntry(self.folder, digest, self.options) if digest else None
+        for path, entry in entries:
             if entry is not None and self._is_usable(entry):
                 self._stamps.setdefault(entry.key)
                 report_progress(1)
@@ -240,10 +253,42 @@ class ClipCache:
                 self.n_decoded += result["decoded"]
                 self._digests.add(result["digests"])
                 self._stamps.setdefault(result["key"])
+                self._count_written(result["written"])
             report_progress(len(aliases))
         self._digests.save()
         # Workers finish in any order; a message must not depend on it.
         return {path: failures[path] for path in dict.fromkeys(paths) if path in failures}
+
+    def _look_up(
+        self, paths: Sequence[Path]
+    ) -> tuple[list[tuple[Path, CacheEntry | None]], dict[Path, VideoUnreadable]]:
+        """Pair each clip with its entry, None where its digest is not known; and failures."""
+        entries: list[tuple[Path, CacheEntry | None]] = []
+        failures: dict[Path, VideoUnreadable] = {}
+        for path in paths:
+            try:
+                digest = self._digests.lookup(path)
+            except VideoUnreadable as error:
+                failures[path] = error
+                continue
+            entry = CacheEntry(self.folder, digest, self.options) if digest else None
+            entries.append((path, entry))
+        return entries, failures
+
+    def _count_written(self, size: int) -> None:
+        """Keep the folder below its limit after so many bytes were written.
+
+        Raises:
+            ClipCacheError: if the folder cannot be listed or locked.
+        """
+        if self._limit is not None:
+            try:
+                self._limit.add(size)
+            except OSError as error:
+                raise ClipCacheError(
+                    f"{error.filename or self.folder}: {error.strerror}; --cache-limit needs a "
+                    "cache folder that can be written to"
+                ) from error
 
     def get(self, path: Path) -> ClipArray:
         """Return the frames of a prepared clip.
@@ -303,13 +348,14 @@ class ClipCache:
         except OSError:
             return False
         if stat.S_ISREG(status.st_mode) and status.st_size == entry.size:
+            mark_used(entry.path, status)
             return True
         self._move_aside(entry)
         return False
 
     def _move_aside(self, entry: CacheEntry) -> None:
         self.n_repaired += 1
-        aside = entry.path.with_suffix(".damaged")
+        aside = entry.path.with_suffix(DAMAGED_SUFFIX)
         try:
             entry.path.replace(aside)
         except FileNotFoundError:
@@ -322,14 +368,16 @@ class ClipCache:
         """Decode clips that have one or more paths; yields these paths with the result."""
         function = f"{decode_into_cache.__module__}:{decode_into_cache.__name__}"
         settings = dataclasses.asdict(self.options), dataclasses.asdict(self.limits)
-        folder = str(self.folder)
+        folder, use_file = str(self.folder), self._use.file and str(self._use.file)
         aliases_by_path: dict[Path, list[Path]] = {}
         temporaries: dict[Path, Path] = {}
         jobs = []
         for aliases in missing:
             path = aliases[0]
             temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-            jobs.append(Job(path, function, (str(path), *settings, folder, str(temporary))))
+            jobs.append(
+                Job(path, function, (str(path), *settings, folder, str(temporary), use_file))
+            )
             aliases_by_path[path], temporaries[path] = aliases, temporary
         try:
             for job, result in run_jobs(jobs, self._workers, self.limits):
@@ -357,6 +405,7 @@ def decode_into_cache(
     limits: Mapping[str, Any],
     cache_folder: str,
     temporary: str,
+    use_file: str | None = None,
 ) -> dict[str, Any]:
     """Decode one clip into the cache; called in the worker processes.
 
@@ -366,10 +415,12 @@ def decode_into_cache(
         limits: the fields of `ClipLimits`.
         cache_folder: the folder of the cache.
         temporary: a name in that folder to write to first.
+        use_file: lists the entries that the calling process uses, see `CacheUse`.
 
     Returns:
         `key`: the entry's; `digests`: content digests computed for the clip; `decoded`: False if
-        the cache had the entry already, from a clip of the same content or another process.
+        the cache had the entry already, from a clip of the same content or another process;
+        `written`: bytes of the entry if it was written.
 
     Raises:
         VideoUnreadable: if the clip cannot be read, or changed while it was read.
@@ -378,7 +429,13 @@ def decode_into_cache(
     clip_path, decode_options, digests = Path(path), DecodeOptions(**options), ContentDigests()
     digest = digests.get(clip_path)
     entry = CacheEntry(Path(cache_folder), digest, decode_options)
+    if use_file is not None:
+        with contextlib.suppress(OSError):  # writing the entry says what is wrong
+            announce_use(Path(cache_folder), Path(use_file), [entry.key])
     is_missing = not entry.path.exists()
+    if not is_missing:
+        with contextlib.suppress(OSError):
+            mark_used(entry.path, entry.path.stat())
     if is_missing:
         frames = decode(clip_path, decode_options, ClipLimits(**limits))
         if digests.get(clip_path) != digest:
@@ -394,4 +451,9 @@ def decode_into_cache(
             raise ClipCacheError(
                 f"decoded clips cannot be written to {cache_folder}: {reason}; {advice}"
             ) from error
-    return {"key": entry.key, "digests": digests.unsaved, "decoded": is_missing}
+    return {
+        "key": entry.key,
+        "digests": digests.unsaved,
+        "decoded": is_missing,
+        "written": entry.size * is_missing,
+    }

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from fewshot_i2v.data.video.cache_files import DIGESTS_NAME
 from fewshot_i2v.data.video.container import check_regular_file, identify_container
 from fewshot_i2v.data.video.frame_folder import is_frame_folder, list_frame_files, stat_frame_files
 from fewshot_i2v.errors import VideoUnreadable
@@ -106,7 +107,7 @@ class ContentDigests:
     """
 
     def __init__(self, folder: Path | None = None, *, trust: bool = True) -> None:
-        self._file = folder and folder / "digests.txt"
+        self._file = folder and folder / DIGESTS_NAME
         self._in_file = _read_digests(self._file) if self._file else {}
         self._digest_by_token = dict(self._in_file) if trust else {}
         self.unsaved: dict[str, str] = {}

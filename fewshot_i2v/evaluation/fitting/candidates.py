@@ -36,7 +36,17 @@ AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
 
 _KEYS = frozenset(
     {"adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video"}
-    | {"limits", "precision", "device", "deterministic", "workers", "cache", "verify", "seed"}
+    | {
+        "limits",
+        "precision",
+        "device",
+        "deterministic",
+        "workers",
+        "cache",
+        "cache_limit",
+        "verify",
+        "seed",
+    }
     | {"allow_seen", "at_once"}
 )
 """Keys of an evaluation that a fit takes."""

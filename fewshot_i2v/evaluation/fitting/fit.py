@@ -168,6 +168,7 @@ def run_fit(
         model,
         context.encoder,
         cache=config.cache,
+        cache_limit=config.cache_limit,
         workers=config.workers,
         limits=config.limits,
     )

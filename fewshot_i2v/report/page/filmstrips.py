@@ -24,7 +24,12 @@ from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnreadable
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.runs.header import recorded_root
-from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.resources import (
+    CLIPS_FOLDER,
+    GENERATED_FOLDER,
+    SPLIT_DIGEST_LENGTH,
+    default_cache_folder,
+)
 
 _MAX_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
 _GREY = 128
@@ -133,7 +138,7 @@ class _ClipReader:
         cache = sources.cache or default_cache_folder()
         split = find_split(header, sources)
         root = sources.root or recorded_root(header)
-        generated = (root or cache / "generated") / split.digest[:16]
+        generated = (root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         video = config["video"]
         options = DecodeOptions(
             frames=video["frames"],
@@ -147,7 +152,7 @@ class _ClipReader:
             raise UsageError(f"split {split.name!r} has no root; give the folder with --root")
         generated_folder = generated if split.generator else None
         order = config.get("frame_order", "natural")
-        cache_folder = cache / "clips"
+        cache_folder = cache / CLIPS_FOLDER
         return cls(
             split, generated_folder, cache_folder, options, order, ContentDigests(cache_folder)
         )

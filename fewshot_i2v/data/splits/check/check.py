@@ -40,7 +40,7 @@ from fewshot_i2v.data.video.worker_pool import Job, run_jobs
 from fewshot_i2v.errors import SplitError, VideoUnreadable
 from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
 from fewshot_i2v.utils.progress import bar
-from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.resources import CHECKS_FOLDER, default_cache_folder
 from fewshot_i2v.utils.text_table import join_names
 
 ProblemKind = Literal["missing", "ambiguous", "empty", "unreadable", "short", "duplicate"]
@@ -176,7 +176,7 @@ def check_clips(
     start_time = time.perf_counter()
     matches = _locate_clips(split)
     hint = _location_hint(split, matches)
-    folder = (default_cache_folder() if cache is None else cache) / "checks"
+    folder = (default_cache_folder() if cache is None else cache) / CHECKS_FOLDER
     digest_cache = DigestCache(folder, matches.root, READER_FAMILY, trust=not verify)
     checker = _ClipChecker(split, matches, digest_cache, frames)
     try:

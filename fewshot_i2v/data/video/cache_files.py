@@ -1,0 +1,89 @@
+"""The files of a clip cache on disk, by their names: no other file is ever taken for one."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_i2v.utils.input_files import open_regular
+
+DIGESTS_NAME = "digests.txt"
+"""Name of the file of content digests in a clip cache."""
+
+DAMAGED_SUFFIX = ".damaged"
+"""Ending of the name of a damaged entry that was moved aside."""
+
+_SUBFOLDER = re.compile(r"[0-9a-f]{2}")
+_ENTRY = re.compile(rf"([0-9a-f]{{64}})(\.npy|{re.escape(DAMAGED_SUFFIX)})")
+
+
+class EntryFile(NamedTuple):
+    """The file of an entry.
+
+    Attributes:
+        path: the file.
+        key: of the entry.
+        is_damaged: whether it is a damaged one that was moved aside.
+        size: bytes.
+        last_used: when a run last used it, to an hour; seconds since 1970.
+    """
+
+    path: Path
+    key: str
+    is_damaged: bool
+    size: int
+    last_used: float
+
+
+def list_entries(folder: Path) -> Iterator[EntryFile]:
+    """List the entries of the clip cache in `folder`; none where there is no such folder.
+
+    Raises:
+        OSError: when a folder cannot be listed.
+    """
+    for subfolder in list_names(folder, _SUBFOLDER):
+        for path in list_names(subfolder, _ENTRY):
+            status = regular_status(path)
+            match = _ENTRY.fullmatch(path.name)
+            if status is not None and match is not None:
+                is_damaged = path.suffix == DAMAGED_SUFFIX
+                yield EntryFile(path, match[1], is_damaged, status.st_size, status.st_mtime)
+
+
+def list_names(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """List what is in a folder under names of a pattern, sorted; nothing where there is none.
+
+    Raises:
+        OSError: when the folder cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def regular_status(path: Path) -> os.stat_result | None:
+    """Return the status of a regular file; None for links, for folders and where it is gone."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def entry_shape(path: Path) -> tuple[int, ...] | None:
+    """Read the shape of an entry's clip, (T, H, W, 3); None where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                return None
+            shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    except (OSError, ValueError):
+        return None
+    return tuple(shape)
