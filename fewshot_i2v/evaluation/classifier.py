@@ -21,6 +21,7 @@ from fewshot_i2v.data.video.windows import WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import (
     Features,
     concat_features,
@@ -42,7 +43,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     write_model,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.heads.base.head import Head, Scorer
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.limits import ClipLimits
@@ -119,6 +120,7 @@ class FewShotClassifier:
         self._frames = trained.adapter.frames
         self.model = model
         self._support: tuple[Features, Tensor] | None = None
+        self._score: Scorer | None = None
         if model is not None:
             packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
             device = encoder.tower.device
@@ -250,6 +252,7 @@ class FewShotClassifier:
         self._head = self.head_for(len(classes))
         self.classes = classes
         self._support = selected, torch.tensor([labels], device=self._tower.device)
+        self._score = None
         return self
 
     def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
@@ -314,6 +317,11 @@ class FewShotClassifier:
                 chunk = following
 
     @property
+    def adapter(self) -> Adapter:
+        """The adapter, of one copy."""
+        return self._encoder.adapter
+
+    @property
     def head(self) -> Head:
         """The head, of one copy."""
         return self._head
@@ -372,16 +380,30 @@ class FewShotClassifier:
         return max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
 
     @torch.no_grad()
+    def make_scorer(self) -> Scorer:
+        """Returns what gives the logits of clips, with what depends on the labelled ones done."""
+        if self._support is not None:
+            return self._head.scorer(*self._support)
+        no_support = cast("Features", _MissingSupport(self._info))
+        labels = torch.arange(self._head.way, device=self._tower.device)[None]
+        return lambda query: self._head.query_logits(query, no_support, labels)
+
+    @torch.no_grad()
+    def logits_of(self, clips: Sequence[ClipArray]) -> NDArray[np.float64]:
+        """Computes the logits of decoded clips, (T, size, size, 3) each: (clips, classes).
+
+        Raises:
+            HeadError: when the head needs support clips and has none.
+        """
+        if self._score is None:
+            self._score = self.make_scorer()
+        scores = self._score(self._head.select_tokens(self._encode(clips)))
+        logits: NDArray[np.float64] = scores[0].double().cpu().numpy()
+        return logits
+
     def _classify(self, paths: Sequence[Path], clips: Sequence[ClipArray]) -> list[Prediction]:
         """Classifies decoded clips."""
-        features, head = self._encode(clips), self._head
-        if self._support is None:
-            no_support = cast("Features", _MissingSupport(self._info))
-            labels = torch.arange(head.way, device=self._tower.device)[None]
-            scores = head.query_logits(head.select_tokens(features), no_support, labels)
-        else:
-            scores = head.selected_logits(head.select_tokens(features), *self._support)
-        logits = scores[0].double().cpu().numpy()
+        logits = self.logits_of(clips)
         description = None if self.model is None else self.model.description
         probabilities = softmax(logits, 1.0 if description is None else description.temperature)
         is_none = np.zeros(len(paths), dtype=bool)
