@@ -129,7 +129,7 @@ def command(
     if _is_model(source):
         _refuse(ctx, _RUN_FLAGS, limits, f"{source} is a fitted model")
         options = {name: flags[name] for name in _MODEL_FLAGS}
-        export_model(source, places, as_json=as_json, quiet=quiet, **options)
+        export_model(source, places, as_json=as_json, **options)
         return
     _refuse(ctx, _MODEL_FLAGS, {}, f"{source} is a run")
     for param in ctx.command.params:

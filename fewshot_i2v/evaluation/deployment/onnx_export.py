@@ -13,15 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewshot_i2v.data.video.clip_cache import ClipArray
 from fewshot_i2v.errors import AdapterError, ExportError, UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
 from fewshot_i2v.evaluation.deployment.onnx_model import DeployedModel, describe_onnx
 from fewshot_i2v.models.checkpoints.model_file import (
     ModelDescription,
-    ModelFile,
-    load_model_encoder,
-    read_model,
 )
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.utils.files import sync_file
@@ -89,11 +86,7 @@ def export_onnx(
     path, out = Path(model), Path(out)
     check_packages()
     _check_target(out, force=force)
-    content = read_model(path)
-    description = content.description.model_copy(update={"precision": "fp32"})
-    content = ModelFile(description, content.tensors)
-    encoder = load_model_encoder(path, content, pretrained, architecture, "cpu")
-    classifier = FewShotClassifier.of_model(content, encoder, path)
+    classifier, description = load_exact(path, pretrained, architecture)
     deployed = DeployedModel(classifier).eval()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +180,7 @@ def _compare(classifier: FewShotClassifier, path: Path) -> tuple[float, float]:
     temperature = 1.0 if classifier.model is None else classifier.model.description.temperature
     differences = []
     for batch in BATCHES:
-        clips = _random_clips(classifier, batch)
+        clips = random_clips(classifier, batch)
         pixels = classifier.encoder.tower.normalize(torch.from_numpy(np.stack(clips)))
         expected = classifier.logits_of(clips)
         probabilities, logits = session.run(None, {"frames": pixels.numpy()})
@@ -206,9 +199,3 @@ def _compare(classifier: FewShotClassifier, path: Path) -> tuple[float, float]:
             "accepted. Nothing is written"
         )
     return largest[0], largest[1]
-
-
-def _random_clips(classifier: FewShotClassifier, count: int) -> list[ClipArray]:
-    size = classifier.encoder.tower.image_size
-    shape = count, classifier.adapter.frames, size, size, 3
-    return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))

@@ -62,15 +62,13 @@ def describe_onnx(description: ModelDescription) -> dict[str, str]:
     """
     checkpoint, video, rejection = description.checkpoint, description.video, description.rejection
     encoder = checkpoint.encoder
-    size, stride = encoder.image_size, f", stride {video.stride}" if video.policy == "dense" else ""
-    short_side = max(size, round(size / video.crop))
     values: dict[str, Any] = {
         "classes": checkpoint.classes,
         "frames": video.frames,
         "policy": video.policy,
         "stride": video.stride,
-        "image_size": size,
-        "resize": short_side,
+        "image_size": encoder.image_size,
+        "resize": _short_side(description),
         "mean": encoder.mean,
         "std": encoder.std,
         "temperature": description.temperature,
@@ -84,10 +82,24 @@ def describe_onnx(description: ModelDescription) -> dict[str, str]:
     }
     texts = {
         "fewshot_i2v": checkpoint.fewshot_i2v,
-        "preprocessing": f"of the n frames of a clip, T = {video.frames}: frame i of 0 to T - 1 is "
-        f"{_INDICES[video.policy]}{stride}, and with n < T frame min(i, n - 1); each in RGB, "
-        f"shorter side resized to {short_side} pixels (antialiased bicubic, as Pillow), central "
-        f"{size} x {size} cut out; then (byte / 255 - mean) / std per channel",
+        "preprocessing": describe_frames(description),
         "outputs": "probabilities: softmax(logits / temperature), calibrated; logits: of the head",
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()} | texts
+
+
+def describe_frames(description: ModelDescription) -> str:
+    """Says in words how a clip becomes the input of the model."""
+    video, size = description.video, description.checkpoint.encoder.image_size
+    stride = f", stride {video.stride}" if video.policy == "dense" else ""
+    return (
+        f"of the n frames of a clip, T = {video.frames}: frame i of 0 to T - 1 is "
+        f"{_INDICES[video.policy]}{stride}, and with n < T frame min(i, n - 1); each in RGB, "
+        f"shorter side resized to {_short_side(description)} pixels (antialiased bicubic, as "
+        f"Pillow), central {size} x {size} cut out; then (byte / 255 - mean) / std per channel"
+    )
+
+
+def _short_side(description: ModelDescription) -> int:
+    size = description.checkpoint.encoder.image_size
+    return max(size, round(size / description.video.crop))

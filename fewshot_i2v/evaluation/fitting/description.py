@@ -12,6 +12,7 @@ from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
 from fewshot_i2v.evaluation.fitting.job import FitJob
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
+from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.evaluation.prediction import rejection_scores
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
@@ -92,4 +93,5 @@ def make_card(
     labels = {}
     if chosen.held_out is not None:
         labels = describe_labels(chosen.held_out, temperature, classes)
-    return {"tried": tried, "seen_start": has_seen_start, **labels}
+    versions = package_versions()
+    return {"tried": tried, "seen_start": has_seen_start, "versions": versions, **labels}

@@ -31,7 +31,7 @@ def render_fit(result: FitResult) -> str:
         "",
         *_tried_lines(result),
         "",
-        *wrap_notes(_expectation_lines(description)),
+        *wrap_notes(expectation_lines(description)),
     ]
     return "\n".join(lines)
 
@@ -41,7 +41,7 @@ def render_description(classifier: FewShotClassifier) -> str:
     if classifier.model is None:
         raise UsageError("got an export; expected a model that `fewshot-i2v fit` wrote")
     description = classifier.model.description
-    return "\n".join([_size_line(description), *wrap_notes(_expectation_lines(description))])
+    return "\n".join([_size_line(description), *wrap_notes(expectation_lines(description))])
 
 
 def _size_line(description: ModelDescription) -> str:
@@ -87,8 +87,8 @@ def _tried_row(
     )
 
 
-def _expectation_lines(description: ModelDescription) -> Iterator[str]:
-    """Yields what to expect of a model, a line each."""
+def expectation_lines(description: ModelDescription, *, names_clips: bool = True) -> Iterator[str]:
+    """Yields what to expect of a model, a line each, with the names of suspect clips or without."""
     if description.accuracy is None:
         yield (
             "how accurate it is cannot be said: no clip was held out, as there is one of each "
@@ -111,7 +111,9 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
         yield "it is too high: the start was trained on these classes or clips"
     yield _rejection_line(description.rejection)
     suspects = card.get("suspects", [])
-    if suspects:
+    if suspects and not names_clips:
+        yield f"{len(suspects)} of the labelled clips look mislabelled"
+    elif suspects:
         shown = "; ".join(
             f"{s['clip']} (labelled {s['label']}, looks like {s['predicted']})"
             for s in suspects[:_MAX_SUSPECTS]

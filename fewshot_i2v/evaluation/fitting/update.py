@@ -18,6 +18,7 @@ from fewshot_i2v.evaluation.classifier import (
 )
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
+from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.models.adapters.base.features import pack_features, unpack_features
 from fewshot_i2v.models.checkpoints.model_file import (
     ModelDescription,
@@ -173,7 +174,11 @@ def _describe(
         "folds": folds,
         "temperature": temperature,
         "rejection": None,
-        "card": {"tried": before.card.get("tried", []), **card},
+        "card": {
+            "tried": before.card.get("tried", []),
+            "versions": package_versions(),
+            **card,
+        },
     }
     return ModelDescription.model_validate(values), tuple(notes)
 
