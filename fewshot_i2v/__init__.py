@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.errors import FewshotError
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
+    from fewshot_i2v.evaluation.deployment.card import model_card
+    from fewshot_i2v.evaluation.deployment.onnx_export import export_onnx
+    from fewshot_i2v.evaluation.deployment.open_clip_folder import export_open_clip
     from fewshot_i2v.evaluation.evaluate import evaluate
     from fewshot_i2v.evaluation.export import export_episode
     from fewshot_i2v.evaluation.fitting.fit import fit
@@ -64,6 +67,8 @@ __all__ = [
     "config_schema",
     "evaluate",
     "export_episode",
+    "export_onnx",
+    "export_open_clip",
     "fit",
     "load_adapter",
     "load_config",
@@ -74,6 +79,7 @@ __all__ = [
     "make_episode_file",
     "make_sampler",
     "mean_interval",
+    "model_card",
     "names_of_starts",
     "read_episode_file",
     "read_run",
@@ -103,6 +109,9 @@ _MODULES = {
     "make_sampler": "data.episodes.factory",
     "evaluate": "evaluation.evaluate",
     "export_episode": "evaluation.export",
+    "export_onnx": "evaluation.deployment.onnx_export",
+    "export_open_clip": "evaluation.deployment.open_clip_folder",
+    "model_card": "evaluation.deployment.card",
     "make_episode_file": "data.episodes.episode_file",
     "load_adapter": "models.checkpoints.adapter_checkpoint",
     "load_config": "evaluation.row_expansion",

@@ -77,9 +77,9 @@ def export_model(
         results["onnx"] = exported.to_dict()
         batches = ", ".join(map(str, BATCHES))
         lines.append(
-            f"{exported.path}: {exported.bytes / 1e6:.1f} MB, opset {exported.opset}, adapter "
-            f"{'merged' if exported.merged else 'not merged'}; with {batches} clips "
-            f"probabilities are within {exported.difference:.1g} of PyTorch"
+            f"{exported.path}: {exported.bytes / 1e6:.1f} MB, opset {exported.opset}"
+            f"{', adapter merged' if exported.merged else ''}; with {batches} clips probabilities "
+            f"are within {exported.difference:.1g} of PyTorch"
         )
     if open_clip is not None:
         from fewshot_i2v.evaluation.deployment.open_clip_folder import export_open_clip

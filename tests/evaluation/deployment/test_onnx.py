@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import fewshot_i2v
 from fewshot_i2v import FewShotClassifier, registry
 from fewshot_i2v.errors import AdapterError, CheckpointError, ExportError, UsageError
 from fewshot_i2v.evaluation.deployment import onnx_export
@@ -98,6 +99,31 @@ def test_thresholds_and_temperature_are_those_of_predict(models: Models, exporte
     rule = json.loads(session.get_modelmeta().custom_metadata_map["none_of_these"])
     scores = outputs[rule["largest"] == "logit"].max(1)
     assert [p.class_name is None for p in predictions] == list(scores < rule["is_below"])
+
+
+def test_the_example_of_the_guide_gives_what_predict_gives(
+    models: Models,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It reads a video with PyAV and Pillow alone."""
+    guide = (Path(fewshot_i2v.__file__).parent / "evaluation" / "README.md").read_text("utf-8")
+    code = guide.partition("<!-- onnx-example -->\n```python\n")[2].partition("```")[0]
+    shutil.copy(exported, tmp_path / "gestures.onnx")
+    monkeypatch.chdir(tmp_path)
+    model = models.load(models.path(*CONVOLUTION))
+    for clip in models.clips()[:3]:
+        shutil.copy(clip, "new.mp4")
+        (prediction,) = model.predict([clip])
+        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - that is the point
+        name, _, probability = capsys.readouterr().out.strip().rpartition(" ")
+        if prediction.class_name is None:
+            assert (name, probability) == ("none of", "these")
+        else:
+            assert name == prediction.class_name
+            assert float(probability) == pytest.approx(prediction.probability, abs=TOLERANCE)
 
 
 def test_nothing_is_written_where_the_file_differs(
