@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     )
     from fewshot_i2v.data.episodes.factory import make_sampler
     from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+    from fewshot_i2v.data.splits.audit.audit import SplitAudit, audit
+    from fewshot_i2v.data.splits.check.check import ClipCheck, check
     from fewshot_i2v.data.splits.split import Split
     from fewshot_i2v.data.splits.split_file import load_split
     from fewshot_i2v.errors import FewshotError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.evaluation.prediction import Prediction
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.evaluation.row_expansion import load_config
+    from fewshot_i2v.evaluation.run_report import TableRecommendation, recommend, write_report
     from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
         load_adapter,
         load_merged,
@@ -40,12 +43,16 @@ if TYPE_CHECKING:
     )
     from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
     from fewshot_i2v.models.encoders.loading import load_encoder
+    from fewshot_i2v.report.comparison.compare_runs import ComparisonTable, compare
+    from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan, plan
     from fewshot_i2v.runs.row_summary import RowSummary
     from fewshot_i2v.runs.run_folder import read_run
     from fewshot_i2v.statistics import Interval, mean_interval
     from fewshot_i2v.training.train import train
 
 __all__ = [
+    "ClipCheck",
+    "ComparisonTable",
     "DisjointSampler",
     "Episode",
     "EpisodeFile",
@@ -57,10 +64,16 @@ __all__ = [
     "Interval",
     "Prediction",
     "RowSummary",
+    "SampleSizePlan",
     "Split",
+    "SplitAudit",
     "StartingPoint",
+    "TableRecommendation",
     "TrainingConfig",
     "__version__",
+    "audit",
+    "check",
+    "compare",
     "config_schema",
     "evaluate",
     "export_episode",
@@ -75,15 +88,29 @@ __all__ = [
     "make_sampler",
     "mean_interval",
     "names_of_starts",
+    "plan",
     "read_episode_file",
     "read_run",
     "read_start",
+    "recommend",
     "save_adapter",
     "train",
     "write_episode_file",
+    "write_report",
 ]
 
 _MODULES = {
+    "compare": "report.comparison.compare_runs",
+    "ComparisonTable": "report.comparison.compare_runs",
+    "plan": "report.plan.sample_size_plan",
+    "SampleSizePlan": "report.plan.sample_size_plan",
+    "write_report": "evaluation.run_report",
+    "recommend": "evaluation.run_report",
+    "TableRecommendation": "evaluation.run_report",
+    "check": "data.splits.check.check",
+    "ClipCheck": "data.splits.check.check",
+    "audit": "data.splits.audit.audit",
+    "SplitAudit": "data.splits.audit.audit",
     "FewShotClassifier": "evaluation.classifier",
     "fit": "evaluation.fitting.fit",
     "DisjointSampler": "data.episodes.disjoint",

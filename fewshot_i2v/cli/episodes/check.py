@@ -119,17 +119,16 @@ def command(
     clips are left out.
     """
     from fewshot_i2v.config.loading import parse_limits
-    from fewshot_i2v.data.splits.check.check import check_clips
+    from fewshot_i2v.data.splits.check.check import check as check_split
     from fewshot_i2v.data.splits.check.reduced_split import write_reduced_split
-    from fewshot_i2v.data.splits.split_file import load_split
 
     _check_output(allow_missing, drop_classes)
     limits = parse_limits(read_overrides(ctx, ()))
-    loaded_split = load_split(split, root=root)
     folder = cache or resources.default_cache_folder()
     with resumable(folder / "checks", "clips checked so far are"):
-        check = check_clips(
-            loaded_split,
+        check = check_split(
+            split,
+            root=root,
             frames=frames,
             quick=quick,
             cache=folder,
