@@ -62,8 +62,8 @@ def find_segments(
         VideoUnreadable: if the video cannot be read.
         ConfigError: for impossible lengths.
     """
-    plan = plan_windows(Path(path), window, stride, classifier.limits)
-    return merge_windows(list(classifier.predict_windows(path, plan)), plan)
+    plan = plan_windows(Path(path), window, stride, classifier.scorer.limits)
+    return merge_windows(list(classifier.scorer.predict_windows(path, plan)), plan)
 
 
 def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[Segment]:

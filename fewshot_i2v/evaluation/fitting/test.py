@@ -105,7 +105,7 @@ def run_test(
         name
         for name in readable
         if not allow_fitted
-        and classifier.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
+        and classifier.scorer.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
     ]
     tested = [name for name in readable if name not in set(fitted)]
     known = [name for name in tested if label_of[name] in classifier.classes]

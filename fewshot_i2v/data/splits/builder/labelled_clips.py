@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot_i2v.data.splits.builder.build import make_split
+from fewshot_i2v.data.splits.builder.clip_list import ClipListBuilder
 from fewshot_i2v.data.splits.builder.folder_importer import import_folders
 from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
@@ -101,6 +103,42 @@ def read_labelled_clips(
         group_scope=group_scope,
     )
     return LabelledClips(replace(split, root=folder), _SUBSET, tuple(clip_list.notes))
+
+
+def label_clips(
+    paths: Sequence[Path], labels: Sequence[str], groups: Sequence[str] | None = None
+) -> LabelledClips:
+    """Returns clips and their classes as labelled clips.
+
+    Args:
+        paths: of R clips, from anywhere.
+        labels: class of each, (R,).
+        groups: group of each, (R,), equal for all classes; None: each clip is its own.
+
+    Raises:
+        UsageError: when the numbers differ, there is no clip, or a class is no text.
+        SplitError: when a clip is there twice, or a name cannot be used.
+    """
+    counts = {len(paths), len(labels), len(paths if groups is None else groups)}
+    if len(counts) > 1 or not paths:
+        raise UsageError(
+            f"labelled clips: got {len(paths)} paths and {len(labels)} classes"
+            + ("" if groups is None else f" and {len(groups)} groups")
+            + "; expected one class for each clip"
+        )
+    wrong = next((label for label in labels if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise UsageError(f"class: got {wrong!r}; expected the name of a class, a text")
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links are kept
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+    builder = ClipListBuilder(root, root)
+    for number, (path, label) in enumerate(zip(absolute, labels, strict=True), 1):
+        group = None if groups is None else str(groups[number - 1])
+        builder.add(f"clip {number}", str(path), str(label), group, "")
+    clip_list = builder.build()
+    subsets = {_SUBSET: list(clip_list.classes())}
+    split = make_split(clip_list, subsets, name="clips", group_scope="global")
+    return LabelledClips(replace(split, root=root), _SUBSET)
 
 
 def _read_split(
