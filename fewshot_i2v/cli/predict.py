@@ -142,7 +142,8 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
 
     for clip in clips:
         if clip == _STDIN:
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            lines = (line.removeprefix("\ufeff").rstrip("\r\n") for line in sys.stdin)
+            yield from (Path(line) for line in lines if line.strip())
         elif Path(clip).is_dir():
             found = find_clips(Path(clip))
             if not found:

@@ -64,6 +64,14 @@ def test_names_from_standard_input_and_errors(material: Material, model: Path) -
     assert "1 of 2 clips cannot be read" in result.stderr
 
 
+def test_names_of_windows_programs_are_read(material: Material, model: Path) -> None:
+    clips = sorted(material.test.rglob("*.mp4"))[:2]
+    text = "\ufeff" + "".join(f"{clip}\r\n" for clip in clips)
+    result = _run("predict", model, "-", *_cache(material), stdin=text)
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == [*map(str, clips)]
+
+
 def test_a_csv_has_a_column_for_each_class(material: Material, model: Path) -> None:
     result = _run("predict", model, material.test, "--format", "csv", *_cache(material))
     rows = list(csv.DictReader(io.StringIO(result.stdout)))

@@ -124,14 +124,16 @@ def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) 
         return [Candidate(runner.row, runner.parameters, None, None, 0.0) for runner in runners]
     _note_seen_starts(job, runners)
     static_keys = _encode_for_static_rows(job, runners)
-    candidates = []
+    candidates, groups = [], job.clips.groups
     with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
         for runner in runners:
             start = perf_counter()
             job.decode(runner)
             held_out = predict_held_out(runner, job.folds, progress_bar.update)
             job.context.release_caches(retain=static_keys)
-            accuracy = share_of(held_out.correct, [job.groups[name] for name in held_out.names])
+            accuracy = share_of(
+                held_out.correct, [job.clips.groups[name] for name in held_out.names]
+            )
             seconds = perf_counter() - start
             parameters = runner.parameters
             candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))

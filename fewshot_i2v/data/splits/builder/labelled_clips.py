@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +49,21 @@ class LabelledClips:
         """Names of all clips, class by class."""
         return [clip.name for clips in self.by_class.values() for clip in clips]
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """Group of each clip by name; its name where it has none."""
+        by_class = self.by_class.items()
+        scope = self.split.group_scope
+        return {
+            clip.name: clip.name
+            if clip.group is None
+            else clip.group
+            if scope == "global"
+            else f"{name}/{clip.group}"
+            for name, clips in by_class
+            for clip in clips
+        }
+
     def without(self, names: set[str]) -> LabelledClips:
         """Returns the same without some clips; a class without any is left out."""
         remaining = {
@@ -65,7 +80,7 @@ def read_labelled_clips(
     root: str | Path | None = None,
     subset: str | None = None,
     group: str | None = None,
-    group_scope: GroupScope = "class",
+    group_scope: GroupScope = "global",
 ) -> LabelledClips:
     """Reads labelled clips.
 
@@ -92,6 +107,13 @@ def read_labelled_clips(
     if is_table:
         folder = path.parent if root is None else Path(root)
         clip_list = import_csv(path, root=folder)
+        if group is not None and any(
+            c.group for clips in clip_list.classes().values() for c in clips
+        ):
+            raise UsageError(
+                f"group: got {group!r}, and {path} has a column group; expected one of them. Leave "
+                "out --group, or rename the column"
+            )
     else:
         folder = path
         clip_list = import_folders(path)
@@ -102,7 +124,21 @@ def read_labelled_clips(
         group=group,
         group_scope=group_scope,
     )
-    return LabelledClips(replace(split, root=folder), _SUBSET, tuple(clip_list.notes))
+    notes = (*clip_list.notes, *_spelling_notes(clip_list.classes()))
+    return LabelledClips(replace(split, root=folder), _SUBSET, notes)
+
+
+def _spelling_notes(classes: Iterable[str]) -> Iterator[str]:
+    """Yields a sentence for classes whose names differ in upper and lower case alone."""
+    by_letters: dict[str, list[str]] = {}
+    for name in classes:
+        by_letters.setdefault(name.casefold(), []).append(name)
+    for names in by_letters.values():
+        if len(names) > 1:
+            yield (
+                f"the classes {' and '.join(map(repr, names))} differ in upper and lower case "
+                "alone; they are separate classes: if they are one, rename them"
+            )
 
 
 def label_clips(
