@@ -131,9 +131,7 @@ def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) 
             job.decode(runner)
             held_out = predict_held_out(runner, job.folds, progress_bar.update)
             job.context.release_caches(retain=static_keys)
-            accuracy = share_of(
-                held_out.correct, [job.clips.groups[name] for name in held_out.names]
-            )
+            accuracy = share_of(held_out.correct, [groups[name] for name in held_out.names])
             seconds = perf_counter() - start
             parameters = runner.parameters
             candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))
