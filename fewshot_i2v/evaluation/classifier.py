@@ -16,10 +16,12 @@ from sklearn.exceptions import NotFittedError
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, label_clips
+from fewshot_i2v.data.video.live import LiveSource
 from fewshot_i2v.errors import CheckpointError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer, unreadable_error
 from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
 from fewshot_i2v.evaluation.fitting.model_fit import FittedModel, fit_model
+from fewshot_i2v.evaluation.live_segments import LiveSegments
 from fewshot_i2v.evaluation.prediction import Prediction, Predictions
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter, load_merged
 from fewshot_i2v.models.checkpoints.files import read_metadata
@@ -329,6 +331,33 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def iterate(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
         """Classifies clips one after the other, see `ClipScorer.iterate`."""
         return self.scorer.iterate(paths)
+
+    def stream(
+        self,
+        source: str | Path | int,
+        window: float,
+        stride: float | None = None,
+    ) -> LiveSegments:
+        """Finds what happens when in a stream, while it runs.
+
+        Args:
+            source: address such as rtsp://HOST/..., named pipe, file that grows, "-" for standard
+                input, or the number of a camera.
+            window: length in seconds of the clips that are classified, about that of the clips
+                which the model was fitted to.
+            stride: seconds from one to the next; None: a quarter of the window.
+
+        Returns:
+            The segments to iterate over, each as soon as the next one begins, with the attributes
+            `counts`, `mean_latency` and `max_latency` of `LiveSegments`.
+
+        Raises:
+            UsageError: for a source of another kind.
+            VideoUnreadable: when it cannot be opened, or breaks off.
+        """
+        live = LiveSource.camera(str(source)) if isinstance(source, int) else None
+        live = live or LiveSource.stream(str(source))
+        return LiveSegments(self.scorer, live, window, stride or window / 4)
 
 
 def _paths(clips: Sequence[str | Path] | NDArray[Any]) -> list[Path]:

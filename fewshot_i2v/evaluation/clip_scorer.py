@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.data.video.clip_cache import ClipArray
-from fewshot_i2v.data.video.windows import WindowPlan, read_windows
+from fewshot_i2v.data.video.reader import DecodeOptions
+from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -233,10 +234,31 @@ class ClipScorer:
         Raises:
             VideoUnreadable: where damage is met.
         """
-        windows = read_windows(Path(path), plan, self._store.options, self._store.limits)
-        while chunk := list(islice(windows, self._chunk_size)):
+        for _, prediction in self.score_windows(path, self.read_windows(path, plan)):
+            yield prediction
+
+    def read_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[VideoWindow]:
+        """Reads the windows of a video file as clips are read, see `read_windows`."""
+        return read_windows(Path(path), plan, self._store.options, self._store.limits)
+
+    def score_windows(
+        self, path: str | Path, windows: Iterator[VideoWindow], at_once: int | None = None
+    ) -> Iterator[tuple[VideoWindow, Prediction]]:
+        """Classifies windows, and yields each with its prediction.
+
+        Args:
+            path: of the video, for the predictions.
+            windows: they are taken as they are needed.
+            at_once: windows of a pass; None: as many as the device takes.
+        """
+        while chunk := list(islice(windows, at_once or self._chunk_size)):
             clips = [window.frames for window in chunk]
-            yield from self._classify([Path(path)] * len(chunk), clips)
+            yield from zip(chunk, self._classify([Path(path)] * len(chunk), clips), strict=True)
+
+    @property
+    def decode_options(self) -> DecodeOptions:
+        """How clips become arrays."""
+        return self._store.options
 
     @property
     def _chunk_size(self) -> int:
