@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from fewshot_i2v.evaluation.evaluate import evaluate
     from fewshot_i2v.evaluation.export import export_episode
     from fewshot_i2v.evaluation.fitting.fit import fit
+    from fewshot_i2v.evaluation.fitting.label_check import LabelCheck, check_labels
+    from fewshot_i2v.evaluation.fitting.test import TestResult, run_test
+    from fewshot_i2v.evaluation.fitting.update import UpdateResult, update_model
     from fewshot_i2v.evaluation.prediction import Prediction
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.evaluation.row_expansion import load_config
     from fewshot_i2v.evaluation.run_report import TableRecommendation, recommend, write_report
+    from fewshot_i2v.evaluation.segments import Segment, find_segments
     from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
         load_adapter,
         load_merged,
@@ -62,21 +66,27 @@ __all__ = [
     "FewShotClassifier",
     "FewshotError",
     "Interval",
+    "LabelCheck",
     "Prediction",
     "RowSummary",
     "SampleSizePlan",
+    "Segment",
     "Split",
     "SplitAudit",
     "StartingPoint",
     "TableRecommendation",
+    "TestResult",
     "TrainingConfig",
+    "UpdateResult",
     "__version__",
     "audit",
     "check",
+    "check_labels",
     "compare",
     "config_schema",
     "evaluate",
     "export_episode",
+    "find_segments",
     "fit",
     "load_adapter",
     "load_config",
@@ -93,13 +103,23 @@ __all__ = [
     "read_run",
     "read_start",
     "recommend",
+    "run_test",
     "save_adapter",
     "train",
+    "update_model",
     "write_episode_file",
     "write_report",
 ]
 
 _MODULES = {
+    "LabelCheck": "evaluation.fitting.label_check",
+    "check_labels": "evaluation.fitting.label_check",
+    "Segment": "evaluation.segments",
+    "find_segments": "evaluation.segments",
+    "TestResult": "evaluation.fitting.test",
+    "run_test": "evaluation.fitting.test",
+    "UpdateResult": "evaluation.fitting.update",
+    "update_model": "evaluation.fitting.update",
     "compare": "report.comparison.compare_runs",
     "ComparisonTable": "report.comparison.compare_runs",
     "plan": "report.plan.sample_size_plan",

@@ -7,7 +7,7 @@ temperature of its probabilities, and the threshold below which a clip is of non
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -84,6 +84,46 @@ def fit_model(
     """Fits a model; the arguments are those of `fewshot_i2v.fit`."""
     if not 0 <= reject < 1:
         raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
+    tried = try_methods(
+        labelled,
+        like=like,
+        folds=folds,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        overrides=overrides,
+    )
+    job = tried.job
+    model = _fit_chosen(job, tried.chosen, tried.candidates, reject)
+    return FittedModel(
+        model, job.context.encoder, job.config, tried.candidates, tried.chosen, tuple(job.notes)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TriedMethods:
+    """Methods that predicted the held-out clips of a fit.
+
+    Attributes:
+        job: clips, folds and encoder.
+        candidates: what was tried, in this order.
+        chosen: the simplest of the best.
+    """
+
+    job: FitJob
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+
+
+def try_methods(
+    labelled: LabelledClips,
+    *,
+    like: str | Path | None = None,
+    folds: int | None = None,
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    overrides: Mapping[str, Any],
+) -> TriedMethods:
+    """Predicts held-out clips by every method, as the first half of a fit."""
     if folds is not None and folds < 2:
         raise UsageError(f"folds: got {folds}; expected 2 or more")
     config, has_auto_heads = load_fit_config(
@@ -100,8 +140,7 @@ def fit_model(
     plan_episodes(job, rows, folds)
     candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
     chosen = choose_candidate(candidates)
-    model = _fit_chosen(job, chosen, candidates, reject)
-    return FittedModel(model, context.encoder, config, tuple(candidates), chosen, tuple(job.notes))
+    return TriedMethods(job, tuple(candidates), chosen)
 
 
 def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) -> list[Candidate]:
