@@ -173,8 +173,8 @@ def command(
         removal = write_reduced_split(check, allow_missing, drop_classes=drop_classes)
     if as_json:
         written = {"written": _written_to_dict(removal, allow_missing)}
-        found = {"labels": [c.to_dict() for c in label_checks]} if labels else {}
-        echo_json(check.to_dict() | written | found)
+        label_facts = {"labels": [c.to_dict() for c in label_checks]} if labels else {}
+        echo_json(check.to_dict() | written | label_facts)
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None

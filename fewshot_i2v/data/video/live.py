@@ -314,9 +314,9 @@ class LiveReader:
         except (av.FFmpegError, ValueError):
             self.counts.damaged += 1
             return []
-        whole = [frame for frame in frames if not frame.is_corrupt]
-        self.counts.damaged += len(frames) - len(whole)
-        return whole
+        intact = [frame for frame in frames if not frame.is_corrupt]
+        self.counts.damaged += len(frames) - len(intact)
+        return intact
 
 
 class _GrowingFile:
