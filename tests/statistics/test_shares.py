@@ -59,3 +59,13 @@ def test_expected_counts_are_within_the_clips() -> None:
     share = Share(9, 10, 10.0, 0.6, 1.0, 0.95)
     few, many = share.expected_count(5)
     assert 0 <= few < many == 5
+
+
+def test_new_clips_of_groups_scatter_more() -> None:
+    share = share_of([1] * 80 + [0] * 20)
+    single, grouped = share.expected_count(40), share.expected_count(40, 8.5)
+    assert grouped[0] < single[0] <= single[1] <= grouped[1] <= 40
+    assert share.expected_count(40, 40) == single
+    assert share.expected_count(8, 8.5) == share.expected_count(8)
+    few, many = share.expected_count(8)
+    assert grouped == (5 * few, 5 * many), "as 8 independent clips, each of which stands for five"

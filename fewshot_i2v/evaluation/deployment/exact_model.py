@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_i2v.data.video.clip_cache import ClipArray
-from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.models.checkpoints.model_file import (
     ModelDescription,
     ModelFile,
@@ -18,7 +18,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
 
 def load_exact(
     path: Path, pretrained: str | Path | None, architecture: str | Path | None
-) -> tuple[FewShotClassifier, ModelDescription]:
+) -> tuple[ClipScorer, ModelDescription]:
     """Loads a fitted model in float32 on the CPU, whatever it was fitted in.
 
     Args:
@@ -33,10 +33,10 @@ def load_exact(
     description = content.description.model_copy(update={"precision": "fp32"})
     content = ModelFile(description, content.tensors)
     encoder = load_model_encoder(path, content, pretrained, architecture, "cpu")
-    return FewShotClassifier.of_model(content, encoder, path), description
+    return ClipScorer.of_model(content, encoder, path), description
 
 
-def random_clips(classifier: FewShotClassifier, count: int) -> list[ClipArray]:
+def random_clips(classifier: ClipScorer, count: int) -> list[ClipArray]:
     """Draws clips of random pixels, always the same, (T, size, size, 3) each."""
     size = classifier.encoder.tower.image_size
     shape = count, classifier.adapter.frames, size, size, 3

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fewshot_i2v.errors import AdapterError, ExportError, UsageError
-from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
 from fewshot_i2v.evaluation.deployment.onnx_model import DeployedModel, describe_onnx
 from fewshot_i2v.models.checkpoints.model_file import (
@@ -168,7 +168,7 @@ def _trace(deployed: nn.Module, description: ModelDescription, frames: torch.Ten
         logger.setLevel(level)
 
 
-def _compare(classifier: FewShotClassifier, path: Path) -> tuple[float, float]:
+def _compare(classifier: ClipScorer, path: Path) -> tuple[float, float]:
     """Returns the largest differences of probabilities and logits to PyTorch.
 
     Raises:

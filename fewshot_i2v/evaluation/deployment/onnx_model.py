@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
@@ -32,7 +32,7 @@ class DeployedModel(nn.Module):
         merged: whether the adapter was merged.
     """
 
-    def __init__(self, classifier: FewShotClassifier) -> None:
+    def __init__(self, classifier: ClipScorer) -> None:
         super().__init__()
         tower, adapter = classifier.encoder.tower, classifier.adapter
         self.merged = adapter.mergeable

@@ -51,6 +51,7 @@ def choose_rejection(
             predict_held_out(runner, [episode], progress_bar.update, known=False)
             for episode in episodes
         ]
+    groups = job.clips.groups
     choices: list[tuple[float, str, Rejection]] = []
     for score in _SCORES:
         known_scores = _scores(score, held_out, temperature)
@@ -60,8 +61,8 @@ def choose_rejection(
             known_scores,
             unknown_scores,
             reject_known=reject,
-            known_groups=[job.groups[name] for name in held_out.names],
-            unknown_groups=[job.groups[name] for name in names],
+            known_groups=[groups[name] for name in held_out.names],
+            unknown_groups=[groups[name] for name in names],
         )
         choices.append((auroc(known_scores, unknown_scores), score, chosen))
     _, score, rejection = max(choices, key=lambda choice: choice[0])

@@ -9,6 +9,7 @@ from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.fit import FitResult
+from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
@@ -136,6 +137,26 @@ def _rejection_line(rejection: RejectionFacts | None) -> str:
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
         "each class out)"
     )
+
+
+def render_label_check(check: LabelCheck) -> str:
+    """Writes which clips look mislabelled, and which classes are hard to tell apart."""
+    lines = [
+        f"labels of {check.subset}: {percent(check.accuracy)} of clips are what a model that has "
+        f"not seen them says ({check.method})"
+    ]
+    lines += [
+        f"  {s.clip}: labelled {s.label}, looks like {s.predicted} ({100 * s.probability:.0f} %)"
+        for s in check.suspects
+    ] or ["  no clip looks mislabelled"]
+    lines += [
+        f"  hard to tell apart: {' / '.join(pair.classes)} ({pair.confused} of {pair.clips} clips "
+        "confused)"
+        for pair in check.confused
+    ]
+    if check.untested:
+        lines.append(f"  with a single clip, not checked: {', '.join(check.untested)}")
+    return "\n".join(lines)
 
 
 def render_test(result: TestResult) -> str:

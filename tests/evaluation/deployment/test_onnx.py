@@ -42,7 +42,7 @@ def _run(path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 def _difference(model: FewShotClassifier, path: Path, clips: list[Path]) -> float:
     """Largest difference of a probability of real clips."""
-    frames = torch.from_numpy(np.stack([model._store.get(clip) for clip in clips]))
+    frames = torch.from_numpy(np.stack([model.scorer._store.get(clip) for clip in clips]))
     probabilities, _ = _run(path, model.encoder.tower.normalize(frames).numpy())
     return float(np.abs(model.predict_proba(clips) - probabilities).max())
 
@@ -93,7 +93,7 @@ def test_thresholds_and_temperature_are_those_of_predict(models: Models, exporte
     """What is read from the file decides as `predict` does."""
     model = models.load(models.path(*CONVOLUTION))
     predictions = model.predict(models.clips())
-    frames = torch.from_numpy(np.stack([model._store.get(clip) for clip in models.clips()]))
+    frames = torch.from_numpy(np.stack([model.scorer._store.get(clip) for clip in models.clips()]))
     outputs = _run(exported, model.encoder.tower.normalize(frames).numpy())
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     rule = json.loads(session.get_modelmeta().custom_metadata_map["none_of_these"])
