@@ -34,6 +34,7 @@ _ENCODER = ("Encoder", "encoder", "name pretrained", "architecture image_size me
 _VIDEO = ("Video", "video", "frames", "policy stride crop")
 _LAYOUTS = {
     "limits": (_LIMITS,),
+    "labels": (_ENCODER, _LIMITS),
     "evaluate": (
         ("Methods", "", "adapter head start", "untuned tokens allow_seen"),
         ("Clips", "", "split root", "subset"),

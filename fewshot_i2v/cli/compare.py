@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
-
-if TYPE_CHECKING:
-    from fewshot_i2v.report.comparison.baselines import RowPair
-    from fewshot_i2v.report.comparison.compare import RowComparison
-    from fewshot_i2v.runs.prediction_reader import RecordedRow
-
 
 _EXAMPLES = (
     ("compare runs/mine", "every adapter with frozen"),
@@ -71,55 +63,18 @@ def command(
     sign-flip test, and p adjusted for the number of comparisons (Holm). Rows that were not asked
     the same episodes are refused.
     """
-    if all_pairs and baseline is not None:
-        raise click.UsageError("--all-pairs needs no baseline: give either it or --baseline")
-    from fewshot_i2v.report.comparison import baselines
-    from fewshot_i2v.report.comparison.compare import compare_rows
-    from fewshot_i2v.report.comparison.text import render_comparisons
+    from fewshot_i2v.report.comparison.compare_runs import compare, find_baseline_folder
 
-    baseline_folder = _baseline_folder(baseline)
-    rows = baselines.read_compared_rows([*runs, *([baseline_folder] if baseline_folder else [])])
-    unpaired: list[RecordedRow] = []
-    pairs: list[RowPair]
-    if all_pairs:
-        pairs = baselines.all_pairs(rows)
-    elif baseline is None:
-        pairs, unpaired = baselines.pairs_with_frozen(rows)
-    else:
-        pairs, unpaired = baselines.pairs_with_baseline(rows, baseline, baseline_folder)
-    names = baselines.names_by_row(rows)
-    comparisons = compare_rows(pairs, names, level=level, common=common, across=across)
+    table = compare(
+        *runs, baseline=baseline, all_pairs=all_pairs, common=common, across=across, level=level
+    )
     if as_json:
-        _echo_comparisons(comparisons, unpaired, level)
+        echo_json(table.to_dict())
         return
-    click.echo(render_comparisons(comparisons, unpaired, level=level, wide=wide, all_notes=notes))
+    click.echo(table.table(wide=wide, notes=notes))
+    baseline_folder = find_baseline_folder(baseline)
     folders = dict.fromkeys([*runs, *([baseline_folder] if baseline_folder else [])])
     echo_next(
         command_line("recommend", *folders),
         command_line("report", *folders, "--out", "report.html"),
     )
-
-
-def _echo_comparisons(
-    comparisons: Sequence[RowComparison], unpaired: Sequence[RecordedRow], level: float
-) -> None:
-    """Write the comparisons as JSON."""
-    from fewshot_i2v.report.comparison.text import verdict_sentence
-
-    echo_json(
-        {
-            "level": level,
-            "comparisons": [
-                c.to_dict() | {"sentence": verdict_sentence(c, level)} for c in comparisons
-            ],
-            "not_compared": [str(row.summary.folder) for row in unpaired],
-        }
-    )
-
-
-def _baseline_folder(baseline: str | None) -> Path | None:
-    """The folder of runs that a baseline names, or None."""
-    if baseline is None:
-        return None
-    folder = Path(baseline)
-    return folder if folder.is_dir() and next(folder.rglob("run.json"), None) else None

@@ -1,57 +1,106 @@
-"""`fewshot-i2v export`: write the tuned adapter of one episode to files."""
+"""`fewshot-i2v export`: write a tuned episode, or a fitted model, for use elsewhere."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
+from fewshot_i2v.cli._export_model import export_model, model_flags
 from fewshot_i2v.cli._flags import CACHE_LIMIT, ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import Flag, RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
-
-
+_HEADING = "Of a RUN"
+_RUN_FLAGS = frozenset(
+    {"episode", "out", "merge", "split", "root", "start", "trials", "cache", "cache_limit"}
+)
+_MODEL_FLAGS = frozenset({"onnx", "open_clip", "hub", "public", "yes", "force"})
 _EXAMPLES = (
     ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
+    ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
+    ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
 )
+
+
+class _Source(RunPath):
+    """The folder of a row of a run, or the file of a fitted model."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Check a folder; a file is checked where it is read."""
+        return Path(value) if _is_model(Path(value)) else super().convert(value, param, ctx)
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_file() or (path.suffix == ".safetensors" and not path.is_dir())
 
 
 @click.command(
     cls=ConfigCommand,
     epilog=EXIT_CODES,
     examples=_EXAMPLES,
-    short_help="Write the tuned adapter of one episode to files.",
+    short_help="Write a tuned episode or a fitted model for use elsewhere.",
 )
-@click.argument("run", type=RunPath())
-@click.option("--episode", type=click.IntRange(min=0), required=True, help="Number of the episode.")
-@click.option("--out", type=_FILE, required=True, help="A new folder.")
+@click.argument("source", metavar="RUN|MODEL", type=_Source())
+@click.option(
+    "--episode",
+    cls=Flag,
+    heading=_HEADING,
+    type=click.IntRange(min=0),
+    help="Number of the episode; required.",
+)
+@click.option("--out", cls=Flag, heading=_HEADING, type=_FILE, help="A new folder; required.")
 @click.option(
     "--merge/--no-merge",
+    cls=Flag,
+    heading=_HEADING,
     default=None,
     help="Fold the adapter into the encoder's weights, for open_clip; where the method can be "
     "merged, that is the default.",
 )
-@click.option("--split", help="The run's split by name or path, if it is not where it was.")
-@click.option("--root", type=_FILE, help="Folder of the split's clips.")
-@click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
 @click.option(
-    "--architecture", cls=RareFlag, type=_FILE, help="The encoder's configuration (JSON)."
+    "--split",
+    cls=Flag,
+    heading=_HEADING,
+    help="The run's split by name or path, if it is not where it was.",
 )
-@click.option("--start", help="The row's starting point, name or folder, if not where it was.")
+@click.option("--root", cls=Flag, heading=_HEADING, type=_FILE, help="Folder of the split's clips.")
 @click.option(
-    "--trials", cls=RareFlag, type=_FILE, help="The run's frozen episodes, if not where they were."
+    "--start",
+    cls=Flag,
+    heading=_HEADING,
+    help="The row's starting point, name or folder, if not where it was.",
+)
+@click.option(
+    "--trials",
+    cls=RareFlag,
+    heading=_HEADING,
+    type=_FILE,
+    help="The run's frozen episodes, if not where they were.",
 )
 @click.option(
     "--cache",
     cls=RareFlag,
+    heading=_HEADING,
     type=_FILE,
     help="Folder of decoded clips.  [default: that of the user]",
 )
 @click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT)
+@model_flags
+@click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
+@click.option(
+    "--architecture", cls=RareFlag, type=_FILE, help="The encoder's configuration (JSON)."
+)
 @config_flags("limits")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -59,49 +108,40 @@ _EXAMPLES = (
 def command(
     ctx: click.Context,
     /,
-    run: Path,
-    episode: int,
-    out: Path,
-    merge: bool | None,
-    split: str | None,
-    root: Path | None,
+    source: Path,
     pretrained: str | None,
     architecture: Path | None,
-    start: str | None,
-    trials: Path | None,
-    cache: Path | None,
-    cache_limit: str | None,
     as_json: bool,
     quiet: bool,
-    **_limits: Any,
+    **flags: Any,
 ) -> None:
-    """Write the adapter and the head that RUN, the folder of one row, tuned for an episode.
+    """Write what was tuned or fitted in a form that other programs can use.
 
-    A run keeps predictions, not parameters. The episode is tuned again as it was, on the kind of
-    device it was, and nothing is written unless its predictions are those recorded.
-
-    Without merging the folder holds adapter.safetensors and adapter.json. Merged, it also holds
+    Of a RUN, the folder of one row: the adapter and the head of an episode. A run keeps
+    predictions, not parameters. The episode is tuned again as it was, on the kind of device it
+    was, and nothing is written unless its predictions are those recorded. Without merging the
+    folder holds adapter.safetensors and adapter.json. Merged, it also holds
     open_clip_model.safetensors and open_clip_config.json, and open_clip.create_model loads it as
     local-dir:OUT where the encoder came with a text tower; adapter.json says what else it takes.
+
+    Of a MODEL, the file that fit wrote: from pixels to probabilities as ONNX (--onnx), the merged
+    encoder (--open-clip), or the file with its card on the Hugging Face Hub (--hub).
     """
+    limits = read_overrides(ctx, ())
+    places: dict[str, Any] = {"pretrained": pretrained, "architecture": architecture}
+    if _is_model(source):
+        _refuse(ctx, _RUN_FLAGS, limits, f"{source} is a fitted model")
+        options = {name: flags[name] for name in _MODEL_FLAGS}
+        export_model(source, places, as_json=as_json, **options)
+        return
+    _refuse(ctx, _MODEL_FLAGS, {}, f"{source} is a run")
+    for param in ctx.command.params:
+        if param.name in ("episode", "out") and flags[param.name] is None:
+            raise click.MissingParameter(ctx=ctx, param=param)
     from fewshot_i2v.evaluation.export import export_episode
 
-    exported = export_episode(
-        run,
-        episode,
-        out,
-        merge=merge,
-        progress=not quiet,
-        split=split,
-        root=root,
-        pretrained=pretrained,
-        architecture=architecture,
-        start=start,
-        trials=trials,
-        cache=cache,
-        cache_limit=cache_limit,
-        limits=read_overrides(ctx, ()),
-    )
+    options = {name: flags[name] for name in _RUN_FLAGS}
+    exported = export_episode(source, **options, **places, limits=limits, progress=not quiet)
     if as_json:
         echo_json(exported.to_dict())
         return
@@ -115,3 +155,16 @@ def command(
     click.echo(exported.usage.replace("FOLDER", str(exported.folder)))
     if exported.merged and not quiet:  # else it takes the encoder, as `usage` says
         echo_next(command_line("predict", exported.folder, "CLIP.mp4"))
+
+
+def _refuse(ctx: click.Context, names: frozenset[str], limits: dict[str, Any], reason: str) -> None:
+    """Refuse flags that have no meaning for this source."""
+    used = [
+        max((*param.opts, *param.secondary_opts), key=len)
+        for param in ctx.command.params
+        if param.name in names
+        and ctx.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    used += [f"--{key.removeprefix('limits.')}" for key in limits]
+    if used:
+        raise UsageError(f"{used[0]}: {reason}, for which it has no meaning; leave it out")

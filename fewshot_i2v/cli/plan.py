@@ -123,19 +123,18 @@ def command(
     shorter for the clips that you have. To say the same of other clips of these classes, more
     clips are needed; the answer gives that number too.
     """
-    from fewshot_i2v.report.plan.basis import PlanRequest
-    from fewshot_i2v.report.plan.episode_plan import PlanTargets
-    from fewshot_i2v.report.plan.sample_size_plan import plan_sample_sizes
+    from fewshot_i2v.report.plan.sample_size_plan import plan
     from fewshot_i2v.report.plan.text import render_plan
 
     if power <= 1 - level:
         raise click.UsageError(f"--power {power:g}: expected more than 1 - --level, {1 - level:g}")
-    targets = PlanTargets(half_width / 100, difference / 100, power, level)
-    plan = plan_sample_sizes(run, targets, PlanRequest(**options))
+    sizes = plan(
+        run, half_width=half_width, difference=difference, power=power, level=level, **options
+    )
     if as_json:
-        echo_json(plan.to_dict())
+        echo_json(sizes.to_dict())
     else:
-        click.echo(render_plan(plan))
+        click.echo(render_plan(sizes))
         until = ["--until", f"{half_width:g}"]
         if run is None:
             split = [] if options["split"] is None else ["--split", options["split"]]

@@ -14,21 +14,21 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._model import load_classifier, model_options
-from fewshot_i2v.errors import UsageError, VideoUnreadable
+from fewshot_i2v.cli._segments import NONE_OF_THESE, SegmentWriter, follow_source, write_segments
+from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
-    from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.evaluation.prediction import Prediction
 
 _FILE = click.Path(path_type=Path)
 _FAILED_STATUS = 3
 _STDIN = "-"
-NONE_OF_THESE = "none of these"
 _EXAMPLES = (
     ("predict gestures.safetensors new/*.mp4", "a line of JSON for each clip"),
     ("predict gestures.safetensors NEW_CLIPS --format table --top 3", "to read at a glance"),
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
-    ("predict gestures.safetensors day.mp4 --window 2 --stride 0.5", "what happens when"),
+    ("predict gestures.safetensors day.mp4 --window 2 --report day.html", "what happens when"),
+    ("predict gestures.safetensors --camera 0 --window 2 --format table", "while it happens"),
 )
 
 
@@ -39,7 +39,7 @@ _EXAMPLES = (
     short_help="Classify clips with a fitted model.",
 )
 @click.argument("model", type=_FILE)
-@click.argument("clips", nargs=-1, required=True)
+@click.argument("clips", nargs=-1)
 @click.option(
     "--format",
     "form",
@@ -64,6 +64,19 @@ _EXAMPLES = (
     type=click.FloatRange(0, min_open=True),
     help="Seconds from one such clip to the next. [default: a quarter of the window]",
 )
+@click.option(
+    "--stream",
+    metavar="ADDRESS",
+    help="Classify a stream while it runs, with --window: rtsp://..., http://..., udp://..., a "
+    "named pipe, a file that grows, or - for standard input.",
+)
+@click.option("--camera", metavar="NUMBER", help="Likewise, a camera of this machine, such as 0.")
+@click.option(
+    "--report",
+    type=_FILE,
+    metavar="FILE.html",
+    help="Write a page of what happens when, with --window.",
+)
 @model_options
 @config_flags("limits")
 @click.pass_context
@@ -76,64 +89,57 @@ def command(
     top: int | None,
     window: float | None,
     stride: float | None,
+    stream: str | None,
+    camera: str | None,
+    report: Path | None,
     **flags: Any,
 ) -> None:
     """Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
 
     A clip of none of the classes has the class null and the nearest one. One that cannot be read
     has an error, and the exit status is 3. With --window a video is cut into overlapping clips, and
-    there is a line for each segment: start and end in seconds, class, probability.
+    there is a line for each segment: start and end in seconds, class, probability. --stream and
+    --camera do the same while it runs, until it ends or Ctrl-C.
     """
-    if stride is not None and window is None:
-        raise UsageError(f"--stride {stride:g}: goes with --window")
+    _check_sources(clips, window, stride=stride, stream=stream, camera=camera, report=report)
     paths = list(_clip_paths(clips))
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
     if window is not None:
-        if _write_segments(classifier, paths, form, window, stride or window / 4):
-            ctx.exit(_FAILED_STATUS)
-        return
+        writer = SegmentWriter(form)
+        stride = stride or window / 4
+        if stream is not None or camera is not None:
+            status = follow_source(classifier, stream, camera, (window, stride), writer)
+        else:
+            status = write_segments(classifier, paths, (window, stride), writer, report)
+        ctx.exit(status)
     failed = 0
-    writer = _WRITERS[form](classifier.classes, top)
+    writer_of_clips = _WRITERS[form](classifier.classes, top)
     for prediction in classifier.iterate(paths):
         failed += prediction.error is not None
-        writer.write(prediction)
+        writer_of_clips.write(prediction)
     if failed:
         click.echo(f"{failed} of {len(paths)} clips cannot be read", err=True)
         ctx.exit(_FAILED_STATUS)
 
 
-def _write_segments(
-    classifier: FewShotClassifier, paths: Sequence[Path], form: str, window: float, stride: float
-) -> int:
-    """Write the segments of long videos, and return how many videos cannot be read."""
-    from fewshot_i2v.evaluation.segments import find_segments
+def _check_sources(
+    clips: Sequence[str], window: float | None, *, report: Path | None, **options: object
+) -> None:
+    """Check that the options go together.
 
-    failed = 0
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    if form == "csv":
-        rows.writerow(["path", "start", "end", "class", "probability", "error"])
-    for path in paths:
-        fields: list[dict[str, Any]]
-        try:
-            fields = [s.to_dict() for s in find_segments(classifier, path, window, stride)]
-        except VideoUnreadable as error:
-            failed += 1
-            fields = [{"error": error.reason}]
-        for field in fields:
-            if form == "jsonl":
-                click.echo(json.dumps({"path": str(path), **field}, ensure_ascii=False))
-            elif form == "csv":
-                keys = ("start", "end", "class", "probability", "error")
-                values = ["" if (value := field.get(key)) is None else value for key in keys]
-                rows.writerow([path, *values])
-            elif "error" in field:
-                click.echo(f"{path}  error: {field['error']}")
-            else:
-                name = field["class"] or NONE_OF_THESE
-                share = 100 * field["probability"]
-                span = f"{field['start']:8.2f} to {field['end']:8.2f} s"
-                click.echo(f"{path}  {span}  {name} {share:.1f} %")
-    return failed
+    Raises:
+        UsageError: when they do not, or nothing is to be classified.
+    """
+    live_sources = [key for key in ("stream", "camera") if options[key] is not None]
+    for key, value in {**options, "report": report}.items():
+        if value is not None and window is None:
+            raise UsageError(f"--{key} {value}: goes with --window")
+    if bool(clips) + len(live_sources) != 1:
+        raise UsageError("expected one of CLIPS, --stream and --camera")
+    if live_sources and report is not None:
+        raise UsageError("--report: is of videos that have an end; not with --stream or --camera")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {report}: expected a file that ends in .html")
 
 
 def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
@@ -142,7 +148,8 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
 
     for clip in clips:
         if clip == _STDIN:
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            lines = (line.removeprefix("\ufeff").rstrip("\r\n") for line in sys.stdin)
+            yield from (Path(line) for line in lines if line.strip())
         elif Path(clip).is_dir():
             found = find_clips(Path(clip))
             if not found:

@@ -29,6 +29,13 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--subset", help="Subset of a split. [default: novel, or train]")
 @click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
+@click.option(
+    "--group-scope",
+    type=click.Choice(["class", "global"]),
+    default="global",
+    show_default=True,
+    help="Whether equal groups of two classes are two, or one, as persons are.",
+)
 @click.option("--allow-fitted", is_flag=True, help="Count clips that the model was fitted on, too.")
 @model_options
 @config_flags("limits")
@@ -42,6 +49,7 @@ def command(
     root: Path | None,
     subset: str | None,
     group: str | None,
+    group_scope: str,
     allow_fitted: bool,
     as_json: bool,
     **flags: Any,
@@ -56,7 +64,13 @@ def command(
 
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
     result = run_test(
-        classifier, clips, root=root, subset=subset, group=group, allow_fitted=allow_fitted
+        classifier,
+        clips,
+        root=root,
+        subset=subset,
+        group=group,
+        group_scope=group_scope,
+        allow_fitted=allow_fitted,
     )
     if as_json:
         echo_json(result.to_dict())

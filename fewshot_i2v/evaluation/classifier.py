@@ -1,38 +1,29 @@
-"""Classifying clips with a fitted model, or an adapter and a head that were exported."""
+"""A classifier of clips: fitted to labelled clips, loaded from a file, saved, used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
-from torch import Tensor
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
-from fewshot_i2v.data.video.clip_cache import ClipArray
-from fewshot_i2v.data.video.windows import WindowPlan, read_windows
-from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
-from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
-from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.features import (
-    Features,
-    concat_features,
-    unpack_features,
-)
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
-    LoadedAdapter,
-    build_modules,
-    check_encoder,
-    load_adapter,
-    load_merged,
-)
+from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, label_clips
+from fewshot_i2v.data.video.live import LiveSource
+from fewshot_i2v.errors import CheckpointError, UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer, unreadable_error
+from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
+from fewshot_i2v.evaluation.fitting.model_fit import FittedModel, fit_model
+from fewshot_i2v.evaluation.live_segments import LiveSegments
+from fewshot_i2v.evaluation.prediction import Prediction, Predictions
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter, load_merged
 from fewshot_i2v.models.checkpoints.files import read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
@@ -42,24 +33,13 @@ from fewshot_i2v.models.checkpoints.model_file import (
     write_model,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.statistics.temperature import softmax
-from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
-from fewshot_i2v.utils.limits import ClipLimits
-from fewshot_i2v.utils.resources import default_cache_folder
 
 if TYPE_CHECKING:
     from typing import Self
 
-_MAX_SHOWN_ERRORS = 5
-_MAX_CHUNK = 16
-SUPPORT_PREFIX = "support."
-SUPPORT_FEATURES, SUPPORT_LABELS = f"{SUPPORT_PREFIX}features", f"{SUPPORT_PREFIX}labels"
-"""Tensors of a fitted model: what the head reads of the labelled clips, and their classes."""
 
-
-class FewShotClassifier:
-    """A fitted model, or an exported adapter and head, for clips in files.
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # has no types
+    """A classifier of clips in files, also for pipelines of scikit-learn.
 
     ```python
     import fewshot_i2v
@@ -77,63 +57,91 @@ class FewShotClassifier:
     Frames are chosen, cropped and scaled as in the run, whatever the length and rate of a clip.
 
     Args:
-        encoder: that the adapter belongs to.
-        trained: adapter and head, as loaded.
-        video: how clips become frames.
-        model: content of the file of a fitted model; None: of an export.
-        cache: folder of decoded clips; None: the user's cache folder.
-        cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
-        workers: decoding processes; None: one per processor, at most 8.
-        limits: limits of decoding; the defaults if None.
-
-    Attributes:
-        classes: their names, in the order of the scores.
-        encoder: the frozen encoder.
-        model: content of the file of a fitted model, with what to expect of it; None for an export.
+        like: run folder of a row, whose encoder, adapter, start, head and tuning are taken.
+        folds: of the cross-validation; None: each clip alone, 10 for more than 40 clips, or 5
+            where something is tuned.
+        reject: share of the clips of the classes that "none of these" may reject; 0: it is off.
+        skip_unreadable: leave clips out that cannot be read, instead of an error.
+        progress: whether to show progress bars on standard error.
+        overrides: keys of an evaluation, such as encoder="ViT-B-16", adapter="auto", head, start,
+            tokens, seed, device; adapter is "frozen" by default, and head those of `AUTO_HEADS`.
+            Keys of sections are nested, or have two underscores: tuning__steps=20.
 
     Raises:
-        CheckpointError: when there is no head, or its classes have no names.
+        UsageError: for a key that has no meaning for a fit.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
-        trained: LoadedAdapter,
-        video: VideoConfig,
         *,
-        model: ModelFile | None = None,
-        cache: str | Path | None = None,
-        cache_limit: str | None = None,
-        workers: int | None = None,
-        limits: LimitsConfig | None = None,
+        like: str | Path | None = None,
+        folds: int | None = None,
+        reject: float = 0.05,
+        skip_unreadable: bool = False,
+        progress: bool = False,
+        **overrides: Any,
     ) -> None:
-        info = trained.metadata
-        if trained.head is None or len(info.classes) != trained.head.way:
-            raise CheckpointError(
-                f"{info.adapter.name} was saved without a head, or without the names of its "
-                "classes: nothing says which classes there are. Expected a folder that "
-                "`fewshot-i2v export` wrote"
-            )
-        self.classes = tuple(info.classes)
-        self._info, self._head, self._tower = info, trained.head, encoder.tower
-        self.encoder = encoder
-        self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
-        self._frames = trained.adapter.frames
-        self.model = model
-        self._support: tuple[Features, Tensor] | None = None
-        if model is not None:
-            packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
-            device = encoder.tower.device
-            support = unpack_features(packed[None].to(device), self._frames)
-            self._support = support, labels[None].to(device)
-        self._store = open_clip_cache(
-            default_cache_folder() if cache is None else Path(cache),
-            video.model_copy(update={"frames": self._frames}),
-            limits or LimitsConfig(),
-            size=encoder.tower.image_size,
-            workers=workers,
-            cache_limit=cache_limit,
+        self._settings: dict[str, Any] = {
+            "like": like,
+            "folds": folds,
+            "reject": reject,
+            "skip_unreadable": skip_unreadable,
+            "progress": progress,
+        }
+        self._fitted: ClipScorer | None = None
+        self.set_params(**overrides)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002, RUF100 - scikit-learn's
+        """Returns the settings of a fit, by name."""
+        return dict(self._settings)
+
+    def set_params(self, **params: Any) -> Self:
+        """Sets some settings of the next fit; the model that is there stays as it is.
+
+        Raises:
+            UsageError: for a key that has no meaning for a fit.
+        """
+        dotted = {key.replace("__", "."): value for key, value in params.items()}
+        check_fit_keys(dotted.keys() - self._settings.keys())
+        self._settings |= dotted
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def fit(
+        self,
+        X: Sequence[str | Path] | NDArray[Any],  # noqa: N803 - scikit-learn's name
+        y: Sequence[str] | NDArray[Any],
+        groups: Sequence[str] | None = None,
+    ) -> Self:
+        """Fits a model to clips and their classes.
+
+        Args:
+            X: paths of R clips, or one column of them.
+            y: name of the class of each, (R,).
+            groups: who or what each clip is of, (R,); clips of one group are held out together.
+
+        Raises:
+            UsageError: when the numbers differ, or a class is no text.
+            FewshotError: as `fewshot_i2v.fit`.
+        """
+        self.fit_labelled(label_clips(_paths(X), list(y), groups))
+        return self
+
+    def fit_labelled(self, clips: LabelledClips) -> FittedModel:
+        """Fits a model to labelled clips, and returns it with what was tried."""
+        fitted = fit_model(clips, **self._settings)
+        config = fitted.config
+        self._fitted = ClipScorer.of_model(
+            fitted.model,
+            fitted.encoder,
+            cache=config.cache,
+            cache_limit=config.cache_limit,
+            workers=config.workers,
+            limits=config.limits,
         )
+        return fitted
 
     @classmethod
     def load(
@@ -192,31 +200,24 @@ class FewShotClassifier:
             )
         else:
             trained = load_adapter(path, encoder)
-        return cls(encoder, trained, video, **options)
+        classifier = cls()
+        classifier._fitted = ClipScorer(encoder, trained, video, **options)
+        return classifier
 
     @classmethod
     def of_model(
         cls, model: ModelFile, encoder: Encoder, path: Path = Path("model"), **options: Any
     ) -> Self:
-        """Builds the classifier of a fitted model.
+        """Builds the classifier of a fitted model; the arguments are those of `ClipScorer`.
 
-        Args:
-            model: content of its file.
-            encoder: the one it was fitted with.
-            path: of the file, for messages.
-            options: `cache`, `cache_limit`, `workers` and `limits`.
+        Its settings fit the same method again.
 
         Raises:
             CheckpointError: for another encoder, or tensors that do not fit.
         """
-        description = model.description
-        check_encoder(path, description.checkpoint, encoder)
-        missing = {SUPPORT_FEATURES, SUPPORT_LABELS} - model.tensors.keys()
-        if missing:
-            raise CheckpointError(f"{path}: damaged: lacks {', '.join(sorted(missing))}")
-        tensors = {n: t for n, t in model.tensors.items() if not n.startswith(SUPPORT_PREFIX)}
-        trained = build_modules(path, description.checkpoint, encoder, tensors)
-        return cls(encoder, trained, description.video, model=model, **options)
+        classifier = cls(**_settings_of(model))
+        classifier._fitted = ClipScorer.of_model(model, encoder, path, **options)
+        return classifier
 
     def save(self, path: str | Path) -> None:
         """Writes the file of a fitted model; one that is there is replaced.
@@ -230,225 +231,167 @@ class FewShotClassifier:
             )
         write_model(Path(path), self.model)
 
-    def set_support(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
-        """Sets the clips that an export compares with, replacing earlier ones; nothing is tuned.
+    @property
+    def scorer(self) -> ClipScorer:
+        """What classifies clips.
 
-        Args:
-            support: clips of each class, at least one. The classes are those of the export; a head
-                without parameters that reads no names takes any classes.
+        Raises:
+            NotFittedError: before a fit.
+        """
+        if self._fitted is None:
+            raise NotFittedError("this classifier has no model yet: call fit, or load one")
+        return self._fitted
+
+    @property
+    def model(self) -> ModelFile | None:
+        """Content of the file of a fitted model, with what to expect of it; None for an export."""
+        return self.scorer.model
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder."""
+        return self.scorer.encoder
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
+        return self.scorer.classes
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Names of the classes, in the order of the scores, as scikit-learn has them."""
+        return np.array(self.scorer.classes)
+
+    def set_support(self, support: Mapping[str, Sequence[str | Path]]) -> Self:
+        """Sets the clips that an export compares with, see `ClipScorer.set_support`.
 
         Returns:
             The classifier itself.
-
-        Raises:
-            UsageError: when the classes do not fit, or one has no clip.
-            VideoUnreadable: naming the clips that cannot be read.
         """
-        for name, clips in support.items():
-            if isinstance(clips, str | Path) or not clips:
-                raise UsageError(f"support of {name!r}: got {clips!r}; expected a list of clips")
-        if not support:
-            raise UsageError("support: got no class; expected clips by class name")
-        classes = self._ordered_classes(support)
-        paths = [Path(clip) for name in classes for clip in support[name]]
-        labels = [i for i, name in enumerate(classes) for _ in support[name]]
-        selected = self.select_features(paths)
-        self._head = self.head_for(len(classes))
-        self.classes = classes
-        self._support = selected, torch.tensor([labels], device=self._tower.device)
+        self.scorer.set_support(support)
         return self
 
-    def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
+    def predict(
+        self,
+        X: Sequence[str | Path] | NDArray[Any],  # noqa: N803 - scikit-learn's name
+    ) -> Predictions:
         """Classifies clips.
 
         Args:
-            paths: of the clips.
+            X: paths of the clips, or one column of them.
 
         Returns:
-            One prediction for each, in order.
+            One prediction for each, in order; as an array they are the names of the classes.
 
         Raises:
             UsageError: when the head needs support clips and has none.
             VideoUnreadable: naming the clips that cannot be read.
         """
-        if isinstance(paths, str | Path):
-            raise UsageError(f"paths: got {str(paths)!r}; expected a list of clips")
-        predictions = list(self.iterate(paths))
+        predictions = Predictions(self.scorer.iterate(_paths(X)))
         failures = [VideoUnreadable(p.path, p.error) for p in predictions if p.error is not None]
         if failures:
-            raise _unreadable_error(failures)
+            raise unreadable_error(failures)
         return predictions
 
-    def predict_proba(self, paths: Sequence[str | Path]) -> NDArray[np.float64]:
+    def predict_proba(
+        self,
+        X: Sequence[str | Path] | NDArray[Any],  # noqa: N803 - scikit-learn's name
+    ) -> NDArray[np.float64]:
         """Computes the probabilities of the classes, (clips, classes), in the order of `classes`.
 
         Raises:
             UsageError, VideoUnreadable: as `predict`.
         """
-        rows = [list(p.probabilities.values()) for p in self.predict(paths)]
+        rows = [list(p.probabilities.values()) for p in self.predict(X)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.classes))
 
+    def score(
+        self,
+        X: Sequence[str | Path] | NDArray[Any],  # noqa: N803 - scikit-learn's name
+        y: Sequence[str] | NDArray[Any],
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Computes the share of clips whose nearest class is right, as `fit` promises it.
+
+        A clip that is taken for "none of these" counts by its nearest class; for the accuracy with
+        these counted as wrong, compare `predict` with the labels.
+
+        Args:
+            X: paths of R clips.
+            y: name of the class of each, (R,).
+            sample_weight: of each clip, (R,); None: all are equal.
+
+        Raises:
+            UsageError: when the numbers differ.
+            VideoUnreadable: as `predict`.
+        """
+        paths, labels = _paths(X), list(y)
+        if len(paths) != len(labels) or not paths:
+            raise UsageError(f"score: got {len(paths)} clips and {len(labels)} classes of them")
+        hits = [p.nearest == label for p, label in zip(self.predict(paths), labels, strict=True)]
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        return float(np.average(hits, weights=weights))
+
     def iterate(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
-        """Classifies clips one after the other; the next ones are decoded meanwhile.
+        """Classifies clips one after the other, see `ClipScorer.iterate`."""
+        return self.scorer.iterate(paths)
+
+    def stream(
+        self,
+        source: str | Path | int,
+        window: float,
+        stride: float | None = None,
+    ) -> LiveSegments:
+        """Finds what happens when in a stream, while it runs.
 
         Args:
-            paths: of the clips, of any number; they are taken as they are needed.
+            source: address such as rtsp://HOST/..., named pipe, file that grows, "-" for standard
+                input, or the number of a camera.
+            window: length in seconds of the clips that are classified, about that of the clips
+                which the model was fitted to.
+            stride: seconds from one to the next; None: a quarter of the window.
 
-        Yields:
-            One prediction for each, in order; with an error for a clip that cannot be read.
-
-        Raises:
-            UsageError: when the head needs support clips and has none.
-        """
-        size = self._chunk_size
-        files = map(Path, paths)
-        chunk = list(islice(files, size))
-        with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(self._store.prepare, chunk)
-            while chunk:
-                failures = pending.result()
-                following = list(islice(files, size))
-                pending = pool.submit(self._store.prepare, following)
-                readable = [path for path in chunk if path not in failures]
-                clips = [self._store.get(path) for path in readable]
-                predictions = iter(self._classify(readable, clips) if readable else ())
-                for path in chunk:
-                    if path in failures:
-                        yield Prediction(path, None, {}, error=str(failures[path].reason))
-                    else:
-                        yield next(predictions)
-                chunk = following
-
-    @property
-    def head(self) -> Head:
-        """The head, of one copy."""
-        return self._head
-
-    def head_for(self, way: int) -> Head:
-        """Returns a head without parameters for another number of classes."""
-        head = self._head
-        if way == head.way:
-            return head
-        return type(head)(
-            head.options, width=self._tower.width, way=way, frames=self._frames, seeds=[0]
-        ).to(self._tower.device)
-
-    def select_features(self, paths: Sequence[Path]) -> Features:
-        """Computes what the head reads of clips, (1, clips, ...).
+        Returns:
+            The segments to iterate over, each as soon as the next one begins, with the attributes
+            `counts`, `mean_latency` and `max_latency` of `LiveSegments`.
 
         Raises:
-            VideoUnreadable: naming the clips that cannot be read.
+            UsageError: for a source of another kind.
+            VideoUnreadable: when it cannot be opened, or breaks off.
         """
-        return self._head.select_tokens(self._features(paths))
-
-    @property
-    def limits(self) -> ClipLimits:
-        """Limits of decoding."""
-        return self._store.limits
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the encoder."""
-        return self._tower.device
-
-    def content_digest(self, path: Path) -> str:
-        """Digest of the content of a clip that was classified."""
-        return self._store.digest(path)
-
-    def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
-        """Classifies the windows of a long video, from one decode pass.
-
-        Args:
-            path: a video file.
-            plan: its windows, from `plan_windows`.
-
-        Yields:
-            One prediction for each window, in order.
-
-        Raises:
-            VideoUnreadable: where damage is met.
-        """
-        windows = read_windows(Path(path), plan, self._store.options, self._store.limits)
-        while chunk := list(islice(windows, self._chunk_size)):
-            clips = [window.frames for window in chunk]
-            yield from self._classify([Path(path)] * len(chunk), clips)
-
-    @property
-    def _chunk_size(self) -> int:
-        return max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
-
-    @torch.no_grad()
-    def _classify(self, paths: Sequence[Path], clips: Sequence[ClipArray]) -> list[Prediction]:
-        """Classifies decoded clips."""
-        features, head = self._encode(clips), self._head
-        if self._support is None:
-            no_support = cast("Features", _MissingSupport(self._info))
-            labels = torch.arange(head.way, device=self._tower.device)[None]
-            scores = head.query_logits(head.select_tokens(features), no_support, labels)
-        else:
-            scores = head.selected_logits(head.select_tokens(features), *self._support)
-        logits = scores[0].double().cpu().numpy()
-        description = None if self.model is None else self.model.description
-        probabilities = softmax(logits, 1.0 if description is None else description.temperature)
-        is_none = np.zeros(len(paths), dtype=bool)
-        if description is not None and description.rejection is not None:
-            rejection = description.rejection
-            is_none = rejection_scores(rejection.score, logits, probabilities) < rejection.threshold
-        predictions = []
-        for path, row, none in zip(paths, probabilities, is_none, strict=True):
-            nearest = self.classes[int(row.argmax())]
-            by_class = dict(zip(self.classes, row.tolist(), strict=True))
-            predictions.append(Prediction(path, None if none else nearest, by_class, nearest))
-        return predictions
-
-    @torch.no_grad()
-    def _features(self, paths: Sequence[Path]) -> Features:
-        """Features of clips, (1, clips, ...), computed in chunks."""
-        failures = self._store.prepare(paths)
-        if failures:
-            raise _unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
-        chunk_size = clips_per_pass(self._tower, self._frames)
-        return concat_features(
-            [
-                self._encode([self._store.get(p) for p in paths[start : start + chunk_size]])
-                for start in range(0, len(paths), chunk_size)
-            ]
-        )
-
-    def _encode(self, clips: Sequence[ClipArray]) -> Features:
-        """Features of decoded clips, (1, clips, ...)."""
-        grid_sizes = self._head.grid_sizes
-        pixels = self._tower.normalize(torch.from_numpy(np.stack(clips)))
-        prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
-        features: Features = self._encoder(prefix[None], grid_sizes=grid_sizes)
-        return features
-
-    def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
-        """Returns the classes in the order of the scores."""
-        exported = self._info.classes
-        if support.keys() == set(exported):
-            return tuple(exported)
-        if self._head.uses_class_names or self._head.state_dict():
-            differing = sorted(support.keys() ^ set(exported))
-            name = self._info.head and self._info.head.name
-            raise UsageError(
-                f"support: the head {name!r} was tuned or embedded for {', '.join(exported)}; "
-                f"expected clips of these classes and no others (differs in {', '.join(differing)})"
-            )
-        return tuple(support)
+        live = LiveSource.camera(str(source)) if isinstance(source, int) else None
+        live = live or LiveSource.stream(str(source))
+        return LiveSegments(self.scorer, live, window, stride or window / 4)
 
 
-class _MissingSupport:
-    """Placeholder for missing support clips; any access raises an error that says what to do."""
+def _paths(clips: Sequence[str | Path] | NDArray[Any]) -> list[Path]:
+    """Returns the paths of a list or of one column."""
+    if isinstance(clips, str | Path):
+        raise UsageError(f"paths: got {str(clips)!r}; expected a list of clips")
+    shape = np.shape(clips) if hasattr(clips, "shape") else (len(clips),)
+    if len(shape) == 2 and shape[1] == 1:
+        return [Path(str(path)) for path in np.asarray(clips)[:, 0]]
+    if len(shape) != 1:
+        raise UsageError(f"paths: got an array of shape {shape}; expected (clips,) or (clips, 1)")
+    return [Path(str(path)) for path in clips]
 
-    def __init__(self, info: CheckpointMetadata) -> None:
-        self._name = info.head and info.head.name
 
-    def __getattr__(self, _: str) -> NoReturn:
-        raise HeadError(
-            f"the head {self._name!r} compares with support clips and has none: call "
-            "set_support first, with clips of every class"
-        )
+def _settings_of(model: ModelFile) -> dict[str, Any]:
+    """Returns the settings that fit the method of a model again."""
+    description = model.description
+    checkpoint = description.checkpoint
+    settings: dict[str, Any] = {
+        "encoder": description.encoder_source.model_dump(exclude_none=True),
+        "precision": description.precision,
+        "video": description.video.model_dump(),
+        "start": description.start,
+        "adapter": {"name": checkpoint.adapter.name, "options": dict(checkpoint.adapter.options)},
+    }
+    if checkpoint.head is not None:
+        settings["head"] = {"name": checkpoint.head.name, "options": dict(checkpoint.head.options)}
+    if description.tuning:
+        settings["tuning"] = dict(description.tuning)
+    return settings
 
 
 def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfig:
@@ -466,14 +409,3 @@ def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfi
         raise translate_validation_error(
             error, VideoConfig, origin=f"{folder}: about.config.video"
         ) from error
-
-
-def _unreadable_error(failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
-    first_error, *remaining = failures
-    if not remaining:
-        return first_error
-    shown = "; ".join(map(str, remaining[:_MAX_SHOWN_ERRORS])) + "; ..." * (
-        len(remaining) > _MAX_SHOWN_ERRORS
-    )
-    reason = f"{first_error.reason}; {len(remaining)} more cannot be read: {shown}"
-    return VideoUnreadable(first_error.path, reason)

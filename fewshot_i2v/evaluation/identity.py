@@ -42,12 +42,7 @@ def run_identity(
             "adapter": _resolved_method("adapters", row.adapter),
             "head": _resolved_method("heads", row.head),
         },
-        "versions": {
-            "fewshot_i2v": __version__,
-            "torch": str(torch.__version__),
-            **{name: version(name) for name in LIBRARIES},
-            "readers": reader_versions(),
-        },
+        "versions": {**package_versions(), "readers": reader_versions()},
     }
     if registry.load_method("heads", row.head.name).uses_class_names:
         identity["text"] = {"digest": context.text_tower.digest}
@@ -56,6 +51,12 @@ def run_identity(
     if start is not None:
         identity["start"] = {"kind": start.kind, "digest": start.digest}
     return identity
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of this package and of those that decide results."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"fewshot_i2v": __version__, "torch": str(torch.__version__), **libraries}
 
 
 def _resolved_method(kind: registry.MethodKind, method: MethodSpec) -> dict[str, Any]:

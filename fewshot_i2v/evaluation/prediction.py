@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 NONE_OF_THESE = "none of these"
 """Why a clip that was read has no class."""
@@ -54,6 +54,18 @@ class Prediction:
         if self.class_name is None:
             plain |= {"reason": NONE_OF_THESE, "nearest": self.nearest}
         return plain | {"probabilities": dict(shown)}
+
+
+class Predictions(list[Prediction]):
+    """Predictions of clips, in order; as an array the names of their classes.
+
+    In the array a clip of none of the classes has the name "none of these".
+    """
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Returns the names, (R,), as functions of numpy and scikit-learn read them."""
+        names = [NONE_OF_THESE if p.class_name is None else p.class_name for p in self]
+        return np.array(names, dtype=np.str_ if dtype is None else dtype)
 
 
 def rejection_scores(

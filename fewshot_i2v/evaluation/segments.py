@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from fewshot_i2v.data.video.pyav_stream import RgbImage
 from fewshot_i2v.data.video.windows import WindowPlan, plan_windows
 from fewshot_i2v.evaluation.prediction import Prediction
 
@@ -26,12 +26,14 @@ class Segment:
         end: likewise.
         class_name: the class; None: none of them.
         probability: mean probability of the class, or of the nearest one, over its cells.
+        picture: (H, W, 3) uint8, from its surest window; None where pictures are not kept.
     """
 
     start: float
     end: float
     class_name: str | None
     probability: float
+    picture: RgbImage | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for JSON."""
@@ -41,6 +43,38 @@ class Segment:
             "class": self.class_name,
             "probability": self.probability,
         }
+
+
+@dataclass(frozen=True)
+class TimelineCell:
+    """What holds in one stride of a video.
+
+    Attributes:
+        start: seconds from the first frame.
+        end: likewise.
+        prediction: of the surest window that covers it.
+    """
+
+    start: float
+    end: float
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happens when in a video.
+
+    Attributes:
+        path: of the video.
+        plan: where its windows are.
+        segments: from the first frame to the last, without gaps.
+        cells: likewise, one for each stride.
+    """
+
+    path: Path
+    plan: WindowPlan
+    segments: tuple[Segment, ...]
+    cells: tuple[TimelineCell, ...]
 
 
 def find_segments(
@@ -56,58 +90,148 @@ def find_segments(
         stride: seconds from one to the next.
 
     Returns:
-        The segments from the first frame to the last, see `merge_windows`.
+        The segments from the first frame to the last, see `SegmentMerger`.
 
     Raises:
         VideoUnreadable: if the video cannot be read.
         ConfigError: for impossible lengths.
     """
-    plan = plan_windows(Path(path), window, stride, classifier.limits)
-    return merge_windows(list(classifier.predict_windows(path, plan)), plan)
+    plan = plan_windows(Path(path), window, stride, classifier.scorer.limits)
+    merger = SegmentMerger(plan)
+    segments: list[Segment] = []
+    for number, prediction in enumerate(classifier.scorer.predict_windows(path, plan)):
+        segments += merger.add(number, prediction)
+    return segments + merger.finish(plan.duration)
+
+
+def find_timeline(
+    classifier: FewShotClassifier, path: str | Path, window: float, stride: float
+) -> Timeline:
+    """Finds what happens when in a long video, with all that a page of it shows.
+
+    The arguments are those of `find_segments`; each segment has a picture.
+    """
+    scorer = classifier.scorer
+    plan = plan_windows(Path(path), window, stride, scorer.limits)
+    merger = SegmentMerger(plan, cells=[])
+    segments: list[Segment] = []
+    for part, prediction in scorer.score_windows(path, scorer.read_windows(path, plan)):
+        middle = part.frames[len(part.frames) // 2]
+        segments += merger.add(part.number, prediction, middle)
+    segments += merger.finish(plan.duration)
+    return Timeline(Path(path), plan, tuple(segments), tuple(merger.cells or ()))
 
 
 def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[Segment]:
-    """Merges the predictions of overlapping windows to segments.
+    """Merges the predictions of all windows of a video to segments, see `SegmentMerger`."""
+    merger = SegmentMerger(plan)
+    segments = [s for number, p in enumerate(predictions) for s in merger.add(number, p)]
+    return segments + merger.finish(plan.duration)
+
+
+@dataclass(frozen=True)
+class _ScoredWindow:
+    number: int
+    prediction: Prediction
+    picture: RgbImage | None
+
+
+class SegmentMerger:
+    """Merges predictions of overlapping windows to segments, as they come.
 
     The video is cut into cells of one stride. Each cell has the class of the surest of the windows
     that cover it: a window that begins with the action is sure, those that cut it are not, and a
     mean over all of them would drown the first. Neighbours of the same class are one segment.
+    Only windows that still cover something are kept.
 
     Args:
-        predictions: of the windows, in order.
         plan: where the windows are.
-
-    Returns:
-        The segments from the first frame to the last, without gaps.
+        cells: a list to put the cells in; None: they are not kept.
     """
-    if not predictions:
-        return []
-    classes = list(predictions[0].probabilities)
-    probabilities = np.array([list(p.probabilities.values()) for p in predictions])
-    is_none = np.array([p.class_name is None for p in predictions])
-    segments: list[Segment] = []
-    lengths: list[int] = []
-    for cell in range(max(1, ceil(plan.duration / plan.stride - 1e-3))):
-        middle = (cell + 0.5) * plan.stride
-        covering = [
-            k
-            for k in range(_first_window(middle, plan), min(cell, len(predictions) - 1) + 1)
-            if k * plan.stride <= middle
-        ] or [len(predictions) - 1]
-        surest = max(covering, key=lambda k: float(probabilities[k].max()))
-        best = int(probabilities[surest].argmax())
-        sureness = float(probabilities[surest, best])
-        name = None if is_none[surest] else classes[best]
-        end = min((cell + 1) * plan.stride, plan.duration)
-        if segments and segments[-1].class_name == name:
-            before, n = segments[-1], lengths[-1]
+
+    def __init__(self, plan: WindowPlan, *, cells: list[TimelineCell] | None = None) -> None:
+        self.plan, self.cells = plan, cells
+        self._windows: deque[_ScoredWindow] = deque()
+        self._following_cell = 0
+        self._open: Segment | None = None
+        self._length, self._sureness = 0, 0.0
+
+    def add(
+        self, number: int, prediction: Prediction, picture: RgbImage | None = None
+    ) -> list[Segment]:
+        """Adds the prediction of a window, and returns the segments that have ended by it.
+
+        Args:
+            number: of the window, higher than any before.
+            prediction: of it.
+            picture: from it, for its segment.
+        """
+        # cells before its start are covered by none that comes from now on
+        ended = self._decide(number)
+        self._windows.append(_ScoredWindow(number, prediction, picture))
+        return ended + self._decide(number + 1)
+
+    def finish(self, duration: float) -> list[Segment]:
+        """Returns the remaining segments of a video of some seconds.
+
+        What is after the last window belongs to it.
+        """
+        if not self._windows:
+            return []
+        self.plan = replace(self.plan, duration=duration)
+        n_cells = max(1, ceil(duration / self.plan.stride - 1e-3))
+        return self._decide(n_cells, last=self._windows[-1]) + self._close()
+
+    def _decide(self, stop: int, last: _ScoredWindow | None = None) -> list[Segment]:
+        """Decides the cells before a number, and returns the segments that end by it."""
+        ended: list[Segment] = []
+        for cell in range(self._following_cell, stop):
+            covering = self._covering(cell)
+            if not covering and last is not None:
+                covering = [last]
+            if covering:
+                ended += self._extend(cell, max(covering, key=_sureness))
+            else:  # windows of a stream that were dropped
+                ended += self._close()
+        self._following_cell = max(stop, self._following_cell)
+        return ended
+
+    def _covering(self, cell: int) -> list[_ScoredWindow]:
+        """Windows that cover the middle of a cell; those that cover no later one are dropped."""
+        middle = (cell + 0.5) * self.plan.stride
+        first = _first_window(middle, self.plan)
+        while len(self._windows) > 1 and self._windows[0].number < first:
+            self._windows.popleft()
+        return [
+            w for w in self._windows if first <= w.number and w.number * self.plan.stride <= middle
+        ]
+
+    def _extend(self, cell: int, surest: _ScoredWindow) -> list[Segment]:
+        prediction, sureness = surest.prediction, _sureness(surest)
+        start = cell * self.plan.stride
+        end = min((cell + 1) * self.plan.stride, self.plan.duration)
+        if self.cells is not None:
+            self.cells.append(TimelineCell(start, end, prediction))
+        before, n = self._open, self._length
+        if before is not None and before.class_name == prediction.class_name:
             probability = (before.probability * n + sureness) / (n + 1)
-            segments[-1] = Segment(before.start, end, name, probability)
-            lengths[-1] += 1
-        else:
-            segments.append(Segment(cell * plan.stride, end, name, sureness))
-            lengths.append(1)
-    return segments
+            picture = surest.picture if sureness > self._sureness else before.picture
+            self._open = Segment(before.start, end, before.class_name, probability, picture)
+            self._length, self._sureness = n + 1, max(sureness, self._sureness)
+            return []
+        ended = self._close()
+        self._open = Segment(start, end, prediction.class_name, sureness, surest.picture)
+        self._length, self._sureness = 1, sureness
+        return ended
+
+    def _close(self) -> list[Segment]:
+        ended = [] if self._open is None else [self._open]
+        self._open = None
+        return ended
+
+
+def _sureness(window: _ScoredWindow) -> float:
+    return window.prediction.probability or 0.0
 
 
 def _first_window(time: float, plan: WindowPlan) -> int:

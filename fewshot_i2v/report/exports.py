@@ -270,7 +270,7 @@ RENDERERS: Mapping[str, _Renderer] = MappingProxyType(
 """What a table can be written as, by the ending of the file."""
 
 
-def write_report(path: Path, text: str) -> None:
+def write_text_file(path: Path, text: str) -> None:
     """Write a file, in UTF-8, that is complete or absent; its folder is made when absent.
 
     Raises:

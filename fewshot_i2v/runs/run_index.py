@@ -17,6 +17,17 @@ from fewshot_i2v.runs.stopping_record import StoppingRecord
 _ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
 
 
+def check_runs(runs: Sequence[str | Path]) -> list[Path]:
+    """Checks the folders of a call that reads runs.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    if not runs:
+        raise UsageError("runs: got none; expected run folders, or folders of some")
+    return [Path(run) for run in runs]
+
+
 def find_run_folders(folder: Path) -> list[Path]:
     """Find the run folders in a folder, by name.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,21 +44,26 @@ class Share:
         """The share, 0..1."""
         return self.count / self.clips - self.optimism
 
-    def expected_count(self, clips: int) -> tuple[int, int]:
+    def expected_count(self, clips: int, effective: float | None = None) -> tuple[int, int]:
         """Returns between how many of a number of new clips are of this kind, at `level`.
 
         The share itself is uncertain (beta distribution after `effective` clips, Jeffreys' prior),
         and new clips scatter around it: the quantiles are those of the beta-binomial distribution.
+        Clips that come in groups scatter as fewer independent ones do.
 
         Args:
-            clips: number of new clips, 1 or more, each from a group of its own.
+            clips: number of new clips, 1 or more.
+            effective: new clips that would scatter as much if all were from different groups, at
+                most `clips`; None: they are.
         """
         from scipy.stats import betabinom
 
         hits = self.mean * self.effective
-        known = betabinom(clips, hits + 0.5, self.effective - hits + 0.5)
+        n_independent = clips if effective is None else max(1, min(clips, floor(effective)))
+        known = betabinom(n_independent, hits + 0.5, self.effective - hits + 0.5)
         tail = (1 - self.level) / 2
-        return int(known.ppf(tail)), int(known.ppf(1 - tail))
+        few, many = int(known.ppf(tail)), int(known.ppf(1 - tail))
+        return few * clips // n_independent, -(-many * clips // n_independent)
 
 
 def share_of(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from fewshot_i2v import check_labels
 from fewshot_i2v.cli._root import cli
 from tests.evaluation.fitting.conftest import Material
 
@@ -62,6 +66,14 @@ def test_names_from_standard_input_and_errors(material: Material, model: Path) -
     assert good["path"] == str(clip)
     assert bad.keys() == {"path", "error"}
     assert "1 of 2 clips cannot be read" in result.stderr
+
+
+def test_names_of_windows_programs_are_read(material: Material, model: Path) -> None:
+    clips = sorted(material.test.rglob("*.mp4"))[:2]
+    text = "\ufeff" + "".join(f"{clip}\r\n" for clip in clips)
+    result = _run("predict", model, "-", *_cache(material), stdin=text)
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == [*map(str, clips)]
 
 
 def test_a_csv_has_a_column_for_each_class(material: Material, model: Path) -> None:
@@ -128,3 +140,63 @@ def test_a_class_is_added_by_a_pattern(material: Material, model: Path, tmp_path
         "update", model, "--add", "new", "--out", tmp_path / "x.safetensors", *_cache(material)
     )
     assert "expected CLASS=FILES" in wrong.stderr
+
+
+def test_labels_of_a_split_are_checked(material: Material, tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    shutil.copytree(material.train, clips)
+    first, second = material.classes[:2]
+    wrong = clips / first / "wrong.mp4"
+    shutil.copy(sorted((material.test / second).iterdir())[0], wrong)
+    split = tmp_path / "s.yaml"
+    assert _run("episodes", "new", split, "--root", clips).exit_code == 0
+    encoder = _flags(material)[:10]
+    options = ("--root", clips, "--cache", tmp_path / "cache", "--workers", 1, "--frames", 4)
+    arguments = ("episodes", "check", split, *options, "--labels", "--device", "cpu", *encoder)
+    result = _run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "labels of novel: " in result.stdout
+    plain = json.loads(_run(*arguments, "--json").stdout)
+    (labels,) = plain["labels"]
+    assert labels["accuracy"]["clips"] == 21
+    by_call = check_labels(
+        str(split),
+        root=clips,
+        video={"frames": 4},
+        **{k: v for k, v in material.keys().items() if k != "video"},
+    )
+    assert json.loads(json.dumps(by_call.to_dict())) == labels
+    for suspect in labels["suspects"]:
+        assert f"{suspect['clip']}: labelled {suspect['label']}, looks like" in result.stdout
+    without = json.loads(_run("episodes", "check", split, *options, "--json").stdout)
+    assert "labels" not in without
+    refused = _run("episodes", "check", split, *options, "--encoder", "tiny")
+    assert refused.exit_code != 0
+    assert "go with --labels" in refused.stderr
+
+
+def test_a_clip_with_the_label_of_another_class_is_named(
+    material: Material, tmp_path: Path
+) -> None:
+    """Classes are corners of the picture, so a wrong label is seen."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        pictures = random.integers(0, 60, (8, 32, 32, 3), np.uint8)
+        corner = number % 4
+        pictures[:, 16 * (corner // 2) :, 16 * (corner % 2) :][:, :16, :16] = 250
+        label = 1 if number == 0 else corner
+        path = tmp_path / f"corner-{label}" / f"{number}.mkv"
+        path.parent.mkdir(exist_ok=True)
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("ffv1", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for picture in pictures:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            out.mux(stream.encode())
+    keys = material.keys(head="prototype") | {"encoder": "pixels"}
+    check = check_labels(tmp_path, **keys)
+    (suspect,) = check.suspects
+    assert (suspect.clip, suspect.label) == ("corner-1/0.mkv", "corner-1")
+    assert suspect.predicted == "corner-0"
+    assert check.accuracy.count == 23
+    assert check.confused == ()

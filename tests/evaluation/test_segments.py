@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fewshot_i2v import fit
 from fewshot_i2v.data.video.windows import WindowPlan
 from fewshot_i2v.evaluation.prediction import Prediction
-from fewshot_i2v.evaluation.segments import Segment, find_segments, merge_windows
+from fewshot_i2v.evaluation.segments import Segment, SegmentMerger, find_segments, merge_windows
 from tests.evaluation.fitting.conftest import Material
 
 
@@ -59,6 +59,23 @@ def test_segments_cover_the_video_without_gaps(names: str, window: float, share:
         assert before.end == after.start
         assert before.class_name != after.class_name
     assert all(0 <= s.probability <= 1 + 1e-9 for s in segments)
+
+
+def test_merging_as_windows_come_keeps_few_of_them() -> None:
+    merger = SegmentMerger(WindowPlan.endless(2.0, 0.5))
+    names = "aabb-bab" * 100
+    ended = [s for k, p in enumerate(_predictions(names)) for s in merger.add(k, p)]
+    assert len(merger._windows) <= 5, "those that cover the next cell"
+    together = merge_windows(_predictions(names), WindowPlan.of(401.5, 2.0, 0.5))
+    assert ended + merger.finish(401.5) == together
+    assert merger.finish(401.5) == []
+
+
+def test_a_stretch_whose_windows_were_dropped_is_in_no_segment() -> None:
+    merger = SegmentMerger(WindowPlan.endless(1.0, 1.0))
+    first, second, third = _predictions("aaa")
+    ended = [*merger.add(0, first), *merger.add(4, second), *merger.add(5, third)]
+    assert [(s.start, s.end) for s in ended + merger.finish(6.0)] == [(0.0, 1.0), (4.0, 6.0)]
 
 
 def test_no_window_gives_no_segment() -> None:

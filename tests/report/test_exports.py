@@ -13,7 +13,7 @@ import pytest
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
-from fewshot_i2v.report.exports import RENDERERS, render_tables, write_report
+from fewshot_i2v.report.exports import RENDERERS, render_tables, write_text_file
 from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.statistics import mean_interval, paired_difference
 from tests.report.page.page_samples import orders, row, section
@@ -158,11 +158,11 @@ def test_another_ending_is_refused() -> None:
 
 def test_files_are_written_whole_in_folders_that_are_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.md"
-    write_report(path, "é \ud800\n")
+    write_text_file(path, "é \ud800\n")
     assert path.read_bytes() == "é \\ud800\n".encode()
     assert [p.name for p in path.parent.iterdir()] == ["table.md"]
     with pytest.raises(UsageError, match="cannot be written"):
-        write_report(path / "below", "x")
+        write_text_file(path / "below", "x")
 
 
 def test_numbers_below_zero_have_a_minus_in_latex_and_names_do_not() -> None:

@@ -69,3 +69,13 @@ def test_what_a_choice_adds_is_taken_off() -> None:
         (share_of([1] * 16 + [0] * 4).low, share_of([1] * 16 + [0] * 4).high)
     )
     assert share.expected_count(20)[0] < raw.expected_count(20)[0]
+
+
+def test_new_clips_of_groups_scatter_more() -> None:
+    share = share_of([1] * 80 + [0] * 20)
+    single, grouped = share.expected_count(40), share.expected_count(40, 8.5)
+    assert grouped[0] < single[0] <= single[1] <= grouped[1] <= 40
+    assert share.expected_count(40, 40) == single
+    assert share.expected_count(8, 8.5) == share.expected_count(8)
+    few, many = share.expected_count(8)
+    assert grouped == (5 * few, 5 * many), "as 8 independent clips, each of which stands for five"

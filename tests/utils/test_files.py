@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import EpisodeError, ExportError, FewshotError
 from fewshot_i2v.models.checkpoints.files import atomic_folder
-from fewshot_i2v.report.exports import write_report as write_report
+from fewshot_i2v.report.exports import write_text_file
 from fewshot_i2v.training import output_folder
 from fewshot_i2v.utils import files
 from fewshot_i2v.utils.files import write_atomic as write_split
@@ -26,7 +26,7 @@ def write_folder(path: Path, text: str) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, str], None]] = {
-    "report": write_report,
+    "report": write_text_file,
     "split": write_split,
     "frozen episodes": lambda path, text: write_split(path, text, EpisodeError),
     "saved adapter": write_folder,
@@ -103,7 +103,7 @@ def test_a_disk_that_takes_nothing_ends_with_status_1_and_names_the_file(
 
 def test_a_name_that_cannot_be_written_stays_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for write in (write_report, write_split):
+    for write in (write_text_file, write_split):
         with pytest.raises(FewshotError, match="cannot be written") as caught:
             write(tmp_path / "file" / "below", "x")
         assert caught.value.exit_code == 2

@@ -63,21 +63,14 @@ def command(
     splits it looks for classes and clips of both, whatever their spelling. A finding that can make
     a result wrong is marked with !. No video is opened.
     """
-    from fewshot_i2v.data.splits.audit.audit import audit_splits, unique_names
-    from fewshot_i2v.data.splits.split_file import load_split
+    from fewshot_i2v.data.splits.audit.audit import audit
 
-    loaded_splits = unique_names(load_split(name, root=root) for name in splits)
-    findings_by_name = audit_splits(loaded_splits, seen_by)
+    result = audit(*splits, root=root, seen_by=seen_by)
     if as_json:
-        echo_json(
-            {
-                name: [finding.to_dict() for finding in findings]
-                for name, findings in findings_by_name.items()
-            }
-        )
+        echo_json(result.to_dict())
     else:
-        defects = {split.name: split.defects for split in loaded_splits}
-        for i, (name, findings) in enumerate(findings_by_name.items()):
+        defects = {split.name: split.defects for split in result.splits}
+        for i, (name, findings) in enumerate(result.findings.items()):
             click.echo(("\n" if i else "") + name)
             click.echo(_format_findings(findings, named=named))
             if defects.get(name):
@@ -86,9 +79,7 @@ def command(
     if not as_json:
         roots = [] if root is None else ["--root", str(root)]
         echo_next(command_line("episodes", "show", splits[0], *roots))
-    if strict and any(
-        finding.grave for findings in findings_by_name.values() for finding in findings
-    ):
+    if strict and result.is_grave:
         raise click.exceptions.Exit(1)
 
 

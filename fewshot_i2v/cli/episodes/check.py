@@ -19,6 +19,7 @@ from fewshot_i2v.utils import resources
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.check.check import ClipCheck
     from fewshot_i2v.data.splits.check.reduced_split import ReducedSplit
+    from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
 
 _MAX_SHOWN = 20
 _MAX_EXTRA_SHOWN = 5
@@ -38,6 +39,10 @@ _EXAMPLES = (
     (
         "episodes check mine.yaml --root CLIPS --allow-missing smaller.yaml",
         "and write a split without the bad clips",
+    ),
+    (
+        "episodes check mine.yaml --root CLIPS --labels --encoder ViT-B-16 --pretrained openai",
+        "and name clips that look mislabelled",
     ),
 )
 
@@ -86,7 +91,19 @@ _EXAMPLES = (
 @click.option(
     "--verify", cls=RareFlag, is_flag=True, help="Read clips again that an earlier check has read."
 )
-@config_flags("limits")
+@click.option(
+    "--labels",
+    is_flag=True,
+    help="Also name clips that look mislabelled, by models of an encoder that have not seen them.",
+)
+@click.option(
+    "--device",
+    cls=RareFlag,
+    default="auto",
+    show_default=True,
+    help="Of the encoder: auto, cpu, cuda or cuda:N.",
+)
+@config_flags("labels")
 @click.option("--all", "everything", is_flag=True, help="Name every problem and extra file.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with everything.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -106,7 +123,9 @@ def command(
     quick: bool,
     verify: bool,
     workers: int | None,
-    **_limits: Any,
+    labels: bool,
+    device: str,
+    **_keys: Any,
 ) -> None:
     """Check that every clip of SPLIT (a name or a path) is there and can be read to its end.
 
@@ -116,20 +135,23 @@ def command(
     second check reads only what has changed.
 
     --allow-missing writes a smaller split, with another name and digest, and lists in it which
-    clips are left out.
+    clips are left out. --labels has every clip predicted by a model that has not seen it; what it
+    names is no problem for the exit status.
     """
     from fewshot_i2v.config.loading import parse_limits
-    from fewshot_i2v.data.splits.check.check import check_clips
+    from fewshot_i2v.data.splits.check.check import check as check_split
     from fewshot_i2v.data.splits.check.reduced_split import write_reduced_split
-    from fewshot_i2v.data.splits.split_file import load_split
 
     _check_output(allow_missing, drop_classes)
-    limits = parse_limits(read_overrides(ctx, ()))
-    loaded_split = load_split(split, root=root)
+    overrides = read_overrides(ctx, ())
+    if not labels and any(key.startswith("encoder.") for key in overrides):
+        raise UsageError("--encoder and its flags: go with --labels")
+    limits = parse_limits(overrides)
     folder = cache or resources.default_cache_folder()
     with resumable(folder / resources.CHECKS_FOLDER, "clips checked so far are"):
-        check = check_clips(
-            loaded_split,
+        check = check_split(
+            split,
+            root=root,
             frames=frames,
             quick=quick,
             cache=folder,
@@ -138,13 +160,21 @@ def command(
             limits=limits.for_clips(),
             progress=not (quiet or as_json),
         )
-    removal = None
+    removal, label_checks = None, []
     if not as_json:
         _show_check(check, everything=everything)
+    if labels:
+        running = {"workers": workers, "cache": str(folder), "device": device}
+        running |= {"video.frames": frames}
+        label_checks = _check_labels(check, running | overrides, progress=not (quiet or as_json))
+        if not as_json:
+            _show_labels(label_checks)
     if allow_missing is not None and check.problem_by_clip:
         removal = write_reduced_split(check, allow_missing, drop_classes=drop_classes)
     if as_json:
-        echo_json(check.to_dict() | {"written": _written_to_dict(removal, allow_missing)})
+        written = {"written": _written_to_dict(removal, allow_missing)}
+        label_facts = {"labels": [c.to_dict() for c in label_checks]} if labels else {}
+        echo_json(check.to_dict() | written | label_facts)
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None
@@ -153,6 +183,33 @@ def command(
         _echo_next(readable, root, is_broken=is_broken)
     if is_broken:
         raise click.exceptions.Exit(1)
+
+
+def _check_labels(
+    check: ClipCheck, overrides: dict[str, Any], *, progress: bool
+) -> list[LabelCheck]:
+    """Check the labels of the clips without a problem, subset by subset."""
+    from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
+    from fewshot_i2v.evaluation.fitting.label_check import check_labels
+
+    label_checks = []
+    for subset, classes in check.split.subsets.items():
+        labelled = LabelledClips(check.split, subset).without(set(check.problem_by_clip))
+        if len(labelled.classes) < 2 or max(map(len, labelled.by_class.values())) < 2:
+            reason = f"{len(classes)} classes, of one readable clip or none"
+            click.echo(f"note: labels of {subset} cannot be checked: {reason}", err=True)
+        else:
+            label_checks.append(check_labels(labelled, progress=progress, **overrides))
+    return label_checks
+
+
+def _show_labels(label_checks: list[LabelCheck]) -> None:
+    from fewshot_i2v.evaluation.fitting.text import render_label_check
+
+    for check in label_checks:
+        click.echo("\n" + render_label_check(check))
+        for note in check.notes:
+            click.echo(f"note: {note}", err=True)
 
 
 def _echo_next(split: str | Path, root: Path | None, *, is_broken: bool) -> None:

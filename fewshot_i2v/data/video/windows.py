@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import inf
 from pathlib import Path
+from sys import maxsize
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,13 @@ class VideoWindow:
     """Frames of a part of a video.
 
     Attributes:
+        number: of the window, from 0.
         start: seconds from the first frame.
         end: likewise.
         frames: (T, size, size, 3) uint8, from the middles of T equal segments of the window.
     """
 
+    number: int
     start: float
     end: float
     frames: RgbImage
@@ -59,11 +63,7 @@ class WindowPlan:
         Raises:
             ConfigError: when a length is not above 0, or there would be too many windows.
         """
-        if not (0 < stride <= window < inf):
-            raise ConfigError(
-                f"window and stride: got {window:g} and {stride:g} s; expected seconds above 0, "
-                "and a stride of at most the window, so that no part is left out"
-            )
+        _check_lengths(window, stride)
         window = min(window, duration)
         # a window that ends within a thousandth of a stride after the video still fits
         count = 1 + int((duration - window) / stride + 1e-3)
@@ -74,15 +74,39 @@ class WindowPlan:
             )
         return cls(duration, window, stride, count)
 
-    def frame_times(self, frames: int) -> list[tuple[float, int, int]]:
-        """Returns time, window and position of every frame of every window, in order of time."""
+    @classmethod
+    def endless(cls, window: float, stride: float) -> WindowPlan:
+        """Plans the windows of a stream, which has no known end.
+
+        Raises:
+            ConfigError: when a length is not above 0.
+        """
+        _check_lengths(window, stride)
+        return cls(inf, window, stride, maxsize)
+
+    def frame_times(self, frames: int) -> Iterator[tuple[float, int, int]]:
+        """Yields time, window and position of every frame of every window, in order of time."""
         step = self.window / frames
-        times = [
-            (k * self.stride + (i + 0.5) * step, k, i)
-            for k in range(self.count)
-            for i in range(frames)
-        ]
-        return sorted(times)
+        pending: list[tuple[float, int, int]] = []
+        following = 0
+        while pending or following < self.count:
+            first_time = following * self.stride + 0.5 * step
+            if following < self.count and (not pending or first_time <= pending[0][0]):
+                heappush(pending, (first_time, following, 0))
+                following += 1
+                continue
+            time, k, i = heappop(pending)
+            yield time, k, i
+            if i + 1 < frames:
+                heappush(pending, (k * self.stride + (i + 1.5) * step, k, i + 1))
+
+
+def _check_lengths(window: float, stride: float) -> None:
+    if not (0 < stride <= window < inf):
+        raise ConfigError(
+            f"window and stride: got {window:g} and {stride:g} s; expected seconds above 0, "
+            "and a stride of at most the window, so that no part is left out"
+        )
 
 
 def plan_windows(
@@ -136,33 +160,46 @@ def read_windows(
     Raises:
         VideoUnreadable: where damage is met; the windows before it were yielded.
     """
-    wanted = plan.frame_times(options.frames)
-    slots: dict[int, list[RgbImage | None]] = {}
-    position = 0
-    for image, end in _shown_pictures(path, options, limits):
-        stop = position
-        while stop < len(wanted) and (end is None or wanted[stop][0] < end):
-            stop += 1
-        if stop == position:
-            continue
-        picture = image()
-        for _, window, slot in wanted[position:stop]:
-            frames = slots.setdefault(window, [None] * options.frames)
-            frames[slot] = picture
-            if slot == options.frames - 1:
-                pictures = [frame for frame in slots.pop(window) if frame is not None]
+    return assemble_windows(_shown_pictures(path, options, limits), plan, options.frames)
+
+
+ShownPicture = tuple[Callable[[], RgbImage], float | None]
+"""A picture, as a function that makes it, and when the next one is shown; None after the last."""
+
+
+def assemble_windows(
+    pictures: Iterable[ShownPicture], plan: WindowPlan, frames: int
+) -> Iterator[VideoWindow]:
+    """Assembles windows from pictures in the order of showing; each is made at most once.
+
+    Args:
+        pictures: their times are in seconds from the first one.
+        plan: where the windows are.
+        frames: of a window.
+
+    Yields:
+        The windows, in order; the last ones only where the pictures reach that far.
+    """
+    times = plan.frame_times(frames)
+    due = next(times, None)
+    slots: dict[int, list[RgbImage]] = {}
+    for make, end in pictures:
+        picture: RgbImage | None = None
+        while due is not None and (end is None or due[0] < end):
+            _, window, slot = due
+            picture = make() if picture is None else picture
+            members = slots.setdefault(window, [])
+            members.append(picture)
+            if slot == frames - 1:
                 start = window * plan.stride
-                yield VideoWindow(start, start + plan.window, np.stack(pictures))
-        position = stop
+                yield VideoWindow(window, start, start + plan.window, np.stack(slots.pop(window)))
+            due = next(times, None)
 
 
 def _shown_pictures(
     path: Path, options: DecodeOptions, limits: ClipLimits
-) -> Iterator[tuple[Any, float | None]]:
-    """Yields each picture, as a function that makes it, and when the next one is shown.
-
-    The time is in seconds from the first picture; None after the last.
-    """
+) -> Iterator[ShownPicture]:
+    """Yields the pictures of a file; the times are in seconds from the first one."""
     clip = probe_clip(path, limits)
     first_time: float | None = None
     previous: Any = None
@@ -183,13 +220,20 @@ def _shown_pictures(
                 time = frame.pts * time_base
                 first_time = time if first_time is None else first_time
                 if previous is not None:
-                    yield _maker(path, previous, options, limits), time - first_time
+                    yield picture_maker(path, previous, options, limits), time - first_time
                 previous = frame
     if previous is not None:
-        yield _maker(path, previous, options, limits), None
+        yield picture_maker(path, previous, options, limits), None
 
 
-def _maker(path: Path, frame: Any, options: DecodeOptions, limits: ClipLimits) -> Any:  # noqa: ANN401 - PyAV's frame
+def picture_maker(
+    path: Path,
+    frame: Any,  # noqa: ANN401 - PyAV's frame
+    options: DecodeOptions,
+    limits: ClipLimits,
+) -> Callable[[], RgbImage]:
+    """Returns a function that makes the picture of a decoded frame, resized and cropped."""
+
     def _make() -> RgbImage:
         return fit_picture(path, to_rgb(path, frame), options, limits.pixels)
 

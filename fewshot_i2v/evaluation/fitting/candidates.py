@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def load_fit_config(
         The configuration, and whether the heads are those of `AUTO_HEADS`.
     """
     values = dict(overrides)
-    _check_keys(values)
+    check_fit_keys(values)
     if like is not None:
         method = method_of_row(read_run(like).header)
         return load_config({"split": source, **method}, values), False
@@ -117,9 +117,9 @@ def load_fit_config(
     return load_config({"split": source}, values), has_auto_heads
 
 
-def _check_keys(overrides: Mapping[str, Any]) -> None:
-    """Refuses keys of an evaluation that a fit does not take."""
-    wrong = sorted({key.partition(".")[0] for key in overrides} - _KEYS)
+def check_fit_keys(keys: Iterable[str]) -> None:
+    """Refuses keys of an evaluation that a fit does not take; UsageError."""
+    wrong = sorted({key.partition(".")[0] for key in keys} - _KEYS)
     if wrong:
         raise UsageError(
             f"{wrong[0]}: has no meaning for a fit; expected keys of {', '.join(sorted(_KEYS))}"

@@ -13,6 +13,7 @@ from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
 from fewshot_i2v.evaluation.fitting.job import MIN_CLASSES_TO_REJECT, FitJob
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
+from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.evaluation.prediction import rejection_scores
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
@@ -41,6 +42,7 @@ def choose_rejection(
         )
         return None
     unknown, fewer = _predict_left_out_classes(job, runner)
+    groups = job.clips.groups
     choices: list[tuple[float, str, Rejection]] = []
     for score in _SCORES:
         known_scores = _scores(score, held_out, temperature)
@@ -49,7 +51,7 @@ def choose_rejection(
             known_scores,
             unknown_scores,
             reject_known=reject,
-            known_groups=[job.groups[name] for name in held_out.names],
+            known_groups=[groups[name] for name in held_out.names],
             # new classes differ more than the clips of one
             unknown_groups=[number for number, part in enumerate(unknown) for _ in part.names],
             unknown_scores_of_fewer=np.concatenate(
@@ -113,4 +115,5 @@ def make_card(
     labels = {}
     if chosen.held_out is not None:
         labels = describe_labels(chosen.held_out, temperature, classes)
-    return {"tried": tried, "seen_start": has_seen_start, **labels}
+    versions = package_versions()
+    return {"tried": tried, "seen_start": has_seen_start, "versions": versions, **labels}

@@ -1,56 +1,17 @@
-"""Fits a model to labelled clips, as `fewshot-i2v fit` does.
-
-The methods to try predict held-out clips by models that have not seen them; one of them is chosen,
-and fine-tuned on all clips. What these predictions say is in the model: the accuracy to expect, the
-temperature of its probabilities, and the threshold below which a clip is of none of the classes.
-"""
+"""Fits a model to labelled clips, as `fewshot-i2v fit` does."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import torch
-
-from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.data.splits.split import GroupScope
-from fewshot_i2v.errors import HeadError, UsageError
-from fewshot_i2v.evaluation.classifier import (
-    SUPPORT_FEATURES,
-    SUPPORT_LABELS,
-    FewShotClassifier,
-)
-from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.fitting.candidates import (
-    Candidate,
-    choose_candidate,
-    load_fit_config,
-    rows_to_try,
-)
-from fewshot_i2v.evaluation.fitting.description import choose_rejection, make_card
-from fewshot_i2v.evaluation.fitting.held_out import predict_held_out
-from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
-from fewshot_i2v.evaluation.identity import toy_encoder_warning
-from fewshot_i2v.evaluation.inputs import support_labels
-from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.features import pack_features
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.checkpoints.model_file import (
-    SCHEMA_VERSION,
-    ModelDescription,
-    ModelFile,
-    ShareFacts,
-    tensor_facts,
-)
-from fewshot_i2v.runs.row_summary import TOY_ENCODER
-from fewshot_i2v.statistics.shares import Share, share_of
-from fewshot_i2v.statistics.temperature import fit_temperature
-from fewshot_i2v.tuning.finetune import encode_in_chunks
+from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.fitting.candidates import Candidate
+from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +37,11 @@ def fit(
     clips: str | Path,
     out: str | Path | None = None,
     *,
-    like: str | Path | None = None,
     root: str | Path | None = None,
     subset: str | None = None,
     group: str | None = None,
     group_scope: GroupScope = "global",
-    folds: int | None = None,
-    reject: float = 0.05,
-    skip_unreadable: bool = False,
-    progress: bool = False,
-    **overrides: Any,
+    **settings: Any,
 ) -> FewShotClassifier:
     """Fits a model to labelled clips, as `fewshot-i2v fit` does.
 
@@ -93,20 +49,13 @@ def fit(
         clips: a folder with one folder per class, a CSV with the columns path and class, or a
             split.
         out: file of the model; None: it is not written.
-        like: run folder of a row, whose encoder, adapter, start, head and tuning are taken.
         root: folder of the clips of a CSV or a split.
         subset: of a split; None: novel, or train.
         group: regular expression of the group in a clip's name; clips of one group are held out
             together.
         group_scope: whether equal groups of two classes are one ("global"), as persons are, or two
             ("class").
-        folds: of the cross-validation; None: each clip alone, 10 for more than 40 clips, or 5
-            where something is tuned.
-        reject: share of the clips of the classes that "none of these" may reject; 0: it is off.
-        skip_unreadable: leave clips out that cannot be read, instead of an error.
-        progress: whether to show progress bars on standard error.
-        overrides: keys of an evaluation, such as encoder="ViT-B-16", adapter="auto", head, start,
-            tokens, seed, device; adapter is "frozen" by default, and head those of `AUTO_HEADS`.
+        settings: of `FewShotClassifier`, such as encoder="ViT-B-16", adapter="auto", folds=5.
 
     Returns:
         The model; `model.description` of it says what to expect.
@@ -114,22 +63,13 @@ def fit(
     Raises:
         FewshotError: see `fewshot_i2v.errors`.
     """
-    result = run_fit(
-        clips,
-        like=like,
-        root=root,
-        subset=subset,
-        group=group,
-        group_scope=group_scope,
-        folds=folds,
-        reject=reject,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-        overrides=overrides,
+    classifier = FewShotClassifier(**settings)
+    classifier.fit_labelled(
+        read_labelled_clips(clips, root=root, subset=subset, group=group, group_scope=group_scope)
     )
     if out is not None:
-        result.classifier.save(out)
-    return result.classifier
+        classifier.save(out)
+    return classifier
 
 
 def run_fit(
@@ -143,159 +83,16 @@ def run_fit(
     overrides: Mapping[str, Any] | None = None,
     **source: Any,
 ) -> FitResult:
-    """Fits a model; the arguments are those of `fit`, with what belongs to the clips last."""
-    if not 0 <= reject < 1:
-        raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
-    if folds is not None and folds < 2:
-        raise UsageError(f"folds: got {folds}; expected 2 or more")
-    labelled = read_labelled_clips(clips, **source)
-    config, has_auto_heads = load_fit_config(
-        str(clips), overrides or {}, None if like is None else Path(like)
+    """Fits a model and says what was tried; what belongs to the clips comes last."""
+    classifier = FewShotClassifier(
+        like=like,
+        folds=folds,
+        reject=reject,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        **(overrides or {}),
     )
-    rows = rows_to_try(config, has_auto_heads=has_auto_heads)
-    config = config.model_copy(update={"subset": labelled.subset})
-    context = EvaluationContext.open(config, labelled.split)
-    notes = list(labelled.notes)
-    if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
-        notes.append(toy_encoder_warning())
-    job = FitJob(labelled, config, context, progress, notes)
-    read_clips(job, skip_unreadable=skip_unreadable)
-    plan_episodes(job, rows, folds)
-    candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
-    chosen, accuracy = choose_candidate(candidates, job.groups, seed=config.seed)
-    model = _fit_model(job, chosen, candidates, accuracy, reject)
-    classifier = FewShotClassifier.of_model(
-        model,
-        context.encoder,
-        cache=config.cache,
-        cache_limit=config.cache_limit,
-        workers=config.workers,
-        limits=config.limits,
+    fitted = classifier.fit_labelled(read_labelled_clips(clips, **source))
+    return FitResult(
+        classifier, fitted.model.description, fitted.candidates, fitted.chosen, fitted.notes
     )
-    return FitResult(classifier, model.description, tuple(candidates), chosen, tuple(job.notes))
-
-
-def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) -> list[Candidate]:
-    """Predicts the held-out clips by every method."""
-    shot = job.fold_shot if job.folds else job.shot
-    runners = []
-    for row in rows:
-        runner = job.runner(row, shot)
-        try:
-            _ = runner.sizes
-        except HeadError as error:
-            if not skip_impossible:
-                raise
-            job.notes.append(f"not tried: head {row.head.label}: {error}")
-        else:
-            runners.append(runner)
-    if not runners:
-        raise UsageError("head: none of the heads can read this encoder; give --head prototype")
-    if not job.folds:
-        return [Candidate(runner.row, runner.parameters, None, None, 0.0) for runner in runners]
-    _note_seen_starts(job, runners)
-    static_keys = _encode_for_static_rows(job, runners)
-    candidates = []
-    with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
-        for runner in runners:
-            start = perf_counter()
-            job.decode(runner)
-            held_out = predict_held_out(runner, job.folds, progress_bar.update)
-            job.context.release_caches(retain=static_keys)
-            accuracy = share_of(held_out.correct, [job.groups[name] for name in held_out.names])
-            seconds = perf_counter() - start
-            parameters = runner.parameters
-            candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))
-    return candidates
-
-
-def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:
-    """Notes starts that were trained on these classes or clips, which `allow_seen` lets pass."""
-    for runner in runners:
-        start = runner.start
-        if start is not None and start.facts.overlap_with(job.clips.split, job.clips.subset):
-            job.notes.append(
-                f"the start {runner.row.start} of {runner.row.adapter.name} was trained on these "
-                "classes or clips: with it, the accuracy to expect is promised too high"
-            )
-            job.has_seen_start = True
-
-
-def _encode_for_static_rows(job: FitJob, runners: Sequence[RowRunner]) -> list[Hashable]:
-    """Encodes the clips once for all rows that share an adapter which is not tuned.
-
-    Returns:
-        The keys of their caches.
-    """
-    groups: dict[tuple[str, str, str], list[RowRunner]] = {}
-    for runner in runners:
-        row = runner.row
-        if runner.is_static:
-            groups.setdefault((row.adapter.label, row.start, repr(row.video)), []).append(runner)
-    for group in groups.values():
-        encoder = group[0].build_encoder([0])
-        heads = {runner.cache_key: runner.build_head([0]) for runner in group}
-        with job.bar(len(job.clips.names), "encode", "clip") as progress_bar:
-            job.context.fill_feature_caches(encoder, heads, job.clips.names, progress_bar.update)
-    return [runner.cache_key for group in groups.values() for runner in group]
-
-
-def _fit_model(
-    job: FitJob,
-    chosen: Candidate,
-    candidates: Sequence[Candidate],
-    accuracy: Share | None,
-    reject: float,
-) -> ModelFile:
-    """Fine-tunes the chosen method on all clips, and describes the model."""
-    context, held_out = job.context, chosen.held_out
-    episode = context.episodes[job.shot][len(job.folds)]
-    runner = job.runner(chosen.row, job.shot)
-    job.decode(runner)
-    tuned = runner.run_group([episode])
-    encoder, head = tuned.encoder, tuned.head
-    if runner.is_static:
-        cache = context.feature_cache(encoder, runner.cache_key, head)
-        support = cache.gather([episode.support_clips])
-    else:
-        prefixes = context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
-        features = encode_in_chunks(
-            encoder, prefixes.gather([episode.support_clips]), grid_sizes=head.grid_sizes
-        )
-        support = pack_features(head.select_tokens(features))
-    about = {"source": job.clips.split.name}
-    metadata, tensors = checkpoint_content(
-        context.encoder,
-        runner.row.adapter.name,
-        encoder.adapter,
-        runner.row.head.name,
-        head,
-        classes=episode.classes,
-        about=about,
-    )
-    tensors[SUPPORT_FEATURES] = support[0].detach().float().cpu().clone()
-    tensors[SUPPORT_LABELS] = support_labels([episode], torch.device("cpu"))[0]
-    temperature = 1.0
-    if held_out is not None:
-        temperature = fit_temperature(held_out.logits, held_out.labels)
-    description = ModelDescription(
-        schema_version=SCHEMA_VERSION,
-        checkpoint=CheckpointMetadata.model_validate(
-            {**metadata, "tensors": tensor_facts(tensors).model_dump()}
-        ),
-        encoder_source=job.config.encoder,
-        precision=job.config.precision,
-        video=job.config.video,
-        tuning=runner.row.tuning.model_dump(mode="json") if chosen.is_tuned else {},
-        start=runner.row.start,
-        clips={name: [clip.name for clip in clips] for name, clips in job.clips.by_class.items()},
-        digests=context.content_digests(job.clips.names),
-        accuracy=None if accuracy is None else ShareFacts(**vars(accuracy)),
-        folds=len(job.folds),
-        temperature=temperature,
-        rejection=choose_rejection(job, runner, held_out, temperature, reject),
-        card=make_card(
-            chosen, candidates, temperature, job.classes, has_seen_start=job.has_seen_start
-        ),
-    )
-    return ModelFile(description, tensors)

@@ -56,21 +56,6 @@ class FitJob:
         """Clips of the smallest class in the folds."""
         return min(len(clips) for episode in self.folds for clips in episode.support)
 
-    @property
-    def groups(self) -> dict[str, str]:
-        """Group of each clip by name; its name where it has none."""
-        by_class = self.clips.by_class.items()
-        scope = self.clips.split.group_scope
-        return {
-            clip.name: clip.name
-            if clip.group is None
-            else clip.group
-            if scope == "global"
-            else f"{name}/{clip.group}"
-            for name, clips in by_class
-            for clip in clips
-        }
-
     def all_clips_episode(self, index: int) -> Episode:
         """An episode whose support clips are all labelled clips."""
         support = tuple(

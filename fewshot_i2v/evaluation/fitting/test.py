@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, read_labelled_clips
+from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.prediction import Prediction
@@ -95,6 +95,7 @@ def run_test(
     if classifier.model is None:
         raise UsageError("test: got an export; expected a model that `fewshot-i2v fit` wrote")
     labelled = read_labelled_clips(clips, **source)
+    _check_spelling(labelled.classes, classifier.classes)
     label_of = {clip.name: name for name, members in labelled.by_class.items() for clip in members}
     paths = {name: labelled.split.clip_path(name) for name in label_of}
     predictions = dict(zip(label_of, classifier.iterate(paths.values()), strict=True))
@@ -105,7 +106,7 @@ def run_test(
         name
         for name in readable
         if not allow_fitted
-        and classifier.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
+        and classifier.scorer.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
     ]
     tested = [name for name in readable if name not in set(fitted)]
     known = [name for name in tested if label_of[name] in classifier.classes]
@@ -114,7 +115,7 @@ def run_test(
             f"{clips}: no clip to test the model on: {len(fitted)} it was fitted on, "
             f"{len(tested)} of other classes than {', '.join(classifier.classes)}"
         )
-    groups = _groups(labelled)
+    groups = labelled.groups
     unknown = [name for name in tested if name not in set(known)]
     accuracy = share_of(
         [predictions[name].nearest == label_of[name] for name in known], [groups[n] for n in known]
@@ -125,7 +126,7 @@ def run_test(
         predictions={name: predictions[name] for name in tested},
         labels=label_of,
         accuracy=accuracy,
-        promised=None if share is None else share.expected_count(len(known)),
+        promised=None if share is None else share.expected_count(len(known), accuracy.effective),
         rejected_known=_rejected(classifier, predictions, known, groups),
         rejected_unknown=_rejected(classifier, predictions, unknown, groups),
         unknown_classes=tuple(sorted({label_of[name] for name in unknown})),
@@ -135,12 +136,15 @@ def run_test(
     )
 
 
-def _groups(labelled: LabelledClips) -> dict[str, str]:
-    return {
-        clip.name: clip.group or clip.name
-        for members in labelled.by_class.values()
-        for clip in members
-    }
+def _check_spelling(labelled: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses classes that the model has in other letters: their clips would count as unknown."""
+    by_letters = {name.casefold(): name for name in known}
+    for name in labelled:
+        if name not in known and name.casefold() in by_letters:
+            raise UsageError(
+                f"class {name!r}: the model has {by_letters[name.casefold()]!r}; expected equal "
+                "letters, upper or lower case. Rename the class of these clips"
+            )
 
 
 def _rejected(

@@ -9,6 +9,7 @@ from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.fit import FitResult
+from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
@@ -31,7 +32,7 @@ def render_fit(result: FitResult) -> str:
         "",
         *_tried_lines(result),
         "",
-        *wrap_notes(_expectation_lines(description)),
+        *wrap_notes(expectation_lines(description)),
     ]
     return "\n".join(lines)
 
@@ -41,7 +42,7 @@ def render_description(classifier: FewShotClassifier) -> str:
     if classifier.model is None:
         raise UsageError("got an export; expected a model that `fewshot-i2v fit` wrote")
     description = classifier.model.description
-    return "\n".join([_size_line(description), *wrap_notes(_expectation_lines(description))])
+    return "\n".join([_size_line(description), *wrap_notes(expectation_lines(description))])
 
 
 def _size_line(description: ModelDescription) -> str:
@@ -87,8 +88,8 @@ def _tried_row(
     )
 
 
-def _expectation_lines(description: ModelDescription) -> Iterator[str]:
-    """Yields what to expect of a model, a line each."""
+def expectation_lines(description: ModelDescription, *, names_clips: bool = True) -> Iterator[str]:
+    """Yields what to expect of a model, a line each, with the names of suspect clips or without."""
     if description.accuracy is None:
         yield (
             "how accurate it is cannot be said: no clip was held out, as there is one of each "
@@ -117,7 +118,9 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
         yield "it is too high: the start was trained on these classes or clips"
     yield _rejection_line(description.rejection)
     suspects = card.get("suspects", [])
-    if suspects:
+    if suspects and not names_clips:
+        yield f"{len(suspects)} of the labelled clips look mislabelled"
+    elif suspects:
         shown = "; ".join(
             f"{s['clip']} (labelled {s['label']}, looks like {s['predicted']})"
             for s in suspects[:_MAX_SUSPECTS]
@@ -140,6 +143,26 @@ def _rejection_line(rejection: RejectionFacts | None) -> str:
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
         "each class out)"
     )
+
+
+def render_label_check(check: LabelCheck) -> str:
+    """Writes which clips look mislabelled, and which classes are hard to tell apart."""
+    lines = [
+        f"labels of {check.subset}: {percent(check.accuracy)} of clips are what a model that has "
+        f"not seen them says ({check.method})"
+    ]
+    lines += [
+        f"  {s.clip}: labelled {s.label}, looks like {s.predicted} ({100 * s.probability:.0f} %)"
+        for s in check.suspects
+    ] or ["  no clip looks mislabelled"]
+    lines += [
+        f"  hard to tell apart: {' / '.join(pair.classes)} ({pair.confused} of {pair.clips} clips "
+        "confused)"
+        for pair in check.confused
+    ]
+    if check.untested:
+        lines.append(f"  with a single clip, not checked: {', '.join(check.untested)}")
+    return "\n".join(lines)
 
 
 def render_test(result: TestResult) -> str:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.evaluation.classifier import (
-    SUPPORT_FEATURES,
-    SUPPORT_LABELS,
-    FewShotClassifier,
-)
+from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
+from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.models.adapters.base.features import pack_features, unpack_features
 from fewshot_i2v.models.checkpoints.model_file import (
+    SUPPORT_FEATURES,
+    SUPPORT_LABELS,
     ModelDescription,
     ModelFile,
     ShareFacts,
@@ -67,9 +67,10 @@ def update_model(
     """
     if classifier.model is None:
         raise UsageError("update: got an export; expected a model that `fewshot-i2v fit` wrote")
+    scorer = classifier.scorer
     model, added = classifier.model, {name: list(clips) for name, clips in (add or {}).items()}
-    _check(classifier, added, remove)
-    classes = [name for name in classifier.classes if name not in remove]
+    _check(scorer, added, remove)
+    classes = [name for name in scorer.classes if name not in remove]
     classes += [name for name in added if name not in classes]
     if len(classes) < 2:
         raise UsageError(f"update: {len(classes)} class remains; expected two or more")
@@ -77,9 +78,9 @@ def update_model(
     digests = {n: d for n, d in model.description.digests.items() if n in set(names)}
     for name, clips in added.items():
         paths = [Path(clip) for clip in clips]
-        packed = pack_features(classifier.select_features(paths))[0].cpu()
+        packed = pack_features(scorer.select_features(paths))[0].cpu()
         for path in paths:
-            digest = classifier.content_digest(path)[: len(next(iter(digests.values()), "0" * 16))]
+            digest = scorer.content_digest(path)[: len(next(iter(digests.values()), "0" * 16))]
             if digest in digests.values():
                 raise UsageError(f"{path}: this clip is in the model already")
             # the same relative name may be there, of another folder
@@ -92,24 +93,24 @@ def update_model(
     names = [names[int(i)] for i in order]
     tensors = {n: t for n, t in model.tensors.items() if not n.startswith("support.")}
     tensors |= {SUPPORT_FEATURES: features[order].contiguous(), SUPPORT_LABELS: labels[order]}
-    description, notes = _describe(classifier, model.description, classes, names, digests, tensors)
-    updated = FewShotClassifier.of_model(ModelFile(description, tensors), classifier.encoder)
+    description, notes = _describe(scorer, model.description, classes, names, digests, tensors)
+    updated = FewShotClassifier.of_model(ModelFile(description, tensors), scorer.encoder)
     return UpdateResult(updated, notes)
 
 
 def _check(
-    classifier: FewShotClassifier, added: Mapping[str, Sequence[str | Path]], remove: Sequence[str]
+    scorer: ClipScorer, added: Mapping[str, Sequence[str | Path]], remove: Sequence[str]
 ) -> None:
-    head = classifier.head
+    head = scorer.head
     if head.uses_class_names or head.state_dict():
         raise UsageError(
             f"update: the head {type(head).__name__} has parameters or texts for the classes that "
             "it was fitted to; fit the model again with all clips"
         )
-    missing = [name for name in remove if name not in classifier.classes]
+    missing = [name for name in remove if name not in scorer.classes]
     if missing:
         raise UsageError(
-            f"remove: the model has no class {missing[0]!r}; it has {', '.join(classifier.classes)}"
+            f"remove: the model has no class {missing[0]!r}; it has {', '.join(scorer.classes)}"
         )
     both = sorted(set(added) & set(remove))
     if both:
@@ -137,7 +138,7 @@ def _remaining_clips(model: ModelFile, classes: Sequence[str]) -> tuple[list[str
 
 
 def _describe(
-    classifier: FewShotClassifier,
+    scorer: ClipScorer,
     before: ModelDescription,
     classes: Sequence[str],
     names: Sequence[str],
@@ -146,14 +147,14 @@ def _describe(
 ) -> tuple[ModelDescription, tuple[str, ...]]:
     """Describes the new model, with what can be said of it without fitting it again."""
     labels = tensors[SUPPORT_LABELS]
-    head = classifier.head_for(len(classes))
+    head = scorer.head_for(len(classes))
     notes = ['"none of these" is off until the model is fitted again'] if before.rejection else []
     accuracy, temperature, card, folds = None, before.temperature, {}, 0
     if before.tuning:
         notes.append("the adapter was tuned on earlier clips: fit again to know what to expect")
     else:
         features = tensors[SUPPORT_FEATURES]
-        held_out = _leave_one_out(head, features, labels, names, classifier.device)
+        held_out = _leave_one_out(head, features, labels, names, scorer.device)
         if len(held_out.names):
             accuracy = ShareFacts(**vars(share_of(held_out.correct)))
             temperature = fit_temperature(held_out.logits, held_out.labels)
@@ -173,7 +174,11 @@ def _describe(
         "folds": folds,
         "temperature": temperature,
         "rejection": None,
-        "card": {"tried": before.card.get("tried", []), **card},
+        "card": {
+            "tried": before.card.get("tried", []),
+            "versions": package_versions(),
+            **card,
+        },
     }
     return ModelDescription.model_validate(values), tuple(notes)
 

@@ -33,6 +33,9 @@ SCHEMA_VERSION = 1
 """Version of the layout of the description."""
 _KEY = "fewshot_i2v_model"
 """Entry of the header: the sha256 of the description, a space, and the description as JSON."""
+SUPPORT_PREFIX = "support."
+SUPPORT_FEATURES, SUPPORT_LABELS = f"{SUPPORT_PREFIX}features", f"{SUPPORT_PREFIX}labels"
+"""Tensors of a fitted model: what the head reads of the labelled clips, and their classes."""
 _MAX_BYTES = 4 << 30
 _MAX_HEADER_BYTES = 64 << 20
 

@@ -24,7 +24,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # a softmax in bfloat16 would sum L weights with 8 bits each
         weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         return weights @ v
-    if q.shape[0] <= _MAX_SEQUENCES or not q.is_cuda:
+    if not q.is_cuda or q.shape[0] <= _MAX_SEQUENCES:
         return functional.scaled_dot_product_attention(q, k, v)
     chunks = (torch.split(t, _MAX_SEQUENCES) for t in (q, k, v))
     attended = [

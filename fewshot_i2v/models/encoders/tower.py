@@ -127,7 +127,7 @@ class Tower:
         """
         self.check_size(pixels)
         patches = self._embed_patches(rearrange(pixels, "... rgb h w -> (...) rgb h w"))
-        class_tokens = repeat(self.class_token, "d -> n 1 d", n=len(patches))
+        class_tokens = repeat(self.class_token, "d -> n 1 d", n=patches.shape[0])
         tokens = torch.cat([class_tokens, patches], dim=1) + self.positions
         return tokens.reshape(*pixels.shape[:-3], *tokens.shape[1:])
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.heads.base.head import Scorer
 from fewshot_i2v.models.heads.base.readout_weights import scale_readouts
 from fewshot_i2v.models.heads.prototype import PrototypeHead, PrototypeOptions
 
@@ -87,32 +88,43 @@ class LogisticHead(PrototypeHead):
         x = super().comparable(features)
         return scale_readouts(x, self.vector_sizes) if self.options.normalize else x
 
-    def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
-        """Logits of the query clips by the fitted classifier, (E, Q, way), without a gradient.
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Fits the classifier; its logits have no gradient.
 
         Raises:
             HeadError: when the fit does not converge.
         """
-        x, q = self.comparable(support), self.comparable(query)
-        if self.options.normalize:
-            # of several readouts the product of two vectors is the weighted sum of their cosines
-            weights = self.episode_weights(x, labels)
-            if weights is not None:
-                sizes = torch.tensor(self.vector_sizes, device=x.device)
-                roots = weights.sqrt().repeat_interleave(sizes, dim=1).unsqueeze(1)
-                x, q = x * roots, q * roots
-        arrays = (t.detach().cpu().numpy() for t in (x.double(), labels, q.double()))
-        logits = [self._episode_logits(*episode) for episode in zip(*arrays, strict=True)]
-        return torch.from_numpy(np.stack(logits)).to(query.clip.device, torch.float32)
+        x = self.comparable(support)
+        # of several readouts the product of two vectors is the weighted sum of their cosines
+        weights = self.episode_weights(x, labels) if self.options.normalize else None
+        roots = None
+        if weights is not None:
+            sizes = torch.tensor(self.vector_sizes, device=x.device)
+            roots = weights.sqrt().repeat_interleave(sizes, dim=1).unsqueeze(1)
+            x = x * roots
+        arrays = (t.detach().cpu().numpy() for t in (x.double(), labels))
+        fitted = [self._fit_episode(*episode) for episode in zip(*arrays, strict=True)]
+        rows, bias = (torch.from_numpy(np.stack(part)) for part in zip(*fitted, strict=True))
 
-    def _episode_logits(self, x: Array, y: NDArray[np.int64], q: Array) -> Array:
-        """Logits of the query clips q (Q, D) after a fit to x (S, D) of classes y (S,)."""
+        def _score(query: Features) -> Tensor:
+            q = self.comparable(query)
+            q = q if roots is None else q * roots
+            # runtimes of exported models are made for float32
+            exact = torch.float32 if torch.compiler.is_exporting() else torch.float64
+            logits = bias.to(exact).unsqueeze(1) + q.detach().cpu().to(exact) @ rows.to(exact).mT
+            return logits.to(query.clip.device, torch.float32)
+
+        return _score
+
+    def _fit_episode(self, x: Array, y: NDArray[np.int64]) -> LinearWeights:
+        """Fits the classifier to x (S, D) of classes y (S,)."""
         # The weights of the optimum are sums of the support vectors, so that S coordinates say all
         # that D do: the same classifier, and many times faster.
         _, _, basis = np.linalg.svd(x, full_matrices=False)
-        x, q = x @ basis.T, q @ basis.T
+        x = x @ basis.T
         c = self.options.c
-        return _logits(_fit(x, y, choose_c(x, y) if c == "loo" else c), q)
+        rows, bias = _fit(x, y, choose_c(x, y) if c == "loo" else c)
+        return rows @ basis, bias
 
 
 def choose_c(x: Array, y: NDArray[np.int64]) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
+from fewshot_i2v.models.heads.base.head import Scorer
 from fewshot_i2v.models.heads.base.vector_head import VectorHead, VectorOptions
 
 
@@ -54,10 +55,14 @@ class NearestHead(VectorHead):
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by their nearest support clip of each class, (E, Q, way)."""
+        return self.prepare(support, labels)(query)
+
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Computes the vectors of the support clips and the weights of the readouts."""
         x = self.comparable(support)
         weights = self.episode_weights(x, labels)
         members = (one_hot(labels, self.way) > 0).unsqueeze(1)
-        return score_in_chunks(
+        return lambda query: score_in_chunks(
             lambda chunk: self._logits(self.similarities(chunk, x, weights), members),
             self.comparable(query),
             elements_per_query=members.numel(),

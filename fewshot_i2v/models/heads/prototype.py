@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.features import class_means, leave_one_out_means, one_hot
+from fewshot_i2v.models.heads.base.head import Scorer
 from fewshot_i2v.models.heads.base.vector_head import VectorHead, VectorOptions
 
 
@@ -44,12 +45,14 @@ class PrototypeHead(VectorHead):
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips by similarity to the class means, (E, Q, way)."""
+        return self.prepare(support, labels)(query)
+
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Computes the class means and the weights of the readouts."""
         x = self.comparable(support)
-        prototypes, weights = (
-            class_means(x, one_hot(labels, self.way)),
-            self.episode_weights(x, labels),
-        )
-        return self._logits(self.comparable(query), prototypes, weights)
+        prototypes = class_means(x, one_hot(labels, self.way))
+        weights = self.episode_weights(x, labels)
+        return lambda query: self._logits(self.comparable(query), prototypes, weights)
 
     def _logits(self, x: Tensor, prototypes: Tensor, weights: Tensor | None) -> Tensor:
         return self.options.temperature * self.similarities(x, prototypes, weights)

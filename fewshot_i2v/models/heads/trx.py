@@ -20,7 +20,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     kaiming_uniform,
 )
 from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
-from fewshot_i2v.models.heads.base.head import Head, HeadOptions
+from fewshot_i2v.models.heads.base.head import Head, HeadOptions, Scorer
 
 _AMPLITUDE = 0.1
 _LONGEST_WAVE = 10_000.0
@@ -259,6 +259,10 @@ class TrxHead(Head):
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips, (E, Q, way)."""
+        return self.prepare(support, labels)(query)
+
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Computes the tuples of the classes."""
         slots = ClassSlots(one_hot(labels, self.way))
         usable, x = slots.usable_slots(), support.frames + self.codes
         classes = [_sort_by_class(maps(x), slots) for maps in self.maps]
@@ -271,8 +275,9 @@ class TrxHead(Head):
             ]
             return -self.options.temperature * torch.stack(distances).mean(0)
 
-        return score_in_chunks(
-            _chunk_logits, query.frames + self.codes, self._elements_per_query(classes)
+        elements_per_query = self._elements_per_query(classes)
+        return lambda query: score_in_chunks(
+            _chunk_logits, query.frames + self.codes, elements_per_query
         )
 
     def saved_activations(self, n_support: int) -> int:

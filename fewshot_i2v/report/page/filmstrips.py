@@ -89,7 +89,7 @@ def film_strips(
     strips, missing, used_bytes = FilmStrips(), Counter[str](), 0
     for name in clips:
         try:
-            image = _draw_strip(reader.frames(name))
+            image = draw_strip(reader.frames(name))
         except FewshotError as error:
             reason = error.reason if isinstance(error, VideoUnreadable) else str(error)
             missing[reason] += 1
@@ -235,7 +235,7 @@ def _image_size(header: Mapping[str, Any]) -> int:
     return int(size if not isinstance(size, list) else size[0])
 
 
-def _draw_strip(frames: ClipArray) -> str:
+def draw_strip(frames: ClipArray) -> str:
     """Draws frames side by side; returns the `data:` address of a JPEG."""
     from PIL import Image
 

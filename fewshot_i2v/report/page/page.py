@@ -43,25 +43,41 @@ def render_page(sections: Sequence[ReportSection], *, title: str = "", version: 
     Returns:
         The page. Equal sections give equal pages.
     """
-    environment = _environment()
+    losses = frame_order_losses(sections, LEVEL)
+    views = [SectionView(section, number, losses) for number, section in enumerate(sections, 1)]
+    return fill_template(
+        "page.html",
+        views=views,
+        title=title
+        or (sections[0].title if len(sections) == 1 else f"{len(sections)} evaluations"),
+        version=version,
+        left=LEFT_COLUMNS,
+    )
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """Fill a template of a page, which holds its style and script.
+
+    Args:
+        name: of the template.
+        values: for its variables; texts are escaped.
+    """
     style, script = _read("style.css"), _read("script.js")
     # exactly this style, this script and images inside
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src {_csp_hash(style)}; script-src {_csp_hash(script)}"
     )
-    losses = frame_order_losses(sections, LEVEL)
-    views = [SectionView(section, number, losses) for number, section in enumerate(sections, 1)]
-    return environment.get_template("page.html").render(
-        views=views,
-        title=title
-        or (sections[0].title if len(sections) == 1 else f"{len(sections)} evaluations"),
-        version=version,
-        left=LEFT_COLUMNS,
-        policy=policy,
-        # files of this package
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+    return (
+        _environment()
+        .get_template(name)
+        .render(
+            policy=policy,
+            # files of this package
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            **values,
+        )
     )
 
 

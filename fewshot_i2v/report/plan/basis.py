@@ -51,15 +51,15 @@ class PlanRequest:
         pairing: assumed correlation of the accuracies of two methods.
     """
 
-    split: str | None
-    root: Path | None
-    subset: str | None
-    way: int | None
-    shot: tuple[int, ...]
-    query: int | None
-    accuracy: float | None
-    common: float | None
-    pairing: float | None
+    split: str | None = None
+    root: Path | None = None
+    subset: str | None = None
+    way: int | None = None
+    shot: tuple[int, ...] = ()
+    query: int | None = None
+    accuracy: float | None = None
+    common: float | None = None
+    pairing: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.errors import FewshotError
+from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 from fewshot_i2v.report.plan.basis import (
     PlanBasis,
     PlanRequest,
@@ -27,6 +27,10 @@ from fewshot_i2v.report.plan.episode_plan import (
     plan_row,
 )
 from fewshot_i2v.statistics.clip_variance import ClipVariance
+from fewshot_i2v.statistics.intervals import check_level
+
+MIN_POINTS, MAX_POINTS = 0.05, 50
+"""Range of half-widths and differences, in points."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,57 @@ class SampleSizePlan:
             "clips": clips,
             "remarks": list(self.remarks),
         }
+
+
+def plan(
+    run: str | Path | None = None,
+    *,
+    half_width: float = 1.0,
+    difference: float = 2.0,
+    power: float = 0.8,
+    level: float = 0.95,
+    split: str | Path | None = None,
+    root: str | Path | None = None,
+    shot: int | Sequence[int] = (),
+    **assumed: Any,
+) -> SampleSizePlan:
+    """Plans how many episodes and clips are needed, as `fewshot-i2v plan` does.
+
+    Args:
+        run: a pilot of about 30 episodes, a run folder or a folder of run folders; None: an
+            accuracy and a spread are assumed.
+        half_width: of the interval of an accuracy, in points (1 is 1 %), 0.05 to 50.
+        difference: of two rows that is to be detected, in points, 0.05 to 50.
+        power: share of runs in which it is detected, above 1 - level and below 1.
+        level: of intervals and tests, above 0 and below 1.
+        split: whose clips are counted; None: that of the pilot.
+        root: folder of its clips; None: that of the split.
+        shot: support clips per class, one number or several; empty: those of the pilot, or 1.
+        assumed: `subset`, `way`, `query`, `accuracy`, `common` and `pairing` of `PlanRequest`.
+
+    Raises:
+        UsageError: for values out of range, and as `plan_sample_sizes`.
+    """
+    for key, points in (("half_width", half_width), ("difference", difference)):
+        if not MIN_POINTS <= points <= MAX_POINTS:
+            raise UsageError(
+                f"{key}: got {points:g}; expected {MIN_POINTS} to {MAX_POINTS} points (2 points "
+                "are 2 %)"
+            )
+    check_level(level)
+    if not 1 - level < power < 1:
+        raise UsageError(f"power: got {power:g}; expected more than {1 - level:g}, and below 1")
+    unknown = sorted(assumed.keys() - {field.name for field in fields(PlanRequest)})
+    if unknown:
+        raise UnknownNameError("key of a plan", unknown[0], [f.name for f in fields(PlanRequest)])
+    request = PlanRequest(
+        None if split is None else str(split),
+        None if root is None else Path(root),
+        shot=(shot,) if isinstance(shot, int) else tuple(shot),
+        **assumed,
+    )
+    targets = PlanTargets(half_width / 100, difference / 100, power, level)
+    return plan_sample_sizes(None if run is None else Path(run), targets, request)
 
 
 def plan_sample_sizes(

@@ -255,3 +255,23 @@ def test_predictions_go_on_after_a_clip_that_cannot_be_read(
         atol=1e-6,
         rtol=0,
     )
+
+
+def test_a_test_on_clips_of_groups_is_promised_less(material: Material) -> None:
+    model = fit(material.train, folds=2, **material.keys(head="prototype"))
+    single = run_test(model, material.test)
+    grouped = run_test(model, material.test, group=r"-(\d)\d\d\.mp4")
+    assert single.promised is not None
+    assert grouped.promised is not None
+    assert grouped.accuracy.effective < single.accuracy.effective
+    assert grouped.promised[0] <= single.promised[0]
+    assert grouped.promised[1] - grouped.promised[0] > single.promised[1] - single.promised[0]
+
+
+def test_a_class_in_other_letters_is_refused_in_a_test(material: Material, tmp_path: Path) -> None:
+    model = fit(material.train, folds=2, **material.keys(head="prototype"))
+    name = material.classes[0]
+    shutil.copytree(material.test, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).rename(tmp_path / name.upper())
+    with pytest.raises(UsageError, match=f"class '{name.upper()}': the model has '{name}'"):
+        run_test(model, tmp_path)

@@ -15,6 +15,7 @@ from torch import Tensor
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.prototype import PrototypeHead, PrototypeOptions
+from tests.models.heads import samples
 
 WIDTH, WAY, FRAMES = 10, 3, 4
 Array = npt.NDArray[np.float64]
@@ -179,3 +180,18 @@ def test_temperature_must_be_positive_and_finite(value: float) -> None:
 
 def test_it_has_no_parameters() -> None:
     assert not list(head().parameters())
+
+
+def test_a_subclass_may_override_the_query_logits_alone() -> None:
+    """What a class prepares for its own logits is not taken for those of a subclass."""
+
+    class Negated(PrototypeHead):
+        def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
+            return -super().query_logits(query, support, labels)
+
+    arguments: dict[str, Any] = {"width": 10, "way": 3, "frames": 4, "seeds": [0, 1, 2]}
+    query, support = samples.clips(5, seed=1), samples.clips(6, seed=2)
+    plain, negated = (cls(PrototypeOptions(), **arguments) for cls in (PrototypeHead, Negated))
+    scores = plain.scorer(support, samples.LABELS)(query)
+    torch.testing.assert_close(scores, plain.query_logits(query, support, samples.LABELS))
+    torch.testing.assert_close(negated(query, support, samples.LABELS), -scores)

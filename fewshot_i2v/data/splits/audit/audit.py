@@ -9,9 +9,11 @@ names only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, count
+from pathlib import Path
+from typing import Any
 
 from fewshot_i2v.data.splits.audit import AuditFinding
 from fewshot_i2v.data.splits.audit.group_leakage import (
@@ -28,11 +30,59 @@ from fewshot_i2v.data.splits.matching.name_normalization import (
     normalized_class,
 )
 from fewshot_i2v.data.splits.split import Draw, Split
+from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.errors import UsageError
 
 _MAX_SIZE_RATIO = 3
 _MAX_REPEATED_SHARE = 0.1
 _SHOTS, _QUERIES = 5, 5
 """Clips of a class in an episode: the larger usual number of shots, and `evaluate`'s queries."""
+
+
+@dataclass(frozen=True)
+class SplitAudit:
+    """Findings about splits.
+
+    Attributes:
+        splits: that were audited, with names that are unique.
+        findings: by split name, or by "A and B" for a pair.
+    """
+
+    splits: tuple[Split, ...]
+    findings: Mapping[str, list[AuditFinding]]
+
+    @property
+    def is_grave(self) -> bool:
+        """Whether a finding can make a result wrong."""
+        return any(finding.grave for findings in self.findings.values() for finding in findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the findings as plain types, for JSON."""
+        return {
+            name: [finding.to_dict() for finding in findings]
+            for name, findings in self.findings.items()
+        }
+
+
+def audit(
+    *splits: Split | str | Path, root: str | Path | None = None, seen_by: str | None = None
+) -> SplitAudit:
+    """Audit splits, each of them and each pair, as `fewshot-i2v episodes audit` does.
+
+    Args:
+        splits: their names or paths, or splits; at least one.
+        root: folder of the clips of those that are read; None: that of the split.
+        seen_by: also name the classes that are in this data set, see `pretraining_overlap`.
+
+    Raises:
+        UsageError: when there is no split.
+        SplitError: when one cannot be read.
+        UnknownNameError: for an unknown data set.
+    """
+    if not splits:
+        raise UsageError("splits: got none; expected names or paths of splits")
+    loaded = unique_names(s if isinstance(s, Split) else load_split(s, root=root) for s in splits)
+    return SplitAudit(tuple(loaded), audit_splits(loaded, seen_by))
 
 
 def audit_split(split: Split) -> list[AuditFinding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot_i2v.data.splits.builder.build import make_split
+from fewshot_i2v.data.splits.builder.clip_list import ClipListBuilder
 from fewshot_i2v.data.splits.builder.folder_importer import import_folders
 from fewshot_i2v.data.splits.builder.list_importer import import_csv
 from fewshot_i2v.data.splits.split import Clip, GroupScope, Split
@@ -47,6 +49,21 @@ class LabelledClips:
         """Names of all clips, class by class."""
         return [clip.name for clips in self.by_class.values() for clip in clips]
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """Group of each clip by name; its name where it has none."""
+        by_class = self.by_class.items()
+        scope = self.split.group_scope
+        return {
+            clip.name: clip.name
+            if clip.group is None
+            else clip.group
+            if scope == "global"
+            else f"{name}/{clip.group}"
+            for name, clips in by_class
+            for clip in clips
+        }
+
     def without(self, names: set[str]) -> LabelledClips:
         """Returns the same without some clips; a class without any is left out."""
         remaining = {
@@ -63,7 +80,7 @@ def read_labelled_clips(
     root: str | Path | None = None,
     subset: str | None = None,
     group: str | None = None,
-    group_scope: GroupScope = "class",
+    group_scope: GroupScope = "global",
 ) -> LabelledClips:
     """Reads labelled clips.
 
@@ -90,6 +107,13 @@ def read_labelled_clips(
     if is_table:
         folder = path.parent if root is None else Path(root)
         clip_list = import_csv(path, root=folder)
+        if group is not None and any(
+            c.group for clips in clip_list.classes().values() for c in clips
+        ):
+            raise UsageError(
+                f"group: got {group!r}, and {path} has a column group; expected one of them. Leave "
+                "out --group, or rename the column"
+            )
     else:
         folder = path
         clip_list = import_folders(path)
@@ -100,7 +124,57 @@ def read_labelled_clips(
         group=group,
         group_scope=group_scope,
     )
-    return LabelledClips(replace(split, root=folder), _SUBSET, tuple(clip_list.notes))
+    notes = (*clip_list.notes, *_spelling_notes(clip_list.classes()))
+    return LabelledClips(replace(split, root=folder), _SUBSET, notes)
+
+
+def _spelling_notes(classes: Iterable[str]) -> Iterator[str]:
+    """Yields a sentence for classes whose names differ in upper and lower case alone."""
+    by_letters: dict[str, list[str]] = {}
+    for name in classes:
+        by_letters.setdefault(name.casefold(), []).append(name)
+    for names in by_letters.values():
+        if len(names) > 1:
+            yield (
+                f"the classes {' and '.join(map(repr, names))} differ in upper and lower case "
+                "alone; they are separate classes: if they are one, rename them"
+            )
+
+
+def label_clips(
+    paths: Sequence[Path], labels: Sequence[str], groups: Sequence[str] | None = None
+) -> LabelledClips:
+    """Returns clips and their classes as labelled clips.
+
+    Args:
+        paths: of R clips, from anywhere.
+        labels: class of each, (R,).
+        groups: group of each, (R,), equal for all classes; None: each clip is its own.
+
+    Raises:
+        UsageError: when the numbers differ, there is no clip, or a class is no text.
+        SplitError: when a clip is there twice, or a name cannot be used.
+    """
+    counts = {len(paths), len(labels), len(paths if groups is None else groups)}
+    if len(counts) > 1 or not paths:
+        raise UsageError(
+            f"labelled clips: got {len(paths)} paths and {len(labels)} classes"
+            + ("" if groups is None else f" and {len(groups)} groups")
+            + "; expected one class for each clip"
+        )
+    wrong = next((label for label in labels if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise UsageError(f"class: got {wrong!r}; expected the name of a class, a text")
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links are kept
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+    builder = ClipListBuilder(root, root)
+    for number, (path, label) in enumerate(zip(absolute, labels, strict=True), 1):
+        group = None if groups is None else str(groups[number - 1])
+        builder.add(f"clip {number}", str(path), str(label), group, "")
+    clip_list = builder.build()
+    subsets = {_SUBSET: list(clip_list.classes())}
+    split = make_split(clip_list, subsets, name="clips", group_scope="global")
+    return LabelledClips(replace(split, root=root), _SUBSET)
 
 
 def _read_split(

@@ -34,6 +34,7 @@ from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicate
 from fewshot_i2v.data.splits.matching.file_matching import FileMatches, match_files
 from fewshot_i2v.data.splits.matching.file_tree import walk_videos
 from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.data.video.reader import READER_FAMILY, count_frames
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
@@ -142,6 +143,28 @@ class ClipCheck:
             "seconds": round(self.seconds, 3),
             "unkept": self.cache_error,
         }
+
+
+def check(
+    split: Split | str | Path,
+    *,
+    root: str | Path | None = None,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> ClipCheck:
+    """Find every clip of a split and read it to its end, as `fewshot-i2v episodes check` does.
+
+    Args:
+        split: its name or path, or a split.
+        root: folder of the clips of a split that is read; None: that of the split.
+        cache: as for `check_clips`.
+        options: `frames`, `quick`, `verify`, `workers`, `limits` and `progress` of `check_clips`.
+
+    Raises:
+        SplitError: when the split cannot be read or has no root, or its clips are generated.
+    """
+    loaded = split if isinstance(split, Split) else load_split(split, root=root)
+    return check_clips(loaded, cache=None if cache is None else Path(cache), **options)
 
 
 def check_clips(

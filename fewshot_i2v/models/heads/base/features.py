@@ -139,5 +139,7 @@ def score_in_chunks(
     Returns:
         (E, Q, way).
     """
+    if torch.compiler.is_exporting():  # the number of clips is not known, and decides the chunks
+        return score(query)
     chunk_size = max(1, _CHUNK_ELEMENT_BUDGET // max(1, elements_per_query))
     return torch.cat([score(chunk) for chunk in torch.split(query, chunk_size, dim=1)], dim=1)

@@ -20,6 +20,7 @@ from fewshot_i2v.models.heads.base.features import (
     one_hot,
     score_in_chunks,
 )
+from fewshot_i2v.models.heads.base.head import Scorer
 from fewshot_i2v.models.heads.base.readout_weights import scale_readouts
 
 Shots = Literal["mean", "prototype"]
@@ -167,6 +168,10 @@ class MatchingHead(ComparisonHead):
 
     def query_logits(self, query: Features, support: Features, labels: Tensor) -> Tensor:
         """Logits of the query clips: minus the scaled distances to the classes, (E, Q, way)."""
+        return self.prepare(support, labels)(query)
+
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Computes the weights of the readouts, and prototypes where there are any."""
         y, members = support.frames, one_hot(labels, self.way)
         weights = self.episode_weights(y, labels)
         per_shot = self.options.shots == "mean"
@@ -178,8 +183,8 @@ class MatchingHead(ComparisonHead):
             return mean_over_shots(distances, members) if per_shot else distances
 
         elements_per_query = y.shape[0] * y.shape[1] * self.frames**2
-        return -self.temperature * score_in_chunks(
-            _chunk_distances, query.frames, elements_per_query
+        return lambda query: (
+            -self.temperature * score_in_chunks(_chunk_distances, query.frames, elements_per_query)
         )
 
     def pairwise_distances(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:

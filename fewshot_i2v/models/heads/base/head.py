@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -19,6 +20,10 @@ from fewshot_i2v.models.heads.base.readouts import select_readout
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+Scorer = Callable[[Features], Tensor]
+"""From features of query clips, as `Head.select_tokens` gives them, to logits (E, Q, way)."""
 
 
 class HeadOptions(BaseModel):
@@ -202,6 +207,41 @@ class Head(nn.Module, ABC):
             (E, Q, way), float32, logits of a softmax over the classes.
         """
 
+    def prepare(self, support: Features, labels: Tensor) -> Scorer:
+        """Computes what depends on the support clips alone, for many calls and for export.
+
+        Only where that takes time, or reads values of tensors in Python, as export cannot.
+
+        Args:
+            support: features of the S support clips from `select_tokens`.
+            labels: class of each, (E, S) int64; every class occurs.
+
+        Returns:
+            `query_logits` of query clips.
+        """
+        return lambda query: self.query_logits(query, support, labels)
+
+    def scorer(self, support: Features, labels: Tensor) -> Scorer:
+        """Returns `selected_logits` for these support clips; not to be overridden.
+
+        Raises:
+            HeadError: when a class has no support clip.
+        """
+        self._check_support_classes(labels)
+        # a subclass may override `query_logits` alone, of a class that has both
+        names = ("prepare", "query_logits")
+        overrides = next(vars(c) for c in type(self).__mro__ if any(n in vars(c) for n in names))
+        prepare = self.prepare if "prepare" in overrides else partial(Head.prepare, self)
+        device = support.clip.device.type
+        with torch.autocast(device, enabled=False):
+            score = prepare(support, labels)
+
+        def _score(query: Features) -> Tensor:
+            with torch.autocast(device, enabled=False):
+                return score(query)
+
+        return _score
+
     def saved_activations(self, n_support: int) -> int:
         """Number of values that the support logits of one episode store for the backward pass.
 
@@ -261,9 +301,7 @@ class Head(nn.Module, ABC):
         Raises:
             HeadError: when a class has no support clip.
         """
-        self._check_support_classes(labels)
-        with torch.autocast(query.clip.device.type, enabled=False):
-            return self.query_logits(query, support, labels)
+        return self.scorer(support, labels)(query)
 
     def select_tokens(self, features: Features) -> Features:
         """Returns the features that this head reads, float32: its readouts side by side.

@@ -62,3 +62,35 @@ def test_options_of_another_source_are_refused(folder: Path) -> None:
         read_labelled_clips("motions", group="(x)")
     with pytest.raises(SplitError, match="no class folders"):
         read_labelled_clips(folder / "wave")
+
+
+def test_a_pattern_beside_a_column_of_groups_is_refused(folder: Path) -> None:
+    table = folder / "labels.csv"
+    table.write_text("path,class,group\nwave/p1-a.mp4,wave,ann\nclap/p1-c.mp4,clap,\n")
+    assert read_labelled_clips(table).groups["wave/p1-a.mp4"] == "ann"
+    with pytest.raises(UsageError, match=r"labels\.csv has a column group; expected one of them"):
+        read_labelled_clips(table, group=r"(p\d)")
+    table.write_text("path,class,group\nwave/p1-a.mp4,wave,\nclap/p1-c.mp4,clap,\n")
+    assert read_labelled_clips(table, group=r"(p\d)").groups["wave/p1-a.mp4"] == "p1"
+
+
+@pytest.mark.parametrize(("scope", "n_groups"), [("global", 2), ("class", 4)])
+def test_groups_of_two_classes_are_one_or_two(folder: Path, scope: str, n_groups: int) -> None:
+    clips = read_labelled_clips(folder, group=r"(p\d)", group_scope=scope)  # type: ignore[arg-type]
+    assert len(set(clips.groups.values())) == n_groups
+
+
+def test_classes_that_differ_in_case_alone_are_noted(folder: Path) -> None:
+    table = folder / "labels.csv"
+    table.write_text("path,class\nwave/p1-a.mp4,Wave\nwave/p2-b.mp4,wave\nclap/p1-c.mp4,clap\n")
+    (note,) = read_labelled_clips(table).notes
+    assert "'Wave' and 'wave' differ in upper and lower case alone" in note
+
+
+def test_a_table_of_windows_is_read(folder: Path) -> None:
+    (folder / "labels.csv").write_bytes(
+        b"\xef\xbb\xbfpath,class\r\nwave/p1-a.mp4,wave\r\nclap/p1-c.mp4,clap\r\n"
+    )
+    clips = read_labelled_clips(folder / "labels.csv")
+    assert clips.classes == ("clap", "wave")
+    assert clips.names == ["clap/p1-c.mp4", "wave/p1-a.mp4"]

@@ -1,0 +1,170 @@
+"""Segments of videos and streams as lines, for `predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewshot_i2v.cli._common import INTERRUPTED_STATUS
+from fewshot_i2v.cli._start import Terminated
+from fewshot_i2v.errors import VideoUnreadable
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.classifier import FewShotClassifier
+    from fewshot_i2v.evaluation.live_segments import LiveSegments, LiveStatus
+    from fewshot_i2v.evaluation.segments import Timeline
+
+NONE_OF_THESE = "none of these"
+_FAILED_STATUS = 3
+_STATUS_SECONDS = 5.0
+_KEYS = ("start", "end", "class", "probability", "error")
+
+
+class SegmentWriter:
+    """Writes segments, each at once, so that a program behind a pipe sees it.
+
+    Args:
+        form: "jsonl", "csv" or "table".
+    """
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+        if form == "csv":
+            self._write_row(["path", *_KEYS])
+
+    def write(self, path: str | Path, fields: dict[str, Any]) -> None:
+        """Write a segment, or the error of a video, in plain values."""
+        if self.form == "jsonl":
+            click.echo(json.dumps({"path": str(path), **fields}, ensure_ascii=False))
+        elif self.form == "csv":
+            values = ["" if (value := fields.get(key)) is None else value for key in _KEYS]
+            self._write_row([path, *values])
+        elif "error" in fields:
+            click.echo(f"{path}  error: {fields['error']}")
+        else:
+            name = fields["class"] or NONE_OF_THESE
+            share = 100 * fields["probability"]
+            span = f"{fields['start']:8.2f} to {fields['end']:8.2f} s"
+            click.echo(f"{path}  {span}  {name} {share:.1f} %")
+
+    def _write_row(self, values: Sequence[object]) -> None:
+        csv.writer(sys.stdout, lineterminator="\n").writerow(values)
+        sys.stdout.flush()
+
+
+def write_segments(
+    classifier: FewShotClassifier,
+    paths: Sequence[Path],
+    lengths: tuple[float, float],
+    writer: SegmentWriter,
+    report: Path | None,
+) -> int:
+    """Write the segments of videos, and a page of them if one is wanted.
+
+    Args:
+        classifier: of a fitted model.
+        paths: of the videos.
+        lengths: of window and stride, in seconds.
+        writer: of the segments.
+        report: file of the page, or None.
+
+    Returns:
+        The exit status.
+    """
+    from fewshot_i2v.evaluation.segments import find_segments, find_timeline
+
+    failed = 0
+    timelines: list[Timeline] = []
+    for path in paths:
+        try:
+            if report is None:
+                segments = find_segments(classifier, path, *lengths)
+            else:
+                timelines.append(find_timeline(classifier, path, *lengths))
+                segments = list(timelines[-1].segments)
+        except VideoUnreadable as error:
+            failed += 1
+            writer.write(path, {"error": error.reason})
+        else:
+            for segment in segments:
+                writer.write(path, segment.to_dict())
+    if report is not None and timelines:
+        from fewshot_i2v.evaluation.timeline_page import write_timeline_page
+
+        write_timeline_page(report, timelines, classifier.classes)
+        click.echo(f"{report}: {report.stat().st_size / 1e6:.2f} MB", err=True)
+    return _FAILED_STATUS if failed else 0
+
+
+def follow_source(
+    classifier: FewShotClassifier,
+    stream: str | None,
+    camera: str | None,
+    lengths: tuple[float, float],
+    writer: SegmentWriter,
+) -> int:
+    """Write the segments of a stream or a camera while it runs, and return the exit status."""
+    from fewshot_i2v.data.video.live import LiveSource
+    from fewshot_i2v.evaluation.live_segments import LiveSegments
+
+    source = LiveSource.camera(camera or "") if stream is None else LiveSource.stream(stream)
+    live = LiveSegments(classifier.scorer, source, *lengths, on_window=_StatusLine().show)
+    status = 0
+    try:
+        for segment in live:
+            writer.write(source.name, segment.to_dict())
+    except (KeyboardInterrupt, Terminated) as error:
+        status = 128 + error.number if isinstance(error, Terminated) else INTERRUPTED_STATUS
+        for segment in live.finish():
+            writer.write(source.name, segment.to_dict())
+    except VideoUnreadable as error:
+        status = _FAILED_STATUS
+        writer.write(source.name, {"error": error.reason})
+    _echo_summary(live, lengths[0])
+    return status
+
+
+class _StatusLine:
+    """Says every few seconds what is seen, how late, and how many pictures a second are read."""
+
+    def __init__(self) -> None:
+        self.last = monotonic()
+
+    def show(self, status: LiveStatus) -> None:
+        """Write the line if it is time."""
+        if monotonic() - self.last < _STATUS_SECONDS:
+            return
+        self.last = monotonic()
+        name = status.prediction.class_name or NONE_OF_THESE
+        click.echo(
+            f"{status.end:.1f} s: {name}; latency {status.latency:.2f} s, "
+            f"{status.counts.rate:.1f} frames a second",
+            err=True,
+        )
+
+
+def _echo_summary(live: LiveSegments, window: float) -> None:
+    counts = live.counts
+    click.echo(
+        f"{counts.seconds:.1f} s, {counts.pictures} frames, {counts.rate:.1f} frames a second; "
+        f"{live.windows} windows, latency {live.mean_latency:.2f} s, at most "
+        f"{live.max_latency:.2f} s",
+        err=True,
+    )
+    if not live.windows:
+        click.echo(f"note: it ended before a window of {window:g} s was complete", err=True)
+    if counts.dropped:
+        click.echo(
+            f"note: {counts.dropped} windows were left out, since the encoder is slower than the "
+            "stream; a longer --stride helps",
+            err=True,
+        )
+    if counts.damaged:
+        click.echo(f"note: {counts.damaged} damaged pictures were left out", err=True)

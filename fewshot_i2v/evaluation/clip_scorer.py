@@ -1,0 +1,376 @@
+"""Scoring clips: encoder, adapter, head and support clips, for clips in files and in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewshot_i2v.config.base import LimitsConfig, VideoConfig
+from fewshot_i2v.data.video.clip_cache import ClipArray
+from fewshot_i2v.data.video.reader import DecodeOptions
+from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
+from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.adapter import Adapter
+from fewshot_i2v.models.adapters.base.features import (
+    Features,
+    concat_features,
+    unpack_features,
+)
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
+    LoadedAdapter,
+    build_modules,
+    check_encoder,
+)
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.checkpoints.model_file import (
+    SUPPORT_FEATURES,
+    SUPPORT_LABELS,
+    SUPPORT_PREFIX,
+    ModelFile,
+)
+from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.heads.base.head import Head, Scorer
+from fewshot_i2v.statistics.temperature import softmax
+from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
+from fewshot_i2v.utils.limits import ClipLimits
+from fewshot_i2v.utils.resources import default_cache_folder
+
+_MAX_SHOWN_ERRORS = 5
+_MAX_CHUNK = 16
+
+
+class ClipScorer:
+    """Encoder, adapter, head and support clips, which together classify clips.
+
+    Args:
+        encoder: that the adapter belongs to.
+        trained: adapter and head, as loaded.
+        video: how clips become frames.
+        model: content of the file of a fitted model; None: of an export.
+        cache: folder of decoded clips; None: the user's cache folder.
+        cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
+        workers: decoding processes; None: one per processor, at most 8.
+        limits: limits of decoding; the defaults if None.
+
+    Attributes:
+        classes: their names, in the order of the scores.
+        encoder: the frozen encoder.
+        model: content of the file of a fitted model; None for an export.
+
+    Raises:
+        CheckpointError: when there is no head, or its classes have no names.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        trained: LoadedAdapter,
+        video: VideoConfig,
+        *,
+        model: ModelFile | None = None,
+        cache: str | Path | None = None,
+        cache_limit: str | None = None,
+        workers: int | None = None,
+        limits: LimitsConfig | None = None,
+    ) -> None:
+        info = trained.metadata
+        if trained.head is None or len(info.classes) != trained.head.way:
+            raise CheckpointError(
+                f"{info.adapter.name} was saved without a head, or without the names of its "
+                "classes: nothing says which classes there are. Expected a folder that "
+                "`fewshot-i2v export` wrote"
+            )
+        self.classes = tuple(info.classes)
+        self._info, self._head, self._tower = info, trained.head, encoder.tower
+        self.encoder = encoder
+        self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
+        self._frames = trained.adapter.frames
+        self.model = model
+        self._support: tuple[Features, Tensor] | None = None
+        self._score: Scorer | None = None
+        if model is not None:
+            packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
+            device = encoder.tower.device
+            support = unpack_features(packed[None].to(device), self._frames)
+            self._support = support, labels[None].to(device)
+        self._store = open_clip_cache(
+            default_cache_folder() if cache is None else Path(cache),
+            video.model_copy(update={"frames": self._frames}),
+            limits or LimitsConfig(),
+            size=encoder.tower.image_size,
+            workers=workers,
+            cache_limit=cache_limit,
+        )
+
+    @classmethod
+    def of_model(
+        cls, model: ModelFile, encoder: Encoder, path: Path = Path("model"), **options: Any
+    ) -> ClipScorer:
+        """Builds the scorer of a fitted model.
+
+        Args:
+            model: content of its file.
+            encoder: the one it was fitted with.
+            path: of the file, for messages.
+            options: `cache`, `cache_limit`, `workers` and `limits`.
+
+        Raises:
+            CheckpointError: for another encoder, or tensors that do not fit.
+        """
+        description = model.description
+        check_encoder(path, description.checkpoint, encoder)
+        missing = {SUPPORT_FEATURES, SUPPORT_LABELS} - model.tensors.keys()
+        if missing:
+            raise CheckpointError(f"{path}: damaged: lacks {', '.join(sorted(missing))}")
+        tensors = {n: t for n, t in model.tensors.items() if not n.startswith(SUPPORT_PREFIX)}
+        trained = build_modules(path, description.checkpoint, encoder, tensors)
+        return cls(encoder, trained, description.video, model=model, **options)
+
+    def set_support(self, support: Mapping[str, Sequence[str | Path]]) -> None:
+        """Sets the clips that an export compares with, replacing earlier ones; nothing is tuned.
+
+        Args:
+            support: clips of each class, at least one. The classes are those of the export; a head
+                without parameters that reads no names takes any classes.
+
+        Raises:
+            UsageError: when the classes do not fit, or one has no clip.
+            VideoUnreadable: naming the clips that cannot be read.
+        """
+        for name, clips in support.items():
+            if isinstance(clips, str | Path) or not clips:
+                raise UsageError(f"support of {name!r}: got {clips!r}; expected a list of clips")
+        if not support:
+            raise UsageError("support: got no class; expected clips by class name")
+        classes = self._ordered_classes(support)
+        paths = [Path(clip) for name in classes for clip in support[name]]
+        labels = [i for i, name in enumerate(classes) for _ in support[name]]
+        selected = self.select_features(paths)
+        self._head = self.head_for(len(classes))
+        self.classes = classes
+        self._support = selected, torch.tensor([labels], device=self._tower.device)
+        self._score = None
+
+    def iterate(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
+        """Classifies clips one after the other; the next ones are decoded meanwhile.
+
+        Args:
+            paths: of the clips, of any number; they are taken as they are needed.
+
+        Yields:
+            One prediction for each, in order; with an error for a clip that cannot be read.
+
+        Raises:
+            UsageError: when the head needs support clips and has none.
+        """
+        size = self._chunk_size
+        files = map(Path, paths)
+        chunk = list(islice(files, size))
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(self._store.prepare, chunk)
+            while chunk:
+                failures = pending.result()
+                following = list(islice(files, size))
+                pending = pool.submit(self._store.prepare, following)
+                readable = [path for path in chunk if path not in failures]
+                clips = [self._store.get(path) for path in readable]
+                predictions = iter(self._classify(readable, clips) if readable else ())
+                for path in chunk:
+                    if path in failures:
+                        yield Prediction(path, None, {}, error=str(failures[path].reason))
+                    else:
+                        yield next(predictions)
+                chunk = following
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter, of one copy."""
+        return self._encoder.adapter
+
+    @property
+    def head(self) -> Head:
+        """The head, of one copy."""
+        return self._head
+
+    def head_for(self, way: int) -> Head:
+        """Returns a head without parameters for another number of classes."""
+        head = self._head
+        if way == head.way:
+            return head
+        return type(head)(
+            head.options, width=self._tower.width, way=way, frames=self._frames, seeds=[0]
+        ).to(self._tower.device)
+
+    def select_features(self, paths: Sequence[Path]) -> Features:
+        """Computes what the head reads of clips, (1, clips, ...).
+
+        Raises:
+            VideoUnreadable: naming the clips that cannot be read.
+        """
+        return self._head.select_tokens(self._features(paths))
+
+    @property
+    def limits(self) -> ClipLimits:
+        """Limits of decoding."""
+        return self._store.limits
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoder."""
+        return self._tower.device
+
+    def content_digest(self, path: Path) -> str:
+        """Digest of the content of a clip that was classified."""
+        return self._store.digest(path)
+
+    def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
+        """Classifies the windows of a long video, from one decode pass.
+
+        Args:
+            path: a video file.
+            plan: its windows, from `plan_windows`.
+
+        Yields:
+            One prediction for each window, in order.
+
+        Raises:
+            VideoUnreadable: where damage is met.
+        """
+        for _, prediction in self.score_windows(path, self.read_windows(path, plan)):
+            yield prediction
+
+    def read_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[VideoWindow]:
+        """Reads the windows of a video file as clips are read, see `read_windows`."""
+        return read_windows(Path(path), plan, self._store.options, self._store.limits)
+
+    def score_windows(
+        self, path: str | Path, windows: Iterator[VideoWindow], at_once: int | None = None
+    ) -> Iterator[tuple[VideoWindow, Prediction]]:
+        """Classifies windows, and yields each with its prediction.
+
+        Args:
+            path: of the video, for the predictions.
+            windows: they are taken as they are needed.
+            at_once: windows of a pass; None: as many as the device takes.
+        """
+        while chunk := list(islice(windows, at_once or self._chunk_size)):
+            clips = [window.frames for window in chunk]
+            yield from zip(chunk, self._classify([Path(path)] * len(chunk), clips), strict=True)
+
+    @property
+    def decode_options(self) -> DecodeOptions:
+        """How clips become arrays."""
+        return self._store.options
+
+    @property
+    def _chunk_size(self) -> int:
+        return max(1, min(_MAX_CHUNK, clips_per_pass(self._tower, self._frames)))
+
+    @torch.no_grad()
+    def make_scorer(self) -> Scorer:
+        """Returns what gives the logits of clips, with what depends on the labelled ones done."""
+        if self._support is not None:
+            return self._head.scorer(*self._support)
+        no_support = cast("Features", _MissingSupport(self._info))
+        labels = torch.arange(self._head.way, device=self._tower.device)[None]
+        return lambda query: self._head.query_logits(query, no_support, labels)
+
+    @torch.no_grad()
+    def logits_of(self, clips: Sequence[ClipArray]) -> NDArray[np.float64]:
+        """Computes the logits of decoded clips, (T, size, size, 3) each: (clips, classes).
+
+        Raises:
+            HeadError: when the head needs support clips and has none.
+        """
+        if self._score is None:
+            self._score = self.make_scorer()
+        scores = self._score(self._head.select_tokens(self._encode(clips)))
+        logits: NDArray[np.float64] = scores[0].double().cpu().numpy()
+        return logits
+
+    def _classify(self, paths: Sequence[Path], clips: Sequence[ClipArray]) -> list[Prediction]:
+        """Classifies decoded clips."""
+        logits = self.logits_of(clips)
+        description = None if self.model is None else self.model.description
+        probabilities = softmax(logits, 1.0 if description is None else description.temperature)
+        is_none = np.zeros(len(paths), dtype=bool)
+        if description is not None and description.rejection is not None:
+            rejection = description.rejection
+            is_none = rejection_scores(rejection.score, logits, probabilities) < rejection.threshold
+        predictions = []
+        for path, row, none in zip(paths, probabilities, is_none, strict=True):
+            nearest = self.classes[int(row.argmax())]
+            by_class = dict(zip(self.classes, row.tolist(), strict=True))
+            predictions.append(Prediction(path, None if none else nearest, by_class, nearest))
+        return predictions
+
+    @torch.no_grad()
+    def _features(self, paths: Sequence[Path]) -> Features:
+        """Features of clips, (1, clips, ...), computed in chunks."""
+        failures = self._store.prepare(paths)
+        if failures:
+            raise unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
+        chunk_size = clips_per_pass(self._tower, self._frames)
+        return concat_features(
+            [
+                self._encode([self._store.get(p) for p in paths[start : start + chunk_size]])
+                for start in range(0, len(paths), chunk_size)
+            ]
+        )
+
+    def _encode(self, clips: Sequence[ClipArray]) -> Features:
+        """Features of decoded clips, (1, clips, ...)."""
+        grid_sizes = self._head.grid_sizes
+        pixels = self._tower.normalize(torch.from_numpy(np.stack(clips)))
+        prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
+        features: Features = self._encoder(prefix[None], grid_sizes=grid_sizes)
+        return features
+
+    def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the classes in the order of the scores."""
+        exported = self._info.classes
+        if support.keys() == set(exported):
+            return tuple(exported)
+        if self._head.uses_class_names or self._head.state_dict():
+            differing = sorted(support.keys() ^ set(exported))
+            name = self._info.head and self._info.head.name
+            raise UsageError(
+                f"support: the head {name!r} was tuned or embedded for {', '.join(exported)}; "
+                f"expected clips of these classes and no others (differs in {', '.join(differing)})"
+            )
+        return tuple(support)
+
+
+class _MissingSupport:
+    """Placeholder for missing support clips; any access raises an error that says what to do."""
+
+    def __init__(self, info: CheckpointMetadata) -> None:
+        self._name = info.head and info.head.name
+
+    def __getattr__(self, _: str) -> NoReturn:
+        raise HeadError(
+            f"the head {self._name!r} compares with support clips and has none: call "
+            "set_support first, with clips of every class"
+        )
+
+
+def unreadable_error(failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
+    """Joins the errors of clips that cannot be read to one."""
+    first_error, *remaining = failures
+    if not remaining:
+        return first_error
+    shown = "; ".join(map(str, remaining[:_MAX_SHOWN_ERRORS])) + "; ..." * (
+        len(remaining) > _MAX_SHOWN_ERRORS
+    )
+    reason = f"{first_error.reason}; {len(remaining)} more cannot be read: {shown}"
+    return VideoUnreadable(first_error.path, reason)

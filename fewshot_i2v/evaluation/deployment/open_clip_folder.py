@@ -1,0 +1,106 @@
+"""The encoder of a fitted model with its adapter merged in, as a folder for open_clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
+from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
+from fewshot_i2v.models.checkpoints.merging import merge_into
+
+
+@dataclass(frozen=True)
+class OpenClipExport:
+    """Result of an export for open_clip.
+
+    Attributes:
+        folder: the new folder.
+        files: names of the files in it.
+        usage: how to load it, and what to mind.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    usage: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {**vars(self), "folder": str(self.folder), "files": list(self.files)}
+
+
+def export_open_clip(
+    model: str | Path,
+    out: str | Path,
+    *,
+    pretrained: str | Path | None = None,
+    architecture: str | Path | None = None,
+) -> OpenClipExport:
+    """Writes the encoder of a fitted model with the adapter merged in, as `export_episode` does.
+
+    The folder holds the merged weights, what remains of the adapter, and the head. The labelled
+    clips, the temperature and the threshold are not in it.
+
+    Args:
+        model: file of the model.
+        out: a new folder.
+        pretrained: where the weights of its encoder are now; None: where they were.
+        architecture: where the configuration of its encoder is now; None: where it was.
+
+    Raises:
+        CheckpointError: when the model is damaged, its encoder cannot be loaded, or `out` is in
+            use.
+        AdapterError: when the adapter cannot be merged.
+        ExportError: when the merged weights give other features, or the disk refuses.
+    """
+    path, out = Path(model), Path(out)
+    require_empty(out)
+    classifier, description = load_exact(path, pretrained, architecture)
+    checkpoint, adapter = description.checkpoint, classifier.adapter
+    name = checkpoint.adapter.name
+    if not adapter.mergeable:
+        raise AdapterError(
+            f"--open-clip: {name} cannot be merged into the frozen weights; --onnx exports every "
+            "adapter"
+        )
+    source = {key: getattr(description.encoder_source, key) for key in ("name", "pretrained")}
+    source["architecture"] = description.encoder_source.architecture
+    overrides = {"pretrained": pretrained, "architecture": architecture}
+    source |= {key: str(value) for key, value in overrides.items() if value is not None}
+    pixels = torch.from_numpy(np.stack(random_clips(classifier, 1)))
+    with atomic_folder(out) as draft:
+        merged = merge_into(
+            draft,
+            classifier.encoder,
+            name,
+            adapter,
+            0,
+            classifier.encoder.tower.normalize(pixels),
+            source,
+        )
+        head = checkpoint.head
+        info = write_adapter(
+            draft,
+            classifier.encoder,
+            name,
+            adapter,
+            head.name if head else None,
+            classifier.head,
+            classes=checkpoint.classes,
+            preset=checkpoint.adapter.preset,
+            text_digest=head.text_digest if head else None,
+            about={
+                **checkpoint.about,
+                "model_sha256": checkpoint.tensors.sha256,
+                "config": {"video": description.video.model_dump(mode="json")},
+            },
+            merge=merged,
+        )
+        files = tuple(sorted(file.name for file in draft.iterdir()))
+    return OpenClipExport(out, files, info.usage)

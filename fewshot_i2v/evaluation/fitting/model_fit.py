@@ -1,0 +1,266 @@
+"""Fits a model to labelled clips: what is tried, and the choice among it.
+
+The methods to try predict held-out clips by models that have not seen them; one of them is chosen,
+and fine-tuned on all clips. What these predictions say is in the model: the accuracy to expect, the
+temperature of its probabilities, and the threshold below which a clip is of none of the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
+from fewshot_i2v.errors import HeadError, UsageError
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.fitting.candidates import (
+    Candidate,
+    choose_candidate,
+    load_fit_config,
+    rows_to_try,
+)
+from fewshot_i2v.evaluation.fitting.description import choose_rejection, make_card
+from fewshot_i2v.evaluation.fitting.held_out import predict_held_out
+from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
+from fewshot_i2v.evaluation.identity import toy_encoder_warning
+from fewshot_i2v.evaluation.inputs import support_labels
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.models.adapters.base.features import pack_features
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
+from fewshot_i2v.models.checkpoints.model_file import (
+    SCHEMA_VERSION,
+    SUPPORT_FEATURES,
+    SUPPORT_LABELS,
+    ModelDescription,
+    ModelFile,
+    ShareFacts,
+    tensor_facts,
+)
+from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.runs.row_summary import TOY_ENCODER
+from fewshot_i2v.statistics.shares import Share, share_of
+from fewshot_i2v.statistics.temperature import fit_temperature
+from fewshot_i2v.tuning.finetune import encode_in_chunks
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A model that was fitted, before it is used or saved.
+
+    Attributes:
+        model: content of its file.
+        encoder: the one it was fitted with.
+        config: how it was fitted.
+        candidates: what was tried, in this order.
+        chosen: the one that the model is of.
+        notes: messages for the user, a sentence each.
+    """
+
+    model: ModelFile
+    encoder: Encoder
+    config: EvaluationConfig
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    notes: tuple[str, ...]
+
+
+def fit_model(
+    labelled: LabelledClips,
+    *,
+    like: str | Path | None = None,
+    folds: int | None = None,
+    reject: float = 0.05,
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    **overrides: Any,
+) -> FittedModel:
+    """Fits a model; the arguments are those of `fewshot_i2v.fit`."""
+    if not 0 <= reject < 1:
+        raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
+    tried = try_methods(
+        labelled,
+        like=like,
+        folds=folds,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        overrides=overrides,
+    )
+    job = tried.job
+    model = _fit_chosen(tried, reject)
+    return FittedModel(
+        model, job.context.encoder, job.config, tried.candidates, tried.chosen, tuple(job.notes)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TriedMethods:
+    """Methods that predicted the held-out clips of a fit.
+
+    Attributes:
+        job: clips, folds and encoder.
+        candidates: what was tried, in this order.
+        chosen: the simplest of the best.
+        accuracy: to expect of it on new clips; None where no clip could be held out.
+    """
+
+    job: FitJob
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    accuracy: Share | None
+
+
+def try_methods(
+    labelled: LabelledClips,
+    *,
+    like: str | Path | None = None,
+    folds: int | None = None,
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    overrides: Mapping[str, Any],
+) -> TriedMethods:
+    """Predicts held-out clips by every method, as the first half of a fit."""
+    if folds is not None and folds < 2:
+        raise UsageError(f"folds: got {folds}; expected 2 or more")
+    config, has_auto_heads = load_fit_config(
+        labelled.split.name, overrides, None if like is None else Path(like)
+    )
+    rows = rows_to_try(config, has_auto_heads=has_auto_heads)
+    config = config.model_copy(update={"subset": labelled.subset})
+    context = EvaluationContext.open(config, labelled.split)
+    notes = list(labelled.notes)
+    if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
+        notes.append(toy_encoder_warning())
+    job = FitJob(labelled, config, context, progress, notes)
+    read_clips(job, skip_unreadable=skip_unreadable)
+    plan_episodes(job, rows, folds)
+    candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
+    chosen, accuracy = choose_candidate(candidates, job.clips.groups, seed=config.seed)
+    return TriedMethods(job, tuple(candidates), chosen, accuracy)
+
+
+def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) -> list[Candidate]:
+    """Predicts the held-out clips by every method."""
+    shot = job.fold_shot if job.folds else job.shot
+    runners = []
+    for row in rows:
+        runner = job.runner(row, shot)
+        try:
+            _ = runner.sizes
+        except HeadError as error:
+            if not skip_impossible:
+                raise
+            job.notes.append(f"not tried: head {row.head.label}: {error}")
+        else:
+            runners.append(runner)
+    if not runners:
+        raise UsageError("head: none of the heads can read this encoder; give --head prototype")
+    if not job.folds:
+        return [Candidate(runner.row, runner.parameters, None, None, 0.0) for runner in runners]
+    _note_seen_starts(job, runners)
+    static_keys = _encode_for_static_rows(job, runners)
+    candidates, groups = [], job.clips.groups
+    with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
+        for runner in runners:
+            start = perf_counter()
+            job.decode(runner)
+            held_out = predict_held_out(runner, job.folds, progress_bar.update)
+            job.context.release_caches(retain=static_keys)
+            accuracy = share_of(held_out.correct, [groups[name] for name in held_out.names])
+            seconds = perf_counter() - start
+            parameters = runner.parameters
+            candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))
+    return candidates
+
+
+def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:
+    """Notes starts that were trained on these classes or clips, which `allow_seen` lets pass."""
+    for runner in runners:
+        start = runner.start
+        if start is not None and start.facts.overlap_with(job.clips.split, job.clips.subset):
+            job.notes.append(
+                f"the start {runner.row.start} of {runner.row.adapter.name} was trained on these "
+                "classes or clips: with it, the accuracy to expect is promised too high"
+            )
+            job.has_seen_start = True
+
+
+def _encode_for_static_rows(job: FitJob, runners: Sequence[RowRunner]) -> list[Hashable]:
+    """Encodes the clips once for all rows that share an adapter which is not tuned.
+
+    Returns:
+        The keys of their caches.
+    """
+    groups: dict[tuple[str, str, str], list[RowRunner]] = {}
+    for runner in runners:
+        row = runner.row
+        if runner.is_static:
+            groups.setdefault((row.adapter.label, row.start, repr(row.video)), []).append(runner)
+    for group in groups.values():
+        encoder = group[0].build_encoder([0])
+        heads = {runner.cache_key: runner.build_head([0]) for runner in group}
+        with job.bar(len(job.clips.names), "encode", "clip") as progress_bar:
+            job.context.fill_feature_caches(encoder, heads, job.clips.names, progress_bar.update)
+    return [runner.cache_key for group in groups.values() for runner in group]
+
+
+def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
+    """Fine-tunes the chosen method on all clips, and describes the model."""
+    job, chosen, accuracy = tried.job, tried.chosen, tried.accuracy
+    context, held_out = job.context, chosen.held_out
+    episode = context.episodes[job.shot][len(job.folds)]
+    runner = job.runner(chosen.row, job.shot)
+    job.decode(runner)
+    tuned = runner.run_group([episode])
+    encoder, head = tuned.encoder, tuned.head
+    if runner.is_static:
+        cache = context.feature_cache(encoder, runner.cache_key, head)
+        support = cache.gather([episode.support_clips])
+    else:
+        prefixes = context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
+        features = encode_in_chunks(
+            encoder, prefixes.gather([episode.support_clips]), grid_sizes=head.grid_sizes
+        )
+        support = pack_features(head.select_tokens(features))
+    about = {"source": job.clips.split.name}
+    metadata, tensors = checkpoint_content(
+        context.encoder,
+        runner.row.adapter.name,
+        encoder.adapter,
+        runner.row.head.name,
+        head,
+        classes=episode.classes,
+        about=about,
+    )
+    tensors[SUPPORT_FEATURES] = support[0].detach().float().cpu().clone()
+    tensors[SUPPORT_LABELS] = support_labels([episode], torch.device("cpu"))[0]
+    temperature = 1.0
+    if held_out is not None:
+        temperature = fit_temperature(held_out.logits, held_out.labels)
+    description = ModelDescription(
+        schema_version=SCHEMA_VERSION,
+        checkpoint=CheckpointMetadata.model_validate(
+            {**metadata, "tensors": tensor_facts(tensors).model_dump()}
+        ),
+        encoder_source=job.config.encoder,
+        precision=job.config.precision,
+        video=job.config.video,
+        tuning=runner.row.tuning.model_dump(mode="json") if chosen.is_tuned else {},
+        start=runner.row.start,
+        clips={name: [clip.name for clip in clips] for name, clips in job.clips.by_class.items()},
+        digests=context.content_digests(job.clips.names),
+        accuracy=None if accuracy is None else ShareFacts(**vars(accuracy)),
+        folds=len(job.folds),
+        temperature=temperature,
+        rejection=choose_rejection(job, runner, held_out, temperature, reject),
+        card=make_card(
+            chosen, tried.candidates, temperature, job.classes, has_seen_start=job.has_seen_start
+        ),
+    )
+    return ModelFile(description, tensors)
