@@ -12,7 +12,7 @@ from fewshot_i2v.evaluation.fitting.fit import FitResult
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
-from fewshot_i2v.utils.text_table import align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
 
 _MAX_SUSPECTS = 5
 
@@ -62,7 +62,9 @@ def _tried_lines(result: FitResult) -> list[str]:
     letters = dict(zip(heads, ascii_uppercase, strict=False))
     rows = [_tried_row(candidate, result.chosen, letters) for candidate in result.candidates]
     headings = (" ", "method", "head", "right", "accuracy, 95 %", "parameters", "seconds")
-    table = align_columns(dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3])
+    table = align_columns(
+        dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3], WIDTH
+    )
     return [
         f"Clips held out in {folds} parts; * fitted: the simplest of the best",
         *(f"head {letter}: {head}" for head, letter in letters.items()),

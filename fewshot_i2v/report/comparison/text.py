@@ -24,7 +24,13 @@ from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
-from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
+from fewshot_i2v.utils.text_table import (
+    WIDTH,
+    align_columns,
+    escape_name,
+    unique_sentences,
+    wrap_notes,
+)
 
 _SIGNED = "{:+z.1f}"
 
@@ -101,7 +107,7 @@ def _short_table(title: str, comparisons: Sequence[RowComparison], level: float)
     columns, lines = short_columns(comparisons, level)
     header = [*wrap_notes([_with_common_head(title, comparisons)]), *lines]
     sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
-    blocks = wrap_notes(header), align_columns(columns, LEFT_COLUMNS), wrap_notes(sentences)
+    blocks = wrap_notes(header), align_columns(columns, LEFT_COLUMNS, WIDTH), wrap_notes(sentences)
     return "\n\n".join(map("\n".join, blocks))
 
 

@@ -10,7 +10,7 @@ from fewshot_i2v.report.analysis.generalization import (
 )
 from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends, join_covers, join_methods
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.utils.text_table import align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
 
 
 def generalization_text(
@@ -49,4 +49,4 @@ def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> 
     for question in answered_questions(rows):
         intervals = [row.intervals.get(question) for row in rows]
         columns[question] = [format_ends(interval, form) or EMPTY for interval in intervals]
-    return align_columns(columns, LEFT_COLUMNS)
+    return align_columns(columns, LEFT_COLUMNS, WIDTH)
