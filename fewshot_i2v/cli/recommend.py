@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
 from fewshot_i2v.cli._help import HelpCommand
-from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.cli.report import read_sections
 from fewshot_i2v.utils.text_table import wrap_notes
 
@@ -41,7 +41,13 @@ def command(runs: tuple[Path, ...], as_json: bool) -> None:
     for i, section in enumerate(sections):
         texts = wrap_notes([section.setting]), wrap_notes(section_recommendation(section))
         click.echo(("\n" if i else "") + "\n\n".join(map("\n".join, texts)))
-    echo_next(command_line("report", *runs, "--out", "report.html"), command_line("compare", *runs))
+    further = [r.next_episodes or 0 for section in sections for r in section.recommendations]
+    episodes = max(further, default=0)
+    echo_next(
+        *(continuation(runs, "--episodes", str(episodes)) if episodes else []),
+        command_line("report", *runs, "--out", "report.html"),
+        command_line("compare", *runs),
+    )
 
 
 def _to_dict(section: ReportSection) -> dict[str, Any]:
@@ -67,6 +73,7 @@ def _to_dict(section: ReportSection) -> dict[str, Any]:
                 else str(rows[r.decision.baseline].folder),
                 "may_be_as_good": [str(rows[i].folder) for i in r.rivals],
                 "episodes_to_tell_apart": r.episodes,
+                "next_episodes": r.next_episodes,
             }
             for r in section.recommendations
         ],

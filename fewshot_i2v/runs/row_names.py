@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from fewshot_i2v.runs.row_summary import FRESH, RowSummary
+from fewshot_i2v.runs.row_summary import FRESH, UNTUNED_NOTE, RowSummary
 from fewshot_i2v.utils.text_table import escape_name
 
 _MAX_KEYS = 3
 _EMPTY_VALUES = {"batch": "all"}
-UNTUNED_NOTE = "untuned"
-"""Names a row without steps beside rows that are tuned."""
 
 
 def adapter_name(row: RowSummary) -> str:

@@ -152,7 +152,7 @@ class SectionView:
         labelled_rows = zip(self.section.rows, self.labels, strict=True)
         interval_pairs = zip(self.means, self._gains, strict=True)
         return [
-            PlotPoint(label, row.summary.shot, mean, gain, row.summary.parameters,
+            PlotPoint(label, row.summary.shot, mean, gain, row.summary.tuned_parameters,
                   row.summary.seconds_per_episode, row.summary.macs_per_clip)
             for (row, label), (mean, gain) in zip(labelled_rows, interval_pairs, strict=True)
         ]  # fmt: skip
