@@ -152,7 +152,7 @@ class RowSummary:
             return False
         if not self.header:  # during the run
             return UNTUNED_NOTE in self.note.split(", ")
-        return self.config.get("tuning", {}).get("steps") == 0
+        return bool(self.config.get("tuning", {}).get("steps") == 0)
 
     @property
     def tuned_parameters(self) -> int:

@@ -249,7 +249,9 @@ def marker_style(label: RowLabel) -> dict[str, Any]:
     return {
         "color": tint,
         "marker": label.marker,
+        "fillstyle": "full" if label.tuned else "left",
         "markerfacecolor": tint if label.filled else colour("paper"),
+        "markerfacecoloralt": colour("paper"),
         "markeredgecolor": tint,
         "markeredgewidth": 1.2,
     }
