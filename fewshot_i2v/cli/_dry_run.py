@@ -46,9 +46,9 @@ def evaluation_lines(plan: Plan) -> list[str]:
     if missing:
         notes.insert(
             0,
-            f"{len(missing)} of the {cost['clips']} clips have no file, such as {missing[0]}: the "
-            "run would stop there. --root says where they are; `fewshot-i2v episodes check` lists "
-            "what is missing.",
+            f"{len(missing)} of the {count_text(cost['clips'], 'clip')} have no file, such as "
+            f"{missing[0]}: the run would stop there. --root says where they are; `fewshot-i2v "
+            "episodes check` lists what is missing.",
         )
     if config.get("until") is not None:
         notes.append(
@@ -73,7 +73,7 @@ def training_lines(plan: Plan) -> list[str]:
         "classes": f"{len(classes['trained'])} to train on, {len(classes['watched'])} to validate",
         "clips": f"{cost['clips']} to train on, {cost['validation_clips']} to validate",
         "parameters": f"{cost['parameters']:,}",
-        "steps": f"{config['steps']:,} of {cost['clips_per_step']} clips",
+        "steps": f"{config['steps']:,} of {count_text(cost['clips_per_step'], 'clip')}",
         "a step": f"{cost['seconds_per_step']:.2f} s",
         "all steps": format_seconds(cost["seconds"]),
         "memory": f"{cost['memory_mb']:,} MiB",

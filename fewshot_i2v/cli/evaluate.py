@@ -141,8 +141,12 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
     )
     settings_by_origin = find_setting_origins(run, source, explicit)
     for origin, settings in settings_by_origin.items():
-        listed_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
-        lines += wrap(
+        # a setting stands on one line, unless it is longer than that
+        texts = [f"{key} {value}" for key, value in settings.items()]
+        listed_settings = ", ".join(
+            text.replace(" ", "\xa0") if len(text) < WIDTH - 6 else text for text in texts
+        )
+        wrapped = wrap(
             f"{origin}: {listed_settings}",
             WIDTH,
             initial_indent="  ",
@@ -150,12 +154,10 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
             break_on_hyphens=False,
             break_long_words=False,
         )
+        lines += [line.replace("\xa0", " ") for line in wrapped]
     if run.encoder.name == TOY_ENCODER and run.root is not None:
         lines += wrap_notes(
-            [
-                f"warning: encoder {TOY_ENCODER} is a toy for generated clips; for the clips in "
-                f"{run.root} add {TOY_ENCODER_ADVICE}"
-            ]
+            [f"warning: encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"]
         )
     if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")

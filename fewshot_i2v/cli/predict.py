@@ -15,6 +15,7 @@ from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._model import load_classifier, model_options
 from fewshot_i2v.errors import UsageError, VideoUnreadable
+from fewshot_i2v.utils.text_table import count_text, display_width, escape_name
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
@@ -86,6 +87,9 @@ def command(
     """
     if stride is not None and window is None:
         raise UsageError(f"--stride {stride:g}: goes with --window")
+    if top is not None and (form == "csv" or window is not None):
+        lists = "a CSV has all classes" if form == "csv" else "a segment has one class"
+        raise UsageError(f"--top {top}: {lists}; leave it out, or use --format jsonl or table")
     paths = list(_clip_paths(clips))
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
     if window is not None:
@@ -93,12 +97,12 @@ def command(
             ctx.exit(_FAILED_STATUS)
         return
     failed = 0
-    writer = _WRITERS[form](classifier.classes, top)
+    writer = _WRITERS[form](classifier.classes, top, paths)
     for prediction in classifier.iterate(paths):
         failed += prediction.error is not None
         writer.write(prediction)
     if failed:
-        click.echo(f"{failed} of {len(paths)} clips cannot be read", err=True)
+        click.echo(f"{failed} of {count_text(len(paths), 'clip')} cannot be read", err=True)
         ctx.exit(_FAILED_STATUS)
 
 
@@ -108,7 +112,8 @@ def _write_segments(
     """Write the segments of long videos, and return how many videos cannot be read."""
     from fewshot_i2v.evaluation.segments import find_segments
 
-    failed = 0
+    failed, width = 0, _path_width(paths)
+    class_width = _class_width(classifier.classes)
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         rows.writerow(["path", "start", "end", "class", "probability", "error"])
@@ -125,15 +130,32 @@ def _write_segments(
             elif form == "csv":
                 keys = ("start", "end", "class", "probability", "error")
                 values = ["" if (value := field.get(key)) is None else value for key in keys]
-                rows.writerow([path, *values])
+                rows.writerow([_one_line(path), *values])
             elif "error" in field:
-                click.echo(f"{path}  error: {field['error']}")
+                click.echo(f"{_padded(_one_line(path), width)}  error: {field['error']}")
             else:
-                name = field["class"] or NONE_OF_THESE
+                name = _padded(field["class"] or NONE_OF_THESE, class_width)
                 share = 100 * field["probability"]
                 span = f"{field['start']:8.2f} to {field['end']:8.2f} s"
-                click.echo(f"{path}  {span}  {name} {share:.1f} %")
+                click.echo(f"{_padded(_one_line(path), width)}  {span}  {name}  {share:5.1f} %")
     return failed
+
+
+def _one_line(path: Path) -> str:
+    """A path as one line: newlines and other control signs are escapes."""
+    return escape_name(str(path), len(str(path)) + 1)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - display_width(text))
+
+
+def _path_width(paths: Sequence[Path]) -> int:
+    return max((display_width(_one_line(path)) for path in paths), default=0)
+
+
+def _class_width(classes: Sequence[str]) -> int:
+    return max(map(display_width, (NONE_OF_THESE, *classes)))
 
 
 def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
@@ -155,7 +177,7 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
 class _JsonLines:
     """Writes predictions, one JSON object per clip."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.top = top
 
     def write(self, prediction: Prediction) -> None:
@@ -166,7 +188,7 @@ class _JsonLines:
 class _Csv:
     """Writes predictions, a row per clip."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.classes = classes
         self.rows = csv.writer(sys.stdout, lineterminator="\n")
         self.rows.writerow(["path", "class", "probability", "nearest", "error", *classes])
@@ -177,7 +199,7 @@ class _Csv:
         fields = (prediction.class_name, prediction.probability, prediction.nearest)
         self.rows.writerow(
             [
-                prediction.path,
+                _one_line(prediction.path),
                 *("" if v is None else v for v in (*fields, prediction.error)),
                 *values,
             ]
@@ -185,21 +207,26 @@ class _Csv:
 
 
 class _Table:
-    """Writes predictions, a line per clip."""
+    """Writes predictions, a line per clip with columns below each other."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.top = top or 1
+        self.width, self.class_width = _path_width(paths), _class_width(classes)
 
     def write(self, prediction: Prediction) -> None:
         """Write a prediction."""
+        path = _padded(_one_line(prediction.path), self.width)
         if prediction.error is not None:
-            click.echo(f"{prediction.path}  error: {prediction.error}")
+            click.echo(f"{path}  error: {prediction.error}")
             return
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        texts = [f"{name} {100 * probability:.1f} %" for name, probability in ranked[: self.top]]
+        cells = [
+            f"{_padded(name, self.class_width)}  {100 * probability:5.1f} %"
+            for name, probability in ranked[: self.top]
+        ]
         if prediction.class_name is None:
-            texts = [f"{NONE_OF_THESE} (nearest {texts[0]})", *texts[1:]]
-        click.echo(f"{prediction.path}  {', '.join(texts)}")
+            cells[0] = f"{_padded(NONE_OF_THESE, self.class_width)}  nearest {cells[0]}"
+        click.echo(f"{path}  {'  '.join(cells)}")
 
 
 _WRITERS: dict[str, type[_JsonLines | _Csv | _Table]] = {

@@ -14,6 +14,7 @@ import click
 
 from fewshot_i2v.cli._common import runs_argument
 from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
@@ -113,6 +114,7 @@ def command(
     for section in sections:
         lines = [f"{section.title}:"] if len(sections) > 1 else []
         click.echo("\n" + "\n".join(wrap_notes([*lines, *section_recommendation(section)])))
+    echo_next(command_line("compare", *runs), command_line("show", runs[0], "--intervals"))
 
 
 def _with_film_strips(

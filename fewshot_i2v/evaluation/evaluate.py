@@ -28,6 +28,7 @@ from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
+from fewshot_i2v.utils.text_table import count_text
 
 
 def evaluate(
@@ -258,11 +259,12 @@ def _record_failures(
     failed = len({episode.index for episode in episodes} & folder.records.failed - runnable)
     if failed > runner.row.max_failed:
         raise TooManyFailuresError(
-            f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
+            f"{count_text(failed, 'episode')} of {folder.path} cannot run, more than --max-failed "
             f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
             f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
-            "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
-            "and run the same command with --retry-failed, or raise --max-failed"
+            "`fewshot-i2v episodes check` looks at every clip of a split, and with --allow-missing "
+            "OUT.yaml writes the split without those. Mend or replace them and run the same "
+            "command with --retry-failed, or raise --max-failed"
         )
 
 

@@ -39,7 +39,12 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             "KIND: got 'adaptrs'; did you mean 'adapters'? expected adapters, heads, splits, "
             "encoders, configs or starts. See `fewshot-i2v list --help`",
         ),
-        ("compare", "RUN...: missing, and has no default. See `fewshot-i2v compare --help`"),
+        (
+            "compare",
+            "RUN: missing; expected a run folder, the --output of an evaluation, such as "
+            "runs/quickstart. See `fewshot-i2v compare --help`",
+        ),
+        ("evaluate --episodes --until 1", "--episodes: got the option --until where a value is"),
         (
             "show nowhere",
             "RUN: nowhere: no such folder; expected the --output of an evaluation. "

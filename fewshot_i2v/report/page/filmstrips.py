@@ -25,6 +25,7 @@ from fewshot_i2v.errors import FewshotError, SplitError, UsageError, VideoUnread
 from fewshot_i2v.models.encoders import catalog
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.text_table import count_text
 
 _MAX_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
 _GREY = 128
@@ -112,7 +113,7 @@ def _strip_note(n_shown: int, missing: Counter[str], reader: _ClipReader) -> str
     if not missing:
         return note
     count, reason = sum(missing.values()), missing.most_common(1)[0][0]
-    missing_text = f"Frames of {count} clip{'' if count == 1 else 's'} are not shown: {reason}."
+    missing_text = f"Frames of {count_text(count, 'clip')} are not shown: {reason}."
     return f"{note} {missing_text}" if n_shown else missing_text
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from fewshot_i2v.report.analysis.frame_order import LossesByRow
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.page import figures
-from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
+from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
+from fewshot_i2v.report.page.row_settings import common_and_differing
 from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episodes
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.accuracy_table import chance_accuracy, sort_shots
@@ -24,46 +23,11 @@ from fewshot_i2v.report.tables.section_tables import (
     section_tables,
 )
 from fewshot_i2v.report.tables.table import Table
+from fewshot_i2v.report.tables.table_notes import shots_text
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from fewshot_i2v.utils.text_table import escape_name
-
-_SCHEMA_KEY = "schema"
-_CLIPS_KEY = "clips"
-_ABSENT = "-"
-
-
-def flatten(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Iterate over the leaves of nested mappings: key with dots, and value as text."""
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from flatten(inner, f"{key}.{name}" if key else str(name))
-    elif key != _SCHEMA_KEY:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield key.removeprefix("identity.config.").removeprefix("identity."), text
-
-
-def common_and_differing(
-    headers: Sequence[Mapping[str, Any]],
-) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
-    """Keys and values that all headers share, and for each header those that differ.
-
-    Args:
-        headers: contents of `run.json`.
-    """
-    # the digests of clips are many, and no setting
-    flats = [
-        dict(flatten({k: v for k, v in header.items() if k != _CLIPS_KEY})) for header in headers
-    ]
-    keys = list(dict.fromkeys(key for facts in flats for key in facts))
-    common_keys = [key for key in keys if len({facts.get(key) for facts in flats}) == 1]
-    common = [(key, flats[0][key]) for key in common_keys]
-    differing_keys = [key for key in keys if key not in set(common_keys)]
-    return common, [
-        [(key, flat_header.get(key, _ABSENT)) for key in differing_keys] for flat_header in flats
-    ]
-
 
 _MAX_CURVES = 6
 _MAX_LEAD_ROWS = 10

@@ -13,7 +13,7 @@ from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
-from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes
 
 
 def render_plan(plan: SampleSizePlan) -> str:
@@ -67,9 +67,9 @@ def _accuracy_sentence(plan: SampleSizePlan) -> str:
     n_episodes, half_width = max(row.episodes for row in plan.rows), plan.targets.half_width
     query_phrase = "" if plan.query is None else f" of {_query_phrase(plan.query)}"
     sentence = (
-        f"Accuracy to ± {_points(half_width)}: {n_episodes:,} episodes{query_phrase}, for "
-        f"{'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or --until "
-        f"{_points_value(half_width)}, which draws until it is so)."
+        f"Accuracy to ± {_points(half_width)}: {count_text(n_episodes, 'episode')}{query_phrase}, "
+        f"for {'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or "
+        f"--until {_points_value(half_width)}, which draws until it is so)."
     )
     max_episodes = {
         row: row.between[1] for row in plan.rows if row.shows_no_spread and row.between is not None
@@ -167,7 +167,7 @@ def _clip_range(sizes: CountRange) -> str:
 
 
 def _query_phrase(count: int) -> str:
-    return f"{count} query clip{'' if count == 1 else 's'} per class"
+    return f"{count_text(count, 'query clip')} per class"
 
 
 def _level(plan: SampleSizePlan) -> str:

@@ -15,7 +15,7 @@ import pytest
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, merge_rows, sort_rows
 from fewshot_i2v.report.page.page import render_page, shown_clips
-from fewshot_i2v.report.page.views import common_and_differing
+from fewshot_i2v.report.page.row_settings import common_and_differing
 from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.report.tables.interval_text import format_interval
 from tests.report.page.page_samples import HOSTILE, orders, row, section, with_seed

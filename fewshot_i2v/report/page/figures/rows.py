@@ -19,12 +19,12 @@ from fewshot_i2v.report.page.figures.style import (
     ends_text,
     marker_style,
     new_figure,
-    shots_text,
     to_figure,
 )
 from fewshot_i2v.report.page.labels import RowLabel
 from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.report.tables.interval_text import format_signed
+from fewshot_i2v.report.tables.table_notes import shots_text
 from fewshot_i2v.statistics import Interval
 
 if TYPE_CHECKING:

@@ -232,11 +232,6 @@ class PlotPoint:
     macs: float | None = None
 
 
-def shots_text(shot: int | str) -> str:
-    """Number of shots in words."""
-    return "1 shot" if shot == 1 else f"{shot} shots"
-
-
 def ends_text(interval: Interval, form: str = "{:.1f}") -> str:
     """Ends of an interval in percent, in brackets with a space before; or nothing."""
     ends = format_ends(interval, form)

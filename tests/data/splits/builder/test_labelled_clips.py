@@ -62,3 +62,25 @@ def test_options_of_another_source_are_refused(folder: Path) -> None:
         read_labelled_clips("motions", group="(x)")
     with pytest.raises(SplitError, match="no class folders"):
         read_labelled_clips(folder / "wave")
+
+
+def test_class_folders_that_are_links_are_followed(folder: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("wave", "clap"):
+        (links / name).symlink_to(folder / name)
+    clips = read_labelled_clips(links)
+    assert clips.split.links == "follow"
+    assert clips.split.clip_path("wave/p1-a.mp4").is_file()
+    assert clips.notes == ("class folders that are links are followed: clap, wave",)
+
+
+def test_a_clip_that_is_a_link_out_of_the_folder_says_what_to_do(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk.mp4").write_bytes(b"x")
+    (folder / "wave" / "linked.mp4").symlink_to(tmp_path / "disk.mp4")
+    split = read_labelled_clips(folder).split
+    assert split.links == "inside"
+    with pytest.raises(SplitError, match="make a split with `fewshot-i2v episodes new`"):
+        split.clip_path("wave/linked.mp4")
