@@ -21,6 +21,7 @@ from fewshot_i2v.cli._start import Terminated, signals_raise
 from fewshot_i2v.cli._usage_errors import describe_usage_error
 from fewshot_i2v.errors import FewshotError, UnknownNameError, UsageError
 from fewshot_i2v.utils.printable import printable_output
+from fewshot_i2v.utils.text_table import wrap_last_column
 
 EXIT_CODES = """\b
 Exit status:
@@ -209,13 +210,9 @@ def echo_json(data: object) -> None:
 
 
 def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
-    """Write rows of text to standard output with aligned columns; the last may be long."""
-    if not rows:
-        return
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo((indent + line).rstrip())
+    """Write rows of text to standard output with aligned columns, the last one wrapped."""
+    for line in wrap_last_column(rows, indent):
+        click.echo(line)
 
 
 class RunPath(click.Path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewshot_i2v.config.start_names import FRESH, start_name_of
-from fewshot_i2v.utils.text_table import align_columns, escape_name, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, escape_name, wrap_notes
 from fewshot_i2v.utils.timing import format_seconds
 
 Plan = Mapping[str, Any]
@@ -38,17 +38,17 @@ def evaluation_lines(plan: Plan) -> list[str]:
     trials = cost["trials"]
     notes = [
         f"An estimate for {cost['device']} as busy as now. Measured on a few clips of noise: "
-        f"{_count(trials['adapters'], 'adapter')} and {_count(trials['heads'], 'head')}. Reckoned "
-        "from that and the number of clips and steps: time and memory of each row. Decoding the "
-        f"{cost['clips']} clips comes on top, where they are not in the cache yet."
+        f"{count_text(trials['adapters'], 'adapter')} and {count_text(trials['heads'], 'head')}. "
+        "Reckoned from that and the number of clips and steps: time and memory of each row. "
+        f"Decoding {count_text(cost['clips'], 'clip')} comes on top, unless cached."
     ]
     missing = cost["missing_clips"]
     if missing:
         notes.insert(
             0,
-            f"{len(missing)} of the {cost['clips']} clips have no file, such as {missing[0]}: the "
-            "run would stop there. --root says where they are; `fewshot-i2v episodes check` lists "
-            "what is missing.",
+            f"{len(missing)} of the {count_text(cost['clips'], 'clip')} have no file, such as "
+            f"{missing[0]}: the run would stop there. --root says where they are; `fewshot-i2v "
+            "episodes check` lists what is missing.",
         )
     if config.get("until") is not None:
         notes.append(
@@ -56,7 +56,7 @@ def evaluation_lines(plan: Plan) -> list[str]:
             f"intervals; there may be up to {config['max_episodes']:,} of each row."
         )
     notes += dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
-    return [*align_columns(columns, _LEFT), "", *wrap_notes(notes)]
+    return [*align_columns(columns, _LEFT, WIDTH), "", *wrap_notes(notes)]
 
 
 def training_lines(plan: Plan) -> list[str]:
@@ -73,7 +73,7 @@ def training_lines(plan: Plan) -> list[str]:
         "classes": f"{len(classes['trained'])} to train on, {len(classes['watched'])} to validate",
         "clips": f"{cost['clips']} to train on, {cost['validation_clips']} to validate",
         "parameters": f"{cost['parameters']:,}",
-        "steps": f"{config['steps']:,} of {cost['clips_per_step']} clips",
+        "steps": f"{config['steps']:,} of {count_text(cost['clips_per_step'], 'clip')}",
         "a step": f"{cost['seconds_per_step']:.2f} s",
         "all steps": format_seconds(cost["seconds"]),
         "memory": f"{cost['memory_mb']:,} MiB",
@@ -90,7 +90,3 @@ def _start(row: Plan) -> str:
         return "-"
     untuned = ", untuned" if row["start"] != FRESH and not row["steps"] else ""
     return escape_name(start_name_of(row["start"])) + untuned
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)

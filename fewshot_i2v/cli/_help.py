@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -49,6 +50,28 @@ class HelpCommand(click.Command):
         if self.epilog or any(map(_is_rare, params)):
             params.append(_HELP_ALL)
         return [*params, help_option]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an option is never the value of the one before it.
+
+        Raises:
+            BadOptionUsage: where a value is missing.
+        """
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        with_value = {
+            name
+            for option in options
+            if not option.is_flag and not option.count
+            for name in option.opts
+        }
+        before_end = args[: args.index("--")] if "--" in args else args
+        for name, value in pairwise(before_end):
+            if name in with_value and value in names:
+                raise click.BadOptionUsage(
+                    name, f"Option '{name}' got the option {value} where a value is expected", ctx
+                )
+        return super().parse_args(ctx, args)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what the command does, then the examples."""

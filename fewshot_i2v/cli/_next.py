@@ -44,6 +44,23 @@ def same_command(
     return command_line(*names, *words)
 
 
+def continuation(runs: Sequence[Path], *flags: str) -> list[str]:
+    """Commands that go on with the evaluations of run folders under further flags, in order."""
+    from fewshot_i2v.evaluation.reproduce import continuation_commands
+    from fewshot_i2v.runs.header import read_header
+    from fewshot_i2v.runs.run_index import find_run_folders
+
+    commands = []
+    for folder in dict.fromkeys(path.parent for run in runs for path in find_run_folders(run)):
+        rows = [path for path in find_run_folders(folder) if path.parent == folder]
+        headers = [header for path in rows if (header := read_header(path / "run.json"))]
+        headers.sort(key=lambda header: header.get("position", 0))
+        commands += continuation_commands(folder, headers, flags) or [
+            f"the command that made {folder} once more, with {' '.join(flags)}"
+        ]
+    return commands
+
+
 def echo_next(*commands: str) -> None:
     """Write the next useful commands to standard error, a line each."""
     for i, command in enumerate(commands):

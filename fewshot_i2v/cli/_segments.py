@@ -15,6 +15,7 @@ import click
 from fewshot_i2v.cli._common import INTERRUPTED_STATUS
 from fewshot_i2v.cli._start import Terminated
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.text_table import display_width, escape_name
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
@@ -27,15 +28,38 @@ _STATUS_SECONDS = 5.0
 _KEYS = ("start", "end", "class", "probability", "error")
 
 
+def one_line(path: str | Path) -> str:
+    """A path as one line: newlines and other control signs are escapes."""
+    return escape_name(str(path), len(str(path)) + 1)
+
+
+def padded(text: str, width: int) -> str:
+    """A text with blanks behind it, up to a width on the terminal."""
+    return text + " " * (width - display_width(text))
+
+
+def path_width(paths: Sequence[str | Path]) -> int:
+    """Width of the longest path."""
+    return max((display_width(one_line(path)) for path in paths), default=0)
+
+
+def class_width(classes: Sequence[str]) -> int:
+    """Width of the longest class, or of what is none of them."""
+    return max(map(display_width, (NONE_OF_THESE, *classes)))
+
+
 class SegmentWriter:
     """Writes segments, each at once, so that a program behind a pipe sees it.
 
     Args:
         form: "jsonl", "csv" or "table".
+        sources: videos or streams, for the width of a table.
+        classes: of the model, likewise.
     """
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, sources: Sequence[str], classes: Sequence[str]) -> None:
         self.form = form
+        self._width, self._class_width = path_width(sources), class_width(classes)
         if form == "csv":
             self._write_row(["path", *_KEYS])
 
@@ -45,14 +69,14 @@ class SegmentWriter:
             click.echo(json.dumps({"path": str(path), **fields}, ensure_ascii=False))
         elif self.form == "csv":
             values = ["" if (value := fields.get(key)) is None else value for key in _KEYS]
-            self._write_row([path, *values])
+            self._write_row([one_line(path), *values])
         elif "error" in fields:
-            click.echo(f"{path}  error: {fields['error']}")
+            click.echo(f"{padded(one_line(path), self._width)}  error: {fields['error']}")
         else:
-            name = fields["class"] or NONE_OF_THESE
+            name = padded(fields["class"] or NONE_OF_THESE, self._class_width)
             share = 100 * fields["probability"]
             span = f"{fields['start']:8.2f} to {fields['end']:8.2f} s"
-            click.echo(f"{path}  {span}  {name} {share:.1f} %")
+            click.echo(f"{padded(one_line(path), self._width)}  {span}  {name}  {share:5.1f} %")
 
     def _write_row(self, values: Sequence[object]) -> None:
         csv.writer(sys.stdout, lineterminator="\n").writerow(values)

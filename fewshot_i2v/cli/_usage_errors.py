@@ -38,7 +38,7 @@ def _message(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         return _unknown_option(error)
     if isinstance(error, click.MissingParameter):
-        return f"{_param_name(error)}: missing, and has no default"
+        return f"{_param_name(error)}: missing{_expected_text(error.param)}"
     if isinstance(error, click.BadParameter):
         return f"{_param_name(error)}: {_bad_value(error)}"
     if isinstance(error, click.BadOptionUsage):
@@ -62,8 +62,15 @@ def _param_name(error: click.BadParameter) -> str:
         return max(param.opts, key=len)
     if param is not None:
         name = param.human_readable_name
-        return (param.name or name).upper() if name.startswith("[") else name
+        return (param.name or name).upper() if name.startswith("[") else name.rstrip(".")
     return str(error.param_hint or "argument").strip("'")
+
+
+def _expected_text(param: click.Parameter | None) -> str:
+    """What was expected where a parameter is missing."""
+    if param is None or type(param.type).name != "run folder":
+        return ", and has no default"
+    return "; expected a run folder, the --output of an evaluation, such as runs/quickstart"
 
 
 def _bad_value(error: click.BadParameter) -> str:

@@ -27,6 +27,7 @@ from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import WIDTH, wrap_notes
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
@@ -151,17 +152,28 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
     from fewshot_i2v.config.origins import find_setting_origins
 
     encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
-    lines = [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
+    lines = wrap_notes(
+        [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
+    )
     settings_by_origin = find_setting_origins(run, source, explicit)
     for origin, settings in settings_by_origin.items():
-        listed_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
-        lines += wrap(
-            f"{origin}: {listed_settings}", 100, initial_indent="  ", subsequent_indent="    "
+        # a setting stands on one line, unless it is longer than that
+        texts = [f"{key} {value}" for key, value in settings.items()]
+        listed_settings = ", ".join(
+            text.replace(" ", "\xa0") if len(text) < WIDTH - 6 else text for text in texts
         )
+        wrapped = wrap(
+            f"{origin}: {listed_settings}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        lines += [line.replace("\xa0", " ") for line in wrapped]
     if run.encoder.name == TOY_ENCODER and run.root is not None:
-        lines.append(
-            f"warning: encoder {TOY_ENCODER} is a toy for generated clips; for the clips in "
-            f"{run.root} add {TOY_ENCODER_ADVICE}"
+        lines += wrap_notes(
+            [f"warning: encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"]
         )
     if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
         lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")

@@ -22,6 +22,7 @@ from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folde
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.models.checkpoints.start_index import find_starts
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes
 
 if TYPE_CHECKING:
     from fewshot_i2v.models.cost import CostRow
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
 _DEFAULT_FRAMES = 8
 _GIGA = 1e9
 _NONE = "-"
-_HEADINGS = (
-    "adapter", "parameters", "GMACs/frame", "merged parameters", "merged GMACs", "order",
-    "neighbours", "note",
-)  # fmt: skip
-_NUMERIC_COLUMNS = range(1, 5)
+_HEADINGS = ("adapter", "parameters", "GMACs", "merged to", "order", "neighbours")
+_LEFT = ("adapter", "order", "neighbours")
 # "zeroi2v offsets=[-1, 1]: " before the fact, and what follows it
 _OPTION_PREFIX = re.compile(r"^\S+ (\w+)=(?:\[[^\]]*\]|\S+): ")
 _END_OF_FACT = re.compile(r"\. |, and |; (?=use |give )|\n")
-_LEGEND = """
-parameters: trained in each episode, without the head. GMACs/frame: 10^9 multiply-accumulates
-of the whole encoder (products, convolutions, attention). merged: the same after folding into the
-frozen weights. order: whether the order of frames can matter. neighbours: other frames that one
-block or level sees."""
+_LEGEND = (
+    "parameters: trained in each episode, without the head.",
+    "GMACs: 10^9 multiply-accumulates of the whole encoder for one frame (products, convolutions, "
+    "attention).",
+    "merged to: parameters and GMACs after folding into the frozen weights.",
+    "order: whether the order of frames can matter; embedding: through that alone.",
+    "neighbours: other frames that one block or level sees.",
+)
 
 
 def show_costs(
@@ -77,9 +78,15 @@ def show_costs(
         echo_json([_cost_to_dict(row) for row in rows])
         return
     name = encoder or (path.stem if path else "demo")
-    click.echo(f"encoder {name}, {tower.image_size} pixels, clips of {frames} frames\n")
-    _echo_table([_HEADINGS, *(_cost_cells(row) for row in rows)])
-    click.echo(_LEGEND)
+    click.echo(
+        f"encoder {name}, {tower.image_size} pixels, clips of {count_text(frames, 'frame')}\n"
+    )
+    columns = zip(*(_cost_cells(row) for row in rows), strict=True)
+    table = align_columns(dict(zip(_HEADINGS, columns, strict=True)), _LEFT, WIDTH)
+    click.echo("\n".join([*table, "", *wrap_notes([*_cost_notes(rows), *_LEGEND])]))
+    if problems := [(row.label, _problem(row)) for row in rows if row.cost is None]:
+        click.echo()
+        echo_columns(problems)
 
 
 def _cost_to_dict(row: CostRow) -> dict[str, Any]:
@@ -104,21 +111,34 @@ _COST_KEYS = (
 
 def _cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.cost is None:
-        message = "broken: " + " ".join(row.reason.split())
-        if row.usable:
-            message = "does not fit: " + _short_reason(row.reason)
-        return (row.label, *[_NONE] * 6, message)
-    cost = row.cost
+        return (row.label, *[_NONE] * (len(_HEADINGS) - 1))
+    cost, merged = row.cost, _NONE
+    if cost.parameters_merged is not None:
+        merged = f"{cost.parameters_merged:,} / {format_giga(cost.macs_per_frame_merged)}"
     return (
         row.label,
-        _format_optional_count(cost.parameters),
+        _NONE if cost.parameters is None else f"{cost.parameters:,}",
         format_giga(cost.macs_per_frame),
-        _format_optional_count(cost.parameters_merged),
-        format_giga(cost.macs_per_frame_merged),
-        cost.order_in_words,
+        merged,
+        cost.order,
         cost.neighbours,
-        cost.note,
     )
+
+
+def _cost_notes(rows: Sequence[CostRow]) -> list[str]:
+    """Lines on the notes of adapters, each note once."""
+    labels: dict[str, list[str]] = {}
+    for row in rows:
+        if row.cost is not None and row.cost.note:
+            labels.setdefault(row.cost.note, []).append(row.label)
+    return [f"{note}: {', '.join(of_note)}." for note, of_note in labels.items()]
+
+
+def _problem(row: CostRow) -> str:
+    """Why the cost of an adapter is not known."""
+    if row.usable:
+        return f"does not fit: {_short_reason(row.reason)}"
+    return f"broken: {' '.join(row.reason.split())}"
 
 
 def _short_reason(reason: str) -> str:
@@ -127,27 +147,12 @@ def _short_reason(reason: str) -> str:
     return _END_OF_FACT.split(fact, maxsplit=1)[0]
 
 
-def _format_optional_count(value: int | None) -> str:
-    return _NONE if value is None else f"{value:,}"
-
-
 def format_giga(value: float | None) -> str:
     """Format in units of 10^9, or "-"."""
     if value is None:
         return _NONE
     scaled = value / _GIGA
     return f"{scaled:.2f}" if scaled >= 1 else f"{scaled:.4f}"
-
-
-def _echo_table(rows: Sequence[Sequence[str]]) -> None:
-    """Write aligned columns, numbers to the right; the last may be long."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS) - 1)]
-    for i, row in enumerate([rows[0], ["-" * width for width in widths] + ["----"], *rows[1:]]):
-        cells = [
-            cell.rjust(width) if column in _NUMERIC_COLUMNS and i != 1 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=True))
-        ]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
 
 
 ListEntry = dict[str, Any]

@@ -10,7 +10,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import HelpCommand, RareFlag
-from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.utils import resources
 
 _SHARE = click.FloatRange(0, 1)
@@ -140,4 +140,4 @@ def command(
             split = [] if options["split"] is None else ["--split", options["split"]]
             echo_next(command_line("evaluate", *split, *until))
         else:
-            echo_next(f"the command that made {run} once more, with {' '.join(until)}")
+            echo_next(*continuation([run], *until))

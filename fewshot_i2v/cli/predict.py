@@ -14,8 +14,18 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._model import load_classifier, model_options
-from fewshot_i2v.cli._segments import NONE_OF_THESE, SegmentWriter, follow_source, write_segments
+from fewshot_i2v.cli._segments import (
+    NONE_OF_THESE,
+    SegmentWriter,
+    class_width,
+    follow_source,
+    one_line,
+    padded,
+    path_width,
+    write_segments,
+)
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.utils.text_table import count_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.prediction import Prediction
@@ -102,10 +112,14 @@ def command(
     --camera do the same while it runs, until it ends or Ctrl-C.
     """
     _check_sources(clips, window, stride=stride, stream=stream, camera=camera, report=report)
+    if top is not None and (form == "csv" or window is not None):
+        lists = "a CSV has all classes" if form == "csv" else "a segment has one class"
+        raise UsageError(f"--top {top}: {lists}; leave it out, or use --format jsonl or table")
     paths = list(_clip_paths(clips))
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
     if window is not None:
-        writer = SegmentWriter(form)
+        sources = [s for s in (stream, camera) if s is not None] or [str(p) for p in paths]
+        writer = SegmentWriter(form, sources, classifier.classes)
         stride = stride or window / 4
         if stream is not None or camera is not None:
             status = follow_source(classifier, stream, camera, (window, stride), writer)
@@ -113,12 +127,12 @@ def command(
             status = write_segments(classifier, paths, (window, stride), writer, report)
         ctx.exit(status)
     failed = 0
-    writer_of_clips = _WRITERS[form](classifier.classes, top)
+    writer_of_clips = _WRITERS[form](classifier.classes, top, paths)
     for prediction in classifier.iterate(paths):
         failed += prediction.error is not None
         writer_of_clips.write(prediction)
     if failed:
-        click.echo(f"{failed} of {len(paths)} clips cannot be read", err=True)
+        click.echo(f"{failed} of {count_text(len(paths), 'clip')} cannot be read", err=True)
         ctx.exit(_FAILED_STATUS)
 
 
@@ -162,7 +176,7 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
 class _JsonLines:
     """Writes predictions, one JSON object per clip."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.top = top
 
     def write(self, prediction: Prediction) -> None:
@@ -173,7 +187,7 @@ class _JsonLines:
 class _Csv:
     """Writes predictions, a row per clip."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.classes = classes
         self.rows = csv.writer(sys.stdout, lineterminator="\n")
         self.rows.writerow(["path", "class", "probability", "nearest", "error", *classes])
@@ -184,7 +198,7 @@ class _Csv:
         fields = (prediction.class_name, prediction.probability, prediction.nearest)
         self.rows.writerow(
             [
-                prediction.path,
+                one_line(prediction.path),
                 *("" if v is None else v for v in (*fields, prediction.error)),
                 *values,
             ]
@@ -192,21 +206,26 @@ class _Csv:
 
 
 class _Table:
-    """Writes predictions, a line per clip."""
+    """Writes predictions, a line per clip with columns below each other."""
 
-    def __init__(self, classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
         self.top = top or 1
+        self.width, self.class_width = path_width(paths), class_width(classes)
 
     def write(self, prediction: Prediction) -> None:
         """Write a prediction."""
+        path = padded(one_line(prediction.path), self.width)
         if prediction.error is not None:
-            click.echo(f"{prediction.path}  error: {prediction.error}")
+            click.echo(f"{path}  error: {prediction.error}")
             return
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        texts = [f"{name} {100 * probability:.1f} %" for name, probability in ranked[: self.top]]
+        cells = [
+            f"{padded(name, self.class_width)}  {100 * probability:5.1f} %"
+            for name, probability in ranked[: self.top]
+        ]
         if prediction.class_name is None:
-            texts = [f"{NONE_OF_THESE} (nearest {texts[0]})", *texts[1:]]
-        click.echo(f"{prediction.path}  {', '.join(texts)}")
+            cells[0] = f"{padded(NONE_OF_THESE, self.class_width)}  nearest {cells[0]}"
+        click.echo(f"{path}  {'  '.join(cells)}")
 
 
 _WRITERS: dict[str, type[_JsonLines | _Csv | _Table]] = {

@@ -8,7 +8,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
 from fewshot_i2v.cli._help import HelpCommand
-from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.utils.text_table import wrap_notes
 
 
@@ -36,4 +36,10 @@ def command(runs: tuple[Path, ...], as_json: bool) -> None:
     for i, table in enumerate(tables):
         texts = wrap_notes([table.section.setting]), wrap_notes(table.sentences)
         click.echo(("\n" if i else "") + "\n\n".join(map("\n".join, texts)))
-    echo_next(command_line("report", *runs, "--out", "report.html"), command_line("compare", *runs))
+    further = [r.next_episodes or 0 for table in tables for r in table.recommendations]
+    episodes = max(further, default=0)
+    echo_next(
+        *(continuation(runs, "--episodes", str(episodes)) if episodes else []),
+        command_line("report", *runs, "--out", "report.html"),
+        command_line("compare", *runs),
+    )

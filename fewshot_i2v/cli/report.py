@@ -8,6 +8,7 @@ import click
 
 from fewshot_i2v.cli._common import runs_argument
 from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.text_table import wrap_notes
 
 _FOLDER_PATH = click.Path(path_type=Path)
@@ -78,3 +79,4 @@ def command(
     for section in sections:
         lines = [f"{section.title}:"] if len(sections) > 1 else []
         click.echo("\n" + "\n".join(wrap_notes([*lines, *section_recommendation(section)])))
+    echo_next(command_line("compare", *runs), command_line("show", runs[0], "--intervals"))

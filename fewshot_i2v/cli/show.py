@@ -13,7 +13,7 @@ import click
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.runs.row_names import name_rows
+from fewshot_i2v.runs.row_names import display_names, name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
     find_run_folders,
@@ -24,7 +24,7 @@ from fewshot_i2v.runs.run_index import (
     table_title,
     way_of,
 )
-from fewshot_i2v.utils.text_table import escape_name
+from fewshot_i2v.utils.text_table import wrap_notes
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.results import EvaluationResult
@@ -151,7 +151,7 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
         text = "no episode succeeded yet"
         if accuracies:
             text = generalization_text(accuracies, gains)
-        click.echo(("\n" if i else "") + f"{title}\n\n{text}")
+        click.echo(("\n" if i else "") + "\n".join([*wrap_notes([title]), "", text]))
     if as_json:
         echo_json(tables)
 
@@ -164,14 +164,10 @@ def _accuracy_and_gain_intervals(
     from fewshot_i2v.report.analysis.generalization import generalization_intervals
 
     summaries = [row.summary for row in rows]
-    with_head = len({summary.head for summary in summaries}) > 1
     accuracies, gains = [], []
-    for row, summary in zip(rows, summaries, strict=True):
+    for row, summary, name in zip(rows, summaries, display_names(summaries), strict=True):
         if not summary.accuracies:
             continue
-        start_note = f" from {escape_name(summary.start_name)}" if summary.start_name else ""
-        head_note = f" with {escape_name(summary.head)}" if with_head else ""
-        name = escape_name(summary.adapter) + start_note + head_note
         intervals_of = partial(
             generalization_intervals, name, summary.shot, groups=groups, clips_shared=summary.shared
         )

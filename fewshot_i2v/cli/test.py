@@ -10,6 +10,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
 from fewshot_i2v.cli._model import load_classifier, model_options
+from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
 
@@ -76,5 +77,6 @@ def command(
         echo_json(result.to_dict())
     else:
         click.echo(render_test(result))
+        echo_next(command_line("predict", model, "NEW_CLIPS"))
     if result.unreadable:
         ctx.exit(3)

@@ -201,7 +201,9 @@ def _find_config_file(source: str | Path, command: str) -> Path:
             f"{path}: {problem} expected a YAML file, or a name from `fewshot-i2v list configs`. "
             f"Write a new file with `fewshot-i2v init {shlex.quote(str(path))}`"
         )
-    return resources.data_file("configs", name)
+    is_training = command == "train" or name.startswith("train/")
+    names = [n for n in resources.data_names("configs") if n.startswith("train/") == is_training]
+    return resources.data_file("configs", name, names)
 
 
 def _name_from_file(path: Path) -> str:

@@ -36,7 +36,15 @@ class ConfigTemplate:
 
 
 _CLIP_KEYS = {"split": "motions", "root": "# CLIPS"}
-_ENCODER_KEYS = {"encoder.name": "demo", "encoder.pretrained": "# openai", "video.frames": "8"}
+_ENCODER_KEYS = {
+    "encoder.name": "demo",
+    "encoder.pretrained": "# openai",
+    "encoder.architecture": "# model.json",
+    "encoder.image_size": "# 224",
+    "encoder.mean": "# [0.481, 0.458, 0.408]",
+    "encoder.std": "# [0.269, 0.261, 0.276]",
+    "video.frames": "8",
+}
 _OUTPUT_KEYS = {"output": "# runs/mine", "device": _UNSET, "workers": "# 4"}
 _TEMPLATES = {
     "evaluate": ConfigTemplate(
@@ -138,8 +146,9 @@ def format_template(kind: str, file: str) -> str:
         f"#   fewshot-i2v {template.command} {file}             runs it",
         "# A key behind a # is not set. All keys, with their defaults, are in configs/README.md.",
         "# For your own clips, in one folder per class, make the split first:",
-        "#   fewshot-i2v episodes new mine.yaml --root CLIPS",
-        "# then name it below, and an encoder for real videos: name ViT-B-16, pretrained openai.",
+        "#   fewshot-i2v episodes new my-clips.yaml --root CLIPS",
+        "# then write split: my-clips.yaml below, and an encoder for real videos: name ViT-B-16,",
+        "# pretrained openai.",
     ]
     return "\n".join([*lines, *_key_lines(template)]) + "\n"
 

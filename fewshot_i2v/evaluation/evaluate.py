@@ -24,8 +24,8 @@ from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
-from fewshot_i2v.runs.row_names import UNTUNED_NOTE, start_names
-from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
+from fewshot_i2v.runs.row_names import start_names
+from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord

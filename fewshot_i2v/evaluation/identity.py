@@ -170,8 +170,6 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             f"{name}: clips are read with other settings than for the training of its start, "
             f"{start.folder}: {mismatch}"
         )
-    if row.encoder.name == TOY_ENCODER and not context.split.generator:
-        notes.append(toy_encoder_warning())
     notes += _notes_on_rates(row, start)
     shares_adapter = start is not None and not row.tuning.steps
     one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time

@@ -6,6 +6,7 @@ evaluating into one folder twice, need as many configurations.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ from fewshot_i2v.config.start_names import FRESH, FROZEN_ADAPTER, names_of_start
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.report.analysis.report_data import ReproductionRecipe
+from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.yaml import dump_yaml
+from fewshot_i2v.utils.yaml import dump_yaml, parse_yaml
 
 _ROW_KEYS = frozenset({"adapter", "start", "head", "shot", "tuning", "training_seed"})
 Header = Mapping[str, Any]
@@ -41,11 +43,14 @@ def reproduction_recipes(
         One recipe, or one for each tuning of the rows of one adapter, the most frequent first; then
         their remarks say how many rows each of them gives.
     """
-    groups = _group_by_tuning(headers)
+    groups = [(rows, _merged_config(rows, episodes)) for rows in _group_by_tuning(headers)]
+    both = _with_untuned_rows(headers, episodes)
+    if both is not None:
+        groups = [(list(headers), both)]
     recipes = []
-    for number, rows in enumerate(groups, start=1):
+    for number, (rows, config) in enumerate(groups, start=1):
         suffix = "" if number == 1 else f"-{number}"
-        file, config = f"run{suffix}.yaml", _merged_config(rows, episodes)
+        file = f"run{suffix}.yaml"
         remarks = [_check_config(config, rows, file)]
         if len(groups) > 1:
             remarks.append(
@@ -57,6 +62,46 @@ def reproduction_recipes(
         command = f"fewshot-i2v evaluate {file} --output runs/again{suffix}"
         recipes.append(ReproductionRecipe(folder, dump_yaml(config), command, tuple(remarks)))
     return tuple(recipes)
+
+
+def continuation_commands(
+    folder: Path, headers: Sequence[Header], flags: Sequence[str]
+) -> list[str]:
+    """Makes the commands that go on with an evaluation under further flags, to paste into a shell.
+
+    Args:
+        folder: of the evaluation.
+        headers: contents of `run.json` of its rows.
+        flags: such as "--episodes", "50".
+
+    Returns:
+        A command, or two where a configuration is written first; none where no configuration gives
+        exactly these rows.
+    """
+    name, root = headers[0].get("name"), recorded_root(headers[0])
+    places = ["--output", str(folder), *(["--root", str(root)] if root else [])]
+    if name in resources.data_names("configs") and _gives_exactly(name, headers):
+        return [_command_line("evaluate", name, *places, *flags)]
+    recipes = reproduction_recipes(str(folder), headers, episodes=1)
+    if len(recipes) > 1 or not _gives_exactly(parse_yaml(recipes[0].config, "run"), headers):
+        return []
+    file = f"{folder.name or 'run'}-again.yaml"
+    return [
+        f"{_command_line('config', 'show', str(folder))} > {shlex.quote(file)}",
+        _command_line("evaluate", file, *places, *flags),
+    ]
+
+
+def _command_line(*words: str) -> str:
+    return shlex.join(["fewshot-i2v", *words])
+
+
+def _gives_exactly(source: str | Plain, headers: Sequence[Header]) -> bool:
+    """Whether a configuration, by name or as a mapping, expands to exactly these rows."""
+    try:
+        return _missing_and_extra(source, headers) == ([], 0)
+    except FewshotError:
+        return False
 
 
 def method_of_row(header: Header) -> Plain:
@@ -91,6 +136,15 @@ def _group_by_tuning(headers: Sequence[Header]) -> list[list[Header]]:
     for header, adapter, tuning in zip(headers, adapters, tunings, strict=True):
         groups[adapter_tunings[adapter].index(tuning)].append(header)
     return groups
+
+
+def _with_untuned_rows(headers: Sequence[Header], episodes: int) -> Plain | None:
+    """Returns the configuration with `untuned: true` that gives all rows; None where none does."""
+    tuned = [header for header in headers if header["identity"]["config"]["tuning"].get("steps")]
+    if not tuned or len(tuned) == len(headers):
+        return None
+    config = {**_merged_config(tuned, episodes), "untuned": True}
+    return config if _gives_exactly(config, headers) else None
 
 
 def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
@@ -209,23 +263,30 @@ def _start_values(headers: Sequence[Header]) -> list[str]:
 
 def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
     """Says in a sentence or two whether the configuration gives the rows."""
-    rows = [header["identity"]["config"] for header in headers]
     try:
-        config_rows = [row.identity() for row in expand_rows(load_config(config))]
+        missing, n_extra = _missing_and_extra(config, headers)
     except FewshotError as error:
         return f"Whether this gives these rows could not be checked here: {error}."
-    missing = [row for row in rows if row not in config_rows]
     if missing:
         return (
             "One configuration cannot hold the settings of all of these rows; the one below, "
-            f"{file}, gives {len(rows) - len(missing)} of {len(rows)}. It does not give: "
+            f"{file}, gives {len(headers) - len(missing)} of {len(headers)}. It does not give: "
             + "; ".join(map(_describe_row, missing))
             + "."
         )
-    n_extra = len(config_rows) - len(_unique_values(rows))
     if n_extra:
         return f"It gives these rows and {n_extra} more, which were not run or not given."
     return f"Save the configuration below as {file}. It gives exactly these rows."
+
+
+def _missing_and_extra(
+    source: str | Plain, headers: Sequence[Header]
+) -> tuple[list[Mapping[str, Any]], int]:
+    """Returns the rows that a configuration does not give, and how many others it gives."""
+    rows = [header["identity"]["config"] for header in headers]
+    config_rows = [row.identity() for row in expand_rows(load_config(source))]
+    missing = [row for row in rows if row not in config_rows]
+    return missing, len(config_rows) + len(missing) - len(_unique_values(rows))
 
 
 def _describe_row(row: Mapping[str, Any]) -> str:

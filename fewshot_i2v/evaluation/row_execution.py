@@ -15,6 +15,7 @@ from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.shards import Shard
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.utils.progress import OverallProgress
+from fewshot_i2v.utils.text_table import count_text
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,12 @@ class RowExecution:
         failed = len(indices & folder.records.failed - self.pending)
         if failed > runner.row.max_failed:
             raise TooManyFailuresError(
-                f"{failed} episodes of {folder.path} cannot run, more than --max-failed "
-                f"{runner.row.max_failed} allows; clips that cannot be read in this run:\n"
+                f"{count_text(failed, 'episode')} of {folder.path} cannot run, more than "
+                f"--max-failed {runner.row.max_failed} allows; clips that cannot be read in this run:\n"
                 f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
-                "`fewshot-i2v episodes check` looks at every clip of a split. Mend or replace them "
-                "and run the same command with --retry-failed, or raise --max-failed"
+                "`fewshot-i2v episodes check` looks at every clip of a split, and with "
+                "--allow-missing OUT.yaml writes the split without those. Mend or replace them and "
+                "run the same command with --retry-failed, or raise --max-failed"
             )
 
     def run_batch(self, batch: int) -> list[EpisodeRecord]:

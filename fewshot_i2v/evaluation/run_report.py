@@ -88,6 +88,7 @@ def _recommendation_to_dict(r: Recommendation, rows: Sequence[RowSummary]) -> di
         "baseline_folder": None if baseline is None else str(rows[baseline].folder),
         "may_be_as_good": [str(rows[i].folder) for i in r.rivals],
         "episodes_to_tell_apart": r.episodes,
+        "next_episodes": r.next_episodes,
     }
 
 

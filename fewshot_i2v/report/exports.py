@@ -39,7 +39,7 @@ from fewshot_i2v.report.tables.table import Table, escape_markdown
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.files import replace_file, sync_folder
-from fewshot_i2v.utils.text_table import escape_name
+from fewshot_i2v.utils.text_table import count_text, escape_name
 
 
 def _summary_values(
@@ -198,7 +198,7 @@ def _shared_facts(section: ReportSection, table: Table) -> list[str]:
         if heading in ("start", "head", "shot") and text != EMPTY
     ]
     counts = {row.episodes for row in section.summaries}
-    return [*facts, f"{counts.pop()} episodes"] if len(counts) == 1 else facts
+    return [*facts, count_text(counts.pop(), "episode")] if len(counts) == 1 else facts
 
 
 def _csv(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:

@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from fewshot_i2v.runs.row_summary import FRESH, RowSummary
+from fewshot_i2v.runs.row_summary import FRESH, UNTUNED_NOTE, RowSummary
 from fewshot_i2v.utils.text_table import escape_name
 
 _MAX_KEYS = 3
 _EMPTY_VALUES = {"batch": "all"}
-UNTUNED_NOTE = "untuned"
-"""Names a row without steps beside rows that are tuned."""
 
 
 def adapter_name(row: RowSummary) -> str:
@@ -88,12 +86,13 @@ def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:
     differing = {
         group: _differing_keys(group_tunings) for group, group_tunings in tunings_by_group.items()
     }
-    return [
-        UNTUNED_NOTE
-        if row.adapter in tuned and not _is_tuned(tuning)
-        else _tuning_text(tuning, differing[group])
-        for row, group, tuning in zip(rows, groups, tunings, strict=True)
-    ]
+    texts = []
+    for row, group, tuning in zip(rows, groups, tunings, strict=True):
+        untuned = row.adapter in tuned and not _is_tuned(tuning)
+        text = UNTUNED_NOTE if untuned else _tuning_text(tuning, differing[group])
+        # a frozen row with nothing to train is the same under any tuning
+        texts.append("" if row.is_frozen and not row.parameters else text)
+    return texts
 
 
 def _is_tuned(tuning: Mapping[str, Any]) -> bool:

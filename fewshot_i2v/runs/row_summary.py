@@ -28,6 +28,8 @@ TOY_ENCODER_ADVICE = "--encoder ViT-B-16 --pretrained openai"
 INPUT_MISMATCH = "read unlike its start"
 """Note of rows whose clips are read in another way than the starting point was trained with."""
 _BASELINE_ADAPTER = "frozen"
+UNTUNED_NOTE = "untuned"
+"""Names a row without steps beside rows that are tuned."""
 _JSON_KEYS = (
     "adapter", "head", "shot", "episodes", "failed", "parameters", "seconds_per_episode",
     "peak_memory_mb", "folder", "note", "uses_names", "start", "start_name", "seen", "chance",
@@ -154,6 +156,20 @@ class RowSummary:
     def is_frozen(self) -> bool:
         """Whether it is the frozen encoder without an adapter, the usual baseline."""
         return self.adapter.partition(":")[0] == _BASELINE_ADAPTER
+
+    @property
+    def is_untuned(self) -> bool:
+        """Whether it is a trained start that is not fine-tuned in an episode."""
+        if self.start == FRESH:
+            return False
+        if not self.header:  # during the run
+            return UNTUNED_NOTE in self.note.split(", ")
+        return bool(self.config.get("tuning", {}).get("steps") == 0)
+
+    @property
+    def tuned_parameters(self) -> int:
+        """Parameters that an episode trains: `parameters`, or 0 where it does not fine-tune."""
+        return 0 if self.is_untuned else self.parameters
 
     @property
     def identity(self) -> Mapping[str, Any]:

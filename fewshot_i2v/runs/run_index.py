@@ -12,6 +12,7 @@ from fewshot_i2v.runs.header import read_json_object
 from fewshot_i2v.runs.row_summary import RowSummary, header_facts
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.runs.stopping_record import StoppingRecord
+from fewshot_i2v.utils.text_table import count_text
 
 # Rows that differ in anything else do not belong in one table.
 _ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
@@ -99,10 +100,12 @@ def setting_text(config: Mapping[str, Any], way: int | str) -> str:
         config: the configuration in the identity of a row.
         way: classes of an episode.
     """
+    query = config["query"]
+    queries = count_text(query, "query clip") if isinstance(query, int) else f"{query} query clips"
     return (
         f"split {config['split']} ({config['subset']}), {way}-way, "
-        f"{config['query']} query clips per class, seed {config['seed']}, "
-        f"encoder {config['encoder']['name']}, {config['video']['frames']} frames"
+        f"{queries} per class, seed {config['seed']}, "
+        f"encoder {config['encoder']['name']}, {count_text(config['video']['frames'], 'frame')}"
     )
 
 

@@ -22,6 +22,7 @@ from fewshot_i2v.training.objective import ClipBatch, EpisodeBatch, MicroBatch, 
 from fewshot_i2v.tuning.augmentation import TrainingAugmenter
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.seeding import derive_seed
+from fewshot_i2v.utils.text_table import count_text
 
 # Bytes of decoded frames kept in memory; beyond that they are read from the store every time.
 _FRAME_CACHE_BYTES = 2 << 30
@@ -228,7 +229,7 @@ def refuse_unreadable(context: RunContext) -> None:
     """
     if context.unreadable:
         raise TuningError(
-            f"{len(context.unreadable)} clips of the training cannot be read:\n"
+            f"{count_text(len(context.unreadable), 'clip')} of the training cannot be read:\n"
             f"{context.unreadable_lines()}\nmend them, or take them out of the split"
         )
 

@@ -13,6 +13,7 @@ from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import ConfigError, UnknownNameError
 from fewshot_i2v.utils.seeding import derive_seed
+from fewshot_i2v.utils.text_table import count_text
 
 TRAIN_SUBSET, VALIDATION_SUBSET = "base", "val"
 """Names of the one subset of each of a roster's splits."""
@@ -56,8 +57,8 @@ class TrainValSplit:
         held_out = {name: clips.pop(name) for name in settings.classes}
         if len(clips) < 2:
             raise ConfigError(
-                f"validation.classes leave {len(clips)} classes of {config.subset!r} to train on; "
-                "expected at least 2"
+                f"validation.classes leave {count_text(len(clips), 'class')} of {config.subset!r} "
+                "to train on; expected at least 2"
             )
         if len(held_out) == 1:
             raise ConfigError(

@@ -22,7 +22,7 @@ from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.errors import ConfigError, VideoUnreadable
+from fewshot_i2v.errors import ConfigError, UsageError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, compute_prefix
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
@@ -151,6 +151,11 @@ class RunContext:
         device = resolve_device(config.device)
         cache = config.cache or default_cache_folder()
         split = split or load_split(config.split, root=config.root)
+        if split.generator and config.root is not None and not config.root.is_dir():
+            raise UsageError(
+                f"root: no folder {config.root}; split {split.name!r} generates its clips: leave "
+                "--root out, or make the folder to have them written there"
+            )
         folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         e = config.encoder

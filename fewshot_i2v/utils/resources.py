@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -52,8 +53,13 @@ def data_folder(kind: DataKind) -> Path:
     return inside if inside.is_dir() else PACKAGE_FOLDER.parent / kind
 
 
-def data_file(kind: DataKind, name: str) -> Path:
+def data_file(kind: DataKind, name: str, suggested: Sequence[str] | None = None) -> Path:
     """The YAML file of a shipped split or configuration, by name (`folder/name` below it).
+
+    Args:
+        kind: what it is.
+        name: its name.
+        suggested: names for the error where there is no such file; None: all.
 
     Raises:
         UnknownNameError: naming what exists.
@@ -64,7 +70,9 @@ def data_file(kind: DataKind, name: str) -> Path:
         label = "split" if kind == "episodes" else "config"
         example = "" if any(sign in name for sign in "/\\.") else f", such as {name}.yaml"
         hint = f"A path to a YAML file works too{example}."
-        raise UnknownNameError(label, name, existing_names, hint)
+        raise UnknownNameError(
+            label, name, existing_names if suggested is None else suggested, hint
+        )
     return folder / f"{name}.yaml"
 
 

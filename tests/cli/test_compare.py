@@ -177,7 +177,7 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
     (five,) = comparisons(invoke, tmp_path, "--baseline", tmp_path / "frozen-linear-5shot")
     assert five["shot"] == 5
     five_shots = ("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))
-    assert "Not compared: 2 rows without a baseline" in invoke(*five_shots).stdout
+    assert "Not compared: 2 rows that no other row has the head" in invoke(*five_shots).stdout
     full = " ".join(invoke(*five_shots, "--notes").stdout.split())
     assert "Not compared, for no other row has their head and shot" in full
 
@@ -228,8 +228,7 @@ def test_starts_are_told_from_fresh_rows(invoke: Invoke, runs: Path) -> None:
     begun = {"kind": "base-trained", "name": "mine", "digest": "d", "seen": None}
     write(runs, "aim:scale=0.5", BETTER, start=str(folder), marks={"start": begun})
     text = invoke("compare", str(runs), "--notes").stdout
-    assert "aim:scale=0.5 fresh beats frozen" in text
-    assert "aim:scale=0.5 from mine beats frozen" in text
+    assert "aim:scale=0.5 fresh and aim:scale=0.5 from mine beat frozen" in " ".join(text.split())
     assert "start: what each episode's adapter begins as" in text
 
 
@@ -288,3 +287,45 @@ def test_heads_that_differ_have_a_column_and_are_written_out(invoke: Invoke, run
         ("aim:scale=0.5", "A"),
         ("aim:scale=0.5", "B"),
     }
+
+
+def test_rows_of_one_verdict_share_a_sentence(invoke: Invoke, runs: Path) -> None:
+    write(runs, "lora", BETTER)
+    write(runs, "bitfit", FROZEN)
+    said = " ".join(invoke("compare", str(runs)).stdout.split())
+    assert said.count(" beat frozen on these clips at 1 shot, by 28.6 to 28.6 points") == 1
+    assert said.count("cannot be told apart from frozen") == 1
+    assert said.count("what other clips would show") == 1
+    sentences = [c["verdict"] for c in comparisons(invoke, runs)]
+    assert sentences.count("beats") == 2
+
+
+def test_the_tuning_of_a_frozen_row_is_no_part_of_its_name(invoke: Invoke, tmp_path: Path) -> None:
+    head = {"head": "prototype"}
+    write(tmp_path / "a", "frozen", FROZEN, tuning={"steps": 5}, **head)
+    write(tmp_path / "a", "aim", BETTER, tuning={"steps": 5}, **head)
+    write(tmp_path / "b", "frozen", FROZEN, tuning={"steps": 2}, **head)
+    write(tmp_path / "b", "lora", BETTER, tuning={"steps": 2}, **head)
+    found = comparisons(invoke, tmp_path)
+    assert {c["baseline_name"] for c in found} == {
+        f"frozen ({tmp_path / name})" for name in ("a", "b")
+    }
+    text = invoke("compare", str(tmp_path)).stdout
+    assert "steps" not in text
+    assert "untuned" not in text
+
+
+def test_only_words_of_the_table_are_explained(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", FROZEN)
+    write(tmp_path, "bitfit", FROZEN)
+    for command in ("compare", "show"):
+        text = invoke(command, str(tmp_path)).stdout
+        assert "(all equal)" in text
+        assert "few differ" not in text
+
+
+def test_heads_of_other_tables_are_in_no_name(invoke: Invoke, tmp_path: Path) -> None:
+    for way, head in ((2, "linear"), (3, "prototype")):
+        for adapter, values in (("frozen", FROZEN), ("aim", BETTER)):
+            write(tmp_path / head, adapter, values, head=head, way=way)
+    assert " with " not in invoke("compare", str(tmp_path)).stdout

@@ -12,6 +12,7 @@ from click.testing import Result
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils.resources import data_names
+from tests.cli.pilots import some, write
 
 Invoke = Callable[..., Result]
 
@@ -60,3 +61,25 @@ def test_what_is_wrong_is_named(invoke: Invoke) -> None:
     result = invoke("config", "show", "--set", "tuning.steps=x")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "tuning.steps" in result.stderr
+
+
+def test_the_configuration_of_a_run_gives_its_rows(invoke: Invoke, tmp_path: Path) -> None:
+    for adapter in ("frozen", "aim"):
+        write(tmp_path / "run", adapter, some(3, 0.6, episodes=4), shot=1)
+    result = invoke("config", "show", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "It gives exactly these rows." in result.stdout
+    path = tmp_path / "again.yaml"
+    path.write_text(result.stdout)
+    again = load_config(str(path))
+    assert ([spec.name for spec in again.adapter], again.episodes) == (["frozen", "aim"], 4)
+    as_json = json.loads(invoke("config", "show", str(tmp_path / "run"), "--json").stdout)
+    assert as_json["episodes"] == 4
+
+
+def test_a_folder_of_several_evaluations_is_refused(invoke: Invoke, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, "frozen", some(3, 0.6, episodes=4), shot=1)
+    result = invoke("config", "show", str(tmp_path))
+    assert result.exit_code == 2
+    assert "2 evaluations; expected one" in result.stderr

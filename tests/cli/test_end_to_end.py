@@ -55,7 +55,7 @@ def test_evaluate_then_show_then_again(
     ]
     shown = invoke("show", str(out)).stdout
     said = " ".join(shown.split())
-    assert said.startswith("split tiny (novel), 2-way, 1 query clips per class, seed 0, encoder ")
+    assert said.startswith("split tiny (novel), 2-way, 1 query clip per class, seed 0, encoder ")
     assert shown == first.stdout
     before = {path: path.read_bytes() for path in folder.rglob("episodes.jsonl")}
     assert len(before) == 2

@@ -79,7 +79,7 @@ def test_problems_in_a_table_and_one_by_one(
         ["novel", "run", "2", "1", "1"],
         ["together", "4", "1", "1", "1", "1"],
     ]
-    assert "3 clips have problems, 1 are fine" in done.stdout
+    assert "3 clips have problems, 1 is fine" in done.stdout
     assert "  wave/a  no file of this name" in done.stdout
     assert "web page" in done.stdout
 

@@ -86,7 +86,27 @@ def test_a_csv_has_a_column_for_each_class(material: Material, model: Path) -> N
 
 def test_a_table_is_read_at_a_glance(material: Material, model: Path) -> None:
     result = _run("predict", model, material.test, "--format", "table", *_cache(material))
-    assert all(line.endswith(" %") or line.endswith("%)") for line in result.stdout.splitlines())
+    lines = result.stdout.splitlines()
+    assert all(line.endswith(" %") for line in lines)
+    assert len({line.rindex(" %") for line in lines if "nearest" not in line}) == 1
+
+
+def test_a_newline_in_a_name_breaks_no_line(model: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "a\nb.mp4"
+    bad.write_bytes(b"x")
+    table = _run("predict", model, bad, "--format", "table", "--cache", tmp_path / "cache")
+    assert len(table.stdout.splitlines()) == 1
+    assert "a\\nb.mp4  error: " in table.stdout
+    rows = _run("predict", model, bad, "--format", "csv", "--cache", tmp_path / "cache")
+    assert len(rows.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("flags", [("--format", "csv"), ("--window", "2")])
+def test_top_without_an_effect_is_refused(model: Path, flags: tuple[str, ...]) -> None:
+    result = _run("predict", model, "a.mp4", "--top", "2", *flags)
+    assert result.exit_code == 2
+    assert "--top 2: a " in result.stderr
+    assert "leave it out" in result.stderr
 
 
 def test_a_folder_without_clips_is_an_error(
@@ -102,6 +122,7 @@ def test_a_labelled_folder_is_tested(material: Material, model: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "of 10 clips right" in result.stdout
     assert "fit said" in result.stdout
+    assert f"next: fewshot-i2v predict {model} NEW_CLIPS" in result.stderr
     plain = json.loads(_run("test", model, material.test, "--json", *_cache(material)).stdout)
     assert plain["accuracy"]["clips"] == len(plain["clips"]) == 10
 

@@ -120,3 +120,14 @@ def test_the_real_dry_run_finds_nothing_wrong(invoke: Invoke, kind: str) -> None
     invoke("init", "plain.yaml", "--kind", kind)
     done = invoke("train" if kind == "train" else "evaluate", "plain.yaml", "--dry-run", "--json")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "sweep", "train"])
+def test_the_file_names_another_file_for_the_split_and_has_the_keys_of_the_encoder(
+    invoke: Invoke, kind: str
+) -> None:
+    invoke("init", "mine.yaml", "--kind", kind)
+    text = Path("mine.yaml").read_text()
+    assert "episodes new mine.yaml" not in text
+    for key in ("name", "pretrained", "architecture", "image_size", "mean", "std"):
+        assert re.search(rf"^  (# )?{key}: ", text, re.MULTILINE), key

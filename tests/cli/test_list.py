@@ -11,6 +11,7 @@ from fewshot_i2v import registry
 from fewshot_i2v.cli.list import head_summary
 from fewshot_i2v.config.start_names import names_of_starts
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import WIDTH
 from tests.cli.conftest import Invoke
 
 KINDS = ("adapters", "heads", "splits", "encoders", "configs")
@@ -22,7 +23,9 @@ def test_each_kind_has_names_and_summaries(invoke: Invoke, kind: str) -> None:
     assert rows
     assert all(row["name"] and row["summary"] for row in rows)
     text = invoke("list", kind).stdout
-    assert [line.split()[0] for line in text.splitlines()] == [row["name"] for row in rows]
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines if line[0] != " "] == [row["name"] for row in rows]
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_what_is_listed_is_what_can_be_used(invoke: Invoke) -> None:
@@ -113,7 +116,7 @@ def test_a_broken_plug_in_is_shown_as_broken_with_its_reason(
         ("no-syntax", "no_syntax.py, line 1: is not valid Python"),
         ("no-class", "no_class.py: expected exactly one subclass of Adapter, found none"),
     ):
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{name} ")]
+        _, _, line = " ".join(done.stdout.split()).partition(f"{name} ")
         assert f"broken: {folder / reason.partition(':')[0]}" in line
         assert reason in line
     assert "3 of the adapters are broken; `fewshot-i2v check-adapter FILE`" in done.stderr

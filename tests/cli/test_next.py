@@ -10,6 +10,8 @@ import pytest
 from click.testing import Result
 
 from fewshot_i2v.cli._root import cli
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.runs.run_index import read_row
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import some, write
 
@@ -67,4 +69,26 @@ def test_runs_are_named_as_they_were(invoke: Invoke, tmp_path: Path) -> None:
     command = _next_command(invoke("compare", str(pilot)))
     assert shlex.split(command)[1:] == ["recommend", str(pilot)]
     again = _next_command(invoke("plan", str(pilot), "--half-width", "1.5"))
-    assert again == f"the command that made {pilot} once more, with --until 1.5"
+    assert shlex.split(again)[1:] == ["config", "show", str(pilot), ">", "my pilot-again.yaml"]
+
+
+def test_the_next_command_goes_on_with_a_run(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for adapter in ("frozen", "aim"):
+        write(Path("pilot"), adapter, some(3, 0.6, episodes=4), shot=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("run.json")}
+    show, evaluate = [
+        shlex.split(line.removeprefix("next: "))
+        for line in invoke("plan", "pilot").stderr.strip().splitlines()
+    ]
+    *words, arrow, file = show[1:]
+    assert arrow == ">"
+    Path(file).write_text(invoke(*words).stdout)
+    assert evaluate[:3] == ["fewshot-i2v", "evaluate", file]
+    config = load_config(file, {"output": "pilot"})
+    rows = {Path("pilot") / row.slug: row for row in expand_rows(config)}
+    assert {folder.resolve() / "run.json" for folder in rows} == before.keys()
+    for folder, row in rows.items():
+        assert read_row(folder).config == row.identity()

@@ -27,7 +27,7 @@ def test_it_recommends_and_says_what_to_do_next(invoke: Invoke, runs: Path) -> N
     assert "Use aim:scale=0.5: it beats frozen by 41.7" in done.stdout
     assert "with 325 trained parameters and 1.2 s an episode." in " ".join(done.stdout.split())
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert f"next: fewshot-i2v report {runs}" in done.stderr
+    assert f" fewshot-i2v report {runs} --out report.html\n" in done.stderr
 
 
 def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
@@ -38,6 +38,37 @@ def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
     assert Path(answer["baseline_folder"]).name == "frozen-linear-1shot"
     assert answer["may_be_as_good"] == []
     assert " ".join(table["sentences"]).startswith("Use aim:scale=0.5")
+
+
+def test_it_proposes_more_episodes_where_rows_cannot_be_told_apart(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path, "aim", [1.0, 0.75, 1.0])
+    write(tmp_path, "frozen", [0.5, 0.5, 0.25])
+    done = invoke("recommend", str(tmp_path))
+    said = " ".join(done.stdout.split())
+    assert "aim may be better (+50.0 points so far)" in said
+    assert "as good" not in said
+    assert "50 episodes mostly tell (--episodes 50)" in said
+    assert f"--output {tmp_path} --episodes 50\n" in done.stderr
+    (table,) = json.loads(invoke("recommend", str(tmp_path), "--json").stdout)
+    assert [answer["next_episodes"] for answer in table["recommendations"]] == [50]
+
+
+def test_it_proposes_no_more_where_they_tell_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, "frozen", [0.5, 0.75, 0.25] * 3)
+    done = invoke("recommend", str(tmp_path))
+    assert done.exit_code == 0
+    assert "--episodes" not in done.output
+
+
+def test_an_untuned_row_trains_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    start = {"kind": "base-trained", "name": "demo-motions", "digest": "x"}
+    write(tmp_path, "aim", [1.0, 1.0, 0.75] * 3, begin="demo-motions", steps=0, start=start)
+    write(tmp_path, "frozen", [0.5, 0.75, 0.25] * 3)
+    said = " ".join(invoke("recommend", str(tmp_path)).stdout.split())
+    assert "points at 1 shot, without fine-tuning and with 1.2 s an episode." in said
+    assert "trained parameters" not in said
 
 
 def test_a_folder_without_runs_is_refused(invoke: Invoke, tmp_path: Path) -> None:

@@ -44,9 +44,18 @@ def write(
     accuracies: list[float | None],
     way: int = 5,
     begin: str = "fresh",
+    steps: int = 20,
     **marks: object,
 ) -> None:
-    config = load_config({"split": "motions", "adapter": adapter, "way": way, "start": begin})
+    config = load_config(
+        {
+            "split": "motions",
+            "adapter": adapter,
+            "way": way,
+            "start": begin,
+            "tuning": {"steps": steps},
+        }
+    )
     row = expand_rows(config)[0]
     identity = {
         "config": row.identity(),

@@ -39,7 +39,12 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             "KIND: got 'adaptrs'; did you mean 'adapters'? expected adapters, heads, splits, "
             "encoders, configs or starts. See `fewshot-i2v list --help`",
         ),
-        ("compare", "RUN...: missing, and has no default. See `fewshot-i2v compare --help`"),
+        (
+            "compare",
+            "RUN: missing; expected a run folder, the --output of an evaluation, such as "
+            "runs/quickstart. See `fewshot-i2v compare --help`",
+        ),
+        ("evaluate --episodes --until 1", "--episodes: got the option --until where a value is"),
         (
             "show nowhere",
             "RUN: nowhere: no such folder; expected the --output of an evaluation. "
@@ -112,3 +117,30 @@ def test_what_is_no_configuration_is_named_with_the_command_it_is_for(
         found = done.stderr.find(part, position)
         assert found >= position, (part, done.stderr)
         position = found + len(part)
+
+
+def test_a_generated_split_makes_no_folder_out_of_a_mistyped_root(
+    invoke: Invoke, folder: Path
+) -> None:
+    done = invoke("evaluate", "--split", "motions", "--root", "nowhere", "--episodes", "1")
+    assert done.exit_code == 2
+    assert "no folder nowhere; split 'motions' generates its clips" in done.stderr
+    assert not (folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "unsaid"),
+    [
+        ("evaluate --split splits.yaml", "did you mean 'split.yaml' or", "init"),
+        ("evaluate nosuch", "known: all-methods, egogestar-adapters", "train/"),
+        ("train train/nosuch", "train/motions", "egogestar-sweep"),
+    ],
+)
+def test_unknown_names_are_answered_with_what_fits_the_command(
+    invoke: Invoke, folder: Path, line: str, said: str, unsaid: str
+) -> None:
+    done = invoke(*line.split())
+    assert done.exit_code == 2
+    error = done.stderr[done.stderr.index("error: ") :]
+    assert said in error
+    assert unsaid not in error

@@ -207,6 +207,14 @@ def test_a_file_that_cannot_be_loaded_is_one_violation(
     assert words in results[0]["problem"]
 
 
+def test_an_adapter_without_any_effect_of_the_order_has_one_hint(tmp_path: Path) -> None:
+    without_time = (RESULT, RESULT.replace("x, change", "x, x"))
+    _, results = _check(write_example(tmp_path, EXAMPLE, "timeless.py", without_time))
+    hints = {r["promise"]: r["advice"] for r in results if r["status"] == "violated"}
+    assert 'Set frame_order = "no"' in hints["the order of frames matters as frame_order says"]
+    assert not any("embedding" in advice for advice in hints.values())
+
+
 def test_the_command_shows_violations_with_advice_and_how_to_go_on(tmp_path: Path) -> None:
     path = write_example(tmp_path, EXAMPLE, "flat.py", *MISTAKES["no_axis"][0])
     done = CliRunner().invoke(cli, ["check-adapter", str(path)])

@@ -274,6 +274,8 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_generated_clips_of_two_seeds_never_mix(folder: Path, tmp_path: Path) -> None:
+    for name in ("shared", "alone"):
+        (tmp_path / name).mkdir()
     text = (folder / "tiny.yaml").read_text(encoding="utf-8")
     (tmp_path / "other.yaml").write_text(text.replace("seed: 0", "seed: 1"), encoding="utf-8")
     runs = [

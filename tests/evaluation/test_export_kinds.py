@@ -131,6 +131,7 @@ def test_other_trials_are_refused(folder: Path, frozen: Path, tmp_path: Path) ->
 
 def test_an_export_reads_the_clips_in_the_root_of_its_run(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "clips"
+    root.mkdir()
     config = tiny_run(folder, tmp_path / "runs", episodes=2, root=str(root), **TUNED)
     (row,) = evaluate.run(config).rows
     assert read_run(row.folder).header["split"]["root"] == str(root)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fewshot_i2v.evaluation.reproduce import reproduction_recipes
+from fewshot_i2v.evaluation.reproduce import continuation_commands, reproduction_recipes
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.report.analysis.report_data import ReproductionRecipe
 from fewshot_i2v.utils.yaml import parse_yaml
@@ -42,6 +44,7 @@ EXACT: list[dict[str, Any]] = [
     {"adapter": ["aim", "lora"], "recipes": {"lora": {"lr": 0.5, "steps": 3}}},
     {"adapter": ["aim"], "training_seeds": [0, 1]},
     {"way": "5-10", "shot": ["1-5"], "uneven_shots": True, "frame_order": "shuffled"},
+    {"adapter": ["frozen", "aim"], "start": "demo-motions", "shot": [1, 5], "untuned": True},
     {"head": ['text-prototype:templates=["a video of {}, here"]']},
 ]
 
@@ -162,3 +165,28 @@ def test_a_number_that_is_not_recorded_is_named() -> None:
     recipe = recipe_of(noted)
     assert load_config(parse_yaml(recipe.config, "recipe")).partitions == 3
     assert len(recipe.remarks) == 1
+
+
+def test_a_shipped_configuration_goes_on_by_its_name() -> None:
+    made = [
+        {"name": "quickstart", "identity": {"config": row.identity()}}
+        for row in expand_rows(load_config("quickstart"))
+    ]
+    folder, flags = Path("my runs/x"), ["--episodes", "50"]
+    assert continuation_commands(folder, made, flags) == [
+        "fewshot-i2v evaluate quickstart --output 'my runs/x' --episodes 50"
+    ]
+    assert continuation_commands(folder, made[:2], flags)[0].startswith("fewshot-i2v config show")
+
+
+def test_other_rows_go_on_from_a_written_configuration(tmp_path: Path) -> None:
+    made = headers(adapter=["frozen", "aim"], shot=[1, 5])
+    made[0]["split"]["root"] = str(tmp_path)
+    write, go_on = continuation_commands(Path("runs/x"), made, ["--until", "1"])
+    assert write == "fewshot-i2v config show runs/x > x-again.yaml"
+    expected = ["x-again.yaml", "--output", "runs/x", "--root", str(tmp_path), "--until", "1"]
+    assert shlex.split(go_on) == ["fewshot-i2v", "evaluate", *expected]
+
+
+def test_rows_of_no_configuration_have_no_command() -> None:
+    assert continuation_commands(Path("x"), tuned_in_two_ways(), ["--until", "1"]) == []

@@ -295,7 +295,7 @@ def test_only_base_and_validation_clips_are_decoded(
         (
             {"validation": {"classes": ["grows", "shrinks", "moves-left", "moves-right"]}},
             ConfigError,
-            "leave 1 classes",
+            "leave 1 class ",
         ),
         ({"subset": "train"}, UnknownNameError, "subset 'train'"),
         ({"validation": {"subset": "dev"}}, ConfigError, "hold out classes of 'base'"),
@@ -328,7 +328,7 @@ def test_clips_that_cannot_be_read_are_named(
         self.unreadable["grows/x.mp4"] = VideoUnreadable("grows/x.mp4", "no frames")
 
     monkeypatch.setattr(RunContext, "decode_clips", prepare)
-    with pytest.raises(TuningError, match=r"1 clips .*\n  grows/x.mp4: no frames"):
+    with pytest.raises(TuningError, match=r"1 clip .*\n  grows/x.mp4: no frames"):
         _run(folder, tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,9 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import completer, parse_settings
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import join_names
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.base import CommonConfig
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument(
     "config",
     required=False,
-    metavar="[NAME|FILE]",
+    metavar="[NAME|FILE|RUN]",
     shell_complete=completer(lambda: resources.data_names("configs")),
 )
 @click.option(
@@ -36,7 +39,8 @@ def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> Non
     """Show all values of a configuration as YAML: those that it sets, and the defaults.
 
     NAME is a shipped configuration (`fewshot-i2v list configs`), FILE a YAML file of your own, of
-    an evaluation or of a training. Without either it is `quickstart`. The output is a configuration
+    an evaluation or of a training; of a run folder it is the configuration that gives its rows.
+    Without either it is `quickstart`. The output is a configuration
     that `evaluate` or `train` reads; comments on top say which values are no defaults, and where
     they come from.
     """
@@ -44,6 +48,9 @@ def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> Non
     from fewshot_i2v.utils.yaml import dump_yaml
 
     source, explicit = config or "quickstart", parse_settings(settings)
+    if Path(source).is_dir():
+        _show_run(Path(source), as_json=as_json)
+        return
     used_by = command_of(source)
     run = _load(used_by, source, explicit)
     values = run.model_dump(mode="json")
@@ -55,6 +62,31 @@ def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> Non
     click.echo(dump_yaml(values), nl=False)
     changes = [word for setting in settings for word in ("--set", setting)]
     echo_next(command_line(used_by, source, *changes, "--dry-run"))
+
+
+def _show_run(folder: Path, *, as_json: bool) -> None:
+    """Write the configuration that gives the rows of an evaluation."""
+    from fewshot_i2v.evaluation.reproduce import reproduction_recipes
+    from fewshot_i2v.runs.run_index import find_run_folders, read_row, row_order
+    from fewshot_i2v.utils.yaml import parse_yaml
+
+    rows = sorted(map(read_row, find_run_folders(folder)), key=row_order)
+    parents = sorted({str(row.folder.parent) for row in rows})
+    if len(parents) > 1:
+        raise UsageError(
+            f"{folder}: {len(parents)} evaluations; expected one. Give one of their folders: "
+            + join_names(parents)
+        )
+    episodes = 1 + max(row.last_episode for row in rows)
+    recipe, *_ = reproduction_recipes(
+        str(folder), [dict(row.header) for row in rows], episodes=episodes
+    )
+    if as_json:
+        echo_json(parse_yaml(recipe.config, "recipe"))
+        return
+    for line in recipe.remarks:
+        click.echo(f"# {line}")
+    click.echo(recipe.config, nl=False)
 
 
 def _load(used_by: str, source: str, explicit: Mapping[str, Any]) -> CommonConfig:

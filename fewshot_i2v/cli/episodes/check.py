@@ -15,6 +15,7 @@ from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import count_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.check.check import ClipCheck
@@ -276,13 +277,14 @@ def _summary_lines(check: ClipCheck) -> Iterator[str]:
     total = len(check.split.clip_names())
     classes = {class_name for names in check.split.subsets.values() for class_name in names}
     root, extra = check.matches.root, check.matches.extra
-    yield f"{check.split.name} in {root}: {total} clips of {len(classes)} classes"
+    counts = f"{count_text(total, 'clip')} of {count_text(len(classes), 'class')}"
+    yield f"{check.split.name} in {root}: {counts}"
     if check.quick:
         yield "looked for files, empty ones and duplicates; no clip was read (--quick)"
     else:
         earlier_note = f", {check.n_cached} of them in an earlier check" if check.n_cached else ""
-        n_tried = check.n_read + check.n_cached
-        yield f"tried to read every frame of {n_tried} files{earlier_note} ({check.seconds:.1f} s)"
+        files = count_text(check.n_read + check.n_cached, "file")
+        yield f"tried to read every frame of {files}{earlier_note} ({check.seconds:.1f} s)"
     if extra:
         names = ", ".join(path.relative_to(root).as_posix() for path in extra[:_MAX_EXTRA_SHOWN])
         ellipsis = ", ..." if len(extra) > _MAX_EXTRA_SHOWN else ""
@@ -290,10 +292,11 @@ def _summary_lines(check: ClipCheck) -> Iterator[str]:
             "videos and folders of frames" if any(map(is_frame_folder, extra)) else "video files"
         )
         yield f"{len(extra)} {extra_kind} are no clip of the split: {names}{ellipsis}"
-    if check.problem_by_clip:
+    n_bad = len(check.problem_by_clip)
+    if n_bad:
         yield (
-            f"{len(check.problem_by_clip)} clips have problems, "
-            f"{total - len(check.problem_by_clip)} are fine"
+            f"{count_text(n_bad, 'clip')} {'has' if n_bad == 1 else 'have'} problems, "
+            f"{total - n_bad} {'is' if total - n_bad == 1 else 'are'} fine"
         )
     elif check.quick:
         yield f"all {total} clips are there and differ"
@@ -335,8 +338,8 @@ def _show_written(removal: ReducedSplit | None, path: Path) -> None:
     if removal is None:
         click.echo(f"no clip has a problem: {path} was not written, use the split itself", err=True)
         return
-    n_clips = len(removal.split.clip_names())
-    click.echo(f"\n{path}: {removal.split.name}, {n_clips} clips, digest {removal.split.digest}")
+    n_clips = count_text(len(removal.split.clip_names()), "clip")
+    click.echo(f"\n{path}: {removal.split.name}, {n_clips}, digest {removal.split.digest}")
     if removal.removed_classes:
         click.echo(f"classes left out: {', '.join(removal.removed_classes)}")
     if removal.removed_draws:

@@ -12,6 +12,7 @@ from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
 from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
+from fewshot_i2v.utils.text_table import count_text
 
 _EXAMPLES = (
     ("episodes freeze mine.yaml episodes.jsonl --shot 5", "200 episodes of 5 ways and 5 shots"),
@@ -108,18 +109,20 @@ def command(
         loaded_split, subset, (source[i] for i in range(count)), sampler_options
     )
     (write_episode_names if names else write_episode_file)(episode_file, out, overwrite=force)
+    n_clips = len({name for episode in episode_file.episodes for name in episode.clip_names()})
     facts = {
         "file": str(out),
         "episodes": episode_file.count,
         "digest": episode_file.digest,
         "split": {"name": loaded_split.name, "digest": loaded_split.digest},
-        "clips": len({name for episode in episode_file.episodes for name in episode.clip_names()}),
+        "clips": n_clips,
     }
     if as_json:
         echo_json(facts)
         return
     click.echo(
-        f"{out}: {episode_file.count} episodes of {facts['clips']} clips, sha256 "
+        f"{out}: {count_text(episode_file.count, 'episode')} of "
+        f"{count_text(n_clips, 'clip')}, sha256 "
         f"{episode_file.digest[:16]}..."
     )
     if not names:

@@ -15,6 +15,7 @@ from fewshot_i2v.cli._help import HelpCommand, RareFlag
 from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
+from fewshot_i2v.utils.text_table import count_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.builder.class_selection import ClassShare
@@ -295,10 +296,10 @@ def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
         rows.append(
             (
                 subset,
-                f"{facts['classes']} classes",
-                f"{facts['clips']} clips",
-                f"{groups['count']} groups" if groups else "no groups",
-                f"smallest class: {smallest['name']}, {smallest['clips']} clips",
+                count_text(facts["classes"], "class"),
+                count_text(facts["clips"], "clip"),
+                count_text(groups["count"], "group") if groups else "no groups",
+                f"smallest class: {smallest['name']}, {count_text(smallest['clips'], 'clip')}",
             )
         )
     echo_columns(rows, "  ")

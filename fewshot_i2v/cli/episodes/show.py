@@ -16,6 +16,7 @@ from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.text_table import count_text
 
 _MAX_LISTED = 24
 _EXTREMES_SHOWN = 5
@@ -135,7 +136,7 @@ def _show_subsets(subsets: Facts) -> None:
         groups = subset_facts["groups"]
         count = "none" if groups is None else str(groups["count"])
         if groups and groups["clips_without"]:
-            count += f", {groups['clips_without']} clips without"
+            count += f", {count_text(groups['clips_without'], 'clip')} without"
         group_sizes = "" if groups is None else _format_range(groups["clips_per_group"])
         sizes = _format_range(subset_facts["clips_per_class"])
         n_classes, n_clips = str(subset_facts["classes"]), str(subset_facts["clips"])
@@ -208,7 +209,7 @@ def _impossible_reasons(subset: str, classes: int, setting: Facts) -> list[str]:
     """Why a setting is impossible."""
     prefix = f"{subset}, {setting['shot']}-shot, {setting['query']} query: "
     if classes < setting["way"]:
-        return [f"{prefix}{classes} classes, fewer than {setting['way']}"]
+        return [f"{prefix}{count_text(classes, 'class')}, fewer than {setting['way']}"]
     small_classes = setting["too_small"]
     if not small_classes:
         return []

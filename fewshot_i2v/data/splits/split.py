@@ -216,9 +216,20 @@ class Split:
                 verb = "is" if link is path else f"has with {link.name}"
                 raise SplitError(
                     f"split {self.name!r}: clip {clip_name!r} {verb} a link out of {self.root}, to "
-                    f"{real_path}. Give --root the folder that holds the clips, or write `links: "
-                    "follow` into the split file to have such links read"
+                    f"{real_path}. {self._links_advice}"
                 )
+
+    @property
+    def _links_advice(self) -> str:
+        if self.path is None:
+            return (
+                "Name the folder that holds the clips, or make a split with `fewshot-i2v episodes "
+                "new`, write `links: follow` into it, and use it in place of the folder"
+            )
+        return (
+            "Give --root the folder that holds the clips, or write `links: follow` into the split "
+            "file to have such links read"
+        )
 
     @cached_property
     def _real_root(self) -> Path:

@@ -12,6 +12,7 @@ them; a folder that is put before each; and what the source of the list calls th
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
 from fewshot_i2v.data.splits.split_fields import GENERATOR_FIELDS, SPLIT_FIELDS
 from fewshot_i2v.data.splits.subsets import SubsetReader
-from fewshot_i2v.errors import SplitError
+from fewshot_i2v.errors import ConfigError, SplitError, suggest_names
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.misplaced_paths import explain_folder
 from fewshot_i2v.utils.text_table import join_names
@@ -46,6 +47,15 @@ def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> S
         SplitError: with the file and all that is wrong in it.
     """
     path = _find_split_file(name_or_path)
+    if not path.exists():
+        neighbours = [str(path.with_name(other.name)) for other in path.parent.glob("*.y*ml")]
+        names = [*neighbours, *resources.data_names("episodes")]
+        problem = " ".join(filter(None, ("no such file;", suggest_names(str(path), names))))
+        raise ConfigError(
+            f"{path}: {problem} expected a split file, or a name from `fewshot-i2v list splits`. "
+            "Make a split of clips in one folder per class with "
+            f"`fewshot-i2v episodes new {shlex.quote(str(path))} --root CLIPS`"
+        )
     data = load_yaml(path)
     if not isinstance(data, dict):
         raise SplitError(

@@ -20,6 +20,7 @@ from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import resolve_tuning
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.utils.progress import bar
+from fewshot_i2v.utils.text_table import count_text
 
 _TUNED_FOLDS, _FOLDS = 5, 10
 """Folds where something is fine-tuned in each, and where nothing is."""
@@ -123,14 +124,14 @@ def read_clips(job: FitJob, *, skip_unreadable: bool) -> None:
     context = job.context
     context.decode_clips(job.clips.names, progress=job.progress)
     if context.unreadable:
+        n_clips = count_text(len(context.unreadable), "clip")
         if not skip_unreadable:
             raise UsageError(
-                f"{len(context.unreadable)} clips cannot be read:\n{context.unreadable_lines()}\n"
+                f"{n_clips} cannot be read:\n{context.unreadable_lines()}\n"
                 "Mend or remove them, or leave them out with skip_unreadable (--skip-unreadable)"
             )
         job.notes.append(
-            f"left out, because they cannot be read: {len(context.unreadable)} clips\n"
-            + context.unreadable_lines()
+            f"left out, because they cannot be read: {n_clips}\n" + context.unreadable_lines()
         )
         job.clips = job.clips.without(set(context.unreadable))
     _check_duplicates(job)

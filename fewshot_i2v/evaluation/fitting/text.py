@@ -13,7 +13,7 @@ from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
-from fewshot_i2v.utils.text_table import align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes
 
 _MAX_SUSPECTS = 5
 
@@ -50,8 +50,9 @@ def _size_line(description: ModelDescription) -> str:
     each = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     clips = sum(map(len, description.clips.values()))
     return (
-        f"{len(description.clips)} classes, {clips} clips ({each} each), "
-        f"{description.video.frames} frames, encoder {description.checkpoint.encoder.name}"
+        f"{count_text(len(description.clips), 'class')}, {count_text(clips, 'clip')} ({each} "
+        f"each), {count_text(description.video.frames, 'frame')}, encoder "
+        f"{description.checkpoint.encoder.name}"
     )
 
 
@@ -63,7 +64,9 @@ def _tried_lines(result: FitResult) -> list[str]:
     letters = dict(zip(heads, ascii_uppercase, strict=False))
     rows = [_tried_row(candidate, result.chosen, letters) for candidate in result.candidates]
     headings = (" ", "method", "head", "right", "accuracy, 95 %", "parameters", "seconds")
-    table = align_columns(dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3])
+    table = align_columns(
+        dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3], WIDTH
+    )
     return [
         f"Clips held out in {folds} parts; * fitted: the simplest of the best",
         *(f"head {letter}: {head}" for head, letter in letters.items()),
@@ -169,12 +172,14 @@ def render_test(result: TestResult) -> str:
     """Writes the accuracy on labelled clips, and whether it is as promised."""
     lines = [
         f"accuracy: {percent(result.accuracy)}, {result.accuracy.count} of "
-        f"{result.accuracy.clips} clips right"
+        f"{count_text(result.accuracy.clips, 'clip')} right"
     ]
     if result.promised is not None:
         few, many = result.promised
         verdict = "as promised" if result.is_as_promised else "NOT as promised"
-        lines.append(f"{verdict}: fit said {few} to {many} of {result.accuracy.clips} clips")
+        lines.append(
+            f"{verdict}: fit said {few} to {many} of {count_text(result.accuracy.clips, 'clip')}"
+        )
     if result.rejected_known is not None:
         lines.append(f'"none of these" rejects {percent(result.rejected_known)} of these clips')
     if result.rejected_unknown is not None:
@@ -192,7 +197,8 @@ def render_test(result: TestResult) -> str:
         lines.append(f"  {label} taken for {predicted}: {count}")
     if result.fitted_clips:
         lines.append(
-            f"left out, because the model was fitted on them: {len(result.fitted_clips)} clips, "
+            "left out, because the model was fitted on them: "
+            f"{count_text(len(result.fitted_clips), 'clip')}, "
             f"such as {result.fitted_clips[0]}"
         )
     for path, reason in result.unreadable:

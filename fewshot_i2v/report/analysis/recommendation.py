@@ -16,6 +16,8 @@ from fewshot_i2v.statistics.verdicts import per_comparison_level
 
 NOTABLE_DIFFERENCE = 0.02
 """Difference of two rows that matters, as a share: that of `plan`, 2 points."""
+USUAL_EPISODES = 50
+"""To run next where so few are there that nothing tells how many it takes."""
 _POWER = 0.8
 
 
@@ -31,6 +33,8 @@ class Recommendation:
         rivals: positions of the rows that may be as good, the highest first.
         episodes: about how many would show `NOTABLE_DIFFERENCE` to the first rival, where there is
             one and the two differ; None elsewhere.
+        next_episodes: how many to run next, where more of them may change the recommendation; None
+            where they would not.
     """
 
     decision: ShotDecision
@@ -38,6 +42,7 @@ class Recommendation:
     gain: GainVerdict | None
     rivals: tuple[int, ...]
     episodes: int | None
+    next_episodes: int | None
 
 
 def recommend_rows(
@@ -75,12 +80,41 @@ def _recommend(rows: Sequence[RowSummary], decision: ShotDecision, level: float)
         (i for i in compared if i != row), key=lambda i: -fmean(rows[i].accuracies.values())
     )
     episodes = _episodes_to_tell(rows, row, rivals[0], decision, level) if rivals else None
-    return Recommendation(decision, row, gains.get(row), tuple(rivals), episodes)
+    return Recommendation(
+        decision,
+        row,
+        gains.get(row),
+        tuple(rivals),
+        episodes,
+        _next_episodes(
+            rows[row].episodes, decision, episodes, gain=gains.get(row), tied=bool(rivals)
+        ),
+    )
+
+
+def _next_episodes(
+    n_run: int,
+    decision: ShotDecision,
+    n_needed: int | None,
+    *,
+    gain: GainVerdict | None,
+    tied: bool,
+) -> int | None:
+    """Episodes to run next where more of them may tell something; None elsewhere."""
+    usual = USUAL_EPISODES if n_run < USUAL_EPISODES else None
+    too_few = bool(decision.gains) and all(verdict.too_few for verdict in decision.gains)
+    if tied and not too_few and n_needed is not None:
+        return n_needed if n_needed > n_run else None
+    if tied:
+        return usual
+    # so few episodes may not tell what other clips would show
+    other_clips = None if gain is None else gain.other_clips
+    return usual if other_clips is not None and other_clips.low is None else None
 
 
 def _cost(row: RowSummary) -> tuple[int, float]:
-    """Trained parameters, then seconds of an episode."""
-    return row.parameters, row.seconds_per_episode or 0.0
+    """Parameters trained in an episode, then its seconds."""
+    return row.tuned_parameters, row.seconds_per_episode or 0.0
 
 
 def _episodes_to_tell(

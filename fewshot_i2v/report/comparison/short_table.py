@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from fewshot_i2v.report.comparison.compare import RowComparison
 from fewshot_i2v.report.tables.interval_text import (
@@ -14,14 +16,16 @@ from fewshot_i2v.report.tables.interval_text import (
     format_gain,
     format_signed,
 )
-from fewshot_i2v.report.tables.short_names import short_head_names
+from fewshot_i2v.report.tables.short_names import ShortNames, short_head_names
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES, shots_text
 from fewshot_i2v.runs.prediction_reader import RecordedRow
+from fewshot_i2v.runs.run_index import table_key
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 from fewshot_i2v.utils.text_table import (
     WIDTH,
     align_columns,
+    count_text,
     display_width,
     escape_name,
     join_with_and,
@@ -65,7 +69,8 @@ def short_columns(
     ]
     if "against" in columns and all(map(_is_with_same_head, comparisons)):
         del columns["against"]
-        facts.append("against frozen with the same head")
+        several = len({c.row.summary.head for c in comparisons}) > 1
+        facts.append(f"against frozen{' with the same head' * several}")
     legend = _head_column(comparisons, columns)
     too_wide = max(map(display_width, align_columns(columns, LEFT_COLUMNS))) > WIDTH
     if too_wide or set(columns["other clips"]) == {EMPTY}:
@@ -80,13 +85,40 @@ def _head_column(
     heads = [escape_name(c.row.summary.head, _LONGEST) for c in comparisons]
     if len(set(heads)) == 1 or "against" in columns:
         del columns["head"]
-        return ()
+        return _letters(comparisons).legend if "against" in columns else ()
     *_, letters = short_head_names(heads)
     columns["head"] = [*letters.cells]
-    columns["row"] = [
-        c.name.replace(f" with {escape_name(c.row.summary.head)}", "", 1) for c in comparisons
-    ]
+    columns["row"] = [_without_head(c.name) for c in comparisons]
     return letters.legend
+
+
+def _without_head(name: str) -> str:
+    return re.sub(r" with head \S+", "", name, count=1)
+
+
+def _letters(comparisons: Sequence[RowComparison]) -> ShortNames:
+    """Letters of the heads of all rows and baselines, two for each comparison."""
+    members = [member.summary for c in comparisons for member in (c.row, c.baseline)]
+    heads = [escape_name(member.head, _LONGEST) for member in members]
+    if len(set(heads)) == 1:
+        return ShortNames([""] * len(heads))
+    *_, letters = short_head_names(heads)
+    return letters
+
+
+def name_heads_by_letters(comparisons: Sequence[RowComparison]) -> list[RowComparison]:
+    """Shorten the names of rows: a head that all have is left out, others are letters."""
+    letters = iter(_letters(comparisons).cells)
+
+    def _short(name: str, row: RecordedRow) -> str:
+        letter = next(letters)
+        head = f" with head {letter}" if letter else ""
+        return name.replace(f" with {escape_name(row.summary.head)}", head, 1)
+
+    return [
+        replace(c, name=_short(c.name, c.row), baseline_name=_short(c.baseline_name, c.baseline))
+        for c in comparisons
+    ]
 
 
 def _is_with_same_head(comparison: RowComparison) -> bool:
@@ -106,8 +138,7 @@ def _difference_cell(comparison: RowComparison) -> str:
 
 
 def _count_text(comparison: RowComparison) -> str:
-    count, unit = comparison.difference.n, comparison.unit
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")
+    return count_text(comparison.difference.n, comparison.unit)
 
 
 def short_comparison_notes(
@@ -120,13 +151,14 @@ def short_comparison_notes(
 def _best_baseline_notes(comparisons: Sequence[RowComparison]) -> Iterator[str]:
     """Name the best frozen row where rows are compared with several, each with its head."""
     *_, letters = short_head_names([c.row.summary.head for c in comparisons])
-    means: dict[int | str, dict[str, float]] = defaultdict(dict)
+    means: dict[tuple[str, int | str], dict[str, float]] = defaultdict(dict)
     for c, letter in zip(comparisons, letters.cells, strict=True):
         if _is_with_same_head(c):
-            means[c.baseline.summary.shot][letter] = c.test.means[1]
+            setting = table_key(c.baseline.summary)
+            means[setting, c.baseline.summary.shot][letter] = c.test.means[1]
     best = [
         f"head {max(of_shot, key=lambda letter: of_shot[letter])} at {shots_text(shot)}"
-        for shot, of_shot in means.items()
+        for (_, shot), of_shot in means.items()
         if len(of_shot) > 1
     ]
     if best:
@@ -137,7 +169,11 @@ def _notes(
     comparisons: Sequence[RowComparison], not_compared: Sequence[RecordedRow], level: float
 ) -> Iterator[str]:
     if not_compared:
-        yield f"Not compared: {len(not_compared)} rows without a baseline; --notes names them."
+        frozen = "frozen " * all(row.summary.is_frozen for row in not_compared)
+        yield (
+            f"Not compared: {count_text(len(not_compared), f'{frozen}row')} that no other row has "
+            "the head and shot of; --notes names them."
+        )
     shared = [c.shared_episodes for c in comparisons]
     n_excluded = max(episodes.n_excluded for episodes in shared)
     if n_excluded:
@@ -157,5 +193,5 @@ def _notes(
         if len(comparisons) > 1
         else f"Holm p: at most {1 - level:.3g} is a verdict on these clips."
     )
-    if any(c.difference.low is None for c in comparisons):
+    if any(FEW_DIFFER in _difference_cell(c) for c in comparisons):
         yield f"{FEW_DIFFER}: rows differ in fewer than {MIN_DIFFERING} episodes: no interval."

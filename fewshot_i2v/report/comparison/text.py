@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import ceil, log2
 
 from fewshot_i2v.report.comparison.compare import RowComparison
 from fewshot_i2v.report.comparison.short_table import (
     format_p,
+    name_heads_by_letters,
     short_columns,
     short_comparison_notes,
 )
@@ -19,14 +20,22 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, start_notes
+from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, shots_text, start_notes
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_title
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
-from fewshot_i2v.utils.text_table import align_columns, escape_name, unique_sentences, wrap_notes
+from fewshot_i2v.utils.text_table import (
+    WIDTH,
+    align_columns,
+    escape_name,
+    join_with_and,
+    unique_sentences,
+    wrap_notes,
+)
 
 _SIGNED = "{:+z.1f}"
+_PLURAL_VERDICTS = {"beats": "beat", "is worse than": "are worse than"}
 
 
 def render_comparisons(
@@ -98,10 +107,11 @@ def _common_prefix_length(a: Sequence[str], b: Sequence[str]) -> int:
 
 def _short_table(title: str, comparisons: Sequence[RowComparison], level: float) -> str:
     """A table of 80 columns, with what all its rows share above, and the verdicts below."""
+    comparisons = name_heads_by_letters(comparisons)
     columns, lines = short_columns(comparisons, level)
     header = [*wrap_notes([_with_common_head(title, comparisons)]), *lines]
-    sentences = [verdict_sentence(comparison, level) for comparison in comparisons]
-    blocks = wrap_notes(header), align_columns(columns, LEFT_COLUMNS), wrap_notes(sentences)
+    sentences = _joint_sentences(comparisons, level)
+    blocks = wrap_notes(header), align_columns(columns, LEFT_COLUMNS, WIDTH), wrap_notes(sentences)
     return "\n\n".join(map("\n".join, blocks))
 
 
@@ -148,8 +158,7 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
     """Format the verdict on one row as a sentence."""
     c = comparison
     start = f"{c.name} {c.verdict} {c.baseline_name} {c.clips_clause}"
-    start += f" at {c.row.summary.shot} shot"
-    start += "" if c.row.summary.shot == 1 else "s"
+    start += f" at {shots_text(c.row.summary.shot)}"
     size = f"{100 * abs(c.difference.mean):.1f} points"
     if c.verdict != "cannot be told apart from":
         ends = format_ends(c.other_clips, _SIGNED)
@@ -174,6 +183,33 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
         return f"{text}."
     detectable_text = f"a true difference of {100 * c.visible:.1f} points"
     return f"{text}; {detectable_text} there would be told apart in 80 % of such runs."
+
+
+def _joint_sentences(comparisons: Sequence[RowComparison], level: float) -> list[str]:
+    """Sentences on the verdicts; rows of the same verdict at the same shot share one."""
+    groups: dict[Hashable, list[RowComparison]] = {}
+    for i, c in enumerate(comparisons):
+        decided = c.verdict in _PLURAL_VERDICTS
+        clause = c.other_clips_clause(format_ends(c.other_clips, _SIGNED)) if decided else i
+        key = c.row.summary.shot, c.verdict, c.baseline_name, c.clips_clause, clause
+        groups.setdefault(key, []).append(c)
+    return [
+        _joint_sentence(members) if len(members) > 1 else verdict_sentence(members[0], level)
+        for members in groups.values()
+    ]
+
+
+def _joint_sentence(comparisons: Sequence[RowComparison]) -> str:
+    """The same verdict on several rows, with the range of their differences."""
+    c = comparisons[0]
+    sizes = sorted(100 * abs(member.difference.mean) for member in comparisons)
+    names = [member.name for member in comparisons]
+    clause = c.other_clips_clause(format_ends(c.other_clips, _SIGNED))
+    return (
+        f"{join_with_and(names, len(names))} {_PLURAL_VERDICTS[c.verdict]} {c.baseline_name} "
+        f"{c.clips_clause} at {shots_text(c.row.summary.shot)}, by {sizes[0]:.1f} to "
+        f"{sizes[-1]:.1f} points{clause}."
+    )
 
 
 def _points(difference: Interval) -> str:

@@ -30,6 +30,7 @@ from fewshot_i2v.utils.resources import (
     SPLIT_DIGEST_LENGTH,
     default_cache_folder,
 )
+from fewshot_i2v.utils.text_table import count_text
 
 _MAX_FRAMES, _HEIGHT, _GAP, _QUALITY = 8, 72, 2, 72
 _GREY = 128
@@ -117,7 +118,7 @@ def _strip_note(n_shown: int, missing: Counter[str], reader: _ClipReader) -> str
     if not missing:
         return note
     count, reason = sum(missing.values()), missing.most_common(1)[0][0]
-    missing_text = f"Frames of {count} clip{'' if count == 1 else 's'} are not shown: {reason}."
+    missing_text = f"Frames of {count_text(count, 'clip')} are not shown: {reason}."
     return f"{note} {missing_text}" if n_shown else missing_text
 
 

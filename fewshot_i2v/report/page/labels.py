@@ -18,6 +18,7 @@ _DASHES: dict[str, str | tuple[float, tuple[float, ...]]] = {
     "base-trained": "-",
     "meta-trained": (0, (6, 1.6, 1.2, 1.6)),
 }
+_UNTUNED_DASH = (0.0, (1.0, 1.4))
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class RowLabel:
         series: number of its colour and marker, 0 for the frozen encoder.
         dash: of its line, as matplotlib takes it.
         filled: whether its marker is: hollow ones are of adapters that start fresh.
+        tuned: whether an episode tunes it: the markers of trained starts without tuning are half
+            filled and smaller.
     """
 
     adapter: str
@@ -43,6 +46,7 @@ class RowLabel:
     series: int
     dash: str | tuple[float, tuple[float, ...]]
     filled: bool
+    tuned: bool = True
 
     @property
     def name(self) -> str:
@@ -105,11 +109,19 @@ def make_labels(rows: Sequence[RowSummary]) -> list[RowLabel]:
             qualifiers=tuple(_qualifiers(row, rows)),
             head=head if several_heads else "",
             series=0 if row.is_frozen else 1 + adapter_order.index(row.adapter) % (_N_SERIES - 1),
-            dash=_DASHES.get(row.start, "-") if any_start and not _is_plain_frozen(row) else "-",
+            dash=_dash(row) if any_start else "-",
             filled=not any_start or row.start != FRESH or _is_plain_frozen(row),
+            tuned=not row.is_untuned,
         )
         for row, adapter, head in zip(rows, adapters, heads, strict=True)
     ]
+
+
+def _dash(row: RowSummary) -> str | tuple[float, tuple[float, ...]]:
+    """Dash of a line in a table with trained starts."""
+    if row.is_untuned:
+        return _UNTUNED_DASH
+    return "-" if _is_plain_frozen(row) else _DASHES.get(row.start, "-")
 
 
 def _is_plain_frozen(row: RowSummary) -> bool:

@@ -11,7 +11,7 @@ from fewshot_i2v.report.comparison.pair_test import OTHER_CLIPS_OF_CLASSES, THES
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
-from fewshot_i2v.utils.text_table import join_with_and
+from fewshot_i2v.utils.text_table import count_text, join_with_and
 
 
 def section_summary(section: ReportSection) -> list[str]:
@@ -114,7 +114,9 @@ class _ShotSummary:
         if any(map(_is_single_episode, (*self.best.verdicts, *([gain] if gain else [])))):
             sentences.append(_SINGLE_EPISODE_NOTE)
         sentences += self._exclusion_sentences()
-        clips = "1 clip" if self.shot == 1 else f"{self.shot} clips"
+        clips = (
+            count_text(self.shot, "clip") if isinstance(self.shot, int) else f"{self.shot} clips"
+        )
         return f"With {clips} per class: {' '.join(sentences)}"
 
     def _lead_sentence(self) -> str:
@@ -296,7 +298,7 @@ def _is_single_episode(verdict: GainVerdict) -> bool:
 
 
 def _comparisons_text(frozen: Mapping[int, GainVerdict]) -> str:
-    return "1 comparison" if len(frozen) == 1 else f"{len(frozen)} comparisons"
+    return count_text(len(frozen), "comparison")
 
 
 def _ends_text(interval: Interval, *, sign: int = 1) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from fewshot_i2v.report.analysis.frame_order import LossesByRow
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.page import figures
-from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint, shots_text
+from fewshot_i2v.report.page.figures.style import CaptionedFigure, PlotPoint
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
+from fewshot_i2v.report.page.row_settings import common_and_differing
 from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episodes
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
-from fewshot_i2v.report.tables.accuracy_table import chance_accuracy
+from fewshot_i2v.report.tables.accuracy_table import chance_accuracy, sort_shots
 from fewshot_i2v.report.tables.interval_text import join_covers, join_methods
 from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 from fewshot_i2v.report.tables.section_tables import (
@@ -24,48 +23,16 @@ from fewshot_i2v.report.tables.section_tables import (
     section_tables,
 )
 from fewshot_i2v.report.tables.table import Table
-from fewshot_i2v.runs.row_summary import baseline_of
+from fewshot_i2v.report.tables.table_notes import shots_text
+from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import ReliabilityCurve
 from fewshot_i2v.utils.text_table import escape_name
 
-_SCHEMA_KEY = "schema"
-_CLIPS_KEY = "clips"
-_ABSENT = "-"
-
-
-def flatten(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Iterate over the leaves of nested mappings: key with dots, and value as text."""
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from flatten(inner, f"{key}.{name}" if key else str(name))
-    elif key != _SCHEMA_KEY:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield key.removeprefix("identity.config.").removeprefix("identity."), text
-
-
-def common_and_differing(
-    headers: Sequence[Mapping[str, Any]],
-) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
-    """Keys and values that all headers share, and for each header those that differ.
-
-    Args:
-        headers: contents of `run.json`.
-    """
-    # the digests of clips are many, and no setting
-    flats = [
-        dict(flatten({k: v for k, v in header.items() if k != _CLIPS_KEY})) for header in headers
-    ]
-    keys = list(dict.fromkeys(key for facts in flats for key in facts))
-    common_keys = [key for key in keys if len({facts.get(key) for facts in flats}) == 1]
-    common = [(key, flats[0][key]) for key in common_keys]
-    differing_keys = [key for key in keys if key not in set(common_keys)]
-    return common, [
-        [(key, flat_header.get(key, _ABSENT)) for key in differing_keys] for flat_header in flats
-    ]
-
-
 _MAX_CURVES = 6
+_MAX_LEAD_ROWS = 10
+_MIN_CALIBRATION_EPISODES = 30
+"""Below it the lines of calibration are mostly chance."""
 _MAX_FOREST_ROWS = 40
 _MAX_RELIABILITY_FIGURES = 6
 _RELIABILITY_CAPTION = (
@@ -126,11 +93,20 @@ class SectionView:
         return [row.interval for row in self.section.summaries]
 
     @cached_property
+    def answer(self) -> list[str]:
+        """The answer in plain words: the row to use, and what would change that."""
+        if self.section.recommendations:
+            return section_recommendation(self.section)
+        return self._paragraphs[:1]
+
+    @property
     def summary(self) -> list[str]:
-        """Summary in plain words: the row to use, then a paragraph for each number of shots."""
-        recommended = section_recommendation(self.section) if self.section.recommendations else []
-        paragraphs = summarize(self.section.summaries, self.labels, *self.section.verdicts)
-        return [*filter(None, [" ".join(recommended)]), *paragraphs]
+        """A paragraph for each number of shots, but for those that are the answer."""
+        return self._paragraphs if self.section.recommendations else self._paragraphs[1:]
+
+    @cached_property
+    def _paragraphs(self) -> list[str]:
+        return summarize(self.section.summaries, self.labels, *self.section.verdicts)
 
     @cached_property
     def _gains(self) -> list[Interval | None]:
@@ -152,7 +128,7 @@ class SectionView:
         labelled_rows = zip(self.section.rows, self.labels, strict=True)
         interval_pairs = zip(self.means, self._gains, strict=True)
         return [
-            PlotPoint(label, row.summary.shot, mean, gain, row.summary.parameters,
+            PlotPoint(label, row.summary.shot, mean, gain, row.summary.tuned_parameters,
                   row.summary.seconds_per_episode, row.summary.macs_per_clip)
             for (row, label), (mean, gain) in zip(labelled_rows, interval_pairs, strict=True)
         ]  # fmt: skip
@@ -192,14 +168,42 @@ class SectionView:
         """Drawing and name of every adapter and start."""
         labels_by_name = {label.name: label for label in self.labels}
         return [
-            (figures.legend_marker(label, key=self.next_key()), name)
+            (
+                figures.legend_marker(label, key=self.next_key()),
+                name if label.tuned or UNTUNED_NOTE in label.qualifiers else f"{name} (untuned)",
+            )
             for name, label in labels_by_name.items()
         ]
+
+    @cached_property
+    def lead(self) -> CaptionedFigure | None:
+        """The figure beside the answer: gains at the fewest shots, or accuracies without gains."""
+        fewest = self._lead_points
+        if len(fewest) == len(self.points) <= _MAX_LEAD_ROWS:
+            return next(self._forest_figures(), None)
+        gains = any(self._gains)
+        shown = sorted(fewest, key=lambda p: -_lead_value(p, gains=gains))[:_MAX_LEAD_ROWS]
+        in_order = [point for point in fewest if point in shown]
+        svg = figures.draw_forest(in_order, key=self.next_key(), gains=gains)
+        if svg is None:
+            return None
+        title = f"{'Gain over frozen' if gains else 'Accuracy'}, {shots_text(fewest[0].shot)}"
+        title += f": the {len(shown)} highest of {len(fewest)}" if len(shown) < len(fewest) else ""
+        note = f"Lines: {100 * LEVEL:g} % intervals; what they cover stands with the figures below."
+        any_interval = _any_interval([p.gain if gains else p.mean for p in in_order])
+        return CaptionedFigure(title, note if any_interval else _NO_INTERVAL_NOTE, svg)
+
+    @property
+    def _lead_points(self) -> list[PlotPoint]:
+        """The rows at the fewest shots."""
+        shots = sort_shots(point.shot for point in self.points)
+        return [point for point in self.points if point.shot == shots[0]]
 
     def plates(self) -> Iterator[CaptionedFigure]:
         """The figures of the rows."""
         yield from self._curve_figures()
-        yield from self._forest_figures()
+        if not len(self._lead_points) == len(self.points) <= _MAX_LEAD_ROWS:
+            yield from self._forest_figures()
         yield from self._cost_figures()
 
     def _curve_figures(self) -> Iterator[CaptionedFigure]:
@@ -250,10 +254,10 @@ class SectionView:
                 yield CaptionedFigure(title, text + shots_note, svg)
 
     def reliability(self) -> Iterator[CaptionedFigure]:
-        """The figures of calibration, one for each number of shots and head."""
+        """The figures of calibration, one for each number of shots and head, of enough episodes."""
         groups: dict[tuple[int | str, str], list[tuple[RowLabel, ReliabilityCurve]]] = {}
         for row, label in zip(self.section.rows, self.labels, strict=True):
-            if row.metrics is not None:
+            if row.metrics is not None and row.summary.episodes >= _MIN_CALIBRATION_EPISODES:
                 group = groups.setdefault((row.summary.shot, label.head), [])
                 group.append((label, row.metrics.curve))
         text, n_remaining = _RELIABILITY_CAPTION, len(groups) - _MAX_RELIABILITY_FIGURES
@@ -282,6 +286,11 @@ class SectionView:
     def settings(self) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
         """Settings that the headers of the rows share, and those in which each differs."""
         return common_and_differing([row.header for row in self.section.summaries])
+
+
+def _lead_value(point: PlotPoint, *, gains: bool) -> float:
+    value = point.gain if gains else point.mean
+    return -1.0 if value is None else value.mean
 
 
 def _any_interval(values: Sequence[Interval | None]) -> bool:

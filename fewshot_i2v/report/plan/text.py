@@ -13,7 +13,7 @@ from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
-from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes
 
 
 def render_plan(plan: SampleSizePlan) -> str:
@@ -32,7 +32,7 @@ def render_plan(plan: SampleSizePlan) -> str:
     ]
     lines = [*wrap_notes([plan.title]), "", *_bullets(_answer_sentences(plan))]
     for heading, columns in tables:
-        lines += ["", heading, "", *align_columns(columns, LEFT_COLUMNS)]
+        lines += ["", *wrap_notes([heading]), "", *align_columns(columns, LEFT_COLUMNS, WIDTH)]
     return "\n".join([*lines, "", "How to read it, and what is assumed", "", *_bullets(notes)])
 
 
@@ -67,9 +67,9 @@ def _accuracy_sentence(plan: SampleSizePlan) -> str:
     n_episodes, half_width = max(row.episodes for row in plan.rows), plan.targets.half_width
     query_phrase = "" if plan.query is None else f" of {_query_phrase(plan.query)}"
     sentence = (
-        f"Accuracy to ± {_points(half_width)}: {n_episodes:,} episodes{query_phrase}, for "
-        f"{'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or --until "
-        f"{_points_value(half_width)}, which draws until it is so)."
+        f"Accuracy to ± {_points(half_width)}: {count_text(n_episodes, 'episode')}{query_phrase}, "
+        f"for {'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or "
+        f"--until {_points_value(half_width)}, which draws until it is so)."
     )
     max_episodes = {
         row: row.between[1] for row in plan.rows if row.shows_no_spread and row.between is not None
@@ -167,7 +167,7 @@ def _clip_range(sizes: CountRange) -> str:
 
 
 def _query_phrase(count: int) -> str:
-    return f"{count} query clip{'' if count == 1 else 's'} per class"
+    return f"{count_text(count, 'query clip')} per class"
 
 
 def _level(plan: SampleSizePlan) -> str:
@@ -204,13 +204,13 @@ def _row_table(plan: SampleSizePlan) -> _HeadedColumns:
         "shot": [str(row.shot) for row in rows],
         "accuracy %": [_share_cell(row.found.mean) for row in rows],
         "s.d.": [_share_cell(row.deviation) for row in rows],
-        "by queries": [f"{100 * row.query_share:.0f} %" for row in rows],
-        "± so far": [_share_cell(row.now) for row in rows],
+        "queries": [f"{100 * row.query_share:.0f} %" for row in rows],
+        "± now": [_share_cell(row.now) for row in rows],
         "episodes": [_count_cell(row.episodes) for row in rows],
         "may be": [_range_cell(row.between) for row in rows],
     }
     if all(row.now is None for row in rows):
-        del columns["± so far"], columns["may be"]
+        del columns["± now"], columns["may be"]
     return f"Each row to ± {_points(plan.targets.half_width)} ({_level(plan)})", columns
 
 
@@ -224,53 +224,56 @@ def _comparison_table(plan: SampleSizePlan) -> _HeadedColumns:
         "gain": [EMPTY if p.gain is None else f"{100 * p.gain:+z.2f}" for p in pairs],
         "differ": [f"{pair.differ}/{pair.common}" for pair in pairs],
         "s.d.": [_share_cell(pair.deviation) for pair in pairs],
-        "seen so far": [_share_cell(pair.visible) for pair in pairs],
+        "visible": [_share_cell(pair.visible) for pair in pairs],
         "episodes": [_count_cell(pair.episodes) for pair in pairs],
         "may be": [_range_cell(pair.between) for pair in pairs],
     }
     if all(pair.gain is None for pair in pairs):
-        for heading in ("gain", "differ", "seen so far", "may be"):
+        for heading in ("gain", "differ", "visible", "may be"):
             del columns[heading]
     if len(pairs) > 1:
-        columns[f"all {len(pairs)} judged"] = [_count_cell(pair.together) for pair in pairs]
+        columns[f"all {len(pairs)}"] = [_count_cell(pair.together) for pair in pairs]
     heading = (
         f"A difference of {_points(plan.targets.difference)} on these clips, found in "
         f"{100 * plan.targets.power:g} % of runs ({_level(plan)})"
     )
+    if len(set(columns["against"])) > 1:
+        del columns["s.d."]  # two columns of names need its room; the episodes follow from it
+    else:
+        heading += f", against {columns.pop('against')[0]}"
     return heading, columns
 
 
 def _clip_table(plan: SampleSizePlan) -> _HeadedColumns:
-    """Disjoint episodes: their precision, and the clips needed."""
-
-    def _disjoint_columns(
-        headings: tuple[str, str, str], plans: Sequence[DisjointPlan | None]
-    ) -> dict[str, list[str]]:
-        cells = [
-            (EMPTY,) * 3
-            if p is None
-            else (str(p.query), f"{p.episodes:,}", _half_width_cell(p.half_width))
-            for p in plans
-        ]
-        return dict(zip(headings, map(list, zip(*cells, strict=True)), strict=True))
-
-    clips = plan.clips
-    best_headings = "best query", "its episodes", "its ±"
+    """Disjoint episodes, a column for each shot: their precision, and the clips needed."""
     columns = {
-        "shot": [str(clip_plan.shot) for clip_plan in clips],
-        **_disjoint_columns(("query", "episodes", "±"), [clip_plan.asked for clip_plan in clips]),
-        **_disjoint_columns(best_headings, [clip_plan.best for clip_plan in clips]),
-        f"clips for ± {_points_value(plan.targets.half_width)}": [
-            f"{clip_plan.needed:,}" for clip_plan in clips
-        ],
-        "in episodes": [f"{clip_plan.use.episodes:,}" for clip_plan in clips],
-        "of query": [str(clip_plan.use.query) for clip_plan in clips],
+        "": [
+            *("query clips per class", "  episodes", "  ±"),
+            *("best number of query clips", "  episodes", "  ±"),
+            f"clips of each class for ± {_points_value(plan.targets.half_width)}",
+            *("  in episodes", "  of query clips per class"),
+        ]
     }
+    for clips in plan.clips:
+        columns[f"{clips.shot}-shot"] = [
+            *_disjoint_cells(clips.asked),
+            *_disjoint_cells(clips.best),
+            f"{clips.needed:,}",
+            f"{clips.use.episodes:,}",
+            str(clips.use.query),
+        ]
+    first = plan.clips[0]
     heading = (
         "Other clips, by episodes that share none (--sampling disjoint): "
-        f"{clips[0].classes} classes with {_clip_range(clips[0].sizes)} clips"
+        f"{first.classes} classes with {_clip_range(first.sizes)} clips"
     )
     return heading, columns
+
+
+def _disjoint_cells(plan: DisjointPlan | None) -> tuple[str, str, str]:
+    if plan is None:
+        return EMPTY, EMPTY, EMPTY
+    return str(plan.query), f"{plan.episodes:,}", _half_width_cell(plan.half_width)
 
 
 def _requirement_table(clips: Sequence[DisjointClipPlan]) -> _HeadedColumns:
@@ -300,7 +303,7 @@ def _requirement_table(clips: Sequence[DisjointClipPlan]) -> _HeadedColumns:
 def _row_notes(plan: SampleSizePlan) -> Iterator[str]:
     rows = plan.rows
     yield (
-        "s.d.: standard deviation over episodes. by queries: share of its square that is chance of "
+        "s.d.: standard deviation over episodes. queries: share of its square that is chance of "
         "the queries, and that more query clips take away."
     )
     pilot_episodes = min((row.found.episodes for row in rows if row.now is not None), default=0)
@@ -311,13 +314,13 @@ def _row_notes(plan: SampleSizePlan) -> Iterator[str]:
         )
     if any(row.shows_no_spread for row in rows):
         yield (
-            "Where all episodes of the pilot are alike, ± so far and the upper end of may be are "
+            "Where all episodes of the pilot are alike, ± now and the upper end of may be are "
             "the most that so many equal accuracies leave open."
         )
     if any(not row.found.per_class for row in rows):
         yield (
             "With one query clip per class, what classes and support clips add to the spread "
-            "cannot be told from what queries add: by queries is too large, and so is the best "
+            "cannot be told from what queries add: its share is too large, and so is the best "
             "query count. A pilot of 2 or more query clips tells them apart."
         )
     widest = max(rows, key=lambda row: row.deviation)
@@ -341,10 +344,10 @@ def _twice_the_queries_note(row: RowPlan, plan: SampleSizePlan, query: int, way:
 def _comparison_notes(plan: SampleSizePlan) -> Iterator[str]:
     pairs = plan.pairs
     if any(pair.visible is not None for pair in pairs):
-        yield "seen so far: the smallest true difference that the pilot would mostly find."
+        yield "visible: the smallest true difference that the pilot would mostly find."
     if sum(pair.episodes is not None for pair in pairs) > 1:
         yield (
-            f"all {len(pairs)} judged: found although {len(pairs)} comparisons are tested, each at "
+            f"all {len(pairs)}: found although {len(pairs)} comparisons are tested, each at "
             f"1/{len(pairs)} of {100 - 100 * plan.targets.level:g} %; Holm's correction in "
             "`compare` asks no more."
         )

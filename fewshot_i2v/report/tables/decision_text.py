@@ -14,7 +14,7 @@ from fewshot_i2v.report.tables.short_names import short_head_names
 from fewshot_i2v.report.tables.table_notes import shots_text
 from fewshot_i2v.runs.row_names import adapter_name
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
-from fewshot_i2v.utils.text_table import join_with_and
+from fewshot_i2v.utils.text_table import count_text, join_with_and
 
 _START_TEXTS = {
     FRESH: "fresh {}",
@@ -81,7 +81,8 @@ class RowPhrases:
             return "frozen"
         if decision.n_baselines == 1:
             return self.name(position)
-        return f"the best of {decision.n_baselines} frozen rows ({self.head(position)})"
+        head = self.head(position)
+        return f"the best of {decision.n_baselines} frozen rows" + (f" ({head})" if head else "")
 
 
 def decision_sentences(decisions: Sequence[ShotDecision], phrases: RowPhrases) -> list[str]:
@@ -110,10 +111,10 @@ def _too_few_sentence(compared: Sequence[ShotDecision]) -> str:
     n_episodes = max(gain.difference.n for d in compared for gain in d.gains)
     gains = [gain for d in compared for gain in d.gains]
     n_needed = minimum_episodes(sum(len(d.gains) * d.n_baselines for d in compared))
-    comparisons = "1 comparison" if len(gains) == 1 else f"{len(gains)} comparisons"
-    episodes = "1 episode allows" if n_episodes == 1 else f"{n_episodes} episodes allow"
+    allow = "allows" if n_episodes == 1 else "allow"
     return (
-        f"{episodes} no verdict on {comparisons}, however large the difference: "
+        f"{count_text(n_episodes, 'episode')} {allow} no verdict on "
+        f"{count_text(len(gains), 'comparison')}, however large the difference: "
         f"it takes at least {n_needed}."
         + " `fewshot-i2v compare` tests the clips of a single one."
         * (n_episodes == 1)

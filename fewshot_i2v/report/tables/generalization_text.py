@@ -10,7 +10,10 @@ from fewshot_i2v.report.analysis.generalization import (
 )
 from fewshot_i2v.report.tables.interval_text import EMPTY, format_ends, join_covers, join_methods
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.utils.text_table import align_columns, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, wrap_notes
+
+_MAX_QUESTIONS = 3
+"""Columns of intervals beside the names of rows."""
 
 
 def generalization_text(
@@ -46,7 +49,16 @@ def _table(rows: Sequence[GeneralizationIntervals], heading: str, form: str) -> 
         "shot": [str(row.shot) for row in rows],
         heading: [form.format(100 * row.mean) for row in rows],
     }
-    for question in answered_questions(rows):
+    names, questions = ("row", "shot"), answered_questions(rows)
+    for question in questions:
         intervals = [row.intervals.get(question) for row in rows]
         columns[question] = [format_ends(interval, form) or EMPTY for interval in intervals]
-    return align_columns(columns, LEFT_COLUMNS)
+    if len(questions) <= _MAX_QUESTIONS:
+        return align_columns(columns, LEFT_COLUMNS, WIDTH)
+    # more columns of intervals leave the names no room: they follow in a table of their own
+    first = [*names, heading, *questions[:2]]
+    lines = []
+    for headings in (first, [*names, *questions[2:]]):
+        shown = {h: columns[h] for h in headings}
+        lines += ["", *align_columns(shown, LEFT_COLUMNS, WIDTH)]
+    return lines[1:]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import MIN_EPISODES, Unit
-from fewshot_i2v.utils.text_table import unique_sentences
+from fewshot_i2v.utils.text_table import count_text, unique_sentences
 
 EMPTY = "-"
 """Cell without a value."""
@@ -57,7 +57,7 @@ def format_gain(gain: Interval) -> str:
 
 def _no_interval_reason(gain: Interval) -> str:
     if gain.n < MIN_EPISODES:
-        return "1 episode" if gain.n == 1 else f"{gain.n} episodes"
+        return count_text(gain.n, "episode")
     return ALL_EQUAL if gain.equal else FEW_DIFFER
 
 

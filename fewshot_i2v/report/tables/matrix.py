@@ -19,7 +19,7 @@ from fewshot_i2v.report.tables.table import markdown_lines
 from fewshot_i2v.report.tables.table_notes import episode_notes, start_notes, tuning_notes
 from fewshot_i2v.runs.row_names import adapter_name, number_duplicates
 from fewshot_i2v.runs.row_summary import RowSummary, has_starts
-from fewshot_i2v.utils.text_table import escape_name
+from fewshot_i2v.utils.text_table import count_text, escape_name
 
 _NAMES_SYMBOL = "†"
 
@@ -119,10 +119,10 @@ def _free_line(
 def _legend(rows: Sequence[RowSummary], chance: float) -> str:
     counts = {len(row.accuracies) for row in rows}
     min_episodes, max_episodes = min(counts, default=0), max(counts, default=0)
-    number = (
-        str(max_episodes) if min_episodes == max_episodes else f"{min_episodes} to {max_episodes}"
-    )
-    lines = [f"Accuracy in percent over {number} episodes; guessing gives {100 * chance:.1f}."]
+    episodes = count_text(max_episodes, "episode")
+    if min_episodes != max_episodes:
+        episodes = f"{min_episodes} to {episodes}"
+    lines = [f"Accuracy in percent over {episodes}; guessing gives {100 * chance:.1f}."]
     means = [row.interval for row in rows if row.interval is not None]
     if means:
         methods = f"{100 * means[0].level:g} %, {methods_text(means)}"

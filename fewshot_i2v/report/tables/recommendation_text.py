@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
-from fewshot_i2v.report.analysis.recommendation import NOTABLE_DIFFERENCE, Recommendation
+from fewshot_i2v.report.analysis.recommendation import (
+    NOTABLE_DIFFERENCE,
+    USUAL_EPISODES,
+    Recommendation,
+)
 from fewshot_i2v.report.analysis.report_data import ReportSection
 from fewshot_i2v.report.tables.decision_text import RowPhrases, minimum_episodes
 from fewshot_i2v.report.tables.interval_text import format_ends, format_signed
 from fewshot_i2v.report.tables.table_notes import TOY_ENCODER_NOTE, shots_text
 from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
-from fewshot_i2v.utils.text_table import join_with_and
+from fewshot_i2v.utils.text_table import count_text, join_with_and
 
 
 def section_recommendation(section: ReportSection) -> list[str]:
@@ -20,7 +24,7 @@ def section_recommendation(section: ReportSection) -> list[str]:
     sentences = recommendation_sentences(section.recommendations, RowPhrases.of(rows))
     n_excluded = sum(row.seen for row in rows)
     if n_excluded and section.recommendations:
-        counted = "1 row" if n_excluded == 1 else f"{n_excluded} rows"
+        counted = count_text(n_excluded, "row")
         sentences.append(f"Not considered: {counted} whose start saw these classes or clips.")
     if any(row.toy_encoder for row in rows):
         sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
@@ -87,10 +91,12 @@ def _gain_text(recommendation: Recommendation) -> str:
 
 def _cost_text(row: RowSummary) -> str:
     """Trained parameters and time of an episode."""
-    cost = f"with {row.parameters:,} trained parameters"
-    return cost + (
-        f" and {row.seconds_per_episode:.2g} s an episode" if row.seconds_per_episode else ""
-    )
+    cost = f"with {count_text(row.tuned_parameters, 'trained parameter')}"
+    if row.is_untuned:
+        cost = "without fine-tuning"
+    if not row.seconds_per_episode:
+        return cost
+    return f"{cost} and {'with ' * row.is_untuned}{row.seconds_per_episode:.2g} s an episode"
 
 
 def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
@@ -124,14 +130,26 @@ def _change_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> st
     if hardest.rivals:
         rivals = phrases.join(dict.fromkeys(i for r in group for i in r.rivals[:2]))
         row = phrases.rows[hardest.rivals[0]]
-        clauses = [f"{rivals} may be as good, {_cost_text(row)}", _episodes_text(hardest, row)]
+        clauses = [f"{rivals} {_rival_text(hardest)}, {_cost_text(row)}"]
+        clauses.append(_episodes_text(hardest, row))
     clauses.append(_other_clips_text([r for r in group if r.gain is not None]))
     return f"What would change that: {'; '.join(filter(None, clauses))}."
+
+
+def _rival_text(recommendation: Recommendation) -> str:
+    """What is known of the first rival: how much higher it is than a row without training."""
+    gains = {gain.row: gain for gain in recommendation.decision.gains}
+    gain = gains.get(recommendation.rivals[0])
+    if recommendation.gain is not None or gain is None or gain.difference.mean < NOTABLE_DIFFERENCE:
+        return "may be as good"
+    return f"may be better ({format_signed(gain.difference.mean)} points so far)"
 
 
 def _episodes_text(recommendation: Recommendation, row: RowSummary) -> str:
     """How many episodes would tell a row and its rival apart."""
     size, n_needed = f"a difference of {100 * NOTABLE_DIFFERENCE:g} points", recommendation.episodes
+    if recommendation.next_episodes == USUAL_EPISODES != n_needed:
+        return f"{USUAL_EPISODES} episodes mostly tell (--episodes {USUAL_EPISODES})"
     if n_needed is None:
         return ""
     if n_needed <= row.episodes:

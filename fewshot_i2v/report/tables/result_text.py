@@ -26,6 +26,7 @@ from fewshot_i2v.runs.row_summary import FRESH, RowSummary, gain_over_frozen
 from fewshot_i2v.utils.text_table import (
     WIDTH,
     align_columns,
+    count_text,
     display_width,
     escape_name,
     wrap_notes,
@@ -122,7 +123,7 @@ def render_table(
         notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     blocks = [
         wrap_notes(filter(None, header)),
-        align_columns(columns, LEFT_COLUMNS),
+        align_columns(columns, LEFT_COLUMNS, None if options.wide else WIDTH),
         wrap_notes(_decisions(rows, columns)),
         wrap_notes([*notes, *filter(None, [stopping_note])]),
     ]
@@ -193,7 +194,7 @@ def _common_facts(
     facts = []
     counts = {row.episodes for row in rows}
     if len(counts) == 1 and "ok/failed" not in columns:
-        facts.append(_count_text(counts.pop(), "episode"))
+        facts.append(count_text(counts.pop(), "episode"))
     seeds = {len(row.seed_means) for row in rows} - {0}
     if seeds:
         facts.append(f"means over {'/'.join(map(str, sorted(seeds)))} training seeds")
@@ -206,10 +207,6 @@ def _common_facts(
     if len(heads) == 1 and "head" not in columns:
         facts.append(f"head {escape_name(heads.pop(), _LONGEST)}")
     yield ", ".join(facts)
-
-
-def _count_text(count: int, unit: str) -> str:
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")
 
 
 def _decisions(rows: Sequence[RowSummary], columns: Mapping[str, Sequence[str]]) -> list[str]:

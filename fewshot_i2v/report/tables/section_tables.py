@@ -8,7 +8,7 @@ from itertools import chain
 from math import log
 
 from fewshot_i2v.report.analysis.frame_order import CHANGED_ORDERS, LossesByRow
-from fewshot_i2v.report.analysis.generalization import answered_questions
+from fewshot_i2v.report.analysis.generalization import THESE_CLIPS, answered_questions
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.tables.accuracy_table import (
@@ -230,7 +230,17 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
     available = [generalization for generalization in row_intervals if generalization is not None]
     if not available:
         return None
-    questions = answered_questions(available)
+    questions = [
+        question
+        for question in answered_questions(available)
+        if any(format_ends(r.intervals.get(question)) for r in available)
+    ]
+    gains = [section.verdicts[0].get(i) for i in range(len(row_intervals))]
+    gain_cells = [None if gain is None else gain.other_clips for gain in gains]
+    gain_intervals = [interval for interval in gain_cells if interval is not None]
+    with_gains = any(map(format_ends, gain_intervals))
+    if set(questions) <= {THESE_CLIPS} and not with_gains:
+        return None  # that is the table of accuracies once more
     columns = {
         **_name_columns(table, range(len(row_intervals))),
         ACCURACY_HEADING: table.columns[ACCURACY_HEADING],
@@ -241,10 +251,7 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
         ]
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
     notes += [coverage_note(question, available) for question in questions]
-    gains = [section.verdicts[0].get(i) for i in range(len(row_intervals))]
-    gain_cells = [None if gain is None else gain.other_clips for gain in gains]
-    gain_intervals = [interval for interval in gain_cells if interval is not None]
-    if gain_intervals:
+    if with_gains:
         columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.1f}") for interval in gain_cells]
         notes.append(
             f"{_GAIN_HEADING}: of the gain over frozen, in points; {join_methods(gain_intervals)}. "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.utils.text_table import align_columns, wrap_notes
 
-LEFT_COLUMNS = frozenset({"adapter", "start", "head", "names", "row", "against"})
+LEFT_COLUMNS = frozenset({"", "adapter", "start", "head", "names", "row", "against"})
 """Columns of text, which are aligned to the left; the others hold numbers."""
 
 

@@ -21,7 +21,7 @@ from fewshot_i2v.runs.row_summary import (
 )
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING, MIN_EPISODES
-from fewshot_i2v.utils.text_table import unique_sentences
+from fewshot_i2v.utils.text_table import count_text, unique_sentences
 
 READ_NAMES_NOTE = "given the names of the classes; do not rank them with rows that saw clips only."
 """What is said of rows whose head read the names."""
@@ -59,7 +59,8 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
         yield f"INCOMPLETE: {episodes} missing; the command of the run continues it."
     failed = sum(row.failed for row in rows)
     if failed:
-        yield f"{failed} episodes failed and are left out; their records say why."
+        are = "is" if failed == 1 else "are"
+        yield f"{count_text(failed, 'episode')} failed and {are} left out; their records say why."
     if any(row.seen for row in rows):
         yield "seen: the start was trained or chosen on these classes or clips: do not rank it."
     if any(row.uses_names for row in rows):
@@ -68,7 +69,7 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
         yield "Rows have different episodes: use `fewshot-i2v compare --common`."
     few = min((row.episodes for row in rows if row.accuracies), default=MIN_EPISODES)
     if few < MIN_EPISODES:
-        episodes = "1 episode" if few == 1 else f"{few} episodes"
+        episodes = count_text(few, "episode")
         yield f"{episodes}: no interval below {MIN_EPISODES}, and no verdict; add --episodes 50."
     if any(INPUT_MISMATCH in row.note for row in rows):
         yield f"{INPUT_MISMATCH}: the start was trained with other frames of a clip."
@@ -83,13 +84,20 @@ def _explanations(means: Sequence[Interval], gains: Sequence[Interval]) -> Itera
         level, covers_clips = 100 * with_ends[0].level, _covers_other_clips(with_ends)
         scope = "these classes" if covers_clips else "these clips and classes"
         yield f"[ ]: {level:g} % interval for {scope}, not for others."
-    if any(gain.low is None and gain.n >= MIN_EPISODES for gain in gains):
-        yield (
-            f"{FEW_DIFFER}: rows differ in fewer than {MIN_DIFFERING} episodes, or "
-            f"{ALL_EQUAL}: no interval."
-        )
+    yield from _reason_notes(gains)
     if gains:
         yield "over frozen: in points, on the same episodes, with the same head and shot."
+
+
+def _reason_notes(gains: Sequence[Interval]) -> Iterator[str]:
+    """Note on the words that stand in place of an interval, those of the table alone."""
+    equal = {gain.equal for gain in gains if gain.low is None and gain.n >= MIN_EPISODES}
+    few = f"{FEW_DIFFER}: rows differ in fewer than {MIN_DIFFERING} episodes"
+    if equal == {True, False}:
+        yield f"{few}, or {ALL_EQUAL}: no interval."
+    elif equal:
+        all_equal = f"{ALL_EQUAL}: the difference is the same in all episodes"
+        yield f"{all_equal if True in equal else few}: no interval."
 
 
 def _covers_other_clips(means: Sequence[Interval]) -> bool:
@@ -199,4 +207,4 @@ def start_notes(rows: Sequence[RowSummary]) -> list[str]:
 
 def shots_text(shot: int | str) -> str:
     """Number of shots in words: "1 shot", "5 shots"."""
-    return f"{shot} shot" if shot == 1 else f"{shot} shots"
+    return count_text(shot, "shot") if isinstance(shot, int) else f"{shot} shots"

@@ -52,7 +52,8 @@ def _declares_the_frame_order(subject: AdapterSubject) -> None:
 
 def _declares_the_embedding(subject: AdapterSubject) -> None:
     encoder = subject.build(1, moved=True)
-    if encoder.adapter.frame_order == "no":
+    # without any effect of the order, the check of frame_order has said all there is
+    if encoder.adapter.frame_order == "no" or _order_effect(encoder) <= _DIFFERENT:
         return
     with torch.no_grad():
         for embedding in _embeddings(encoder):

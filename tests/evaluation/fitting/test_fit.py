@@ -170,7 +170,7 @@ def test_unreadable_clips_are_named_and_left_out_only_if_allowed(
     shutil.copytree(material.train, tmp_path, dirs_exist_ok=True)
     bad = tmp_path / material.classes[0] / "bad.mp4"
     bad.write_bytes(b"\0" * 999)
-    with pytest.raises(UsageError, match=r"1 clips cannot be read:\n.*bad\.mp4"):
+    with pytest.raises(UsageError, match=r"1 clip cannot be read:\n.*bad\.mp4"):
         run_fit(tmp_path, overrides=material.keys(head="prototype"))
     result = run_fit(
         tmp_path, overrides=material.keys(head="prototype"), folds=2, skip_unreadable=True

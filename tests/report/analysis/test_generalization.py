@@ -103,12 +103,15 @@ def test_the_text_has_a_column_for_each_question_and_says_what_it_covers() -> No
     ]
     gains = [generalization_intervals("aim", 1, several, baseline=several[:1])]
     text = generalization_text(rows, gains)
-    first, second, notes = text.split("\n\n")
-    assert re.split(r" {2,}", first.splitlines()[0]) == [
-        "row", "shot", "accuracy %", THESE_CLIPS, OTHER_CLIPS, OTHER_CLASSES, OTHER_SEEDS,
-    ]  # fmt: skip
-    assert first.splitlines()[2].split()[-1] == "-", "one seed has no spread over seeds"
-    assert "over frozen" in second.splitlines()[0]
+    first, further, gain, notes = text.split("\n\n")
+    headings = [re.split(r" {2,}", block.splitlines()[0]) for block in (first, further)]
+    assert headings == [
+        ["row", "shot", "accuracy %", THESE_CLIPS, OTHER_CLIPS],
+        ["row", "shot", OTHER_CLASSES, OTHER_SEEDS],
+    ], "more columns would not fit 80"
+    assert further.splitlines()[2].split()[-1] == "-", "one seed has no spread over seeds"
+    assert "over frozen" in gain.splitlines()[0]
+    assert max(map(len, text.splitlines())) <= 80
     for question in (THESE_CLIPS, OTHER_CLIPS, OTHER_CLASSES, OTHER_SEEDS):
         assert f"{question}: " in " ".join(notes.split())
     assert OTHER_GROUPS not in text

@@ -202,6 +202,21 @@ def test_without_scripts_the_table_is_in_order(browser: WebDriver, page: Path) -
     assert browser.execute_script(read) == [0, ["frozen"] * 2 + ["bitfit (spatial only)"] * 2]
 
 
+def test_the_first_screen_has_the_answer_and_a_figure_and_no_table_is_cut(
+    browser: WebDriver, page: Path
+) -> None:
+    show(browser, page, 1400)
+    bottom, *overflows = browser.execute_script(
+        """const figure = document.querySelector('.first figure svg');
+           return [figure.getBoundingClientRect().bottom,
+             ...[...document.querySelectorAll('.wide')].map(t => t.scrollWidth - t.clientWidth)];"""
+    )
+    assert bottom < 900, "of a screen of 1400 x 900"
+    assert overflows
+    assert max(overflows) <= 1
+    screenshot(browser, "light-1400")
+
+
 @pytest.mark.parametrize("width", [1100, 375])
 def test_the_page_is_as_wide_as_the_screen(browser: WebDriver, page: Path, width: int) -> None:
     show(browser, page, width)

@@ -159,6 +159,31 @@ def test_cost_has_a_place_for_zero_and_round_numbers() -> None:
     assert figures.draw_cost(points, key="k", kind="seconds") is None, "no times are known"
 
 
+def test_near_costs_have_more_than_one_round_number() -> None:
+    points = [point(0.5, 1, "frozen", macs=177e6), point(0.6, 1, macs=252e6)]
+    ticks = [t for t in texts(figures.draw_cost(points, key="k", kind="macs")) if t.endswith("M")]
+    assert len(ticks) >= 3
+
+
+def test_classes_of_a_confusion_matrix_are_written_once_and_numbered() -> None:
+    name = "appears-bottom-then-top"
+    drawn = figures.draw_confusion([name, "spirals-in"], np.eye(2), key="k")
+    shown = [" ".join(text.split()) for text in texts(drawn)]
+    assert shown.count(f"{name} 1") == 1
+    assert {"spirals-in 2", "1", "2"} <= set(shown)
+    assert not any("…" in text for text in shown)
+
+
+def test_a_start_that_is_not_tuned_has_its_mark_and_name() -> None:
+    start = {"start": "base-trained", "start_name": "b"}
+    rows = [RowSummary("aim", "h", 1, {}, note=note, **start) for note in ("untuned", "")]
+    untuned, tuned = make_labels(rows)
+    assert (untuned.tuned, tuned.tuned) == (False, True)
+    assert untuned.dash != tuned.dash
+    assert figures.legend_marker(untuned, key="k") != figures.legend_marker(tuned, key="k")
+    assert untuned.name == "base-trained aim (untuned)"
+
+
 def test_many_classes_are_cut_to_the_highest_and_the_lowest() -> None:
     values = {f"class {i:03d}": interval(i / 200, 0.001) for i in range(150)}
     shown = [t for t in texts(figures.draw_classes(values, {}, label(), key="k")) if "class" in t]

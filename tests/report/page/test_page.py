@@ -15,7 +15,7 @@ import pytest
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, merge_rows, sort_rows
 from fewshot_i2v.report.page.page import render_page, shown_clips
-from fewshot_i2v.report.page.views import common_and_differing
+from fewshot_i2v.report.page.row_settings import common_and_differing
 from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.report.tables.interval_text import format_interval
 from tests.report.page.page_samples import HOSTILE, orders, row, section, with_seed
@@ -69,8 +69,35 @@ def test_the_answer_stands_first(outline: Outline) -> None:
     text = outline.text["body"].replace("\u00a0", " ")
     assert "With 1 clip per class: aim beats frozen on these clips" in text
     assert "No gain over frozen is shown for st-adapter." in text
+    assert text.index("Use aim: it beats frozen by") < text.index("With 1 clip per class")
     assert text.index("beats frozen") < text.index("Accuracy of every row")
     assert "In brackets: 95 % intervals, Student t over episodes. It covers the mean" in text
+
+
+def test_one_figure_stands_beside_the_answer_and_notes_are_folded(page: str) -> None:
+    first = page[page.index('<div class="first">') : page.index("<h3")]
+    assert first.count("<figure") == 1
+    assert "Gain over frozen, 1 shot" in first
+    assert first.index("<figure") < first.index("<details>\n<summary>Each number of shots")
+    folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
+    for said in ("In brackets: 95 %", "It covers the mean accuracy", 'class="notes"'):
+        assert said not in page.replace(folded, "") or said in folded
+    assert page.count('<ul class="notes">') == folded.count('<ul class="notes">') > 0
+
+
+def test_a_single_number_of_shots_has_its_figure_once() -> None:
+    page = render_page([section(row("frozen"), row("aim", 0.9))])
+    assert page.count("Forest plot of intervals") == 1
+    assert page.index("Forest plot") < page.index("Accuracy of every row")
+
+
+def test_sections_that_say_nothing_are_left_out() -> None:
+    few = render_page([section(row("frozen", count=1), row("aim", 0.9, count=1))])
+    assert "How far it reaches" not in few, "no question has an answer"
+    assert "Reliability diagram:" not in few, "lines of few episodes are chance"
+    many = render_page([section()])
+    assert "How far it reaches" in many
+    assert "Reliability diagram:" in many
 
 
 def test_the_table_is_that_of_the_terminal(outline: Outline) -> None:
@@ -148,8 +175,8 @@ def test_calibration_stands_in_a_table_a_figure_and_numbers(outline: Outline, pa
         "ECE is too high with few of them",
         "bootstrap over episodes. It covers the binned calibration error",
         "Guessing gives 1.099 and 0.667.",
-        "Confidence and truth, 1 shot.",
-        "Confidence and truth, 5 shots.",
+        "Confidence and truth, 1 shot",
+        "Confidence and truth, 5 shots",
     ):
         assert said in text
     assert page.count("Reliability diagram:") == 2

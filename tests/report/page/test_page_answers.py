@@ -17,7 +17,7 @@ def test_one_episode_has_no_interval_and_no_extremes() -> None:
     assert "Too few episodes: no interval." in outline.text["main"]
     assert not outline.all("article")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    words = "Accuracy of each row.</strong> Too few episodes: no interval."
+    words = "Accuracy of each row</strong></summary>Too few episodes: no interval."
     assert any(words in caption for caption in captions)
     assert not any("95 % intervals" in c or "Lines: " in c for c in captions)
     assert "In brackets" not in outline.text["main"]
@@ -32,7 +32,7 @@ def test_one_episode_is_compared_over_its_clips() -> None:
     page = render_page([section(*rows)])
     text = " ".join(Outline(page).text["main"].split())
     assert "With 1 clip per class: aim beats frozen with these support clips by " in text
-    assert "Gain over frozen, clip by clip. Lines: 95 % intervals, paired Student t over" in text
+    assert "Gain over frozen, clip by clipLines: 95 % intervals, paired Student t over" in text
     assert "over query clips. One episode, so it is over query clips: it covers other" in text
     assert "Over frozen, in brackets: 95 % intervals" in text
     (alt,) = re.findall(r"Forest plot of intervals: gain[^\"]*", page)

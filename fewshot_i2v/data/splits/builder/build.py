@@ -24,6 +24,7 @@ from fewshot_i2v.data.splits.split_writer import format_split, split_comments, w
 from fewshot_i2v.data.splits.subsets import ClipsByClass, SubsetReader
 from fewshot_i2v.errors import ConfigError, SplitError
 from fewshot_i2v.utils.files import write_atomic
+from fewshot_i2v.utils.text_table import count_text
 from fewshot_i2v.utils.yaml import parse_yaml
 
 
@@ -85,6 +86,7 @@ def make_split(
         group_pattern=group,
         group_scope=group_scope,
         find=clip_list.find,
+        links=clip_list.links,
     )
 
 
@@ -102,7 +104,10 @@ def _all_way_subsets(clip_list: ClipList) -> dict[str, ClipsByClass]:
         clip_list.notes.append("the clips to test on are those of val: there are none of test")
     elif "val" in by_role:
         count = sum(map(len, by_role["val"].values()))
-        clip_list.notes.append(f"{count} clips of val are left out: an all-way split has none")
+        are = "is" if count == 1 else "are"
+        clip_list.notes.append(
+            f"{count_text(count, 'clip')} of val {are} left out: an all-way split has none"
+        )
     return {"train": by_role["train"], "test": by_role[test_role]}
 
 

@@ -13,7 +13,7 @@ from fewshot_i2v.data.splits.problems import (
     path_problem,
     text_problem,
 )
-from fewshot_i2v.data.splits.split import Clip, FindMode
+from fewshot_i2v.data.splits.split import Clip, FindMode, LinkPolicy
 from fewshot_i2v.data.splits.subsets import ClipsByClass
 from fewshot_i2v.errors import SplitError
 
@@ -36,6 +36,7 @@ class ClipList:
         find: how clip names lead to files; see `Split.find`.
         class_ids: class -> its name in the source.
         notes: messages for the user, a sentence each.
+        links: "follow" where class folders themselves are links out of the source.
     """
 
     source: Path
@@ -43,6 +44,7 @@ class ClipList:
     find: FindMode = "path"
     class_ids: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    links: LinkPolicy = "inside"
 
     def classes(self) -> ClipsByClass:
         """Return all clips by class, whatever their role."""

@@ -17,7 +17,7 @@ from fewshot_i2v.data.splits.problems import ProblemList
 from fewshot_i2v.data.splits.split import Clip
 from fewshot_i2v.data.splits.subsets import ClipsByClass
 from fewshot_i2v.errors import SplitError
-from fewshot_i2v.utils.text_table import join_names
+from fewshot_i2v.utils.text_table import count_text, join_names
 
 _MOVE_HINT = "move them into class folders, or list them with --csv"
 
@@ -87,12 +87,22 @@ def _import_classes(
     outside_clips = [
         clip for clips in classes.values() for clip in _clips_outside_root(root, clips)
     ]
-    if outside_clips:
+    linked = [name for name in classes if (base / name).is_symlink()]
+    if outside_clips and _only_below(outside_clips, prefix, linked):
+        # whoever links the folder of a class means the clips in it; a list of clips does not
+        clip_list.links = "follow"
+        clip_list.notes.append(f"class folders that are links are followed: {join_names(linked)}")
+    elif outside_clips:
         clip_list.notes.append(
             f"links to files outside of {root}: {join_names(outside_clips)}; they are refused "
             "without `links: follow` in the split file"
         )
     return classes
+
+
+def _only_below(clips: Sequence[str], prefix: str, folders: Sequence[str]) -> bool:
+    """Whether all of the clips lie in some of the class folders."""
+    return all(clip.removeprefix(prefix).partition("/")[0] in folders for clip in clips)
 
 
 def _import_notes(scanned: ScannedFolders, base_contents: FolderContents) -> Iterator[str]:
@@ -148,7 +158,7 @@ def _import_notes(scanned: ScannedFolders, base_contents: FolderContents) -> Ite
 
 def _count_and_name(names: Sequence[str], noun: str, kind: str) -> str:
     """Count names and show the first few: "2 videos in no folder: a.mp4, b.mp4"."""
-    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} {kind}: {join_names(names)}"
+    return f"{count_text(len(names), noun)} {kind}: {join_names(names)}"
 
 
 def _unreadable_files(scanned: ScannedFolders, base_contents: FolderContents) -> Iterator[str]:

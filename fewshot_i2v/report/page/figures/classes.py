@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 40
 """Of which the figures show bars; with more, the lowest and the highest."""
 _ROW_HEIGHT, _EDGE_HEIGHT = 17, 50
-_MAX_NAME_LENGTH = 26
+_MAX_NAME_LENGTH, _CHARACTER_WIDTH = 30, 6.2
 _MAX_CELLS = 3000
 
 
@@ -100,17 +100,19 @@ def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str
     if not count:
         return None
     show_names = count <= MAX_CLASSES
-    with new_figure(FIGURE_WIDTH, FIGURE_WIDTH) as figure:
+    longest = max(len(shorten(name, _MAX_NAME_LENGTH)) for name in names) if show_names else 0
+    # the names to the left take room from the square of cells
+    with new_figure(FIGURE_WIDTH, FIGURE_WIDTH + 50 - round(_CHARACTER_WIDTH * longest)) as figure:
         axes = figure.add_subplot()
         _draw_cells(axes, np.nan_to_num(rates), colour("s1"))
         axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
-        axes.set_xlabel("taken for")
-        axes.set_ylabel("class")
-        shown = [shorten(name, 20) for name in names] if show_names else []
+        axes.set_xlabel("taken for, by the numbers of the rows" if show_names else "taken for")
+        numbers = [*range(1, count + 1)] if show_names else []
         size = min(FONT_SIZE, max(4.5, FONT_SIZE * 22 / count))
-        positions = [i + 0.5 for i in range(count)] if show_names else []
+        positions = [number - 0.5 for number in numbers]
+        shown = [f"{shorten(names[n - 1], _MAX_NAME_LENGTH)}  {n}" for n in numbers]
         axes.set_yticks(positions, shown, fontsize=size)
-        axes.set_xticks(positions, shown, rotation=90, fontsize=size)
+        axes.set_xticks(positions, [*map(str, numbers)], fontsize=size)
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set(visible=True, color=colour("rule"))

@@ -19,12 +19,12 @@ from fewshot_i2v.report.page.figures.style import (
     ends_text,
     marker_style,
     new_figure,
-    shots_text,
     to_figure,
 )
 from fewshot_i2v.report.page.labels import RowLabel
 from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.report.tables.interval_text import format_signed
+from fewshot_i2v.report.tables.table_notes import shots_text
 from fewshot_i2v.statistics import Interval
 
 if TYPE_CHECKING:
@@ -238,10 +238,16 @@ def draw_cost(points: Sequence[PlotPoint], *, key: str, kind: CostKind) -> str |
 
 
 def _set_cost_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Set a logarithmic axis on which zero has a position too."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    """Set a logarithmic axis on which zero has a position too; a linear one for near values."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     positive = [value for value in values if value > 0]
+    formatter = FuncFormatter(lambda value, _: _format_count(value))
+    if len(positive) == len(values) and max(positive) < 3 * min(positive):
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # round powers would be one or none
+        axes.xaxis.set_major_formatter(formatter)
+        axes.margins(x=0.1)
+        return
     if len(positive) < len(values):
         min_positive = min(positive)
         axes.set_xscale("symlog", linthresh=min_positive / 2, linscale=0.4)
@@ -252,7 +258,7 @@ def _set_cost_axis(axes: Axes, values: Sequence[float]) -> None:
     has_zero = len(positive) < len(values)
     if has_zero or max(positive) < 20 * min(positive):
         axes.set_xticks(_axis_ticks(min(positive), max(positive), has_zero=has_zero))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _format_count(value)))
+    axes.xaxis.set_major_formatter(formatter)
     axes.xaxis.set_minor_locator(NullLocator())
 
 

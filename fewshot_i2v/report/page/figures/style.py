@@ -232,11 +232,6 @@ class PlotPoint:
     macs: float | None = None
 
 
-def shots_text(shot: int | str) -> str:
-    """Number of shots in words."""
-    return "1 shot" if shot == 1 else f"{shot} shots"
-
-
 def ends_text(interval: Interval, form: str = "{:.1f}") -> str:
     """Ends of an interval in percent, in brackets with a space before; or nothing."""
     ends = format_ends(interval, form)
@@ -249,7 +244,9 @@ def marker_style(label: RowLabel) -> dict[str, Any]:
     return {
         "color": tint,
         "marker": label.marker,
+        "fillstyle": "full" if label.tuned else "left",
         "markerfacecolor": tint if label.filled else colour("paper"),
+        "markerfacecoloralt": colour("paper"),
         "markeredgecolor": tint,
         "markeredgewidth": 1.2,
     }

@@ -94,3 +94,25 @@ def test_a_table_of_windows_is_read(folder: Path) -> None:
     clips = read_labelled_clips(folder / "labels.csv")
     assert clips.classes == ("clap", "wave")
     assert clips.names == ["clap/p1-c.mp4", "wave/p1-a.mp4"]
+
+
+def test_class_folders_that_are_links_are_followed(folder: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("wave", "clap"):
+        (links / name).symlink_to(folder / name)
+    clips = read_labelled_clips(links)
+    assert clips.split.links == "follow"
+    assert clips.split.clip_path("wave/p1-a.mp4").is_file()
+    assert clips.notes == ("class folders that are links are followed: clap, wave",)
+
+
+def test_a_clip_that_is_a_link_out_of_the_folder_says_what_to_do(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk.mp4").write_bytes(b"x")
+    (folder / "wave" / "linked.mp4").symlink_to(tmp_path / "disk.mp4")
+    split = read_labelled_clips(folder).split
+    assert split.links == "inside"
+    with pytest.raises(SplitError, match="make a split with `fewshot-i2v episodes new`"):
+        split.clip_path("wave/linked.mp4")
