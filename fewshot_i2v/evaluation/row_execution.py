@@ -148,7 +148,8 @@ class RowExecution:
         if failed > runner.row.max_failed:
             raise TooManyFailuresError(
                 f"{count_text(failed, 'episode')} of {folder.path} cannot run, more than "
-                f"--max-failed {runner.row.max_failed} allows; clips that cannot be read in this run:\n"
+                f"--max-failed {runner.row.max_failed} allows; clips that cannot be read in this "
+                "run:\n"
                 f"{runner.context.unreadable_lines() or '  none (recorded earlier)'}\n"
                 "`fewshot-i2v episodes check` looks at every clip of a split, and with "
                 "--allow-missing OUT.yaml writes the split without those. Mend or replace them and "
