@@ -1,0 +1,181 @@
+"""Time and records of one evaluation in one process and in several, also with workers killed.
+
+    python scripts/benchmarks/bench_engines.py --work FOLDER --out FILE [--ray] [--kills 20]
+
+The encoder `demo` and ST-Adapter from its starting point on `motions`. Clips are decoded first,
+once. Every worker has one thread, as the run in one process has, so that N workers could be N times
+as fast. Start-up and imports count. The runs are done in turn, `--rounds` times. With `--kills`,
+another run has its workers killed at random, so many times, and one has its main process killed
+five times and continued with another number of workers. FILE gets the figures as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewshot_i2v import __version__
+from fewshot_i2v.runs.episode_record import TIMING_KEYS
+from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.utils.environment import git_commit
+
+_COMMAND = [
+    *(sys.executable, "-m", "fewshot_i2v", "evaluate", "quickstart", "--quiet", "--json"),
+    *("--adapter", "st-adapter", "--start", "demo-motions", "--no-untuned", "--at-once", "1"),
+]
+_MAIN_KILLS = 5
+Records = dict[int, dict[str, Any]]
+
+
+def start(output: Path, episodes: int, *flags: str) -> subprocess.Popen[bytes]:
+    """Start an evaluation; its workers have one thread each."""
+    return subprocess.Popen(
+        [*_COMMAND, "--episodes", str(episodes), "--output", str(output), *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )
+
+
+def run(output: Path, episodes: int, *flags: str) -> float:
+    """Run an evaluation to its end, and return the seconds it took."""
+    begin = time.perf_counter()
+    if start(output, episodes, *flags).wait() != 0:
+        raise click.ClickException(f"{output}: the evaluation failed")
+    return time.perf_counter() - begin
+
+
+def records_of(output: Path) -> Records:
+    """Return the records of the only row, without timings."""
+    (header,) = output.rglob("run.json")
+    return {
+        index: {key: value for key, value in r.to_dict().items() if key not in TIMING_KEYS}
+        for index, r in read_run(header.parent).records.items()
+    }
+
+
+def worker_pids(output: Path) -> list[int]:
+    """Return the processes that hold a shard's lock."""
+    pids = []
+    for lock in output.rglob("running-*-of-*"):
+        try:
+            pids.append(int(json.loads(lock.read_text())["pid"]))
+        except (OSError, ValueError, KeyError):  # it ends or begins just now
+            continue
+    return pids
+
+
+def kill_workers(output: Path, episodes: int, kills: int, seed: int) -> dict[str, Any]:
+    """Run with two workers, of which one is killed again and again."""
+    generator, killed = random.Random(seed), 0
+    process = start(output, episodes, "--engine", "processes", "--processes", "2")
+    while process.poll() is None:
+        time.sleep(generator.uniform(0.5, 4))
+        pids = worker_pids(output)
+        if killed < kills and pids:
+            killed += _kill(generator.choice(pids))
+    return {"killed": killed, "exit_status": process.returncode}
+
+
+def kill_main(output: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Run with 3, 1 and 2 workers in turn, and kill the main process each time but the last."""
+    generator, killed = random.Random(seed), 0
+    counts = ["3", "1", "2", "3", "1", "2"]
+    for number, count in enumerate(counts):
+        process = start(output, episodes, "--engine", "processes", "--processes", count)
+        if number < _MAIN_KILLS:
+            time.sleep(generator.uniform(15, 25))
+            killed += _kill(process.pid)
+        process.wait()
+        _wait_for_end(output)
+    return {"killed": killed, "workers": counts, "exit_status": process.returncode}
+
+
+def _kill(pid: int) -> int:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+def _wait_for_end(output: Path) -> None:
+    """Wait until the workers of a dead main process have seen that it is dead."""
+    for _ in range(60):
+        if not any(Path(f"/proc/{pid}").exists() for pid in worker_pids(output)):
+            return
+        time.sleep(1)
+
+
+def measure(
+    work: Path, episodes: int, rounds: int, kinds: dict[str, Sequence[str]]
+) -> tuple[dict[str, Any], Records]:
+    """Run every kind in turn, and check that all write the same records."""
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    expected: Records = {}
+    for number in range(rounds):
+        for name, flags in kinds.items():
+            output = work / f"{name.replace(' ', '-')}-{number}"
+            seconds[name].append(round(run(output, episodes, *flags), 1))
+            records = records_of(output)
+            expected = expected or records
+            if records != expected:
+                raise click.ClickException(f"{output}: other records than the first run")
+            click.echo(f"{name}: {seconds[name][-1]} s", err=True)
+    base = statistics.median(seconds["one process"])
+    figures = {
+        name: {"seconds": values, "times_as_fast": round(base / statistics.median(values), 2)}
+        for name, values in seconds.items()
+    }
+    return figures, expected
+
+
+@click.command(help=__doc__)
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--episodes", default=48, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--kills", default=0, show_default=True, help="Times that a worker is killed.")
+@click.option("--ray", is_flag=True, help="Also two workers of a local Ray cluster.")
+def main(work: Path, out: Path, episodes: int, rounds: int, kills: int, *, ray: bool) -> None:
+    """Measure; see the top of this file."""
+    kinds: dict[str, Sequence[str]] = {
+        "one process": (),
+        "1 worker": ("--engine", "processes", "--processes", "1"),
+        "2 workers": ("--engine", "processes", "--processes", "2"),
+    }
+    if ray:
+        kinds["2 workers of Ray"] = ("--engine", "ray", "--processes", "2")
+    run(work / "first", episodes, "--steps", "0")  # generates and decodes the clips
+    report: dict[str, Any] = {
+        "version": __version__,
+        "commit": git_commit(),
+        "cores": os.cpu_count(),
+        "episodes": episodes,
+    }
+    report["runs"], expected = measure(work, episodes, rounds, kinds)
+    tests: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "workers_killed": lambda output: kill_workers(output, episodes, kills, seed=0),
+        "main_process_killed": lambda output: kill_main(output, episodes, seed=0),
+    }
+    for name, test in tests.items() if kills else ():
+        output = work / name
+        facts = test(output)
+        report[name] = {**facts, "records_are_equal": records_of(output) == expected}
+        click.echo(f"{name}: {report[name]}", err=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
