@@ -9,13 +9,14 @@ are drawn by Chromium without a window, into `scripts/benchmarks/results/`.
 
 from __future__ import annotations
 
-import argparse
 import html
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import click
 
 RESULTS = Path(__file__).parent / "benchmarks" / "results"
 TABLE_PICTURE = RESULTS / "quickstart-table.png"
@@ -55,11 +56,10 @@ def draw(page: Path, picture: Path, size: tuple[int, int]) -> None:
     subprocess.run([browser, *flags, page.as_uri()], check=True, stderr=subprocess.DEVNULL)
 
 
-def main() -> None:
-    """Draw both pictures of the run that the command line names."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path, help="folder of an evaluation")
-    run = str(parser.parse_args().run)
+@click.command(help=__doc__)
+@click.argument("run")
+def main(run: str) -> None:
+    """Draw both pictures of an evaluation, by its folder."""
     with tempfile.TemporaryDirectory() as folder:
         terminal, page = Path(folder) / "terminal.html", Path(folder) / "page.html"
         output = fewshot("show", run)

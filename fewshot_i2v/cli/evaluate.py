@@ -118,15 +118,7 @@ def command(
         for line in _header_lines(run, config or "quickstart", explicit):
             click.echo(line, err=True)
     if dry_run:
-        from fewshot_i2v.evaluation import evaluate
-
-        plan = evaluate.dry_run(run, progress=progress)
-        if as_json:
-            echo_json(plan)
-            return
-        click.echo("\n".join(evaluation_lines(plan)))
-        if not quiet:
-            echo_next(same_command(ctx, without=["--dry-run"]))
+        _show_plan(ctx, run, as_json=as_json, quiet=quiet)
         return
     with resumable(run.output_folder):
         result = division.run(run, first, progress=progress, retry_failed=retry_failed)
@@ -138,6 +130,19 @@ def command(
         _echo_end(result)
     if result.failed:
         ctx.exit(FAILED_EPISODES_STATUS)
+
+
+def _show_plan(ctx: click.Context, run: EvaluationConfig, *, as_json: bool, quiet: bool) -> None:
+    """Write what the command would do and what it would cost."""
+    from fewshot_i2v.evaluation import evaluate
+
+    plan = evaluate.dry_run(run, progress=not quiet)
+    if as_json:
+        echo_json(plan)
+        return
+    click.echo("\n".join(evaluation_lines(plan)))
+    if not quiet:
+        echo_next(same_command(ctx, without=["--dry-run"]))
 
 
 def _echo_end(result: EvaluationResult) -> None:

@@ -17,6 +17,7 @@ from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.evaluate import command
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.keys import config_keys
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES
 from fewshot_i2v.evaluation.row_expansion import expand_rows
 from tests.cli.conftest import FakeEvaluation, Invoke
 
@@ -62,7 +63,12 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
     result = invoke("evaluate")
     assert result.exit_code == 0
     assert given(evaluation)["name"] == "quickstart"
-    assert evaluation.asked == {"progress": True, "retry_failed": False}
+    assert evaluation.asked == {
+        "progress": True,
+        "retry_failed": False,
+        "selection": ALL_EPISODES,
+        "engine": None,
+    }
     assert "frozen" in result.stdout
     assert "62.5" in result.stdout
     head, _, rest = result.stderr.partition("\n\n")

@@ -161,20 +161,20 @@ def command(
             limits=limits.for_clips(),
             progress=not (quiet or as_json),
         )
-    removal, label_checks = None, []
+    removal, label_facts = None, {}
     if not as_json:
         _show_check(check, everything=everything)
     if labels:
         running = {"workers": workers, "cache": str(folder), "device": device}
         running |= {"video.frames": frames}
         label_checks = _check_labels(check, running | overrides, progress=not (quiet or as_json))
+        label_facts = {"labels": [c.to_dict() for c in label_checks]}
         if not as_json:
             _show_labels(label_checks)
     if allow_missing is not None and check.problem_by_clip:
         removal = write_reduced_split(check, allow_missing, drop_classes=drop_classes)
     if as_json:
         written = {"written": _written_to_dict(removal, allow_missing)}
-        label_facts = {"labels": [c.to_dict() for c in label_checks]} if labels else {}
         echo_json(check.to_dict() | written | label_facts)
     elif allow_missing is not None:
         _show_written(removal, allow_missing)

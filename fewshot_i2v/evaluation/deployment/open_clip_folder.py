@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_cli
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
+from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,7 @@ def export_open_clip(
             f"--open-clip: {name} cannot be merged into the frozen weights; --onnx exports every "
             "adapter"
         )
-    source = {key: getattr(description.encoder_source, key) for key in ("name", "pretrained")}
-    source["architecture"] = description.encoder_source.architecture
-    overrides = {"pretrained": pretrained, "architecture": architecture}
-    source |= {key: str(value) for key, value in overrides.items() if value is not None}
+    source = _encoder_source(description, {"pretrained": pretrained, "architecture": architecture})
     pixels = torch.from_numpy(np.stack(random_clips(classifier, 1)))
     with atomic_folder(out) as draft:
         merged = merge_into(
@@ -95,12 +94,25 @@ def export_open_clip(
             classes=checkpoint.classes,
             preset=checkpoint.adapter.preset,
             text_digest=head.text_digest if head else None,
-            about={
-                **checkpoint.about,
-                "model_sha256": checkpoint.tensors.sha256,
-                "config": {"video": description.video.model_dump(mode="json")},
-            },
+            about=_facts_of(description),
             merge=merged,
         )
         files = tuple(sorted(file.name for file in draft.iterdir()))
     return OpenClipExport(out, files, info.usage)
+
+
+def _facts_of(description: ModelDescription) -> dict[str, Any]:
+    """What the folder says of the model that it is from."""
+    checkpoint = description.checkpoint
+    video = description.video.model_dump(mode="json")
+    digest = checkpoint.tensors.sha256
+    return {**checkpoint.about, "model_sha256": digest, "config": {"video": video}}
+
+
+def _encoder_source(
+    description: ModelDescription, places: Mapping[str, str | Path | None]
+) -> dict[str, Any]:
+    """Says how the encoder was loaded: as the model says, or from where its files are now."""
+    keys = ("name", "pretrained", "architecture")
+    source = {key: getattr(description.encoder_source, key) for key in keys}
+    return source | {key: str(value) for key, value in places.items() if value is not None}

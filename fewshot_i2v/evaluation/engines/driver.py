@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, WorkerPool, run_jobs
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool, run_jobs
 from fewshot_i2v.evaluation.row_execution import (
     ALL_EPISODES,
     RowExecution,
@@ -77,7 +77,7 @@ class EngineRun:
 
     def _prepare(
         self, runner: RowRunner, progress: OverallProgress, *, retry_failed: bool
-    ) -> list[Job]:
+    ) -> list[BatchJob]:
         """Decodes the clips of a row, records what cannot run, and returns what remains."""
         with self._opened(runner, retry_failed=retry_failed) as execution:
             execution.prepare(progress)
@@ -85,7 +85,7 @@ class EngineRun:
             progress.advance(share, None, position=runner.position)
             size = runner.parallel_episodes
             return [
-                Job(
+                BatchJob(
                     runner.position,
                     batch,
                     tuple(sorted(i for i in execution.pending if i // size == batch)),
@@ -93,7 +93,7 @@ class EngineRun:
                 for batch in execution.batches
             ]
 
-    def _run(self, jobs: Sequence[Job], progress: OverallProgress) -> None:
+    def _run(self, jobs: Sequence[BatchJob], progress: OverallProgress) -> None:
         pool = self._ready_pool()
         # a batch that ends its workers may do so because of one episode: find it
         again = []
@@ -104,7 +104,7 @@ class EngineRun:
                 self._record_death(outcome)
             else:
                 job = outcome.job
-                again += [Job(job.row, job.batch, (i,), alone=True) for i in job.pending]
+                again += [BatchJob(job.row, job.batch, (i,), alone=True) for i in job.pending]
         for outcome in run_jobs(pool, again):
             if outcome.death is None:
                 self._count(outcome, pool, progress)

@@ -10,7 +10,7 @@ from fewshot_i2v.errors import FewshotError
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """Episodes of a batch that one worker runs side by side.
 
     Attributes:
@@ -39,7 +39,7 @@ class Outcome:
         error: that the job raised because of its data or configuration; None: there is none.
     """
 
-    job: Job
+    job: BatchJob
     accuracies: tuple[float, ...] = ()
     seconds: float = 0.0
     death: str | None = None
@@ -60,7 +60,7 @@ class WorkerPool(Protocol):
     def idle(self) -> int:
         """Number of workers without a job."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchJob) -> None:
         """Gives a job to an idle worker."""
 
     def wait(self) -> Sequence[Outcome]:
@@ -77,7 +77,9 @@ class WorkerPool(Protocol):
         """Ends the workers."""
 
 
-def run_jobs(pool: WorkerPool, jobs: Sequence[Job], *, max_attempts: int = 2) -> Iterator[Outcome]:
+def run_jobs(
+    pool: WorkerPool, jobs: Sequence[BatchJob], *, max_attempts: int = 2
+) -> Iterator[Outcome]:
     """Runs jobs on a pool, in their order as far as workers are idle.
 
     A job whose worker ends is run again, once by default: an error of the machine, such as one of

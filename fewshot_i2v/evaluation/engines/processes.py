@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import EngineError, FewshotError
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error
 from fewshot_i2v.runs.shards import Shard
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _JOIN_SECONDS = 10
 class _Process:
     process: BaseProcess
     connection: Connection
-    job: Job | None = None
+    job: BatchJob | None = None
     is_ready: bool = False
 
 
@@ -63,7 +63,7 @@ class ProcessPool:
         """Number of workers without a job."""
         return sum(worker.job is None for worker in self._workers)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchJob) -> None:
         """Gives a job to an idle worker; its connection holds it until the worker is ready."""
         worker = next(worker for worker in self._workers if worker.job is None)
         worker.job = job
@@ -176,7 +176,7 @@ def _serve(
         worker.close()
 
 
-def _run(worker: Worker, job: Job) -> Outcome | FewshotError:
+def _run(worker: Worker, job: BatchJob) -> Outcome | FewshotError:
     try:
         outcome: Outcome = worker.run(job)
     except FewshotError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import EngineError, FewshotError, UsageError
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error
 from fewshot_i2v.runs.shards import Shard
 
 _MAX_FAILED_STARTS = 2
@@ -25,7 +25,7 @@ class _Actor:
         self._config, self._shard = config, shard
         self._worker: Any = None
 
-    def run(self, job: Job, episodes: int | None) -> Outcome | FewshotError:
+    def run(self, job: BatchJob, episodes: int | None) -> Outcome | FewshotError:
         """Runs a job of an evaluation with so many episodes of each shot."""
         from fewshot_i2v.evaluation.engines.worker import Worker
 
@@ -82,7 +82,7 @@ class RayPool:
         self._config = config.model_copy(update={"workers": 1})
         self._episodes, self._failed_starts = episodes, 0
         self._actors = [self._start(number) for number in range(self.size)]
-        self._running: dict[Any, tuple[int, Job]] = {}
+        self._running: dict[Any, tuple[int, BatchJob]] = {}
         self._ready: set[int] = set()
 
     @property
@@ -90,7 +90,7 @@ class RayPool:
         """Number of workers without a job."""
         return self.size - len(self._running)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchJob) -> None:
         """Gives a job to an idle worker."""
         busy = {number for number, _ in self._running.values()}
         number = next(n for n in range(self.size) if n not in busy)
@@ -110,7 +110,7 @@ class RayPool:
             return [Outcome(job, error=result)]
         return [result]
 
-    def _replace(self, number: int, job: Job, error: Exception) -> Outcome:
+    def _replace(self, number: int, job: BatchJob, error: Exception) -> Outcome:
         if number not in self._ready:
             self._failed_starts += 1
             if self._failed_starts > _MAX_FAILED_STARTS:

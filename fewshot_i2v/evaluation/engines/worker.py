@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution
 from fewshot_i2v.runs.run_folder import RunFolder
@@ -40,7 +40,7 @@ class Worker:
         """Makes the first `episodes` episodes of each shot those of the evaluation."""
         self.context.draw(episodes)
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: BatchJob) -> Outcome:
         """Runs a job and records its missing episodes.
 
         Raises:

@@ -12,6 +12,7 @@ import yaml
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.evaluation.deployment.card import model_card
 from fewshot_i2v.models.checkpoints.model_file import ModelFile, read_model, write_model
+from fewshot_i2v.statistics.shares import Share
 from tests.evaluation.deployment.conftest import Models
 
 METHOD = ("frozen", "prototype", 0.05)
@@ -36,10 +37,11 @@ def test_what_to_expect_is_said_with_its_interval(models: Models) -> None:
     share = description.accuracy
     assert share is not None
     assert description.rejection is not None
-    expected = f"To expect: {100 * share.count / share.clips:.1f} % [{100 * share.low:.1f}, "
-    assert expected in card
+    mean = Share(**vars(share)).mean
+    assert f"To expect: {100 * mean:.1f} % [{100 * share.low:.1f}, " in card
     unknown = description.rejection.rejected_unknown
-    assert f"{100 * unknown.count / unknown.clips:.1f} % [{100 * unknown.low:.1f}" in card
+    mean = Share(**vars(unknown)).mean
+    assert f"{100 * mean:.1f} % [{100 * unknown.low:.1f}" in card
     assert '"none of these"' in card
     for name, clips in description.clips.items():
         assert f"| {name} | {len(clips)} |" in card

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, portable_error, run_jobs
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error, run_jobs
 
-JOBS = [Job(row, batch, (batch,)) for row in range(2) for batch in range(5)]
+JOBS = [BatchJob(row, batch, (batch,)) for row in range(2) for batch in range(5)]
 
 
 @dataclass
@@ -20,17 +20,17 @@ class FakePool:
     """Workers that end as `deaths` says: how often each job ends its worker."""
 
     size: int = 2
-    deaths: Counter[Job] = field(default_factory=Counter)
-    error_at: Job | None = None
-    running: deque[Job] = field(default_factory=deque)
-    submitted: list[Job] = field(default_factory=list)
+    deaths: Counter[BatchJob] = field(default_factory=Counter)
+    error_at: BatchJob | None = None
+    running: deque[BatchJob] = field(default_factory=deque)
+    submitted: list[BatchJob] = field(default_factory=list)
     most: int = 0
 
     @property
     def idle(self) -> int:
         return self.size - len(self.running)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchJob) -> None:
         assert self.idle
         self.running.append(job)
         self.submitted.append(job)

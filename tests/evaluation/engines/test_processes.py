@@ -11,7 +11,7 @@ import pytest
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import TooManyFailuresError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.engines.jobs import Job, Outcome, WorkerPool
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool
 from fewshot_i2v.evaluation.engines.pools import make_engine
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.results import EvaluationResult
@@ -94,7 +94,7 @@ class PoolOfThisProcess:
     def idle(self) -> int:
         return self._job is None
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchJob) -> None:
         self._job = job
 
     def wait(self) -> list[Outcome]:
@@ -170,7 +170,7 @@ def test_an_episode_that_ends_every_worker_is_recorded_once(runs: Runs) -> None:
     for index, record in records.items():
         assert record["predictions"] == runs.reference[1][index]["predictions"]
     assert pools[0].deaths == 4  # twice with its neighbour, and twice alone
-    with pytest.raises(TooManyFailuresError, match="1 episodes"):
+    with pytest.raises(TooManyFailuresError, match="1 episode of"):
         evaluate.run(config.model_copy(update={"max_failed": 0}))
 
 

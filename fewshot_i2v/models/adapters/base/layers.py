@@ -179,22 +179,22 @@ class _ThreeTaps(torch.autograd.Function):
     differentiable operations, so that meta-training can differentiate it again.
     """
 
+    generate_vmap_rule = True  # meta-training runs it in `torch.func`
+
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 - autograd's context has no public type
-        x: Tensor,
-        bias: Tensor,
-        before: Tensor,
-        present: Tensor,
-        after: Tensor,
-    ) -> Tensor:
+    def forward(x: Tensor, bias: Tensor, before: Tensor, present: Tensor, after: Tensor) -> Tensor:
         """Computes bias + before x[t-1] + present x[t] + after x[t+1] over axis 2."""
-        ctx.save_for_backward(x, before, present, after)
         y = bias.expand(x.shape).contiguous()
         y[:, :, 1:].addcmul_(x[:, :, :-1], before)
         y.addcmul_(x, present)
         y[:, :, :-1].addcmul_(x[:, :, 1:], after)
         return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ANN401 - autograd's
+        """Stores what the backward pass needs."""
+        x, _, before, present, after = inputs
+        ctx.save_for_backward(x, before, present, after)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
