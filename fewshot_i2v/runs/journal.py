@@ -276,7 +276,11 @@ def second_result_error(source: str, index: int, journals: Collection[Path] = ()
         journals: files that have the two results.
     """
     writers = " and ".join(sorted(writer_of(journal) for journal in journals))
-    between = f" (in {writers})" if len(journals) > 1 else ""
+    between = (
+        f" (in {writers}; another processor or number of threads rounds differently)"
+        if len(journals) > 1
+        else ""
+    )
     return RecordError(
         f"{source}: a second, different result of episode {index}, which has one already{between}. "
         "Nothing was changed. An episode gives one result; compare the two, and remove one if it "

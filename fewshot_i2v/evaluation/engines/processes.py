@@ -189,12 +189,14 @@ def _take_cores(shard: Shard) -> None:
     import torch
 
     if not hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // shard.count))
+        share = max(1, (os.cpu_count() or 1) // shard.count)
+        torch.set_num_threads(min(share, torch.get_num_threads()))
         return
     cores = sorted(os.sched_getaffinity(0))
     share = max(1, len(cores) // shard.count)
     first = (shard.number - 1) * share % len(cores)
-    torch.set_num_threads(share)
+    # fewer where OMP_NUM_THREADS says so
+    torch.set_num_threads(min(share, torch.get_num_threads()))
     os.sched_setaffinity(0, cores[first : first + share])
 
 
