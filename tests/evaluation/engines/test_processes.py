@@ -143,7 +143,9 @@ def test_workers_that_are_killed_lose_and_double_nothing(runs: Runs, kills: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
-def test_twenty_kills_lose_and_double_nothing(runs: Runs, kills: Path, count: int) -> None:
+def test_a_kill_in_every_episode_loses_and_doubles_nothing(
+    runs: Runs, kills: Path, count: int
+) -> None:
     for index in range(6):
         (kills / str(index)).write_text("1")
     config = runs.config(f"kills{count}")
