@@ -17,8 +17,9 @@ from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.evaluate import command
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.keys import config_keys
-from fewshot_i2v.evaluation.row_execution import ALL_EPISODES
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
 from fewshot_i2v.evaluation.row_expansion import expand_rows
+from fewshot_i2v.runs.shards import Shard
 from tests.cli.conftest import FakeEvaluation, Invoke
 
 # A command remembers its help option, with the names of the first context that asks for it.
@@ -57,6 +58,22 @@ def test_the_flags_of_keys_are_not_made_before_they_are_needed() -> None:
 def given(evaluation: FakeEvaluation) -> dict[str, Any]:
     assert evaluation.config is not None
     return evaluation.config.model_dump(mode="json")
+
+
+def test_a_shard_and_a_range_of_episodes_are_what_is_run(
+    invoke: Invoke, evaluation: FakeEvaluation
+) -> None:
+    result = invoke("evaluate", "--shard", "2/3", "--episodes", "4:8")
+    assert result.exit_code == 0
+    assert given(evaluation)["episodes"] == 8
+    assert evaluation.asked["selection"] == EpisodeSelection(Shard(2, 3), first=4)
+
+
+def test_an_engine_makes_the_workers(invoke: Invoke, evaluation: FakeEvaluation) -> None:
+    result = invoke("evaluate", "--engine", "processes", "--processes", "2")
+    assert result.exit_code == 0
+    assert evaluation.asked["selection"] == ALL_EPISODES
+    assert callable(evaluation.asked["engine"])
 
 
 def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEvaluation) -> None:
