@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from time import perf_counter
 
 from fewshot_i2v.data.episodes.episode import Episode
@@ -94,8 +95,9 @@ class RowExecution:
 
     def episodes_of(self, batches: Collection[int]) -> list[Episode]:
         """Returns the episodes of batches, in order."""
-        size = self.runner.parallel_episodes
-        return [e for e in self.runner.episodes if e.index // size in batches]
+        size, episodes = self.runner.parallel_episodes, self.runner.episodes
+        slices = (episodes[batch * size : (batch + 1) * size] for batch in sorted(batches))
+        return list(chain.from_iterable(slices))
 
     def prepare(self, progress: bool | OverallProgress) -> None:
         """Decodes the clips, verifies them, and records the episodes that cannot run.

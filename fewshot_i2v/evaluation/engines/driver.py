@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
@@ -83,15 +84,8 @@ class EngineRun:
             execution.prepare(progress)
             share = 1 - len(execution.pending) / len(runner.episodes)
             progress.advance(share, None, position=runner.position)
-            size = runner.parallel_episodes
-            return [
-                BatchJob(
-                    runner.position,
-                    batch,
-                    tuple(sorted(i for i in execution.pending if i // size == batch)),
-                )
-                for batch in execution.batches
-            ]
+            pending = groupby(sorted(execution.pending), lambda i: i // runner.parallel_episodes)
+            return [BatchJob(runner.position, batch, tuple(group)) for batch, group in pending]
 
     def _run(self, jobs: Sequence[BatchJob], progress: OverallProgress) -> None:
         pool = self._ready_pool()
