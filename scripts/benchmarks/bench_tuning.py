@@ -1,24 +1,29 @@
-"""Time of per-episode fine-tuning: every adapter, 1 to 8 episodes side by side, against a loop.
+"""Seconds of tuned episodes, whole, against the plain loop that one would write oneself.
 
-Random weights and generated clips; nothing is downloaded. Each figure is a median over the timed
-steps after a warm-up. The matrix product rate is measured in the same run, so the share of it can
-be compared between machines; on a shared machine compare ratios, not seconds.
+    python scripts/benchmarks/bench_tuning.py --json results.json
+    python scripts/benchmarks/bench_tuning.py --quick
 
-    python scripts/benchmarks/bench_tuning.py --out results.json
+An episode of the toolkit is everything from its numbers to its line on disk: adapter and head are
+built, frames read from the cache of decoded clips, the adapter is tuned, the queries are predicted,
+the record is written. An episode of the plain loop (`_plain_loop.py`) is built, tuned and predicted
+in float32 without autocast from frames in memory; beside it the loop with autocast to bfloat16,
+where bf16 is measured, and on CUDA with TF32. Both run 5-way episodes with the head `linear`, AdamW
+and no augmentation, with random weights (but `demo`) on generated clips. Before the first timed
+round each runs once; so clips are decoded and what no training changes is cached, as in a run of
+many episodes.
+
+All settings take turns within a round; a ratio is the median of its ratios within a round. On a
+shared machine compare ratios, not seconds. `matmul_share` is the share of the matrix product rate
+of that precision, measured in the same run at the shape of the MLP's first layer, with the FLOP of
+the plain loop's episode, in which nothing is left out.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import platform
-import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -27,255 +32,288 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from _about import about, default_device, synchronize
+from _plain_loop import BLOCKS, PlainVideoEncoder, tune_and_predict
 from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewshot_i2v import registry
-from fewshot_i2v.config.base import FinetuneConfig
-from fewshot_i2v.data.synthetic import generate
-from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
-from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.finetune import EpisodeInputs, encode_in_chunks, finetune
-from fewshot_i2v.utils.environment import git_commit, peak_memory_mb
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.evaluate import build_row_runners
+from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.evaluation.row_runner import RowRunner
+from fewshot_i2v.models.encoders.catalog import DEMO_CONFIG
+from fewshot_i2v.runs.episode_record import to_line
+from fewshot_i2v.runs.journal import Journal
 
-SHAPES = {"ViT-B-16": (768, 12, 12), "ViT-Ti-16": (192, 12, 3)}
+FRAMES, WAY = 8, 5
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FRAMES = 8
+ENCODERS: dict[str, dict[str, Any]] = {
+    "demo": json.loads(DEMO_CONFIG.read_text(encoding="utf-8"))["model_cfg"]["vision_cfg"],
+    **{
+        name: {"image_size": 224, "patch_size": 16, "width": w, "layers": 12, "head_width": 64}
+        for name, w in (("ViT-Ti-16", 192), ("ViT-B-16", 768))
+    },
+}
+"""Image towers in the words of open_clip; `demo` has its weights, the others random ones."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all settings run.
+
+    Attributes:
+        encoder: a name of `ENCODERS`.
+        image_size: pixels on a side.
+        device: where.
+        work: folder for architecture, decoded clips and records.
+        shot: support clips per class.
+        query: query clips per class.
+        steps: of an episode.
+    """
+
+    encoder: str
+    image_size: int
+    device: torch.device
+    work: Path
+    shot: int
+    query: int
+    steps: int
+
+    def runner(self, adapter: str, precision: str, episodes: int) -> RowRunner:
+        """Make the toolkit's runner of a row, its clips decoded."""
+        encoder: dict[str, Any] = {"name": self.encoder, "image_size": self.image_size}
+        if self.encoder != "demo":
+            vision = ENCODERS[self.encoder]
+            file = self.work / f"{self.encoder}.json"
+            content = {"embed_dim": vision["width"], "vision_cfg": vision}
+            file.write_text(json.dumps(content), encoding="utf-8")
+            encoder |= {"architecture": str(file), "pretrained": "random", "mean": 0.5, "std": 0.5}
+        settings: dict[str, Any] = {
+            "split": "motions",
+            "encoder": encoder,
+            "precision": precision,
+            "video": {"frames": FRAMES},
+            "adapter": [adapter],
+            "head": ["linear"],
+            "way": WAY,
+            "shot": [self.shot],
+            "query": self.query,
+            "episodes": episodes,
+            "tuning": {"recipe": "none", "steps": self.steps},
+            "device": str(self.device),
+            "cache": str(self.work / "cache"),
+            "output": str(self.work / "run"),
+        }
+        context = EvaluationContext.of(load_config(settings, {}))
+        runner = build_row_runners(context)[0]
+        context.decode_episodes(runner.episodes, runner.row.tuning, progress=False)
+        return runner
+
+    def plain_tower(self) -> VisionTransformer:
+        """Make open_clip's own tower of the encoder's shape, with random weights."""
+        vision = ENCODERS[self.encoder]
+        torch.manual_seed(0)
+        return VisionTransformer(
+            self.image_size,
+            vision["patch_size"],
+            vision["width"],
+            vision["layers"],
+            vision["width"] // vision.get("head_width", 64),
+            vision.get("mlp_ratio", 4.0),
+            output_dim=vision["width"],
+        ).to(self.device)
+
+    def tokens(self) -> int:
+        """Count the tokens of the support clips of an episode."""
+        grid = self.image_size // ENCODERS[self.encoder]["patch_size"]
+        return WAY * self.shot * FRAMES * (grid * grid + 1)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One cell of the benchmark."""
+    """What takes turns: the toolkit in a precision with E episodes side by side, or the loop.
 
-    adapter: str
-    episodes: int
-    precision: str
-    way: int
-    shot: int
-    query: int
+    Attributes:
+        name: of the precision.
+        at_once: episodes side by side; 0: the plain loop.
+        run: computes `episodes` episodes.
+    """
 
+    name: str
+    at_once: int
+    run: Callable[[], object]
 
-def build_tower(name: str, size: int) -> Tower:
-    """A tower of a published shape with random weights."""
-    width, layers, heads = SHAPES[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        visual = VisionTransformer(size, 16, width, layers, heads, 4.0, output_dim=width)
-    half = torch.full((3,), 0.5)
-    return tower_from_open_clip(visual, mean=half, std=half)
+    @property
+    def episodes(self) -> int:
+        """Episodes of a call of `run`."""
+        return max(1, self.at_once)
 
 
-def clips(count: int, size: int) -> torch.Tensor:
-    """Generated clips, enlarged to the tower's input, (count, T, size, size, 3) uint8."""
-    names = generate.class_names("motions")
-    small = np.stack(
-        [
-            generate.render_clip("motions", names[i % len(names)], i, frames=FRAMES)
-            for i in range(count)
-        ]
+def toolkit_setting(workload: Workload, adapter: str, precision: str, at_once: int) -> Setting:
+    """Make the toolkit's side: whole episodes, to their lines on disk."""
+    runner = workload.runner(adapter, precision, at_once)
+    journal = Journal(workload.work / f"{adapter}-{precision}-{at_once}.jsonl")
+
+    def _run() -> None:
+        records = runner.run_group(runner.episodes).records
+        journal.append([to_line(record, 0) for record in records])
+
+    return Setting(precision, at_once, _run)
+
+
+def plain_settings(workload: Workload, adapter: str, *, bf16: bool) -> list[Setting]:
+    """Make the loops: in float32, with autocast, and on CUDA with TF32."""
+    device = workload.device
+    context = workload.runner("frozen", "fp32", 1).context
+    episode = context.episodes[workload.shot][0]
+    support, query = (
+        torch.from_numpy(np.stack([context.frames(clip) for clip in clips])).to(device)
+        for clips in (episode.support_clips, episode.query_clips)
     )
-    factor = -(-size // small.shape[2])
-    large = small.repeat(factor, axis=2).repeat(factor, axis=3)
-    return torch.from_numpy(large[:, :, :size, :size].copy())
+    labels = torch.arange(WAY, device=device).repeat_interleave(workload.shot)
+    visual, half = workload.plain_tower(), torch.full((3,), 0.5, device=device)
 
+    def _run(autocast: bool, tf32: bool) -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        encoder = PlainVideoEncoder(visual, adapter, FRAMES, half, half).to(device)
+        tune_and_predict(
+            encoder,
+            support=support,
+            labels=labels,
+            query=query,
+            steps=workload.steps,
+            autocast=autocast,
+        )
+        torch.set_float32_matmul_precision(before)
 
-def synchronize(device: torch.device) -> None:
-    """Waits for the device, where it runs behind the program."""
+    settings = [Setting("fp32", 0, lambda: _run(False, False))]
+    if bf16:
+        settings.append(Setting("bf16 autocast", 0, lambda: _run(True, False)))
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        settings.append(Setting("tf32", 0, lambda: _run(False, True)))
+    return settings
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 3.0) -> float:
-    """TFLOP/s of square matrix products, warm, median."""
-    n = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(n, n, device=device).to(dtype)
-    times: list[float] = []
-    end = perf_counter() + seconds
-    while perf_counter() < end or len(times) < 5:
-        synchronize(device)
-        start = perf_counter()
-        a @ a
-        synchronize(device)
-        times.append(perf_counter() - start)
-    return 2 * n**3 / median(times) / 1e12
+def seconds_of(setting: Setting, device: torch.device) -> float:
+    """Measure seconds of an episode."""
+    synchronize(device)
+    start = perf_counter()
+    setting.run()
+    synchronize(device)
+    return (perf_counter() - start) / setting.episodes
 
 
-def prepare(
-    tower: Tower, pool: torch.Tensor, setting: Setting
-) -> tuple[AdaptedEncoder, Head, EpisodeInputs, torch.Tensor]:
-    """A fresh adapter and head, their episodes and query clips, prefixes computed."""
-    seeds = list(range(setting.episodes))
-    cls = registry.load_method("adapters", setting.adapter)
-    adapter = cls(tower, cls.Options(), frames=FRAMES, seeds=seeds).to(tower.device)
-    encoder = AdaptedEncoder(tower, adapter)
-    linear = registry.load_method("heads", "linear")
-    head: Head = linear(
-        linear.Options(), width=tower.width, way=setting.way, frames=FRAMES, seeds=seeds
-    ).to(tower.device)
-    with torch.no_grad():
-        parts = torch.split(pool, 5)
-        prefix = torch.cat([encoder.compute_prefix(tower.normalize(part)) for part in parts])
-    total = setting.way * (setting.shot + setting.query)
-    picked = torch.arange(setting.episodes * total) % len(prefix)
-    tokens = prefix[picked.view(setting.episodes, total).to(prefix.device)]
-    sizes = [setting.way * setting.shot, setting.way * setting.query]
-    support, query = torch.split(tokens, sizes, dim=1)
-    support = support.contiguous()
-    labels = torch.arange(setting.way).repeat_interleave(setting.shot)
-    labels = labels.expand(setting.episodes, -1).contiguous().to(tower.device)
-    query = query.contiguous()
-    return encoder, head, EpisodeInputs(lambda _step: support, labels, query), query
-
-
-def measure(tower: Tower, pool: torch.Tensor, setting: Setting, repeats: int) -> dict[str, Any]:
-    """Step and query time of one cell."""
-    device = tower.device
-    encoder, head, episodes, query = prepare(tower, pool, setting)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    one = FinetuneConfig(steps=1, warmup=0.0)
-    with FlopCounterMode(display=False) as counter:  # the warm-up step, counted
-        finetune(encoder, head, episodes, one)
-    steps = timed(lambda: finetune(encoder, head, episodes, one), device, repeats)
-    asked = timed(lambda: encode_in_chunks(encoder, query), device, 1)
-    return {
-        **vars(setting),
-        "step_s": steps,
-        "query_s": asked,
-        "tflop_step": counter.get_total_flops() / 1e12,
-        "peak_mb": round(peak_memory_mb(device, 1), 1),
-    }
-
-
-def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median seconds of a call."""
+def matmul_rate(workload: Workload, dtype: torch.dtype, repeats: int = 7) -> float:
+    """Measure TFLOP/s of the product of the MLP's first layer over an episode's support clips."""
+    rows, width = workload.tokens(), ENCODERS[workload.encoder]["width"]
+    x = torch.randn(rows, width, device=workload.device).to(dtype)
+    weight = torch.randn(width, 4 * width, device=workload.device).to(dtype)
     times = []
     for _ in range(repeats):
-        synchronize(device)
+        synchronize(workload.device)
         start = perf_counter()
-        work()
-        synchronize(device)
+        x @ weight
+        synchronize(workload.device)
         times.append(perf_counter() - start)
-    return median(times)
+    return 2 * rows * width * 4 * width / median(times) / 1e12
 
 
-def finish(row: dict[str, Any], steps: int, rates: dict[str, float]) -> dict[str, Any]:
-    """Adds what follows from the times: episodes/s and the share of the matrix product rate."""
-    seconds = row["step_s"] * steps + row["query_s"]
-    return row | {
-        "episodes_per_s": row["episodes"] / seconds,
-        "matmul_share": row["tflop_step"] / row["step_s"] / rates[row["precision"]],
-    }
+def measure(
+    workload: Workload, adapter: str, sides: Sequence[tuple[str, int]], rounds: int
+) -> list[dict[str, Any]]:
+    """Measure an adapter: all settings in turn, `rounds` times, after one untimed call of each."""
+    plain = plain_settings(workload, adapter, bf16=any(name == "bf16" for name, _ in sides))
+    settings = [*plain, *(toolkit_setting(workload, adapter, p, e) for p, e in sides)]
+    with FlopCounterMode(display=False) as counter:
+        plain[0].run()
+    for setting in settings[1:]:
+        setting.run()
+    times = [[seconds_of(setting, workload.device) for setting in settings] for _ in range(rounds)]
+    rates = {name: matmul_rate(workload, dtype) for name, dtype in TYPES.items()}
+    rows = []
+    for i, setting in enumerate(settings):
+        seconds = median(turn[i] for turn in times)
+        row: dict[str, Any] = {
+            "adapter": adapter,
+            "encoder": workload.encoder,
+            "precision": setting.name,
+            "at_once": setting.at_once,
+            "seconds_per_episode": seconds,
+            "seconds_of_rounds": [round(turn[i], 4) for turn in times],
+            "ratio_to_plain_loop": median(turn[0] / turn[i] for turn in times),
+        }
+        if setting.at_once:
+            share = counter.get_total_flops() / 1e12 / seconds / rates[setting.name]
+            row |= {"tflop_per_episode": counter.get_total_flops() / 1e12, "matmul_share": share}
+            for j, other in enumerate(plain[1:], 1):
+                row[f"ratio_to_{other.name}"] = median(turn[j] / turn[i] for turn in times)
+        rows.append(row)
+    return rows
 
 
-def render(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as text, each against the loop of its adapter."""
-    loops = {row["adapter"]: row["episodes_per_s"] for row in rows if row["loop"]}
-    lines = [
-        f"{'adapter':<14}{'precision':<11}{'episodes':>8}{'step s':>10}{'ep/s':>10}"
-        f"{'x loop':>8}{'matmul':>8}{'peak MB':>9}"
-    ]
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Write the rows as text."""
+    lines = [f"{'adapter':<13}{'setting':<22}{'s/episode':>10}{'x plain':>9}{'matmul':>8}"]
     for row in rows:
-        gain = row["episodes_per_s"] / loops[row["adapter"]]
-        name = row["precision"] + (" loop" if row["loop"] else "")
+        count = row["at_once"]
+        setting = f"{row['precision']}, {count} at once" if count else f"plain, {row['precision']}"
+        share = f"{row['matmul_share']:.0%}" if count else ""
         lines.append(
-            f"{row['adapter']:<14}{name:<11}{row['episodes']:>8}{row['step_s']:>10.4f}"
-            f"{row['episodes_per_s']:>10.3f}{gain:>8.2f}{row['matmul_share']:>8.0%}"
-            f"{row['peak_mb']:>9.0f}"
+            f"{row['adapter']:<13}{setting:<22}{row['seconds_per_episode']:>10.3f}"
+            f"{row['ratio_to_plain_loop']:>9.2f}{share:>8}"
         )
     return "\n".join(lines)
 
 
-def about(device: torch.device) -> dict[str, Any]:
-    """Where and with what the figures were taken."""
-    cuda = device.type == "cuda"
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", sys.argv[0], *(Path(a).name for a in sys.argv[1:])]),
-        "commit": git_commit(),
-        "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-    }
-
-
-def cell(device: str, encoder: str, size: int, setting: Setting, repeats: int) -> dict[str, Any]:
-    """One cell, from nothing: weights, clips, prefixes, steps."""
-    tower = _tower(encoder, size, setting.precision, device)
-    return measure(tower, _pool(5 * (setting.shot + setting.query), size), setting, repeats)
-
-
-@cache
-def _tower(encoder: str, size: int, precision: str, device: str) -> Tower:
-    return build_tower(encoder, size).to(device, TYPES[precision])
-
-
-_pool = cache(clips)
-
-
-def run_cell(device: torch.device, work: tuple[str, int, Setting, int]) -> dict[str, Any]:
-    """A cell, on the CPU in a process of its own so that its peak memory is its own."""
-    if device.type == "cuda":
-        return cell(str(device), *work)
-    # as the command line does: threads that wait sleep soon
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    os.environ["PYTHONSAFEPATH"] = "1"  # the process never imports from the current folder
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(cell, str(device), *work).result()
-
-
 @click.command(help=__doc__)
-@click.option(
-    "--encoder", type=click.Choice(list(SHAPES)), help="ViT-B-16 on a GPU, else ViT-Ti-16."
-)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--size", default=224, show_default=True, help="Pixels on a side.")
-@click.option("--episodes", multiple=True, type=int, default=(1, 2, 4, 8), show_default=True)
-@click.option("--adapter", multiple=True, help="Default: all that exist.")
+@click.option("--encoder", type=click.Choice(list(ENCODERS)), help="ViT-B-16 on a GPU, else demo.")
+@click.option("--device", help="cpu, cuda or cuda:N; the GPU where there is one.")
+@click.option("--size", type=int, help="Pixels on a side; by default those of the encoder.")
+@click.option("--at-once", multiple=True, type=int, default=(1, 4, 16), show_default=True)
+@click.option("--precision", multiple=True, type=click.Choice(list(TYPES)), default=tuple(TYPES))
+@click.option("--adapter", multiple=True, type=click.Choice(list(BLOCKS)), default=tuple(BLOCKS))
 @click.option("--shot", default=1, show_default=True)
 @click.option("--query", default=5, show_default=True)
 @click.option("--steps", default=30, show_default=True, help="Steps of an episode.")
-@click.option("--repeats", default=3, show_default=True, help="Timed steps of a cell.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--quick", is_flag=True, help="ST-Adapter alone, 3 steps, 1 query, 1 and 4 at once.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
 def main(
     encoder: str | None,
-    device: str,
-    size: int,
-    episodes: tuple[int, ...],
+    device: str | None,
+    size: int | None,
+    at_once: tuple[int, ...],
+    precision: tuple[str, ...],
     adapter: tuple[str, ...],
     shot: int,
     query: int,
     steps: int,
-    repeats: int,
-    out: Path | None,
+    rounds: int,
+    quick: bool,
+    file: Path | None,
 ) -> None:
-    """Runs the benchmark; the module's docstring is its help."""
-    place = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    )
-    encoder = encoder or ("ViT-B-16" if place.type == "cuda" else "ViT-Ti-16")
-    rates = {name: matmul_rate(place, dtype) for name, dtype in TYPES.items()}
-    names = adapter or tuple(f.name for f in registry.list_methods("adapters"))
+    """Run the benchmark; the module's docstring is its help."""
+    target = torch.device(device) if device else default_device()
+    encoder = encoder or ("ViT-B-16" if target.type == "cuda" else "demo")
+    if quick:
+        adapter, at_once, steps, query, rounds = ("st-adapter",), (1, 4), 3, 1, 3
+        precision = tuple(TYPES) if target.type == "cuda" else ("fp32",)
+    sides = [(name, count) for name in precision for count in at_once]
     rows: list[dict[str, Any]] = []
-    for name in names:
-        for count, precision, loop in [(1, "fp32", True), *((e, "bf16", False) for e in episodes)]:
-            setting = Setting(name, count, precision, 5, shot, query)
-            row = run_cell(place, (encoder, size, setting, repeats)) | {"loop": loop}
-            rows.append(finish(row, steps, rates))
-            click.echo(f"{name} {precision} x {count}: {row['step_s']:.3f} s a step", err=True)
-    report = {
-        "about": about(place) | {"encoder": encoder, "size": size, "steps": steps},
-        "matmul_tflops": rates,
-        "rows": rows,
-    }
-    click.echo(render(rows))
-    if out is not None:
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as work:
+        pixels = size or ENCODERS[encoder]["image_size"]
+        workload = Workload(encoder, pixels, target, Path(work), shot, query, steps)
+        for name in adapter:
+            new_rows = measure(workload, name, sides, rounds)
+            click.echo(table(new_rows), err=True)
+            rows += new_rows
+    click.echo(table(rows))
+    if file is not None:
+        facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}
+        report = {"about": facts | {"steps": steps, "rounds": rounds}, "rows": rows}
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
