@@ -61,8 +61,8 @@ class STAdapterBlock(PlainBlock):
         hidden = min(width // 2, 384)
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.conv = nn.Conv3d(hidden, hidden, (3, 1, 1), padding=(1, 0, 0), groups=hidden)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Compute the block with the adapter on the patch tokens."""
@@ -124,10 +124,9 @@ class ZeroI2VBlock(PlainBlock):
         qkv = functional.linear(u, attention.in_proj_weight, attention.in_proj_bias)
         q, k, v = rearrange(
             qkv, "(b t) n (s h d) -> s b t h n d", t=frames, s=3, h=attention.num_heads
-        )
-        k, v = _shifted(k), _shifted(v)
+        ).unbind()
         attended = functional.scaled_dot_product_attention(
-            *(part.flatten(0, 1) for part in (q, k, v))
+            q.flatten(0, 1), _shifted(k).flatten(0, 1), _shifted(v).flatten(0, 1)
         )
         y: Tensor = attention.out_proj(rearrange(attended, "b h n d -> b n (h d)"))
         return y
@@ -210,10 +209,10 @@ class PlainVideoEncoder(nn.Module):
             x = block(x, self.frames)
         summary = x[:, 0].unflatten(0, (-1, self.frames))
         norm = self.ln_post if isinstance(self.ln_post, nn.Module) else self.ln_post[0]
-        if self.method == "st-adapter":  # published so: the mean comes before the norm
-            pooled: Tensor = norm(summary.mean(1))
-            return pooled
-        return norm(summary).mean(1)
+        # ST-Adapter is published so: the mean comes before the norm
+        mean_first = self.method == "st-adapter"
+        pooled: Tensor = norm(summary.mean(1)) if mean_first else norm(summary).mean(1)
+        return pooled
 
 
 def tune_and_predict(
@@ -250,5 +249,5 @@ def tune_and_predict(
             torch.autograd.backward(loss)
             optimizer.step()
         with torch.no_grad():
-            logits = [head(encoder(chunk)) for chunk in query.split(QUERY_CLIPS_AT_ONCE)]
+            logits = [head(encoder(chunk)) for chunk in torch.split(query, QUERY_CLIPS_AT_ONCE)]
     return torch.cat(logits).float().cpu()

@@ -125,7 +125,7 @@ class Workload:
 
     def tokens(self) -> int:
         """Count the tokens of the support clips of an episode."""
-        grid = self.image_size // ENCODERS[self.encoder]["patch_size"]
+        grid = self.image_size // int(ENCODERS[self.encoder]["patch_size"])
         return WAY * self.shot * FRAMES * (grid * grid + 1)
 
 
@@ -207,7 +207,7 @@ def seconds_of(setting: Setting, device: torch.device) -> float:
 
 def matmul_rate(workload: Workload, dtype: torch.dtype, repeats: int = 7) -> float:
     """Measure TFLOP/s of the product of the MLP's first layer over an episode's support clips."""
-    rows, width = workload.tokens(), ENCODERS[workload.encoder]["width"]
+    rows, width = workload.tokens(), int(ENCODERS[workload.encoder]["width"])
     x = torch.randn(rows, width, device=workload.device).to(dtype)
     weight = torch.randn(width, 4 * width, device=workload.device).to(dtype)
     times = []
@@ -217,7 +217,7 @@ def matmul_rate(workload: Workload, dtype: torch.dtype, repeats: int = 7) -> flo
         x @ weight
         synchronize(workload.device)
         times.append(perf_counter() - start)
-    return 2 * rows * width * 4 * width / median(times) / 1e12
+    return 2 * rows * width * 4 * width / 1e12 / median(times)
 
 
 def measure(
