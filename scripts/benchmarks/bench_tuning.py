@@ -79,18 +79,23 @@ class Workload:
     query: int
     steps: int
 
+    def encoder_keys(self) -> dict[str, Any]:
+        """Make the keys of the encoder in a configuration."""
+        keys: dict[str, Any] = {"name": self.encoder, "image_size": self.image_size}
+        if self.encoder == "demo":
+            return keys
+        vision = ENCODERS[self.encoder]
+        file = self.work / f"{self.encoder}.json"
+        content = {"embed_dim": vision["width"], "vision_cfg": vision}
+        file.write_text(json.dumps(content), encoding="utf-8")
+        random = {"pretrained": "random", "mean": 0.5, "std": 0.5}
+        return keys | random | {"architecture": str(file)}
+
     def runner(self, adapter: str, precision: str, episodes: int) -> RowRunner:
         """Make the toolkit's runner of a row, its clips decoded."""
-        encoder: dict[str, Any] = {"name": self.encoder, "image_size": self.image_size}
-        if self.encoder != "demo":
-            vision = ENCODERS[self.encoder]
-            file = self.work / f"{self.encoder}.json"
-            content = {"embed_dim": vision["width"], "vision_cfg": vision}
-            file.write_text(json.dumps(content), encoding="utf-8")
-            encoder |= {"architecture": str(file), "pretrained": "random", "mean": 0.5, "std": 0.5}
         settings: dict[str, Any] = {
             "split": "motions",
-            "encoder": encoder,
+            "encoder": self.encoder_keys(),
             "precision": precision,
             "video": {"frames": FRAMES},
             "adapter": [adapter],

@@ -1,0 +1,160 @@
+"""How time and memory grow with episodes, clips of a split, classes, shots and frames.
+
+    python scripts/benchmarks/bench_scale.py --json results.json
+    python scripts/benchmarks/bench_scale.py --quick
+
+Each measurement is a process of its own. An axis is varied alone; its exponent is the slope of a
+straight line through the logarithms of seconds: 1 is linear growth. Measured are a frozen run over
+its number of episodes, from the start of the run to its summary; drawing 1,000 episodes over the
+clips of a split that is made up; and one tuned episode of ST-Adapter over its classes, support
+clips per class, and frames, with the encoder `demo`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from _about import about
+from bench_sampler import made_up_split
+
+from fewshot_i2v import evaluate
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.evaluate import build_row_runners
+from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.utils.environment import peak_memory_mb
+
+REPEATS = 3
+CPU = torch.device("cpu")
+DRAWN_EPISODES = 1000
+
+
+def frozen_run(work: Path, episodes: int) -> float:
+    """Measure a run of the frozen encoder with so many episodes; decoded clips are there."""
+    start = perf_counter()
+    evaluate(
+        {
+            "split": "motions",
+            "head": ["prototype"],
+            "episodes": episodes,
+            "cache": str(work / "cache"),
+            "output": str(work / f"run-{episodes}"),
+        }
+    )
+    return perf_counter() - start
+
+
+def drawing(_work: Path, clips: int) -> float:
+    """Measure the drawing of 1,000 episodes from a split with so many clips in 100 classes."""
+    split = made_up_split(100, clips // 100, 4)
+    start = perf_counter()
+    sampler = EpisodeSampler(split, subset="novel", seed=0, way=5, shot=1, query=5)
+    for index in range(DRAWN_EPISODES):
+        sampler[index]
+    return perf_counter() - start
+
+
+def _tuned_episode(work: Path, **changes: Any) -> float:
+    """Measure one tuned episode, median of three after one."""
+    settings: dict[str, Any] = {
+        "split": "motions",
+        "adapter": ["st-adapter"],
+        "head": ["linear"],
+        "episodes": 1,
+        "query": 2,
+        "tuning": {"recipe": "none", "steps": 3},
+        "cache": str(work / "cache"),
+        "output": str(work / "unused"),
+    }
+    context = EvaluationContext.of(load_config(settings | changes, {}))
+    (runner,) = build_row_runners(context)
+    context.decode_episodes(runner.episodes, runner.row.tuning, progress=False)
+    runner.run(runner.episodes)
+    seconds = []
+    for _ in range(REPEATS):
+        start = perf_counter()
+        runner.run(runner.episodes)
+        seconds.append(perf_counter() - start)
+    return median(seconds)
+
+
+def tuned_by_way(work: Path, way: int) -> float:
+    """Measure a tuned episode of so many classes."""
+    return _tuned_episode(work, way=way, subset="base")
+
+
+def tuned_by_shot(work: Path, shot: int) -> float:
+    """Measure a tuned episode of so many support clips per class."""
+    return _tuned_episode(work, shot=[shot])
+
+
+def tuned_by_frames(work: Path, frames: int) -> float:
+    """Measure a tuned episode of clips of so many frames."""
+    return _tuned_episode(work, video={"frames": frames})
+
+
+Axis = tuple[Callable[[Path, int], float], Sequence[int], Sequence[int]]
+AXES: dict[str, Axis] = {
+    "episodes of a frozen run": (frozen_run, (100, 1000, 10_000, 100_000), (30, 100, 300)),
+    "clips of a split": (drawing, (1000, 10_000, 100_000, 1_000_000), (1000, 10_000)),
+    "way of a tuned episode": (tuned_by_way, (2, 5, 10, 20), (2, 5)),
+    "shots of a tuned episode": (tuned_by_shot, (1, 2, 4, 8), (1, 2)),
+    "frames of a tuned episode": (tuned_by_frames, (4, 8, 16, 32), (4, 8)),
+}
+"""What is measured, its values, and those of `--quick`."""
+
+
+def _measure(axis: str, work: Path, value: int) -> tuple[float, float]:
+    """Measure seconds and peak memory in MiB; runs in a process of its own."""
+    return AXES[axis][0](work, value), peak_memory_mb(CPU, 1)
+
+
+def in_own_process(axis: str, work: Path, value: int) -> tuple[float, float]:
+    """Measure in a process that does nothing else, so that its peak memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, axis, work, value).result()
+
+
+def exponent(values: Sequence[int], seconds: Sequence[float]) -> float:
+    """Fit the slope of a line through the logarithms."""
+    return float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
+
+
+@click.command(help=__doc__)
+@click.option("--quick", is_flag=True, help="Two or three small values of each axis.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
+def main(quick: bool, file: Path | None) -> None:
+    """Run the benchmark; the module's docstring is its help."""
+    report: dict[str, Any] = {"about": about(CPU), "axes": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        in_own_process("episodes of a frozen run", work, 20)  # generates and decodes clips
+        for axis, (_, values, small) in AXES.items():
+            chosen = small if quick else values
+            measured = [in_own_process(axis, work, value) for value in chosen]
+            seconds = [round(time, 4) for time, _ in measured]
+            report["axes"][axis] = {
+                "values": list(chosen),
+                "seconds": seconds,
+                "peak_mib": [round(memory) for _, memory in measured],
+                "exponent": round(exponent(chosen, seconds), 2),
+            }
+            click.echo(f"{axis}: {json.dumps(report['axes'][axis])}")
+    if file is not None:
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
