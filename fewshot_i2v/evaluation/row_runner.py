@@ -7,8 +7,8 @@ fine-tune and predict, make the records.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from math import prod
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import unpack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, count_cells
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.factory import (
     build_adapter,
     build_head,
@@ -55,6 +56,7 @@ from fewshot_i2v.tuning.finetune import (
 )
 from fewshot_i2v.utils.environment import peak_memory_mb
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
+from fewshot_i2v.utils.text_table import count_text
 
 
 class _ModelSizes(NamedTuple):
@@ -90,11 +92,13 @@ class RowRunner:
         row: what to run.
         context: split, encoder, clips and episodes of the evaluation.
         position: index of the row in its evaluation.
+        part_size: how many episodes fit into the memory of the device side by side.
     """
 
     row: RowConfig
     context: EvaluationContext
     position: int = 0
+    part_size: PartSize = field(default_factory=PartSize, compare=False)
 
     @property
     def episodes(self) -> list[Episode]:
@@ -153,6 +157,13 @@ class RowRunner:
     def notes(self) -> list[str]:
         """Notes for the user about how the row runs."""
         notes = row_notes(self.row, self.context, self.start)
+        if self.part_size.limit is not None:
+            notes.append(
+                f"{self.row.slug}: the memory of the device was too small for "
+                f"{self.parallel_episodes} episodes side by side; "
+                f"{count_text(self.part_size.limit, 'episode')} at a time ran, which changes no "
+                "more than rounding"
+            )
         if self.head_start.why_fresh and self.sizes.head_parameters:
             notes.append(
                 f"{self.row.adapter.name}: head {self.row.head.label} begins fresh in every "
@@ -272,30 +283,45 @@ class RowRunner:
 
     def run(self, episodes: Sequence[Episode]) -> list[EpisodeRecord]:
         """Fine-tunes and predicts for several episodes; those of one shape run in parallel."""
-        groups = group_by_shape(episodes)
-        records = [record for group in groups for record in self.run_group(group).records]
+        records: list[EpisodeRecord] = []
+        for group in group_by_shape(episodes):
+            for part in self.part_size.run(len(group), partial(self._records_of, group)):
+                records += part
         return sorted(records, key=lambda record: record.index)
+
+    def _records_of(self, group: Sequence[Episode], part: slice) -> list[EpisodeRecord]:
+        return self.run_group(group[part]).records
 
     def run_group(self, group: Sequence[Episode]) -> TunedGroup:
         """Fine-tunes and predicts for episodes of one shape in parallel.
 
         Raises:
-            TuningError: naming the row and the episodes.
+            TuningError: naming the row and the episodes; also when one episode alone is too large
+                for the memory of the device.
+            torch.OutOfMemoryError: when several are.
         """
         device = self.context.encoder.tower.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         start_time = perf_counter()
         indices = [episode.index for episode in group]
-        encoder = self.build_encoder(indices[:1] if self.is_static else indices)
-        head = self.build_head(indices)
         try:
+            encoder = self.build_encoder(indices[:1] if self.is_static else indices)
+            head = self.build_head(indices)
             with deterministic(self.row.deterministic):
                 result = self._predict(group, encoder, head)
                 probabilities = result.logits.softmax(-1).cpu()  # waits for the device
         except TuningError as error:
             raise TuningError(
                 f"{self.row.slug}, episodes {indices[0]} to {indices[-1]}: {error}"
+            ) from error
+        except torch.OutOfMemoryError as error:
+            if len(group) > 1:
+                raise  # fewer at once may fit
+            raise TuningError(
+                f"{self.row.slug}, episode {indices[0]}: the device is out of memory with one "
+                "episode at a time; give fewer frames, --precision bf16 or tuning.batch "
+                f"({str(error).splitlines()[0]})"
             ) from error
         seconds = (perf_counter() - start_time) / len(group)
         memory = peak_memory_mb(device, len(group))

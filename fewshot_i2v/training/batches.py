@@ -66,6 +66,20 @@ class TrainBatches:
                 query=config.query,
             )
         self._epoch_order: tuple[int, list[str]] = (-1, [])
+        self.n_micro_batches = config.accumulate
+
+    def split_further(self) -> bool:
+        """Makes the micro-batches smaller, where that is possible.
+
+        Returns:
+            Whether it was possible: a micro-batch has at least one episode or clip.
+        """
+        counts = [len(self._episodes(0)), len(self._next_clips(0))]
+        sizes = [count for count in counts if count]
+        larger = range(self.n_micro_batches + 1, min(sizes) + 1)
+        divisors = [n for n in larger if all(size % n == 0 for size in sizes)]
+        self.n_micro_batches = divisors[0] if divisors else self.n_micro_batches
+        return bool(divisors)
 
     def prepare(self, *, progress: bool) -> None:
         """Decodes all training clips.
@@ -82,7 +96,7 @@ class TrainBatches:
         episode_names = _clips_in_order(episodes, self._views)
         episode_pixels = self._augmented_pixels(episode_names, "episodes", step)
         clip_pixels = self._augmented_pixels(clip_names, "clips", step)
-        count = self.config.accumulate
+        count = self.n_micro_batches
         for i in range(count):
             episode_batch = clip_batch = None
             if episodes:
@@ -130,7 +144,7 @@ class TrainBatches:
             classes = (self.class_split.classes[:way],)
             episode_batch = self._episode_batch(classes, _noise_tokens(n_clips), shot=1, query=1)
         if objective.wants_clips:
-            n_labelled = min(config.clips // config.accumulate, size)
+            n_labelled = min(config.clips // self.n_micro_batches, size)
             tokens = _noise_tokens(n_labelled)
             labels = torch.zeros(n_labelled, dtype=torch.long, device=tokens.device)
             clip_batch = ClipBatch(tokens, labels)
@@ -177,7 +191,7 @@ class TrainBatches:
         `names` and `pixels` are those of the complete step.
         """
         encoder, grid_sizes = self.objective.encoder, self.objective.grid_sizes
-        span = _equal_slice(len(names), self.config.accumulate, index)
+        span = _equal_slice(len(names), self.n_micro_batches, index)
         if pixels is None:
             cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
             return cache.gather([names[span]]).squeeze(0)

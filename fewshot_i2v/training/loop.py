@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError, TuningError
+from fewshot_i2v.models.device_memory import release_device_memory
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.objective import NotFiniteError, Objective
 from fewshot_i2v.training.state import (
@@ -128,9 +129,26 @@ class TrainingLoop:
         self.progress, self._saved_step, progress.threads = progress, progress.step, threads
 
     def _backward(self, step: int) -> list[Tensor]:
-        """Adds the gradients of a step; returns the losses of its micro-batches."""
-        micro_batches = self.batches.micro_batches(step)
-        return [self.objective.backward(micro_batch) for micro_batch in micro_batches]
+        """Adds the gradients of a step; returns the losses of its micro-batches.
+
+        Where they do not fit into the memory of the device, they become smaller.
+        """
+        while True:
+            try:
+                micro_batches = self.batches.micro_batches(step)
+                return [self.objective.backward(micro_batch) for micro_batch in micro_batches]
+            except torch.OutOfMemoryError:
+                if not self.batches.split_further():
+                    raise
+            # not inside of `except`: the error holds the tensors of the step
+            self._trainable.optimizer.zero_grad(set_to_none=True)
+            release_device_memory()
+            if self.log is not None:
+                self.log(
+                    "the device is out of memory: from here on a step is computed in "
+                    f"{self.batches.n_micro_batches} parts, as with "
+                    f"accumulate {self.batches.n_micro_batches}"
+                )
 
     def _check_finite_loss(self) -> None:
         """Raises when a state that was never validated gives no finite loss."""
@@ -295,6 +313,6 @@ def _explain_out_of_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TuningError(
-            "the device is out of memory; give a larger accumulate, checkpointing, --precision "
-            f"bf16 or a smaller batch ({str(error).splitlines()[0]})"
+            "the device is out of memory with one episode or clip at a time; give checkpointing, "
+            f"--precision bf16 or fewer frames ({str(error).splitlines()[0]})"
         ) from error

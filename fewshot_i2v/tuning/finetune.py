@@ -23,6 +23,7 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.optimizers import RateDescent
@@ -261,8 +262,9 @@ def encode_in_chunks(
         Features of all C clips.
     """
     per_clip = tokens.shape[0] * tokens[0, 0].numel()
-    chunks = torch.split(tokens, max(1, _QUERY_ELEMENT_BUDGET // per_clip), dim=1)
-    return concat_features([encoder(chunk, grid_sizes=grid_sizes) for chunk in chunks])
+    size = PartSize(max(1, _QUERY_ELEMENT_BUDGET // per_clip))
+    chunks = size.run(tokens.shape[1], lambda part: encoder(tokens[:, part], grid_sizes=grid_sizes))
+    return concat_features(chunks)
 
 
 def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Tensor:
@@ -333,14 +335,7 @@ def finetune_and_predict(
         rates: as for `finetune`.
 
     Raises:
-        TuningError: when a loss is no longer finite, or the device is out of memory.
+        TuningError: when a loss is no longer finite.
     """
-    try:
-        losses = finetune(encoder, head, episodes, recipe, rates)
-        return FinetuneResult(predict(encoder, head, episodes), losses)
-    except torch.OutOfMemoryError as error:
-        count = episodes.labels.shape[0]
-        raise TuningError(
-            f"the device is out of memory with {count} episodes side by side; give a smaller "
-            f"--at-once, fewer frames or --precision bf16 ({str(error).splitlines()[0]})"
-        ) from error
+    losses = finetune(encoder, head, episodes, recipe, rates)
+    return FinetuneResult(predict(encoder, head, episodes), losses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,14 @@ def run_episodes(
     for group in group_by_shape(episodes):
         for first in range(0, len(group), size):
             batch = group[first : first + size]
-            yield batch, runner.run_group(batch)
+            yield from runner.part_size.run(len(batch), partial(_run_part, runner, batch))
             advance(len(batch))
+
+
+def _run_part(
+    runner: RowRunner, batch: Sequence[Episode], part: slice
+) -> tuple[Sequence[Episode], TunedGroup]:
+    return batch[part], runner.run_group(batch[part])
 
 
 def predict_held_out(
