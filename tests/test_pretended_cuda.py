@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from fewshot_i2v import registry
 from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.adapters_ahead import AdaptersAhead
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.runs.run_folder import read_run
@@ -84,6 +86,36 @@ def test_it_runs_on_the_device_and_no_step_waits_for_it(folder: Path, name: str)
     allowed = WAITS_OF_A_STEP.get(name.removeprefix("frozen "))
     assert not [line for line in more if allowed is None or allowed not in line]
     assert bool(more) == bool(allowed), "a head that no longer waits can leave the list"
+
+
+@pytest.mark.parametrize("name", ["aim", "m-adapter"])
+def test_adapters_of_the_next_episodes_are_built_ahead(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[str, list[int]] = {"cuda": [], "cpu": []}
+    close = AdaptersAhead.close
+    for device, counts in built.items():
+        with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+            if device == "cuda":
+                log = stack.enter_context(pretended_cuda())
+
+            def count(ahead: AdaptersAhead, counts: list[int] = counts) -> None:
+                counts.append(ahead.n_ahead)
+                close(ahead)
+
+            patch.setattr(AdaptersAhead, "close", count)
+            config = tiny_run(
+                folder, folder / "runs" / f"ahead-{name}-{device}",
+                episodes=5, at_once=2, device=device, adapter=name, head="linear",
+            )  # fmt: skip
+            result = evaluate.run(config)
+        records = read_run(result.rows[0].folder).records
+        probabilities = torch.tensor([records[i].probabilities for i in range(5)])
+        if device == "cuda":
+            expected = probabilities
+    assert built == {"cuda": [3], "cpu": [0]}
+    assert not log.faults
+    torch.testing.assert_close(probabilities, expected, atol=1e-3, rtol=0)
 
 
 def test_faults_are_noticed() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from time import perf_counter
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder, AdaptersAhead
+from fewshot_i2v.evaluation.batching import group_by_shape
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -158,18 +161,22 @@ class RowExecution:
                 "run the same command with --retry-failed, or raise --max-failed"
             )
 
-    def run_batch(self, batch: int) -> list[EpisodeRecord]:
-        """Runs a batch, and records its missing episodes.
+    def _readable_episodes(self, batch: int) -> list[Episode]:
+        return [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
+
+    def run_episodes(
+        self, episodes: Sequence[Episode], build: AdapterBuilder | None = None
+    ) -> list[EpisodeRecord]:
+        """Runs episodes side by side, and records those that are missing.
+
+        Args:
+            episodes: of one batch.
+            build: builds their adapter; None: the runner does.
 
         Returns:
             The new records.
         """
-        episodes = [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
-        return self.run_episodes(episodes)
-
-    def run_episodes(self, episodes: Sequence[Episode]) -> list[EpisodeRecord]:
-        """Runs episodes side by side, and records those that are missing."""
-        records = [r for r in self.runner.run(episodes) if r.index in self.pending]
+        records = [r for r in self.runner.run(episodes, build) if r.index in self.pending]
         self.folder.append(records)
         self.pending -= {record.index for record in records}
         return records
@@ -186,12 +193,15 @@ class RowExecution:
         with progress.stage("encode", len(clip_names(pending)), "clips") as count_encoded:
             # elsewhere tuning is the work, and takes turns with encoding
             context.on_encoded = count_encoded if self.runner.is_static else None
-            for batch in self.batches:
-                start = perf_counter()
-                new_records = self.run_batch(batch)
-                accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
-                seconds = perf_counter() - start
-                progress.advance(len(new_records) / total, seconds, accuracy_note(accuracies))
+            batches = [self._readable_episodes(batch) for batch in self.batches]
+            with closing(AdaptersAhead(self.runner)) as ahead:
+                for episodes, following in pairwise([*batches, []]):
+                    start = perf_counter()
+                    ahead.start([*group_by_shape(episodes), *group_by_shape(following)])
+                    new_records = self.run_episodes(episodes, ahead.take)
+                    accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
+                    seconds = perf_counter() - start
+                    progress.advance(len(new_records) / total, seconds, accuracy_note(accuracies))
         context.on_encoded = None
 
     def summarise(self) -> RowSummary:

@@ -22,6 +22,7 @@ from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import TuningError, VideoUnreadable
+from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder
 from fewshot_i2v.evaluation.batching import (
     chunked_features,
     group_by_shape,
@@ -37,6 +38,7 @@ from fewshot_i2v.evaluation.identity import (
 )
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import unpack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, count_cells
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
@@ -227,8 +229,8 @@ class RowRunner:
             trained_elements=max(self.parameters, activations),
         )
 
-    def build_encoder(self, indices: Sequence[int]) -> AdaptedEncoder:
-        """Builds tower and adapter, one copy per episode: fresh by its seed, or from the start."""
+    def build_adapter(self, indices: Sequence[int]) -> Adapter:
+        """Builds the adapter on the CPU, one copy per episode: fresh by its seed, or its start."""
         row, tower = self.row, self.context.encoder.tower
         adapter = build_adapter(
             row.adapter, tower, frames=row.video.frames, seeds=self._seeds("adapter", indices)
@@ -236,7 +238,20 @@ class RowRunner:
         if self.start is not None:
             self.start.load_into(adapter, self.context.encoder)
         check_episode_axis(adapter, row.adapter.name)
-        return AdaptedEncoder(tower, adapter.to(tower.device))
+        return adapter
+
+    def build_encoder(
+        self, indices: Sequence[int], build: AdapterBuilder | None = None
+    ) -> AdaptedEncoder:
+        """Builds tower and adapter on the device, one copy per episode.
+
+        Args:
+            indices: of the episodes.
+            build: builds the adapter; None: `build_adapter`.
+        """
+        tower = self.context.encoder.tower
+        adapter = (build or self.build_adapter)(indices)
+        return AdaptedEncoder(tower, adapter.to(tower.device, non_blocking=True))
 
     def build_head(self, indices: Sequence[int]) -> Head:
         """Builds the head, one copy per episode; all have equally many classes.
@@ -281,19 +296,34 @@ class RowRunner:
         bad = self.context.unreadable
         return next((bad[name] for name in episode.clip_names() if name in bad), None)
 
-    def run(self, episodes: Sequence[Episode]) -> list[EpisodeRecord]:
-        """Fine-tunes and predicts for several episodes; those of one shape run in parallel."""
+    def run(
+        self, episodes: Sequence[Episode], build: AdapterBuilder | None = None
+    ) -> list[EpisodeRecord]:
+        """Fine-tunes and predicts for several episodes; those of one shape run in parallel.
+
+        Args:
+            episodes: any of the row.
+            build: as for `build_encoder`.
+        """
         records: list[EpisodeRecord] = []
         for group in group_by_shape(episodes):
-            for part in self.part_size.run(len(group), partial(self._records_of, group)):
+            for part in self.part_size.run(len(group), partial(self._records_of, group, build)):
                 records += part
         return sorted(records, key=lambda record: record.index)
 
-    def _records_of(self, group: Sequence[Episode], part: slice) -> list[EpisodeRecord]:
-        return self.run_group(group[part]).records
+    def _records_of(
+        self, group: Sequence[Episode], build: AdapterBuilder | None, part: slice
+    ) -> list[EpisodeRecord]:
+        return self.run_group(group[part], build).records
 
-    def run_group(self, group: Sequence[Episode]) -> TunedGroup:
+    def run_group(
+        self, group: Sequence[Episode], build: AdapterBuilder | None = None
+    ) -> TunedGroup:
         """Fine-tunes and predicts for episodes of one shape in parallel.
+
+        Args:
+            group: the episodes.
+            build: as for `build_encoder`.
 
         Raises:
             TuningError: naming the row and the episodes; also when one episode alone is too large
@@ -306,7 +336,7 @@ class RowRunner:
         start_time = perf_counter()
         indices = [episode.index for episode in group]
         try:
-            encoder = self.build_encoder(indices[:1] if self.is_static else indices)
+            encoder = self.build_encoder(indices[:1] if self.is_static else indices, build)
             head = self.build_head(indices)
             with deterministic(self.row.deterministic):
                 result = self._predict(group, encoder, head)

@@ -36,7 +36,7 @@ def expected(folder: Path) -> EvaluationResult:
 
 # each place of a batch: what computes it, and how many episodes, from the arguments
 PLACES: dict[str, tuple[object, str, Callable[..., int]]] = {
-    "building": (RowRunner, "build_encoder", lambda _runner, indices: len(indices)),
+    "building": (RowRunner, "build_encoder", lambda _runner, indices, *_: len(indices)),
     "loading": (row_runner, "load_inputs", lambda _row, _context, group, _encoder: len(group)),
     "tuning": (
         row_runner,
