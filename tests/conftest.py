@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -22,6 +23,17 @@ settings.load_profile("patient")
 # Tiny tensors gain nothing from threads, and two test runs on one machine would spin against each
 # other. Set before torch is imported; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection() -> None:
+    """Imports make objects that stay: looking through them for garbage finds none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The objects of the imports are left out of the search for garbage while tests run."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
