@@ -24,8 +24,8 @@ from fewshot_i2v.models.encoders import architectures, catalog, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
-from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
 from fewshot_i2v.models.encoders.pixel_tower import PixelTower, make_pixel_tower
+from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
 from fewshot_i2v.models.encoders.tower import Tower
 
 
