@@ -60,7 +60,7 @@ def test_the_python_example_runs(
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
     # six episodes are the least that have an interval
-    fewer = code.replace("episodes=6", "episodes=6, query=1, tuning={'steps': 1}")
+    fewer = code.replace("episodes=6", "episodes=6, way=2, query=1, tuning={'steps': 1}")
     exec(compile(fewer, "README.md", "exec"), {})  # noqa: S102 - that is the point
     printed = capsys.readouterr().out
     assert re.search(r"st-adapter \(base-trained\) 1-shot: \d+\.\d %", printed)
