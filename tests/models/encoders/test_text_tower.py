@@ -185,14 +185,12 @@ def test_a_text_longer_than_the_tower_reads_is_refused_and_not_cut(
         tower.embed_names(["fine", fits], ["{} red"])
 
 
-@pytest.mark.parametrize("template", ["none", "{} and {}", "{name}", "{0}", "{{}}", "{} {", "}{}"])
-def test_a_template_has_exactly_one_place(
-    template: str, architecture: Path, checkpoint: Path
-) -> None:
+def test_a_template_has_exactly_one_place(architecture: Path, checkpoint: Path) -> None:
     tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
-    with pytest.raises(EncoderError, match=r"expected exactly one \{\}"):
-        tower.embed_names(NAMES, ["a {}", template])
-    assert template_problem(template)
+    for template in ("none", "{} and {}", "{name}", "{0}", "{{}}", "{} {", "}{}"):
+        with pytest.raises(EncoderError, match=r"expected exactly one \{\}"):
+            tower.embed_names(NAMES, ["a {}", template])
+        assert template_problem(template), template
 
 
 @pytest.mark.parametrize(("names", "templates"), [((), TEMPLATES), (NAMES, ())])
