@@ -118,6 +118,18 @@ def test_a_name_is_embedded_alike_whatever_stands_beside_it(
     assert torch.equal(spoken, together[0])
 
 
+def test_the_tokenizer_is_read_once_and_remembers_no_text(
+    architecture: Path, checkpoint: Path, model: nn.Module
+) -> None:
+    first, second = (
+        load_text_tower("x", pretrained=checkpoint, architecture=architecture) for _ in range(2)
+    )
+    first.embed_names(["other words"], TEMPLATES)
+    assert first._tokenize == second._tokenize  # of the same object
+    found = second.embed_names(NAMES, TEMPLATES)
+    torch.testing.assert_close(found, embedded(model, NAMES, TEMPLATES), atol=1e-6, rtol=1e-5)
+
+
 def test_other_forms_of_the_same_weights_give_the_same_tower(
     architecture: Path, checkpoint: Path, model: nn.Module, tmp_path: Path
 ) -> None:
