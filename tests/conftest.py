@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -15,13 +17,24 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A busy machine fails no test.
-settings.register_profile("patient", deadline=None)
+# A busy machine fails no test. The rest of the usual 100 examples hardly ever finds anything else.
+settings.register_profile("patient", deadline=None, max_examples=50)
 settings.load_profile("patient")
 
 # Tiny tensors gain nothing from threads, and two test runs on one machine would spin against each
-# other. Set before torch is imported; child processes inherit it.
+# other. Set before numpy and torch are imported; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection() -> None:
+    """Imports make objects that stay: looking through them for garbage finds none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The objects of the imports are left out of the search for garbage while tests run."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +51,39 @@ def _private_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_synced() -> Iterator[None]:
+    """Tests leave nothing that has to outlive the machine; those of failing disks set their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
+
+
+DECODING_PROCESSES = (
+    "tests/data/",
+    "tests/cli/test_end_to_end.py",
+    "tests/cli/test_episodes_check.py",
+    "tests/test_several_at_once.py",
+)
+"""Tests for which clips are decoded in processes of their own, as for users."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clips_decoded_here(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Other runs decode in this process: one takes longer to start than tiny clips to decode."""
+    if request.node.nodeid.startswith(DECODING_PROCESSES):
+        yield
+        return
+    from fewshot_i2v.data.video import clip_cache
+    from fewshot_i2v.data.video.worker_pool import run_jobs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            clip_cache, "run_jobs", lambda jobs, _workers, limits: run_jobs(jobs, 0, limits)
+        )
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any attempt to reach the network fails the test."""
@@ -50,6 +96,18 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a test tried to reach the network: {address!r}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _multiply_accumulates_counted_once() -> Iterator[None]:
+    """Runs share counts, where tests of runs were collected; others need no torch."""
+    if "fewshot_i2v.evaluation.context" not in sys.modules:
+        yield
+        return
+    from tests.tiny import multiply_accumulates_counted_once
+
+    with multiply_accumulates_counted_once():
+        yield
 
 
 @pytest.fixture

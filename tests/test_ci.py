@@ -35,6 +35,9 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(SCRIPT, folder / ".ci" / "run")
     (folder / "scripts").mkdir()
     (folder / "scripts" / "install_learn2learn.sh").write_text('echo "ran install for $1"\n')
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_a.py").write_text("@pytest.mark.learn2learn\n")
+    (folder / "tests" / "test_b.py").write_text("# other tests\n")
     (folder / "README.md").write_text(
         "<!-- run-command -->\n```bash\necho wrong block\n```\n\n<!-- test-command -->\n"
         "```bash\npython -m pytest\necho shared=${FEWSHOT_I2V_REQUIRE_SHARED:-}\n```\n"
@@ -73,7 +76,7 @@ def test_it_runs_the_block_of_the_readme_and_then_the_checks(checkout: Path) -> 
         "ran ruff format --check .",
         "ran mypy ",
         "ran install for python",
-        "ran python -m pytest -q -m learn2learn",
+        "ran python -m pytest -q -n 0 -m learn2learn tests/test_a.py",
     ]
     assert re.search(r"^== lint: \d+ s$", done.stdout, re.M)
     assert not list((checkout.parent / "tmp").iterdir()), "the environment is removed"

@@ -60,6 +60,25 @@ def test_a_file_in_an_added_folder_is_a_head(folder: Path) -> None:
     assert "my-head" not in registry.method_names("adapters")
 
 
+def test_an_unchanged_file_is_parsed_once_and_a_changed_one_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "my_head.py"
+    registry.list_methods("heads")
+    parsed: list[bytes] = []
+    real = registry.ast.parse
+    monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or real(text))
+    again = registry.list_methods("heads")
+    assert parsed == []
+    path.write_text(path.read_text().replace("A head", "Another head"))
+    (row,) = (row for row in registry.list_methods("heads") if row.name == "my-head")
+    assert row.summary == "Another head for a test"
+    assert parsed == [path.read_bytes()]
+    assert [r for r in registry.list_methods("heads") if r != row] == [
+        r for r in again if r.name != "my-head"
+    ]
+
+
 def test_add_folder_does_the_same_from_python(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import EvaluationConfig
-from fewshot_i2v.data.video import clip_cache
-from fewshot_i2v.data.video.worker_pool import run_jobs
+from fewshot_i2v.evaluation import context
 from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.models.cost import macs_per_clip
+from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.tuning.contract.tiny_encoder import tiny_tower as tiny_tower
 
 
 @contextmanager
-def clips_decoded_here() -> Iterator[None]:
-    """Runs decode in this process: a process takes longer to start than tiny clips to decode.
+def multiply_accumulates_counted_once() -> Iterator[None]:
+    """Rows of the same adapter, options and sizes share a count, in all runs of the block.
 
-    Processes that decode are tested in `tests/data/video` and `tests/cli`.
+    Counting takes half the time of a tiny run. `tests/models/test_cost.py` checks the counts.
     """
+    counts: dict[tuple[object, ...], float | None] = {}
+
+    def count(
+        tower: Tower, adapter: str, options: Mapping[str, Any], *, frames: int
+    ) -> float | None:
+        if type(tower) is not Tower:  # without blocks, so without these sizes
+            return macs_per_clip(tower, adapter, options, frames=frames)
+        method = registry.load_method("adapters", adapter)
+        sizes = tower.image_size, tower.patch, tower.width, tower.layers, tower.heads, tower.pool
+        key = method, repr(options), frames, sizes
+        if key not in counts:
+            counts[key] = macs_per_clip(tower, adapter, options, frames=frames)
+        return counts[key]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            clip_cache, "run_jobs", lambda jobs, _workers, limits: run_jobs(jobs, 0, limits)
-        )
+        patch.setattr(context, "macs_per_clip", count)
         yield
 
 

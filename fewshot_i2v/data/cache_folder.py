@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -151,6 +152,7 @@ def _decoded_label(file: CacheFile) -> str:
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
 
 
+@cache  # the shipped splits do not change, and all of them are read
 def _names_of_generated_splits() -> dict[str, str]:
     """Names of the shipped splits whose clips are generated, by the name of their folder."""
     names = {}

@@ -260,16 +260,23 @@ def test_a_folder_without_runs_and_damage_are_named(invoke: Invoke, runs: Path) 
     assert "0<x<1" in refused(invoke, runs, "--level", "95")
 
 
-def test_comparing_needs_no_torch(runs: Path) -> None:
+def test_commands_that_read_runs_need_no_torch(runs: Path) -> None:
     program = (
-        "import sys\nfrom fewshot_i2v.cli import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "finally:\n    sys.exit(bool({'torch', 'scipy.stats'} & set(sys.modules)))\n"
+        "import sys\nfrom fewshot_i2v.cli import cli\n"
+        "for command in ('show', 'compare', 'recommend', 'plan'):\n"
+        "    cli([command, sys.argv[1]], standalone_mode=False)\n"
+        "    loaded = sorted({'torch', 'scipy.stats'} & sys.modules.keys())\n"
+        "    print(command, *loaded, file=sys.stderr)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "compare", str(runs)], capture_output=True, text=True
+        [sys.executable, "-c", program, str(runs)], capture_output=True, text=True
     )
-    assert (done.returncode, "beats frozen" in done.stdout) == (0, True)
+    assert (done.returncode, "beats frozen" in done.stdout) == (0, True), done.stderr
+    loaded = [line.split() for line in done.stderr.splitlines()]
+    assert ["show"] in loaded
+    assert ["compare"] in loaded
+    assert not any("torch" in line for line in loaded)
+    assert {line[0] for line in loaded if line} >= {"recommend", "plan"}
 
 
 def test_heads_that_differ_have_a_column_and_are_written_out(invoke: Invoke, runs: Path) -> None:

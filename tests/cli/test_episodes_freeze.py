@@ -7,25 +7,30 @@ import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.episodes.episode_file import read_episode_file
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
-from fewshot_i2v.data.splits.split_file import load_split
+from tests.data.splits.published import NAMES, published, run_on_read_splits
 from tests.tiny import tiny_folder
 
 FREEZE = ("episodes", "freeze")
 
 
-def said(*args: str | Path) -> str:
-    result = CliRunner().invoke(cli, [*FREEZE, *map(str, args)])
+def _freeze(split: str, *args: str | Path) -> Result:
+    command = [*FREEZE, split, *map(str, args)]
+    return run_on_read_splits(*command) if split in NAMES else CliRunner().invoke(cli, command)
+
+
+def said(split: str, *args: str | Path) -> str:
+    result = _freeze(split, *args)
     assert result.exit_code == 0, result.output
     return result.stdout + result.stderr
 
 
-def refused(*args: str | Path) -> str:
-    result = CliRunner().invoke(cli, [*FREEZE, *map(str, args)])
+def refused(split: str, *args: str | Path) -> str:
+    result = _freeze(split, *args)
     assert result.exit_code == 2, result.output
     return result.stderr
 
@@ -33,7 +38,7 @@ def refused(*args: str | Path) -> str:
 def test_the_episodes_are_those_of_the_sampler(tmp_path: Path) -> None:
     out = tmp_path / "e.jsonl"
     text = said("hmdb51-arn", out, "--shot", "5", "--query", "1", "--episodes", "3", "--seed", "4")
-    sampler = EpisodeSampler(load_split("hmdb51-arn"), seed=4, way=5, shot=5, query=1)
+    sampler = EpisodeSampler(published()["hmdb51-arn"], seed=4, way=5, shot=5, query=1)
     frozen = read_episode_file(out)
     assert [frozen[i] for i in range(3)] == [sampler[i] for i in range(3)]
     assert f"fewshot-i2v evaluate --split hmdb51-arn --trials {out}" in text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -80,12 +78,3 @@ def test_a_folder_without_runs_is_refused(invoke: Invoke, tmp_path: Path) -> Non
 def test_help_shows_an_example_on_a_line_of_its_own(invoke: Invoke) -> None:
     lines = invoke("recommend", "--help").stdout.splitlines()
     assert "fewshot-i2v recommend runs/quickstart" in map(str.strip, lines)
-
-
-def test_it_needs_no_torch(runs: Path) -> None:
-    code = (
-        "import sys; from fewshot_i2v.cli._root import cli; "
-        f"cli(['recommend', {str(runs)!r}], standalone_mode=False); "
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

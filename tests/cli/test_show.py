@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -200,18 +198,6 @@ def test_a_damaged_run_names_the_file(invoke: Invoke, runs: Path) -> None:
     result = invoke("show", str(runs))
     assert result.exit_code == 2
     assert f"{path}:1" in result.stderr
-
-
-def test_showing_needs_no_torch(runs: Path) -> None:
-    program = (
-        "import sys\nfrom fewshot_i2v.cli import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "finally:\n    sys.exit('torch' in sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "show", str(runs)], capture_output=True, text=True
-    )
-    assert (done.returncode, "frozen" in done.stdout) == (0, True)
 
 
 def test_intervals_for_other_clips_classes_and_seeds(invoke: Invoke, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from fewshot_i2v.data import cache_folder
 from fewshot_i2v.data.cache_folder import CacheGroup, group_files, list_cache
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
@@ -41,6 +44,15 @@ def filled_cache(folder: Path, n_clips: int = 2) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
     return paths
+
+
+def test_the_shipped_splits_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled_cache(tmp_path)
+    files = list_cache(tmp_path)
+    first = group_files(files)
+    monkeypatch.setattr(cache_folder, "load_split", lambda name: pytest.fail(f"{name} is read"))
+    assert group_files(files) == first
+    assert "of split motions" in {group.label for group in first}
 
 
 def test_files_are_listed_by_kind_and_others_left_out(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_only_products_of_two_episodes_count() -> None:
 
 def test_without_effects_of_clips_nothing_is_left_of_the_variance_on_average() -> None:
     cross, raw = [], []
-    for seed in range(300):
+    for seed in range(150):
         outcomes = PredictionTable.from_records(some_records(seed, episodes=30, shot=2, clips=8))
         found = JackknifeEstimate.from_outcomes(outcomes, "clips").changes
         cross.append(np.sum(found.factor * found.cross))

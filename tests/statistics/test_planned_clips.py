@@ -62,14 +62,14 @@ def test_a_pilot_foretells_what_more_clips_leave(
     generator = np.random.default_rng(query)
     classes = made.some_classes(design, generator)
     units = []
-    for _ in range(30):
+    for _ in range(15):
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, episodes, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
         spread = estimate_clip_variance(outcomes, [30] * 10)
         assert spread is not None
         units.append(spread.single_clip_variance)
-    truth = moves(made, replace(design, clips=90), classes, 800)
+    truth = moves(made, replace(design, clips=90), classes, 400)
     assert np.mean(units) / 90 == pytest.approx(truth, rel=0.25)
 
 
@@ -102,7 +102,7 @@ def test_episodes_on_few_clips_are_more_alike_than_on_others(made: ModuleType) -
     generator = np.random.default_rng(5)
     classes = made.some_classes(design, generator)
     inside, across, most = [], [], []
-    for _ in range(60):
+    for _ in range(30):
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, 300, generator)
         outcomes = made.answered(design, classes, clips, drawn, generator)
@@ -113,7 +113,7 @@ def test_episodes_on_few_clips_are_more_alike_than_on_others(made: ModuleType) -
         inside.append(outcomes.accuracies.var(ddof=1))
         across.append(components_over_clips(found, spread or bound, 8).deviation() ** 2)
     fresh = []
-    for _ in range(1200):
+    for _ in range(800):
         clips = made.some_clips(design, generator)
         drawn = made.shared_episodes(design, 2, generator)
         fresh.append(made.answered(design, classes, clips, drawn, generator).accuracies[0])

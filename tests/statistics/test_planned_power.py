@@ -43,7 +43,7 @@ def test_the_sign_flip_test_with_holm_finds_what_is_planned(
     deviation = float(gains(0, (100_000,), difference, 0.05).std())
     level = 1 - 0.05 / comparisons
     n = plan.episodes_for_difference(deviation, difference, power=0.8, level=level)
-    times, found = 300, 0
+    times, found = 150, 0
     draws = gains(1, (times, n), difference, 0.05)
     nothing = gains(2, (times, comparisons - 1, n), 0.0, 0.05)
     for one, others in zip(draws, nothing, strict=True):

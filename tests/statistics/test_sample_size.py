@@ -64,9 +64,9 @@ def test_components_foretell_the_spread_with_other_queries(query: int) -> None:
     settings = {"between": 0.01, "classes": 0.03}
     # what classes of an episode differ by is not taken away by more queries
     truth = 0.01 + 0.03 / 5
-    found = estimate_components(answers(2, 20_000, 5, query, **settings).tolist())
+    found = estimate_components(answers(2, 8_000, 5, query, **settings).tolist())
     assert found.between == pytest.approx(truth, rel=0.08)
-    other = answers(3, 20_000, 5, 15, **settings).mean(axis=(1, 2)).std(ddof=1)
+    other = answers(3, 8_000, 5, 15, **settings).mean(axis=(1, 2)).std(ddof=1)
     assert found.deviation(75) == pytest.approx(other, rel=0.03)
 
 

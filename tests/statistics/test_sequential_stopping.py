@@ -143,7 +143,7 @@ def test_it_keeps_its_coverage_where_the_plain_interval_does_not(
     mean: float, queries: int, common: float, target: float
 ) -> None:
     generator = np.random.default_rng(11)
-    size, times = 1 / common - 1, 300
+    size, times = 1 / common - 1, 150
     ours = plain = 0
     for _ in range(times):
         chance = generator.beta(mean * size, (1 - mean) * size, size=1500)

@@ -25,6 +25,7 @@ from fewshot_i2v.models.encoders.architectures import Architecture
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.pixel_tower import PixelTower, make_pixel_tower
+from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -400,7 +401,8 @@ def _no_blocks(name: str, reason: str) -> EncoderError:
 
 def _load_weights(model: Architecture, pretrained: str | None) -> _LoadedModel:
     if pretrained == RANDOM_WEIGHTS:
-        visual = architectures.build_visual_tower(model, in_memory=True)
+        plain = plain_vision_transformer(model.config, "cpu")  # starts without open_clip
+        visual = plain or architectures.build_visual_tower(model, in_memory=True)
         weights.randomise_weights(visual, _RANDOM_SEED)
         description = f"{RANDOM_WEIGHTS} (seed {_RANDOM_SEED})"
         return _LoadedModel(visual, description, False, {**_NEUTRAL_PIXELS, **model.preprocess})

@@ -66,11 +66,15 @@ class _PlainBlock(nn.Module):
         self.ls_2 = nn.Identity()
 
 
-def plain_vision_transformer(config: Mapping[str, Any]) -> PlainVisionTransformer | None:
-    """Build the place for the weights of a configuration, on the meta device.
+def plain_vision_transformer(
+    config: Mapping[str, Any], device: str = "meta"
+) -> PlainVisionTransformer | None:
+    """Build the place for the weights of a configuration.
 
     Args:
         config: open_clip's model configuration.
+        device: "meta", for weights that are all assigned later; or "cpu", where norms have the
+            values that they start with, and all other weights none that mean anything.
 
     Returns:
         None where the configuration says more than plain sizes, or sizes that open_clip refuses.
@@ -83,5 +87,5 @@ def plain_vision_transformer(config: Mapping[str, Any]) -> PlainVisionTransforme
         return None
     if sizes["width"] % sizes["head_width"] or sizes["image_size"] < sizes["patch_size"]:
         return None
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         return PlainVisionTransformer(config["embed_dim"], sizes).eval()

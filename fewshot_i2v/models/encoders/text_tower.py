@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch.nn import functional
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.models.encoders import architectures, loading, weights
 from fewshot_i2v.models.encoders.architectures import Architecture
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 NO_TEXT_TOWER_ADVICE = (
     "Heads that read class names, such as zero-shot, tip and text-prototype, need one: use a head "
@@ -240,12 +244,18 @@ def load_text_tower(
     )
 
 
+@functools.cache  # reading its vocabulary takes as long as the rest of a small text tower
+def _make_tokenizer() -> SimpleTokenizer:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
 def _build_tower(
     model: Architecture, tensors: Mapping[str, Tensor], origin: str, *, quick_gelu: bool
 ) -> TextTower:
     """Build the text tower of a model with the weights of a checkpoint."""
     from open_clip.model import CLIPTextCfg, _build_text_tower
-    from open_clip.tokenizer import SimpleTokenizer
 
     quick_gelu = quick_gelu or bool(model.config.get("quick_gelu", False))
     config = CLIPTextCfg(**(dict(_text_config(model)) | {"output_tokens": False}))
@@ -259,7 +269,7 @@ def _build_tower(
         ) from error
     text_tower.eval().requires_grad_(False)
     scale = _load_text_weights(text_tower, tensors, origin)
-    tokenizer = SimpleTokenizer()
+    tokenizer = _make_tokenizer()
     n_tokens = int(text_tower.get_parameter("token_embedding.weight").shape[0])
     if n_tokens != tokenizer.vocab_size:
         raise EncoderError(

@@ -26,9 +26,9 @@ from tests.data.video.video_kinds import CUT, REFUSED, SIDE, WHOLE, Kind, number
 
 COUNTS = (1, 8, 16, 32)
 FEW = [
-    *itertools.product(("segment-center",), COUNTS, (1,)),
+    ("segment-center", 1, 1),
+    ("segment-center", 32, 1),
     ("uniform", 8, 1),
-    ("dense", 16, 1),
     ("dense", 8, 2),
     (SEGMENT_THIRDS, 24, 1),
 ]
@@ -171,7 +171,7 @@ def test_an_encrypted_file_is_called_encrypted(tmp_path: Path) -> None:
 )
 def test_files_that_were_once_read_wrongly(name: str, shown: range, shared: Path) -> None:
     path = shared / "cases" / "frames" / name
-    for policy, count in itertools.product(POLICIES, COUNTS):
+    for policy, count in itertools.product(POLICIES, COUNTS[::2]):
         chosen = frame_indices(policy, len(shown), count)
         read = read_frames(path, lambda n, p=policy, c=count: frame_indices(p, n, c))
         assert numbers(read) == [shown[i] for i in chosen]

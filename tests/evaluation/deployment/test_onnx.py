@@ -56,6 +56,7 @@ def test_temporal_convolution_gives_what_pytorch_gives(
     assert _difference(model, exported, models.clips()[:count]) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_temporal_attention_gives_what_pytorch_gives(models: Models, tmp_path: Path) -> None:
     path = tmp_path / "attention.onnx"
     result = export_onnx(models.path(*ATTENTION), path)

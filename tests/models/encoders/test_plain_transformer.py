@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
+from fewshot_i2v.models.encoders import loading
 from fewshot_i2v.models.encoders.catalog import DEMO_CONFIG
+from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.encoders.plain_transformer import plain_vision_transformer
+from tests.tiny import tiny_architecture
 
 DEMO: dict[str, Any] = json.loads(DEMO_CONFIG.read_text())["model_cfg"]
 SMALL = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 8}
@@ -58,11 +61,25 @@ def test_what_is_not_plain_is_left_to_open_clip(change: dict[str, Any]) -> None:
     assert plain_vision_transformer(quick) is None
 
 
-def test_the_shipped_encoder_is_loaded_without_open_clip() -> None:
-    code = (
-        "import sys; from fewshot_i2v.models.encoders.loading import load_encoder; "
-        "encoder = load_encoder(); print(encoder.digest, 'open_clip' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    digest, is_imported = done.stdout.split()
-    assert (digest[:8], is_imported) == ("06d7a7dc", "False")
+def test_random_weights_are_those_of_open_clips_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = tiny_architecture(tmp_path)
+    state = torch.random.get_rng_state()
+    encoder = load_encoder("tiny", architecture=architecture, pretrained="random")
+    assert torch.equal(state, torch.random.get_rng_state())
+    monkeypatch.setattr(loading, "plain_vision_transformer", lambda *_: None)
+    theirs = load_encoder("tiny", architecture=architecture, pretrained="random")
+    assert encoder.digest == theirs.digest
+
+
+def test_shipped_and_random_weights_are_loaded_without_open_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That no module imports it at once is held by the test of what a dry run imports."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "open_clip"]:
+        monkeypatch.setitem(sys.modules, name, None)  # to import it is an error now
+    with pytest.raises(ImportError):
+        import open_clip.model  # noqa: F401
+    load_encoder("tiny", architecture=tiny_architecture(tmp_path), pretrained="random")
+    assert load_encoder().digest[:8] == "06d7a7dc"

@@ -210,7 +210,7 @@ DAMAGED: dict[str, bytes] = {
     "empty": b"",
     "short": b"\x10\x00",
     "huge header": struct.pack("<Q", 1 << 62) + b"{}",
-    "many entries": header({f"t{i}": ENTRY for i in range(200_000)}, b"\x00" * 8),
+    "many entries": b"",  # large: made in the test
     "overlap": header({"a": ENTRY, "b": ENTRY}, b"\x00" * 8),
     "cut": header({"a": ENTRY}, b"\x00" * 4),
     "hole": header({"a": ENTRY}, b"\x00" * 24),
@@ -222,7 +222,8 @@ DAMAGED: dict[str, bytes] = {
 @pytest.mark.parametrize("how", DAMAGED)
 def test_damaged_safetensors_files_are_refused_quickly(how: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(DAMAGED[how])
+    many = {f"t{i}": ENTRY for i in range(200_000 if how == "many entries" else 0)}
+    path.write_bytes(header(many, b"\x00" * 8) if many else DAMAGED[how])
     start = time.monotonic()
     with pytest.raises(EncoderError, match=str(path)):
         weights.read_checkpoint(path)

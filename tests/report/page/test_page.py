@@ -85,12 +85,14 @@ def test_one_figure_stands_beside_the_answer_and_notes_are_folded(page: str) -> 
     assert page.count('<ul class="notes">') == folded.count('<ul class="notes">') > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_number_of_shots_has_its_figure_once() -> None:
     page = render_page([section(row("frozen"), row("aim", 0.9))])
     assert page.count("Forest plot of intervals") == 1
     assert page.index("Forest plot") < page.index("Accuracy of every row")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sections_that_say_nothing_are_left_out() -> None:
     few = render_page([section(row("frozen", count=1), row("aim", 0.9, count=1))])
     assert "How far it reaches" not in few, "no question has an answer"
@@ -259,6 +261,7 @@ def test_hostile_names_are_only_names() -> None:
     assert "alert('x')" in outline.text["th"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_control_and_direction_marks_are_shown_as_escapes() -> None:
     names = ("a\u202eb", "c\x00d", "e\ud800f", "g")
     page = render_page([section(row("frozen", 0.5, classes=names))])
