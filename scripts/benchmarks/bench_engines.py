@@ -76,12 +76,17 @@ def worker_pids(output: Path) -> list[int]:
     return pids
 
 
-def kill_workers(output: Path, episodes: int, kills: int, seed: int) -> dict[str, Any]:
-    """Run with two workers, of which one is killed again and again."""
+def kill_workers(
+    output: Path, episodes: int, kills: int, seed: int, episode_seconds: float
+) -> dict[str, Any]:
+    """Run with two workers, of which one is killed again and again, after one to three episodes.
+
+    Sooner, the same episode would be hit each time, and recorded as one that kills its workers.
+    """
     generator, killed = random.Random(seed), 0
     process = start(output, episodes, "--engine", "processes", "--processes", "2")
     while process.poll() is None:
-        time.sleep(generator.uniform(0.5, 4))
+        time.sleep(episode_seconds * generator.uniform(1, 3))
         pids = worker_pids(output)
         if killed < kills and pids:
             killed += _kill(generator.choice(pids))
@@ -165,8 +170,9 @@ def main(work: Path, out: Path, episodes: int, rounds: int, kills: int, *, ray: 
         "episodes": episodes,
     }
     report["runs"], expected = measure(work, episodes, rounds, kinds)
+    episode_seconds = min(report["runs"]["one process"]["seconds"]) / episodes
     tests: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "workers_killed": lambda output: kill_workers(output, episodes, kills, seed=0),
+        "workers_killed": lambda output: kill_workers(output, episodes, kills, 0, episode_seconds),
         "main_process_killed": lambda output: kill_main(output, episodes, seed=0),
     }
     for name, test in tests.items() if kills else ():
