@@ -6,11 +6,11 @@
 One process and one thread read 8 frames of each clip, at the centres of segments, at 224 pixels.
 The bare readers do what one would write oneself: PyAV decodes from the start and converts the eight
 frames, decord asks for eight frames; both resize with a filter of the decoder. CLIP's own way to
-resize, Pillow's antialiased bicubic filter, costs more; a third bare reader has it. The cache
-checks the clip, counts its frames, resizes as CLIP does, and writes the result durably (cold), or reads it
-back (warm: with its checksum the first time, without it the second). All take turns within a round.
-Figures are of processor seconds. Without --root, clips are made on the spot: H.264 of 320 x 240
-pixels and 60 frames.
+resize, Pillow's antialiased bicubic filter, costs more; a third bare reader has it. The cache looks
+at the clip's packets, counts its frames, resizes as CLIP does, and writes the result durably (this
+is "cold"), or reads it back ("warm": with its checksum the first time, without it the second). All
+take turns within a round. Figures are of processor seconds. Without --root, clips are made on the
+spot: H.264 of 320 x 240 pixels and 60 frames.
 """
 
 from __future__ import annotations
