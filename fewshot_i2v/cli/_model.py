@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._flags import CACHE_LIMIT
+from fewshot_i2v.cli._flags import CACHE_LIMIT, FEATURE_CACHE
 from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.errors import UsageError
 
@@ -26,9 +26,12 @@ _MODEL_OPTIONS = (
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
-        "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
+        "--cache",
+        type=_FILE,
+        help="Folder of decoded clips and features. [default: the user's cache]",
     ),
     click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT),
+    click.option("--feature-cache/--no-feature-cache", cls=RareFlag, **FEATURE_CACHE),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
@@ -79,6 +82,7 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
         device=resolve_device(flags["device"]),
         cache=flags["cache"],
         cache_limit=flags["cache_limit"],
+        feature_cache=flags["feature_cache"],
         workers=flags["workers"],
         limits=LimitsConfig.model_validate(values),
     )

@@ -1,4 +1,4 @@
-"""What is in the cache folder, by kind: decoded clips, generated clips, results of checks."""
+"""What is in the cache folder, by kind: decoded clips, features, generated clips, checks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fewshot_i2v.data.video.cache_files import (
     DAMAGED_SUFFIX,
     DIGESTS_NAME,
     entry_shape,
+    features_shape,
     list_entries,
     list_names,
     regular_status,
@@ -29,9 +30,9 @@ from fewshot_i2v.utils.resources import (
     data_names,
 )
 
-CacheKind = Literal["decoded", "generated", "checks"]
+CacheKind = Literal["decoded", "features", "generated", "checks"]
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
-"""Decoded clips, generated clips, results of `episodes check`."""
+"""Decoded clips, features of clips, generated clips, results of `episodes check`."""
 
 _ANY_CLASS = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SPLIT = re.compile(rf"[0-9a-f]{{{SPLIT_DIGEST_LENGTH}}}")
@@ -91,7 +92,8 @@ def list_cache(folder: Path) -> list[CacheFile]:
 
 def _decoded_files(folder: Path) -> Iterator[CacheFile]:
     for entry in list_entries(folder / CLIPS_FOLDER):
-        yield CacheFile(entry.path, "decoded", entry.size, entry.last_used, entry.key)
+        kind: CacheKind = "features" if entry.has_features else "decoded"
+        yield CacheFile(entry.path, kind, entry.size, entry.last_used, entry.key)
     yield from _present([folder / CLIPS_FOLDER / DIGESTS_NAME], "decoded")
 
 
@@ -121,6 +123,7 @@ def group_files(files: Iterable[CacheFile]) -> list[CacheGroup]:
     split_names = _names_of_generated_splits()
     labels: dict[CacheKind, Callable[[CacheFile], str]] = {
         "decoded": _decoded_label,
+        "features": _features_label,
         "generated": lambda file: split_names.get(
             file.path.parents[1].name, f"of split {file.path.parents[1].name}"
         ),
@@ -149,6 +152,17 @@ def _decoded_label(file: CacheFile) -> str:
         return "damaged, moved aside"
     shape = entry_shape(file.path)
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
+
+
+def _features_label(file: CacheFile) -> str:
+    if file.path.suffix == DAMAGED_SUFFIX:
+        return "damaged, moved aside"
+    shape = features_shape(file.path)
+    if shape is None:
+        return "cannot be read"
+    *levels, frames, tokens, width = shape
+    depth = f"{levels[0]} levels of " if levels else ""
+    return f"{depth}{frames} frames of {tokens} x {width} values"
 
 
 def _names_of_generated_splits() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,7 @@ class EvaluationContext(RunContext):
         recipe: FinetuneConfig,
         *,
         progress: bool | OverallProgress,
+        cached: Collection[str] = (),
     ) -> None:
         """Decodes the clips of episodes, and their support clips as augmentation reads them.
 
@@ -70,11 +71,15 @@ class EvaluationContext(RunContext):
             episodes: any; clips that cannot be read are recorded in `unreadable`.
             recipe: of their tuning.
             progress: as for `decode_clips`.
+            cached: clips whose frozen prefix is on disk, see `find_prefixes`: they are decoded only
+                where augmentation reads their frames.
         """
         names = {name for episode in episodes for name in episode.clip_names()}
-        self.decode_clips(names, progress=progress)
+        support = {name for episode in episodes for name in episode.support_clips}
+        augments_frames = recipe.steps and recipe.augments and not recipe.temporal
+        needed = names - set(cached) | (support if augments_frames else set())
+        self.decode_clips(needed, progress=progress)
         if recipe.temporal and recipe.steps:
-            support = {name for episode in episodes for name in episode.support_clips}
             augmented = self.augmentation_clips(recipe)
             augmented.decode_clips(support - self.unreadable.keys(), progress=progress)
             self.unreadable.update(augmented.unreadable)
@@ -121,6 +126,13 @@ class EvaluationContext(RunContext):
         frames = super().frames(clip)
         order = self.config.frame_order
         return frames if order == "natural" else frames[frame_permutation(order, clip, len(frames))]
+
+    def frame_order_key(self, clip: str) -> str:
+        """Returns the permutation of a clip's frames in words; "" for the natural order."""
+        order = self.config.frame_order
+        if order == "natural":
+            return ""
+        return str(frame_permutation(order, clip, self.config.video.frames).tolist())
 
     def start(self, location: str, adapter: str) -> StartingPoint:
         """Returns a starting point, read at its first use; see `read_start`."""
