@@ -24,6 +24,7 @@ from fewshot_i2v.data.video.cache_use import removal
 from fewshot_i2v.utils.resources import (
     CHECKS_FOLDER,
     CLIPS_FOLDER,
+    ENCODERS_FOLDER,
     GENERATED_FOLDER,
     SPLIT_DIGEST_LENGTH,
     data_file,
@@ -38,6 +39,7 @@ _ANY_CLASS = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SPLIT = re.compile(rf"[0-9a-f]{{{SPLIT_DIGEST_LENGTH}}}")
 _GENERATOR_KEY = re.compile(r"^generator:", re.MULTILINE)
 _HEAD_CHARACTERS = 4096
+_ENCODER = re.compile(r"[0-9a-f]{64}\.safetensors")
 _CHECK = re.compile(r"[0-9a-f]{64}\.json")
 
 
@@ -87,7 +89,12 @@ def list_cache(folder: Path) -> list[CacheFile]:
     Raises:
         OSError: when a folder cannot be listed.
     """
-    return [*_decoded_files(folder), *_generated_files(folder), *_check_files(folder)]
+    return [
+        *_decoded_files(folder),
+        *_encoder_files(folder),
+        *_generated_files(folder),
+        *_check_files(folder),
+    ]
 
 
 def _decoded_files(folder: Path) -> Iterator[CacheFile]:
@@ -105,6 +112,10 @@ def _generated_files(folder: Path) -> Iterator[CacheFile]:
             name = re.compile(re.escape(class_folder.name) + r"-\d{3,}\.mp4")
             for file in _present(list_names(class_folder, name), "generated"):
                 yield file._replace(last_used=max(last_used, file.last_used))
+
+
+def _encoder_files(folder: Path) -> Iterator[CacheFile]:
+    yield from _present(list_names(folder / ENCODERS_FOLDER, _ENCODER), "features")
 
 
 def _check_files(folder: Path) -> Iterator[CacheFile]:
@@ -155,6 +166,8 @@ def _decoded_label(file: CacheFile) -> str:
 
 
 def _features_label(file: CacheFile) -> str:
+    if not file.key:
+        return "facts of encoders"
     if file.path.suffix == DAMAGED_SUFFIX:
         return "damaged, moved aside"
     shape = features_shape(file.path)

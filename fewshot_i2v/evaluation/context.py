@@ -28,6 +28,8 @@ from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.progress import OverallProgress
 from fewshot_i2v.utils.seeding import derive_seed
 
+_FROZEN = "frozen"
+
 
 @dataclass
 class EvaluationContext(RunContext):
@@ -101,6 +103,11 @@ class EvaluationContext(RunContext):
         sequential = config.until is not None
         context.draw(min(PILOT_EPISODES, context.max_episodes) if sequential else config.episodes)
         return context
+
+    @classmethod
+    def reads_prefixes_alone(cls, config: EvaluationConfig) -> bool:
+        """Whether all rows are of the frozen encoder."""
+        return all(adapter.name == _FROZEN for adapter in config.adapter)
 
     def draw(self, count: int | str) -> None:
         """Takes the first `count` episodes of each shot; "all": as many as there are."""

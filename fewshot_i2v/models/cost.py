@@ -203,9 +203,9 @@ def macs_per_clip(
         None for an adapter that cannot be counted without values, as may happen with a plug-in.
     """
     adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
-    if adapter_class is Frozen and tower.blocks:
-        return float(_frozen_macs_per_frame(tower) * frames)
     meta_tower = tower.to(_META_DEVICE, torch.float32)
+    if adapter_class is Frozen and meta_tower.blocks:
+        return float(_frozen_macs_per_frame(meta_tower) * frames)
     try:
         with _on_meta_device(adapter):
             built_adapter = adapter_class(

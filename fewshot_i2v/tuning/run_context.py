@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     PrefixSpec,
     check_grids,
 )
+from fewshot_i2v.models.encoders.deferred import open_encoder
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
@@ -166,17 +167,11 @@ class RunContext:
             )
         folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        e = config.encoder
-        encoder = load_encoder(
-            e.name,
-            pretrained=e.pretrained,
-            architecture=e.architecture,
-            image_size=e.image_size,
-            mean=e.mean,
-            std=e.std,
-            device=device,
-            dtype=dtype,
-        )
+        source = {name: getattr(config.encoder, name) for name in type(config.encoder).model_fields}
+        if config.feature_cache and not config.verify and cls.reads_prefixes_alone(config):
+            encoder = open_encoder(cache, source, device=device, dtype=dtype)
+        else:
+            encoder = load_encoder(**source, device=device, dtype=dtype)
         store = open_clip_cache(
             cache,
             config.video,
@@ -187,6 +182,11 @@ class RunContext:
             cache_limit=config.cache_limit,
         )
         return cls(config, split, encoder, store, folder)
+
+    @classmethod
+    def reads_prefixes_alone(cls, config: Any) -> bool:  # noqa: ANN401 - of a subclass, too
+        """Whether a run reads nothing of its encoder but frozen prefixes, which may be on disk."""
+        return False
 
     def with_segment_thirds(self) -> Self:
         """Returns the same context with clips of three frames per segment, for temporal jitter."""

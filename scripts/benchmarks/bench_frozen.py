@@ -125,7 +125,7 @@ def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
     from fewshot_i2v.runs.run_folder import RunFolder
 
     shutil.rmtree(settings["output"], ignore_errors=True)
-    parts = {
+    parts: dict[str, list[tuple[Any, str]]] = {
         "sampling": [(EvaluationContext, "draw")],
         "clips": [(RowExecution, "prepare")],
         "features and head": [(row_runner.RowRunner, "_predict")],

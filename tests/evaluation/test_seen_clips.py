@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.cache_folder import CacheFile, clear_files, list_cache
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video import clip_cache
 from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.fitting.fit import fit
 from fewshot_i2v.models import prefix_store
+from fewshot_i2v.models.encoders import deferred
+from fewshot_i2v.models.encoders.architectures import build_visual_tower, find_architecture
+from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.weights import randomise_weights
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.runs.shards import Shard
@@ -104,6 +112,24 @@ class Runs:
         cache = self.folder / "cache"
         decoded = [f for f in list_cache(cache) if f.kind == "decoded" and f.key]
         return clear_files(cache, decoded).files
+
+    def file_encoder(self) -> dict[str, Any]:
+        """Weights in a file, of an architecture that takes open_clip to build."""
+        path = self.folder / "tiny.json"
+        content = json.loads(path.read_text())
+        content["vision_cfg"] |= {"ls_init_value": 0.5}
+        own = self.folder / "own.json"
+        own.write_text(json.dumps(content))
+        self.write_weights(seed=0)
+        weights = self.folder / "own.safetensors"
+        keys = {"name": "own", "architecture": str(own), "pretrained": str(weights)}
+        return keys | {"mean": 0.5, "std": 0.5}
+
+    def write_weights(self, *, seed: int) -> None:
+        model = find_architecture("own", self.folder / "own.json")
+        visual = build_visual_tower(model, in_memory=True)
+        randomise_weights(visual, seed)
+        save_file(visual.state_dict(), self.folder / "own.safetensors")
 
     def features(self) -> list[CacheFile]:
         return [file for file in list_cache(self.folder / "cache") if file.kind == "features"]
@@ -261,3 +287,108 @@ def test_fit_and_predict_use_the_same_cache(runs: Runs) -> None:
         assert counts.passes == counts.reads == expected
     first, second = ([p.probabilities for p in predictions] for predictions in results)
     assert first == second
+
+
+HEAVY = ("torch._dynamo", "torch._inductor", "torchvision", "timm", "open_clip", "av")
+"""Their import takes longer than a short run: PyTorch's compiler, open_clip and what it imports."""
+
+
+def test_a_frozen_row_on_seen_clips_imports_nothing_heavy(runs: Runs) -> None:
+    changes = {"head": ["prototype"], "tuning": {"steps": 0}, "encoder": runs.file_encoder()}
+    config = runs.config(**changes)
+    records = evaluate.run(config).rows
+    code = (
+        "import json, sys\n"
+        "from fewshot_i2v.evaluation.evaluate import run\n"
+        "from fewshot_i2v.evaluation.row_expansion import load_config\n"
+        "row = run(load_config(json.loads(sys.argv[1]), {})).rows[0]\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], dict(row.accuracies))\n"
+    )
+    changed = config.model_dump(mode="json", exclude_unset=True)
+    changed |= {"output": str(runs.folder / "alone")}
+    command = [sys.executable, "-c", code, json.dumps(changed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"[] {dict(records[0].accuracies)}"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_that_nobody_computes_with_are_not_loaded(
+    runs: Runs, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    original = deferred.load_encoder
+
+    def _load(**source: Any) -> Encoder:
+        loaded.append(str(source["name"]))
+        return original(**source)
+
+    monkeypatch.setattr(deferred, "load_encoder", _load)
+    changes = {"encoder": runs.file_encoder(), "precision": precision, "head": ["otam"]}
+    changes |= {"tuning": {"steps": 0}}
+    records, _, (first,) = runs.run(**changes)
+    assert len(loaded) == 1
+    again, counts, (header,) = runs.run(**changes)
+    assert len(loaded) == 1
+    assert list(counts) == [0, 0, 0]
+    assert again == records
+    differing = {"cached_clips", "threads", "commit"}
+    assert {k: v for k, v in header.items() if k not in differing} == {
+        k: v for k, v in first.items() if k not in differing
+    }
+    # clips that are new load the weights, once
+    more, counts, _ = runs.run(**changes, query=3)
+    assert counts.passes > 0
+    assert len(loaded) == 2
+    without, _, _ = runs.run(**changes, query=3, feature_cache=False)
+    assert more == without
+    # so does another order of rows: one that is tuned
+    runs.run(**changes | {"adapter": ["frozen", "bitfit"], "tuning": UNCHANGED, "head": ["linear"]})
+    assert len(loaded) == 2
+
+
+def test_other_weights_under_the_same_name_are_other_features(runs: Runs) -> None:
+    changes = {"encoder": runs.file_encoder()}
+    records, _, _ = runs.run(**changes)
+    runs.write_weights(seed=1)
+    other, counts, (header,) = runs.run(**changes)
+    assert counts.passes == len(header["clips"])
+    assert other != records
+    runs.write_weights(seed=0)
+    again, counts, _ = runs.run(**changes)
+    assert list(counts) == [0, 0, 0]
+    assert again == records
+
+
+@pytest.mark.parametrize("position", [4, 40, 300, -1])
+def test_a_damaged_record_of_an_encoder_is_not_used(
+    runs: Runs, position: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"encoder": runs.file_encoder()}
+    records, _, _ = runs.run(**changes)
+    (path,) = (runs.folder / "cache" / "encoders").iterdir()
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    loaded = []
+    original = deferred.load_encoder
+    monkeypatch.setattr(
+        deferred, "load_encoder", lambda **source: loaded.append(source) or original(**source)
+    )
+    again, counts, _ = runs.run(**changes)
+    assert len(loaded) == 1
+    assert list(counts) == [0, 0, 0]
+    assert again == records
+    runs.run(**changes)
+    assert len(loaded) == 1
+
+
+def test_weights_that_change_during_a_run_are_refused(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"encoder": runs.file_encoder()}
+    runs.run(**changes)
+    context = EvaluationContext.of(runs.config(**changes))
+    runs.write_weights(seed=1)
+    with pytest.raises(EncoderError, match="changed while it was in use"):
+        _ = context.encoder.tower.blocks
