@@ -75,7 +75,7 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
     from fewshot_i2v.tuning.run_context import resolve_device
 
     values = {key.removeprefix("limits."): value for key, value in limits.items()}
-    return FewShotClassifier.load(
+    classifier = FewShotClassifier.load(
         model,
         pretrained=flags["pretrained"],
         architecture=flags["architecture"],
@@ -86,3 +86,5 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
         workers=flags["workers"],
         limits=LimitsConfig.model_validate(values),
     )
+    classifier.scorer.on_note = lambda note: click.echo(note, err=True)
+    return classifier

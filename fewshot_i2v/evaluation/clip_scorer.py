@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -71,6 +71,7 @@ class ClipScorer:
         encoder: the frozen encoder.
         model: content of the file of a fitted model; None for an export.
         notes: what went wrong with cached features, which changes no prediction.
+        on_note: called with each of these; by default it is added to `notes`.
 
     Raises:
         CheckpointError: when there is no head, or its classes have no names.
@@ -118,7 +119,10 @@ class ClipScorer:
             cache_limit=cache_limit,
         )
         self.notes: list[str] = []
-        files = FeatureFiles(self._store, self.notes.append) if feature_cache else None
+        self.on_note: Callable[[str], object] = self.notes.append
+        files = None
+        if feature_cache:
+            files = FeatureFiles(self._store, lambda note: self.on_note(note))
         self._prefixes = PrefixStore(encoder, self._frames, files, deterministic=False)
 
     @classmethod

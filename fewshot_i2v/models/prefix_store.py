@@ -115,7 +115,7 @@ class PrefixStore:
             return compute_prefix(tower, spec, pixels)[0]
 
     def _layout(self, spec: PrefixSpec) -> FeatureLayout | None:
-        """Returns the layout on disk; None for what is not worth its place there."""
+        """Returns the layout on disk; None for what is not written."""
         if spec not in self._layouts:
             self._layouts[spec] = self._make_layout(spec)
         return self._layouts[spec]

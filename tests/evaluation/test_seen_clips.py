@@ -287,6 +287,13 @@ def test_fit_and_predict_use_the_same_cache(runs: Runs) -> None:
         assert counts.passes == counts.reads == expected
     first, second = ([p.probabilities for p in predictions] for predictions in results)
     assert first == second
+    for file in runs.features():
+        file.path.chmod(0o644)
+        file.path.write_bytes(file.path.read_bytes()[:-1] + b"!")
+    again = model.predict(sorted(labelled.glob("*/*")))
+    assert [p.probabilities for p in again] == first
+    assert len(model.scorer.notes) == 8
+    assert "damaged features are computed again" in model.scorer.notes[0]
 
 
 HEAVY = ("torch._dynamo", "torch._inductor", "torchvision", "timm", "open_clip", "av")
