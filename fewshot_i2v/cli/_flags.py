@@ -57,7 +57,7 @@ _LAYOUTS = {
             "Running",
             "",
             "output device precision",
-            "at_once workers cache cache_limit verify max_failed deterministic",
+            "at_once workers cache cache_limit feature_cache verify max_failed deterministic",
         ),
         _LIMITS,
     ),
@@ -71,7 +71,12 @@ _LAYOUTS = {
             "recipe steps lr",
             f"head_lr optimizer {_OPTIMIZER} flip colour temporal views",
         ),
-        ("Running", "", "device precision", "seed workers cache cache_limit deterministic"),
+        (
+            "Running",
+            "",
+            "device precision",
+            "seed workers cache cache_limit feature_cache deterministic",
+        ),
         _LIMITS,
     ),
     "train": (
@@ -93,7 +98,7 @@ _LAYOUTS = {
             "Running",
             "",
             "output device precision",
-            "save_every workers cache cache_limit verify deterministic",
+            "save_every workers cache cache_limit feature_cache verify deterministic",
         ),
         _LIMITS,
     ),
@@ -246,7 +251,13 @@ SPLITS: dict[str, Any] = {"type": str, "shell_complete": _COMPLETIONS["split"]}
 WAY, SHOT = _form("N|LOW-HIGH|all"), _form("K|LOW-HIGH")
 QUERY = COUNT = _form("N|all")
 CACHE_LIMIT = _form("SIZE") | {
-    "help": "Largest size of the decoded clips in the cache, such as 20GB.  [default: none]"
+    "help": "Largest size of decoded clips and features in the cache, such as 20GB.  "
+    "[default: none]"
+}
+FEATURE_CACHE: dict[str, Any] = {
+    "default": True,
+    "help": "Read frozen features of clips from the cache, and write new ones.  "
+    "[default: feature-cache]",
 }
 SAMPLING: dict[str, Any] = {"type": click.Choice(("independent", "disjoint"))}
 

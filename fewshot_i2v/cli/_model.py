@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._flags import CACHE_LIMIT
+from fewshot_i2v.cli._flags import CACHE_LIMIT, FEATURE_CACHE
 from fewshot_i2v.cli._help import RareFlag
 from fewshot_i2v.errors import UsageError
 
@@ -26,9 +26,12 @@ _MODEL_OPTIONS = (
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
-        "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
+        "--cache",
+        type=_FILE,
+        help="Folder of decoded clips and features. [default: the user's cache]",
     ),
     click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT),
+    click.option("--feature-cache/--no-feature-cache", cls=RareFlag, **FEATURE_CACHE),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
@@ -72,13 +75,16 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
     from fewshot_i2v.tuning.run_context import resolve_device
 
     values = {key.removeprefix("limits."): value for key, value in limits.items()}
-    return FewShotClassifier.load(
+    classifier = FewShotClassifier.load(
         model,
         pretrained=flags["pretrained"],
         architecture=flags["architecture"],
         device=resolve_device(flags["device"]),
         cache=flags["cache"],
         cache_limit=flags["cache_limit"],
+        feature_cache=flags["feature_cache"],
         workers=flags["workers"],
         limits=LimitsConfig.model_validate(values),
     )
+    classifier.scorer.on_note = lambda note: click.echo(note, err=True)
+    return classifier

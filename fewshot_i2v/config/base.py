@@ -342,7 +342,7 @@ class CommonConfig(ConfigSection):
 
     NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = frozenset(
         {"name", "source", "root", "output", "workers", "cache", "cache_limit", "verify"}
-        | {"device", "limits"}
+        | {"feature_cache", "device", "limits"}
     )
     """They change where, how fast and how many, not what comes out."""
 
@@ -388,13 +388,21 @@ class CommonConfig(ConfigSection):
         default=None, description="Decoding processes; by default chosen by the machine."
     )
     cache: OptionalPath = Field(
-        default=None, description="Folder of decoded clips; by default the user's cache folder."
+        default=None,
+        description="Folder of decoded clips and features; by default the user's cache folder.",
     )
     cache_limit: Annotated[str | None, AfterValidator(_check_size), ValueForm("SIZE")] = Field(
         default=None,
-        description="Largest size of the decoded clips in the cache, with a unit, such as 20GB. "
+        description="Largest size of decoded clips and features in the cache, with a unit, such as "
+        "20GB. "
         "Those that were not used for longest are removed first, and none that a running command "
         "uses.",
+    )
+    feature_cache: bool = Field(
+        default=True,
+        description="Read what no training changes from the cache where an earlier run computed it "
+        "for the same clip, encoder, precision and device, and write what is new. Results are the "
+        "same without.",
     )
     verify: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
-"""What is in the cache folder, by kind: decoded clips, generated clips, results of checks."""
+"""What is in the cache folder, by kind: decoded clips, features, generated clips, checks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fewshot_i2v.data.video.cache_files import (
     DAMAGED_SUFFIX,
     DIGESTS_NAME,
     entry_shape,
+    features_shape,
     list_entries,
     list_names,
     regular_status,
@@ -24,20 +25,22 @@ from fewshot_i2v.data.video.cache_use import removal
 from fewshot_i2v.utils.resources import (
     CHECKS_FOLDER,
     CLIPS_FOLDER,
+    ENCODERS_FOLDER,
     GENERATED_FOLDER,
     SPLIT_DIGEST_LENGTH,
     data_file,
     data_names,
 )
 
-CacheKind = Literal["decoded", "generated", "checks"]
+CacheKind = Literal["decoded", "features", "generated", "checks"]
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
-"""Decoded clips, generated clips, results of `episodes check`."""
+"""Decoded clips, features of clips, generated clips, results of `episodes check`."""
 
 _ANY_CLASS = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SPLIT = re.compile(rf"[0-9a-f]{{{SPLIT_DIGEST_LENGTH}}}")
 _GENERATOR_KEY = re.compile(r"^generator:", re.MULTILINE)
 _HEAD_CHARACTERS = 4096
+_ENCODER = re.compile(r"[0-9a-f]{64}\.safetensors")
 _CHECK = re.compile(r"[0-9a-f]{64}\.json")
 
 
@@ -87,12 +90,18 @@ def list_cache(folder: Path) -> list[CacheFile]:
     Raises:
         OSError: when a folder cannot be listed.
     """
-    return [*_decoded_files(folder), *_generated_files(folder), *_check_files(folder)]
+    return [
+        *_decoded_files(folder),
+        *_encoder_files(folder),
+        *_generated_files(folder),
+        *_check_files(folder),
+    ]
 
 
 def _decoded_files(folder: Path) -> Iterator[CacheFile]:
     for entry in list_entries(folder / CLIPS_FOLDER):
-        yield CacheFile(entry.path, "decoded", entry.size, entry.last_used, entry.key)
+        kind: CacheKind = "features" if entry.has_features else "decoded"
+        yield CacheFile(entry.path, kind, entry.size, entry.last_used, entry.key)
     yield from _present([folder / CLIPS_FOLDER / DIGESTS_NAME], "decoded")
 
 
@@ -104,6 +113,10 @@ def _generated_files(folder: Path) -> Iterator[CacheFile]:
             name = re.compile(re.escape(class_folder.name) + r"-\d{3,}\.mp4")
             for file in _present(list_names(class_folder, name), "generated"):
                 yield file._replace(last_used=max(last_used, file.last_used))
+
+
+def _encoder_files(folder: Path) -> Iterator[CacheFile]:
+    yield from _present(list_names(folder / ENCODERS_FOLDER, _ENCODER), "features")
 
 
 def _check_files(folder: Path) -> Iterator[CacheFile]:
@@ -122,6 +135,7 @@ def group_files(files: Iterable[CacheFile]) -> list[CacheGroup]:
     split_names = _names_of_generated_splits()
     labels: dict[CacheKind, Callable[[CacheFile], str]] = {
         "decoded": _decoded_label,
+        "features": _features_label,
         "generated": lambda file: split_names.get(
             file.path.parents[1].name, f"of split {file.path.parents[1].name}"
         ),
@@ -150,6 +164,19 @@ def _decoded_label(file: CacheFile) -> str:
         return "damaged, moved aside"
     shape = entry_shape(file.path)
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
+
+
+def _features_label(file: CacheFile) -> str:
+    if not file.key:
+        return "facts of encoders"
+    if file.path.suffix == DAMAGED_SUFFIX:
+        return "damaged, moved aside"
+    shape = features_shape(file.path)
+    if shape is None:
+        return "cannot be read"
+    *levels, frames, tokens, width = shape
+    depth = f"{levels[0]} levels of " if levels else ""
+    return f"{depth}{frames} frames of {tokens} x {width} values"
 
 
 @cache  # the shipped splits do not change, and all of them are read

@@ -140,6 +140,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             cache_limit=config.cache_limit,
             workers=config.workers,
             limits=config.limits,
+            feature_cache=config.feature_cache,
         )
         return fitted
 
@@ -156,6 +157,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         cache_limit: str | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
+        feature_cache: bool = True,
     ) -> Self:
         """Loads a model that `fewshot-i2v fit` wrote, or an export of `fewshot-i2v export`.
 
@@ -166,10 +168,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             pretrained: of a model, where the weights of its encoder are now, as for `load_encoder`.
             architecture: likewise, where the configuration of its encoder is now.
             device: of the encoder; one that is passed stays where it is.
-            cache: folder of decoded clips; None: the user's cache folder.
-            cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
+            cache: folder of decoded clips and features; None: the user's cache folder.
+            cache_limit: largest size of what is there, such as "20GB"; None: no limit.
             workers: decoding processes; None: one per processor, at most 8.
             limits: limits of decoding; the defaults if None.
+            feature_cache: whether frozen features of clips are read from the cache and written to
+                it; predictions are the same without.
 
         Raises:
             CheckpointError: when the files are damaged, there is no head, an encoder is missing,
@@ -178,7 +182,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """
         path = Path(path)
         options: dict[str, Any] = {"cache": cache, "cache_limit": cache_limit}
-        options |= {"workers": workers, "limits": limits}
+        options |= {"workers": workers, "limits": limits, "feature_cache": feature_cache}
         if not path.is_dir():
             model = read_model(path)
             if encoder is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot_i2v.config.base import LimitsConfig, VideoConfig
 from fewshot_i2v.data.video.clip_cache import ClipArray
+from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
@@ -26,6 +27,7 @@ from fewshot_i2v.models.adapters.base.features import (
     concat_features,
     unpack_features,
 )
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grids
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
     LoadedAdapter,
     build_modules,
@@ -40,6 +42,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
 )
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.heads.base.head import Head, Scorer
+from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.limits import ClipLimits
@@ -57,15 +60,18 @@ class ClipScorer:
         trained: adapter and head, as loaded.
         video: how clips become frames.
         model: content of the file of a fitted model; None: of an export.
-        cache: folder of decoded clips; None: the user's cache folder.
-        cache_limit: largest size of the decoded clips there, such as "20GB"; None: no limit.
+        cache: folder of decoded clips and features; None: the user's cache folder.
+        cache_limit: largest size of what is there, such as "20GB"; None: no limit.
         workers: decoding processes; None: one per processor, at most 8.
         limits: limits of decoding; the defaults if None.
+        feature_cache: whether frozen features of clips are read from the cache and written to it.
 
     Attributes:
         classes: their names, in the order of the scores.
         encoder: the frozen encoder.
         model: content of the file of a fitted model; None for an export.
+        notes: what went wrong with cached features, which changes no prediction.
+        on_note: called with each of these; by default it is added to `notes`.
 
     Raises:
         CheckpointError: when there is no head, or its classes have no names.
@@ -82,6 +88,7 @@ class ClipScorer:
         cache_limit: str | None = None,
         workers: int | None = None,
         limits: LimitsConfig | None = None,
+        feature_cache: bool = True,
     ) -> None:
         info = trained.metadata
         if trained.head is None or len(info.classes) != trained.head.way:
@@ -111,6 +118,12 @@ class ClipScorer:
             workers=workers,
             cache_limit=cache_limit,
         )
+        self.notes: list[str] = []
+        self.on_note: Callable[[str], object] = self.notes.append
+        files = None
+        if feature_cache:
+            files = FeatureFiles(self._store, lambda note: self.on_note(note))
+        self._prefixes = PrefixStore(encoder, self._frames, files, deterministic=False)
 
     @classmethod
     def of_model(
@@ -122,7 +135,7 @@ class ClipScorer:
             model: content of its file.
             encoder: the one it was fitted with.
             path: of the file, for messages.
-            options: `cache`, `cache_limit`, `workers` and `limits`.
+            options: `cache`, `cache_limit`, `workers`, `limits` and `feature_cache`.
 
         Raises:
             CheckpointError: for another encoder, or tensors that do not fit.
@@ -177,14 +190,14 @@ class ClipScorer:
         files = map(Path, paths)
         chunk = list(islice(files, size))
         with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(self._store.prepare, chunk)
+            pending = pool.submit(self._prepare, chunk)
             while chunk:
                 failures = pending.result()
                 following = list(islice(files, size))
-                pending = pool.submit(self._store.prepare, following)
+                pending = pool.submit(self._prepare, following)
+                prefixes = self._readable_prefixes(chunk, failures)
                 readable = [path for path in chunk if path not in failures]
-                clips = [self._store.get(path) for path in readable]
-                predictions = iter(self._classify(readable, clips) if readable else ())
+                predictions = iter(self._classify(readable, prefixes))
                 for path in chunk:
                     if path in failures:
                         yield Prediction(path, None, {}, error=str(failures[path].reason))
@@ -264,8 +277,8 @@ class ClipScorer:
             at_once: windows of a pass; None: as many as the device takes.
         """
         while chunk := list(islice(windows, at_once or self._chunk_size)):
-            clips = [window.frames for window in chunk]
-            yield from zip(chunk, self._classify([Path(path)] * len(chunk), clips), strict=True)
+            prefixes = [self._prefixes.compute(window.frames, self._spec) for window in chunk]
+            yield from zip(chunk, self._classify([Path(path)] * len(chunk), prefixes), strict=True)
 
     @property
     def decode_options(self) -> DecodeOptions:
@@ -285,22 +298,28 @@ class ClipScorer:
         labels = torch.arange(self._head.way, device=self._tower.device)[None]
         return lambda query: self._head.query_logits(query, no_support, labels)
 
-    @torch.no_grad()
     def logits_of(self, clips: Sequence[ClipArray]) -> NDArray[np.float64]:
         """Computes the logits of decoded clips, (T, size, size, 3) each: (clips, classes).
 
         Raises:
             HeadError: when the head needs support clips and has none.
         """
+        return self._logits([self._prefixes.compute(clip, self._spec) for clip in clips])
+
+    @torch.no_grad()
+    def _logits(self, prefixes: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Computes the logits of clips from their frozen prefixes."""
         if self._score is None:
             self._score = self.make_scorer()
-        scores = self._score(self._head.select_tokens(self._encode(clips)))
+        scores = self._score(self._head.select_tokens(self._encode(prefixes)))
         logits: NDArray[np.float64] = scores[0].double().cpu().numpy()
         return logits
 
-    def _classify(self, paths: Sequence[Path], clips: Sequence[ClipArray]) -> list[Prediction]:
-        """Classifies decoded clips."""
-        logits = self.logits_of(clips)
+    def _classify(self, paths: Sequence[Path], prefixes: Sequence[Tensor]) -> list[Prediction]:
+        """Classifies clips from their frozen prefixes."""
+        if not paths:
+            return []
+        logits = self._logits(prefixes)
         description = None if self.model is None else self.model.description
         probabilities = softmax(logits, 1.0 if description is None else description.temperature)
         is_none = np.zeros(len(paths), dtype=bool)
@@ -317,24 +336,61 @@ class ClipScorer:
     @torch.no_grad()
     def _features(self, paths: Sequence[Path]) -> Features:
         """Features of clips, (1, clips, ...), computed in chunks."""
-        failures = self._store.prepare(paths)
+        failures = self._prepare(paths)
         if failures:
             raise unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
         chunk_size = clips_per_pass(self._tower, self._frames)
         return concat_features(
             [
-                self._encode([self._store.get(p) for p in paths[start : start + chunk_size]])
+                self._encode([self._prefix_of(p) for p in paths[start : start + chunk_size]])
                 for start in range(0, len(paths), chunk_size)
             ]
         )
 
-    def _encode(self, clips: Sequence[ClipArray]) -> Features:
-        """Features of decoded clips, (1, clips, ...)."""
-        grid_sizes = self._head.grid_sizes
-        pixels = self._tower.normalize(torch.from_numpy(np.stack(clips)))
-        prefix = self._encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
-        features: Features = self._encoder(prefix[None], grid_sizes=grid_sizes)
+    def _encode(self, prefixes: Sequence[Tensor]) -> Features:
+        """Features of clips from their frozen prefixes, (1, clips, ...)."""
+        stacked = torch.stack(list(prefixes))[None]
+        features: Features = self._encoder(stacked, grid_sizes=self._head.grid_sizes)
         return features
+
+    @property
+    def _spec(self) -> PrefixSpec:
+        """What is computed once per clip."""
+        check_grids(self._tower, self._head.grid_sizes)
+        return self.adapter.prefix_spec(self._head.grid_sizes).cache_key(self._tower)
+
+    def _prepare(self, paths: Sequence[Path]) -> dict[Path, VideoUnreadable]:
+        """Decodes the clips whose prefix is not on disk; returns those that cannot be read."""
+        is_found = self._prefixes.find(paths, self._spec, [""] * len(paths))
+        pairs = zip(paths, is_found, strict=True)
+        return self._store.prepare([path for path, found in pairs if not found])
+
+    def _readable_prefixes(
+        self, paths: Sequence[Path], failures: dict[Path, VideoUnreadable]
+    ) -> list[Tensor]:
+        """Reads or computes the prefixes of clips; adds those that cannot be read to `failures`."""
+        prefixes = []
+        for path in paths:
+            try:
+                if path not in failures:
+                    prefixes.append(self._prefix_of(path))
+            except VideoUnreadable as error:
+                failures[path] = error
+        return prefixes
+
+    def _prefix_of(self, path: Path) -> Tensor:
+        """Reads or computes the prefix of a clip that was prepared."""
+        return self._prefixes.load(path, self._spec, lambda: self._decoded(path))
+
+    def _decoded(self, path: Path) -> ClipArray:
+        """Returns the frames of a clip, which may have been prepared for its prefix alone."""
+        try:
+            return self._store.get(path)
+        except VideoUnreadable:
+            failures = self._store.prepare([path])
+        if failures:
+            raise failures[path]
+        return self._store.get(path)
 
     def _ordered_classes(self, support: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the classes in the order of the scores."""

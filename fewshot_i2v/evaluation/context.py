@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils.progress import OverallProgress
 from fewshot_i2v.utils.seeding import derive_seed
+
+_FROZEN = "frozen"
 
 
 @dataclass
@@ -63,6 +65,7 @@ class EvaluationContext(RunContext):
         recipe: FinetuneConfig,
         *,
         progress: bool | OverallProgress,
+        cached: Collection[str] = (),
     ) -> None:
         """Decodes the clips of episodes, and their support clips as augmentation reads them.
 
@@ -70,11 +73,15 @@ class EvaluationContext(RunContext):
             episodes: any; clips that cannot be read are recorded in `unreadable`.
             recipe: of their tuning.
             progress: as for `decode_clips`.
+            cached: clips whose frozen prefix is on disk, see `find_prefixes`: they are decoded only
+                where augmentation reads their frames.
         """
         names = {name for episode in episodes for name in episode.clip_names()}
-        self.decode_clips(names, progress=progress)
+        support = {name for episode in episodes for name in episode.support_clips}
+        augments_frames = recipe.steps and recipe.augments and not recipe.temporal
+        needed = names - set(cached) | (support if augments_frames else set())
+        self.decode_clips(needed, progress=progress)
         if recipe.temporal and recipe.steps:
-            support = {name for episode in episodes for name in episode.support_clips}
             augmented = self.augmentation_clips(recipe)
             augmented.decode_clips(support - self.unreadable.keys(), progress=progress)
             self.unreadable.update(augmented.unreadable)
@@ -96,6 +103,11 @@ class EvaluationContext(RunContext):
         sequential = config.until is not None
         context.draw(min(PILOT_EPISODES, context.max_episodes) if sequential else config.episodes)
         return context
+
+    @classmethod
+    def reads_prefixes_alone(cls, config: EvaluationConfig) -> bool:
+        """Whether all rows are of the frozen encoder."""
+        return all(adapter.name == _FROZEN for adapter in config.adapter)
 
     def draw(self, count: int | str) -> None:
         """Takes the first `count` episodes of each shot; "all": as many as there are."""
@@ -121,6 +133,13 @@ class EvaluationContext(RunContext):
         frames = super().frames(clip)
         order = self.config.frame_order
         return frames if order == "natural" else frames[frame_permutation(order, clip, len(frames))]
+
+    def frame_order_key(self, clip: str) -> str:
+        """Returns the permutation of a clip's frames in words; "" for the natural order."""
+        order = self.config.frame_order
+        if order == "natural":
+            return ""
+        return str(frame_permutation(order, clip, self.config.video.frames).tolist())
 
     def start(self, location: str, adapter: str) -> StartingPoint:
         """Returns a starting point, read at its first use; see `read_start`."""

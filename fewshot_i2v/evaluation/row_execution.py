@@ -111,7 +111,10 @@ class RowExecution:
         """
         runner, folder = self.runner, self.folder
         computed = self.episodes_of(set(self.batches))
-        runner.context.decode_episodes(computed, runner.row.tuning, progress=progress)
+        cached = runner.context.find_prefixes(clip_names(computed), runner.sizes.prefix_spec)
+        runner.context.decode_episodes(
+            computed, runner.row.tuning, progress=progress, cached=cached
+        )
         # without episodes that failed for good: a clip of theirs may still be repaired
         records = folder.records
         readable = [
@@ -119,7 +122,8 @@ class RowExecution:
             for e in {e.index: e for e in [*self.selected, *computed]}.values()
             if e.index in self.pending or (e.index in records and e.index not in records.failed)
         ]
-        folder.record_clips(runner.context.content_digests(clip_names(readable)))
+        digests = runner.context.content_digests(clip_names(readable))
+        folder.record_clips(digests, n_cached=len(cached))
         self._record_failures()
 
     def _record_failures(self) -> None:

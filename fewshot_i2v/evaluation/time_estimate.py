@@ -25,7 +25,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
 from fewshot_i2v.tuning.finetune import episode_losses
-from fewshot_i2v.tuning.run_context import clips_per_pass, feature_cache_bytes
+from fewshot_i2v.tuning.run_context import feature_cache_bytes
 from fewshot_i2v.utils.environment import peak_memory_mb
 from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 
@@ -174,7 +174,7 @@ class TimeEstimator:
         block_bytes = value_bytes * frames * tower.tokens * tower.width * _BLOCK_WIDTHS
         # as bytes, as numbers and as normalised ones
         pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * value_bytes)
-        n_first = min(work.first_clips, clips_per_pass(tower, frames))
+        n_first = min(work.first_clips, 1)  # clips are encoded one by one
         first_pass = n_first * (block_bytes + pixel_bytes)
         step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
         prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)

@@ -20,6 +20,7 @@ from fewshot_i2v.errors import AdapterError, UsageError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter, FrameOrder
 from fewshot_i2v.models.adapters.base.layers import TemporalDepthwiseConv
+from fewshot_i2v.models.adapters.frozen import Frozen
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import check_episode_axis
 
@@ -203,6 +204,8 @@ def macs_per_clip(
     """
     adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
     meta_tower = tower.to(_META_DEVICE, torch.float32)
+    if adapter_class is Frozen and meta_tower.blocks:
+        return float(_frozen_macs_per_frame(meta_tower) * frames)
     try:
         with _on_meta_device(adapter):
             built_adapter = adapter_class(
@@ -215,6 +218,22 @@ def macs_per_clip(
         if registry.code_digest("adapters", adapter) is None:
             raise  # a fault of this package must not hide
         return None
+
+
+def _frozen_macs_per_frame(tower: Tower) -> int:
+    """Counts multiply-accumulates of the frozen tower for one frame, from its shapes.
+
+    PyTorch's counter imports its compiler, which takes longer than a frozen row on seen clips.
+    """
+    tokens, width = tower.tokens, tower.width
+    patches = (tokens - 1) * tower.patch_weight.numel()
+    attended = 2 * tokens**2 * width  # scores, and means of the values
+    weights = sum(
+        w.numel()
+        for block in tower.blocks
+        for w in (block.qkv_weight, block.out_weight, block.fc_weight, block.proj_weight)
+    )
+    return patches + tokens * weights + tower.layers * attended
 
 
 @contextmanager

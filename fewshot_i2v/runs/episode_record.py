@@ -12,6 +12,7 @@ from typing import Any, Literal
 from fewshot_i2v.errors import RecordError
 from fewshot_i2v.runs.record_check import check_record, check_types, passes_checks
 from fewshot_i2v.utils.input_files import refuse_constant
+from fewshot_i2v.utils.rounding import round_rows
 
 TIMING_KEYS = ("seconds", "peak_memory_mb")
 """The keys of a record that differ when the same episode is computed again."""
@@ -71,7 +72,7 @@ class EpisodeRecord:
             "query": [list(clips) for clips in self.query],
             "labels": [int(label) for label in self.labels],
             "predictions": [int(label) for label in self.predictions],
-            "probabilities": [[round(float(p), 6) for p in row] for row in self.probabilities],
+            "probabilities": round_rows(self.probabilities, 6),
             "accuracy": accuracy,
             "losses": [float(f"{loss:.6g}") for loss in self.losses],
             "seconds": round(float(self.seconds), 6),

@@ -47,7 +47,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         (int,),
         "identity.config.seed identity.config.video.frames identity.config.video.stride "
         "identity.config.training_seed? identity.at_once? position? parameters? threads? "
-        "partitions? planned?",
+        "partitions? planned? cached_clips?",
     ),
     "a whole number or null": ((int, NoneType), "identity.config.encoder.image_size"),
     "a number or null": ((int, float, NoneType), "macs_per_clip?"),
@@ -256,7 +256,7 @@ def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[st
 
 
 def add_clip_digests(
-    path: Path, header: Mapping[str, Any], digests: Mapping[str, str]
+    path: Path, header: Mapping[str, Any], digests: Mapping[str, str], n_cached: int | None = None
 ) -> dict[str, Any]:
     """Adds digests of clips to `run.json`, and verifies those that it has.
 
@@ -264,6 +264,7 @@ def add_clip_digests(
         path: the file.
         header: its content.
         digests: clip name -> digest of its content.
+        n_cached: clips whose features were in the cache, if the file has no such number yet.
 
     Returns:
         The new content of the file.
@@ -278,7 +279,8 @@ def add_clip_digests(
     check_clip_digests(path, recorded, digests)
     if digests.keys() <= recorded.keys():
         return dict(header)
-    updated = {**header, "clips": {**recorded, **digests}}
+    counts = {} if n_cached is None else {"cached_clips": n_cached}
+    updated = {**counts, **header, "clips": {**recorded, **digests}}
     write_json(path, updated)
     return updated
 

@@ -164,15 +164,17 @@ class RunFolder:
         """Reads the records again, with those that other processes have added."""
         self.records = RecordLines(journals_of(self.path), self._run_checksum)
 
-    def record_clips(self, digests: Mapping[str, str]) -> None:
+    def record_clips(self, digests: Mapping[str, str], *, n_cached: int | None = None) -> None:
         """Records the digests of the run's clips; errors as `add_clip_digests`.
 
         Args:
             digests: clip name -> digest of its content.
+            n_cached: clips whose features were in the cache; the first number is recorded. None:
+                not known. A shard records none.
         """
         path = self.path / "run.json"
         if self._shard is None:
-            self.header = add_clip_digests(path, self.header, digests)
+            self.header = add_clip_digests(path, self.header, digests, n_cached)
         else:
             check_clip_digests(path, self.header.get("clips", {}), digests)
         shards = read_shard_facts(self.path)

@@ -82,12 +82,16 @@ class TrainBatches:
         return bool(divisors)
 
     def prepare(self, *, progress: bool) -> None:
-        """Decodes all training clips.
+        """Decodes the training clips whose frames are read.
 
         Raises:
             TuningError: naming the clips that cannot be read.
         """
-        self.context.decode_clips(self.class_split.clips, progress=progress)
+        objective, clips = self.objective, set(self.class_split.clips)
+        if not self.config.augment.active:
+            spec = objective.encoder.adapter.prefix_spec(objective.grid_sizes)
+            clips -= self.context.find_prefixes(clips, spec)
+        self.context.decode_clips(clips, progress=progress)
         refuse_unreadable(self.context)
 
     def micro_batches(self, step: int) -> Iterator[MicroBatch]:

@@ -99,12 +99,14 @@ class EpisodicValidation:
         return sorted({name for episode in self.episodes for name in episode.clip_names()})
 
     def prepare(self, *, progress: bool) -> None:
-        """Decodes the clips.
+        """Decodes the clips whose frames are read.
 
         Raises:
             TuningError: naming the clips that cannot be read.
         """
-        self.context.decode_clips(self.clips, progress=progress)
+        spec = self.objective.encoder.adapter.prefix_spec(self.head.grid_sizes)
+        cached = self.context.find_prefixes(self.clips, spec)
+        self.context.decode_clips(set(self.clips) - cached, progress=progress)
         refuse_unreadable(self.context)
         if self.views is not None:
             support = {name for episode in self.episodes for name in episode.support_clips}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,15 +20,22 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import ConfigError, UsageError, VideoUnreadable
-from fewshot_i2v.models.adapters.base.features import pack_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, compute_prefix
+from fewshot_i2v.models.adapters.base.features import Features, pack_features
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    GridSizes,
+    PrefixSpec,
+    check_grids,
+)
+from fewshot_i2v.models.encoders.deferred import open_encoder
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
+from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
 from fewshot_i2v.utils.resources import (
@@ -123,7 +130,8 @@ class RunContext:
         store: decoded clips.
         folder: of the clip files where the split generates them.
         unreadable: clips that could not be decoded, by clip name.
-        on_encoded: called with 1 for every clip that a feature cache encodes; None: no call.
+        on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
+            None: no call.
     """
 
     config: CommonConfig
@@ -134,6 +142,7 @@ class RunContext:
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
+    _progress: bool | OverallProgress = False
     _is_excess_noted: bool = False
     _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
 
@@ -158,17 +167,11 @@ class RunContext:
             )
         folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        e = config.encoder
-        encoder = load_encoder(
-            e.name,
-            pretrained=e.pretrained,
-            architecture=e.architecture,
-            image_size=e.image_size,
-            mean=e.mean,
-            std=e.std,
-            device=device,
-            dtype=dtype,
-        )
+        source = {name: getattr(config.encoder, name) for name in type(config.encoder).model_fields}
+        if config.feature_cache and not config.verify and cls.reads_prefixes_alone(config):
+            encoder = open_encoder(cache, source, device=device, dtype=dtype)
+        else:
+            encoder = load_encoder(**source, device=device, dtype=dtype)
         store = open_clip_cache(
             cache,
             config.video,
@@ -179,6 +182,11 @@ class RunContext:
             cache_limit=config.cache_limit,
         )
         return cls(config, split, encoder, store, folder)
+
+    @classmethod
+    def reads_prefixes_alone(cls, config: Any) -> bool:  # noqa: ANN401 - of a subclass, too
+        """Whether a run reads nothing of its encoder but frozen prefixes, which may be on disk."""
+        return False
 
     def with_segment_thirds(self) -> Self:
         """Returns the same context with clips of three frames per segment, for temporal jitter."""
@@ -199,6 +207,29 @@ class RunContext:
         """Returns the file of a clip; SplitError when the split has no root."""
         return self.folder / clip if self.split.generator else self.split.clip_path(clip)
 
+    @cached_property
+    def prefixes(self) -> PrefixStore:
+        """Frozen prefixes of clips, on disk and computed."""
+        config, files = self.config, None
+        if config.feature_cache:
+            files = FeatureFiles(self.store, lambda line: show_note(self._progress, line))
+        frames, deterministic = self.store.options.frames, config.deterministic
+        return PrefixStore(self.encoder, frames, files, deterministic=deterministic)
+
+    def find_prefixes(self, clips: Collection[str], spec: PrefixSpec) -> set[str]:
+        """Finds the clips whose frozen prefix is on disk, so that nobody needs their frames.
+
+        Args:
+            clips: names.
+            spec: what is computed.
+        """
+        names = sorted(set(clips) - self.unreadable.keys())
+        paths, orders = map(self.clip_path, names), map(self.frame_order_key, names)
+        if self.split.generator and self.config.root is None and self.folder.is_dir():
+            mark_used(self.folder, self.folder.stat())
+        is_found = self.prefixes.find(list(paths), spec.cache_key(self.encoder.tower), list(orders))
+        return {name for name, found in zip(names, is_found, strict=True) if found}
+
     def decode_clips(self, clips: Iterable[str], *, progress: bool | OverallProgress) -> None:
         """Generates and decodes the missing clips; unreadable ones are recorded in `unreadable`.
 
@@ -206,6 +237,7 @@ class RunContext:
             clips: names.
             progress: the overall bar that shows it; or whether to show a bar.
         """
+        self._progress = progress
         missing = sorted(set(clips) - self._decoded_clips - self.unreadable.keys())
         generator = self.split.generator
         if generator is not None and missing:
@@ -242,10 +274,24 @@ class RunContext:
         """Decoded frames of a clip, (T, H, W, 3) uint8."""
         return self.store.get(self.clip_path(clip))
 
+    def frame_order_key(self, clip: str) -> str:
+        """Returns what tells the order of a clip's frames; "" for the natural one."""
+        return ""
+
     def _frames_to_encode(self, clip: str) -> NDArray[np.uint8]:
+        if clip not in self._decoded_clips:
+            # its prefix was on disk, and turned out damaged or was removed
+            self.decode_clips([clip], progress=self._progress)
+            if clip in self.unreadable:
+                raise self.unreadable[clip]
+        return self.frames(clip)
+
+    def _load_prefix(self, clip: str, spec: PrefixSpec) -> torch.Tensor:
+        """Reads or computes the prefix of a clip, without axes of clips."""
         if self.on_encoded is not None:
             self.on_encoded(1)
-        return self.frames(clip)
+        path, order = self.clip_path(clip), self.frame_order_key(clip)
+        return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read."""
@@ -253,6 +299,7 @@ class RunContext:
         for name in sorted(set(clips) - self.unreadable.keys()):
             with suppress(VideoUnreadable):
                 digests[name] = self.store.digest(self.clip_path(name))[:_DIGEST_LENGTH]
+        self.store.save_digests()
         return digests
 
     @cached_property
@@ -277,9 +324,8 @@ class RunContext:
             encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower),
         )
         # closes over the tower alone: the adapter and its gradients may go
-        return self._get_or_create_cache(
-            spec, lambda frames: compute_prefix(tower, spec, tower.normalize(frames))
-        )
+        check_grids(tower, grid_sizes)
+        return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
 
     def feature_cache(self, encoder: AdaptedEncoder, key: Hashable, head: Head) -> FeatureCache:
         """Returns the cache of what a head reads of clips with an adapter that is not tuned.
@@ -289,20 +335,26 @@ class RunContext:
             key: unique to this adapter and the readouts, and different from every `PrefixSpec`.
             head: says what it reads; heads with the same readouts share the cache.
         """
-        tower, grid_sizes, select = encoder.tower, head.grid_sizes, head.select_tokens
+        select = head.select_tokens
 
-        def _encode(frames: torch.Tensor) -> torch.Tensor:
-            prefix = encoder.compute_prefix(tower.normalize(frames), grid_sizes=grid_sizes)
-            features = encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)
-            return pack_features(select(features)).squeeze(0)
+        def _encode(clip: str) -> torch.Tensor:
+            return pack_features(select(self._features(encoder, clip, head.grid_sizes)))[0, 0]
 
         return self._get_or_create_cache(key, _encode)
+
+    def _features(self, encoder: AdaptedEncoder, clip: str, grid_sizes: GridSizes) -> Features:
+        """Computes the features of a clip with an adapter that is not tuned, (1, 1, ...)."""
+        check_grids(encoder.tower, grid_sizes)
+        spec = encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower)
+        prefix = self._load_prefix(clip, spec)
+        features: Features = encoder(prefix[None, None], grid_sizes=grid_sizes)
+        return features
 
     def fill_feature_caches(
         self,
         encoder: AdaptedEncoder,
         heads: Mapping[Hashable, Head],
-        clips: Sequence[str],
+        clips: Collection[str],
         advance: Callable[[int], object],
     ) -> None:
         """Encodes clips once for what several heads read of them with the same adapter.
@@ -311,31 +363,21 @@ class RunContext:
             encoder: tower and adapter of one copy.
             heads: by the keys of their caches, see `feature_cache`.
             clips: names of the clips.
-            advance: called with the number of clips encoded since the last call.
+            advance: called with 1 for every clip.
         """
         grid_sizes = tuple(sorted({size for head in heads.values() for size in head.grid_sizes}))
         caches = {key: self.feature_cache(encoder, key, head) for key, head in heads.items()}
-        size = clips_per_pass(encoder.tower, self.config.video.frames)
-        for first in range(0, len(clips), size):
-            names = clips[first : first + size]
-            frames = torch.from_numpy(np.stack([self.frames(name) for name in names]))
+        for name in clips:
             with torch.no_grad():
-                pixels = encoder.tower.normalize(frames)
-                prefix = encoder.compute_prefix(pixels, grid_sizes=grid_sizes)
-                features = encoder(prefix.unsqueeze(0), grid_sizes=grid_sizes)
+                features = self._features(encoder, name, grid_sizes)
                 for key, head in heads.items():
-                    selected = pack_features(head.select_tokens(features))
-                    caches[key].add(names, selected.squeeze(0))
-            advance(len(names))
+                    caches[key].add(name, pack_features(head.select_tokens(features))[0, 0])
+            advance(1)
 
     def _get_or_create_cache(
-        self, key: Hashable, encode: Callable[[torch.Tensor], torch.Tensor]
+        self, key: Hashable, encode: Callable[[str], torch.Tensor]
     ) -> FeatureCache:
         if key not in self._caches:
-            tower = self.encoder.tower
-            budget = feature_cache_bytes(tower.device)
-            chunk_size = clips_per_pass(tower, self.config.video.frames)
-            self._caches[key] = FeatureCache(
-                self._frames_to_encode, encode, max_bytes=budget, chunk_size=chunk_size
-            )
+            budget = feature_cache_bytes(self.encoder.tower.device)
+            self._caches[key] = FeatureCache(encode, max_bytes=budget)
         return self._caches[key]

@@ -256,7 +256,9 @@ def locked_temporary_file(path: Path) -> Iterator[BinaryIO]:
             path.unlink()
 
 
-def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace: bool) -> bool:
+def write_shared(
+    path: Path, data: bytes, temporary: Path, *, mode: int, replace: bool, sync: bool = True
+) -> bool:
     """Writes a file that other processes may write at the same time: complete or not at all.
 
     Args:
@@ -265,6 +267,7 @@ def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace
         temporary: as for `locked_temporary_file`, in the same file system.
         mode: permissions.
         replace: whether an existing file is replaced.
+        sync: whether to wait until the bytes survive a power cut.
 
     Returns:
         Whether it was written; False if there is one that is not replaced.
@@ -275,7 +278,8 @@ def write_shared(path: Path, data: bytes, temporary: Path, *, mode: int, replace
     with locked_temporary_file(temporary) as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
         temporary.chmod(mode)
         if os.name == "nt":
             # an open file cannot be renamed there, and there was no lock to keep

@@ -12,7 +12,9 @@ from fewshot_i2v.errors import UnknownNameError
 CLIPS_FOLDER = "clips"
 GENERATED_FOLDER = "generated"
 CHECKS_FOLDER = "checks"
-"""Folders of a cache folder: decoded clips, generated clips, results of `episodes check`."""
+ENCODERS_FOLDER = "encoders"
+"""Folders of a cache folder: decoded clips and features, generated clips, results of
+`episodes check`, facts of encoders."""
 
 SPLIT_DIGEST_LENGTH = 16
 """Digits of a split's digest in the name of the folder of its generated clips."""

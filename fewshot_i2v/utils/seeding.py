@@ -19,9 +19,11 @@ def deterministic(enabled: bool) -> Iterator[None]:
     """Refuses operations without a deterministic kernel while it is active."""
     import torch
 
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(enabled or before)
+    if not enabled or torch.are_deterministic_algorithms_enabled():
+        yield  # setting what is set already imports PyTorch's compiler, for seconds
+        return
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(False)

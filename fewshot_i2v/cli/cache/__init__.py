@@ -14,6 +14,6 @@ command = CommandFolder(
     folder=Path(__file__).parent,
     package=__name__,
     epilog=EXIT_CODES,
-    short_help="List and clear decoded and generated clips in the cache.",
+    short_help="List and clear clips and their features in the cache.",
     help="See what is in the cache folder, and clear it. All of it can be made again.",
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _KIND_LABELS = {
     "decoded": "decoded clips",
+    "features": "features",
     "generated": "generated clips",
     "checks": "results",
 }

@@ -18,7 +18,7 @@ from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import escape_name
 from fewshot_i2v.utils.timing import parse_age
 
-_KINDS = ("decoded", "generated", "checks")
+_KINDS = ("decoded", "features", "generated", "checks")
 _EXAMPLES = (
     ("cache clear", "everything, after a question"),
     ("cache clear --older-than 30d", "what was not used for 30 days"),
@@ -45,7 +45,8 @@ def _age(value: str) -> int:
     "kinds",
     type=click.Choice(_KINDS),
     multiple=True,
-    help="Only decoded clips, generated clips, or results of `episodes check`. Repeatable.",
+    help="Only decoded clips, features of clips, generated clips, or results of "
+    "`episodes check`. Repeatable.",
 )
 @click.option(
     "--older-than",
@@ -63,8 +64,8 @@ def command(
 ) -> None:
     """Show what would be removed from the cache folder, ask, and remove it.
 
-    Decoded and generated clips that a running command uses stay, and so does every file that this
-    program did not write. What was removed is made again when it is needed.
+    Clips and features that a running command uses stay, and so does every file that this program
+    did not write. What was removed is made again when it is needed.
     """
     from fewshot_i2v.data.cache_folder import clear_files, group_files, list_cache
 

@@ -25,7 +25,7 @@ from fewshot_i2v.utils.text_table import escape_name
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(cache: Path | None, as_json: bool) -> None:
-    """Show what is in the cache folder: decoded clips, generated clips, results of checks.
+    """Show what is in the cache folder: decoded clips, features, generated clips, checks.
 
     The time of the last use is exact to an hour. Files that this program did not write are neither
     counted nor ever removed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,12 @@ class Episode:
     @property
     def support_clips(self) -> tuple[str, ...]:
         """Names of the support clips, class by class."""
-        return tuple(name for names in self.support for name in names)
+        return tuple(chain.from_iterable(self.support))
 
     @property
     def query_clips(self) -> tuple[str, ...]:
         """Names of the query clips, class by class."""
-        return tuple(name for names in self.query for name in names)
+        return tuple(chain.from_iterable(self.query))
 
     @property
     def shape(self) -> tuple[int, int, int]:

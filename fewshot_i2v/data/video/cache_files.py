@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -19,8 +20,12 @@ DIGESTS_NAME = "digests.txt"
 DAMAGED_SUFFIX = ".damaged"
 """Ending of the name of a damaged entry that was moved aside."""
 
+FEATURES_SUFFIX = ".safetensors"
+"""Ending of the name of features; decoded clips end in `.npy`."""
+
+_MAX_HEADER_BYTES = 4096
 _SUBFOLDER = re.compile(r"[0-9a-f]{2}")
-_ENTRY = re.compile(rf"([0-9a-f]{{64}})(\.npy|{re.escape(DAMAGED_SUFFIX)})")
+_ENTRY = re.compile(r"([0-9a-f]{64})(\.npy|\.damaged|\.safetensors|\.safetensors\.damaged)")
 
 
 class EntryFile(NamedTuple):
@@ -30,6 +35,7 @@ class EntryFile(NamedTuple):
         path: the file.
         key: of the entry.
         is_damaged: whether it is a damaged one that was moved aside.
+        has_features: whether it holds features, and not a decoded clip.
         size: bytes.
         last_used: when a run last used it, to an hour; seconds since 1970.
     """
@@ -37,6 +43,7 @@ class EntryFile(NamedTuple):
     path: Path
     key: str
     is_damaged: bool
+    has_features: bool
     size: int
     last_used: float
 
@@ -52,8 +59,8 @@ def list_entries(folder: Path) -> Iterator[EntryFile]:
             status = regular_status(path)
             match = _ENTRY.fullmatch(path.name)
             if status is not None and match is not None:
-                is_damaged = path.suffix == DAMAGED_SUFFIX
-                yield EntryFile(path, match[1], is_damaged, status.st_size, status.st_mtime)
+                kinds = match[2].endswith(DAMAGED_SUFFIX), match[2].startswith(FEATURES_SUFFIX)
+                yield EntryFile(path, match[1], *kinds, status.st_size, status.st_mtime)
 
 
 def list_names(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
@@ -87,3 +94,15 @@ def entry_shape(path: Path) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return tuple(shape)
+
+
+def features_shape(path: Path) -> tuple[int, ...] | None:
+    """Read the shape of features, (T, tokens, D) or (levels, T, tokens, D); None if unreadable."""
+    try:
+        with open_regular(path) as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, _MAX_HEADER_BYTES)))
+        shape = tuple(int(length) for length in header["features"]["shape"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return shape if len(shape) in (3, 4) else None

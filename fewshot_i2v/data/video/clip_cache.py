@@ -203,9 +203,9 @@ class ClipCache:
         """Bytes beyond the limit that entries in use took when they were last counted."""
         return 0 if self._limit is None else max(0, self._limit.size - self._limit.limit)
 
-    def announce_use(self) -> None:
-        """Let other processes know that this one uses the cache folder from now on."""
-        self._use.add()
+    def announce_use(self, keys: Iterable[str] = ()) -> None:
+        """Let other processes know that this one uses the cache folder, and these entries."""
+        self._use.add(keys)
 
     def with_options(self, options: DecodeOptions) -> ClipCache:
         """Return a cache in the same folder for clips that are decoded with other options."""
@@ -238,7 +238,7 @@ class ClipCache:
         entries, failures = self._look_up(paths)
         report_progress(len(paths) - len(entries))
         self._use.add(entry.key for _, entry in entries if entry is not None)
-        self._count_written(0)
+        self.count_written(0)
         missing: dict[str, list[Path]] = {}
         for path, entry in entries:
             if entry is not None and self._is_usable(entry):
@@ -253,7 +253,7 @@ class ClipCache:
                 self.n_decoded += result["decoded"]
                 self._digests.add(result["digests"])
                 self._stamps.setdefault(result["key"])
-                self._count_written(result["written"])
+                self.count_written(result["written"])
             report_progress(len(aliases))
         self._digests.save()
         # Workers finish in any order; a message must not depend on it.
@@ -275,7 +275,7 @@ class ClipCache:
             entries.append((path, entry))
         return entries, failures
 
-    def _count_written(self, size: int) -> None:
+    def count_written(self, size: int) -> None:
         """Keep the folder below its limit after so many bytes were written.
 
         Raises:
@@ -330,6 +330,22 @@ class ClipCache:
             VideoUnreadable: if it cannot be read.
         """
         return self._digests.get(path)
+
+    def known_digest(self, path: Path) -> str | None:
+        """Return the SHA-256 of a clip's content; None where the clip must be read for it.
+
+        Raises:
+            VideoUnreadable: if there is no such clip.
+        """
+        return self._digests.lookup(path)
+
+    def save_digests(self) -> None:
+        """Store the digests that were computed since they were last stored."""
+        self._digests.save()
+
+    def entry_key(self, digest: str) -> str:
+        """Return the key of the entry of a clip with this digest, whether it is there or not."""
+        return CacheEntry(self.folder, digest, self.options).key
 
     def _read(self, entry: CacheEntry) -> ClipArray:
         try:

@@ -10,7 +10,7 @@ from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.evaluate import build_row_runners
-from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, clip_names
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.shards import Shard
 
@@ -53,8 +53,10 @@ class Worker:
         if job.alone:
             episodes = [e for e in episodes if e.index in execution.pending]
         runner = execution.runner
-        # they are in the cache: the main process has decoded them
-        self.context.decode_episodes(episodes, runner.row.tuning, progress=False)
+        # they are in the cache: the main process has decoded what nobody has encoded
+        context, spec = self.context, runner.sizes.prefix_spec
+        cached = context.find_prefixes(clip_names(episodes), spec)
+        context.decode_episodes(episodes, runner.row.tuning, progress=False, cached=cached)
         records = execution.run_episodes([e for e in episodes if runner.failure(e) is None])
         accuracies = tuple(r.accuracy for r in records if r.accuracy is not None)
         return Outcome(job, accuracies, perf_counter() - start)

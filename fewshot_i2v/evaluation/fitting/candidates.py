@@ -44,6 +44,7 @@ _KEYS = frozenset(
         "workers",
         "cache",
         "cache_limit",
+        "feature_cache",
         "verify",
         "seed",
     }

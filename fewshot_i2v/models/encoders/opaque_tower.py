@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -48,6 +49,11 @@ class OpaqueTower(Tower):
     def tokens(self) -> int:
         """One: the feature vector."""
         return 1
+
+    @property
+    def computation(self) -> tuple[str, ...]:
+        """Versions of the packages whose code computes the features."""
+        return tuple(f"{name} {version(name)}" for name in ("open_clip_torch", "timm"))
 
     def patch_embed(self, pixels: Tensor) -> Tensor:
         """Compute the features of the complete visual model.

@@ -98,6 +98,11 @@ class Tower:
         """Floating type of the weights and of the tokens."""
         return self.patch_weight.dtype
 
+    @property
+    def computation(self) -> tuple[str, ...]:
+        """Names and versions of code outside this package that computes the features; none here."""
+        return ()
+
     def normalize(self, frames: Tensor) -> Tensor:
         """Convert bytes to normalised pixels in the tower's type.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot_i2v.config.base import FinetuneConfig
@@ -233,9 +233,6 @@ def _tunes_from_a_cache(subject: AdapterSubject) -> None:
         clip: generator.integers(0, 256, (FRAMES, side, side, 3), dtype=np.uint8) for clip in names
     }
 
-    def _frames(clip: str) -> NDArray[np.uint8]:
-        return clips[clip]
-
     stacked = torch.from_numpy(np.stack([np.stack([clips[c] for c in row]) for row in rows]))
     results = []
     for cached in (True, False):
@@ -245,7 +242,10 @@ def _tunes_from_a_cache(subject: AdapterSubject) -> None:
         def _encode(clips: Tensor, encoder: AdaptedEncoder = encoder) -> Tensor:
             return encoder.compute_prefix(tower.normalize(clips))
 
-        cache = FeatureCache(_frames, _encode, max_bytes=1 << 30, chunk_size=len(names))
+        def _encode_clip(clip: str, encode: Callable[[Tensor], Tensor] = _encode) -> Tensor:
+            return encode(torch.from_numpy(clips[clip])[None])[0]
+
+        cache = FeatureCache(_encode_clip, max_bytes=1 << 30)
         prefix = cache.gather(rows)
         episodes = EpisodeInputs(
             lambda _step, prefix=prefix, encode=_encode, cached=cached: (  # type: ignore[misc]

@@ -92,7 +92,7 @@ class Adapter(nn.Module, ABC):
         super().__init__()
         if not seeds:
             raise AdapterError("an adapter needs one seed per episode; got none")
-        if not tower.blocks and self.requires_blocks:
+        if not tower.layers and self.requires_blocks:
             raise AdapterError(
                 f"{type(self).__name__} works inside transformer blocks, and those of this encoder "
                 f"cannot be adapted: {getattr(tower, 'reason', 'it has none')}. Use the adapter "

@@ -11,6 +11,11 @@ from torch import Tensor
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.encoders.tower import Tower
 
+PREFIX_VERSION = 1
+"""Raised by hand with every change of what `compute_prefix` or a tower computes, were it rounding
+alone: prefixes on disk of another version are not read. `tests/models/test_prefix_version.py` holds
+outputs of this version."""
+
 GridSizes = tuple[int, ...]
 """Cells on a side of each grid of patch tokens, in increasing order; empty: no grid."""
 

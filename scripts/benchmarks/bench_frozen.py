@@ -1,0 +1,207 @@
+r"""Time and memory of many episodes of the frozen encoder on clips that were seen before.
+
+    python scripts/benchmarks/bench_frozen.py --work runs/bench-frozen \\
+        --json scripts/benchmarks/results/frozen-cpu-2-cores.json
+
+Evaluates generated clips as processes of their own: once with an empty cache, then on seen clips,
+with few episodes (start-up) and with many. Then the many episodes run once more in this process,
+whose parts are timed. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any
+
+import click
+
+TIMINGS = ("seconds", "peak_memory_mb", "crc32")
+QUICK_EPISODES = 60
+
+
+def settings_of(encoder: str, episodes: int, output: Path, cache: Path) -> dict[str, Any]:
+    """The evaluation: class means of the frozen encoder on the novel classes of `motions`."""
+    return {
+        "split": "motions",
+        "encoder": {"name": encoder},
+        "adapter": ["frozen"],
+        "head": ["prototype"],
+        "shot": [1],
+        "query": 5,
+        "episodes": episodes,
+        "tuning": {"steps": 0},
+        "output": str(output),
+        "cache": str(cache),
+    }
+
+
+def measured(settings: dict[str, Any]) -> dict[str, float]:
+    """Seconds by the clock, processor seconds and peak memory of one evaluation."""
+    shutil.rmtree(settings["output"], ignore_errors=True)
+    code = (
+        "import json, sys\n"
+        "from fewshot_i2v.evaluation.evaluate import run\n"
+        "from fewshot_i2v.evaluation.row_expansion import load_config\n"
+        "run(load_config(json.loads(sys.argv[1]), {}))\n"
+    )
+    start = perf_counter()
+    command = [sys.executable, "-P", "-c", code, json.dumps(settings)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = perf_counter() - start
+    if status:
+        raise click.ClickException(f"an evaluation ended with status {status}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mib": round(usage.ru_maxrss / unit, 1),
+    }
+
+
+def records_of(output: Path) -> list[dict[str, Any]]:
+    """Records of the one row of a run, without times and memory."""
+    (journal,) = output.glob("*/episodes.jsonl")
+    with journal.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    return [{key: value for key, value in r.items() if key not in TIMINGS} for r in records]
+
+
+def cached_clips(output: Path) -> int:
+    """Clips whose features the run read from the cache."""
+    (header,) = output.glob("*/run.json")
+    return int(json.loads(header.read_text(encoding="utf-8"))["cached_clips"])
+
+
+@contextmanager
+def timed(parts: dict[str, list[tuple[Any, str]]]) -> Iterator[dict[str, float]]:
+    """Adds up the processor seconds of functions within the block.
+
+    Args:
+        parts: by name, the functions: what they belong to, and their names there.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    originals: list[tuple[Any, str, Any]] = []
+
+    def _watch(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def _timed(*args: object, **kwargs: object) -> object:
+            start = process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] += process_time() - start
+
+        return _timed
+
+    for part, functions in parts.items():
+        for owner, name in functions:
+            originals.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, _watch(part, getattr(owner, name)))
+    try:
+        yield seconds
+    finally:
+        for owner, name, function in originals:
+            setattr(owner, name, function)
+
+
+def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
+    """Processor seconds of the parts of an evaluation in this process."""
+    from fewshot_i2v.evaluation import evaluate, row_runner
+    from fewshot_i2v.evaluation.context import EvaluationContext
+    from fewshot_i2v.evaluation.row_execution import RowExecution
+    from fewshot_i2v.evaluation.row_expansion import load_config
+    from fewshot_i2v.runs.run_folder import RunFolder
+
+    shutil.rmtree(settings["output"], ignore_errors=True)
+    parts: dict[str, list[tuple[Any, str]]] = {
+        "sampling": [(EvaluationContext, "draw")],
+        "clips": [(RowExecution, "prepare")],
+        "features and head": [(row_runner.RowRunner, "_predict")],
+        "records": [(row_runner, "_to_record")],
+        "journal": [(RunFolder, "append")],
+        "summary": [(RowExecution, "summarise")],
+    }
+    start = process_time()
+    with timed(parts) as seconds:
+        evaluate.run(load_config(settings, {}))
+    total = process_time() - start
+    named = {part: round(seconds[part], 2) for part in parts}
+    return named | {"rest": round(total - sum(seconds.values()), 2), "all": round(total, 2)}
+
+
+def about(commit_of: Path) -> dict[str, object]:
+    """What the figures were measured with."""
+    import torch
+
+    commit = subprocess.run(
+        ["git", "-C", str(commit_of), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": version("torch"),
+        "threads": torch.get_num_threads(),
+        "commit": commit,
+    }
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-frozen"),
+    help="Folder of runs and cache.",
+)
+@click.option("--episodes", type=click.IntRange(min=1), default=10_000, help="How many.")
+@click.option("--encoder", default="demo", help="Encoder with shipped weights.")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, help="Of runs on seen clips.")
+@click.option("--quick", is_flag=True, help=f"{QUICK_EPISODES} episodes, once: does it work?")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="File for the result.")
+def main(
+    *, work: Path, episodes: int, encoder: str, repeats: int, quick: bool, record: Path | None
+) -> None:
+    """Time and memory of many episodes of the frozen encoder on clips that were seen before."""
+    if quick:
+        episodes, repeats = QUICK_EPISODES, 1
+    cache, few = work / "cache", 10
+    shutil.rmtree(cache, ignore_errors=True)
+    new = measured(settings_of(encoder, episodes, work / "new", cache))
+    begun = [measured(settings_of(encoder, few, work / "few", cache)) for _ in range(repeats)]
+    seen = [measured(settings_of(encoder, episodes, work / "seen", cache)) for _ in range(repeats)]
+    result = {
+        "setting": {"encoder": encoder, "episodes": episodes, "few": few, "repeats": repeats},
+        "new_clips": new,
+        "seen_clips": {key: median(run[key] for run in seen) for key in new},
+        "seen_clips_few_episodes": {key: median(run[key] for run in begun) for key in new},
+        "cached_clips": cached_clips(work / "seen"),
+        "equal_records": records_of(work / "new") == records_of(work / "seen"),
+        "cpu_seconds_of_parts": seconds_of_parts(
+            settings_of(encoder, episodes, work / "parts", cache)
+        ),
+        "about": about(Path(__file__).parent),
+    }
+    text = json.dumps(result, indent=2)
+    click.echo(text)
+    if record is not None:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The benchmark of frozen episodes: its parts add up, and seen clips give the same records."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from time import process_time
+
+import pytest
+from click.testing import CliRunner
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "bench_frozen.py"
+
+
+class _Work:
+    def compute(self, seconds: float) -> float:
+        end = process_time() + seconds
+        while process_time() < end:
+            pass
+        return seconds
+
+
+def test_seconds_are_those_of_the_functions() -> None:
+    timed = runpy.run_path(str(SCRIPT))["timed"]
+    original = _Work.compute
+    with timed({"work": [(_Work, "compute")], "nothing": []}) as seconds:
+        assert [_Work().compute(0.02) for _ in range(2)] == [0.02, 0.02]
+    assert 0.04 <= seconds["work"] < 0.4
+    assert _Work.compute is original
+
+
+@pytest.mark.slow
+def test_seen_clips_give_the_same_records(tmp_path: Path) -> None:
+    main = runpy.run_path(str(SCRIPT))["main"]
+    record = tmp_path / "results" / "frozen.json"
+    flags = ["--work", str(tmp_path), "--quick", "--json", str(record)]
+    done = CliRunner().invoke(main, flags, catch_exceptions=False)
+    result = json.loads(done.output)
+    assert result == json.loads(record.read_text(encoding="utf-8"))
+    assert result["equal_records"] is True
+    assert result["cached_clips"] > 0
+    assert result["seen_clips"]["cpu_seconds"] < result["new_clips"]["cpu_seconds"]
