@@ -230,7 +230,7 @@ def test_a_worker_uses_the_same_cache(runs: Runs) -> None:
     with counted() as counts:
         execution = worker._open(worker._runners[0])
         execution.prepare(progress=False)
-        execution.run_batch(0)
+        execution.run_episodes(execution.episodes_of({0}))
     worker.close()
     assert list(counts) == [0, 0, 0]
 
