@@ -36,6 +36,7 @@ def test_a_start_in_half_precision_has_the_head_and_the_rates(tmp_path: Path) ->
     assert half.facts.stored == "float16"
     for kind in ("", "head", "rates"):
         before, after = ((getattr(s, kind) if kind else s).tensors for s in (whole, half))
-        assert before and before.keys() == after.keys()
+        assert before
+        assert before.keys() == after.keys()
         for name, tensor in before.items():
             assert torch.equal(after[name], tensor.half().float()), name
