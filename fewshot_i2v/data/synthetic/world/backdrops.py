@@ -90,12 +90,12 @@ def _octaves(rng: KeyedRandom, centres: Pixels, counts: tuple[int, ...]) -> Pixe
     """Sum noise of finer and finer grids, each weaker than the one before; about 0 to 1."""
     out, weight, total = np.zeros((len(centres), len(centres)), np.float32), 1.0, 0.0
     for count in counts:
-        out += np.float32(weight) * _interpolate(rng.grid(count, count).astype(np.float32), centres)
+        out += np.float32(weight) * interpolate(rng.grid(count, count).astype(np.float32), centres)
         total, weight = total + weight, 0.6 * weight
     return out / np.float32(total)
 
 
-def _interpolate(grid: Pixels, points: Pixels) -> Pixels:
+def interpolate(grid: Pixels, points: Pixels) -> Pixels:
     """Interpolate a grid (n, n) at points 0 to 1 of both axes."""
     position = points * np.float32(len(grid) - 1)
     lower = np.minimum(position.astype(np.int64), len(grid) - 2)
