@@ -173,10 +173,7 @@ class _TrainingSetup:
     ) -> CheckpointMetadata:
         """Writes the current adapter as a starting point, with head and rates where it has them.
 
-        Args:
-            output: locked by this process.
-            status: of the training.
-            with_extra: whether what was trained beside the adapter is of the same state.
+        They are left out where what was trained beside the adapter is of another state.
         """
         adapter = self.objective.encoder.adapter
         facts = self.training_facts(status, tensor_digest(episode_tensors("adapter", adapter, 0)))

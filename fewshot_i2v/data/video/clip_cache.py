@@ -276,11 +276,7 @@ class ClipCache:
         return entries, failures
 
     def _count_written(self, size: int) -> None:
-        """Keep the folder below its limit after so many bytes were written.
-
-        Raises:
-            ClipCacheError: if the folder cannot be listed or locked.
-        """
+        """Keep the folder below its limit after so many bytes were written."""
         if self._limit is not None:
             try:
                 self._limit.add(size)

@@ -206,11 +206,7 @@ def check(
 
 
 def _locate_clips(split: Split) -> FileMatches:
-    """Locate the clips of a split.
-
-    Raises:
-        SplitError: when it has no root that can be listed, or its clips are generated.
-    """
+    """Locate the clips of a split, which needs a root and no generator."""
     if split.generator is not None:
         raise SplitError(f"split {split.name!r}: its clips are generated: there are none to check")
     if split.root is None:
