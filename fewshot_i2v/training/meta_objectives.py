@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
+from fewshot_i2v.models.checkpoints.start_extras import RATES_PREFIX
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
