@@ -22,13 +22,7 @@ from pydantic import (
     field_validator,
 )
 
-from fewshot_i2v.config.file_names import (
-    FILE,
-    NAME_OR_FILE,
-    WEIGHTS,
-    file_name,
-    map_weights_file,
-)
+from fewshot_i2v.config.file_names import FILE, NAME_OR_FILE, WEIGHTS, file_name, map_weights_file
 from fewshot_i2v.utils.limits import (
     DEFAULT_MAX_FRAMES,
     DEFAULT_MAX_MEMORY_GIB,

@@ -40,11 +40,7 @@ from fewshot_i2v.training.objective import (
     has_parameters,
     split_support,
 )
-from fewshot_i2v.training.parameter_copies import (
-    independent_copies,
-    shared_view,
-    with_parameters,
-)
+from fewshot_i2v.training.parameter_copies import independent_copies, shared_view, with_parameters
 from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
 

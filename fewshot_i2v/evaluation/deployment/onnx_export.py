@@ -17,9 +17,7 @@ from fewshot_i2v.errors import AdapterError, ExportError, UsageError
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
 from fewshot_i2v.evaluation.deployment.onnx_model import DeployedModel, describe_onnx
-from fewshot_i2v.models.checkpoints.model_file import (
-    ModelDescription,
-)
+from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.utils.files import sync_file
 

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.data.synthetic.shapes import (
-    SHAPES,
-    TEXTURES,
-    DistanceField,
-    KeyedRandom,
-    Pixels,
-)
+from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, DistanceField, KeyedRandom, Pixels
 from fewshot_i2v.data.synthetic.world.body_track import Series
 from fewshot_i2v.data.synthetic.world.figure_motions import THIGH
 
