@@ -126,8 +126,7 @@ def random_backdrop(rng: KeyedRandom, background: str, size: int) -> Pixels:
     else:
         variation = np.zeros((size, size), np.float32)
     base = np.asarray(colour, np.float32)[:, None, None]
-    backdrop: Pixels = np.clip(base + np.float32(2 * strength) * variation, 0, 1).astype(np.float32)
-    return backdrop
+    return np.clip(base + np.float32(2 * strength) * variation, 0, 1).astype(np.float32)
 
 
 def paint_frames(backdrop: Pixels, objects: list[tuple[Appearance, Track]]) -> NDArray[np.uint8]:

@@ -145,8 +145,7 @@ def _pixel_span(low: float, high: float, size: int) -> slice:
 
 @lru_cache(maxsize=8)
 def _centres(size: int) -> Pixels:
-    centres: Pixels = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    return centres
+    return ((np.arange(size) + 0.5) / size).astype(np.float32)
 
 
 def _shape(body: Body, u: Pixels, v: Pixels, pixels: np.float32) -> tuple[Pixels, Pixels]:
