@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.cache_files import (
-    DAMAGED_SUFFIX,
     DIGESTS_NAME,
+    CacheFile,
+    CacheKind,
     entry_shape,
     list_entries,
     list_names,
@@ -29,33 +30,13 @@ from fewshot_i2v.utils.resources import (
     data_names,
 )
 
-CacheKind = Literal["decoded", "generated", "checks"]
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
-"""Decoded clips, generated clips, results of `episodes check`."""
 
 _ANY_CLASS = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SPLIT = re.compile(rf"[0-9a-f]{{{SPLIT_DIGEST_LENGTH}}}")
 _GENERATOR_KEY = re.compile(r"^generator:", re.MULTILINE)
 _HEAD_CHARACTERS = 4096
 _CHECK = re.compile(r"[0-9a-f]{64}\.json")
-
-
-class CacheFile(NamedTuple):
-    """A file of the cache.
-
-    Attributes:
-        path: the file.
-        kind: what it is.
-        size: bytes.
-        last_used: when it was last used, seconds since 1970.
-        key: of an entry of the clip cache; "" of other files.
-    """
-
-    path: Path
-    kind: CacheKind
-    size: int
-    last_used: float
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +71,7 @@ def list_cache(folder: Path) -> list[CacheFile]:
 
 
 def _decoded_files(folder: Path) -> Iterator[CacheFile]:
-    for entry in list_entries(folder / CLIPS_FOLDER):
-        yield CacheFile(entry.path, "decoded", entry.size, entry.last_used, entry.key)
+    yield from list_entries(folder / CLIPS_FOLDER)
     yield from _present([folder / CLIPS_FOLDER / DIGESTS_NAME], "decoded")
 
 
@@ -145,7 +125,7 @@ def group_files(files: Iterable[CacheFile]) -> list[CacheGroup]:
 def _decoded_label(file: CacheFile) -> str:
     if not file.key:
         return "digests of files"
-    if file.path.suffix == DAMAGED_SUFFIX:
+    if file.is_damaged:
         return "damaged, moved aside"
     shape = entry_shape(file.path)
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
@@ -205,8 +185,7 @@ def clear_files(folder: Path, files: Iterable[CacheFile]) -> ClearedFiles:
 
 
 def _is_in_use(file: CacheFile, keys_in_use: Collection[str]) -> bool:
-    is_entry = file.path.suffix != DAMAGED_SUFFIX
-    return file.kind == "generated" or (is_entry and file.key in keys_in_use)
+    return file.kind == "generated" or (not file.is_damaged and file.key in keys_in_use)
 
 
 def _remove_empty_folders(folders: Iterable[Path], top: Path) -> None:
