@@ -158,6 +158,14 @@ class VideoConfig(ConfigSection):
         description="Reader of video files; decord for comparisons with programs that use it.",
     )
 
+    def check_jitter(self, section: str, temporal: bool) -> None:
+        """Refuse `temporal` of a section where frames are not those of segments; ValueError."""
+        if temporal and self.policy != "segment-center":
+            raise ValueError(
+                f"{section}.temporal chooses frames within segments and needs video.policy "
+                f"segment-center; with {self.policy} give {section}.temporal: false"
+            )
+
 
 def _check_memory(memory: float) -> float:
     if 0 < memory < _MIN_MEMORY_GIB:
