@@ -224,17 +224,9 @@ def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
             if not isinstance(made, Interval) or made.low is not None:
                 counts[name, truth, claimed].append(held(made, truths[truth]))
     for (name, truth, claimed), times in counts.items():
-        yield {
-            "setting": setting.name,
-            "episodes": setting.episodes or len(outcomes),
-            "mean": round(float(np.mean(accuracies)), 4),
-            "interval": name,
-            "truth": truth,
-            "claimed": claimed,
-            "repetitions": len(times),
-            "coverage": round(float(np.mean([h for h, _ in times])), 4),
-            "half_width": round(float(np.median([width for _, width in times])), 5),
-        } | _refused(setting, times)
+        episodes, mean = setting.episodes or len(outcomes), round(float(np.mean(accuracies)), 4)
+        line = _line(setting.name, episodes, mean, name, claimed, times, truth)
+        yield line | _refused(setting, times)
 
 
 def _refused(setting: Setting, times: Held) -> dict[str, float]:
@@ -281,24 +273,30 @@ def plain_lines(times: int, seed: int, *, quick: bool) -> Iterator[dict[str, Any
     generator = np.random.default_rng(seed)
     for n, share in ((50, 0.7), (500, 0.95), (5000, 0.99)):
         found = [held(wilson(int(k), n), share) for k in generator.binomial(n, share, times)]
-        yield _plain(f"{n} independent answers", None, share, "Wilson", True, found)
+        yield _line(f"{n} independent answers", None, share, "Wilson", True, found)
     for seeds in (3, 5):
         drawn = generator.normal(0.7, 0.015, size=(times, seeds))
         found = [held(seed_interval(row), 0.7) for row in drawn.tolist()]
-        yield _plain(f"{seeds} training seeds", None, 0.7, "over seeds", True, found)
+        yield _line(f"{seeds} training seeds", None, 0.7, "over seeds", True, found)
     for line in means(times, seed, LEVEL, quick=quick):
-        yield _plain(*line)
+        yield _line(*line)
 
 
-def _plain(
-    setting: str, episodes: int | None, mean: float, name: str, claimed: bool, found: Held
+def _line(
+    setting: str,
+    episodes: int | None,
+    mean: float,
+    name: str,
+    claimed: bool,
+    found: Held,
+    truth: str = "mean",
 ) -> dict[str, Any]:
     return {
         "setting": setting,
         "episodes": episodes,
         "mean": mean,
         "interval": name,
-        "truth": "mean",
+        "truth": truth,
         "claimed": claimed,
         "repetitions": len(found),
         "coverage": round(float(np.mean([h for h, _ in found])), 4),
