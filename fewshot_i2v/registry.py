@@ -255,11 +255,7 @@ def _load_module(path: Path, kind: MethodKind) -> ModuleType:
 
 
 def _run_plugin_code(origin: Path | str, action: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it loads
-    """Run code of a plug-in.
-
-    Raises:
-        UsageError: for any exception, naming the file, the exception and the line.
-    """
+    """Run code of a plug-in; a UsageError names the file, the exception and the line."""
     try:
         return action()
     except (Exception, SystemExit) as error:

@@ -92,7 +92,6 @@ def cluster_bootstrap(
     by: ClusterKind = "clips",
     *,
     groups: Mapping[str, str] | None = None,
-    baseline: PredictionTable | None = None,
     level: float = 0.95,
     seed: int = 0,
     repeats: int = 2000,
@@ -110,7 +109,6 @@ def cluster_bootstrap(
         outcomes: of a run; at least 2 episodes for an interval.
         by: what is drawn again: clips within their classes, groups of clips, or classes.
         groups: the group of every clip, for `by="groups"`.
-        baseline: another run of the same episodes; then it is for the gain over that run.
         level: above 0 and below 1.
         seed: of the draws, 0 or more.
         repeats: number of draws.
@@ -119,8 +117,7 @@ def cluster_bootstrap(
         The interval between two percentiles, stretched by the ratio of Student's t to the normal
         quantile. Where the jackknife has none, or sees no spread, that of the jackknife.
     """
-    estimate = JackknifeEstimate.from_outcomes(outcomes, by, groups, baseline=baseline)
-    estimate = estimate.widen_to_clips(level)
+    estimate = JackknifeEstimate.from_outcomes(outcomes, by, groups).widen_to_clips(level)
     jackknife = estimate.interval(level)
     if jackknife.low is None or WILSON_BOUND in jackknife.method:
         return jackknife

@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from _split_lists import (
-    SUBSETS,
-    Rows,
-    class_names,
-    clip_fsar,
-    labels,
-    numbered,
-    readable,
-    slashed,
-)
+from _split_lists import SUBSETS, Rows, class_names, clip_fsar, labels, numbered, readable, slashed
 from _split_texts import TEXTS
 from _split_trials import write_trials
 

@@ -47,12 +47,11 @@ from _simulated_benchmark import (
 from _simulated_means import Ends, Held, held, means
 
 from fewshot_i2v.statistics import Interval, bounded_interval, mean_interval, seed_interval
-from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.jackknife import ClusterKind, JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
 
 LEVEL = 0.95
 REPEATS = 500
-Make = Callable[[PredictionTable, int], Interval | Ends]
 
 
 @dataclass(frozen=True)
@@ -80,41 +79,42 @@ class Setting:
     other: Design | None = None
 
 
+Make = Callable[[Setting, PredictionTable, int], Interval | Ends]
+
+
 def _accuracies(outcomes: PredictionTable) -> list[float]:
     values: list[float] = outcomes.accuracies.tolist()
     return values
 
 
-MAKERS: dict[str, Callable[[Setting], Make]] = {
-    "Student t": lambda _: lambda o, _: mean_interval(_accuracies(o), LEVEL),
-    "bounded": lambda _: lambda o, _: bounded_interval(_accuracies(o), LEVEL),
-    "percentile-t": lambda _: (
-        lambda o, seed: bootstrap_mean(_accuracies(o), LEVEL, seed=seed, repeats=REPEATS)
+def _jackknife(by: ClusterKind) -> Make:
+    return lambda setting, outcomes, _: JackknifeEstimate.from_outcomes(
+        outcomes, by, groups_of(setting.design) if by == "groups" else None
+    ).interval(LEVEL)
+
+
+def _bootstrap(by: ClusterKind) -> Make:
+    return lambda setting, outcomes, seed: cluster_bootstrap(
+        outcomes,
+        by,
+        groups=groups_of(setting.design) if by == "groups" else None,
+        level=LEVEL,
+        seed=seed,
+        repeats=REPEATS,
+    )
+
+
+KINDS: tuple[ClusterKind, ...] = ("clips", "groups", "classes")
+MAKERS: dict[str, Make] = {
+    "Student t": lambda _, o, __: mean_interval(_accuracies(o), LEVEL),
+    "bounded": lambda _, o, __: bounded_interval(_accuracies(o), LEVEL),
+    "percentile-t": lambda _, o, seed: bootstrap_mean(
+        _accuracies(o), LEVEL, seed=seed, repeats=REPEATS
     ),
-    "jackknife, clips": lambda _: (
-        lambda o, _: JackknifeEstimate.from_outcomes(o, "clips").interval(LEVEL)
-    ),
-    "bootstrap, clips": lambda _: (
-        lambda o, seed: cluster_bootstrap(o, "clips", level=LEVEL, seed=seed, repeats=REPEATS)
-    ),
-    "jackknife, groups": lambda s: (
-        lambda o, _: JackknifeEstimate.from_outcomes(o, "groups", groups_of(s.design)).interval(
-            LEVEL
-        )
-    ),
-    "bootstrap, groups": lambda s: (
-        lambda o, seed: cluster_bootstrap(
-            o, "groups", groups=groups_of(s.design), level=LEVEL, seed=seed, repeats=REPEATS
-        )
-    ),
-    "jackknife, classes": lambda _: (
-        lambda o, _: JackknifeEstimate.from_outcomes(o, "classes").interval(LEVEL)
-    ),
-    "bootstrap, classes": lambda _: (
-        lambda o, seed: cluster_bootstrap(o, "classes", level=LEVEL, seed=seed, repeats=REPEATS)
-    ),
-    "weights of the query only": lambda s: lambda o, seed: drawn_again(s.design, o, seed, False),
-    "products of weights": lambda s: lambda o, seed: drawn_again(s.design, o, seed, True),
+    **{f"jackknife, {by}": _jackknife(by) for by in KINDS},
+    **{f"bootstrap, {by}": _bootstrap(by) for by in KINDS},
+    "weights of the query only": lambda s, o, seed: drawn_again(s.design, o, seed, False),
+    "products of weights": lambda s, o, seed: drawn_again(s.design, o, seed, True),
 }
 
 
@@ -203,7 +203,7 @@ def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
     """The lines of one setting."""
     counts: dict[tuple[str, str, bool], Held] = defaultdict(list)
     asked = [
-        (name, truth, claimed, MAKERS[name](setting))
+        (name, truth, claimed)
         for claimed, names in ((True, setting.claims), (False, setting.also))
         for name, truth in names.items()
     ]
@@ -219,22 +219,14 @@ def repeated(setting: Setting, seed: int) -> Iterator[dict[str, Any]]:
             continue
         outcomes, truths = _run(setting, classes, generator)
         accuracies.append(outcomes.mean)
-        for name, truth, claimed, make in asked:
-            made = make(outcomes, number)
+        for name, truth, claimed in asked:
+            made = MAKERS[name](setting, outcomes, number)
             if not isinstance(made, Interval) or made.low is not None:
                 counts[name, truth, claimed].append(held(made, truths[truth]))
     for (name, truth, claimed), times in counts.items():
-        yield {
-            "setting": setting.name,
-            "episodes": setting.episodes or len(outcomes),
-            "mean": round(float(np.mean(accuracies)), 4),
-            "interval": name,
-            "truth": truth,
-            "claimed": claimed,
-            "repetitions": len(times),
-            "coverage": round(float(np.mean([h for h, _ in times])), 4),
-            "half_width": round(float(np.median([width for _, width in times])), 5),
-        } | _refused(setting, times)
+        episodes, mean = setting.episodes or len(outcomes), round(float(np.mean(accuracies)), 4)
+        line = _line(setting.name, episodes, mean, name, claimed, times, truth)
+        yield line | _refused(setting, times)
 
 
 def _refused(setting: Setting, times: Held) -> dict[str, float]:
@@ -281,24 +273,30 @@ def plain_lines(times: int, seed: int, *, quick: bool) -> Iterator[dict[str, Any
     generator = np.random.default_rng(seed)
     for n, share in ((50, 0.7), (500, 0.95), (5000, 0.99)):
         found = [held(wilson(int(k), n), share) for k in generator.binomial(n, share, times)]
-        yield _plain(f"{n} independent answers", None, share, "Wilson", True, found)
+        yield _line(f"{n} independent answers", None, share, "Wilson", True, found)
     for seeds in (3, 5):
         drawn = generator.normal(0.7, 0.015, size=(times, seeds))
         found = [held(seed_interval(row), 0.7) for row in drawn.tolist()]
-        yield _plain(f"{seeds} training seeds", None, 0.7, "over seeds", True, found)
+        yield _line(f"{seeds} training seeds", None, 0.7, "over seeds", True, found)
     for line in means(times, seed, LEVEL, quick=quick):
-        yield _plain(*line)
+        yield _line(*line)
 
 
-def _plain(
-    setting: str, episodes: int | None, mean: float, name: str, claimed: bool, found: Held
+def _line(
+    setting: str,
+    episodes: int | None,
+    mean: float,
+    name: str,
+    claimed: bool,
+    found: Held,
+    truth: str = "mean",
 ) -> dict[str, Any]:
     return {
         "setting": setting,
         "episodes": episodes,
         "mean": mean,
         "interval": name,
-        "truth": "mean",
+        "truth": truth,
         "claimed": claimed,
         "repetitions": len(found),
         "coverage": round(float(np.mean([h for h, _ in found])), 4),

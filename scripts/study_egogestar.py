@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -28,13 +28,13 @@ from typing import Any
 
 import click
 import torch
-from _egogestar_tuning import RATES as TUNING_RATES
-from _egogestar_tuning import STEPS as TUNING_STEPS
-from _egogestar_tuning import gains, held_out_split
+import yaml
 
 from fewshot_i2v import evaluate
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.statistics import paired_difference
 from fewshot_i2v.training.train import train
 from fewshot_i2v.tuning.run_context import resolve_device
 from fewshot_i2v.utils.environment import device_name, git_commit
@@ -63,6 +63,30 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 RATES: dict[str, tuple[float, ...]] = {"m-adapter": (0.001, 0.005, 0.02)}
 """Rates to choose from where the validation classes of `motions` wanted a very different one."""
+TUNING_STEPS = 10
+TUNING_RATES = (0.0001, 0.0003, 0.001)
+"""Learning rates of the adapter to choose from in fine-tuning, the default one the largest."""
+SPLIT = Path(__file__).resolve().parents[1] / "episodes" / "egogestar.yaml"
+
+
+def held_out_split(held: Sequence[str], folder: Path) -> Path:
+    """Writes the base classes of `egogestar` as a split whose validation classes are `held`.
+
+    Returns:
+        The file; it is not written again when it is there.
+    """
+    file = folder / f"egogestar-{'-'.join(held)}.yaml"
+    if not file.is_file():
+        split = yaml.safe_load(SPLIT.read_text(encoding="utf-8"))
+        base = split["subsets"]["base"]
+        split["name"] = file.stem
+        split["subsets"] = {
+            "base": {name: clips for name, clips in base.items() if name not in held},
+            "val": {name: base[name] for name in held},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(split, sort_keys=False), encoding="utf-8")
+    return file
 
 
 @dataclass(frozen=True)
@@ -213,6 +237,39 @@ def _lines(results: Iterable[tuple[str, EvaluationResult]]) -> list[dict[str, An
             }
         )
     return lines
+
+
+def gains(tuned: Iterable[RowSummary], started: Iterable[RowSummary]) -> list[dict[str, Any]]:
+    """What tuning further changed, over the episodes that both have, by adapter, head and shot.
+
+    The difference of an episode is the mean over the training seeds of the starting points; the
+    interval is over episodes.
+    """
+    before = {(row.adapter, row.head, row.shot, row.start_name): row for row in started}
+    groups: dict[tuple[str, str, Any], list[tuple[RowSummary, RowSummary]]] = {}
+    for row in tuned:
+        same = before[row.adapter, row.head, row.shot, row.start_name]
+        groups.setdefault((row.adapter, row.head, row.shot), []).append((row, same))
+    return [
+        {"adapter": adapter, "head": head, "shot": shot} | _gain(pairs)
+        for (adapter, head, shot), pairs in groups.items()
+    ]
+
+
+def _gain(pairs: Sequence[tuple[RowSummary, RowSummary]]) -> dict[str, Any]:
+    common = set.intersection(*(set(row.accuracies) for pair in pairs for row in pair))
+    order = sorted(common)
+    after = [mean(row.accuracies[i] for row, _ in pairs) for i in order]
+    before = [mean(same.accuracies[i] for _, same in pairs) for i in order]
+    interval = paired_difference(after, before)
+    by_seed = [mean(row.accuracies[i] - same.accuracies[i] for i in order) for row, same in pairs]
+    return {
+        "episodes": len(common),
+        "seeds": len(pairs),
+        "gain": interval.mean,
+        "half_width": interval.half_width,
+        "between_seeds": stdev(by_seed) if len(pairs) > 1 else None,
+    }
 
 
 def _markdown(lines: list[dict[str, Any]]) -> str:

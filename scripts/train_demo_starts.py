@@ -15,11 +15,10 @@ from typing import Any
 
 import click
 
-from fewshot_i2v import registry
 from fewshot_i2v.config.loading import load_train_config
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter
-from fewshot_i2v.models.checkpoints.starting_point import read_start
-from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.models.checkpoints.files import atomic_folder, write_checkpoint
+from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
+from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.train import train
 
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
@@ -40,6 +39,28 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Keys that differ from the configuration's, chosen on the validation classes."""
 
 
+def store_in_half(start: StartingPoint, target: Path) -> None:
+    """Writes a starting point in half precision, with its head and its rates where it has them.
+
+    Args:
+        start: as its training wrote it.
+        target: a new folder.
+    """
+    metadata = start.metadata.model_dump(exclude_unset=True, exclude={"tensors"})
+    facts = metadata["about"]["start"]
+    facts["stored"] = "float16"
+    tensors = {name: tensor.half() for name, tensor in start.tensors.items()}
+    for key, extra in (("head", start.head), ("rates", start.rates)):
+        if extra is not None:
+            halves = {name: tensor.half() for name, tensor in extra.tensors.items()}
+            # readers compare the values that they get, in float32
+            digest = tensor_digest({name: half.float() for name, half in halves.items()})
+            facts[key] = {**facts[key], "digest": digest}
+            tensors |= halves
+    with atomic_folder(target) as folder:
+        write_checkpoint(folder, metadata, tensors)
+
+
 @click.command(help=__doc__)
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="For the trainings.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Where they go.")
@@ -50,23 +71,16 @@ def main(
     work: Path, out: Path, cache: Path | None, adapters: tuple[str, ...], steps: int | None
 ) -> None:
     """Trains and writes each."""
-    encoder = load_encoder("demo")
     for name in adapters:
         given = {"adapter": name, "output": str(work / name), **RECIPES.get(name, {})}
         given |= {} if steps is None else {"steps": steps}
         given |= {} if cache is None else {"cache": str(cache)}
         config = load_train_config("train/motions", given)
         train(config, progress=True, log=click.echo)
-        start = read_start(work / name, name)
-        cls = registry.load_method("adapters", name)
-        options = cls.parse(start.metadata.adapter.options)
-        adapter = cls(encoder.tower, options, frames=start.metadata.frames, seeds=[0])
-        start.load_into(adapter, encoder)
         target = out / name
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        about = {"start": {**start.metadata.about["start"], "stored": "float16"}}
-        save_adapter(target, encoder, name, adapter.half(), about=about)
+        store_in_half(read_start(work / name, name), target)
         size = sum(path.stat().st_size for path in target.iterdir())
         if size > LIMIT:
             raise click.ClickException(f"{target}: {size:,} bytes; at most {LIMIT:,} are shipped")

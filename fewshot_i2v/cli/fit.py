@@ -98,16 +98,9 @@ def command(
     from fewshot_i2v.evaluation.fitting.text import render_fit
 
     source = {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
-    result = run_fit(
-        clips,
-        like=like,
-        folds=folds,
-        reject=reject,
-        skip_unreadable=skip_unreadable,
-        progress=not quiet,
-        overrides=read_overrides(ctx, settings),
-        **source,
-    )
+    options = {"like": like, "folds": folds, "reject": reject, "skip_unreadable": skip_unreadable}
+    overrides = read_overrides(ctx, settings)
+    result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source)
     result.classifier.save(out)
     if as_json:
         echo_json({"model": str(out), **result.description.model_dump(mode="json")})
@@ -115,6 +108,6 @@ def command(
         click.echo(render_fit(result))
         click.echo(f"\n{out}: {out.stat().st_size / 1e6:.1f} MB; the encoder is not in it")
     if not quiet:
-        for note in result.notes:
+        for note in result.tried.notes:
             click.echo(f"note: {note}", err=True)
         echo_next(command_line("predict", out, "NEW_CLIPS"))

@@ -22,13 +22,7 @@ from pydantic import (
     field_validator,
 )
 
-from fewshot_i2v.config.file_names import (
-    FILE,
-    NAME_OR_FILE,
-    WEIGHTS,
-    file_name,
-    map_weights_file,
-)
+from fewshot_i2v.config.file_names import FILE, NAME_OR_FILE, WEIGHTS, file_name, map_weights_file
 from fewshot_i2v.utils.limits import (
     DEFAULT_MAX_FRAMES,
     DEFAULT_MAX_MEMORY_GIB,
@@ -163,6 +157,14 @@ class VideoConfig(ConfigSection):
         default="pyav",
         description="Reader of video files; decord for comparisons with programs that use it.",
     )
+
+    def check_jitter(self, section: str, temporal: bool) -> None:
+        """Refuse `temporal` of a section where frames are not those of segments; ValueError."""
+        if temporal and self.policy != "segment-center":
+            raise ValueError(
+                f"{section}.temporal chooses frames within segments and needs video.policy "
+                f"segment-center; with {self.policy} give {section}.temporal: false"
+            )
 
 
 def _check_memory(memory: float) -> float:

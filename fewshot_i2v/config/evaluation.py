@@ -69,14 +69,6 @@ _DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
 """Keys that rows of earlier versions do not have, with the values that change nothing."""
 
 
-def _check_temporal_jitter(key: str, recipe: FinetuneConfig, policy: str) -> None:
-    if recipe.temporal and policy != "segment-center":
-        raise ValueError(
-            f"{key}.temporal chooses frames within segments and needs video.policy "
-            f"segment-center; with {policy} give {key}.temporal: false"
-        )
-
-
 class RowSettings(EpisodeConfig):
     """Keys that an evaluation shares with its rows."""
 
@@ -97,7 +89,7 @@ class RowSettings(EpisodeConfig):
 
     @model_validator(mode="after")
     def _check_tuning(self) -> RowSettings:
-        _check_temporal_jitter("tuning", self.tuning, self.video.policy)
+        self.video.check_jitter("tuning", self.tuning.temporal)
         return self
 
 
@@ -196,7 +188,7 @@ class EvaluationConfig(RowSettings):
     @model_validator(mode="after")
     def _check_recipes(self) -> EvaluationConfig:
         for name, recipe in self.recipes.items():
-            _check_temporal_jitter(f"recipes.{name}", recipe, self.video.policy)
+            self.video.check_jitter(f"recipes.{name}", recipe.temporal)
         return self
 
     @model_validator(mode="after")

@@ -9,16 +9,8 @@ from pathlib import Path
 
 _TAG_AND_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@(.+)")
 YAML_SUFFIXES = (".yaml", ".yml")
-_FILE_SUFFIXES = (
-    *YAML_SUFFIXES,
-    ".jsonl",
-    ".jsonl.gz",
-    ".safetensors",
-    ".pt",
-    ".pth",
-    ".bin",
-    ".ckpt",
-)
+_WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_FILE_SUFFIXES = (*YAML_SUFFIXES, ".jsonl", ".jsonl.gz", *_WEIGHTS_SUFFIXES)
 
 
 def is_path(text: str) -> bool:

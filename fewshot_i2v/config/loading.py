@@ -149,17 +149,9 @@ def config_schema() -> dict[str, Any]:
 def _read_source(
     source: str | Path | Mapping[str, Any], model: type[CommonConfig]
 ) -> tuple[PlainConfig, str]:
-    """Read a configuration.
+    """Read a configuration as a plain mapping, and return it with a name for messages.
 
-    Args:
-        source: the name of a shipped configuration, the path of a YAML file, or a mapping.
-        model: says which keys of a file are paths, relative to it.
-
-    Returns:
-        The plain mapping, and a name of the source for messages.
-
-    Raises:
-        UsageError: when there is no such file or configuration, or it is not a mapping.
+    `model` says which keys of a file are paths, relative to it.
     """
     if isinstance(source, Mapping):
         origin = "the given mapping"
@@ -339,13 +331,7 @@ def _merge_section(base: object, overrides: object, levels: int) -> object:
 def _validate(
     model: type[Config], data: PlainConfig, overrides: PlainConfig, origin: str
 ) -> Config:
-    """Validate a configuration with its overrides.
-
-    Raises:
-        ConfigError: if `data` is the output of `--dry-run`, or belongs to the other command, which
-            it names; else as `translate_validation_error`, which names the other command at its
-            keys.
-    """
+    """Validate a configuration with its overrides; a ConfigError names the command it is for."""
     try:
         return model.model_validate(_apply_overrides(data, overrides))
     except ValidationError as error:

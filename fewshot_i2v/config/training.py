@@ -278,11 +278,7 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
 
     @model_validator(mode="after")
     def _check_temporal_jitter(self) -> TrainingConfig:
-        if self.augment.temporal and self.video.policy != "segment-center":
-            raise ValueError(
-                "augment.temporal chooses frames within segments and needs video.policy "
-                f"segment-center; with {self.video.policy} give augment.temporal: false"
-            )
+        self.video.check_jitter("augment", self.augment.temporal)
         return self
 
     @model_serializer(mode="wrap")

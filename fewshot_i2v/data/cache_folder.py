@@ -9,12 +9,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.cache_files import (
-    DAMAGED_SUFFIX,
     DIGESTS_NAME,
+    CacheFile,
+    CacheKind,
     entry_shape,
     features_shape,
     list_entries,
@@ -32,9 +33,7 @@ from fewshot_i2v.utils.resources import (
     data_names,
 )
 
-CacheKind = Literal["decoded", "features", "generated", "checks"]
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
-"""Decoded clips, features of clips, generated clips, results of `episodes check`."""
 
 _ANY_CLASS = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SPLIT = re.compile(rf"[0-9a-f]{{{SPLIT_DIGEST_LENGTH}}}")
@@ -42,24 +41,6 @@ _GENERATOR_KEY = re.compile(r"^generator:", re.MULTILINE)
 _HEAD_CHARACTERS = 4096
 _ENCODER = re.compile(r"[0-9a-f]{64}\.safetensors")
 _CHECK = re.compile(r"[0-9a-f]{64}\.json")
-
-
-class CacheFile(NamedTuple):
-    """A file of the cache.
-
-    Attributes:
-        path: the file.
-        kind: what it is.
-        size: bytes.
-        last_used: when it was last used, seconds since 1970.
-        key: of an entry of the clip cache; "" of other files.
-    """
-
-    path: Path
-    kind: CacheKind
-    size: int
-    last_used: float
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,9 +80,7 @@ def list_cache(folder: Path) -> list[CacheFile]:
 
 
 def _decoded_files(folder: Path) -> Iterator[CacheFile]:
-    for entry in list_entries(folder / CLIPS_FOLDER):
-        kind: CacheKind = "features" if entry.has_features else "decoded"
-        yield CacheFile(entry.path, kind, entry.size, entry.last_used, entry.key)
+    yield from list_entries(folder / CLIPS_FOLDER)
     yield from _present([folder / CLIPS_FOLDER / DIGESTS_NAME], "decoded")
 
 
@@ -160,7 +139,7 @@ def group_files(files: Iterable[CacheFile]) -> list[CacheGroup]:
 def _decoded_label(file: CacheFile) -> str:
     if not file.key:
         return "digests of files"
-    if file.path.suffix == DAMAGED_SUFFIX:
+    if file.is_damaged:
         return "damaged, moved aside"
     shape = entry_shape(file.path)
     return "cannot be read" if shape is None else f"{shape[0]} frames of {shape[1]} pixels"
@@ -169,7 +148,7 @@ def _decoded_label(file: CacheFile) -> str:
 def _features_label(file: CacheFile) -> str:
     if not file.key:
         return "facts of encoders"
-    if file.path.suffix == DAMAGED_SUFFIX:
+    if file.is_damaged:
         return "damaged, moved aside"
     shape = features_shape(file.path)
     if shape is None:
@@ -234,8 +213,7 @@ def clear_files(folder: Path, files: Iterable[CacheFile]) -> ClearedFiles:
 
 
 def _is_in_use(file: CacheFile, keys_in_use: Collection[str]) -> bool:
-    is_entry = file.path.suffix != DAMAGED_SUFFIX
-    return file.kind == "generated" or (is_entry and file.key in keys_in_use)
+    return file.kind == "generated" or (not file.is_damaged and file.key in keys_in_use)
 
 
 def _remove_empty_folders(folders: Iterable[Path], top: Path) -> None:

@@ -132,10 +132,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def fit_labelled(self, clips: LabelledClips) -> FittedModel:
         """Fits a model to labelled clips, and returns it with what was tried."""
         fitted = fit_model(clips, **self._settings)
-        config = fitted.config
+        config = fitted.tried.job.config
         self._fitted = ClipScorer.of_model(
             fitted.model,
-            fitted.encoder,
+            fitted.tried.job.context.encoder,
             cache=config.cache,
             cache_limit=config.cache_limit,
             workers=config.workers,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.models.checkpoints.start_head import StartHead
+from fewshot_i2v.models.checkpoints.start_extras import StartHead
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.factory import depends_on_way
 

@@ -212,11 +212,7 @@ class TrainBatches:
     ) -> EpisodeBatch:
         """Makes the batch of episodes with these classes, from the tokens of all their clips.
 
-        Args:
-            classes: of each episode.
-            tokens: of the clips of each episode, support before query.
-            shot: support clips of a class; None: as configured.
-            query: query clips of a class; None: as configured.
+        The tokens of an episode's support clips come before those of its query clips.
         """
         config, count, device = self.config, len(classes), tokens.device
         shot, query, way = shot or config.shot, query or config.query, len(classes[0])

@@ -89,14 +89,7 @@ class TrainValSplit:
     @property
     def validation_clips(self) -> tuple[str, ...]:
         """Names of the clips of the validation classes, sorted."""
-        if self.validation is None:
-            return ()
-        clips = (
-            clip
-            for name in self.validation_classes
-            for clip in self.validation.clips(VALIDATION_SUBSET, name)
-        )
-        return tuple(sorted(clip.name for clip in clips))
+        return () if self.validation is None else tuple(sorted(self.validation.clip_names()))
 
     @cached_property
     def clips(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.int_range import require_int
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.tuning.run_context import RunContext
 
@@ -49,9 +50,8 @@ class EpisodeTasks:
                 f"tasks for learn2learn need query >= shot, since its loops take every other clip "
                 f"as support; got {sampler.shot} shots and {sampler.query} queries"
             )
-        for name, value, minimum in (("count", count, 1), ("seed", seed, 0)):
-            if value < minimum:
-                raise EpisodeError(f"{name}: got {value}; expected a whole number from {minimum}")
+        require_int("count", count, 1)
+        require_int("seed", seed, 0)
         self.sampler, self.encode, self.count = sampler, encode, count
         self._generator = torch.Generator().manual_seed(seed)
 

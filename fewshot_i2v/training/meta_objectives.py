@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
+from fewshot_i2v.models.checkpoints.start_extras import RATES_PREFIX
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
@@ -40,11 +40,7 @@ from fewshot_i2v.training.objective import (
     has_parameters,
     split_support,
 )
-from fewshot_i2v.training.parameter_copies import (
-    independent_copies,
-    shared_view,
-    with_parameters,
-)
+from fewshot_i2v.training.parameter_copies import independent_copies, shared_view, with_parameters
 from fewshot_i2v.tuning.finetune import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
 
@@ -125,11 +121,7 @@ class MetaObjective(Objective):
     def _make_copies(
         self, count: int, way: int, make: Callable[[Tensor], Tensor]
     ) -> AdaptedLearner:
-        """Returns adapter and head of `count` copies, with parameters made from those of the start.
-
-        Raises:
-            ConfigError: when the head has parameters for another number of classes.
-        """
+        """Returns adapter and head of `count` copies; `make` makes a parameter from the start's."""
         if (count, way) not in self._learners:
             self._check_way(way)
             encoder = build_training_encoder(self.config, self.encoder.tower, count)
@@ -162,15 +154,7 @@ class MetaObjective(Objective):
     def _inner_loop(
         self, losses_now: Callable[[], Tensor], update: Callable[[Tensor], object]
     ) -> list[Tensor]:
-        """Runs the inner loop.
-
-        Args:
-            losses_now: computes the support losses (B,) with the current parameters.
-            update: makes one step down the sum of these losses.
-
-        Returns:
-            The losses (B,) before each step.
-        """
+        """Steps down the sum of the support losses (B,); returns the losses before each step."""
         trace = []
         for _ in range(self.inner.steps):
             losses = losses_now()
@@ -179,11 +163,7 @@ class MetaObjective(Objective):
         return trace
 
     def _check_finite(self, micro_batch: MicroBatch, trace: list[Tensor]) -> None:
-        """Raises for non-finite losses: (B,) of each inner step, then of the outer loss.
-
-        Raises:
-            NotFiniteError: naming the step.
-        """
+        """Raises for non-finite losses: (B,) of each inner step, then of the outer loss."""
         finite = torch.stack(trace).isfinite().all(1).tolist()
         if not all(finite):
             index = finite.index(False)

@@ -11,24 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from torch import Tensor
 
-from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import CheckpointError, ConfigError, ExportError
-from fewshot_i2v.models.adapters.base.adapter import Adapter
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import METADATA_FILE, TENSORS_FILE, read_metadata
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_start
-from fewshot_i2v.models.encoders.loading import Encoder
-from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
 from fewshot_i2v.utils.files import sync_file, sync_folder
 
 START_KEY = "start"
-"""Key of `AdapterInfo.about` under which a starting point says how it was trained."""
+"""Key of `CheckpointMetadata.about` under which a starting point says how it was trained."""
 _DRAFT_FOLDER = "new"
 _STATE_FILE_PREFIXES = ("running", STATE_FILE, f".{STATE_FILE}.", _DRAFT_FOLDER)
 """How the names of all begin that a training keeps in its hidden folder."""
@@ -152,48 +146,23 @@ def check_metadata_size(facts: Mapping[str, Any], output: Path) -> None:
         )
 
 
-def write_start(
-    output: Path,
-    encoder: Encoder,
-    method: MethodSpec,
-    adapter: Adapter,
-    facts: Mapping[str, Any],
-    *,
-    head_name: str | None = None,
-    head: Head | None = None,
-    rates: Mapping[str, Tensor] | None = None,
-) -> CheckpointMetadata:
-    """Writes the starting point; it is complete once `adapter.json`, the last file, is there.
+@contextmanager
+def start_draft(output: Path) -> Iterator[Path]:
+    """Yields a folder for the files of the starting point, which then move to the output.
+
+    It is complete once `adapter.json`, the last file, is there.
 
     Args:
         output: locked by this process.
-        encoder: that the adapter was trained with.
-        method: the adapter and its options.
-        adapter: of one copy.
-        facts: how it was trained.
-        head_name: of the head.
-        head: of one copy, where one with parameters was trained too.
-        rates: learned rates of gradient descent by name, see `StartRates`; None: none were learned.
 
     Raises:
         ExportError: when the disk refuses; the saved state stays then.
     """
     draft = output / STATE_FOLDER / _DRAFT_FOLDER
-    preset = method.options.get("preset")
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-        info = write_adapter(
-            draft,
-            encoder,
-            method.name,
-            adapter,
-            head_name,
-            head,
-            preset=None if preset is None else str(preset),
-            rates=rates,
-            about={START_KEY: json.loads(json.dumps(facts))},
-        )
+        yield draft
         for name in (TENSORS_FILE, METADATA_FILE):
             sync_file(draft / name)
             (draft / name).replace(output / name)
@@ -201,4 +170,3 @@ def write_start(
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(f"{output}: cannot be written: {reason}") from error
-    return info

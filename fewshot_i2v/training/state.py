@@ -278,11 +278,7 @@ def check_same_training(
 
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
-    """Reads the metadata of safetensors bytes whose checksum was verified.
-
-    Raises:
-        CheckpointError: when it is not that of a state, or is of another version.
-    """
+    """Reads the metadata of safetensors bytes whose checksum was verified."""
     try:
         header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
         content = parse_json(header["__metadata__"]["training"])

@@ -7,6 +7,7 @@ that was killed and resumed therefore ends with the same bytes as one that ran w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,10 @@ import torch
 
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.checkpoints.start_head import head_facts
-from fewshot_i2v.models.checkpoints.start_rates import rates_facts
+from fewshot_i2v.models.checkpoints.start_extras import head_facts, rates_facts
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.base_objectives import (
     Classification,
@@ -38,7 +39,7 @@ from fewshot_i2v.training.output_folder import (
     clear_state_folder,
     load_finished,
     lock_output,
-    write_start,
+    start_draft,
 )
 from fewshot_i2v.training.state import TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
@@ -173,10 +174,7 @@ class _TrainingSetup:
     ) -> CheckpointMetadata:
         """Writes the current adapter as a starting point, with head and rates where it has them.
 
-        Args:
-            output: locked by this process.
-            status: of the training.
-            with_extra: whether what was trained beside the adapter is of the same state.
+        They are left out where what was trained beside the adapter is of another state.
         """
         adapter = self.objective.encoder.adapter
         facts = self.training_facts(status, tensor_digest(episode_tensors("adapter", adapter, 0)))
@@ -186,16 +184,20 @@ class _TrainingSetup:
         rates = self.objective.inner_rates() if with_extra else {}
         if rates:
             facts["rates"] = rates_facts(rates)
-        info = write_start(
-            output,
-            self.context.encoder,
-            self.config.adapter,
-            adapter,
-            facts,
-            head_name=None if head is None else self.config.head.name,
-            head=head,
-            rates=rates,
-        )
+        method = self.config.adapter
+        preset = method.options.get("preset")
+        with start_draft(output) as draft:
+            info = write_adapter(
+                draft,
+                self.context.encoder,
+                method.name,
+                adapter,
+                None if head is None else self.config.head.name,
+                head,
+                preset=None if preset is None else str(preset),
+                rates=rates,
+                about={START_KEY: json.loads(json.dumps(facts))},
+            )
         clear_state_folder(output)
         return info
 

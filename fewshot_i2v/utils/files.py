@@ -156,29 +156,22 @@ def remove_leftovers(path: Path) -> None:
 
 def is_process_dead(pid: int) -> bool:
     """Whether there is no process of this number; on Windows always false."""
-    if os.name == "nt":
-        # there `os.kill` with signal 0 is not a question but a Ctrl-C
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:  # of another user
-        return False
-    return False
+    return isinstance(_signal_error(pid), ProcessLookupError | OverflowError)
 
 
 def is_process_of_another_user(pid: int) -> bool:
     """Whether a process of this number exists and belongs to another user; on Windows false."""
-    if os.name == "nt":
-        return False
+    return isinstance(_signal_error(pid), PermissionError)
+
+
+def _signal_error(pid: int) -> Exception | None:
+    """Returns why a process cannot be sent a signal; None where it can, and on Windows."""
     try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
+        if os.name != "nt":  # there signal 0 is not a question but a Ctrl-C
+            os.kill(pid, 0)
+    except (OSError, OverflowError) as error:
+        return error
+    return None
 
 
 def hard_link(path: Path, target: Path) -> bool | None:

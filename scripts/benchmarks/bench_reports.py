@@ -22,6 +22,8 @@ from time import perf_counter
 
 import click
 
+from fewshot_i2v.utils.environment import git_commit
+
 HEADS = (
     *("prototype", "prototype:pooling=ordered", "prototype:center=true,pooling=ordered"),
     *("nearest", "prototype:pooling=mean"),
@@ -62,16 +64,13 @@ def measured(command: list[str], repeats: int) -> dict[str, float]:
 
 def about() -> dict[str, object]:
     """What the figures were measured with."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "numpy": version("numpy"),
         "matplotlib": version("matplotlib"),
-        "commit": commit,
+        "commit": git_commit(),
     }
 
 

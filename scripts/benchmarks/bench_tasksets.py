@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import platform
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch.utils.data import Dataset
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.utils.environment import git_commit
 
 Draw = Callable[[int], object]
 
@@ -142,17 +142,14 @@ def main(out: Path | None, **setting: Any) -> None:
         out.write_text(text + "\n", encoding="utf-8")
 
 
-def about() -> dict[str, str]:
+def about() -> dict[str, str | None]:
     """What the figures were measured with."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "learn2learn": version("learn2learn"),
         "numpy": version("numpy"),
-        "commit": done.stdout.strip(),
+        "commit": git_commit(),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewshot_i2v.data.splits.check.check import check_clips
+from fewshot_i2v.data.splits.check.check import check as check_clips
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions

@@ -16,7 +16,7 @@ from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.inputs import load_inputs
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter
-from fewshot_i2v.models.checkpoints.start_rates import rates_facts
+from fewshot_i2v.models.checkpoints.start_extras import rates_facts
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import Runs

@@ -14,8 +14,7 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import save_adapter, write_adapter
 from fewshot_i2v.models.checkpoints.files import atomic_folder
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.checkpoints.start_head import head_facts
-from fewshot_i2v.models.checkpoints.start_rates import rates_facts
+from fewshot_i2v.models.checkpoints.start_extras import head_facts, rates_facts
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.factory import build_head
 from fewshot_i2v.models.heads.base.head import Head

@@ -10,6 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from fewshot_i2v.models.checkpoints.starting_point import read_start
+from tests.models.made_starts import make_start
+from tests.models.saved import tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "train_demo_starts.py"))
@@ -24,3 +26,17 @@ def test_it_trains_and_writes_a_start_in_half_precision(tmp_path: Path) -> None:
     start = read_start(tmp_path / "out" / "m-adapter", "m-adapter")
     assert start.facts.stored == "float16"
     assert {tensor.dtype for tensor in start.tensors.values()} == {torch.float32}
+
+
+def test_a_start_in_half_precision_has_the_head_and_the_rates(tmp_path: Path) -> None:
+    make_start(tmp_path / "whole", tiny_encoder(tmp_path), "aim", head="trx", rate=0.01)
+    whole = read_start(tmp_path / "whole", "aim")
+    SCRIPT["store_in_half"](whole, tmp_path / "half")
+    half = read_start(tmp_path / "half", "aim")
+    assert half.facts.stored == "float16"
+    for kind in ("", "head", "rates"):
+        before, after = ((getattr(s, kind) if kind else s).tensors for s in (whole, half))
+        assert before
+        assert before.keys() == after.keys()
+        for name, tensor in before.items():
+            assert torch.equal(after[name], tensor.half().float()), name

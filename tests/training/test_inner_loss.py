@@ -22,8 +22,7 @@ from fewshot_i2v.training.meta_objectives import MetaObjective, MetaSGD
 from fewshot_i2v.training.objective import EpisodeBatch, MicroBatch, build_training_encoder
 from fewshot_i2v.training.parameter_copies import independent_copies
 from fewshot_i2v.training.train import OBJECTIVES, train
-from fewshot_i2v.training.validation import EpisodicValidation
-from fewshot_i2v.training.validation_views import SupportViews
+from fewshot_i2v.training.validation import EpisodicValidation, SupportViews
 from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune
 from fewshot_i2v.tuning.run_context import RunContext
 from tests.models.tiny_adapters import perturb

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import EpisodeError, ExportError, FewshotError
 from fewshot_i2v.models.checkpoints.files import atomic_folder
 from fewshot_i2v.report.exports import write_text_file
@@ -111,14 +110,10 @@ def test_a_name_that_cannot_be_written_stays_wrong_use(tmp_path: Path) -> None:
         write_folder(tmp_path / "file" / "below", "x")
 
 
-def test_a_disk_that_fills_up_in_the_last_write_of_a_training_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_args: object, **_more: object) -> None:
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr(output_folder, "write_adapter", full)
+def test_a_disk_that_fills_up_in_the_last_write_of_a_training_is_named(tmp_path: Path) -> None:
     (tmp_path / ".training").mkdir()
-    nothing: Any = None
-    with pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*No space left"):
-        output_folder.write_start(tmp_path, nothing, MethodSpec(name="frozen"), nothing, {})
+    with (
+        pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*No space left"),
+        output_folder.start_draft(tmp_path),
+    ):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")

@@ -92,7 +92,6 @@ def command(
         MAX_EPISODES,
         make_episode_file,
         write_episode_file,
-        write_episode_names,
     )
     from fewshot_i2v.data.episodes.factory import make_sampler
     from fewshot_i2v.data.splits.split_file import load_split
@@ -108,7 +107,7 @@ def command(
     episode_file = make_episode_file(
         loaded_split, subset, (source[i] for i in range(count)), sampler_options
     )
-    (write_episode_names if names else write_episode_file)(episode_file, out, overwrite=force)
+    write_episode_file(episode_file, out, overwrite=force, names=names)
     n_clips = len({name for episode in episode_file.episodes for name in episode.clip_names()})
     facts = {
         "file": str(out),

@@ -111,39 +111,31 @@ def make_episode_file(
 
 
 def write_episode_file(
-    episode_file: EpisodeFile, path: str | Path, *, overwrite: bool = False
+    episode_file: EpisodeFile, path: str | Path, *, overwrite: bool = False, names: bool = False
 ) -> None:
     """Write episodes to a file atomically; the same episodes give the same bytes.
 
-    Raises:
-        EpisodeError: when the file exists, or cannot be written.
-    """
-    _write_lines(_episode_lines(episode_file), path, overwrite=overwrite)
-
-
-def write_episode_names(
-    episode_file: EpisodeFile, path: str | Path, *, overwrite: bool = False
-) -> None:
-    """Write episodes for other programs: JSON Lines with the names themselves, no header line.
+    Args:
+        episode_file: the episodes.
+        path: the file; one that ends in .gz is compressed.
+        overwrite: whether an existing file is replaced.
+        names: write the names of clips in every line and no header, for other programs.
 
     Raises:
         EpisodeError: when the file exists, or cannot be written.
     """
-    lines = (
-        json.dumps(episode.to_dict(), ensure_ascii=False) + "\n"
-        for episode in episode_file.episodes
-    )
-    _write_lines(lines, path, overwrite=overwrite)
-
-
-def _write_lines(lines: Iterable[str], path: str | Path, *, overwrite: bool) -> None:
     path = Path(path)
     if path.exists() and not overwrite:
         raise EpisodeError(f"{path}: is already there; give another name or say to overwrite it")
-    data = "".join(lines).encode()
+    data = "".join((_name_lines if names else _episode_lines)(episode_file)).encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     write_atomic(path, data, EpisodeError)
+
+
+def _name_lines(episode_file: EpisodeFile) -> Iterator[str]:
+    for episode in episode_file.episodes:
+        yield json.dumps(episode.to_dict(), ensure_ascii=False) + "\n"
 
 
 def _episode_lines(episode_file: EpisodeFile) -> Iterator[str]:

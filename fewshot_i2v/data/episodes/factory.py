@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from fewshot_i2v.data.episodes.disjoint import DisjointSampler
 from fewshot_i2v.data.episodes.episode import Episode
@@ -58,31 +58,21 @@ def make_sampler(
     """
     if uneven_shots and isinstance(shot, int):
         raise EpisodeError(f"uneven_shots: expected a range of shots such as 1-5; got {shot}")
-    if sampling == "independent":
-        if partitions != 1:
-            raise EpisodeError("partitions: they are of disjoint episodes; give sampling disjoint")
-        return EpisodeSampler(
-            split,
-            seed=seed,
-            way=way,
-            shot=shot,
-            query=query,
-            subset=subset,
-            disjoint_groups=disjoint_groups,
-            uneven_shots=uneven_shots,
-            draws=draws,
-        )
-    independent_only = {
+    common: dict[str, Any] = {"seed": seed, "way": way, "shot": shot, "query": query}
+    common["subset"] = subset
+    independent_only: dict[str, Any] = {
         "disjoint_groups": disjoint_groups,
         "uneven_shots": uneven_shots,
         "draws": draws,
     }
+    if sampling == "independent":
+        if partitions != 1:
+            raise EpisodeError("partitions: they are of disjoint episodes; give sampling disjoint")
+        return EpisodeSampler(split, **common, **independent_only)
     conflicting = [name for name, value in independent_only.items() if value]
     if conflicting:
         raise EpisodeError(f"{conflicting[0]}: not together with sampling disjoint")
-    return DisjointSampler(
-        split, seed=seed, way=way, shot=shot, query=query, subset=subset, partitions=partitions
-    )
+    return DisjointSampler(split, **common, partitions=partitions)
 
 
 def find_episode_file(name_or_path: str | Path) -> Path:

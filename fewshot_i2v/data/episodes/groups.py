@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.splits.split import Clip, Split
 from fewshot_i2v.errors import EpisodeError
 
 
@@ -22,12 +22,8 @@ class GroupPartitioner:
     def __init__(self, split: Split, subset: str, query: int, shot: int) -> None:
         self.query, self.shot = query, shot
         self._classes = split.classes(subset)
-        per_class = split.group_scope == "class"
         key_rows = [
-            [
-                _group_key(split, name, clip.name, clip.group, per_class)
-                for clip in split.clips(subset, name)
-            ]
+            [_group_key(split, name, clip) for clip in split.clips(subset, name)]
             for name in self._classes
         ]
         self.group_keys = sorted({key for row in key_rows for key in row})
@@ -110,17 +106,16 @@ class GroupPartitioner:
         return query_groups
 
 
-def _group_key(
-    split: Split, class_name: str, clip_name: str, group: str | None, per_class: bool
-) -> tuple[str, ...]:
-    if group is None:
+def _group_key(split: Split, class_name: str, clip: Clip) -> tuple[str, ...]:
+    key = split.group_key(class_name, clip)
+    if key is None:
         raise EpisodeError(
-            f"disjoint_groups: clip {clip_name!r} of split {split.name!r} has no group. Add "
+            f"disjoint_groups: clip {clip.name!r} of split {split.name!r} has no group. Add "
             "`group` to the split file (a regular expression whose first capture group in a clip's "
             "name is its group), `{clip: NAME, group: GROUP}` to the clip, or a group column to "
             "the CSV"
         )
-    return ("group", class_name, group) if per_class else ("group", group)
+    return ("group", *key)
 
 
 def _is_divisible(sizes: Sequence[int], query: int, shot: int) -> bool:

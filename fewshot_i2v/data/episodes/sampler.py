@@ -233,12 +233,7 @@ class EpisodeSampler:
 def _published_draws(
     split: Split, subset: str, name: str | None, shot: IntRange
 ) -> tuple[Draw, ...] | None:
-    """Return the published draws with `shot` clips per class; None if `name` is None.
-
-    Raises:
-        UnknownNameError: when the split has no draws of that name.
-        EpisodeError: when none of them has as many clips, or the subset takes no draws.
-    """
+    """Return the published draws with `shot` clips per class; None if `name` is None."""
     if name is None:
         return None
     if name not in split.draws:
@@ -259,11 +254,7 @@ def _published_draws(
 def _check_class_sizes(
     split: Split, subset: str, way: IntRange, shot: IntRange, query: IntRange | None
 ) -> None:
-    """Check that a subset has enough classes, and each class enough clips.
-
-    Raises:
-        EpisodeError: naming all that is too small.
-    """
+    """Check that a subset has enough classes, and each class enough clips; EpisodeError."""
     classes = split.classes(subset)
     location = f"{subset!r} of split {split.name!r}"
     larger_subsets = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way.high]

@@ -202,16 +202,9 @@ def scan_class_folders(
 
 
 def _scan_class_folder(folder: Path, *, scan_subfolders: bool = False) -> ClassFolder:
-    """Find the clips of a class folder.
+    """Find the clips of a class folder, and list its subfolders if it has no videos.
 
     Folders of frames beside video files are no clips: they mostly are the frames of these files.
-
-    Args:
-        folder: the class folder.
-        scan_subfolders: whether to list its subfolders even if it has videos.
-
-    Raises:
-        OSError: if it cannot be listed.
     """
     folder_contents = list_folder(folder)
     subfolder_contents: dict[str, FolderContents] = {}

@@ -173,6 +173,15 @@ class Split:
         """
         return {name: len(clips) for name, clips in self._subset_classes(subset).items()}
 
+    def group_key(self, class_name: str, clip: Clip) -> tuple[str, ...] | None:
+        """Return what identifies the group of a clip; None for a clip without one.
+
+        Equal names in two classes are one group only where the scope is global.
+        """
+        if clip.group is None:
+            return None
+        return (clip.group,) if self.group_scope == "global" else (class_name, clip.group)
+
     def clip_path(self, clip_name: str) -> Path:
         """Return the path of a clip below the root.
 

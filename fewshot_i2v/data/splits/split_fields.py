@@ -28,6 +28,8 @@ FIND_TEXTS: Mapping[FindMode, str] = {
     "youtube": "say which video, while folders, extension and times on disk may differ",
 }
 """What clip names do, by the value of `find`."""
+MAX_GENERATED_CLIPS = 100_000
+"""Of a class: a split holds the name of every clip in memory, generated or not."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,16 @@ def _text(key: str, text: str) -> FieldSpec:
     return FieldSpec(key, text, {"type": "string"}, expected, lambda v: isinstance(v, str), "")
 
 
-def _integer(key: str, text: str, minimum: int, default: int) -> FieldSpec:
+def _integer(
+    key: str, text: str, minimum: int, default: int, maximum: int | None = None
+) -> FieldSpec:
+    limit = {} if maximum is None else {"maximum": maximum}
     return FieldSpec(
         key,
         text,
-        {"type": "integer", "minimum": minimum},
-        f"a whole number from {minimum}",
-        lambda n: isinstance(n, int) and not isinstance(n, bool) and n >= minimum,
+        {"type": "integer", "minimum": minimum, **limit},
+        f"a whole number from {minimum}" + (f" to {maximum:,}" if limit else ""),
+        lambda n: isinstance(n, int) and not isinstance(n, bool) and minimum <= n <= (maximum or n),
         default,
     )
 
@@ -216,14 +221,14 @@ GENERATOR_FIELDS = _fields(
         "the generator, such as motions",
         _NAME,
         "a generator's name",
-        lambda value: isinstance(value, str) and bool(value),
+        lambda value: isinstance(value, str) and bool(value.strip()),
         required=True,
     ),
     _integer("seed", "of all that is random", 0, Generator.seed),
     _integer("size", "height and width in pixels", 1, Generator.size),
     _integer("frames", "frames of a clip", 1, Generator.frames),
     _integer("fps", "frames per second", 1, Generator.fps),
-    _integer("clips", "clips of each class", 1, Generator.clips),
+    _integer("clips", "clips of each class", 1, Generator.clips, MAX_GENERATED_CLIPS),
 )
 """Keys of the settings of a generator."""
 

@@ -203,15 +203,12 @@ def _min_median_max(counts: Sequence[int]) -> dict[str, float]:
 
 
 def _summarize_groups(split: Split, subset: str) -> dict[str, Any] | None:
-    """Count groups; equal names in two classes are two groups, unless the scope is global."""
-    groups: Counter[tuple[str, ...]] = Counter()
-    n_without = 0
-    for name, clips in split.subsets[subset].items():
-        for clip in clips:
-            if clip.group is None:
-                n_without += 1
-            else:
-                groups[(clip.group,) if split.group_scope == "global" else (name, clip.group)] += 1
+    groups = Counter(
+        split.group_key(name, clip)
+        for name, clips in split.subsets[subset].items()
+        for clip in clips
+    )
+    n_without = groups.pop(None, 0)
     if not groups:
         return None
     return {

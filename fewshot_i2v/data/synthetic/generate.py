@@ -209,12 +209,7 @@ def clip_name(class_name: str, number: int) -> str:
 
 
 def _parse_clip_name(generator: str, name: str) -> tuple[str, int]:
-    """Return the class and number in a clip's name.
-
-    Raises:
-        UsageError: when it is not a name that `clip_name` gives.
-        UnknownNameError: when there is no such generator or class.
-    """
+    """Return the class and number in a name that `clip_name` gives; else an error."""
     match = _CLIP_NAME.fullmatch(name)
     if match is None or clip_name(match["file"], int(match["number"])) != name:
         raise UsageError(f"{name!r}: not a generated clip; expected a name such as 'a/a-000.mp4'")

@@ -15,6 +15,7 @@ from fewshot_i2v.data.synthetic.shapes import (
     KeyedRandom,
     Pixels,
 )
+from fewshot_i2v.data.synthetic.world.backdrops import interpolate
 
 Colour = tuple[float, float, float]
 
@@ -121,24 +122,11 @@ def random_backdrop(rng: KeyedRandom, background: str, size: int) -> Pixels:
             0.5
         )
     elif pattern == "cloudy":
-        variation = _interpolate_grid(grid.astype(np.float32), centres)
+        variation = interpolate(grid.astype(np.float32), centres) - np.float32(0.5)
     else:
         variation = np.zeros((size, size), np.float32)
     base = np.asarray(colour, np.float32)[:, None, None]
-    backdrop: Pixels = np.clip(base + np.float32(2 * strength) * variation, 0, 1).astype(np.float32)
-    return backdrop
-
-
-def _interpolate_grid(grid: Pixels, points: Pixels) -> Pixels:
-    """Interpolate a coarse grid (n, n) at points 0 to 1 of both axes."""
-    position = points * np.float32(len(grid) - 1)
-    lower = np.minimum(position.astype(np.int64), len(grid) - 2)
-    fraction = position - lower.astype(np.float32)
-    rows = grid[lower] + (grid[lower + 1] - grid[lower]) * fraction[:, None]
-    interpolated: Pixels = (
-        rows[:, lower] + (rows[:, lower + 1] - rows[:, lower]) * fraction[None, :]
-    )
-    return interpolated - np.float32(0.5)
+    return np.clip(base + np.float32(2 * strength) * variation, 0, 1).astype(np.float32)
 
 
 def paint_frames(backdrop: Pixels, objects: list[tuple[Appearance, Track]]) -> NDArray[np.uint8]:

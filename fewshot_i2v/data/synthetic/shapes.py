@@ -19,8 +19,7 @@ DistanceField = Callable[[Pixels, Pixels], Pixels]
 
 
 def _length(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = np.sqrt(u * u + v * v)
-    return out
+    return np.sqrt(u * u + v * v)
 
 
 def _circle(u: Pixels, v: Pixels) -> Pixels:
@@ -28,14 +27,12 @@ def _circle(u: Pixels, v: Pixels) -> Pixels:
 
 
 def _square(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = np.maximum(np.abs(u), np.abs(v)) - np.float32(0.82)
-    return out
+    return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.82)
 
 
 def _triangle(u: Pixels, v: Pixels) -> Pixels:
     side = np.abs(u) * np.float32(math.cos(math.pi / 6)) - v * np.float32(0.5)
-    out: Pixels = np.maximum(side - np.float32(0.58), v - np.float32(0.58))
-    return out
+    return np.maximum(side - np.float32(0.58), v - np.float32(0.58))
 
 
 def _star(u: Pixels, v: Pixels) -> Pixels:
@@ -50,20 +47,17 @@ def _star(u: Pixels, v: Pixels) -> Pixels:
     ex, ey = notch * math.sin(math.pi / 5), notch * math.cos(math.pi / 5)
     length = math.hypot(ex, tip - ey)
     a, b = np.float32((tip - ey) / length), np.float32(ex / length)
-    out: Pixels = x * a + (y - np.float32(tip)) * b
-    return out
+    return x * a + (y - np.float32(tip)) * b
 
 
 def _ring(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = np.abs(_length(u, v) - np.float32(0.72)) - np.float32(0.25)
-    return out
+    return np.abs(_length(u, v) - np.float32(0.72)) - np.float32(0.25)
 
 
 def _cross(u: Pixels, v: Pixels) -> Pixels:
     x, y = np.abs(u), np.abs(v)
     half_width = np.float32(0.34)
-    out: Pixels = np.maximum(np.maximum(x, y) - np.float32(1), np.minimum(x, y) - half_width)
-    return out
+    return np.maximum(np.maximum(x, y) - np.float32(1), np.minimum(x, y) - half_width)
 
 
 def _heart(u: Pixels, v: Pixels) -> Pixels:
@@ -71,14 +65,12 @@ def _heart(u: Pixels, v: Pixels) -> Pixels:
     x, y = np.abs(u), v - np.float32(0.12)
     square = (x + np.abs(y)) * np.float32(math.sqrt(0.5)) - np.float32(0.57)
     lobe = _length(x - np.float32(0.4), y + np.float32(0.4)) - np.float32(0.57)
-    out: Pixels = np.minimum(square, lobe)
-    return out
+    return np.minimum(square, lobe)
 
 
 def _crescent(u: Pixels, v: Pixels) -> Pixels:
     bite = np.float32(0.74) - _length(u - np.float32(0.5), v)
-    out: Pixels = np.maximum(_length(u, v) - np.float32(0.98), bite)
-    return out
+    return np.maximum(_length(u, v) - np.float32(0.98), bite)
 
 
 SHAPES: dict[str, DistanceField] = {
@@ -98,8 +90,7 @@ def _stripe_distance(u: Pixels, period: float) -> Pixels:
     """Signed distance to the edges of stripes that are half a period wide."""
     turns = u * np.float32(1 / period)
     from_centre = np.abs(turns - np.floor(turns) - np.float32(0.5))
-    out: Pixels = (from_centre * np.float32(4) - np.float32(1)) * np.float32(period / 4)
-    return out
+    return (from_centre * np.float32(4) - np.float32(1)) * np.float32(period / 4)
 
 
 def _plain(u: Pixels, v: Pixels) -> Pixels:
@@ -113,8 +104,7 @@ def _striped(u: Pixels, v: Pixels) -> Pixels:
 def _checked(u: Pixels, v: Pixels) -> Pixels:
     x, y = _stripe_distance(u + np.float32(0.25), 1.0), _stripe_distance(v + np.float32(0.25), 1.0)
     # the distance to the nearest edge of either, with the sign of their product
-    out: Pixels = np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
-    return out
+    return np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
 
 
 def _dotted(u: Pixels, v: Pixels) -> Pixels:

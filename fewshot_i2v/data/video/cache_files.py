@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,27 +28,34 @@ _SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 _ENTRY = re.compile(r"([0-9a-f]{64})(\.npy|\.damaged|\.safetensors|\.safetensors\.damaged)")
 
 
-class EntryFile(NamedTuple):
-    """The file of an entry.
+CacheKind = Literal["decoded", "features", "generated", "checks"]
+"""Decoded clips, features of clips, generated clips, results of `episodes check`."""
+
+
+class CacheFile(NamedTuple):
+    """A file of the cache.
 
     Attributes:
         path: the file.
-        key: of the entry.
-        is_damaged: whether it is a damaged one that was moved aside.
-        has_features: whether it holds features, and not a decoded clip.
+        kind: what it is.
         size: bytes.
-        last_used: when a run last used it, to an hour; seconds since 1970.
+        last_used: when it was last used, of an entry to an hour; seconds since 1970.
+        key: of an entry of the clip cache; "" of other files.
     """
 
     path: Path
-    key: str
-    is_damaged: bool
-    has_features: bool
+    kind: CacheKind
     size: int
     last_used: float
+    key: str = ""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it is a damaged entry that was moved aside."""
+        return self.path.suffix == DAMAGED_SUFFIX
 
 
-def list_entries(folder: Path) -> Iterator[EntryFile]:
+def list_entries(folder: Path) -> Iterator[CacheFile]:
     """List the entries of the clip cache in `folder`; none where there is no such folder.
 
     Raises:
@@ -59,8 +66,8 @@ def list_entries(folder: Path) -> Iterator[EntryFile]:
             status = regular_status(path)
             match = _ENTRY.fullmatch(path.name)
             if status is not None and match is not None:
-                kinds = match[2].endswith(DAMAGED_SUFFIX), match[2].startswith(FEATURES_SUFFIX)
-                yield EntryFile(path, match[1], *kinds, status.st_size, status.st_mtime)
+                kind: CacheKind = "features" if match[2].startswith(FEATURES_SUFFIX) else "decoded"
+                yield CacheFile(path, kind, status.st_size, status.st_mtime, match[1])
 
 
 def list_names(folder: Path, pattern: re.Pattern[str]) -> list[Path]:

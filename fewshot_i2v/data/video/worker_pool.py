@@ -246,12 +246,7 @@ class _WorkerProcess:
             )
 
     def run(self, job: Job) -> Any:  # noqa: ANN401 - whatever the function returns
-        """Make one call.
-
-        Returns:
-            What the function returned, or, not raised: `VideoUnreadable` if it failed for a reason
-            that lies in the clip, `FewshotError` if for another.
-        """
+        """Make one call; errors, whether of the clip or another, are returned and not raised."""
         self.calls_made += 1
         call = {"function": job.function, "arguments": job.arguments}
         answer = self._exchange(call, self._wall_seconds)

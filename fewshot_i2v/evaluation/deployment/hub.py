@@ -52,7 +52,6 @@ def upload_model(
     repository: str,
     *,
     confirm: Callable[[HubPlan], bool],
-    card: str | None = None,
     more: Sequence[Path] = (),
     public: bool = False,
     endpoint: str | None = None,
@@ -63,7 +62,6 @@ def upload_model(
         model: file of the model.
         repository: USER/NAME; made if it is not there.
         confirm: called with what would be done, before anything is made or sent; False stops.
-        card: text of the card; None: that of `model_card`.
         more: more files, such as one of ONNX.
         public: whether a new repository is public; one that is there stays as it is.
         endpoint: address of the Hub; None: the usual one, or that of HF_ENDPOINT.
@@ -78,7 +76,7 @@ def upload_model(
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    text = model_card(model) if card is None else card
+    text = model_card(model)
     files = [Path(model), *more]
     token = get_token()
     if token is None:

@@ -17,9 +17,7 @@ from fewshot_i2v.errors import AdapterError, ExportError, UsageError
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
 from fewshot_i2v.evaluation.deployment.onnx_model import DeployedModel, describe_onnx
-from fewshot_i2v.models.checkpoints.model_file import (
-    ModelDescription,
-)
+from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.utils.files import sync_file
 
@@ -169,11 +167,7 @@ def _trace(deployed: nn.Module, description: ModelDescription, frames: torch.Ten
 
 
 def _compare(classifier: ClipScorer, path: Path) -> tuple[float, float]:
-    """Returns the largest differences of probabilities and logits to PyTorch.
-
-    Raises:
-        ExportError: when one is above the tolerance.
-    """
+    """Returns the largest differences of probabilities and logits to PyTorch, within tolerance."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

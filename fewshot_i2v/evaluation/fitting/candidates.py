@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.reproduce import method_of_row
@@ -36,19 +37,8 @@ AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
 
 _KEYS = frozenset(
     {"adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video"}
-    | {
-        "limits",
-        "precision",
-        "device",
-        "deterministic",
-        "workers",
-        "cache",
-        "cache_limit",
-        "feature_cache",
-        "verify",
-        "seed",
-    }
-    | {"allow_seen", "at_once"}
+    | {"limits", "precision", "device", "deterministic", "workers", "cache", "cache_limit"}
+    | {"feature_cache", "verify", "seed", "allow_seen", "at_once"}
 )
 """Keys of an evaluation that a fit takes."""
 
@@ -140,8 +130,6 @@ def rows_to_try(config: EvaluationConfig, *, has_auto_heads: bool) -> list[RowCo
 
 def expanded_label(head: str) -> str:
     """Label of a head, its options in order."""
-    from fewshot_i2v.config.method import MethodSpec
-
     return MethodSpec.parse(head).label
 
 

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.data.splits.split import GroupScope
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
-from fewshot_i2v.evaluation.fitting.candidates import Candidate
+from fewshot_i2v.evaluation.fitting.model_fit import TriedMethods
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
 
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """Result of a fit.
-
-    Attributes:
-        classifier: the model.
-        description: what its file says.
-        candidates: what was tried, in this order.
-        chosen: the one that the model is of.
-        notes: messages for the user, a sentence each.
-    """
+class FitResult(NamedTuple):
+    """A fitted model, what its file says, and what was tried."""
 
     classifier: FewShotClassifier
     description: ModelDescription
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate
-    notes: tuple[str, ...]
+    tried: TriedMethods
 
 
 def fit(
@@ -63,36 +51,15 @@ def fit(
     Raises:
         FewshotError: see `fewshot_i2v.errors`.
     """
-    classifier = FewShotClassifier(**settings)
-    classifier.fit_labelled(
-        read_labelled_clips(clips, root=root, subset=subset, group=group, group_scope=group_scope)
-    )
+    source: dict[str, Any] = {"root": root, "subset": subset, "group": group}
+    classifier = run_fit(clips, settings, group_scope=group_scope, **source).classifier
     if out is not None:
         classifier.save(out)
     return classifier
 
 
-def run_fit(
-    clips: str | Path,
-    *,
-    like: str | Path | None = None,
-    folds: int | None = None,
-    reject: float = 0.05,
-    skip_unreadable: bool = False,
-    progress: bool = False,
-    overrides: Mapping[str, Any] | None = None,
-    **source: Any,
-) -> FitResult:
-    """Fits a model and says what was tried; what belongs to the clips comes last."""
-    classifier = FewShotClassifier(
-        like=like,
-        folds=folds,
-        reject=reject,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-        **(overrides or {}),
-    )
-    fitted = classifier.fit_labelled(read_labelled_clips(clips, **source))
-    return FitResult(
-        classifier, fitted.model.description, fitted.candidates, fitted.chosen, fitted.notes
-    )
+def run_fit(clips: str | Path, settings: Mapping[str, Any], **source: Any) -> FitResult:
+    """Fits a model, and says what was tried; the arguments are those of `fit`."""
+    classifier = FewShotClassifier(**settings)
+    model, tried = classifier.fit_labelled(read_labelled_clips(clips, **source))
+    return FitResult(classifier, model.description, tried)

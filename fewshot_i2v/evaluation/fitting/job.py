@@ -20,7 +20,7 @@ from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.row_expansion import resolve_tuning
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.utils.progress import bar
-from fewshot_i2v.utils.text_table import count_text
+from fewshot_i2v.utils.text_table import count_text, join_names
 
 _TUNED_FOLDS, _FOLDS = 5, 10
 """Folds where something is fine-tuned in each, and where nothing is."""
@@ -156,8 +156,7 @@ def _check_duplicates(job: FitJob) -> None:
     if repeated:
         again = {name for names in repeated for name in names[1:]}
         job.notes.append(
-            f"left out, because the same clip is there already: {', '.join(sorted(again)[:5])}"
-            + (f" and {len(again) - 5} more" if len(again) > 5 else "")
+            f"left out, because the same clip is there already: {join_names(sorted(again), 5)}"
         )
         job.clips = job.clips.without(again)
 

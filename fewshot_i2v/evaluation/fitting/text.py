@@ -10,6 +10,7 @@ from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
 from fewshot_i2v.evaluation.fitting.fit import FitResult
 from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
+from fewshot_i2v.evaluation.fitting.model_fit import TriedMethods
 from fewshot_i2v.evaluation.fitting.test import TestResult
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, RejectionFacts, ShareFacts
 from fewshot_i2v.statistics.shares import Share
@@ -30,7 +31,7 @@ def render_fit(result: FitResult) -> str:
     lines = [
         _size_line(description),
         "",
-        *_tried_lines(result),
+        *_tried_lines(result.tried, description.folds),
         "",
         *wrap_notes(expectation_lines(description)),
     ]
@@ -56,13 +57,12 @@ def _size_line(description: ModelDescription) -> str:
     )
 
 
-def _tried_lines(result: FitResult) -> list[str]:
-    folds = result.description.folds
+def _tried_lines(tried: TriedMethods, folds: int) -> list[str]:
     if not folds:
-        return [f"fitted: {result.chosen.label}"]
-    heads = list(dict.fromkeys(c.row.head.label for c in result.candidates))
+        return [f"fitted: {tried.chosen.label}"]
+    heads = list(dict.fromkeys(c.row.head.label for c in tried.candidates))
     letters = dict(zip(heads, ascii_uppercase, strict=False))
-    rows = [_tried_row(candidate, result.chosen, letters) for candidate in result.candidates]
+    rows = [_tried_row(candidate, tried.chosen, letters) for candidate in tried.candidates]
     headings = (" ", "method", "head", "right", "accuracy, 95 %", "parameters", "seconds")
     table = align_columns(
         dict(zip(headings, zip(*rows, strict=True), strict=True)), headings[:3], WIDTH

@@ -49,7 +49,7 @@ from fewshot_i2v.models.checkpoints.metadata import (
     encoder_metadata,
     head_offsets,
 )
-from fewshot_i2v.models.checkpoints.start_rates import RATES_PREFIX
+from fewshot_i2v.models.checkpoints.start_extras import RATES_PREFIX
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.factory import build_adapter, build_head
 from fewshot_i2v.models.heads.base.head import ClassTexts, Head

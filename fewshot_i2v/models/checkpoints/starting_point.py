@@ -30,9 +30,8 @@ from fewshot_i2v.models.checkpoints.metadata import (
     encoder_metadata,
     head_offsets,
 )
-from fewshot_i2v.models.checkpoints.start_head import HeadFacts, StartHead
+from fewshot_i2v.models.checkpoints.start_extras import ExtraFacts, HeadFacts, StartHead, StartRates
 from fewshot_i2v.models.checkpoints.start_index import find_start
-from fewshot_i2v.models.checkpoints.start_rates import RatesFacts, StartRates
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.models.factory import resolve_options
@@ -136,7 +135,7 @@ class StartingPointFacts(_StartFactsModel):
     steps: int
     stored: Literal["float32", "float16"] = "float32"
     head: HeadFacts | None = None
-    rates: RatesFacts | None = None
+    rates: ExtraFacts | None = None
 
     def recorded_input(self) -> dict[str, Any]:
         """Returns the input settings of its training, by configuration key; empty if unknown."""

@@ -15,7 +15,6 @@ from fewshot_i2v.data.episodes.episode_file import (
     make_episode_file,
     read_episode_file,
     write_episode_file,
-    write_episode_names,
 )
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.errors import EpisodeError
@@ -144,16 +143,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     path.write_text("mine")
-    for write in (write_episode_file, write_episode_names):
+    for names in (False, True):
         with pytest.raises(EpisodeError, match="is already there"):
-            write(frozen(), path)
+            write_episode_file(frozen(), path, names=names)
     assert path.read_text() == "mine"
     with pytest.raises(EpisodeError, match="cannot be written"):
         write_episode_file(frozen(), path / "below.jsonl")
 
 
 def test_names_are_written_for_other_programs(tmp_path: Path) -> None:
-    write_episode_names(frozen(), tmp_path / "e.jsonl")
+    write_episode_file(frozen(), tmp_path / "e.jsonl", names=True)
     lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert lines == [json.loads(json.dumps(spec.to_dict())) for spec in frozen().episodes]
 

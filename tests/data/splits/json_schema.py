@@ -31,6 +31,7 @@ _LIMITS: dict[str, Callable[[Any, Any], bool]] = {
         not isinstance(value, str) or re.search(regex, value) is not None
     ),
     "minimum": lambda value, least: not _TYPES["integer"](value) or value >= least,
+    "maximum": lambda value, most: not _TYPES["integer"](value) or value <= most,
 }
 KEYWORDS = _APPLICATORS | set(_LIMITS) | {"$schema", "$defs", "title", "description"} | {"default"}
 

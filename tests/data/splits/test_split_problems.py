@@ -103,6 +103,11 @@ def problems(tmp_path: Path, text: str, *, named: bool = True) -> str:
         ("generator: {name: m, fps: 0}\nsubsets: {base: [a]}", "generator.fps: got 0"),
         ("generator: {name: m, size: 6.5}\nsubsets: {base: [a]}", "generator.size: got 6.5"),
         ("generator: {name: m, seed: -1}\nsubsets: {base: [a]}", "generator.seed: got -1"),
+        ("generator: {name: ' '}\nsubsets: {base: [a]}", "generator.name: got ' '"),
+        (
+            f"generator: {{name: m, clips: {10**30}}}\nsubsets: {{base: [a]}}",
+            f"generator.clips: got {10**30}; expected a whole number from 1 to 100,000",
+        ),
     ],
 )
 def test_each_problem_is_named(tmp_path: Path, text: str, words: str) -> None:

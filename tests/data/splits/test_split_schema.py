@@ -76,6 +76,8 @@ BAD = [
     "generator: {name: m, clip: 1}\nsubsets: {base: [a]}",
     "generator: {name: m, fps: 0}\nsubsets: {base: [a]}",
     "generator: {name: m, size: 6.5}\nsubsets: {base: [a]}",
+    "generator: {name: ' '}\nsubsets: {base: [a]}",
+    "generator: {name: m, clips: 100001}\nsubsets: {base: [a]}",
     "generator: {name: m}\nsubsets: {base: {a: [x]}}",
     "subsets: {train: {a: [x]}, test: {a: [y]}}\ndraws: {p: {a: x}}",
     "subsets: {train: {a: [x]}, test: {a: [y]}}\ndraws: {p: []}",

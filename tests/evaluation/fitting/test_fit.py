@@ -26,13 +26,13 @@ HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
 
 
 def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_path: Path) -> None:
-    result = run_fit(material.train, overrides=material.keys())
-    shares = [candidate.accuracy for candidate in result.candidates]
+    result = run_fit(material.train, material.keys())
+    shares = [candidate.accuracy for candidate in result.tried.candidates]
     assert len(shares) >= 2
     assert all(share is not None and share.clips == 20 for share in shares)
     best = max(share.mean for share in shares if share)
-    assert result.chosen.accuracy is not None
-    assert best - result.chosen.accuracy.mean < 0.2
+    assert result.tried.chosen.accuracy is not None
+    assert best - result.tried.chosen.accuracy.mean < 0.2
     description = result.description
     assert list(description.checkpoint.classes) == sorted(material.classes)
     assert description.folds == 20, "every clip alone"
@@ -41,15 +41,15 @@ def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_pat
     text = render_fit(result)
     assert "5 classes, 20 clips (4 each), 4 frames, encoder tiny" in text
     assert re.search(r"^\*  frozen  +[A-E]  ", text, re.M)
-    assert f": {result.chosen.row.head.label}\n" in text
+    assert f": {result.tried.chosen.row.head.label}\n" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "of 20 new clips" in text
 
 
 def test_held_out_predictions_are_those_of_models_without_the_clip(material: Material) -> None:
     """The shortcut of shared features gives what a model fitted without the clip says."""
-    result = run_fit(material.train, overrides=material.keys(head=HEAD), reject=0)
-    held_out = result.chosen.held_out
+    result = run_fit(material.train, material.keys(head=HEAD, reject=0))
+    held_out = result.tried.chosen.held_out
     assert held_out is not None
     without = material.folder / "without"
     shutil.copytree(material.train, without, dirs_exist_ok=True)
@@ -105,7 +105,7 @@ def test_one_clip_of_each_class_is_enough_and_promises_nothing(
     for name in material.classes:
         (tmp_path / name).mkdir()
         shutil.copy(material.train / name / f"{name}-000.mp4", tmp_path / name)
-    result = run_fit(tmp_path, overrides=material.keys())
+    result = run_fit(tmp_path, material.keys())
     assert result.description.accuracy is None
     assert result.description.rejection is None
     assert result.description.temperature == 1
@@ -120,21 +120,21 @@ def test_a_class_that_cannot_be_tested_is_named(material: Material, tmp_path: Pa
     name = material.classes[2]
     for clip in sorted((tmp_path / name).iterdir())[1:]:
         clip.unlink()
-    result = run_fit(tmp_path, overrides=material.keys(head="prototype"), folds=2)
+    result = run_fit(tmp_path, material.keys(head="prototype", folds=2))
     assert result.description.card["untested_classes"] == [name]
     assert f"this says nothing about {name}" in " ".join(render_fit(result).split())
 
 
 def test_a_group_that_is_a_whole_class_is_noted(material: Material) -> None:
     keys = material.keys(head="prototype")
-    result = run_fit(material.train, overrides=keys, folds=2, group="(mp4)")
-    assert any("of one group" in note for note in result.notes)
+    result = run_fit(material.train, keys | {"folds": 2}, group="(mp4)")
+    assert any("of one group" in note for note in result.tried.notes)
 
 
 @pytest.mark.parametrize("key", ["episodes", "shot", "frame_order", "trials", "split", "subset"])
 def test_keys_that_a_fit_does_not_take_are_refused(material: Material, key: str) -> None:
     with pytest.raises(UsageError, match=f"{key}: has no meaning for a fit"):
-        run_fit(material.train, overrides=material.keys() | {key: 1})
+        run_fit(material.train, material.keys() | {key: 1})
 
 
 def test_a_start_that_has_seen_the_classes_is_noted(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_start_that_has_seen_the_classes_is_noted(tmp_path: Path) -> None:
     clips = [f"{name}/{name}-{i:03}.mp4" for name in names for i in range(3)]
     write_missing_clips(generator, clips, tmp_path / "clips")
     running = {"workers": 1, "cache": str(tmp_path / "cache"), "device": "cpu"}
-    result = run_fit(tmp_path / "clips", overrides={**keys, **running, "head": "prototype"})
+    result = run_fit(tmp_path / "clips", {**keys, **running, "head": "prototype"})
     assert result.description.card["seen_start"]
     assert "too high" in render_fit(result)
 
@@ -156,12 +156,12 @@ def test_the_same_clip_in_two_classes_is_refused_and_twice_in_one_left_out(
     first, second = material.classes[:2]
     clip = tmp_path / first / f"{first}-000.mp4"
     shutil.copy(clip, tmp_path / first / "copy.mp4")
-    result = run_fit(tmp_path, overrides=material.keys(head="prototype"), folds=2)
-    assert any(f"{first}/" in note and "already" in note for note in result.notes)
+    result = run_fit(tmp_path, material.keys(head="prototype", folds=2))
+    assert any(f"{first}/" in note and "already" in note for note in result.tried.notes)
     assert sum(map(len, result.description.clips.values())) == 20
     shutil.copy(clip, tmp_path / second)
     with pytest.raises(UsageError, match="same clip with two labels"):
-        run_fit(tmp_path, overrides=material.keys(head="prototype"))
+        run_fit(tmp_path, material.keys(head="prototype"))
 
 
 def test_unreadable_clips_are_named_and_left_out_only_if_allowed(
@@ -171,11 +171,10 @@ def test_unreadable_clips_are_named_and_left_out_only_if_allowed(
     bad = tmp_path / material.classes[0] / "bad.mp4"
     bad.write_bytes(b"\0" * 999)
     with pytest.raises(UsageError, match=r"1 clip cannot be read:\n.*bad\.mp4"):
-        run_fit(tmp_path, overrides=material.keys(head="prototype"))
-    result = run_fit(
-        tmp_path, overrides=material.keys(head="prototype"), folds=2, skip_unreadable=True
-    )
-    assert any("bad.mp4" in note for note in result.notes)
+        run_fit(tmp_path, material.keys(head="prototype"))
+    keys = material.keys(head="prototype", folds=2, skip_unreadable=True)
+    result = run_fit(tmp_path, keys)
+    assert any("bad.mp4" in note for note in result.tried.notes)
     assert sum(map(len, result.description.clips.values())) == 20
 
 
@@ -183,7 +182,7 @@ def test_one_class_alone_is_refused(material: Material, tmp_path: Path) -> None:
     name = material.classes[0]
     shutil.copytree(material.train / name, tmp_path / name)
     with pytest.raises(UsageError, match="two classes or more"):
-        run_fit(tmp_path, overrides=material.keys())
+        run_fit(tmp_path, material.keys())
 
 
 def test_another_encoder_is_refused_and_a_missing_one_named(

@@ -9,7 +9,7 @@ names only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, count
 from pathlib import Path
@@ -81,8 +81,15 @@ def audit(
     """
     if not splits:
         raise UsageError("splits: got none; expected names or paths of splits")
-    loaded = unique_names(s if isinstance(s, Split) else load_split(s, root=root) for s in splits)
-    return SplitAudit(tuple(loaded), audit_splits(loaded, seen_by))
+    loaded = [s if isinstance(s, Split) else load_split(s, root=root) for s in splits]
+    loaded = _unique_names(loaded)
+    findings = {
+        split.name: audit_split(split) + (pretraining_overlap(split, seen_by) if seen_by else [])
+        for split in loaded
+    }
+    for split_a, split_b in combinations(loaded, 2):
+        findings[f"{split_a.name} and {split_b.name}"] = compare_splits(split_a, split_b)
+    return SplitAudit(tuple(loaded), findings)
 
 
 def audit_split(split: Split) -> list[AuditFinding]:
@@ -99,37 +106,13 @@ def audit_split(split: Split) -> list[AuditFinding]:
     return sorted(findings, key=lambda finding: not finding.grave)
 
 
-def audit_splits(
-    splits: Iterable[Split], pretraining_dataset: str | None
-) -> dict[str, list[AuditFinding]]:
-    """Audit splits and compare each pair; findings by split name, or by "A and B" for a pair.
-
-    Args:
-        splits: the splits; equal names are made unique, see `unique_names`.
-        pretraining_dataset: see `pretraining_overlap`; or None.
-
-    Raises:
-        UnknownNameError: for an unknown data set.
-    """
-    named_splits = unique_names(splits)
-    findings = {
-        split.name: audit_split(split)
-        + (pretraining_overlap(split, pretraining_dataset) if pretraining_dataset else [])
-        for split in named_splits
-    }
-    for split_a, split_b in combinations(named_splits, 2):
-        findings[f"{split_a.name} and {split_b.name}"] = compare_splits(split_a, split_b)
-    return findings
-
-
-def unique_names(splits: Iterable[Split]) -> list[Split]:
+def _unique_names(splits: Sequence[Split]) -> list[Split]:
     """Make the names of splits unique: equal names become file paths, or get numbers."""
-    split_list = list(splits)
-    name_counts = Counter(split.name for split in split_list)
-    path_counts = Counter(str(split.path) for split in split_list)
+    name_counts = Counter(split.name for split in splits)
+    path_counts = Counter(str(split.path) for split in splits)
     used_names: set[str] = set()
     result = []
-    for split in split_list:
+    for split in splits:
         name = split.name
         if name_counts[name] > 1 and split.path is not None and path_counts[str(split.path)] == 1:
             name = str(split.path)

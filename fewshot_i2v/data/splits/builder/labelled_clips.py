@@ -52,15 +52,9 @@ class LabelledClips:
     @property
     def groups(self) -> dict[str, str]:
         """Group of each clip by name; its name where it has none."""
-        by_class = self.by_class.items()
-        scope = self.split.group_scope
         return {
-            clip.name: clip.name
-            if clip.group is None
-            else clip.group
-            if scope == "global"
-            else f"{name}/{clip.group}"
-            for name, clips in by_class
+            clip.name: "/".join(self.split.group_key(name, clip) or (clip.name,))
+            for name, clips in self.by_class.items()
             for clip in clips
         }
 

@@ -84,14 +84,7 @@ def _import_table(
     role_column: str | None,
     clip_of_row: Callable[[str, CsvRow], tuple[str, str, str | None]],
 ) -> ClipList:
-    """Import the clips of a table with a header.
-
-    Args:
-        builder: takes the clips and the problems.
-        required: names of columns that must be there.
-        role_column: the column that says train, val or test, or None.
-        clip_of_row: returns path, class and group from a row's location and fields.
-    """
+    """Import a table with a header; `clip_of_row` makes path, class and group of a row."""
     path = builder.clip_list.source
     if role_column is not None:
         required = [*required, role_column]
@@ -240,11 +233,7 @@ def _add_annotations(
     label_names: Mapping[str, str] | None,
     labels_path: Path | None,
 ) -> None:
-    """Add the clips of one annotation file.
-
-    Raises:
-        SplitError: with all that is wrong in it.
-    """
+    """Add the clips of one annotation file; SplitError with all that is wrong in it."""
     with _open_text(path) as file:
         lines = [(f"line {i}", line.strip()) for i, line in enumerate(file, 1)]
     filled_lines = [(location, line) for location, line in lines if line]

@@ -149,39 +149,19 @@ def check(
     split: Split | str | Path,
     *,
     root: str | Path | None = None,
+    frames: int = 8,
+    quick: bool = False,
     cache: str | Path | None = None,
-    **options: Any,
+    verify: bool = False,
+    workers: int | None = None,
+    limits: ClipLimits = DEFAULT_LIMITS,
+    progress: bool = False,
 ) -> ClipCheck:
     """Find every clip of a split and read it to its end, as `fewshot-i2v episodes check` does.
 
     Args:
         split: its name or path, or a split.
         root: folder of the clips of a split that is read; None: that of the split.
-        cache: as for `check_clips`.
-        options: `frames`, `quick`, `verify`, `workers`, `limits` and `progress` of `check_clips`.
-
-    Raises:
-        SplitError: when the split cannot be read or has no root, or its clips are generated.
-    """
-    loaded = split if isinstance(split, Split) else load_split(split, root=root)
-    return check_clips(loaded, cache=None if cache is None else Path(cache), **options)
-
-
-def check_clips(
-    split: Split,
-    *,
-    frames: int = 8,
-    quick: bool = False,
-    cache: Path | None = None,
-    verify: bool = False,
-    workers: int | None = None,
-    limits: ClipLimits = DEFAULT_LIMITS,
-    progress: bool = False,
-) -> ClipCheck:
-    """Find every clip of a split, and read each from its first to its last frame.
-
-    Args:
-        split: with a root.
         frames: how many a clip should have, 1 or more.
         quick: only search for files, empty ones and duplicates; read no clip.
         cache: the folder whose subfolder `checks` caches the results; the package's own if None.
@@ -192,14 +172,15 @@ def check_clips(
         progress: whether to show a bar on standard error.
 
     Raises:
-        SplitError: when the split has no root, or its clips are generated.
+        SplitError: when the split cannot be read or has no root, or its clips are generated.
         FewshotError: when the decoding processes cannot be started.
     """
     check_count("frames", frames)
+    split = split if isinstance(split, Split) else load_split(split, root=root)
     start_time = time.perf_counter()
     matches = _locate_clips(split)
     hint = _location_hint(split, matches)
-    folder = (default_cache_folder() if cache is None else cache) / CHECKS_FOLDER
+    folder = (default_cache_folder() if cache is None else Path(cache)) / CHECKS_FOLDER
     digest_cache = DigestCache(folder, matches.root, READER_FAMILY, trust=not verify)
     checker = _ClipChecker(split, matches, digest_cache, frames)
     try:
@@ -225,11 +206,7 @@ def check_clips(
 
 
 def _locate_clips(split: Split) -> FileMatches:
-    """Locate the clips of a split.
-
-    Raises:
-        SplitError: when it has no root that can be listed, or its clips are generated.
-    """
+    """Locate the clips of a split, which needs a root and no generator."""
     if split.generator is not None:
         raise SplitError(f"split {split.name!r}: its clips are generated: there are none to check")
     if split.root is None:

@@ -33,8 +33,7 @@ def random_world_backdrop(rng: KeyedRandom, size: int) -> Pixels:
     backdrop = backdrop + np.float32(rng.uniform(0.05, 0.3)) * grain
     if rng.chance(0.4):
         _add_clutter(rng, backdrop)
-    clipped: Pixels = np.clip(backdrop, np.float32(0), np.float32(1))
-    return clipped
+    return np.clip(backdrop, np.float32(0), np.float32(1))
 
 
 def _random_colour(rng: KeyedRandom) -> Pixels:
@@ -49,8 +48,7 @@ def _along(rng: KeyedRandom, centres: Pixels) -> Pixels:
     """Return the distance along a random direction, -0.7 to 0.7."""
     angle = rng.uniform(0, 2 * math.pi)
     x, y = centres - np.float32(0.5), centres[:, None] - np.float32(0.5)
-    out: Pixels = np.float32(math.cos(angle)) * x + np.float32(math.sin(angle)) * y
-    return out
+    return np.float32(math.cos(angle)) * x + np.float32(math.sin(angle)) * y
 
 
 def _gradient(rng: KeyedRandom, centres: Pixels) -> Pixels:
@@ -61,8 +59,7 @@ def _stripes(rng: KeyedRandom, centres: Pixels) -> Pixels:
     turns = _along(rng, centres) * np.float32(rng.uniform(4, 14))
     wave = np.abs(turns - np.floor(turns) - np.float32(0.5)) * np.float32(2)
     sharpness = np.float32(rng.uniform(1, 6))
-    out: Pixels = np.clip((wave - np.float32(0.5)) * sharpness + np.float32(0.5), 0, 1)
-    return out
+    return np.clip((wave - np.float32(0.5)) * sharpness + np.float32(0.5), 0, 1)
 
 
 def _tiles(rng: KeyedRandom, centres: Pixels) -> Pixels:
@@ -90,20 +87,19 @@ def _octaves(rng: KeyedRandom, centres: Pixels, counts: tuple[int, ...]) -> Pixe
     """Sum noise of finer and finer grids, each weaker than the one before; about 0 to 1."""
     out, weight, total = np.zeros((len(centres), len(centres)), np.float32), 1.0, 0.0
     for count in counts:
-        out += np.float32(weight) * _interpolate(rng.grid(count, count).astype(np.float32), centres)
+        out += np.float32(weight) * interpolate(rng.grid(count, count).astype(np.float32), centres)
         total, weight = total + weight, 0.6 * weight
     return out / np.float32(total)
 
 
-def _interpolate(grid: Pixels, points: Pixels) -> Pixels:
+def interpolate(grid: Pixels, points: Pixels) -> Pixels:
     """Interpolate a grid (n, n) at points 0 to 1 of both axes."""
     position = points * np.float32(len(grid) - 1)
     lower = np.minimum(position.astype(np.int64), len(grid) - 2)
     fraction = position - lower.astype(np.float32)
     rows = grid[lower] + (grid[lower + 1] - grid[lower]) * fraction[:, None]
     left = rows[:, lower]
-    out: Pixels = left + (rows[:, lower + 1] - left) * fraction
-    return out
+    return left + (rows[:, lower + 1] - left) * fraction
 
 
 PATTERNS: dict[str, _Grid] = {

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_i2v.data.synthetic.shapes import (
-    SHAPES,
-    TEXTURES,
-    DistanceField,
-    KeyedRandom,
-    Pixels,
-)
+from fewshot_i2v.data.synthetic.shapes import SHAPES, TEXTURES, DistanceField, KeyedRandom, Pixels
 from fewshot_i2v.data.synthetic.world.body_track import Series
 from fewshot_i2v.data.synthetic.world.figure_motions import THIGH
 
@@ -27,19 +21,16 @@ _MIN_CONTRAST = 0.6
 
 def _hexagon(u: Pixels, v: Pixels) -> Pixels:
     x, y = np.abs(u), np.abs(v)
-    out: Pixels = np.maximum(x * _HEXAGON_SIDE + y * np.float32(0.5), y) - np.float32(0.85)
-    return out
+    return np.maximum(x * _HEXAGON_SIDE + y * np.float32(0.5), y) - np.float32(0.85)
 
 
 def _half_disc(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = np.maximum(np.sqrt(u * u + v * v) - np.float32(1), -v - np.float32(0.1))
-    return out
+    return np.maximum(np.sqrt(u * u + v * v) - np.float32(1), -v - np.float32(0.1))
 
 
 def _corner(u: Pixels, v: Pixels) -> Pixels:
     outer = np.maximum(np.abs(u), np.abs(v)) - np.float32(0.85)
-    out: Pixels = np.maximum(outer, -np.maximum(-u - np.float32(0.15), v - np.float32(0.15)))
-    return out
+    return np.maximum(outer, -np.maximum(-u - np.float32(0.15), v - np.float32(0.15)))
 
 
 def _arrow(u: Pixels, v: Pixels) -> Pixels:
@@ -47,24 +38,20 @@ def _arrow(u: Pixels, v: Pixels) -> Pixels:
     tip = np.maximum(
         (np.abs(u) - np.float32(0.9) - v) * np.float32(math.sqrt(0.5)), v - np.float32(0.1)
     )
-    out: Pixels = np.minimum(shaft, tip)
-    return out
+    return np.minimum(shaft, tip)
 
 
 def _bar(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = np.maximum(np.abs(u) - np.float32(0.98), np.abs(v) - np.float32(0.4))
-    return out
+    return np.maximum(np.abs(u) - np.float32(0.98), np.abs(v) - np.float32(0.4))
 
 
 def _halves(u: Pixels, v: Pixels) -> Pixels:
-    out: Pixels = u + np.zeros_like(v)
-    return out
+    return u + np.zeros_like(v)
 
 
 def _spot(u: Pixels, v: Pixels) -> Pixels:
     x, y = u - np.float32(0.3), v + np.float32(0.3)
-    out: Pixels = np.float32(0.34) - np.sqrt(x * x + y * y)
-    return out
+    return np.float32(0.34) - np.sqrt(x * x + y * y)
 
 
 WORLD_SHAPES: dict[str, DistanceField] = {
@@ -205,8 +192,7 @@ def _creature_limbs(rng: KeyedRandom) -> Pixels:
         limbs.append((start, 0.0, *end, rng.uniform(0.07, 0.17)))
     array = np.asarray(limbs)
     reach = (np.sqrt((array[:, 2:4] ** 2).sum(-1)) + array[:, 4]).max()
-    scaled: Pixels = (array / max(float(reach), 0.8)).astype(np.float32)
-    return scaled
+    return (array / max(float(reach), 0.8)).astype(np.float32)
 
 
 def limbs_over_time(body: Body, pose: Mapping[str, Series], n_frames: int) -> Pixels:
@@ -242,8 +228,7 @@ def limbs_over_time(body: Body, pose: Mapping[str, Series], n_frames: int) -> Pi
         upper = joints[f"{side}_leg"]
         lower = upper + joints.get(f"{side}_shin", zeros)
         limbs += _two_limbs(start, (upper, lower), (THIGH, THIGH), 1.15 * thick)
-    array: Pixels = np.asarray(limbs, np.float32).transpose(2, 0, 1)
-    return array
+    return np.asarray(limbs, np.float32).transpose(2, 0, 1)
 
 
 _Point = tuple[Series, Series]

@@ -105,8 +105,8 @@ def place_together(
         paths: (dx, dy) of each, relative to the common position.
     """
     zeros = np.zeros_like(progress)
-    x = _into_frame(rng, np.stack([dx + zeros for dx, _ in paths]), _MARGIN * size)
-    y = _into_frame(rng, np.stack([dy + zeros for _, dy in paths]), _MARGIN * size)
+    x = shift_into_frame(rng, np.stack([dx + zeros for dx, _ in paths]), _MARGIN * size)
+    y = shift_into_frame(rng, np.stack([dy + zeros for _, dy in paths]), _MARGIN * size)
     ones = np.ones_like(progress)
     return [
         BodyTrack(
@@ -124,7 +124,7 @@ def place_together(
     ]
 
 
-def _into_frame(rng: KeyedRandom, coordinates: Series, margin: float) -> Series:
+def shift_into_frame(rng: KeyedRandom, coordinates: Series, margin: float) -> Series:
     """Shift coordinates at random, so that all of them lie in the frame."""
     low, high = margin - float(coordinates.min()), 1 - margin - float(coordinates.max())
     if high < low:  # longer than the room there is: centred

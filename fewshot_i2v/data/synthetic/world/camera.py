@@ -110,5 +110,4 @@ def random_light(rng: KeyedRandom, times: Series) -> Pixels:
         strength = rng.uniform(0.08, 0.3)
         wave = sway(times, rng.uniform(0.3, 1.6), rng.uniform(0, 1))
         gain = gain - strength * (0.5 + 0.5 * wave)
-    factors: Pixels = (gain[:, None] * cast).astype(np.float32)
-    return factors
+    return (gain[:, None] * cast).astype(np.float32)

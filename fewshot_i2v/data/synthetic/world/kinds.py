@@ -56,5 +56,4 @@ def _random_tempo(rng: KeyedRandom, times: Series) -> Series:
     start, end = rng.uniform(0.0, 0.1), rng.uniform(0.9, 1.0)
     linear = np.clip((times - start) / (end - start), 0, 1)
     softness = rng.uniform(0, 0.7)
-    progress: Series = linear + softness * (linear * linear * (3 - 2 * linear) - linear)
-    return progress
+    return linear + softness * (linear * linear * (3 - 2 * linear) - linear)

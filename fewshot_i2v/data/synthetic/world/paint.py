@@ -120,14 +120,7 @@ class _Pose:
 
 
 def _paint_frame(frame: Pixels, body: Body, pose: _Pose, limbs: Pixels | None) -> None:
-    """Paint one body into one frame (3, S, S), inside the box that it needs.
-
-    Args:
-        frame: changed in place.
-        body: its appearance.
-        pose: its pose at that time.
-        limbs: of a body made of limbs, (n, 5).
-    """
+    """Paint one body into one frame (3, S, S), inside the box that it needs; limbs (n, 5)."""
     size = frame.shape[-1]
     rows, columns = pose.box(limbs, size)
     if rows.start >= rows.stop or columns.start >= columns.stop:
@@ -152,8 +145,7 @@ def _pixel_span(low: float, high: float, size: int) -> slice:
 
 @lru_cache(maxsize=8)
 def _centres(size: int) -> Pixels:
-    centres: Pixels = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    return centres
+    return ((np.arange(size) + 0.5) / size).astype(np.float32)
 
 
 def _shape(body: Body, u: Pixels, v: Pixels, pixels: np.float32) -> tuple[Pixels, Pixels]:

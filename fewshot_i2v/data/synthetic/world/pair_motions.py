@@ -32,15 +32,9 @@ def _on_a_line(
     second: Series | float,
     aside: float = 0.0,
 ) -> Tracks:
-    """Place two bodies at distances along a line of random direction, the second one aside of it.
+    """Place two bodies at distances (T,) along a line of random direction.
 
-    Args:
-        rng: the source of randomness.
-        p: progress (T,).
-        size: of one body alone; each of the two is smaller.
-        first: distances of the first (T,), fraction of the frame.
-        second: likewise.
-        aside: of the second one, in sizes.
+    The second one is `aside` of it, in sizes. Each of the two is smaller than one body alone.
     """
     angle, size = rng.uniform(0, TURN), _SMALLER * size
     paths = [rotate(first, 0.0, angle), rotate(second, aside * size, angle)]

@@ -9,10 +9,7 @@ import numpy as np
 
 from fewshot_i2v.data.synthetic.shapes import KeyedRandom, Pixels
 from fewshot_i2v.data.synthetic.world.backdrops import random_world_backdrop
-from fewshot_i2v.data.synthetic.world.bodies import (
-    Body,
-    random_body,
-)
+from fewshot_i2v.data.synthetic.world.bodies import Body, random_body
 from fewshot_i2v.data.synthetic.world.body_track import (
     TURN,
     BodyTrack,

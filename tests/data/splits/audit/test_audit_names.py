@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.data.splits.audit.audit import audit_split, audit_splits
+from fewshot_i2v.data.splits.audit.audit import audit, audit_split
 from fewshot_i2v.data.splits.audit.group_leakage import same_group_probability
 from fewshot_i2v.data.splits.audit.overlap import compare_splits, pretraining_overlap
 from fewshot_i2v.data.splits.matching.name_normalization import normalized_class, stem_key
@@ -158,11 +158,11 @@ def test_only_what_is_tested_once_and_learnt_once_is_grave() -> None:
 
 def test_equal_names_of_splits_hide_no_findings() -> None:
     splits = [listed({"novel": {"sit": ["1"]}}, "mine"), listed({"base": {"sit": ["1"]}}, "mine")]
-    found = audit_splits(splits, None)
+    found = audit(*splits).findings
     assert list(found) == ["mine", "mine #2", "mine and mine #2"]
     assert "mine novel and mine #2 base: 1 common class" in found["mine and mine #2"][0].text
     third = listed({"novel": {"sit": ["1"]}}, "mine #2")
-    assert len(audit_splits([*splits, third], None)) == 6
+    assert len(audit(*splits, third).findings) == 6
 
 
 def test_several_draws_of_a_shot() -> None:

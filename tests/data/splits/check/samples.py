@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fewshot_i2v.data.splits.check.check import ClipCheck, check_clips
+from fewshot_i2v.data.splits.check.check import ClipCheck
+from fewshot_i2v.data.splits.check.check import check as check_clips
 from fewshot_i2v.data.splits.split import Clip, FindMode, Split
 
 Classes = Mapping[str, Sequence[str]]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fewshot_i2v.data.splits.check import check as clip_check
-from fewshot_i2v.data.splits.check.check import check_clips
+from fewshot_i2v.data.splits.check.check import check as check_clips
 from fewshot_i2v.data.splits.check.duplicates import DigestCache, find_duplicates
 from fewshot_i2v.data.splits.split import Clip, FindMode, Generator, Split
 from fewshot_i2v.errors import ConfigError, SplitError

@@ -1,8 +1,11 @@
-"""Head of a starting point: trained beside the adapter, and where every episode's head begins.
+"""What a starting point holds beside its adapter: a head, and learned rates.
 
-Its method is `head` in `adapter.json`, its tensors lie beside those of the adapter, and
-`about["start"]["head"]` says their digest and shapes: `HeadFacts`. A head of a folder without these
-facts was saved for another purpose, and heads start anew.
+A head was trained beside the adapter, and every episode's head begins there. Its method is `head`
+in `adapter.json`. A head of a folder whose `about["start"]` does not say its digest and shapes was
+saved for another purpose, and heads start anew.
+
+Rates are those of plain gradient descent, one for each value of adapter and head, from Meta-SGD.
+They lie beside the tensors that they belong to, under the same names behind `rates.`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.checkpoints.files import episode_tensors, load_tensors
@@ -22,21 +25,29 @@ from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.models.factory import NamedOptions, resolve_options
 from fewshot_i2v.models.heads.base.head import Head
 
-HEAD_PREFIX = "head."
-"""Before the names of the tensors of a head."""
+HEAD_PREFIX, RATES_PREFIX = "head.", "rates."
+"""Before the names of the tensors of a head, and of rates."""
 
 
-class HeadFacts(BaseModel):
-    """What a starting point records about the values of its head.
+class ExtraFacts(BaseModel):
+    """What a starting point records about its head, and about its rates.
 
     Attributes:
-        digest: sha256 of its tensors in float32.
-        shapes: of its tensors by name, each with a leading axis of 1.
+        digest: sha256 of the tensors in float32.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     digest: str
+
+
+class HeadFacts(ExtraFacts):
+    """What a starting point records about the values of its head.
+
+    Attributes:
+        shapes: of its tensors by name, each with a leading axis of 1.
+    """
+
     shapes: dict[str, list[int]]
 
 
@@ -137,3 +148,62 @@ class StartHead:
             for name, tensor in self.tensors.items()
         }
         load_tensors(self.folder, self.metadata, {"head": head}, copies, head.frames)
+
+
+def rates_facts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Returns the facts of named rates, in plain values, as `ExtraFacts` reads them."""
+    return {"digest": tensor_digest(tensors)}
+
+
+@dataclass(frozen=True, eq=False)
+class StartRates:
+    """The learned rates of a starting point.
+
+    Attributes:
+        folder: of the starting point.
+        tensors: by name, float32 on the CPU, each with a leading axis of 1.
+        digest: sha256 of the tensors.
+    """
+
+    folder: Path
+    tensors: dict[str, Tensor]
+    digest: str
+
+    @classmethod
+    def read(cls, folder: Path, facts: ExtraFacts, tensors: Mapping[str, Tensor]) -> StartRates:
+        """Takes the rates out of what was read of a starting point.
+
+        Raises:
+            CheckpointError: when they are not what the facts say.
+        """
+        rates = {name: t for name, t in tensors.items() if name.startswith(RATES_PREFIX)}
+        digest = tensor_digest(rates)
+        if digest != facts.digest:
+            raise CheckpointError(
+                f"{folder}: damaged: its rates have the sha256 {digest}, and about.start.rates "
+                f"says {facts.digest}; train it again"
+            )
+        return cls(folder, rates, digest)
+
+    def of(self, kind: str, module: nn.Module) -> list[Tensor]:
+        """Returns the rates of the parameters of a module, in their order, on their device.
+
+        Args:
+            kind: "adapter" or "head".
+            module: of any number of copies.
+
+        Raises:
+            CheckpointError: when a parameter has no rates of its shape.
+        """
+        rates = []
+        for name, parameter in module.named_parameters():
+            rate = self.tensors.get(f"{RATES_PREFIX}{kind}.{name}")
+            if rate is None or rate.shape != (1, *parameter.shape[1:]):
+                shape = None if rate is None else tuple(rate.shape)
+                raise CheckpointError(
+                    f"{self.folder}: the {kind} has a parameter {name} of "
+                    f"{tuple(parameter.shape)}, and its learned rates have the shape {shape}; give "
+                    "tuning.optimizer adamw, or the start of a training with this method"
+                )
+            rates.append(rate.to(parameter.device))
+        return rates
