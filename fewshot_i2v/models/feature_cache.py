@@ -58,16 +58,21 @@ class FeatureCache:
 
     def _allocate_slot(self, like: Tensor, retain: dict[str, None]) -> int:
         """Allocates a slot: a free one, then growth within the size limit, then an evicted one."""
-        capacity = 0 if self._storage is None else self._storage.shape[0]
         if not self._free:
-            growable = max(1, self._max_bytes // (like.numel() * like.element_size())) - capacity
+            size = like.numel() * like.element_size()
+            capacity = 0 if self._storage is None else self._storage.shape[0]
+            growable = max(1, self._max_bytes // size) - capacity
             oldest = next(iter(self._slots), None)  # those in `retain` are the newest
-            if growable > 0:
-                self._grow_storage(min(growable, max(1, capacity)), like)
-            elif oldest is not None and oldest not in retain:
+            is_evictable = oldest is not None and oldest not in retain
+            if growable > 0 or not is_evictable:
+                try:
+                    self._grow_storage(min(growable, max(1, capacity)) if growable > 0 else 1, like)
+                except torch.OutOfMemoryError:
+                    if not is_evictable:
+                        raise
+                    self._max_bytes = capacity * size  # it is as large as the device allows
+            if not self._free and oldest is not None:
                 self._free.append(self._slots.pop(oldest))
-            else:
-                self._grow_storage(1, like)
         return self._free.pop(0)
 
     def _grow_storage(self, count: int, like: Tensor) -> None:

@@ -56,3 +56,22 @@ def test_nothing_asked_for_is_an_error() -> None:
     bank, _ = _bank(1)
     with pytest.raises(ValueError, match="no clip"):
         bank.gather([])
+
+
+def test_memory_that_ends_is_the_limit_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, asked = _bank(100)
+    grow = FeatureCache._grow_storage
+
+    def grow_storage(self: FeatureCache, count: int, like: Tensor) -> None:
+        held = 0 if self._storage is None else len(self._storage)
+        if held + count > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        grow(self, count, like)
+
+    monkeypatch.setattr(FeatureCache, "_grow_storage", grow_storage)
+    for name in "1234567":
+        assert bank.gather([[name]])[0, 0, 0].item() == float(name)
+    bank.gather([["4", "5", "6", "7"]])
+    assert max(asked.values()) == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        bank.gather([["1", "2", "3", "4", "5"]])
