@@ -108,7 +108,7 @@ def counting() -> Iterator[StepCount]:
     """Counts the operations on the meta device inside, with the choices of a CUDA device."""
     short = block._SHORT_SEQUENCE
     with (
-        mock.patch.object(block, "_matmul_is_faster", lambda q: q.shape[-2] <= short),
+        mock.patch.object(block, "_matmul_is_faster", lambda _q, k: k.shape[-2] <= short),
         _FusedAttention(),
         _Counting() as mode,
     ):

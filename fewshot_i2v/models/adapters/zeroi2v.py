@@ -25,7 +25,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     TemporalEmbedding,
     hidden_width,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 _FRAME_AXIS, _HEAD_AXIS = -4, -2  # of keys and values, (E, clips, T, L, H, D/H)
@@ -191,16 +191,24 @@ class ZeroI2V(FrameEmbeddingAdapter):
         """The largest offset of a head that stays inside the clip."""
         return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
 
-    def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+    def _stdha(self, frozen: FrozenBlock, u: Tensor, *, class_token_only: bool) -> Tensor:
         """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
-        q, k, v = frozen.qkv(u)
+        q, k, v = frozen.qkv(u, class_token_only=class_token_only)
         return frozen.attend_qkv(q, shift_heads(k, self.offsets), shift_heads(v, self.offsets))
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Block i with shifted heads and linear adapters around attention and MLP."""
-        x = x + self.attn_out[i](self._stdha(frozen, self.attn_in[i](frozen.ln_1(x))))
+        u = self.attn_in[i](frozen.ln_1(x))
+        attended = self._stdha(frozen, u, class_token_only=class_token_only)
+        x = read_tokens(x, class_token_only) + self.attn_out[i](attended)
         y: Tensor = x + self.mlp_out[i](frozen.mlp(self.mlp_in[i](frozen.ln_2(x))))
         return y
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)
 
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
         """Folds one episode's adapters into the tower.
