@@ -39,7 +39,9 @@ from fewshot_i2v.utils.environment import git_commit
 
 _META = torch.device("meta")
 # They launch nothing, and torch does not call them views.
-_FREE = frozenset({"_unsafe_view", "detach", "empty", "empty_like", "new_empty", "empty_strided"})
+_FREE = frozenset(
+    {"_unsafe_view", "detach", "empty", "empty_like", "new_empty", "empty_strided", "promote_types"}
+)
 
 
 @dataclass

@@ -13,7 +13,11 @@ from torch.nn import functional
 
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions
 from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
-from fewshot_i2v.models.adapters.base.layers import broadcast_over_tokens, repeat_per_episode
+from fewshot_i2v.models.adapters.base.layers import (
+    broadcast_over_tokens,
+    repeat_per_episode,
+    scaled,
+)
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -77,7 +81,8 @@ class _EpisodeBias(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """(E, ..., C) with `gain` times the bias added."""
-        return y.add(broadcast_over_tokens(self.value, y), alpha=self.gain)
+        # on the bias, the gain costs no pass over the gradient of y
+        return y + broadcast_over_tokens(scaled(self.value, self.gain, y.dtype), y)
 
     def apply_norm(self, norm: LayerNorm, x: Tensor) -> Tensor:
         """Applies a frozen layer norm with this bias in place of the frozen one, (E, ..., D)."""

@@ -23,6 +23,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     zeros,
 )
 from fewshot_i2v.models.encoders.block import LayerNorm
+from tests.counted import counting
 
 Layer = TypeVar("Layer", bound=nn.Module)
 E, CLIPS, T, L, C = 3, 2, 4, 5, 6
@@ -89,6 +90,30 @@ def test_layer_norm_copies_one_held_in_bfloat16() -> None:
     layer = EpisodeLayerNorm(frozen, 2)
     assert layer.weight.dtype == torch.float32
     assert torch.equal(layer.bias[1].bfloat16(), frozen.bias)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.1, 1.702])
+def test_a_scale_is_that_of_the_output(scale: float) -> None:
+    layer, x = _moved(EpisodeLinear(_generators(1, 2, 3), C, 5)).double(), _tokens()
+    torch.testing.assert_close(layer(x, scale), scale * layer(x))
+    if scale == 0.5:  # a power of two changes no digit
+        assert torch.equal(layer(x, scale), scale * layer(x))
+
+
+def test_a_scale_costs_no_pass_over_the_gradient_of_the_output() -> None:
+    layer, x = EpisodeLinear(_generators(1, 2, 3), C, 5).to("meta"), _tokens().to("meta").float()
+    counts = []
+    for scale in (1.0, 0.5):
+        layer.zero_grad()
+        with counting() as count:
+            y = layer(x.detach().requires_grad_(), scale)
+            torch.autograd.backward(y, torch.empty_like(y))
+        counts.append(count)
+    extra = counts[1].by_operation - counts[0].by_operation
+    assert extra == {"mul": 4}, "weight and bias, forward and backward"
+    parameters = E * (C * 5 + 5)
+    # each reads and writes the parameters, in 4 bytes a value
+    assert counts[1].bytes - counts[0].bytes == 4 * 4 * parameters
 
 
 def test_temporal_convolution_is_a_depthwise_one() -> None:
