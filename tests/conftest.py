@@ -39,6 +39,14 @@ def _private_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(autouse=True)
+def _no_bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision "auto" is fp32, whatever the machine, so that tests compute the same."""
+    monkeypatch.setattr(
+        "fewshot_i2v.utils.environment.has_bfloat16_products", lambda _device: False
+    )
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any attempt to reach the network fails the test."""
     real = socket.socket.connect

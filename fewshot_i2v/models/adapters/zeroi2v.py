@@ -330,7 +330,7 @@ class _HeadShift(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
         """Copies x, and the frames that heads read in place of their own."""
-        y = x.clone(memory_format=torch.contiguous_format)
+        y = x.clone()
         for source, target, offset in _moved_heads(x, y, offsets):
             _split_frames(target, offset)[0].copy_(_split_frames(source, offset)[1])
         return y
@@ -343,7 +343,8 @@ class _HeadShift(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:  # noqa: ANN401
         """Returns the gradient of x."""
-        grad_x = grad.clone(memory_format=torch.contiguous_format)
+        # in the order in memory that attention left it in: another one would cost a slow copy
+        grad_x = grad.clone()
         for source, target, offset in _moved_heads(grad, grad_x, ctx.offsets):
             _split_frames(target, offset)[0].zero_()
             _split_frames(target, offset)[1].add_(_split_frames(source, offset)[0])
