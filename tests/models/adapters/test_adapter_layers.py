@@ -19,6 +19,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     hidden_width,
     init_per_episode,
     kaiming_uniform,
+    normed_linear,
     trunc_normal,
     zeros,
 )
@@ -231,3 +232,34 @@ def test_bottleneck_starts_by_adding_nothing() -> None:
 
 def test_width_of_the_middle() -> None:
     assert (hidden_width(768, 0.25), hidden_width(10, 0.25), hidden_width(2, 0.25)) == (192, 2, 1)
+
+
+def _normed_layers() -> nn.ModuleList:
+    norm = EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), E)
+    return nn.ModuleList([_moved(norm), _moved(EpisodeLinear(_generators(1, 2, 3), C, 5))])
+
+
+def test_a_map_of_normalised_tokens_has_scale_and_shift_folded_in() -> None:
+    layers, x = _normed_layers(), (3 + 2 * _tokens().float()).requires_grad_()
+    norm, linear = layers
+    results = [
+        (y.detach(), *torch.autograd.grad(y.pow(3).sum(), [x, *layers.parameters()]))
+        for y in (normed_linear(norm, linear, x), linear(norm(x)))
+    ]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    near = normed_linear(norm, linear, x.bfloat16())
+    assert near.dtype == torch.bfloat16
+    torch.testing.assert_close(near.detach().float(), results[0][0], rtol=0.05, atol=0.1)
+
+
+def test_scale_and_shift_then_cost_no_pass_over_the_tokens() -> None:
+    norm, linear = _normed_layers().to("meta")
+    x = torch.empty(E, 50, 8, 17, C, device="meta", dtype=torch.bfloat16)
+    with counting() as count:
+        y = normed_linear(norm, linear, x)
+        torch.autograd.backward(y, torch.empty_like(y))
+    # normalised tokens are written once, and read by the product and the gradient of its weight
+    statistics = 2 * 4 * x[..., 0].numel()
+    tokens, outputs = x.numel() * x.element_size(), y.numel() * y.element_size()
+    assert count.bytes < 4 * tokens + 3 * outputs + statistics + 20_000

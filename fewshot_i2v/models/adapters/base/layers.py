@@ -178,6 +178,26 @@ def initial_layer_norm(episodes: int, width: int) -> EpisodeLayerNorm:
     return EpisodeLayerNorm(tower.LayerNorm(torch.ones(width), torch.zeros(width)), episodes)
 
 
+def normed_linear(norm: EpisodeLayerNorm, linear: EpisodeLinear, x: Tensor) -> Tensor:
+    """Computes `linear(norm(x))` with scale and shift of the norm folded into the map.
+
+    So they cost no pass over the tokens, forward or backward.
+
+    Args:
+        norm: over the channels of x.
+        linear: reads what it returns.
+        x: (E, ..., D).
+
+    Returns:
+        (E, ..., outputs), in the type of x.
+    """
+    # statistics are in float32 inside, whatever the type of x
+    normed = functional.layer_norm(x, x.shape[-1:], eps=norm.eps)
+    weight = norm.weight.unsqueeze(-1) * linear.weight
+    bias = linear.bias + (norm.bias.unsqueeze(-1) * linear.weight).sum(1)
+    return episode_affine(normed, weight, bias, 1.0, 1.0)
+
+
 class _ThreeTaps(torch.autograd.Function):
     """The temporal convolution with a backward pass of its own.
 
