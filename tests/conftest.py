@@ -38,12 +38,15 @@ def _private_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("FEWSHOT_I2V_PLUGINS", raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _no_bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The precision "auto" is fp32, whatever the machine, so that tests compute the same."""
-    monkeypatch.setattr(
-        "fewshot_i2v.utils.environment.has_bfloat16_products", lambda _device: False
-    )
+@pytest.fixture(autouse=True, scope="session")
+def _no_bfloat16_products() -> Iterator[None]:
+    """The precision "auto" is fp32, whatever the machine, so that tests compute the same.
+
+    Tests that compare with a process of their own name the precision.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot_i2v.utils.environment.has_bfloat16_products", lambda _device: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

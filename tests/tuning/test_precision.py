@@ -89,17 +89,17 @@ def test_a_run_records_what_auto_was_and_stops_where_it_is_another(
     folder: Path, tmp_path: Path, machine: Machine
 ) -> None:
     machine(True)
-    result = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1))
+    result = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
     (row,) = result.rows
     header = read_header(row.folder / "run.json")
     assert header is not None
     assert header["identity"]["config"]["precision"] == "bf16"
-    context = EvaluationContext.of(tiny_run(folder, tmp_path / "run", episodes=1))
+    context = EvaluationContext.of(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
     assert context.encoder.tower.dtype == torch.bfloat16
 
     machine(False)
     with pytest.raises(RecordError) as caught:
-        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2))
+        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="auto"))
     assert 'config.precision: "bf16" in the folder, "fp32" asked for' in str(caught.value)
     assert str(caught.value).endswith("its precision: --precision bf16")
     again = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="bf16"))
@@ -113,10 +113,10 @@ def test_old_runs_continue_with_their_precision(
     evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="fp32"))
     # the same identity as of a version whose default was fp32: no word of auto
     assert "auto" not in next(tmp_path.glob("run/*/run.json")).read_text(encoding="utf-8")
-    evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1))
+    evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
     machine(True)
     with pytest.raises(RecordError, match="its precision: --precision fp32"):
-        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1))
+        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
 
 
 def test_the_command_that_goes_on_names_the_precision(tmp_path: Path, machine: Machine) -> None:
