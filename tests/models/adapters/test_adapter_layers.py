@@ -263,3 +263,30 @@ def test_scale_and_shift_then_cost_no_pass_over_the_tokens() -> None:
     statistics = 2 * 4 * x[..., 0].numel()
     tokens, outputs = x.numel() * x.element_size(), y.numel() * y.element_size()
     assert count.bytes < 4 * tokens + 3 * outputs + statistics + 20_000
+
+
+def test_a_layer_norm_of_one_episode_is_that_of_several() -> None:
+    """Alone, it is one operation each way, without passes for scale and shift."""
+    several = _moved(EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), E))
+    alone = EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), 1)
+    alone.load_state_dict({name: row[1:2] for name, row in several.state_dict().items()})
+    x = (3 + 2 * _tokens().float()).requires_grad_()
+    results = []
+    for y in (alone(x[1:2]), several(x)[1:2]):
+        y.pow(3).sum().backward()
+        results.append((y.detach(), x.grad))
+        x.grad = None
+    for ours, theirs in zip(*results, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for name, parameter in alone.named_parameters():
+        expected = several.get_parameter(name).grad
+        assert parameter.grad is not None
+        assert expected is not None
+        torch.testing.assert_close(parameter.grad, expected[1:2], rtol=1e-4, atol=1e-3)
+    assert alone(x[1:2].bfloat16()).dtype == torch.bfloat16
+    with counting() as count:
+        y = alone.to("meta")(torch.empty(1, 2, 3, 4, C, device="meta"))
+        torch.autograd.backward(y, torch.empty_like(y))
+    assert count.by_operation["native_layer_norm"] == 1
+    assert not {"addcmul", "mul", "sum"} & count.by_operation.keys()

@@ -164,6 +164,10 @@ class EpisodeLayerNorm(nn.Module):
         """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
         # in bfloat16 mean and variance over D channels would lose most of their digits
         wide = x.float()
+        if len(self.weight) == 1:  # one operation each way; it knows no episode axis
+            weight, bias = self.weight[0], self.bias[0]
+            one_episode = functional.layer_norm(wide, weight.shape, weight, bias, self.eps)
+            return one_episode.to(x.dtype)
         normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
         scaled = torch.addcmul(
             broadcast_over_tokens(self.bias, normed),
