@@ -13,6 +13,7 @@ from tests.tiny import tiny_tower
 _IN_BLOCKS = [name for name in registry.method_names("adapters") if name != "m-adapter"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _IN_BLOCKS)
 def test_a_block_is_one_graph(name: str) -> None:
     tower = tiny_tower()
@@ -23,6 +24,7 @@ def test_a_block_is_one_graph(name: str) -> None:
     assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained.break_reasons
 
 
+@pytest.mark.slow
 def test_a_break_is_noticed() -> None:
     def broken(x: Tensor) -> Tensor:
         x = nn.functional.relu(x)
