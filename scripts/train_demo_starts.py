@@ -53,7 +53,7 @@ def main(
     encoder = load_encoder("demo")
     for name in adapters:
         # the shipped ones are of this precision, whatever the machine
-        given = {"adapter": name, "output": str(work / name), "precision": "bf16"}
+        given: dict[str, Any] = {"adapter": name, "output": str(work / name), "precision": "bf16"}
         given |= RECIPES.get(name, {})
         given |= {} if steps is None else {"steps": steps}
         given |= {} if cache is None else {"cache": str(cache)}

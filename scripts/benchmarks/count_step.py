@@ -61,11 +61,11 @@ class StepCount:
     by_operation: Counter[str] = field(default_factory=Counter)
 
 
-class _Counting(TorchDispatchMode):
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operation that is not a view."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = StepCount()
 
     def __torch_dispatch__(
