@@ -84,6 +84,17 @@ def _clips_decoded_here(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_bfloat16_products() -> Iterator[None]:
+    """The precision "auto" is fp32, whatever the machine, so that tests compute the same.
+
+    Tests that compare with a process of their own name the precision.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot_i2v.utils.environment.has_bfloat16_products", lambda _device: False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any attempt to reach the network fails the test."""

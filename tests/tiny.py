@@ -97,6 +97,8 @@ def tiny_run(folder: Path, output: Path, /, **changes: Any) -> EvaluationConfig:
             "std": 0.5,
         },
         "video": {"frames": 4, "crop": 1.0},
+        # on every machine and in every process that a test starts
+        "precision": "fp32",
         "adapter": ["frozen"],
         "way": 3,
         "query": 2,

@@ -372,8 +372,10 @@ class CommonConfig(ConfigSection):
     )
     video: VideoConfig = Field(default=VideoConfig(), description="Which frames are sampled.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Decoding limits of one clip.")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Precision of the frozen encoder."
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Precision of the frozen encoder. auto: bf16 on devices that multiply it "
+        "directly, else fp32; the run records which.",
     )
     device: Annotated[str, AfterValidator(_check_device)] = Field(
         default="auto", description="Device: auto, cpu, cuda or cuda:N."

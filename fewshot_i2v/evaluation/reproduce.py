@@ -80,8 +80,13 @@ def continuation_commands(
     """
     name, root = headers[0].get("name"), recorded_root(headers[0])
     places = ["--output", str(folder), *(["--root", str(root)] if root else [])]
-    if name in resources.data_names("configs") and _gives_exactly(name, headers):
-        return [_command_line("evaluate", name, *places, *flags)]
+    if name in resources.data_names("configs"):
+        precision = headers[0]["identity"]["config"].get("precision", "fp32")
+        # with the precision that "auto" stood for, the command means the same on every machine
+        for keys in ({}, {"precision": precision}):
+            if _gives_exactly(name, headers, keys):
+                more = [word for key, value in keys.items() for word in (f"--{key}", value)]
+                return [_command_line("evaluate", name, *more, *places, *flags)]
     recipes = reproduction_recipes(str(folder), headers, episodes=1)
     if len(recipes) > 1 or not _gives_exactly(parse_yaml(recipes[0].config, "run"), headers):
         return []
@@ -96,10 +101,12 @@ def _command_line(*words: str) -> str:
     return shlex.join(["fewshot-i2v", *words])
 
 
-def _gives_exactly(source: str | Plain, headers: Sequence[Header]) -> bool:
+def _gives_exactly(
+    source: str | Plain, headers: Sequence[Header], overrides: Mapping[str, Any] | None = None
+) -> bool:
     """Whether a configuration, by name or as a mapping, expands to exactly these rows."""
     try:
-        return _missing_and_extra(source, headers) == ([], 0)
+        return _missing_and_extra(source, headers, overrides or {}) == ([], 0)
     except FewshotError:
         return False
 
@@ -280,11 +287,11 @@ def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
 
 
 def _missing_and_extra(
-    source: str | Plain, headers: Sequence[Header]
+    source: str | Plain, headers: Sequence[Header], overrides: Mapping[str, Any] | None = None
 ) -> tuple[list[Mapping[str, Any]], int]:
     """Returns the rows that a configuration does not give, and how many others it gives."""
     rows = [header["identity"]["config"] for header in headers]
-    config_rows = [row.identity() for row in expand_rows(load_config(source))]
+    config_rows = [row.identity() for row in expand_rows(load_config(source, overrides or {}))]
     missing = [row for row in rows if row not in config_rows]
     return missing, len(config_rows) + len(missing) - len(_unique_values(rows))
 

@@ -264,6 +264,7 @@ def _macs_per_frame(tower: Tower, adapter: Adapter) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     encoder = AdaptedEncoder(tower, adapter)
+    encoder.all_tokens = True  # as papers count
     side = tower.image_size
     clip = torch.empty(1, 1, adapter.frames, _RGB_CHANNELS, side, side)
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -244,6 +244,7 @@ def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[st
     # runs of earlier versions had no recipe, and today's default is one
     has_none = any(line.startswith("config.tuning.recipe: absent") for line in differing)
     advice = "; this run was tuned without a recipe: --recipe none" if has_none else ""
+    advice += precision_advice(stored, differing)
     if len(differing) > _MAX_DIFFERENCES:
         differing[_MAX_DIFFERENCES:] = [f"... and {len(differing) - _MAX_DIFFERENCES} more"]
     if differing:
@@ -297,6 +298,20 @@ def check_clip_digests(path: Path, recorded: Mapping[str, str], digests: Mapping
             f"{path}: these clips are not what they were when the run began: "
             f"{join_names(changed, 5)}. Put the former files back, or choose another --output"
         )
+
+
+def precision_advice(stored: Mapping[str, Any], differing: Iterable[str]) -> str:
+    """Returns the flag that continues a run of another precision, after a semicolon, or "".
+
+    "auto" stands for another precision on another machine.
+
+    Args:
+        stored: identity of the run in the folder.
+        differing: lines of `differences`.
+    """
+    if not any(line.startswith("config.precision:") for line in differing):
+        return ""
+    return f"; its precision: --precision {stored['config'].get('precision', 'fp32')}"
 
 
 def differences(stored: object, requested: object, key: str = "") -> Iterator[str]:

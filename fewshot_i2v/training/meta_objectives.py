@@ -129,6 +129,7 @@ class MetaObjective(Objective):
         initial = AdaptedLearner(self.encoder, self.head)
         learner = with_parameters(self._learners[count, way], initial, make)
         learner.encoder.checkpointing = self.encoder.checkpointing
+        learner.encoder.all_tokens = self.encoder.all_tokens
         return learner
 
     def _check_way(self, way: int) -> None:
@@ -260,6 +261,9 @@ class MetaSGD(MAML):
     def build(self) -> None:
         """Builds the head and the rates."""
         super().build()
+        # learn2learn asks for a gradient of every parameter, and without patch tokens of the last
+        # block some have none
+        self.encoder.all_tokens = True
         parameters = AdaptedLearner(self.encoder, self.head).parameters()
         # around one, so that a step of AdamW changes large and small rates by the same share
         self.factors = nn.ParameterList(nn.Parameter(torch.ones_like(p)) for p in parameters)

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError, ExportError
-from fewshot_i2v.runs.header import differences
+from fewshot_i2v.runs.header import differences, precision_advice
 from fewshot_i2v.utils.files import replace_file, sync_folder
 from fewshot_i2v.utils.input_files import parse_json, read_regular
 
@@ -274,6 +274,7 @@ def check_same_training(
             f"{folder}: another training is in this folder:\n  "
             + "\n  ".join(differing)
             + "\ngive another --output, or ask for what is in the folder"
+            + precision_advice(stored, differing)
         )
 
 

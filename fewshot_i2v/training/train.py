@@ -43,7 +43,7 @@ from fewshot_i2v.training.output_folder import (
 )
 from fewshot_i2v.training.state import TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
-from fewshot_i2v.tuning.run_context import RunContext
+from fewshot_i2v.tuning.run_context import RunContext, resolve_device, resolve_precision
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
 from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
@@ -116,6 +116,7 @@ class _TrainingSetup:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> _TrainingSetup:
+        config = resolve_precision(config, resolve_device(config.device))
         context = RunContext.open(config)
         config = config.at_width(context.encoder.tower.width)
         class_split = TrainValSplit.of(context.split, config)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
+from fewshot_i2v.utils import environment
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
 from fewshot_i2v.utils.resources import (
     CLIPS_FOLDER,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
     from fewshot_i2v.models.heads.base.head import Head
 
+_Config = TypeVar("_Config", bound=CommonConfig)
 _DIGEST_LENGTH = 16
 _MAX_SHOWN_ERRORS = 20
 _CPU_CACHE_BYTES = 2 << 30
@@ -74,6 +76,18 @@ def resolve_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; give --device cpu or auto"
         )
     return device
+
+
+def resolve_precision(config: _Config, device: torch.device) -> _Config:
+    """Resolves the precision "auto" of a configuration: bf16 where the device has it, else fp32.
+
+    What is recorded of a run is the result, so that another machine continues it in the same
+    precision or stops.
+    """
+    if config.precision != "auto":
+        return config
+    precision = "bf16" if environment.has_bfloat16_products(device) else "fp32"
+    return config.model_copy(update={"precision": precision})
 
 
 def open_clip_cache(
@@ -124,7 +138,7 @@ class RunContext:
     """Split, encoder and clips of a run, each loaded once.
 
     Attributes:
-        config: the run.
+        config: the run, with the precision that "auto" stands for on this device.
         split: where the clips come from.
         encoder: the frozen encoder, on the device in the run's precision.
         store: decoded clips.
@@ -158,6 +172,7 @@ class RunContext:
             # cuBLAS reads it when the device starts; without it no product is deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         device = resolve_device(config.device)
+        config = resolve_precision(config, device)
         cache = config.cache or default_cache_folder()
         split = split or load_split(config.split, root=config.root)
         if split.generator and config.root is not None and not config.root.is_dir():

@@ -23,6 +23,24 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device)
 
 
+def has_bfloat16_products(device: torch.device) -> bool:
+    """Returns whether a device has instructions for products of bfloat16 matrices.
+
+    Others emulate them, which takes longer than float32. The device is asked, nothing is timed.
+
+    Args:
+        device: a CUDA device (from compute capability 8.0 on), or the CPU (x86 with AMX or
+            AVX512-BF16; what other processors can do, PyTorch does not say).
+    """
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # without a public name in PyTorch 2.14; an unknown processor has neither
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
 def peak_memory_mb(device: torch.device, episodes: int) -> float:
     """Peak memory in MiB: an episode's share on a GPU, the complete process on the CPU."""
     if device.type == "cuda":

@@ -60,11 +60,12 @@ def _gradients(golden: Golden, encoder: AdaptedEncoder, clip: Tensor) -> float:
     clip.square().sum().backward()
     worst = 0.0
     for name, parameter in golden_parameters(golden, encoder.adapter).items():
-        assert parameter.grad is not None
         expected = ours(name, golden[f"grad.{name}"])
+        # without one, it does not reach the class token and is left out here
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         # a gradient that is exactly zero in theirs has no norm to be measured by
         norm = float(expected.norm()) or 1.0
-        worst = max(worst, _apart(parameter.grad[0], expected) / norm)
+        worst = max(worst, _apart(gradient[0], expected) / norm)
     return worst
 
 

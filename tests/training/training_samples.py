@@ -42,6 +42,8 @@ def settings(folder: Path, output: Path, **changes: Any) -> dict[str, Any]:
             "std": 0.5,
         },
         "video": {"frames": 4, "crop": 1.0},
+        # on every machine and in every process that a test starts
+        "precision": "fp32",
         "adapter": "temporal-embedding",
         "head": "prototype:pooling=ordered,center=true",
         "way": 3,

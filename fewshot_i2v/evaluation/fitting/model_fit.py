@@ -47,6 +47,7 @@ from fewshot_i2v.runs.row_summary import TOY_ENCODER
 from fewshot_i2v.statistics.shares import Share, share_of
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
+from fewshot_i2v.tuning.run_context import resolve_device, resolve_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,7 @@ def try_methods(
     config, has_auto_heads = load_fit_config(
         labelled.split.name, overrides, None if like is None else Path(like)
     )
+    config = resolve_precision(config, resolve_device(config.device))
     rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     config = config.model_copy(update={"subset": labelled.subset})
     context = EvaluationContext.open(config, labelled.split)

@@ -19,7 +19,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     initial_layer_norm,
     kaiming_uniform,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -107,9 +107,16 @@ class AdaptFormer(Adapter):
                 initial_layer_norm(self.episodes, width) for _ in tower.blocks
             )
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Computes block i with the adapter parallel to its MLP."""
-        x = x + frozen.self_attention(frozen.ln_1(x))
+        attended = frozen.self_attention(frozen.ln_1(x), class_token_only=class_token_only)
+        x = read_tokens(x, class_token_only) + attended
         u = x if self.norm is None else self.norm[i](x)
         y: Tensor = x + frozen.mlp(frozen.ln_2(x)) + self.parallel[i](u)
         return y
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)

@@ -21,7 +21,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     TemporalEmbedding,
     hidden_width,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -133,13 +133,20 @@ class AIM(FrameEmbeddingAdapter):
         """Every other frame of the clip: the attention over T is global."""
         return self.frames - 1
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Block i with attention over frames, over tokens, and an adapter beside the MLP."""
         # attention works along the second last axis: here the frames of each token
         u = self.temporal_in[i](rearrange(frozen.ln_1(x), "e clips t l d -> e clips l t d"))
         over_time = self.temporal_out[i](frozen.self_attention(u))
         x = x + rearrange(over_time, "e clips l t d -> e clips t l d")
-        x = x + self.spatial[i](frozen.self_attention(frozen.ln_1(x)))
+        attended = frozen.self_attention(frozen.ln_1(x), class_token_only=class_token_only)
+        x = read_tokens(x, class_token_only) + self.spatial[i](attended)
         u = frozen.ln_2(x)
         y: Tensor = x + frozen.mlp(u) + self.joint[i](u)
         return y
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions
 from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
-from fewshot_i2v.models.adapters.base.layers import broadcast_over_tokens, repeat_per_episode
+from fewshot_i2v.models.adapters.base.layers import (
+    broadcast_over_tokens,
+    repeat_per_episode,
+    scaled,
+)
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -36,11 +41,11 @@ class _BlockBiases(BlockMaps):
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values with trained biases."""
-        return frozen.split_qkv(self.qkv_bias(functional.linear(u, frozen.qkv_weight)))
+        return frozen.split_qkv(self.qkv_bias.apply_linear(frozen.qkv_weight, u))
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The output projection with the trained bias."""
-        return self.out_bias.forward(functional.linear(u, frozen.out_weight))
+        return self.out_bias.apply_linear(frozen.out_weight, u)
 
     def ln_2(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
         """The layer norm before the MLP with the trained bias."""
@@ -48,11 +53,11 @@ class _BlockBiases(BlockMaps):
 
     def fc(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The first layer of the MLP with the trained bias."""
-        return self.fc_bias.forward(functional.linear(u, frozen.fc_weight))
+        return self.fc_bias.apply_linear(frozen.fc_weight, u)
 
     def proj(self, frozen: FrozenBlock, hidden: Tensor) -> Tensor:
         """The second layer of the MLP with the trained bias."""
-        return self.proj_bias.forward(functional.linear(hidden, frozen.proj_weight))
+        return self.proj_bias.apply_linear(frozen.proj_weight, hidden)
 
     def merge_block(self, frozen: FrozenBlock, episode: int) -> FrozenBlock:
         """The block with one episode's biases."""
@@ -77,12 +82,25 @@ class _EpisodeBias(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """(E, ..., C) with `gain` times the bias added."""
-        return y.add(broadcast_over_tokens(self.value, y), alpha=self.gain)
+        # on the bias, the gain costs no pass over the gradient of y
+        return y + broadcast_over_tokens(scaled(self.value, self.gain, y.dtype), y)
+
+    def _of_one_episode(self, dtype: torch.dtype) -> Tensor | None:
+        """The bias times `gain`, (C,), where there is one episode: then maps can add it inside."""
+        return scaled(self.value[0], self.gain, dtype) if len(self.value) == 1 else None
+
+    def apply_linear(self, weight: Tensor, u: Tensor) -> Tensor:
+        """Applies a frozen linear map with this bias, (E, ..., inputs) -> (E, ..., C)."""
+        bias = self._of_one_episode(u.dtype)
+        y = functional.linear(u, weight, bias)
+        return self.forward(y) if bias is None else y
 
     def apply_norm(self, norm: LayerNorm, x: Tensor) -> Tensor:
         """Applies a frozen layer norm with this bias in place of the frozen one, (E, ..., D)."""
         # after the last block x is float32 and the tower may be bfloat16
-        weight = norm.weight.to(x.dtype)
+        weight, bias = norm.weight.to(x.dtype), self._of_one_episode(x.dtype)
+        if bias is not None:
+            return functional.layer_norm(x, weight.shape, weight, bias, norm.eps)
         return self.forward(functional.layer_norm(x, weight.shape, weight, None, norm.eps))
 
     def merged_bias(self, frozen: Tensor, episode: int) -> Tensor:

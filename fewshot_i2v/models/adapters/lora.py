@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import AdapterOptions, Preset
 from fewshot_i2v.models.adapters.base.blockwise import BlockMaps, BlockwiseAdapter, rounded_like
-from fewshot_i2v.models.adapters.base.layers import init_per_episode, kaiming_uniform, zeros
+from fewshot_i2v.models.adapters.base.layers import (
+    init_per_episode,
+    kaiming_uniform,
+    scaled,
+    zeros,
+)
 from fewshot_i2v.models.encoders.block import FrozenBlock
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -60,6 +65,11 @@ class LoRAOptions(AdapterOptions):
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
+def _project_tokens(u: Tensor, down: Tensor) -> Tensor:
+    """Computes `u A` per episode of tokens u (E, ..., inputs), (E, tokens, r)."""
+    return torch.bmm(rearrange(u, "e ... c -> e (...) c"), down.to(u.dtype))
+
+
 class _LowRank(nn.Module):
     """`y + scale * (u A) B`, one pair of matrices per episode.
 
@@ -82,10 +92,14 @@ class _LowRank(nn.Module):
 
     def forward(self, y: Tensor, u: Tensor) -> Tensor:
         """Adds the update of u (E, ..., inputs) to y (E, ..., outputs)."""
-        rows, base = (rearrange(tokens, "e ... c -> e (...) c") for tokens in (u, y))
-        projected = torch.bmm(rows, self.down.to(u.dtype))
-        updated = torch.baddbmm(base, projected, self.up.to(u.dtype), alpha=self.scale)
-        return updated.reshape(y.shape)
+        return self.add_update(y, _project_tokens(u, self.down))
+
+    def add_update(self, y: Tensor, projected: Tensor) -> Tensor:
+        """Adds the update to y (E, ..., outputs), of `u A` as (E, tokens, r)."""
+        base = rearrange(y, "e ... c -> e (...) c")
+        # the scale costs a pass over the gradient of y unless it is part of the smaller factor
+        up = scaled(self.up, self.scale, y.dtype)
+        return torch.baddbmm(base, projected, up).reshape(y.shape)
 
     def weight_update(self, episode: int) -> Tensor:
         """Returns the update of the frozen weight, (outputs, inputs), in float64."""
@@ -131,11 +145,20 @@ class _BlockUpdates(BlockMaps):
 
     def qkv(self, frozen: FrozenBlock, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each with its own update."""
-        q, k, v = (
-            self._add_update(target, y.flatten(-2), u).reshape(y.shape)
-            for target, y in zip(_ATTENTION_INPUTS, frozen.qkv(u), strict=True)
-        )
-        return q, k, v
+        outputs = dict(zip(_ATTENTION_INPUTS, frozen.qkv(u), strict=True))
+        updates = {
+            target: cast("_LowRank", self.low_rank[target])
+            for target in _ATTENTION_INPUTS
+            if target in self.low_rank
+        }
+        if updates:
+            # one product for all of them, and one gradient of u
+            projected = _project_tokens(u, torch.cat([m.down for m in updates.values()], -1))
+            parts = projected.chunk(len(updates), -1)
+            for (target, update), part in zip(updates.items(), parts, strict=True):
+                y = outputs[target]
+                outputs[target] = update.add_update(y.flatten(-2), part).reshape(y.shape)
+        return outputs["q"], outputs["k"], outputs["v"]
 
     def out(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
         """The output projection with its update."""

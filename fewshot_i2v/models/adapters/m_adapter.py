@@ -28,6 +28,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     init_per_episode,
     initial_layer_norm,
     kaiming_uniform,
+    normed_linear,
     zeros,
 )
 from fewshot_i2v.models.encoders.block import FrozenBlock
@@ -65,8 +66,7 @@ class _LevelProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(E, clips, T, tokens, D) -> (E, clips, T, tokens, r)."""
-        y: Tensor = self.linear(self.norm(x))
-        return y
+        return normed_linear(self.norm, self.linear, x)
 
 
 class _LevelMixer(nn.Module):
@@ -88,7 +88,8 @@ class _LevelMixer(nn.Module):
     def forward(self, fused: Tensor) -> Tensor:
         """(E, clips, T, tokens, r) -> the same."""
         u = fused + self.time_linear(self.time_conv(self.time_norm(fused)))
-        y: Tensor = u + self.mlp_out(functional.gelu(self.mlp_in(self.mlp_norm(u))))
+        hidden = normed_linear(self.mlp_norm, self.mlp_in, u)
+        y: Tensor = u + self.mlp_out(functional.gelu(hidden))
         return y
 
 
@@ -217,9 +218,8 @@ class MAdapter(Adapter):
 
     def _project_up(self, h: Tensor) -> Tensor:
         """Projects to the tower's width, (..., r) -> (..., D); zero when untrained."""
-        y: Tensor = self.up(self.up_norm(h))
         # the sum with the last level would round a small branch away in the tower's type
-        return y.float()
+        return normed_linear(self.up_norm, self.up, h).float()
 
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
         """Applies `ln_post` or its trained copy, (E, ..., D), in float32."""

@@ -21,7 +21,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     check_hidden_width,
     kaiming_uniform,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 # The paper's width, for D = 768 and for D = 1024; narrower towers get half their own.
@@ -145,13 +145,21 @@ class STAdapter(Adapter):
         """One frame before and one after."""
         return min(1, self.frames - 1)
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Computes block i with an adapter before the MLP, with "both" before attention too."""
         if self.pre_attn is not None:
             x = self.pre_attn[i](x)
-        x = x + frozen.self_attention(frozen.ln_1(x))
-        x = self.pre_mlp[i](x)
+        attended = frozen.self_attention(frozen.ln_1(x), class_token_only=class_token_only)
+        x = read_tokens(x, class_token_only) + attended
+        if not class_token_only:  # which would pass unchanged
+            x = self.pre_mlp[i](x)
         return x + frozen.mlp(frozen.ln_2(x))
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)
 
     def pool_frames(self, tower: Tower, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Applies `ln_post` to the frames, and to their mean over T for the clip feature."""

@@ -51,6 +51,12 @@ class TemporalEmbeddingAdapter(Adapter):
         """Adds the temporal embedding, then applies `ln_pre`."""
         return tower.ln_pre(self.embedding(x))
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Block i as it was pretrained."""
-        return frozen.forward(x)
+        return frozen.forward(x, class_token_only=class_token_only)
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)

@@ -7,7 +7,7 @@ the frozen weights, and only the heads' frame offsets remain, which cost nothing
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from fewshot_i2v.models.adapters.base.layers import (
     TemporalEmbedding,
     hidden_width,
 )
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 _FRAME_AXIS, _HEAD_AXIS = -4, -2  # of keys and values, (E, clips, T, L, H, D/H)
@@ -191,16 +191,24 @@ class ZeroI2V(FrameEmbeddingAdapter):
         """The largest offset of a head that stays inside the clip."""
         return max((abs(o) for o in self.offsets if abs(o) < self.frames), default=0)
 
-    def _stdha(self, frozen: FrozenBlock, u: Tensor) -> Tensor:
+    def _stdha(self, frozen: FrozenBlock, u: Tensor, *, class_token_only: bool) -> Tensor:
         """Spatio-temporal dual-headed attention of (E, clips, T, N + 1, D)."""
-        q, k, v = frozen.qkv(u)
+        q, k, v = frozen.qkv(u, class_token_only=class_token_only)
         return frozen.attend_qkv(q, shift_heads(k, self.offsets), shift_heads(v, self.offsets))
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Block i with shifted heads and linear adapters around attention and MLP."""
-        x = x + self.attn_out[i](self._stdha(frozen, self.attn_in[i](frozen.ln_1(x))))
+        u = self.attn_in[i](frozen.ln_1(x))
+        attended = self._stdha(frozen, u, class_token_only=class_token_only)
+        x = read_tokens(x, class_token_only) + self.attn_out[i](attended)
         y: Tensor = x + self.mlp_out[i](frozen.mlp(self.mlp_in[i](frozen.ln_2(x))))
         return y
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)
 
     def merge(self, tower: Tower, episode: int = 0) -> tuple[Tower, ZeroI2V]:
         """Folds one episode's adapters into the tower.
@@ -285,28 +293,62 @@ def shift_heads(x: Tensor, offsets: Sequence[int]) -> Tensor:
         return x
     if not torch.is_grad_enabled():
         return _shift_in_place(x, offsets)
-    chunks, start = [], 0
+    shifted: Tensor = _HeadShift.apply(x, tuple(offsets))
+    return shifted
+
+
+def _moved_heads(
+    x: Tensor, y: Tensor, offsets: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Yields the heads of x and y that move, neighbours of one offset together, and the offset."""
+    start = 0
     for offset, group in itertools.groupby(offsets):
         length = len(list(group))
-        chunks.append(_shift_frames(x.narrow(_HEAD_AXIS, start, length), offset))
+        if 0 < abs(offset) < x.shape[_FRAME_AXIS]:
+            heads = (t.narrow(_HEAD_AXIS, start, length) for t in (x, y))
+            yield next(heads), next(heads), offset
         start += length
-    return torch.cat(chunks, _HEAD_AXIS)
 
 
-def _shift_frames(x: Tensor, offset: int) -> Tensor:
-    """Shifts all heads of `x` by one offset."""
+def _split_frames(x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+    """Splits frames into those that read another one, and those that are read by another one."""
     frames, distance = x.shape[_FRAME_AXIS], abs(offset)
-    if distance == 0 or distance >= frames:
-        return x
-    n_moved = frames - distance
-    if offset > 0:
-        moved, unmoved = (
-            x.narrow(_FRAME_AXIS, distance, n_moved),
-            x.narrow(_FRAME_AXIS, n_moved, distance),
-        )
-        return torch.cat([moved, unmoved], _FRAME_AXIS)
-    unmoved, moved = x.narrow(_FRAME_AXIS, 0, distance), x.narrow(_FRAME_AXIS, 0, n_moved)
-    return torch.cat([unmoved, moved], _FRAME_AXIS)
+    first, last = (x.narrow(_FRAME_AXIS, at, frames - distance) for at in (0, distance))
+    return (first, last) if offset > 0 else (last, first)
+
+
+class _HeadShift(torch.autograd.Function):
+    """The shift of heads with a backward pass of its own.
+
+    That of joined slices writes a full-size gradient for each slice and adds them up. Here only the
+    heads that move are touched twice. It is made of differentiable operations, so that
+    meta-training can differentiate it again.
+    """
+
+    generate_vmap_rule = True  # meta-training runs it in `torch.func`
+
+    @staticmethod
+    def forward(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
+        """Copies x, and the frames that heads read in place of their own."""
+        y = x.clone()
+        for source, target, offset in _moved_heads(x, y, offsets):
+            _split_frames(target, offset)[0].copy_(_split_frames(source, offset)[1])
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401 - autograd's
+        """Stores the offsets."""
+        ctx.offsets = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:  # noqa: ANN401
+        """Returns the gradient of x."""
+        # in the order in memory that attention left it in: another one would cost a slow copy
+        grad_x = grad.clone()
+        for source, target, offset in _moved_heads(grad, grad_x, ctx.offsets):
+            _split_frames(target, offset)[0].zero_()
+            _split_frames(target, offset)[1].add_(_split_frames(source, offset)[0])
+        return grad_x, None
 
 
 def _shift_in_place(x: Tensor, offsets: Sequence[int]) -> Tensor:

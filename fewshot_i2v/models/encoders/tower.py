@@ -179,8 +179,9 @@ class Tower:
     def encode(self, pixels: Tensor) -> Tensor:
         """Compute frame features after `ln_post`: (..., 3, H, W) -> (..., D)."""
         x = self.ln_pre(self.patch_embed(pixels))
-        for block in self.blocks:
-            x = block.forward(x)
+        for i, block in enumerate(self.blocks):
+            is_last = i == self.layers - 1
+            x = block.forward(x, class_token_only=is_last and self.pool == "tok")
         return self.ln_post(self.pool_tokens(x))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:

@@ -21,6 +21,10 @@ from fewshot_i2v.tuning.contract.adapter_subject import (
 from fewshot_i2v.tuning.contract.check import Check, fail, require, require_close
 from fewshot_i2v.tuning.contract.tiny_encoder import FRAMES, make_clips
 
+_CLASS_ADVICE = (
+    "Leave class_token_block out, or let it return block(i, frozen, x)[..., :1, :] without what "
+    "does not reach the class token."
+)
 _AXES_ADVICE = "Compute with tokens (E, clips, T, N + 1, D) and keep these axes in this order."
 
 
@@ -70,6 +74,29 @@ def _block_keeps_shape_and_type(subject: AdapterSubject) -> None:
             torch.equal(tokens, before),
             f"block {i} changes the tokens that it gets",
             "Do not write into x: no x[...] = and no method that ends in _; make a new tensor.",
+        )
+
+
+def _computes_the_class_token_alone(subject: AdapterSubject) -> None:
+    tower, adapter = shared_tower(), subject.build(1, 2, moved=True).adapter
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, CLIPS, FRAMES, tower.grid**2 + 1, tower.width, generator=generator)
+    for i in range(max(adapter.first_trained_block, 0), tower.layers):
+        before = tokens.clone()
+        class_token = adapter.class_token_block(i, tower.blocks[i], tokens)
+        expected = adapter.block(i, tower.blocks[i], tokens)[..., :1, :]
+        require(
+            class_token.shape == expected.shape,
+            f"class_token_block {i} returns the shape {tuple(class_token.shape)}; expected "
+            f"{tuple(expected.shape)}",
+            _CLASS_ADVICE,
+        )
+        problem = f"class_token_block {i} gives another class token than block"
+        require_close(class_token, expected, problem, _CLASS_ADVICE, limit=1e-5)
+        require(
+            torch.equal(tokens, before),
+            f"class_token_block {i} changes the tokens that it gets",
+            _CLASS_ADVICE,
         )
 
 
@@ -212,6 +239,7 @@ BLOCK_CHECK = Check(
 ADAPTER_FEATURE_CHECKS: tuple[Check[AdapterSubject], ...] = (
     Check("features have the right shape and type", _has_shapes_and_types, essential=True),
     Check("untrained, it is the frozen encoder", _is_the_frozen_encoder_at_its_start),
+    Check("the class token alone is that of all tokens", _computes_the_class_token_alone),
     Check("clips do not change each other", _keeps_clips_apart),
     Check("heads can read patch tokens", _gives_grids),
     Check("nothing is random when features are computed", _leaves_global_random_state),

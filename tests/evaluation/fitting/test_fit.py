@@ -274,3 +274,22 @@ def test_a_class_in_other_letters_is_refused_in_a_test(material: Material, tmp_p
     (tmp_path / name).rename(tmp_path / name.upper())
     with pytest.raises(UsageError, match=f"class '{name.upper()}': the model has '{name}'"):
         run_test(model, tmp_path)
+
+
+def test_a_model_predicts_in_the_precision_of_its_fit(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it promises of its accuracy was measured in it."""
+    products = "fewshot_i2v.utils.environment.has_bfloat16_products"
+    monkeypatch.setattr(products, lambda _device: True)
+    path, clips = tmp_path / "model.safetensors", sorted(material.test.rglob("*.mp4"))
+    model = fit(material.train, path, folds=2, **material.keys(head="prototype"))
+    assert model.model is not None
+    assert model.model.description.precision == "bf16"
+    expected = model.predict_proba(clips)
+    monkeypatch.setattr(products, lambda _device: False)
+    loaded = FewShotClassifier.load(path, cache=material.folder / "cache", workers=1)
+    np.testing.assert_array_equal(loaded.predict_proba(clips), expected)
+    other = fit(material.train, folds=2, **material.keys(head="prototype"))
+    assert other.model is not None
+    assert other.model.description.precision == "fp32"

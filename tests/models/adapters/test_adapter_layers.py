@@ -19,10 +19,12 @@ from fewshot_i2v.models.adapters.base.layers import (
     hidden_width,
     init_per_episode,
     kaiming_uniform,
+    normed_linear,
     trunc_normal,
     zeros,
 )
 from fewshot_i2v.models.encoders.block import LayerNorm
+from tests.counted import counting
 
 Layer = TypeVar("Layer", bound=nn.Module)
 E, CLIPS, T, L, C = 3, 2, 4, 5, 6
@@ -89,6 +91,30 @@ def test_layer_norm_copies_one_held_in_bfloat16() -> None:
     layer = EpisodeLayerNorm(frozen, 2)
     assert layer.weight.dtype == torch.float32
     assert torch.equal(layer.bias[1].bfloat16(), frozen.bias)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.1, 1.702])
+def test_a_scale_is_that_of_the_output(scale: float) -> None:
+    layer, x = _moved(EpisodeLinear(_generators(1, 2, 3), C, 5)).double(), _tokens()
+    torch.testing.assert_close(layer(x, scale), scale * layer(x))
+    if scale == 0.5:  # a power of two changes no digit
+        assert torch.equal(layer(x, scale), scale * layer(x))
+
+
+def test_a_scale_costs_no_pass_over_the_gradient_of_the_output() -> None:
+    layer, x = EpisodeLinear(_generators(1, 2, 3), C, 5).to("meta"), _tokens().to("meta").float()
+    counts = []
+    for scale in (1.0, 0.5):
+        layer.zero_grad()
+        with counting() as count:
+            y = layer(x.detach().requires_grad_(), scale)
+            torch.autograd.backward(y, torch.empty_like(y))
+        counts.append(count)
+    extra = counts[1].by_operation - counts[0].by_operation
+    assert extra == {"mul": 4}, "weight and bias, forward and backward"
+    parameters = E * (C * 5 + 5)
+    # each reads and writes the parameters, in 4 bytes a value
+    assert counts[1].bytes - counts[0].bytes == 4 * 4 * parameters
 
 
 def test_temporal_convolution_is_a_depthwise_one() -> None:
@@ -206,3 +232,61 @@ def test_bottleneck_starts_by_adding_nothing() -> None:
 
 def test_width_of_the_middle() -> None:
     assert (hidden_width(768, 0.25), hidden_width(10, 0.25), hidden_width(2, 0.25)) == (192, 2, 1)
+
+
+def _normed_layers() -> nn.ModuleList:
+    norm = EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), E)
+    return nn.ModuleList([_moved(norm), _moved(EpisodeLinear(_generators(1, 2, 3), C, 5))])
+
+
+def test_a_map_of_normalised_tokens_has_scale_and_shift_folded_in() -> None:
+    layers, x = _normed_layers(), (3 + 2 * _tokens().float()).requires_grad_()
+    norm, linear = layers
+    results = [
+        (y.detach(), *torch.autograd.grad(y.pow(3).sum(), [x, *layers.parameters()]))
+        for y in (normed_linear(norm, linear, x), linear(norm(x)))
+    ]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    near = normed_linear(norm, linear, x.bfloat16())
+    assert near.dtype == torch.bfloat16
+    torch.testing.assert_close(near.detach().float(), results[0][0], rtol=0.05, atol=0.1)
+
+
+def test_scale_and_shift_then_cost_no_pass_over_the_tokens() -> None:
+    norm, linear = _normed_layers().to("meta")
+    x = torch.empty(E, 50, 8, 17, C, device="meta", dtype=torch.bfloat16)
+    with counting() as count:
+        y = normed_linear(norm, linear, x)
+        torch.autograd.backward(y, torch.empty_like(y))
+    # normalised tokens are written once, and read by the product and the gradient of its weight
+    statistics = 2 * 4 * x[..., 0].numel()
+    tokens, outputs = x.numel() * x.element_size(), y.numel() * y.element_size()
+    assert count.bytes < 4 * tokens + 3 * outputs + statistics + 20_000
+
+
+def test_a_layer_norm_of_one_episode_is_that_of_several() -> None:
+    """Alone, it is one operation each way, without passes for scale and shift."""
+    several = _moved(EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), E))
+    alone = EpisodeLayerNorm(LayerNorm(torch.ones(C), torch.zeros(C)), 1)
+    alone.load_state_dict({name: row[1:2] for name, row in several.state_dict().items()})
+    x = (3 + 2 * _tokens().float()).requires_grad_()
+    results = []
+    for y in (alone(x[1:2]), several(x)[1:2]):
+        y.pow(3).sum().backward()
+        results.append((y.detach(), x.grad))
+        x.grad = None
+    for ours, theirs in zip(*results, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for name, parameter in alone.named_parameters():
+        expected = several.get_parameter(name).grad
+        assert parameter.grad is not None
+        assert expected is not None
+        torch.testing.assert_close(parameter.grad, expected[1:2], rtol=1e-4, atol=1e-3)
+    assert alone(x[1:2].bfloat16()).dtype == torch.bfloat16
+    with counting() as count:
+        y = alone.to("meta")(torch.empty(1, 2, 3, 4, C, device="meta"))
+        torch.autograd.backward(y, torch.empty_like(y))
+    assert count.by_operation["native_layer_norm"] == 1
+    assert not {"addcmul", "mul", "sum"} & count.by_operation.keys()

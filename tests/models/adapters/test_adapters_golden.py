@@ -63,8 +63,10 @@ def test_tokens_features_and_gradients(golden: Golden, episodes: int, slot: int)
     parameters = golden_parameters(golden, encoder.adapter)
     assert grads.keys() == parameters.keys()
     for name, parameter in parameters.items():
-        assert parameter.grad is not None
         expected = ours(name, grads[name])
+        if parameter.grad is None:  # it does not reach the class token, and is left out here
+            assert not expected.any(), name
+            continue
         _close(parameter.grad[slot], expected, 1e-5 * float(expected.norm()) + 1e-6)
 
 

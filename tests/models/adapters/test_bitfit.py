@@ -10,6 +10,7 @@ from fewshot_i2v import registry
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.frozen import Frozen
 from fewshot_i2v.models.encoders.tower import Tower
+from tests.counted import SCRIPT
 from tests.models.adapters.pretrained import (
     clip_features,
     frame_means,
@@ -26,6 +27,7 @@ from tests.models.tiny_adapters import (
     vit_b16,
     vit_l14,
 )
+from tests.tiny import tiny_tower
 
 QUICK = pytest.mark.parametrize("quick_gelu", [True, False])
 _ENDS = {"norm_pre.value": "ln_pre.bias", "norm_post.value": "ln_post.bias"}
@@ -142,3 +144,20 @@ def test_the_bias_of_the_keys_has_no_effect() -> None:
     with torch.no_grad():
         bias[:, :32] += 1
     assert (clip_features(encoder, pixels) - before).abs().max() > 1e-2
+
+
+def test_the_biases_of_one_episode_are_added_inside_of_the_maps() -> None:
+    tower = tiny_tower()
+    alone = perturb(make_adapter("bitfit", tower, seeds=(1,)), (1,))
+    several = perturb(make_adapter("bitfit", tower, seeds=(2, 1)), (2, 1))
+    pixels = make_clips(tower, 2)
+    ours, theirs = (
+        clip_features(AdaptedEncoder(tower, adapter), pixels) for adapter in (alone, several)
+    )
+    torch.testing.assert_close(ours[0], theirs[1], rtol=1e-4, atol=1e-5)
+    adds = []
+    for episodes in (1, 2):
+        step = SCRIPT["count_step"](tower, "bitfit", episodes=episodes)
+        adds.append(step.by_operation["add"])
+    # six in each of three blocks, and the two outer norms
+    assert adds[1] - adds[0] == 6 * 3 + 2

@@ -15,6 +15,8 @@ from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.frozen import Frozen
+from fewshot_i2v.models.adapters.lora import LoRA, _BlockUpdates
+from tests.counted import counting
 from tests.models.adapters.pretrained import (
     LAYERS,
     WIDTH,
@@ -115,6 +117,26 @@ def test_features_and_gradients_are_those_of_updated_pretrained_weights(
             assert grad is not None
             assert parameter.grad is not None
             assert (parameter.grad[episode] - grad).norm() < 1e-4 * grad.norm(), name
+
+
+def test_queries_keys_and_values_share_one_product_of_the_input() -> None:
+    tower = make_tower(make_visual(quick_gelu=True))
+    adapter = perturb(make_adapter("lora", tower, seeds=(1, 2)), (1, 2))
+    assert isinstance(adapter, LoRA)
+    maps, frozen = adapter.maps[0], tower.blocks[0]
+    assert isinstance(maps, _BlockUpdates)
+    width = tower.width
+    u = torch.randn(2, 3, 4, 5, width, generator=torch.Generator().manual_seed(0))
+    expected = [
+        maps._add_update(target, y.flatten(-2), u).reshape(y.shape)
+        for target, y in zip(("q", "k", "v"), frozen.qkv(u), strict=True)
+    ]
+    for ours, theirs in zip(maps.qkv(frozen, u), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    on_meta = frozen.to(torch.device("meta"), torch.float32)
+    with counting() as count:
+        maps.to("meta").qkv(on_meta, u.to("meta"))
+    assert (count.by_operation["bmm"], count.by_operation["baddbmm"]) == (1, 3)
 
 
 @pytest.mark.parametrize(("model", "options"), CASES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, UnknownNameError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.zeroi2v import ZeroI2V, default_offsets, shift_heads
+from tests.counted import counting
 from tests.models.tiny_adapters import (
     FRAMES,
     count,
@@ -233,3 +236,54 @@ def test_other_numbers_of_frames_are_refused() -> None:
     encoder = _encoder()
     with pytest.raises(AdapterError, match=r"clips of 4 frames.*built for 5"):
         _clip(encoder, make_clips(encoder.tower, 2, frames=4))
+
+
+_OFFSETS = [(-1, 1, 0, 0), (0, 2, 2, -3), (1, 0, -4, 9), (-2, -2, 1, 3)]
+
+
+def _joined_slices(x: Tensor, offsets: tuple[int, ...]) -> Tensor:
+    """The shift written with joined slices, as autograd differentiates it."""
+    frames = x.shape[2]
+    heads = []
+    for head, offset in enumerate(offsets):
+        times = [t + offset if 0 <= t + offset < frames else t for t in range(frames)]
+        heads.append(torch.stack([x[:, :, t, :, head] for t in times], 2))
+    return torch.stack(heads, 4)
+
+
+@pytest.mark.parametrize("offsets", _OFFSETS, ids=str)
+def test_gradients_of_the_shift(offsets: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(1, 2, 4, 2, 4, 2, generator=generator).double() for _ in range(2))
+    x.requires_grad_()
+    expected = _joined_slices(x, offsets)
+    assert torch.equal(shift_heads(x, offsets), expected)
+    ours, theirs = (
+        torch.autograd.grad((y * weight).sum(), x)[0] for y in (shift_heads(x, offsets), expected)
+    )
+    torch.testing.assert_close(ours, theirs)
+    assert torch.autograd.gradcheck(lambda x: shift_heads(x, offsets), x)
+    assert torch.autograd.gradgradcheck(lambda x: shift_heads(x, offsets), x)
+
+
+def test_gradients_of_the_shift_under_vmap() -> None:
+    """Meta-training differentiates copies of a learner so."""
+    x = torch.randn(3, 1, 2, 4, 2, 4, 2, generator=torch.Generator().manual_seed(0))
+
+    def gradient(shift: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+        gradients: Callable[[Tensor], Tensor] = torch.func.grad(
+            lambda x: shift(x, (-1, 1, 0, 2)).pow(3).sum()
+        )
+        return gradients
+
+    expected = torch.stack([gradient(_joined_slices)(row) for row in x])
+    torch.testing.assert_close(torch.func.vmap(gradient(shift_heads))(x), expected)
+
+
+def test_the_shift_writes_few_gradients() -> None:
+    """One copy each way; two small operations for each group of heads that moves."""
+    x = torch.empty(1, 2, 4, 2, 4, 2, device="meta", requires_grad=True)
+    with counting() as count:
+        y = shift_heads(x, (-1, 1, 0, 0))
+        torch.autograd.backward(y, torch.empty_like(y))
+    assert count.by_operation == {"clone": 2, "copy_": 2, "zero_": 2, "add_": 2}

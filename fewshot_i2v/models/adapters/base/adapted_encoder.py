@@ -12,6 +12,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     GridSizes,
     compute_prefix,
     grid_means,
+    reads_class_token_only,
     split_cells,
 )
 from fewshot_i2v.models.encoders.tower import Tower
@@ -27,6 +28,9 @@ class AdaptedEncoder(nn.Module):
     Attributes:
         checkpointing: whether the backward pass computes each block again instead of storing its
             activations. The gradients are the same; it saves memory and costs time.
+        all_tokens: whether the last block computes all tokens, also where the class token alone is
+            read. The features are the same up to rounding; for counts that papers can be compared
+            with.
 
     Raises:
         AdapterError: when the adapter overrides a method that `first_trained_block` skips.
@@ -45,6 +49,7 @@ class AdaptedEncoder(nn.Module):
                 )
         self.tower, self.adapter = tower, adapter
         self.checkpointing = False
+        self.all_tokens = False
 
     def compute_prefix(self, pixels: Tensor, *, grid_sizes: GridSizes = ()) -> Tensor:
         """Computes what stays constant while the adapter is tuned, once per clip.
@@ -59,7 +64,8 @@ class AdaptedEncoder(nn.Module):
         Raises:
             AdapterError: when the tower has fewer patches on a side than a grid needs.
         """
-        return compute_prefix(self.tower, self.adapter.prefix_spec(grid_sizes), pixels)
+        spec = self.adapter.prefix_spec(grid_sizes)
+        return compute_prefix(self.tower, spec, pixels, all_tokens=self.all_tokens)
 
     def forward(self, prefix: Tensor, *, grid_sizes: GridSizes = ()) -> Features:
         """Computes the features of clips from their frozen prefix.
@@ -86,7 +92,8 @@ class AdaptedEncoder(nn.Module):
         if spec.levels:
             x = adapter.side_branch(tower, prefix)
         else:
-            x = self._run_blocks(prefix, max(spec.first_trained_block, 0))
+            class_token_only = not self.all_tokens and reads_class_token_only(tower, grid_sizes)
+            x = self._run_blocks(prefix, max(spec.first_trained_block, 0), class_token_only)
         # of condensed tokens the first is the summary, and the others are means of cells already
         summary = x[..., 0, :] if spec.is_pooled(tower) else tower.pool_tokens(x)
         frames, clip = adapter.pool_frames(tower, summary)
@@ -100,8 +107,8 @@ class AdaptedEncoder(nn.Module):
         grids = {size: adapter.final_norm(tower, grid).float() for size, grid in cells.items()}
         return Features(frames.float(), clip.float(), grids)
 
-    def _run_blocks(self, x: Tensor, first_block: int) -> Tensor:
-        """Runs the blocks from `first_block` on."""
+    def _run_blocks(self, x: Tensor, first_block: int, class_token_only: bool) -> Tensor:
+        """Runs the blocks from `first_block` on; of the last one perhaps the class token alone."""
         tower, adapter = self.tower, self.adapter
         if adapter.first_trained_block < 0:
             x = adapter.patch_embed(tower, x)
@@ -109,12 +116,13 @@ class AdaptedEncoder(nn.Module):
             x = adapter.embed_tokens(tower, x)
         recompute = self.checkpointing and is_grad_enabled()
         for i in range(first_block, tower.layers):
+            is_last = i == tower.layers - 1
+            block = adapter.class_token_block if is_last and class_token_only else adapter.block
             if recompute:
                 # nothing in a block is drawn at random, so no random state has to be kept
                 x = checkpoint(
-                    adapter.block, i, tower.blocks[i], x,
-                    use_reentrant=False, preserve_rng_state=False,
-                )  # fmt: skip
+                    block, i, tower.blocks[i], x, use_reentrant=False, preserve_rng_state=False
+                )
             else:
-                x = adapter.block(i, tower.blocks[i], x)
+                x = block(i, tower.blocks[i], x)
         return x

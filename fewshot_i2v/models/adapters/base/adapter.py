@@ -179,6 +179,22 @@ class Adapter(nn.Module, ABC):
             Tokens of the same shape.
         """
 
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """Computes the class token after block i.
+
+        Called for the last block where nothing else is read. The result is that of `block`; an
+        adapter that overrides this leaves out what does not reach the class token.
+
+        Args:
+            i: index of the block.
+            frozen: the frozen layers of the block.
+            x: tokens (E, clips, T, N + 1, D); not modified.
+
+        Returns:
+            (E, clips, T, 1, D).
+        """
+        return self.block(i, frozen, x)[..., :1, :]
+
     def final_norm(self, tower: Tower, x: Tensor) -> Tensor:
         """Applies the layer norm after the last block, (E, ..., D), or its trained copy.
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter, AdapterOptions
 from fewshot_i2v.models.adapters.frozen import Frozen
-from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.block import FrozenBlock, read_tokens
 from fewshot_i2v.models.encoders.tower import Tower
 
 
@@ -52,10 +52,13 @@ class BlockMaps(nn.Module):
         """Second layer of the MLP, of `activation_gain` times its input, (E, ..., D)."""
         return functional.linear(hidden, frozen.proj_weight, frozen.proj_bias)
 
-    def forward(self, frozen: FrozenBlock, x: Tensor) -> Tensor:
-        """Computes the block on tokens (E, ..., L, D)."""
-        attended = frozen.attention_heads(*self.qkv(frozen, self.ln_1(frozen, x)))
-        x = x + self.out(frozen, attended)
+    def forward(self, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False) -> Tensor:
+        """Computes the block on tokens (E, ..., L, D), or its class token, (E, ..., 1, D)."""
+        q, k, v = self.qkv(frozen, self.ln_1(frozen, x))
+        if class_token_only:  # q is (E, ..., L, H, D/H)
+            q = q[..., :1, :, :]
+        attended = frozen.attention_heads(q, k, v)
+        x = read_tokens(x, class_token_only) + self.out(frozen, attended)
         hidden = frozen.activate(self.fc(frozen, self.ln_2(frozen, x)))
         return x + self.proj(frozen, hidden)
 
@@ -81,10 +84,16 @@ class BlockwiseAdapter(Adapter):
         """Stores the maps of every block, first block first."""
         self.maps = nn.ModuleList(maps)
 
-    def block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+    def block(
+        self, i: int, frozen: FrozenBlock, x: Tensor, *, class_token_only: bool = False
+    ) -> Tensor:
         """Block i with its trained maps."""
-        y: Tensor = self.maps[i](frozen, x)
+        y: Tensor = self.maps[i](frozen, x, class_token_only=class_token_only)
         return y
+
+    def class_token_block(self, i: int, frozen: FrozenBlock, x: Tensor) -> Tensor:
+        """The class token after block i, without what does not reach it."""
+        return self.block(i, frozen, x, class_token_only=True)
 
     def merge_outer_layers(self, tower: Tower, episode: int) -> Tower:
         """Merges the trained layers outside the blocks; in this base class there are none."""

@@ -64,13 +64,22 @@ class PrefixSpec:
         return (frames, tokens, tower.width)
 
 
-def compute_prefix(tower: Tower, spec: PrefixSpec, pixels: Tensor) -> Tensor:
+def reads_class_token_only(tower: Tower, grid_sizes: GridSizes) -> bool:
+    """Whether features read the class token alone of the last block's tokens."""
+    return tower.pool == "tok" and not grid_sizes
+
+
+def compute_prefix(
+    tower: Tower, spec: PrefixSpec, pixels: Tensor, *, all_tokens: bool = False
+) -> Tensor:
     """Computes the frozen prefix of clips.
 
     Args:
         tower: the frozen tower.
         spec: what to compute.
         pixels: (..., T, 3, H, W), normalised.
+        all_tokens: whether the last block computes all tokens, also where the class token alone is
+            read.
 
     Returns:
         For `first_trained_block` -1 the pixels; 0: the tokens of the patch embedding,
@@ -90,8 +99,12 @@ def compute_prefix(tower: Tower, spec: PrefixSpec, pixels: Tensor) -> Tensor:
         return x
     x = tower.ln_pre(x)
     level_outputs = []
+    skips_patches = (
+        spec.is_pooled(tower) and reads_class_token_only(tower, spec.grid_sizes) and not all_tokens
+    )
     for i, block in enumerate(tower.blocks[: spec.first_trained_block]):
-        x = block.forward(x)
+        is_last = i == tower.layers - 1
+        x = block.forward(x, class_token_only=skips_patches and is_last)
         if i in spec.levels:
             level_outputs.append(
                 _pool_frozen(tower, x, spec.grid_sizes) if spec.summary_only else x

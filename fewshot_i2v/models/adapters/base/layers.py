@@ -76,12 +76,21 @@ def broadcast_over_tokens(parameter: Tensor, x: Tensor) -> Tensor:
     return parameter.to(x.dtype).reshape(parameter.shape[0], *token_axes, parameter.shape[-1])
 
 
+def scaled(parameter: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """Multiplies a parameter by a constant, and casts it to the type of tokens afterwards."""
+    if scale == 1:
+        return parameter.to(dtype)
+    wider = torch.promote_types(parameter.dtype, dtype)
+    return (parameter.to(wider) * scale).to(dtype)
+
+
 def episode_affine(
     x: Tensor, weight: Tensor, bias: Tensor, weight_scale: float, bias_scale: float
 ) -> Tensor:
     """Applies an affine map per episode, whose parameters are multiplied by constants.
 
-    The constants are applied inside the product, which costs nothing.
+    The constants go into the parameters. Inside the product they would cost a pass over the
+    gradient of the result, which is far larger.
 
     Args:
         x: (E, ..., inputs).
@@ -95,11 +104,9 @@ def episode_affine(
     """
     rows = rearrange(x, "e ... inputs -> e (...) inputs")
     y = torch.baddbmm(
-        rearrange(bias.to(x.dtype), "e outputs -> e 1 outputs"),
+        rearrange(scaled(bias, bias_scale, x.dtype), "e outputs -> e 1 outputs"),
         rows,
-        weight.to(x.dtype),
-        beta=bias_scale,
-        alpha=weight_scale,
+        scaled(weight, weight_scale, x.dtype),
     )
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
@@ -157,6 +164,10 @@ class EpisodeLayerNorm(nn.Module):
         """Normalises the last axis of (E, ..., D) in float32; the result has the type of `x`."""
         # in bfloat16 mean and variance over D channels would lose most of their digits
         wide = x.float()
+        if len(self.weight) == 1:  # one operation each way; it knows no episode axis
+            weight, bias = self.weight[0], self.bias[0]
+            one_episode = functional.layer_norm(wide, weight.shape, weight, bias, self.eps)
+            return one_episode.to(x.dtype)
         normed = functional.layer_norm(wide, wide.shape[-1:], eps=self.eps)
         scaled = torch.addcmul(
             broadcast_over_tokens(self.bias, normed),
@@ -169,6 +180,26 @@ class EpisodeLayerNorm(nn.Module):
 def initial_layer_norm(episodes: int, width: int) -> EpisodeLayerNorm:
     """Builds a trainable layer norm per episode that starts from weight 1 and bias 0."""
     return EpisodeLayerNorm(tower.LayerNorm(torch.ones(width), torch.zeros(width)), episodes)
+
+
+def normed_linear(norm: EpisodeLayerNorm, linear: EpisodeLinear, x: Tensor) -> Tensor:
+    """Computes `linear(norm(x))` with scale and shift of the norm folded into the map.
+
+    So they cost no pass over the tokens, forward or backward.
+
+    Args:
+        norm: over the channels of x.
+        linear: reads what it returns.
+        x: (E, ..., D).
+
+    Returns:
+        (E, ..., outputs), in the type of x.
+    """
+    # statistics are in float32 inside, whatever the type of x
+    normed = functional.layer_norm(x, x.shape[-1:], eps=norm.eps)
+    weight = norm.weight.unsqueeze(-1) * linear.weight
+    bias = linear.bias + (norm.bias.unsqueeze(-1) * linear.weight).sum(1)
+    return episode_affine(normed, weight, bias, 1.0, 1.0)
 
 
 class _ThreeTaps(torch.autograd.Function):
