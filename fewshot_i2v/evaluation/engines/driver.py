@@ -133,7 +133,7 @@ class EngineRun:
         with self._opened(runner, retry_failed=True) as execution:
             (index,) = outcome.job.pending
             episode = next(e for e in runner.episodes if e.index == index)
-            reason = f"its worker {outcome.death}, and so did the next one"
+            reason = f"its worker {outcome.death}, and so did those of two other attempts"
             if index in execution.pending:
                 execution.record_failed([(episode, str(execution.folder.path), reason)])
             execution.pending.clear()

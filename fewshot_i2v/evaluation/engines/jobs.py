@@ -78,12 +78,13 @@ class WorkerPool(Protocol):
 
 
 def run_jobs(
-    pool: WorkerPool, jobs: Sequence[BatchJob], *, max_attempts: int = 2
+    pool: WorkerPool, jobs: Sequence[BatchJob], *, max_attempts: int = 3
 ) -> Iterator[Outcome]:
     """Runs jobs on a pool, in their order as far as workers are idle.
 
-    A job whose worker ends is run again, once by default: an error of the machine, such as one of
-    its memory, may pass. Errors of data and configuration would come again, and end the run.
+    A job whose worker ends is run again, after all others: what ended it, such as a machine that is
+    taken away or has no memory left, may be over then. Errors of data and configuration would come
+    again, and end the run.
 
     Args:
         pool: of workers.
@@ -111,7 +112,7 @@ def run_jobs(
                 continue
             attempts[outcome.job] += 1
             if attempts[outcome.job] < max_attempts:
-                waiting.append(outcome.job)
+                waiting.insert(0, outcome.job)
             else:
                 yield outcome
 
