@@ -181,9 +181,7 @@ def _report_os_error(error: OSError) -> int:
 def resumable(folder: Path, saved_items: str = "finished episodes are") -> Iterator[None]:
     """End the command on Ctrl-C, SIGTERM or SIGHUP after closing files, and say how to continue.
 
-    Args:
-        folder: of the results.
-        saved_items: what is saved, with a verb.
+    `saved_items` says what is saved in the folder, with a verb.
 
     Raises:
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).

@@ -39,14 +39,7 @@ def check_contract(
 ) -> int:
     """Check an adapter or head, and show what holds and what does not.
 
-    Args:
-        kind: "adapters" or "heads".
-        target: FILE, FILE:CLASS, or the name of a method that can be used.
-        run_contract: runs the checks.
-        as_json: whether to write JSON.
-
-    Returns:
-        The exit status.
+    `target` is FILE, FILE:CLASS, or the name of a method that can be used.
 
     Raises:
         UsageError: when there is no such file or name.

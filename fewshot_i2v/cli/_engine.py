@@ -93,11 +93,7 @@ class EngineFlags:
     shard: str | None
 
     def check(self, first: int) -> None:
-        """Refuses flags that mean nothing together.
-
-        Args:
-            first: number of the first episode.
-        """
+        """Refuses flags that mean nothing together."""
         if self.engine is not None and first:
             raise UsageError("episodes: got a range beside --engine; expected their number")
         if self.engine is not None and self.shard is not None:
@@ -159,13 +155,7 @@ def _parse_gpus(text: str | None) -> tuple[int, ...]:
 
 
 def take_episode_range(overrides: dict[str, Any]) -> int:
-    """Replaces a range of episodes, such as 40:80, by its end.
-
-    Args:
-        overrides: keys of the configuration as typed; `episodes` is changed.
-
-    Returns:
-        The first episode.
+    """Replaces a range of episodes, such as 40:80, by its end, and returns the first episode.
 
     Raises:
         UsageError: when it is empty.
@@ -182,12 +172,7 @@ def take_episode_range(overrides: dict[str, Any]) -> int:
 
 
 def make_selection(shard: str | None, first: int) -> EpisodeSelection:
-    """Makes the selection of episodes that this process runs.
-
-    Args:
-        shard: as typed; None: all.
-        first: number of the first episode.
-    """
+    """Makes the selection of episodes that this process runs."""
     from fewshot_i2v.evaluation.row_execution import EpisodeSelection
     from fewshot_i2v.runs.shards import Shard
 

@@ -319,10 +319,6 @@ def _flag_help(flag: str, name: str, key: ConfigKey, other_default: str | None) 
 def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
     """Read the configuration keys set on the command line.
 
-    Args:
-        ctx: of a command with flags of `config_flags`.
-        settings: "key=value" texts of `--set`.
-
     Raises:
         UsageError: when a setting has no value, or a key is set twice.
     """
@@ -338,9 +334,7 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
 def parse_settings(settings: tuple[str, ...], taken: Collection[str] = ()) -> dict[str, Any]:
     """Parse the "key=value" texts of `--set`.
 
-    Args:
-        settings: the texts.
-        taken: keys that flags set.
+    The keys `taken` are set by flags.
 
     Raises:
         UsageError: when a setting has no value, or a key is set twice.

@@ -42,11 +42,6 @@ _BOUND_PHRASES = {
 def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None:
     """Write the options, presets and source of one adapter or head.
 
-    Args:
-        kind: "adapters" or "heads".
-        name: of one of them.
-        as_json: whether to write JSON.
-
     Raises:
         UnknownNameError: when there is none of that name.
         UsageError: when its file cannot be used.

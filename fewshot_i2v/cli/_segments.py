@@ -92,15 +92,7 @@ def write_segments(
 ) -> int:
     """Write the segments of videos, and a page of them if one is wanted.
 
-    Args:
-        classifier: of a fitted model.
-        paths: of the videos.
-        lengths: of window and stride, in seconds.
-        writer: of the segments.
-        report: file of the page, or None.
-
-    Returns:
-        The exit status.
+    The lengths are those of window and stride, in seconds; returned is the exit status.
     """
     from fewshot_i2v.evaluation.segments import find_segments, find_timeline
 

@@ -56,14 +56,6 @@ def show_costs(
 ) -> None:
     """Write the cost of each adapter on an encoder; no weights are read.
 
-    Args:
-        encoder: by name; None: "demo", or the encoder of `architecture`.
-        architecture: path of a model configuration.
-        image_size: pixels on a side; None: the encoder's own.
-        frames: frames of a clip; None: 8.
-        presets: whether presets have their own rows.
-        as_json: whether to write JSON.
-
     Raises:
         UsageError: when there is no such encoder, or it has no blocks.
     """

@@ -120,10 +120,7 @@ def _build_table(rows: Sequence[RowSummary], run: Path, *, many_tables: bool) ->
 def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
     """Write the intervals of all rows.
 
-    Args:
-        run: a run folder or a folder with some.
-        split: name or path of the split, for the groups of its clips; None: the runs' path.
-        as_json: whether to write JSON, one object per table.
+    The groups of clips are those of the split, by default that of the runs.
 
     Raises:
         UsageError: when there is no run folder, or `split` is not that of the runs.

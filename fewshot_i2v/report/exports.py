@@ -135,10 +135,7 @@ _JSON_ONLY_KEYS = frozenset({"interval_covers", "ece_covers", "reliability"})
 def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = "") -> str:
     """Render the tables of a report.
 
-    Args:
-        sections: one for each table.
-        kind: a file ending of `RENDERERS`, such as ".md".
-        title: written above them; by default each has only that of its section.
+    `kind` is a file ending of `RENDERERS`, such as ".md".
 
     Raises:
         UsageError: for another kind.

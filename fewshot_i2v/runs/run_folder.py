@@ -165,11 +165,7 @@ class RunFolder:
         self.records = RecordLines(journals_of(self.path), self._run_checksum)
 
     def record_clips(self, digests: Mapping[str, str]) -> None:
-        """Records the digests of the run's clips; errors as `add_clip_digests`.
-
-        Args:
-            digests: clip name -> digest of its content.
-        """
+        """Records the digests of the run's clips, by clip name; errors as `add_clip_digests`."""
         path = self.path / "run.json"
         if self._shard is None:
             self.header = add_clip_digests(path, self.header, digests)

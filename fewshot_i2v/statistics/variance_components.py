@@ -85,12 +85,8 @@ def constant_values_deviation(mean: float, episodes: int, level: float = 0.95) -
     """Upper bound of the standard deviation over episodes where all pilot episodes are equal.
 
     Values between 0 and 1 with a mean p have a variance of at most p · (1 - p). p is taken within
-    Wilson's interval for this many equal values (`intervals.bounded_interval`).
-
-    Args:
-        mean: of every episode, 0..1.
-        episodes: at least 2.
-        level: above 0 and below 1.
+    Wilson's interval for this many equal values (`intervals.bounded_interval`). There are at least
+    2 episodes.
     """
     low, high = constant_values_interval(mean, episodes, level)
     share = min(max(low, 0.5), high)
@@ -98,13 +94,7 @@ def constant_values_deviation(mean: float, episodes: int, level: float = 0.95) -
 
 
 def constant_values_half_width(mean: float, episodes: int, level: float = 0.95) -> float:
-    """Largest distance of the true mean from that of a pilot whose episodes are all equal.
-
-    Args:
-        mean: of every episode, 0..1.
-        episodes: at least 2.
-        level: above 0 and below 1.
-    """
+    """Largest distance of the true mean from that of a pilot whose episodes are all equal."""
     low, high = constant_values_interval(mean, episodes, level)
     return max(mean - low, high - mean)
 

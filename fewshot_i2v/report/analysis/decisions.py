@@ -58,11 +58,6 @@ def decide_table(
     read class names where others did not, take no part. The verdicts are adjusted for all of a
     table: by Holm where each number of shots has one such baseline; where it was selected among
     several, for every pair that could have been compared (Bonferroni).
-
-    Args:
-        rows: of one table.
-        level: of the family of tests.
-        tables: predictions of each row, for other clips; empty: they are not known.
     """
     best = best_rows(rows, level, tables)
     frozen = {shot: _frozen_rows(rows, shot) for shot in best}

@@ -53,11 +53,6 @@ def recommend_rows(
     An adapter is recommended where it beats the best row of the frozen encoder, and else that row,
     which takes no training. Of rows that cannot be told apart, and whose accuracies are at most
     `NOTABLE_DIFFERENCE` apart, the one with the fewest trained parameters is taken.
-
-    Args:
-        rows: of one table.
-        level: of intervals and of the family of tests.
-        tables: predictions of each row, for other clips; empty: they are not known.
     """
     return [_recommend(rows, decision, level) for decision in decide_table(rows, level, tables)]
 

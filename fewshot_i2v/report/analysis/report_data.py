@@ -164,8 +164,7 @@ class ReportSection:
 def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """Sort rows by adapter, the frozen encoder first; then by start, head and shots.
 
-    Args:
-        rows: in the order of their runs, which stays where nothing else decides.
+    Where nothing else decides, their order stays.
     """
     summaries = sorted((row.summary for row in rows), key=lambda row: not row.is_frozen)
     adapters = list(dict.fromkeys(row.adapter for row in summaries))

@@ -246,12 +246,7 @@ class CalibrationMetrics:
 
 
 def calibration_metrics(analysis: RunAnalysis, level: float) -> CalibrationMetrics | None:
-    """Compute the metrics of a row; None where no episode succeeded.
-
-    Args:
-        analysis: of the row's records.
-        level: of the interval.
-    """
+    """Compute the metrics of a row; None where no episode succeeded."""
     calibration = analysis.calibration
     if calibration is None:
         return None

@@ -72,11 +72,6 @@ def gain_verdicts(
 
     Verdicts are of the sign-flip test, or McNemar's over the clips of a single episode, adjusted
     for the number of these rows (Holm). Rows without such a partner are left out.
-
-    Args:
-        rows: of one table.
-        level: of intervals and of the family of tests.
-        tables: predictions of each row, for the answers to single clips; empty: they are not known.
     """
     frozen_rows = [None if row.is_frozen else baseline_of(row, rows) for row in rows]
     pairs = [
@@ -97,11 +92,6 @@ def best_rows(
     others did not; the best one has at least half of the episodes that any of them has. The best
     row was selected on the same episodes; a verdict therefore holds for every pair of rows
     (Bonferroni).
-
-    Args:
-        rows: of one table.
-        level: of intervals and of the families of tests.
-        tables: as for `gain_verdicts`.
     """
     best_by_shot: dict[int | str, BestRow] = {}
     for shot in dict.fromkeys(row.shot for row in rows):
@@ -126,9 +116,6 @@ def highest_mean(means: Mapping[int, Interval]) -> int:
     """Position of the highest of some accuracies that has at least half of the most episodes.
 
     A row with few episodes would be the best one by luck.
-
-    Args:
-        means: by position, at least one.
     """
     max_episodes = max(mean.n for mean in means.values())
     return max((i for i in means if 2 * means[i].n >= max_episodes), key=lambda i: means[i].mean)
@@ -142,11 +129,7 @@ def judge_pairs(
 ) -> list[GainVerdict]:
     """Verdicts of a family, adjusted for `pairs` where other pairs could have been compared.
 
-    Args:
-        positions: row and baseline of each comparison.
-        tests: of each.
-        level: of the family.
-        pairs: number of comparisons that could have been made (Bonferroni); None: these (Holm).
+    `pairs` is their number (Bonferroni); None: these are all (Holm).
     """
     if not tests:
         return []

@@ -48,15 +48,8 @@ def render_comparisons(
 ) -> str:
     """Format comparisons as aligned text, one table for each setting, with sentences and notes.
 
-    Args:
-        comparisons: from `fewshot_i2v.report.comparison.compare.compare_rows`; one family.
-        not_compared: rows without a baseline.
-        level: the level that they were made with.
-        wide: whether all columns are shown, with full names; else those that fit 80 columns.
-        all_notes: whether all notes are shown, in full; else at most three.
-
-    Returns:
-        The text, without a newline at the end.
+    Unless `wide`, a table has the columns that fit 80 columns; unless `all_notes`, there are at
+    most three notes.
     """
     settings: dict[str, list[RowComparison]] = {}
     for comparison in comparisons:

@@ -90,11 +90,7 @@ class RowLabel:
 
 
 def make_labels(rows: Sequence[RowSummary]) -> list[RowLabel]:
-    """Make the label of each row.
-
-    Args:
-        rows: those of one table.
-    """
+    """Make the label of each row."""
     adapters = number_duplicates(
         (row.adapter, shorten(row.adapter, _MAX_NAME_LENGTH)) for row in rows
     )

@@ -26,14 +26,7 @@ def summarize(
     frozen: Mapping[int, GainVerdict],
     best: Mapping[int | str, BestRow],
 ) -> list[str]:
-    """Write one paragraph per number of shots: the best row, its gain, and the rows as good as it.
-
-    Args:
-        rows: of one table.
-        labels: their names.
-        frozen: rows against the frozen encoder.
-        best: the best row of each number of shots.
-    """
+    """Write a paragraph per number of shots: the best row, its gain, and the rows as good as it."""
     if not any(row.accuracies for row in rows):
         return ["No episode has succeeded so far."]
     paragraphs = [

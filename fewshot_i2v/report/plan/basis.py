@@ -113,11 +113,7 @@ class PlanBasis:
     reuses_clips: bool = False
 
     def clip_variances(self, sizes: Sequence[int]) -> dict[SpreadKey, ClipVariance]:
-        """Estimates the variance over clips of rows and pairs, where the pilot is long enough.
-
-        Args:
-            sizes: clips of each class of the pilot's subset.
-        """
+        """Estimates the variance over clips of rows and pairs, where the pilot is long enough."""
         variances = {
             (spread.name, spread.against, spread.shot): estimate_clip_variance(
                 spread.outcomes[0], sizes, *spread.outcomes[1:]

@@ -131,11 +131,6 @@ def plan_sample_sizes(
 ) -> SampleSizePlan:
     """Plan episodes and clips.
 
-    Args:
-        run: a pilot: a run folder or a folder of run folders; None: spreads are assumed.
-        targets: the precision to reach.
-        request: what is planned.
-
     Raises:
         UsageError: when the pilot cannot be read or does not match the request, or the requested
             split cannot be read.

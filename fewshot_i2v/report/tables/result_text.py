@@ -91,16 +91,7 @@ def render_table(
 ) -> str:
     """Format the rows as text for a terminal: what all share, the table, what it decides, notes.
 
-    Args:
-        rows: in the order to show them.
-        way: classes of an episode, or a text such as "5-10".
-        chance: accuracy of guessing, 0..1; None: 1 / way, or 0 where that is a text.
-        setting: what the episodes are, in words, for the first line.
-        stopping_note: how a run with a target half-width ended; or empty.
-        options: what is shown.
-
-    Returns:
-        The text, without a newline at the end.
+    `way` and `chance` are as for `accuracy_table`; `setting` says what the episodes are.
 
     Raises:
         UnknownNameError: for a column that does not exist.

@@ -109,10 +109,7 @@ def section_tables(
 ) -> list[Table]:
     """The table of accuracies of a section, and those that follow it where they say anything.
 
-    Args:
-        section: of the rows.
-        losses: in other frame orders, of the rows of all sections.
-        hidden: headings of columns of names that are left out.
+    The columns of names `hidden` are left out.
     """
     table = accuracy_table(section.summaries, way=section.way, chance=section.chance)
     columns = {heading: cells for heading, cells in table.columns.items() if heading not in hidden}
