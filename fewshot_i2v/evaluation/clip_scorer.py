@@ -118,11 +118,8 @@ class ClipScorer:
     ) -> ClipScorer:
         """Builds the scorer of a fitted model.
 
-        Args:
-            model: content of its file.
-            encoder: the one it was fitted with.
-            path: of the file, for messages.
-            options: `cache`, `cache_limit`, `workers` and `limits`.
+        `path`, of the file, is for messages; `options` are `cache`, `cache_limit`, `workers` and
+        `limits`.
 
         Raises:
             CheckpointError: for another encoder, or tensors that do not fit.
@@ -236,13 +233,6 @@ class ClipScorer:
     def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
         """Classifies the windows of a long video, from one decode pass.
 
-        Args:
-            path: a video file.
-            plan: its windows, from `plan_windows`.
-
-        Yields:
-            One prediction for each window, in order.
-
         Raises:
             VideoUnreadable: where damage is met.
         """
@@ -258,10 +248,8 @@ class ClipScorer:
     ) -> Iterator[tuple[VideoWindow, Prediction]]:
         """Classifies windows, and yields each with its prediction.
 
-        Args:
-            path: of the video, for the predictions.
-            windows: they are taken as they are needed.
-            at_once: windows of a pass; None: as many as the device takes.
+        They are taken as they are needed, and `at_once` in a pass; None: as many as the device
+        takes.
         """
         while chunk := list(islice(windows, at_once or self._chunk_size)):
             clips = [window.frames for window in chunk]

@@ -74,14 +74,7 @@ class RowExecution:
         *,
         retry_failed: bool,
     ) -> RowExecution:
-        """Says what is missing.
-
-        Args:
-            runner: of the row.
-            folder: of its records.
-            selection: what this process is to run.
-            retry_failed: whether episodes recorded as failed run again.
-        """
+        """Says what is missing; with `retry_failed` also the episodes recorded as failed."""
         retried = folder.records.failed if retry_failed else ()
         selected = [e for e in runner.episodes if selection.has(e.index, runner)]
         indices = {e.index for e in selected}
@@ -159,11 +152,7 @@ class RowExecution:
             )
 
     def run_batch(self, batch: int) -> list[EpisodeRecord]:
-        """Runs a batch, and records its missing episodes.
-
-        Returns:
-            The new records.
-        """
+        """Runs a batch, records its missing episodes, and returns their records."""
         episodes = [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
         return self.run_episodes(episodes)
 

@@ -178,10 +178,6 @@ def _with_film_strips(
 def read_sections(runs: Sequence[Path], detail: str | None) -> list[ReportSection]:
     """Read one section for each set of rows with the same episodes.
 
-    Args:
-        runs: run folders, or folders of some.
-        detail: name of the run folder that is shown in detail; None: the best row.
-
     Raises:
         UsageError: when there is no run, or none has the name of `detail`.
     """

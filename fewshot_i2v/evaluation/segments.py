@@ -161,10 +161,7 @@ class SegmentMerger:
     ) -> list[Segment]:
         """Adds the prediction of a window, and returns the segments that have ended by it.
 
-        Args:
-            number: of the window, higher than any before.
-            prediction: of it.
-            picture: from it, for its segment.
+        Its number is higher than any before.
         """
         # cells before its start are covered by none that comes from now on
         ended = self._decide(number)

@@ -23,11 +23,8 @@ def write_timeline_page(
 ) -> None:
     """Writes a page of the timelines of videos; a file that is there is replaced.
 
-    Args:
-        path: of the page.
-        timelines: one for each video, from `find_timeline`; at least one.
-        classes: of the model.
-        title: of the page; "": the name of the video, or how many there are.
+    There is at least one, from `find_timeline`. Without a title it is the name of the video, or how
+    many there are.
 
     Raises:
         UsageError: when it cannot be written.

@@ -105,11 +105,7 @@ def export_onnx(
 
 
 def check_packages() -> None:
-    """Checks that the packages of the extra [onnx] are installed.
-
-    Raises:
-        UsageError: naming those that are not, and the command that installs them.
-    """
+    """Checks that the packages of the extra [onnx] are installed."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(

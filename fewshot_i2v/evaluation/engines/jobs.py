@@ -83,16 +83,8 @@ def run_jobs(
     """Runs jobs on a pool, in their order as far as workers are idle.
 
     A job whose worker ends is run again, once by default: an error of the machine, such as one of
-    its memory, may pass. Errors of data and configuration would come again, and end the run.
-
-    Args:
-        pool: of workers.
-        jobs: to run.
-        max_attempts: how often a job may end its worker.
-
-    Yields:
-        The outcomes of jobs that were done, and of those that ended their workers `max_attempts`
-        times.
+    its memory, may pass. Errors of data and configuration would come again, and end the run. Those
+    that ended their workers `max_attempts` times have an outcome too.
 
     Raises:
         FewshotError: of a job, when it is one of data or configuration.

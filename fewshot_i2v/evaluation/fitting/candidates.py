@@ -91,15 +91,10 @@ class Candidate:
 def load_fit_config(
     source: str, overrides: Mapping[str, Any], like: Path | None = None
 ) -> tuple[EvaluationConfig, bool]:
-    """Reads what is to be tried.
+    """Reads what is to be tried, and whether the heads are those of `AUTO_HEADS`.
 
-    Args:
-        source: name of the labelled clips.
-        overrides: keys of an evaluation, dotted or nested. The adapter may be auto.
-        like: run folder of a row whose method is taken where the overrides do not say otherwise.
-
-    Returns:
-        The configuration, and whether the heads are those of `AUTO_HEADS`.
+    The overrides are keys of an evaluation, dotted or nested; the adapter may be auto. What they do
+    not say is that of the row whose run folder is `like`.
     """
     values = dict(overrides)
     check_fit_keys(values)
@@ -150,15 +145,8 @@ def choose_candidate(
     """Chooses the simplest candidate that is about as good as the best, see `choose_method`.
 
     Simpler are those without fine-tuning, and of equal ones the earlier. Without held-out clips it
-    is the last one without fine-tuning, or the first if there is none.
-
-    Args:
-        candidates: what was tried.
-        groups: group of each clip, by name.
-        seed: of the resamples.
-
-    Returns:
-        The candidate, and the accuracy to expect of it, less what the choice among them adds.
+    is the last one without fine-tuning, or the first if there is none. `groups` has the group of
+    each clip, by name. The accuracy to expect is less what the choice among the candidates adds.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.is_tuned)
     held_out = [candidate.held_out for candidate in ordered if candidate.held_out is not None]

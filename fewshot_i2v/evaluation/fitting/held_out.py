@@ -54,11 +54,7 @@ def predict_held_out(
 ) -> HeldOutLogits:
     """Predicts the query clips of folds.
 
-    Args:
-        runner: of the method; its context has the episodes.
-        episodes: the folds.
-        advance: of a progress bar.
-        known: whether the classes of the query clips are among those of the episodes.
+    `known`: whether the classes of the query clips are among those of the episodes.
     """
     names: list[str] = []
     labels: list[int] = []

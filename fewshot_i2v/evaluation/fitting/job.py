@@ -67,10 +67,8 @@ class FitJob:
     def left_out_episodes(self, first_index: int, count: int) -> list[Episode]:
         """Episodes without `count` of the classes, whose query clips are those of these classes.
 
-        Args:
-            first_index: number of the first episode.
-            count: of the classes that are left out; every such set has an episode, up to
-                `_MAX_LEFT_OUT_SETS` of them, which are then drawn at random.
+        Every set of `count` classes has an episode, up to `_MAX_LEFT_OUT_SETS`, which are then
+        drawn at random. `first_index` is the number of the first episode.
         """
         by_class = {n: tuple(c.name for c in clips) for n, clips in self.clips.by_class.items()}
         sets = list(combinations(by_class, count))

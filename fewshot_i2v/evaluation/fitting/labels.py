@@ -73,15 +73,8 @@ def find_suspects(
     A label is suspect where the calibrated probability of another class is at least 0.9: of 100
     such clips with right labels the model would be wrong about at most 10. Source: Northcutt, Jiang
     and Chuang, "Confident Learning", JAIR 2021, https://arxiv.org/abs/1911.00068, whose threshold
-    is the mean confidence of the class instead.
-
-    Args:
-        held_out: predictions of R clips.
-        probabilities: calibrated, (R, C).
-        classes: their names.
-
-    Returns:
-        The surest first.
+    is the mean confidence of the class instead. The probabilities are calibrated, (R, C). The
+    surest come first.
     """
     predicted, sureness = probabilities.argmax(1), probabilities.max(1)
     suspects = [
