@@ -97,7 +97,7 @@ def _gives_exactly(source: str | Plain, headers: Sequence[Header]) -> bool:
 
 
 def method_of_row(header: Header) -> Plain:
-    """Returns encoder, video, adapter, start, head and tuning of a row as keys of a configuration."""
+    """Returns encoder, video, adapter, start, head and tuning of a row, as configuration keys."""
     config = _merged_config([header], 1)
     keys = ("encoder", "precision", "video", "adapter", "start", "head", "tuning", "recipes")
     return {key: config[key] for key in keys if key in config}
