@@ -16,6 +16,7 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from fewshot_i2v.cli._help import join_options
 from fewshot_i2v.cli._next import ARGUMENTS_KEY
 from fewshot_i2v.cli._start import Terminated, signals_raise
 from fewshot_i2v.cli._usage_errors import describe_usage_error
@@ -71,19 +72,18 @@ class CommandFolder(click.Group):
         names = self.list_commands(ctx)
         first_names = [name for name in self.first_commands if name in names]
         later_names = [name for name in names if name not in first_names]
-        headings = {
-            "To begin with, in the order of work": first_names,
-            "More commands": later_names,
-        }
-        if not first_names:
-            headings = {"Commands": later_names}
-        limit = formatter.width - 6 - max(map(len, names))
-        for heading, listed_names in headings.items():
-            commands = ((name, self.get_command(ctx, name)) for name in listed_names)
-            records = [(name, cmd.get_short_help_str(limit)) for name, cmd in commands if cmd]
-            width = max(map(len, names))
+        later = "More commands" if first_names else "Commands"
+        headings = {"To begin with, in the order of work": first_names, later: later_names}
+        width = max(map(len, names))
+        for heading in filter(headings.get, headings):
+            commands = ((name, self.get_command(ctx, name)) for name in headings[heading])
+            texts = [
+                (name.ljust(width), cmd.get_short_help_str(formatter.width - 6 - width))
+                for name, cmd in commands
+                if cmd
+            ]
             with formatter.section(heading):
-                formatter.write_dl([(name.ljust(width), text) for name, text in records])
+                formatter.write_dl(texts)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -239,22 +239,21 @@ class RunPath(click.Path):
         return path
 
 
-def table_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a table of accuracies: further columns, all of them, all notes."""
-    flags = (
-        click.option(
-            "--columns",
-            metavar="NAME,...",
-            default="",
-            help="Also show these columns: head, seeds, episodes, parameters, macs, seconds, "
-            "memory; such as --columns parameters,seconds.",
-        ),
-        click.option("--wide", is_flag=True, help="Show all columns, with full names."),
-        click.option("--notes", is_flag=True, help="Show all notes on the table in full."),
-    )
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+width_flags = join_options(
+    click.option("--wide", is_flag=True, help="Show all columns, with full names."),
+    click.option("--notes", is_flag=True, help="Show all notes on the table in full."),
+)
+table_flags = join_options(
+    click.option(
+        "--columns",
+        metavar="NAME,...",
+        default="",
+        help="Also show these columns: head, seeds, episodes, parameters, macs, seconds, "
+        "memory; such as --columns parameters,seconds.",
+    ),
+    width_flags,
+)
+"""Flags of a table of accuracies: further columns, all of them, all notes."""
 
 
 def parse_columns(text: str) -> tuple[str, ...]:

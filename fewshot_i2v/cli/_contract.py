@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import click
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.errors import UsageError, suggest_names
+from fewshot_i2v.utils.text_table import wrap_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.tuning.contract.check import CheckResult
@@ -108,16 +108,7 @@ def _show_result(result: CheckResult) -> None:
     click.echo(f"{label:<8}  {result.promise}")
     if result.problem:
         for text in (result.problem, f"-> {result.advice}"):
-            click.echo(
-                textwrap.fill(
-                    text,
-                    _WIDTH,
-                    initial_indent=_INDENT,
-                    subsequent_indent=_INDENT,
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
-            )
+            click.echo("\n".join(wrap_text(text, _WIDTH, first=_INDENT, hanging=_INDENT)))
 
 
 def _show_summary(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import join_options, rare_flag
 from fewshot_i2v.cli._next import same_command
 from fewshot_i2v.errors import UsageError
 
@@ -21,57 +21,38 @@ if TYPE_CHECKING:
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
-
-_HEADING = "Several processes"
-_FLAGS = (
-    click.option(
+_flag = partial(rare_flag, heading="Several processes")
+engine_flags = join_options(
+    _flag(
         "--engine",
-        cls=RareFlag,
-        heading=_HEADING,
         type=click.Choice(("processes", "ray", "slurm")),
         help="Run the episodes in several processes of this machine, in a Ray cluster, or write "
         "the script of a SLURM array to standard output. [default: this process]",
     ),
-    click.option(
+    _flag(
         "--processes",
-        cls=RareFlag,
-        heading=_HEADING,
         type=click.IntRange(1),
         metavar="N",
         help="Number of processes; of slurm: of jobs. [default: one per GPU, or per core]",
     ),
-    click.option(
+    _flag(
         "--gpus",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="0,1,...",
         help="GPUs to use with --engine processes, one process each. [default: all]",
     ),
-    click.option(
+    _flag(
         "--ray-address",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="ADDRESS",
         help="Ray cluster to use. [default: the one of Ray's environment, or a local one]",
     ),
-    click.option(
+    _flag(
         "--shard",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="K/N|auto",
         help="Run shard K of N of the episodes; start one process for each K, on any machine with "
         "the same --output. auto: the place of this job in a SLURM array.",
     ),
 )
-
-
-def engine_flags(function: Decorated) -> Decorated:
-    """A decorator that adds the flags."""
-    for flag in reversed(_FLAGS):
-        function = flag(function)
-    return function
 
 
 @dataclass(frozen=True)

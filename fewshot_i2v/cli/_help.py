@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULT_HEADING = "Options"
 _SHOW_ALL = "fewshot_i2v.help_all"
@@ -109,11 +112,23 @@ class HelpCommand(click.Command):
             formatter.write_text(f"{ctx.command_path} --help-all shows {' and '.join(contents)}.")
 
 
-class RareFlag(Flag):
-    """An option that --help-all alone shows."""
+flag = partial(click.option, cls=Flag)
+"""Like `click.option`, with the `heading` that the option stands under."""
+rare_flag = partial(flag, rare=True)
+"""Likewise, of an option that --help-all alone shows."""
 
-    def __init__(self, decls: Sequence[str], **attrs: Any) -> None:
-        super().__init__(decls, rare=True, **attrs)
+
+def join_options(
+    *decorators: Callable[[Decorated], Decorated],
+) -> Callable[[Decorated], Decorated]:
+    """A decorator that adds several options, in their order."""
+
+    def _add(command: Decorated) -> Decorated:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return _add
 
 
 def _show_help_all(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

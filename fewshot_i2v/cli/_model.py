@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewshot_i2v.cli._flags import CACHE_LIMIT
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import join_options, rare_flag
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
 
 _FILE = click.Path(path_type=Path)
-_MODEL_OPTIONS = (
+model_options = join_options(
     click.option("--pretrained", help="Weights of the encoder. [default: where they were]"),
     click.option(
         "--architecture",
@@ -28,20 +27,14 @@ _MODEL_OPTIONS = (
     click.option(
         "--cache", type=_FILE, help="Folder of decoded clips. [default: the user's cache]"
     ),
-    click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT),
+    rare_flag("--cache-limit", **CACHE_LIMIT),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
         help="Decoding processes. [default: one per core, at most 8]",
     ),
 )
-
-
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where a model's encoder is and how clips are decoded."""
-    for option in reversed(_MODEL_OPTIONS):
-        function = option(function)
-    return function
+"""Options that say where a model's encoder is and how clips are decoded."""
 
 
 def check_output(out: Path, *, force: bool) -> None:
@@ -66,7 +59,7 @@ def check_output(out: Path, *, force: bool) -> None:
 
 
 def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:
-    """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
+    """Load a fitted model as the flags of `model_options` and of limits say."""
     from fewshot_i2v.config.base import LimitsConfig
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.tuning.run_context import resolve_device

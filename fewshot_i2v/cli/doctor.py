@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.resources import default_cache_folder
-from fewshot_i2v.utils.text_table import WIDTH
+from fewshot_i2v.utils.text_table import wrap_text
 from fewshot_i2v.version import __version__
 
 if TYPE_CHECKING:
@@ -79,13 +78,4 @@ def _show(check: HealthCheck) -> None:
     head = f"{_LABELS[check.status]:<7}  {check.name:<8}  "
     texts = [(head, check.fact), *([(_INDENT, f"-> {check.advice}")] if check.advice else [])]
     for first, text in texts:
-        click.echo(
-            textwrap.fill(
-                text,
-                WIDTH,
-                initial_indent=first,
-                subsequent_indent=_INDENT,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        click.echo("\n".join(wrap_text(text, first=first, hanging=_INDENT)))

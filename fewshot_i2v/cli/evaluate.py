@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,11 +22,11 @@ from fewshot_i2v.cli._flags import (
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.text_table import WIDTH, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, wrap_notes, wrap_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
@@ -64,12 +63,7 @@ _EXAMPLES = (
     metavar="KEY=VALUE",
     help="Set any key of configs/README.md, such as tuning.batch=64. Repeatable.",
 )
-@click.option(
-    "--retry-failed",
-    cls=RareFlag,
-    is_flag=True,
-    help="Run episodes again that are recorded as failed.",
-)
+@rare_flag("--retry-failed", is_flag=True, help="Run episodes again that are recorded as failed.")
 @engine_flags
 @table_flags
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
@@ -167,14 +161,7 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
         listed_settings = ", ".join(
             text.replace(" ", "\xa0") if len(text) < WIDTH - 6 else text for text in texts
         )
-        wrapped = wrap(
-            f"{origin}: {listed_settings}",
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+        wrapped = wrap_text(f"{origin}: {listed_settings}", first="  ", hanging="    ")
         lines += [line.replace("\xa0", " ") for line in wrapped]
     if run.encoder.name == TOY_ENCODER and run.root is not None:
         lines += wrap_notes(

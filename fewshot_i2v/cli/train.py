@@ -16,7 +16,7 @@ from fewshot_i2v.cli._flags import (
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
@@ -54,9 +54,8 @@ _EXAMPLES = (
     metavar="KEY=VALUE",
     help="Set any key of configs/README.md, such as augment.flip=off. Repeatable.",
 )
-@click.option(
+@rare_flag(
     "--finish",
-    cls=RareFlag,
     is_flag=True,
     help="Train no further: the best state of a stopped training becomes the start.",
 )

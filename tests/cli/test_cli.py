@@ -67,6 +67,14 @@ def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert CliRunner().invoke(group, ["say-hello"]).stdout == "hello\n"
     assert "say-hello" in CliRunner().invoke(group, ["--help"]).stdout
     assert "private" not in CliRunner().invoke(group, ["--help"]).stdout
+    first = CommandFolder(
+        name="x", folder=folder, package="more_commands", first_commands=["say-hello"]
+    )
+    text = CliRunner().invoke(first, ["--help"]).stdout
+    assert re.findall("^([A-Z].*):", text, re.M)[1:] == [
+        "Options",
+        "To begin with, in the order of work",
+    ]
 
 
 def test_version(invoke: Invoke) -> None:

@@ -11,7 +11,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
 from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
@@ -77,29 +77,24 @@ _EXAMPLES = (
     is_flag=True,
     help="With --allow-missing: leave out classes with too few clips, too.",
 )
-@click.option(
+@rare_flag(
     "--workers",
-    cls=RareFlag,
     type=click.IntRange(min=1),
     help="Decoding processes.  [default: chosen by the machine]",
 )
-@click.option(
+@rare_flag(
     "--cache",
-    cls=RareFlag,
     type=_FOLDER_PATH,
     help="Folder where a check saves its results for the next one.  [default: that of the user]",
 )
-@click.option(
-    "--verify", cls=RareFlag, is_flag=True, help="Read clips again that an earlier check has read."
-)
+@rare_flag("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
 @click.option(
     "--labels",
     is_flag=True,
     help="Also name clips that look mislabelled, by models of an encoder that have not seen them.",
 )
-@click.option(
+@rare_flag(
     "--device",
-    cls=RareFlag,
     default="auto",
     show_default=True,
     help="Of the encoder: auto, cpu, cuda or cuda:N.",

@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import HelpCommand, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.utils.text_table import count_text
@@ -36,35 +36,29 @@ _EXAMPLES = (
 @click.option("--query", default="5", show_default=True, help="Query clips per class.", **QUERY)
 @click.option("--episodes", default="200", show_default=True, help="Number of episodes.", **COUNT)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the episodes.")
-@click.option(
+@rare_flag(
     "--sampling",
-    cls=RareFlag,
     default="independent",
     show_default=True,
     help="disjoint: no clip is in two episodes.",
     **SAMPLING,
 )
-@click.option(
+@rare_flag(
     "--partitions",
-    cls=RareFlag,
     type=int,
     default=1,
     show_default=True,
     help="With disjoint sampling: partitions of the clips; 1: no clip is used twice.",
 )
-@click.option(
+@rare_flag(
     "--disjoint-groups",
-    cls=RareFlag,
     is_flag=True,
     help="Support and query clips of an episode never share a group.",
 )
-@click.option(
-    "--uneven-shots",
-    cls=RareFlag,
-    is_flag=True,
-    help="With a range of shots, each class has its own number.",
+@rare_flag(
+    "--uneven-shots", is_flag=True, help="With a range of shots, each class has its own number."
 )
-@click.option("--draws", cls=RareFlag, help="Published draws of support clips, by name.")
+@rare_flag("--draws", help="Published draws of support clips, by name.")
 @click.option(
     "--names", is_flag=True, help="Write the names of clips in every line, for other programs."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import HelpCommand, rare_flag
 from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
@@ -64,9 +64,8 @@ _EXAMPLES = (
     **_FILE_OPTION,
     help="Read a file of lines PATH [FRAMES] LABEL, or a CSV file of Kinetics.",
 )
-@click.option(
+@rare_flag(
     "--test-annotations",
-    cls=RareFlag,
     **_FILE_OPTION,
     help="A second such file, with the test clips of an all-way split.",
 )
@@ -82,9 +81,9 @@ _EXAMPLES = (
 )
 @click.option("--val", **_SHARE_OPTION, help="Classes to choose settings on.  [default: none]")
 @click.option("--novel", **_SHARE_OPTION, help="Classes to evaluate on.  [default: all others]")
-@click.option("--base-classes", cls=RareFlag, **_NAMES_OPTION, help="The base classes, by name.")
-@click.option("--val-classes", cls=RareFlag, **_NAMES_OPTION, help="The val classes, by name.")
-@click.option("--novel-classes", cls=RareFlag, **_NAMES_OPTION, help="The novel classes, by name.")
+@rare_flag("--base-classes", **_NAMES_OPTION, help="The base classes, by name.")
+@rare_flag("--val-classes", **_NAMES_OPTION, help="The val classes, by name.")
+@rare_flag("--novel-classes", **_NAMES_OPTION, help="The novel classes, by name.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the random choice of classes."
 )
@@ -96,18 +95,17 @@ _EXAMPLES = (
     metavar="REGEX",
     help="Pattern for the names of clips; its ( ) is the group, such as a person or a recording.",
 )
-@click.option(
+@rare_flag(
     "--group-scope",
-    cls=RareFlag,
     type=click.Choice(["class", "global"]),
     default="class",
     show_default=True,
     help="class: the same name in two classes means two groups; global: one.",
 )
 @click.option("--name", help="Name of the split.  [default: that of OUT]")
-@click.option("--source", cls=RareFlag, help="Where the clips are from.")
-@click.option("--licence", cls=RareFlag, help="Licence of the clips.")
-@click.option("--description", cls=RareFlag, help="What the clips show, in a sentence.")
+@rare_flag("--source", help="Where the clips are from.")
+@rare_flag("--licence", help="Licence of the clips.")
+@rare_flag("--description", help="What the clips show, in a sentence.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:

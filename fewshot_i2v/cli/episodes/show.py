@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -16,7 +15,7 @@ from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.text_table import count_text
+from fewshot_i2v.utils.text_table import count_text, wrap_text
 
 _MAX_LISTED = 24
 _EXTREMES_SHOWN = 5
@@ -124,9 +123,7 @@ def _format_shots(shots: Sequence[int]) -> str:
 
 
 def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
+    return wrap_text(text, _WIDTH, hanging=indent)
 
 
 def _show_subsets(subsets: Facts) -> None:
