@@ -267,5 +267,10 @@ def parse_columns(text: str) -> tuple[str, ...]:
     return check_columns(name.strip() for name in text.split(",") if name.strip())
 
 
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RunPath())
 """Run folders, or folders of some: the argument of commands that read several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,32 @@ model_options = join_options(
     ),
 )
 """Options that say where a model's encoder is and how clips are decoded."""
+
+
+source_options = join_options(
+    click.option(
+        "--root",
+        type=_FILE,
+        help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
+    ),
+    click.option("--subset", help="Subset of a split. [default: novel, or train]"),
+    click.option(
+        "--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from."
+    ),
+    click.option(
+        "--group-scope",
+        type=click.Choice(["class", "global"]),
+        default="global",
+        show_default=True,
+        help="Whether equal groups of two classes are two, or one, as persons are.",
+    ),
+)
+"""Options that say where labelled clips are, and which of them are of one group."""
+
+
+def source_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the values of `source_options` from all flags of a command."""
+    return {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
 
 
 def check_output(out: Path, *, force: bool) -> None:

@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._model import check_output
+from fewshot_i2v.cli._model import check_output, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
@@ -35,20 +35,7 @@ _EXAMPLES = (
 @click.option(
     "--like", type=RunPath(), help="Run folder of a row: take its encoder, adapter, head, tuning."
 )
-@click.option(
-    "--root",
-    type=_FILE,
-    help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
-)
-@click.option("--subset", help="Subset of a split. [default: novel, or train]")
-@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
-@click.option(
-    "--group-scope",
-    type=click.Choice(["class", "global"]),
-    default="global",
-    show_default=True,
-    help="Whether equal groups of two classes are two, or one, as persons are.",
-)
+@source_options
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
@@ -97,7 +84,6 @@ def command(
     from fewshot_i2v.evaluation.fitting.fit import run_fit
     from fewshot_i2v.evaluation.fitting.text import render_fit
 
-    source = {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
     result = run_fit(
         clips,
         like=like,
@@ -106,7 +92,7 @@ def command(
         skip_unreadable=skip_unreadable,
         progress=not quiet,
         overrides=read_overrides(ctx, settings),
-        **source,
+        **source_of(flags),
     )
     result.classifier.save(out)
     if as_json:

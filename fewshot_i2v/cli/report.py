@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,16 +49,7 @@ _EXAMPLES = (
 @click.option("--split", help="The runs' split by name or path, if it is not where it was.")
 @click.option("--root", type=_FOLDER_PATH, help="Folder of the split's clips.")
 @click.option("--cache", type=_FOLDER_PATH, help="Folder of decoded clips.")
-def command(
-    runs: tuple[Path, ...],
-    out: Path,
-    title: str,
-    detail: str | None,
-    clips: bool,
-    split: str | None,
-    root: Path | None,
-    cache: Path | None,
-) -> None:
+def command(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Write a report of RUN..., run folders or folders of run folders.
 
     The page holds everything it shows, so that it can be sent to others: the answer in words, the
@@ -72,9 +64,7 @@ def command(
     from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 
     replaced = "; the file that was there is replaced" if out.exists() else ""
-    sections = write_report(
-        *runs, out=out, title=title, detail=detail, clips=clips, split=split, root=root, cache=cache
-    )
+    sections = write_report(*runs, out=out, **options)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
     for section in sections:
         lines = [f"{section.title}:"] if len(sections) > 1 else []

@@ -50,7 +50,7 @@ def test_no_flag_of_a_command_is_dropped() -> None:
             params = [p for p in command.params if not isinstance(p, FlagsOfLayout)]
             names = {p.name for p in params if p.expose_value}
             assert names <= set(taken), command.callback.__module__
-    assert ignoring >= 3
+    assert ignoring >= 2
 
 
 def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

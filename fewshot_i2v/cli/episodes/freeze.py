@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
 from fewshot_i2v.cli._help import HelpCommand, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -23,11 +23,7 @@ _EXAMPLES = (
 @click.command(cls=HelpCommand, examples=_EXAMPLES, short_help="Write episodes to a file.")
 @click.argument("split", **{k: v for k, v in SPLITS.items() if k == "shell_complete"})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option(
     "--subset", default="novel", show_default=True, help="Subset that query clips come from."
 )

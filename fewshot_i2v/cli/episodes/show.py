@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
+from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, root_option
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import HelpCommand
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -38,11 +38,7 @@ _EXAMPLES = (
     short_help="Show the classes, clips and possible episodes of a split.",
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option("--way", type=click.IntRange(min=1), help="Classes of an episode.  [default: 5]")
 @click.option(
     "--shot", type=click.IntRange(min=1), multiple=True, help="Support clips per class. Repeatable."
