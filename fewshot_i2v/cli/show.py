@@ -19,9 +19,9 @@ from fewshot_i2v.runs.run_index import (
     find_run_folders,
     read_row,
     row_order,
+    setting_text,
     stopping_record_of,
     table_key,
-    table_title,
     way_of,
 )
 from fewshot_i2v.utils.text_table import wrap_notes
@@ -108,7 +108,7 @@ def _build_table(rows: Sequence[RowSummary], run: Path, *, many_tables: bool) ->
     from fewshot_i2v.evaluation.results import EvaluationResult
 
     config, way = rows[0].config, way_of(rows[0])
-    title = table_title(rows[0], way)
+    title = setting_text(config, way)
     if many_tables:
         title = f"{rows[0].folder.parent}:\n{title}"
     encoder, stopped = config["encoder"]["name"], stopping_record_of(rows)
@@ -135,7 +135,7 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
         rows = with_start_names(merge_recorded_seeds(table))
         summary = rows[0].summary
         accuracies, gains = _accuracy_and_gain_intervals(rows, _find_clip_groups(summary, split))
-        title = table_title(summary, summary.config["way"])
+        title = setting_text(summary.config, summary.config["way"])
         if as_json:
             tables.append(
                 {

@@ -29,9 +29,9 @@ from fewshot_i2v.runs.run_index import (
     check_runs,
     find_run_folders,
     row_order,
+    setting_text,
     stopping_record_of,
     table_key,
-    table_title,
     way_of,
 )
 from fewshot_i2v.version import __version__
@@ -234,7 +234,7 @@ def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSecti
     ]
     return ReportSection(
         title=f"{config['split']} ({config['subset']}), {way}-way{order_note}",
-        setting=f"{table_title(summaries[0], way)}{order_note}",
+        setting=f"{setting_text(config, way)}{order_note}",
         way=way,
         chance=next((row.chance for row in summaries if row.chance is not None), None),
         rows=merge_rows(sort_rows(named_rows)),

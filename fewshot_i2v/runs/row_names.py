@@ -21,6 +21,11 @@ def adapter_name(row: RowSummary) -> str:
     return escape_name(row.adapter) + (f" ({escape_name(row.note)})" if row.note else "")
 
 
+def row_notes(row: RowSummary) -> list[str]:
+    """Notes of a row, each as printable text."""
+    return [escape_name(note) for note in row.note.split(", ") if note]
+
+
 def number_duplicates(names: Iterable[tuple[str, str]]) -> list[str]:
     """Number the shown texts that are equal although their names differ, as where they were cut.
 

@@ -80,11 +80,6 @@ def way_of(row: RowSummary) -> int | str:
     return way
 
 
-def table_title(row: RowSummary, way: int | str) -> str:
-    """The setting of a table in words."""
-    return setting_text(row.config, way)
-
-
 def setting_text(config: Mapping[str, Any], way: int | str) -> str:
     """The setting of a table in words, from the configuration in the identity of a row."""
     query = config["query"]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from fewshot_i2v.report.analysis.decisions import ShotDecision, decide_table
-from fewshot_i2v.report.analysis.significance import GainVerdict
+from fewshot_i2v.report.analysis.decisions import GainVerdict, ShotDecision, decide_table
 from fewshot_i2v.report.comparison.pair_test import RowTables
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics.intervals import MIN_EPISODES

@@ -22,7 +22,7 @@ from fewshot_i2v.report.tables.interval_text import (
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, shots_text, start_notes
 from fewshot_i2v.runs.prediction_reader import RecordedRow
-from fewshot_i2v.runs.run_index import table_title
+from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 from fewshot_i2v.utils.text_table import (
@@ -67,7 +67,7 @@ def render_comparisons(
 def _table_title(comparison: RowComparison) -> str:
     """Setting of both rows; where a term of it differs, that of the row comes first."""
     row, baseline = (
-        table_title(member.summary, member.summary.config["way"])
+        setting_text(member.summary.config, member.summary.config["way"])
         for member in (comparison.row, comparison.baseline)
     )
     row_terms, baseline_terms = row.split(", "), baseline.split(", ")

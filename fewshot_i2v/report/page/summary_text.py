@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fewshot_i2v.report.analysis.decisions import BestRow, GainVerdict
 from fewshot_i2v.report.analysis.report_data import ReportSection
-from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict
 from fewshot_i2v.report.comparison.pair_test import OTHER_CLIPS_OF_CLASSES, THESE_CLIPS
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import RowSummary

@@ -22,6 +22,7 @@ from fewshot_i2v.report.tables.short_names import (
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import MACS_NOTE, short_notes, table_legend
+from fewshot_i2v.runs.row_names import row_notes
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, gain_over_frozen
 from fewshot_i2v.utils.text_table import (
     WIDTH,
@@ -145,7 +146,7 @@ def _laid_out(
     adapters = short_adapter_names(labels) if layout.short_adapters else ShortNames(labels)
     common_notes = _common_notes(rows) if layout.notes_above else {}
     notes = [
-        [note for note in _notes(row) if note not in common_notes.get(row.adapter, ())]
+        [note for note in row_notes(row) if note not in common_notes.get(row.adapter, ())]
         for row in rows
     ]
     columns["adapter"] = [
@@ -165,15 +166,11 @@ def _laid_out(
     return columns, legend
 
 
-def _notes(row: RowSummary) -> list[str]:
-    return [escape_name(note) for note in row.note.split(", ") if note]
-
-
 def _common_notes(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     """Notes that all rows of an adapter have, by adapter."""
     common: dict[str, list[str]] = {}
     for row in rows:
-        notes = _notes(row)
+        notes = row_notes(row)
         common[row.adapter] = [n for n in common.get(row.adapter, notes) if n in notes]
     return {adapter: notes for adapter, notes in common.items() if notes}
 
