@@ -57,7 +57,7 @@ def run_draw(
         source: dict[str, Any] = {"root": root, "group": group, "group_scope": "global"}
         fit_table = write_table(Path(folder) / "fit.csv", fitted)
         test_table = write_table(Path(folder) / "test.csv", tested)
-        result = run_fit(fit_table, overrides=keys, **source)
+        result = run_fit(fit_table, overrides=keys, source=source)
         test = run_test(result.classifier, test_table, root=root)
     description = result.description
     return {

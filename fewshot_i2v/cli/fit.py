@@ -91,8 +91,8 @@ def command(
         reject=reject,
         skip_unreadable=skip_unreadable,
         progress=not quiet,
+        source=source_of(flags),
         overrides=read_overrides(ctx, settings),
-        **source_of(flags),
     )
     result.classifier.save(out)
     if as_json:

@@ -20,7 +20,7 @@ from fewshot_i2v.data.video.live import LiveSource
 from fewshot_i2v.errors import CheckpointError, UsageError, VideoUnreadable
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer, unreadable_error
 from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
-from fewshot_i2v.evaluation.fitting.model_fit import FittedModel, fit_model
+from fewshot_i2v.evaluation.fitting.model_fit import TriedMethods, fit_model
 from fewshot_i2v.evaluation.live_segments import LiveSegments
 from fewshot_i2v.evaluation.prediction import Prediction, Predictions
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter, load_merged
@@ -129,19 +129,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.fit_labelled(label_clips(_paths(X), list(y), groups))
         return self
 
-    def fit_labelled(self, clips: LabelledClips) -> FittedModel:
+    def fit_labelled(self, clips: LabelledClips) -> tuple[ModelFile, TriedMethods]:
         """Fits a model to labelled clips, and returns it with what was tried."""
-        fitted = fit_model(clips, **self._settings)
-        config = fitted.config
+        model, tried = fit_model(clips, **self._settings)
+        config = tried.job.config
         self._fitted = ClipScorer.of_model(
-            fitted.model,
-            fitted.encoder,
+            model,
+            tried.job.context.encoder,
             cache=config.cache,
             cache_limit=config.cache_limit,
             workers=config.workers,
             limits=config.limits,
         )
-        return fitted
+        return model, tried
 
     @classmethod
     def load(

@@ -10,7 +10,7 @@ from typing import Any
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.data.splits.split import GroupScope
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
-from fewshot_i2v.evaluation.fitting.candidates import Candidate
+from fewshot_i2v.evaluation.fitting.candidates import Candidate, check_fit_keys
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
 
@@ -63,10 +63,8 @@ def fit(
     Raises:
         FewshotError: see `fewshot_i2v.errors`.
     """
-    classifier = FewShotClassifier(**settings)
-    classifier.fit_labelled(
-        read_labelled_clips(clips, root=root, subset=subset, group=group, group_scope=group_scope)
-    )
+    source = {"root": root, "subset": subset, "group": group, "group_scope": group_scope}
+    classifier = run_fit(clips, source=source, **settings).classifier
     if out is not None:
         classifier.save(out)
     return classifier
@@ -75,24 +73,21 @@ def fit(
 def run_fit(
     clips: str | Path,
     *,
-    like: str | Path | None = None,
-    folds: int | None = None,
-    reject: float = 0.05,
-    skip_unreadable: bool = False,
-    progress: bool = False,
+    source: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
-    **source: Any,
+    **settings: Any,
 ) -> FitResult:
-    """Fits a model and says what was tried; what belongs to the clips comes last."""
-    classifier = FewShotClassifier(
-        like=like,
-        folds=folds,
-        reject=reject,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-        **(overrides or {}),
-    )
-    fitted = classifier.fit_labelled(read_labelled_clips(clips, **source))
+    """Fits a model and says what was tried.
+
+    Args:
+        clips: as for `fit`.
+        source: `root`, `subset`, `group` and `group_scope` of `fit`.
+        overrides: keys of an evaluation.
+        settings: of `FewShotClassifier`.
+    """
+    check_fit_keys(overrides or {})
+    classifier = FewShotClassifier(**settings, **(overrides or {}))
+    model, tried = classifier.fit_labelled(read_labelled_clips(clips, **(source or {})))
     return FitResult(
-        classifier, fitted.model.description, fitted.candidates, fitted.chosen, fitted.notes
+        classifier, model.description, tried.candidates, tried.chosen, tuple(tried.job.notes)
     )

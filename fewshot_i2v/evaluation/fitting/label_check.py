@@ -87,7 +87,7 @@ def check_labels(
     if not isinstance(clips, LabelledClips):
         clips = read_labelled_clips(clips, root=root, subset=subset, group=group)
     tried = try_methods(
-        clips, like=like, folds=folds, skip_unreadable=True, progress=progress, overrides=overrides
+        clips, like=like, folds=folds, skip_unreadable=True, progress=progress, **overrides
     )
     chosen, job = tried.chosen, tried.job
     held_out = chosen.held_out

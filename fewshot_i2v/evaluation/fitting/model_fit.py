@@ -7,7 +7,7 @@ temperature of its probabilities, and the threshold below which a clip is of non
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
+from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import HeadError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
@@ -43,60 +43,20 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ShareFacts,
     tensor_facts,
 )
-from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.runs.row_summary import TOY_ENCODER
 from fewshot_i2v.statistics.shares import Share, share_of
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 
 
-@dataclass(frozen=True, eq=False)
-class FittedModel:
-    """A model that was fitted, before it is used or saved.
-
-    Attributes:
-        model: content of its file.
-        encoder: the one it was fitted with.
-        config: how it was fitted.
-        candidates: what was tried, in this order.
-        chosen: the one that the model is of.
-        notes: messages for the user, a sentence each.
-    """
-
-    model: ModelFile
-    encoder: Encoder
-    config: EvaluationConfig
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate
-    notes: tuple[str, ...]
-
-
 def fit_model(
-    labelled: LabelledClips,
-    *,
-    like: str | Path | None = None,
-    folds: int | None = None,
-    reject: float = 0.05,
-    skip_unreadable: bool = False,
-    progress: bool = False,
-    **overrides: Any,
-) -> FittedModel:
+    labelled: LabelledClips, *, reject: float = 0.05, **settings: Any
+) -> tuple[ModelFile, TriedMethods]:
     """Fits a model; the arguments are those of `fewshot_i2v.fit`."""
     if not 0 <= reject < 1:
         raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
-    tried = try_methods(
-        labelled,
-        like=like,
-        folds=folds,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-        overrides=overrides,
-    )
-    job = tried.job
-    model = _fit_chosen(tried, reject)
-    return FittedModel(
-        model, job.context.encoder, job.config, tried.candidates, tried.chosen, tuple(job.notes)
-    )
+    tried = try_methods(labelled, **settings)
+    return _fit_chosen(tried, reject), tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +83,7 @@ def try_methods(
     folds: int | None = None,
     skip_unreadable: bool = False,
     progress: bool = False,
-    overrides: Mapping[str, Any],
+    **overrides: Any,
 ) -> TriedMethods:
     """Predicts held-out clips by every method, as the first half of a fit."""
     if folds is not None and folds < 2:

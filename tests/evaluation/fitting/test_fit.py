@@ -127,11 +127,13 @@ def test_a_class_that_cannot_be_tested_is_named(material: Material, tmp_path: Pa
 
 def test_a_group_that_is_a_whole_class_is_noted(material: Material) -> None:
     keys = material.keys(head="prototype")
-    result = run_fit(material.train, overrides=keys, folds=2, group="(mp4)")
+    result = run_fit(material.train, overrides=keys, folds=2, source={"group": "(mp4)"})
     assert any("of one group" in note for note in result.notes)
 
 
-@pytest.mark.parametrize("key", ["episodes", "shot", "frame_order", "trials", "split", "subset"])
+@pytest.mark.parametrize(
+    "key", ["episodes", "shot", "frame_order", "trials", "split", "subset", "folds"]
+)
 def test_keys_that_a_fit_does_not_take_are_refused(material: Material, key: str) -> None:
     with pytest.raises(UsageError, match=f"{key}: has no meaning for a fit"):
         run_fit(material.train, overrides=material.keys() | {key: 1})
