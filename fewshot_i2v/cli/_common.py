@@ -121,11 +121,7 @@ class CommandFolder(click.Group):
 
 
 def _check_arguments(args: Sequence[str] | None) -> Sequence[str] | None:
-    """Check the arguments of a command.
-
-    Raises:
-        UsageError: when standard output is closed, or an argument has a NUL character.
-    """
+    """Check the arguments of a command."""
     if getattr(sys.stdout, "stream", None) is None:
         raise UsageError("standard output is closed; send it to a file, or to /dev/null")
     if any("\0" in argument for argument in args or ()):

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from fewshot_i2v.cli._contract import CHECK_EXIT_CODES, check_contract
 from fewshot_i2v.cli._help import HelpCommand
-
-if TYPE_CHECKING:
-    from fewshot_i2v.tuning.contract.check import CheckResult
 
 _EXAMPLES = (
     ("check-head mine/heads/my_head.py", "a file"),
@@ -37,10 +30,4 @@ def command(ctx: click.Context, /, target: str, as_json: bool) -> None:
     and what to do. CLASS is needed only where the file has several heads. A name from
     `fewshot-i2v list heads` works too.
     """
-    ctx.exit(check_contract("heads", target, _run_contract, as_json=as_json))
-
-
-def _run_contract(name: str, origin: Path) -> Iterator[CheckResult]:
-    from fewshot_i2v.tuning.contract.head_contract import run_head_contract
-
-    return run_head_contract(name, origin)
+    ctx.exit(check_contract("heads", target, as_json=as_json))

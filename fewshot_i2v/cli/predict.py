@@ -130,11 +130,7 @@ def command(
 def _check_sources(
     clips: Sequence[str], window: float | None, *, report: Path | None, **options: object
 ) -> None:
-    """Check that the options go together.
-
-    Raises:
-        UsageError: when they do not, or nothing is to be classified.
-    """
+    """Check that the options go together."""
     live_sources = [key for key in ("stream", "camera") if options[key] is not None]
     for key, value in {**options, "report": report}.items():
         if value is not None and window is None:

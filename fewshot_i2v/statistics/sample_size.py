@@ -212,11 +212,7 @@ def min_clips_per_class(
 
 
 def _smallest_sufficient(is_enough: Callable[[int], bool]) -> int:
-    """Smallest number from 2 that is enough, where every larger one is too.
-
-    Raises:
-        UsageError: when none up to `MAX_EPISODES` is.
-    """
+    """Smallest number from 2 that is enough, where every larger one is too."""
     high = 2
     while not is_enough(high):
         if high >= MAX_EPISODES:

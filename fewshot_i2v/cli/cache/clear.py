@@ -97,11 +97,7 @@ def command(
 
 
 def _confirm() -> bool:
-    """Ask whether the files may be removed.
-
-    Raises:
-        UsageError: where nobody can answer.
-    """
+    """Ask whether the files may be removed."""
     try:
         return click.confirm("Remove these files?", err=True)
     except click.Abort as error:

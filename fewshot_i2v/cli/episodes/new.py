@@ -148,11 +148,7 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
 
 
 def _list_clips(flags: Mapping[str, Any]) -> ClipList:
-    """List the source's clips.
-
-    Raises:
-        UsageError: without exactly one source, or for options not belonging to it.
-    """
+    """List the source's clips."""
     from fewshot_i2v.data.splits.builder.folder_importer import import_folders
     from fewshot_i2v.data.splits.builder.list_importer import import_annotations, import_csv
 

@@ -152,11 +152,7 @@ def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:
 
 
 def _encode_for_static_rows(job: FitJob, runners: Sequence[RowRunner]) -> list[Hashable]:
-    """Encodes the clips once for all rows that share an adapter which is not tuned.
-
-    Returns:
-        The keys of their caches.
-    """
+    """Encodes the clips once for rows that share an untuned adapter; returns the cache keys."""
     groups: dict[tuple[str, str, str], list[RowRunner]] = {}
     for runner in runners:
         row = runner.row

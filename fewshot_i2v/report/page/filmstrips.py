@@ -208,11 +208,7 @@ def find_split(header: Mapping[str, Any], sources: ClipSources) -> Split:
 
 
 def _image_size(header: Mapping[str, Any]) -> int:
-    """Pixels per side of the encoder's input.
-
-    Raises:
-        UsageError: when nothing says so.
-    """
+    """Pixels per side of the encoder's input."""
     encoder = header["identity"]["config"]["encoder"]
     if encoder["image_size"] is not None:
         return int(encoder["image_size"])
