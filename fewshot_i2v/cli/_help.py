@@ -131,6 +131,23 @@ def join_options(
     return _add
 
 
+def help_command(
+    short_help: str,
+    *examples: tuple[str, str],
+    cls: type[click.Command] = HelpCommand,
+    **attrs: Any,
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A decorator that makes a command of a function: a line on it, examples, and its exit status.
+
+    Args:
+        short_help: for the list of commands.
+        examples: as for `HelpCommand`.
+        cls: `HelpCommand` or a subclass.
+        attrs: as for `click.command`, such as `epilog`, the exit status.
+    """
+    return click.command(cls=cls, examples=examples, short_help=short_help, **attrs)
+
+
 def _show_help_all(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         ctx.meta[_SHOW_ALL] = True

@@ -5,19 +5,14 @@ from __future__ import annotations
 import click
 
 from fewshot_i2v.cli._contract import CHECK_EXIT_CODES, check_contract
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 
-_EXAMPLES = (
+
+@help_command(
+    "Check the file of your own adapter.",
     ("check-adapter mine/adapters/my_adapter.py", "a file"),
     ("check-adapter st-adapter", "one that is listed"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=CHECK_EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Check the file of your own adapter.",
 )
 @click.argument("target", metavar="FILE[:CLASS]")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")

@@ -8,19 +8,14 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument, width_flags
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 
-_EXAMPLES = (
+
+@help_command(
+    "Test which rows differ, and whether by chance.",
     ("compare runs/mine", "every adapter with frozen"),
     ("compare runs/mine --all-pairs", "every two adapters"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Test which rows differ, and whether by chance.",
 )
 @runs_argument
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.resources import default_cache_folder
 from fewshot_i2v.utils.text_table import wrap_text
@@ -29,14 +29,11 @@ _LABELS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 _INDENT = " " * 19
 
 
-@click.command(
-    cls=HelpCommand,
+@help_command(
+    "Check the installation, and say what to mend.",
+    ("doctor", "on one screen"),
+    ("doctor --json > doctor.json", "all facts, for a report of an error"),
     epilog=_EXIT_CODES,
-    examples=(
-        ("doctor", "on one screen"),
-        ("doctor --json > doctor.json", "all facts, for a report of an error"),
-    ),
-    short_help="Check the installation, and say what to mend.",
 )
 @click.option(
     "--cache",

@@ -22,7 +22,7 @@ from fewshot_i2v.cli._flags import (
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 FAILED_EPISODES_STATUS = 3
 
 
-_EXAMPLES = (
+@help_command(
+    "Measure adapters on few-shot episodes.",
     ("evaluate", "the shipped example, in about two minutes"),
     (
         "evaluate --split mine.yaml --root CLIPS --encoder ViT-B-16 --pretrained openai "
@@ -43,14 +44,8 @@ _EXAMPLES = (
         "your own clips, with a split from `fewshot-i2v episodes new`",
     ),
     ("evaluate sweep.yaml --dry-run", "what a file would do, and how long it would take"),
-)
-
-
-@click.command(
     cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Measure adapters on few-shot episodes.",
 )
 @click.argument(
     "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))

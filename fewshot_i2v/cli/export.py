@@ -11,7 +11,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._export_model import export_model, model_flags
 from fewshot_i2v.cli._flags import CACHE_LIMIT, ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._help import flag, rare_flag
+from fewshot_i2v.cli._help import flag, help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 
@@ -21,11 +21,6 @@ _RUN_FLAGS = frozenset(
     {"episode", "out", "merge", "split", "root", "start", "trials", "cache", "cache_limit"}
 )
 _MODEL_FLAGS = frozenset({"onnx", "open_clip", "hub", "public", "yes", "force"})
-_EXAMPLES = (
-    ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
-    ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
-    ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
-)
 
 
 class _Source(RunPath):
@@ -45,11 +40,13 @@ def _is_model(path: Path) -> bool:
     return path.is_file() or (path.suffix == ".safetensors" and not path.is_dir())
 
 
-@click.command(
+@help_command(
+    "Write a tuned episode or a fitted model for use elsewhere.",
+    ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
+    ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
+    ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
     cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Write a tuned episode or a fitted model for use elsewhere.",
 )
 @click.argument("source", metavar="RUN|MODEL", type=_Source())
 @flag(

@@ -9,11 +9,15 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
-_EXAMPLES = (
+
+
+@help_command(
+    "Fit a model to your labelled clips.",
     (
         "fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai",
         "readouts of the frozen encoder; the best is fitted",
@@ -21,14 +25,8 @@ _EXAMPLES = (
     ("fit CLIPS --out gestures.safetensors --adapter auto", "also tunes adapters"),
     ("fit CLIPS --out gestures.safetensors --like runs/mine/ROW", "the method of a row"),
     ("predict gestures.safetensors new/*.mp4", "then use it"),
-)
-
-
-@click.command(
     cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Fit a model to your labelled clips.",
 )
 @click.argument("clips")
 @click.option("--out", "-o", type=_FILE, required=True, help="File of the model, .safetensors.")

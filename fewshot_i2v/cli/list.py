@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_columns, echo_json
 from fewshot_i2v.cli._flags import ENCODERS, completer
-from fewshot_i2v.cli._help import HelpCommand, rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._method_details import show_details
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
@@ -246,18 +246,12 @@ def _complete_method_names(
     return completer(lambda: registry.method_names(kind))(ctx, param, incomplete)
 
 
-_EXAMPLES = (
+@help_command(
+    "List adapters, heads, splits, encoders and configs by name.",
     ("list adapters", "the adapters, a line each"),
     ("list adapters aim", "options, presets and source of one"),
     ("list adapters --encoder ViT-B-16", "parameters and computation of all on an encoder"),
     ("list encoders", "the image encoders"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="List adapters, heads, splits, encoders and configs by name.",
 )
 @click.argument("kind", type=click.Choice(list(_ENTRIES_BY_KIND)), required=False)
 @click.argument("name", required=False, shell_complete=_complete_method_names)

@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.cli._help import HelpCommand, rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.utils import resources
 
@@ -26,17 +26,11 @@ def _check_points(_ctx: click.Context, _param: click.Parameter, value: float) ->
 _POINTS_OPTION: dict[str, Any] = {"type": float, "callback": _check_points, "show_default": True}
 
 
-_EXAMPLES = (
+@help_command(
+    "Estimate how many episodes and clips are needed.",
     ("plan", "for a usual evaluation, before there is one"),
     ("plan runs/pilot --half-width 0.5", "from a small first run, for intervals of ± 0.5 points"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Estimate how many episodes and clips are needed.",
 )
 @click.argument("run", required=False, type=RunPath())
 @click.option(

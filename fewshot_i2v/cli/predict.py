@@ -11,6 +11,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
 from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import load_classifier, model_options
 from fewshot_i2v.cli._segments import (
     PredictionWriter,
@@ -24,20 +25,17 @@ from fewshot_i2v.utils.text_table import count_text
 _FILE = click.Path(path_type=Path)
 _FAILED_STATUS = 3
 _STDIN = "-"
-_EXAMPLES = (
+
+
+@help_command(
+    "Classify clips with a fitted model.",
     ("predict gestures.safetensors new/*.mp4", "a line of JSON for each clip"),
     ("predict gestures.safetensors NEW_CLIPS --format table --top 3", "to read at a glance"),
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
     ("predict gestures.safetensors day.mp4 --window 2 --report day.html", "what happens when"),
     ("predict gestures.safetensors --camera 0 --window 2 --format table", "while it happens"),
-)
-
-
-@click.command(
     cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Classify clips with a fitted model.",
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips", nargs=-1)

@@ -8,23 +8,17 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import runs_argument
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.text_table import wrap_notes
 
 _FOLDER_PATH = click.Path(path_type=Path)
 
 
-_EXAMPLES = (
+@help_command(
+    "Write a page, or a table for a paper, of one or several runs.",
     ("report runs/mine", "the page report.html"),
     ("report runs/mine --out table.tex", "a table for a paper"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Write a page, or a table for a paper, of one or several runs.",
 )
 @runs_argument
 @click.option(

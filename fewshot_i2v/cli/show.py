@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.runs.row_names import display_names, name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(
-        ("show runs/mine", "also while it runs"),
-        ("show runs/mine --columns parameters,seconds --notes", "more columns, and all notes"),
-    ),
-    short_help="Show the table of an evaluation.",
+@help_command(
+    "Show the table of an evaluation.",
+    ("show runs/mine", "also while it runs"),
+    ("show runs/mine --columns parameters,seconds --notes", "more columns, and all notes"),
 )
 @click.argument("run", type=RunPath())
 @table_flags

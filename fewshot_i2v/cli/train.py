@@ -16,7 +16,7 @@ from fewshot_i2v.cli._flags import (
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
@@ -32,18 +32,13 @@ def _training_configs() -> list[str]:
     return [name.removeprefix(_CONFIG_PREFIX) for name in names if name.startswith(_CONFIG_PREFIX)]
 
 
-_EXAMPLES = (
+@help_command(
+    "Train an adapter on base classes.",
     ("train --adapter aim -o starts/aim", "a start for one adapter on generated clips"),
     ("evaluate --start starts/aim --adapter aim", "then use it"),
     ("train my-train.yaml --dry-run", "what a file would do, and how long it would take"),
-)
-
-
-@click.command(
     cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Train an adapter on base classes.",
 )
 @click.argument("config", required=False, shell_complete=completer(_training_configs))
 @config_flags("train")

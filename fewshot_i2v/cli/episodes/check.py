@@ -11,7 +11,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable, root_option
 from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
-from fewshot_i2v.cli._help import rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
@@ -34,7 +34,8 @@ Exit status:
 """
 
 
-_EXAMPLES = (
+@help_command(
+    "Check that the clips of a split are there and can be read.",
     ("episodes check mine.yaml --root CLIPS", "read every clip"),
     ("episodes check mine.yaml --root CLIPS --quick", "only look for the files"),
     (
@@ -45,14 +46,8 @@ _EXAMPLES = (
         "episodes check mine.yaml --root CLIPS --labels --encoder ViT-B-16 --pretrained openai",
         "and name clips that look mislabelled",
     ),
-)
-
-
-@click.command(
     cls=ConfigCommand,
     epilog=_EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Check that the clips of a split are there and can be read.",
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
 @root_option

@@ -9,18 +9,17 @@ import click
 
 from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
-from fewshot_i2v.cli._help import HelpCommand, rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.utils.text_table import count_text
 
-_EXAMPLES = (
+
+@help_command(
+    "Write episodes to a file.",
     ("episodes freeze mine.yaml episodes.jsonl --shot 5", "200 episodes of 5 ways and 5 shots"),
     ("evaluate --split mine.yaml --trials episodes.jsonl", "then use them"),
 )
-
-
-@click.command(cls=HelpCommand, examples=_EXAMPLES, short_help="Write episodes to a file.")
 @click.argument("split", **{k: v for k, v in SPLITS.items() if k == "shell_complete"})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @root_option

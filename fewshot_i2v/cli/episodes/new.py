@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
-from fewshot_i2v.cli._help import HelpCommand, rare_flag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
@@ -31,19 +31,13 @@ _SHARE_OPTION: dict[str, Any] = {"metavar": "N|FRACTION"}
 _NAMES_OPTION: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 
 
-_EXAMPLES = (
+@help_command(
+    "Make a split of your own clips.",
     ("episodes new mine.yaml --root CLIPS", "from folders, one per class"),
     ("episodes new mine.yaml --root CLIPS --base 0.6 --val 2", "with classes to train on"),
     ("episodes new mine.yaml --csv clips.csv --columns path=file,class=label", "from a table"),
     ("episodes new mine.yaml --annotations train.txt --labels names.txt", "from lists of clips"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Make a split of your own clips.",
 )
 @click.argument("out", **_FILE_OPTION)
 @click.option(

@@ -12,7 +12,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, root_option
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.text_table import count_text, wrap_text
@@ -25,17 +25,11 @@ _WIDTH = 100
 Facts = dict[str, Any]
 
 
-_EXAMPLES = (
+@help_command(
+    "Show the classes, clips and possible episodes of a split.",
     ("episodes show motions", "a shipped split"),
     ("episodes show mine.yaml --shot 1 --shot 5", "your own, for episodes of 1 and of 5 shots"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Show the classes, clips and possible episodes of a split.",
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
 @root_option
