@@ -32,6 +32,14 @@ class Flag(click.Option):
         self.heading, self.rare = heading, rare
 
 
+class FlagGroup(click.Option):
+    """Stands for flags among the parameters of a `HelpCommand`, which are made when it is used."""
+
+    def flags(self) -> Sequence[click.Parameter]:
+        """The flags."""
+        raise NotImplementedError
+
+
 class HelpCommand(click.Command):
     """A command whose help has examples and shows rare options by --help-all alone.
 
@@ -49,7 +57,10 @@ class HelpCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """All parameters, with --help-all before --help where it shows more."""
-        *params, help_option = super().get_params(ctx)
+        *declared, help_option = super().get_params(ctx)
+        params: list[click.Parameter] = []
+        for param in declared:
+            params += param.flags() if isinstance(param, FlagGroup) else [param]
         if self.epilog or any(map(_is_rare, params)):
             params.append(_HELP_ALL)
         return [*params, help_option]
@@ -132,20 +143,16 @@ def join_options(
 
 
 def help_command(
-    short_help: str,
-    *examples: tuple[str, str],
-    cls: type[click.Command] = HelpCommand,
-    **attrs: Any,
-) -> Callable[[Callable[..., Any]], click.Command]:
-    """A decorator that makes a command of a function: a line on it, examples, and its exit status.
+    short_help: str, *examples: tuple[str, str], **attrs: Any
+) -> Callable[[Callable[..., Any]], HelpCommand]:
+    """A decorator that makes a `HelpCommand` of a function.
 
     Args:
-        short_help: for the list of commands.
+        short_help: a line for the list of commands.
         examples: as for `HelpCommand`.
-        cls: `HelpCommand` or a subclass.
         attrs: as for `click.command`, such as `epilog`, the exit status.
     """
-    return click.command(cls=cls, examples=examples, short_help=short_help, **attrs)
+    return click.command(cls=HelpCommand, examples=examples, short_help=short_help, **attrs)
 
 
 def _show_help_all(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

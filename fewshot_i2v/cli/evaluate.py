@@ -17,7 +17,6 @@ from fewshot_i2v.cli._common import (
 from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.cli._engine import EngineFlags, engine_flags, take_episode_range
 from fewshot_i2v.cli._flags import (
-    ConfigCommand,
     completer,
     config_flags,
     read_overrides,
@@ -44,7 +43,6 @@ FAILED_EPISODES_STATUS = 3
         "your own clips, with a split from `fewshot-i2v episodes new`",
     ),
     ("evaluate sweep.yaml --dry-run", "what a file would do, and how long it would take"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument(

@@ -10,7 +10,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._export_model import export_model, model_flags
-from fewshot_i2v.cli._flags import CACHE_LIMIT, ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import CACHE_LIMIT, config_flags, read_overrides
 from fewshot_i2v.cli._help import flag, help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
@@ -45,7 +45,6 @@ def _is_model(path: Path) -> bool:
     ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
     ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
     ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("source", metavar="RUN|MODEL", type=_Source())

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -25,7 +25,6 @@ _FILE = click.Path(path_type=Path)
     ("fit CLIPS --out gestures.safetensors --adapter auto", "also tunes adapters"),
     ("fit CLIPS --out gestures.safetensors --like runs/mine/ROW", "the method of a row"),
     ("predict gestures.safetensors new/*.mp4", "then use it"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("clips")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import load_classifier, model_options
 from fewshot_i2v.cli._segments import (
@@ -34,7 +34,6 @@ _STDIN = "-"
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
     ("predict gestures.safetensors day.mp4 --window 2 --report day.html", "what happens when"),
     ("predict gestures.safetensors --camera 0 --window 2 --format table", "while it happens"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("model", type=_FILE)

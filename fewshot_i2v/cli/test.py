@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import load_classifier, model_options, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -19,7 +19,6 @@ _FILE = click.Path(path_type=Path)
 @help_command(
     "Test a fitted model on labelled clips.",
     ("test gestures.safetensors HELD_OUT", "clips that the model has not seen"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("model", type=_FILE)

@@ -11,7 +11,6 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
 from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import (
-    ConfigCommand,
     completer,
     config_flags,
     read_overrides,
@@ -37,7 +36,6 @@ def _training_configs() -> list[str]:
     ("train --adapter aim -o starts/aim", "a start for one adapter on generated clips"),
     ("evaluate --start starts/aim --adapter aim", "then use it"),
     ("train my-train.yaml --dry-run", "what a file would do, and how long it would take"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("config", required=False, shell_complete=completer(_training_configs))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, load_classifier, model_options
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -22,7 +22,6 @@ _FILE = click.Path(path_type=Path)
     "Add clips or classes to a fitted model.",
     ("update gestures.safetensors --add wave='more/*.mp4' --out more.safetensors", "a new class"),
     ("update gestures.safetensors --remove star --out fewer.safetensors", "one class less"),
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
 )
 @click.argument("model", type=_FILE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import echo_columns, echo_json, resumable, root_option
-from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
+from fewshot_i2v.cli._flags import completer, config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
@@ -46,7 +46,6 @@ Exit status:
         "episodes check mine.yaml --root CLIPS --labels --encoder ViT-B-16 --pretrained openai",
         "and name clips that look mislabelled",
     ),
-    cls=ConfigCommand,
     epilog=_EXIT_CODES,
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
