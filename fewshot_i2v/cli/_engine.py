@@ -17,9 +17,7 @@ from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
-    from fewshot_i2v.evaluation.engines.driver import PoolFactory
     from fewshot_i2v.evaluation.results import EvaluationResult
-    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
 _flag = partial(rare_flag, heading="Several processes")
@@ -57,15 +55,7 @@ engine_flags = join_options(
 
 @dataclass(frozen=True)
 class EngineFlags:
-    """The flags as typed.
-
-    Attributes:
-        engine: name; None: this process.
-        processes: number.
-        gpus: numbers with commas.
-        ray_address: of the cluster.
-        shard: of this process.
-    """
+    """The flags as typed; without an engine this process runs the episodes."""
 
     engine: str | None
     processes: int | None
@@ -94,26 +84,22 @@ class EngineFlags:
     ) -> EvaluationResult:
         """Runs an evaluation from an episode on, as the flags say."""
         from fewshot_i2v.evaluation import evaluate
+        from fewshot_i2v.evaluation.engines.pools import make_engine
+        from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+        from fewshot_i2v.runs.shards import Shard
 
+        engine = None
+        if self.engine is not None:
+            gpus, address = _parse_gpus(self.gpus), self.ray_address
+            engine = make_engine(self.engine, processes=self.processes, gpus=gpus, address=address)
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        selection = EpisodeSelection(shard, first)
         return evaluate.run(
             config,
             progress=progress,
             retry_failed=retry_failed,
-            selection=make_selection(self.shard, first),
-            engine=self.workers(),
-        )
-
-    def workers(self) -> PoolFactory | None:
-        """Returns what makes the workers; None: this process runs the episodes."""
-        if self.engine is None:
-            return None
-        from fewshot_i2v.evaluation.engines.pools import make_engine
-
-        return make_engine(
-            self.engine,
-            processes=self.processes,
-            gpus=_parse_gpus(self.gpus),
-            address=self.ray_address,
+            selection=selection,
+            engine=engine,
         )
 
     def slurm_script(self, ctx: click.Context, name: str) -> str:
@@ -150,11 +136,3 @@ def take_episode_range(overrides: dict[str, Any]) -> int:
         raise UsageError(f"episodes: got {text}; expected A:B with A below B, such as 40:80")
     overrides["episodes"] = end
     return first
-
-
-def make_selection(shard: str | None, first: int) -> EpisodeSelection:
-    """Makes the selection of episodes that this process runs."""
-    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
-    from fewshot_i2v.runs.shards import Shard
-
-    return EpisodeSelection(None if shard is None else Shard.parse(shard), first)

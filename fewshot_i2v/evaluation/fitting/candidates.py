@@ -34,21 +34,11 @@ AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
 """Adapters that are tried with `auto`."""
 
 
-_KEYS = frozenset(
-    {"adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video"}
-    | {
-        "limits",
-        "precision",
-        "device",
-        "deterministic",
-        "workers",
-        "cache",
-        "cache_limit",
-        "verify",
-        "seed",
-    }
-    | {"allow_seen", "at_once"}
-)
+_KEYS = frozenset({
+    "adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video",
+    "limits", "precision", "device", "deterministic", "workers", "cache", "cache_limit", "verify",
+    "seed", "allow_seen", "at_once",
+})  # fmt: skip
 """Keys of an evaluation that a fit takes."""
 
 

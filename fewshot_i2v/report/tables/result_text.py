@@ -66,21 +66,6 @@ _LAYOUTS = (
 )
 
 
-@dataclass(frozen=True)
-class TableOptions:
-    """What a table shows.
-
-    Attributes:
-        columns: names of `FURTHER_COLUMNS`, shown besides the usual ones.
-        wide: whether all columns are shown, with names as they are.
-        notes: whether all notes are shown, in full.
-    """
-
-    columns: Collection[str] = ()
-    wide: bool = False
-    notes: bool = False
-
-
 def render_table(
     rows: Sequence[RowSummary],
     *,
@@ -88,7 +73,9 @@ def render_table(
     chance: float | None = None,
     setting: str = "",
     stopping_note: str = "",
-    options: TableOptions = TableOptions(),
+    further: Collection[str] = (),
+    wide: bool = False,
+    all_notes: bool = False,
 ) -> str:
     """Format the rows as text for a terminal: what all share, the table, what it decides, notes.
 
@@ -97,7 +84,7 @@ def render_table(
     Raises:
         UnknownNameError: for a column that does not exist.
     """
-    check_columns(options.columns)
+    check_columns(further)
     gains = [gain_over_frozen(row, rows) for row in rows]
     columns = {
         heading: [cell.text for cell in cells]
@@ -105,34 +92,34 @@ def render_table(
     }
     for heading in {ACCURACY_HEADING, GAIN_HEADING} & columns.keys():
         columns[heading] = align_means(columns[heading])
-    columns, legend = _shown_columns(rows, columns, options)
+    legend: Sequence[str] = ()
+    if rows and not wide:
+        headings = usual_headings(rows, columns, further)
+        columns, legend = _fitting_columns(rows, {h: columns[h] for h in headings})
     chance = chance_accuracy(way) if chance is None else chance
     header = [*setting.splitlines(), *_common_facts(rows, columns, chance), *legend]
     known_gains = [gain for gain in gains if gain is not None]
     notes = short_notes(rows, known_gains)
-    if options.notes:
+    if all_notes:
         notes = table_legend(rows, known_gains)
         notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     blocks = [
         wrap_notes(filter(None, header)),
-        align_columns(columns, LEFT_COLUMNS, None if options.wide else WIDTH),
+        align_columns(columns, LEFT_COLUMNS, None if wide else WIDTH),
         wrap_notes(_decisions(rows, columns)),
         wrap_notes([*notes, *filter(None, [stopping_note])]),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _shown_columns(
-    rows: Sequence[RowSummary], columns: Mapping[str, list[str]], options: TableOptions
+def _fitting_columns(
+    rows: Sequence[RowSummary], columns: Mapping[str, list[str]]
 ) -> tuple[dict[str, list[str]], Sequence[str]]:
-    """Columns to show, and lines on their names for above the table."""
-    if options.wide or not rows:
-        return dict(columns), ()
-    headings = usual_headings(rows, columns, options.columns)
+    """Columns with names as short as needed to fit, and lines on these for above the table."""
     shown: dict[str, list[str]] = {}
     legend: Sequence[str] = ()
     for layout in _LAYOUTS:
-        shown, legend = _laid_out(rows, {h: columns[h] for h in headings}, layout)
+        shown, legend = _laid_out(rows, dict(columns), layout)
         if max(map(display_width, align_columns(shown, LEFT_COLUMNS))) <= WIDTH:
             break
     return shown, legend
