@@ -230,15 +230,6 @@ class ClipScorer:
         """Digest of the content of a clip that was classified."""
         return self._store.digest(path)
 
-    def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
-        """Classifies the windows of a long video, from one decode pass.
-
-        Raises:
-            VideoUnreadable: where damage is met.
-        """
-        for _, prediction in self.score_windows(path, self.read_windows(path, plan)):
-            yield prediction
-
     def read_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[VideoWindow]:
         """Reads the windows of a video file as clips are read, see `read_windows`."""
         return read_windows(Path(path), plan, self._store.options, self._store.limits)

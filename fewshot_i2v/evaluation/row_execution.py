@@ -151,13 +151,8 @@ class RowExecution:
                 "run the same command with --retry-failed, or raise --max-failed"
             )
 
-    def run_batch(self, batch: int) -> list[EpisodeRecord]:
-        """Runs a batch, records its missing episodes, and returns their records."""
-        episodes = [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
-        return self.run_episodes(episodes)
-
     def run_episodes(self, episodes: Sequence[Episode]) -> list[EpisodeRecord]:
-        """Runs episodes side by side, and records those that are missing."""
+        """Runs episodes side by side, records those that are missing, and returns these."""
         records = [r for r in self.runner.run(episodes) if r.index in self.pending]
         self.folder.append(records)
         self.pending -= {record.index for record in records}
@@ -177,7 +172,8 @@ class RowExecution:
             context.on_encoded = count_encoded if self.runner.is_static else None
             for batch in self.batches:
                 start = perf_counter()
-                new_records = self.run_batch(batch)
+                runnable = [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
+                new_records = self.run_episodes(runnable)
                 accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
                 seconds = perf_counter() - start
                 progress.advance(len(new_records) / total, seconds, accuracy_note(accuracies))

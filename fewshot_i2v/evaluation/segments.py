@@ -75,12 +75,7 @@ def find_segments(
         VideoUnreadable: if the video cannot be read.
         ConfigError: for impossible lengths.
     """
-    plan = plan_windows(Path(path), window, stride, classifier.scorer.limits)
-    merger = SegmentMerger(plan)
-    segments: list[Segment] = []
-    for number, prediction in enumerate(classifier.scorer.predict_windows(path, plan)):
-        segments += merger.add(number, prediction)
-    return segments + merger.finish(plan.duration)
+    return list(_read_timeline(classifier, path, window, stride, cells=None).segments)
 
 
 def find_timeline(
@@ -90,15 +85,26 @@ def find_timeline(
 
     The arguments are those of `find_segments`; each segment has a picture.
     """
+    return _read_timeline(classifier, path, window, stride, cells=[])
+
+
+def _read_timeline(
+    classifier: FewShotClassifier,
+    path: str | Path,
+    window: float,
+    stride: float,
+    cells: list[Span] | None,
+) -> Timeline:
+    """Classifies the windows of a video; pictures are kept where there is a list for the cells."""
     scorer = classifier.scorer
     plan = plan_windows(Path(path), window, stride, scorer.limits)
-    merger = SegmentMerger(plan, cells=[])
+    merger = SegmentMerger(plan, cells=cells)
     segments: list[Segment] = []
     for part, prediction in scorer.score_windows(path, scorer.read_windows(path, plan)):
-        middle = part.frames[len(part.frames) // 2]
-        segments += merger.add(part.number, prediction, middle)
+        picture = None if cells is None else part.frames[len(part.frames) // 2]
+        segments += merger.add(part.number, prediction, picture)
     segments += merger.finish(plan.duration)
-    return Timeline(Path(path), plan, tuple(segments), tuple(merger.cells or ()))
+    return Timeline(Path(path), plan, tuple(segments), tuple(cells or ()))
 
 
 @dataclass(frozen=True)
