@@ -36,7 +36,7 @@ def align_columns(
     }
     if width is not None:
         limit = width - len(_GAP) * (len(widths) - 1)
-        text_columns = {h: columns[h] for h in left_aligned if h in columns}
+        text_columns = {h: cells for h, cells in columns.items() if h in left_aligned}
         for least in (_longest_word, _least_width):  # words are broken where nothing else helps
             _narrow(widths, {h: least(h, cells) for h, cells in text_columns.items()}, limit)
     padded_columns = []
