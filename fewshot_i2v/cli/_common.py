@@ -16,6 +16,7 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from fewshot_i2v.cli._help import join_options
 from fewshot_i2v.cli._next import ARGUMENTS_KEY
 from fewshot_i2v.cli._start import Terminated, signals_raise
 from fewshot_i2v.cli._usage_errors import describe_usage_error
@@ -71,19 +72,18 @@ class CommandFolder(click.Group):
         names = self.list_commands(ctx)
         first_names = [name for name in self.first_commands if name in names]
         later_names = [name for name in names if name not in first_names]
-        headings = {
-            "To begin with, in the order of work": first_names,
-            "More commands": later_names,
-        }
-        if not first_names:
-            headings = {"Commands": later_names}
-        limit = formatter.width - 6 - max(map(len, names))
-        for heading, listed_names in headings.items():
-            commands = ((name, self.get_command(ctx, name)) for name in listed_names)
-            records = [(name, cmd.get_short_help_str(limit)) for name, cmd in commands if cmd]
-            width = max(map(len, names))
+        later = "More commands" if first_names else "Commands"
+        headings = {"To begin with, in the order of work": first_names, later: later_names}
+        width = max(map(len, names))
+        for heading in filter(headings.get, headings):
+            commands = ((name, self.get_command(ctx, name)) for name in headings[heading])
+            texts = [
+                (name.ljust(width), cmd.get_short_help_str(formatter.width - 6 - width))
+                for name, cmd in commands
+                if cmd
+            ]
             with formatter.section(heading):
-                formatter.write_dl([(name.ljust(width), text) for name, text in records])
+                formatter.write_dl(texts)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -121,11 +121,7 @@ class CommandFolder(click.Group):
 
 
 def _check_arguments(args: Sequence[str] | None) -> Sequence[str] | None:
-    """Check the arguments of a command.
-
-    Raises:
-        UsageError: when standard output is closed, or an argument has a NUL character.
-    """
+    """Check the arguments of a command."""
     if getattr(sys.stdout, "stream", None) is None:
         raise UsageError("standard output is closed; send it to a file, or to /dev/null")
     if any("\0" in argument for argument in args or ()):
@@ -181,9 +177,7 @@ def _report_os_error(error: OSError) -> int:
 def resumable(folder: Path, saved_items: str = "finished episodes are") -> Iterator[None]:
     """End the command on Ctrl-C, SIGTERM or SIGHUP after closing files, and say how to continue.
 
-    Args:
-        folder: of the results.
-        saved_items: what is saved, with a verb.
+    `saved_items` says what is saved in the folder, with a verb.
 
     Raises:
         click.exceptions.Exit: with status 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
@@ -241,22 +235,21 @@ class RunPath(click.Path):
         return path
 
 
-def table_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a table of accuracies: further columns, all of them, all notes."""
-    flags = (
-        click.option(
-            "--columns",
-            metavar="NAME,...",
-            default="",
-            help="Also show these columns: head, seeds, episodes, parameters, macs, seconds, "
-            "memory; such as --columns parameters,seconds.",
-        ),
-        click.option("--wide", is_flag=True, help="Show all columns, with full names."),
-        click.option("--notes", is_flag=True, help="Show all notes on the table in full."),
-    )
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+width_flags = join_options(
+    click.option("--wide", is_flag=True, help="Show all columns, with full names."),
+    click.option("--notes", is_flag=True, help="Show all notes on the table in full."),
+)
+table_flags = join_options(
+    click.option(
+        "--columns",
+        metavar="NAME,...",
+        default="",
+        help="Also show these columns: head, seeds, episodes, parameters, macs, seconds, "
+        "memory; such as --columns parameters,seconds.",
+    ),
+    width_flags,
+)
+"""Flags of a table of accuracies: further columns, all of them, all notes."""
 
 
 def parse_columns(text: str) -> tuple[str, ...]:
@@ -270,5 +263,10 @@ def parse_columns(text: str) -> tuple[str, ...]:
     return check_columns(name.strip() for name in text.split(",") if name.strip())
 
 
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the clips.  [default: that of the split]",
+)
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RunPath())
 """Run folders, or folders of some: the argument of commands that read several."""

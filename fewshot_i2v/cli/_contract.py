@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +14,11 @@ import click
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.errors import UsageError, suggest_names
+from fewshot_i2v.utils.text_table import wrap_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.tuning.contract.check import CheckResult
 
-ContractRunner = Callable[[str, Path], "Iterator[CheckResult]"]
-"""Runs all checks on the method of a name, whose file is given."""
 CHECK_EXIT_CODES = """\b
 Exit status:
   0         every promise holds
@@ -34,19 +32,10 @@ _INDENT = " " * 10
 _LOADED = "it can be loaded"
 
 
-def check_contract(
-    kind: registry.MethodKind, target: str, run_contract: ContractRunner, *, as_json: bool
-) -> int:
+def check_contract(kind: registry.MethodKind, target: str, *, as_json: bool) -> int:
     """Check an adapter or head, and show what holds and what does not.
 
-    Args:
-        kind: "adapters" or "heads".
-        target: FILE, FILE:CLASS, or the name of a method that can be used.
-        run_contract: runs the checks.
-        as_json: whether to write JSON.
-
-    Returns:
-        The exit status.
+    `target` is FILE, FILE:CLASS, or the name of a method that can be used.
 
     Raises:
         UsageError: when there is no such file or name.
@@ -60,7 +49,7 @@ def check_contract(
         if not as_json:
             click.echo(f"{kind[:-1]} {name}, {path or origin}, on tiny random data\n")
         results = []
-        for result in _run(kind, name, origin, run_contract):
+        for result in _run(kind, name, origin):
             results.append(result)
             if not as_json:
                 _show_result(result)
@@ -92,11 +81,11 @@ def _origin_of(kind: registry.MethodKind, name: str) -> str:
     return next(info.origin for info in registry.list_methods(kind) if info.name == name)
 
 
-def _run(
-    kind: registry.MethodKind, name: str, origin: Path, run_contract: ContractRunner
-) -> Iterator[CheckResult]:
+def _run(kind: registry.MethodKind, name: str, origin: Path) -> Iterator[CheckResult]:
     """Load the method, then run its checks; a method that cannot be loaded is one violation."""
+    from fewshot_i2v.tuning.contract.adapter_contract import run_adapter_contract
     from fewshot_i2v.tuning.contract.check import CheckResult
+    from fewshot_i2v.tuning.contract.head_contract import run_head_contract
 
     try:
         registry.load_method(kind, name)
@@ -105,6 +94,7 @@ def _run(
         yield CheckResult(_LOADED, "violated", str(error), advice)
         return
     yield CheckResult(_LOADED, "passed")
+    run_contract = run_adapter_contract if kind == "adapters" else run_head_contract
     yield from run_contract(name, origin)
 
 
@@ -115,16 +105,7 @@ def _show_result(result: CheckResult) -> None:
     click.echo(f"{label:<8}  {result.promise}")
     if result.problem:
         for text in (result.problem, f"-> {result.advice}"):
-            click.echo(
-                textwrap.fill(
-                    text,
-                    _WIDTH,
-                    initial_indent=_INDENT,
-                    subsequent_indent=_INDENT,
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
-            )
+            click.echo("\n".join(wrap_text(text, _WIDTH, first=_INDENT, hanging=_INDENT)))
 
 
 def _show_summary(

@@ -14,11 +14,7 @@ _LEFT = ("adapter", "start", "head")
 
 
 def evaluation_lines(plan: Plan) -> list[str]:
-    """Return the lines for the dry run of an evaluation.
-
-    Args:
-        plan: as `evaluation.evaluate.dry_run` returns it.
-    """
+    """Return the lines for the dry run of an evaluation."""
     cost, config = plan["cost"], plan["config"]
     rows: Sequence[Plan] = cost["rows"]
     seeds = [row.get("training_seed") for row in rows]
@@ -60,11 +56,7 @@ def evaluation_lines(plan: Plan) -> list[str]:
 
 
 def training_lines(plan: Plan) -> list[str]:
-    """Return the lines for the dry run of a training.
-
-    Args:
-        plan: as `training.train.dry_run` returns it.
-    """
+    """Return the lines for the dry run of a training."""
     from fewshot_i2v.config.method import MethodSpec
 
     cost, config, classes = plan["cost"], plan["config"], plan["classes"]

@@ -4,62 +4,48 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import join_options, rare_flag
 from fewshot_i2v.cli._next import same_command
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
-    from fewshot_i2v.evaluation.engines.driver import PoolFactory
     from fewshot_i2v.evaluation.results import EvaluationResult
-    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
-
-_HEADING = "Several processes"
-_FLAGS = (
-    click.option(
+_flag = partial(rare_flag, heading="Several processes")
+engine_flags = join_options(
+    _flag(
         "--engine",
-        cls=RareFlag,
-        heading=_HEADING,
         type=click.Choice(("processes", "ray", "slurm")),
         help="Run the episodes in several processes of this machine, in a Ray cluster, or write "
         "the script of a SLURM array to standard output. [default: this process]",
     ),
-    click.option(
+    _flag(
         "--processes",
-        cls=RareFlag,
-        heading=_HEADING,
         type=click.IntRange(1),
         metavar="N",
         help="Number of processes; of slurm: of jobs. [default: one per GPU, or per core]",
     ),
-    click.option(
+    _flag(
         "--gpus",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="0,1,...",
         help="GPUs to use with --engine processes, one process each. [default: all]",
     ),
-    click.option(
+    _flag(
         "--ray-address",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="ADDRESS",
         help="Ray cluster to use. [default: the one of Ray's environment, or a local one]",
     ),
-    click.option(
+    _flag(
         "--shard",
-        cls=RareFlag,
-        heading=_HEADING,
         metavar="K/N|auto",
         help="Run shard K of N of the episodes; start one process for each K, on any machine with "
         "the same --output. auto: the place of this job in a SLURM array.",
@@ -67,24 +53,9 @@ _FLAGS = (
 )
 
 
-def engine_flags(function: Decorated) -> Decorated:
-    """A decorator that adds the flags."""
-    for flag in reversed(_FLAGS):
-        function = flag(function)
-    return function
-
-
 @dataclass(frozen=True)
 class EngineFlags:
-    """The flags as typed.
-
-    Attributes:
-        engine: name; None: this process.
-        processes: number.
-        gpus: numbers with commas.
-        ray_address: of the cluster.
-        shard: of this process.
-    """
+    """The flags as typed; without an engine this process runs the episodes."""
 
     engine: str | None
     processes: int | None
@@ -93,11 +64,7 @@ class EngineFlags:
     shard: str | None
 
     def check(self, first: int) -> None:
-        """Refuses flags that mean nothing together.
-
-        Args:
-            first: number of the first episode.
-        """
+        """Refuses flags that mean nothing together."""
         if self.engine is not None and first:
             raise UsageError("episodes: got a range beside --engine; expected their number")
         if self.engine is not None and self.shard is not None:
@@ -117,26 +84,22 @@ class EngineFlags:
     ) -> EvaluationResult:
         """Runs an evaluation from an episode on, as the flags say."""
         from fewshot_i2v.evaluation import evaluate
+        from fewshot_i2v.evaluation.engines.pools import make_engine
+        from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+        from fewshot_i2v.runs.shards import Shard
 
+        engine = None
+        if self.engine is not None:
+            gpus, address = _parse_gpus(self.gpus), self.ray_address
+            engine = make_engine(self.engine, processes=self.processes, gpus=gpus, address=address)
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        selection = EpisodeSelection(shard, first)
         return evaluate.run(
             config,
             progress=progress,
             retry_failed=retry_failed,
-            selection=make_selection(self.shard, first),
-            engine=self.workers(),
-        )
-
-    def workers(self) -> PoolFactory | None:
-        """Returns what makes the workers; None: this process runs the episodes."""
-        if self.engine is None:
-            return None
-        from fewshot_i2v.evaluation.engines.pools import make_engine
-
-        return make_engine(
-            self.engine,
-            processes=self.processes,
-            gpus=_parse_gpus(self.gpus),
-            address=self.ray_address,
+            selection=selection,
+            engine=engine,
         )
 
     def slurm_script(self, ctx: click.Context, name: str) -> str:
@@ -159,13 +122,7 @@ def _parse_gpus(text: str | None) -> tuple[int, ...]:
 
 
 def take_episode_range(overrides: dict[str, Any]) -> int:
-    """Replaces a range of episodes, such as 40:80, by its end.
-
-    Args:
-        overrides: keys of the configuration as typed; `episodes` is changed.
-
-    Returns:
-        The first episode.
+    """Replaces a range of episodes, such as 40:80, by its end, and returns the first episode.
 
     Raises:
         UsageError: when it is empty.
@@ -179,16 +136,3 @@ def take_episode_range(overrides: dict[str, Any]) -> int:
         raise UsageError(f"episodes: got {text}; expected A:B with A below B, such as 40:80")
     overrides["episodes"] = end
     return first
-
-
-def make_selection(shard: str | None, first: int) -> EpisodeSelection:
-    """Makes the selection of episodes that this process runs.
-
-    Args:
-        shard: as typed; None: all.
-        first: number of the first episode.
-    """
-    from fewshot_i2v.evaluation.row_execution import EpisodeSelection
-    from fewshot_i2v.runs.shards import Shard
-
-    return EpisodeSelection(None if shard is None else Shard.parse(shard), first)

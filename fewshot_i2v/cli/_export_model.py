@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._help import Flag
+from fewshot_i2v.cli._help import flag, join_options
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
-_HEADING = "Of a MODEL"
-_FLAGS = (
-    click.option(
+_flag = partial(flag, heading="Of a MODEL")
+model_flags = join_options(
+    _flag(
         "--onnx",
-        cls=Flag,
-        heading=_HEADING,
         type=_FILE,
         help="A new ONNX file (.onnx): from pixels to probabilities, compared with PyTorch.",
     ),
-    click.option(
+    _flag(
         "--open-clip",
-        cls=Flag,
-        heading=_HEADING,
         type=_FILE,
         help="A new folder: the encoder with the adapter merged in, for open_clip.",
     ),
-    click.option(
+    _flag(
         "--hub",
-        cls=Flag,
-        heading=_HEADING,
         metavar="USER/NAME",
         help="Upload the model and its card to this repository of the Hugging Face Hub.",
     ),
-    click.option(
-        "--public", cls=Flag, heading=_HEADING, is_flag=True, help="A new repository is public."
-    ),
-    click.option("--yes", cls=Flag, heading=_HEADING, is_flag=True, help="Upload without asking."),
-    click.option(
-        "--force", cls=Flag, heading=_HEADING, is_flag=True, help="Replace FILE if it is there."
-    ),
+    _flag("--public", is_flag=True, help="A new repository is public."),
+    _flag("--yes", is_flag=True, help="Upload without asking."),
+    _flag("--force", is_flag=True, help="Replace FILE if it is there."),
 )
-
-
-def model_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `export` the options of a fitted model."""
-    for option in reversed(_FLAGS):
-        function = option(function)
-    return function
+"""The options of `export` for a fitted model."""
 
 
 def export_model(

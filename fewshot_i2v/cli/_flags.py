@@ -6,7 +6,7 @@ of a flag are those of its key, which are read when a command runs: listing comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fewshot_i2v import registry
-from fewshot_i2v.cli._help import Flag, HelpCommand
+from fewshot_i2v.cli._help import Flag, FlagGroup
 from fewshot_i2v.config.start_names import FRESH, names_of_starts
 from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.utils import resources
@@ -137,27 +137,20 @@ class KeyFlag(Flag):
         self.key = key
 
 
-class FlagsOfLayout(click.Option):
-    """Stands for the flags of a layout among the parameters of a `ConfigCommand`."""
+class FlagsOfLayout(FlagGroup):
+    """The flags of a layout."""
 
     def __init__(self, decls: list[str], *, layout: str) -> None:
         super().__init__(decls)
         self.layout = layout
 
-
-class ConfigCommand(HelpCommand):
-    """A command with flags of `config_flags`."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All parameters, with the flags that set configuration keys."""
-        params: list[click.Parameter] = []
-        for param in super().get_params(ctx):
-            params += _make_flags(param.layout) if isinstance(param, FlagsOfLayout) else [param]
-        return params
+    def flags(self) -> Sequence[click.Parameter]:
+        """The flags, made from the keys of the configuration."""
+        return _make_flags(self.layout)
 
 
 def config_flags(layout: str) -> Callable[[Decorated], Decorated]:
-    """A decorator that gives a `ConfigCommand` the flags of a layout: evaluate, train or limits."""
+    """A decorator that gives a command the flags of a layout: evaluate, train or limits."""
     return click.option("--keys-of-the-configuration", cls=FlagsOfLayout, layout=layout)
 
 
@@ -330,10 +323,6 @@ def _flag_help(flag: str, name: str, key: ConfigKey, other_default: str | None) 
 def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, Any]:
     """Read the configuration keys set on the command line.
 
-    Args:
-        ctx: of a command with flags of `config_flags`.
-        settings: "key=value" texts of `--set`.
-
     Raises:
         UsageError: when a setting has no value, or a key is set twice.
     """
@@ -349,9 +338,7 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
 def parse_settings(settings: tuple[str, ...], taken: Collection[str] = ()) -> dict[str, Any]:
     """Parse the "key=value" texts of `--set`.
 
-    Args:
-        settings: the texts.
-        taken: keys that flags set.
+    The keys `taken` are set by flags.
 
     Raises:
         UsageError: when a setting has no value, or a key is set twice.

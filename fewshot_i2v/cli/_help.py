@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULT_HEADING = "Options"
 _SHOW_ALL = "fewshot_i2v.help_all"
@@ -29,6 +32,14 @@ class Flag(click.Option):
         self.heading, self.rare = heading, rare
 
 
+class FlagGroup(click.Option):
+    """Stands for flags among the parameters of a `HelpCommand`, which are made when it is used."""
+
+    def flags(self) -> Sequence[click.Parameter]:
+        """The flags."""
+        raise NotImplementedError
+
+
 class HelpCommand(click.Command):
     """A command whose help has examples and shows rare options by --help-all alone.
 
@@ -46,7 +57,10 @@ class HelpCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """All parameters, with --help-all before --help where it shows more."""
-        *params, help_option = super().get_params(ctx)
+        *declared, help_option = super().get_params(ctx)
+        params: list[click.Parameter] = []
+        for param in declared:
+            params += param.flags() if isinstance(param, FlagGroup) else [param]
         if self.epilog or any(map(_is_rare, params)):
             params.append(_HELP_ALL)
         return [*params, help_option]
@@ -109,11 +123,36 @@ class HelpCommand(click.Command):
             formatter.write_text(f"{ctx.command_path} --help-all shows {' and '.join(contents)}.")
 
 
-class RareFlag(Flag):
-    """An option that --help-all alone shows."""
+flag = partial(click.option, cls=Flag)
+"""Like `click.option`, with the `heading` that the option stands under."""
+rare_flag = partial(flag, rare=True)
+"""Likewise, of an option that --help-all alone shows."""
 
-    def __init__(self, decls: Sequence[str], **attrs: Any) -> None:
-        super().__init__(decls, rare=True, **attrs)
+
+def join_options(
+    *decorators: Callable[[Decorated], Decorated],
+) -> Callable[[Decorated], Decorated]:
+    """A decorator that adds several options, in their order."""
+
+    def _add(command: Decorated) -> Decorated:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return _add
+
+
+def help_command(
+    short_help: str, *examples: tuple[str, str], **attrs: Any
+) -> Callable[[Callable[..., Any]], HelpCommand]:
+    """A decorator that makes a `HelpCommand` of a function.
+
+    Args:
+        short_help: a line for the list of commands.
+        examples: as for `HelpCommand`.
+        attrs: as for `click.command`, such as `epilog`, the exit status.
+    """
+    return click.command(cls=HelpCommand, examples=examples, short_help=short_help, **attrs)
 
 
 def _show_help_all(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,11 @@ import click
 
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.utils.text_table import wrap_text
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-
-_WIDTH = 80
 _FACTS = {
     "adapters": {
         "note": ("display_note", "note"),
@@ -41,11 +39,6 @@ _BOUND_PHRASES = {
 
 def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None:
     """Write the options, presets and source of one adapter or head.
-
-    Args:
-        kind: "adapters" or "heads".
-        name: of one of them.
-        as_json: whether to write JSON.
 
     Raises:
         UnknownNameError: when there is none of that name.
@@ -81,10 +74,7 @@ def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None
 def _echo_entry(title: str, description: str) -> None:
     click.echo(f"  {title}")
     if description:
-        lines = textwrap.wrap(
-            description, _WIDTH - 6, break_long_words=False, break_on_hyphens=False
-        )
-        click.echo(textwrap.indent("\n".join(lines), " " * 6))
+        click.echo("\n".join(wrap_text(description, first=" " * 6, hanging=" " * 6)))
 
 
 def _collect_details(kind: registry.MethodKind, name: str) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewshot_i2v.cli._flags import CACHE_LIMIT, FEATURE_CACHE
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import join_options, rare_flag
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
 
 _FILE = click.Path(path_type=Path)
-_MODEL_OPTIONS = (
+model_options = join_options(
     click.option("--pretrained", help="Weights of the encoder. [default: where they were]"),
     click.option(
         "--architecture",
@@ -30,21 +30,41 @@ _MODEL_OPTIONS = (
         type=_FILE,
         help="Folder of decoded clips and features. [default: the user's cache]",
     ),
-    click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT),
-    click.option("--feature-cache/--no-feature-cache", cls=RareFlag, **FEATURE_CACHE),
+    rare_flag("--cache-limit", **CACHE_LIMIT),
+    rare_flag("--feature-cache/--no-feature-cache", **FEATURE_CACHE),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
         help="Decoding processes. [default: one per core, at most 8]",
     ),
 )
+"""Options that say where a model's encoder is and how clips are decoded."""
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where a model's encoder is and how clips are decoded."""
-    for option in reversed(_MODEL_OPTIONS):
-        function = option(function)
-    return function
+source_options = join_options(
+    click.option(
+        "--root",
+        type=_FILE,
+        help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
+    ),
+    click.option("--subset", help="Subset of a split. [default: novel, or train]"),
+    click.option(
+        "--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from."
+    ),
+    click.option(
+        "--group-scope",
+        type=click.Choice(["class", "global"]),
+        default="global",
+        show_default=True,
+        help="Whether equal groups of two classes are two, or one, as persons are.",
+    ),
+)
+"""Options that say where labelled clips are, and which of them are of one group."""
+
+
+def source_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the values of `source_options` from all flags of a command."""
+    return {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
 
 
 def check_output(out: Path, *, force: bool) -> None:
@@ -69,7 +89,7 @@ def check_output(out: Path, *, force: bool) -> None:
 
 
 def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewShotClassifier:
-    """Load a fitted model as the flags of `MODEL_OPTIONS` and of limits say."""
+    """Load a fitted model as the flags of `model_options` and of limits say."""
     from fewshot_i2v.config.base import LimitsConfig
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.tuning.run_context import resolve_device

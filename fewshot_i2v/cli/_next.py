@@ -23,10 +23,7 @@ def same_command(
 ) -> str:
     """Build the present command without some of its flags.
 
-    Args:
-        ctx: of the command.
-        without: flags that have no values.
-        without_values: flags that have one.
+    Flags in `without` have no values, those in `without_values` have one.
     """
     names: list[str] = []
     context: click.Context | None = ctx

@@ -1,4 +1,4 @@
-"""Segments of videos and streams as lines, for `predict`."""
+"""Predictions of clips, and segments of videos and streams, as lines, for `predict`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fewshot_i2v.utils.text_table import display_width, escape_name
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
     from fewshot_i2v.evaluation.live_segments import LiveSegments, LiveStatus
+    from fewshot_i2v.evaluation.prediction import Prediction
     from fewshot_i2v.evaluation.segments import Timeline
 
 NONE_OF_THESE = "none of these"
@@ -33,54 +34,91 @@ def one_line(path: str | Path) -> str:
     return escape_name(str(path), len(str(path)) + 1)
 
 
-def padded(text: str, width: int) -> str:
-    """A text with blanks behind it, up to a width on the terminal."""
+def _padded(text: str, width: int) -> str:
     return text + " " * (width - display_width(text))
 
 
-def path_width(paths: Sequence[str | Path]) -> int:
-    """Width of the longest path."""
-    return max((display_width(one_line(path)) for path in paths), default=0)
-
-
-def class_width(classes: Sequence[str]) -> int:
-    """Width of the longest class, or of what is none of them."""
-    return max(map(display_width, (NONE_OF_THESE, *classes)))
-
-
-class SegmentWriter:
-    """Writes segments, each at once, so that a program behind a pipe sees it.
+class LineWriter:
+    """Writes lines, each at once, so that a program behind a pipe sees it.
 
     Args:
         form: "jsonl", "csv" or "table".
-        sources: videos or streams, for the width of a table.
+        sources: clips, videos or streams, for the width of a table.
         classes: of the model, likewise.
+        headings: of a CSV.
     """
 
-    def __init__(self, form: str, sources: Sequence[str], classes: Sequence[str]) -> None:
+    def __init__(
+        self, form: str, sources: Sequence[str | Path], classes: Sequence[str], *headings: str
+    ) -> None:
         self.form = form
-        self._width, self._class_width = path_width(sources), class_width(classes)
+        self._path_width = max((display_width(one_line(path)) for path in sources), default=0)
+        self._class_width = max(map(display_width, (NONE_OF_THESE, *classes)))
         if form == "csv":
-            self._write_row(["path", *_KEYS])
+            self._write_row(headings)
+
+    def _write_row(self, values: Sequence[object]) -> None:
+        """Write a row of a CSV, with nothing for None."""
+        rows = csv.writer(sys.stdout, lineterminator="\n")
+        rows.writerow("" if value is None else value for value in values)
+        sys.stdout.flush()
+
+    def _padded_path(self, path: str | Path) -> str:
+        return _padded(one_line(path), self._path_width)
+
+    def _padded_class(self, name: str | None) -> str:
+        return _padded(name or NONE_OF_THESE, self._class_width)
+
+
+class SegmentWriter(LineWriter):
+    """Writes segments."""
+
+    def __init__(self, form: str, sources: Sequence[str | Path], classes: Sequence[str]) -> None:
+        super().__init__(form, sources, classes, "path", *_KEYS)
 
     def write(self, path: str | Path, fields: dict[str, Any]) -> None:
         """Write a segment, or the error of a video, in plain values."""
         if self.form == "jsonl":
             click.echo(json.dumps({"path": str(path), **fields}, ensure_ascii=False))
         elif self.form == "csv":
-            values = ["" if (value := fields.get(key)) is None else value for key in _KEYS]
-            self._write_row([one_line(path), *values])
+            self._write_row([one_line(path), *map(fields.get, _KEYS)])
         elif "error" in fields:
-            click.echo(f"{padded(one_line(path), self._width)}  error: {fields['error']}")
+            click.echo(f"{self._padded_path(path)}  error: {fields['error']}")
         else:
-            name = padded(fields["class"] or NONE_OF_THESE, self._class_width)
-            share = 100 * fields["probability"]
+            name, share = self._padded_class(fields["class"]), 100 * fields["probability"]
             span = f"{fields['start']:8.2f} to {fields['end']:8.2f} s"
-            click.echo(f"{padded(one_line(path), self._width)}  {span}  {name}  {share:5.1f} %")
+            click.echo(f"{self._padded_path(path)}  {span}  {name}  {share:5.1f} %")
 
-    def _write_row(self, values: Sequence[object]) -> None:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(values)
-        sys.stdout.flush()
+
+class PredictionWriter(LineWriter):
+    """Writes predictions of clips, the `top` most probable classes of each; None: all."""
+
+    def __init__(
+        self, form: str, sources: Sequence[Path], classes: Sequence[str], top: int | None
+    ) -> None:
+        keys = "path", "class", "probability", "nearest", "error"
+        super().__init__(form, sources, classes, *keys, *classes)
+        self._classes, self._top = classes, top
+
+    def write(self, prediction: Prediction) -> None:
+        """Write a prediction, or why a clip cannot be read."""
+        p = prediction
+        if self.form == "jsonl":
+            click.echo(json.dumps(p.to_dict(self._top), ensure_ascii=False))
+        elif self.form == "csv":
+            facts = one_line(p.path), p.class_name, p.probability, p.nearest, p.error
+            self._write_row([*facts, *map(p.probabilities.get, self._classes)])
+        elif p.error is not None:
+            click.echo(f"{self._padded_path(p.path)}  error: {p.error}")
+        else:
+            ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
+            cells = [
+                f"{self._padded_class(name)}  {100 * probability:5.1f} %"
+                for name, probability in ranked[: self._top or 1]
+            ]
+            if p.class_name is None:
+                cells[0] = f"{self._padded_class(None)}  nearest {cells[0]}"
+            click.echo(f"{self._padded_path(p.path)}  {'  '.join(cells)}")
 
 
 def write_segments(
@@ -92,15 +130,7 @@ def write_segments(
 ) -> int:
     """Write the segments of videos, and a page of them if one is wanted.
 
-    Args:
-        classifier: of a fitted model.
-        paths: of the videos.
-        lengths: of window and stride, in seconds.
-        writer: of the segments.
-        report: file of the page, or None.
-
-    Returns:
-        The exit status.
+    The lengths are those of window and stride, in seconds; returned is the exit status.
     """
     from fewshot_i2v.evaluation.segments import find_segments, find_timeline
 

@@ -68,7 +68,8 @@ def _param_name(error: click.BadParameter) -> str:
 
 def _expected_text(param: click.Parameter | None) -> str:
     """What was expected where a parameter is missing."""
-    if param is None or type(param.type).name != "run folder":
+    # of the class: a path has a name of its own, "file" or "directory"
+    if getattr(type(getattr(param, "type", None)), "name", "") != "run folder":
         return ", and has no default"
     return "; expected a run folder, the --output of an evaluation, such as runs/quickstart"
 

@@ -7,20 +7,17 @@ from pathlib import Path
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.errors import CheckpointError, UsageError
 
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(
-    cls=HelpCommand,
+@help_command(
+    "Write the model card of a fitted model.",
+    ("card gestures.safetensors", "to read"),
+    ("card gestures.safetensors --out README.md", "to publish with the model"),
     epilog=EXIT_CODES,
-    examples=(
-        ("card gestures.safetensors", "to read"),
-        ("card gestures.safetensors --out README.md", "to publish with the model"),
-    ),
-    short_help="Write the model card of a fitted model.",
 )
 @click.argument("model", type=_FILE)
 @click.option("--out", "-o", type=_FILE, help="File of the card. [default: standard output]")

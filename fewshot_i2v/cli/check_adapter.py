@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from fewshot_i2v.cli._contract import CHECK_EXIT_CODES, check_contract
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 
-if TYPE_CHECKING:
-    from fewshot_i2v.tuning.contract.check import CheckResult
 
-_EXAMPLES = (
+@help_command(
+    "Check the file of your own adapter.",
     ("check-adapter mine/adapters/my_adapter.py", "a file"),
     ("check-adapter st-adapter", "one that is listed"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=CHECK_EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Check the file of your own adapter.",
 )
 @click.argument("target", metavar="FILE[:CLASS]")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -36,10 +24,4 @@ def command(ctx: click.Context, /, target: str, as_json: bool) -> None:
     promise that does not hold is shown with what is wrong and what to do. CLASS is needed only
     where the file has several adapters. A name from `fewshot-i2v list adapters` works too.
     """
-    ctx.exit(check_contract("adapters", target, _run_contract, as_json=as_json))
-
-
-def _run_contract(name: str, origin: Path) -> Iterator[CheckResult]:
-    from fewshot_i2v.tuning.contract.adapter_contract import run_adapter_contract
-
-    return run_adapter_contract(name, origin)
+    ctx.exit(check_contract("adapters", target, as_json=as_json))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import echo_json, runs_argument
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._common import echo_json, runs_argument, width_flags
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 
-_EXAMPLES = (
+
+@help_command(
+    "Test which rows differ, and whether by chance.",
     ("compare runs/mine", "every adapter with frozen"),
     ("compare runs/mine --all-pairs", "every two adapters"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Test which rows differ, and whether by chance.",
 )
 @runs_argument
 @click.option(
@@ -43,19 +39,15 @@ _EXAMPLES = (
     show_default=True,
     help="Of the intervals, and of all verdicts together.",
 )
-@click.option("--wide", is_flag=True, help="Show all columns, with full names.")
-@click.option("--notes", is_flag=True, help="Show all notes on the table in full.")
+@width_flags
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(
     runs: tuple[Path, ...],
     baseline: str | None,
-    all_pairs: bool,
-    common: bool,
-    across: tuple[str, ...],
-    level: float,
     wide: bool,
     notes: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare the rows of RUN..., run folders or folders of run folders, episode by episode.
 
@@ -65,9 +57,7 @@ def command(
     """
     from fewshot_i2v.report.comparison.compare_runs import compare, find_baseline_folder
 
-    table = compare(
-        *runs, baseline=baseline, all_pairs=all_pairs, common=common, across=across, level=level
-    )
+    table = compare(*runs, baseline=baseline, **options)
     if as_json:
         echo_json(table.to_dict())
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.resources import default_cache_folder
-from fewshot_i2v.utils.text_table import WIDTH
+from fewshot_i2v.utils.text_table import wrap_text
 from fewshot_i2v.version import __version__
 
 if TYPE_CHECKING:
@@ -30,14 +29,11 @@ _LABELS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 _INDENT = " " * 19
 
 
-@click.command(
-    cls=HelpCommand,
+@help_command(
+    "Check the installation, and say what to mend.",
+    ("doctor", "on one screen"),
+    ("doctor --json > doctor.json", "all facts, for a report of an error"),
     epilog=_EXIT_CODES,
-    examples=(
-        ("doctor", "on one screen"),
-        ("doctor --json > doctor.json", "all facts, for a report of an error"),
-    ),
-    short_help="Check the installation, and say what to mend.",
 )
 @click.option(
     "--cache",
@@ -79,13 +75,4 @@ def _show(check: HealthCheck) -> None:
     head = f"{_LABELS[check.status]:<7}  {check.name:<8}  "
     texts = [(head, check.fact), *([(_INDENT, f"-> {check.advice}")] if check.advice else [])]
     for first, text in texts:
-        click.echo(
-            textwrap.fill(
-                text,
-                WIDTH,
-                initial_indent=first,
-                subsequent_indent=_INDENT,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        click.echo("\n".join(wrap_text(text, first=first, hanging=_INDENT)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,16 +17,15 @@ from fewshot_i2v.cli._common import (
 from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.cli._engine import EngineFlags, engine_flags, take_episode_range
 from fewshot_i2v.cli._flags import (
-    ConfigCommand,
     completer,
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.text_table import WIDTH, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, wrap_notes, wrap_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
@@ -36,7 +34,8 @@ if TYPE_CHECKING:
 FAILED_EPISODES_STATUS = 3
 
 
-_EXAMPLES = (
+@help_command(
+    "Measure adapters on few-shot episodes.",
     ("evaluate", "the shipped example, in about two minutes"),
     (
         "evaluate --split mine.yaml --root CLIPS --encoder ViT-B-16 --pretrained openai "
@@ -44,14 +43,7 @@ _EXAMPLES = (
         "your own clips, with a split from `fewshot-i2v episodes new`",
     ),
     ("evaluate sweep.yaml --dry-run", "what a file would do, and how long it would take"),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Measure adapters on few-shot episodes.",
 )
 @click.argument(
     "config", required=False, shell_complete=completer(lambda: resources.data_names("configs"))
@@ -64,12 +56,7 @@ _EXAMPLES = (
     metavar="KEY=VALUE",
     help="Set any key of configs/README.md, such as tuning.batch=64. Repeatable.",
 )
-@click.option(
-    "--retry-failed",
-    cls=RareFlag,
-    is_flag=True,
-    help="Run episodes again that are recorded as failed.",
-)
+@rare_flag("--retry-failed", is_flag=True, help="Run episodes again that are recorded as failed.")
 @engine_flags
 @table_flags
 @click.option("--dry-run", is_flag=True, help="Show what would be done and what it would cost.")
@@ -167,14 +154,7 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
         listed_settings = ", ".join(
             text.replace(" ", "\xa0") if len(text) < WIDTH - 6 else text for text in texts
         )
-        wrapped = wrap(
-            f"{origin}: {listed_settings}",
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+        wrapped = wrap_text(f"{origin}: {listed_settings}", first="  ", hanging="    ")
         lines += [line.replace("\xa0", " ") for line in wrapped]
     if run.encoder.name == TOY_ENCODER and run.root is not None:
         lines += wrap_notes(

@@ -10,8 +10,8 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._export_model import export_model, model_flags
-from fewshot_i2v.cli._flags import CACHE_LIMIT, ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._help import Flag, RareFlag
+from fewshot_i2v.cli._flags import CACHE_LIMIT, config_flags, read_overrides
+from fewshot_i2v.cli._help import flag, help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 
@@ -21,11 +21,6 @@ _RUN_FLAGS = frozenset(
     {"episode", "out", "merge", "split", "root", "start", "trials", "cache", "cache_limit"}
 )
 _MODEL_FLAGS = frozenset({"onnx", "open_clip", "hub", "public", "yes", "force"})
-_EXAMPLES = (
-    ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
-    ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
-    ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
-)
 
 
 class _Source(RunPath):
@@ -45,62 +40,53 @@ def _is_model(path: Path) -> bool:
     return path.is_file() or (path.suffix == ".safetensors" and not path.is_dir())
 
 
-@click.command(
-    cls=ConfigCommand,
+@help_command(
+    "Write a tuned episode or a fitted model for use elsewhere.",
+    ("export runs/mine/aim-linear-1shot --episode 0 --out exported", "one row, its first episode"),
+    ("export gestures.safetensors --onnx gestures.onnx", "a fitted model, for onnxruntime"),
+    ("export gestures.safetensors --hub me/gestures", "a fitted model, with its card"),
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Write a tuned episode or a fitted model for use elsewhere.",
 )
 @click.argument("source", metavar="RUN|MODEL", type=_Source())
-@click.option(
+@flag(
     "--episode",
-    cls=Flag,
     heading=_HEADING,
     type=click.IntRange(min=0),
     help="Number of the episode; required.",
 )
-@click.option("--out", cls=Flag, heading=_HEADING, type=_FILE, help="A new folder; required.")
-@click.option(
+@flag("--out", heading=_HEADING, type=_FILE, help="A new folder; required.")
+@flag(
     "--merge/--no-merge",
-    cls=Flag,
     heading=_HEADING,
     default=None,
     help="Fold the adapter into the encoder's weights, for open_clip; where the method can be "
     "merged, that is the default.",
 )
-@click.option(
-    "--split",
-    cls=Flag,
-    heading=_HEADING,
-    help="The run's split by name or path, if it is not where it was.",
+@flag(
+    "--split", heading=_HEADING, help="The run's split by name or path, if it is not where it was."
 )
-@click.option("--root", cls=Flag, heading=_HEADING, type=_FILE, help="Folder of the split's clips.")
-@click.option(
+@flag("--root", heading=_HEADING, type=_FILE, help="Folder of the split's clips.")
+@flag(
     "--start",
-    cls=Flag,
     heading=_HEADING,
     help="The row's starting point, name or folder, if not where it was.",
 )
-@click.option(
+@rare_flag(
     "--trials",
-    cls=RareFlag,
     heading=_HEADING,
     type=_FILE,
     help="The run's frozen episodes, if not where they were.",
 )
-@click.option(
+@rare_flag(
     "--cache",
-    cls=RareFlag,
     heading=_HEADING,
     type=_FILE,
     help="Folder of decoded clips.  [default: that of the user]",
 )
-@click.option("--cache-limit", cls=RareFlag, **CACHE_LIMIT)
+@rare_flag("--cache-limit", **CACHE_LIMIT)
 @model_flags
 @click.option("--pretrained", help="The encoder's checkpoint, if it is not where it was.")
-@click.option(
-    "--architecture", cls=RareFlag, type=_FILE, help="The encoder's configuration (JSON)."
-)
+@rare_flag("--architecture", type=_FILE, help="The encoder's configuration (JSON).")
 @config_flags("limits")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")

@@ -8,12 +8,16 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._model import check_output
+from fewshot_i2v.cli._flags import config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
+from fewshot_i2v.cli._model import check_output, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
-_EXAMPLES = (
+
+
+@help_command(
+    "Fit a model to your labelled clips.",
     (
         "fit CLIPS --out gestures.safetensors --encoder ViT-B-16 --pretrained openai",
         "readouts of the frozen encoder; the best is fitted",
@@ -21,34 +25,14 @@ _EXAMPLES = (
     ("fit CLIPS --out gestures.safetensors --adapter auto", "also tunes adapters"),
     ("fit CLIPS --out gestures.safetensors --like runs/mine/ROW", "the method of a row"),
     ("predict gestures.safetensors new/*.mp4", "then use it"),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Fit a model to your labelled clips.",
 )
 @click.argument("clips")
 @click.option("--out", "-o", type=_FILE, required=True, help="File of the model, .safetensors.")
 @click.option(
     "--like", type=RunPath(), help="Run folder of a row: take its encoder, adapter, head, tuning."
 )
-@click.option(
-    "--root",
-    type=_FILE,
-    help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
-)
-@click.option("--subset", help="Subset of a split. [default: novel, or train]")
-@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
-@click.option(
-    "--group-scope",
-    type=click.Choice(["class", "global"]),
-    default="global",
-    show_default=True,
-    help="Whether equal groups of two classes are two, or one, as persons are.",
-)
+@source_options
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
@@ -94,13 +78,14 @@ def command(
     readouts of the frozen encoder are tried; --adapter auto tunes adapters too, which takes longer.
     """
     check_output(out, force=force)
+    from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
     from fewshot_i2v.evaluation.fitting.fit import run_fit
     from fewshot_i2v.evaluation.fitting.text import render_fit
 
-    source = {key: flags[key] for key in ("root", "subset", "group", "group_scope")}
-    options = {"like": like, "folds": folds, "reject": reject, "skip_unreadable": skip_unreadable}
     overrides = read_overrides(ctx, settings)
-    result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source)
+    check_fit_keys(overrides)  # before they are merged with the options, whose names may be given
+    options = {"like": like, "folds": folds, "reject": reject, "skip_unreadable": skip_unreadable}
+    result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source_of(flags))
     result.classifier.save(out)
     if as_json:
         echo_json({"model": str(out), **result.description.model_dump(mode="json")})

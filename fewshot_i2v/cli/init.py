@@ -8,26 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.split import Split
 
 _KINDS = ("evaluate", "sweep", "train", "split")
-_EXAMPLES = (
-    ("init sweep.yaml", "adapters, starts, heads and shots to compare"),
-    ("init my-train.yaml", "a training"),
-    ("init first.yaml --kind split", "a split that lists its clips"),
-)
 _EXAMPLE_CLASSES = ("clapping", "jumping", "pointing", "running", "waving")
 _EXAMPLE_CLIPS = 6
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Write a commented configuration or split to edit.",
+@help_command(
+    "Write a commented configuration or split to edit.",
+    ("init sweep.yaml", "adapters, starts, heads and shots to compare"),
+    ("init my-train.yaml", "a training"),
+    ("init first.yaml --kind split", "a split that lists its clips"),
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(

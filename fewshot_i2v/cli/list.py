@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from fewshot_i2v import registry
 from fewshot_i2v.cli._common import echo_columns, echo_json
 from fewshot_i2v.cli._flags import ENCODERS, completer
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._method_details import show_details
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.config.start_names import names_of_starts, shipped_starts_folder
@@ -55,14 +55,6 @@ def show_costs(
     as_json: bool,
 ) -> None:
     """Write the cost of each adapter on an encoder; no weights are read.
-
-    Args:
-        encoder: by name; None: "demo", or the encoder of `architecture`.
-        architecture: path of a model configuration.
-        image_size: pixels on a side; None: the encoder's own.
-        frames: frames of a clip; None: 8.
-        presets: whether presets have their own rows.
-        as_json: whether to write JSON.
 
     Raises:
         UsageError: when there is no such encoder, or it has no blocks.
@@ -254,18 +246,12 @@ def _complete_method_names(
     return completer(lambda: registry.method_names(kind))(ctx, param, incomplete)
 
 
-_EXAMPLES = (
+@help_command(
+    "List adapters, heads, splits, encoders and configs by name.",
     ("list adapters", "the adapters, a line each"),
     ("list adapters aim", "options, presets and source of one"),
     ("list adapters --encoder ViT-B-16", "parameters and computation of all on an encoder"),
     ("list encoders", "the image encoders"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="List adapters, heads, splits, encoders and configs by name.",
 )
 @click.argument("kind", type=click.Choice(list(_ENTRIES_BY_KIND)), required=False)
 @click.argument("name", required=False, shell_complete=_complete_method_names)
@@ -274,27 +260,22 @@ _EXAMPLES = (
     help="With `list adapters`: what they cost on this encoder. Its weights are not needed.",
     **ENCODERS,
 )
-@click.option(
+@rare_flag(
     "--architecture",
-    cls=RareFlag,
     type=click.Path(),
     help="With `list adapters`: what they cost on your own model configuration, a JSON file.",
 )
-@click.option(
+@rare_flag(
     "--image-size",
-    cls=RareFlag,
     type=int,
     help="With --encoder: side of a frame in pixels.  [default: that of the encoder]",
 )
-@click.option(
+@rare_flag(
     "--frames",
-    cls=RareFlag,
     type=click.IntRange(min=1),
     help=f"With --encoder: frames of a clip.  [default: {_DEFAULT_FRAMES}]",
 )
-@click.option(
-    "--presets", cls=RareFlag, is_flag=True, help="With --encoder: a row for each preset, too."
-)
+@rare_flag("--presets", is_flag=True, help="With --encoder: a row for each preset, too.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(kind: str | None, name: str | None, as_json: bool, **cost_options: Any) -> None:
     """List what can be used by name. Without an argument: everything but the encoders.

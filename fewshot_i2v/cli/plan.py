@@ -9,7 +9,7 @@ import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.utils import resources
 
@@ -26,17 +26,11 @@ def _check_points(_ctx: click.Context, _param: click.Parameter, value: float) ->
 _POINTS_OPTION: dict[str, Any] = {"type": float, "callback": _check_points, "show_default": True}
 
 
-_EXAMPLES = (
+@help_command(
+    "Estimate how many episodes and clips are needed.",
     ("plan", "for a usual evaluation, before there is one"),
     ("plan runs/pilot --half-width 0.5", "from a small first run, for intervals of ± 0.5 points"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Estimate how many episodes and clips are needed.",
 )
 @click.argument("run", required=False, type=RunPath())
 @click.option(
@@ -88,21 +82,16 @@ _EXAMPLES = (
 @click.option(
     "--query", type=click.IntRange(min=1), help="Query clips per class.  [default: as in RUN, or 5]"
 )
-@click.option(
-    "--accuracy",
-    cls=RareFlag,
-    type=_OPEN_SHARE,
-    help="Assumed accuracy without RUN, 0 to 1.  [default: 0.8]",
+@rare_flag(
+    "--accuracy", type=_OPEN_SHARE, help="Assumed accuracy without RUN, 0 to 1.  [default: 0.8]"
 )
-@click.option(
+@rare_flag(
     "--common",
-    cls=RareFlag,
     type=_SHARE,
     help="Assumed correlation of the answers in an episode, without RUN.  [default: 0.05]",
 )
-@click.option(
+@rare_flag(
     "--pairing",
-    cls=RareFlag,
     type=_SHARE,
     help="Assumed correlation of the accuracies of two rows, without RUN.  [default: 0.3]",
 )

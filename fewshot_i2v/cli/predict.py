@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import load_classifier, model_options
 from fewshot_i2v.cli._segments import (
-    NONE_OF_THESE,
+    PredictionWriter,
     SegmentWriter,
-    class_width,
     follow_source,
-    one_line,
-    padded,
-    path_width,
     write_segments,
 )
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils.text_table import count_text
 
-if TYPE_CHECKING:
-    from fewshot_i2v.evaluation.prediction import Prediction
-
 _FILE = click.Path(path_type=Path)
 _FAILED_STATUS = 3
 _STDIN = "-"
-_EXAMPLES = (
+
+
+@help_command(
+    "Classify clips with a fitted model.",
     ("predict gestures.safetensors new/*.mp4", "a line of JSON for each clip"),
     ("predict gestures.safetensors NEW_CLIPS --format table --top 3", "to read at a glance"),
     ("predict gestures.safetensors - < names.txt", "names of files from another program"),
     ("predict gestures.safetensors day.mp4 --window 2 --report day.html", "what happens when"),
     ("predict gestures.safetensors --camera 0 --window 2 --format table", "while it happens"),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Classify clips with a fitted model.",
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips", nargs=-1)
@@ -127,10 +115,10 @@ def command(
             status = write_segments(classifier, paths, (window, stride), writer, report)
         ctx.exit(status)
     failed = 0
-    writer_of_clips = _WRITERS[form](classifier.classes, top, paths)
+    prediction_writer = PredictionWriter(form, paths, classifier.classes, top)
     for prediction in classifier.iterate(paths):
         failed += prediction.error is not None
-        writer_of_clips.write(prediction)
+        prediction_writer.write(prediction)
     if failed:
         click.echo(f"{failed} of {count_text(len(paths), 'clip')} cannot be read", err=True)
         ctx.exit(_FAILED_STATUS)
@@ -139,11 +127,7 @@ def command(
 def _check_sources(
     clips: Sequence[str], window: float | None, *, report: Path | None, **options: object
 ) -> None:
-    """Check that the options go together.
-
-    Raises:
-        UsageError: when they do not, or nothing is to be classified.
-    """
+    """Check that the options go together."""
     live_sources = [key for key in ("stream", "camera") if options[key] is not None]
     for key, value in {**options, "report": report}.items():
         if value is not None and window is None:
@@ -171,63 +155,3 @@ def _clip_paths(clips: Sequence[str]) -> Iterator[Path]:
             yield from found
         else:
             yield Path(clip)
-
-
-class _JsonLines:
-    """Writes predictions, one JSON object per clip."""
-
-    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
-        self.top = top
-
-    def write(self, prediction: Prediction) -> None:
-        """Write a prediction."""
-        click.echo(json.dumps(prediction.to_dict(self.top), ensure_ascii=False))
-
-
-class _Csv:
-    """Writes predictions, a row per clip."""
-
-    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
-        self.classes = classes
-        self.rows = csv.writer(sys.stdout, lineterminator="\n")
-        self.rows.writerow(["path", "class", "probability", "nearest", "error", *classes])
-
-    def write(self, prediction: Prediction) -> None:
-        """Write a prediction."""
-        values = [prediction.probabilities.get(name, "") for name in self.classes]
-        fields = (prediction.class_name, prediction.probability, prediction.nearest)
-        self.rows.writerow(
-            [
-                one_line(prediction.path),
-                *("" if v is None else v for v in (*fields, prediction.error)),
-                *values,
-            ]
-        )
-
-
-class _Table:
-    """Writes predictions, a line per clip with columns below each other."""
-
-    def __init__(self, classes: Sequence[str], top: int | None, paths: Sequence[Path]) -> None:
-        self.top = top or 1
-        self.width, self.class_width = path_width(paths), class_width(classes)
-
-    def write(self, prediction: Prediction) -> None:
-        """Write a prediction."""
-        path = padded(one_line(prediction.path), self.width)
-        if prediction.error is not None:
-            click.echo(f"{path}  error: {prediction.error}")
-            return
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        cells = [
-            f"{padded(name, self.class_width)}  {100 * probability:5.1f} %"
-            for name, probability in ranked[: self.top]
-        ]
-        if prediction.class_name is None:
-            cells[0] = f"{padded(NONE_OF_THESE, self.class_width)}  nearest {cells[0]}"
-        click.echo(f"{path}  {'  '.join(cells)}")
-
-
-_WRITERS: dict[str, type[_JsonLines | _Csv | _Table]] = {
-    "jsonl": _JsonLines, "csv": _Csv, "table": _Table,
-}  # fmt: skip

@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 
 from fewshot_i2v.cli._common import echo_json, runs_argument
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, continuation, echo_next
 from fewshot_i2v.utils.text_table import wrap_notes
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(("recommend runs/quickstart", "which row of an evaluation to use"),),
-    short_help="Say which adapter to use, and what would change that.",
+@help_command(
+    "Say which adapter to use, and what would change that.",
+    ("recommend runs/quickstart", "which row of an evaluation to use"),
 )
 @runs_argument
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fewshot_i2v.cli._common import runs_argument
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils.text_table import wrap_notes
 
 _FOLDER_PATH = click.Path(path_type=Path)
 
 
-_EXAMPLES = (
+@help_command(
+    "Write a page, or a table for a paper, of one or several runs.",
     ("report runs/mine", "the page report.html"),
     ("report runs/mine --out table.tex", "a table for a paper"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Write a page, or a table for a paper, of one or several runs.",
 )
 @runs_argument
 @click.option(
@@ -48,16 +43,7 @@ _EXAMPLES = (
 @click.option("--split", help="The runs' split by name or path, if it is not where it was.")
 @click.option("--root", type=_FOLDER_PATH, help="Folder of the split's clips.")
 @click.option("--cache", type=_FOLDER_PATH, help="Folder of decoded clips.")
-def command(
-    runs: tuple[Path, ...],
-    out: Path,
-    title: str,
-    detail: str | None,
-    clips: bool,
-    split: str | None,
-    root: Path | None,
-    cache: Path | None,
-) -> None:
+def command(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Write a report of RUN..., run folders or folders of run folders.
 
     The page holds everything it shows, so that it can be sent to others: the answer in words, the
@@ -72,9 +58,7 @@ def command(
     from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 
     replaced = "; the file that was there is replaced" if out.exists() else ""
-    sections = write_report(
-        *runs, out=out, title=title, detail=detail, clips=clips, split=split, root=root, cache=cache
-    )
+    sections = write_report(*runs, out=out, **options)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
     for section in sections:
         lines = [f"{section.title}:"] if len(sections) > 1 else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.runs.row_names import display_names, name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
@@ -19,9 +19,9 @@ from fewshot_i2v.runs.run_index import (
     find_run_folders,
     read_row,
     row_order,
+    setting_text,
     stopping_record_of,
     table_key,
-    table_title,
     way_of,
 )
 from fewshot_i2v.utils.text_table import wrap_notes
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(
-        ("show runs/mine", "also while it runs"),
-        ("show runs/mine --columns parameters,seconds --notes", "more columns, and all notes"),
-    ),
-    short_help="Show the table of an evaluation.",
+@help_command(
+    "Show the table of an evaluation.",
+    ("show runs/mine", "also while it runs"),
+    ("show runs/mine --columns parameters,seconds --notes", "more columns, and all notes"),
 )
 @click.argument("run", type=RunPath())
 @table_flags
@@ -108,7 +105,7 @@ def _build_table(rows: Sequence[RowSummary], run: Path, *, many_tables: bool) ->
     from fewshot_i2v.evaluation.results import EvaluationResult
 
     config, way = rows[0].config, way_of(rows[0])
-    title = table_title(rows[0], way)
+    title = setting_text(config, way)
     if many_tables:
         title = f"{rows[0].folder.parent}:\n{title}"
     encoder, stopped = config["encoder"]["name"], stopping_record_of(rows)
@@ -120,10 +117,7 @@ def _build_table(rows: Sequence[RowSummary], run: Path, *, many_tables: bool) ->
 def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
     """Write the intervals of all rows.
 
-    Args:
-        run: a run folder or a folder with some.
-        split: name or path of the split, for the groups of its clips; None: the runs' path.
-        as_json: whether to write JSON, one object per table.
+    The groups of clips are those of the split, by default that of the runs.
 
     Raises:
         UsageError: when there is no run folder, or `split` is not that of the runs.
@@ -138,7 +132,7 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
         rows = with_start_names(merge_recorded_seeds(table))
         summary = rows[0].summary
         accuracies, gains = _accuracy_and_gain_intervals(rows, _find_clip_groups(summary, split))
-        title = table_title(summary, summary.config["way"])
+        title = setting_text(summary.config, summary.config["way"])
         if as_json:
             tables.append(
                 {

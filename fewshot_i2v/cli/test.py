@@ -8,35 +8,22 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
-from fewshot_i2v.cli._model import load_classifier, model_options
+from fewshot_i2v.cli._flags import config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
+from fewshot_i2v.cli._model import load_classifier, model_options, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next
 
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(
-    cls=ConfigCommand,
+@help_command(
+    "Test a fitted model on labelled clips.",
+    ("test gestures.safetensors HELD_OUT", "clips that the model has not seen"),
     epilog=EXIT_CODES,
-    examples=(("test gestures.safetensors HELD_OUT", "clips that the model has not seen"),),
-    short_help="Test a fitted model on labelled clips.",
 )
 @click.argument("model", type=_FILE)
 @click.argument("clips")
-@click.option(
-    "--root",
-    type=_FILE,
-    help="Folder of the clips of a CSV or a split. [default: that of the file, or split]",
-)
-@click.option("--subset", help="Subset of a split. [default: novel, or train]")
-@click.option("--group", metavar="REGEX", help="Its ( ) in a clip's name: who or what it is from.")
-@click.option(
-    "--group-scope",
-    type=click.Choice(["class", "global"]),
-    default="global",
-    show_default=True,
-    help="Whether equal groups of two classes are two, or one, as persons are.",
-)
+@source_options
 @click.option("--allow-fitted", is_flag=True, help="Count clips that the model was fitted on, too.")
 @model_options
 @config_flags("limits")
@@ -47,10 +34,6 @@ def command(
     /,
     model: Path,
     clips: str,
-    root: Path | None,
-    subset: str | None,
-    group: str | None,
-    group_scope: str,
     allow_fitted: bool,
     as_json: bool,
     **flags: Any,
@@ -64,15 +47,7 @@ def command(
     from fewshot_i2v.evaluation.fitting.text import render_test
 
     classifier = load_classifier(model, read_overrides(ctx, ()), **flags)
-    result = run_test(
-        classifier,
-        clips,
-        root=root,
-        subset=subset,
-        group=group,
-        group_scope=group_scope,
-        allow_fitted=allow_fitted,
-    )
+    result = run_test(classifier, clips, allow_fitted=allow_fitted, **source_of(flags))
     if as_json:
         echo_json(result.to_dict())
     else:

@@ -11,12 +11,11 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, resumable
 from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import (
-    ConfigCommand,
     completer,
     config_flags,
     read_overrides,
 )
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.utils import resources
 
@@ -32,18 +31,12 @@ def _training_configs() -> list[str]:
     return [name.removeprefix(_CONFIG_PREFIX) for name in names if name.startswith(_CONFIG_PREFIX)]
 
 
-_EXAMPLES = (
+@help_command(
+    "Train an adapter on base classes.",
     ("train --adapter aim -o starts/aim", "a start for one adapter on generated clips"),
     ("evaluate --start starts/aim --adapter aim", "then use it"),
     ("train my-train.yaml --dry-run", "what a file would do, and how long it would take"),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Train an adapter on base classes.",
 )
 @click.argument("config", required=False, shell_complete=completer(_training_configs))
 @config_flags("train")
@@ -54,9 +47,8 @@ _EXAMPLES = (
     metavar="KEY=VALUE",
     help="Set any key of configs/README.md, such as augment.flip=off. Repeatable.",
 )
-@click.option(
+@rare_flag(
     "--finish",
-    cls=RareFlag,
     is_flag=True,
     help="Train no further: the best state of a stopped training becomes the start.",
 )

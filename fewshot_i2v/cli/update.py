@@ -9,23 +9,20 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES
-from fewshot_i2v.cli._flags import ConfigCommand, config_flags, read_overrides
+from fewshot_i2v.cli._flags import config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, load_classifier, model_options
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
-_EXAMPLES = (
+
+
+@help_command(
+    "Add clips or classes to a fitted model.",
     ("update gestures.safetensors --add wave='more/*.mp4' --out more.safetensors", "a new class"),
     ("update gestures.safetensors --remove star --out fewer.safetensors", "one class less"),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Add clips or classes to a fitted model.",
 )
 @click.argument("model", type=_FILE)
 @click.option(

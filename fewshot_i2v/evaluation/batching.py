@@ -74,14 +74,8 @@ def mini_batch_indices(
 ) -> Callable[[int], Tensor]:
     """Selects the mini-batch of support clips of a step: all in turn, reshuffled each epoch.
 
-    Args:
-        names: the S support clips of E episodes.
-        episodes: the E episodes.
-        batch_size: clips of a step, at most S.
-        seed: of the run.
-
-    Returns:
-        From the step number to positions, (E, batch_size) int64.
+    Of the S support clips of E episodes it gives the positions for a step number, (E, batch_size)
+    int64.
     """
     count = len(names[0])
 

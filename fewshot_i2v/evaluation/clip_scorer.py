@@ -131,11 +131,8 @@ class ClipScorer:
     ) -> ClipScorer:
         """Builds the scorer of a fitted model.
 
-        Args:
-            model: content of its file.
-            encoder: the one it was fitted with.
-            path: of the file, for messages.
-            options: `cache`, `cache_limit`, `workers`, `limits` and `feature_cache`.
+        `path`, of the file, is for messages; `options` are `cache`, `cache_limit`, `workers`,
+        `limits` and `feature_cache`.
 
         Raises:
             CheckpointError: for another encoder, or tensors that do not fit.
@@ -246,22 +243,6 @@ class ClipScorer:
         """Digest of the content of a clip that was classified."""
         return self._store.digest(path)
 
-    def predict_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[Prediction]:
-        """Classifies the windows of a long video, from one decode pass.
-
-        Args:
-            path: a video file.
-            plan: its windows, from `plan_windows`.
-
-        Yields:
-            One prediction for each window, in order.
-
-        Raises:
-            VideoUnreadable: where damage is met.
-        """
-        for _, prediction in self.score_windows(path, self.read_windows(path, plan)):
-            yield prediction
-
     def read_windows(self, path: str | Path, plan: WindowPlan) -> Iterator[VideoWindow]:
         """Reads the windows of a video file as clips are read, see `read_windows`."""
         return read_windows(Path(path), plan, self._store.options, self._store.limits)
@@ -271,10 +252,8 @@ class ClipScorer:
     ) -> Iterator[tuple[VideoWindow, Prediction]]:
         """Classifies windows, and yields each with its prediction.
 
-        Args:
-            path: of the video, for the predictions.
-            windows: they are taken as they are needed.
-            at_once: windows of a pass; None: as many as the device takes.
+        They are taken as they are needed, and `at_once` in a pass; None: as many as the device
+        takes.
         """
         while chunk := list(islice(windows, at_once or self._chunk_size)):
             prefixes = [self._prefixes.compute(window.frames, self._spec) for window in chunk]

@@ -59,11 +59,7 @@ class HealthCheck:
 def run_checks(cache: Path) -> Iterator[HealthCheck]:
     """Check everything that an evaluation needs, and what is optional.
 
-    Args:
-        cache: the cache folder.
-
-    Yields:
-        Results in order; a check that fails for an unforeseen reason is a problem as well.
+    A check that fails for an unforeseen reason is a problem as well.
     """
     checks: dict[str, Callable[[], HealthCheck]] = {
         "python": _check_python,

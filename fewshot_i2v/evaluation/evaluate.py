@@ -64,12 +64,8 @@ def run(
 ) -> EvaluationResult:
     """Runs the missing episodes of an evaluation, and returns all results.
 
-    Args:
-        config: what to evaluate.
-        progress: whether to show progress bars on standard error.
-        retry_failed: whether episodes recorded as failed run again.
-        selection: episodes to run; the results are of all that are recorded.
-        engine: makes the workers that run the episodes; None: this process runs them.
+    Episodes recorded as failed run again with `retry_failed`. The results are of all that are
+    recorded, whatever the selection. Without an engine this process runs the episodes.
 
     Raises:
         UsageError: for a selection of a run with `until`, which looks at all episodes.

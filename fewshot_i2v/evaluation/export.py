@@ -414,11 +414,7 @@ def _export(
 def _rerun_batch(
     runner: RowRunner, batch: list[int], threads: int | None, *, progress: bool
 ) -> TunedGroup:
-    """Tunes a batch of episodes and predicts, as in the run.
-
-    Raises:
-        VideoUnreadable: when a clip cannot be read (any more).
-    """
+    """Tunes a batch of episodes and predicts, as in the run."""
     episodes = [runner.episodes[index] for index in batch]
     runner.context.decode_episodes(episodes, runner.row.tuning, progress=progress)
     for error in map(runner.failure, episodes):

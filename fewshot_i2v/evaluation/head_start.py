@@ -25,11 +25,7 @@ class HeadStart:
     why_fresh: str = ""
 
     def identity(self, head_parameters: int) -> dict[str, Any]:
-        """Returns what of it decides the results, beside the identity of the start.
-
-        Args:
-            head_parameters: of one episode; a head without any begins nowhere.
-        """
+        """Returns what of it decides the results; a head without parameters begins nowhere."""
         if self.head is not None:
             return {"head": self.head.digest}
         return {"head": "fresh"} if self.why_fresh and head_parameters else {}
@@ -42,11 +38,6 @@ def find_head_start(
 
     They do where name and options are the same. Where its parameters depend on the number of
     classes, such as those of linear, the episodes must have as many as those of the training.
-
-    Args:
-        row: with its head.
-        context: of its evaluation.
-        start: of the row, if any.
 
     Raises:
         UsageError: for a head or options that do not exist.

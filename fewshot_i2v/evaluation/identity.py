@@ -77,16 +77,7 @@ def run_facts(
     parameters: int,
     flags: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Returns the facts beside the identity.
-
-    Args:
-        row: of the run.
-        context: of its evaluation.
-        start: starting point of its adapters, if any.
-        position: index of the row in its evaluation.
-        parameters: trained values of one episode.
-        flags: `display_flags` of the row.
-    """
+    """Returns the facts beside the identity."""
     encoder, split = context.encoder, context.split
     architecture, trials, root = row.encoder.architecture, row.trials, context.config.root
     return {

@@ -73,10 +73,7 @@ def rejection_scores(
 ) -> NDArray[np.float64]:
     """Computes the score by which clips are of none of the classes, (R,).
 
-    Args:
-        kind: "probability", of the most probable class, or "logit", its raw score.
-        logits: (R, C).
-        probabilities: calibrated, (R, C).
+    It is the "probability" of the most probable class, calibrated, or its raw "logit", of (R, C).
     """
     scores: NDArray[np.float64] = (probabilities if kind == "probability" else logits).max(1)
     return scores

@@ -34,11 +34,6 @@ def reproduction_recipes(
 ) -> tuple[ReproductionRecipe, ...]:
     """Makes the recipes that together reproduce all rows of an evaluation.
 
-    Args:
-        folder: of the evaluation.
-        headers: contents of `run.json` of its rows.
-        episodes: how many to run.
-
     Returns:
         One recipe, or one for each tuning of the rows of one adapter, the most frequent first; then
         their remarks say how many rows each of them gives.
@@ -69,10 +64,7 @@ def continuation_commands(
 ) -> list[str]:
     """Makes the commands that go on with an evaluation under further flags, to paste into a shell.
 
-    Args:
-        folder: of the evaluation.
-        headers: contents of `run.json` of its rows.
-        flags: such as "--episodes", "50".
+    The headers are contents of `run.json`, the flags such as "--episodes", "50".
 
     Returns:
         A command, or two where a configuration is written first; none where no configuration gives
@@ -112,11 +104,7 @@ def _gives_exactly(
 
 
 def method_of_row(header: Header) -> Plain:
-    """Returns encoder, video, adapter, start, head and tuning of a row, as keys of a configuration.
-
-    Args:
-        header: content of its `run.json`.
-    """
+    """Returns encoder, video, adapter, start, head and tuning of a row, as configuration keys."""
     config = _merged_config([header], 1)
     keys = ("encoder", "precision", "video", "adapter", "start", "head", "tuning", "recipes")
     return {key: config[key] for key in keys if key in config}
@@ -206,11 +194,7 @@ def _full_path(name: str, path: object) -> str:
 
 
 def _split_tunings(configs: Sequence[Mapping[str, Any]]) -> tuple[Plain, dict[str, Plain]]:
-    """Returns the most frequent tuning, and the keys in which some adapters differ from it.
-
-    Args:
-        configs: those of an adapter have the same tuning.
-    """
+    """Returns the most frequent tuning, and the keys in which some adapters differ from it."""
     tunings = [_written_tuning(config) for config in configs]
     texts = [dump_yaml(tuning) for tuning in tunings]
     usual = tunings[texts.index(Counter(texts).most_common(1)[0][0])]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.report.tables.matrix import render_matrix
-from fewshot_i2v.report.tables.result_text import TableOptions, render_table
+from fewshot_i2v.report.tables.result_text import render_table
 from fewshot_i2v.runs.row_summary import RowSummary, merge_seeds
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 
@@ -66,7 +66,9 @@ class EvaluationResult:
             chance=self.chance,
             setting=self.setting or f"split {self.split}, {self.way}-way, encoder {self.encoder}",
             stopping_note="" if self.stopped is None else self.stopped.sentence(),
-            options=TableOptions(columns, wide, notes),
+            further=columns,
+            wide=wide,
+            all_notes=notes,
         )
 
     def recommendation(self) -> str:

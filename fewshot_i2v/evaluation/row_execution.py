@@ -77,14 +77,7 @@ class RowExecution:
         *,
         retry_failed: bool,
     ) -> RowExecution:
-        """Says what is missing.
-
-        Args:
-            runner: of the row.
-            folder: of its records.
-            selection: what this process is to run.
-            retry_failed: whether episodes recorded as failed run again.
-        """
+        """Says what is missing; with `retry_failed` also the episodes recorded as failed."""
         retried = folder.records.failed if retry_failed else ()
         selected = [e for e in runner.episodes if selection.has(e.index, runner)]
         indices = {e.index for e in selected}

@@ -145,11 +145,7 @@ def resolve_tuning(
 ) -> FinetuneConfig:
     """Resolves the tuning of a row: its recipe, then the run's keys, then the adapter's.
 
-    Args:
-        config: of the evaluation.
-        adapter: name of the row's adapter.
-        start: of the row, "fresh" or a starting point.
-        shot: of the row; of a range of shots the smallest decides.
+    Of a range of shots the smallest decides.
 
     Raises:
         ConfigError: when the recipe does not exist, or the keys do not fit together.

@@ -29,9 +29,9 @@ from fewshot_i2v.runs.run_index import (
     check_runs,
     find_run_folders,
     row_order,
+    setting_text,
     stopping_record_of,
     table_key,
-    table_title,
     way_of,
 )
 from fewshot_i2v.version import __version__
@@ -178,10 +178,6 @@ def _with_film_strips(
 def read_sections(runs: Sequence[Path], detail: str | None) -> list[ReportSection]:
     """Read one section for each set of rows with the same episodes.
 
-    Args:
-        runs: run folders, or folders of some.
-        detail: name of the run folder that is shown in detail; None: the best row.
-
     Raises:
         UsageError: when there is no run, or none has the name of `detail`.
     """
@@ -238,7 +234,7 @@ def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSecti
     ]
     return ReportSection(
         title=f"{config['split']} ({config['subset']}), {way}-way{order_note}",
-        setting=f"{table_title(summaries[0], way)}{order_note}",
+        setting=f"{setting_text(config, way)}{order_note}",
         way=way,
         chance=next((row.chance for row in summaries if row.chance is not None), None),
         rows=merge_rows(sort_rows(named_rows)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
@@ -12,27 +11,22 @@ from typing import TYPE_CHECKING, Any
 from fewshot_i2v.data.video.pyav_stream import RgbImage
 from fewshot_i2v.data.video.windows import WindowPlan, plan_windows
 from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.report.page.figures.timeline import Span
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.classifier import FewShotClassifier
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Span):
     """A part of a video in which one class is predicted.
 
+    Its probability is the mean of the class, or of the nearest one, over its cells.
+
     Attributes:
-        start: seconds from the first frame.
-        end: likewise.
-        class_name: the class; None: none of them.
-        probability: mean probability of the class, or of the nearest one, over its cells.
         picture: (H, W, 3) uint8, from its surest window; None where pictures are not kept.
     """
 
-    start: float
-    end: float
-    class_name: str | None
-    probability: float
     picture: RgbImage | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,21 +40,6 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class TimelineCell:
-    """What holds in one stride of a video.
-
-    Attributes:
-        start: seconds from the first frame.
-        end: likewise.
-        prediction: of the surest window that covers it.
-    """
-
-    start: float
-    end: float
-    prediction: Prediction
-
-
-@dataclass(frozen=True)
 class Timeline:
     """What happens when in a video.
 
@@ -68,13 +47,13 @@ class Timeline:
         path: of the video.
         plan: where its windows are.
         segments: from the first frame to the last, without gaps.
-        cells: likewise, one for each stride.
+        cells: likewise, one for each stride, with the class of the surest window that covers it.
     """
 
     path: Path
     plan: WindowPlan
     segments: tuple[Segment, ...]
-    cells: tuple[TimelineCell, ...]
+    cells: tuple[Span, ...]
 
 
 def find_segments(
@@ -96,12 +75,7 @@ def find_segments(
         VideoUnreadable: if the video cannot be read.
         ConfigError: for impossible lengths.
     """
-    plan = plan_windows(Path(path), window, stride, classifier.scorer.limits)
-    merger = SegmentMerger(plan)
-    segments: list[Segment] = []
-    for number, prediction in enumerate(classifier.scorer.predict_windows(path, plan)):
-        segments += merger.add(number, prediction)
-    return segments + merger.finish(plan.duration)
+    return list(_read_timeline(classifier, path, window, stride, cells=None).segments)
 
 
 def find_timeline(
@@ -111,22 +85,26 @@ def find_timeline(
 
     The arguments are those of `find_segments`; each segment has a picture.
     """
+    return _read_timeline(classifier, path, window, stride, cells=[])
+
+
+def _read_timeline(
+    classifier: FewShotClassifier,
+    path: str | Path,
+    window: float,
+    stride: float,
+    cells: list[Span] | None,
+) -> Timeline:
+    """Classifies the windows of a video; pictures are kept where there is a list for the cells."""
     scorer = classifier.scorer
     plan = plan_windows(Path(path), window, stride, scorer.limits)
-    merger = SegmentMerger(plan, cells=[])
+    merger = SegmentMerger(plan, cells=cells)
     segments: list[Segment] = []
     for part, prediction in scorer.score_windows(path, scorer.read_windows(path, plan)):
-        middle = part.frames[len(part.frames) // 2]
-        segments += merger.add(part.number, prediction, middle)
+        picture = None if cells is None else part.frames[len(part.frames) // 2]
+        segments += merger.add(part.number, prediction, picture)
     segments += merger.finish(plan.duration)
-    return Timeline(Path(path), plan, tuple(segments), tuple(merger.cells or ()))
-
-
-def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[Segment]:
-    """Merges the predictions of all windows of a video to segments, see `SegmentMerger`."""
-    merger = SegmentMerger(plan)
-    segments = [s for number, p in enumerate(predictions) for s in merger.add(number, p)]
-    return segments + merger.finish(plan.duration)
+    return Timeline(Path(path), plan, tuple(segments), tuple(cells or ()))
 
 
 @dataclass(frozen=True)
@@ -149,7 +127,7 @@ class SegmentMerger:
         cells: a list to put the cells in; None: they are not kept.
     """
 
-    def __init__(self, plan: WindowPlan, *, cells: list[TimelineCell] | None = None) -> None:
+    def __init__(self, plan: WindowPlan, *, cells: list[Span] | None = None) -> None:
         self.plan, self.cells = plan, cells
         self._windows: deque[_ScoredWindow] = deque()
         self._following_cell = 0
@@ -161,10 +139,7 @@ class SegmentMerger:
     ) -> list[Segment]:
         """Adds the prediction of a window, and returns the segments that have ended by it.
 
-        Args:
-            number: of the window, higher than any before.
-            prediction: of it.
-            picture: from it, for its segment.
+        Its number is higher than any before.
         """
         # cells before its start are covered by none that comes from now on
         ended = self._decide(number)
@@ -211,7 +186,7 @@ class SegmentMerger:
         start = cell * self.plan.stride
         end = min((cell + 1) * self.plan.stride, self.plan.duration)
         if self.cells is not None:
-            self.cells.append(TimelineCell(start, end, prediction))
+            self.cells.append(Span(start, end, prediction.class_name, sureness))
         before, n = self._open, self._length
         if before is not None and before.class_name == prediction.class_name:
             probability = (before.probability * n + sureness) / (n + 1)

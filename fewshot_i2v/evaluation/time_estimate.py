@@ -86,12 +86,7 @@ class TimeEstimator:
     _peak_mb: float = 0.0
 
     def estimate(self, runner: RowRunner, work: RowWork) -> dict[str, Any]:
-        """Returns the estimated cost of a row, in plain types.
-
-        Args:
-            runner: of the row.
-            work: of the row, from `count_work`.
-        """
+        """Returns the estimated cost of a row, in plain types."""
         trial, prefix = self._encoder_trial(runner), self._prefix_line(runner)
         head = self._head_trial(runner, trial)
         parallel = min(runner.parallel_episodes, work.episodes)

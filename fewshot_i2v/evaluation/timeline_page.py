@@ -9,7 +9,7 @@ from typing import Any
 from fewshot_i2v.evaluation.prediction import NONE_OF_THESE
 from fewshot_i2v.evaluation.segments import Segment, Timeline
 from fewshot_i2v.report.exports import write_text_file
-from fewshot_i2v.report.page.figures.timeline import Span, draw_timeline
+from fewshot_i2v.report.page.figures.timeline import draw_timeline
 from fewshot_i2v.report.page.filmstrips import draw_strip
 from fewshot_i2v.report.page.page import fill_template
 from fewshot_i2v.version import __version__
@@ -23,11 +23,8 @@ def write_timeline_page(
 ) -> None:
     """Writes a page of the timelines of videos; a file that is there is replaced.
 
-    Args:
-        path: of the page.
-        timelines: one for each video, from `find_timeline`; at least one.
-        classes: of the model.
-        title: of the page; "": the name of the video, or how many there are.
+    There is at least one, from `find_timeline`. Without a title it is the name of the video, or how
+    many there are.
 
     Raises:
         UsageError: when it cannot be written.
@@ -47,17 +44,12 @@ def write_timeline_page(
 def _video_view(timeline: Timeline, classes: Sequence[str], number: int) -> dict[str, Any]:
     """What the template shows of a video."""
     plan, segments = timeline.plan, timeline.segments
-    spans = [Span(s.start, s.end, s.class_name, s.probability) for s in segments]
-    cells = [
-        Span(c.start, c.end, c.prediction.class_name, c.prediction.probability or 0.0)
-        for c in timeline.cells
-    ]
     hidden = max(0, len(segments) - _MAX_PICTURES)
     return {
         "name": str(timeline.path),
         "setting": f"{plan.duration:.1f} s in clips of {plan.window:g} s, one every "
         f"{plan.stride:g} s; {len(segments)} segments",
-        "svg": draw_timeline(spans, cells, classes, key=f"t{number}"),
+        "svg": draw_timeline(segments, timeline.cells, classes, key=f"t{number}"),
         "totals": list(_totals(segments, classes, plan.duration)),
         "segments": [_segment_view(segment, i) for i, segment in enumerate(segments)],
         "note": f"Without pictures: the last {hidden} segments." if hidden else "",

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fewshot_i2v.errors import DiskError, UsageError
+from fewshot_i2v.report.analysis.decisions import GainVerdict
 from fewshot_i2v.report.analysis.frame_order import (
     CHANGED_ORDERS,
     LossesByRow,
@@ -28,7 +29,6 @@ from fewshot_i2v.report.analysis.generalization import (
 )
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
-from fewshot_i2v.report.analysis.significance import GainVerdict
 from fewshot_i2v.report.page.summary_text import section_summary
 from fewshot_i2v.report.tables.accuracy_table import usual_headings
 from fewshot_i2v.report.tables.interval_text import EMPTY
@@ -135,10 +135,7 @@ _JSON_ONLY_KEYS = frozenset({"interval_covers", "ece_covers", "reliability"})
 def render_tables(sections: Sequence[ReportSection], kind: str, *, title: str = "") -> str:
     """Render the tables of a report.
 
-    Args:
-        sections: one for each table.
-        kind: a file ending of `RENDERERS`, such as ".md".
-        title: written above them; by default each has only that of its section.
+    `kind` is a file ending of `RENDERERS`, such as ".md".
 
     Raises:
         UsageError: for another kind.

@@ -102,11 +102,8 @@ _LINE_KEYS = frozenset({*_FIELD_NAMES, "crc32"})
 def to_line(record: EpisodeRecord, run_checksum: int) -> bytes:
     """Writes a record as one line of JSON, without the newline.
 
-    The timings come last; before them stands a checksum of everything else.
-
-    Args:
-        record: the record.
-        run_checksum: checksum of the run's identity, from `identity_checksum`.
+    The timings come last; before them stands a checksum of everything else. `run_checksum` is that
+    of the run's identity, from `identity_checksum`.
     """
     plain = record.to_dict()
     timings = {name: plain.pop(name) for name in TIMING_KEYS}
@@ -117,10 +114,6 @@ def to_line(record: EpisodeRecord, run_checksum: int) -> bytes:
 
 def from_line(line: bytes, run_checksum: int) -> EpisodeRecord:
     """Parses a line that `to_line` made for the same run.
-
-    Args:
-        line: without the newline.
-        run_checksum: checksum of the run's identity.
 
     Raises:
         ValueError: saying what is wrong with the line. Its checksum does not prove its values:
@@ -143,10 +136,6 @@ def from_line(line: bytes, run_checksum: int) -> EpisodeRecord:
 
 def checked_payload(line: bytes, run_checksum: int) -> bytes:
     """Verifies a line's checksum and returns its payload, equal for equal results.
-
-    Args:
-        line: without the newline.
-        run_checksum: checksum of the run's identity.
 
     Returns:
         The line without checksum and timings: a JSON object but for its closing brace, in the order
@@ -207,11 +196,7 @@ def _parse_object(payload: bytes, keys: frozenset[str]) -> dict[str, Any]:
 
 
 def identity_checksum(identity: Mapping[str, Any]) -> int:
-    """Checksum of a run's identity, mixed into the checksum of its lines.
-
-    Args:
-        identity: what decides the results, as read from JSON.
-    """
+    """Checksum of a run's identity, as read from JSON; mixed into the checksum of its lines."""
     return zlib.crc32(json.dumps(identity, sort_keys=True).encode())
 
 

@@ -85,11 +85,7 @@ def _to_json(path: Path, content: Mapping[str, Any]) -> bytes:
 
 
 def recorded_root(header: Mapping[str, Any]) -> Path | None:
-    """Returns the folder of the clips that a run was given, if it is still there.
-
-    Args:
-        header: content of the run's `run.json`.
-    """
+    """Returns the folder of the clips that a run was given, if it is still there."""
     root = header.get("split", {}).get("root")
     return Path(root) if root and Path(root).is_dir() else None
 
@@ -148,9 +144,7 @@ def _damaged_error(path: Path, key: str, value: object, expected: str) -> Record
 def read_json_object(path: Path, advice: str) -> dict[str, Any] | None:
     """Reads a JSON object from a file of a run folder.
 
-    Args:
-        path: the file.
-        advice: what to do where it is damaged, for the error.
+    `advice` says, for the error, what to do where it is damaged.
 
     Returns:
         The object, within the limits of depth and of numbers that its readers rely on; None where
@@ -198,14 +192,8 @@ def write_or_verify_header(
 ) -> dict[str, Any]:
     """Writes `run.json`, or verifies that the existing one has the same identity.
 
-    Args:
-        folder: the run folder.
-        header: facts beside the identity; not compared.
-        identity: what decides the results.
-        has_records: whether the folder has records.
-
-    Returns:
-        The content of the file.
+    The facts of `header`, beside the identity, are not compared. The content of the file is
+    returned.
 
     Raises:
         RecordError: naming every key of the identity that differs, with both values.
@@ -259,16 +247,9 @@ def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[st
 def add_clip_digests(
     path: Path, header: Mapping[str, Any], digests: Mapping[str, str], n_cached: int | None = None
 ) -> dict[str, Any]:
-    """Adds digests of clips to `run.json`, and verifies those that it has.
+    """Adds digests of clips, by name, to `run.json`; verifies those that it has; returns it anew.
 
-    Args:
-        path: the file.
-        header: its content.
-        digests: clip name -> digest of its content.
-        n_cached: clips whose features were in the cache, if the file has no such number yet.
-
-    Returns:
-        The new content of the file.
+    `n_cached`: clips whose features were in the cache, if the file has no such number yet.
 
     Raises:
         RecordError: naming clips that changed since an earlier start of the run.

@@ -268,13 +268,7 @@ class _RecordValues(ValuesView[EpisodeRecord]):
 
 
 def second_result_error(source: str, index: int, journals: Collection[Path] = ()) -> RecordError:
-    """Makes the error about a second, different result of an episode.
-
-    Args:
-        source: file and line.
-        index: number of the episode.
-        journals: files that have the two results.
-    """
+    """Makes the error about a second, different result of an episode."""
     writers = " and ".join(sorted(writer_of(journal) for journal in journals))
     between = (
         f" (in {writers}; another processor or number of threads rounds differently)"
@@ -296,17 +290,7 @@ def _damage_error(source: str, error: Exception) -> RecordError:
 
 
 def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a journal that end in a newline, without it.
-
-    Args:
-        path: the file; an absent one has no lines.
-
-    Yields:
-        Line number, 1 first, and content. A torn last line is left out.
-
-    Raises:
-        RecordError: when the file cannot be read, or is no regular file.
-    """
+    """Yields the lines of a journal that end in a newline, without it."""
     try:
         if path.exists() and not path.is_file():
             raise RecordError(f"{path}: not a regular file; expected lines of JSON")

@@ -105,10 +105,6 @@ class PredictionReader:
         """Add the answer of an episode from its line.
 
         A quotation mark inside a name is written with a backslash, so no name can hold a marker.
-
-        Raises:
-            ValueError: when the line is not as it is written.
-            RecordError: when its parts do not fit each other.
         """
         classes, labels, probabilities = (line.find(marker) for marker in _KEY_MARKERS[:3])
         accuracy = line.rfind(_KEY_MARKERS[3])

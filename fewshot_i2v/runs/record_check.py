@@ -54,9 +54,6 @@ _FIELD_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
 def check_types(data: Mapping[str, Any]) -> None:
     """Checks that values read from a file have the types of a record.
 
-    Args:
-        data: some of the keys of a record.
-
     Raises:
         ValueError: naming the first key with a wrong type, and what was expected.
     """

@@ -21,11 +21,15 @@ def adapter_name(row: RowSummary) -> str:
     return escape_name(row.adapter) + (f" ({escape_name(row.note)})" if row.note else "")
 
 
+def row_notes(row: RowSummary) -> list[str]:
+    """Notes of a row, each as printable text."""
+    return [escape_name(note) for note in row.note.split(", ") if note]
+
+
 def number_duplicates(names: Iterable[tuple[str, str]]) -> list[str]:
     """Number the shown texts that are equal although their names differ, as where they were cut.
 
-    Args:
-        names: each name, and the text that is shown for it.
+    Each pair is a name and the text that is shown for it.
     """
     names = list(names)
     numbers: dict[str, dict[str, int]] = defaultdict(dict)
@@ -155,11 +159,7 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
 
 
 def name_starts(rows: Sequence[RowSummary]) -> list[RowSummary]:
-    """Name the starts of rows; those of one evaluation, adapter and name are named by their paths.
-
-    Args:
-        rows: with their headers, which say where starts were read from.
-    """
+    """Name the starts of rows, those of one evaluation, adapter and name by their paths."""
     starts = []
     for row in rows:
         group = str(row.folder.parent.resolve()), json.dumps(row.config["adapter"], sort_keys=True)

@@ -230,11 +230,7 @@ class RowTotals:
             self._clips |= names
 
     def to_row(self, **facts: Any) -> RowSummary:
-        """Returns the summary of the row.
-
-        Args:
-            facts: attributes of `RowSummary` that neither records nor marks have.
-        """
+        """Returns the summary of the row."""
         ways = self._ways
         return RowSummary(
             accuracies=self._accuracies,
@@ -294,10 +290,7 @@ def merge_seeds(rows: Sequence[RowSummary]) -> list[RowSummary]:
     """Merge rows that differ only in the training seed, at the position of the first.
 
     The accuracy of an episode is the mean over the seeds, for the episodes that succeeded with
-    every one of them.
-
-    Args:
-        rows: those without a training seed are left as they are.
+    every one of them. Rows without a training seed stay as they are.
     """
     return [average_rows([rows[i] for i in group]) for group in group_seeds(rows)]
 
@@ -355,9 +348,7 @@ def check_duplicate_seeds(rows: Iterable[RowSummary]) -> None:
 def baseline_of(row: RowSummary, rows: Sequence[RowSummary]) -> RowSummary | None:
     """The row of the frozen encoder with the same head and shot and some of the same episodes.
 
-    Args:
-        row: any row; that of the frozen encoder is its own baseline.
-        rows: of its table.
+    A row of the frozen encoder is its own baseline.
     """
     for candidate in rows:
         same_setting = (candidate.head, candidate.shot) == (row.head, row.shot)

@@ -165,12 +165,10 @@ class RunFolder:
         self.records = RecordLines(journals_of(self.path), self._run_checksum)
 
     def record_clips(self, digests: Mapping[str, str], *, n_cached: int | None = None) -> None:
-        """Records the digests of the run's clips; errors as `add_clip_digests`.
+        """Records the digests of the run's clips, by clip name; errors as `add_clip_digests`.
 
-        Args:
-            digests: clip name -> digest of its content.
-            n_cached: clips whose features were in the cache; the first number is recorded. None:
-                not known. A shard records none.
+        `n_cached`: clips whose features were in the cache; the first number is recorded. None: not
+        known. A shard records none.
         """
         path = self.path / "run.json"
         if self._shard is None:

@@ -32,9 +32,6 @@ def check_runs(runs: Sequence[str | Path]) -> list[Path]:
 def find_run_folders(folder: Path) -> list[Path]:
     """Find the run folders in a folder, by name.
 
-    Args:
-        folder: a run folder, or one with some in it at any depth.
-
     Raises:
         UsageError: when there is none.
     """
@@ -83,23 +80,8 @@ def way_of(row: RowSummary) -> int | str:
     return way
 
 
-def table_title(row: RowSummary, way: int | str) -> str:
-    """The setting of a table in words.
-
-    Args:
-        row: one of its rows.
-        way: classes of an episode.
-    """
-    return setting_text(row.config, way)
-
-
 def setting_text(config: Mapping[str, Any], way: int | str) -> str:
-    """The setting of a table in words, as `table_title`.
-
-    Args:
-        config: the configuration in the identity of a row.
-        way: classes of an episode.
-    """
+    """The setting of a table in words, from the configuration in the identity of a row."""
     query = config["query"]
     queries = count_text(query, "query clip") if isinstance(query, int) else f"{query} query clips"
     return (
@@ -112,11 +94,7 @@ def setting_text(config: Mapping[str, Any], way: int | str) -> str:
 def stopping_record_of(rows: Sequence[RowSummary]) -> StoppingRecord | None:
     """How an evaluation ended that drew episodes to a half-width.
 
-    Args:
-        rows: of the evaluation, one for each run folder.
-
-    Returns:
-        None for other or unfinished ones, and where episodes were added.
+    None for other or unfinished ones, and where episodes were added.
 
     Raises:
         RecordError: when a summary is damaged.

@@ -144,12 +144,6 @@ def write_shard_facts(
 ) -> None:
     """Writes what a shard says of itself.
 
-    Args:
-        folder: the run folder.
-        shard: the shard.
-        planned: number of episodes of the run.
-        clips: clip name -> digest of its content.
-
     Raises:
         RecordWriteError: when the disk refuses.
     """

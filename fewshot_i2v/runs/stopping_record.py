@@ -29,9 +29,7 @@ class StoppingRecord:
     def from_summary(cls, stored: object, episodes: int) -> StoppingRecord | None:
         """Parses the record of a run's summary; None where the run has other episodes by now.
 
-        Args:
-            stored: value of the key `until` in the summary.
-            episodes: number of episodes of the run, failed ones included.
+        `stored` is the value of `until` there; `episodes` counts failed ones too.
 
         Raises:
             ValueError: when it is not a valid stopping record.

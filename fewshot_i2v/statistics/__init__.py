@@ -21,17 +21,11 @@ from fewshot_i2v.statistics.intervals import (
 if TYPE_CHECKING:
     from fewshot_i2v.statistics.calibration import Calibration, ReliabilityCurve
     from fewshot_i2v.statistics.jackknife import JackknifeEstimate
-    from fewshot_i2v.statistics.metrics import (
-        balanced_accuracy,
-        brier_score,
-        class_recalls,
-        log_loss,
-    )
+    from fewshot_i2v.statistics.metrics import brier_score, log_loss
     from fewshot_i2v.statistics.paired_tests import (
         McNemar,
         PairedComparison,
         SignFlip,
-        common_episodes,
         compare_paired,
         holm,
         mcnemar,
@@ -49,11 +43,8 @@ __all__ = [
     "PredictionTable",
     "ReliabilityCurve",
     "SignFlip",
-    "balanced_accuracy",
     "bounded_interval",
     "brier_score",
-    "class_recalls",
-    "common_episodes",
     "compare_paired",
     "holm",
     "log_loss",

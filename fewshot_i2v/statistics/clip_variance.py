@@ -68,15 +68,9 @@ def max_clip_variance(
     A support clip moves an episode by no more than its share of b, a query clip by no more than its
     share of w. To first order the mean over all episodes on n clips of each of C classes is a mean
     of these moves, so its variance is at most (way · shot · b + w) / (C · n). It is less the more
-    of b and w belongs to classes, to single pairs of clips, or to chance.
-
-    Args:
-        components: variance components of the episodes.
-        way: classes of an episode.
-        shot: support clips of each.
-        classes: from which episodes are drawn, C.
-        clips: of each class, from which the episodes of `components` were drawn repeatedly; such
-            episodes are more alike than those on other clips. None where they share no clip.
+    of b and w belongs to classes, to single pairs of clips, or to chance. Where the episodes of
+    `components` were drawn repeatedly from `clips` of each class, they are more alike than those on
+    other clips, which is allowed for.
     """
     share = 0.0 if clips is None else 1 / (classes * clips)
     # b on other clips is larger by the variance that is looked for
@@ -92,11 +86,6 @@ def components_over_clips(
     """Components of episodes that share no clip, from those of episodes on the same clips.
 
     The variance over other clips is that on the same clips, plus that of their means.
-
-    Args:
-        components: of episodes drawn repeatedly from the same clips.
-        clip_variance: over clips.
-        clips: of each class.
     """
     return replace(
         components,

@@ -71,11 +71,7 @@ class Interval:
 def without_too_few_episodes(interval: Interval) -> Interval:
     """Drop the ends of an interval over fewer than `MIN_EPISODES` episodes.
 
-    Args:
-        interval: of a row's accuracies, or of its differences to another row.
-
-    Returns:
-        The interval itself, or one without ends, whose `covers` says why.
+    The `covers` of such an interval says why; any other stays as it is.
     """
     if not 1 < interval.n < MIN_EPISODES or interval.equal:
         return interval
@@ -244,12 +240,7 @@ def seed_interval(means: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def t_quantile(level: float, dof: float) -> float:
-    """Quantile of Student's t that leaves (1 - level) / 2 above it.
-
-    Args:
-        level: above 0 and below 1.
-        dof: degrees of freedom, above 0; need not be an integer.
-    """
+    """Quantile of Student's t with (1 - level) / 2 above it; `dof` need not be an integer."""
     # scipy takes longer to import than everything else here
     from scipy.special import stdtrit
 
@@ -280,12 +271,7 @@ def bounded_ends(mean: float, error: float, dof: float, level: float) -> tuple[f
 
 
 def shift_on_logit(mean: float, shift: float) -> float:
-    """Move the mean by `shift`, measured at the mean, but along the logit scale.
-
-    Args:
-        mean: above 0 and below 1.
-        shift: any number.
-    """
+    """Move a mean above 0 and below 1 by `shift`, measured at the mean, along the logit scale."""
     # delta method: the logit's slope at the mean is 1 / (mean · (1 - mean))
     logit = log(mean / (1 - mean)) + shift / (mean * (1 - mean))
     # the other branch overflows far out
@@ -296,12 +282,7 @@ def constant_values_interval(mean: float, n: int, level: float) -> tuple[float, 
     """Ends for n equal numbers between 0 and 1, which show no spread.
 
     No numbers with a given mean spread more than zeros and ones, so Wilson's interval for n right
-    or wrong answers, with Student's t for the normal quantile, is wide enough for them.
-
-    Args:
-        mean: the number, 0..1.
-        n: at least 2.
-        level: above 0 and below 1.
+    or wrong answers, n at least 2, with Student's t for the normal quantile, is wide enough.
     """
     return wilson_ends(mean, n, t_quantile(level, n - 1))
 
@@ -309,10 +290,8 @@ def constant_values_interval(mean: float, n: int, level: float) -> tuple[float, 
 def wilson_ends(share: float, n: float, quantile: float) -> tuple[float, float]:
     """Ends of the score interval of a share (Wilson, 1927, https://doi.org/10.2307/2276774).
 
-    Args:
-        share: 0..1.
-        n: number of trials, above 0.
-        quantile: of the standard normal distribution, or one that stands for it.
+    The share, 0..1, is of n trials, n above 0; `quantile` is that of the normal distribution, or
+    one that stands for it.
     """
     square = quantile * quantile
     centre = (share + square / (2 * n)) / (1 + square / n)
@@ -324,11 +303,7 @@ def wilson_ends(share: float, n: float, quantile: float) -> tuple[float, float]:
 
 
 def finite_values(values: Iterable[float], name: str) -> list[float]:
-    """Convert the values to finite floats.
-
-    Args:
-        values: any numbers.
-        name: what an error calls them.
+    """Convert the values to finite floats; an error calls them `name`.
 
     Raises:
         UsageError: when there is none, or one is not finite.
@@ -343,11 +318,7 @@ def finite_values(values: Iterable[float], name: str) -> list[float]:
 
 
 def has_too_few_differences(differences: Iterable[float]) -> bool:
-    """Whether two methods differ in too few episodes to estimate how much they differ in others.
-
-    Args:
-        differences: one per episode, at least 2.
-    """
+    """Whether two methods differ in too few episodes to estimate how much they differ in others."""
     changed = [abs(value) > EQUALITY_TOLERANCE for value in differences]
     return sum(changed) < min(MIN_DIFFERING, len(changed))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ldexp
 from sys import float_info
@@ -340,27 +340,3 @@ def _sort_by_clip(
             "needs each clip once. Compare by episodes instead"
         )
     return distinct, answers[first_index]
-
-
-def common_episodes(
-    a: Mapping[int, float], b: Mapping[int, float]
-) -> tuple[list[int], list[float], list[float]]:
-    """Episodes that two runs have in common, and both runs' values in that order.
-
-    Args:
-        a: values of run a, such as accuracies, by episode number.
-        b: values of run b.
-
-    Returns:
-        The episode numbers, ascending, and the values of `a` and of `b`.
-
-    Raises:
-        UsageError: when they have none in common.
-    """
-    common = sorted(a.keys() & b.keys())
-    if not common:
-        raise UsageError(
-            f"no episode is in both: {len(a)} in the one, {len(b)} in the other; compare runs of "
-            "the same episodes"
-        )
-    return common, [a[i] for i in common], [b[i] for i in common]

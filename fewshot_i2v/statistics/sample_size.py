@@ -14,6 +14,7 @@ from math import ceil, inf, log2, sqrt
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
 from fewshot_i2v.statistics.variance_components import VarianceComponents
+from fewshot_i2v.statistics.wording import counted
 
 MAX_EPISODES = 10**9
 """No more episodes than these are looked for."""
@@ -37,14 +38,10 @@ def best_query_count(components: VarianceComponents, way: int, shot: int) -> flo
 def half_width(
     deviation: float, episodes: int, level: float = 0.95, *, max_distance: float = 0.0
 ) -> float:
-    """Expected half-width of the mean over some episodes, by Student's t.
+    """Expected half-width of the mean over at least 2 episodes, by Student's t.
 
-    Args:
-        deviation: standard deviation over episodes.
-        episodes: at least 2.
-        level: above 0 and below 1.
-        max_distance: how far an episode can be from the mean; adds the term of
-            `sequential_stopping.decide_stopping`.
+    `max_distance`, how far an episode can be from the mean, adds the term of
+    `sequential_stopping.decide_stopping`.
     """
     check_level(level)
     variance = deviation**2 + max_distance**2 / episodes
@@ -70,11 +67,7 @@ def detectable_difference(
 ) -> float:
     """Smallest true mean difference that a paired t test would detect in a share of runs.
 
-    Args:
-        deviation: standard deviation of the difference over episodes.
-        episodes: at least 2.
-        power: that share, above 1 - level and below 1.
-        level: one minus the risk of a false difference.
+    `power` is that share, above 1 - level; there are at least 2 episodes.
 
     Raises:
         UsageError: when level or power are out of range.
@@ -125,11 +118,8 @@ def min_difference_sd(difference: float, queries: float) -> float:
 
     Answers must differ in a share `difference` of the queries at least. If the better method only
     wins, and each query independently, that gives a variance of d · (1 - d) / M. A pilot in which
-    two methods hardly differ shows less, but its spread is not that of two methods that do.
-
-    Args:
-        difference: true mean, above 0 and below 1.
-        queries: of an episode, M.
+    two methods hardly differ shows less, but its spread is not that of two methods that do. M is
+    the number of queries of an episode; d is above 0 and below 1.
     """
     return sqrt(difference * (1 - difference) / queries)
 
@@ -137,10 +127,7 @@ def min_difference_sd(difference: float, queries: float) -> float:
 def deviation_range(deviation: float, episodes: float, level: float = 0.95) -> tuple[float, float]:
     """Interval of the true standard deviation, by the chi-square distribution.
 
-    Args:
-        deviation: that of a pilot.
-        episodes: of the pilot, at least 2; or degrees of freedom plus one.
-        level: above 0 and below 1.
+    `episodes` are those of the pilot, at least 2; or degrees of freedom plus one.
     """
     check_level(level)
     from scipy.special import chdtri
@@ -153,18 +140,15 @@ def deviation_range(deviation: float, episodes: float, level: float = 0.95) -> t
 def clips_per_class(episodes: int, classes: int, way: int, shot: int, query: int) -> int:
     """Clips that every class needs for this many episodes without a common clip.
 
-    Args:
-        episodes: at least 1.
-        classes: from which `way` are drawn in turn, at least `way`.
-        way: classes of an episode.
-        shot: support clips of each.
-        query: query clips of each.
+    `way` of the classes are drawn in turn.
 
     Raises:
         UsageError: when there are fewer classes than `way`.
     """
     if classes < way:
-        raise UsageError(f"{classes} classes; expected at least {way}, the classes of an episode")
+        raise UsageError(
+            f"{counted(classes, 'class')}; expected at least {way}, the classes of an episode"
+        )
     return -(-episodes * way // classes) * (shot + query)
 
 
@@ -188,14 +172,8 @@ def best_disjoint_plan(
 ) -> DisjointPlan | None:
     """Plan of disjoint episodes with the smallest half-width from the clips of a split.
 
-    Args:
-        components: variance components of the episodes.
-        way: classes of an episode.
-        counts: episodes without a common clip, for each number of query clips per class.
-        level: of the interval.
-
-    Returns:
-        The plan with the smallest half-width; None where no count allows two episodes.
+    `counts` has the episodes without a common clip for each number of query clips per class. None
+    where no count allows two episodes.
     """
     plans = [
         DisjointPlan(query, count, half_width(components.deviation(way * query), count, level))
@@ -216,16 +194,7 @@ def min_clips_per_class(
 ) -> tuple[int, DisjointPlan]:
     """Fewest clips per class that estimate the mean over other clips to ± `target`.
 
-    Args:
-        components: variance components of the episodes.
-        target: half-width.
-        classes: how many there are.
-        way: classes of an episode.
-        shot: support clips of each.
-        level: of the interval.
-
-    Returns:
-        Clips of each class, and the episodes that they are used for.
+    The clips of each class are returned with the episodes that they are used for.
 
     Raises:
         UsageError: as for `episodes_for_half_width` and `clips_per_class`.
@@ -243,11 +212,7 @@ def min_clips_per_class(
 
 
 def _smallest_sufficient(is_enough: Callable[[int], bool]) -> int:
-    """Smallest number from 2 that is enough, where every larger one is too.
-
-    Raises:
-        UsageError: when none up to `MAX_EPISODES` is.
-    """
+    """Smallest number from 2 that is enough, where every larger one is too."""
     high = 2
     while not is_enough(high):
         if high >= MAX_EPISODES:

@@ -9,6 +9,7 @@ from statistics import fmean, harmonic_mean, variance
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import constant_values_interval
+from fewshot_i2v.statistics.wording import counted
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def estimate_components(episodes: Sequence[Sequence[Sequence[float]]]) -> Varian
         '0.667 0.104 0.167'
     """
     if len(episodes) < 2:
-        raise UsageError(f"{len(episodes)} episodes; expected at least 2 to see how they spread")
+        raise UsageError(
+            f"{counted(len(episodes), 'episode')}; expected at least 2 to see how they spread"
+        )
     flat = [[float(v) for group in episode for v in group] for episode in episodes]
     for i, values in enumerate(flat):
         if not values or not all(map(isfinite, values)):
@@ -85,12 +88,8 @@ def constant_values_deviation(mean: float, episodes: int, level: float = 0.95) -
     """Upper bound of the standard deviation over episodes where all pilot episodes are equal.
 
     Values between 0 and 1 with a mean p have a variance of at most p · (1 - p). p is taken within
-    Wilson's interval for this many equal values (`intervals.bounded_interval`).
-
-    Args:
-        mean: of every episode, 0..1.
-        episodes: at least 2.
-        level: above 0 and below 1.
+    Wilson's interval for this many equal values (`intervals.bounded_interval`). There are at least
+    2 episodes.
     """
     low, high = constant_values_interval(mean, episodes, level)
     share = min(max(low, 0.5), high)
@@ -98,13 +97,7 @@ def constant_values_deviation(mean: float, episodes: int, level: float = 0.95) -
 
 
 def constant_values_half_width(mean: float, episodes: int, level: float = 0.95) -> float:
-    """Largest distance of the true mean from that of a pilot whose episodes are all equal.
-
-    Args:
-        mean: of every episode, 0..1.
-        episodes: at least 2.
-        level: above 0 and below 1.
-    """
+    """Largest distance of the true mean from that of a pilot whose episodes are all equal."""
     low, high = constant_values_interval(mean, episodes, level)
     return max(mean - low, high - mean)
 

@@ -54,12 +54,7 @@ class Verdict:
 
 
 def per_comparison_level(level: float, comparisons: int) -> float:
-    """Level of each of several intervals that makes all of them hold at `level`.
-
-    Args:
-        level: of all of them together, above 0 and below 1.
-        comparisons: how many there are, at least 1 (Bonferroni).
-    """
+    """Level of each of several intervals that makes all of them hold at `level`."""
     return 1 - (1 - level) / comparisons
 
 

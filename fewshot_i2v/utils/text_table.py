@@ -36,7 +36,7 @@ def align_columns(
     }
     if width is not None:
         limit = width - len(_GAP) * (len(widths) - 1)
-        text_columns = {h: columns[h] for h in left_aligned if h in columns}
+        text_columns = {h: cells for h, cells in columns.items() if h in left_aligned}
         for least in (_longest_word, _least_width):  # words are broken where nothing else helps
             _narrow(widths, {h: least(h, cells) for h, cells in text_columns.items()}, limit)
     padded_columns = []
@@ -121,14 +121,8 @@ def wrap_last_column(rows: Sequence[Sequence[str]], indent: str = "") -> list[st
         )
         hanging = " " * (len(indent) + 4 if below else margin)
         lines += [start.rstrip()] if below else []
-        lines += textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=hanging if below else start,
-            subsequent_indent=hanging,
-            break_on_hyphens=False,
-            break_long_words=False,
-        ) or ([] if below else [start.rstrip()])
+        wrapped = wrap_text(text, first=hanging if below else start, hanging=hanging)
+        lines += wrapped or ([] if below else [start.rstrip()])
     return lines
 
 
@@ -140,10 +134,21 @@ def display_width(text: str) -> int:
     )
 
 
+def wrap_text(text: str, width: int = WIDTH, *, first: str = "", hanging: str = "") -> list[str]:
+    """Wrap text at its spaces into lines that begin with `first`, later ones with `hanging`."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
 def wrap_notes(notes: Iterable[str]) -> list[str]:
     """Wrap notes into lines that fit below a table."""
-    wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False).wrap
-    return [line for note in notes for line in wrap(note)]
+    return [line for note in notes for line in wrap_text(note)]
 
 
 def unique_sentences(paragraphs: Iterable[str]) -> list[str]:

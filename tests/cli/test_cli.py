@@ -50,7 +50,7 @@ def test_no_flag_of_a_command_is_dropped() -> None:
             params = [p for p in command.params if not isinstance(p, FlagsOfLayout)]
             names = {p.name for p in params if p.expose_value}
             assert names <= set(taken), command.callback.__module__
-    assert ignoring >= 3
+    assert ignoring >= 2
 
 
 def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +67,14 @@ def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert CliRunner().invoke(group, ["say-hello"]).stdout == "hello\n"
     assert "say-hello" in CliRunner().invoke(group, ["--help"]).stdout
     assert "private" not in CliRunner().invoke(group, ["--help"]).stdout
+    first = CommandFolder(
+        name="x", folder=folder, package="more_commands", first_commands=["say-hello"]
+    )
+    text = CliRunner().invoke(first, ["--help"]).stdout
+    assert re.findall("^([A-Z].*):", text, re.M)[1:] == [
+        "Options",
+        "To begin with, in the order of work",
+    ]
 
 
 def test_version(invoke: Invoke) -> None:

@@ -195,17 +195,16 @@ def test_a_page_of_what_happens_when(
 
 def test_names_are_escaped_on_the_page(material: Material, tmp_path: Path) -> None:
     from fewshot_i2v.data.video.windows import WindowPlan
-    from fewshot_i2v.evaluation.prediction import Prediction
-    from fewshot_i2v.evaluation.segments import Segment, Timeline, TimelineCell
+    from fewshot_i2v.evaluation.segments import Segment, Timeline
     from fewshot_i2v.evaluation.timeline_page import write_timeline_page
+    from fewshot_i2v.report.page.figures.timeline import Span
 
     name = "<b>wave</b>"
-    prediction = Prediction(Path("v"), name, {name: 1.0}, name)
     timeline = Timeline(
         Path("<i>v</i>.mp4"),
         WindowPlan.of(1.0, 1.0, 1.0),
         (Segment(0.0, 1.0, name, 1.0),),
-        (TimelineCell(0.0, 1.0, prediction),),
+        (Span(0.0, 1.0, name, 1.0),),
     )
     write_timeline_page(tmp_path / "p.html", [timeline], [name])
     text = (tmp_path / "p.html").read_text(encoding="utf-8")

@@ -40,6 +40,18 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             "encoders, configs or starts. See `fewshot-i2v list --help`",
         ),
         (
+            "fit CLIPS",
+            "--out: missing, and has no default. See `fewshot-i2v fit --help`",
+        ),
+        (
+            "export . --episode 0",
+            "--out: missing, and has no default. See `fewshot-i2v export --help`",
+        ),
+        (
+            "episodes freeze motions",
+            "OUT: missing, and has no default. See `fewshot-i2v episodes freeze --help`",
+        ),
+        (
             "compare",
             "RUN: missing; expected a run folder, the --output of an evaluation, such as "
             "runs/quickstart. See `fewshot-i2v compare --help`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +15,20 @@ from hypothesis import strategies as st
 from fewshot_i2v import fit
 from fewshot_i2v.data.video.windows import WindowPlan
 from fewshot_i2v.evaluation.prediction import Prediction
-from fewshot_i2v.evaluation.segments import Segment, SegmentMerger, find_segments, merge_windows
+from fewshot_i2v.evaluation.segments import Segment, SegmentMerger, find_segments
 from tests.evaluation.fitting.conftest import Material
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("segments"))
+
+
+def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[Segment]:
+    """Segments of the predictions of all windows of a video."""
+    merger = SegmentMerger(plan)
+    segments = [s for number, p in enumerate(predictions) for s in merger.add(number, p)]
+    return segments + merger.finish(plan.duration)
 
 
 def _predictions(names: str) -> list[Prediction]:

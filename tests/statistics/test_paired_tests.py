@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 from fewshot_i2v.statistics.paired_tests import (
-    common_episodes,
     compare_paired,
     holm,
     mcnemar,
@@ -261,16 +260,6 @@ def test_mcnemar_needs_each_clip_once_in_both() -> None:
     with pytest.raises(UsageError, match="no clips"):
         mcnemar([], [], [], [])
     assert mcnemar(range(2000), [1] * 2000, range(2000), [0] * 2000).p > 0
-
-
-def test_common_episodes_are_aligned() -> None:
-    assert common_episodes({3: 0.5, 1: 0.25, 7: 1.0}, {1: 0.75, 3: 0.0}) == (
-        [1, 3],
-        [0.25, 0.5],
-        [0.75, 0.0],
-    )
-    with pytest.raises(UsageError, match="2 in the one, 1 in the other"):
-        common_episodes({1: 0.5, 2: 0.5}, {3: 0.5})
 
 
 def test_wrong_use_is_named() -> None:

@@ -87,7 +87,7 @@ def test_no_negative_variance() -> None:
 @pytest.mark.parametrize(
     ("episodes", "message"),
     [
-        ([[[1, 0]]], "1 episodes; expected at least 2"),
+        ([[[1, 0]]], "1 episode; expected at least 2"),
         ([[[1, 0]], [[], []]], r"episodes\[1\] is \[\]"),
         ([[[1, 0]], [[inf, 1]]], r"episodes\[1\] is \[inf"),
         ([[[1]], [[0]]], "every episode has one query"),

@@ -43,6 +43,17 @@ def test_long_names_go_on_in_lines_below() -> None:
     ]
 
 
+def test_the_first_of_equally_wide_columns_is_made_narrower_first() -> None:
+    columns = {"row": ["linear head"], "against": ["linear head"]}
+    for left_aligned in (["row", "against"], ["against", "row"]):
+        assert align_columns(columns, left_aligned, 23) == [
+            "row     against",
+            "------  -----------",
+            "linear  linear head",
+            " head",
+        ]
+
+
 def test_no_name_makes_a_table_wider() -> None:
     names = ["adapter:option=" + "x" * 90, "a/b" * 40, "\u5f20" * 60]
     columns = {"row": names, "against": names, "mean": ["12.3"] * 3}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_json
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.cli.cache._table import cache_option, group_lines
 from fewshot_i2v.errors import UsageError
@@ -19,11 +19,6 @@ from fewshot_i2v.utils.text_table import escape_name
 from fewshot_i2v.utils.timing import parse_age
 
 _KINDS = ("decoded", "features", "generated", "checks")
-_EXAMPLES = (
-    ("cache clear", "everything, after a question"),
-    ("cache clear --older-than 30d", "what was not used for 30 days"),
-    ("cache clear --kind decoded --yes", "decoded clips, without a question"),
-)
 
 
 def _age(value: str) -> int:
@@ -34,11 +29,12 @@ def _age(value: str) -> int:
         raise click.BadParameter(f"{value!r} is not {expected}.") from error
 
 
-@click.command(
-    cls=HelpCommand,
+@help_command(
+    "Remove files from the cache, all or some.",
+    ("cache clear", "everything, after a question"),
+    ("cache clear --older-than 30d", "what was not used for 30 days"),
+    ("cache clear --kind decoded --yes", "decoded clips, without a question"),
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Remove files from the cache, all or some.",
 )
 @click.option(
     "--kind",
@@ -98,11 +94,7 @@ def command(
 
 
 def _confirm() -> bool:
-    """Ask whether the files may be removed.
-
-    Raises:
-        UsageError: where nobody can answer.
-    """
+    """Ask whether the files may be removed."""
     try:
         return click.confirm("Remove these files?", err=True)
     except click.Abort as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.cli.cache._table import cache_option, group_lines
 from fewshot_i2v.utils.resources import default_cache_folder
@@ -17,10 +17,9 @@ from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import escape_name
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(("cache list", "what is there, how large it is, and when it was last used"),),
-    short_help="Show what is in the cache, its size and its last use.",
+@help_command(
+    "Show what is in the cache, its size and its last use.",
+    ("cache list", "what is there, how large it is, and when it was last used"),
 )
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")

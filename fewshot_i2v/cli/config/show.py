@@ -10,7 +10,7 @@ import click
 
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._flags import completer, parse_settings
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from fewshot_i2v.config.base import CommonConfig
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(("config show quickstart", "a shipped one, with all its values"),),
-    short_help="Show a configuration with all its values.",
+@help_command(
+    "Show a configuration with all its values.",
+    ("config show quickstart", "a shipped one, with all its values"),
 )
 @click.argument(
     "config",

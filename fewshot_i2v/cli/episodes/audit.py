@@ -8,34 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import SPLITS
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.audit import AuditFinding
 
 
-_EXAMPLES = (
+@help_command(
+    "Find classes, clips and recordings that make results wrong.",
     ("episodes audit mine.yaml", "one split"),
     ("episodes audit mine.yaml motions", "each, and what both have in common"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
-    examples=_EXAMPLES,
-    short_help="Find classes, clips and recordings that make results wrong.",
 )
 @click.argument(
     "splits", nargs=-1, required=True, shell_complete=SPLITS["shell_complete"], metavar="SPLIT..."
 )
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option(
     "--seen-by",
     help="Also name the classes that are in this data set, on which an encoder was trained: "

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot_i2v.cli._common import echo_columns, echo_json, resumable
-from fewshot_i2v.cli._flags import ConfigCommand, completer, config_flags, read_overrides
-from fewshot_i2v.cli._help import RareFlag
+from fewshot_i2v.cli._common import echo_columns, echo_json, resumable, root_option
+from fewshot_i2v.cli._flags import completer, config_flags, read_overrides
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
@@ -34,7 +34,8 @@ Exit status:
 """
 
 
-_EXAMPLES = (
+@help_command(
+    "Check that the clips of a split are there and can be read.",
     ("episodes check mine.yaml --root CLIPS", "read every clip"),
     ("episodes check mine.yaml --root CLIPS --quick", "only look for the files"),
     (
@@ -45,19 +46,10 @@ _EXAMPLES = (
         "episodes check mine.yaml --root CLIPS --labels --encoder ViT-B-16 --pretrained openai",
         "and name clips that look mislabelled",
     ),
-)
-
-
-@click.command(
-    cls=ConfigCommand,
     epilog=_EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Check that the clips of a split are there and can be read.",
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option(
-    "--root", type=_FOLDER_PATH, help="Folder of the clips.  [default: that of the split]"
-)
+@root_option
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -77,29 +69,24 @@ _EXAMPLES = (
     is_flag=True,
     help="With --allow-missing: leave out classes with too few clips, too.",
 )
-@click.option(
+@rare_flag(
     "--workers",
-    cls=RareFlag,
     type=click.IntRange(min=1),
     help="Decoding processes.  [default: chosen by the machine]",
 )
-@click.option(
+@rare_flag(
     "--cache",
-    cls=RareFlag,
     type=_FOLDER_PATH,
     help="Folder where a check saves its results for the next one.  [default: that of the user]",
 )
-@click.option(
-    "--verify", cls=RareFlag, is_flag=True, help="Read clips again that an earlier check has read."
-)
+@rare_flag("--verify", is_flag=True, help="Read clips again that an earlier check has read.")
 @click.option(
     "--labels",
     is_flag=True,
     help="Also name clips that look mislabelled, by models of an encoder that have not seen them.",
 )
-@click.option(
+@rare_flag(
     "--device",
-    cls=RareFlag,
     default="auto",
     show_default=True,
     help="Of the encoder: auto, cpu, cuda or cuda:N.",
@@ -113,20 +100,14 @@ def command(
     ctx: click.Context,
     /,
     split: str,
-    root: Path | None,
     allow_missing: Path | None,
     drop_classes: bool,
     everything: bool,
     as_json: bool,
     quiet: bool,
     cache: Path | None,
-    frames: int,
-    quick: bool,
-    verify: bool,
-    workers: int | None,
     labels: bool,
-    device: str,
-    **_keys: Any,
+    **flags: Any,
 ) -> None:
     """Check that every clip of SPLIT (a name or a path) is there and can be read to its end.
 
@@ -139,51 +120,53 @@ def command(
     clips are left out. --labels has every clip predicted by a model that has not seen it; what it
     names is no problem for the exit status.
     """
-    from fewshot_i2v.config.loading import parse_limits
-    from fewshot_i2v.data.splits.check.check import check as check_split
     from fewshot_i2v.data.splits.check.reduced_split import write_reduced_split
 
-    _check_output(allow_missing, drop_classes)
     overrides = read_overrides(ctx, ())
-    if not labels and any(key.startswith("encoder.") for key in overrides):
-        raise UsageError("--encoder and its flags: go with --labels")
-    limits = parse_limits(overrides)
-    folder = cache or resources.default_cache_folder()
-    with resumable(folder / resources.CHECKS_FOLDER, "clips checked so far are"):
-        check = check_split(
-            split,
-            root=root,
-            frames=frames,
-            quick=quick,
-            cache=folder,
-            verify=verify,
-            workers=workers,
-            limits=limits.for_clips(),
-            progress=not (quiet or as_json),
-        )
-    removal, label_facts = None, {}
+    _check_flags(allow_missing, drop_classes, overrides, labels=labels)
+    folder, progress = cache or resources.default_cache_folder(), not (quiet or as_json)
+    check = _check_clips(split, folder, overrides, flags, progress=progress)
     if not as_json:
         _show_check(check, everything=everything)
+    label_checks = []
     if labels:
-        running = {"workers": workers, "cache": str(folder), "device": device}
-        running |= {"video.frames": frames}
-        label_checks = _check_labels(check, running | overrides, progress=not (quiet or as_json))
-        label_facts = {"labels": [c.to_dict() for c in label_checks]}
-        if not as_json:
-            _show_labels(label_checks)
+        running = {"workers": flags["workers"], "cache": str(folder), "device": flags["device"]}
+        running |= {"video.frames": flags["frames"]}
+        label_checks = _check_labels(check, running | overrides, progress=progress)
+    removal = None
+    if not as_json:
+        _show_labels(label_checks)
     if allow_missing is not None and check.problem_by_clip:
         removal = write_reduced_split(check, allow_missing, drop_classes=drop_classes)
     if as_json:
+        label_facts = {"labels": [c.to_dict() for c in label_checks]} if labels else {}
         written = {"written": _written_to_dict(removal, allow_missing)}
         echo_json(check.to_dict() | written | label_facts)
     elif allow_missing is not None:
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None
-    if not (as_json or quiet):
+    if progress:
         readable = split if removal is None or allow_missing is None else allow_missing
-        _echo_next(readable, root, is_broken=is_broken)
+        _echo_next(readable, flags["root"], is_broken=is_broken)
     if is_broken:
         raise click.exceptions.Exit(1)
+
+
+def _check_clips(
+    split: str,
+    cache: Path,
+    overrides: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> ClipCheck:
+    from fewshot_i2v.config.loading import parse_limits
+    from fewshot_i2v.data.splits.check.check import check as check_split
+
+    limits = parse_limits(overrides).for_clips()
+    options = {key: flags[key] for key in ("root", "frames", "quick", "verify", "workers")}
+    with resumable(cache / resources.CHECKS_FOLDER, "clips checked so far are"):
+        return check_split(split, cache=cache, limits=limits, progress=progress, **options)
 
 
 def _check_labels(
@@ -223,13 +206,18 @@ def _echo_next(split: str | Path, root: Path | None, *, is_broken: bool) -> None
         echo_next(command_line("evaluate", "--split", split, *roots))
 
 
-def _check_output(path: Path | None, drop_classes: bool) -> None:
+def _check_flags(
+    allow_missing: Path | None, drop_classes: bool, overrides: Mapping[str, Any], *, labels: bool
+) -> None:
+    """Refuse flags that do not go together, and a file that cannot be written."""
     from fewshot_i2v.data.splits.check.reduced_split import check_output_path
 
-    if path is not None:
-        check_output_path(path)
+    if allow_missing is not None:
+        check_output_path(allow_missing)
     elif drop_classes:
         raise UsageError("--drop-classes: goes with --allow-missing OUT.yaml")
+    if not labels and any(key.startswith("encoder.") for key in overrides):
+        raise UsageError("--encoder and its flags: go with --labels")
 
 
 def _written_to_dict(removal: ReducedSplit | None, path: Path | None) -> dict[str, Any] | None:

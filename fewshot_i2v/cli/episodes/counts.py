@@ -7,25 +7,20 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import SPLITS
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.utils import resources
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(("episodes counts", "all shipped splits"),),
-    short_help="Count classes and clips of splits, as a Markdown table.",
+@help_command(
+    "Count classes and clips of splits, as a Markdown table.",
+    ("episodes counts", "all shipped splits"),
 )
 @click.argument("splits", nargs=-1, shell_complete=SPLITS["shell_complete"], metavar="[SPLIT]...")
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     """Count classes and clips of SPLITs, names or paths. Without any: of all shipped splits.

@@ -7,27 +7,22 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import echo_json
+from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.utils.text_table import count_text
 
-_EXAMPLES = (
+
+@help_command(
+    "Write episodes to a file.",
     ("episodes freeze mine.yaml episodes.jsonl --shot 5", "200 episodes of 5 ways and 5 shots"),
     ("evaluate --split mine.yaml --trials episodes.jsonl", "then use them"),
 )
-
-
-@click.command(cls=HelpCommand, examples=_EXAMPLES, short_help="Write episodes to a file.")
 @click.argument("split", **{k: v for k, v in SPLITS.items() if k == "shell_complete"})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option(
     "--subset", default="novel", show_default=True, help="Subset that query clips come from."
 )
@@ -36,35 +31,29 @@ _EXAMPLES = (
 @click.option("--query", default="5", show_default=True, help="Query clips per class.", **QUERY)
 @click.option("--episodes", default="200", show_default=True, help="Number of episodes.", **COUNT)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the episodes.")
-@click.option(
+@rare_flag(
     "--sampling",
-    cls=RareFlag,
     default="independent",
     show_default=True,
     help="disjoint: no clip is in two episodes.",
     **SAMPLING,
 )
-@click.option(
+@rare_flag(
     "--partitions",
-    cls=RareFlag,
     type=int,
     default=1,
     show_default=True,
     help="With disjoint sampling: partitions of the clips; 1: no clip is used twice.",
 )
-@click.option(
+@rare_flag(
     "--disjoint-groups",
-    cls=RareFlag,
     is_flag=True,
     help="Support and query clips of an episode never share a group.",
 )
-@click.option(
-    "--uneven-shots",
-    cls=RareFlag,
-    is_flag=True,
-    help="With a range of shots, each class has its own number.",
+@rare_flag(
+    "--uneven-shots", is_flag=True, help="With a range of shots, each class has its own number."
 )
-@click.option("--draws", cls=RareFlag, help="Published draws of support clips, by name.")
+@rare_flag("--draws", help="Published draws of support clips, by name.")
 @click.option(
     "--names", is_flag=True, help="Write the names of clips in every line, for other programs."
 )

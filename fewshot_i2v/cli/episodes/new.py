@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
-from fewshot_i2v.cli._help import HelpCommand, RareFlag
+from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import echo_next
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
@@ -31,19 +31,13 @@ _SHARE_OPTION: dict[str, Any] = {"metavar": "N|FRACTION"}
 _NAMES_OPTION: dict[str, Any] = {"metavar": "A,B,C|FILE"}
 
 
-_EXAMPLES = (
+@help_command(
+    "Make a split of your own clips.",
     ("episodes new mine.yaml --root CLIPS", "from folders, one per class"),
     ("episodes new mine.yaml --root CLIPS --base 0.6 --val 2", "with classes to train on"),
     ("episodes new mine.yaml --csv clips.csv --columns path=file,class=label", "from a table"),
     ("episodes new mine.yaml --annotations train.txt --labels names.txt", "from lists of clips"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Make a split of your own clips.",
 )
 @click.argument("out", **_FILE_OPTION)
 @click.option(
@@ -64,9 +58,8 @@ _EXAMPLES = (
     **_FILE_OPTION,
     help="Read a file of lines PATH [FRAMES] LABEL, or a CSV file of Kinetics.",
 )
-@click.option(
+@rare_flag(
     "--test-annotations",
-    cls=RareFlag,
     **_FILE_OPTION,
     help="A second such file, with the test clips of an all-way split.",
 )
@@ -82,9 +75,9 @@ _EXAMPLES = (
 )
 @click.option("--val", **_SHARE_OPTION, help="Classes to choose settings on.  [default: none]")
 @click.option("--novel", **_SHARE_OPTION, help="Classes to evaluate on.  [default: all others]")
-@click.option("--base-classes", cls=RareFlag, **_NAMES_OPTION, help="The base classes, by name.")
-@click.option("--val-classes", cls=RareFlag, **_NAMES_OPTION, help="The val classes, by name.")
-@click.option("--novel-classes", cls=RareFlag, **_NAMES_OPTION, help="The novel classes, by name.")
+@rare_flag("--base-classes", **_NAMES_OPTION, help="The base classes, by name.")
+@rare_flag("--val-classes", **_NAMES_OPTION, help="The val classes, by name.")
+@rare_flag("--novel-classes", **_NAMES_OPTION, help="The novel classes, by name.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the random choice of classes."
 )
@@ -96,18 +89,17 @@ _EXAMPLES = (
     metavar="REGEX",
     help="Pattern for the names of clips; its ( ) is the group, such as a person or a recording.",
 )
-@click.option(
+@rare_flag(
     "--group-scope",
-    cls=RareFlag,
     type=click.Choice(["class", "global"]),
     default="class",
     show_default=True,
     help="class: the same name in two classes means two groups; global: one.",
 )
 @click.option("--name", help="Name of the split.  [default: that of OUT]")
-@click.option("--source", cls=RareFlag, help="Where the clips are from.")
-@click.option("--licence", cls=RareFlag, help="Licence of the clips.")
-@click.option("--description", cls=RareFlag, help="What the clips show, in a sentence.")
+@rare_flag("--source", help="Where the clips are from.")
+@rare_flag("--licence", help="Licence of the clips.")
+@rare_flag("--description", help="What the clips show, in a sentence.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
@@ -150,11 +142,7 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
 
 
 def _list_clips(flags: Mapping[str, Any]) -> ClipList:
-    """List the source's clips.
-
-    Raises:
-        UsageError: without exactly one source, or for options not belonging to it.
-    """
+    """List the source's clips."""
     from fewshot_i2v.data.splits.builder.folder_importer import import_folders
     from fewshot_i2v.data.splits.builder.list_importer import import_annotations, import_csv
 

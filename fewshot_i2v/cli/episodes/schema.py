@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
 from fewshot_i2v.cli._common import echo_json
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.data.splits.split_fields import split_schema
 
 
-@click.command(
-    cls=HelpCommand,
-    examples=(("episodes schema > split.json", "for an editor"),),
-    short_help="Write the JSON schema of split files, for editors.",
+@help_command(
+    "Write the JSON schema of split files, for editors.",
+    ("episodes schema > split.json", "for an editor"),
 )
 def command() -> None:
     """Write the JSON schema (draft 2020-12) of split files.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import click
 
-from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
+from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, root_option
 from fewshot_i2v.cli._flags import completer
-from fewshot_i2v.cli._help import HelpCommand
+from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.text_table import count_text
+from fewshot_i2v.utils.text_table import count_text, wrap_text
 
 _MAX_LISTED = 24
 _EXTREMES_SHOWN = 5
@@ -26,24 +25,14 @@ _WIDTH = 100
 Facts = dict[str, Any]
 
 
-_EXAMPLES = (
+@help_command(
+    "Show the classes, clips and possible episodes of a split.",
     ("episodes show motions", "a shipped split"),
     ("episodes show mine.yaml --shot 1 --shot 5", "your own, for episodes of 1 and of 5 shots"),
-)
-
-
-@click.command(
-    cls=HelpCommand,
     epilog=EXIT_CODES,
-    examples=_EXAMPLES,
-    short_help="Show the classes, clips and possible episodes of a split.",
 )
 @click.argument("split", shell_complete=completer(lambda: resources.data_names("episodes")))
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder of the clips.  [default: that of the split]",
-)
+@root_option
 @click.option("--way", type=click.IntRange(min=1), help="Classes of an episode.  [default: 5]")
 @click.option(
     "--shot", type=click.IntRange(min=1), multiple=True, help="Support clips per class. Repeatable."
@@ -124,9 +113,7 @@ def _format_shots(shots: Sequence[int]) -> str:
 
 
 def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
+    return wrap_text(text, _WIDTH, hanging=indent)
 
 
 def _show_subsets(subsets: Facts) -> None:

@@ -21,10 +21,8 @@ def load_exact(
 ) -> tuple[ClipScorer, ModelDescription]:
     """Loads a fitted model in float32 on the CPU, whatever it was fitted in.
 
-    Args:
-        path: file of the model.
-        pretrained: where the weights of its encoder are now; None: where they were.
-        architecture: where the configuration of its encoder is now; None: where it was.
+    The files of its encoder are where they were, unless `pretrained` and `architecture` say where
+    they are now.
 
     Raises:
         CheckpointError: when the model is damaged or its encoder cannot be loaded.

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from fewshot_i2v.errors import AdapterError
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.deployment.exact_model import load_exact, random_clips
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
+from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
 
@@ -64,41 +66,39 @@ def export_open_clip(
     path, out = Path(model), Path(out)
     require_empty(out)
     classifier, description = load_exact(path, pretrained, architecture)
-    checkpoint, adapter = description.checkpoint, classifier.adapter
-    name = checkpoint.adapter.name
+    source = _encoder_source(description, {"pretrained": pretrained, "architecture": architecture})
+    with atomic_folder(out) as draft:
+        info = _write_merged(draft, classifier, description, source)
+        files = tuple(sorted(file.name for file in draft.iterdir()))
+    return OpenClipExport(out, files, info.usage)
+
+
+def _write_merged(
+    draft: Path, classifier: ClipScorer, description: ModelDescription, source: Mapping[str, Any]
+) -> CheckpointMetadata:
+    """Merges the adapter into the encoder, and writes both and the head."""
+    checkpoint, adapter, encoder = description.checkpoint, classifier.adapter, classifier.encoder
+    name, head = checkpoint.adapter.name, checkpoint.head
     if not adapter.mergeable:
         raise AdapterError(
             f"--open-clip: {name} cannot be merged into the frozen weights; --onnx exports every "
             "adapter"
         )
-    source = _encoder_source(description, {"pretrained": pretrained, "architecture": architecture})
-    pixels = torch.from_numpy(np.stack(random_clips(classifier, 1)))
-    with atomic_folder(out) as draft:
-        merged = merge_into(
-            draft,
-            classifier.encoder,
-            name,
-            adapter,
-            0,
-            classifier.encoder.tower.normalize(pixels),
-            source,
-        )
-        head = checkpoint.head
-        info = write_adapter(
-            draft,
-            classifier.encoder,
-            name,
-            adapter,
-            head.name if head else None,
-            classifier.head,
-            classes=checkpoint.classes,
-            preset=checkpoint.adapter.preset,
-            text_digest=head.text_digest if head else None,
-            about=_facts_of(description),
-            merge=merged,
-        )
-        files = tuple(sorted(file.name for file in draft.iterdir()))
-    return OpenClipExport(out, files, info.usage)
+    pixels = encoder.tower.normalize(torch.from_numpy(np.stack(random_clips(classifier, 1))))
+    merged = merge_into(draft, encoder, name, adapter, 0, pixels, source)
+    return write_adapter(
+        draft,
+        encoder,
+        name,
+        adapter,
+        head.name if head else None,
+        classifier.head,
+        classes=checkpoint.classes,
+        preset=checkpoint.adapter.preset,
+        text_digest=head.text_digest if head else None,
+        about=_facts_of(description),
+        merge=merged,
+    )
 
 
 def _facts_of(description: ModelDescription) -> dict[str, Any]:

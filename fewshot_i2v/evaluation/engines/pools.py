@@ -20,13 +20,10 @@ def make_engine(
     gpus: Sequence[int] = (),
     address: str | None = None,
 ) -> PoolFactory:
-    """Returns what makes the workers of an evaluation.
+    """Returns what makes the workers of the engine "processes" or "ray".
 
-    Args:
-        name: "processes" or "ray".
-        processes: number of workers; None: one per GPU, or per core.
-        gpus: numbers of the GPUs to use, one worker each; for "processes" alone.
-        address: of a Ray cluster.
+    There are as many as `processes`; None: one per GPU, or per core. GPUs are for "processes", the
+    address of a cluster is for "ray".
 
     Raises:
         UsageError: for an argument that the engine does not have.

@@ -26,11 +26,7 @@ exec {command} --shard auto
 def slurm_script(command: Sequence[str], *, count: int, name: str, folder: Path) -> str:
     """Writes the script.
 
-    Args:
-        command: words of the evaluation's command, without a shard.
-        count: number of shards.
-        name: of the jobs.
-        folder: to run in.
+    `command` are the words of the evaluation, without a shard; `folder` is to run in.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return _SCRIPT.format(

@@ -37,10 +37,6 @@ def frame_order_losses(
 
     It is over the episodes and training seeds that both have; `covers` says so where one of them
     has more seeds.
-
-    Args:
-        sections: of a report; rows of different orders are in different ones.
-        level: of the intervals.
     """
     # by what they have in common, then by order and training seeds; copies of a row count once
     rows_by_key: dict[str, dict[str, dict[str, ReportRow]]] = {}

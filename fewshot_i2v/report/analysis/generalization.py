@@ -125,10 +125,6 @@ def jackknife_gain(
 ) -> JackknifeEstimate:
     """Jackknife the gain of one row over another by leaving clips out.
 
-    Args:
-        seeds: outcomes of the row, one for each training seed, of the same episodes.
-        baseline: those of the row that it is compared with.
-
     Raises:
         UsageError: when no episode succeeded, or episodes differ.
     """

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from fewshot_i2v.report.analysis.decisions import ShotDecision, decide_table
-from fewshot_i2v.report.analysis.significance import GainVerdict
+from fewshot_i2v.report.analysis.decisions import GainVerdict, ShotDecision, decide_table
 from fewshot_i2v.report.comparison.pair_test import RowTables
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics.intervals import MIN_EPISODES
@@ -53,11 +52,6 @@ def recommend_rows(
     An adapter is recommended where it beats the best row of the frozen encoder, and else that row,
     which takes no training. Of rows that cannot be told apart, and whose accuracies are at most
     `NOTABLE_DIFFERENCE` apart, the one with the fewest trained parameters is taken.
-
-    Args:
-        rows: of one table.
-        level: of intervals and of the family of tests.
-        tables: predictions of each row, for other clips; empty: they are not known.
     """
     return [_recommend(rows, decision, level) for decision in decide_table(rows, level, tables)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from fewshot_i2v.report.analysis.decisions import BestRow, GainVerdict, best_rows, gain_verdicts
 from fewshot_i2v.report.analysis.generalization import (
     GeneralizationIntervals,
     generalization_intervals,
@@ -17,7 +18,6 @@ from fewshot_i2v.report.analysis.run_analysis import (
     RunAnalysis,
     calibration_metrics,
 )
-from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict, best_rows, gain_verdicts
 from fewshot_i2v.report.comparison.pair_test import RowTables
 from fewshot_i2v.report.tables.accuracy_table import sort_shots
 from fewshot_i2v.runs.row_summary import (
@@ -164,8 +164,7 @@ class ReportSection:
 def sort_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """Sort rows by adapter, the frozen encoder first; then by start, head and shots.
 
-    Args:
-        rows: in the order of their runs, which stays where nothing else decides.
+    Where nothing else decides, their order stays.
     """
     summaries = sorted((row.summary for row in rows), key=lambda row: not row.is_frozen)
     adapters = list(dict.fromkeys(row.adapter for row in summaries))

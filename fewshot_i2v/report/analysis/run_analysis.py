@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics import Interval, bounded_interval
 from fewshot_i2v.statistics.calibration import Calibration, ReliabilityCurve
-from fewshot_i2v.statistics.metrics import brier_from_arrays, log_loss
+from fewshot_i2v.statistics.metrics import brier_score, log_loss
 from fewshot_i2v.statistics.predictions import PredictionTable
 
 FloatArray = NDArray[np.float64]
@@ -101,7 +101,7 @@ class RunAnalysis:
             easiest=tuple(records[int(outcomes.index[i])] for i in easiest),
             calibration=Calibration.from_outcomes(outcomes),
             log_loss=log_loss(outcomes),
-            brier=brier_from_arrays(outcomes.probability, np.frombuffer(all_probabilities)),
+            brier=brier_score(outcomes.probability, np.frombuffer(all_probabilities)),
             unresolved=int((outcomes.probability == 0).sum()),
             outcomes=(outcomes,),
         )
@@ -150,7 +150,12 @@ class RunAnalysis:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of the recalls of the classes, as `statistics.metrics.balanced_accuracy`."""
+        """Mean of the recalls of the classes, 0..1; guessing gives 1 / way as for the accuracy.
+
+        The accuracy counts a class as often as the sampler drew it; here each counts once
+        (Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010,
+        https://doi.org/10.1109/ICPR.2010.764).
+        """
         queries = self.confusion_counts.sum(axis=1)
         correct = np.diagonal(self.confusion_counts)
         return float(np.mean(correct[queries > 0] / queries[queries > 0]))
@@ -246,12 +251,7 @@ class CalibrationMetrics:
 
 
 def calibration_metrics(analysis: RunAnalysis, level: float) -> CalibrationMetrics | None:
-    """Compute the metrics of a row; None where no episode succeeded.
-
-    Args:
-        analysis: of the row's records.
-        level: of the interval.
-    """
+    """Compute the metrics of a row; None where no episode succeeded."""
     calibration = analysis.calibration
     if calibration is None:
         return None

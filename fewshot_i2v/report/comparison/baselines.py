@@ -72,12 +72,9 @@ def all_pairs(rows: Sequence[RecordedRow]) -> list[RowPair]:
 def pairs_with_frozen(rows: Sequence[RecordedRow]) -> tuple[list[RowPair], list[RecordedRow]]:
     """Pair each row with the row of the frozen encoder that has the same head and shot.
 
-    Args:
-        rows: in the order to show them. If there are only two, of one shot and both or neither of
-            them frozen, they are compared with each other, the first one as the baseline.
-
-    Returns:
-        The pairs, and the rows that have no such baseline.
+    If there are only two rows, of one shot and both or neither of them frozen, they are compared
+    with each other, the first one as the baseline. Rows without a baseline are returned after the
+    pairs.
 
     Raises:
         UsageError: when no row has one, or one has several that are equally near.
@@ -99,9 +96,6 @@ def pairs_with_baseline(
         rows: in the order to show them.
         baseline: an adapter, a row as the table calls it, or the name of a run folder.
         folder: the folder of `baseline`, where it is one: a run folder or a parent of some.
-
-    Returns:
-        The pairs, and the rows that have no baseline of their shot.
 
     Raises:
         UnknownNameError: when no row is called so.

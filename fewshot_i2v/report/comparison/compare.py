@@ -132,17 +132,8 @@ def compare_rows(
     are compared instead, with McNemar's test. The adjusted p (Holm, 1979) decides: at the level of
     0.95, a verdict other than "cannot be told apart from" is wrong on these clips in at most one of
     twenty tables, and so is one that covers other clips of these classes, as
-    `fewshot_i2v.statistics.verdicts` says.
-
-    Args:
-        pairs: row and baseline of each comparison.
-        names: display name of each row.
-        level: of intervals and of the table as a family, above 0 and below 1.
-        common: compare the episodes that both have where one has more.
-        across: keys that may differ, such as "video.frames".
-
-    Returns:
-        As many comparisons, in the same order.
+    `fewshot_i2v.statistics.verdicts` says. The keys `across` may differ, such as "video.frames";
+    `common` is as for `match_episodes`.
 
     Raises:
         UsageError: when there is no pair, two rows have different episodes, or the level is out of
@@ -200,13 +191,8 @@ def match_episodes(
 
     Classes, support and query clips of each episode decide, as recorded. Besides, the split's clips
     and, but for the keys in `across`, encoder, frames and seed must be the same; adapter, start,
-    head and tuning are what is compared.
-
-    Args:
-        row: the row.
-        baseline: the row that it is compared with.
-        common: use the episodes that both have where one has more, or a different one of a number.
-        across: keys such as "video.frames" or "encoder" that may differ.
+    head and tuning are what is compared. With `common` the episodes that both have are used where
+    one has more, or a different one of a number.
 
     Raises:
         UsageError: naming each key that differs with both values, and what can be done.

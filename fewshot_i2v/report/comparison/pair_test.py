@@ -109,8 +109,7 @@ class JudgedPair:
     def other_clips_clause(self, ends: str) -> str:
         """Clause on other clips that the verdict does not cover; empty where it covers them.
 
-        Args:
-            ends: of the interval of the difference on other clips; empty where there is none.
+        `ends` are those of the difference on other clips; empty where there are none.
         """
         if self.decision.holds_on_other_clips or self.unit == "clip":
             return ""
@@ -131,14 +130,8 @@ def compare_pair(
 
     Over episodes p is that of the sign-flip test. A single episode has no spread: its query clips
     are compared instead, by McNemar's test where every answer is right or wrong, and by the
-    sign-flip test where answers are means over several training seeds.
-
-    Args:
-        accuracies: of the row and of the baseline, 0..1, by episode number.
-        tables: predictions of both; may have more episodes.
-        indices: numbers of the common episodes, ascending, at least one.
-        level: of the interval, above 0 and below 1.
-        clips_shared: whether the episodes have clips in common.
+    sign-flip test where answers are means over several training seeds. `indices` are the numbers of
+    the common episodes, ascending, at least one; `tables` may have more episodes.
     """
     row_tables, baseline_tables = (
         [table.select_episodes(indices) for table in row_tables] for row_tables in tables

@@ -45,12 +45,7 @@ def format_p(p: float) -> str:
 def short_columns(
     comparisons: Sequence[RowComparison], level: float
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Columns that a reader needs, and lines on what is the same in all comparisons.
-
-    Args:
-        comparisons: of one table.
-        level: of the intervals.
-    """
+    """Columns that a reader needs, and lines on what is the same in all comparisons."""
     difference = f"difference [{100 * level:g} %]"
     columns = {
         "row": [c.name for c in comparisons],

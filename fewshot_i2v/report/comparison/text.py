@@ -22,7 +22,7 @@ from fewshot_i2v.report.tables.interval_text import (
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, shots_text, start_notes
 from fewshot_i2v.runs.prediction_reader import RecordedRow
-from fewshot_i2v.runs.run_index import table_title
+from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 from fewshot_i2v.utils.text_table import (
@@ -48,15 +48,8 @@ def render_comparisons(
 ) -> str:
     """Format comparisons as aligned text, one table for each setting, with sentences and notes.
 
-    Args:
-        comparisons: from `fewshot_i2v.report.comparison.compare.compare_rows`; one family.
-        not_compared: rows without a baseline.
-        level: the level that they were made with.
-        wide: whether all columns are shown, with full names; else those that fit 80 columns.
-        all_notes: whether all notes are shown, in full; else at most three.
-
-    Returns:
-        The text, without a newline at the end.
+    Unless `wide`, a table has the columns that fit 80 columns; unless `all_notes`, there are at
+    most three notes.
     """
     settings: dict[str, list[RowComparison]] = {}
     for comparison in comparisons:
@@ -74,7 +67,7 @@ def render_comparisons(
 def _table_title(comparison: RowComparison) -> str:
     """Setting of both rows; where a term of it differs, that of the row comes first."""
     row, baseline = (
-        table_title(member.summary, member.summary.config["way"])
+        setting_text(member.summary.config, member.summary.config["way"])
         for member in (comparison.row, comparison.baseline)
     )
     row_terms, baseline_terms = row.split(", "), baseline.split(", ")

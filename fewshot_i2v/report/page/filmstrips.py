@@ -69,14 +69,7 @@ def film_strips(
 ) -> FilmStrips:
     """Draws the frames that a run used of some clips, side by side.
 
-    Args:
-        clips: names of clips of the run's split.
-        header: content of the run's `run.json`.
-        sources: where to look.
-        budget: largest total size of the strips, in bytes.
-
-    Returns:
-        A strip for each clip with decoded frames, up to the budget.
+    There is one for each clip with decoded frames, up to a total size of `budget` bytes.
 
     Raises:
         UsageError: when a given split or root does not fit the run.
@@ -215,11 +208,7 @@ def find_split(header: Mapping[str, Any], sources: ClipSources) -> Split:
 
 
 def _image_size(header: Mapping[str, Any]) -> int:
-    """Pixels per side of the encoder's input.
-
-    Raises:
-        UsageError: when nothing says so.
-    """
+    """Pixels per side of the encoder's input."""
     encoder = header["identity"]["config"]["encoder"]
     if encoder["image_size"] is not None:
         return int(encoder["image_size"])

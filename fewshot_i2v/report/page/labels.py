@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fewshot_i2v.runs.row_names import number_duplicates
+from fewshot_i2v.runs.row_names import number_duplicates, row_notes
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
 from fewshot_i2v.utils.text_table import escape_name
 
@@ -90,11 +90,7 @@ class RowLabel:
 
 
 def make_labels(rows: Sequence[RowSummary]) -> list[RowLabel]:
-    """Make the label of each row.
-
-    Args:
-        rows: those of one table.
-    """
+    """Make the label of each row."""
     adapters = number_duplicates(
         (row.adapter, shorten(row.adapter, _MAX_NAME_LENGTH)) for row in rows
     )
@@ -131,17 +127,15 @@ def _is_plain_frozen(row: RowSummary) -> bool:
 def _qualifiers(row: RowSummary, rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes and name of the start that rows of the same adapter do not share."""
     same_adapter = [other_row for other_row in rows if other_row.adapter == row.adapter]
-    notes = [set(_notes(other_row)) for other_row in same_adapter]
-    yield from (note for note in _notes(row) if not all(note in row_notes for row_notes in notes))
+    notes = [set(row_notes(other_row)) for other_row in same_adapter]
+    yield from (
+        note for note in row_notes(row) if not all(note in row_notes for row_notes in notes)
+    )
     starts = {other_row.start_name for other_row in rows if other_row.start == row.start}
     if len(starts) > 1:
         yield escape_name(row.start_name)
     if row.seen:
         yield "seen"
-
-
-def _notes(row: RowSummary) -> list[str]:
-    return [escape_name(note) for note in row.note.split(", ") if note]
 
 
 def shorten(name: str, max_length: int) -> str:

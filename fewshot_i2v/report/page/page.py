@@ -35,13 +35,7 @@ _FOLDER = Path(__file__).parent / "html"
 def render_page(sections: Sequence[ReportSection], *, title: str = "", version: str = "") -> str:
     """Render a report as one HTML page.
 
-    Args:
-        sections: one for each table; at least one.
-        title: of the page; by default that of the first section.
-        version: of the program, written at the end of the page.
-
-    Returns:
-        The page. Equal sections give equal pages.
+    Equal sections give equal pages. Without a title it is that of the first section.
     """
     losses = frame_order_losses(sections, LEVEL)
     views = [SectionView(section, number, losses) for number, section in enumerate(sections, 1)]
@@ -58,9 +52,7 @@ def render_page(sections: Sequence[ReportSection], *, title: str = "", version: 
 def fill_template(name: str, **values: Any) -> str:
     """Fill a template of a page, which holds its style and script.
 
-    Args:
-        name: of the template.
-        values: for its variables; texts are escaped.
+    Texts among the values are escaped.
     """
     style, script = _read("style.css"), _read("script.js")
     # exactly this style, this script and images inside

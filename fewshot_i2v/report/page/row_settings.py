@@ -24,11 +24,7 @@ def flatten(value: object, key: str = "") -> Iterator[tuple[str, str]]:
 def common_and_differing(
     headers: Sequence[Mapping[str, Any]],
 ) -> tuple[list[tuple[str, str]], list[list[tuple[str, str]]]]:
-    """Keys and values that all headers share, and for each header those that differ.
-
-    Args:
-        headers: contents of `run.json`.
-    """
+    """Keys and values that all headers share, and for each header those that differ."""
     # the digests of clips are many, and no setting
     flats = [
         dict(flatten({k: v for k, v in header.items() if k != _CLIPS_KEY})) for header in headers

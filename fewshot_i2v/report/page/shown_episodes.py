@@ -70,12 +70,7 @@ class ShownEpisode:
 
 
 def extreme_episodes(analysis: RunAnalysis, frozen: Mapping[int, float]) -> list[ShownEpisode]:
-    """Hardest and easiest episodes of a run, the hardest first.
-
-    Args:
-        analysis: of the run.
-        frozen: accuracies of the frozen encoder, by episode number; may be empty.
-    """
+    """Hardest and easiest episodes of a run, the hardest first."""
     return [
         _shown_episode(record, frozen.get(record.index), hard=hard)
         for records, hard in ((analysis.hardest, True), (analysis.easiest, False))

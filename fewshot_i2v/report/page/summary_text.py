@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fewshot_i2v.report.analysis.decisions import BestRow, GainVerdict
 from fewshot_i2v.report.analysis.report_data import ReportSection
-from fewshot_i2v.report.analysis.significance import BestRow, GainVerdict
 from fewshot_i2v.report.comparison.pair_test import OTHER_CLIPS_OF_CLASSES, THESE_CLIPS
 from fewshot_i2v.report.page.labels import RowLabel, make_labels
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -26,14 +26,7 @@ def summarize(
     frozen: Mapping[int, GainVerdict],
     best: Mapping[int | str, BestRow],
 ) -> list[str]:
-    """Write one paragraph per number of shots: the best row, its gain, and the rows as good as it.
-
-    Args:
-        rows: of one table.
-        labels: their names.
-        frozen: rows against the frozen encoder.
-        best: the best row of each number of shots.
-    """
+    """Write a paragraph per number of shots: the best row, its gain, and the rows as good as it."""
     if not any(row.accuracies for row in rows):
         return ["No episode has succeeded so far."]
     paragraphs = [

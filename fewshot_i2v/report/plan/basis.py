@@ -16,7 +16,7 @@ from fewshot_i2v.report.comparison.baselines import (
     read_compared_rows,
 )
 from fewshot_i2v.runs.prediction_reader import RecordedRow, parse_episode
-from fewshot_i2v.runs.run_index import table_key, table_title
+from fewshot_i2v.runs.run_index import setting_text, table_key
 from fewshot_i2v.statistics.clip_variance import ClipVariance, estimate_clip_variance
 from fewshot_i2v.statistics.predictions import PredictionTable
 from fewshot_i2v.statistics.variance_components import (
@@ -113,11 +113,7 @@ class PlanBasis:
     reuses_clips: bool = False
 
     def clip_variances(self, sizes: Sequence[int]) -> dict[SpreadKey, ClipVariance]:
-        """Estimates the variance over clips of rows and pairs, where the pilot is long enough.
-
-        Args:
-            sizes: clips of each class of the pilot's subset.
-        """
+        """Estimates the variance over clips of rows and pairs, where the pilot is long enough."""
         variances = {
             (spread.name, spread.against, spread.shot): estimate_clip_variance(
                 spread.outcomes[0], sizes, *spread.outcomes[1:]
@@ -196,7 +192,7 @@ def read_pilot(run: Path, request: PlanRequest) -> PlanBasis:
             "The pilot's episodes share no clip, so there are only as many as its clips allow."
         )
     return PlanBasis(
-        title=f"From a pilot: {table_title(summary, way)}",
+        title=f"From a pilot: {setting_text(config, way)}",
         way=way,
         query=request.query or (query if isinstance(query, int) and isinstance(way, int) else None),
         rows=tuple(rows),

@@ -112,12 +112,7 @@ class ClipDesign:
     pool: float | None = None
 
     def plan(self, rows: Sequence[RowPlan], pairs: Sequence[ComparisonPlan]) -> DisjointClipPlan:
-        """Plans the clips of the rows of one shot, for shared and for disjoint clips.
-
-        Args:
-            rows: of one shot, at least one.
-            pairs: of the same shot.
-        """
+        """Plans the clips of the rows of one shot, for shared and for disjoint clips."""
         sizes, way, level = self.sizes, self.way, self.targets.level
         widest = max(rows, key=lambda row: row.deviation)
         shot = int(widest.shot)

@@ -112,10 +112,7 @@ class ComparisonPlan:
 def plan_row(spread: EpisodeSpread, queries: float | None, targets: PlanTargets) -> RowPlan:
     """Plan the episodes of one row.
 
-    Args:
-        spread: of its accuracy.
-        queries: of an episode, to plan for; None: as many as the spread is of.
-        targets: to reach.
+    `queries` of an episode are planned for; None: as many as the spread is of.
     """
     components, level = spread.components, targets.level
     mean, n_episodes = components.mean, components.episodes
@@ -153,11 +150,7 @@ def plan_comparison(
 ) -> ComparisonPlan:
     """Plan the episodes of one comparison.
 
-    Args:
-        spread: of the difference.
-        queries: of an episode, to plan for; None: as many as the spread is of.
-        targets: to reach.
-        comparisons: how many are judged together.
+    `queries` as for `plan_row`; `comparisons` are judged together.
     """
     components, n_differing = spread.components, spread.n_differing
     has_pilot = components.episodes > 1

@@ -102,7 +102,9 @@ def plan(
         assumed: `subset`, `way`, `query`, `accuracy`, `common` and `pairing` of `PlanRequest`.
 
     Raises:
-        UsageError: for values out of range, and as `plan_sample_sizes`.
+        UsageError: for values out of range; when the pilot cannot be read or does not match the
+            request, or the requested split cannot be read.
+        RecordError: when a run folder is damaged.
     """
     for key, points in (("half_width", half_width), ("difference", difference)):
         if not MIN_POINTS <= points <= MAX_POINTS:
@@ -123,25 +125,7 @@ def plan(
         **assumed,
     )
     targets = PlanTargets(half_width / 100, difference / 100, power, level)
-    return plan_sample_sizes(None if run is None else Path(run), targets, request)
-
-
-def plan_sample_sizes(
-    run: Path | None, targets: PlanTargets, request: PlanRequest
-) -> SampleSizePlan:
-    """Plan episodes and clips.
-
-    Args:
-        run: a pilot: a run folder or a folder of run folders; None: spreads are assumed.
-        targets: the precision to reach.
-        request: what is planned.
-
-    Raises:
-        UsageError: when the pilot cannot be read or does not match the request, or the requested
-            split cannot be read.
-        RecordError: when a run folder is damaged.
-    """
-    basis = assume_spreads(request) if run is None else read_pilot(run, request)
+    basis = assume_spreads(request) if run is None else read_pilot(Path(run), request)
     queries = None
     if request.query is not None and isinstance(basis.way, int):
         queries = float(request.query * basis.way)

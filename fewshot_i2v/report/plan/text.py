@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from math import isinf
@@ -13,7 +12,7 @@ from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
-from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes
+from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes, wrap_text
 
 
 def render_plan(plan: SampleSizePlan) -> str:
@@ -37,10 +36,7 @@ def render_plan(plan: SampleSizePlan) -> str:
 
 
 def _bullets(sentences: Iterable[str]) -> list[str]:
-    wrap = textwrap.TextWrapper(
-        WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
-    ).wrap
-    return [line for sentence in sentences for line in wrap(sentence)]
+    return [line for text in sentences for line in wrap_text(text, first="- ", hanging="  ")]
 
 
 def _answer_sentences(plan: SampleSizePlan) -> Iterator[str]:

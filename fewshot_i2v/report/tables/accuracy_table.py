@@ -55,12 +55,8 @@ def accuracy_table(
     """Table of mean accuracies, in percent, and of gains over frozen, with all columns and notes.
 
     The gain is the paired difference to the row of the adapter `frozen` with the same head and
-    shot, over the episodes that both have; its column is there when any row has one.
-
-    Args:
-        rows: in the order to show them.
-        way: classes of an episode, or a text such as "5-10".
-        chance: accuracy of guessing, 0..1; None: 1 / way, or 0 where that is a text.
+    shot, over the episodes that both have; its column is there when any row has one. `chance` is
+    0..1; None: 1 / way, or 0 where `way` is a text such as "5-10".
     """
     gains = [gain_over_frozen(row, rows) for row in rows]
     columns = accuracy_columns(rows, gains)
@@ -74,12 +70,7 @@ def accuracy_table(
 def accuracy_columns(
     rows: Sequence[RowSummary], gains: Sequence[Interval | None]
 ) -> dict[str, list[TableCell]]:
-    """Cells by heading, top to bottom, without the columns that say nothing.
-
-    Args:
-        rows: in the order to show them.
-        gains: of each row over the frozen encoder.
-    """
+    """Cells by heading, top to bottom, without the columns that say nothing."""
     absent = {
         "start": not has_starts(rows),
         "names": not any(row.uses_names for row in rows),
@@ -113,10 +104,7 @@ def usual_headings(
 ) -> list[str]:
     """Headings of the columns that a table has by default: those that vary, and those asked for.
 
-    Args:
-        rows: of the table.
-        headings: of all columns.
-        further: names of `FURTHER_COLUMNS`.
+    `further` are names of `FURTHER_COLUMNS`.
     """
     hidden = set(FURTHER_COLUMNS.values()) - {FURTHER_COLUMNS[name] for name in further}
     if len({row.head for row in rows}) > 1:

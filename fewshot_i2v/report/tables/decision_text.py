@@ -88,12 +88,7 @@ class RowPhrases:
 def decision_sentences(decisions: Sequence[ShotDecision], phrases: RowPhrases) -> list[str]:
     """Say which rows beat the best one without training, by how much, and which are alike.
 
-    Args:
-        decisions: of a table, one for each number of shots.
-        phrases: names of its rows.
-
-    Returns:
-        A sentence or two; none for a single row.
+    It takes a sentence or two; none for a single row.
     """
     if not any(row.accuracies for row in phrases.rows):
         return ["No episode has succeeded so far."]

@@ -19,15 +19,7 @@ _MAX_QUESTIONS = 3
 def generalization_text(
     rows: Sequence[GeneralizationIntervals], gains: Sequence[GeneralizationIntervals]
 ) -> str:
-    """Format intervals of accuracies and of gains as aligned plain text, with what each covers.
-
-    Args:
-        rows: in the order to show them.
-        gains: over the frozen encoder, where there are any.
-
-    Returns:
-        The text, without a newline at the end.
-    """
+    """Format intervals of accuracies and of gains as aligned plain text, with what each covers."""
     lines = _table(rows, "accuracy %", "{:.2f}")
     if gains:
         lines += ["", *_table(gains, "over frozen", "{:+z.2f}")]

@@ -25,11 +25,8 @@ def is_asymmetric(interval: Interval) -> bool:
 def format_interval(interval: Interval, form: str) -> str:
     """Format a percentage with its interval: "60.0 ± 5.1", or "97.0 [88.5, 99.3]" if asymmetric.
 
-    A difference that is the same in all episodes has none: "same in all 12 episodes".
-
-    Args:
-        interval: of a share or a difference of shares.
-        form: of a number, such as "{:+.1f}"; its decimals are those of the interval too.
+    A difference that is the same in all episodes has none: "same in all 12 episodes". The decimals
+    of `form`, such as "{:+.1f}", are those of the interval too.
     """
     text = form.format(100 * interval.mean)
     if interval.equal:
@@ -62,13 +59,7 @@ def _no_interval_reason(gain: Interval) -> str:
 
 
 def constant_difference_text(interval: Interval, text: str, unit: Unit = "episode") -> str:
-    """Format a difference that is the same in all episodes, in words, since its spread is unknown.
-
-    Args:
-        interval: that is `equal`.
-        text: of its mean.
-        unit: what it is over.
-    """
+    """Format a difference that is the same in all episodes, whose spread is unknown, in words."""
     scope = f"in all {interval.n:,} {unit}s"
     return f"{text} {scope}" if abs(interval.mean) > _TOLERANCE else f"same {scope}"
 
@@ -101,12 +92,7 @@ def methods_text(means: Sequence[Interval]) -> str:
 
 
 def format_ends(interval: Interval | None, form: str = "{:.1f}") -> str:
-    """Format the ends of an interval in percent, "[54.9, 65.1]"; empty where there are none.
-
-    Args:
-        interval: of a share or a difference of shares.
-        form: of a number, such as "{:+z.1f}".
-    """
+    """Format the ends of an interval in percent, "[54.9, 65.1]"; empty where there are none."""
     if interval is None or interval.low is None or interval.high is None:
         return ""
     return f"[{form.format(100 * interval.low)}, {form.format(100 * interval.high)}]"

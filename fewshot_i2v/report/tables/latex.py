@@ -24,13 +24,8 @@ def latex_table(table: Table, *, caption: str, label: str, best_rows: Collection
     r"""Format a table as LaTeX; the document needs the package booktabs.
 
     A mean is `$84.0 \pm 6.4$`, or `$90.3^{+4.8}_{-8.5}$` where the two sides differ. What the
-    intervals cover stands in comments above it, for the text of the paper.
-
-    Args:
-        table: with its notes.
-        caption: a sentence.
-        label: of `\ref`, without "tab:".
-        best_rows: positions of the rows whose accuracy is bold.
+    intervals cover stands in comments above it, for the text of the paper. The label is without
+    "tab:"; the accuracies of `best_rows`, positions, are bold.
     """
     columns = _varying_columns(table.columns)
     alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in columns)

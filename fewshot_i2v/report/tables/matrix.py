@@ -29,15 +29,8 @@ def render_matrix(
 ) -> str:
     """Render mean accuracy of every adapter and start (rows) with every head (columns).
 
-    Args:
-        rows: in the order to show them; adapters and heads keep their first appearance.
-        way: classes of an episode, or a text such as "5-10".
-        chance: accuracy of guessing, 0..1; None: 1 / way.
-
-    Returns:
-        For each shot a heading and a Markdown table with percent and intervals; a cell without a
-        run is "-". Rows with the same names are numbered. Heads that read class names are marked.
-        A legend says what an interval covers.
+    There is a table for each shot, with percent and intervals; a cell without a run is "-". Rows
+    with the same names are numbered, and heads that read class names are marked.
     """
     labels, columns = _row_labels(rows), _column_headings(rows)
     tables = [_table(rows, labels, columns, shot) for shot in sort_shots(row.shot for row in rows)]

@@ -36,12 +36,7 @@ def recommendation_sentences(
 ) -> list[str]:
     """Say which row to use, at which numbers of shots, and what would change that.
 
-    Args:
-        recommendations: of one table, one for each number of shots.
-        phrases: names of its rows.
-
-    Returns:
-        Two sentences for each row that is recommended.
+    It takes two sentences for each row that is recommended.
     """
     if not recommendations:
         return ["No row can be recommended: none has an episode, or all saw these classes before."]

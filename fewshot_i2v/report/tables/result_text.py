@@ -22,6 +22,7 @@ from fewshot_i2v.report.tables.short_names import (
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import MACS_NOTE, short_notes, table_legend
+from fewshot_i2v.runs.row_names import row_notes
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, gain_over_frozen
 from fewshot_i2v.utils.text_table import (
     WIDTH,
@@ -65,21 +66,6 @@ _LAYOUTS = (
 )
 
 
-@dataclass(frozen=True)
-class TableOptions:
-    """What a table shows.
-
-    Attributes:
-        columns: names of `FURTHER_COLUMNS`, shown besides the usual ones.
-        wide: whether all columns are shown, with names as they are.
-        notes: whether all notes are shown, in full.
-    """
-
-    columns: Collection[str] = ()
-    wide: bool = False
-    notes: bool = False
-
-
 def render_table(
     rows: Sequence[RowSummary],
     *,
@@ -87,25 +73,18 @@ def render_table(
     chance: float | None = None,
     setting: str = "",
     stopping_note: str = "",
-    options: TableOptions = TableOptions(),
+    further: Collection[str] = (),
+    wide: bool = False,
+    all_notes: bool = False,
 ) -> str:
     """Format the rows as text for a terminal: what all share, the table, what it decides, notes.
 
-    Args:
-        rows: in the order to show them.
-        way: classes of an episode, or a text such as "5-10".
-        chance: accuracy of guessing, 0..1; None: 1 / way, or 0 where that is a text.
-        setting: what the episodes are, in words, for the first line.
-        stopping_note: how a run with a target half-width ended; or empty.
-        options: what is shown.
-
-    Returns:
-        The text, without a newline at the end.
+    `way` and `chance` are as for `accuracy_table`; `setting` says what the episodes are.
 
     Raises:
         UnknownNameError: for a column that does not exist.
     """
-    check_columns(options.columns)
+    check_columns(further)
     gains = [gain_over_frozen(row, rows) for row in rows]
     columns = {
         heading: [cell.text for cell in cells]
@@ -113,34 +92,34 @@ def render_table(
     }
     for heading in {ACCURACY_HEADING, GAIN_HEADING} & columns.keys():
         columns[heading] = align_means(columns[heading])
-    columns, legend = _shown_columns(rows, columns, options)
+    legend: Sequence[str] = ()
+    if rows and not wide:
+        headings = usual_headings(rows, columns, further)
+        columns, legend = _fitting_columns(rows, {h: columns[h] for h in headings})
     chance = chance_accuracy(way) if chance is None else chance
     header = [*setting.splitlines(), *_common_facts(rows, columns, chance), *legend]
     known_gains = [gain for gain in gains if gain is not None]
     notes = short_notes(rows, known_gains)
-    if options.notes:
+    if all_notes:
         notes = table_legend(rows, known_gains)
         notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     blocks = [
         wrap_notes(filter(None, header)),
-        align_columns(columns, LEFT_COLUMNS, None if options.wide else WIDTH),
+        align_columns(columns, LEFT_COLUMNS, None if wide else WIDTH),
         wrap_notes(_decisions(rows, columns)),
         wrap_notes([*notes, *filter(None, [stopping_note])]),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _shown_columns(
-    rows: Sequence[RowSummary], columns: Mapping[str, list[str]], options: TableOptions
+def _fitting_columns(
+    rows: Sequence[RowSummary], columns: Mapping[str, list[str]]
 ) -> tuple[dict[str, list[str]], Sequence[str]]:
-    """Columns to show, and lines on their names for above the table."""
-    if options.wide or not rows:
-        return dict(columns), ()
-    headings = usual_headings(rows, columns, options.columns)
+    """Columns with names as short as needed to fit, and lines on these for above the table."""
     shown: dict[str, list[str]] = {}
     legend: Sequence[str] = ()
     for layout in _LAYOUTS:
-        shown, legend = _laid_out(rows, {h: columns[h] for h in headings}, layout)
+        shown, legend = _laid_out(rows, dict(columns), layout)
         if max(map(display_width, align_columns(shown, LEFT_COLUMNS))) <= WIDTH:
             break
     return shown, legend
@@ -154,7 +133,7 @@ def _laid_out(
     adapters = short_adapter_names(labels) if layout.short_adapters else ShortNames(labels)
     common_notes = _common_notes(rows) if layout.notes_above else {}
     notes = [
-        [note for note in _notes(row) if note not in common_notes.get(row.adapter, ())]
+        [note for note in row_notes(row) if note not in common_notes.get(row.adapter, ())]
         for row in rows
     ]
     columns["adapter"] = [
@@ -174,15 +153,11 @@ def _laid_out(
     return columns, legend
 
 
-def _notes(row: RowSummary) -> list[str]:
-    return [escape_name(note) for note in row.note.split(", ") if note]
-
-
 def _common_notes(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     """Notes that all rows of an adapter have, by adapter."""
     common: dict[str, list[str]] = {}
     for row in rows:
-        notes = _notes(row)
+        notes = row_notes(row)
         common[row.adapter] = [n for n in common.get(row.adapter, notes) if n in notes]
     return {adapter: notes for adapter, notes in common.items() if notes}
 

@@ -27,6 +27,7 @@ from fewshot_i2v.report.tables.interval_text import (
 from fewshot_i2v.report.tables.table import Table, TableCell, number_cell
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.calibration import DEFAULT_BINS
+from fewshot_i2v.utils.text_table import count_text
 
 _NAME_HEADINGS = ("adapter", "start", "head", "shot")
 _EMPTY_CELL = TableCell(EMPTY)
@@ -109,10 +110,7 @@ def section_tables(
 ) -> list[Table]:
     """The table of accuracies of a section, and those that follow it where they say anything.
 
-    Args:
-        section: of the rows.
-        losses: in other frame orders, of the rows of all sections.
-        hidden: headings of columns of names that are left out.
+    The columns of names `hidden` are left out.
     """
     table = accuracy_table(section.summaries, way=section.way, chance=section.chance)
     columns = {heading: cells for heading, cells in table.columns.items() if heading not in hidden}
@@ -172,10 +170,11 @@ def _calibration_notes(
     notes.append(scores_note)
     if any(m.unresolved for m in metrics):
         max_unresolved = max(m.unresolved for m in metrics)
+        labels = count_text(max_unresolved, "label")
+        have, count = ("has", "it counts") if max_unresolved == 1 else ("have", "they count")
         notes.append(
-            f"Records have probabilities to 6 decimals, and up to {max_unresolved} labels of a row "
-            "have one of 0: they count as 0.0000005, so its log loss is at least what the table "
-            "says."
+            f"Records have probabilities to 6 decimals, and up to {labels} of a row {have} one of "
+            f"0: {count} as 0.0000005, so its log loss is at least what the table says."
         )
     if any(row.summary.seed_means for row in section.rows):
         notes.append(_SEEDS_NOTE)

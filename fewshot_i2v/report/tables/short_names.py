@@ -27,10 +27,8 @@ class ShortNames:
 def short_head_names(labels: Sequence[str]) -> Iterator[ShortNames]:
     """Yield names of heads, each shorter than those before.
 
-    First come the options that not all have, then their values alone, then letters.
-
-    Args:
-        labels: of each row, such as "prototype:pooling=ordered,tokens=motion"; not all the same.
+    First come the options that not all have, then their values alone, then letters. The labels,
+    such as "prototype:pooling=ordered,tokens=motion", are not all the same.
     """
     names, options = zip(*map(_split_label, labels), strict=True)
     same_name = len(set(names)) == 1

@@ -38,12 +38,7 @@ MAX_SHORT_NOTES = 3
 
 
 def short_notes(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[str]:
-    """Notes of a line each, at most `MAX_SHORT_NOTES`, those that warn first.
-
-    Args:
-        rows: of the table.
-        gains: over the frozen encoder, where there are any.
-    """
+    """Notes of a line each, at most `MAX_SHORT_NOTES`, those that warn first."""
     means = [row.interval for row in rows if row.interval is not None]
     notes = [*_warnings(rows), *_explanations(means, gains)]
     return notes[:MAX_SHORT_NOTES]
@@ -137,9 +132,7 @@ def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[
 def episode_notes(rows: Sequence[RowSummary], *, paired: bool) -> list[str]:
     """Note that rows of a table have different episodes; nothing where they have the same.
 
-    Args:
-        rows: of a table.
-        paired: whether it has a column of differences over the episodes that two rows have.
+    `paired`: whether it has a column of differences over the episodes that two rows have.
     """
     succeeded = [row for row in rows if row.accuracies]
     shots = {row.shot for row in succeeded}

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from fewshot_i2v.report.analysis.run_analysis import RunAnalysis, calibration_metrics
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.statistics.calibration import Calibration
-from fewshot_i2v.statistics.metrics import balanced_accuracy, brier_score, log_loss
+from fewshot_i2v.statistics.metrics import brier_score, log_loss
 from fewshot_i2v.statistics.predictions import PredictionTable
 from tests.report.page.page_samples import record, records
+from tests.statistics.made_runs import episode, some_records
 
 
 def by_hand(given: list[EpisodeRecord]) -> tuple[dict[tuple[str, str], list[int]], set[str]]:
@@ -76,15 +78,36 @@ def test_measures_are_those_of_the_statistics() -> None:
     given = records(0.7, 30)
     outcomes = PredictionTable.from_records(given)
     found = RunAnalysis.from_records(given)
-    assert found.balanced_accuracy == pytest.approx(balanced_accuracy(outcomes))
     measures = calibration_metrics(found, 0.95)
     assert measures is not None
     assert measures.ece == Calibration.from_outcomes(outcomes).interval()
     assert measures.log_loss == log_loss(outcomes)
-    assert measures.brier == brier_score(given)
+    labels = [row[c] for r in given for c, row in zip(r.labels, r.probabilities, strict=True)]
+    everything = [p for r in given for row in r.probabilities for p in row]
+    assert measures.brier == brier_score(np.array(labels), np.array(everything))
     assert measures.over_confident == pytest.approx(0.7 - outcomes.correct.mean())
     assert (measures.predictions, measures.unresolved) == (180, 0)
     assert calibration_metrics(RunAnalysis(), 0.95) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_balanced_accuracy_is_that_of_scikit_learn(seed: int) -> None:
+    given = some_records(seed, episodes=20, classes=7, query=(1, 5))
+    truth = [r.classes[c] for r in given for c in r.labels]
+    guess = [r.classes[c] for r in given for c in r.predictions]
+    found = RunAnalysis.from_records(given).balanced_accuracy
+    assert found == pytest.approx(balanced_accuracy_score(truth, guess))
+
+
+def test_every_class_counts_once_however_often_it_is_asked() -> None:
+    common = [
+        episode(i, ["a", "b"], [[f"a/{i}", f"a/{i}q"], [f"b/{i}", f"b/{i}q"]], 1, [0, 1])
+        for i in range(9)
+    ]
+    rare = episode(9, ["a", "rare"], [["a/x", "a/y"], ["r/x", "r/y"]], 1, [0, 0])
+    found = RunAnalysis.from_records([*common, rare])
+    assert found.outcomes[0].mean == pytest.approx(0.95)
+    assert found.balanced_accuracy == pytest.approx(2 / 3)
 
 
 def test_labels_without_any_probability_are_counted() -> None:

@@ -240,8 +240,8 @@ def test_a_key_that_an_identity_has_no_word_of_is_at_its_default() -> None:
 
 def titled(monkeypatch: pytest.MonkeyPatch, titles: Mapping[RecordedRow, str]) -> None:
     """Give rows these settings."""
-    by_row = {id(row.summary): title for row, title in titles.items()}
-    monkeypatch.setattr(text, "table_title", lambda row, _way: by_row[id(row)])
+    by_config = {id(row.summary.config): title for row, title in titles.items()}
+    monkeypatch.setattr(text, "setting_text", lambda config, _way: by_config[id(config)])
 
 
 def test_settings_have_tables_of_their_own_but_one_family(monkeypatch: pytest.MonkeyPatch) -> None:

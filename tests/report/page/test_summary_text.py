@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewshot_i2v.report.analysis import report_data
-from fewshot_i2v.report.analysis.significance import best_rows, gain_verdicts
+from fewshot_i2v.report.analysis.decisions import best_rows, gain_verdicts
 from fewshot_i2v.report.page.labels import make_labels
 from fewshot_i2v.report.page.summary_text import section_summary, summarize
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from fewshot_i2v.errors import UnknownNameError
-from fewshot_i2v.report.tables.result_text import TableOptions, render_table
+from fewshot_i2v.report.tables.result_text import render_table
 from fewshot_i2v.report.tables.table_notes import short_notes
 from fewshot_i2v.runs.row_summary import RowSummary
 from tests.report.tables.test_accuracy_table import row
@@ -38,8 +38,7 @@ def quickstart(head: str = HEAD) -> list[RowSummary]:
 
 def blocks(rows: list[RowSummary], **options: object) -> list[list[str]]:
     """Header, table, decision and notes, each as its lines."""
-    made = TableOptions(**options)  # type: ignore[arg-type]
-    text = render_table(rows, way=5, setting=SETTING, options=made)
+    text = render_table(rows, way=5, setting=SETTING, **options)  # type: ignore[arg-type]
     return [block.splitlines() for block in text.split("\n\n")]
 
 
@@ -70,7 +69,7 @@ def test_at_most_three_notes_and_warnings_first() -> None:
     assert len(notes) == 3
     assert notes[0].startswith("2 episodes failed")
     assert notes[1].startswith("seen: ")
-    full = " ".join(blocks(rows, notes=True)[3])
+    full = " ".join(blocks(rows, all_notes=True)[3])
     assert "does not cover new clips, new classes or another trained start" in full
     assert len(full) > 5 * sum(map(len, notes))
 
@@ -148,19 +147,19 @@ def test_what_is_shortened_is_written_out_above() -> None:
 def test_what_the_interval_covers_is_a_note(shared: bool, scope: str) -> None:
     *_, notes = blocks([row(shared=shared)])
     assert notes == [f"[ ]: 95 % interval for {scope}, not for others."]
-    *_, notes = blocks([row(shared=shared)], notes=True)
+    *_, notes = blocks([row(shared=shared)], all_notes=True)
     said = "No clip is in two episodes" if not shared else "episodes share clips"
     assert said in " ".join(notes)
 
 
 def test_further_columns_are_shown_on_request() -> None:
-    table = blocks(quickstart(), columns=("parameters", "seconds"))[1]
+    table = blocks(quickstart(), further=("parameters", "seconds"))[1]
     assert re.split(r" {2,}", table[0].strip())[-2:] == ["parameters", "s/episode"]
     wide = blocks(quickstart(), wide=True)[1]
     assert {"head", "ok/failed", "parameters", "peak MiB"} <= set(re.split(r" {2,}", wide[0]))
     assert HEAD in wide[2]
     with pytest.raises(UnknownNameError, match="unknown column 'second'; did you mean 'seconds'"):
-        blocks(quickstart(), columns=("second",))
+        blocks(quickstart(), further=("second",))
 
 
 def test_several_frozen_rows_are_one_baseline_the_best_of_them() -> None:

@@ -43,15 +43,7 @@ def draw_classes(
 ) -> str | None:
     """Draw the accuracy of each class as a bar with its interval, the frozen encoder's as a ring.
 
-    Args:
-        by_class: of the row.
-        frozen: of the frozen encoder with the same head and shot; may be empty.
-        label: of the row.
-        key: of the figure in its page.
-
-    Returns:
-        The figure; None where there are no classes. With more than `MAX_CLASSES` half of them are
-        the highest and half the lowest.
+    Of more than `MAX_CLASSES` half are the highest and half the lowest; None without classes.
     """
     if not by_class:
         return None
@@ -88,13 +80,8 @@ def draw_classes(
 def draw_confusion(names: Sequence[str], rates: NDArray[np.float64], *, key: str) -> str | None:
     """Draw how often a class (row) was taken for another (column); darker is more often.
 
-    Args:
-        names: of the C classes.
-        rates: (C, C), 0..1; NaN where two classes were never in one episode.
-        key: of the figure in its page.
-
-    Returns:
-        The figure; None where there are no classes.
+    The rates of C classes are (C, C), 0..1, and NaN where two were never in one episode. None
+    without classes.
     """
     count = len(names)
     if not count:
@@ -142,13 +129,8 @@ def draw_spread(
 ) -> str | None:
     """Draw the accuracies of single episodes: a histogram for each of one or two rows.
 
-    Args:
-        rows: label and accuracies, 0..1, of each row; the first is filled.
-        key: of the figure in its page.
-        chance: accuracy of guessing, 0..1; None: not drawn.
-
-    Returns:
-        The figure; None where a row has fewer than two episodes.
+    The first row is filled; accuracies and `chance` are 0..1. None where a row has fewer than two
+    episodes.
     """
     if not rows or any(len(values) < 2 for _, values in rows):
         return None
@@ -197,13 +179,8 @@ def draw_reliability(
 ) -> str | None:
     """Draw the share of right predictions over confidence, one line for each row, and the diagonal.
 
-    Args:
-        curves: label and reliability curve of each row. The area of a marker is the share of the
-            row's predictions that are in the bin.
-        key: of the figure in its page.
-
-    Returns:
-        The figure; None where there is no curve.
+    The area of a marker is the share of the row's predictions that are in the bin. None without a
+    curve.
     """
     if not curves:
         return None

@@ -39,13 +39,7 @@ def draw_curves(
 ) -> str | None:
     """Draw accuracy over the number of shots: a line with a band for each adapter and start.
 
-    Args:
-        points: of one head.
-        key: of the figure in its page.
-        chance: accuracy of guessing, 0..1; None: not drawn.
-
-    Returns:
-        The figure; None with fewer than two numbers of shots.
+    The points are of one head, `chance` is 0..1. None with fewer than two numbers of shots.
     """
     with_mean = [(p, p.mean) for p in points if p.mean is not None]
     shots = sort_shots([p.shot for p, _ in with_mean])
@@ -108,15 +102,8 @@ def draw_forest(
 ) -> str | None:
     """Draw intervals below each other: of the gain over the frozen encoder, or of the accuracy.
 
-    Args:
-        points: in the order to show them, those of equal shots together.
-        key: of the figure in its page.
-        gains: whether gains are shown; else accuracies.
-        span: lower and upper end of the axis, so that several figures have the same; None: as
-            needed.
-
-    Returns:
-        The figure; None where no row has such an interval.
+    Points of equal shots stand together. `span` are the ends of the axis, so that several figures
+    have the same. None where no row has such an interval.
     """
     pairs = [(p, p.gain if gains else p.mean) for p in points]
     with_interval = [(p, value) for p, value in pairs if value is not None]
@@ -201,13 +188,7 @@ _COST_NAMES: Mapping[CostKind, str] = MappingProxyType(
 def draw_cost(points: Sequence[PlotPoint], *, key: str, kind: CostKind) -> str | None:
     """Draw accuracy against the cost of an episode; shots of a row are joined, more shots larger.
 
-    Args:
-        points: in the order to show them.
-        key: of the figure in its page.
-        kind: which cost.
-
-    Returns:
-        The figure; None where all cost the same.
+    None where all cost the same.
     """
     candidates = [(getattr(p, kind), p.mean, p) for p in points]
     complete = [(x, mean, p) for x, mean, p in candidates if x is not None and mean is not None]

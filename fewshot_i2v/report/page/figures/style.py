@@ -61,9 +61,7 @@ def colour(name: str) -> str:
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """Open an empty figure in the quiet style of a page.
 
-    Args:
-        width: in pixels of a page.
-        height: in pixels of a page.
+    Width and height are in pixels of a page.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -113,10 +111,8 @@ def _rc_settings() -> dict[Any, Any]:
 def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     """Convert a figure to SVG text to be put into a page.
 
-    Args:
-        figure: from `new_figure`, within its context.
-        key: letters, digits and dashes; no other figure of the page has it.
-        alt: text for screen readers.
+    `key` is of letters, digits and dashes, and no other figure of the page has it; `alt` is for
+    screen readers.
 
     Returns:
         One element without style attributes, style sheet or ids of others; text from names is

@@ -35,11 +35,8 @@ def draw_timeline(
 ) -> str:
     """Draw a bar for each segment in the row of its class, and the probability below.
 
-    Args:
-        segments: of the video; at least one.
-        cells: its strides, whose probabilities are the curve.
-        classes: in the order of the rows; those that do not occur have none.
-        key: of the figure in its page.
+    The probabilities of the cells, one for each stride of the video, are the curve. Classes that do
+    not occur have no row.
     """
     names = {segment.class_name for segment in segments}
     rows = [name for name in classes if name in names]
