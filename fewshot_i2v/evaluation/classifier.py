@@ -188,24 +188,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             if encoder is None:
                 encoder = load_model_encoder(path, model, pretrained, architecture, device)
             return cls.of_model(model, encoder, path, **options)
-        info = read_metadata(path)
-        video = _recorded_video_config(path, info)
-        if info.merged_from is not None:
-            if encoder is not None:
-                raise CheckpointError(
-                    f"{path}: holds an encoder that {info.adapter.name} was merged into; leave "
-                    "out `encoder`"
-                )
-            encoder, trained = load_merged(path, device=device)
-        elif encoder is None:
-            raise CheckpointError(
-                f"{path}: {info.adapter.name} was not merged and needs its encoder, "
-                f"{info.encoder.label}: give what fewshot_i2v.load_encoder returns for it"
-            )
-        else:
-            trained = load_adapter(path, encoder)
         classifier = cls()
-        classifier._fitted = ClipScorer(encoder, trained, video, **options)
+        classifier._fitted = _scorer_of_export(path, encoder, device, options)
         return classifier
 
     @classmethod
@@ -396,6 +380,27 @@ def _settings_of(model: ModelFile) -> dict[str, Any]:
     if description.tuning:
         settings["tuning"] = dict(description.tuning)
     return settings
+
+
+def _scorer_of_export(
+    path: Path, encoder: Encoder | None, device: torch.device | str, options: Mapping[str, Any]
+) -> ClipScorer:
+    """Returns the scorer of an export; `encoder` is that of an adapter that was not merged."""
+    info = read_metadata(path)
+    video = _recorded_video_config(path, info)
+    if info.merged_from is not None:
+        if encoder is not None:
+            raise CheckpointError(
+                f"{path}: holds an encoder that {info.adapter.name} was merged into; leave "
+                "out `encoder`"
+            )
+        return ClipScorer(*load_merged(path, device=device), video, **options)
+    if encoder is None:
+        raise CheckpointError(
+            f"{path}: {info.adapter.name} was not merged and needs its encoder, "
+            f"{info.encoder.label}: give what fewshot_i2v.load_encoder returns for it"
+        )
+    return ClipScorer(encoder, load_adapter(path, encoder), video, **options)
 
 
 def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfig:

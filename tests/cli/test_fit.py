@@ -148,6 +148,14 @@ def test_mistyped_settings_are_named(material: Material, tmp_path: Path) -> None
     assert not out.exists()
 
 
+def test_options_of_a_fit_are_no_settings(material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    result = _run("fit", material.train, "--out", out, "--set", "folds=3")
+    assert result.exit_code == 2
+    assert "folds: has no meaning for a fit" in result.stderr
+    assert not out.exists()
+
+
 def test_a_class_is_added_by_a_pattern(material: Material, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "more.safetensors"
     pattern = material.test / material.classes[0] / "*.mp4"

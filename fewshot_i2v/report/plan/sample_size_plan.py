@@ -106,15 +106,7 @@ def plan(
             request, or the requested split cannot be read.
         RecordError: when a run folder is damaged.
     """
-    for key, points in (("half_width", half_width), ("difference", difference)):
-        if not MIN_POINTS <= points <= MAX_POINTS:
-            raise UsageError(
-                f"{key}: got {points:g}; expected {MIN_POINTS} to {MAX_POINTS} points (2 points "
-                "are 2 %)"
-            )
-    check_level(level)
-    if not 1 - level < power < 1:
-        raise UsageError(f"power: got {power:g}; expected more than {1 - level:g}, and below 1")
+    targets = _check_targets(half_width, difference, power, level)
     unknown = sorted(assumed.keys() - {field.name for field in fields(PlanRequest)})
     if unknown:
         raise UnknownNameError("key of a plan", unknown[0], [f.name for f in fields(PlanRequest)])
@@ -124,7 +116,6 @@ def plan(
         shot=(shot,) if isinstance(shot, int) else tuple(shot),
         **assumed,
     )
-    targets = PlanTargets(half_width / 100, difference / 100, power, level)
     basis = assume_spreads(request) if run is None else read_pilot(Path(run), request)
     queries = None
     if request.query is not None and isinstance(basis.way, int):
@@ -145,6 +136,20 @@ def plan(
         tuple(clips),
         (*basis.remarks, *remarks),
     )
+
+
+def _check_targets(half_width: float, difference: float, power: float, level: float) -> PlanTargets:
+    """Returns the precision to reach, from points; UsageError for a value out of range."""
+    for key, points in (("half_width", half_width), ("difference", difference)):
+        if not MIN_POINTS <= points <= MAX_POINTS:
+            raise UsageError(
+                f"{key}: got {points:g}; expected {MIN_POINTS} to {MAX_POINTS} points (2 points "
+                "are 2 %)"
+            )
+    check_level(level)
+    if not 1 - level < power < 1:
+        raise UsageError(f"power: got {power:g}; expected more than {1 - level:g}, and below 1")
+    return PlanTargets(half_width / 100, difference / 100, power, level)
 
 
 def _plan_clips(
