@@ -84,12 +84,13 @@ class EngineFlags:
     ) -> EvaluationResult:
         """Runs an evaluation from an episode on, as the flags say."""
         from fewshot_i2v.evaluation import evaluate
-        from fewshot_i2v.evaluation.engines.pools import make_engine
         from fewshot_i2v.evaluation.row_execution import EpisodeSelection
         from fewshot_i2v.runs.shards import Shard
 
         engine = None
         if self.engine is not None:
+            from fewshot_i2v.evaluation.engines.pools import make_engine
+
             gpus, address = _parse_gpus(self.gpus), self.ray_address
             engine = make_engine(self.engine, processes=self.processes, gpus=gpus, address=address)
         shard = None if self.shard is None else Shard.parse(self.shard)
