@@ -264,7 +264,8 @@ def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> En
     record = _read_record(path)
     if record is None:
         encoder = load_encoder(**source, **placement)
-        if type(encoder.tower) is Tower:
+        # weights that were replaced since must not get the name of the earlier ones
+        if type(encoder.tower) is Tower and _record_key(source) == key:
             _write_record(path, encoder)
         return encoder
     facts, values = record
