@@ -156,6 +156,7 @@ class RunContext:
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
+    _digests: dict[str, str] = field(default_factory=dict)
     _progress: bool | OverallProgress = False
     _is_excess_noted: bool = False
     _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
@@ -286,8 +287,19 @@ class RunContext:
         return "\n".join(lines[:_MAX_SHOWN_ERRORS] + [more] * (len(lines) > _MAX_SHOWN_ERRORS))
 
     def frames(self, clip: str) -> NDArray[np.uint8]:
-        """Decoded frames of a clip, (T, H, W, 3) uint8."""
+        """Decoded frames of a clip, (T, H, W, 3) uint8.
+
+        Raises:
+            VideoUnreadable: when its content is not that of `content_digests` any more.
+        """
+        self._refuse_changed(clip)
         return self.store.get(self.clip_path(clip))
+
+    def _refuse_changed(self, clip: str) -> None:
+        """Refuses a clip whose content is not what the run recorded of it."""
+        path, recorded = self.clip_path(clip), self._digests.get(clip)
+        if recorded is not None and self.store.digest(path) != recorded:
+            raise VideoUnreadable(path, "changed since this run began: run again")
 
     def frame_order_key(self, clip: str) -> str:
         """Returns what tells the order of a clip's frames; "" for the natural one."""
@@ -305,15 +317,20 @@ class RunContext:
         """Reads or computes the prefix of a clip, without axes of clips."""
         if self.on_encoded is not None:
             self.on_encoded(1)
+        self._refuse_changed(clip)
         path, order = self.clip_path(clip), self.frame_order_key(clip)
         return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
-        """Returns content digests of clips by name, without clips that cannot be read."""
+        """Returns content digests of clips by name, without clips that cannot be read.
+
+        From here on, a clip of another content is refused: records would name the wrong one.
+        """
         digests = {}
         for name in sorted(set(clips) - self.unreadable.keys()):
             with suppress(VideoUnreadable):
-                digests[name] = self.store.digest(self.clip_path(name))[:_DIGEST_LENGTH]
+                digest = self.store.digest(self.clip_path(name))
+                digests[name] = self._digests.setdefault(name, digest)[:_DIGEST_LENGTH]
         self.store.save_digests()
         return digests
 

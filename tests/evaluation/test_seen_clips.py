@@ -20,11 +20,12 @@ from fewshot_i2v.data.cache_folder import CacheFile, clear_files, list_cache
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video import clip_cache
 from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.errors import EncoderError
+from fewshot_i2v.errors import EncoderError, VideoUnreadable
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.fitting.fit import fit
+from fewshot_i2v.evaluation.row_execution import RowExecution
 from fewshot_i2v.models import prefix_store
 from fewshot_i2v.models.encoders import deferred
 from fewshot_i2v.models.encoders.architectures import build_visual_tower, find_architecture
@@ -399,3 +400,49 @@ def test_weights_that_change_during_a_run_are_refused(
     runs.write_weights(seed=1)
     with pytest.raises(EncoderError, match="changed while it was in use"):
         _ = context.encoder.tower.blocks
+
+
+def test_weights_that_change_while_they_are_loaded_are_not_recorded_under_the_old_name(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"encoder": runs.file_encoder()}
+    original = deferred.load_encoder
+
+    def _load(**source: Any) -> Encoder:
+        runs.write_weights(seed=1)
+        return original(**source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deferred, "load_encoder", _load)
+        EvaluationContext.of(runs.config(**changes))
+    runs.write_weights(seed=0)
+    opened = EvaluationContext.of(runs.config(**changes)).encoder
+    assert opened.digest == original(**runs.file_encoder()).digest
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+@pytest.mark.parametrize("tuning", [UNCHANGED, {"steps": 2, "flip": "on"}])
+def test_a_clip_that_changes_after_it_was_recorded_stops_the_run(
+    runs: Runs,
+    *,
+    seen: bool,
+    swapped: bool,
+    tuning: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if seen:
+        runs.run(tuning=tuning)
+    run_all = RowExecution.run_all
+
+    def _change_first(self: RowExecution, *args: Any) -> None:
+        context, episode = self.runner.context, self.runner.episodes[0]
+        clips = [context.clip_path(clips[0]) for clips in episode.support[:2]]
+        first, second = (clip.read_bytes() for clip in clips)
+        clips[0].write_bytes(second if swapped else second + bytes(8))
+        clips[1].write_bytes(first)
+        run_all(self, *args)
+
+    monkeypatch.setattr(RowExecution, "run_all", _change_first)
+    with pytest.raises(VideoUnreadable, match="changed since this run began: run again"):
+        runs.run(tuning=tuning)
