@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,21 @@ def test_code_of_other_packages_is_part_of_the_key(
     door.load(door.store())
     monkeypatch.setattr(type(door.encoder.tower), "computation", ("open_clip_torch 9",))
     door.load(door.store())
+    assert door.frames_read == 2
+
+
+def test_settings_that_weights_do_not_show_are_part_of_the_key(door: Door) -> None:
+    path, prefixes, digests = door.folder / "tiny.json", [], set()
+    content = json.loads(path.read_text())
+    for heads in (2, 4):
+        content["vision_cfg"] |= {"attentional_pool": True, "attn_pooler_heads": heads}
+        path.write_text(json.dumps(content))
+        encoder = load_encoder("tiny", architecture=path, pretrained="random", mean=0.5, std=0.5)
+        prefixes.append(door.load(door.store(encoder), PrefixSpec(encoder.tower.layers)))
+        digests.add(encoder.digest)
+        door.load(door.store(encoder), PrefixSpec(encoder.tower.layers))
+    assert len(digests) == 1
+    assert not torch.equal(*prefixes)
     assert door.frames_read == 2
 
 

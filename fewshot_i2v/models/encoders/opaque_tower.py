@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -52,8 +54,17 @@ class OpaqueTower(Tower):
 
     @property
     def computation(self) -> tuple[str, ...]:
-        """Versions of the packages whose code computes the features."""
-        return tuple(f"{name} {version(name)}" for name in ("open_clip_torch", "timm"))
+        """Versions of the packages whose code computes the features, and a digest of its settings.
+
+        Weights do not show all of these: not the heads of attention, nor the stride of a pooling.
+        """
+        packages = [f"{name} {version(name)}" for name in ("open_clip_torch", "timm")]
+        settings = [
+            (name, sorted((key, repr(v)) for key, v in vars(module).items() if _is_plain(v)))
+            for name, module in self.visual.named_modules()
+        ]
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        return (*packages, f"settings {digest}")
 
     def patch_embed(self, pixels: Tensor) -> Tensor:
         """Compute the features of the complete visual model.
@@ -115,6 +126,13 @@ class OpaqueTower(Tower):
             "it can be used with the adapter 'frozen' only; `fewshot-i2v list encoders` shows "
             "which take others"
         )
+
+
+def _is_plain(value: object) -> bool:
+    """Returns whether a value of a module is a number, a word or a tuple of these."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def make_opaque_tower(visual: nn.Module, *, mean: Tensor, std: Tensor, reason: str) -> OpaqueTower:
