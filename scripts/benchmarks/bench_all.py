@@ -24,7 +24,7 @@ NAMES = ("tuning", "train", "frozen", "decode", "scale", "merge")
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--only", multiple=True, type=click.Choice(NAMES), default=NAMES)
-@click.option("--quick", is_flag=True, help="A minute or two for all.")
+@click.option("--quick", is_flag=True, help="A few minutes for all.")
 def main(out: Path, only: tuple[str, ...], quick: bool) -> None:
     """Run the benchmarks; the module's docstring is its help."""
     out.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, clip_names
+from fewshot_i2v.runs.header import check_clip_digests
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.shards import Shard
 
@@ -57,6 +58,10 @@ class Worker:
         context, spec = self.context, runner.sizes.prefix_spec
         cached = context.find_prefixes(clip_names(episodes), spec)
         context.decode_episodes(episodes, runner.row.tuning, progress=False, cached=cached)
+        # the clips are those that the main process looked at, and stay so while they are read
+        digests = context.content_digests(clip_names(episodes))
+        header = execution.folder.header
+        check_clip_digests(execution.folder.path / "run.json", header.get("clips", {}), digests)
         records = execution.run_episodes([e for e in episodes if runner.failure(e) is None])
         accuracies = tuple(r.accuracy for r in records if r.accuracy is not None)
         return Outcome(job, accuracies, perf_counter() - start)

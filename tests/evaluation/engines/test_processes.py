@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
-from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.errors import RecordError, TooManyFailuresError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool
 from fewshot_i2v.evaluation.engines.pools import make_engine
@@ -17,7 +17,7 @@ from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
-from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
 from fewshot_i2v.statistics.sequential_stopping import PILOT_EPISODES
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
@@ -210,3 +210,20 @@ def test_a_range_of_episodes_is_a_part_of_the_run(runs: Runs) -> None:
     part = evaluate.run(config, selection=EpisodeSelection(first=3))
     assert [row.missing for row in part.rows] == [3, 3]
     assert runs.records(evaluate.run(config)) == runs.reference
+
+
+def test_a_clip_that_changes_before_its_worker_reads_it_is_refused(runs: Runs) -> None:
+    config = runs.config("changed")
+    worker = Worker(config, Shard(1, 1), None)
+    runner = worker._runners[0]
+    path = config.output_folder / runner.row.slug
+    facts, identity = runner.header()
+    episode = runner.episodes[0]
+    with RunFolder.open(path, facts, identity=identity) as folder:
+        folder.record_clips({episode.query_clips[0]: "0" * 16})
+    try:
+        with pytest.raises(RecordError, match="not what they were when the run began"):
+            worker.run(BatchJob(0, 0, (0,)))
+    finally:
+        worker.close()
+    assert not read_run(path).records
