@@ -102,8 +102,7 @@ def plan(
         assumed: `subset`, `way`, `query`, `accuracy`, `common` and `pairing` of `PlanRequest`.
 
     Raises:
-        UsageError: for values out of range; when the pilot cannot be read or does not match the
-            request, or the requested split cannot be read.
+        UsageError: for values out of range, and a pilot or split that cannot be read or match.
         RecordError: when a run folder is damaged.
     """
     targets = _check_targets(half_width, difference, power, level)
