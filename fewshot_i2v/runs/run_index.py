@@ -81,13 +81,17 @@ def way_of(row: RowSummary) -> int | str:
 
 
 def setting_text(config: Mapping[str, Any], way: int | str) -> str:
-    """The setting of a table in words, from the configuration in the identity of a row."""
+    """The setting of a table in words, from the configuration in the identity of a row.
+
+    The precision is named where it is bf16.
+    """
     query = config["query"]
     queries = count_text(query, "query clip") if isinstance(query, int) else f"{query} query clips"
     return (
         f"split {config['split']} ({config['subset']}), {way}-way, "
         f"{queries} per class, seed {config['seed']}, "
         f"encoder {config['encoder']['name']}, {count_text(config['video']['frames'], 'frame')}"
+        + (", bf16" if config.get("precision") == "bf16" else "")
     )
 
 
