@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,3 +42,9 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, where it runs behind the program."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
+    """Write the figures of a benchmark as JSON, where a file was named."""
+    if file is not None:
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ import av
 import click
 import numpy as np
 import torch
-from _about import about
+from _about import about, write_report
 from PIL import Image
 
 from fewshot_i2v.data.video.clip_cache import ClipCache
@@ -160,8 +160,7 @@ def main(root: Path | None, clips: int, rounds: int, quick: bool, file: Path | N
     rows = {name: _summary(name, turns, len(paths)) for name in turns[0]}
     report = {"about": about(torch.device("cpu")), "clips": len(paths), "rows": rows}
     click.echo(json.dumps(rows, indent=1))
-    if file is not None:
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(file, report)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import torch
-from _about import about
+from _about import about, write_report
 
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.evaluate import build_row_runners
@@ -101,8 +101,7 @@ def main(shards: int, records: int, repeats: int, quick: bool, file: Path | None
             "show": measured(["show", str(run)], repeats),
         }
     click.echo(json.dumps(report, indent=1))
-    if file is not None:
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(file, report)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from _about import about
+from _about import about, write_report
 from bench_sampler import made_up_split
 
 from fewshot_i2v import evaluate
@@ -152,8 +152,7 @@ def main(quick: bool, file: Path | None) -> None:
                 "exponent": round(exponent(chosen, seconds), 2),
             }
             click.echo(f"{axis}: {json.dumps(report['axes'][axis])}")
-    if file is not None:
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(file, report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ and without augmentation. Both take turns; a ratio is the median of its ratios w
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from typing import Any
 
 import click
 import torch
-from _about import about, default_device, synchronize
+from _about import about, default_device, synchronize, write_report
 from _plain_loop import BLOCKS, PlainVideoEncoder
 from bench_tuning import ENCODERS, FRAMES, TYPES, Workload
 from torch import nn
@@ -147,10 +146,8 @@ def main(
             f"{row['adapter']:<13}{row['setting']:<14}{row['clips_per_second']:>9.2f} clips/s"
             f"{row['ratio_to_plain_loop']:>7.2f} x plain"
         )
-    if file is not None:
-        facts = about(target) | {"image_size": pixels, "clips_of_a_step": clips, "steps": steps}
-        report = {"about": facts | {"rounds": rounds}, "rows": rows}
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    facts = about(target) | {"image_size": pixels, "clips_of_a_step": clips, "steps": steps}
+    write_report(file, {"about": facts | {"rounds": rounds}, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from _about import about, default_device, synchronize
+from _about import about, default_device, synchronize, write_report
 from _plain_loop import BLOCKS, PlainVideoEncoder, tune_and_predict
 from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
@@ -315,10 +315,8 @@ def main(
             click.echo(table(new_rows), err=True)
             rows += new_rows
     click.echo(table(rows))
-    if file is not None:
-        facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}
-        report = {"about": facts | {"steps": steps, "rounds": rounds}, "rows": rows}
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}
+    write_report(file, {"about": facts | {"steps": steps, "rounds": rounds}, "rows": rows})
 
 
 if __name__ == "__main__":
