@@ -131,7 +131,7 @@ class Study:
 
     def rows(self, variant: str, adapter: str, subset: str) -> list[RowSummary]:
         """Rows of an adapter without tuning, of the frozen encoder where it is `frozen`."""
-        start = [] if adapter == "frozen" else [str(self.start(variant, adapter).parent)]
+        start = "fresh" if adapter == "frozen" else str(self.start(variant, adapter).parent)
         result = evaluate(
             {
                 "split": "egogestar",
@@ -145,7 +145,7 @@ class Study:
                 "cache": self.cache,
                 "video": {"frames": 8, "policy": "segment-center"},
                 "adapter": [adapter],
-                "start": start or None,
+                "start": [start],
                 "head": [f"prototype:center=true,pooling=ordered,tokens={r}" for r in READOUTS],
                 "tuning": {"steps": 0, "recipe": "none"},
                 "output": str(self.work / subset / f"{variant}-{adapter}".replace(" ", "-")),
