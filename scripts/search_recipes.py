@@ -76,6 +76,7 @@ def query_logits(
     heads = [reader.build_head([episode.index for episode in group]) for reader in readers]
     # the clips are encoded once, for what any of the heads reads
     grid_sizes = tuple(sorted({size for head in heads for size in head.grid_sizes}))
+    encoder.reads_frozen = any(head.reads_frozen for head in heads)
     cache = readers[0].context.prefix_cache(encoder, grid_sizes=grid_sizes)
     support, query = (
         encode_in_chunks(encoder, cache.gather(names), grid_sizes=grid_sizes)

@@ -59,7 +59,15 @@ LEFT_OUT: dict[str, dict[Any, dict[str, Any]]] = {
 """By variant the values of the modules that make the scenes. Without figures, their kinds of motion
 are left out."""
 FIGURES = {*SYMMETRIC, *(kind for pair in REVERSIBLE for kind in pair)}
-READOUTS = ("summary", "grid4", "motion", "grid4+motion", "summary+grid4+motion")
+READOUTS = (
+    "summary",
+    "grid4",
+    "motion",
+    "grid4+motion",
+    "summary+grid4+motion",
+    "grid4+frozen-motion",
+    "summary+grid4+frozen-motion",
+)
 SUBSETS = ("base", "val")
 
 

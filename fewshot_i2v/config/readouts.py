@@ -8,7 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-READOUT_NAME = r"(?:summary|grid[1-9]\d?|motion(?:[1-9]\d?)?)"
+FROZEN = "frozen-"
+"""Before the name of a readout: it is read of the encoder without the adapter."""
+READOUT_NAME = rf"(?:{FROZEN})?(?:summary|grid[1-9]\d?|motion(?:[1-9]\d?)?)"
 READOUT_LIST = re.compile(rf"^{READOUT_NAME}(?:\+{READOUT_NAME})*$")
 
 
@@ -23,11 +25,13 @@ class Readout:
         cells: on a side; 0 for summary.
         grid_size: cells on a side of the grid of tokens that it needs: `cells`, and for motion the
             patches; 0 for summary.
+        frozen: whether it is read of the frozen encoder, whatever the adapter is.
     """
 
     kind: str
     cells: int = 0
     grid_size: int = 0
+    frozen: bool = False
 
     def width(self, channels: int) -> int:
         """Returns the channels of a frame, for tokens of so many channels."""
@@ -44,9 +48,11 @@ def parse_readouts(names: str, patches: int) -> tuple[Readout, ...]:
     """
     readouts = []
     for name in names.split("+"):
-        kind, size = name.rstrip("0123456789"), name.lstrip("abcdefghijklmnopqrstuvwxyz")
+        plain = name.removeprefix(FROZEN)
+        kind, size = plain.rstrip("0123456789"), plain.lstrip("abcdefghijklmnopqrstuvwxyz")
         cells = patches if kind == "motion" and not size else int(size or 0)
-        readouts.append(Readout(kind, cells, patches if kind == "motion" else cells))
+        grid_size = patches if kind == "motion" else cells
+        readouts.append(Readout(kind, cells, grid_size, frozen=plain != name))
     return tuple(readouts)
 
 
@@ -58,4 +64,4 @@ def _check_distinct(names: str) -> str:
 
 
 Readouts = Annotated[str, Field(pattern=READOUT_LIST.pattern), AfterValidator(_check_distinct)]
-"""Names of readouts joined by "+", such as summary, grid4, motion or grid4+motion."""
+"""Names of readouts joined by "+", such as summary, grid4, motion or grid4+frozen-motion."""

@@ -100,7 +100,9 @@ class ClipScorer:
         self.classes = tuple(info.classes)
         self._info, self._head, self._tower = info, trained.head, encoder.tower
         self.encoder = encoder
-        self._encoder = AdaptedEncoder(encoder.tower, trained.adapter).eval()
+        self._encoder = AdaptedEncoder(
+            encoder.tower, trained.adapter, reads_frozen=trained.head.reads_frozen
+        ).eval()
         self._frames = trained.adapter.frames
         self.model = model
         self._support: tuple[Features, Tensor] | None = None

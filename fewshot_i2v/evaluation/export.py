@@ -26,6 +26,7 @@ from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
 from fewshot_i2v.models.checkpoints.merging import merge_into
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
@@ -386,9 +387,11 @@ def _export(
 ) -> ExportResult:
     """Tunes a batch again, compares one episode with its record, and writes it."""
     adapter = runner.row.adapter
-    mergeable = registry.load_method("adapters", adapter.name).mergeable
+    reads_frozen = resolve_options("heads", runner.row.head).reads_frozen
+    mergeable = registry.load_method("adapters", adapter.name).mergeable and not reads_frozen
     if merge and not mergeable:
-        raise AdapterError(f"{adapter.name} cannot be merged into the frozen weights")
+        why = f": {runner.row.head.label} reads the frozen encoder as well" if reads_frozen else ""
+        raise AdapterError(f"{adapter.name} cannot be merged into the frozen weights{why}")
     shape = runner.episodes[episode].shape  # others were tuned beside these, not among them
     batch = [index for index in batch if runner.episodes[index].shape == shape]
     tuned = _rerun_batch(runner, batch, row.data.header.get("threads"), progress=progress)

@@ -251,7 +251,9 @@ class RowRunner:
         """
         tower = self.context.encoder.tower
         adapter = (build or self.build_adapter)(indices)
-        return AdaptedEncoder(tower, adapter.to(tower.device, non_blocking=True))
+        reads_frozen = resolve_options("heads", self.row.head).reads_frozen
+        adapter = adapter.to(tower.device, non_blocking=True)
+        return AdaptedEncoder(tower, adapter, reads_frozen=reads_frozen)
 
     def build_head(self, indices: Sequence[int]) -> Head:
         """Builds the head, one copy per episode; all have equally many classes.

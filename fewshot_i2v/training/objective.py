@@ -36,7 +36,7 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.factory import build_adapter, build_head
+from fewshot_i2v.models.factory import build_adapter, build_head, resolve_options
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.finetune import parameter_groups
 from fewshot_i2v.utils.seeding import derive_seed
@@ -237,7 +237,9 @@ def build_training_encoder(config: TrainingConfig, tower: Tower, copies: int = 1
     seed = derive_seed("adapter", config.adapter.name, config.seed, "train")
     frames = config.video.frames
     adapter = build_adapter(config.adapter, tower, frames=frames, seeds=[seed] * copies)
-    encoder = AdaptedEncoder(tower, adapter.to(tower.device))
+    heads = [resolve_options("heads", head) for head in (config.head, config.validation.head)]
+    reads_frozen = any(head.reads_frozen for head in heads)
+    encoder = AdaptedEncoder(tower, adapter.to(tower.device), reads_frozen=reads_frozen)
     encoder.checkpointing = config.checkpointing
     return encoder
 

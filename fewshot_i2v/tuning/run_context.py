@@ -398,6 +398,7 @@ class RunContext:
             advance: called with 1 for every clip.
         """
         grid_sizes = tuple(sorted({size for head in heads.values() for size in head.grid_sizes}))
+        encoder.reads_frozen |= any(head.reads_frozen for head in heads.values())
         caches = {key: self.feature_cache(encoder, key, head) for key, head in heads.items()}
         for name in clips:
             with torch.no_grad():

@@ -35,10 +35,12 @@ class DeployedModel(nn.Module):
     def __init__(self, classifier: ClipScorer) -> None:
         super().__init__()
         tower, adapter = classifier.encoder.tower, classifier.adapter
-        self.merged = adapter.mergeable
+        self.head = classifier.head
+        # where the head reads the frozen encoder as well, its weights must stay
+        self.merged = adapter.mergeable and not self.head.reads_frozen
         if self.merged:
             tower, adapter = adapter.merge(tower)
-        self.encoder, self.head = AdaptedEncoder(tower, adapter), classifier.head
+        self.encoder = AdaptedEncoder(tower, adapter, reads_frozen=self.head.reads_frozen)
         # a tower is no module: the parameters of a visual model in it would be taken for constants
         self.visual = tower.visual if isinstance(tower, OpaqueTower) else None
         self._score = classifier.make_scorer()

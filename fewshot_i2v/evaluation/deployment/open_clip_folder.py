@@ -84,6 +84,11 @@ def _write_merged(
             f"--open-clip: {name} cannot be merged into the frozen weights; --onnx exports every "
             "adapter"
         )
+    if classifier.head.reads_frozen:
+        raise AdapterError(
+            f"--open-clip: the head reads {classifier.head.options.tokens}, so the weights of the "
+            "frozen encoder must stay as they are; --onnx exports every head"
+        )
     pixels = encoder.tower.normalize(torch.from_numpy(np.stack(random_clips(classifier, 1))))
     merged = merge_into(draft, encoder, name, adapter, 0, pixels, source)
     return write_adapter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, is_grad_enabled, nn
+from torch import Tensor, is_grad_enabled, nn, no_grad
 from torch.utils.checkpoint import checkpoint
 
 from fewshot_i2v.errors import AdapterError
@@ -10,7 +10,9 @@ from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     GridSizes,
+    PrefixSpec,
     compute_prefix,
+    finish_prefix,
     grid_means,
     reads_class_token_only,
     split_cells,
@@ -24,6 +26,8 @@ class AdaptedEncoder(nn.Module):
     Args:
         tower: the frozen tower.
         adapter: built for this tower.
+        reads_frozen: whether the features of the frozen tower are computed as well, for heads that
+            read them (`Head.reads_frozen`); without a gradient.
 
     Attributes:
         checkpointing: whether the backward pass computes each block again instead of storing its
@@ -36,7 +40,7 @@ class AdaptedEncoder(nn.Module):
         AdapterError: when the adapter overrides a method that `first_trained_block` skips.
     """
 
-    def __init__(self, tower: Tower, adapter: Adapter) -> None:
+    def __init__(self, tower: Tower, adapter: Adapter, *, reads_frozen: bool = False) -> None:
         super().__init__()
         first = adapter.first_trained_block
         for name, last_use in (("patch_embed", -1), ("embed_tokens", 0)):
@@ -47,7 +51,7 @@ class AdaptedEncoder(nn.Module):
                     f"first_trained_block={first} skips: what lies below it is computed once, "
                     "without it"
                 )
-        self.tower, self.adapter = tower, adapter
+        self.tower, self.adapter, self.reads_frozen = tower, adapter, reads_frozen
         self.checkpointing = False
         self.all_tokens = False
 
@@ -94,18 +98,31 @@ class AdaptedEncoder(nn.Module):
         else:
             class_token_only = not self.all_tokens and reads_class_token_only(tower, grid_sizes)
             x = self._run_blocks(prefix, max(spec.first_trained_block, 0), class_token_only)
-        # of condensed tokens the first is the summary, and the others are means of cells already
-        summary = x[..., 0, :] if spec.is_pooled(tower) else tower.pool_tokens(x)
+        summary, cells = self._pool_tokens(x, spec, grid_sizes)
         frames, clip = adapter.pool_frames(tower, summary)
-        patches = x[..., 1:, :]
-        # means in float32, as where cells are cached: both ways give the same features
-        cells = (
-            split_cells(patches, grid_sizes)
-            if spec.is_pooled(tower)
-            else {size: grid_means(patches.float(), size) for size in grid_sizes}
-        )
         grids = {size: adapter.final_norm(tower, grid).float() for size, grid in cells.items()}
-        return Features(frames.float(), clip.float(), grids)
+        frozen = self._frozen_features(prefix, spec, grid_sizes) if self.reads_frozen else None
+        return Features(frames.float(), clip.float(), grids, frozen)
+
+    def _pool_tokens(
+        self, x: Tensor, spec: PrefixSpec, grid_sizes: GridSizes
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Pools the last block's tokens to the summary and cells by grid, before the final norm."""
+        # of condensed tokens the first is the summary, and the others are means of cells already
+        if spec.is_pooled(self.tower):
+            return x[..., 0, :], split_cells(x[..., 1:, :], grid_sizes)
+        # means in float32, as where cells are cached: both ways give the same features
+        cells = {size: grid_means(x[..., 1:, :].float(), size) for size in grid_sizes}
+        return self.tower.pool_tokens(x), cells
+
+    @no_grad()
+    def _frozen_features(self, prefix: Tensor, spec: PrefixSpec, grid_sizes: GridSizes) -> Features:
+        """Computes the features of the tower without the adapter."""
+        x = finish_prefix(self.tower, spec, prefix)
+        summary, cells = self._pool_tokens(x, spec, grid_sizes)
+        frames = self.tower.ln_post_exact(summary).float()
+        grids = {size: self.tower.ln_post_exact(grid).float() for size, grid in cells.items()}
+        return Features(frames, frames.mean(-2), grids)
 
     def _run_blocks(self, x: Tensor, first_block: int, class_token_only: bool) -> Tensor:
         """Runs the blocks from `first_block` on; of the last one perhaps the class token alone."""

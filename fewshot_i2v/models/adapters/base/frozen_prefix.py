@@ -114,6 +114,39 @@ def compute_prefix(
     return _pool_frozen(tower, x, spec.grid_sizes) if spec.is_pooled(tower) else x
 
 
+def finish_prefix(tower: Tower, spec: PrefixSpec, prefix: Tensor) -> Tensor:
+    """Computes from the frozen prefix what the tower gives without an adapter.
+
+    Args:
+        tower: the frozen tower.
+        spec: of the prefix.
+        prefix: output of `compute_prefix`, (..., T, tokens, D), with `levels` (..., levels, T,
+            tokens, D), or pixels.
+
+    Returns:
+        The output of the last block, (..., T, N + 1, D), or of it the summary token and the means
+        of the cells where `PrefixSpec.is_pooled`.
+
+    Raises:
+        AdapterError: when the last level is pooled and is not the last block.
+    """
+    first, x = spec.first_trained_block, prefix
+    if spec.levels:
+        first, x = spec.levels[-1] + 1, prefix[..., -1, :, :, :]
+        if spec.summary_only and first < tower.layers:
+            raise AdapterError(
+                f"block {first - 1} is the last that the adapter reads, of {tower.layers}: nothing "
+                "computes the frozen encoder's features; give readouts without frozen-"
+            )
+    if first < 0:
+        x = tower.patch_embed(x)
+    if first <= 0 < tower.layers:
+        x = tower.ln_pre(x)
+    for block in tower.blocks[max(first, 0) :]:
+        x = block.forward(x)
+    return x
+
+
 def patches_per_side(tower: Tower) -> int:
     """Returns the patch tokens on a side of a frame; 0 for an encoder without patch tokens."""
     side: int = round((tower.tokens - 1) ** 0.5)

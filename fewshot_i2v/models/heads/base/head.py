@@ -12,7 +12,7 @@ import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr
 from torch import Tensor, nn
 
-from fewshot_i2v.config.readouts import Readout, Readouts, parse_readouts
+from fewshot_i2v.config.readouts import FROZEN, Readout, Readouts, parse_readouts
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
@@ -34,7 +34,9 @@ class HeadOptions(BaseModel):
             name of this option. "summary": frames are seen as the summary token of each; "gridG",
             such as grid4: as the patch tokens averaged within G x G cells, side by side (G^2 D
             channels); "motion": as the motion map of all patches (see `motion_map`), a channel
-            each; "motionG": as this map averaged within G x G cells (G^2 channels).
+            each; "motionG": as this map averaged within G x G cells (G^2 channels). With "frozen-"
+            before a name, such as frozen-motion, it is read of the frozen encoder, which the
+            adapter does not change.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -52,12 +54,12 @@ class HeadOptions(BaseModel):
         Raises:
             HeadError: when a grid or a motion map needs more of them.
         """
-        sizes = [readout.cells for readout in parse_readouts(self.tokens, patches)]
-        if not patches and self.tokens != "summary":
+        readouts = parse_readouts(self.tokens, patches)
+        if not patches and any(readout.kind != "summary" for readout in readouts):
             raise HeadError(
                 f"tokens={self.tokens}: this encoder has no patch tokens; use tokens=summary"
             )
-        if max(sizes) > patches:
+        if max(readout.cells for readout in readouts) > patches:
             raise HeadError(
                 f"tokens={self.tokens}: this encoder has {patches} x {patches} patches at this "
                 f"image size; give at most grid{patches} or motion{patches}, or a larger image size"
@@ -65,6 +67,11 @@ class HeadOptions(BaseModel):
         options = self.model_copy()
         options._patches = patches
         return options
+
+    @property
+    def reads_frozen(self) -> bool:
+        """Whether a readout is one of the frozen encoder."""
+        return FROZEN in self.tokens
 
     def parsed_readouts(self) -> tuple[Readout, ...]:
         """Returns what the head sees of each frame.
@@ -121,6 +128,7 @@ class Head(nn.Module, ABC):
             G^2 for a motion map.
         width: their sum, the channels of a frame as the head reads it.
         grid_sizes: cells on a side of each grid that it needs.
+        reads_frozen: whether it reads the frozen encoder as well, see `AdaptedEncoder`.
 
     Raises:
         HeadError: when a size is below one, there is no seed, a head that compares with text is to
@@ -166,6 +174,7 @@ class Head(nn.Module, ABC):
         self.options, self.episodes = options, len(seeds)
         self.readout_widths = [readout.width(width) for readout in self.readouts]
         self.width = sum(self.readout_widths)
+        self.reads_frozen = options.reads_frozen
         self.grid_sizes: GridSizes = tuple(sorted({r.grid_size for r in self.readouts} - {0}))
         self.way, self.frames, self.texts = way, frames, texts
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]

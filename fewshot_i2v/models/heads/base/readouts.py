@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.config.readouts import Readout
+from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import grid_means
 
@@ -18,11 +19,21 @@ def select_readout(readout: Readout, features: Features) -> Features:
 
     Args:
         readout: what to read.
-        features: with the grid that it needs.
+        features: with the grid that it needs, and those of the frozen encoder if it reads them.
 
     Returns:
         Frames (E, clips, T, width) and clip (E, clips, width), without grids.
+
+    Raises:
+        HeadError: when the frozen encoder's features are missing.
     """
+    if readout.frozen:
+        if features.frozen is None:
+            raise HeadError(
+                f"the head reads the {readout.kind} of the frozen encoder; got {features!r} of the "
+                "adapted one alone: build AdaptedEncoder with reads_frozen=head.reads_frozen"
+            )
+        features = features.frozen
     if readout.kind == "summary":
         return Features(features.frames.float(), features.clip.float())
     grid = features.grids[readout.grid_size].float()
