@@ -29,7 +29,7 @@ _MESSAGES = {
 _PATTERN_DESCRIPTIONS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
     READOUT_LIST.pattern: "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or "
-    "several joined by '+'",
+    "several joined by '+'; 'frozen-' may stand before a name",
 }
 
 

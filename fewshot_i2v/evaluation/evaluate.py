@@ -24,6 +24,7 @@ from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
+from fewshot_i2v.models.factory import check_adapter_is_read
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder
@@ -181,6 +182,8 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
                 "not, such as linear"
             )
         _check_rates(runner)
+        if sizes.adapter_parameters:
+            check_adapter_is_read(row.adapter, row.head)
         begins_fresh = runner.head_start.head is None
         if sizes.head_parameters and not row.tuning.steps and begins_fresh:
             raise ConfigError(

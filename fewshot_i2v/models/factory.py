@@ -97,6 +97,25 @@ def build_head(
     return head
 
 
+def check_adapter_is_read(adapter: NamedOptions, head: NamedOptions) -> None:
+    """Refuses a head that reads nothing of what an adapter changes.
+
+    Args:
+        adapter: one with parameters.
+        head: its name and options.
+
+    Raises:
+        ConfigError: when all its readouts are of the frozen encoder.
+    """
+    options = resolve_options("heads", head)
+    if not options.reads_adapted:
+        raise ConfigError(
+            f"head {head.name}: tokens={options.tokens} reads the frozen encoder alone, which "
+            f"{adapter.name} does not change; add a readout without frozen-, such as "
+            f"summary+{options.tokens}, or give --adapter frozen"
+        )
+
+
 def depends_on_way(head: NamedOptions, tower: Tower, *, frames: int) -> bool:
     """Whether the parameters of a head have other shapes for another number of classes.
 

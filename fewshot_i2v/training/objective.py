@@ -36,7 +36,12 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.encoders.tower import Tower
-from fewshot_i2v.models.factory import build_adapter, build_head, resolve_options
+from fewshot_i2v.models.factory import (
+    build_adapter,
+    build_head,
+    check_adapter_is_read,
+    resolve_options,
+)
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.finetune import parameter_groups
 from fewshot_i2v.utils.seeding import derive_seed
@@ -237,6 +242,7 @@ def build_training_encoder(config: TrainingConfig, tower: Tower, copies: int = 1
     seed = derive_seed("adapter", config.adapter.name, config.seed, "train")
     frames = config.video.frames
     adapter = build_adapter(config.adapter, tower, frames=frames, seeds=[seed] * copies)
+    check_adapter_is_read(config.adapter, config.head)
     heads = [resolve_options("heads", head) for head in (config.head, config.validation.head)]
     reads_frozen = any(head.reads_frozen for head in heads)
     encoder = AdaptedEncoder(tower, adapter.to(tower.device), reads_frozen=reads_frozen)

@@ -19,6 +19,14 @@ def test_names_say_kind_and_cells() -> None:
     )
 
 
+def test_readouts_of_the_frozen_encoder_have_a_prefix() -> None:
+    assert parse_readouts("grid4+frozen-motion+frozen-summary", 8) == (
+        Readout("grid", 4, 4),
+        Readout("motion", 8, 8, frozen=True),
+        Readout("summary", frozen=True),
+    )
+
+
 def test_motion_is_of_all_patches_unless_cells_are_named() -> None:
     assert parse_readouts("motion", 14) == (Readout("motion", 14, 14),)
 
@@ -29,7 +37,19 @@ def test_widths_are_channels_of_a_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["moton", "motion0", "motion100", "grid4+", "+grid4", "grid4,motion", "summary2", ""]
+    "value",
+    [
+        "moton",
+        "motion0",
+        "motion100",
+        "grid4+",
+        "+grid4",
+        "grid4,motion",
+        "summary2",
+        "",
+        "frozen-",
+        "frozen-frozen-grid4",
+    ],
 )
 def test_other_names_are_refused_with_those_that_exist(value: str) -> None:
     said = r"tokens: got .*expected 'summary', 'gridN', 'motion' or 'motionN' .*joined by '\+'"
@@ -37,7 +57,9 @@ def test_other_names_are_refused_with_those_that_exist(value: str) -> None:
         load_config({**BASE, "tokens": value})
 
 
-@pytest.mark.parametrize("value", ["grid4+grid4", "motion+grid2+motion"])
+@pytest.mark.parametrize(
+    "value", ["grid4+grid4", "frozen-grid4+motion+frozen-grid4", "motion+grid2+motion"]
+)
 def test_each_readout_is_read_once(value: str) -> None:
     with pytest.raises(ConfigError, match=r"tokens: got .*expected each readout once"):
         load_config({**BASE, "tokens": value})

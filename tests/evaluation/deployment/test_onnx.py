@@ -22,7 +22,7 @@ from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.heads.base.vector_head import VectorHead
 from tests.evaluation.deployment.conftest import Models
 
-GRIDS = "tokens=summary+grid2+motion2,weights=loo"
+GRIDS = "tokens=summary+grid2+frozen-motion2,weights=loo"
 CONVOLUTION = ("st-adapter", f"prototype:pooling=ordered,center=true,{GRIDS}", 0.05)
 ATTENTION = ("aim", "prototype")
 
@@ -181,7 +181,9 @@ def test_a_method_that_cannot_be_traced_is_named(
 @pytest.mark.parametrize("adapter", registry.method_names("adapters"))
 def test_every_adapter_can_be_exported(models: Models, adapter: str, tmp_path: Path) -> None:
     """With a head that reads grids and motion maps; merged where the method can be."""
-    result = export_onnx(models.path(adapter, f"nearest:{GRIDS}"), tmp_path / "x.onnx")
+    result = export_onnx(
+        models.path(adapter, "nearest:tokens=summary+grid2+motion2"), tmp_path / "x.onnx"
+    )
     assert result.merged == registry.load_method("adapters", adapter).mergeable
     assert max(result.difference, result.logit_difference) <= TOLERANCE
 

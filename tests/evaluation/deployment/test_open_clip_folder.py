@@ -42,6 +42,9 @@ def test_open_clip_loads_it_where_there_is_a_text_tower(models: Models, tmp_path
 def test_what_cannot_be_merged_is_refused(models: Models, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"st-adapter cannot be merged.*--onnx"):
         export_open_clip(models.path("st-adapter", "linear"), tmp_path / "merged")
+    reads_both = models.path("lora", "prototype:tokens=summary+frozen-grid2")
+    with pytest.raises(AdapterError, match=r"reads summary\+frozen-grid2, so .*--onnx"):
+        export_open_clip(reads_both, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

@@ -80,7 +80,7 @@ def test_a_head_says_which_features_are_missing() -> None:
     head = prototype("frozen-motion")
     assert head.reads_frozen
     assert not prototype("motion").reads_frozen
-    with pytest.raises(HeadError, match="motion of the frozen encoder; .*reads_frozen"):
+    with pytest.raises(HeadError, match=r"motion of the frozen encoder; .*reads_frozen"):
         head.select_tokens(features_of("aim", reads_frozen=False))
 
 

@@ -73,6 +73,11 @@ class HeadOptions(BaseModel):
         """Whether a readout is one of the frozen encoder."""
         return FROZEN in self.tokens
 
+    @property
+    def reads_adapted(self) -> bool:
+        """Whether a readout is one of the encoder with its adapter."""
+        return not all(name.startswith(FROZEN) for name in self.tokens.split("+"))
+
     def parsed_readouts(self) -> tuple[Readout, ...]:
         """Returns what the head sees of each frame.
 

@@ -1,0 +1,100 @@
+"""Rows whose heads read the frozen encoder beside the adapted one, from evaluation to deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.errors import AdapterError, ConfigError
+from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.runs.run_folder import read_run
+from tests.evaluation.exports import Runs
+from tests.models.made_starts import make_start
+
+HEAD = "prototype:pooling=ordered"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The tiny encoder, split and clips, and starts of two adapters in the folder `set`."""
+    runs = Runs(tmp_path_factory.mktemp("frozen"))
+    for name, seed in (("st-adapter", 7), ("m-adapter", 8)):
+        make_start(runs.folder / "set" / name, runs.encoder(), name, seeds=(seed,))
+    return runs
+
+
+def config(runs: Runs, output: Path, tokens: str, **changes: Any) -> EvaluationConfig:
+    settings = {"adapter": "st-adapter", "head": HEAD, "tokens": tokens, "tuning": {"lr": 0.02}}
+    return runs.config("x", **(settings | changes | {"output": str(output)}))
+
+
+def probabilities(result: EvaluationResult) -> list[list[list[list[float]]]]:
+    return [[r.probabilities for r in read_run(row.folder).records.values()] for row in result.rows]
+
+
+@pytest.mark.parametrize("adapter", ["st-adapter", "m-adapter"])
+def test_its_weight_decides_how_much_the_adapter_counts(
+    runs: Runs, tmp_path: Path, adapter: str
+) -> None:
+    """At a weight of zero for what is adapted, a tuned row and a started one are the frozen row."""
+    start = ["fresh", str(runs.folder / "set")]
+    adapters = ["frozen", adapter]
+    weights = {"alone": "[0.0,1.0]", "both": "[1.0,1.0]"}
+    rows = {}
+    for name, values in weights.items():
+        head = f"{HEAD},tokens=summary+frozen-motion,weights={values}"
+        changes = {"adapter": adapters, "start": start, "untuned": True, "head": head}
+        result = evaluate.run(config(runs, tmp_path / name, "summary", **changes))
+        rows[name] = probabilities(result)
+        assert len(rows[name]) == 4  # frozen; fresh; started as it is, and tuned
+    for row in rows["alone"][1:]:
+        for episode, frozen in zip(row, rows["alone"][0], strict=True):
+            for query, expected in zip(episode, frozen, strict=True):
+                assert query == pytest.approx(expected, abs=1e-5)
+    assert all(row != rows["both"][0] for row in rows["both"][1:])
+
+
+def test_of_the_frozen_encoder_it_is_the_readout_itself(runs: Runs, tmp_path: Path) -> None:
+    plain, frozen = (
+        probabilities(evaluate.run(config(runs, tmp_path / name, tokens, adapter="frozen")))
+        for name, tokens in (("plain", "grid2+motion"), ("frozen", "frozen-grid2+frozen-motion"))
+    )
+    assert plain == frozen
+
+
+def test_started_rows_of_several_heads_encode_each_clip_once(runs: Runs, tmp_path: Path) -> None:
+    """Heads that read the frozen encoder and heads that do not share one pass over the clips."""
+    heads = [f"{HEAD},tokens={tokens}" for tokens in ("motion", "summary+frozen-motion")]
+    changes = {"start": str(runs.folder / "set"), "tuning": {"steps": 0}}
+    together = probabilities(
+        evaluate.run(config(runs, tmp_path / "all", "summary", head=heads, **changes))
+    )
+    alone = [
+        probabilities(
+            evaluate.run(config(runs, tmp_path / str(i), "summary", head=head, **changes))
+        )[0]
+        for i, head in enumerate(heads)
+    ]
+    assert together == alone
+
+
+def test_a_head_that_reads_nothing_of_the_adapter_is_refused(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"frozen encoder alone, .* st-adapter .*summary\+frozen"):
+        evaluate.run(config(runs, tmp_path / "run", "frozen-motion"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_not_merged_where_the_frozen_weights_must_stay(
+    runs: Runs, tmp_path: Path
+) -> None:
+    tokens = "summary+frozen-grid2"
+    row = evaluate.run(config(runs, tmp_path / "run", tokens, adapter="lora")).rows[0].folder
+    with pytest.raises(AdapterError, match="lora cannot be merged .* reads the frozen encoder"):
+        runs.export(row, tmp_path / "x", merge=True)
+    done = runs.export(row, tmp_path / "y")
+    assert not done.merged
+    assert done.difference < 1e-4
