@@ -93,7 +93,7 @@ def test_an_adapter_is_not_merged_where_the_frozen_weights_must_stay(
 ) -> None:
     tokens = "summary+frozen-grid2"
     row = evaluate.run(config(runs, tmp_path / "run", tokens, adapter="lora")).rows[0].folder
-    with pytest.raises(AdapterError, match="lora cannot be merged .* reads the frozen encoder"):
+    with pytest.raises(AdapterError, match=r"lora cannot be merged .* reads the frozen encoder"):
         runs.export(row, tmp_path / "x", merge=True)
     done = runs.export(row, tmp_path / "y")
     assert not done.merged

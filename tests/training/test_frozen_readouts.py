@@ -42,5 +42,5 @@ def test_the_loss_or_the_validation_may_read_both(
 
 def test_a_loss_that_reads_nothing_of_the_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
     head = "prototype:tokens=frozen-motion"
-    with pytest.raises(ConfigError, match="frozen encoder alone, which temporal-embedding does"):
+    with pytest.raises(ConfigError, match=r"frozen encoder alone, which temporal-embedding does"):
         train(train_config(folder, tmp_path / "start", head=head))
