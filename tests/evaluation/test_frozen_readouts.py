@@ -1,4 +1,4 @@
-"""Rows whose heads read the frozen encoder beside the adapted one, from evaluation to deployment."""
+"""Rows whose heads read the frozen encoder as well, from evaluation to deployment."""
 
 from __future__ import annotations
 
