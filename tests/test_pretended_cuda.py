@@ -29,7 +29,7 @@ _AUGMENTED = {
 }
 HEADS = [
     *("linear", "logistic", "otam", "bi-mhm", "trx", "context-prototype", "nearest:tokens=motion"),
-    *(_ORDERED, f"{_ORDERED},tokens=summary+grid2+motion,weights=loo"),
+    *(_ORDERED, f"{_ORDERED},tokens=summary+grid2+frozen-motion,weights=loo"),
 ]
 ADAPTERS = [name for name in registry.method_names("adapters") if name != "frozen"]
 CASES: dict[str, dict[str, Any]] = {
