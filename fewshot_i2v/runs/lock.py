@@ -222,8 +222,9 @@ def _is_requeued(owner: dict[str, Any]) -> bool:
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether the lock's process has certainly ended.
 
-    It is of an earlier run of this SLURM job; or its host is this one, and: the host was started anew since, or there is no such process, or the
-    number now belongs to a process of another user, or to one that began at another time.
+    It is of an earlier run of this SLURM job; or its host is this one, and: the host was started
+    anew since, or there is no such process, or the number now belongs to a process of another user,
+    or to one that began at another time.
     """
     if _is_requeued(owner):
         return True

@@ -1,4 +1,4 @@
-"""Jobs that submitit runs on this machine give the records of one process; needs the extra `slurm`."""
+"""Jobs that submitit runs here give the records of one process; needs the extra `slurm`."""
 
 from __future__ import annotations
 
