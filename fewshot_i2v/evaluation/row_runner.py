@@ -21,7 +21,7 @@ from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import TuningError, VideoUnreadable
+from fewshot_i2v.errors import DeviceMemoryError, TuningError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder
 from fewshot_i2v.evaluation.batching import (
     chunked_features,
@@ -326,8 +326,8 @@ class RowRunner:
             build: as for `build_encoder`.
 
         Raises:
-            TuningError: naming the row and the episodes; also when one episode alone is too large
-                for the memory of the device.
+            TuningError: naming the row and the episodes; DeviceMemoryError when one episode alone
+                is too large for the memory of the device.
             torch.OutOfMemoryError: when several are.
         """
         device = self.context.encoder.tower.device
@@ -348,7 +348,7 @@ class RowRunner:
         except torch.OutOfMemoryError as error:
             if len(group) > 1:
                 raise  # fewer at once may fit
-            raise TuningError(
+            raise DeviceMemoryError(
                 f"{self.row.slug}, episode {indices[0]}: the device is out of memory with one "
                 "episode at a time; give fewer frames, --precision bf16 or tuning.batch "
                 f"({str(error).splitlines()[0]})"

@@ -77,8 +77,13 @@ def write_json(
         RecordWriteError: when the disk refuses; the old content stays then.
     """
     data = _to_json(path, content)
+
+    def _write() -> None:
+        replace_file(path, data)
+        sync_folder(path.parent)
+
     try:
-        patience.run(path, lambda: (replace_file(path, data), sync_folder(path.parent)))
+        patience.run(path, _write)
     except OSError as error:
         raise RecordWriteError(path, error) from error
 

@@ -30,7 +30,8 @@ class EngineRun:
     """Runs the rows of an evaluation on a pool of workers.
 
     Clips are decoded here, once, into the cache that all workers read. What is done stands in the
-    record files of the workers: this process holds no results, and may end at any time.
+    record files of the workers: this process holds no results, and may end at any time. Workers
+    start while clips are decoded, as soon as a row lacks episodes.
 
     Attributes:
         context: of the evaluation.
@@ -42,6 +43,7 @@ class EngineRun:
     runners: Sequence[RowRunner]
     make_pool: PoolFactory
     _pool: WorkerPool | None = None
+    _drawn: int | None = None
     _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
@@ -81,6 +83,8 @@ class EngineRun:
     ) -> list[BatchJob]:
         """Decodes the clips of a row, records what cannot run, and returns what remains."""
         with self._opened(runner, retry_failed=retry_failed) as execution:
+            if execution.pending:
+                self._ready_pool()  # workers start while the clips are decoded here
             execution.prepare(progress)
             share = 1 - len(execution.pending) / len(runner.episodes)
             progress.advance(share, None, position=runner.position)
@@ -113,8 +117,9 @@ class EngineRun:
             episodes = max(map(len, self.context.episodes.values()))
         if self._pool is None:
             self._pool = self.make_pool(config, episodes)
-        elif episodes is not None:
+        elif episodes is not None and episodes != self._drawn:
             self._pool.draw(episodes)
+        self._drawn = episodes
         return self._pool
 
     def _count(self, outcome: Outcome, pool: WorkerPool, progress: OverallProgress) -> None:

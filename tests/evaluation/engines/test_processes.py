@@ -15,7 +15,7 @@ from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool
 from fewshot_i2v.evaluation.engines.pools import make_engine
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.results import EvaluationResult
-from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+from fewshot_i2v.evaluation.row_execution import EpisodeSelection, RowExecution
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
@@ -30,6 +30,7 @@ _KILLER = """
 
     folder = os.environ.get("KILL_FOLDER")
     if folder and "--multiprocessing-fork" in sys.orig_argv:
+        from fewshot_i2v.errors import DeviceMemoryError
         from fewshot_i2v.evaluation import context
         from fewshot_i2v.evaluation.row_runner import RowRunner
 
@@ -39,10 +40,14 @@ _KILLER = """
         def run_or_die(self, episodes, *build):
             for episode in episodes:
                 path = Path(folder) / str(episode.index)
-                left = int(path.read_text()) if path.exists() else 0
-                if left:
-                    path.write_text(str(left - 1))
-                    os.kill(os.getpid(), signal.SIGKILL)
+                left, kind = (path.read_text() + " kill").split()[:2] if path.exists() else "0-"
+                if int(left):
+                    path.write_text(f"{int(left) - 1} {kind}")
+                    if kind == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    path.with_suffix(".pid").write_text(str(os.getpid()))
+                    error = {"RuntimeError": RuntimeError, "DeviceMemoryError": DeviceMemoryError}
+                    raise error[kind](kind)
             return run(self, episodes, *build)
 
         RowRunner.run = run_or_die
@@ -99,7 +104,8 @@ class PoolOfThisProcess:
     def submit(self, job: BatchJob) -> None:
         self._job = job
 
-    def wait(self) -> list[Outcome]:
+    def wait(self, seconds: float | None = None) -> list[Outcome]:
+        del seconds
         job, self._job = self._job, None
         assert job is not None
         size = self._worker.context.config.at_once
@@ -108,6 +114,9 @@ class PoolOfThisProcess:
             self.deaths += 1
             return [Outcome(job, death="ended by SIGKILL")]
         return [self._worker.run(job)]
+
+    def withdraw(self, job: BatchJob) -> Outcome | None:
+        raise AssertionError(job)
 
     def draw(self, episodes: int) -> None:
         self._worker.draw(episodes)
@@ -143,7 +152,20 @@ def test_workers_that_are_killed_lose_and_double_nothing(runs: Runs, kills: Path
     journals = list((result.rows[1].folder).glob("episodes-*-of-2.jsonl"))
     lines = [line for journal in journals for line in journal.read_bytes().splitlines()]
     assert len(lines) == 6  # in the files of the workers, each once
-    assert {path.read_text() for path in kills.iterdir()} == {"0"}
+    assert {path.read_text() for path in kills.iterdir()} == {"0 kill"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["RuntimeError", "DeviceMemoryError"])
+def test_a_worker_whose_device_fails_is_replaced(runs: Runs, kills: Path, kind: str) -> None:
+    for index in (1, 3):
+        (kills / str(index)).write_text(f"1 {kind}")
+    config = runs.config(f"device-{kind}", adapter="st-adapter")
+    result = evaluate.run(config, engine=make_engine("processes", processes=2))
+    assert runs.records(result) == runs.reference[1:]
+    assert result.failed == 0
+    pids = [int(path.read_text()) for path in kills.glob("*.pid")]
+    assert len(set(pids)) == 2  # a process of its own for each: none was used again
 
 
 @pytest.mark.slow
@@ -210,6 +232,49 @@ def test_a_range_of_episodes_is_a_part_of_the_run(runs: Runs) -> None:
     part = evaluate.run(config, selection=EpisodeSelection(first=3))
     assert [row.missing for row in part.rows] == [3, 3]
     assert runs.records(evaluate.run(config)) == runs.reference
+
+
+def test_a_retried_job_runs_only_what_another_worker_has_not_recorded(runs: Runs) -> None:
+    config = runs.config("retried", adapter="st-adapter")
+    first, second = Worker(config, Shard(1, 2), None), Worker(config, Shard(2, 2), None)
+    try:
+        second.run(BatchJob(0, 1, (2, 3)))  # both have looked at the folder
+        first.run(BatchJob(0, 0, (0,)))
+        outcome = second.run(BatchJob(0, 0, (0, 1), is_retried=True))
+        assert len(outcome.accuracies) == 1
+        assert second.run(BatchJob(0, 0, (0, 1), is_retried=True)).accuracies == ()
+    finally:
+        first.close()
+        second.close()
+    (folder,) = (path.parent for path in config.output_folder.rglob("run.json"))
+    lines = {path.name: path.read_bytes().count(b"\n") for path in folder.glob("episodes-*")}
+    assert lines == {"episodes-1-of-2.jsonl": 1, "episodes-2-of-2.jsonl": 3}
+    data = read_run(folder)
+    assert (sorted(data.records), data.records.repeated) == ([0, 1, 2, 3], 0)
+    for index, record in data.records.items():
+        assert record.predictions == runs.reference[1][index]["predictions"]
+
+
+def test_workers_start_while_clips_are_decoded(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def make_pool(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
+        events.append("workers")
+        return PoolOfThisProcess(config, episodes)
+
+    prepare = RowExecution.prepare
+
+    def noted(self: RowExecution, progress: Any) -> None:  # noqa: ANN401
+        events.append("decode")
+        prepare(self, progress)
+
+    monkeypatch.setattr(RowExecution, "prepare", noted)
+    config = runs.config("early")
+    assert runs.records(evaluate.run(config, engine=make_pool)) == runs.reference
+    assert events == ["workers", "decode", "decode"]
+    events.clear()
+    evaluate.run(config, engine=make_pool)  # nothing is missing
+    assert events == ["decode", "decode"]
 
 
 def test_a_clip_that_changes_before_its_worker_reads_it_is_refused(runs: Runs) -> None:
