@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
+    from fewshot_i2v.evaluation.engines.jobs import WorkerPool
     from fewshot_i2v.evaluation.results import EvaluationResult
 
 FAILED_EPISODES_STATUS = 3
@@ -111,24 +113,32 @@ class EngineFlags:
         self, config: EvaluationConfig, first: int, *, progress: bool, retry_failed: bool
     ) -> EvaluationResult:
         """Runs an evaluation from an episode on, as the flags say."""
-        from fewshot_i2v.evaluation import evaluate
-        from fewshot_i2v.evaluation.row_execution import EpisodeSelection
         from fewshot_i2v.runs.shards import Shard
 
-        engine = None
-        if self.engine is not None:
-            from fewshot_i2v.evaluation.engines.pools import make_engine
-
-            gpus, address = _parse_gpus(self.gpus), self.ray_address
-            engine = make_engine(self.engine, processes=self.processes, gpus=gpus, address=address)
         shard = None if self.shard is None else Shard.parse(self.shard)
-        selection = EpisodeSelection(shard, first)
-        return evaluate.run(
+        with nullcontext(None) if self.engine is None else closing(self._start(config)) as pool:
+            # only now: workers import torch at the same time
+            from fewshot_i2v.evaluation import evaluate
+            from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+
+            return evaluate.run(
+                config,
+                progress=progress,
+                retry_failed=retry_failed,
+                selection=EpisodeSelection(shard, first),
+                pool=pool,
+            )
+
+    def _start(self, config: EvaluationConfig) -> WorkerPool:
+        """Starts the workers of the engine."""
+        from fewshot_i2v.evaluation.engines.pools import start_workers
+
+        return start_workers(
+            str(self.engine),
             config,
-            progress=progress,
-            retry_failed=retry_failed,
-            selection=selection,
-            engine=engine,
+            processes=self.processes,
+            gpus=_parse_gpus(self.gpus),
+            address=self.ray_address,
         )
 
     def submit_shards(self, config: EvaluationConfig, *, retry_failed: bool, quiet: bool) -> int:

@@ -174,23 +174,30 @@ class RowRunner:
         return notes
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the facts for the run's header, and its identity, which decides the results."""
-        row, context, start = self.row, self.context, self.start
+        """Returns the facts for the run's header, and its identity."""
+        return self.facts(), self.identity()
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the facts for the run's header, which are not compared."""
         facts = run_facts(
-            row,
-            context,
-            start,
+            self.row,
+            self.context,
+            self.start,
             position=self.position,
             parameters=self.parameters,
             flags=self.display_flags,
         )
-        facts["planned"] = len(self.episodes)
+        return {**facts, "planned": len(self.episodes)}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the identity for the run's header, which decides the results."""
+        row, context, start = self.row, self.context, self.start
         identity = run_identity(row, context, start, self.parallel_episodes)
         if start is not None:
             identity["start"] |= self.head_start.identity(self.sizes.head_parameters)
             if row.tuning.optimizer == "start-rates" and start.rates is not None:
                 identity["start"]["rates"] = start.rates.digest
-        return facts, identity
+        return identity
 
     @property
     def cache_key(self) -> Hashable:

@@ -92,7 +92,7 @@ class WorkerPool(Protocol):
         """Makes the first `episodes` episodes of each shot those of the evaluation."""
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Ends the workers; a second call does nothing."""
 
 
 def run_jobs(

@@ -39,7 +39,6 @@ class ProcessPool:
         config: of the evaluation.
         count: number of workers.
         gpus: number of the GPU of each worker; empty: as the configuration says.
-        episodes: number of episodes of each shot; None: as the configuration says.
     """
 
     def __init__(
@@ -48,10 +47,10 @@ class ProcessPool:
         count: int,
         *,
         gpus: Sequence[int] = (),
-        episodes: int | None = None,
     ) -> None:
         self.config, self.count, self.gpus = config, len(gpus) or count, tuple(gpus)
-        self._episodes, self._failed_starts = episodes, 0
+        self._episodes: int | None = None  # as the configuration says
+        self._failed_starts = 0
         self._deaths: Counter[int] = Counter()  # of each worker in a row
         self._workers = [self._start(number) for number in range(self.count)]
 
@@ -149,11 +148,12 @@ class ProcessPool:
 
     def close(self) -> None:
         """Ends the workers: those that are idle by themselves, the others by a signal."""
-        for worker in self._workers:
+        workers, self._workers = self._workers, []
+        for worker in workers:
             worker.connection.close()
             if worker.job is not None or not worker.is_ready:
                 worker.process.terminate()
-        for worker in self._workers:
+        for worker in workers:
             _end(worker.process)
 
     def _start(self, number: int) -> _Process:

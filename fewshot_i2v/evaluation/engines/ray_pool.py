@@ -50,7 +50,6 @@ class RayPool:
         config: of the evaluation.
         count: number of workers; None: one per GPU of the cluster, or per CPU without GPUs.
         address: of the cluster, or `LOCAL`; None: the one that Ray's environment names, or `LOCAL`.
-        episodes: number of episodes of each shot; None: as the configuration says.
 
     Raises:
         UsageError: when Ray is not installed, or there is no cluster at the address.
@@ -62,7 +61,6 @@ class RayPool:
         count: int | None = None,
         *,
         address: str | None = None,
-        episodes: int | None = None,
     ) -> None:
         self._ray = _import_ray()
         self._is_started = not self._ray.is_initialized()
@@ -80,7 +78,8 @@ class RayPool:
         self._count = count or (gpus if self._has_gpus else cpus)
         self._threads = 1 if self._has_gpus else max(1, cpus // self._count)
         self._config = config.model_copy(update={"workers": 1})
-        self._episodes, self._failed_starts = episodes, 0
+        self._episodes: int | None = None  # as the configuration says
+        self._failed_starts = 0
         self._actors = {number: self._start(number) for number in range(self._count)}
         self._deaths: Counter[int] = Counter()  # of each worker in a row
         self._running: dict[Any, tuple[int, BatchJob]] = {}
@@ -155,8 +154,8 @@ class RayPool:
 
     def close(self) -> None:
         """Ends the workers, and a cluster that was started for them."""
-        for actor in self._actors.values():
-            self._ray.kill(actor)
+        while self._actors:
+            self._ray.kill(self._actors.popitem()[1])
         if self._is_started:
             self._ray.shutdown()
 

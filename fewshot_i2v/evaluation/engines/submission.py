@@ -117,7 +117,9 @@ def submit_shards(
     name = config.output_folder.name
     try:
         executor = submitit.AutoExecutor(folder, cluster, slurm_max_num_timeout=_MAX_REQUEUES)
-        executor.update_parameters(**_DEFAULTS | {"name": name} | _prefixed(submitit, named, count))
+        executor.update_parameters(
+            **{**_DEFAULTS, "name": name, **_prefixed(submitit, named, count)}
+        )
     except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"job: {error}") from error
     shards = [Shard(number + 1, count) for number in range(count)]

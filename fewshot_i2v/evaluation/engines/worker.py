@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -54,6 +55,9 @@ class Worker:
         if episodes is not None:
             self.draw(episodes)
         self._runners: list[RowRunner] = build_row_runners(self.context)
+        if any(runner.row.tuning.steps for runner in self._runners):
+            # the first optimiser imports it, in seconds: now, beside the start of the main process
+            importlib.import_module("torch._dynamo")
         self._resources = contextlib.ExitStack()
         self._execution: RowExecution | None = None
 
@@ -98,8 +102,11 @@ class Worker:
             return self._execution
         self.close()
         self.context.release_caches(retain=[r.cache_key for r in self._runners[runner.position :]])
-        facts, identity = runner.header()
         path = self.config.output_folder / runner.row.slug
+        # the main process has written the facts, among them counts that take seconds
+        is_begun = (path / "run.json").exists()
+        facts = {"planned": len(runner.episodes)} if is_begun else runner.facts()
+        identity = runner.identity()
         folder = RunFolder.open(path, facts, identity=identity, shard=self.shard)
         self._resources.callback(folder.close)
         folder.record_clips({})

@@ -11,11 +11,11 @@ import pytest
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import RecordError, TooManyFailuresError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool
-from fewshot_i2v.evaluation.engines.pools import make_engine
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
+from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.results import EvaluationResult
-from fewshot_i2v.evaluation.row_execution import EpisodeSelection, RowExecution
+from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
@@ -89,11 +89,8 @@ class Runs:
 class PoolOfThisProcess:
     """A worker in this process; an episode may end it."""
 
-    def __init__(
-        self, config: EvaluationConfig, episodes: int | None, *, poison: int | None = None
-    ) -> None:
-        self._arguments = config, Shard(1, 1)
-        self._worker = Worker(*self._arguments, episodes)
+    def __init__(self, config: EvaluationConfig, *, poison: int | None = None) -> None:
+        self._worker = Worker(config, Shard(1, 1), None)
         self._poison, self._job, self.deaths = poison, None, 0
         self.size = 1
 
@@ -145,7 +142,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(runs: Runs, kills: Path
     # rows without an optimiser, which takes each worker long to import
     rows = {"adapter": "frozen", "head": ["prototype", "nearest"]}
     config = runs.config("killed", **rows)
-    result = evaluate.run(config, engine=make_engine("processes", processes=2))
+    result = evaluate.run(config, pool=start_workers("processes", config, processes=2))
     assert runs.records(result) == runs.records(evaluate.run(runs.config("alone", **rows)))
     assert result.failed == 0
     assert all(row.complete for row in result.rows)
@@ -161,7 +158,7 @@ def test_a_worker_whose_device_fails_is_replaced(runs: Runs, kills: Path, kind: 
     for index in (1, 3):
         (kills / str(index)).write_text(f"1 {kind}")
     config = runs.config(f"device-{kind}", adapter="st-adapter")
-    result = evaluate.run(config, engine=make_engine("processes", processes=2))
+    result = evaluate.run(config, pool=start_workers("processes", config, processes=2))
     assert runs.records(result) == runs.reference[1:]
     assert result.failed == 0
     pids = [int(path.read_text()) for path in kills.glob("*.pid")]
@@ -177,20 +174,15 @@ def test_a_kill_in_every_episode_loses_and_doubles_nothing(
         (kills / str(index)).write_text("1")
     config = runs.config(f"kills{count}")
     for _ in range(2):  # the second one continues with another number of workers
-        result = evaluate.run(config, engine=make_engine("processes", processes=count))
+        result = evaluate.run(config, pool=start_workers("processes", config, processes=count))
         count = 4 - count
     assert runs.records(result) == runs.reference
 
 
 def test_an_episode_that_ends_every_worker_is_recorded_once(runs: Runs) -> None:
     config = runs.config("poison", adapter="st-adapter", max_failed=1)
-    pools: list[PoolOfThisProcess] = []
-
-    def make_pool(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
-        pools.append(PoolOfThisProcess(config, episodes, poison=3))
-        return pools[0]
-
-    result = evaluate.run(config, engine=make_pool)
+    pool = PoolOfThisProcess(config, poison=3)
+    result = evaluate.run(config, pool=pool)
     (records,) = runs.records(result)
     assert result.failed == 1
     assert records[3]["error"]["reason"] == (
@@ -200,14 +192,15 @@ def test_an_episode_that_ends_every_worker_is_recorded_once(runs: Runs) -> None:
     assert records.keys() == {0, 1, 2, 4, 5}
     for index, record in records.items():
         assert record["predictions"] == runs.reference[1][index]["predictions"]
-    assert pools[0].deaths == 6  # three times with its neighbour, and three times alone
+    assert pool.deaths == 6  # three times with its neighbour, and three times alone
     with pytest.raises(TooManyFailuresError, match="1 episode of"):
         evaluate.run(config.model_copy(update={"max_failed": 0}))
 
 
 def test_workers_draw_further_episodes_for_a_width(runs: Runs) -> None:
     settings = {"adapter": "frozen", "until": 5, "max_episodes": 60, "at_once": 10}
-    result = evaluate.run(runs.config("until", **settings), engine=PoolOfThisProcess)
+    config = runs.config("until", **settings)
+    result = evaluate.run(config, pool=PoolOfThisProcess(config))
     plain = evaluate.run(runs.config("until-plain", **settings))
     assert runs.records(result) == runs.records(plain)
     assert result.stopped == plain.stopped
@@ -253,28 +246,6 @@ def test_a_retried_job_runs_only_what_another_worker_has_not_recorded(runs: Runs
     assert (sorted(data.records), data.records.repeated) == ([0, 1, 2, 3], 0)
     for index, record in data.records.items():
         assert record.predictions == runs.reference[1][index]["predictions"]
-
-
-def test_workers_start_while_clips_are_decoded(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-
-    def make_pool(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
-        events.append("workers")
-        return PoolOfThisProcess(config, episodes)
-
-    prepare = RowExecution.prepare
-
-    def noted(self: RowExecution, progress: Any) -> None:  # noqa: ANN401
-        events.append("decode")
-        prepare(self, progress)
-
-    monkeypatch.setattr(RowExecution, "prepare", noted)
-    config = runs.config("early")
-    assert runs.records(evaluate.run(config, engine=make_pool)) == runs.reference
-    assert events == ["workers", "decode", "decode"]
-    events.clear()
-    evaluate.run(config, engine=make_pool)  # nothing is missing
-    assert events == ["decode", "decode"]
 
 
 def test_a_clip_that_changes_before_its_worker_reads_it_is_refused(runs: Runs) -> None:

@@ -15,7 +15,7 @@ import pytest
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.engines import ray_pool
-from fewshot_i2v.evaluation.engines.pools import make_engine
+from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
 from tests.tiny import tiny_folder, tiny_run
@@ -67,7 +67,7 @@ def test_killed_actors_lose_and_double_nothing(tmp_path: Path) -> None:
 
     killer = threading.Thread(target=kill_some, daemon=True)
     killer.start()
-    result = evaluate.run(config, engine=make_engine("ray", processes=2, address="local"))
+    result = evaluate.run(config, pool=start_workers("ray", config, processes=2, address="local"))
     assert killed
     assert result.failed == 0
     assert records(folder) == records(row.folder)
