@@ -207,6 +207,17 @@ def test_workers_draw_further_episodes_for_a_width(runs: Runs) -> None:
     assert len(runs.records(plain)[0]) > PILOT_EPISODES
 
 
+def test_training_seeds_are_rows_of_the_same_workers(runs: Runs) -> None:
+    settings = {"adapter": "st-adapter", "training_seeds": [0, 1], "episodes": 2}
+    config = runs.config("seeds", **settings)
+    result = evaluate.run(config, pool=PoolOfThisProcess(config))
+    assert len(result.rows) == 2
+    plain = evaluate.run(runs.config("seeds-plain", **settings))
+    assert runs.records(result) == runs.records(plain)
+    assert runs.records(result)[0] != runs.records(result)[1]
+    assert all(list(row.folder.glob("episodes-*-of-1.jsonl")) for row in result.rows)
+
+
 def test_shards_of_any_number_give_the_records_of_one_process(runs: Runs) -> None:
     config = runs.config("shards")
     first = evaluate.run(config, selection=EpisodeSelection(Shard(1, 3)))
