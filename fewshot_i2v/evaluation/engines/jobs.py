@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fewshot_i2v.errors import FewshotError
+from fewshot_i2v.runs.shards import Shard
 
 _LOOK_SECONDS = 1.0
 _SLOW = "was slow"
@@ -51,6 +55,7 @@ class Outcome:
         death: why its worker ended, or has to; None: it lives.
         error: that the job raised because of its data or configuration, or that ends the run if
             other workers end as well; None: there is none.
+        logits: of the query clips of its episodes, (Q, C) float64 each; those of a fit alone.
     """
 
     job: BatchJob
@@ -58,6 +63,35 @@ class Outcome:
     seconds: float = 0.0
     death: str | None = None
     error: FewshotError | None = None
+    logits: tuple[NDArray[np.float64], ...] = field(default=(), compare=False)
+
+
+class JobWorker(Protocol):
+    """What a process of a pool runs jobs with."""
+
+    def run(self, job: BatchJob) -> Outcome:
+        """Runs a job."""
+
+    def draw(self, episodes: int) -> None:
+        """Makes the first `episodes` episodes of each shot those of the evaluation."""
+
+    def close(self) -> None:
+        """Closes its files."""
+
+
+class WorkerSpec(Protocol):
+    """What the workers of a pool run; it is sent to their processes."""
+
+    def on_device(self, device: str) -> Self:
+        """Returns the same for another device."""
+
+    def start(self, shard: Shard, episodes: int | None) -> JobWorker:
+        """Makes a worker, in its process.
+
+        Args:
+            shard: names its files.
+            episodes: number of episodes of each shot; None: as configured.
+        """
 
 
 class WorkerPool(Protocol):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.evaluation.engines.jobs import WorkerPool
+from fewshot_i2v.evaluation.engines.jobs import JobWorker, WorkerPool
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
 from fewshot_i2v.evaluation.engines.ray_pool import RayPool
+from fewshot_i2v.runs.shards import Shard
 
 
 def start_workers(
@@ -42,7 +44,37 @@ def start_workers(
     if gpus and processes not in (None, len(gpus)):
         raise UsageError(f"processes: got {processes} beside {len(gpus)} GPUs; give one of them")
     numbers = gpus or (() if processes else _visible_gpus(config))
-    return ProcessPool(config, processes or len(numbers) or _cores(), gpus=numbers)
+    spec = EvaluationWorkers(config.model_copy(update={"workers": 1}))
+    return ProcessPool(spec, processes or len(numbers) or _cores(), gpus=numbers)
+
+
+@dataclass(frozen=True)
+class EvaluationWorkers:
+    """Workers of an evaluation; see `jobs.WorkerSpec`.
+
+    Attributes:
+        config: of the evaluation.
+    """
+
+    config: EvaluationConfig
+
+    def on_device(self, device: str) -> EvaluationWorkers:
+        """Returns the same for another device."""
+        return EvaluationWorkers(self.config.model_copy(update={"device": device}))
+
+    def start(self, shard: Shard, episodes: int | None) -> JobWorker:
+        """Makes a worker, in its process."""
+        from fewshot_i2v.evaluation.engines.worker import Worker
+
+        return Worker(self.config, shard, episodes)
+
+
+def spread_over_gpus(device: str, count: int) -> tuple[int, ...]:
+    """Returns a GPU for each of `count` workers where the device is "auto"; empty without GPUs."""
+    import torch
+
+    n_gpus = torch.cuda.device_count() if device == "auto" else 0
+    return tuple(number % n_gpus for number in range(count)) if n_gpus else ()
 
 
 def _visible_gpus(config: EvaluationConfig) -> Sequence[int]:

@@ -13,9 +13,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import EngineError, FewshotError
-from fewshot_i2v.evaluation.engines.jobs import MAX_DEATHS, BatchJob, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import (
+    MAX_DEATHS,
+    BatchJob,
+    Outcome,
+    WorkerSpec,
+    portable_error,
+)
 from fewshot_i2v.runs.shards import Shard
 
 _MAX_FAILED_STARTS = 2
@@ -36,19 +41,19 @@ class ProcessPool:
     """Worker processes; see `jobs.WorkerPool`.
 
     Args:
-        config: of the evaluation.
+        spec: what the workers run.
         count: number of workers.
-        gpus: number of the GPU of each worker; empty: as the configuration says.
+        gpus: number of the GPU of each worker; empty: as the specification says.
     """
 
     def __init__(
         self,
-        config: EvaluationConfig,
+        spec: WorkerSpec,
         count: int,
         *,
         gpus: Sequence[int] = (),
     ) -> None:
-        self.config, self.count, self.gpus = config, len(gpus) or count, tuple(gpus)
+        self.spec, self.count, self.gpus = spec, len(gpus) or count, tuple(gpus)
         self._episodes: int | None = None  # as the configuration says
         self._failed_starts = 0
         self._deaths: Counter[int] = Counter()  # of each worker in a row
@@ -159,12 +164,12 @@ class ProcessPool:
     def _start(self, number: int) -> _Process:
         context = get_context("spawn")  # neither CUDA nor threads survive a fork
         here, there = context.Pipe()
-        config = self.config.model_copy(update={"workers": 1})
+        spec = self.spec
         if self.gpus:
-            config = config.model_copy(update={"device": f"cuda:{self.gpus[number]}"})
+            spec = spec.on_device(f"cuda:{self.gpus[number]}")
         process = context.Process(
             target=_serve,
-            args=(there, config, Shard(number + 1, self.count), self._episodes),
+            args=(there, spec, Shard(number + 1, self.count), self._episodes),
         )
         process.start()
         there.close()
@@ -179,16 +184,14 @@ def _end(process: BaseProcess) -> None:
         process.join()
 
 
-def _serve(
-    connection: Connection, config: EvaluationConfig, shard: Shard, episodes: int | None
-) -> None:
+def _serve(connection: Connection, spec: WorkerSpec, shard: Shard, episodes: int | None) -> None:
     """Runs jobs from a connection until it is closed, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the main process decides
     _take_cores(shard)
-    from fewshot_i2v.evaluation.engines.worker import Worker, run_job
+    from fewshot_i2v.evaluation.engines.worker import run_job
 
     try:
-        worker = Worker(config, shard, episodes)
+        worker = spec.start(shard, episodes)
     except FewshotError as error:
         connection.send(portable_error(error))
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import DeviceMemoryError, FewshotError
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, JobWorker, Outcome, portable_error
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, clip_names
 from fewshot_i2v.runs.header import check_clip_digests
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.evaluation.row_runner import RowRunner
 
 
-def run_job(worker: Worker, job: BatchJob) -> Outcome | FewshotError:
+def run_job(worker: JobWorker, job: BatchJob) -> Outcome | FewshotError:
     """Runs a job; an outcome with a death says that the process of the worker has to end.
 
     That is so where its device may be unusable from then on: after an error of a kernel it is, and
