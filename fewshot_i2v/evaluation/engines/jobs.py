@@ -168,9 +168,9 @@ def run_jobs(
             job = outcome.job
             running.end(outcome)
             attempts[job] += outcome.death not in (None, _SLOW)
-            if outcome.error is not None and attempts[job] in (0, max_attempts):
-                raise outcome.error
             if outcome.death is None or attempts[job] == max_attempts:
+                if outcome.error is not None:
+                    raise outcome.error
                 yield outcome
             else:
                 waiting.insert(0, replace(job, is_retried=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from fewshot_i2v.evaluation.engines.jobs import MAX_DEATHS, BatchJob, Outcome, p
 from fewshot_i2v.runs.shards import Shard
 
 _MAX_FAILED_STARTS = 2
+_log = logging.getLogger(__name__)
 LOCAL = "local"
 """Address of a cluster of this machine alone, started for the run."""
 
@@ -143,10 +145,13 @@ class RayPool:
 
     def _restart(self, number: int) -> None:
         """Starts a worker in place of one that ended or has to, if it has not too often."""
-        self._ray.kill(self._actors.pop(number))
+        self._ray.kill(self._actors[number])
         self._deaths[number] += 1
-        if self._deaths[number] < MAX_DEATHS or not self._actors:
+        if self._deaths[number] < MAX_DEATHS or self.size == 1:
             self._actors[number] = self._start(number)
+        else:
+            _log.warning("worker %d ended %d times; it is left out", number + 1, MAX_DEATHS)
+            del self._actors[number]
 
     def draw(self, episodes: int) -> None:
         """Makes the first `episodes` episodes of each shot those of the evaluation."""

@@ -175,6 +175,18 @@ def test_errors_of_data_are_not_tried_again() -> None:
     assert Counter(pool.submitted)[JOBS[2]] == 1
 
 
+def test_an_error_of_data_after_a_death_ends_the_run() -> None:
+    class Pool(FakePool):
+        def wait(self, seconds: float | None = None) -> list[Outcome]:
+            (outcome,) = super().wait(seconds)
+            if outcome.job.is_retried:
+                return [Outcome(outcome.job, error=RecordError("another version"))]
+            return [outcome]
+
+    with pytest.raises(RecordError, match="another version"):
+        list(run_jobs(Pool(deaths=Counter({JOBS[2]: 1})), JOBS))
+
+
 def test_no_jobs_need_no_workers() -> None:
     assert list(run_jobs(FakePool(size=0), [])) == []
 

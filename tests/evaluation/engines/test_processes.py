@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import RecordError, TooManyFailuresError
-from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation import evaluate, identity
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.engines.worker import Worker
@@ -229,6 +230,36 @@ def test_shards_of_any_number_give_the_records_of_one_process(runs: Runs) -> Non
         last = evaluate.run(config, selection=EpisodeSelection(Shard(number, 2)))
     assert runs.records(last) == runs.reference
     assert "INCOMPLETE" not in last.table()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_hosts_whose_clocks_differ_give_the_same_run(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    config = runs.config(f"clocks{hours}")
+    evaluate.run(config, selection=EpisodeSelection(Shard(1, 2)))
+    real = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: real[0]() + 3600 * hours)
+    monkeypatch.setattr(time, "time_ns", lambda: real[1]() + 3600 * hours * 10**9)
+    result = evaluate.run(config, selection=EpisodeSelection(Shard(2, 2)))
+    assert runs.records(result) == runs.reference
+    assert all(row.complete for row in result.rows)
+    assert runs.records(evaluate.run(config)) == runs.reference
+
+
+@pytest.mark.parametrize("name", ["fewshot_i2v", "torch"])
+def test_a_worker_with_another_version_is_refused(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config = runs.config(f"version-{name}")
+    evaluate.run(config, selection=EpisodeSelection(Shard(1, 2)))
+    versions = identity.package_versions()
+    monkeypatch.setattr(identity, "package_versions", lambda: {**versions, name: "9.9"})
+    worker = Worker(config, Shard(2, 2), None)
+    with pytest.raises(RecordError, match=f'versions.{name}: .* in the folder, "9.9" asked for'):
+        worker.run(BatchJob(0, 1, (2, 3)))
+    worker.close()
+    assert not list(config.output_folder.rglob("episodes-2-of-2.jsonl"))
 
 
 def test_a_range_of_episodes_is_a_part_of_the_run(runs: Runs) -> None:
