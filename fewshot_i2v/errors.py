@@ -119,6 +119,10 @@ class TuningError(FewshotError):
     """Fine-tuning that cannot continue, such as a loss that is not finite."""
 
 
+class DeviceMemoryError(TuningError):
+    """An episode that is too large for the free memory of the device."""
+
+
 class EngineError(FewshotError):
     """Worker processes that cannot be started, or end again and again."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewshot_i2v.cli._help import join_options, rare_flag
-from fewshot_i2v.cli._next import same_command
+from fewshot_i2v.cli._next import command_line, echo_next, same_command
 from fewshot_i2v.errors import UsageError
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
+    from fewshot_i2v.evaluation.engines.jobs import WorkerPool
     from fewshot_i2v.evaluation.results import EvaluationResult
 
+FAILED_EPISODES_STATUS = 3
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
 _flag = partial(rare_flag, heading="Several processes")
 engine_flags = join_options(
@@ -33,6 +37,24 @@ engine_flags = join_options(
         type=click.IntRange(1),
         metavar="N",
         help="Number of processes; of slurm: of jobs. [default: one per GPU, or per core]",
+    ),
+    _flag(
+        "--submit",
+        is_flag=True,
+        help="With --engine slurm: submit the jobs through submitit, and return.",
+    ),
+    _flag(
+        "--wait",
+        is_flag=True,
+        help="With --submit: return when all jobs have ended; name those that failed.",
+    ),
+    _flag(
+        "--job",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="With --submit: an option of sbatch or submitit, such as partition=gpu, "
+        "gpus_per_node=1, timeout_min=240 (the default; a job that reaches it is requeued); "
+        "cluster=local runs the jobs on this machine. Repeatable.",
     ),
     _flag(
         "--gpus",
@@ -62,6 +84,9 @@ class EngineFlags:
     gpus: str | None
     ray_address: str | None
     shard: str | None
+    submit: bool = False
+    wait: bool = False
+    job: tuple[str, ...] = ()
 
     def check(self, first: int) -> None:
         """Refuses flags that mean nothing together."""
@@ -78,30 +103,58 @@ class EngineFlags:
                 )
         if self.engine == "slurm" and self.processes is None:
             raise UsageError("processes: give the number of jobs, such as --processes 32")
+        if self.submit and self.engine != "slurm":
+            raise UsageError("submit: is for --engine slurm; give --engine slurm as well")
+        for name in ("wait", "job"):
+            if getattr(self, name) and not self.submit:
+                raise UsageError(f"{name}: is for --submit; give --submit as well")
 
     def run(
         self, config: EvaluationConfig, first: int, *, progress: bool, retry_failed: bool
     ) -> EvaluationResult:
         """Runs an evaluation from an episode on, as the flags say."""
-        from fewshot_i2v.evaluation import evaluate
-        from fewshot_i2v.evaluation.row_execution import EpisodeSelection
         from fewshot_i2v.runs.shards import Shard
 
-        engine = None
-        if self.engine is not None:
-            from fewshot_i2v.evaluation.engines.pools import make_engine
-
-            gpus, address = _parse_gpus(self.gpus), self.ray_address
-            engine = make_engine(self.engine, processes=self.processes, gpus=gpus, address=address)
         shard = None if self.shard is None else Shard.parse(self.shard)
-        selection = EpisodeSelection(shard, first)
-        return evaluate.run(
+        with nullcontext(None) if self.engine is None else closing(self._start(config)) as pool:
+            # only now: workers import torch at the same time
+            from fewshot_i2v.evaluation import evaluate
+            from fewshot_i2v.evaluation.row_execution import EpisodeSelection
+
+            return evaluate.run(
+                config,
+                progress=progress,
+                retry_failed=retry_failed,
+                selection=EpisodeSelection(shard, first),
+                pool=pool,
+            )
+
+    def _start(self, config: EvaluationConfig) -> WorkerPool:
+        """Starts the workers of the engine."""
+        from fewshot_i2v.evaluation.engines.pools import start_workers
+
+        return start_workers(
+            str(self.engine),
             config,
-            progress=progress,
-            retry_failed=retry_failed,
-            selection=selection,
-            engine=engine,
+            processes=self.processes,
+            gpus=_parse_gpus(self.gpus),
+            address=self.ray_address,
         )
+
+    def submit_shards(self, config: EvaluationConfig, *, retry_failed: bool, quiet: bool) -> int:
+        """Submits the shards as jobs, lists them, and returns the exit status."""
+        from fewshot_i2v.evaluation.engines.submission import submit_shards, wait_for_shards
+
+        shards = submit_shards(
+            config, self.processes or 1, _parse_jobs(self.job), retry_failed=retry_failed
+        )
+        for shard in shards:
+            click.echo(f"shard {shard.shard}  job {shard.job_id}  {shard.log}")
+        failed = wait_for_shards(shards) if self.wait else 0
+        if not quiet:
+            click.echo("\nthe same command submits again what is missing or failed", err=True)
+            echo_next(command_line("show", config.output_folder))
+        return FAILED_EPISODES_STATUS if failed else 0
 
     def slurm_script(self, ctx: click.Context, name: str) -> str:
         """Writes the script of a SLURM array for the present command."""
@@ -120,6 +173,16 @@ def _parse_gpus(text: str | None) -> tuple[int, ...]:
     if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
         raise UsageError(f"gpus: got {text!r}; expected different numbers, such as 0,1,2")
     return tuple(map(int, numbers))
+
+
+def _parse_jobs(settings: Sequence[str]) -> dict[str, str]:
+    parameters = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"job: got {setting!r}; expected KEY=VALUE, such as partition=gpu")
+        parameters[key] = value
+    return parameters
 
 
 def take_episode_range(overrides: dict[str, Any]) -> int:

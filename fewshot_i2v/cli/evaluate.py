@@ -15,7 +15,12 @@ from fewshot_i2v.cli._common import (
     table_flags,
 )
 from fewshot_i2v.cli._dry_run import evaluation_lines
-from fewshot_i2v.cli._engine import EngineFlags, engine_flags, take_episode_range
+from fewshot_i2v.cli._engine import (
+    FAILED_EPISODES_STATUS,
+    EngineFlags,
+    engine_flags,
+    take_episode_range,
+)
 from fewshot_i2v.cli._flags import (
     completer,
     config_flags,
@@ -30,8 +35,6 @@ from fewshot_i2v.utils.text_table import WIDTH, wrap_notes, wrap_text
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
     from fewshot_i2v.evaluation.results import EvaluationResult
-
-FAILED_EPISODES_STATUS = 3
 
 
 @help_command(
@@ -74,6 +77,9 @@ def command(
     gpus: str | None,
     ray_address: str | None,
     shard: str | None,
+    submit: bool,
+    wait: bool,
+    job: tuple[str, ...],
     columns: str,
     wide: bool,
     notes: bool,
@@ -95,9 +101,11 @@ def command(
     explicit = read_overrides(ctx, settings)
     first = take_episode_range(explicit)
     run = load_config(config, explicit)
-    division = EngineFlags(engine, processes, gpus, ray_address, shard)
+    division = EngineFlags(engine, processes, gpus, ray_address, shard, submit, wait, job)
     division.check(first)
-    if engine == "slurm":
+    if submit and not dry_run:
+        ctx.exit(division.submit_shards(run, retry_failed=retry_failed, quiet=quiet))
+    if engine == "slurm" and not submit:
         click.echo(division.slurm_script(ctx, run.output_folder.name), nl=False)
         return
     progress = not quiet

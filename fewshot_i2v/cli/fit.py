@@ -46,6 +46,12 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help='Share of clips of your classes that "none of these" may reject; 0: off.',
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that fine-tune for held-out clips. [default: this one]",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out clips that cannot be read.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @config_flags("fit")
@@ -63,6 +69,7 @@ def command(
     like: Path | None,
     folds: int | None,
     reject: float,
+    processes: int | None,
     skip_unreadable: bool,
     force: bool,
     settings: tuple[str, ...],
@@ -84,7 +91,10 @@ def command(
 
     overrides = read_overrides(ctx, settings)
     check_fit_keys(overrides)  # before they are merged with the options, whose names may be given
-    options = {"like": like, "folds": folds, "reject": reject, "skip_unreadable": skip_unreadable}
+    options = {
+        **{"like": like, "folds": folds, "reject": reject, "processes": processes},
+        "skip_unreadable": skip_unreadable,
+    }
     result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source_of(flags))
     result.classifier.save(out)
     if as_json:

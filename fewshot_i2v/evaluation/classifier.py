@@ -63,6 +63,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         reject: share of the clips of the classes that "none of these" may reject; 0: it is off.
         skip_unreadable: leave clips out that cannot be read, instead of an error.
         progress: whether to show progress bars on standard error.
+        processes: that fine-tune for folds and classes left out, sharing the cores or GPUs; None:
+            this one does. A script that gives it needs `if __name__ == "__main__":`.
         overrides: keys of an evaluation, such as encoder="ViT-B-16", adapter="auto", head, start,
             tokens, seed, device; adapter is "frozen" by default, and head those of `AUTO_HEADS`.
             Keys of sections are nested, or have two underscores: tuning__steps=20.
@@ -79,6 +81,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         reject: float = 0.05,
         skip_unreadable: bool = False,
         progress: bool = False,
+        processes: int | None = None,
         **overrides: Any,
     ) -> None:
         self._settings: dict[str, Any] = {
@@ -87,6 +90,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             "reject": reject,
             "skip_unreadable": skip_unreadable,
             "progress": progress,
+            "processes": processes,
         }
         self._fitted: ClipScorer | None = None
         self.set_params(**overrides)

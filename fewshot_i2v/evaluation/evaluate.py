@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import ConfigError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.engines.driver import EngineRun, PoolFactory
+from fewshot_i2v.evaluation.engines.driver import EngineRun
+from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_execution import (
@@ -61,17 +63,30 @@ def run(
     progress: bool = False,
     retry_failed: bool = False,
     selection: EpisodeSelection = ALL_EPISODES,
-    engine: PoolFactory | None = None,
+    pool: WorkerPool | None = None,
 ) -> EvaluationResult:
     """Runs the missing episodes of an evaluation, and returns all results.
 
     Episodes recorded as failed run again with `retry_failed`. The results are of all that are
-    recorded, whatever the selection. Without an engine this process runs the episodes.
+    recorded, whatever the selection. The workers of `pool` run the episodes, of this very
+    configuration, and end with the run; without a pool this process runs them.
 
     Raises:
         UsageError: for a selection of a run with `until`, which looks at all episodes.
         FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
     """
+    with nullcontext() if pool is None else closing(pool):
+        return _run(config, pool, selection, progress=progress, retry_failed=retry_failed)
+
+
+def _run(
+    config: EvaluationConfig,
+    pool: WorkerPool | None,
+    selection: EpisodeSelection,
+    *,
+    progress: bool,
+    retry_failed: bool,
+) -> EvaluationResult:
     if config.until is not None and selection != ALL_EPISODES:
         raise UsageError(
             "until: looks at the episodes of all shards; expected `episodes` with a shard or a "
@@ -79,7 +94,7 @@ def run(
         )
     context = EvaluationContext.of(config)
     runners = build_row_runners(context)
-    engine_run = None if engine is None else EngineRun(context, runners, engine)
+    engine_run = None if pool is None else EngineRun(context, runners, pool)
 
     def _run_rows() -> list[RowSummary]:
         with overall_progress(_tasks(runners, progress), "row", progress=progress) as overall:
@@ -87,18 +102,14 @@ def run(
                 return engine_run.run_rows(overall, retry_failed=retry_failed)
             return _run_in_turn(runners, overall, selection, retry_failed=retry_failed)
 
-    try:
-        rows, stopped = _run_rows(), None
-        if config.until is not None:
-            while not (stopped := _check_until(config.until, context, rows)):
-                rows = _run_rows()
-            for runner, row in zip(runners, rows, strict=True):
-                facts, identity = runner.header()
-                with RunFolder.open(row.folder, facts, identity=identity) as folder:
-                    folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
-    finally:
-        if engine_run is not None:
-            engine_run.close()
+    rows, stopped = _run_rows(), None
+    if config.until is not None:
+        while not (stopped := _check_until(config.until, context, rows)):
+            rows = _run_rows()
+        for runner, row in zip(runners, rows, strict=True):
+            facts, identity = runner.header()
+            with RunFolder.open(row.folder, facts, identity=identity) as folder:
+                folder.write_summary(row.to_dict() | {"until": asdict(stopped)})
     return EvaluationResult(
         rows=_named_rows(runners, rows),
         output=config.output_folder,

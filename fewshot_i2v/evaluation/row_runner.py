@@ -21,7 +21,7 @@ from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import TuningError, VideoUnreadable
+from fewshot_i2v.errors import DeviceMemoryError, TuningError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder
 from fewshot_i2v.evaluation.batching import (
     chunked_features,
@@ -174,23 +174,30 @@ class RowRunner:
         return notes
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the facts for the run's header, and its identity, which decides the results."""
-        row, context, start = self.row, self.context, self.start
+        """Returns the facts for the run's header, and its identity."""
+        return self.facts(), self.identity()
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the facts for the run's header, which are not compared."""
         facts = run_facts(
-            row,
-            context,
-            start,
+            self.row,
+            self.context,
+            self.start,
             position=self.position,
             parameters=self.parameters,
             flags=self.display_flags,
         )
-        facts["planned"] = len(self.episodes)
+        return {**facts, "planned": len(self.episodes)}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the identity for the run's header, which decides the results."""
+        row, context, start = self.row, self.context, self.start
         identity = run_identity(row, context, start, self.parallel_episodes)
         if start is not None:
             identity["start"] |= self.head_start.identity(self.sizes.head_parameters)
             if row.tuning.optimizer == "start-rates" and start.rates is not None:
                 identity["start"]["rates"] = start.rates.digest
-        return facts, identity
+        return identity
 
     @property
     def cache_key(self) -> Hashable:
@@ -328,8 +335,8 @@ class RowRunner:
             build: as for `build_encoder`.
 
         Raises:
-            TuningError: naming the row and the episodes; also when one episode alone is too large
-                for the memory of the device.
+            TuningError: naming the row and the episodes; DeviceMemoryError when one episode alone
+                is too large for the memory of the device.
             torch.OutOfMemoryError: when several are.
         """
         device = self.context.encoder.tower.device
@@ -350,7 +357,7 @@ class RowRunner:
         except torch.OutOfMemoryError as error:
             if len(group) > 1:
                 raise  # fewer at once may fit
-            raise TuningError(
+            raise DeviceMemoryError(
                 f"{self.row.slug}, episode {indices[0]}: the device is out of memory with one "
                 "episode at a time; give fewer frames, --precision bf16 or tuning.batch "
                 f"({str(error).splitlines()[0]})"

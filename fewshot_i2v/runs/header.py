@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
+from fewshot_i2v.runs.patience import Patience
 from fewshot_i2v.utils.files import create_file, replace_file, sync_folder
 from fewshot_i2v.utils.input_files import refuse_constant
 from fewshot_i2v.utils.text_table import join_names
@@ -62,17 +63,27 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 _METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(
+    path: Path,
+    content: Mapping[str, Any],
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+) -> None:
     """Replaces a JSON file of a run folder, atomically and durably.
+
+    Where the disk refuses, it waits as long as `patience` says.
 
     Raises:
         RecordError: when JSON cannot carry it (objects, numbers that are not finite).
         RecordWriteError: when the disk refuses; the old content stays then.
     """
     data = _to_json(path, content)
-    try:
+
+    def _write() -> None:
         replace_file(path, data)
         sync_folder(path.parent)
+
+    try:
+        patience.run(path, _write)
     except OSError as error:
         raise RecordWriteError(path, error) from error
 

@@ -15,6 +15,7 @@ from fewshot_i2v.runs.episode_record import (
     from_line,
     peek_index_and_status,
 )
+from fewshot_i2v.runs.patience import Patience
 from fewshot_i2v.runs.shards import writer_of
 from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
 
@@ -31,13 +32,14 @@ class Journal:
 
     Args:
         path: the file; created when absent.
+        patience: how long to wait for a disk that refuses lines.
 
     Raises:
         RecordWriteError: when it cannot be opened for writing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
+        self.path, self._patience = path, patience
         try:
             self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
         except OSError as error:
@@ -64,6 +66,14 @@ class Journal:
         """
         data = b"".join(line + b"\n" for line in lines)
         try:
+            self._patience.run(self.path, lambda: self._write(data), lambda: self._reopen(data))
+        except OSError as error:
+            raise RecordWriteError(self.path, error) from error
+        self._size += len(data)
+        return self._size - len(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
             size = os.fstat(self._descriptor).st_size
             if size != self._size:
                 raise RecordError(
@@ -72,18 +82,30 @@ class Journal:
                 )
             write_all(self._descriptor, data)
             os.fsync(self._descriptor)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-            raise RecordWriteError(self.path, error) from error
-        self._size += len(data)
-        return self._size - len(data)
+            raise
+
+    def _reopen(self, data: bytes) -> None:
+        """Opens the file again, and removes what an attempt to write `data` left of it.
+
+        A file that was away has another handle. It is not made anew: without its disk the folder
+        may be an empty one of the same name.
+        """
+        with contextlib.suppress(OSError):  # a stale handle
+            self.close()
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        os.lseek(self._descriptor, self._size, os.SEEK_SET)
+        left = os.read(self._descriptor, len(data) + 1)
+        if left and data.startswith(left):
+            os.ftruncate(self._descriptor, self._size)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _move_torn_tail(self) -> int:
         """Moves bytes after the last newline to a side file; returns the remaining size."""

@@ -18,6 +18,7 @@ from fewshot_i2v.utils.files import (
     hard_link,
     is_process_dead,
     is_process_of_another_user,
+    temporary_path,
     write_new_file,
 )
 
@@ -36,7 +37,8 @@ class RunLock:
     It names host and process.
 
     A lock of a dead process of this host is taken over at once. One of another host never is, since
-    nothing here can tell whether that process lives.
+    nothing here can tell whether that process lives; but for a SLURM job that runs once more on
+    another host, whose earlier run has ended.
 
     Where the file system has no hard links, a lock is first created and then written. A kill in
     between leaves an empty one, which is taken over after a minute.
@@ -56,6 +58,7 @@ class RunLock:
             "boot": _boot_id(),
             "user": _user(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            **_slurm_job(),
         }
         self._content = json.dumps(owner).encode()
         self._acquire(self.path)
@@ -178,11 +181,21 @@ def _read_lock(path: Path) -> bytes:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; 0 for what is no file, or has disappeared."""
+    """Seconds since a file was written; 0 for what is no file, or has disappeared.
+
+    They are of the clock that wrote its time, a file server's perhaps: clocks of hosts differ.
+    """
+    clock = temporary_path(path)
     try:
-        return time.time() - path.stat().st_mtime if path.is_file() else 0.0
+        if not path.is_file():
+            return 0.0
+        write_new_file(clock, b"", sync=False)
+        return clock.stat().st_mtime - path.stat().st_mtime
     except OSError:
         return 0.0
+    finally:
+        with contextlib.suppress(OSError):
+            clock.unlink()
 
 
 def _parse_owner(content: bytes) -> dict[str, Any]:
@@ -193,12 +206,28 @@ def _parse_owner(content: bytes) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
+def _slurm_job() -> dict[str, Any]:
+    """Returns the SLURM job of this process and how often it was requeued; nothing outside."""
+    job, restarts = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT"))
+    return {"job": job, "restarts": int(restarts) if restarts.isdecimal() else 0} if job else {}
+
+
+def _is_requeued(owner: dict[str, Any]) -> bool:
+    """Whether the lock is of an earlier run of this SLURM job: SLURM ends a job to requeue it."""
+    job, restarts = _slurm_job(), owner.get("restarts")
+    is_same = bool(job) and owner.get("job") == job["job"]
+    return is_same and isinstance(restarts, int) and restarts < job["restarts"]
+
+
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether the lock's process has certainly ended.
 
-    Its host is this one, and: the host was started anew since, or there is no such process, or the
-    number now belongs to a process of another user, or to one that began at another time.
+    It is of an earlier run of this SLURM job; or its host is this one, and: the host was started
+    anew since, or there is no such process, or the number now belongs to a process of another user,
+    or to one that began at another time.
     """
+    if _is_requeued(owner):
+        return True
     pid = owner.get("pid")
     is_here = owner.get("host") == socket.gethostname()
     if not is_here or not isinstance(pid, int) or not 0 < pid <= _MAX_PID:

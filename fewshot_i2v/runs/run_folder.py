@@ -37,6 +37,7 @@ from fewshot_i2v.runs.header import (
 )
 from fewshot_i2v.runs.journal import Journal, RecordLines, second_result_error
 from fewshot_i2v.runs.lock import RunLock
+from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.runs.shards import (
     JOURNAL_NAME,
     Shard,
@@ -123,7 +124,7 @@ class RunFolder:
             if shard is None and planned > stored.get("planned", planned):
                 stored = {**stored, "planned": planned}
                 write_json(folder / "run.json", stored)
-            journal = Journal(journal_path)
+            journal = Journal(journal_path, _patience(shard))
             resources.callback(journal.close)
             records = RecordLines(journals_of(folder), _run_checksum(stored))
             data = RunData(stored, records)
@@ -194,7 +195,7 @@ class RunFolder:
             RecordError: when it holds something JSON cannot carry.
             RecordWriteError: when the disk refuses.
         """
-        write_json(self.path / "summary.json", summary)
+        write_json(self.path / "summary.json", summary, _patience(self._shard))
 
     def close(self) -> None:
         """Closes the files and releases the folder; a second call does nothing."""
@@ -230,6 +231,11 @@ def read_run(path: str | Path) -> RunData:
     if any(count is not None for count in planned):
         header = {**header, "planned": max(count for count in planned if count is not None)}
     return RunData(header, records.sort_by_index())
+
+
+def _patience(shard: Shard | None) -> Patience:
+    """A shard waits for the disk that several machines share; a process alone stops at once."""
+    return Patience() if shard is None else Patience(WAIT_SECONDS)
 
 
 def _make_folder(folder: Path) -> None:

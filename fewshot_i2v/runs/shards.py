@@ -12,6 +12,7 @@ from typing import Any
 
 from fewshot_i2v.errors import RecordError, UsageError
 from fewshot_i2v.runs.header import read_json_object, write_json
+from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
 
 JOURNAL_NAME = "episodes.jsonl"
 """Records of a run without shards."""
@@ -148,7 +149,7 @@ def write_shard_facts(
         RecordWriteError: when the disk refuses.
     """
     facts = {"host": socket.gethostname(), "planned": planned, "clips": dict(clips)}
-    write_json(folder / shard.facts_name, facts)
+    write_json(folder / shard.facts_name, facts, Patience(WAIT_SECONDS))
 
 
 def writer_of(journal: Path) -> str:

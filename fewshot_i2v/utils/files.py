@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from fewshot_i2v.errors import DiskError, SplitError, UsageError
 from fewshot_i2v.utils.input_files import open_regular
 
 _TEMPORARY_TAG = ".fewshot-i2v-"
-_TEMPORARY_SUFFIX = re.compile(r"(\d+)-[0-9a-f]{8}\.tmp")
+_TEMPORARY_SUFFIX = re.compile(r"(\d+)-([0-9a-f]{4})?[0-9a-f]{8}\.tmp")
 _OLD_SECONDS = 86_400.0
 # what file systems say that have no hard links (FAT, exFAT, some network drives)
 _NO_LINK_ERRORS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
@@ -134,21 +136,24 @@ def sync_folder(folder: Path, *, ignore_errors: bool = False) -> None:
 
 def temporary_path(path: Path) -> Path:
     """Returns a unique hidden path beside a file or folder, to write to first."""
-    return path.with_name(f".{path.name}{_TEMPORARY_TAG}{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    token = f"{_host_tag()}{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}{_TEMPORARY_TAG}{os.getpid()}-{token}.tmp")
+
+
+def _host_tag() -> str:
+    """Returns four digits for this host: only here can its processes be seen to be dead."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes paths of `temporary_path` whose process is dead or that are a day old.
-
-    A process of another machine seems dead here, too: one that writes the same file at the same
-    time then says that it cannot.
-    """
+    """Removes paths of `temporary_path` of dead processes of this host, or that are a day old."""
     prefix = f".{path.name}{_TEMPORARY_TAG}"
     for leftover in path.parent.glob(glob.escape(prefix) + "*"):
         match = _TEMPORARY_SUFFIX.fullmatch(leftover.name.removeprefix(prefix))
         with contextlib.suppress(OSError):
+            is_ours = match and match[2] in (None, _host_tag())  # none: of earlier versions
             if match and (
-                is_process_dead(int(match[1]))
+                (is_ours and is_process_dead(int(match[1])))
                 or time.time() - leftover.stat().st_mtime > _OLD_SECONDS
             ):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

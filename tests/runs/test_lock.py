@@ -84,6 +84,44 @@ def test_a_marker_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
     assert (tmp_path / "running").read_bytes() == content
 
 
+def test_a_requeued_slurm_job_replaces_its_earlier_marker_of_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-1")
+    first = RunLock(tmp_path)
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-2")
+    # another process of the same run of the job may live
+    with pytest.raises(RecordError, match="on host 'node-1'"):
+        RunLock(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    with pytest.raises(RecordError, match="on host 'node-1'"):
+        RunLock(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    second = RunLock(tmp_path)
+    first.release()  # it is not its own any more
+    assert [path.name for path in tmp_path.iterdir()] == ["running"]
+    second.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_of_hosts_decide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """An empty marker that is being written is not taken for one that a kill left."""
+    (tmp_path / "running").touch()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.05)
+    with pytest.raises(RecordError, match="in use by another process"):
+        RunLock(tmp_path)
+    os.utime(tmp_path / "running", (real() - 100, real() - 100))
+    RunLock(tmp_path).release()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_number_that_another_process_has_now_is_stale(tmp_path: Path) -> None:
     if not Path("/proc/self/stat").exists():
         pytest.skip("this system does not say when a process started")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,25 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(
         (path / "adapter.json").unlink()
     write(path, "whole")
     assert set(tmp_path.iterdir()) == {path, *others} - {running}
+
+
+def test_what_another_host_writes_now_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of several hosts write the summary of a run at the same time."""
+    path = tmp_path / "summary.json"
+    monkeypatch.setattr(os, "getpid", lambda: 5_000_000)  # no process here
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-2")
+    elsewhere = files.temporary_path(path)
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-1")
+    here = files.temporary_path(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-1")
+    earlier = path.with_name(f".{path.name}.fewshot-i2v-5000000-01234567.tmp")  # of no host
+    for left in (elsewhere, here, earlier):
+        left.write_text("half")
+    files.replace_file(path, b"whole")
+    assert set(tmp_path.iterdir()) == {path, elsewhere}
 
 
 CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir")

@@ -107,14 +107,35 @@ class ContentDigests:
     """
 
     def __init__(self, folder: Path | None = None, *, trust: bool = True) -> None:
-        self._file = folder and folder / DIGESTS_NAME
-        self._in_file = _read_digests(self._file) if self._file else {}
-        self._digest_by_token = dict(self._in_file) if trust else {}
+        self._file, self._trust = folder and folder / DIGESTS_NAME, trust
+        self._in_file: dict[str, str] = {}
+        self._digest_by_token: dict[str, str] = {}
+        self._n_bytes_read = -1
         self.unsaved: dict[str, str] = {}
+        self._read_file()
+
+    def _read_file(self) -> None:
+        """Reads the file if it has grown since the last time."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            size = self._file.stat().st_size
+            if size == self._n_bytes_read:
+                return
+            self._n_bytes_read = size
+            self._in_file |= _read_digests(self._file)
+            if self._trust:
+                self._digest_by_token = self._in_file | self._digest_by_token
+
+    def _digest_of(self, stamp: FileStamp) -> str | None:
+        """Returns the digest of a clip, also where another process has just added it."""
+        if stamp.token not in self._digest_by_token:
+            self._read_file()
+        return self._digest_by_token.get(stamp.token)
 
     def lookup(self, path: Path) -> str | None:
         """Return a clip's digest, None if it must be read first; errors as `clip_stamp`."""
-        return self._digest_by_token.get(clip_stamp(path).token)
+        return self._digest_of(clip_stamp(path))
 
     def get(self, path: Path) -> str:
         """Return the digest of a clip; the clip is read if necessary.
@@ -124,8 +145,8 @@ class ContentDigests:
         """
         for _ in range(_MAX_TRIES):
             stamp = clip_stamp(path)
-            if stamp.token in self._digest_by_token:
-                return self._digest_by_token[stamp.token]
+            if known := self._digest_of(stamp):
+                return known
             digest = content_digest(path)
             if clip_stamp(path).token == stamp.token:
                 if stamp.settled:

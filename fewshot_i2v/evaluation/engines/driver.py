@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool, run_jobs
 from fewshot_i2v.evaluation.row_execution import (
@@ -21,9 +20,6 @@ from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.utils.progress import OverallProgress
 
-PoolFactory = Callable[[EvaluationConfig, int | None], WorkerPool]
-"""Makes workers for a configuration and a number of episodes of each shot."""
-
 
 @dataclass(eq=False)
 class EngineRun:
@@ -35,13 +31,13 @@ class EngineRun:
     Attributes:
         context: of the evaluation.
         runners: of its rows.
-        make_pool: makes the workers.
+        pool: the workers; they may still be starting.
     """
 
     context: EvaluationContext
     runners: Sequence[RowRunner]
-    make_pool: PoolFactory
-    _pool: WorkerPool | None = None
+    pool: WorkerPool
+    _drawn: int | None = None
     _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
@@ -64,11 +60,6 @@ class EngineRun:
                 summaries.append(execution.summarise())
         return summaries
 
-    def close(self) -> None:
-        """Ends the workers."""
-        if self._pool is not None:
-            self._pool.close()
-
     @contextmanager
     def _opened(self, runner: RowRunner, *, retry_failed: bool = False) -> Iterator[RowExecution]:
         facts, identity = runner.header()
@@ -88,7 +79,8 @@ class EngineRun:
             return [BatchJob(runner.position, batch, tuple(group)) for batch, group in pending]
 
     def _run(self, jobs: Sequence[BatchJob], progress: OverallProgress) -> None:
-        pool = self._ready_pool()
+        pool = self.pool
+        self._draw()
         # a batch that ends its workers may do so because of one episode: find it
         again = []
         for outcome in run_jobs(pool, jobs):
@@ -105,17 +97,13 @@ class EngineRun:
             else:
                 self._record_death(outcome)
 
-    def _ready_pool(self) -> WorkerPool:
-        """Returns the workers, with the episodes of this process."""
-        config = self.context.config
-        episodes = None
-        if config.until is not None:
+    def _draw(self) -> None:
+        """Gives the workers the episodes of this process, which grow in a run with `until`."""
+        if self.context.config.until is not None:
             episodes = max(map(len, self.context.episodes.values()))
-        if self._pool is None:
-            self._pool = self.make_pool(config, episodes)
-        elif episodes is not None:
-            self._pool.draw(episodes)
-        return self._pool
+            if episodes != self._drawn:
+                self.pool.draw(episodes)
+                self._drawn = episodes
 
     def _count(self, outcome: Outcome, pool: WorkerPool, progress: OverallProgress) -> None:
         row, total = outcome.job.row, len(self.runners[outcome.job.row].episodes)

@@ -1,26 +1,31 @@
-"""Makes the workers of an engine by its name."""
+"""Starts the workers of an engine by its name.
+
+Nothing here imports torch: workers import it at the same time as the main process does.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.evaluation.engines.driver import PoolFactory
-from fewshot_i2v.evaluation.engines.jobs import WorkerPool
+from fewshot_i2v.evaluation.engines.jobs import JobWorker, WorkerPool
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
 from fewshot_i2v.evaluation.engines.ray_pool import RayPool
+from fewshot_i2v.runs.shards import Shard
 
 
-def make_engine(
+def start_workers(
     name: str,
+    config: EvaluationConfig,
     *,
     processes: int | None = None,
     gpus: Sequence[int] = (),
     address: str | None = None,
-) -> PoolFactory:
-    """Returns what makes the workers of the engine "processes" or "ray".
+) -> WorkerPool:
+    """Starts the workers of the engine "processes" or "ray" for a configuration.
 
     There are as many as `processes`; None: one per GPU, or per core. GPUs are for "processes", the
     address of a cluster is for "ray".
@@ -28,27 +33,48 @@ def make_engine(
     Raises:
         UsageError: for an argument that the engine does not have.
     """
-    if name == "processes":
-        if address is not None:
-            raise UsageError("ray-address: is for --engine ray")
-        if gpus and processes not in (None, len(gpus)):
+    if name == "ray":
+        if gpus:
             raise UsageError(
-                f"processes: got {processes} beside {len(gpus)} GPUs; give one of them"
+                "gpus: is for --engine processes; Ray gives each worker a GPU of its own"
             )
+        return RayPool(config, processes, address=address)
+    if address is not None:
+        raise UsageError("ray-address: is for --engine ray")
+    if gpus and processes not in (None, len(gpus)):
+        raise UsageError(f"processes: got {processes} beside {len(gpus)} GPUs; give one of them")
+    numbers = gpus or (() if processes else _visible_gpus(config))
+    spec = EvaluationWorkers(config.model_copy(update={"workers": 1}))
+    return ProcessPool(spec, processes or len(numbers) or _cores(), gpus=numbers)
 
-        def _processes(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
-            numbers = gpus or (() if processes else _visible_gpus(config))
-            count = processes or len(numbers) or _cores()
-            return ProcessPool(config, count, gpus=numbers, episodes=episodes)
 
-        return _processes
-    if gpus:
-        raise UsageError("gpus: is for --engine processes; Ray gives each worker a GPU of its own")
+@dataclass(frozen=True)
+class EvaluationWorkers:
+    """Workers of an evaluation; see `jobs.WorkerSpec`.
 
-    def _ray(config: EvaluationConfig, episodes: int | None) -> WorkerPool:
-        return RayPool(config, processes, address=address, episodes=episodes)
+    Attributes:
+        config: of the evaluation.
+    """
 
-    return _ray
+    config: EvaluationConfig
+
+    def on_device(self, device: str) -> EvaluationWorkers:
+        """Returns the same for another device."""
+        return EvaluationWorkers(self.config.model_copy(update={"device": device}))
+
+    def start(self, shard: Shard, episodes: int | None) -> JobWorker:
+        """Makes a worker, in its process."""
+        from fewshot_i2v.evaluation.engines.worker import Worker
+
+        return Worker(self.config, shard, episodes)
+
+
+def spread_over_gpus(device: str, count: int) -> tuple[int, ...]:
+    """Returns a GPU for each of `count` workers where the device is "auto"; empty without GPUs."""
+    import torch
+
+    n_gpus = torch.cuda.device_count() if device == "auto" else 0
+    return tuple(number % n_gpus for number in range(count)) if n_gpus else ()
 
 
 def _visible_gpus(config: EvaluationConfig) -> Sequence[int]:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import EngineError, FewshotError
-from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import (
+    MAX_DEATHS,
+    BatchJob,
+    Outcome,
+    WorkerSpec,
+    portable_error,
+)
 from fewshot_i2v.runs.shards import Shard
-
-if TYPE_CHECKING:
-    from fewshot_i2v.evaluation.engines.worker import Worker
 
 _MAX_FAILED_STARTS = 2
 _JOIN_SECONDS = 10
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Process:
     process: BaseProcess
     connection: Connection
+    number: int
     job: BatchJob | None = None
     is_ready: bool = False
 
@@ -35,28 +41,28 @@ class ProcessPool:
     """Worker processes; see `jobs.WorkerPool`.
 
     Args:
-        config: of the evaluation.
+        spec: what the workers run.
         count: number of workers.
-        gpus: number of the GPU of each worker; empty: as the configuration says.
-        episodes: number of episodes of each shot; None: as the configuration says.
+        gpus: number of the GPU of each worker; empty: as the specification says.
     """
 
     def __init__(
         self,
-        config: EvaluationConfig,
+        spec: WorkerSpec,
         count: int,
         *,
         gpus: Sequence[int] = (),
-        episodes: int | None = None,
     ) -> None:
-        self.config, self.count, self.gpus = config, len(gpus) or count, tuple(gpus)
-        self._episodes, self._failed_starts = episodes, 0
+        self.spec, self.count, self.gpus = spec, len(gpus) or count, tuple(gpus)
+        self._episodes: int | None = None  # as the configuration says
+        self._failed_starts = 0
+        self._deaths: Counter[int] = Counter()  # of each worker in a row
         self._workers = [self._start(number) for number in range(self.count)]
 
     @property
     def size(self) -> int:
         """Number of workers."""
-        return self.count
+        return len(self._workers)
 
     @property
     def idle(self) -> int:
@@ -72,22 +78,35 @@ class ProcessPool:
         except OSError:  # it ended: `wait` sees that
             return
 
-    def wait(self) -> list[Outcome]:
+    def wait(self, seconds: float | None = None) -> list[Outcome]:
         """Waits until jobs end; see `jobs.WorkerPool`."""
         outcomes: list[Outcome] = []
         while not outcomes:
-            numbers = {worker.connection: i for i, worker in enumerate(self._workers)}
-            for connection in wait(list(numbers)):
-                outcome = self._receive(numbers[connection])  # type: ignore[index]
+            workers = {worker.connection: worker for worker in self._workers}
+            ready = wait(list(workers), seconds)
+            for connection in ready:
+                outcome = self._receive(workers[connection])  # type: ignore[index]
                 outcomes += [] if outcome is None else [outcome]
+            if not ready:
+                break
         return outcomes
 
-    def _receive(self, number: int) -> Outcome | None:
-        worker = self._workers[number]
+    def withdraw(self, job: BatchJob) -> Outcome | None:
+        """Ends the worker of a job for good; returns what became of the job if it was done."""
+        (worker,) = (worker for worker in self._workers if worker.job == job)
+        outcome = self._receive(worker) if worker.connection.poll() else None
+        if outcome is None:
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
+            self._workers.remove(worker)
+        return outcome
+
+    def _receive(self, worker: _Process) -> Outcome | None:
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
-            return self._replace(number)
+            return self._replace(worker, None)
         if message == "ready":
             worker.is_ready = True
             self._failed_starts = 0
@@ -96,15 +115,17 @@ class ProcessPool:
             if worker.job is None:  # the worker could not be made: neither could the next
                 raise message
             return Outcome(worker.job, error=message)
-        worker.job = None
         outcome: Outcome = message
+        if outcome.death is not None:
+            return self._replace(worker, outcome)
+        self._deaths[worker.number] = 0
+        worker.job = None
         return outcome
 
-    def _replace(self, number: int) -> Outcome | None:
-        """Starts a worker in place of one that ended; returns what that means for its job."""
-        worker = self._workers[number]
+    def _replace(self, worker: _Process, outcome: Outcome | None) -> Outcome | None:
+        """Starts a worker in place of one that ended or has to; returns what became of its job."""
         worker.connection.close()
-        worker.process.join()
+        _end(worker.process)
         death = _describe_exit(worker.process.exitcode)
         if not worker.is_ready:
             self._failed_starts += 1
@@ -113,8 +134,16 @@ class ProcessPool:
                     f"workers end before they are ready ({death}); run the command with fewer "
                     "processes, or without --engine to see the reason"
                 )
-        self._workers[number] = self._start(number)
-        return None if worker.job is None else Outcome(worker.job, death=death)
+        self._deaths[worker.number] += 1
+        position = self._workers.index(worker)
+        if self._deaths[worker.number] < MAX_DEATHS or self.size == 1:
+            self._workers[position] = self._start(worker.number)
+        else:
+            _log.warning("worker %d ended %d times; it is left out", worker.number + 1, MAX_DEATHS)
+            del self._workers[position]
+        if outcome is None and worker.job is not None:
+            outcome = Outcome(worker.job, death=death)
+        return outcome
 
     def draw(self, episodes: int) -> None:
         """Makes the first `episodes` episodes of each shot those of the evaluation."""
@@ -124,41 +153,45 @@ class ProcessPool:
 
     def close(self) -> None:
         """Ends the workers: those that are idle by themselves, the others by a signal."""
-        for worker in self._workers:
+        workers, self._workers = self._workers, []
+        for worker in workers:
             worker.connection.close()
-            if worker.job is not None:
+            if worker.job is not None or not worker.is_ready:
                 worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(_JOIN_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+        for worker in workers:
+            _end(worker.process)
 
     def _start(self, number: int) -> _Process:
         context = get_context("spawn")  # neither CUDA nor threads survive a fork
         here, there = context.Pipe()
-        config = self.config.model_copy(update={"workers": 1})
+        spec = self.spec
         if self.gpus:
-            config = config.model_copy(update={"device": f"cuda:{self.gpus[number]}"})
+            spec = spec.on_device(f"cuda:{self.gpus[number]}")
         process = context.Process(
             target=_serve,
-            args=(there, config, Shard(number + 1, self.count), self._episodes),
+            args=(there, spec, Shard(number + 1, self.count), self._episodes),
         )
         process.start()
         there.close()
-        return _Process(process, here)
+        return _Process(process, here, number)
 
 
-def _serve(
-    connection: Connection, config: EvaluationConfig, shard: Shard, episodes: int | None
-) -> None:
+def _end(process: BaseProcess) -> None:
+    """Waits for a process that is about to end, and ends it if it does not."""
+    process.join(_JOIN_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _serve(connection: Connection, spec: WorkerSpec, shard: Shard, episodes: int | None) -> None:
     """Runs jobs from a connection until it is closed, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the main process decides
     _take_cores(shard)
-    from fewshot_i2v.evaluation.engines.worker import Worker
+    from fewshot_i2v.evaluation.engines.worker import run_job
 
     try:
-        worker = Worker(config, shard, episodes)
+        worker = spec.start(shard, episodes)
     except FewshotError as error:
         connection.send(portable_error(error))
         return
@@ -168,20 +201,15 @@ def _serve(
             message: Any = connection.recv()
             if isinstance(message, int):
                 worker.draw(message)
-            else:
-                connection.send(_run(worker, message))
+                continue
+            result = run_job(worker, message)
+            connection.send(result)
+            if isinstance(result, Outcome) and result.death is not None:
+                return
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the main process has ended: what was done is recorded
     finally:
         worker.close()
-
-
-def _run(worker: Worker, job: BatchJob) -> Outcome | FewshotError:
-    try:
-        outcome: Outcome = worker.run(job)
-    except FewshotError as error:
-        return portable_error(error)
-    return outcome
 
 
 def _take_cores(shard: Shard) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import EngineError, FewshotError, UsageError
-from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, portable_error
+from fewshot_i2v.evaluation.engines.jobs import MAX_DEATHS, BatchJob, Outcome, portable_error
 from fewshot_i2v.runs.shards import Shard
 
 _MAX_FAILED_STARTS = 2
+_log = logging.getLogger(__name__)
 LOCAL = "local"
 """Address of a cluster of this machine alone, started for the run."""
 
@@ -27,17 +30,16 @@ class _Actor:
 
     def run(self, job: BatchJob, episodes: int | None) -> Outcome | FewshotError:
         """Runs a job of an evaluation with so many episodes of each shot."""
-        from fewshot_i2v.evaluation.engines.worker import Worker
+        from fewshot_i2v.evaluation.engines.worker import Worker, run_job
 
         try:
             if self._worker is None:
                 self._worker = Worker(self._config, self._shard, episodes)
             elif episodes is not None:
                 self._worker.draw(episodes)
-            outcome: Outcome = self._worker.run(job)
         except FewshotError as error:
             return portable_error(error)
-        return outcome
+        return run_job(self._worker, job)
 
 
 class RayPool:
@@ -50,7 +52,6 @@ class RayPool:
         config: of the evaluation.
         count: number of workers; None: one per GPU of the cluster, or per CPU without GPUs.
         address: of the cluster, or `LOCAL`; None: the one that Ray's environment names, or `LOCAL`.
-        episodes: number of episodes of each shot; None: as the configuration says.
 
     Raises:
         UsageError: when Ray is not installed, or there is no cluster at the address.
@@ -62,7 +63,6 @@ class RayPool:
         count: int | None = None,
         *,
         address: str | None = None,
-        episodes: int | None = None,
     ) -> None:
         self._ray = _import_ray()
         self._is_started = not self._ray.is_initialized()
@@ -77,13 +77,20 @@ class RayPool:
         resources = self._ray.cluster_resources()
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
         self._has_gpus = gpus > 0 and config.device != "cpu"
-        self.size = count or (gpus if self._has_gpus else cpus)
-        self._threads = 1 if self._has_gpus else max(1, cpus // self.size)
+        self._count = count or (gpus if self._has_gpus else cpus)
+        self._threads = 1 if self._has_gpus else max(1, cpus // self._count)
         self._config = config.model_copy(update={"workers": 1})
-        self._episodes, self._failed_starts = episodes, 0
-        self._actors = [self._start(number) for number in range(self.size)]
+        self._episodes: int | None = None  # as the configuration says
+        self._failed_starts = 0
+        self._actors = {number: self._start(number) for number in range(self._count)}
+        self._deaths: Counter[int] = Counter()  # of each worker in a row
         self._running: dict[Any, tuple[int, BatchJob]] = {}
         self._ready: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        return len(self._actors)
 
     @property
     def idle(self) -> int:
@@ -93,32 +100,58 @@ class RayPool:
     def submit(self, job: BatchJob) -> None:
         """Gives a job to an idle worker."""
         busy = {number for number, _ in self._running.values()}
-        number = next(n for n in range(self.size) if n not in busy)
+        number = next(n for n in self._actors if n not in busy)
         reference = self._actors[number].run.remote(job, self._episodes)
         self._running[reference] = number, job
 
-    def wait(self) -> Sequence[Outcome]:
+    def wait(self, seconds: float | None = None) -> Sequence[Outcome]:
         """Waits until a job ends; see `jobs.WorkerPool`."""
-        (reference, *_), _ = self._ray.wait(list(self._running), num_returns=1)
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [self._receive(reference) for reference in ready]
+
+    def withdraw(self, job: BatchJob) -> Outcome | None:
+        """Ends the worker of a job for good; returns what became of the job if it was done."""
+        (reference,) = (r for r, (_, running) in self._running.items() if running == job)
+        if self._ray.wait([reference], timeout=0)[0]:
+            return self._receive(reference)
+        number, _ = self._running.pop(reference)
+        self._ray.kill(self._actors.pop(number))
+        return None
+
+    def _receive(self, reference: Any) -> Outcome:  # noqa: ANN401
         number, job = self._running.pop(reference)
         try:
             result = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return [self._replace(number, job, error)]
+            return self._replace(number, job, error)
         self._ready.add(number)
         if isinstance(result, FewshotError):
-            return [Outcome(job, error=result)]
-        return [result]
+            return Outcome(job, error=result)
+        outcome: Outcome = result
+        if outcome.death is not None:
+            self._restart(number)
+        else:
+            self._deaths[number] = 0
+        return outcome
 
     def _replace(self, number: int, job: BatchJob, error: Exception) -> Outcome:
         if number not in self._ready:
             self._failed_starts += 1
             if self._failed_starts > _MAX_FAILED_STARTS:
                 raise EngineError(f"ray: workers end before their first job is done: {error}")
-        self._ray.kill(self._actors[number])
-        self._actors[number] = self._start(number)
+        self._restart(number)
         reason = str(error).strip().splitlines()[0]
         return Outcome(job, death=f"ended ({type(error).__name__}: {reason})")
+
+    def _restart(self, number: int) -> None:
+        """Starts a worker in place of one that ended or has to, if it has not too often."""
+        self._ray.kill(self._actors[number])
+        self._deaths[number] += 1
+        if self._deaths[number] < MAX_DEATHS or self.size == 1:
+            self._actors[number] = self._start(number)
+        else:
+            _log.warning("worker %d ended %d times; it is left out", number + 1, MAX_DEATHS)
+            del self._actors[number]
 
     def draw(self, episodes: int) -> None:
         """Makes the first `episodes` episodes of each shot those of the evaluation."""
@@ -126,15 +159,15 @@ class RayPool:
 
     def close(self) -> None:
         """Ends the workers, and a cluster that was started for them."""
-        for actor in self._actors:
-            self._ray.kill(actor)
+        while self._actors:
+            self._ray.kill(self._actors.popitem()[1])
         if self._is_started:
             self._ray.shutdown()
 
     def _start(self, number: int) -> Any:  # noqa: ANN401 - Ray's handles have no public type
         needs = {"num_gpus": 1} if self._has_gpus else {"num_cpus": self._threads}
         actor = self._ray.remote(**needs, max_restarts=0)(_Actor)
-        return actor.remote(self._config, Shard(number + 1, self.size), self._threads)
+        return actor.remote(self._config, Shard(number + 1, self._count), self._threads)
 
 
 def _import_ray() -> Any:  # noqa: ANN401 - a module that may be absent

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
+from fewshot_i2v.errors import DeviceMemoryError, FewshotError
 from fewshot_i2v.evaluation.context import EvaluationContext
-from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, JobWorker, Outcome, portable_error
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, clip_names
 from fewshot_i2v.runs.header import check_clip_digests
@@ -17,6 +20,24 @@ from fewshot_i2v.runs.shards import Shard
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.row_runner import RowRunner
+
+
+def run_job(worker: JobWorker, job: BatchJob) -> Outcome | FewshotError:
+    """Runs a job; an outcome with a death says that the process of the worker has to end.
+
+    That is so where its device may be unusable from then on: after an error of a kernel it is, and
+    where a single episode did not fit its memory, another device may have more.
+    """
+    try:
+        return worker.run(job)
+    except DeviceMemoryError as error:
+        return Outcome(job, death="ran out of device memory", error=portable_error(error))
+    except FewshotError as error:
+        return portable_error(error)
+    except RuntimeError as error:
+        traceback.print_exc()
+        reason = (str(error).strip() or "no reason").splitlines()[0]
+        return Outcome(job, death=f"ended ({type(error).__name__}: {reason})")
 
 
 class Worker:
@@ -34,6 +55,9 @@ class Worker:
         if episodes is not None:
             self.draw(episodes)
         self._runners: list[RowRunner] = build_row_runners(self.context)
+        if any(runner.row.tuning.steps for runner in self._runners):
+            # the first optimiser imports it, in seconds: now, beside the start of the main process
+            importlib.import_module("torch._dynamo")
         self._resources = contextlib.ExitStack()
         self._execution: RowExecution | None = None
 
@@ -50,6 +74,12 @@ class Worker:
         start = perf_counter()
         execution = self._open(self._runners[job.row])
         execution.pending = set(job.pending)
+        if job.is_retried:
+            execution.folder.read_again()
+            recorded = execution.folder.records
+            execution.pending -= {i for i in job.pending if i in recorded} - recorded.failed
+            if not execution.pending:
+                return Outcome(job)
         episodes = execution.episodes_of({job.batch})
         if job.alone:
             episodes = [e for e in episodes if e.index in execution.pending]
@@ -72,8 +102,11 @@ class Worker:
             return self._execution
         self.close()
         self.context.release_caches(retain=[r.cache_key for r in self._runners[runner.position :]])
-        facts, identity = runner.header()
         path = self.config.output_folder / runner.row.slug
+        # the main process has written the facts, among them counts that take seconds
+        is_begun = (path / "run.json").exists()
+        facts = {"planned": len(runner.episodes)} if is_begun else runner.facts()
+        identity = runner.identity()
         folder = RunFolder.open(path, facts, identity=identity, shard=self.shard)
         self._resources.callback(folder.close)
         folder.record_clips({})

@@ -53,6 +53,7 @@ class Candidate:
         held_out: its predictions of held-out clips; None where no clip could be held out.
         accuracy: share of them that is right; None likewise.
         seconds: of the cross-validation.
+        position: among the methods to try.
     """
 
     row: RowConfig
@@ -60,6 +61,7 @@ class Candidate:
     held_out: HeldOutLogits | None
     accuracy: Share | None
     seconds: float
+    position: int = 0
 
     @property
     def label(self) -> str:

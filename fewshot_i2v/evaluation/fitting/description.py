@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.evaluation.fitting.candidates import Candidate
-from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, predict_held_out
+from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits, join_batches
 from fewshot_i2v.evaluation.fitting.job import MIN_CLASSES_TO_REJECT, FitJob
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
+from fewshot_i2v.evaluation.fitting.workers import predict_batches
 from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.evaluation.prediction import rejection_scores
 from fewshot_i2v.evaluation.row_runner import RowRunner
@@ -78,11 +79,13 @@ def _predict_left_out_classes(
     episodes = job.context.episodes[job.shot][len(job.folds) + 1 :]
     single = episodes[: len(job.classes)]
     chosen = episodes if runner.is_static else single
+    batches = [[episode] for episode in chosen]
     with job.bar(len(chosen), "left-out classes", "class") as progress_bar:
-        parts = [
-            predict_held_out(runner, [episode], progress_bar.update, known=False)
-            for episode in chosen
-        ]
+        (predicted,) = predict_batches(job, [(runner, batches)], progress_bar.update)
+    parts = [
+        join_batches([batch], [values], known=False)
+        for batch, values in zip(batches, predicted.logits, strict=True)
+    ]
     unknown = parts[: len(single)]
     if runner.is_static:
         return unknown, parts[len(single) :]

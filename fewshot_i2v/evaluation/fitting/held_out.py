@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.batching import group_by_shape
-from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
+from fewshot_i2v.evaluation.row_runner import RowRunner
 
+Logits = tuple[NDArray[np.float64], ...]
+"""Of the query clips of each episode of a batch, (Q, C)."""
 Advance = Callable[[int], object]
 """Called with the number of episodes that were finished since the last call."""
 
@@ -38,43 +39,40 @@ class HeldOutLogits:
         return correct
 
 
-def run_episodes(
-    runner: RowRunner, episodes: Sequence[Episode], advance: Advance
-) -> Iterator[tuple[Sequence[Episode], TunedGroup]]:
-    """Tunes and predicts episodes, those of one shape side by side."""
+def batches_of(runner: RowRunner, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
+    """Divides episodes into batches that are tuned side by side, each of one shape."""
     size = runner.parallel_episodes
-    for group in group_by_shape(episodes):
-        for first in range(0, len(group), size):
-            batch = group[first : first + size]
-            yield from runner.part_size.run(len(batch), partial(_run_part, runner, batch))
-            advance(len(batch))
+    return [
+        group[first : first + size]
+        for group in group_by_shape(episodes)
+        for first in range(0, len(group), size)
+    ]
 
 
-def _run_part(
-    runner: RowRunner, batch: Sequence[Episode], part: slice
-) -> tuple[Sequence[Episode], TunedGroup]:
-    return batch[part], runner.run_group(batch[part])
+def predict_batch(runner: RowRunner, batch: Sequence[Episode]) -> Logits:
+    """Tunes and predicts a batch; returns the logits of the query clips of each episode, (Q, C)."""
+    parts = runner.part_size.run(len(batch), lambda part: runner.run_group(batch[part]).logits)
+    return tuple(logits for part in parts for logits in part.double().numpy())
 
 
-def predict_held_out(
-    runner: RowRunner, episodes: Sequence[Episode], advance: Advance, *, known: bool = True
+def join_batches(
+    batches: Sequence[Sequence[Episode]], logits: Sequence[Logits], *, known: bool = True
 ) -> HeldOutLogits:
-    """Predicts the query clips of folds.
+    """Joins what was predicted of batches.
 
     Args:
-        runner: of the method; its context has the episodes.
-        episodes: the folds.
-        advance: of a progress bar.
+        batches: of folds, in any order.
+        logits: of the query clips of each of their episodes.
         known: whether the classes of the query clips are among those of the episodes.
     """
     names: list[str] = []
     labels: list[int] = []
     rows: list[NDArray[np.float64]] = []
-    for batch, tuned in run_episodes(runner, episodes, advance):
-        for episode, logits in zip(batch, tuned.logits.double().numpy(), strict=True):
+    for batch, values in zip(batches, logits, strict=True):
+        for episode, episode_logits in zip(batch, values, strict=True):
             names += episode.query_clips
             labels += [c if known else -1 for c, clips in enumerate(episode.query) for _ in clips]
-            rows.append(logits)
+            rows.append(episode_logits)
     order = np.argsort(np.array(names), kind="stable")  # batches come by shape
     return HeldOutLogits(
         tuple(names[i] for i in order), np.array(labels)[order], np.concatenate(rows)[order]

@@ -17,6 +17,7 @@ from fewshot_i2v.data.episodes.folds import fold_episodes, plan_folds
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.row_expansion import resolve_tuning
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.utils.progress import bar
@@ -41,6 +42,8 @@ class FitJob:
     notes: list[str] = field(default_factory=list)
     folds: list[Episode] = field(default_factory=list)
     has_seen_start: bool = False
+    pool: WorkerPool | None = None
+    """Worker processes that fine-tune for folds; None: this process does."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,12 +98,16 @@ class FitJob:
         self.context.sources = {self.shot: source}
         self.context.episodes = {self.shot: list(episodes)}
 
-    def runner(self, row: RowConfig, shot: int) -> RowRunner:
-        """A runner of a method for episodes with `shot` clips of the smallest class."""
+    def runner(self, row: RowConfig, shot: int, position: int = 0) -> RowRunner:
+        """A runner of a method for episodes with `shot` clips of the smallest class.
+
+        `position` is that of the method among those to try.
+        """
         tuning = row.tuning
         if tuning.steps:
             tuning = resolve_tuning(self.config, row.adapter.name, row.start, shot)
-        return RowRunner(row.model_copy(update={"shot": self.shot, "tuning": tuning}), self.context)
+        row = row.model_copy(update={"shot": self.shot, "tuning": tuning})
+        return RowRunner(row, self.context, position)
 
     def decode(self, runner: RowRunner) -> None:
         """Decodes the clips as the augmentation of a method reads them."""

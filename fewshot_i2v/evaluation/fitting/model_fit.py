@@ -8,9 +8,9 @@ temperature of its probabilities, and the threshold below which a clip is of non
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,9 @@ from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import HeadError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.jobs import WorkerPool
+from fewshot_i2v.evaluation.engines.pools import spread_over_gpus
+from fewshot_i2v.evaluation.engines.processes import ProcessPool
 from fewshot_i2v.evaluation.fitting.candidates import (
     Candidate,
     choose_candidate,
@@ -26,8 +29,9 @@ from fewshot_i2v.evaluation.fitting.candidates import (
     rows_to_try,
 )
 from fewshot_i2v.evaluation.fitting.description import choose_rejection, make_card
-from fewshot_i2v.evaluation.fitting.held_out import predict_held_out
+from fewshot_i2v.evaluation.fitting.held_out import batches_of, join_batches
 from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
+from fewshot_i2v.evaluation.fitting.workers import FitWorkers, predict_batches
 from fewshot_i2v.evaluation.identity import toy_encoder_warning
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
@@ -83,11 +87,37 @@ def fit_model(labelled: LabelledClips, *, reject: float = 0.05, **settings: Any)
     """Fits a model; the settings are those of `FewShotClassifier`."""
     if not 0 <= reject < 1:
         raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
-    tried = try_methods(labelled, **settings)
-    return FittedModel(_fit_chosen(tried, reject), tried)
+    with _start_workers(labelled, settings) as pool:
+        tried = try_methods(labelled, pool=pool, **settings)
+        return FittedModel(_fit_chosen(tried, reject), tried)
+
+
+def _start_workers(
+    labelled: LabelledClips, settings: dict[str, Any]
+) -> AbstractContextManager[WorkerPool | None]:
+    """Takes the number of processes from the settings of a fit, and starts them."""
+    processes = settings.pop("processes", None)
+    if processes is None:
+        return nullcontext()
+    if not isinstance(processes, int) or processes < 1:
+        raise UsageError(f"processes: got {processes!r}; expected a number of 1 or more")
+    spec = FitWorkers(labelled, {**settings, "progress": False, "workers": 1})
+    gpus = spread_over_gpus(settings.get("device", "auto"), processes)
+    return closing(ProcessPool(spec, processes, gpus=gpus))
 
 
 def try_methods(
+    labelled: LabelledClips, *, pool: WorkerPool | None = None, **settings: Any
+) -> TriedMethods:
+    """Predicts held-out clips by every method, as the first half of a fit."""
+    job, rows = prepare_fit(labelled, **settings)
+    job.pool = pool
+    candidates = _try_rows(job, rows)
+    chosen, accuracy = choose_candidate(candidates, job.clips.groups, seed=job.config.seed)
+    return TriedMethods(job, tuple(candidates), chosen, accuracy)
+
+
+def prepare_fit(
     labelled: LabelledClips,
     *,
     like: str | Path | None = None,
@@ -95,8 +125,8 @@ def try_methods(
     skip_unreadable: bool = False,
     progress: bool = False,
     **overrides: Any,
-) -> TriedMethods:
-    """Predicts held-out clips by every method, as the first half of a fit."""
+) -> tuple[FitJob, list[RowConfig]]:
+    """Loads the encoder, decodes the clips, and plans folds; returns also the methods to try."""
     if folds is not None and folds < 2:
         raise UsageError(f"folds: got {folds}; expected 2 or more")
     config, has_auto_heads = load_fit_config(
@@ -112,42 +142,47 @@ def try_methods(
     job = FitJob(labelled, config, context, progress, notes)
     read_clips(job, skip_unreadable=skip_unreadable)
     plan_episodes(job, rows, folds)
-    candidates = _try_rows(job, rows, skip_impossible=has_auto_heads)
-    chosen, accuracy = choose_candidate(candidates, job.clips.groups, seed=config.seed)
-    return TriedMethods(job, tuple(candidates), chosen, accuracy)
+    return job, _possible_rows(job, rows) if has_auto_heads else rows
 
 
-def _try_rows(job: FitJob, rows: Sequence[RowConfig], *, skip_impossible: bool) -> list[Candidate]:
-    """Predicts the held-out clips by every method."""
-    shot = job.fold_shot if job.folds else job.shot
-    runners = []
+def _possible_rows(job: FitJob, rows: Sequence[RowConfig]) -> list[RowConfig]:
+    """Returns the methods whose heads can read the encoder, and notes the others."""
+    possible = []
     for row in rows:
-        runner = job.runner(row, shot)
         try:
-            _ = runner.sizes
+            _ = job.runner(row, job.shot).sizes
         except HeadError as error:
-            if not skip_impossible:
-                raise
             job.notes.append(f"not tried: head {row.head.label}: {error}")
         else:
-            runners.append(runner)
-    if not runners:
+            possible.append(row)
+    if not possible:
         raise UsageError("head: none of the heads can read this encoder; give --head prototype")
+    return possible
+
+
+def _try_rows(job: FitJob, rows: Sequence[RowConfig]) -> list[Candidate]:
+    """Predicts the held-out clips by every method."""
+    shot = job.fold_shot if job.folds else job.shot
+    runners = [job.runner(row, shot, position) for position, row in enumerate(rows)]
+    for runner in runners:
+        _ = runner.sizes  # raises before anything is computed
     if not job.folds:
-        return [Candidate(runner.row, runner.parameters, None, None, 0.0) for runner in runners]
+        return [
+            Candidate(runner.row, runner.parameters, None, None, 0.0, runner.position)
+            for runner in runners
+        ]
     _note_seen_starts(job, runners)
     static_keys = _encode_for_static_rows(job, runners)
-    candidates, groups = [], job.clips.groups
+    work = [(runner, batches_of(runner, job.folds)) for runner in runners]
     with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
-        for runner in runners:
-            start = perf_counter()
-            job.decode(runner)
-            held_out = predict_held_out(runner, job.folds, progress_bar.update)
-            job.context.release_caches(retain=static_keys)
-            accuracy = share_of(held_out.correct, [groups[name] for name in held_out.names])
-            seconds = perf_counter() - start
-            parameters = runner.parameters
-            candidates.append(Candidate(runner.row, parameters, held_out, accuracy, seconds))
+        predicted = predict_batches(job, work, progress_bar.update, retain=static_keys)
+    candidates, groups = [], job.clips.groups
+    for (runner, batches), (logits, seconds) in zip(work, predicted, strict=True):
+        held_out = join_batches(batches, logits)
+        accuracy = share_of(held_out.correct, [groups[name] for name in held_out.names])
+        candidates.append(
+            Candidate(runner.row, runner.parameters, held_out, accuracy, seconds, runner.position)
+        )
     return candidates
 
 
@@ -183,7 +218,7 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
     job, chosen, accuracy = tried.job, tried.chosen, tried.accuracy
     context, held_out = job.context, chosen.held_out
     episode = context.episodes[job.shot][len(job.folds)]
-    runner = job.runner(chosen.row, job.shot)
+    runner = job.runner(chosen.row, job.shot, chosen.position)
     job.decode(runner)
     tuned = runner.run_group([episode])
     encoder, head = tuned.encoder, tuned.head

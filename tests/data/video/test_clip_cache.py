@@ -15,6 +15,7 @@ import pytest
 
 from fewshot_i2v.data.video import clip_cache, clip_digest
 from fewshot_i2v.data.video.clip_cache import CacheEntry, ClipCache, ClipCacheError
+from fewshot_i2v.data.video.clip_digest import ContentDigests
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
 from fewshot_i2v.errors import ConfigError, VideoUnreadable
 from fewshot_i2v.utils.files import locked_temporary_file
@@ -147,6 +148,24 @@ def test_verify_reads_clips_again_where_the_system_does_not_tell(
     assert store.prepare([path]) == {}
     np.testing.assert_array_equal(store.get(path), decode(path, OPTIONS))
     assert store.n_decoded == 1
+
+
+def test_digests_that_another_process_adds_meanwhile_are_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker starts before the main process has read the clips."""
+    clip = write_video(tmp_path / "a.mp4", "libx264")
+    os.utime(clip, (1e9, 1e9))
+    monkeypatch.setattr(clip_digest, "_TICK", -1)
+    monkeypatch.setattr(clip_digest, "_COARSE_TICK", -1)
+    worker, verifying = ContentDigests(tmp_path), ContentDigests(tmp_path, trust=False)
+    main = ContentDigests(tmp_path)
+    digest = main.get(clip)
+    main.save()
+    assert worker.lookup(clip) == digest
+    assert verifying.lookup(clip) is None
+    monkeypatch.setattr(clip_digest, "content_digest", lambda _path: pytest.fail("read again"))
+    assert worker.get(clip) == digest
 
 
 def test_verifying_again_adds_nothing_to_the_file_of_digests(
