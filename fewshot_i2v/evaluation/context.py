@@ -82,9 +82,7 @@ class EvaluationContext(RunContext):
         needed = names - set(cached) | (support if augments_frames else set())
         self.decode_clips(needed, progress=progress)
         if recipe.temporal and recipe.steps:
-            augmented = self.augmentation_clips(recipe)
-            augmented.decode_clips(support - self.unreadable.keys(), progress=progress)
-            self.unreadable.update(augmented.unreadable)
+            self.augmentation_clips(recipe).decode_clips(support, progress=progress)
 
     @classmethod
     def of(cls, config: EvaluationConfig) -> EvaluationContext:

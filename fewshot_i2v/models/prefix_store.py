@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot_i2v.data.video.feature_files import FeatureFiles, FeatureLayout
-from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.errors import VideoChangedError
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     PREFIX_VERSION,
     PrefixSpec,
@@ -87,7 +87,8 @@ class PrefixStore:
             frame_order: the order of the frames, "" for the natural one.
 
         Raises:
-            VideoUnreadable: when the clip cannot be read.
+            VideoChangedError: when the clip changed while it was read.
+            VideoUnreadable: when it cannot be read.
         """
         layout, files = self._layout(spec), self._files
         if layout is None or files is None:
@@ -101,7 +102,7 @@ class PrefixStore:
         prefix = self.compute(load_frames(), spec)
         # frames of another content must not get the name of this one
         if files.entry(path, layout, frame_order).key != entry.key:
-            raise VideoUnreadable(path, _CHANGED)
+            raise VideoChangedError(path, _CHANGED)
         files.write(entry, prefix.contiguous().cpu().view(torch.uint8).numpy().tobytes())
         return prefix
 

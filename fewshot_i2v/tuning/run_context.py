@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.errors import ConfigError, UsageError, VideoUnreadable
+from fewshot_i2v.errors import ConfigError, UsageError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import Features, pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     GridSizes,
@@ -143,7 +143,8 @@ class RunContext:
         encoder: the frozen encoder, on the device in the run's precision.
         store: decoded clips.
         folder: of the clip files where the split generates them.
-        unreadable: clips that could not be decoded, by clip name.
+        unreadable: clips that could not be read, by clip name; also those of which this showed only
+            when they were needed, as where features on disk are damaged and the clip is, too.
         on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
             None: no call.
     """
@@ -205,7 +206,10 @@ class RunContext:
         return False
 
     def with_segment_thirds(self) -> Self:
-        """Returns the same context with clips of three frames per segment, for temporal jitter."""
+        """Returns the same context with clips of three frames per segment, for temporal jitter.
+
+        Both share the clips that cannot be read.
+        """
         options = replace(
             self.store.options,
             frames=FRAMES_PER_SEGMENT * self.store.options.frames,
@@ -214,7 +218,6 @@ class RunContext:
         return replace(
             self,
             store=self.store.with_options(options),
-            unreadable={},
             _decoded_clips=set(),
             _caches={},
         )
@@ -290,16 +293,29 @@ class RunContext:
         """Decoded frames of a clip, (T, H, W, 3) uint8.
 
         Raises:
-            VideoUnreadable: when its content is not that of `content_digests` any more.
+            VideoChangedError: when its content is not that of `content_digests` any more.
+            VideoUnreadable: when it can no longer be read; it is then one of `unreadable`.
         """
-        self._refuse_changed(clip)
-        return self.store.get(self.clip_path(clip))
+        with self._unreadable_noted(clip):
+            self._refuse_changed(clip)
+            return self.store.get(self.clip_path(clip))
+
+    @contextmanager
+    def _unreadable_noted(self, clip: str) -> Iterator[None]:
+        """Adds a clip to `unreadable` where the block finds that it cannot be read."""
+        try:
+            yield
+        except VideoChangedError:  # the clip may be fine, and the run is not
+            raise
+        except VideoUnreadable as error:
+            self.unreadable[clip] = error
+            raise
 
     def _refuse_changed(self, clip: str) -> None:
         """Refuses a clip whose content is not what the run recorded of it."""
         path, recorded = self.clip_path(clip), self._digests.get(clip)
         if recorded is not None and self.store.digest(path) != recorded:
-            raise VideoUnreadable(path, "changed since this run began: run again")
+            raise VideoChangedError(path, "changed since this run began: run again")
 
     def frame_order_key(self, clip: str) -> str:
         """Returns what tells the order of a clip's frames; "" for the natural one."""
@@ -314,12 +330,13 @@ class RunContext:
         return self.frames(clip)
 
     def _load_prefix(self, clip: str, spec: PrefixSpec) -> torch.Tensor:
-        """Reads or computes the prefix of a clip, without axes of clips."""
+        """Reads or computes the prefix of a clip, without axes of clips; errors as `frames`."""
         if self.on_encoded is not None:
             self.on_encoded(1)
-        self._refuse_changed(clip)
         path, order = self.clip_path(clip), self.frame_order_key(clip)
-        return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
+        with self._unreadable_noted(clip):
+            self._refuse_changed(clip)
+            return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read.
