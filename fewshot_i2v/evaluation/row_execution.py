@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from time import perf_counter
@@ -12,6 +12,8 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import TooManyFailuresError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder, AdaptersAhead
 from fewshot_i2v.evaluation.batching import group_by_shape
+from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
+from fewshot_i2v.evaluation.record_writer import RecordWriter
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -67,6 +69,7 @@ class RowExecution:
     folder: RunFolder
     selected: Sequence[Episode]
     pending: set[int] = field(default_factory=set)
+    _writer: RecordWriter | None = None
 
     @classmethod
     def plan(
@@ -130,7 +133,7 @@ class RowExecution:
 
     def record_failed(self, failures: Sequence[tuple[Episode, str, str]]) -> None:
         """Records episodes that cannot run, with the file that is to blame and the reason."""
-        self.folder.append(
+        self._append(
             [
                 EpisodeRecord(
                     **episode_fields(episode),
@@ -142,9 +145,24 @@ class RowExecution:
         )
         self.pending -= {episode.index for episode, _, _ in failures}
 
+    def _append(self, records: Sequence[EpisodeRecord]) -> None:
+        (self.folder.append if self._writer is None else self._writer.add)(records)
+
+    @contextmanager
+    def _writing_aside(self) -> Iterator[None]:
+        """Writes the records of the block by a thread; after it they are on the disk."""
+        with RecordWriter(self.folder.append) as writer:
+            self._writer = writer
+            try:
+                yield
+            finally:
+                self._writer = None
+
     def check_failures(self) -> None:
         """Raises TooManyFailuresError when more episodes are recorded as failed than allowed."""
         runner, folder = self.runner, self.folder
+        if self._writer is not None:
+            self._writer.wait()
         indices = {episode.index for episode in runner.episodes}
         failed = len(indices & folder.records.failed - self.pending)
         if failed > runner.row.max_failed:
@@ -201,7 +219,7 @@ class RowExecution:
             readable = [e for e, f in zip(episodes, failures, strict=True) if f is None]
             computed = self._run_readable(readable, build)
         records = [record for record in computed if record.index in self.pending]
-        self.folder.append(records)
+        self._append(records)
         self.pending -= {record.index for record in records}
         return records
 
@@ -218,13 +236,19 @@ class RowExecution:
             # elsewhere tuning is the work, and takes turns with encoding
             context.on_encoded = count_encoded if self.runner.is_static else None
             batches = self.batches
-            with closing(AdaptersAhead(self.runner)) as ahead:
+            with (
+                closing(AdaptersAhead(self.runner)) as adapters,
+                InputsAhead(self.runner) as inputs,
+                self._writing_aside(),
+            ):
                 for i, batch in enumerate(batches):
                     start, n_pending = perf_counter(), len(self.pending)
                     episodes = self._readable_episodes([batch])
                     later = self._readable_episodes(batches[i + 1 : i + 2])
-                    ahead.start([*group_by_shape(episodes), *group_by_shape(later)])
-                    new_records = self.run_episodes(episodes, ahead.take)
+                    groups = [*group_by_shape(episodes), *group_by_shape(later)]
+                    adapters.start(groups)
+                    inputs.start(groups)
+                    new_records = self.run_episodes(episodes, adapters.take)
                     accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
                     share = (n_pending - len(self.pending)) / total
                     progress.advance(share, perf_counter() - start, accuracy_note(accuracies))

@@ -35,7 +35,7 @@ from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
-from fewshot_i2v.models.prefix_store import PrefixStore
+from fewshot_i2v.models.prefix_store import ClipInput, PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.utils import environment
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
@@ -147,6 +147,8 @@ class RunContext:
             when they were needed, as where features on disk are damaged and the clip is, too.
         on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
             None: no call.
+        clips_ahead: returns what was read ahead of a clip, None where nothing was; None: nothing
+            is read ahead.
     """
 
     config: CommonConfig
@@ -156,6 +158,7 @@ class RunContext:
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
+    clips_ahead: Callable[[str], ClipInput | None] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
     _digests: dict[str, str] = field(default_factory=dict)
     _progress: bool | OverallProgress = False
@@ -297,8 +300,12 @@ class RunContext:
             VideoUnreadable: when it can no longer be read; it is then one of `unreadable`.
         """
         with self._unreadable_noted(clip):
-            self._refuse_changed(clip)
-            return self.store.get(self.clip_path(clip))
+            return self.read_frames(clip)
+
+    def read_frames(self, clip: str) -> NDArray[np.uint8]:
+        """Reads what `frames` returns; errors are the same, and nothing is noted of them."""
+        self._refuse_changed(clip)
+        return self.store.get(self.clip_path(clip))
 
     @contextmanager
     def _unreadable_noted(self, clip: str) -> Iterator[None]:
@@ -336,7 +343,29 @@ class RunContext:
         path, order = self.clip_path(clip), self.frame_order_key(clip)
         with self._unreadable_noted(clip):
             self._refuse_changed(clip)
+            read = None if self.clips_ahead is None else self.clips_ahead(clip)
+            if read is not None:
+                return self.prefixes.finish(path, spec, read, order)
             return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
+
+    def read_clip(self, clip: str, spec: PrefixSpec) -> ClipInput:
+        """Reads what a prefix needs of a clip on the host; any thread may do so.
+
+        Raises:
+            VideoUnreadable: when it cannot be read, or neither prefix nor frames are on disk.
+        """
+        self._refuse_changed(clip)
+        path, order = self.clip_path(clip), self.frame_order_key(clip)
+        return self.prefixes.read(path, spec, lambda: self._decoded_frames(clip), order)
+
+    def _decoded_frames(self, clip: str) -> NDArray[np.uint8]:
+        if clip not in self._decoded_clips:
+            raise VideoUnreadable(self.clip_path(clip), "is not decoded yet")
+        return self.read_frames(clip)
+
+    def is_cached(self, key: Hashable, clip: str) -> bool:
+        """Whether the cache under a key has a clip."""
+        return key in self._caches and clip in self._caches[key]
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read.
