@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_batch_indices
@@ -51,9 +52,8 @@ def load_inputs(
     prefixes = context.prefix_cache(encoder, grid_sizes=grid_sizes)
     support = [episode.support_clips for episode in episodes]
     query = [episode.query_clips for episode in episodes]
-    batch_size = row.tuning.batch
-    batch_indices = None
-    if batch_size is not None and batch_size < len(support[0]):
+    batch_size, batch_indices = row.tuning.batch, None
+    if batch_size is not None and is_mini_batched(row.tuning, episodes):
         seed = row.effective_training_seed
         batch_indices = mini_batch_indices(support, episodes, batch_size, seed)
     if row.tuning.augments:
@@ -68,6 +68,11 @@ def load_inputs(
         batch_indices=batch_indices,
         views=row.tuning.views,
     )
+
+
+def is_mini_batched(recipe: FinetuneConfig, episodes: Sequence[Episode]) -> bool:
+    """Whether a step reads a part of the support clips of episodes of one shape."""
+    return recipe.batch is not None and recipe.batch < len(episodes[0].support_clips)
 
 
 def stack_support_frames(

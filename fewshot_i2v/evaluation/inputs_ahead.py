@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.video.clip_cache import ClipCacheError
 from fewshot_i2v.errors import VideoUnreadable
-from fewshot_i2v.evaluation.inputs import stack_support_frames
+from fewshot_i2v.evaluation.inputs import is_mini_batched, stack_support_frames
 from fewshot_i2v.models.prefix_store import ClipInput
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class InputsAhead:
         self.n_clips = self.n_batches = 0
         is_useful = runner.context.encoder.tower.device.type == "cuda"
         self._thread = ThreadPoolExecutor(1, "inputs") if is_useful else None
+        tuning = runner.row.tuning
+        self._augments = bool(tuning.steps and tuning.augments and not runner.is_static)
         self._clips: dict[str, Future[ClipInput | None]] = {}
         self._waiting: deque[str] = deque()
         self._frames: dict[tuple[int, ...], Future[Tensor | None]] = {}
@@ -54,6 +56,8 @@ class InputsAhead:
         """Starts to read the clips of groups of episodes, in order; those of others are dropped."""
         if self._thread is None:
             return
+        if self._augments:  # first of all: tuning reads them before prediction reads the clips
+            self._start_frames(self._thread, groups)
         context, key = self._runner.context, self._runner.cache_key
         names = dict.fromkeys(
             name
@@ -66,19 +70,16 @@ class InputsAhead:
         self._clips = {name: future for name, future in self._clips.items() if name in names}
         self._waiting = deque(name for name in names if name not in self._clips)
         self._fill()
-        if self._reads_support_frames:
-            thread, frames = self._thread, self._frames
-            self._frames = {
-                key: frames.get(key) or thread.submit(self._read_frames, group)
-                for key, group in ((_key(group), group) for group in groups)
-            }
 
-    @property
-    def _reads_support_frames(self) -> bool:
-        runner = self._runner
-        tuning, n_support = runner.row.tuning, min(len(e.support_clips) for e in runner.episodes)
-        trains = tuning.steps and not runner.is_static
-        return bool(trains and tuning.augments and (tuning.batch or n_support) >= n_support)
+    def _start_frames(
+        self, thread: ThreadPoolExecutor, groups: Sequence[Sequence[Episode]]
+    ) -> None:
+        tuning, earlier = self._runner.row.tuning, self._frames
+        self._frames = {
+            key: earlier.get(key) or thread.submit(self._read_frames, group)
+            for key, group in ((_key(group), group) for group in groups)
+            if not is_mini_batched(tuning, group)
+        }
 
     def _fill(self) -> None:
         """Starts to read as many of the waiting clips as there is room for."""
