@@ -8,7 +8,8 @@ that is so small (4 x 4 patches, width 16, two blocks) that episodes take millis
 with their number shows. While it runs, its resident memory and its finished episodes are read from
 `/proc` and from its records. Figures are the memory at tenths of the run, the growth by a straight
 line through the second half, and the seconds of an episode by the clock, early and late: medians of
-the second and of the last tenth.
+the second and of the last tenth. The last value of the memory, and so the growth, includes the
+summary of all episodes, which a run computes when it ends.
 """
 
 from __future__ import annotations
