@@ -115,6 +115,10 @@ class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the 
         return (type(self), (self.path, self.reason))
 
 
+class VideoChangedError(VideoUnreadable):
+    """A clip whose content is no longer what a run recorded of it: results would name another."""
+
+
 class TuningError(FewshotError):
     """Fine-tuning that cannot continue, such as a loss that is not finite."""
 

@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from fewshot_i2v import registry
-from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.evaluation import evaluate, inputs_ahead
 from fewshot_i2v.evaluation.adapters_ahead import AdaptersAhead
+from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.runs.run_folder import read_run
@@ -128,6 +132,104 @@ def test_adapters_of_the_next_episodes_are_built_ahead(
     assert built == {"cuda": [3], "cpu": [0]}
     assert not log.faults
     torch.testing.assert_close(probabilities, expected, atol=1e-3, rtol=0)
+
+
+def _probabilities(result: EvaluationResult) -> list[object]:
+    records = read_run(result.rows[0].folder).records
+    return [records[i].probabilities for i in range(len(records))]
+
+
+@pytest.mark.parametrize(
+    ("case", "n_batches"),
+    [
+        ({"adapter": "frozen", "head": "prototype"}, 0),
+        ({"adapter": "bitfit", "head": "linear"}, 0),
+        ({"adapter": "m-adapter:tokens=summary", "head": "linear"}, 0),
+        ({"adapter": "bitfit", "head": _ORDERED, "tuning": _AUGMENTED}, 3),
+        ({"adapter": "bitfit", "head": "linear", "shot": 2, "tuning": {"batch": 2}}, 0),
+    ],
+    ids=str,
+)
+def test_clips_of_the_next_episodes_are_read_ahead(
+    tmp_path: Path, case: dict[str, Any], n_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three batches; the first run decodes, the second one reads what the first one wrote."""
+    (tmp_path / "own").mkdir()
+    folder = tiny_folder(tmp_path / "own")
+    case = {"episodes": 5, "at_once": 2, **case}
+    case["tuning"] = {"steps": 2, "recipe": "none", **case.get("tuning", {})}
+    counts: list[tuple[int, int]] = []
+    leave = InputsAhead.__exit__
+
+    def count(ahead: InputsAhead, *error: Any) -> None:
+        counts.append((ahead.n_clips, ahead.n_batches))
+        leave(ahead, *error)
+
+    monkeypatch.setattr(InputsAhead, "__exit__", count)
+    results = []
+    with pretended_cuda() as log:
+        for name in ("first", "second", "plain"):
+            if name == "plain":
+                monkeypatch.setattr(InputsAhead, "start", lambda *_: None)
+            config = tiny_run(folder, folder / "runs" / name, device="cuda", **case)
+            results.append(_probabilities(evaluate.run(config)))
+    episodes = EvaluationContext.of(config.model_copy(update={"device": "cpu"})).episodes
+    used = {name for episode in episodes[config.shot[0]] for name in episode.clip_names()}
+    assert counts == [(len(used), n_batches)] * 2 + [(0, 0)]
+    assert results[0] == results[1] == results[2]
+    assert not log.faults
+    config = tiny_run(folder, folder / "runs" / "cpu", device="cpu", **case)
+    expected = _probabilities(evaluate.run(config))
+    assert counts[-1] == (0, 0)
+    torch.testing.assert_close(torch.tensor(results[0]), torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+def test_a_clip_that_cannot_be_read_ahead_fails_its_episodes_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = {"episodes": 5, "at_once": 2, "adapter": "frozen", "head": "prototype", "query": 1}
+    case |= {"feature_cache": False, "max_failed": 5}
+    config = tiny_run(folder, folder / "runs" / "whole", device="cuda", **case)
+    context = EvaluationContext.of(config.model_copy(update={"device": "cpu"}))
+    episodes = context.episodes[1]
+    first = set(episodes[0].clip_names()) | set(episodes[1].clip_names())
+    bad = next(name for e in episodes[2:] for name in e.clip_names() if name not in first)
+    get = ClipCache.get
+
+    def _get(cache: ClipCache, path: Path) -> object:
+        if path == context.clip_path(bad):
+            raise VideoUnreadable(path, "cannot be decoded here")
+        return get(cache, path)
+
+    with pretended_cuda():
+        whole = read_run(evaluate.run(config).rows[0].folder).records
+        monkeypatch.setattr(ClipCache, "get", _get)
+        config = tiny_run(folder, folder / "runs" / "failed", device="cuda", **case)
+        records = read_run(evaluate.run(config).rows[0].folder).records
+    for episode in episodes:
+        has_failed = bad in episode.clip_names()
+        assert records[episode.index].status == ("failed" if has_failed else "ok")
+        if not has_failed:
+            assert records[episode.index].predictions == whole[episode.index].predictions
+
+
+def test_the_memory_for_clips_ahead_is_bounded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs_ahead, "MAX_CLIPS_AHEAD", 2)
+    most: list[int] = []
+    take = InputsAhead.take_clip
+
+    def _take(ahead: InputsAhead, name: str) -> object:
+        most.append(len(ahead._clips))
+        return take(ahead, name)
+
+    monkeypatch.setattr(InputsAhead, "take_clip", _take)
+    case = {"episodes": 5, "at_once": 2, "adapter": "frozen", "head": "prototype"}
+    with pretended_cuda():
+        evaluate.run(tiny_run(folder, folder / "runs" / "bounded", device="cuda", **case))
+    assert len(most) > 10
+    assert max(most) == 2
 
 
 def test_faults_are_noticed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +40,16 @@ class EvaluationContext(RunContext):
         sources: sources of episodes, by shot.
         episodes: the sampled episodes, by shot.
         trials: the episode file of the run; None when episodes are sampled.
+        support_frames_ahead: returns the frames of the support clips of episodes that were read
+            ahead to be augmented, (E, S, ...) uint8, None where they were not; None: nothing is
+            read ahead.
     """
 
     config: EvaluationConfig
     sources: dict[int | str, EpisodeSource] = field(default_factory=dict)
     episodes: dict[int | str, list[Episode]] = field(default_factory=dict)
     trials: EpisodeFile | None = None
+    support_frames_ahead: Callable[[Sequence[Episode]], Tensor | None] | None = None
     _starts: dict[tuple[str, str], StartingPoint] = field(default_factory=dict)
     _macs: dict[tuple[str, int], float | None] = field(default_factory=dict)
     _segment_thirds: RunContext | None = None
@@ -82,9 +86,7 @@ class EvaluationContext(RunContext):
         needed = names - set(cached) | (support if augments_frames else set())
         self.decode_clips(needed, progress=progress)
         if recipe.temporal and recipe.steps:
-            augmented = self.augmentation_clips(recipe)
-            augmented.decode_clips(support - self.unreadable.keys(), progress=progress)
-            self.unreadable.update(augmented.unreadable)
+            self.augmentation_clips(recipe).decode_clips(support, progress=progress)
 
     @classmethod
     def of(cls, config: EvaluationConfig) -> EvaluationContext:
@@ -128,9 +130,9 @@ class EvaluationContext(RunContext):
             {len(episode.classes) for episodes in self.episodes.values() for episode in episodes}
         )
 
-    def frames(self, clip: str) -> NDArray[np.uint8]:
-        """Decoded frames of a clip in the run's order, (T, H, W, 3) uint8."""
-        frames = super().frames(clip)
+    def read_frames(self, clip: str) -> NDArray[np.uint8]:
+        """Reads the frames of a clip in the run's order, (T, H, W, 3) uint8."""
+        frames = super().read_frames(clip)
         order = self.config.frame_order
         return frames if order == "natural" else frames[frame_permutation(order, clip, len(frames))]
 

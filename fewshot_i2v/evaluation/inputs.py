@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_batch_indices
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.tuning.augmentation import SupportAugmenter
 from fewshot_i2v.tuning.finetune import EpisodeInputs
 from fewshot_i2v.utils.seeding import derive_seed
@@ -25,7 +29,7 @@ StepIndices = Callable[[int], Tensor]
 def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
     """Class of each support clip of E episodes of one shape, (E, S) int64."""
     labels = [[c for c, clips in enumerate(e.support) for _ in clips] for e in episodes]
-    return torch.tensor(labels).to(device)
+    return send(torch.tensor(labels), device)
 
 
 def load_inputs(
@@ -48,9 +52,8 @@ def load_inputs(
     prefixes = context.prefix_cache(encoder, grid_sizes=grid_sizes)
     support = [episode.support_clips for episode in episodes]
     query = [episode.query_clips for episode in episodes]
-    batch_size = row.tuning.batch
-    batch_indices = None
-    if batch_size is not None and batch_size < len(support[0]):
+    batch_size, batch_indices = row.tuning.batch, None
+    if batch_size is not None and is_mini_batched(row.tuning, episodes):
         seed = row.effective_training_seed
         batch_indices = mini_batch_indices(support, episodes, batch_size, seed)
     if row.tuning.augments:
@@ -65,6 +68,19 @@ def load_inputs(
         batch_indices=batch_indices,
         views=row.tuning.views,
     )
+
+
+def is_mini_batched(recipe: FinetuneConfig, episodes: Sequence[Episode]) -> bool:
+    """Whether a step reads a part of the support clips of episodes of one shape."""
+    return recipe.batch is not None and recipe.batch < len(episodes[0].support_clips)
+
+
+def stack_support_frames(
+    read_frames: Callable[[str], NDArray[np.uint8]], names: ClipRows
+) -> Tensor:
+    """Reads the frames of E rows of S clips, (E, S, frames, H, W, 3) uint8, on the CPU."""
+    stacked = np.stack([np.stack([read_frames(name) for name in row]) for row in names])
+    return torch.from_numpy(stacked)
 
 
 def _load_by_step(
@@ -96,8 +112,13 @@ def _augmented_prefixes(
     clips = context.augmentation_clips(row.tuning)
 
     def _frames(names: ClipRows) -> Tensor:
-        rows = [[torch.from_numpy(clips.frames(name).copy()) for name in row] for row in names]
-        return torch.stack([torch.stack(row) for row in rows])
+        read, frames = context.support_frames_ahead, None
+        if read is not None and batch_indices is None:
+            frames = read(episodes)
+        if frames is None:
+            frames = stack_support_frames(clips.frames, names)
+        # once for all steps: each of them selects frames and changes them on the device
+        return send(frames, encoder.tower.device)
 
     frames_at = _load_by_step([e.support_clips for e in episodes], batch_indices, _frames)
     seed = row.effective_training_seed

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain
 from time import perf_counter
 
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import TooManyFailuresError
+from fewshot_i2v.errors import TooManyFailuresError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder, AdaptersAhead
 from fewshot_i2v.evaluation.batching import group_by_shape
+from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
+from fewshot_i2v.evaluation.record_writer import RecordWriter
 from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -67,6 +69,7 @@ class RowExecution:
     folder: RunFolder
     selected: Sequence[Episode]
     pending: set[int] = field(default_factory=set)
+    _writer: RecordWriter | None = None
 
     @classmethod
     def plan(
@@ -130,7 +133,7 @@ class RowExecution:
 
     def record_failed(self, failures: Sequence[tuple[Episode, str, str]]) -> None:
         """Records episodes that cannot run, with the file that is to blame and the reason."""
-        self.folder.append(
+        self._append(
             [
                 EpisodeRecord(
                     **episode_fields(episode),
@@ -142,9 +145,24 @@ class RowExecution:
         )
         self.pending -= {episode.index for episode, _, _ in failures}
 
+    def _append(self, records: Sequence[EpisodeRecord]) -> None:
+        (self.folder.append if self._writer is None else self._writer.add)(records)
+
+    @contextmanager
+    def _writing_aside(self) -> Iterator[None]:
+        """Writes the records of the block by a thread; after it they are on the disk."""
+        with RecordWriter(self.folder.append) as writer:
+            self._writer = writer
+            try:
+                yield
+            finally:
+                self._writer = None
+
     def check_failures(self) -> None:
         """Raises TooManyFailuresError when more episodes are recorded as failed than allowed."""
         runner, folder = self.runner, self.folder
+        if self._writer is not None:
+            self._writer.wait()
         indices = {episode.index for episode in runner.episodes}
         failed = len(indices & folder.records.failed - self.pending)
         if failed > runner.row.max_failed:
@@ -158,23 +176,50 @@ class RowExecution:
                 "run the same command with --retry-failed, or raise --max-failed"
             )
 
-    def _readable_episodes(self, batch: int) -> list[Episode]:
-        return [e for e in self.episodes_of({batch}) if self.runner.failure(e) is None]
+    def _run_readable(
+        self, episodes: Sequence[Episode], build: AdapterBuilder | None
+    ) -> list[EpisodeRecord] | None:
+        """Runs episodes; None where a clip of theirs turned out to be unreadable."""
+        try:
+            return self.runner.run(episodes, build)
+        except VideoChangedError:
+            raise
+        except VideoUnreadable:
+            if all(self.runner.failure(episode) is None for episode in episodes):
+                raise
+            return None
+
+    def _readable_episodes(self, batches: Collection[int]) -> list[Episode]:
+        return [e for e in self.episodes_of(batches) if self.runner.failure(e) is None]
 
     def run_episodes(
         self, episodes: Sequence[Episode], build: AdapterBuilder | None = None
     ) -> list[EpisodeRecord]:
         """Runs episodes side by side, and records those that are missing.
 
+        Those with a clip that cannot be read are recorded as failed. Where this shows only now, the
+        others run again: what runs side by side decides the rounding.
+
         Args:
             episodes: of one batch.
             build: builds their adapter; None: the runner does.
 
         Returns:
-            The new records.
+            The new records of those that ran.
+
+        Raises:
+            VideoChangedError: when a clip is not the one that the run recorded.
+            TooManyFailuresError: when more episodes fail than the row allows.
         """
-        records = [r for r in self.runner.run(episodes, build) if r.index in self.pending]
-        self.folder.append(records)
+        computed: list[EpisodeRecord] | None = None
+        while computed is None:
+            failures = [self.runner.failure(episode) for episode in episodes]
+            if any(e.index in self.pending and f for e, f in zip(episodes, failures, strict=True)):
+                self._record_failures()
+            readable = [e for e, f in zip(episodes, failures, strict=True) if f is None]
+            computed = self._run_readable(readable, build)
+        records = [record for record in computed if record.index in self.pending]
+        self._append(records)
         self.pending -= {record.index for record in records}
         return records
 
@@ -190,15 +235,23 @@ class RowExecution:
         with progress.stage("encode", len(clip_names(pending)), "clips") as count_encoded:
             # elsewhere tuning is the work, and takes turns with encoding
             context.on_encoded = count_encoded if self.runner.is_static else None
-            batches = [self._readable_episodes(batch) for batch in self.batches]
-            with closing(AdaptersAhead(self.runner)) as ahead:
-                for episodes, following in pairwise([*batches, []]):
-                    start = perf_counter()
-                    ahead.start([*group_by_shape(episodes), *group_by_shape(following)])
-                    new_records = self.run_episodes(episodes, ahead.take)
+            batches = self.batches
+            with (
+                closing(AdaptersAhead(self.runner)) as adapters,
+                InputsAhead(self.runner) as inputs,
+                self._writing_aside(),
+            ):
+                for i, batch in enumerate(batches):
+                    start, n_pending = perf_counter(), len(self.pending)
+                    episodes = self._readable_episodes([batch])
+                    later = self._readable_episodes(batches[i + 1 : i + 2])
+                    groups = [*group_by_shape(episodes), *group_by_shape(later)]
+                    adapters.start(groups)
+                    inputs.start(groups)
+                    new_records = self.run_episodes(episodes, adapters.take)
                     accuracies += [r.accuracy for r in new_records if r.accuracy is not None]
-                    seconds = perf_counter() - start
-                    progress.advance(len(new_records) / total, seconds, accuracy_note(accuracies))
+                    share = (n_pending - len(self.pending)) / total
+                    progress.advance(share, perf_counter() - start, accuracy_note(accuracies))
         context.on_encoded = None
 
     def summarise(self) -> RowSummary:

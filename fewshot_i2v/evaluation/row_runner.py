@@ -303,6 +303,8 @@ class RowRunner:
     def failure(self, episode: Episode) -> VideoUnreadable | None:
         """Error of the first unreadable clip of an episode; None when all can be read."""
         bad = self.context.unreadable
+        if not bad:
+            return None
         return next((bad[name] for name in episode.clip_names() if name in bad), None)
 
     def run(

@@ -26,6 +26,9 @@ class FeatureCache:
         self.clips_encoded = 0
         """Clips encoded so far, repeats included."""
 
+    def __contains__(self, clip: str) -> bool:
+        return clip in self._slots
+
     def gather(self, clips: Sequence[Sequence[str]]) -> Tensor:
         """Returns the tokens of E rows of C clips, (E, C, T, L, D)."""
         requested = dict.fromkeys(name for row in clips for name in row)

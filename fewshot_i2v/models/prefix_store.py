@@ -9,24 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot_i2v.data.video.feature_files import FeatureFiles, FeatureLayout
-from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.data.video.feature_files import FeatureEntry, FeatureFiles, FeatureLayout
+from fewshot_i2v.errors import VideoChangedError
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     PREFIX_VERSION,
     PrefixSpec,
     compute_prefix,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.utils.environment import device_name
 
 FrameLoader = Callable[[], NDArray[np.uint8]]
 """Returns the frames of a clip, (T, H, W, 3) uint8."""
+
+
+class ClipInput(NamedTuple):
+    """What the host read of a clip to give its prefix to the device.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, from which the prefix is computed; None where it was on disk.
+        prefix: from disk; None where it is computed.
+        entry: of the prefix on disk; None where it is not written.
+    """
+
+    frames: Tensor | None
+    prefix: Tensor | None
+    entry: FeatureEntry | None
+
+    def pinned(self) -> ClipInput:
+        """Returns the same in memory from which a copy to the device does not wait."""
+        frames, prefix = (None if t is None else t.pin_memory() for t in self[:2])
+        return self._replace(frames=frames, prefix=prefix)
+
 
 _MAX_ENTRY_BYTES = 8 << 20
 """Larger prefixes are not written: all tokens of 8 frames have 5 MB in ViT-B/16, and those of all
@@ -80,6 +102,16 @@ class PrefixStore:
     ) -> Tensor:
         """Returns the prefix of a clip, on the device of the tower; without axes of clips.
 
+        Args and errors are those of `read` and `finish`, which are the parts of it.
+        """
+        read = self.read(path, spec, load_frames, frame_order)
+        return self.finish(path, spec, read, frame_order)
+
+    def read(
+        self, path: Path, spec: PrefixSpec, load_frames: FrameLoader, frame_order: str = ""
+    ) -> ClipInput:
+        """Reads the prefix of a clip, or where it must be computed its frames, on the host.
+
         Args:
             path: of the clip.
             spec: what is computed.
@@ -91,28 +123,51 @@ class PrefixStore:
         """
         layout, files = self._layout(spec), self._files
         if layout is None or files is None:
-            return self.compute(load_frames(), spec)
+            return ClipInput(_tensor(load_frames()), None, None)
         entry = files.entry(path, layout, frame_order)
         data = files.read(entry)
-        if data is not None:
-            dtype = torch.float32 if layout.dtype == "F32" else torch.bfloat16
-            stored = torch.frombuffer(data, dtype=dtype).reshape(layout.shape)
-            return stored.to(self._encoder.tower.device)
-        prefix = self.compute(load_frames(), spec)
+        if data is None:
+            return ClipInput(_tensor(load_frames()), None, entry)
+        dtype = torch.float32 if layout.dtype == "F32" else torch.bfloat16
+        return ClipInput(None, torch.frombuffer(data, dtype=dtype).reshape(layout.shape), entry)
+
+    def finish(
+        self, path: Path, spec: PrefixSpec, read: ClipInput, frame_order: str = ""
+    ) -> Tensor:
+        """Copies the prefix to the device, or computes it there and writes it to disk.
+
+        Args:
+            path: of the clip.
+            spec: as it was read.
+            read: what `read` returned.
+            frame_order: as it was read.
+
+        Raises:
+            VideoChangedError: when the clip changed since it was read.
+        """
+        if read.frames is None:
+            if read.prefix is None:
+                raise ValueError("neither frames nor a prefix was read")
+            return send(read.prefix, self._encoder.tower.device)
+        prefix = self._compute(read.frames, spec)
+        layout, files, entry = self._layout(spec), self._files, read.entry
+        if layout is None or files is None or entry is None:
+            return prefix
         # frames of another content must not get the name of this one
         if files.entry(path, layout, frame_order).key != entry.key:
-            raise VideoUnreadable(path, _CHANGED)
+            raise VideoChangedError(path, _CHANGED)
         files.write(entry, prefix.contiguous().cpu().view(torch.uint8).numpy().tobytes())
         return prefix
 
     def compute(self, frames: NDArray[np.uint8], spec: PrefixSpec) -> Tensor:
         """Computes the prefix of one clip from its frames, (T, H, W, 3) uint8."""
+        return self._compute(_tensor(frames), spec)
+
+    def _compute(self, frames: Tensor, spec: PrefixSpec) -> Tensor:
         tower = self._encoder.tower
         self.n_computed += 1
         with torch.no_grad():
-            # a copy: frames of the clip cache are read-only, which torch warns of
-            pixels = tower.normalize(torch.from_numpy(np.array(frames))[None])
-            return compute_prefix(tower, spec, pixels)[0]
+            return compute_prefix(tower, spec, tower.normalize(frames[None]))[0]
 
     def _layout(self, spec: PrefixSpec) -> FeatureLayout | None:
         """Returns the layout on disk; None for what is not written."""
@@ -142,6 +197,11 @@ class PrefixStore:
             shape,
         )
         return layout if layout.size <= _MAX_ENTRY_BYTES else None
+
+
+def _tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """Returns a copy: frames of the clip cache are read-only, which torch warns of."""
+    return torch.from_numpy(np.array(frames))
 
 
 def _device_facts(device: torch.device, *, deterministic: bool) -> list[str]:

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from fewshot_i2v.errors import CheckpointError, TuningError
 from fewshot_i2v.models.device_memory import release_device_memory
+from fewshot_i2v.runs.header import check_clip_digests
 from fewshot_i2v.training.batches import TrainBatches
 from fewshot_i2v.training.objective import NotFiniteError, Objective
 from fewshot_i2v.training.state import (
+    STATE_FILE,
+    STATE_FOLDER,
     CurveEntry,
     TrainableState,
     TrainingProgress,
@@ -81,6 +84,7 @@ class TrainingLoop:
 
         Raises:
             CheckpointError: when the state on disk is damaged or of another training.
+            RecordError: when clips changed since the training began.
             TuningError: when a clip cannot be read, memory is short, or a number is not finite,
                 naming the step and the state to resume from.
         """
@@ -88,6 +92,7 @@ class TrainingLoop:
         self.batches.prepare(progress=show_bar)
         if self.validation is not None:
             self.validation.prepare(progress=show_bar)
+        self._record_clips()
         with _explain_out_of_memory():
             if self.validation is not None and not self.progress.curve:
                 self._validate()
@@ -104,6 +109,7 @@ class TrainingLoop:
 
         Raises:
             CheckpointError: when no state was saved, or it is damaged or of another training.
+            RecordError: when clips that it reads changed since the training began.
             TuningError: when the state was never validated and gives no finite loss.
         """
         self._load_state()
@@ -113,6 +119,7 @@ class TrainingLoop:
             self.progress.best_step = self.progress.step
             self._trainable.forget_best()
             self.batches.prepare(progress=False)
+            self._record_clips()
             self._check_finite_loss()
         self._trainable.restore_best()
         return self.progress
@@ -127,6 +134,17 @@ class TrainingLoop:
                 "that of a training without a stop"
             )
         self.progress, self._saved_step, progress.threads = progress, progress.step, threads
+
+    def _record_clips(self) -> None:
+        """Verifies that the clips are those that the training began with, and records new ones.
+
+        From here on, a clip of another content is refused.
+        """
+        validation_clips = [] if self.validation is None else self.validation.clips
+        clips = [*self.batches.class_split.clips, *validation_clips]
+        digests = self.batches.context.content_digests(clips)
+        check_clip_digests(self.output / STATE_FOLDER / STATE_FILE, self.progress.clips, digests)
+        self.progress.clips.update(digests)
 
     def _backward(self, step: int) -> list[Tensor]:
         """Adds the gradients of a step; returns the losses of its micro-batches.

@@ -57,6 +57,8 @@ class TrainingProgress(_StrictModel):
         best_accuracy: its validation accuracy; None without validation.
         look_seconds: time of one validation.
         threads: of the CPU when the state was saved; None on a GPU.
+        clips: content digests of the clips that were read, by name; states of earlier versions have
+            none.
     """
 
     step: int = Field(ge=0)
@@ -66,10 +68,11 @@ class TrainingProgress(_StrictModel):
     best_accuracy: float | None = Field(ge=0, le=1)
     look_seconds: float = Field(ge=0)
     threads: int | None = Field(ge=1)
+    clips: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def before_first_step(cls) -> TrainingProgress:
-        """Progress of a training without any step; a file, in contrast, must have every value."""
+        """Progress of a training without any step."""
         return cls(
             step=0,
             curve=[],

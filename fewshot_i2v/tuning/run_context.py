@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.errors import ConfigError, UsageError, VideoUnreadable
+from fewshot_i2v.errors import ConfigError, UsageError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import Features, pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     GridSizes,
@@ -35,7 +35,7 @@ from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
-from fewshot_i2v.models.prefix_store import PrefixStore
+from fewshot_i2v.models.prefix_store import ClipInput, PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.utils import environment
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
@@ -143,9 +143,12 @@ class RunContext:
         encoder: the frozen encoder, on the device in the run's precision.
         store: decoded clips.
         folder: of the clip files where the split generates them.
-        unreadable: clips that could not be decoded, by clip name.
+        unreadable: clips that could not be read, by clip name; also those of which this showed only
+            when they were needed, as where features on disk are damaged and the clip is, too.
         on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
             None: no call.
+        clips_ahead: returns what was read ahead of a clip, None where nothing was; None: nothing
+            is read ahead.
     """
 
     config: CommonConfig
@@ -155,6 +158,7 @@ class RunContext:
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
+    clips_ahead: Callable[[str], ClipInput | None] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
     _digests: dict[str, str] = field(default_factory=dict)
     _progress: bool | OverallProgress = False
@@ -205,7 +209,10 @@ class RunContext:
         return False
 
     def with_segment_thirds(self) -> Self:
-        """Returns the same context with clips of three frames per segment, for temporal jitter."""
+        """Returns the same context with clips of three frames per segment, for temporal jitter.
+
+        Both share the clips that cannot be read.
+        """
         options = replace(
             self.store.options,
             frames=FRAMES_PER_SEGMENT * self.store.options.frames,
@@ -214,7 +221,6 @@ class RunContext:
         return replace(
             self,
             store=self.store.with_options(options),
-            unreadable={},
             _decoded_clips=set(),
             _caches={},
         )
@@ -290,16 +296,33 @@ class RunContext:
         """Decoded frames of a clip, (T, H, W, 3) uint8.
 
         Raises:
-            VideoUnreadable: when its content is not that of `content_digests` any more.
+            VideoChangedError: when its content is not that of `content_digests` any more.
+            VideoUnreadable: when it can no longer be read; it is then one of `unreadable`.
         """
+        with self._unreadable_noted(clip):
+            return self.read_frames(clip)
+
+    def read_frames(self, clip: str) -> NDArray[np.uint8]:
+        """Reads what `frames` returns; errors are the same, and nothing is noted of them."""
         self._refuse_changed(clip)
         return self.store.get(self.clip_path(clip))
+
+    @contextmanager
+    def _unreadable_noted(self, clip: str) -> Iterator[None]:
+        """Adds a clip to `unreadable` where the block finds that it cannot be read."""
+        try:
+            yield
+        except VideoChangedError:  # the clip may be fine, and the run is not
+            raise
+        except VideoUnreadable as error:
+            self.unreadable[clip] = error
+            raise
 
     def _refuse_changed(self, clip: str) -> None:
         """Refuses a clip whose content is not what the run recorded of it."""
         path, recorded = self.clip_path(clip), self._digests.get(clip)
         if recorded is not None and self.store.digest(path) != recorded:
-            raise VideoUnreadable(path, "changed since this run began: run again")
+            raise VideoChangedError(path, "changed since this run began: run again")
 
     def frame_order_key(self, clip: str) -> str:
         """Returns what tells the order of a clip's frames; "" for the natural one."""
@@ -314,12 +337,35 @@ class RunContext:
         return self.frames(clip)
 
     def _load_prefix(self, clip: str, spec: PrefixSpec) -> torch.Tensor:
-        """Reads or computes the prefix of a clip, without axes of clips."""
+        """Reads or computes the prefix of a clip, without axes of clips; errors as `frames`."""
         if self.on_encoded is not None:
             self.on_encoded(1)
+        path, order = self.clip_path(clip), self.frame_order_key(clip)
+        with self._unreadable_noted(clip):
+            self._refuse_changed(clip)
+            read = None if self.clips_ahead is None else self.clips_ahead(clip)
+            if read is not None:
+                return self.prefixes.finish(path, spec, read, order)
+            return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
+
+    def read_clip(self, clip: str, spec: PrefixSpec) -> ClipInput:
+        """Reads what a prefix needs of a clip on the host; any thread may do so.
+
+        Raises:
+            VideoUnreadable: when it cannot be read, or neither prefix nor frames are on disk.
+        """
         self._refuse_changed(clip)
         path, order = self.clip_path(clip), self.frame_order_key(clip)
-        return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
+        return self.prefixes.read(path, spec, lambda: self._decoded_frames(clip), order)
+
+    def _decoded_frames(self, clip: str) -> NDArray[np.uint8]:
+        if clip not in self._decoded_clips:
+            raise VideoUnreadable(self.clip_path(clip), "is not decoded yet")
+        return self.read_frames(clip)
+
+    def is_cached(self, key: Hashable, clip: str) -> bool:
+        """Whether the cache under a key has a clip."""
+        return key in self._caches and clip in self._caches[key]
 
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read.

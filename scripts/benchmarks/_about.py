@@ -1,50 +1,107 @@
-"""Where and with what a benchmark was run, for its record."""
+"""Where and with what a benchmark was run, and the measuring of processes, for all benchmarks."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-import torch
+import click
 
 from fewshot_i2v import __version__
 from fewshot_i2v.utils.environment import git_commit
 
+if TYPE_CHECKING:
+    import torch
 
-def about(device: torch.device) -> dict[str, Any]:
-    """Return time, command, commit, versions and device."""
-    cuda = device.type == "cuda"
+# A process that a large one starts begins with the peak memory of the large one. So a small process
+# stands between.
+_MEASURE = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+sys.exit(status != 0)
+"""
+
+
+def about(device: torch.device | None = None, libraries: Sequence[str] = ()) -> dict[str, Any]:
+    """Return time, command, commit, versions and device.
+
+    Args:
+        device: that was measured; None: the CPU.
+        libraries: whose versions matter besides that of PyTorch.
+    """
+    import torch
+
+    cuda = device is not None and device.type == "cuda"
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", sys.argv[0], *(Path(a).name for a in sys.argv[1:])]),
         "version": __version__,
         "commit": git_commit(),
+        "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **{name: version(name) for name in libraries},
     }
+
+
+def measured(command: Sequence[str], repeats: int = 1) -> dict[str, float]:
+    """Measure a process: medians of its seconds and processor seconds, and its largest peak memory.
+
+    Raises:
+        click.ClickException: when it fails.
+    """
+    runs = []
+    for _ in range(repeats):
+        small = [sys.executable, "-S", "-c", _MEASURE, *command]
+        output = subprocess.run(small, stdout=subprocess.PIPE, check=False)
+        if output.returncode:
+            raise click.ClickException(f"failed: {' '.join(command)}")
+        runs.append(json.loads(output.stdout))
+    seconds, cpu_seconds, peaks = zip(*runs, strict=True)
+    return {
+        "seconds": round(median(seconds), 2),
+        "cpu_seconds": round(median(cpu_seconds), 2),
+        "peak_mib": round(max(peaks) / (2**20 if sys.platform == "darwin" else 2**10), 1),
+    }
+
+
+def toolkit(*arguments: str) -> list[str]:
+    """Return a command of the toolkit, run by this Python."""
+    return [sys.executable, "-P", "-m", "fewshot_i2v", *arguments]
 
 
 def default_device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def synchronize(device: torch.device) -> None:
     """Wait for the device, where it runs behind the program."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.synchronize(device)
 
 
 def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
     """Write the figures of a benchmark as JSON, where a file was named."""
     if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,8 @@
     python scripts/benchmarks/bench_all.py --out FOLDER
     python scripts/benchmarks/bench_all.py --quick --out FOLDER
 
-With --quick each does little: it shows that everything runs, and its figures are rough. Benchmarks
+With --quick each does little: it shows that everything runs, and its figures are rough. Generated
+clips are decoded once, into FOLDER/cache. Benchmarks
 that need a folder of clips (`bench_reading.py`), or minutes of a quiet machine (`bench_engines.py`,
 `bench_reports.py`), are run alone.
 """
@@ -18,13 +19,14 @@ from time import perf_counter
 import click
 
 FOLDER = Path(__file__).parent
-NAMES = ("tuning", "train", "frozen", "decode", "scale", "merge")
+NAMES = ("tuning", "train", "frozen", "decode", "scale", "merge", "long")
+SHARE_CLIPS = ("tuning", "train", "scale", "merge")
 
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--only", multiple=True, type=click.Choice(NAMES), default=NAMES)
-@click.option("--quick", is_flag=True, help="A few minutes for all.")
+@click.option("--quick", is_flag=True, help="Two minutes for all.")
 def main(out: Path, only: tuple[str, ...], quick: bool) -> None:
     """Run the benchmarks; the module's docstring is its help."""
     out.mkdir(parents=True, exist_ok=True)
@@ -34,6 +36,7 @@ def main(out: Path, only: tuple[str, ...], quick: bool) -> None:
         command = [sys.executable, str(FOLDER / f"bench_{name}.py")]
         command += ["--quick"] if quick else []
         command += ["--work", str(out / "frozen-runs")] if name == "frozen" else []
+        command += ["--cache", str(out / "cache")] if name in SHARE_CLIPS else []
         status = subprocess.run([*command, "--json", str(out / f"{name}.json")], check=False)
         click.echo(f"== bench_{name}: {perf_counter() - start:.0f} s", err=True)
         if status.returncode:

@@ -26,7 +26,6 @@ from typing import Any
 import av
 import click
 import numpy as np
-import torch
 from _about import about, write_report
 from PIL import Image
 
@@ -158,7 +157,7 @@ def main(root: Path | None, clips: int, rounds: int, quick: bool, file: Path | N
         paths = every[:: max(1, len(every) // clips)][:clips] or write_clips(Path(work), clips)
         turns = [measure_round(paths, Path(work) / f"cache-{i}") for i in range(rounds + 1)][1:]
     rows = {name: _summary(name, turns, len(paths)) for name in turns[0]}
-    report = {"about": about(torch.device("cpu")), "clips": len(paths), "rows": rows}
+    report = {"about": about(), "clips": len(paths), "rows": rows}
     click.echo(json.dumps(rows, indent=1))
     write_report(file, report)
 

@@ -11,30 +11,28 @@ whose parts are timed. Prints one JSON object.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import median
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
+from unittest import mock
 
 import click
+from _about import about, measured, write_report
+from _clips import choose_split, split_of
 
 TIMINGS = ("seconds", "peak_memory_mb", "crc32")
 QUICK_EPISODES = 60
 
 
-def settings_of(encoder: str, episodes: int, output: Path, cache: Path) -> dict[str, Any]:
+def settings_of(work: Path, encoder: str, episodes: int, name: str) -> dict[str, Any]:
     """The evaluation: class means of the frozen encoder on the novel classes of `motions`."""
     return {
-        "split": "motions",
+        "split": split_of(work),
         "encoder": {"name": encoder},
         "adapter": ["frozen"],
         "head": ["prototype"],
@@ -42,33 +40,22 @@ def settings_of(encoder: str, episodes: int, output: Path, cache: Path) -> dict[
         "query": 5,
         "episodes": episodes,
         "tuning": {"steps": 0},
-        "output": str(output),
-        "cache": str(cache),
+        "output": str(work / name),
+        "cache": str(work / "cache"),
     }
 
 
-def measured(settings: dict[str, Any]) -> dict[str, float]:
-    """Seconds by the clock, processor seconds and peak memory of one evaluation."""
-    shutil.rmtree(settings["output"], ignore_errors=True)
+def measured_run(settings: dict[str, Any], repeats: int = 1) -> dict[str, float]:
+    """Measure evaluations, each of which begins with an empty run folder."""
     code = (
-        "import json, sys\n"
+        "import json, shutil, sys\n"
         "from fewshot_i2v.evaluation.evaluate import run\n"
         "from fewshot_i2v.evaluation.row_expansion import load_config\n"
-        "run(load_config(json.loads(sys.argv[1]), {}))\n"
+        "settings = json.loads(sys.argv[1])\n"
+        "shutil.rmtree(settings['output'], ignore_errors=True)\n"
+        "run(load_config(settings, {}))\n"
     )
-    start = perf_counter()
-    command = [sys.executable, "-P", "-c", code, json.dumps(settings)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = perf_counter() - start
-    if status:
-        raise click.ClickException(f"an evaluation ended with status {status}")
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mib": round(usage.ru_maxrss / unit, 1),
-    }
+    return measured([sys.executable, "-P", "-c", code, json.dumps(settings)], repeats)
 
 
 def records_of(output: Path) -> list[dict[str, Any]]:
@@ -134,31 +121,13 @@ def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
         "summary": [(RowExecution, "summarise")],
     }
     start = process_time()
-    with timed(parts) as seconds:
+    # records are written by this thread, since processor seconds are those of all threads
+    aside = mock.patch.object(RowExecution, "_writing_aside", return_value=nullcontext())
+    with timed(parts) as seconds, aside:
         evaluate.run(load_config(settings, {}))
     total = process_time() - start
     named = {part: round(seconds[part], 2) for part in parts}
     return named | {"rest": round(total - sum(seconds.values()), 2), "all": round(total, 2)}
-
-
-def about(commit_of: Path) -> dict[str, object]:
-    """What the figures were measured with."""
-    import torch
-
-    commit = subprocess.run(
-        ["git", "-C", str(commit_of), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": version("torch"),
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-    }
 
 
 @click.command(context_settings={"show_default": True})
@@ -179,28 +148,25 @@ def main(
     """Time and memory of many episodes of the frozen encoder on clips that were seen before."""
     if quick:
         episodes, repeats = QUICK_EPISODES, 1
-    cache, few = work / "cache", 10
-    shutil.rmtree(cache, ignore_errors=True)
-    new = measured(settings_of(encoder, episodes, work / "new", cache))
-    begun = [measured(settings_of(encoder, few, work / "few", cache)) for _ in range(repeats)]
-    seen = [measured(settings_of(encoder, episodes, work / "seen", cache)) for _ in range(repeats)]
+    few = 10
+    work.mkdir(parents=True, exist_ok=True)
+    choose_split(work, quick=quick)
+    shutil.rmtree(work / "cache", ignore_errors=True)
+    new = measured_run(settings_of(work, encoder, episodes, "new"))
+    begun = measured_run(settings_of(work, encoder, few, "few"), repeats)
+    seen = measured_run(settings_of(work, encoder, episodes, "seen"), repeats)
     result = {
         "setting": {"encoder": encoder, "episodes": episodes, "few": few, "repeats": repeats},
         "new_clips": new,
-        "seen_clips": {key: median(run[key] for run in seen) for key in new},
-        "seen_clips_few_episodes": {key: median(run[key] for run in begun) for key in new},
+        "seen_clips": seen,
+        "seen_clips_few_episodes": begun,
         "cached_clips": cached_clips(work / "seen"),
         "equal_records": records_of(work / "new") == records_of(work / "seen"),
-        "cpu_seconds_of_parts": seconds_of_parts(
-            settings_of(encoder, episodes, work / "parts", cache)
-        ),
-        "about": about(Path(__file__).parent),
+        "cpu_seconds_of_parts": seconds_of_parts(settings_of(work, encoder, episodes, "parts")),
+        "about": about(),
     }
-    text = json.dumps(result, indent=2)
-    click.echo(text)
-    if record is not None:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(text + "\n", encoding="utf-8")
+    click.echo(json.dumps(result, indent=1))
+    write_report(record, result)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,13 @@ as a process of its own: seconds, processor seconds, and the peak memory.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import click
-import torch
-from _about import about, write_report
+from _about import about, measured, toolkit, write_report
+from _clips import cache_option, split_of, work_folder
 
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.evaluate import build_row_runners
@@ -30,21 +25,13 @@ from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.shards import Shard
 
 _RECORDS_AT_ONCE = 1000
-# A process that a large one starts begins with the peak memory of the large one. So a small process
-# stands between.
-_MEASURE = """
-import json, os, subprocess, sys, time
-start = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-print(json.dumps([time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
-sys.exit(status != 0)
-"""
 
 
-def write_shards(folder: Path, shards: int, records: int) -> None:
-    """Write a run of `shards` x `records` episodes from the records of ten."""
-    settings = {"split": "motions", "episodes": 10, "head": ["prototype"], "output": str(folder)}
+def write_shards(work: Path, shards: int, records: int) -> None:
+    """Write `run` in a folder, a run of `shards` x `records` episodes from the records of ten."""
+    folder = work / "run"
+    settings = {"split": split_of(work), "episodes": 10, "head": ["prototype"]}
+    settings |= {"output": str(folder), "cache": str(work / "cache")}
     context = EvaluationContext.of(load_config(settings, {}))
     (runner,) = build_row_runners(context)
     context.decode_episodes(runner.episodes, runner.row.tuning, progress=False)
@@ -62,43 +49,28 @@ def write_shards(folder: Path, shards: int, records: int) -> None:
                 run.append(numbered[first : first + _RECORDS_AT_ONCE])
 
 
-def measured(arguments: list[str], repeats: int) -> dict[str, Any]:
-    """Measure a command of the toolkit: medians of its seconds, and its largest peak memory."""
-    command = [sys.executable, "-P", "-m", "fewshot_i2v", *arguments]
-    runs = []
-    for _ in range(repeats):
-        output = subprocess.run(
-            [sys.executable, "-S", "-c", _MEASURE, *command], capture_output=True, check=True
-        )
-        runs.append(json.loads(output.stdout))
-    seconds, processor_seconds, peaks = zip(*runs, strict=True)
-    return {
-        "seconds": round(median(seconds), 2),
-        "processor_seconds": round(median(processor_seconds), 2),
-        "peak_mib": round(max(peaks) / (2**20 if sys.platform == "darwin" else 2**10)),
-    }
-
-
 @click.command(help=__doc__)
 @click.option("--shards", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--records", type=click.IntRange(min=10), default=10_000, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--quick", is_flag=True, help="8 shards of 1,000 records, once.")
+@cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
-def main(shards: int, records: int, repeats: int, quick: bool, file: Path | None) -> None:
+def main(
+    shards: int, records: int, repeats: int, quick: bool, cache: Path | None, file: Path | None
+) -> None:
     """Run the benchmark; the module's docstring is its help."""
     if quick:
         shards, records, repeats = 8, 1000, 1
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "run"
-        write_shards(folder, shards, records)
-        (run,) = {path.parent for path in folder.rglob("run.json")}
+    with work_folder(quick=quick, cache=cache) as work:
+        write_shards(work, shards, records)
+        (run,) = {path.parent for path in (work / "run").rglob("run.json")}
         report = {
-            "about": about(torch.device("cpu")),
+            "about": about(),
             "shards": shards,
             "records_of_a_shard": records,
             "bytes": sum(path.stat().st_size for path in run.glob("episodes-*.jsonl")),
-            "show": measured(["show", str(run)], repeats),
+            "show": measured(toolkit("show", str(run)), repeats),
         }
     click.echo(json.dumps(report, indent=1))
     write_report(file, report)

@@ -10,7 +10,6 @@ and clips a second at their median.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from typing import Any
 import av
 import click
 import numpy as np
+from _about import about
 
-from fewshot_i2v import __version__
 from fewshot_i2v.data.video.reader import DecodeOptions, decode
 
 
@@ -40,7 +39,7 @@ def write_720p(path: Path, frames: int) -> None:
         container.mux(stream.encode())
 
 
-def measured(paths: Sequence[Path], repeats: int) -> dict[str, Any]:
+def measured_reading(paths: Sequence[Path], repeats: int) -> dict[str, Any]:
     """CPU seconds to read clips in this process, and clips a second at the median."""
     taken = []
     for _ in range(repeats):
@@ -58,19 +57,13 @@ def measured(paths: Sequence[Path], repeats: int) -> dict[str, Any]:
 @click.option("--repeats", default=5)
 def main(root: Path | None, frames: int, repeats: int) -> None:
     """Measure reading; see the top of this file."""
-    about = {
-        "version": __version__,
-        "av": av.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-    report: dict[str, Any] = {"about": about}
+    report: dict[str, Any] = {"about": about(libraries=("av",))}
     if root is not None:
-        report["folder"] = measured(sorted(root.rglob("*.mp4")), repeats)
+        report["folder"] = measured_reading(sorted(root.rglob("*.mp4")), repeats)
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "made.mp4"
         write_720p(clip, frames)
-        report[f"{frames} frames of 720p"] = measured([clip], repeats)
+        report[f"{frames} frames of 720p"] = measured_reading([clip], repeats)
     click.echo(json.dumps(report, indent=1))
 
 

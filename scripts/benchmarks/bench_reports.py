@@ -11,18 +11,11 @@ largest peak memory of a process.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import click
-
-from fewshot_i2v.utils.environment import git_commit
+from _about import about, measured, toolkit, write_report
 
 HEADS = (
     *("prototype", "prototype:pooling=ordered", "prototype:center=true,pooling=ordered"),
@@ -31,47 +24,16 @@ HEADS = (
 SHOTS = (1, 5)
 
 
-def fewshot(*args: str) -> list[str]:
-    """The command, run by this Python."""
-    return [sys.executable, "-P", "-m", "fewshot_i2v", *args]
-
-
 def make_runs(work: Path, episodes: int) -> list[Path]:
     """Run folders: one for each head and number of shots."""
     flags = [part for head in HEADS for part in ("--head", head)]
     flags += [part for shot in SHOTS for part in ("--shot", str(shot))]
-    command = fewshot(
+    command = toolkit(
         *("evaluate", "quickstart", "--adapter", "frozen", *flags),
         *("--episodes", str(episodes), "--output", str(work), "--quiet"),
     )
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return sorted(path.parent for path in work.glob("*/run.json"))
-
-
-def measured(command: list[str], repeats: int) -> dict[str, float]:
-    """Median seconds and largest peak memory of a process."""
-    seconds, peaks = [], []
-    for _ in range(repeats):
-        start = perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds.append(perf_counter() - start)
-        peaks.append(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
-        if status:
-            raise click.ClickException(f"{' '.join(command)}: ended with status {status}")
-    return {"seconds": round(median(seconds), 2), "peak_mib": round(max(peaks), 1)}
-
-
-def about() -> dict[str, object]:
-    """What the figures were measured with."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "numpy": version("numpy"),
-        "matplotlib": version("matplotlib"),
-        "commit": git_commit(),
-    }
 
 
 @click.command(context_settings={"show_default": True})
@@ -92,18 +54,16 @@ def main(*, work: Path, episodes: int, repeats: int, record: Path | None) -> Non
         "report of all runs": ("report", str(work), "--out", str(work / "report.html")),
         "report of all runs as a table": ("report", str(work), "--out", str(work / "report.tex")),
     }
-    found = {name: measured(fewshot(*args), repeats) for name, args in commands.items()}
+    found = {name: measured(toolkit(*args), repeats) for name, args in commands.items()}
     page = (work / "report.html").stat().st_size
     result = {
-        "about": about(),
+        "about": about(libraries=("numpy", "matplotlib")),
         "setting": {"runs": len(runs), "episodes": episodes, "repeats": repeats},
         "page_mib": round(page / 2**20, 2),
         "commands": found,
     }
-    text = json.dumps(result, indent=1)
-    click.echo(text)
-    if record is not None:
-        record.write_text(text + "\n", encoding="utf-8")
+    click.echo(json.dumps(result, indent=1))
+    write_report(record, result)
 
 
 if __name__ == "__main__":

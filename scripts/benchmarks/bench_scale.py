@@ -3,7 +3,8 @@
     python scripts/benchmarks/bench_scale.py --json results.json
     python scripts/benchmarks/bench_scale.py --quick
 
-Each measurement is a process of its own. An axis is varied alone; its exponent is the slope of a
+Each measurement is a process of its own (with --quick one process measures all, and only its
+figures of time mean something). An axis is varied alone; its exponent is the slope of a
 straight line through the logarithms of seconds: 1 is linear growth. Measured are a frozen run over
 its number of episodes, from the start of the run to its summary; drawing 1,000 episodes over the
 clips of a split that is made up; and one tuned episode of ST-Adapter over its classes, support
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,6 +26,7 @@ import click
 import numpy as np
 import torch
 from _about import about, write_report
+from _clips import cache_option, split_of, work_folder
 from bench_sampler import made_up_split
 
 from fewshot_i2v import evaluate
@@ -45,7 +46,7 @@ def frozen_run(work: Path, episodes: int) -> float:
     start = perf_counter()
     evaluate(
         {
-            "split": "motions",
+            "split": split_of(work),
             "head": ["prototype"],
             "episodes": episodes,
             "cache": str(work / "cache"),
@@ -68,7 +69,7 @@ def drawing(_work: Path, clips: int) -> float:
 def _tuned_episode(work: Path, **changes: Any) -> float:
     """Measure one tuned episode, median of three after one."""
     settings: dict[str, Any] = {
-        "split": "motions",
+        "split": split_of(work),
         "adapter": ["st-adapter"],
         "head": ["linear"],
         "episodes": 1,
@@ -106,7 +107,7 @@ def tuned_by_frames(work: Path, frames: int) -> float:
 
 Axis = tuple[Callable[[Path, int], float], Sequence[int], Sequence[int]]
 AXES: dict[str, Axis] = {
-    "episodes of a frozen run": (frozen_run, (100, 1000, 10_000, 100_000), (30, 100, 300)),
+    "episodes of a frozen run": (frozen_run, (100, 1000, 10_000, 100_000), (30, 100)),
     "clips of a split": (drawing, (1000, 10_000, 100_000, 1_000_000), (1000, 10_000)),
     "way of a tuned episode": (tuned_by_way, (2, 5, 10, 20), (2, 5)),
     "shots of a tuned episode": (tuned_by_shot, (1, 2, 4, 8), (1, 2)),
@@ -120,10 +121,20 @@ def _measure(axis: str, work: Path, value: int) -> tuple[float, float]:
     return AXES[axis][0](work, value), peak_memory_mb(CPU, 1)
 
 
-def in_own_process(axis: str, work: Path, value: int) -> tuple[float, float]:
-    """Measure in a process that does nothing else, so that its peak memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def measure(
+    shared: ProcessPoolExecutor | None, axis: str, work: Path, value: int
+) -> tuple[float, float]:
+    """Measure in a process that does nothing else, so that its peak memory is its own.
+
+    Where one is shared, its peak memory is the largest so far.
+    """
+    if shared is not None:
+        return shared.submit(_measure, axis, work, value).result()
+    with _process() as pool:
         return pool.submit(_measure, axis, work, value).result()
 
 
@@ -133,17 +144,18 @@ def exponent(values: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Two or three small values of each axis.")
+@click.option("--quick", is_flag=True, help="Two small values of each axis, in one process.")
+@cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
-def main(quick: bool, file: Path | None) -> None:
+def main(quick: bool, cache: Path | None, file: Path | None) -> None:
     """Run the benchmark; the module's docstring is its help."""
-    report: dict[str, Any] = {"about": about(CPU), "axes": {}}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        in_own_process("episodes of a frozen run", work, 20)  # generates and decodes clips
+    report: dict[str, Any] = {"about": about(), "axes": {}}
+    with work_folder(quick=quick, cache=cache) as work, _process() as shared:
+        pool = shared if quick else None
+        measure(pool, "episodes of a frozen run", work, 20)  # generates and decodes clips
         for axis, (_, values, small) in AXES.items():
             chosen = small if quick else values
-            measured = [in_own_process(axis, work, value) for value in chosen]
+            measured = [measure(pool, axis, work, value) for value in chosen]
             seconds = [round(time, 4) for time, _ in measured]
             report["axes"][axis] = {
                 "values": list(chosen),

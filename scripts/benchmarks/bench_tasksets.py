@@ -11,22 +11,20 @@ times each; the medians and their ratio are printed as one JSON object.
 from __future__ import annotations
 
 import json
-import platform
 import random
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import click
+from _about import about
 from torch.utils.data import Dataset
 
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.data.splits.split_file import load_split
-from fewshot_i2v.utils.environment import git_commit
 
 Draw = Callable[[int], object]
 
@@ -130,7 +128,7 @@ def main(out: Path | None, **setting: Any) -> None:
     }
     ratios = [b / a for a, b in zip(each["ours"], each["learn2learn"], strict=True)]
     result = {
-        "about": about(),
+        "about": about(libraries=("learn2learn", "numpy")),
         "setting": setting | {"clips": len(Names(split, subset))},
         **rows,
         "times_as_fast": round(median(ratios), 2),
@@ -140,17 +138,6 @@ def main(out: Path | None, **setting: Any) -> None:
     click.echo(text)
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
-
-
-def about() -> dict[str, str | None]:
-    """What the figures were measured with."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "learn2learn": version("learn2learn"),
-        "numpy": version("numpy"),
-        "commit": git_commit(),
-    }
 
 
 if __name__ == "__main__":

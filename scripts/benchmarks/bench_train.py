@@ -11,7 +11,6 @@ and without augmentation. Both take turns; a ratio is the median of its ratios w
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import click
 import torch
 from _about import about, default_device, synchronize, write_report
+from _clips import cache_option, split_of, work_folder
 from _plain_loop import BLOCKS, PlainVideoEncoder
 from bench_tuning import ENCODERS, FRAMES, TYPES, Workload
 from torch import nn
@@ -38,7 +38,7 @@ def toolkit_speed(
     """Measure clips a second of a training of the toolkit."""
     result = train(
         {
-            "split": "motions",
+            "split": split_of(workload.work),
             "encoder": workload.encoder_keys(),
             "precision": precision,
             "video": {"frames": FRAMES},
@@ -117,7 +117,8 @@ def measure(
 @click.option("--clips", default=16, show_default=True, help="Clips of a step.")
 @click.option("--steps", default=20, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--quick", is_flag=True, help="ST-Adapter alone in fp32, 4 steps, 3 rounds.")
+@click.option("--quick", is_flag=True, help="ST-Adapter alone in fp32, 3 steps, 2 rounds.")
+@cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
 def main(
     encoder: str | None,
@@ -128,17 +129,18 @@ def main(
     steps: int,
     rounds: int,
     quick: bool,
+    cache: Path | None,
     file: Path | None,
 ) -> None:
     """Run the benchmark; the module's docstring is its help."""
     target = torch.device(device) if device else default_device()
     encoder = encoder or ("ViT-B-16" if target.type == "cuda" else "demo")
     if quick:
-        adapter, precision, steps, rounds = ("st-adapter",), ("fp32",), 4, 3
+        adapter, precision, steps, rounds = ("st-adapter",), ("fp32",), 3, 2
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as work:
+    with work_folder(quick=quick, cache=cache) as work:
         pixels = ENCODERS[encoder]["image_size"]
-        workload = Workload(encoder, pixels, target, Path(work), shot=1, query=1, steps=steps)
+        workload = Workload(encoder, pixels, target, work, shot=1, query=1, steps=steps)
         for name in adapter:
             rows += measure(workload, name, clips, precision, rounds)
     for row in rows:

@@ -21,7 +21,6 @@ the plain loop's episode, in which nothing is left out.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ import click
 import numpy as np
 import torch
 from _about import about, default_device, synchronize, write_report
+from _clips import cache_option, split_of, work_folder
 from _plain_loop import BLOCKS, PlainVideoEncoder, tune_and_predict
 from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
@@ -94,7 +94,7 @@ class Workload:
     def runner(self, adapter: str, precision: str, episodes: int) -> RowRunner:
         """Make the toolkit's runner of a row, its clips decoded."""
         settings: dict[str, Any] = {
-            "split": "motions",
+            "split": split_of(self.work),
             "encoder": self.encoder_keys(),
             "precision": precision,
             "video": {"frames": FRAMES},
@@ -284,6 +284,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 @click.option("--steps", default=30, show_default=True, help="Steps of an episode.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="ST-Adapter alone, 3 steps, 1 query, 1 and 4 at once.")
+@cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
 def main(
     encoder: str | None,
@@ -297,19 +298,20 @@ def main(
     steps: int,
     rounds: int,
     quick: bool,
+    cache: Path | None,
     file: Path | None,
 ) -> None:
     """Run the benchmark; the module's docstring is its help."""
     target = torch.device(device) if device else default_device()
     encoder = encoder or ("ViT-B-16" if target.type == "cuda" else "demo")
     if quick:
-        adapter, at_once, steps, query, rounds = ("st-adapter",), (1, 4), 3, 1, 3
+        adapter, at_once, steps, query, rounds = ("st-adapter",), (1, 4), 3, 1, 2
         precision = tuple(TYPES) if target.type == "cuda" else ("fp32",)
     sides = [(name, count) for name in precision for count in at_once]
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as work:
+    with work_folder(quick=quick, cache=cache) as work:
         pixels = size or ENCODERS[encoder]["image_size"]
-        workload = Workload(encoder, pixels, target, Path(work), shot, query, steps)
+        workload = Workload(encoder, pixels, target, work, shot, query, steps)
         for name in adapter:
             new_rows = measure(workload, name, sides, rounds)
             click.echo(table(new_rows), err=True)

@@ -7,22 +7,31 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.cache_folder import CacheFile, clear_files, list_cache
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video import clip_cache
 from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.errors import EncoderError, VideoUnreadable
+from fewshot_i2v.errors import (
+    EncoderError,
+    TooManyFailuresError,
+    VideoChangedError,
+    VideoUnreadable,
+)
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.engines.jobs import BatchJob
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.fitting.fit import fit
 from fewshot_i2v.evaluation.row_execution import RowExecution
@@ -192,10 +201,7 @@ def test_a_damaged_entry_is_computed_again_from_frames_that_are_gone(
 ) -> None:
     records, _, (header,) = runs.run()
     runs.forget_frames()
-    damaged = runs.features()[0].path
-    damaged.chmod(0o644)
-    content = damaged.read_bytes()
-    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    _damage(runs.features()[0].path)
     with counted() as counts:
         row = evaluate.run(runs.config(), progress=True).rows[0]
     assert list(counts) == [1, 1, 1]
@@ -203,6 +209,101 @@ def test_a_damaged_entry_is_computed_again_from_frames_that_are_gone(
     again = read_run(row.folder).records.values()
     assert [r.probabilities for r in again] == [r["probabilities"] for r in records]
     assert len(runs.features()) == len(header["clips"]) + 1  # with the damaged one, moved aside
+
+
+def _refuse_to_decode(monkeypatch: pytest.MonkeyPatch, clips: Collection[Path]) -> None:
+    """Lets clips be unreadable from now on, though nothing was written to their files."""
+    decode = clip_cache.decode
+
+    def _decode(path: Path, *args: Any) -> object:
+        if path in clips:
+            raise VideoUnreadable(path, "cannot be decoded here")
+        return decode(path, *args)
+
+    monkeypatch.setattr(clip_cache, "decode", _decode)
+
+
+def _damage(path: Path) -> None:
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"adapter": ["m-adapter:tokens=summary"], "tuning": UNCHANGED},
+        {"adapter": ["m-adapter:tokens=summary"], "tuning": UNCHANGED | {"flip": "on"}},
+    ],
+    ids=str,
+)
+def test_damage_that_cannot_be_mended_fails_the_episodes_of_the_clip_alone(
+    runs: Runs, changes: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = changes | {"episodes": 6, "query": 1, "at_once": at_once}
+    records, _, (header,) = runs.run(**changes)
+    is_augmented = changes.get("tuning", {}).get("flip") == "on"
+    n_with_clip: Counter[str] = Counter(name for r in records for name in _clips_of(r))
+    support = [name for r in records for clips in r["support"] for name in clips]
+    chosen = min(support, key=lambda name: (n_with_clip[name], name))
+    clip = EvaluationContext.of(runs.config()).clip_path(chosen)
+    gc.collect()
+    if is_augmented:  # its frames are read: damage those
+        decoded = [f.path for f in list_cache(runs.folder / "cache") if f.kind == "decoded"]
+        damaged = [p for p in decoded if p.suffix == ".npy"]
+    else:
+        runs.forget_frames()
+        damaged = [file.path for file in runs.features()]
+    for path in damaged:
+        _damage(path)
+    _refuse_to_decode(monkeypatch, {clip})
+    found: list[int] = []
+    record_failed = RowExecution.record_failed
+
+    def _record(self: RowExecution, failures: Sequence[tuple[Episode, str, str]]) -> None:
+        found.append(len(failures))
+        record_failed(self, failures)
+
+    monkeypatch.setattr(RowExecution, "record_failed", _record)
+    again, _, _ = runs.run(**changes, max_failed=6)
+    assert found[0] == 0, "nothing is wrong until the clip is needed"
+    failed = [r["index"] for r in again if r["status"] == "failed"]
+    assert failed == [r["index"] for r in records if chosen in _clips_of(r)]
+    assert 0 < len(failed) < 6
+    assert {tuple(r["error"].values()) for r in again if r["error"]} == {
+        (str(clip), "cannot be decoded here")
+    }
+    for ours, theirs in zip(again, records, strict=True):
+        if ours["status"] == "ok":
+            np.testing.assert_allclose(ours["probabilities"], theirs["probabilities"], atol=1e-5)
+    assert len(header["clips"]) > len(failed)
+    with pytest.raises(TooManyFailuresError, match="cannot be decoded here"):
+        runs.run(**changes)
+
+
+def _clips_of(record: dict[str, Any]) -> list[str]:
+    return [name for key in ("support", "query") for clips in record[key] for name in clips]
+
+
+def test_a_worker_records_what_only_it_cannot_read(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"episodes": 2, "query": 1, "at_once": 2}
+    records, _, _ = runs.run(**changes)
+    runs.forget_frames()
+    for file in runs.features():
+        _damage(file.path)
+    only_first = sorted(set(_clips_of(records[0])) - set(_clips_of(records[1])))[0]
+    config = runs.config(**changes, max_failed=1)
+    worker = Worker(config, Shard(1, 1), None)
+    _refuse_to_decode(monkeypatch, {worker.context.clip_path(only_first)})
+    outcome = worker.run(BatchJob(0, 0, (0, 1)))
+    worker.close()
+    assert len(outcome.accuracies) == 1
+    again = read_run(config.output_folder / worker._runners[0].row.slug).records
+    assert [again[i].status for i in range(2)] == ["failed", "ok"]
 
 
 def test_a_file_that_changed_is_encoded_again(runs: Runs) -> None:
@@ -444,5 +545,5 @@ def test_a_clip_that_changes_after_it_was_recorded_stops_the_run(
         run_all(self, *args)
 
     monkeypatch.setattr(RowExecution, "run_all", _change_first)
-    with pytest.raises(VideoUnreadable, match="changed since this run began: run again"):
+    with pytest.raises(VideoChangedError, match="changed since this run began: run again"):
         runs.run(tuning=tuning)

@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.errors import VideoChangedError
 from fewshot_i2v.models import prefix_store
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
@@ -202,7 +202,7 @@ def test_frames_of_other_content_are_not_stored_under_this_one(door: Door) -> No
         write_video(door.clip, "mpeg4", 12)
         return frames
 
-    with pytest.raises(VideoUnreadable, match="changed while it was read"):
+    with pytest.raises(VideoChangedError, match="changed while it was read"):
         store.load(door.clip, SPEC, _frames)
     assert not list((door.folder / "clips").rglob("*.safetensors"))
 

@@ -13,6 +13,12 @@ from click.testing import CliRunner
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "bench_frozen.py"
 
 
+@pytest.fixture(autouse=True)
+def _beside_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python does for a script that is run."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
 class _Work:
     def compute(self, seconds: float) -> float:
         end = process_time() + seconds

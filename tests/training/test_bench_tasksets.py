@@ -16,6 +16,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "bench
 ASKED = ("--split", "hmdb51-arn", "--subset", "novel", "--episodes", "5", "--their-episodes", "2")
 
 
+@pytest.fixture(autouse=True)
+def _beside_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python does for a script that is run."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
 @pytest.mark.learn2learn
 def test_both_are_timed() -> None:
     learn2learn_algorithms()

@@ -11,15 +11,24 @@ from typing import Any
 import pytest
 import torch
 
-from fewshot_i2v.errors import CheckpointError, ConfigError, FewshotError, TuningError
+from fewshot_i2v.errors import (
+    CheckpointError,
+    ConfigError,
+    FewshotError,
+    RecordError,
+    TuningError,
+    VideoChangedError,
+)
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training import loop, output_folder
 from fewshot_i2v.training.base_objectives import Episodic
+from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import MicroBatch, NotFiniteError
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.run_context import RunContext
 from tests.training.training_samples import train_config, training_folder
 
 _STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0}
@@ -206,6 +215,82 @@ def test_another_number_of_threads_is_told_on_going_on(
     assert (
         f"CPU threads were {torch.get_num_threads()} up to step 2, and now they are 99" in notes[0]
     )
+
+
+def _own_folder(tmp_path: Path) -> Path:
+    """A folder whose clips no other test reads."""
+    folder = tmp_path / "own" / "folder"
+    folder.mkdir(parents=True)
+    return training_folder(folder)
+
+
+def _changed_clip(folder: Path, output: Path, subset: str, **changes: Any) -> str:
+    """Gives a clip that is read the content of another one; returns its name."""
+    config = train_config(folder, output, **changes)
+    context = RunContext.open(config)
+    class_split = TrainValSplit.of(context.split, config)
+    watched = class_split.validation_episodes(config)[0].support_clips
+    name, other = (class_split.clips if subset == "base" else watched)[:2]
+    path = context.clip_path(name)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(context.clip_path(other).read_bytes())
+    assert path.read_bytes() != content
+    return name
+
+
+@pytest.mark.parametrize("subset", ["base", "val"])
+@pytest.mark.parametrize("changes", [{}, {"augment": {"flip": "on", "temporal": True}}], ids=str)
+def test_a_clip_that_changed_stops_a_training_that_goes_on(
+    tmp_path: Path, subset: str, changes: dict[str, Any]
+) -> None:
+    folder = _own_folder(tmp_path)
+    changes = {"save_every": 2, **changes}
+    _killed_after(2, folder, tmp_path / "out", **changes)
+    state = tmp_path / "out" / ".training" / "state"
+    saved = state.read_bytes()
+    name = _changed_clip(folder, tmp_path / "out", subset, **changes)
+    with pytest.raises(RecordError, match="not what they were when the run began") as error:
+        _run(folder, tmp_path / "out", **changes)
+    assert str(error.value).startswith(f"{state}: ")
+    assert name in str(error.value)
+    assert state.read_bytes() == saved
+    _run(folder, tmp_path / "other", **changes)  # a new training reads the new clip
+
+
+def test_a_clip_that_changes_while_it_is_trained_on_stops_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _own_folder(tmp_path)
+    record = loop.TrainingLoop._record_clips
+
+    def _then_change(self: loop.TrainingLoop) -> None:
+        record(self)
+        _changed_clip(folder, tmp_path / "out", "val")
+
+    monkeypatch.setattr(loop.TrainingLoop, "_record_clips", _then_change)
+    with pytest.raises(VideoChangedError, match="changed since this run began"):
+        _run(folder, tmp_path / "out")
+
+
+def test_the_state_of_an_earlier_version_goes_on_and_records_the_clips(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingLoop, "_record_clips", lambda _: None)
+        _killed_after(2, folder, tmp_path, save_every=2)
+    clips: list[dict[str, str]] = []
+    real = save_state
+
+    def save(*args: Any) -> None:
+        clips.append(dict(args[3].clips))
+        real(*args)
+
+    monkeypatch.setattr(loop, "save_state", save)
+    done = _run(folder, tmp_path, save_every=2)
+    assert done.digest == _run(folder, tmp_path / "whole", save_every=2).digest
+    assert clips[0] == clips[-1]
+    assert len(clips[0]) > 5 * 8  # those of the training classes, and some to validate
 
 
 def test_the_estimate_counts_the_validations_that_are_left(folder: Path, tmp_path: Path) -> None:

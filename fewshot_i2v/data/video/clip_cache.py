@@ -461,6 +461,8 @@ def decode_into_cache(
         except OSError as error:
             reason = error.strerror or str(error)
             advice = "check that the folder may be written to"
+            if entry.path.parent.exists() and not entry.path.parent.is_dir():
+                advice = f"{entry.path.parent} is a file where a folder belongs: delete it"
             if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 size = entry.size / 2**20
                 advice = f"each clip takes {size:.2g} MiB: free space, or choose a folder elsewhere"

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache, DamagedEntryError
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils.files import write_shared
-from fewshot_i2v.utils.input_files import open_regular
+from fewshot_i2v.utils.input_files import NotAFileError, open_regular
 
 FEATURES_VERSION = "1"
 """Part of every key: raised when entries of an older program must not be used any more."""
@@ -138,12 +139,13 @@ class FeatureFiles:
 
     Attributes:
         n_read: entries that were read.
-        n_repaired: damaged entries that were moved aside.
+        n_repaired: damaged entries, and folders in the place of entries, that were moved aside.
     """
 
     def __init__(self, clips: ClipCache, notify: Callable[[str], object]) -> None:
         self._clips, self._notify = clips, notify
         self._can_write = True
+        self._blocked_keys: set[str] = set()
         self.n_read = 0
         self.n_repaired = 0
 
@@ -187,16 +189,23 @@ class FeatureFiles:
         except FileNotFoundError:
             return None
         except DamagedEntryError as error:
-            self.n_repaired += 1
             self._notify(f"note: damaged features are computed again: {error}")
-            with contextlib.suppress(OSError):  # it is replaced in any case
-                entry.path.replace(entry.path.with_name(entry.path.name + DAMAGED_SUFFIX))
+            self._move_aside(entry)
+            return None
+        except NotAFileError as error:
+            self._notify(f"note: features are computed again: {entry.path} {error.strerror}")
+            self._move_aside(entry)
             return None
         except OSError as error:
             self._notify(f"note: features are computed again: {entry.path}: {error.strerror}")
             return None
         self.n_read += 1
         return data
+
+    def _move_aside(self, entry: FeatureEntry) -> None:
+        self.n_repaired += 1
+        with contextlib.suppress(OSError):  # a file is replaced in any case
+            entry.path.replace(entry.path.with_name(entry.path.name + DAMAGED_SUFFIX))
 
     def write(self, entry: FeatureEntry, data: bytes) -> None:
         """Writes the values of an entry, unless the folder has refused others before.
@@ -210,6 +219,10 @@ class FeatureFiles:
         try:
             entry.write(data, self._clips.folder / f".{uuid.uuid4().hex}.tmp")
         except OSError as error:
+            blocking = _blocking_path(entry)
+            if blocking is not None:  # others can be written
+                self._note_blocked(entry, blocking)
+                return
             self._can_write = False
             self._notify(
                 f"note: features cannot be written to {self._clips.folder}: "
@@ -218,6 +231,25 @@ class FeatureFiles:
             return
         self._clips.count_written(entry.size)
 
+    def _note_blocked(self, entry: FeatureEntry, blocking: Path) -> None:
+        """Says once for each entry what is in its place."""
+        if entry.key in self._blocked_keys:
+            return
+        self._blocked_keys.add(entry.key)
+        kind = "folder" if blocking.is_dir() else "file"
+        self._notify(
+            f"note: features cannot be written to {entry.path}: {blocking} is a {kind}; delete it, "
+            "and later runs read these features again"
+        )
+
+
+def _blocking_path(entry: FeatureEntry) -> Path | None:
+    """Returns what is in the place of an entry or of its folder; None where nothing is."""
+    folder = entry.path.parent
+    if folder.exists() and not folder.is_dir():
+        return folder
+    return entry.path if entry.path.is_dir() else None
+
 
 def _is_usable(entry: FeatureEntry) -> bool:
     """Returns whether there is an entry of the right size; `read` checks its content."""
@@ -225,7 +257,7 @@ def _is_usable(entry: FeatureEntry) -> bool:
         status = entry.path.stat()
     except OSError:
         return False
-    if status.st_size != entry.size:
+    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
         return False
     mark_used(entry.path, status)
     return True

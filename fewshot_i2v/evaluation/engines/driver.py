@@ -57,6 +57,7 @@ class EngineRun:
         summaries = []
         for runner in self.runners:
             with self._opened(runner) as execution:
+                execution.check_failures()  # workers count their own
                 summaries.append(execution.summarise())
         return summaries
 

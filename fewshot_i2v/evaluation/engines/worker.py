@@ -66,7 +66,7 @@ class Worker:
         self.context.draw(episodes)
 
     def run(self, job: BatchJob) -> Outcome:
-        """Runs a job and records its missing episodes.
+        """Runs a job and records its missing episodes, those with an unreadable clip as failed.
 
         Raises:
             FewshotError: see `fewshot_i2v.errors`.
@@ -92,7 +92,7 @@ class Worker:
         digests = context.content_digests(clip_names(episodes))
         header = execution.folder.header
         check_clip_digests(execution.folder.path / "run.json", header.get("clips", {}), digests)
-        records = execution.run_episodes([e for e in episodes if runner.failure(e) is None])
+        records = execution.run_episodes(episodes)
         accuracies = tuple(r.accuracy for r in records if r.accuracy is not None)
         return Outcome(job, accuracies, perf_counter() - start)
 

@@ -429,6 +429,14 @@ def test_a_folder_that_is_none_is_an_error_from_the_workers(
         store.prepare(three)
 
 
+def test_a_file_in_place_of_a_folder_of_entries_is_named(three: list[Path], tmp_path: Path) -> None:
+    store = ClipCache(tmp_path, OPTIONS, workers=1)
+    folder = tmp_path / store.entry_key(store.digest(three[0]))[:2]
+    folder.write_text("mine")
+    with pytest.raises(ClipCacheError, match=f"{folder} is a file where a folder belongs"):
+        store.prepare(three[:1])
+
+
 def test_what_killed_processes_left_is_removed(three: list[Path], tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
     left = [tmp_path / ".1.tmp", tmp_path / "ab" / ".2.tmp"]

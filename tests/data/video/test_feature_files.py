@@ -159,6 +159,78 @@ def test_a_folder_that_takes_nothing_is_said_once(
     assert "the run goes on" in said[0]
 
 
+def _folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def _folder_with_a_file(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "notes.txt").write_text("mine")
+
+
+def _file_as_parent(path: Path) -> None:
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.write_text("mine")
+
+
+def _pipe(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+
+
+def _link_to_nothing(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.with_name("nothing"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes, and links need rights")
+@pytest.mark.parametrize(
+    "block", [_folder, _folder_with_a_file, _file_as_parent, _pipe, _link_to_nothing]
+)
+def test_what_is_in_the_place_of_an_entry_stops_no_other(
+    tmp_path: Path, clip: Path, block: Callable[[Path], None]
+) -> None:
+    said: list[str] = []
+    files = _files(tmp_path, said)
+    blocked = files.entry(clip, LAYOUT)
+    others = (files.entry(clip, LAYOUT._replace(computation=(str(n),))) for n in range(300))
+    other = next(entry for entry in others if entry.path.parent != blocked.path.parent)
+    block(blocked.path)
+    assert files.find([clip], LAYOUT, [""]) == [False]
+    for entry in (blocked, other):
+        assert files.read(entry) is None
+        files.write(entry, VALUES)
+    assert files.read(other) == VALUES
+    if block is _file_as_parent:
+        assert blocked.path.parent.read_text() == "mine"
+        assert [line for line in said if "cannot be written" in line] == [
+            f"note: features cannot be written to {blocked.path}: {blocked.path.parent} is a file; "
+            "delete it, and later runs read these features again"
+        ]
+    else:
+        assert files.read(blocked) == VALUES
+    if block is _folder_with_a_file:
+        aside = blocked.path.with_name(f"{blocked.path.name}.damaged")
+        assert (aside / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_moved_aside_is_said_once(tmp_path: Path, clip: Path) -> None:
+    said: list[str] = []
+    files = _files(tmp_path, said)
+    entry = files.entry(clip, LAYOUT)
+    for path in (entry.path, entry.path.with_name(f"{entry.path.name}.damaged")):
+        _folder_with_a_file(path)
+    for _ in range(2):
+        assert files.read(entry) is None
+        files.write(entry, VALUES)
+    other = files.entry(clip, LAYOUT._replace(computation=("other",)))
+    files.write(other, VALUES)
+    assert files.read(other) == VALUES
+    lines = [line for line in said if "cannot be written" in line]
+    assert len(lines) == 1
+    assert f"{entry.path} is a folder" in lines[0]
+
+
 def test_what_a_killed_process_left_goes(tmp_path: Path, clip: Path) -> None:
     cache = _cache(tmp_path)
     cache.folder.mkdir(parents=True)
