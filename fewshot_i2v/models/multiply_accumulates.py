@@ -99,7 +99,7 @@ _COUNTS: Mapping[Any, Callable[[Sequence[Any], Tensor], int]] = {
 # compiler. None stands for arguments that are left to PyTorch, mostly to raise its error.
 
 
-def _like_broadcast(x: Tensor, *others: Any) -> Tensor | None:  # noqa: ANN401 - as documented
+def _like_broadcast(x: Tensor, *others: Any) -> Tensor | None:
     """Returns the result of an operation on each value of x and of a tensor or number, if any."""
     if not others or not isinstance(others[0], Tensor):
         return torch.empty_like(x) if x.is_floating_point() else None
