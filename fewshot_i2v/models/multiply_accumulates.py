@@ -1,8 +1,8 @@
 """A counter of the multiply-accumulates of PyTorch operations on the meta device.
 
 `torch.utils.flop_counter` counts the same, but imports PyTorch's compiler when it does, and so do
-many operations on the meta device. That takes longer than a short run. What the counter does not
-know itself is left to PyTorch; tests hold both equal.
+many operations on the meta device; some import sympy. That takes longer than a short run. What the
+counter does not know itself is left to PyTorch; tests hold both equal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -95,36 +96,75 @@ _COUNTS: Mapping[Any, Callable[[Sequence[Any], Tensor], int]] = {
 }
 
 
-# What PyTorch's own code computes on the meta device for these operations, which imports the
-# compiler. None stands for arguments that are left to PyTorch, mostly to raise its error.
+# What PyTorch's own code computes on the meta device for these operations, with slow imports.
+# None stands for arguments that are left to PyTorch, mostly to raise its error.
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=_META)
 
 
 def _like_broadcast(x: Tensor, *others: Any) -> Tensor | None:
-    """Returns the result of an operation on each value of x and of a tensor or number, if any."""
-    if not others or not isinstance(others[0], Tensor):
-        return torch.empty_like(x) if x.is_floating_point() else None
-    dtype = torch.result_type(x, others[0])
-    if not dtype.is_floating_point:  # a quotient has another type
+    """Returns the result of an operation on each value of tensors and of numbers, if any."""
+    tensors = [other for other in others if isinstance(other, Tensor)]
+    dtype = torch.result_type(x, tensors[0]) if tensors else x.dtype
+    mixed = any(other.dtype != tensors[0].dtype for other in tensors)
+    if mixed or not dtype.is_floating_point:  # a quotient of integers has another type
         return None
-    return torch.empty(torch.broadcast_shapes(x.shape, others[0].shape), dtype=dtype, device=_META)
+    try:
+        shape = np.broadcast_shapes(x.shape, *(other.shape for other in tensors))
+    except ValueError:
+        return None
+    return _empty(shape, dtype)
 
 
-def _like_comparison(x: Tensor, _number: float) -> Tensor:
-    """Returns the result of a comparison of each value with a number."""
-    return torch.empty_like(x, dtype=torch.bool)
+def _in_place(x: Tensor, *others: Any) -> Tensor | None:
+    """Returns x, which an operation on each value of tensors changes."""
+    out = _like_broadcast(x, *others)
+    return x if out is not None and (out.shape, out.dtype) == (x.shape, x.dtype) else None
 
 
 def _like_first(x: Tensor, _dim: int) -> Tensor | None:
     """Returns the result of a softmax in the type of x."""
-    return torch.empty_like(x) if x.is_floating_point() else None
+    return _empty(x.shape, x.dtype) if x.is_floating_point() else None
 
 
-def _like_added_product(added: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
-    """Returns the result of `addmm` of a bias (m), x (n, k) and a weight (k, m)."""
-    (n, k), m = x.shape, weight.shape[1]
-    if added.shape != (m,) or len(weight) != k:
+def _like_product(x: Tensor, y: Tensor) -> Tensor | None:
+    """Returns the result of `mm` of (n, k) and (k, m), or of `bmm` with a leading axis."""
+    if x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-2]:
         return None
-    return torch.empty((n, m), dtype=x.dtype, device=_META)
+    return _empty((*x.shape[:-1], y.shape[-1]), x.dtype)
+
+
+def _like_added_product(added: Tensor, x: Tensor, y: Tensor) -> Tensor | None:
+    """Returns the result of `addmm` or `baddbmm`, whose product is added to what fits it."""
+    product = _like_product(x, y)
+    if product is None or added.ndim > product.ndim:
+        return None
+    sizes = zip(added.shape[::-1], product.shape[::-1], strict=False)
+    return product if all(size in (1, full) for size, full in sizes) else None
+
+
+def _like_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+) -> Tensor | None:
+    """Returns the result of a convolution without padding, as of patches."""
+    plain = not transposed and {*padding, groups} == {0, 1} and {*dilation} == {1}
+    if not plain or bias is not None or x.shape[1] != weight.shape[1]:
+        return None
+    sides = zip(x.shape[2:], weight.shape[2:], stride, strict=True)
+    places = [(side - size) // step + 1 for side, size, step in sides]
+    if min(places) < 1:
+        return None
+    return _empty((x.shape[0], weight.shape[0], *places), x.dtype)
 
 
 def _like_normalised(x: Tensor, shape: Sequence[int], *_: object) -> tuple[Tensor, ...] | None:
@@ -132,8 +172,8 @@ def _like_normalised(x: Tensor, shape: Sequence[int], *_: object) -> tuple[Tenso
     leading = x.shape[: x.ndim - len(shape)]
     if x.shape[len(leading) :] != tuple(shape):
         return None
-    statistics = x.new_empty((*leading, *[1] * len(shape)))
-    return torch.empty_like(x, memory_format=torch.contiguous_format), statistics, statistics
+    statistics = _empty((*leading, *[1] * len(shape)), x.dtype)
+    return _empty(x.shape, x.dtype), statistics, statistics
 
 
 def _like_concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
@@ -146,7 +186,7 @@ def _like_concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None
         return None
     shape = shapes[0]
     shape.insert(dim % (len(shape) + 1), sum(sizes))
-    return torch.empty(shape, dtype=tensors[0].dtype, device=_META)
+    return _empty(shape, tensors[0].dtype)
 
 
 def _like_stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
@@ -155,7 +195,7 @@ def _like_stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     if any(x.shape != tensors[0].shape or x.dtype != tensors[0].dtype for x in tensors):
         return None
     shape.insert(dim % (len(shape) + 1), len(tensors))
-    return torch.empty(shape, dtype=tensors[0].dtype, device=_META)
+    return _empty(shape, tensors[0].dtype)
 
 
 def _like_mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor | None:
@@ -164,7 +204,7 @@ def _like_mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> 
         return None
     reduced = {dim % x.ndim for dim in dims}
     shape = [1 if i in reduced else n for i, n in enumerate(x.shape) if keepdim or i not in reduced]
-    return x.new_empty(shape)
+    return _empty(shape, x.dtype)
 
 
 _SHAPES: Mapping[Any, Callable[..., Any]] = {
@@ -172,13 +212,22 @@ _SHAPES: Mapping[Any, Callable[..., Any]] = {
     _ATEN.mul.Tensor: _like_broadcast,
     _ATEN.mul.Scalar: _like_broadcast,
     _ATEN.div.Tensor: _like_broadcast,
-    _ATEN.gt.Scalar: _like_comparison,
+    _ATEN.addcmul.default: _like_broadcast,
+    _ATEN.addcmul_.default: _in_place,
+    _ATEN.lerp.Tensor: _like_broadcast,
     _ATEN.gelu.default: _like_broadcast,
     _ATEN.relu.default: _like_broadcast,
+    _ATEN.silu.default: _like_broadcast,
+    _ATEN.sigmoid.default: _like_broadcast,
     _ATEN._safe_softmax.default: _like_first,
+    _ATEN.mm.default: _like_product,
+    _ATEN.bmm.default: _like_product,
     _ATEN.addmm.default: _like_added_product,
+    _ATEN.baddbmm.default: _like_added_product,
+    _ATEN.convolution.default: _like_convolution,
     _ATEN.native_layer_norm.default: _like_normalised,
     _ATEN.cat.default: _like_concatenated,
     _ATEN.stack.default: _like_stacked,
     _ATEN.mean.dim: _like_mean,
+    _ATEN.sum.dim_IntList: _like_mean,
 }
