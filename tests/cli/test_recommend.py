@@ -103,8 +103,9 @@ def test_compare_names_the_one_baseline_once(invoke: Invoke, two: list[str]) -> 
     pairs = json.loads(invoke("compare", *two, "--all-pairs", "--json").stdout)["comparisons"]
     assert len(pairs) == 3
     # the baseline that a folder names stays
-    named = json.loads(invoke("compare", *two, "--baseline", two[1], "--json").stdout)
-    assert named["comparisons"]
+    folder = str(Path(two[1]) / "frozen-linear-1shot")
+    named = json.loads(invoke("compare", *two, "--baseline", folder, "--json").stdout)
+    assert {pair["baseline_folder"] for pair in named["comparisons"]} == {folder}
 
 
 def test_frozen_rows_with_other_records_stay_two(invoke: Invoke, tmp_path: Path) -> None:
