@@ -23,6 +23,7 @@ from fewshot_i2v.report.analysis.report_data import (
     sort_rows,
 )
 from fewshot_i2v.report.tables.recommendation_text import section_recommendation
+from fewshot_i2v.runs.repeated_rows import merge_repeated_frozen
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
@@ -222,6 +223,7 @@ def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSecti
         rows, key=lambda row: (str(row.summary.folder.parent), row_order(row.summary))
     )
     summaries = [row.summary for row in ordered_rows]
+    merged = merge_repeated_frozen(summaries, [row.analysis.outcomes for row in ordered_rows])
     config, way = summaries[0].config, way_of(summaries[0])
     order = config.get("frame_order")
     order_note = f", frames {order}" if order else ""
@@ -229,8 +231,8 @@ def _build_section(rows: Sequence[ReportRow], detail: str | None) -> ReportSecti
     for summary in summaries:
         evaluations[summary.folder.parent].append(summary)
     named_rows = [
-        replace(row, summary=summary)
-        for row, summary in zip(ordered_rows, name_rows(summaries), strict=True)
+        replace(ordered_rows[i], summary=summary)
+        for i, summary in zip(merged, name_rows([*merged.values()]), strict=True)
     ]
     return ReportSection(
         title=f"{config['split']} ({config['subset']}), {way}-way{order_note}",

@@ -51,22 +51,35 @@ class TimeLine(NamedTuple):
         return self.fixed + self.per_clip * clips
 
 
-class _EncoderTrial(NamedTuple):
-    """What an adapter was measured to take.
+class _ForwardTrial(NamedTuple):
+    """What an adapter was measured to take without gradients.
 
     Attributes:
-        clips: number of clips of the largest trial.
-        forward: the adapted encoder without gradients, from the frozen prefix.
-        step: forth and back, with augmentation and the prefix where these belong to a step.
-        saved_bytes: that a clip keeps for the backward pass.
+        encoder: the adapted encoder.
+        prefix: of the trial's clips, (1, clips, ...).
+        seconds: from the frozen prefix.
         features: of the trial's clips, (1, clips, ...).
     """
 
-    clips: int
-    forward: TimeLine
-    step: TimeLine
-    saved_bytes: float
+    encoder: AdaptedEncoder
+    prefix: Tensor
+    seconds: TimeLine
     features: Features
+
+
+class _StepTrial(NamedTuple):
+    """What an adapter was measured to take in a step.
+
+    Attributes:
+        seconds: forth and back, with augmentation and the prefix where these belong to a step.
+        saved_bytes: that a clip keeps for the backward pass.
+    """
+
+    seconds: TimeLine
+    saved_bytes: float
+
+
+_NO_STEP = _StepTrial(TimeLine(0.0, 0.0), 0.0)
 
 
 class _HeadTrial(NamedTuple):
@@ -80,23 +93,26 @@ class _HeadTrial(NamedTuple):
 class TimeEstimator:
     """Estimates rows of one evaluation; rows with equal methods share their trials."""
 
-    _encoders: dict[Hashable, _EncoderTrial] = field(default_factory=dict)
+    _forwards: dict[Hashable, _ForwardTrial] = field(default_factory=dict)
+    _steps: dict[Hashable, _StepTrial] = field(default_factory=dict)
     _prefixes: dict[Hashable, TimeLine] = field(default_factory=dict)
     _heads: dict[Hashable, _HeadTrial] = field(default_factory=dict)
     _peak_mb: float = 0.0
 
     def estimate(self, runner: RowRunner, work: RowWork) -> dict[str, Any]:
         """Returns the estimated cost of a row, in plain types."""
-        trial, prefix = self._encoder_trial(runner), self._prefix_line(runner)
+        trial, prefix = self._forward_trial(runner), self._prefix_line(runner)
+        step_trial = self._step_trial(runner, trial)
         head = self._head_trial(runner, trial)
         parallel = min(runner.parallel_episodes, work.episodes)
         first = work.first_clips * prefix.per_clip
         if runner.is_static:
-            first += work.first_clips * trial.forward.per_clip * (runner.start is not None)
+            first += work.first_clips * trial.seconds.per_clip * (runner.start is not None)
             per_episode = head.predict
         else:
-            step = trial.step.seconds(parallel * work.step_clips) / parallel + head.step
-            forward = trial.forward.seconds(parallel * work.predicted_clips) / parallel
+            step_clips = parallel * work.step_clips
+            step = step_trial.seconds.seconds(step_clips) / parallel + head.step
+            forward = trial.seconds.seconds(parallel * work.predicted_clips) / parallel
             per_episode = work.steps * step + forward + head.predict
         row = runner.row
         return {
@@ -114,12 +130,12 @@ class TimeEstimator:
             "parameters": runner.parameters,
             "seconds_per_episode": round(per_episode, 4),
             "seconds": round(per_episode * work.episodes + first, 1),
-            "memory_mb": round(self._memory_mb(runner, work, trial, parallel)),
+            "memory_mb": round(self._memory_mb(runner, work, step_trial, parallel)),
         }
 
     def trials(self) -> dict[str, int]:
         """Returns how many trials of each kind were measured."""
-        return {"adapters": len(self._encoders), "heads": len(self._heads)}
+        return {"adapters": len(self._forwards), "heads": len(self._heads)}
 
     def _prefix_line(self, runner: RowRunner) -> TimeLine:
         """Time of what is encoded once per clip, below the first trained block."""
@@ -137,18 +153,23 @@ class TimeEstimator:
             self._prefixes[key] = _fit_line(_run, n_clips, tower.device)
         return self._prefixes[key]
 
-    def _encoder_trial(self, runner: RowRunner) -> _EncoderTrial:
-        row = runner.row
-        options = resolve_options("adapters", row.adapter).model_dump(mode="json")
-        tuning, tunes = row.tuning, not runner.is_static and row.tuning.steps > 0
-        augmentation = (tuning.flip, tuning.crop_scale, tuning.colour, tuning.temporal)
-        changes = augmentation if tunes and tuning.augments else None
-        key = (row.adapter.name, repr(options), _grid_sizes(runner), tunes, changes)
-        if key not in self._encoders:
-            self._encoders[key] = _time_encoder(runner)
-        return self._encoders[key]
+    def _forward_trial(self, runner: RowRunner) -> _ForwardTrial:
+        key = _adapter_key(runner)
+        if key not in self._forwards:
+            self._forwards[key] = _time_forward(runner)
+        return self._forwards[key]
 
-    def _head_trial(self, runner: RowRunner, trial: _EncoderTrial) -> _HeadTrial:
+    def _step_trial(self, runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
+        tuning = runner.row.tuning
+        if runner.is_static or not tuning.steps:
+            return _NO_STEP
+        augmentation = (tuning.flip, tuning.crop_scale, tuning.colour, tuning.temporal)
+        key = (_adapter_key(runner), augmentation if tuning.augments else None)
+        if key not in self._steps:
+            self._steps[key] = _time_step(runner, trial)
+        return self._steps[key]
+
+    def _head_trial(self, runner: RowRunner, trial: _ForwardTrial) -> _HeadTrial:
         row, shape = runner.row, _largest_episode(runner).shape
         views = 0 if runner.is_static else row.tuning.views
         key = (row.head.label, shape, views, row.tuning.batch, trial.features.frames.shape[2:])
@@ -157,7 +178,7 @@ class TimeEstimator:
         return self._heads[key]
 
     def _memory_mb(
-        self, runner: RowRunner, work: RowWork, trial: _EncoderTrial, parallel: int
+        self, runner: RowRunner, work: RowWork, trial: _StepTrial, parallel: int
     ) -> float:
         """Peak memory in MiB: of the process on the CPU, of the tensors on a GPU."""
         tower, frames = runner.context.encoder.tower, runner.row.video.frames
@@ -185,6 +206,13 @@ class TimeEstimator:
 def _grid_sizes(runner: RowRunner) -> GridSizes:
     """Cells on a side of each grid of patch tokens that the row's head reads."""
     return tuple(sorted({readout.grid_size for readout in runner.sizes.readouts} - {0}))
+
+
+def _adapter_key(runner: RowRunner) -> Hashable:
+    """Equal for rows whose adapted encoders take the same time."""
+    adapter = runner.row.adapter
+    options = resolve_options("adapters", adapter).model_dump(mode="json")
+    return adapter.name, repr(options), _grid_sizes(runner)
 
 
 def _largest_episode(runner: RowRunner) -> Episode:
@@ -232,37 +260,45 @@ def _best_seconds(run: Callable[[int], object], n_clips: int, device: torch.devi
     return best_seconds(_run_and_wait)
 
 
-def _time_encoder(runner: RowRunner) -> _EncoderTrial:
+def _time_forward(runner: RowRunner) -> _ForwardTrial:
     """Measures the adapted encoder of a row on a few clips."""
-    row, tower = runner.row, runner.context.encoder.tower
+    tower = runner.context.encoder.tower
     encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
-    n_clips, frames = _trial_clips(runner), row.video.frames
+    n_clips, frames = _trial_clips(runner), runner.row.video.frames
     pixels = tower.normalize(_noise_clips(tower, n_clips, frames))
     with torch.no_grad():
         prefix = encoder.compute_prefix(pixels, grid_sizes=grids).unsqueeze(0)
+    features: dict[int, Features] = {}
 
     @torch.inference_mode()
-    def _forward(n: int) -> object:
-        return encoder(prefix[:, :n], grid_sizes=grids)
+    def _forward(n: int) -> None:
+        features[n] = encoder(prefix[:, :n], grid_sizes=grids)
 
-    forward = _fit_line(_forward, n_clips, tower.device)
-    with torch.no_grad():
-        features = encoder(prefix, grid_sizes=grids)
-    if runner.is_static or not row.tuning.steps:
-        return _EncoderTrial(n_clips, forward, TimeLine(0.0, 0.0), 0.0, features)
-    prefix_of_step = _augmented_prefix(runner, encoder) if row.tuning.augments else None
+    seconds = _fit_line(_forward, n_clips, tower.device)
+    return _ForwardTrial(encoder, prefix, seconds, features[max(features)])
 
-    def _step(n: int) -> None:
+
+def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
+    """Measures a step of the adapted encoder of a row on the clips of a trial."""
+    encoder, prefix, grids = trial.encoder, trial.prefix, _grid_sizes(runner)
+    prefix_of_step = _augmented_prefix(runner, encoder) if runner.row.tuning.augments else None
+    saved_bytes: list[float] = []
+
+    def _pass(n: int) -> None:
         tokens = prefix[:, :n] if prefix_of_step is None else prefix_of_step(n)
         out = encoder(tokens, grid_sizes=grids)
         loss = sum(x.square().mean() for x in (out.frames, out.clip, *out.grids.values()))
         if loss.requires_grad:
             torch.autograd.backward(loss)
 
-    step = _fit_line(_step, n_clips, tower.device)
-    few = max(1, n_clips // 4)
-    saved = _bytes_saved(lambda: _step(few), encoder)
-    return _EncoderTrial(n_clips, forward, step, saved / few, features)
+    def _step(n: int) -> None:
+        if saved_bytes:
+            _pass(n)
+        else:  # the first one warms up
+            saved_bytes.append(_bytes_saved(lambda: _pass(n), encoder) / n)
+
+    seconds = _fit_line(_step, prefix.shape[1], encoder.tower.device)
+    return _StepTrial(seconds, saved_bytes[0])
 
 
 def _augmented_prefix(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], Tensor]:

@@ -20,9 +20,9 @@ from fewshot_i2v.errors import AdapterError, UsageError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter, FrameOrder
 from fewshot_i2v.models.adapters.base.layers import TemporalDepthwiseConv
-from fewshot_i2v.models.adapters.frozen import Frozen
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import check_episode_axis
+from fewshot_i2v.models.multiply_accumulates import MultiplyAccumulateCounter
 
 _META_DEVICE = torch.device("meta")
 _RGB_CHANNELS = 3
@@ -162,17 +162,17 @@ def count_adapter_cost(
     adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
     parsed_options = adapter_class.parse(options or {})
     meta_tower = tower.to(_META_DEVICE, torch.float32)
-    with _on_meta_device(adapter):
+    with _on_meta_device(adapter) as counter:
         built_adapter = adapter_class(meta_tower, parsed_options, frames=frames, seeds=[0]).to(
             _META_DEVICE
         )
         check_episode_axis(built_adapter, adapter)
-        macs = _macs_per_frame(meta_tower, built_adapter)
+        macs = _macs_per_frame(meta_tower, built_adapter, counter)
         merged_parameters, merged_macs = None, None
         if adapter_class.mergeable:
             merged_tower, remainder = built_adapter.merge(meta_tower)
             merged_parameters = _count_parameters(remainder)
-            merged_macs = _macs_per_frame(merged_tower, remainder)
+            merged_macs = _macs_per_frame(merged_tower, remainder, counter)
     return Cost(
         adapter=adapter,
         options=parsed_options.model_dump(mode="json"),
@@ -204,14 +204,12 @@ def macs_per_clip(
     """
     adapter_class: type[Adapter] = registry.load_method("adapters", adapter)
     meta_tower = tower.to(_META_DEVICE, torch.float32)
-    if adapter_class is Frozen and meta_tower.blocks:
-        return float(_frozen_macs_per_frame(meta_tower) * frames)
     try:
-        with _on_meta_device(adapter):
+        with _on_meta_device(adapter) as counter:
             built_adapter = adapter_class(
                 meta_tower, adapter_class.parse(options), frames=frames, seeds=[0]
             ).to(_META_DEVICE)
-            return _macs_per_frame(meta_tower, built_adapter) * frames
+            return _macs_per_frame(meta_tower, built_adapter, counter) * frames
     except AdapterError:
         return None
     except Exception:
@@ -220,32 +218,16 @@ def macs_per_clip(
         return None
 
 
-def _frozen_macs_per_frame(tower: Tower) -> int:
-    """Counts multiply-accumulates of the frozen tower for one frame, from its shapes.
-
-    PyTorch's counter imports its compiler, which takes longer than a frozen row on seen clips.
-    """
-    tokens, width = tower.tokens, tower.width
-    patches = (tokens - 1) * tower.patch_weight.numel()
-    attended = 2 * tokens**2 * width  # scores, and means of the values
-    weights = sum(
-        w.numel()
-        for block in tower.blocks
-        for w in (block.qkv_weight, block.out_weight, block.fc_weight, block.proj_weight)
-    )
-    return patches + tokens * weights + tower.layers * attended
-
-
 @contextmanager
-def _on_meta_device(adapter: str) -> Iterator[None]:
-    """Creates new tensors on the meta device, with a shape and no values.
+def _on_meta_device(adapter: str) -> Iterator[MultiplyAccumulateCounter]:
+    """Creates new tensors on the meta device, with a shape and no values, and counts.
 
     Raises:
         AdapterError: when the code inside needs a value.
     """
     try:
-        with torch.no_grad(), _META_DEVICE:
-            yield
+        with torch.no_grad(), _META_DEVICE, MultiplyAccumulateCounter() as counter:
+            yield counter
     except RuntimeError as error:
         raise AdapterError(
             f"{adapter} cannot be counted without weights: {error}. An adapter must not read the "
@@ -258,23 +240,16 @@ def _count_parameters(adapter: Adapter) -> int:
     return sum(parameter[0].numel() for parameter in adapter.parameters())
 
 
-def _macs_per_frame(tower: Tower, adapter: Adapter) -> float:
+def _macs_per_frame(tower: Tower, adapter: Adapter, counter: MultiplyAccumulateCounter) -> float:
     """Counts multiply-accumulates of the adapted encoder, for one frame of one clip."""
-    # its import takes a tenth of that of torch, and much of this module needs no counter
-    from torch.utils.flop_counter import FlopCounterMode
-
     encoder = AdaptedEncoder(tower, adapter)
     encoder.all_tokens = True  # as papers count
     side = tower.image_size
     clip = torch.empty(1, 1, adapter.frames, _RGB_CHANNELS, side, side)
-    with (
-        FlopCounterMode(display=False) as counter,
-        _count_depthwise_macs(adapter) as depthwise_macs,
-    ):
+    earlier = counter.total
+    with _count_depthwise_macs(adapter) as depthwise_macs:
         encoder(encoder.compute_prefix(clip))
-    # the counter takes a multiplication and an addition for two operations
-    products: int = counter.get_total_flops() // 2
-    return (products + sum(depthwise_macs)) / adapter.frames
+    return (counter.total - earlier + sum(depthwise_macs)) / adapter.frames
 
 
 @contextmanager

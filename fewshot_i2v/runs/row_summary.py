@@ -70,6 +70,8 @@ class RowSummary:
         planned: number of episodes that the run is to have; None for runs of earlier versions.
         folder: the run folder; that of the first training seed where the row is several.
         seed_folders: run folders of the further training seeds.
+        repeat_folders: run folders with the same setting and equal records, which are not rows of
+            their own.
         header: content of its `run.json`, with the training seeds of all; empty during the run.
     """
 
@@ -98,6 +100,7 @@ class RowSummary:
     planned: int | None = None
     folder: Path = Path()
     seed_folders: tuple[Path, ...] = ()
+    repeat_folders: tuple[Path, ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.statistics.wording import counted
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -253,11 +252,10 @@ def _check_record(record: RecordLike, previous: int) -> None:
     counts = {queries, len(record.labels), len(record.predictions), len(record.probabilities)}
     if len(counts) != 1 or not queries or len(record.support) != way:
         raise UsageError(
-            f"episode {record.index}: {counted(queries, 'query clip')}, "
-            f"{counted(len(record.labels), 'label')}, "
-            f"{counted(len(record.predictions), 'prediction')}, {len(record.support)} lists of "
-            f"support clips for {counted(way, 'class')}; expected as many of the first three, at "
-            "least one, and as many lists as classes"
+            f"episode {record.index}: query clips {queries}, labels {len(record.labels)}, "
+            f"predictions {len(record.predictions)}, probabilities {len(record.probabilities)}, "
+            f"lists of support clips {len(record.support)}, classes {way}; expected as many of the "
+            "first four, at least one, and as many lists as classes"
         )
 
 

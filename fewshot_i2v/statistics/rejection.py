@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.shares import Share, share_of
-from fewshot_i2v.statistics.wording import counted
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def choose_threshold(
     position = int(reject_known * (len(scores) + 1))
     if position < 1 or not len(others):
         raise UsageError(
-            f"reject: {counted(len(scores), 'held-out clip')} and {len(others)} of other classes; "
+            f"reject: held-out clips {len(scores)}, clips of other classes {len(others)}; "
             f"to reject at most {reject_known:.0%} needs {int(np.ceil(1 / reject_known)) - 1} and 1"
         )
     threshold = float(scores[position - 1])

@@ -14,7 +14,6 @@ from math import ceil, inf, log2, sqrt
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
 from fewshot_i2v.statistics.variance_components import VarianceComponents
-from fewshot_i2v.statistics.wording import counted
 
 MAX_EPISODES = 10**9
 """No more episodes than these are looked for."""
@@ -146,9 +145,7 @@ def clips_per_class(episodes: int, classes: int, way: int, shot: int, query: int
         UsageError: when there are fewer classes than `way`.
     """
     if classes < way:
-        raise UsageError(
-            f"{counted(classes, 'class')}; expected at least {way}, the classes of an episode"
-        )
+        raise UsageError(f"classes: {classes}; expected at least {way}, the classes of an episode")
     return -(-episodes * way // classes) * (shot + query)
 
 

@@ -9,7 +9,6 @@ from statistics import fmean, harmonic_mean, variance
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import constant_values_interval
-from fewshot_i2v.statistics.wording import counted
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,7 @@ def estimate_components(episodes: Sequence[Sequence[Sequence[float]]]) -> Varian
         '0.667 0.104 0.167'
     """
     if len(episodes) < 2:
-        raise UsageError(
-            f"{counted(len(episodes), 'episode')}; expected at least 2 to see how they spread"
-        )
+        raise UsageError(f"episodes: {len(episodes)}; expected at least 2 to see how they spread")
     flat = [[float(v) for group in episode for v in group] for episode in episodes]
     for i, values in enumerate(flat):
         if not values or not all(map(isfinite, values)):

@@ -5,12 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: "1 class", "2 classes" (utils, which has more, is on this floor)."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count} {noun if count == 1 else plural}"
-
-
 class Covers(StrEnum):
     """What an interval covers and what not."""
 

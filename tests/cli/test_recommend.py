@@ -69,6 +69,54 @@ def test_an_untuned_row_trains_nothing(invoke: Invoke, tmp_path: Path) -> None:
     assert "trained parameters" not in said
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    """Two evaluations, each of an adapter beside the same row of the frozen encoder."""
+    frozen = [0.5, 0.75, 0.25] * 4
+    for name, adapter, accuracies in (("a", "aim", [1.0] * 12), ("b", "st-adapter", [0.75] * 12)):
+        write(tmp_path / name, adapter, accuracies)
+        write(tmp_path / name, "frozen", frozen, parameters=0)
+    return [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+REPEATED = "frozen has equal records in 2 runs: it is one row and counts once."
+
+
+def test_a_frozen_row_that_two_runs_have_alike_is_one_baseline(
+    invoke: Invoke, two: list[str], tmp_path: Path
+) -> None:
+    said = " ".join(invoke("recommend", *two).stdout.split())
+    assert "Use aim: it beats frozen by 50.0" in said
+    assert REPEATED in said
+    invoke("report", *two, "--out", str(tmp_path / "t.json"))
+    (table,) = json.loads((tmp_path / "t.json").read_text())["tables"]
+    assert [row["adapter"] for row in table["rows"]] == ["frozen", "aim", "st-adapter"]
+    assert REPEATED in " ".join(table["notes"])
+
+
+def test_compare_names_the_one_baseline_once(invoke: Invoke, two: list[str]) -> None:
+    shown = " ".join(invoke("compare", *two).stdout.split())
+    assert "against frozen" in shown
+    assert "frozen (" not in shown
+    assert REPEATED in shown
+    assert REPEATED in " ".join(invoke("compare", *two, "--notes").stdout.split())
+    pairs = json.loads(invoke("compare", *two, "--all-pairs", "--json").stdout)["comparisons"]
+    assert len(pairs) == 3
+    # the baseline that a folder names stays
+    folder = str(Path(two[1]) / "frozen-linear-1shot")
+    named = json.loads(invoke("compare", *two, "--baseline", folder, "--json").stdout)
+    assert {pair["baseline_folder"] for pair in named["comparisons"]} == {folder}
+
+
+def test_frozen_rows_with_other_records_stay_two(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path / "a", "aim", [1.0] * 12)
+    write(tmp_path / "a", "frozen", [0.5, 0.75, 0.25] * 4, parameters=0)
+    write(tmp_path / "b", "frozen", [0.5, 0.75, 0.5] * 4, parameters=0)
+    said = " ".join(invoke("recommend", str(tmp_path)).stdout.split())
+    assert "the best of 2 frozen rows" in said
+    assert "equal records" not in said
+
+
 def test_a_folder_without_runs_is_refused(invoke: Invoke, tmp_path: Path) -> None:
     done = invoke("recommend", str(tmp_path))
     assert done.exit_code == 2

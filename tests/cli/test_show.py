@@ -43,6 +43,7 @@ def write(
     way: int = 5,
     begin: str = "fresh",
     steps: int = 20,
+    parameters: int = 325,
     **marks: object,
 ) -> None:
     config = load_config(
@@ -61,7 +62,7 @@ def write(
         "encoder": {"digest": "e"},
         "device": "cpu",
     }
-    about = {"parameters": 325, "marks": marks}
+    about = {"parameters": parameters, "marks": marks}
     with RunFolder.open(output / row.slug, about, identity=identity) as folder:
         folder.append([record(i, accuracy) for i, accuracy in enumerate(accuracies)])
 

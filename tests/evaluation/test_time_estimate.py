@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,28 +62,51 @@ def test_what_an_earlier_row_keeps_is_encoded_once(folder: Path) -> None:
         assert adapter[1].first_clips < adapter[0].first_clips
 
 
-def test_rows_of_one_adapter_share_a_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Trials that were measured: "forward" or "step" of an adapter."""
     timed: list[str] = []
-    real = time_estimate._time_encoder
+    for kind in ("forward", "step"):
+        real = getattr(time_estimate, f"_time_{kind}")
 
-    def _count(runner: RowRunner) -> object:
-        timed.append(runner.row.adapter.name)
-        return real(runner)
+        def _count(
+            runner: RowRunner, *trial: object, kind: str = kind, real: Callable[..., Any] = real
+        ) -> object:
+            timed.append(f"{kind} {runner.row.adapter.name}")
+            return real(runner, *trial)
 
-    monkeypatch.setattr(time_estimate, "_time_encoder", _count)
+        monkeypatch.setattr(time_estimate, f"_time_{kind}", _count)
+    return timed
+
+
+def test_rows_of_one_adapter_share_a_trial(folder: Path, timed: list[str]) -> None:
     config = _config(folder, way=2, shot=[1, 2], head=["prototype", "nearest"])
     cost = evaluate.dry_run(config)["cost"]
-    assert timed == ["frozen", "aim"]
+    assert timed == ["forward frozen", "forward aim", "step aim"]
     assert len(cost["rows"]) == 8
     assert cost["trials"]["adapters"] == 2
     assert cost["seconds"] == pytest.approx(sum(row["seconds"] for row in cost["rows"]), abs=0.1)
+
+
+def test_tuned_and_untuned_rows_share_a_trial(timed: list[str]) -> None:
+    """Those of the quickstart, where one step has augmentation."""
+    changes = {"adapter": ["frozen", "aim"], "shot": [1], "episodes": 2}
+    cost = evaluate.dry_run(load_config("quickstart", changes))["cost"]
+    assert [row["start"] for row in cost["rows"]] == ["fresh"] * 2 + ["demo-motions"] * 2
+    assert timed == ["forward frozen", "forward aim", "step aim"]
+    assert cost["trials"]["adapters"] == 2
 
 
 def test_seconds_and_memory_grow_with_what_is_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a clock that counts clips the estimate is the counted work to the digit."""
-    monkeypatch.setattr(time_estimate, "_best_seconds", lambda _run, n, _device: float(n))
+
+    def _clips(run: Callable[[int], object], n_clips: int, _device: object) -> float:
+        run(n_clips)
+        return float(n_clips)
+
+    monkeypatch.setattr(time_estimate, "_best_seconds", _clips)
     tuning = {"steps": 3, "recipe": "none"}
     _, aim = evaluate.dry_run(_config(folder, way=2, shot=[2], tuning=tuning))["cost"]["rows"]
     # a clip takes 1 s in each kind of pass: 3 steps of 4, then 8; the head takes some of 4 steps

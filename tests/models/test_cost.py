@@ -294,14 +294,3 @@ def test_a_clip_costs_what_its_frames_do(adapter: str) -> None:
     tower = tiny_tower()
     frame = count_adapter_cost(tower, adapter, frames=4).macs_per_frame
     assert macs_per_clip(tower, adapter, {}, frames=4) == pytest.approx(4 * frame)
-
-
-@pytest.mark.parametrize("name", ["tiny", "resized", "demo", "ViT-B-16"])
-def test_the_frozen_encoder_is_counted_from_its_shapes(
-    name: str, towers: Mapping[str, Tower]
-) -> None:
-    """The same as PyTorch's counter, without its import."""
-    tiny = tiny_tower()
-    tower = {"tiny": tiny, "resized": tiny.resized(64), **towers}[name]
-    counted = count_adapter_cost(tower, "frozen", {}, frames=3).macs_per_frame
-    assert macs_per_clip(tower, "frozen", {}, frames=3) == 3 * counted

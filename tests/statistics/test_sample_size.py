@@ -87,7 +87,7 @@ def test_no_negative_variance() -> None:
 @pytest.mark.parametrize(
     ("episodes", "message"),
     [
-        ([[[1, 0]]], "1 episode; expected at least 2"),
+        ([[[1, 0]]], "episodes: 1; expected at least 2"),
         ([[[1, 0]], [[], []]], r"episodes\[1\] is \[\]"),
         ([[[1, 0]], [[inf, 1]]], r"episodes\[1\] is \[inf"),
         ([[[1]], [[0]]], "every episode has one query"),
@@ -188,7 +188,7 @@ def test_clips_per_class_are_the_fewest(classes: int, shot: int, query: int) -> 
         clips = plan.clips_per_class(episodes, classes, 5, shot, query)
         assert max_disjoint_episodes([clips] * classes, 5, shot, query) >= episodes
         assert max_disjoint_episodes([clips - 1] * classes, 5, shot, query) < episodes
-    with pytest.raises(UsageError, match="4 classes; expected at least 5"):
+    with pytest.raises(UsageError, match="classes: 4; expected at least 5"):
         plan.clips_per_class(3, 4, 5, 1, 1)
 
 

@@ -56,7 +56,8 @@ class _PatchBottleneck(nn.Module):
         self.up = EpisodeLinear(generators, c, d, kaiming_uniform)
         # All rows are computed and one is masked: slicing would copy the tokens twice. The mask
         # must follow `up`, whose bias would otherwise reach the class token.
-        mask = (torch.arange(tokens) > 0).float().unsqueeze(-1)
+        mask = torch.ones(tokens, 1)
+        mask[0] = 0.0
         self.register_buffer("patches", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

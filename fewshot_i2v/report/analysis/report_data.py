@@ -153,7 +153,8 @@ class ReportSection:
         """Position of the row that is shown in detail; None where no episode succeeded."""
         for i, row in enumerate(self.rows):
             summary = row.summary
-            if self.detail in {folder.name for folder in (summary.folder, *summary.seed_folders)}:
+            folders = (summary.folder, *summary.seed_folders, *summary.repeat_folders)
+            if self.detail in {folder.name for folder in folders}:
                 return i
         best = best_rows(self.summaries, LEVEL)
         if best:

@@ -14,6 +14,7 @@ from fewshot_i2v.runs.prediction_reader import (
     check_seed_episodes,
     merge_recorded_seeds,
 )
+from fewshot_i2v.runs.repeated_rows import merge_repeated_frozen
 from fewshot_i2v.runs.row_names import display_names, name_starts
 from fewshot_i2v.runs.row_summary import check_duplicate_seeds
 from fewshot_i2v.runs.run_index import find_run_folders, row_order, table_key
@@ -44,6 +45,18 @@ def with_start_names(rows: Sequence[RecordedRow]) -> list[RecordedRow]:
     """Name the starts of rows as `name_starts` does."""
     summaries = name_starts([row.summary for row in rows])
     return [replace(row, summary=summary) for row, summary in zip(rows, summaries, strict=True)]
+
+
+def merge_repeated(rows: Sequence[RecordedRow]) -> list[RecordedRow]:
+    """Merge rows of the frozen encoder that several runs recorded alike, beside other rows."""
+    summaries = [row.summary for row in rows]
+    if all(summary.is_frozen for summary in summaries):
+        return list(rows)
+    merged = merge_repeated_frozen(summaries, [row.predictions for row in rows])
+    return [
+        rows[i] if summary is rows[i].summary else replace(rows[i], summary=summary)
+        for i, summary in merged.items()
+    ]
 
 
 def names_by_row(rows: Sequence[RecordedRow]) -> dict[RecordedRow, str]:

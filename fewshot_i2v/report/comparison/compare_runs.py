@@ -81,6 +81,8 @@ def compare(
     baseline_folder = find_baseline_folder(baseline)
     folders = [*check_runs(runs), *([] if baseline_folder is None else [baseline_folder])]
     rows = baselines.read_compared_rows(folders)
+    if baseline_folder is None:
+        rows = baselines.merge_repeated(rows)
     unpaired: list[RecordedRow] = []
     pairs: list[baselines.RowPair]
     if all_pairs:

@@ -18,7 +18,7 @@ from fewshot_i2v.report.tables.interval_text import (
 )
 from fewshot_i2v.report.tables.short_names import ShortNames, short_head_names
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES, shots_text
+from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES, repeat_notes, shots_text
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import table_key
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
@@ -163,6 +163,7 @@ def _best_baseline_notes(comparisons: Sequence[RowComparison]) -> Iterator[str]:
 def _notes(
     comparisons: Sequence[RowComparison], not_compared: Sequence[RecordedRow], level: float
 ) -> Iterator[str]:
+    yield from repeat_notes([c.baseline.summary for c in comparisons])
     if not_compared:
         frozen = "frozen " * all(row.summary.is_frozen for row in not_compared)
         yield (

@@ -20,7 +20,12 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
 )
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
-from fewshot_i2v.report.tables.table_notes import READ_NAMES_NOTE, shots_text, start_notes
+from fewshot_i2v.report.tables.table_notes import (
+    READ_NAMES_NOTE,
+    repeat_notes,
+    shots_text,
+    start_notes,
+)
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.statistics import Interval
@@ -60,7 +65,8 @@ def render_comparisons(
     ]
     notes = short_comparison_notes(comparisons, not_compared, level)
     if all_notes:
-        notes = [*_legend(comparisons, level), *_not_compared_notes(not_compared)]
+        repeats = repeat_notes([c.baseline.summary for c in comparisons])
+        notes = [*_legend(comparisons, level), *repeats, *_not_compared_notes(not_compared)]
     return "\n\n".join([*tables, "\n".join(wrap_notes(notes))])
 
 

@@ -56,6 +56,7 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     if failed:
         are = "is" if failed == 1 else "are"
         yield f"{count_text(failed, 'episode')} failed and {are} left out; their records say why."
+    yield from repeat_notes(rows)
     if any(row.seen for row in rows):
         yield "seen: the start was trained or chosen on these classes or clips: do not rank it."
     if any(row.uses_names for row in rows):
@@ -118,7 +119,7 @@ def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[
         lines += [
             line for line in unique_sentences(gain.covers for gain in gains) if line not in lines
         ]
-    lines += [*seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
+    lines += [*repeat_notes(rows), *seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(f"names: rows with read were {READ_NAMES_NOTE}")
     if any(row.toy_encoder for row in rows):
@@ -159,6 +160,14 @@ def seed_notes(rows: Sequence[RowSummary]) -> list[str]:
         "over seeds: number of training seeds, and the standard deviation of their means; all "
         "other figures of the row are of the mean over the seeds, episode by episode."
     ]
+
+
+def repeat_notes(rows: Sequence[RowSummary]) -> list[str]:
+    """Say that several runs have the same row of the frozen encoder, which counts once."""
+    runs = max((len(row.repeat_folders) for row in rows), default=0) + 1
+    if runs == 1:
+        return []
+    return [f"frozen has equal records in {runs} runs: it is one row and counts once."]
 
 
 def tuning_notes(rows: Sequence[RowSummary]) -> list[str]:
