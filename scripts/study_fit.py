@@ -62,7 +62,7 @@ def run_draw(
     description = result.description
     return {
         "chosen": result.tried.chosen.label,
-        "device": device_name(result.classifier.device),
+        "device": device_name(result.classifier.scorer.device),
         "accuracy": vars(test.accuracy),
         "promised_accuracy": description.accuracy and description.accuracy.model_dump(),
         "promised": test.promised,

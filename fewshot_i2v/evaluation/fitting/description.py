@@ -50,10 +50,11 @@ def choose_rejection(
         chosen = choose_threshold(
             known_scores,
             unknown_scores,
+            unknown_classes=[
+                name for name, part in zip(job.classes, unknown, strict=True) for _ in part.names
+            ],
             reject_known=reject,
             known_groups=[groups[name] for name in held_out.names],
-            # new classes differ more than the clips of one
-            unknown_groups=[number for number, part in enumerate(unknown) for _ in part.names],
             unknown_scores_of_fewer=np.concatenate(
                 [_scores(score, part, temperature) for part in fewer]
             ),
