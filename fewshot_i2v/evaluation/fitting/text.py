@@ -145,7 +145,9 @@ def _rejection_line(rejection: RejectionFacts | None) -> str:
     by_class = ""
     if rates:
         low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
-        by_class = f", from {100 * rates[low]:.0f} % of {low} to {100 * rates[high]:.0f} % of {high}"
+        by_class = (
+            f", from {100 * rates[low]:.0f} % of {low} to {100 * rates[high]:.0f} % of {high}"
+        )
     return (
         f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "

@@ -1,0 +1,43 @@
+"""The similarity to the nearest labelled clip, beside a head that compares with class means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.heads.nearest import NearestHead, NearestOptions
+from fewshot_i2v.models.heads.prototype import PrototypeHead
+
+NEAREST = "nearest"
+"""Name of this score of "none of these"."""
+
+
+def nearest_clip_head(name: str, options: Mapping[str, Any]) -> MethodSpec | None:
+    """Returns the head that reads and compares as another one does, with single clips.
+
+    A class whose clips differ has a mean that is like none of them. A clip of another class can be
+    near to that mean, and far from every clip.
+
+    Args:
+        name: of the head that classifies.
+        options: of it.
+
+    Returns:
+        None where that head has no class means.
+    """
+    return MethodSpec(name="nearest", options=dict(options)) if name == "prototype" else None
+
+
+def build_nearest_clip_head(head: Head, encoder_width: int) -> NearestHead | None:
+    """Builds the head of `nearest_clip_head` for a head that was built.
+
+    Args:
+        head: that classifies.
+        encoder_width: channels D of the features.
+    """
+    if not isinstance(head, PrototypeHead):
+        return None
+    options = NearestOptions.model_validate(head.options.model_dump())
+    return NearestHead(options, width=encoder_width, way=head.way, frames=head.frames, seeds=[0])
