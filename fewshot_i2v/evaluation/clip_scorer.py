@@ -19,7 +19,7 @@ from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
-from fewshot_i2v.evaluation.nearest_clip import NEAREST, build_nearest_clip_head
+from fewshot_i2v.evaluation.nearest_clip import NEAREST, nearest_clip_head
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -42,6 +42,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ModelFile,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.factory import build_head
 from fewshot_i2v.models.heads.base.head import Head, Scorer
 from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.statistics.temperature import softmax
@@ -292,12 +293,15 @@ class ClipScorer:
         rejection = None if self.model is None else self.model.description.rejection
         if rejection is None or rejection.score != NEAREST or self._support is None:
             return None
-        head = build_nearest_clip_head(self._head, self._tower.width)
-        if head is None:
+        own = self._info.head
+        method = None if own is None else nearest_clip_head(own.name, own.options)
+        if method is None:
             raise CheckpointError(
                 f'"none of these" goes by the nearest labelled clip, which the head '
-                f"{type(self._head).__name__} does not compare with; fit the model again"
+                f"{own and own.name} does not compare with; fit the model again"
             )
+        way, frames = len(self.classes), self._frames
+        head = build_head(method, self._tower, way=way, frames=frames, seeds=[0])
         return head.to(self._tower.device).scorer(*self._support)
 
     def logits_of(self, clips: Sequence[ClipArray]) -> NDArray[np.float64]:

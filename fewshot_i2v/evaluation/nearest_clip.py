@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fewshot_i2v.config.method import MethodSpec
-from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.models.heads.nearest import NearestHead, NearestOptions
-from fewshot_i2v.models.heads.prototype import PrototypeHead
 
 NEAREST = "nearest"
 """Name of this score of "none of these"."""
@@ -28,16 +25,3 @@ def nearest_clip_head(name: str, options: Mapping[str, Any]) -> MethodSpec | Non
         None where that head has no class means.
     """
     return MethodSpec(name="nearest", options=dict(options)) if name == "prototype" else None
-
-
-def build_nearest_clip_head(head: Head, encoder_width: int) -> NearestHead | None:
-    """Builds the head of `nearest_clip_head` for a head that was built.
-
-    Args:
-        head: that classifies.
-        encoder_width: channels D of the features.
-    """
-    if not isinstance(head, PrototypeHead):
-        return None
-    options = NearestOptions.model_validate(head.options.model_dump())
-    return NearestHead(options, width=encoder_width, way=head.way, frames=head.frames, seeds=[0])

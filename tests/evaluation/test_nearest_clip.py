@@ -21,7 +21,7 @@ from fewshot_i2v.models.checkpoints.model_file import ModelFile, write_model
 from fewshot_i2v.statistics.rejection import Rejection
 from tests.evaluation.deployment.conftest import Models
 
-OPTIONS = "pooling=ordered,center=true,tokens=summary+grid2"
+OPTIONS = "pooling=ordered,center=true,tokens=summary+grid2+motion2"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_predict_goes_by_it(models: Models, tmp_path: Path) -> None:
 def test_a_score_that_the_head_does_not_have_is_refused(models: Models, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     write_model(path, _with_rejection(models, "otam", 0.5))
-    with pytest.raises(CheckpointError, match="nearest labelled clip, which the head OtamHead"):
+    with pytest.raises(CheckpointError, match="nearest labelled clip, which the head otam"):
         models.load(path)
 
 
