@@ -80,7 +80,7 @@ def fitted_model(
 ) -> Path:
     """Fit a model of the frozen encoder to the first clips of each class."""
     labelled = [(path, name) for name, paths in clips.items() for path in paths[:per_class]]
-    model = FewShotClassifier(encoder=dict(encoder), head=HEAD, cache=str(work / "fit"), workers=0)
+    model = FewShotClassifier(encoder=dict(encoder), head=HEAD, cache=str(work / "fit"), workers=1)
     model.fit(*(list(column) for column in zip(*labelled, strict=True)))
     file = work / "model.safetensors"
     model.save(file)
