@@ -65,7 +65,7 @@ def test_it_chooses_what_fit_chooses(
         # the clip that is the threshold may have an equal score where its class is left out
         assert abs(chosen.rejected_unknown.count - expected.rejected_unknown.count) <= 1
         assert chosen.rejected_by_class == pytest.approx(expected.rejected_by_class, abs=0.25)
-        assert chosen.auroc == pytest.approx(expected.auroc)
+        assert chosen.auroc == pytest.approx(expected.auroc, abs=0.01)
 
 
 def test_it_adds_up_draws(material: Material, script: dict[str, Any], tmp_path: Path) -> None:
