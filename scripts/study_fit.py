@@ -153,14 +153,12 @@ def summarise(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if promised and all(draw[kind] for draw in draws):
             summary[kind] = _rate(draws, kind)
             summary[f"promised_{kind}"] = _rate(promised, kind)
-            summary[f"{kind}_in_interval"] = sum(
-                draw["rejection"][kind]["low"]
-                <= _mean(draw[kind])
-                <= draw["rejection"][kind]["high"]
-                for draw in draws
-                if draw["rejection"]
-            )
-    if all(draw["promised_unknown"] for draw in draws):
+    if all(draw.get("promised_unknown") for draw in draws):
+        promised = [draw["rejection"]["rejected_unknown"] for draw in draws]
+        summary["rejected_unknown_in_interval"] = sum(
+            share["low"] <= _mean(draw["rejected_unknown"]) <= share["high"]
+            for share, draw in zip(promised, draws, strict=True)
+        )
         summary["rejected_unknown_as_promised"] = sum(
             draw["promised_unknown"][0]
             <= draw["rejected_unknown"]["count"]
