@@ -19,6 +19,7 @@ from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
 from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.nearest_clip import NEAREST, nearest_clip_head
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -41,6 +42,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ModelFile,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.factory import build_head
 from fewshot_i2v.models.heads.base.head import Head, Scorer
 from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.statistics.temperature import softmax
@@ -107,11 +109,13 @@ class ClipScorer:
         self.model = model
         self._support: tuple[Features, Tensor] | None = None
         self._score: Scorer | None = None
+        self._nearest_score: Scorer | None = None
         if model is not None:
             packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
             device = encoder.tower.device
             support = unpack_features(packed[None].to(device), self._frames)
             self._support = support, labels[None].to(device)
+            self._nearest_score = self.make_nearest_scorer()
         self._store = open_clip_cache(
             default_cache_folder() if cache is None else Path(cache),
             video.model_copy(update={"frames": self._frames}),
@@ -279,34 +283,78 @@ class ClipScorer:
         labels = torch.arange(self._head.way, device=self._tower.device)[None]
         return lambda query: self._head.query_logits(query, no_support, labels)
 
+    @torch.no_grad()
+    def make_nearest_scorer(self) -> Scorer | None:
+        """Returns what gives the similarity to the nearest labelled clip of each class.
+
+        None where "none of these" does not go by it.
+
+        Raises:
+            CheckpointError: for a head that compares with no clips.
+        """
+        rejection = None if self.model is None else self.model.description.rejection
+        if rejection is None or rejection.score != NEAREST or self._support is None:
+            return None
+        own = self._info.head
+        method = None if own is None else nearest_clip_head(own.name, own.options)
+        if method is None:
+            raise CheckpointError(
+                f'"none of these" goes by the nearest labelled clip, which the head '
+                f"{own and own.name} does not compare with; fit the model again"
+            )
+        way, frames = len(self.classes), self._frames
+        head = build_head(method, self._tower, way=way, frames=frames, seeds=[0])
+        return head.to(self._tower.device).scorer(*self._support)
+
     def logits_of(self, clips: Sequence[ClipArray]) -> NDArray[np.float64]:
         """Computes the logits of decoded clips, (T, size, size, 3) each: (clips, classes).
 
         Raises:
             HeadError: when the head needs support clips and has none.
         """
-        return self._logits([self._prefixes.compute(clip, self._spec) for clip in clips])
+        return self.scores_of(clips)[0]
+
+    def scores_of(
+        self, clips: Sequence[ClipArray]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Computes the logits of decoded clips, and their similarity to the nearest labelled clip.
+
+        Args:
+            clips: (T, size, size, 3) each.
+
+        Returns:
+            Both (clips, classes); the second is None where "none of these" does not go by it.
+
+        Raises:
+            HeadError: when the head needs support clips and has none.
+        """
+        return self._scores([self._prefixes.compute(clip, self._spec) for clip in clips])
 
     @torch.no_grad()
-    def _logits(self, prefixes: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Computes the logits of clips from their frozen prefixes."""
+    def _scores(
+        self, prefixes: Sequence[Tensor]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Computes the scores of clips from their frozen prefixes."""
         if self._score is None:
             self._score = self.make_scorer()
-        scores = self._score(self._head.select_tokens(self._encode(prefixes)))
-        logits: NDArray[np.float64] = scores[0].double().cpu().numpy()
-        return logits
+        selected = self._head.select_tokens(self._encode(prefixes))
+        logits: NDArray[np.float64] = self._score(selected)[0].double().cpu().numpy()
+        if self._nearest_score is None:
+            return logits, None
+        return logits, self._nearest_score(selected)[0].double().cpu().numpy()
 
     def _classify(self, paths: Sequence[Path], prefixes: Sequence[Tensor]) -> list[Prediction]:
         """Classifies clips from their frozen prefixes."""
         if not paths:
             return []
-        logits = self._logits(prefixes)
+        logits, nearest = self._scores(prefixes)
         description = None if self.model is None else self.model.description
         probabilities = softmax(logits, 1.0 if description is None else description.temperature)
         is_none = np.zeros(len(paths), dtype=bool)
         if description is not None and description.rejection is not None:
             rejection = description.rejection
-            is_none = rejection_scores(rejection.score, logits, probabilities) < rejection.threshold
+            scores = rejection_scores(rejection.score, logits, probabilities, nearest)
+            is_none = scores < rejection.threshold
         predictions = []
         for path, row, none in zip(paths, probabilities, is_none, strict=True):
             nearest = self.classes[int(row.argmax())]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fewshot_i2v.errors import UsageError
+
 NONE_OF_THESE = "none of these"
 """Why a clip that was read has no class."""
 
@@ -69,11 +71,29 @@ class Predictions(list[Prediction]):
 
 
 def rejection_scores(
-    kind: str, logits: NDArray[np.float64], probabilities: NDArray[np.float64]
+    kind: str,
+    logits: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    nearest: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     """Computes the score by which clips are of none of the classes, (R,).
 
-    It is the "probability" of the most probable class, calibrated, or its raw "logit", of (R, C).
+    Args:
+        kind: "probability" of the most probable class, calibrated; its raw "logit"; or "nearest",
+            the similarity to the nearest labelled clip.
+        logits: (R, C).
+        probabilities: likewise.
+        nearest: similarity to the nearest labelled clip of each class, likewise; None: it is not
+            needed.
+
+    Raises:
+        UsageError: for another kind.
     """
-    scores: NDArray[np.float64] = (probabilities if kind == "probability" else logits).max(1)
+    by_kind = {"probability": probabilities, "logit": logits, "nearest": nearest}
+    values = by_kind.get(kind)
+    if values is None:
+        raise UsageError(
+            f"none of these: got the score {kind!r}; expected one of {', '.join(by_kind)}"
+        )
+    scores: NDArray[np.float64] = values.max(1)
     return scores

@@ -20,13 +20,16 @@ class Rejection:
         threshold: of the score.
         rejected_known: held-out clips of the classes that it rejects, wrongly.
         rejected_unknown: clips of classes that were left out which it rejects, rightly. Its
-            `optimism` is what a model of one more class rejects less.
+            `optimism` is what a model of one more class rejects less. The interval takes classes
+            as independent, not clips.
+        rejected_by_class: the same share of each class that was left out, not corrected, 0..1.
         auroc: probability that a clip of a class has a higher score than one of none, 0..1.
     """
 
     threshold: float
     rejected_known: Share
     rejected_unknown: Share
+    rejected_by_class: dict[str, float]
     auroc: float
 
 
@@ -46,9 +49,9 @@ def choose_threshold(
     known: ArrayLike,
     unknown: ArrayLike,
     *,
+    unknown_classes: Sequence[str],
     reject_known: float,
     known_groups: Sequence[Hashable] | None = None,
-    unknown_groups: Sequence[Hashable] | None = None,
     unknown_scores_of_fewer: ArrayLike | None = None,
 ) -> Rejection:
     """Chooses the threshold that rejects at most a share of the clips of the classes.
@@ -59,15 +62,16 @@ def choose_threshold(
     like these.
 
     A class is left out of a model of C - 1 classes, and the threshold is for a model of C. The more
-    classes, the likelier is an unknown clip near to one of them. So the change of the rate from
-    C - 2 to C - 1 classes is added once more (ours; a straight line through two points).
+    classes, the likelier is an unknown clip near to one of them. From C - 2 to C - 1 classes the
+    rate falls by a factor; it is multiplied by this factor once more (ours; exact where the classes
+    accept an unknown clip independently of each other).
 
     Args:
         known: scores of held-out clips of the classes, (R,).
         unknown: scores of clips of classes that were left out, (U,).
+        unknown_classes: class of each of these, (U,).
         reject_known: the share, above 0 and below 1.
         known_groups: group of each known clip, for the interval.
-        unknown_groups: likewise.
         unknown_scores_of_fewer: scores of unknown clips by models of C - 2 classes, of any shape;
             None: the rate is not corrected.
 
@@ -82,15 +86,18 @@ def choose_threshold(
             f"to reject at most {reject_known:.0%} needs {int(np.ceil(1 / reject_known)) - 1} and 1"
         )
     threshold = float(scores[position - 1])
-    optimism = 0.0
-    if unknown_scores_of_fewer is not None:
-        rate, of_fewer = (others < threshold).mean(), np.less(unknown_scores_of_fewer, threshold)
-        # neither below 0 nor above 1
-        optimism = float(np.clip(of_fewer.mean() - rate, rate - 1, rate))
+    rejected = others < threshold
+    optimism, rate = 0.0, float(rejected.mean())
+    if unknown_scores_of_fewer is not None and rate:
+        rate_of_fewer = float(np.less(unknown_scores_of_fewer, threshold).mean())
+        # a rate that rises with the number of classes does so by chance
+        optimism = rate * (1 - rate / max(rate_of_fewer, rate))
+    names = np.asarray(unknown_classes)
     return Rejection(
         threshold,
         # with the clip that is the threshold: of new clips as many are expected below it
         share_of(np.asarray(known) <= threshold, known_groups),
-        share_of(others < threshold, unknown_groups, optimism=optimism),
+        share_of(rejected, list(unknown_classes), optimism=optimism, clip_per_group=True),
+        {str(name): float(rejected[names == name].mean()) for name in dict.fromkeys(names)},
         auroc(known, unknown),
     )

@@ -72,6 +72,7 @@ def share_of(
     level: float = 0.95,
     *,
     optimism: float = 0.0,
+    clip_per_group: bool = False,
 ) -> Share:
     """Computes a share of clips with an interval.
 
@@ -87,6 +88,8 @@ def share_of(
         groups: the group of each clip, (R,); None: all are of different groups.
         level: above 0 and below 1.
         optimism: is taken off the share, see `Share`; the interval moves with it.
+        clip_per_group: each group counts as one clip. That is the least it can tell, and right
+            where a few groups are too few to see how they differ.
 
     Raises:
         UsageError: when there is no clip, or the level is out of range.
@@ -96,6 +99,8 @@ def share_of(
     if not values.size:
         raise UsageError("share of clips: got no clip; expected at least one")
     effective = len(values) / _design_effect(values, groups)
+    if clip_per_group and groups is not None:
+        effective = float(len(set(groups)))
     low, high = _exact_ends((values.mean() - optimism) * effective, effective, level)
     return Share(int(values.sum()), len(values), effective, low, high, level, optimism)
 

@@ -72,21 +72,21 @@ def bare_clip_pixels(path: Path) -> np.ndarray:
         total = container.streams.video[0].frames
         wanted = set(frame_indices("segment-center", total, FRAMES).tolist())
         pictures = [
-            _resized(Image.fromarray(frame.to_ndarray(format="rgb24")))
+            resized(frame.to_image(), SIZE)
             for i, frame in enumerate(container.decode(video=0))
             if i in wanted
         ]
     return np.stack(pictures)
 
 
-def _resized(image: Image.Image) -> np.ndarray:
-    """Resize the short side and cut out the centre."""
-    short = round(SIZE / DecodeOptions().crop)
+def resized(image: Image.Image, size: int) -> np.ndarray:
+    """Resize the short side and cut out the centre, (size, size, 3)."""
+    short = round(size / DecodeOptions().crop)
     factor = short / min(image.size)
     width, height = (round(side * factor) for side in image.size)
-    left, top = (width - SIZE) // 2, (height - SIZE) // 2
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + SIZE, top + SIZE)))
+    left, top = (width - size) // 2, (height - size) // 2
+    larger = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(larger.crop((left, top, left + size, top + size)))
 
 
 def bare_decord(path: Path) -> np.ndarray:

@@ -73,22 +73,25 @@ def cached_clips(output: Path) -> int:
 
 
 @contextmanager
-def timed(parts: dict[str, list[tuple[Any, str]]]) -> Iterator[dict[str, float]]:
+def timed(
+    parts: dict[str, list[tuple[Any, str]]], clock: Callable[[], float] = process_time
+) -> Iterator[dict[str, float]]:
     """Adds up the processor seconds of functions within the block.
 
     Args:
         parts: by name, the functions: what they belong to, and their names there.
+        clock: of the process, or of each thread where several work.
     """
     seconds: dict[str, float] = defaultdict(float)
     originals: list[tuple[Any, str, Any]] = []
 
     def _watch(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def _timed(*args: object, **kwargs: object) -> object:
-            start = process_time()
+            start = clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                seconds[part] += process_time() - start
+                seconds[part] += clock() - start
 
         return _timed
 

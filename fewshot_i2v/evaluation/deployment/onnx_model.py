@@ -44,16 +44,26 @@ class DeployedModel(nn.Module):
         # a tower is no module: the parameters of a visual model in it would be taken for constants
         self.visual = tower.visual if isinstance(tower, OpaqueTower) else None
         self._score = classifier.make_scorer()
+        self._nearest_score = classifier.make_nearest_scorer()
         model = classifier.model
         self._temperature = 1.0 if model is None else model.description.temperature
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes probabilities and logits, each (B, classes), of frames (B, T, 3, H, W)."""
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what it computes."""
+        return ["probabilities", "logits", *(["nearest"] if self._nearest_score else [])]
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Computes `outputs`, each (B, classes), of frames (B, T, 3, H, W)."""
         grid_sizes = self.head.grid_sizes
         prefix = self.encoder.compute_prefix(frames, grid_sizes=grid_sizes)
         features = self.encoder(prefix[None], grid_sizes=grid_sizes)
-        logits = self._score(self.head.select_tokens(features))[0]
-        return (logits / self._temperature).softmax(-1), logits
+        selected = self.head.select_tokens(features)
+        logits = self._score(selected)[0]
+        probabilities = (logits / self._temperature).softmax(-1)
+        if self._nearest_score is None:
+            return probabilities, logits
+        return probabilities, logits, self._nearest_score(selected)[0]
 
 
 def describe_onnx(description: ModelDescription) -> dict[str, str]:
@@ -85,7 +95,8 @@ def describe_onnx(description: ModelDescription) -> dict[str, str]:
     texts = {
         "fewshot_i2v": checkpoint.fewshot_i2v,
         "preprocessing": describe_frames(description),
-        "outputs": "probabilities: softmax(logits / temperature), calibrated; logits: of the head",
+        "outputs": "probabilities: softmax(logits / temperature), calibrated; logits: of the head; "
+        "nearest, where none_of_these goes by it: similarity to a class's nearest labelled clip",
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()} | texts
 

@@ -28,9 +28,10 @@ from fewshot_i2v.evaluation.fitting.candidates import (
     load_fit_config,
     rows_to_try,
 )
-from fewshot_i2v.evaluation.fitting.description import choose_rejection, make_card
+from fewshot_i2v.evaluation.fitting.description import make_card
 from fewshot_i2v.evaluation.fitting.held_out import batches_of, join_batches
 from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
+from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers, predict_batches
 from fewshot_i2v.evaluation.identity import toy_encoder_warning
 from fewshot_i2v.evaluation.inputs import support_labels

@@ -29,6 +29,7 @@ class TestResult:
         promised: between how many right the fit promised for so many clips; None: it could not.
         rejected_known: share of them that are of none of the classes; None: that is off.
         rejected_unknown: share of the clips of other classes that are; None: there are none.
+        promised_unknown: between how many of these clips the fit promised to be; None likewise.
         unknown_classes: classes that the model does not have.
         confusions: (class, predicted class) and number of clips, most first.
         fitted_clips: names of clips that the model was fitted on, which are left out.
@@ -43,6 +44,7 @@ class TestResult:
     promised: tuple[int, int] | None
     rejected_known: Share | None
     rejected_unknown: Share | None
+    promised_unknown: tuple[int, int] | None
     unknown_classes: tuple[str, ...]
     confusions: tuple[tuple[tuple[str, str], int], ...]
     fitted_clips: tuple[str, ...]
@@ -63,6 +65,7 @@ class TestResult:
             **shares,
             "promised": self.promised,
             "as_promised": self.is_as_promised,
+            "promised_unknown": self.promised_unknown,
             "unknown_classes": list(self.unknown_classes),
             "confusions": [[*pair, count] for pair, count in self.confusions],
             "fitted_clips": list(self.fitted_clips),
@@ -129,6 +132,7 @@ def run_test(
         promised=None if share is None else share.expected_count(len(known), accuracy.effective),
         rejected_known=_rejected(classifier, predictions, known, groups),
         rejected_unknown=_rejected(classifier, predictions, unknown, groups),
+        promised_unknown=_promised_unknown(classifier, [label_of[name] for name in unknown]),
         unknown_classes=tuple(sorted({label_of[name] for name in unknown})),
         confusions=_confusions(predictions, label_of, known),
         fitted_clips=tuple(fitted),
@@ -159,6 +163,18 @@ def _rejected(
     return share_of(
         [predictions[name].class_name is None for name in names], [groups[name] for name in names]
     )
+
+
+def _promised_unknown(
+    classifier: FewShotClassifier, labels: Sequence[str]
+) -> tuple[int, int] | None:
+    """Between how many clips of other classes, with these labels, are promised to be rejected."""
+    rejection = None if classifier.model is None else classifier.model.description.rejection
+    if rejection is None or not labels:
+        return None
+    share = Share(**rejection.rejected_unknown.model_dump())
+    # clips of one class are rejected or accepted together
+    return share.expected_count(len(labels), len(set(labels)))
 
 
 def _confusions(

@@ -141,10 +141,17 @@ def expectation_lines(description: ModelDescription, *, names_clips: bool = True
 def _rejection_line(rejection: RejectionFacts | None) -> str:
     if rejection is None:
         return '"none of these" is off: every clip is given one of the classes'
+    rates = rejection.rejected_by_class
+    by_class = ""
+    if rates:
+        low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+        by_class = (
+            f", from {100 * rates[low]:.0f} % of {low} to {100 * rates[high]:.0f} % of {high}"
+        )
     return (
         f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
-        "each class out)"
+        f"each class out{by_class})"
     )
 
 
@@ -168,6 +175,13 @@ def render_label_check(check: LabelCheck) -> str:
     return "\n".join(lines)
 
 
+def _promise_text(result: TestResult) -> str:
+    if result.promised_unknown is None or result.rejected_unknown is None:
+        return ""
+    few, many = result.promised_unknown
+    return f" (fit said {few} to {many} of {count_text(result.rejected_unknown.clips, 'clip')})"
+
+
 def render_test(result: TestResult) -> str:
     """Writes the accuracy on labelled clips, and whether it is as promised."""
     lines = [
@@ -185,7 +199,7 @@ def render_test(result: TestResult) -> str:
     if result.rejected_unknown is not None:
         lines.append(
             f'"none of these" rejects {percent(result.rejected_unknown)} of clips of other '
-            f"classes: {', '.join(result.unknown_classes)}"
+            f"classes{_promise_text(result)}: {', '.join(result.unknown_classes)}"
         )
     elif result.unknown_classes:
         n_unknown = len(result.predictions) - result.accuracy.clips

@@ -63,6 +63,7 @@ class RejectionFacts(_Facts):
     threshold: float
     rejected_known: ShareFacts
     rejected_unknown: ShareFacts
+    rejected_by_class: dict[str, float] = Field(default_factory=dict)
     auroc: float
 
 

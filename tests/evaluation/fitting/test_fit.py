@@ -38,12 +38,19 @@ def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_pat
     assert description.folds == 20, "every clip alone"
     assert description.rejection is not None
     assert description.rejection.rejected_known.count <= 1
+    by_class = description.rejection.rejected_by_class
+    assert by_class.keys() == set(material.classes)
+    unknown = description.rejection.rejected_unknown
+    assert np.mean(list(by_class.values())) == pytest.approx(unknown.count / unknown.clips)
+    assert unknown.effective == 5, "classes are independent, not clips"
     text = render_fit(result)
     assert "5 classes, 20 clips (4 each), 4 frames, encoder tiny" in text
     assert re.search(r"^\*  frozen  +[A-E]  ", text, re.M)
     assert f": {result.tried.chosen.row.head.label}\n" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "of 20 new clips" in text
+    highest = max(by_class, key=by_class.__getitem__)
+    assert f"to {100 * by_class[highest]:.0f} % of {highest})" in " ".join(text.split())
 
 
 def test_held_out_predictions_are_those_of_models_without_the_clip(material: Material) -> None:
@@ -222,6 +229,13 @@ def test_classes_that_the_model_does_not_have_are_counted_apart(
     assert result.unknown_classes == (left_out,)
     assert result.rejected_unknown is not None
     assert result.rejected_unknown.clips == 2
+    assert result.promised_unknown is not None
+    few, many = result.promised_unknown
+    assert (few, many) in ((0, 0), (0, 2), (2, 2)), "clips of one class count as one"
+    assert f"classes (fit said {few} to {many} of 2 clips): {left_out}" in " ".join(
+        render_test(result).split()
+    )
+    assert result.to_dict()["promised_unknown"] == (few, many)
     assert all(
         result.labels[name] != left_out or p.nearest for name, p in result.predictions.items()
     )
