@@ -17,6 +17,7 @@ from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.evaluate import command
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.keys import config_keys
+from fewshot_i2v.evaluation.engines import pools
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
 from fewshot_i2v.evaluation.row_expansion import expand_rows
 from fewshot_i2v.runs.shards import Shard
@@ -69,11 +70,25 @@ def test_a_shard_and_a_range_of_episodes_are_what_is_run(
     assert evaluation.asked["selection"] == EpisodeSelection(Shard(2, 3), first=4)
 
 
-def test_an_engine_makes_the_workers(invoke: Invoke, evaluation: FakeEvaluation) -> None:
-    result = invoke("evaluate", "--engine", "processes", "--processes", "2")
+def test_an_engine_starts_the_workers(
+    invoke: Invoke, evaluation: FakeEvaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[Any, ...]] = []
+
+    class Pool:
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            started.append((*arguments, more))
+
+        def close(self) -> None:
+            started.append(("closed",))
+
+    monkeypatch.setattr(pools, "start_workers", Pool)
+    result = invoke("evaluate", "--engine", "processes", "--gpus", "1,0")
     assert result.exit_code == 0
     assert evaluation.asked["selection"] == ALL_EPISODES
-    assert callable(evaluation.asked["engine"])
+    assert isinstance(evaluation.asked["pool"], Pool)
+    settings = {"processes": None, "gpus": (1, 0), "address": None}
+    assert started == [("processes", evaluation.config, settings), ("closed",)]
 
 
 def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEvaluation) -> None:
@@ -84,7 +99,7 @@ def test_without_arguments_it_runs_quickstart(invoke: Invoke, evaluation: FakeEv
         "progress": True,
         "retry_failed": False,
         "selection": ALL_EPISODES,
-        "engine": None,
+        "pool": None,
     }
     assert "frozen" in result.stdout
     assert "62.5" in result.stdout

@@ -10,30 +10,23 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
-from fewshot_i2v.errors import HeadError, UsageError
-from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.engines.pools import spread_over_gpus
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
-from fewshot_i2v.evaluation.fitting.candidates import (
-    Candidate,
-    choose_candidate,
-    load_fit_config,
-    rows_to_try,
-)
+from fewshot_i2v.evaluation.fitting.candidates import Candidate, choose_candidate
 from fewshot_i2v.evaluation.fitting.description import make_card
 from fewshot_i2v.evaluation.fitting.held_out import batches_of, join_batches
-from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
+from fewshot_i2v.evaluation.fitting.job import FitJob
+from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
 from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers, predict_batches
-from fewshot_i2v.evaluation.identity import toy_encoder_warning
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.features import pack_features
@@ -48,11 +41,9 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ShareFacts,
     tensor_facts,
 )
-from fewshot_i2v.runs.row_summary import TOY_ENCODER
 from fewshot_i2v.statistics.shares import Share, share_of
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
-from fewshot_i2v.tuning.run_context import resolve_device, resolve_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,49 +107,6 @@ def try_methods(
     candidates = _try_rows(job, rows)
     chosen, accuracy = choose_candidate(candidates, job.clips.groups, seed=job.config.seed)
     return TriedMethods(job, tuple(candidates), chosen, accuracy)
-
-
-def prepare_fit(
-    labelled: LabelledClips,
-    *,
-    like: str | Path | None = None,
-    folds: int | None = None,
-    skip_unreadable: bool = False,
-    progress: bool = False,
-    **overrides: Any,
-) -> tuple[FitJob, list[RowConfig]]:
-    """Loads the encoder, decodes the clips, and plans folds; returns also the methods to try."""
-    if folds is not None and folds < 2:
-        raise UsageError(f"folds: got {folds}; expected 2 or more")
-    config, has_auto_heads = load_fit_config(
-        labelled.split.name, overrides, None if like is None else Path(like)
-    )
-    config = resolve_precision(config, resolve_device(config.device))
-    rows = rows_to_try(config, has_auto_heads=has_auto_heads)
-    config = config.model_copy(update={"subset": labelled.subset})
-    context = EvaluationContext.open(config, labelled.split)
-    notes = list(labelled.notes)
-    if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
-        notes.append(toy_encoder_warning())
-    job = FitJob(labelled, config, context, progress, notes)
-    read_clips(job, skip_unreadable=skip_unreadable)
-    plan_episodes(job, rows, folds)
-    return job, _possible_rows(job, rows) if has_auto_heads else rows
-
-
-def _possible_rows(job: FitJob, rows: Sequence[RowConfig]) -> list[RowConfig]:
-    """Returns the methods whose heads can read the encoder, and notes the others."""
-    possible = []
-    for row in rows:
-        try:
-            _ = job.runner(row, job.shot).sizes
-        except HeadError as error:
-            job.notes.append(f"not tried: head {row.head.label}: {error}")
-        else:
-            possible.append(row)
-    if not possible:
-        raise UsageError("head: none of the heads can read this encoder; give --head prototype")
-    return possible
 
 
 def _try_rows(job: FitJob, rows: Sequence[RowConfig]) -> list[Candidate]:

@@ -13,6 +13,7 @@ from fewshot_i2v.errors import EngineError
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, JobWorker, Outcome, run_jobs
 from fewshot_i2v.evaluation.fitting.held_out import Advance, Logits, predict_batch
 from fewshot_i2v.evaluation.fitting.job import FitJob
+from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.runs.shards import Shard
 
@@ -29,7 +30,7 @@ class FitWorkers:
 
     Attributes:
         labelled: the clips.
-        settings: of the fit, as for `model_fit.prepare_fit`.
+        settings: of the fit, as for `prepare_fit`.
     """
 
     labelled: LabelledClips
@@ -64,8 +65,6 @@ class FoldWorker:
 
     def _open(self, job: BatchJob) -> tuple[RowRunner, list[Episode]]:
         if self._prepared is None:
-            from fewshot_i2v.evaluation.fitting.model_fit import prepare_fit
-
             self._prepared = prepare_fit(self._spec.labelled, **self._spec.settings)
         fit_job, rows = self._prepared
         # folds have fewer clips of a class than the episodes that leave classes out
