@@ -13,6 +13,9 @@ _NOT_OF_TYPE = re.compile(
     r"^(?P<value>'.*'|\".*\") is not (?:a valid )?(?P<expected>.*?)\.$", re.DOTALL
 )
 _NOT_IN_RANGE = re.compile(r"^(?P<value>\S+) is not in the range (?P<range>.*)\.$")
+_OTHER_KIND = re.compile(
+    r"^(?:Directory|File|Path) (?P<value>'.*') is a (?P<kind>file|directory)\.$", re.DOTALL
+)
 _TYPE_NAMES = {
     "integer": "a whole number",
     "float": "a number",
@@ -85,6 +88,9 @@ def _bad_value(error: click.BadParameter) -> str:
         return f"got {match['value']}; {expected}"
     if match := _NOT_IN_RANGE.match(message):
         return f"got {match['value']}; expected a number, {match['range']}"
+    if match := _OTHER_KIND.match(message):
+        kinds = ("file", "folder") if match["kind"] == "file" else ("folder", "file")
+        return f"{match['value']} is a {kinds[0]}; expected a {kinds[1]}"
     if match := _NOT_OF_TYPE.match(message):
         expected = _TYPE_NAMES.get(match["expected"], match["expected"])
         return f"got {match['value']}; expected {expected}"

@@ -97,6 +97,25 @@ NEW_SPLIT = (
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("show a.mp4", "RUN: 'a.mp4' is a file; expected a folder. See `fewshot-i2v show"),
+        ("init clips", "FILE: 'clips' is a folder; expected a file. See `fewshot-i2v init"),
+        ("evaluate yaml/own.yaml", "yaml/own.yaml: is empty; expected a mapping of keys. Write"),
+        ("evaluate --output a.mp4 -q", "output a.mp4: a.mp4 is a file; expected a folder, which"),
+        ("evaluate --output a.mp4/x -q --dry-run", "output a.mp4/x: a.mp4 is a file; expected a"),
+    ],
+)
+def test_files_and_folders_are_not_taken_for_each_other(
+    invoke: Invoke, folder: Path, line: str, expected: str
+) -> None:
+    assert folder.is_dir()
+    done = invoke(*line.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
         ("evaluate clips", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
         ("evaluate --split clips -q", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
         ("train clips", "*  fewshot-i2v train --split clips.yaml --root clips\n"),

@@ -283,9 +283,9 @@ def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> En
         encoder = load_encoder(**source, **placement)
         # weights that were replaced since must not get the name of the earlier ones
         if type(encoder.tower) is Tower and _record_key(source) == key:
-            tag_facts = _tag_facts(source)
-            if tag_facts is not None:
-                _write_record(path, encoder, tag_facts)
+            file_of_tag = _file_of_tag(source)
+            if file_of_tag is not None:
+                _write_record(path, encoder, file_of_tag)
         return encoder
     facts, values = record
 
@@ -332,29 +332,30 @@ def _file_digest(path: str | Path) -> str | None:
         return None
 
 
-def _tag_facts(source: Mapping[str, Any]) -> dict[str, str] | None:
-    """Returns what is recorded of a tag whose weights were loaded; None where their file is gone.
+def _file_of_tag(source: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Returns path and sha256 of the file of a tag's weights, which were loaded; empty for others.
 
-    It is empty for local weights.
+    None where that file is not known.
     """
     tag, file = parse_pretrained(str(source["pretrained"]))
     if file is not None:
-        return {}
+        return "", ""
     try:
         tag_file = tag_weights_file(source["name"], str(tag))
     except (OSError, RuntimeError, ValueError):  # open_clip may ask the network again
         return None
     digest = _file_digest(tag_file)
-    return None if digest is None else {"tag_file": str(tag_file), "tag_file_digest": digest}
+    return None if digest is None else (str(tag_file), digest)
 
 
-def _write_record(path: Path, encoder: Encoder, tag_facts: Mapping[str, str]) -> None:
+def _write_record(path: Path, encoder: Encoder, file_of_tag: tuple[str, str]) -> None:
     """Records an encoder; where that fails, the next run loads it again."""
     tower, own = encoder.tower, {"tower", "tag_file", "tag_file_digest"}
     facts = _EncoderFacts(
         tower=TowerSizes.of(tower),
         **{name: getattr(encoder, name) for name in _EncoderFacts.model_fields.keys() - own},
-        **tag_facts,
+        tag_file=file_of_tag[0],
+        tag_file_digest=file_of_tag[1],
     ).model_dump_json()
     norm = tower.norm_post
     values = {"mean": tower.mean, "std": tower.std, "weight": norm.weight, "bias": norm.bias}
