@@ -29,7 +29,9 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             f"--mean: got '1,2'; expected one number, or three with commas between. {SEE_EVALUATE}",
         ),
         ("evaluate --way", "--way: requires an argument"),
-        ("evaluate a b", f"got unexpected extra argument (b). {SEE_EVALUATE}"),
+        ("evaluate a b", f"unexpected 'b'; expected [CONFIG] and flags. {SEE_EVALUATE}"),
+        ("init a.yaml b c", "unexpected 'b c'; expected FILE and flags. See `fewshot-i2v init"),
+        ("doctor x", "unexpected 'x'; expected flags alone. See `fewshot-i2v doctor"),
         (
             "plan --power 3",
             "--power: got 3.0; expected a number, 0<x<1. See `fewshot-i2v plan --help`",
