@@ -13,6 +13,10 @@ _NOT_OF_TYPE = re.compile(
     r"^(?P<value>'.*'|\".*\") is not (?:a valid )?(?P<expected>.*?)\.$", re.DOTALL
 )
 _NOT_IN_RANGE = re.compile(r"^(?P<value>\S+) is not in the range (?P<range>.*)\.$")
+_OTHER_KIND = re.compile(
+    r"^(?:Directory|File|Path) (?P<value>'.*') is a (?P<kind>file|directory)\.$", re.DOTALL
+)
+_EXTRA_ARGUMENTS = re.compile(r"^Got unexpected extra arguments? \((?P<values>.*)\)$", re.DOTALL)
 _TYPE_NAMES = {
     "integer": "a whole number",
     "float": "a number",
@@ -44,7 +48,16 @@ def _message(error: click.UsageError) -> str:
     if isinstance(error, click.BadOptionUsage):
         problem = error.message.partition("' ")[2] or error.message
         return f"{error.option_name}: {problem}"
+    if error.ctx is not None and (match := _EXTRA_ARGUMENTS.match(error.message)):
+        return f"unexpected {match['values']!r}; expected {_usage(error.ctx)}"
     return error.message[:1].lower() + error.message[1:]
+
+
+def _usage(context: click.Context) -> str:
+    """The arguments of a command, as its help writes them."""
+    arguments = [param for param in context.command.params if isinstance(param, click.Argument)]
+    names = " ".join(argument.make_metavar(context) for argument in arguments)
+    return f"{names} and flags" if names else "flags alone"
 
 
 def _unknown_option(error: click.NoSuchOption) -> str:
@@ -85,6 +98,9 @@ def _bad_value(error: click.BadParameter) -> str:
         return f"got {match['value']}; {expected}"
     if match := _NOT_IN_RANGE.match(message):
         return f"got {match['value']}; expected a number, {match['range']}"
+    if match := _OTHER_KIND.match(message):
+        kinds = ("file", "folder") if match["kind"] == "file" else ("folder", "file")
+        return f"{match['value']} is a {kinds[0]}; expected a {kinds[1]}"
     if match := _NOT_OF_TYPE.match(message):
         expected = _TYPE_NAMES.get(match["expected"], match["expected"])
         return f"got {match['value']}; expected {expected}"

@@ -161,8 +161,8 @@ def _read_source(
     data = load_yaml(path)
     if not isinstance(data, Mapping):
         raise ConfigError(
-            f"{path}: got {type(data).__name__}; expected a mapping of keys. Write a file to edit "
-            f"with `fewshot-i2v init {command}.yaml`"
+            f"{path}: {'is empty' if data is None else f'got {type(data).__name__}'}; expected a "
+            f"mapping of keys. Write a file to edit with `fewshot-i2v init {command}.yaml`"
         )
     if "subsets" in data and "split" not in data:
         root = "" if {"generator", "root"} & data.keys() else " --root CLIPS"

@@ -92,6 +92,7 @@ def _run(
             "until: looks at the episodes of all shards; expected `episodes` with a shard or a "
             "range of episodes"
         )
+    _check_output(config)
     context = EvaluationContext.of(config)
     runners = build_row_runners(context)
     engine_run = None if pool is None else EngineRun(context, runners, pool)
@@ -168,6 +169,16 @@ def _check_until(
     return StoppingRecord(
         points, decision.episodes, decision.target_met, decision.half_widths, decision.looks
     )
+
+
+def _check_output(config: EvaluationConfig) -> None:
+    """Raises UsageError when no folder can be made where the results go, since a file is there."""
+    folder = config.output_folder
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise UsageError(
+                f"output {folder}: {path} is a file; expected a folder, which may be new"
+            )
 
 
 def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
@@ -273,6 +284,7 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
         trials on clips of noise, see `time_estimate`. Reading the clips comes on top. With `until`
         it is that of the episodes before the first look.
     """
+    _check_output(config)
     context = EvaluationContext.of(config)
     config = context.config
     clips = set().union(*(clip_names(episodes) for episodes in context.episodes.values()))

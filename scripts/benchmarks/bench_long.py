@@ -8,8 +8,8 @@ that is so small (4 x 4 patches, width 16, two blocks) that episodes take millis
 with their number shows. While it runs, its resident memory and its finished episodes are read from
 `/proc` and from its records. Figures are the memory at tenths of the run, the growth by a straight
 line through the second half, and the seconds of an episode by the clock, early and late: medians of
-the second and of the last tenth. The last value of the memory, and so the growth, includes the
-summary of all episodes, which a run computes when it ends.
+the second and of the last tenth. Samples end when the run
+does: while a process ends, it takes 100 MiB more for its libraries.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import json, sys
 from fewshot_i2v.evaluation.evaluate import run
 from fewshot_i2v.evaluation.row_expansion import load_config
 run(load_config(json.loads(sys.argv[1]), {}))
+open(sys.argv[2], "w").close()
 """
 
 
@@ -79,7 +80,9 @@ def watch(settings: dict[str, Any], interval: float) -> list[Sample]:
     Raises:
         click.ClickException: when it fails, or there is no `/proc`.
     """
-    process = subprocess.Popen([sys.executable, "-P", "-c", _RUN, json.dumps(settings)])
+    done = Path(settings["output"]) / "done"
+    command = [sys.executable, "-P", "-c", _RUN, json.dumps(settings), str(done)]
+    process = subprocess.Popen(command)
     memory, samples = Path(f"/proc/{process.pid}/statm"), list[Sample]()
     if not memory.exists():
         process.kill()
@@ -92,7 +95,7 @@ def watch(settings: dict[str, Any], interval: float) -> list[Sample]:
                 new = file.read()
             n_lines, offset = n_lines + new.count(b"\n"), offset + len(new)
         fields = memory.read_text().split()
-        if n_lines and len(fields) > 1 and int(fields[1]):
+        if n_lines and not done.exists() and len(fields) > 1:
             samples.append(Sample(n_lines, int(fields[1]) * _PAGE_MIB))
         time.sleep(interval)
     if process.returncode:

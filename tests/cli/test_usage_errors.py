@@ -29,7 +29,9 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             f"--mean: got '1,2'; expected one number, or three with commas between. {SEE_EVALUATE}",
         ),
         ("evaluate --way", "--way: requires an argument"),
-        ("evaluate a b", f"got unexpected extra argument (b). {SEE_EVALUATE}"),
+        ("evaluate a b", f"unexpected 'b'; expected [CONFIG] and flags. {SEE_EVALUATE}"),
+        ("init a.yaml b c", "unexpected 'b c'; expected FILE and flags. See `fewshot-i2v init"),
+        ("doctor x", "unexpected 'x'; expected flags alone. See `fewshot-i2v doctor"),
         (
             "plan --power 3",
             "--power: got 3.0; expected a number, 0<x<1. See `fewshot-i2v plan --help`",
@@ -92,6 +94,25 @@ NEW_SPLIT = (
     "  fewshot-i2v episodes new clips.yaml --root clips\n"
     "  fewshot-i2v evaluate --split clips.yaml --root clips\n"
 )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("show a.mp4", "RUN: 'a.mp4' is a file; expected a folder. See `fewshot-i2v show"),
+        ("init clips", "FILE: 'clips' is a folder; expected a file. See `fewshot-i2v init"),
+        ("evaluate yaml/own.yaml", "yaml/own.yaml: is empty; expected a mapping of keys. Write"),
+        ("evaluate --output a.mp4 -q", "output a.mp4: a.mp4 is a file; expected a folder, which"),
+        ("evaluate --output a.mp4/x -q --dry-run", "output a.mp4/x: a.mp4 is a file; expected a"),
+    ],
+)
+def test_files_and_folders_are_not_taken_for_each_other(
+    invoke: Invoke, folder: Path, line: str, expected: str
+) -> None:
+    assert folder.is_dir()
+    done = invoke(*line.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {expected}")
 
 
 @pytest.mark.parametrize(

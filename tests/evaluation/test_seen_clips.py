@@ -398,7 +398,7 @@ def test_fit_and_predict_use_the_same_cache(runs: Runs) -> None:
     assert "damaged features are computed again" in model.scorer.notes[0]
 
 
-HEAVY = ("torch._dynamo", "torch._inductor", "torchvision", "timm", "open_clip", "av")
+HEAVY = ("torch._dynamo", "torch._inductor", "sympy", "torchvision", "timm", "open_clip", "av")
 """Their import takes longer than a short run: PyTorch's compiler, open_clip and what it imports."""
 
 

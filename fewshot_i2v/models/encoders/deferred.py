@@ -26,14 +26,19 @@ from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.encoders import weights
 from fewshot_i2v.models.encoders.block import FrozenBlock, LayerNorm
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.encoders.loading import (
+    RANDOM_WEIGHTS,
+    Encoder,
+    load_encoder,
+    tag_weights_file,
+)
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.utils.files import replace_file
 from fewshot_i2v.utils.input_files import open_regular, read_regular
 from fewshot_i2v.utils.resources import ENCODERS_FOLDER
 from fewshot_i2v.version import __version__
 
-_RECORD_VERSION = "1"
+_RECORD_VERSION = "2"
 _MAX_RECORD_BYTES = 1 << 22
 _META = torch.device("meta")
 
@@ -130,7 +135,11 @@ class TowerSizes(BaseModel):
 
 
 class _EncoderFacts(BaseModel):
-    """What is recorded of an encoder, beside the values of a few tensors."""
+    """What is recorded of an encoder, beside the values of a few tensors.
+
+    Of weights that a tag of open_clip names, this includes the file that open_clip has of them, and
+    its sha256.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,6 +149,13 @@ class _EncoderFacts(BaseModel):
     has_text_tower: bool
     parameters: int
     tower: TowerSizes
+    tag_file: str = ""
+    tag_file_digest: str = ""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file of a tag is what it was; other files are in the key of the record."""
+        return not self.tag_file or _file_digest(self.tag_file) == self.tag_file_digest
 
 
 class DeferredTower(Tower):
@@ -246,8 +262,9 @@ class DeferredTower(Tower):
 def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> Encoder:
     """Opens an encoder, without its weights if an earlier run has recorded the rest of it.
 
-    Only local files of weights have a record. Everything that `load_encoder` reads of them, and the
-    versions of the code that does, decide which record is theirs.
+    Only weights in files have a record: local ones, and those that open_clip has of a tag.
+    Everything that `load_encoder` reads of them, and the versions of the code that does, decide
+    which record is theirs.
 
     Args:
         cache: the cache folder.
@@ -262,11 +279,13 @@ def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> En
         return load_encoder(**source, **placement)
     path = cache / ENCODERS_FOLDER / f"{key}.safetensors"
     record = _read_record(path)
-    if record is None:
+    if record is None or not record[0].is_current:
         encoder = load_encoder(**source, **placement)
         # weights that were replaced since must not get the name of the earlier ones
         if type(encoder.tower) is Tower and _record_key(source) == key:
-            _write_record(path, encoder)
+            file_of_tag = _file_of_tag(source)
+            if file_of_tag is not None:
+                _write_record(path, encoder, file_of_tag)
         return encoder
     facts, values = record
 
@@ -286,33 +305,57 @@ def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> En
         device=torch.device(placement["device"]),
         dtype=placement["dtype"],
     )
-    return Encoder(**facts.model_dump(exclude={"tower"}), tower=tower)
+    recorded = facts.model_dump(exclude={"tower", "tag_file", "tag_file_digest"})
+    return Encoder(**recorded, tower=tower)
 
 
 def _record_key(source: Mapping[str, Any]) -> str | None:
     """Returns what the record is named by; None for encoders that have none."""
     pretrained, architecture = source["pretrained"], source["architecture"]
-    file = None if pretrained is None else parse_pretrained(str(pretrained))[1]
-    if file is None:
+    if pretrained is None or pretrained == RANDOM_WEIGHTS:
         return None
-    digests = []
-    for path in filter(None, (file, architecture)):
-        try:
-            with open_regular(path) as content:
-                digests.append(hashlib.file_digest(content, "sha256").hexdigest())
-        except OSError:
-            return None  # loading it says what is wrong
+    file = parse_pretrained(str(pretrained))[1]
+    digests = [_file_digest(path) for path in filter(None, (file, architecture))]
+    if None in digests:
+        return None  # loading it says what is wrong
     code = [_RECORD_VERSION, __version__, version("open_clip_torch"), str(torch.__version__)]
     named = {name: str(value) for name, value in source.items()}
     return hashlib.sha256(json.dumps([code, digests, named]).encode()).hexdigest()
 
 
-def _write_record(path: Path, encoder: Encoder) -> None:
+def _file_digest(path: str | Path) -> str | None:
+    """Returns the sha256 of a file; None where it cannot be read."""
+    try:
+        with open_regular(path) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _file_of_tag(source: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Returns path and sha256 of the file of a tag's weights, which were loaded; empty for others.
+
+    None where that file is not known.
+    """
+    tag, file = parse_pretrained(str(source["pretrained"]))
+    if file is not None:
+        return "", ""
+    try:
+        tag_file = tag_weights_file(source["name"], str(tag))
+    except (OSError, RuntimeError, ValueError):  # open_clip may ask the network again
+        return None
+    digest = _file_digest(tag_file)
+    return None if digest is None else (str(tag_file), digest)
+
+
+def _write_record(path: Path, encoder: Encoder, file_of_tag: tuple[str, str]) -> None:
     """Records an encoder; where that fails, the next run loads it again."""
-    tower = encoder.tower
+    tower, own = encoder.tower, {"tower", "tag_file", "tag_file_digest"}
     facts = _EncoderFacts(
         tower=TowerSizes.of(tower),
-        **{name: getattr(encoder, name) for name in _EncoderFacts.model_fields if name != "tower"},
+        **{name: getattr(encoder, name) for name in _EncoderFacts.model_fields.keys() - own},
+        tag_file=file_of_tag[0],
+        tag_file_digest=file_of_tag[1],
     ).model_dump_json()
     norm = tower.norm_post
     values = {"mean": tower.mean, "std": tower.std, "weight": norm.weight, "bias": norm.bias}

@@ -90,6 +90,18 @@ def tag_settings(model: Architecture, tag: str) -> Mapping[str, Any]:
     return settings
 
 
+def tag_weights_file(name: str, tag: str) -> Path:
+    """Return the file that open_clip has of the weights of a tag, which it loaded before.
+
+    Raises:
+        UnknownNameError: for an unknown architecture or tag.
+    """
+    from open_clip.pretrained import download_pretrained
+
+    settings = tag_settings(architectures.find_architecture(name, None), tag)
+    return Path(download_pretrained(settings))
+
+
 def resolve_file_settings(
     model: Architecture, tag: str | None, file: Path
 ) -> tuple[Architecture, str | None]:

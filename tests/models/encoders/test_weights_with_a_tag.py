@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,8 +21,9 @@ from torch import nn
 from fewshot_i2v.config.file_names import map_weights_file, parse_pretrained
 from fewshot_i2v.errors import EncoderError, UnknownNameError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
-from fewshot_i2v.models.encoders import architectures, loading
-from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.models.encoders import architectures, deferred, loading
+from fewshot_i2v.models.encoders.deferred import open_encoder
+from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.text_tower import load_text_tower
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -220,3 +223,66 @@ def test_a_configuration_may_give_both_and_records_the_name_of_the_file(tmp_path
     recorded = expand_rows(config)[0].identity()["encoder"]["pretrained"]
     assert recorded == "openai@b16.safetensors"
     assert map_weights_file("openai", str.upper) == "openai"
+
+
+def test_the_weights_of_a_tag_are_not_loaded_for_what_is_recorded(
+    tags: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def _load(**source: Any) -> Encoder:
+        loaded.append(source["pretrained"])
+        return load_encoder(**source)
+
+    monkeypatch.setattr(deferred, "load_encoder", _load)
+
+    def _open(tag: str = "plain") -> Encoder:
+        source = {"name": "tiny-clip", "pretrained": tag, "architecture": None}
+        return open_encoder(tmp_path, source, device="cpu", dtype=torch.float32)
+
+    first = _open()
+    again = _open()
+    assert loaded == ["plain"]
+    assert (again.digest, again.pretrained) == (first.digest, "plain")
+    assert again.has_text_tower
+    assert torch.equal(again.tower.mean, first.tower.mean)
+    # weights are loaded when they are read; another tag has its own record
+    assert torch.equal(again.tower.blocks[0].fc_weight, first.tower.blocks[0].fc_weight)
+    assert _open("quick").digest != first.digest
+    assert loaded == ["plain", "plain", "quick"]
+
+
+def test_a_recorded_tag_is_opened_without_open_clip(
+    tags: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    source = {"name": "tiny-clip", "pretrained": "plain", "architecture": None}
+    first = open_encoder(tmp_path, source, device="cpu", dtype=torch.float32)
+    program = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from fewshot_i2v.models.encoders.deferred import open_encoder\n"
+        f"encoder = open_encoder(Path({str(tmp_path)!r}), {source!r}, device='cpu', "
+        "dtype=torch.float32)\n"
+        "print(encoder.digest, encoder.tower.width, 'open_clip' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == [first.digest, str(first.tower.width), "False"], done.stderr
+
+
+def test_other_weights_of_a_tag_are_loaded_again(
+    tags: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    source = {"name": "tiny-clip", "pretrained": "plain", "architecture": None}
+    placement = {"device": "cpu", "dtype": torch.float32}
+    first = open_encoder(tmp_path, source, **placement)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        torch.save(open_clip.create_model("tiny-clip").state_dict(), tags["plain"]["file"])
+    second = open_encoder(tmp_path, source, **placement)
+    assert second.digest != first.digest
+    assert second.digest == load_encoder("tiny-clip", pretrained="plain").digest
+    # the record is that of the new file now
+    assert open_encoder(tmp_path, source, **placement).digest == second.digest
+    Path(tags["plain"]["file"]).unlink()
+    with pytest.raises(EncoderError, match="cannot be had"):
+        open_encoder(tmp_path, source, **placement)

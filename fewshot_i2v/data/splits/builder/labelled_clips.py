@@ -175,7 +175,9 @@ def _read_split(
     source: str | Path, root: str | Path | None, subset: str | None, group: str | None
 ) -> LabelledClips:
     text = str(source)
-    if text not in data_names("episodes") and not Path(text).is_file():
+    # without an ending or a folder it would be taken for the name of a split
+    is_split_file = Path(text).is_file() and any(sign in text for sign in "/.")
+    if text not in data_names("episodes") and not is_split_file:
         raise UsageError(
             f"{text}: no such folder, CSV or split; expected a folder with one folder per class, a "
             "CSV with the columns path and class, or a split from `fewshot-i2v list splits`"

@@ -116,3 +116,12 @@ def test_a_clip_that_is_a_link_out_of_the_folder_says_what_to_do(
     assert split.links == "inside"
     with pytest.raises(SplitError, match="make a split with `fewshot-i2v episodes new`"):
         split.clip_path("wave/linked.mp4")
+
+
+def test_a_file_without_an_ending_is_not_taken_for_the_name_of_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels").touch()
+    with pytest.raises(UsageError, match="labels: no such folder, CSV or split; expected a folder"):
+        read_labelled_clips("labels")
