@@ -162,14 +162,13 @@ def compare_with_bare(
 
 def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Round the numbers of a tree of figures."""
-    return {
-        key: _rounded(value)
-        if isinstance(value, dict)
-        else round(value, 3)
-        if isinstance(value, float)
-        else value
-        for key, value in figures.items()
-    }
+
+    def _round(value: object) -> object:
+        if isinstance(value, dict):
+            return _rounded(value)
+        return round(value, 3) if isinstance(value, float) else value
+
+    return {key: _round(value) for key, value in figures.items()}
 
 
 def join_clips(
