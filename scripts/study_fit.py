@@ -196,6 +196,7 @@ def _rate(draws: Sequence[Mapping[str, Any]], key: str) -> float:
 @click.option("--moved", default=0.05, show_default=True, help="Share of clips moved to a class.")
 @click.option("--per-class", default=10, show_default=True, help="Clips of a class to fit to.")
 @click.option("--group", help="As for `fit`.")
+@click.option("--head", help="One head to fit with; default: those of `fit`.")
 @click.option("--cache", type=click.Path(path_type=Path))
 def main(
     clips: Path,
@@ -216,7 +217,8 @@ def main(
         **{k: flags[k] for k in ("pretrained", "architecture", "image_size") if flags[k]},
         **{key: v[0] if len(v) == 1 else v for key, v in constants.items()},
     }
-    keys = {"encoder": encoder, **({"cache": str(flags["cache"])} if flags["cache"] else {})}
+    keys: dict[str, Any] = {"encoder": encoder}
+    keys |= {key: str(flags[key]) for key in ("cache", "head") if flags[key]}
     by_class = {
         name: [clip.name for clip in members]
         for name, members in read_labelled_clips(clips).by_class.items()

@@ -65,9 +65,9 @@ class Clips:
     @cached_property
     def cosines(self) -> Array:
         """Cosines of all clips, (clips, clips), added up over the readouts."""
-        return np.sum(
-            [p / np.sqrt(np.outer(p.diagonal(), p.diagonal())) for p in self.products], axis=0
-        )
+        cosines = [p / np.sqrt(np.outer(p.diagonal(), p.diagonal())) for p in self.products]
+        total: Array = np.sum(cosines, axis=0)
+        return total
 
     def indices(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
         """Positions of clips."""
@@ -162,7 +162,8 @@ def score_draw(
 
     def score(kind: str, part: Mapping[str, Array]) -> Array:
         values = softmax(part["logit"], temperature) if kind == "probability" else part[kind]
-        return values.max(1)
+        largest: Array = values.max(1)
+        return largest
 
     return {
         kind: Scored(

@@ -347,13 +347,13 @@ class ClipScorer:
         """Classifies clips from their frozen prefixes."""
         if not paths:
             return []
-        logits, nearest = self._scores(prefixes)
+        logits, similarities = self._scores(prefixes)
         description = None if self.model is None else self.model.description
         probabilities = softmax(logits, 1.0 if description is None else description.temperature)
         is_none = np.zeros(len(paths), dtype=bool)
         if description is not None and description.rejection is not None:
             rejection = description.rejection
-            scores = rejection_scores(rejection.score, logits, probabilities, nearest)
+            scores = rejection_scores(rejection.score, logits, probabilities, similarities)
             is_none = scores < rejection.threshold
         predictions = []
         for path, row, none in zip(paths, probabilities, is_none, strict=True):

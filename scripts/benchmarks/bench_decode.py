@@ -72,7 +72,7 @@ def bare_clip_pixels(path: Path) -> np.ndarray:
         total = container.streams.video[0].frames
         wanted = set(frame_indices("segment-center", total, FRAMES).tolist())
         pictures = [
-            resized(frame.to_image(), SIZE)
+            resized(Image.fromarray(frame.to_ndarray(format="rgb24")), SIZE)
             for i, frame in enumerate(container.decode(video=0))
             if i in wanted
         ]

@@ -36,6 +36,7 @@ from _about import about, write_report
 from bench_decode import resized
 from bench_frozen import timed
 from bench_tuning import ENCODERS, Workload
+from PIL import Image
 
 from fewshot_i2v import FewShotClassifier
 from fewshot_i2v.data.splits.split import Generator
@@ -93,7 +94,7 @@ def bare_clip(path: Path, size: int) -> np.ndarray:
         total = container.streams.video[0].frames
         wanted = set(frame_indices("segment-center", total, FRAMES).tolist())
         pictures = [
-            resized(frame.to_image(), size)
+            resized(Image.fromarray(frame.to_ndarray(format="rgb24")), size)
             for i, frame in enumerate(container.decode(video=0))
             if i in wanted
         ]
@@ -159,10 +160,15 @@ def compare_with_bare(
     return _rounded(result)
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401 - a tree of figures
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 3) if isinstance(value, float) else value
+def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Round the numbers of a tree of figures."""
+
+    def _round(value: object) -> object:
+        if isinstance(value, dict):
+            return _rounded(value)
+        return round(value, 3) if isinstance(value, float) else value
+
+    return {key: _round(value) for key, value in figures.items()}
 
 
 def join_clips(

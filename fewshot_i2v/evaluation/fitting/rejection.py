@@ -58,9 +58,9 @@ def choose_rejection(
         return None
     needed = int(np.ceil(1 / reject)) - 1
     if held_out is None or len(job.classes) < MIN_CLASSES_TO_REJECT or len(held_out.names) < needed:
-        clips = 0 if held_out is None else len(held_out.names)
+        n_clips = 0 if held_out is None else len(held_out.names)
         job.notes.append(
-            f'"none of these" is off: got {len(job.classes)} classes and {clips} held-out clips; '
+            f'"none of these" is off: got {len(job.classes)} classes and {n_clips} held-out clips; '
             f"expected {MIN_CLASSES_TO_REJECT} and {needed}"
         )
         return None

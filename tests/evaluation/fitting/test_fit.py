@@ -19,7 +19,8 @@ from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
-from fewshot_i2v.evaluation.fitting.text import render_fit, render_test
+from fewshot_i2v.evaluation.fitting.text import expectation_lines, render_fit, render_test
+from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
 from tests.evaluation.fitting.conftest import Material
 
 HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
@@ -307,3 +308,15 @@ def test_a_model_predicts_in_the_precision_of_its_fit(
     other = fit(material.train, folds=2, **material.keys(head="prototype"))
     assert other.model is not None
     assert other.model.description.precision == "fp32"
+
+
+def test_a_model_of_an_earlier_version_has_no_rates_of_single_classes(material: Material) -> None:
+    model = fit(material.train, reject=0.2, **material.keys(head=HEAD)).model
+    assert model is not None
+    assert model.description.rejection is not None
+    facts = model.description.rejection.model_dump()
+    del facts["rejected_by_class"]
+    earlier = RejectionFacts.model_validate(facts)
+    description = model.description.model_copy(update={"rejection": earlier})
+    lines = list(expectation_lines(description))
+    assert any(line.endswith("(measured by leaving each class out)") for line in lines)
