@@ -311,7 +311,8 @@ def test_the_tuning_of_a_frozen_row_is_no_part_of_its_name(invoke: Invoke, tmp_p
     head = {"head": "prototype"}
     write(tmp_path / "a", "frozen", FROZEN, tuning={"steps": 5}, **head)
     write(tmp_path / "a", "aim", BETTER, tuning={"steps": 5}, **head)
-    write(tmp_path / "b", "frozen", FROZEN, tuning={"steps": 2}, **head)
+    # with equal records they would be one row
+    write(tmp_path / "b", "frozen", [*FROZEN[:-1], 0.75], tuning={"steps": 2}, **head)
     write(tmp_path / "b", "lora", BETTER, tuning={"steps": 2}, **head)
     found = comparisons(invoke, tmp_path)
     assert {c["baseline_name"] for c in found} == {
