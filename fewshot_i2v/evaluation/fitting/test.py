@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,7 @@ def run_test(
     predictions = dict(zip(label_of, classifier.iterate(paths.values()), strict=True))
     unreadable = tuple((name, p.error) for name, p in predictions.items() if p.error is not None)
     readable = [name for name, p in predictions.items() if p.error is None]
-    fitted_digests = set(classifier.model.description.digests.values())
-    fitted = [
-        name
-        for name in readable
-        if not allow_fitted
-        and classifier.scorer.content_digest(paths[name])[:_DIGEST_LENGTH] in fitted_digests
-    ]
+    fitted = [] if allow_fitted else _fitted_clips(classifier, {n: paths[n] for n in readable})
     tested = [name for name in readable if name not in set(fitted)]
     known = [name for name in tested if label_of[name] in classifier.classes]
     if not known:
@@ -138,6 +132,17 @@ def run_test(
         fitted_clips=tuple(fitted),
         unreadable=unreadable,
     )
+
+
+def _fitted_clips(classifier: FewShotClassifier, paths: Mapping[str, Path]) -> list[str]:
+    """Names the clips that the model was fitted on, by their content."""
+    if classifier.model is None:
+        return []
+    known, digest = (
+        set(classifier.model.description.digests.values()),
+        classifier.scorer.content_digest,
+    )
+    return [name for name, path in paths.items() if digest(path)[:_DIGEST_LENGTH] in known]
 
 
 def _check_spelling(labelled: Sequence[str], known: Sequence[str]) -> None:
