@@ -32,7 +32,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     prepare_process()
     from fewshot_i2v.cli._root import cli
 
-    cli.main(args, prog_name="fewshot-i2v")
+    try:
+        cli.main(args, prog_name="fewshot-i2v")
+    except SystemExit as end:
+        from fewshot_i2v.utils.waiting_threads import end_process
+
+        end_process(end.code if isinstance(end.code, int) else 0)
+        raise
     raise SystemExit(0)
 
 

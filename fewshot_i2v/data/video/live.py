@@ -29,6 +29,7 @@ from fewshot_i2v.data.video.windows import (
 )
 from fewshot_i2v.errors import UsageError, VideoUnreadable
 from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
+from fewshot_i2v.utils.waiting_threads import start_waiting_thread
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,6 +51,7 @@ _PROBE_OPTIONS = {"probesize": "1000000", "analyzeduration": "1000000"}
 """Bytes and microseconds that are looked at before the first picture, at most."""
 _OPEN_SECONDS, _WAIT_SECONDS = 10.0, 10.0
 _MAX_WAITING = 8
+_END_SECONDS = 1.0
 """Windows that wait to be classified."""
 _MAX_LEAP = 10.0
 """Seconds between two pictures, above which the clock of a stream was set anew."""
@@ -199,8 +201,7 @@ class LiveReader:
         Raises:
             VideoUnreadable: when it cannot be opened, or sends nothing any more.
         """
-        # a daemon: a camera that hangs does not keep the process alive
-        threading.Thread(target=self._run, name="live reader", daemon=True).start()
+        thread = start_waiting_thread(self._run, "live reader")
         try:
             while True:
                 try:  # in steps, so that Ctrl-C is seen on every system
@@ -214,6 +215,8 @@ class LiveReader:
                 yield item
         finally:
             self._stop.set()
+            # a source that sends pictures ends it with the next one
+            thread.join(timeout=_END_SECONDS)
 
     def _run(self) -> None:
         end: Exception | None = None
