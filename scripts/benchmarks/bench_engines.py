@@ -35,6 +35,7 @@ _COMMAND = [
     *("--adapter", "st-adapter", "--start", "demo-motions", "--no-untuned", "--at-once", "1"),
 ]
 _MAIN_KILLS = 5
+_START_SECONDS = 5.0
 Records = dict[int, dict[str, Any]]
 
 
@@ -81,12 +82,14 @@ def kill_workers(
 ) -> dict[str, Any]:
     """Run with two workers, of which one is killed again and again, after one to three episodes.
 
-    Sooner, the same episode would be hit each time, and recorded as one that kills its workers.
+    Sooner, the same episode would be hit each time, and recorded as one that kills its workers; or
+    workers would end before they are ready, three times in a row, which ends the run.
     """
     generator, killed = random.Random(seed), 0
+    pause = max(episode_seconds, _START_SECONDS)
     process = start(output, episodes, "--engine", "processes", "--processes", "2")
     while process.poll() is None:
-        time.sleep(episode_seconds * generator.uniform(1, 3))
+        time.sleep(pause * generator.uniform(1, 3))
         pids = worker_pids(output)
         if killed < kills and pids:
             killed += _kill(generator.choice(pids))
