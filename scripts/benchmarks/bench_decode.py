@@ -66,13 +66,13 @@ def bare_pyav(path: Path) -> np.ndarray:
     return np.stack(pictures)
 
 
-def bare_clip_pixels(path: Path) -> np.ndarray:
-    """Read a clip with PyAV and resize it as CLIP's preprocessing does."""
+def bare_clip_pixels(path: Path, size: int = SIZE) -> np.ndarray:
+    """Read a clip with PyAV and resize it as CLIP does, (T, size, size, 3)."""
     with av.open(str(path)) as container:
         total = container.streams.video[0].frames
         wanted = set(frame_indices("segment-center", total, FRAMES).tolist())
         pictures = [
-            resized(Image.fromarray(frame.to_ndarray(format="rgb24")), SIZE)
+            resized(Image.fromarray(frame.to_ndarray(format="rgb24")), size)
             for i, frame in enumerate(container.decode(video=0))
             if i in wanted
         ]

@@ -33,17 +33,15 @@ import click
 import numpy as np
 import torch
 from _about import about, write_report
-from bench_decode import resized
+from bench_decode import bare_clip_pixels
 from bench_frozen import timed
 from bench_tuning import ENCODERS, Workload
-from PIL import Image
 
 from fewshot_i2v import FewShotClassifier
 from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.synthetic.generate import class_names, write_missing_clips
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.feature_files import FeatureFiles
-from fewshot_i2v.data.video.frame_sampling import frame_indices
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.utils.environment import has_bfloat16_products
@@ -90,15 +88,7 @@ def fitted_model(
 
 def bare_clip(path: Path, size: int) -> np.ndarray:
     """Read a clip with PyAV, resized as CLIP does, (T, 3, size, size) float32."""
-    with av.open(str(path)) as container:
-        total = container.streams.video[0].frames
-        wanted = set(frame_indices("segment-center", total, FRAMES).tolist())
-        pictures = [
-            resized(Image.fromarray(frame.to_ndarray(format="rgb24")), size)
-            for i, frame in enumerate(container.decode(video=0))
-            if i in wanted
-        ]
-    pixels = np.stack(pictures).astype(np.float32) / 255
+    pixels = bare_clip_pixels(path, size).astype(np.float32) / 255
     return (pixels.transpose(0, 3, 1, 2) - 0.5) / 0.5
 
 

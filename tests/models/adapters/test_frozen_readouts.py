@@ -43,7 +43,7 @@ def test_they_are_those_of_the_frozen_encoder(name: str, pool: str) -> None:
         assert not torch.allclose(adapted.frames, frozen.frames)
 
 
-def test_they_are_computed_where_a_head_reads_them_alone() -> None:
+def test_they_are_computed_only_where_a_head_reads_them() -> None:
     assert features_of("aim", reads_frozen=False).frozen is None
 
 
