@@ -29,6 +29,7 @@ from typing import Any
 import click
 import torch
 import yaml
+from _study_encoder import encoder_keys, encoder_options
 
 from fewshot_i2v import evaluate
 from fewshot_i2v.config.loading import load_train_config
@@ -289,12 +290,7 @@ def _markdown(lines: list[dict[str, Any]]) -> str:
 
 
 @click.group(help=__doc__)
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="Folder of clips.")
-@click.option("--architecture", required=True, help="open_clip configuration (JSON).")
-@click.option("--pretrained", required=True, help="Weights.")
-@click.option("--image-size", type=int, default=112, help="Pixels on a side.")
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="For all results.")
-@click.option("--cache", help="Folder of decoded clips.")
+@encoder_options
 @click.option("--precision", default="bf16", help="Of the frozen encoder.")
 @click.option("--steps", type=int, default=STEPS, help="Of a training.")
 @click.option("--episodes", type=int, default=200, help="Of rows without fine-tuning.")
@@ -302,22 +298,19 @@ def _markdown(lines: list[dict[str, Any]]) -> str:
 @click.pass_context
 def main(
     context: click.Context,
+    /,
     root: Path,
-    architecture: str,
-    pretrained: str,
-    image_size: int,
     work: Path,
     cache: str | None,
     precision: str,
     steps: int,
     episodes: int,
     tuned_episodes: int,
+    **encoder: Any,
 ) -> None:
     """Reads what the commands share."""
-    encoder: dict[str, Any] = {"name": Path(architecture).stem, "architecture": architecture}
-    encoder |= {"pretrained": pretrained, "image_size": image_size, "mean": 0.5, "std": 0.5}
-    common = {"root": str(root), "encoder": encoder, "precision": precision, "cache": cache}
-    context.obj = Study(common, work, steps, episodes, tuned_episodes)
+    common = {"root": str(root), "encoder": encoder_keys(**encoder), "precision": precision}
+    context.obj = Study(common | {"cache": cache}, work, steps, episodes, tuned_episodes)
 
 
 @main.command()

@@ -28,6 +28,7 @@ from unittest import mock
 import click
 import torch
 import yaml
+from _study_encoder import encoder_keys, encoder_options
 
 from fewshot_i2v import evaluate
 from fewshot_i2v.config.loading import load_train_config
@@ -190,42 +191,22 @@ def gain_line(variant: str, row: RowSummary, frozen: RowSummary) -> dict[str, An
 
 
 @click.group(help=__doc__)
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="Folder of clips.")
-@click.option("--architecture", required=True, help="open_clip configuration (JSON).")
-@click.option("--pretrained", required=True, help="Weights.")
-@click.option("--image-size", type=int, default=112, help="Pixels on a side.")
-@click.option(
-    "--mean", "mean_colour", type=float, nargs=3, default=(0.5,) * 3, help="Of the colours."
-)
-@click.option("--std", type=float, nargs=3, default=(0.5,) * 3, help="Of the colours.")
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="For all results.")
-@click.option("--cache", help="Folder of decoded clips.")
+@encoder_options
 @click.option("--steps", type=int, default=200, help="Of a training.")
 @click.option("--episodes", type=int, default=200, help="Of a row.")
 @click.pass_context
 def main(
     context: click.Context,
+    /,
     root: Path,
-    architecture: str,
-    pretrained: str,
-    image_size: int,
-    mean_colour: tuple[float, ...],
-    std: tuple[float, ...],
     work: Path,
     cache: str | None,
     steps: int,
     episodes: int,
+    **encoder: Any,
 ) -> None:
     """Reads what the commands share."""
-    encoder = {
-        "name": Path(architecture).stem,
-        "architecture": architecture,
-        "pretrained": pretrained,
-        "image_size": image_size,
-        "mean": list(mean_colour),
-        "std": list(std),
-    }
-    context.obj = Study(root, encoder, work, cache, steps, episodes)
+    context.obj = Study(root, encoder_keys(**encoder), work, cache, steps, episodes)
 
 
 @main.command("train")
