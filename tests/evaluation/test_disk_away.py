@@ -1,4 +1,4 @@
-"""A disk of clips that is away stops a run; a clip that is missing or damaged fails its episodes."""
+"""A disk of clips that is away stops a run; a clip that alone cannot be read fails its episodes."""
 
 from __future__ import annotations
 
@@ -127,6 +127,6 @@ def test_an_input_error_where_the_folder_cannot_be_listed_stops_the_run(
     config = _config(folder)
     monkeypatch.setattr(os, "scandir", scandir)
     _refusing(monkeypatch, "EIO", lambda path: path.suffix == ".mp4")
-    with pytest.raises(DiskError, match="the disk of .* away"):
+    with pytest.raises(DiskError, match=r"the disk of .* away"):
         evaluate.run(config)
     assert _recorded(folder) == []
