@@ -227,7 +227,7 @@ class RecordLines(Mapping[int, EpisodeRecord]):
         """Yields what the summary of a row needs of some records; see `read`."""
         for index, line in self.lines(indices):
             facts = facts_of_line(line, self._run_checksum)
-            if facts is None or facts.index != index:
+            if facts is None or facts.episode != index:
                 facts = RecordFacts.of(self._parse(index, line))
             yield facts
 

@@ -21,14 +21,14 @@ class RecordFacts(NamedTuple):
     """Facts of a record; see the attributes of `EpisodeRecord`.
 
     Attributes:
-        index: number of the episode.
+        episode: its number.
         way: number of its classes.
         accuracy: share of right predictions, 0..1; None where the episode failed.
         seconds: wall-clock time of the episode.
         peak_memory_mb: peak memory, in MiB.
     """
 
-    index: int
+    episode: int
     way: int
     accuracy: float | None
     seconds: float

@@ -247,9 +247,9 @@ class RowTotals:
     def add_facts(self, facts: RecordFacts) -> None:
         """Adds a record of whose clips nothing needs to be known."""
         self._ways[facts.way] += 1
-        self._last_episode = max(self._last_episode, facts.index)
+        self._last_episode = max(self._last_episode, facts.episode)
         if facts.accuracy is not None:
-            self._accuracies[facts.index] = facts.accuracy
+            self._accuracies[facts.episode] = facts.accuracy
             self._seconds.append(facts.seconds)
             self._memory = max(self._memory, facts.peak_memory_mb)
 
