@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.evaluation import evaluate
@@ -20,6 +21,7 @@ from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.shards import Shard
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -114,6 +116,20 @@ def test_actors_are_replaced_left_out_and_withdrawn(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("allowed", "share", "expected"), [(1, 2, 1), (2, 1, 1)])
+def test_a_worker_has_its_share_of_threads_and_no_more_than_the_environment_allows(
+    allowed: int, share: int, expected: int
+) -> None:
+    """`OMP_NUM_THREADS=1` gives the records of one thread, whatever the number of workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(allowed)
+    try:
+        ray_pool._Actor(load_config("quickstart", {}), Shard(1, 1), share)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.usefixtures("ray")
 def test_killed_actors_lose_and_double_nothing(tmp_path: Path) -> None:
     tiny_folder(tmp_path)
