@@ -115,7 +115,6 @@ def test_actors_are_replaced_left_out_and_withdrawn(monkeypatch: pytest.MonkeyPa
     pool.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("allowed", "share", "expected"), [(1, 2, 1), (2, 1, 1)])
 def test_a_worker_has_its_share_of_threads_and_no_more_than_the_environment_allows(
     allowed: int, share: int, expected: int
@@ -130,6 +129,7 @@ def test_a_worker_has_its_share_of_threads_and_no_more_than_the_environment_allo
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_killed_actors_lose_and_double_nothing(tmp_path: Path) -> None:
     tiny_folder(tmp_path)
