@@ -22,7 +22,20 @@ from pathlib import Path
 
 _MAX_LISTED = 20
 _DISK_ERROR_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
-_DISK_ERRNOS = frozenset(getattr(errno, name) for name in _DISK_ERROR_NAMES if hasattr(errno, name))
+_AWAY_ERROR_NAMES = (
+    *("ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET"),
+    *("EHOSTDOWN", "EHOSTUNREACH", "ENETUNREACH", "EREMOTEIO"),
+)
+
+
+def _errnos(names: Iterable[str]) -> frozenset[int]:
+    """Numbers of errors by their names, without those that the system does not know."""
+    return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+_DISK_ERRNOS = _errnos(_DISK_ERROR_NAMES)
+AWAY_ERRNOS = _errnos(_AWAY_ERROR_NAMES)
+"""Numbers of the errors of a file whose disk, such as one of a server, does not answer."""
 
 
 class FewshotError(Exception):
@@ -74,7 +87,7 @@ class ExportError(FewshotError):
 
 
 class DiskError(FewshotError):
-    """A file that a full, broken or read-only disk did not take."""
+    """A file that a full, broken or read-only disk did not take, or one whose disk is away."""
 
     @staticmethod
     def is_cause_of(error: BaseException | None) -> bool:

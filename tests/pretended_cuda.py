@@ -306,11 +306,5 @@ def pretended_cuda() -> Iterator[Log]:
         patch.setattr(nn.Module, "_apply", _apply)
         # calls are seen in this thread alone, and adapters are built in another one
         patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
-        patch.setattr(
-            torch.optim.Optimizer,
-            "_accelerator_graph_capture_health_check",
-            lambda _: None,
-            raising=False,
-        )
         with _Calls(), _Operations():
             yield _log

@@ -20,6 +20,7 @@ from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.tuning.optimizers import AdamW
 from tests.pretended_cuda import CUDA, Log, pretended_cuda
 from tests.tiny import tiny_folder, tiny_run
 
@@ -87,13 +88,13 @@ def test_it_runs_on_the_device_and_no_step_waits_for_it(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits_after_steps: list[Counter[str]] = []
-    real = torch.optim.AdamW.step
+    real = AdamW.step
 
-    def step(optimizer: torch.optim.AdamW) -> None:
+    def step(optimizer: AdamW) -> None:
         real(optimizer)
         waits_after_steps.append(log.waits.copy())
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(AdamW, "step", step)
     with pretended_cuda() as log:
         run(folder, name, 2, "cuda")
     assert not log.faults

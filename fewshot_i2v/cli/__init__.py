@@ -35,8 +35,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         cli.main(args, prog_name="fewshot-i2v")
     except SystemExit as end:
+        from fewshot_i2v.utils.garbage import leave_garbage
         from fewshot_i2v.utils.waiting_threads import end_process
 
+        leave_garbage()
         end_process(end.code if isinstance(end.code, int) else 0)
         raise
     raise SystemExit(0)

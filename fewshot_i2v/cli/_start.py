@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -12,14 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from fewshot_i2v.utils.garbage import postpone_garbage_collection
 from fewshot_i2v.utils.search_path import without_current_folder
 
 SIGNAL_MESSAGES = {signal.SIGINT: "interrupted"}
 """What is said of a signal; "terminated" of all others."""
-
-
-_START_OBJECTS = 400_000
-"""Objects that the imports of the slowest command make, and some more."""
 
 
 class Terminated(BaseException):
@@ -37,7 +33,7 @@ class Terminated(BaseException):
 def prepare_process() -> None:
     """Prepare the process: signals end it without a traceback, and its streams are open."""
     _set_handlers(_exit_on_signal)
-    _postpone_garbage_collection()
+    postpone_garbage_collection()
     sys.path[:] = without_current_folder()
     for descriptor in range(3):
         try:
@@ -46,24 +42,6 @@ def prepare_process() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - stays open
-
-
-def _postpone_garbage_collection() -> None:
-    """Look for garbage only when more objects were made than the imports make, then as usual.
-
-    What the imports made stays, and looking through it again and again takes a tenth of their time.
-    It is left out of the later searches, too.
-    """
-    thresholds = gc.get_threshold()
-
-    def _collect_as_usual(phase: str, _info: object) -> None:
-        if phase == "stop":
-            gc.callbacks.remove(_collect_as_usual)
-            gc.freeze()
-            gc.set_threshold(*thresholds)
-
-    gc.set_threshold(_START_OBJECTS, *thresholds[1:])
-    gc.callbacks.append(_collect_as_usual)
 
 
 @contextmanager

@@ -259,7 +259,8 @@ class RowExecution:
         runner, folder = self.runner, self.folder
         n_episodes = len(runner.episodes)  # the folder may hold more
         result = RowSummary.from_records(
-            folder.records.read(i for i in sorted(folder.records) if i < n_episodes),
+            folder.records,
+            [i for i in sorted(folder.records) if i < n_episodes],
             adapter=runner.row.adapter.label,
             head=runner.row.head.label,
             shot=runner.row.shot,

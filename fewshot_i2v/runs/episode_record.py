@@ -16,7 +16,8 @@ from fewshot_i2v.utils.rounding import round_rows
 
 TIMING_KEYS = ("seconds", "peak_memory_mb")
 """The keys of a record that differ when the same episode is computed again."""
-_CHECKSUM_KEY = b',"crc32":"'
+CHECKSUM_KEY = b',"crc32":"'
+"""What stands before the checksum of a line. No text in it does: JSON escapes quotation marks."""
 _LINE_START = re.compile(rb'\{"index":(0|[1-9]\d{0,14}),"status":"(ok|failed)",')
 _NUMBER = rb"(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:[eE][+-]?\d\d?)?"  # finite in any case
 _LINE_END = re.compile(
@@ -144,7 +145,7 @@ def checked_payload(line: bytes, run_checksum: int) -> bytes:
     Raises:
         ValueError: saying what is wrong with the line.
     """
-    payload, separator, tail = line.rpartition(_CHECKSUM_KEY)
+    payload, separator, tail = line.rpartition(CHECKSUM_KEY)
     if not separator:
         raise ValueError("no complete record: its checksum is missing")
     timings = _LINE_END.fullmatch(tail)

@@ -16,6 +16,7 @@ from fewshot_i2v.runs.episode_record import (
     peek_index_and_status,
 )
 from fewshot_i2v.runs.patience import Patience
+from fewshot_i2v.runs.record_facts import RecordFacts, facts_of_line
 from fewshot_i2v.runs.shards import writer_of
 from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
 
@@ -220,13 +221,24 @@ class RecordLines(Mapping[int, EpisodeRecord]):
             RecordError: when a line has values that no record has (naming it).
         """
         for index, line in self.lines(indices):
-            try:
-                record = from_line(line, self._run_checksum)
-                if record.index != index:
-                    raise ValueError("its index is written twice")
-            except ValueError as error:
-                raise self.damage_error(index, error) from error
-            yield record
+            yield self._parse(index, line)
+
+    def read_facts(self, indices: Iterable[int]) -> Iterator[RecordFacts]:
+        """Yields what the summary of a row needs of some records; see `read`."""
+        for index, line in self.lines(indices):
+            facts = facts_of_line(line, self._run_checksum)
+            if facts is None or facts.episode != index:
+                facts = RecordFacts.of(self._parse(index, line))
+            yield facts
+
+    def _parse(self, index: int, line: bytes) -> EpisodeRecord:
+        try:
+            record = from_line(line, self._run_checksum)
+            if record.index != index:
+                raise ValueError("its index is written twice")
+        except ValueError as error:
+            raise self.damage_error(index, error) from error
+        return record
 
     def lines(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Yields the unparsed lines of some episodes; see `read`."""

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fewshot_i2v.errors import AWAY_ERRNOS
+
 R = TypeVar("R")
 
 WAIT_SECONDS = 300.0
 """How long a process of several waits for the disk that they share."""
 _MAX_PAUSE = 30.0
 # ENOENT: a folder that was there; its disk is away
-_NAMES = (
-    *("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOENT", "ETIMEDOUT"),
-    *("ENOTCONN", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETUNREACH", "EREMOTEIO"),
-)
-_ERRNOS = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+_NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOENT")
+_ERRNOS = AWAY_ERRNOS | {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
 _log = logging.getLogger(__name__)
 
 

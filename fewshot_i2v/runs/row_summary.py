@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, mean, median, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.journal import RecordLines
+from fewshot_i2v.runs.record_facts import RecordFacts
 from fewshot_i2v.statistics import (
     Interval,
     bounded_interval,
@@ -106,7 +109,8 @@ class RowSummary:
     @classmethod
     def from_records(
         cls,
-        records: Iterable[EpisodeRecord],
+        records: RecordLines,
+        indices: Iterable[int],
         *,
         display_flags: Mapping[str, Any],
         **facts: Any,
@@ -115,12 +119,20 @@ class RowSummary:
 
         Args:
             records: its records.
+            indices: numbers of the episodes to summarise.
             display_flags: the `marks` of its header.
             facts: attributes that neither of them has, such as adapter, head, shot and folder.
+
+        Raises:
+            RecordError: when a line has values that no record has (naming it).
         """
         totals = RowTotals(display_flags)
-        for record in records:
-            totals.add(record)
+        if totals.compares_clips:
+            for record in records.read(indices):
+                totals.add(record)
+        else:
+            for record_facts in records.read_facts(indices):
+                totals.add_facts(record_facts)
         return totals.to_row(**facts)
 
     @property
@@ -215,34 +227,45 @@ class RowTotals:
         self._accuracies: dict[int, float] = {}
         self._seconds: list[float] = []
         self._memory, self._last_episode = 0.0, 0
-        self._ways: list[int] = []
+        self._ways: Counter[int] = Counter()
         self._clips: set[str] = set()
         self._clips_shared = not display_flags.get("disjoint")
 
+    @property
+    def compares_clips(self) -> bool:
+        """Whether the clips of records matter: as long as no two episodes have one in common."""
+        return not self._clips_shared
+
     def add(self, record: EpisodeRecord) -> None:
         """Adds a record."""
-        self._ways.append(len(record.classes))
-        self._last_episode = max(self._last_episode, record.index)
-        if record.accuracy is not None:
-            self._accuracies[record.index] = record.accuracy
-            self._seconds.append(record.seconds)
-            self._memory = max(self._memory, record.peak_memory_mb)
-        if not self._clips_shared:
+        self.add_facts(RecordFacts.of(record))
+        if self.compares_clips:
             names = {n for side in (record.support, record.query) for row in side for n in row}
             self._clips_shared = not names.isdisjoint(self._clips)
             self._clips |= names
 
+    def add_facts(self, facts: RecordFacts) -> None:
+        """Adds a record of whose clips nothing needs to be known."""
+        self._ways[facts.way] += 1
+        self._last_episode = max(self._last_episode, facts.episode)
+        if facts.accuracy is not None:
+            self._accuracies[facts.episode] = facts.accuracy
+            self._seconds.append(facts.seconds)
+            self._memory = max(self._memory, facts.peak_memory_mb)
+
     def to_row(self, **facts: Any) -> RowSummary:
         """Returns the summary of the row."""
-        ways = self._ways
+        ways, n_episodes = self._ways, self._ways.total()
+        # exact, so that the order of the records does not matter
+        chances = (Fraction(1 / way) * count for way, count in ways.items())
         return RowSummary(
             accuracies=self._accuracies,
-            failed=len(ways) - len(self._accuracies),
+            failed=n_episodes - len(self._accuracies),
             seconds_per_episode=median(self._seconds) if self._seconds else 0.0,
             peak_memory_mb=self._memory,
             shared=self._clips_shared,
             ways=(min(ways), max(ways)) if ways else (0, 0),
-            chance=mean(1 / way for way in ways) if ways else None,
+            chance=float(sum(chances) / n_episodes) if ways else None,
             last_episode=self._last_episode,
             **display_facts(self._display_flags),
             **facts,

@@ -52,7 +52,8 @@ def read_row(folder: Path) -> RowSummary:
     """
     run = read_run(folder)
     return RowSummary.from_records(
-        run.records.values(),
+        run.records,
+        list(run.records),
         display_flags=run.header.get("marks", {}),
         **header_facts(run.header, folder),
     )

@@ -26,7 +26,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.tuning.optimizers import RateDescent
+from fewshot_i2v.tuning.optimizers import AdamW, RateDescent, TuningOptimizer
 
 _ADVICE = (
     "a smaller tuning.lr or tuning.head_lr, a longer tuning.warmup or precision fp32 may help; "
@@ -160,7 +160,7 @@ def parameter_groups(
 
 def make_optimizer(
     encoder: AdaptedEncoder, head: Head, recipe: FinetuneConfig, rates: Sequence[Tensor] | None
-) -> torch.optim.Optimizer:
+) -> TuningOptimizer:
     """Makes the optimizer that a recipe names.
 
     Raises:
@@ -171,7 +171,7 @@ def make_optimizer(
     if rates is not None:
         return RateDescent([*encoder.adapter.parameters(), *head.parameters()], rates)
     lr_by_module = ((encoder.adapter, recipe.lr), (head, recipe.head_lr))
-    return torch.optim.AdamW(parameter_groups(lr_by_module, recipe.weight_decay), fused=True)
+    return AdamW(parameter_groups(lr_by_module, recipe.weight_decay))
 
 
 def finetune(
@@ -210,7 +210,7 @@ def finetune(
         features = encoder(episodes.support_at(step), grid_sizes=head.grid_sizes)
         logits = head.compute_support_logits(features, labels)
         loss = episode_losses(logits, labels, recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         # a mean would divide each episode's gradient by E, and clipping would depend on E
         torch.autograd.backward(loss.sum())
         if clip_norm is not None:

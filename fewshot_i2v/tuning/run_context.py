@@ -20,6 +20,7 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.data.video.clip_disk import check_root_of_clips
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
@@ -272,6 +273,8 @@ class RunContext:
         with stage(progress, "decode", len(paths), "clips") as advance:
             failures = self.store.prepare(list(paths), progress=advance)
         self._note_excess(progress)
+        if failures:
+            self._check_root()
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
 
@@ -315,8 +318,15 @@ class RunContext:
         except VideoChangedError:  # the clip may be fine, and the run is not
             raise
         except VideoUnreadable as error:
+            self._check_root()
             self.unreadable[clip] = error
             raise
+
+    def _check_root(self) -> None:
+        """Refuses to call clips unreadable while the folder of all of them is away."""
+        root = self.folder if self.split.generator else self.split.root
+        if root is not None:
+            check_root_of_clips(root)
 
     def _refuse_changed(self, clip: str) -> None:
         """Refuses a clip whose content is not what the run recorded of it."""

@@ -5,8 +5,10 @@
 The encoder `demo` and ST-Adapter from its starting point on `motions`. Clips are decoded first,
 once. Every worker has one thread, as the run in one process has, so that N workers could be N times
 as fast. Start-up and imports count. The runs are done in turn, `--rounds` times. With `--kills`,
-another run has its workers killed at random, so many times, and one has its main process killed
-five times and continued with another number of workers. FILE gets the figures as JSON.
+another run has its workers killed, so many times, and one has its main process killed five times
+and continued with another number of workers. A worker is killed at a random moment of an episode,
+after it has recorded one: workers that are killed before they have done anything end a run, as they
+should. FILE gets the figures as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,24 +38,24 @@ _COMMAND = [
     *("--adapter", "st-adapter", "--start", "demo-motions", "--no-untuned", "--at-once", "1"),
 ]
 _MAIN_KILLS = 5
-_START_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 Records = dict[int, dict[str, Any]]
 
 
-def start(output: Path, episodes: int, *flags: str) -> subprocess.Popen[bytes]:
+def start(output: Path, *flags: str) -> subprocess.Popen[bytes]:
     """Start an evaluation; its workers have one thread each."""
     return subprocess.Popen(
-        [*_COMMAND, "--episodes", str(episodes), "--output", str(output), *flags],
+        [*_COMMAND, "--output", str(output), *flags],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
 
 
-def run(output: Path, episodes: int, *flags: str) -> float:
+def run(output: Path, *flags: str) -> float:
     """Run an evaluation to its end, and return the seconds it took."""
     begin = time.perf_counter()
-    if start(output, episodes, *flags).wait() != 0:
+    if start(output, *flags).wait() != 0:
         raise click.ClickException(f"{output}: the evaluation failed")
     return time.perf_counter() - begin
 
@@ -66,48 +69,75 @@ def records_of(output: Path) -> Records:
     }
 
 
-def worker_pids(output: Path) -> list[int]:
-    """Return the processes that hold a shard's lock."""
-    pids = []
+def worker_pids(output: Path) -> dict[str, int]:
+    """Return the processes that hold a shard's lock, by the end of the names of its files."""
+    pids = {}
     for lock in output.rglob("running-*-of-*"):
         try:
-            pids.append(int(json.loads(lock.read_text())["pid"]))
+            pids[lock.name.removeprefix("running")] = int(json.loads(lock.read_text())["pid"])
         except (OSError, ValueError, KeyError):  # it ends or begins just now
             continue
     return pids
 
 
+def recorded(output: Path) -> Counter[str]:
+    """Return the number of records of each shard, by the end of the names of its files."""
+    return Counter(
+        {
+            path.stem.removeprefix("episodes"): path.read_bytes().count(b"\n")
+            for path in output.rglob("episodes-*.jsonl")
+        }
+    )
+
+
+def wait_for_records(output: Path, process: subprocess.Popen[bytes], count: int) -> Counter[str]:
+    """Wait until a run has so many more records, or ends; return the new ones of each shard."""
+    before = recorded(output)
+    while process.poll() is None:
+        new = recorded(output) - before
+        if new.total() >= count:
+            return new
+        time.sleep(_LOOK_SECONDS)
+    return Counter()
+
+
 def kill_workers(
-    output: Path, episodes: int, kills: int, seed: int, episode_seconds: float
+    output: Path, flags: Sequence[str], kills: int, seed: int, episode_seconds: float
 ) -> dict[str, Any]:
     """Run with two workers, of which one is killed again and again, after one to three episodes.
 
-    Sooner, the same episode would be hit each time, and recorded as one that kills its workers; or
-    workers would end before they are ready, three times in a row, which ends the run.
+    It is one that has recorded an episode since the last kill. Sooner, workers would end before
+    they are ready, which ends the run, or the same episode would be hit each time, and recorded as
+    one that kills its workers.
     """
     generator, killed = random.Random(seed), 0
-    pause = max(episode_seconds, _START_SECONDS)
-    process = start(output, episodes, "--engine", "processes", "--processes", "2")
-    while process.poll() is None:
-        time.sleep(pause * generator.uniform(1, 3))
+    process = start(output, *flags, "--engine", "processes", "--processes", "2")
+    while killed < kills and process.poll() is None:
+        new = wait_for_records(output, process, generator.randint(1, 3))
+        time.sleep(generator.uniform(0, episode_seconds))
         pids = worker_pids(output)
-        if killed < kills and pids:
-            killed += _kill(generator.choice(pids))
+        able = [pids[shard] for shard in sorted(new) if shard in pids]
+        killed += _kill(generator.choice(able)) if able else 0
+    process.wait()
     return {"killed": killed, "exit_status": process.returncode}
 
 
-def kill_main(output: Path, episodes: int, seed: int) -> dict[str, Any]:
+def kill_main(output: Path, flags: Sequence[str], episodes: int, seed: int) -> dict[str, Any]:
     """Run with 3, 1 and 2 workers in turn, and kill the main process each time but the last."""
     generator, killed = random.Random(seed), 0
-    counts = ["3", "1", "2", "3", "1", "2"]
+    counts, left = ["3", "1", "2", "3", "1", "2"], []
     for number, count in enumerate(counts):
-        process = start(output, episodes, "--engine", "processes", "--processes", count)
+        process = start(output, *flags, "--engine", "processes", "--processes", count)
         if number < _MAIN_KILLS:
-            time.sleep(generator.uniform(15, 25))
+            wait_for_records(output, process, generator.randint(1, episodes // 8))
             killed += _kill(process.pid)
         process.wait()
         _wait_for_end(output)
-    return {"killed": killed, "workers": counts, "exit_status": process.returncode}
+        left.append(episodes - len(records_of(output)))
+    return {
+        **{"killed": killed, "workers": counts, "episodes_left": left},
+        "exit_status": process.returncode,
+    }
 
 
 def _kill(pid: int) -> int:
@@ -121,13 +151,13 @@ def _kill(pid: int) -> int:
 def _wait_for_end(output: Path) -> None:
     """Wait until the workers of a dead main process have seen that it is dead."""
     for _ in range(60):
-        if not any(Path(f"/proc/{pid}").exists() for pid in worker_pids(output)):
+        if not any(Path(f"/proc/{pid}").exists() for pid in worker_pids(output).values()):
             return
         time.sleep(1)
 
 
 def measure(
-    work: Path, episodes: int, rounds: int, kinds: dict[str, Sequence[str]]
+    work: Path, common: Sequence[str], rounds: int, kinds: dict[str, Sequence[str]]
 ) -> tuple[dict[str, Any], Records]:
     """Run every kind in turn, and check that all write the same records."""
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
@@ -135,7 +165,7 @@ def measure(
     for number in range(rounds):
         for name, flags in kinds.items():
             output = work / f"{name.replace(' ', '-')}-{number}"
-            seconds[name].append(round(run(output, episodes, *flags), 1))
+            seconds[name].append(round(run(output, *common, *flags), 1))
             records = records_of(output)
             expected = expected or records
             if records != expected:
@@ -153,10 +183,13 @@ def measure(
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--episodes", default=48, show_default=True)
+@click.option("--steps", type=click.IntRange(1), help="Of an episode, for short ones.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--kills", default=0, show_default=True, help="Times that a worker is killed.")
-@click.option("--ray", is_flag=True, help="Also two workers of a local Ray cluster.")
-def main(work: Path, out: Path, episodes: int, rounds: int, kills: int, *, ray: bool) -> None:
+@click.option("--ray", is_flag=True, help="Also one and two workers of a local Ray cluster.")
+def main(
+    work: Path, out: Path, episodes: int, steps: int | None, rounds: int, kills: int, *, ray: bool
+) -> None:
     """Measure; see the top of this file."""
     kinds: dict[str, Sequence[str]] = {
         "one process": (),
@@ -164,19 +197,22 @@ def main(work: Path, out: Path, episodes: int, rounds: int, kills: int, *, ray: 
         "2 workers": ("--engine", "processes", "--processes", "2"),
     }
     if ray:
+        kinds["1 worker of Ray"] = ("--engine", "ray", "--processes", "1")
         kinds["2 workers of Ray"] = ("--engine", "ray", "--processes", "2")
-    run(work / "first", episodes, "--steps", "0")  # generates and decodes the clips
+    flags = ["--episodes", str(episodes)]
+    run(work / "first", *flags, "--steps", "0")  # generates and decodes the clips
+    flags += [] if steps is None else ["--steps", str(steps)]
     report: dict[str, Any] = {
         "version": __version__,
         "commit": git_commit(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "episodes": episodes,
     }
-    report["runs"], expected = measure(work, episodes, rounds, kinds)
+    report["runs"], expected = measure(work, flags, rounds, kinds)
     episode_seconds = min(report["runs"]["one process"]["seconds"]) / episodes
     tests: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "workers_killed": lambda output: kill_workers(output, episodes, kills, 0, episode_seconds),
-        "main_process_killed": lambda output: kill_main(output, episodes, seed=0),
+        "workers_killed": lambda output: kill_workers(output, flags, kills, 0, episode_seconds),
+        "main_process_killed": lambda output: kill_main(output, flags, episodes, seed=0),
     }
     for name, test in tests.items() if kills else ():
         output = work / name

@@ -9,7 +9,8 @@ PROGRAM = """
 import gc, sys
 gc.collect()
 thresholds = gc.get_threshold()
-from fewshot_i2v.cli._start import _START_OBJECTS, prepare_process
+from fewshot_i2v.cli._start import prepare_process
+from fewshot_i2v.utils.garbage import START_OBJECTS, leave_garbage
 prepare_process()
 before = gc.get_stats()
 assert gc.isenabled()
@@ -20,13 +21,16 @@ assert gc.get_freeze_count() == 0
 cycle = []
 cycle.append(cycle)
 del cycle
-objects = [[] for _ in range(_START_OBJECTS + 1)]
-assert gc.get_freeze_count() > _START_OBJECTS // 2
+objects = [[] for _ in range(START_OBJECTS + 1)]
+assert gc.get_freeze_count() > START_OBJECTS // 2
 assert (gc.get_threshold(), gc.callbacks) == (thresholds, [])
 # the cycle is not among what stays
 assert sum(s["collected"] for s in gc.get_stats()) > sum(s["collected"] for s in before)
 objects = [[] for _ in range(10 * thresholds[0])]
 assert gc.get_stats()[0]["collections"] > before[0]["collections"] + 1
+count = gc.get_freeze_count()
+leave_garbage()
+assert gc.get_freeze_count() > count + 9 * thresholds[0]
 """
 
 

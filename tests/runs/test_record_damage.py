@@ -361,6 +361,8 @@ def test_a_forged_line_with_the_right_checksum_is_named(
     assert records[2] == record(2)
     with pytest.raises(RecordError, match=rf"episodes\.jsonl:2: damaged: .*{message}"):
         list(records.values())
+    with pytest.raises(RecordError, match=rf"episodes\.jsonl:2: damaged: .*{message}"):
+        list(records.read_facts(records))
 
 
 def test_of_a_record_that_was_written_only_its_place_is_kept(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_run_says_how_many_episodes_are_missing(tmp_path: Path) -> None:
         run.append([record(0), failed(1)])
     data = read_run(tmp_path)
     row = RowSummary.from_records(
-        data.records.values(), display_flags={}, **header_facts(data.header, tmp_path)
+        data.records, data.records, display_flags={}, **header_facts(data.header, tmp_path)
     )
     assert (row.planned, row.missing, row.complete) == (8, 6, False)
 

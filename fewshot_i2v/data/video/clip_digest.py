@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fewshot_i2v.data.video.cache_files import DIGESTS_NAME
+from fewshot_i2v.data.video.clip_disk import check_disk_of
 from fewshot_i2v.data.video.container import check_regular_file, identify_container
 from fewshot_i2v.data.video.frame_folder import is_frame_folder, list_frame_files, stat_frame_files
 from fewshot_i2v.errors import VideoUnreadable
@@ -92,6 +93,7 @@ def _file_digest(path: Path) -> str:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        check_disk_of(path, error)
         raise VideoUnreadable(path, f"cannot be read: {error.strerror}") from error
 
 

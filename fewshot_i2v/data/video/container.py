@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from fewshot_i2v.data.video.clip_disk import check_disk_of
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils import input_files
 
@@ -115,6 +116,7 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
         with input_files.open_regular(path) as file:
             yield file
     except OSError as error:
+        check_disk_of(path, error)
         raise VideoUnreadable(path, f"cannot be opened: {error.strerror}") from error
 
 
@@ -142,6 +144,7 @@ def check_regular_file(path: Path) -> os.stat_result:
     except FileNotFoundError as error:
         raise VideoUnreadable(path, "does not exist") from error
     except OSError as error:
+        check_disk_of(path, error)
         is_not_regular = isinstance(error, input_files.NotAFileError)
         prefix = "" if is_not_regular else "cannot be looked at: "
         raise VideoUnreadable(path, f"{prefix}{error.strerror}") from error

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot_i2v.data.video.clip_disk import check_disk_of
 from fewshot_i2v.data.video.container import check_regular_file
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils.limits import ClipLimits, limit_hint
@@ -101,6 +102,7 @@ def list_frame_files(folder: Path) -> list[Path]:
     try:
         names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     except OSError as error:
+        check_disk_of(folder, error)
         raise VideoUnreadable(folder, f"cannot be listed: {error.strerror}") from error
     all_series: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in filter(is_frame_name, names):
@@ -235,6 +237,7 @@ def _open_picture(folder: Path, file: Path, max_pixels: int) -> Iterator[Picture
     except UnidentifiedImageError:
         reason = f"is no picture of the kinds {', '.join(_FORMATS)}"
     except _DAMAGE_ERRORS as error:
+        check_disk_of(file, error)
         detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"is damaged or cannot be read (Pillow: {detail})"
     else:

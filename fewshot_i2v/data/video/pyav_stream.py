@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot_i2v.data.video.clip_disk import check_disk_of
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.utils.limits import limit_hint
 
@@ -97,6 +98,7 @@ def translate_errors(path: Path, reason: str) -> Iterator[None]:
         reason = f"needs more memory to decode than is allowed; {limit_hint('memory')}"
         raise VideoUnreadable(path, reason) from error
     except (av.FFmpegError, ValueError, IndexError, EOFError, OverflowError) as error:
+        check_disk_of(path, error)
         detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoUnreadable(path, f"{reason} (FFmpeg: {detail})") from error
 

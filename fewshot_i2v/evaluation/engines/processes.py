@@ -22,6 +22,7 @@ from fewshot_i2v.evaluation.engines.jobs import (
     portable_error,
 )
 from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.utils.garbage import leave_garbage, postpone_garbage_collection
 
 _MAX_FAILED_STARTS = 2
 _JOIN_SECONDS = 10
@@ -187,6 +188,7 @@ def _end(process: BaseProcess) -> None:
 def _serve(connection: Connection, spec: WorkerSpec, shard: Shard, episodes: int | None) -> None:
     """Runs jobs from a connection until it is closed, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the main process decides
+    postpone_garbage_collection()
     _take_cores(shard)
     from fewshot_i2v.evaluation.engines.worker import run_job
 
@@ -210,6 +212,7 @@ def _serve(connection: Connection, spec: WorkerSpec, shard: Shard, episodes: int
         return  # the main process has ended: what was done is recorded
     finally:
         worker.close()
+        leave_garbage()  # the main process waits for the end of this one
 
 
 def _take_cores(shard: Shard) -> None:

@@ -24,7 +24,8 @@ class _Actor:
     def __init__(self, config: EvaluationConfig, shard: Shard, threads: int) -> None:
         import torch
 
-        torch.set_num_threads(threads)
+        # fewer where OMP_NUM_THREADS says so
+        torch.set_num_threads(min(threads, torch.get_num_threads()))
         self._config, self._shard = config, shard
         self._worker: Any = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -55,9 +54,6 @@ class Worker:
         if episodes is not None:
             self.draw(episodes)
         self._runners: list[RowRunner] = build_row_runners(self.context)
-        if any(runner.row.tuning.steps for runner in self._runners):
-            # the first optimiser imports it, in seconds: now, beside the start of the main process
-            importlib.import_module("torch._dynamo")
         self._resources = contextlib.ExitStack()
         self._execution: RowExecution | None = None
 

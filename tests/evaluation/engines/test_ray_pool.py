@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.evaluation import evaluate
@@ -20,6 +21,7 @@ from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.shards import Shard
 from tests.tiny import tiny_folder, tiny_run
 
 
@@ -111,6 +113,20 @@ def test_actors_are_replaced_left_out_and_withdrawn(monkeypatch: pytest.MonkeyPa
     assert (pool.size, len(played.killed)) == (0, MAX_DEATHS + 1)
     pool.close()
     pool.close()
+
+
+@pytest.mark.parametrize(("allowed", "share", "expected"), [(1, 2, 1), (2, 1, 1)])
+def test_a_worker_has_its_share_of_threads_and_no_more_than_the_environment_allows(
+    allowed: int, share: int, expected: int
+) -> None:
+    """`OMP_NUM_THREADS=1` gives the records of one thread, whatever the number of workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(allowed)
+    try:
+        ray_pool._Actor(load_config("quickstart", {}), Shard(1, 1), share)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow
