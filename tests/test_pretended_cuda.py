@@ -18,6 +18,7 @@ from fewshot_i2v.evaluation.adapters_ahead import AdaptersAhead
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
 from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.runs.run_folder import read_run
 from tests.pretended_cuda import CUDA, Log, pretended_cuda
@@ -220,9 +221,9 @@ def test_the_memory_for_clips_ahead_is_bounded(
     most: list[int] = []
     take = InputsAhead.take_clip
 
-    def _take(ahead: InputsAhead, name: str) -> object:
+    def _take(ahead: InputsAhead, name: str, spec: PrefixSpec) -> object:
         most.append(len(ahead._clips))
-        return take(ahead, name)
+        return take(ahead, name, spec)
 
     monkeypatch.setattr(InputsAhead, "take_clip", _take)
     case = {"episodes": 5, "at_once": 2, "adapter": "frozen", "head": "prototype"}
