@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def _probabilities(result: EvaluationResult) -> list[object]:
         ({"adapter": "m-adapter:tokens=summary", "head": "linear"}, 0),
         ({"adapter": "bitfit", "head": _ORDERED, "tuning": _AUGMENTED}, 3),
         ({"adapter": "bitfit", "head": "linear", "shot": 2, "tuning": {"batch": 2}}, 0),
+        ({"adapter": "bitfit", "head": "prototype:tokens=summary+frozen-summary"}, 0),
     ],
     ids=str,
 )
@@ -223,6 +225,8 @@ def test_the_memory_for_clips_ahead_is_bounded(
 
     def _take(ahead: InputsAhead, name: str, spec: PrefixSpec) -> object:
         most.append(len(ahead._clips))
+        # what was read for one prefix is never given to another
+        assert take(ahead, name, replace(spec, grid_sizes=(2,))) is None
         return take(ahead, name, spec)
 
     monkeypatch.setattr(InputsAhead, "take_clip", _take)
