@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fewshot_i2v.evaluation.adapters_ahead import AdaptersAhead
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
 from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.tuning.optimizers import AdamW
@@ -148,6 +150,7 @@ def _probabilities(result: EvaluationResult) -> list[object]:
         ({"adapter": "m-adapter:tokens=summary", "head": "linear"}, 0),
         ({"adapter": "bitfit", "head": _ORDERED, "tuning": _AUGMENTED}, 3),
         ({"adapter": "bitfit", "head": "linear", "shot": 2, "tuning": {"batch": 2}}, 0),
+        ({"adapter": "bitfit", "head": "prototype:tokens=summary+frozen-summary"}, 0),
     ],
     ids=str,
 )
@@ -221,9 +224,11 @@ def test_the_memory_for_clips_ahead_is_bounded(
     most: list[int] = []
     take = InputsAhead.take_clip
 
-    def _take(ahead: InputsAhead, name: str) -> object:
+    def _take(ahead: InputsAhead, name: str, spec: PrefixSpec) -> object:
         most.append(len(ahead._clips))
-        return take(ahead, name)
+        # what was read for one prefix is never given to another
+        assert take(ahead, name, replace(spec, grid_sizes=(2,))) is None
+        return take(ahead, name, spec)
 
     monkeypatch.setattr(InputsAhead, "take_clip", _take)
     case = {"episodes": 5, "at_once": 2, "adapter": "frozen", "head": "prototype"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.models.feature_cache import FeatureCache
+from fewshot_i2v.models.adapters.base.frozen_prefix import ClipPrefixes, ClipTokens
 from fewshot_i2v.utils.seeding import derive_seed
 
 ClipRows = Sequence[Sequence[str]]
@@ -56,12 +57,26 @@ def max_parallel_episodes(
     return max(1, min(limits))
 
 
-def chunked_features(cache: FeatureCache, names: ClipRows) -> Callable[[], Iterator[Tensor]]:
+_Tokens_co = TypeVar("_Tokens_co", bound=ClipTokens, covariant=True)
+
+
+class ClipSource(Protocol[_Tokens_co]):
+    """Gives what is cached of clips by name."""
+
+    def gather(self, clips: ClipRows) -> _Tokens_co:
+        """Returns what is cached of E rows of C clips, (E, C, ...)."""
+
+
+def chunked_features(
+    cache: ClipSource[_Tokens_co], names: ClipRows
+) -> Callable[[], Iterator[_Tokens_co]]:
     """Iterates over cached features of E rows of C clips, (E, C, ...), in chunks along C."""
 
-    def _chunks() -> Iterator[Tensor]:
+    def _chunks() -> Iterator[_Tokens_co]:
         # the first clip tells how large one is
-        clip_elements = cache.gather([row[:1] for row in names[:1]]).numel()
+        first = cache.gather([row[:1] for row in names[:1]])
+        parts = first if isinstance(first, ClipPrefixes) else (first,)
+        clip_elements = sum(part.numel() for part in parts)
         size = max(1, _GATHER_ELEMENT_BUDGET // (len(names) * clip_elements))
         for start in range(0, len(names[0]), size):
             yield cache.gather([row[start : start + size] for row in names])

@@ -247,7 +247,8 @@ def _run_in_turn(
     for runner in runners:
         overall.begin(runner.position)
         context = runner.context
-        context.release_caches(retain=[later.cache_key for later in runners[runner.position :]])
+        later = runners[runner.position :]
+        context.release_caches(retain=[key for row in later for key in row.cache_keys])
         folder = context.config.output_folder / runner.row.slug
         results.append(_run_row(runner, folder, overall, selection, retry_failed=retry_failed))
     return results

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +18,34 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_batch_indices
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
-from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.adapters.base.frozen_prefix import ClipPrefixes, ClipTokens, GridSizes
 from fewshot_i2v.models.encoders.transfer import send
+from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.tuning.augmentation import SupportAugmenter
 from fewshot_i2v.tuning.finetune import EpisodeInputs
 from fewshot_i2v.utils.seeding import derive_seed
 
+_Loaded = TypeVar("_Loaded")
 StepIndices = Callable[[int], Tensor]
 """From the number of a step to the positions of its support clips, (E, B) int64."""
+
+
+@dataclass(frozen=True)
+class CachedPrefixes:
+    """The cached prefixes of clips, and those of the frozen encoder where a head reads it.
+
+    Attributes:
+        adapted: of the adapter.
+        frozen: of the frozen encoder; None where no head reads it, or `adapted` holds it.
+    """
+
+    adapted: FeatureCache
+    frozen: FeatureCache | None
+
+    def gather(self, clips: ClipRows) -> ClipTokens:
+        """Returns the prefixes of E rows of C clips, (E, C, ...)."""
+        adapted = self.adapted.gather(clips)
+        return adapted if self.frozen is None else ClipPrefixes(adapted, self.frozen.gather(clips))
 
 
 def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
@@ -49,13 +71,17 @@ def load_inputs(
         encoder: with an adapter of E copies.
         grid_sizes: cells on a side of each grid of patch tokens that the head reads.
     """
-    prefixes = context.prefix_cache(encoder, grid_sizes=grid_sizes)
+    prefixes = CachedPrefixes(
+        context.prefix_cache(encoder, grid_sizes=grid_sizes),
+        context.frozen_cache(encoder, grid_sizes=grid_sizes),
+    )
     support = [episode.support_clips for episode in episodes]
     query = [episode.query_clips for episode in episodes]
     batch_size, batch_indices = row.tuning.batch, None
     if batch_size is not None and is_mini_batched(row.tuning, episodes):
         seed = row.effective_training_seed
         batch_indices = mini_batch_indices(support, episodes, batch_size, seed)
+    support_at: Callable[[int], ClipTokens]
     if row.tuning.augments:
         support_at = _augmented_prefixes(row, context, episodes, encoder, grid_sizes, batch_indices)
     else:
@@ -84,14 +110,14 @@ def stack_support_frames(
 
 
 def _load_by_step(
-    names: ClipRows, batch_indices: StepIndices | None, load: Callable[[ClipRows], Tensor]
-) -> Callable[[int], Tensor]:
+    names: ClipRows, batch_indices: StepIndices | None, load: Callable[[ClipRows], _Loaded]
+) -> Callable[[int], _Loaded]:
     """Loads the clips of a step: its mini-batch, or all of them, once for all steps."""
     if batch_indices is None:
         load_all = cache(lambda: load(names))
         return lambda _step: load_all()
 
-    def _load(step: int) -> Tensor:
+    def _load(step: int) -> _Loaded:
         index_rows = batch_indices(step).tolist()
         return load(
             [[row[i] for i in indices] for row, indices in zip(names, index_rows, strict=True)]

@@ -19,6 +19,7 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.video.clip_cache import ClipCacheError
 from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.evaluation.inputs import is_mini_batched, stack_support_frames
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.prefix_store import ClipInput
 
 if TYPE_CHECKING:
@@ -87,8 +88,13 @@ class InputsAhead:
             name = self._waiting.popleft()
             self._clips[name] = self._thread.submit(self._read_clip, name)
 
-    def take_clip(self, name: str) -> ClipInput | None:
-        """Returns what was read of a clip; None where nobody began, or it must be decoded first."""
+    def take_clip(self, name: str, spec: PrefixSpec) -> ClipInput | None:
+        """Returns what was read of a clip; None where nobody began, or it must be decoded first.
+
+        Only the prefix of the row's adapter is read ahead: of another `spec` there is nothing.
+        """
+        if spec != self._spec:
+            return None
         future = self._clips.pop(name, None)
         self._fill()
         read = None if future is None else future.result()
@@ -102,11 +108,16 @@ class InputsAhead:
         self.n_batches += frames is not None
         return frames
 
+    @property
+    def _spec(self) -> PrefixSpec:
+        """The prefix of the row's adapter."""
+        tower = self._runner.context.encoder.tower
+        return self._runner.sizes.prefix_spec.cache_key(tower)
+
     def _read_clip(self, name: str) -> ClipInput | None:
         context = self._runner.context
-        spec = self._runner.sizes.prefix_spec.cache_key(context.encoder.tower)
         try:
-            return context.read_clip(name, spec).pinned()
+            return context.read_clip(name, self._spec).pinned()
         except (VideoUnreadable, ClipCacheError):
             return None  # the main thread meets the same, and says so
 

@@ -62,11 +62,15 @@ from fewshot_i2v.utils.text_table import count_text
 
 
 class _ModelSizes(NamedTuple):
-    """Trained values of one episode, and what its features are computed from."""
+    """Trained values of one episode, and what its features are computed from.
+
+    `frozen_spec` is that of `AdaptedEncoder.frozen_spec`.
+    """
 
     adapter_parameters: int
     head_parameters: int
     prefix_spec: PrefixSpec
+    frozen_spec: PrefixSpec | None
     readouts: tuple[Readout, ...]
 
 
@@ -143,7 +147,8 @@ class RowRunner:
             sum(p.numel() for p in module.parameters()) for module in (encoder, head)
         )
         prefix_spec = encoder.adapter.prefix_spec(head.grid_sizes)
-        return _ModelSizes(adapter_count, head_count, prefix_spec, head.readouts)
+        frozen_spec = encoder.frozen_spec(head.grid_sizes)
+        return _ModelSizes(adapter_count, head_count, prefix_spec, frozen_spec, head.readouts)
 
     @property
     def parameters(self) -> int:
@@ -207,6 +212,12 @@ class RowRunner:
         options = resolve_options("adapters", self.row.adapter).model_dump(mode="json")
         digest = self.start.digest if self.start else ""
         return (self.row.adapter.name, repr(options), digest, self.sizes.readouts)
+
+    @property
+    def cache_keys(self) -> tuple[Hashable, ...]:
+        """Keys of all caches that the row reads: its own, and that of the frozen encoder."""
+        frozen_spec = None if self.is_static else self.sizes.frozen_spec
+        return (self.cache_key,) if frozen_spec is None else (self.cache_key, frozen_spec)
 
     @cached_property
     def parallel_episodes(self) -> int:

@@ -20,7 +20,13 @@ from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import RowWork
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
-from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    ClipTokens,
+    GridSizes,
+    compute_prefix,
+    select_clips,
+)
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
@@ -56,13 +62,15 @@ class _ForwardTrial(NamedTuple):
 
     Attributes:
         encoder: the adapted encoder.
-        prefix: of the trial's clips, (1, clips, ...).
+        prefix: of the trial's clips, (1, clips, ...), as a tuned row reads it of the caches.
+        n_clips: number of the trial's clips.
         seconds: from the frozen prefix.
         features: of the trial's clips, (1, clips, ...).
     """
 
     encoder: AdaptedEncoder
-    prefix: Tensor
+    prefix: ClipTokens
+    n_clips: int
     seconds: TimeLine
     features: Features
 
@@ -140,15 +148,14 @@ class TimeEstimator:
     def _prefix_line(self, runner: RowRunner) -> TimeLine:
         """Time of what is encoded once per clip, below the first trained block."""
         tower = runner.context.encoder.tower
-        key = runner.sizes.prefix_spec.cache_key(tower)
+        key = runner.sizes.prefix_spec.cache_key(tower), runner.sizes.frozen_spec
         if key not in self._prefixes:
             encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
             frames, n_clips = runner.row.video.frames, _trial_clips(runner)
 
-            @torch.no_grad()
-            def _run(n: int) -> Tensor:
+            def _run(n: int) -> ClipTokens:
                 pixels = tower.normalize(_noise_clips(tower, n, frames))
-                return encoder.compute_prefix(pixels, grid_sizes=grids)
+                return _cached_tokens(encoder, pixels, grids)
 
             self._prefixes[key] = _fit_line(_run, n_clips, tower.device)
         return self._prefixes[key]
@@ -212,7 +219,8 @@ def _adapter_key(runner: RowRunner) -> Hashable:
     """Equal for rows whose adapted encoders take the same time."""
     adapter = runner.row.adapter
     options = resolve_options("adapters", adapter).model_dump(mode="json")
-    return adapter.name, repr(options), _grid_sizes(runner)
+    reads_frozen = any(readout.frozen for readout in runner.sizes.readouts)
+    return adapter.name, repr(options), _grid_sizes(runner), reads_frozen
 
 
 def _largest_episode(runner: RowRunner) -> Episode:
@@ -260,22 +268,36 @@ def _best_seconds(run: Callable[[int], object], n_clips: int, device: torch.devi
     return best_seconds(_run_and_wait)
 
 
+@torch.no_grad()
+def _cached_tokens(encoder: AdaptedEncoder, pixels: Tensor, grids: GridSizes) -> ClipTokens:
+    """Computes what is cached of clips, (n, ...): the prefix, and what is read of the frozen tower.
+
+    Args:
+        encoder: of the row.
+        pixels: (n, T, 3, H, W), normalised.
+        grids: cells on a side of each grid of patch tokens that the head reads.
+    """
+    prefix, spec = encoder.compute_prefix(pixels, grid_sizes=grids), encoder.frozen_spec(grids)
+    if spec is None:
+        return prefix
+    return ClipPrefixes(prefix, compute_prefix(encoder.tower, spec, pixels))
+
+
 def _time_forward(runner: RowRunner) -> _ForwardTrial:
     """Measures the adapted encoder of a row on a few clips."""
     tower = runner.context.encoder.tower
     encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
     n_clips, frames = _trial_clips(runner), runner.row.video.frames
     pixels = tower.normalize(_noise_clips(tower, n_clips, frames))
-    with torch.no_grad():
-        prefix = encoder.compute_prefix(pixels, grid_sizes=grids).unsqueeze(0)
+    prefix = _cached_tokens(encoder, pixels.unsqueeze(0), grids)
     features: dict[int, Features] = {}
 
     @torch.inference_mode()
     def _forward(n: int) -> None:
-        features[n] = encoder(prefix[:, :n], grid_sizes=grids)
+        features[n] = encoder(select_clips(prefix, slice(n)), grid_sizes=grids)
 
     seconds = _fit_line(_forward, n_clips, tower.device)
-    return _ForwardTrial(encoder, prefix, seconds, features[max(features)])
+    return _ForwardTrial(encoder, prefix, n_clips, seconds, features[max(features)])
 
 
 def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
@@ -285,7 +307,7 @@ def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
     saved_bytes: list[float] = []
 
     def _pass(n: int) -> None:
-        tokens = prefix[:, :n] if prefix_of_step is None else prefix_of_step(n)
+        tokens = prefix_of_step(n) if prefix_of_step else select_clips(prefix, slice(n))
         out = encoder(tokens, grid_sizes=grids)
         loss = sum(x.square().mean() for x in (out.frames, out.clip, *out.grids.values()))
         if loss.requires_grad:
@@ -297,7 +319,7 @@ def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
         else:  # the first one warms up
             saved_bytes.append(_bytes_saved(lambda: _pass(n), encoder) / n)
 
-    seconds = _fit_line(_step, prefix.shape[1], encoder.tower.device)
+    seconds = _fit_line(_step, trial.n_clips, encoder.tower.device)
     return _StepTrial(seconds, saved_bytes[0])
 
 

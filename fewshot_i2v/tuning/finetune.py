@@ -22,7 +22,12 @@ from fewshot_i2v.errors import TuningError
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    ClipTokens,
+    GridSizes,
+    select_clips,
+)
 from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.head import Head
@@ -36,7 +41,7 @@ _ADVICE = (
 _QUERY_ELEMENT_BUDGET = 30_000 * 768
 
 
-ChunkLoader = Callable[[], Iterable[Tensor]]
+ChunkLoader = Callable[[], Iterable[ClipTokens]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class EpisodeInputs:
 
     Attributes:
         support_at: returns the frozen prefix of the support clips of a step, (E, views * B, ...),
-            as from `AdaptedEncoder.compute_prefix`: one view of all clips after the other.
+            as from `AdaptedEncoder.compute_prefix`: one view of all clips after the other. Here and
+            below it may come with what the frozen tower gives, see `ClipPrefixes`.
         labels: class of each support clip, (E, S) int64.
         query: the frozen prefix of the query clips, (E, Q, ...), or a loader of chunks along Q.
         all_support: a loader of chunks of all S support clips, for the prediction; None:
@@ -55,9 +61,9 @@ class EpisodeInputs:
         views: of each support clip in a step.
     """
 
-    support_at: Callable[[int], Tensor]
+    support_at: Callable[[int], ClipTokens]
     labels: Tensor
-    query: Tensor | ChunkLoader
+    query: ClipTokens | ChunkLoader
     all_support: ChunkLoader | None = None
     batch_indices: Callable[[int], Tensor] | None = None
     views: int = 1
@@ -249,7 +255,7 @@ def _check_finite(step_losses: Tensor) -> None:
 
 @torch.inference_mode()
 def encode_in_chunks(
-    encoder: AdaptedEncoder, tokens: Tensor, *, grid_sizes: GridSizes = ()
+    encoder: AdaptedEncoder, tokens: ClipTokens, *, grid_sizes: GridSizes = ()
 ) -> Features:
     """Computes features without gradients, in chunks of clips so that memory stays bounded.
 
@@ -261,9 +267,13 @@ def encode_in_chunks(
     Returns:
         Features of all C clips.
     """
-    per_clip = tokens.shape[0] * tokens[0, 0].numel()
+    prefix = tokens.adapted if isinstance(tokens, ClipPrefixes) else tokens
+    per_clip = prefix.shape[0] * prefix[0, 0].numel()
     size = PartSize(max(1, _QUERY_ELEMENT_BUDGET // per_clip))
-    chunks = size.run(tokens.shape[1], lambda part: encoder(tokens[:, part], grid_sizes=grid_sizes))
+    chunks = size.run(
+        prefix.shape[1],
+        lambda part: encoder(select_clips(tokens, part), grid_sizes=grid_sizes),
+    )
     return concat_features(chunks)
 
 
@@ -275,7 +285,7 @@ def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Ten
     support = concat_features(
         [encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in support_chunks]
     )
-    query_chunks = [episodes.query] if isinstance(episodes.query, Tensor) else episodes.query()
+    query_chunks = episodes.query() if callable(episodes.query) else [episodes.query]
     query = (encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in query_chunks)
     return _query_logits(lambda chunk, labels: head(chunk, support, labels), query, episodes.labels)
 

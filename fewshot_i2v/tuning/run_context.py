@@ -148,8 +148,8 @@ class RunContext:
             when they were needed, as where features on disk are damaged and the clip is, too.
         on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
             None: no call.
-        clips_ahead: returns what was read ahead of a clip, None where nothing was; None: nothing
-            is read ahead.
+        clips_ahead: returns what was read ahead of a clip for a prefix, None where nothing was;
+            None: nothing is read ahead.
     """
 
     config: CommonConfig
@@ -159,7 +159,7 @@ class RunContext:
     folder: Path
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
-    clips_ahead: Callable[[str], ClipInput | None] | None = None
+    clips_ahead: Callable[[str, PrefixSpec], ClipInput | None] | None = None
     _decoded_clips: set[str] = field(default_factory=set)
     _digests: dict[str, str] = field(default_factory=dict)
     _progress: bool | OverallProgress = False
@@ -353,7 +353,7 @@ class RunContext:
         path, order = self.clip_path(clip), self.frame_order_key(clip)
         with self._unreadable_noted(clip):
             self._refuse_changed(clip)
-            read = None if self.clips_ahead is None else self.clips_ahead(clip)
+            read = None if self.clips_ahead is None else self.clips_ahead(clip, spec)
             if read is not None:
                 return self.prefixes.finish(path, spec, read, order)
             return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
@@ -413,6 +413,18 @@ class RunContext:
         )
         # closes over the tower alone: the adapter and its gradients may go
         check_grids(tower, grid_sizes)
+        return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
+
+    def frozen_cache(
+        self, encoder: AdaptedEncoder, *, grid_sizes: GridSizes
+    ) -> FeatureCache | None:
+        """Returns the cache of what heads read of the frozen tower beside the adapted one.
+
+        None where they do not, or the prefix holds it. All adapters share it.
+        """
+        spec = encoder.frozen_spec(grid_sizes)
+        if spec is None:
+            return None
         return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
 
     def feature_cache(self, encoder: AdaptedEncoder, key: Hashable, head: Head) -> FeatureCache:

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.errors import AdapterError, ConfigError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.results import EvaluationResult
+from fewshot_i2v.models import prefix_store
+from fewshot_i2v.models.adapters.base import adapted_encoder
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
+from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import Runs
 from tests.models.made_starts import make_start
@@ -56,6 +62,62 @@ def test_its_weight_decides_how_much_the_adapter_counts(
             for query, expected in zip(episode, frozen, strict=True):
                 assert query == pytest.approx(expected, abs=1e-5)
     assert all(row != rows["both"][0] for row in rows["both"][1:])
+
+
+CHANGED = {"colour": 0.2, "views": 2}
+
+
+def recorded_passes(monkeypatch: pytest.MonkeyPatch) -> tuple[list[PrefixSpec], list[PrefixSpec]]:
+    """Prefixes that the frozen encoder finishes, and those that it computes of clips."""
+    finished: list[PrefixSpec] = []
+    computed: list[PrefixSpec] = []
+    finish, compute = adapted_encoder.finish_prefix, prefix_store.compute_prefix
+
+    def _finish(tower: Tower, spec: PrefixSpec, prefix: Tensor, *, all_tokens: bool) -> Tensor:
+        finished.append(spec)
+        return finish(tower, spec, prefix, all_tokens=all_tokens)
+
+    def _compute(tower: Tower, spec: PrefixSpec, pixels: Tensor) -> Tensor:
+        computed.append(spec)
+        return compute(tower, spec, pixels)
+
+    monkeypatch.setattr(adapted_encoder, "finish_prefix", _finish)
+    monkeypatch.setattr(prefix_store, "compute_prefix", _compute)
+    return finished, computed
+
+
+@pytest.mark.parametrize(("changes", "passes"), [({}, 0), (CHANGED, 3)])
+def test_a_tuned_row_passes_each_clip_through_the_frozen_encoder_once(
+    runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    passes: int,
+) -> None:
+    """Changed clips once in each step, both views together; the scores are the same bit for bit."""
+    finished, computed = recorded_passes(monkeypatch)
+    tuning = {"recipe": "none", "steps": 3, "lr": 0.02, **changes}
+    keys = {"tuning": tuning, "episodes": 3, "at_once": 3, "feature_cache": False}
+    tokens = "summary+frozen-motion"
+    fast = probabilities(evaluate.run(config(runs, tmp_path / "fast", tokens, **keys)))
+    assert len(finished) == passes
+    clips = len(computed) // 2  # the row's own prefix, and that of the frozen encoder
+    assert sum(spec.first_trained_block > 0 for spec in computed) == clips
+    monkeypatch.setattr(AdaptedEncoder, "frozen_spec", lambda *_: None)
+    slow = probabilities(evaluate.run(config(runs, tmp_path / "slow", tokens, **keys)))
+    assert len(finished) > 2 * passes
+    assert len(computed) == 3 * clips
+    assert slow == fast
+
+
+def test_rows_of_several_adapters_share_the_passes_of_the_frozen_encoder(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, computed = recorded_passes(monkeypatch)
+    keys = {"adapter": ["st-adapter", "aim"], "episodes": 2, "feature_cache": False}
+    evaluate.run(config(runs, tmp_path / "run", "summary+frozen-summary", **keys))
+    frozen = sum(spec.first_trained_block > 0 for spec in computed)
+    assert frozen == len(computed) / 2  # those two share the prefix of block 0 as well
 
 
 def test_of_the_frozen_encoder_it_is_the_readout_itself(runs: Runs, tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_the_work_of_rows_is_counted_from_episodes_and_recipe(folder: Path) -> N
     assert aim.passes_per_episode == 3 * 4 * 3 + 8
 
 
+def test_heads_of_equal_grids_may_read_the_frozen_encoder(folder: Path) -> None:
+    """The trial of an adapter for one head has no features of the frozen encoder for the other."""
+    heads = [f"prototype:tokens={tokens}" for tokens in ("grid2", "grid2+frozen-grid2")]
+    config = _config(folder, adapter=["aim"], head=heads, way=2, tuning={"steps": 1})
+    cost = evaluate.dry_run(config)["cost"]
+    assert [row["head"] for row in cost["rows"]] == heads
+    assert cost["trials"] == {"adapters": 2, "heads": 2}
+
+
 def test_mini_batches_and_views_count(folder: Path) -> None:
     tuning = {"steps": 3, "recipe": "none", "views": 2, "colour": 0.1, "batch": 2}
     (_, aim) = _work(_config(folder, way=2, shot=[2], head="linear", tuning=tuning))

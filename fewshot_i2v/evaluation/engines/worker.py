@@ -97,7 +97,8 @@ class Worker:
         if self._execution is not None and self._execution.runner is runner:
             return self._execution
         self.close()
-        self.context.release_caches(retain=[r.cache_key for r in self._runners[runner.position :]])
+        later = self._runners[runner.position :]
+        self.context.release_caches(retain=[key for row in later for key in row.cache_keys])
         path = self.config.output_folder / runner.row.slug
         # the main process has written the facts, among them counts that take seconds
         is_begun = (path / "run.json").exists()

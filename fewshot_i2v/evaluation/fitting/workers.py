@@ -73,7 +73,7 @@ class FoldWorker:
         if (job.row, shot) not in self._runners:
             runner = fit_job.runner(rows[job.row], shot, job.row)
             self._runners = {(job.row, shot): runner}
-            fit_job.context.release_caches(retain=[runner.cache_key])
+            fit_job.context.release_caches(retain=runner.cache_keys)
             fit_job.decode(runner)
         episodes = fit_job.context.episodes[fit_job.shot]
         return self._runners[job.row, shot], [episodes[i] for i in job.pending]

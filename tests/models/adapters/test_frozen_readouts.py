@@ -9,9 +9,17 @@ import torch
 
 from fewshot_i2v import registry
 from fewshot_i2v.errors import AdapterError, HeadError
+from fewshot_i2v.models.adapters.base import adapted_encoder
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, finish_prefix
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    GridSizes,
+    PrefixSpec,
+    compute_prefix,
+    finish_prefix,
+    select_clips,
+)
 from fewshot_i2v.models.heads.prototype import PrototypeHead
 from tests.models.tiny_adapters import make_adapter, make_clips, perturb
 from tests.tiny import tiny_tower
@@ -41,6 +49,43 @@ def test_they_are_those_of_the_frozen_encoder(name: str, pool: str) -> None:
     assert not adapted.frozen.frames.requires_grad
     if name != "frozen":
         assert not torch.allclose(adapted.frames, frozen.frames)
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+@pytest.mark.parametrize("grids", [(), GRIDS])
+@pytest.mark.parametrize("name", sorted(registry.method_names("adapters")))
+def test_computed_once_per_clip_they_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, name: str, grids: GridSizes, pool: str
+) -> None:
+    """From the clip's own pass through the tower, of which then no block is computed again."""
+    tower = replace(tiny_tower(), pool=pool)
+    adapter = perturb(make_adapter(name, tower, seeds=(1,)), (1,), std=0.1)
+    encoder = AdaptedEncoder(tower, adapter, reads_frozen=True)
+    pixels = make_clips(tower, 3)
+    prefix = encoder.compute_prefix(pixels, grid_sizes=grids)[None]
+    computed: Features = encoder(prefix, grid_sizes=grids)
+    spec = encoder.frozen_spec(grids)
+    if name in {"frozen", "m-adapter"}:  # their prefix holds it
+        assert spec is None
+        return
+    assert spec is not None
+    clips = [compute_prefix(tower, spec, pixels[i : i + 1]) for i in range(3)]
+    monkeypatch.delattr(adapted_encoder, "finish_prefix")
+    both = select_clips(ClipPrefixes(prefix, torch.cat(clips)[None]), slice(0, 3))
+    cached: Features = encoder(both, grid_sizes=grids)
+    assert cached.frozen is not None
+    assert computed.frozen is not None
+    assert torch.equal(cached.frozen.frames, computed.frozen.frames)
+    assert torch.equal(cached.frozen.clip, computed.frozen.clip)
+    assert cached.frozen.grids.keys() == set(grids)
+    for size in grids:
+        assert torch.equal(cached.frozen.grids[size], computed.frozen.grids[size])
+    assert torch.equal(cached.frames, computed.frames)
+
+
+def test_what_no_head_reads_has_no_prefix() -> None:
+    tower = tiny_tower()
+    assert AdaptedEncoder(tower, make_adapter("aim", tower, seeds=(1,))).frozen_spec(GRIDS) is None
 
 
 def test_they_are_computed_only_where_a_head_reads_them() -> None:

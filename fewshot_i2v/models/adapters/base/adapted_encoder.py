@@ -9,10 +9,13 @@ from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    ClipTokens,
     GridSizes,
     PrefixSpec,
     compute_prefix,
     finish_prefix,
+    first_missing_block,
     grid_means,
     reads_class_token_only,
     split_cells,
@@ -71,12 +74,24 @@ class AdaptedEncoder(nn.Module):
         spec = self.adapter.prefix_spec(grid_sizes)
         return compute_prefix(self.tower, spec, pixels, all_tokens=self.all_tokens)
 
-    def forward(self, prefix: Tensor, *, grid_sizes: GridSizes = ()) -> Features:
+    def frozen_spec(self, grid_sizes: GridSizes = ()) -> PrefixSpec | None:
+        """Describes what heads read of the frozen tower, which can be computed once per clip.
+
+        Returns:
+            The prefix of the adapter `frozen`; None where no head reads the frozen tower, or where
+            the adapter's own prefix holds the output of its last block.
+        """
+        missing = first_missing_block(self.adapter.prefix_spec(grid_sizes))
+        if not self.reads_frozen or missing >= self.tower.layers:
+            return None
+        return PrefixSpec(self.tower.layers, grid_sizes=grid_sizes)
+
+    def forward(self, prefix: ClipTokens, *, grid_sizes: GridSizes = ()) -> Features:
         """Computes the features of clips from their frozen prefix.
 
         Args:
             prefix: output of `compute_prefix` with the same `grid_sizes` and the episode axis,
-                (E, clips, ...).
+                (E, clips, ...); with that of `frozen_spec`, no frozen block is computed again.
             grid_sizes: cells on a side of each requested grid of patch tokens.
 
         Returns:
@@ -86,6 +101,7 @@ class AdaptedEncoder(nn.Module):
             AdapterError: when the number of episodes of `prefix` differs from the adapter's.
         """
         tower, adapter = self.tower, self.adapter
+        prefix, known = prefix if isinstance(prefix, ClipPrefixes) else (prefix, None)
         spec = adapter.prefix_spec(grid_sizes)
         has_parameters = not spec.is_fully_frozen(tower) or spec.levels
         if prefix.shape[0] != adapter.episodes and has_parameters:
@@ -101,7 +117,9 @@ class AdaptedEncoder(nn.Module):
         summary, cells = self._pool_tokens(x, spec, grid_sizes)
         frames, clip = adapter.pool_frames(tower, summary)
         grids = {size: adapter.final_norm(tower, grid).float() for size, grid in cells.items()}
-        frozen = self._frozen_features(prefix, spec, grid_sizes) if self.reads_frozen else None
+        frozen = None
+        if self.reads_frozen:
+            frozen = self._frozen_features(prefix, known, spec, grid_sizes)
         return Features(frames.float(), clip.float(), grids, frozen)
 
     def _pool_tokens(
@@ -116,10 +134,18 @@ class AdaptedEncoder(nn.Module):
         return self.tower.pool_tokens(x), cells
 
     @no_grad()
-    def _frozen_features(self, prefix: Tensor, spec: PrefixSpec, grid_sizes: GridSizes) -> Features:
-        """Computes the features of the tower without the adapter."""
-        x = finish_prefix(self.tower, spec, prefix)
-        summary, cells = self._pool_tokens(x, spec, grid_sizes)
+    def _frozen_features(
+        self, prefix: Tensor, known: Tensor | None, spec: PrefixSpec, grid_sizes: GridSizes
+    ) -> Features:
+        """Computes the features of the tower without the adapter, from `known` where it is there.
+
+        `known` is as from `frozen_spec`.
+        """
+        if known is None:
+            x = finish_prefix(self.tower, spec, prefix, all_tokens=self.all_tokens)
+            summary, cells = self._pool_tokens(x, spec, grid_sizes)
+        else:
+            summary, cells = known[..., 0, :], split_cells(known[..., 1:, :], grid_sizes)
         frames = self.tower.ln_post_exact(summary).float()
         grids = {size: self.tower.ln_post_exact(grid).float() for size, grid in cells.items()}
         return Features(frames, frames.mean(-2), grids)

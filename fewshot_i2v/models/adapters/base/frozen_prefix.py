@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +65,30 @@ class PrefixSpec:
         return (frames, tokens, tower.width)
 
 
+class ClipPrefixes(NamedTuple):
+    """Two prefixes of the same clips, for heads that read the frozen encoder as well.
+
+    Attributes:
+        adapted: of the adapter, (E, clips, ...).
+        frozen: of the tower without it, as from `AdaptedEncoder.frozen_spec`, (E, clips, T,
+            1 + cells, D), float32.
+    """
+
+    adapted: Tensor
+    frozen: Tensor
+
+
+ClipTokens = Tensor | ClipPrefixes
+"""What an encoder reads of clips; of the prefix alone it computes what heads read of the tower."""
+
+
+def select_clips(tokens: ClipTokens, part: slice) -> ClipTokens:
+    """Selects clips, along axis 1."""
+    if isinstance(tokens, ClipPrefixes):
+        return ClipPrefixes(*(t[:, part] for t in tokens))
+    return tokens[:, part]
+
+
 def reads_class_token_only(tower: Tower, grid_sizes: GridSizes) -> bool:
     """Whether features read the class token alone of the last block's tokens."""
     return tower.pool == "tok" and not grid_sizes
@@ -114,7 +139,14 @@ def compute_prefix(
     return _pool_frozen(tower, x, spec.grid_sizes) if spec.is_pooled(tower) else x
 
 
-def finish_prefix(tower: Tower, spec: PrefixSpec, prefix: Tensor) -> Tensor:
+def first_missing_block(spec: PrefixSpec) -> int:
+    """Returns the first block whose output the frozen prefix does not hold; -1: the embedding."""
+    return spec.levels[-1] + 1 if spec.levels else spec.first_trained_block
+
+
+def finish_prefix(
+    tower: Tower, spec: PrefixSpec, prefix: Tensor, *, all_tokens: bool = False
+) -> Tensor:
     """Computes from the frozen prefix what the tower gives without an adapter.
 
     Args:
@@ -122,17 +154,18 @@ def finish_prefix(tower: Tower, spec: PrefixSpec, prefix: Tensor) -> Tensor:
         spec: of the prefix.
         prefix: output of `compute_prefix`, (..., T, tokens, D), with `levels` (..., levels, T,
             tokens, D), or pixels.
+        all_tokens: as for `compute_prefix`.
 
     Returns:
-        The output of the last block, (..., T, N + 1, D), or of it the summary token and the means
-        of the cells where `PrefixSpec.is_pooled`.
+        The output of the last block, (..., T, N + 1, D), or the class token alone where nothing
+        else is read, or the summary token and the means of the cells where `PrefixSpec.is_pooled`.
 
     Raises:
         AdapterError: when the last level is pooled and is not the last block.
     """
-    first, x = spec.first_trained_block, prefix
+    first, x = first_missing_block(spec), prefix
     if spec.levels:
-        first, x = spec.levels[-1] + 1, prefix[..., -1, :, :, :]
+        x = prefix[..., -1, :, :, :]
         if spec.summary_only and first < tower.layers:
             raise AdapterError(
                 f"block {first - 1} is the last that the adapter reads, of {tower.layers}: nothing "
@@ -142,8 +175,10 @@ def finish_prefix(tower: Tower, spec: PrefixSpec, prefix: Tensor) -> Tensor:
         x = tower.patch_embed(x)
     if first <= 0 < tower.layers:
         x = tower.ln_pre(x)
-    for block in tower.blocks[max(first, 0) :]:
-        x = block.forward(x)
+    skips_patches = reads_class_token_only(tower, spec.grid_sizes) and not all_tokens
+    for i in range(max(first, 0), tower.layers):
+        is_last = i == tower.layers - 1
+        x = tower.blocks[i].forward(x, class_token_only=skips_patches and is_last)
     return x
 
 
