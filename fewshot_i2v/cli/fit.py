@@ -52,6 +52,12 @@ _FILE = click.Path(path_type=Path)
     metavar="N",
     help="Processes that fine-tune for held-out clips. [default: this one]",
 )
+@click.option(
+    "--race/--no-race",
+    default=True,
+    show_default=True,
+    help="Stop a fine-tuned method where it cannot be chosen any more; the choice is the same.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out clips that cannot be read.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @config_flags("fit")
@@ -70,6 +76,7 @@ def command(
     folds: int | None,
     reject: float,
     processes: int | None,
+    race: bool,
     skip_unreadable: bool,
     force: bool,
     settings: tuple[str, ...],
@@ -93,7 +100,7 @@ def command(
     check_fit_keys(overrides)  # before they are merged with the options, whose names may be given
     options = {
         **{"like": like, "folds": folds, "reject": reject, "processes": processes},
-        "skip_unreadable": skip_unreadable,
+        **{"race": race, "skip_unreadable": skip_unreadable},
     }
     result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source_of(flags))
     result.classifier.save(out)

@@ -69,10 +69,17 @@ def _tried_lines(tried: TriedMethods, folds: int) -> list[str]:
     )
     return [
         f"Clips held out in {folds} parts; * fitted: the simplest of the best",
+        *_stopped_lines(tried),
         *(f"head {letter}: {head}" for head, letter in letters.items()),
         "",
         *table,
     ]
+
+
+def _stopped_lines(tried: TriedMethods) -> list[str]:
+    if not any(candidate.is_stopped for candidate in tried.candidates):
+        return []
+    return ["x stopped: not ahead even if all of its remaining clips had been right"]
 
 
 def _tried_row(
@@ -81,7 +88,7 @@ def _tried_row(
     share = candidate.accuracy
     head = candidate.row.head.label
     return (
-        "*" if candidate is chosen else "",
+        "*" if candidate is chosen else "x" if candidate.is_stopped else "",
         candidate.adapter_label,
         letters.get(head, head),
         "-" if share is None else f"{share.count}/{share.clips}",
