@@ -82,7 +82,7 @@ def fit_model(
     if not 0 <= reject < 1:
         raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
     with _start_workers(labelled, settings) as pool:
-        tried = try_methods(labelled, pool=pool, race=race, **settings)
+        tried = try_methods(labelled, pool=pool, race=race, rejects=reject > 0, **settings)
         return FittedModel(_fit_chosen(tried, reject), tried)
 
 
@@ -101,17 +101,22 @@ def _start_workers(
 
 
 def try_methods(
-    labelled: LabelledClips, *, pool: WorkerPool | None = None, race: bool = True, **settings: Any
+    labelled: LabelledClips,
+    *,
+    pool: WorkerPool | None = None,
+    race: bool = True,
+    rejects: bool = False,
+    **settings: Any,
 ) -> TriedMethods:
     """Predicts held-out clips by every method, as the first half of a fit."""
     job, rows = prepare_fit(labelled, **settings)
     job.pool = pool
-    candidates, (chosen, accuracy) = _try_rows(job, rows, race=race)
+    candidates, (chosen, accuracy) = _try_rows(job, rows, race=race, rejects=rejects)
     return TriedMethods(job, tuple(candidates), chosen, accuracy)
 
 
 def _try_rows(
-    job: FitJob, rows: Sequence[RowConfig], *, race: bool
+    job: FitJob, rows: Sequence[RowConfig], *, race: bool, rejects: bool
 ) -> tuple[list[Candidate], tuple[Candidate, Share | None]]:
     """Predicts the held-out clips by every method, and chooses one of them."""
     shot = job.fold_shot if job.folds else job.shot
@@ -125,7 +130,8 @@ def _try_rows(
         ]
         return candidates, choose_candidate(candidates, job.clips.groups)
     _note_seen_starts(job, runners)
-    return Race(job, runners, stops=race).run(_encode_for_static_rows(job, runners))
+    static_keys = _encode_for_static_rows(job, runners)
+    return Race(job, runners, stops=race, rejects=rejects).run(static_keys)
 
 
 def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:

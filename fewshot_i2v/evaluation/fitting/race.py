@@ -15,12 +15,15 @@ from fewshot_i2v.evaluation.fitting.candidates import (
     candidates_to_finish,
     choose_candidate,
 )
+from fewshot_i2v.evaluation.fitting.forecast import estimate_methods, forecast_line
 from fewshot_i2v.evaluation.fitting.held_out import Logits, batches_of, join_batches
 from fewshot_i2v.evaluation.fitting.job import FitJob
 from fewshot_i2v.evaluation.fitting.workers import IsEnough, PredictedBatches, predict_batches
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.statistics.method_choice import cannot_be_best
 from fewshot_i2v.statistics.shares import Share, share_of
+from fewshot_i2v.utils.progress import show_note
+from fewshot_i2v.utils.text_table import wrap_notes
 
 
 class Race:
@@ -30,10 +33,13 @@ class Race:
         job: clips and folds.
         runners: the methods, in order.
         stops: whether a fine-tuned method stops where it cannot be chosen any more.
+        rejects: whether "none of these" will be measured, for the forecast of the time.
     """
 
-    def __init__(self, job: FitJob, runners: Sequence[RowRunner], *, stops: bool) -> None:
-        self._job, self._stops = job, stops
+    def __init__(
+        self, job: FitJob, runners: Sequence[RowRunner], *, stops: bool, rejects: bool = False
+    ) -> None:
+        self._job, self._stops, self._rejects = job, stops, rejects
         self._runners = {runner.position: runner for runner in runners}
         self._batches = {runner.position: batches_of(runner, job.folds) for runner in runners}
         self._predicted: dict[int, PredictedBatches] = {}
@@ -50,10 +56,12 @@ class Race:
             The methods in order, and the result of `choose_candidate`.
         """
         positions = list(self._runners)
-        tuned = [p for p in positions if _is_tuned(self._runners[p])]
+        tuned = [p for p in positions if self._runners[p].is_tuned]
         simple = [p for p in positions if p not in tuned]
         self._predict(simple, "held-out clips", retain=static_keys)
         right = [sum(_count_right(*part) for part in self._parts(p)) for p in simple]
+        if tuned and self._job.progress:
+            self._show_forecast([self._runners[p] for p in tuned])
         self._predict(tuned, "fine-tune", right=max(right) if right and self._stops else None)
         while True:
             candidates = [self._candidate(position) for position in positions]
@@ -63,6 +71,11 @@ class Race:
             if not unfinished:
                 return candidates, choice
             self._predict([candidate.position for candidate in unfinished], "fine-tune")
+
+    def _show_forecast(self, tuned: Sequence[RowRunner]) -> None:
+        methods = estimate_methods(self._job, tuned, rejects=self._rejects)
+        for line in wrap_notes([forecast_line(methods, stops=self._stops)]):
+            show_note(self._job.progress, line)
 
     def _predict(
         self,
@@ -129,11 +142,6 @@ class _StopRule:
             len(episode.query_clips) for batch in batches[len(logits) :] for episode in batch
         )
         return cannot_be_best(right, remaining, self._right)
-
-
-def _is_tuned(runner: RowRunner) -> bool:
-    """Whether a method fine-tunes something; `Candidate.is_tuned` of its candidate."""
-    return runner.parameters > 0 and runner.row.tuning.steps > 0
 
 
 def _count_right(batch: Sequence[Episode], logits: Logits) -> int:
