@@ -158,8 +158,24 @@ def _rejection_line(rejection: RejectionFacts | None) -> str:
     return (
         f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
-        f"each class out{by_class})"
+        f"each class out{by_class}), on average over many other classes"
+        f"{_few_classes_text(rejection)}"
     )
+
+
+def _few_classes_text(rejection: RejectionFacts) -> str:
+    """Range of the rate where as many other classes come as were left out.
+
+    Clips of one class are rejected or accepted together, so that a few classes differ from the
+    average by more than its interval says. It is the range that `test` compares with.
+    """
+    n_classes = len(rejection.rejected_by_class)
+    if not n_classes:
+        return ""
+    share = Share(**rejection.rejected_unknown.model_dump())
+    few, many = share.expected_count(n_classes, n_classes)
+    low, high = (100 * count / n_classes for count in (few, many))
+    return f"; of clips of {n_classes} other classes {low:.0f} to {high:.0f} % (95 %)"
 
 
 def render_label_check(check: LabelCheck) -> str:
