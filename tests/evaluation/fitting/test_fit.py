@@ -207,9 +207,7 @@ def test_another_encoder_is_refused_and_a_missing_one_named(
     gone = tmp_path / "gone.json"
     with pytest.raises(CheckpointError, match=r"needs its encoder, tiny.*--architecture"):
         FewShotClassifier.load(path, architecture=gone)
-    with pytest.raises(
-        CheckpointError, match=r"gone\.json cannot be loaded as that"
-    ):
+    with pytest.raises(CheckpointError, match=r"gone\.json cannot be loaded as that"):
         FewShotClassifier.load(path, architecture=gone)
     moved = shutil.copy(material.folder / "tiny.json", tmp_path / "moved.json")
     assert FewShotClassifier.load(path, architecture=moved).classes
