@@ -55,6 +55,48 @@ def evaluation_lines(plan: Plan) -> list[str]:
     return [*align_columns(columns, _LEFT, WIDTH), "", *wrap_notes(notes)]
 
 
+def fit_lines(plan: Plan) -> list[str]:
+    """Return the lines for the dry run of a fit."""
+    methods: Sequence[Plan] = plan["methods"]
+    tuned = [method for method in methods if method["is_tuned"]]
+    columns = {
+        "method": [escape_name(_method(method)) for method in methods],
+        "head": [escape_name(method["head"]) for method in methods],
+        "parts": [str(method["folds"]) for method in methods],
+        "time": [format_seconds(method["seconds"]) for method in methods],
+        "if fitted": [
+            format_seconds(method["seconds_if_fitted"]) if method["is_tuned"] else "-"
+            for method in methods
+        ],
+        "MiB": [f"{method['memory_mb']:,}" for method in methods],
+    }
+    notes = [
+        f"{count_text(plan['clips'], 'clip')} of {count_text(plan['classes'], 'class')}. An "
+        f"estimate for {plan['device']} as busy as now, in one process, measured on a few clips of "
+        f'noise: at most {format_seconds(plan["seconds"])} together. "time" is that of all parts '
+        "of held-out clips."
+    ]
+    if tuned:
+        notes.append(
+            '"if fitted" comes on top where this method is chosen: it is fine-tuned on all clips, '
+            'and without each class in turn for "none of these" (--reject 0 leaves that out). '
+            "Methods stop where they cannot be chosen any more (unless --no-race); --processes "
+            "shares the fine-tuning."
+        )
+    return [
+        *align_columns(columns, ("method", "head"), WIDTH),
+        "",
+        *wrap_notes([*notes, *plan["notes"]]),
+    ]
+
+
+def _method(method: Plan) -> str:
+    if method["start"] == FRESH:
+        return str(method["adapter"])
+    untuned = "" if method["is_tuned"] else " untuned"
+    return f"{method['adapter']} from {start_name_of(method['start'])}{untuned}"
+
+
 def training_lines(plan: Plan) -> list[str]:
     """Return the lines for the dry run of a training."""
     from fewshot_i2v.config.method import MethodSpec

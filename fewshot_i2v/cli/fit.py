@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
+from fewshot_i2v.cli._dry_run import fit_lines
 from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, source_of, source_options
-from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._next import command_line, echo_next, same_command
+
+if TYPE_CHECKING:
+    from fewshot_i2v.evaluation.fitting.forecast import FitForecast
 
 _FILE = click.Path(path_type=Path)
 
@@ -52,11 +56,20 @@ _FILE = click.Path(path_type=Path)
     metavar="N",
     help="Processes that fine-tune for held-out clips. [default: this one]",
 )
+@click.option(
+    "--race/--no-race",
+    default=True,
+    show_default=True,
+    help="Stop a fine-tuned method where it cannot be chosen any more; the choice is the same.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out clips that cannot be read.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @config_flags("fit")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any configuration key."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be tried and how long it would take."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
@@ -70,9 +83,11 @@ def command(
     folds: int | None,
     reject: float,
     processes: int | None,
+    race: bool,
     skip_unreadable: bool,
     force: bool,
     settings: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -86,16 +101,20 @@ def command(
     """
     check_output(out, force=force)
     from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
-    from fewshot_i2v.evaluation.fitting.fit import run_fit
+    from fewshot_i2v.evaluation.fitting.fit import forecast, run_fit
     from fewshot_i2v.evaluation.fitting.text import render_fit
 
     overrides = read_overrides(ctx, settings)
     check_fit_keys(overrides)  # before they are merged with the options, whose names may be given
     options = {
         **{"like": like, "folds": folds, "reject": reject, "processes": processes},
-        "skip_unreadable": skip_unreadable,
+        **{"race": race, "skip_unreadable": skip_unreadable},
     }
-    result = run_fit(clips, {**options, "progress": not quiet, **overrides}, **source_of(flags))
+    values = {**options, "progress": not quiet, **overrides}
+    if dry_run:
+        _show_forecast(ctx, forecast(clips, values, **source_of(flags)), as_json, quiet)
+        return
+    result = run_fit(clips, values, **source_of(flags))
     result.classifier.save(out)
     if as_json:
         echo_json({"model": str(out), **result.description.model_dump(mode="json")})
@@ -106,3 +125,15 @@ def command(
         for note in result.tried.notes:
             click.echo(f"note: {note}", err=True)
         echo_next(command_line("predict", out, "NEW_CLIPS"))
+
+
+def _show_forecast(
+    ctx: click.Context, fit_forecast: FitForecast, as_json: bool, quiet: bool
+) -> None:
+    """Write what would be tried and how long it would take."""
+    if as_json:
+        echo_json(fit_forecast.to_dict())
+        return
+    click.echo("\n".join(fit_lines(fit_forecast.to_dict())))
+    if not quiet:
+        echo_next(same_command(ctx, without=["--dry-run"]))

@@ -61,6 +61,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         folds: of the cross-validation; None: each clip alone, 10 for more than 40 clips, or 5
             where something is tuned.
         reject: share of the clips of the classes that "none of these" may reject; 0: it is off.
+        race: whether a fine-tuned method stops predicting held-out clips where it cannot be chosen
+            any more; the choice is the same.
         skip_unreadable: leave clips out that cannot be read, instead of an error.
         progress: whether to show progress bars on standard error.
         processes: that fine-tune for folds and classes left out, sharing the cores or GPUs; None:
@@ -79,6 +81,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         like: str | Path | None = None,
         folds: int | None = None,
         reject: float = 0.05,
+        race: bool = True,
         skip_unreadable: bool = False,
         progress: bool = False,
         processes: int | None = None,
@@ -88,6 +91,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             "like": like,
             "folds": folds,
             "reject": reject,
+            "race": race,
             "skip_unreadable": skip_unreadable,
             "progress": progress,
             "processes": processes,

@@ -139,6 +139,11 @@ class RowRunner:
             return not self.row.tuning.steps
         return not self.parameters
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is fine-tuned."""
+        return self.parameters > 0 and self.row.tuning.steps > 0
+
     @cached_property
     def sizes(self) -> _ModelSizes:
         """Sizes of adapter and head, from a copy of each."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.row_runner import RowRunner
 
 # A backward pass computes two products where the forward pass computes one.
@@ -37,21 +38,29 @@ class RowWork:
         return self.steps * self.step_clips * _STEP_PASSES + self.predicted_clips
 
 
-def count_work(runners: Sequence[RowRunner]) -> list[RowWork]:
-    """Counts the work of all rows of an evaluation, in order, as if nothing were recorded yet."""
+def count_work(
+    runners: Sequence[RowRunner], episodes: Sequence[Episode] | None = None
+) -> list[RowWork]:
+    """Counts the work of all rows of an evaluation, in order, as if nothing were recorded yet.
+
+    Args:
+        runners: of the rows.
+        episodes: that each of them runs; None: its own.
+    """
     encoded_clips: dict[Hashable, set[str]] = defaultdict(set)
     works = []
     for runner in runners:
-        clips = {name for episode in runner.episodes for name in episode.clip_names()}
+        own = runner.episodes if episodes is None else episodes
+        clips = {name for episode in own for name in episode.clip_names()}
         encoded = encoded_clips[runner.cache_key]
         first_clips = len(clips - encoded)
         encoded |= clips
-        works.append(_count_row(runner, first_clips))
+        works.append(_count_row(runner, own, first_clips))
     return works
 
 
-def _count_row(runner: RowRunner, first_clips: int) -> RowWork:
-    episodes, tuning = runner.episodes, runner.row.tuning
+def _count_row(runner: RowRunner, episodes: Sequence[Episode], first_clips: int) -> RowWork:
+    tuning = runner.row.tuning
     if runner.is_static:
         return RowWork(len(episodes), first_clips, 0, 0, 0)
     _, n_support, n_query = max(episode.shape for episode in episodes)

@@ -20,7 +20,8 @@ def choose_method(correct: ArrayLike, groups: Sequence[Hashable] | None = None) 
     groups of clips instead of clips as the independent units.
 
     Args:
-        correct: whether each clip is right by each method, (R, M), the simplest method first.
+        correct: whether each clip is right by each method, (R, M), the simplest method first; NaN
+            where a method was stopped (`cannot_be_best`), which counts as its share so far.
         groups: group of each clip, (R,); None, or all equal: each clip is one.
 
     Returns:
@@ -31,6 +32,23 @@ def choose_method(correct: ArrayLike, groups: Sequence[Hashable] | None = None) 
     """
     hits, sizes = _sums_of_groups(correct, groups)
     return _choose(hits, sizes)
+
+
+def cannot_be_best(right: int, remaining: int, right_of_simpler: int) -> bool:
+    """Says whether a method cannot get ahead of a simpler one any more.
+
+    That is so when it would not be ahead even if all remaining clips were right. Then
+    `choose_method` does not choose it, unless it chooses a method that comes after it: the best
+    method is another one, and the simpler ones are as near to it as before. So a comparison may
+    stop it without a change of the choice (a race of methods as of Maron and Moore, "Hoeffding
+    Races", NIPS 1993, but with a bound that always holds).
+
+    Args:
+        right: clips that it has right so far.
+        remaining: clips that it has not predicted yet.
+        right_of_simpler: clips that the simpler method has right, of all.
+    """
+    return right + remaining <= right_of_simpler
 
 
 def accuracy_of_choice(
@@ -45,7 +63,8 @@ def accuracy_of_choice(
     A single method has its share of right clips.
 
     Args:
-        correct: whether each clip is right by each method, (R, M), the simplest method first.
+        correct: whether each clip is right by each method, (R, M), the simplest method first; NaN
+            as for `choose_method`.
         groups: group of each clip, (R,); None, or all equal: each clip is one.
         seed: of the resamples.
 
@@ -78,6 +97,8 @@ def _sums_of_groups(
     values = np.asarray(correct, dtype=np.float64)
     if values.ndim != 2 or not values.size:
         raise UsageError(f"choice of a method: got {values.shape} answers; expected clips, methods")
+    if np.isnan(values).any():
+        values = np.where(np.isnan(values), np.nanmean(values, axis=0), values)
     numbers: dict[Hashable, int] = {}
     codes = np.array([numbers.setdefault(group, len(numbers)) for group in groups or ()])
     if len(numbers) < 2:

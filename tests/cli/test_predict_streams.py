@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from fewshot_i2v import FewShotClassifier, fit
 from fewshot_i2v.cli import _segments
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.video import live
+from tests.data.video.rtsp import rtsp_stream
 from tests.data.video.streams import http_stream
 from tests.evaluation.fitting.conftest import Material
 
@@ -84,6 +87,22 @@ def test_a_stream_has_the_segments_of_its_file(
     )
 
 
+def test_an_rtsp_stream_has_the_segments_of_its_file(
+    material: Material, model: Path, video: Path
+) -> None:
+    lines = _lines(_run(material, "predict", model, video, *WINDOW))
+    with rtsp_stream(video) as address:
+        result = _run(material, "predict", model, "--stream", address, *WINDOW)
+    assert result.exit_code == 0, result.output
+    keys = ("start", "end", "class")
+    assert [[line[key] for key in keys] for line in _lines(result)] == [
+        [pytest.approx(line["start"]), pytest.approx(line["end"]), line["class"]] for line in lines
+    ]
+    assert {line["path"] for line in _lines(result)} == {address}
+    assert "80 frames" in result.stderr
+    assert re.search(r"\d+ windows, latency \d+\.\d\d s", result.stderr)
+
+
 def test_python_streams_as_the_command_does(material: Material, model: Path, video: Path) -> None:
     loaded = FewShotClassifier.load(model, cache=material.folder / "cache", workers=1)
     with http_stream(video) as address:
@@ -122,7 +141,13 @@ def test_a_stream_shorter_than_a_window_says_so(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
-def test_ctrl_c_ends_with_what_was_predicted(material: Material, model: Path, video: Path) -> None:
+@pytest.mark.parametrize("sender", [http_stream, rtsp_stream])
+def test_ctrl_c_ends_with_what_was_predicted(
+    material: Material,
+    model: Path,
+    video: Path,
+    sender: Callable[..., AbstractContextManager[str]],
+) -> None:
     # on a busy machine the stream may be silent for longer than is waited for; and processes in the
     # background inherit that Ctrl-C is ignored
     program = (
@@ -133,7 +158,7 @@ def test_ctrl_c_ends_with_what_was_predicted(material: Material, model: Path, vi
     command = [sys.executable, "-c", program, "predict", str(model), *map(str, WINDOW)]
     command += ["--cache", str(material.folder / "cache"), "--stream"]
     with (
-        http_stream(video, stays_open=True) as address,
+        sender(video, stays_open=True) as address,
         subprocess.Popen(
             [*command, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process,

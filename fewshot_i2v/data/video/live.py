@@ -84,17 +84,24 @@ class LiveSource:
         Raises:
             UsageError: for a name that has no meaning on this system.
         """
+        options: dict[str, str] = {}
         if sys.platform == "darwin":
-            form, address = "avfoundation", name
-        elif sys.platform == "win32":
+            # the rate that FFmpeg chooses by itself, 29.97, is refused by most cameras of a Mac
+            form, address, options = "avfoundation", name, {"framerate": "30"}
+        elif sys.platform == "win32" and not name.isdecimal():
             form, address = "dshow", f"video={name}"
+        elif sys.platform == "win32":
+            raise UsageError(
+                f"camera: got {name}; on Windows expected the name of a camera, as `ffmpeg "
+                "-list_devices true -f dshow -i dummy` or the device manager shows it"
+            )
         elif name.isdecimal():
             form, address = "v4l2", f"/dev/video{name}"
         elif name.startswith("/dev/"):
             form, address = "v4l2", name
         else:
             raise UsageError(f"camera: got {name!r}; expected a number, such as 0, or /dev/video0")
-        return cls(f"camera {name}", address, form, {}, is_unpaused=True)
+        return cls(f"camera {name}", address, form, options, is_unpaused=True)
 
     @classmethod
     def stream(cls, name: str) -> LiveSource:
@@ -225,6 +232,10 @@ class LiveReader:
                 self._put(LiveWindow(window, monotonic()))
                 if self._stop.is_set():
                     return
+        except VideoUnreadable as error:
+            # a path would make rtsp:/ of rtsp://
+            end = VideoUnreadable(self.source.name, error.reason)
+            end.__cause__ = error
         except Exception as error:  # noqa: BLE001 - raised where the windows are read
             end = error
         self._put(end, may_drop=False)
@@ -357,7 +368,7 @@ def open_live(
     path = Path(source.name)
     with ExitStack() as stack:
         opened: Any = source.address
-        with translate_errors(path, "cannot be opened"):
+        with _explain_opening(source), translate_errors(path, "cannot be opened"):
             if source.is_file:
                 opened = _GrowingFile(stack.enter_context(Path(opened).open("rb")), stop)
             container = av.open(
@@ -374,3 +385,32 @@ def open_live(
         if streams[0].codec_context is None:
             raise VideoUnreadable(path, "is coded in a format that no decoder here knows")
         yield container, streams[0]
+
+
+@contextmanager
+def _explain_opening(source: LiveSource) -> Iterator[None]:
+    """Says of a source that cannot be opened what can be done."""
+    import av
+
+    try:
+        yield
+    except VideoUnreadable as error:
+        reason = error.reason
+        if isinstance(error.__cause__, av.error.ExitError | av.error.TimeoutError):
+            reason = f"sent nothing for {_OPEN_SECONDS:g} s"
+        if source.form is not None:
+            reason = f"{source.address}: {reason}; {_camera_hint(source)}"
+        elif "://" in source.address:
+            reason += "; check the address, and that the sender runs and may be reached from here"
+        raise VideoUnreadable(source.name, reason) from error
+
+
+def _camera_hint(source: LiveSource) -> str:
+    """What can be done about a camera that cannot be opened."""
+    if source.form != "v4l2":
+        return "check its name or number, and that this program may use cameras"
+    address = Path(source.address)
+    if address.exists():
+        return "check that no other program uses it, and that you may read it (group video)"
+    cameras = ", ".join(map(str, sorted(Path("/dev").glob("video*")))) or "none"
+    return f"cameras of this machine: {cameras}. What another program reads can be sent to --stream"

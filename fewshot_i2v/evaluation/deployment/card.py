@@ -112,7 +112,8 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
         yield "|---|--:|"
         for row in tried:
             method = f"**{_cell(row['method'])}**" if row["chosen"] else _cell(row["method"])
-            yield f"| {method} | {percent(ShareFacts(**row['accuracy']))} |"
+            stopped = " (stopped early)" if row.get("stopped") else ""
+            yield f"| {method}{stopped} | {percent(ShareFacts(**row['accuracy']))} |"
 
 
 def _limit_lines(description: ModelDescription) -> Iterator[str]:

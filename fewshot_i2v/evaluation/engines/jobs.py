@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from time import monotonic
@@ -130,7 +130,11 @@ class WorkerPool(Protocol):
 
 
 def run_jobs(
-    pool: WorkerPool, jobs: Sequence[BatchJob], *, max_attempts: int = 3
+    pool: WorkerPool,
+    jobs: Sequence[BatchJob],
+    *,
+    max_attempts: int = 3,
+    is_needed: Callable[[BatchJob], bool] = lambda _: True,
 ) -> Iterator[Outcome]:
     """Runs jobs on a pool, in their order as far as workers are idle.
 
@@ -144,6 +148,7 @@ def run_jobs(
         pool: of workers.
         jobs: to run.
         max_attempts: how often a job may end its worker.
+        is_needed: whether a job that waits is to be run (still).
 
     Yields:
         The outcomes of jobs that were done, and of those that ended their workers `max_attempts`
@@ -158,8 +163,11 @@ def run_jobs(
     while waiting or running.started:
         while waiting and pool.idle:
             job = waiting.pop()
-            running.begin(job)
-            pool.submit(job)
+            if is_needed(job):
+                running.begin(job)
+                pool.submit(job)
+        if not waiting and not running.started:
+            return
         is_ending = not waiting and pool.idle > 0
         outcomes = [*pool.wait(_LOOK_SECONDS if is_ending else None)]
         slow = running.slow(pool.idle) if is_ending and not outcomes else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
 from fewshot_i2v.config.method import MethodSpec
@@ -54,6 +55,8 @@ class Candidate:
         accuracy: share of them that is right; None likewise.
         seconds: of the cross-validation.
         position: among the methods to try.
+        is_stopped: whether it was stopped before it had predicted all of these clips, because it
+            could not be chosen any more.
     """
 
     row: RowConfig
@@ -62,6 +65,7 @@ class Candidate:
     accuracy: Share | None
     seconds: float
     position: int = 0
+    is_stopped: bool = False
 
     @property
     def label(self) -> str:
@@ -135,13 +139,35 @@ def expanded_label(head: str) -> str:
     return MethodSpec.parse(head).label
 
 
+def by_simplicity(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Sorts candidates: those without fine-tuning first, otherwise as they are."""
+    return sorted(candidates, key=lambda candidate: candidate.is_tuned)
+
+
+def candidates_to_finish(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    """Returns the stopped candidates that could still be chosen: those simpler than the chosen.
+
+    A candidate was stopped because one without fine-tuning was ahead of it. Where another one,
+    which comes later, is ahead of that, the earlier ones may be near enough to it to be chosen.
+    """
+    ordered = by_simplicity(candidates)
+    return [c for c in ordered[: ordered.index(chosen) + 1] if c.is_stopped]
+
+
+def _answers(held_out: HeldOutLogits, names: Sequence[str]) -> NDArray[np.float64]:
+    """Whether each clip is right, (R,); NaN where it was not predicted."""
+    correct = dict(zip(held_out.names, held_out.correct, strict=True))
+    return np.array([correct.get(name, np.nan) for name in names], dtype=np.float64)
+
+
 def choose_candidate(
     candidates: Sequence[Candidate], groups: Mapping[str, str], *, seed: int = 0
 ) -> tuple[Candidate, Share | None]:
     """Chooses the simplest candidate that is about as good as the best, see `choose_method`.
 
     Simpler are those without fine-tuning, and of equal ones the earlier. Without held-out clips it
-    is the last one without fine-tuning, or the first if there is none.
+    is the last one without fine-tuning, or the first if there is none. One that was stopped counts
+    at its rate so far; see `candidates_to_finish`.
 
     Args:
         candidates: what was tried.
@@ -151,13 +177,14 @@ def choose_candidate(
     Returns:
         The candidate, and the accuracy to expect of it, less what the choice among them adds.
     """
-    ordered = sorted(candidates, key=lambda candidate: candidate.is_tuned)
+    ordered = by_simplicity(candidates)
     held_out = [candidate.held_out for candidate in ordered if candidate.held_out is not None]
     if len(held_out) < len(ordered):
         untuned = [candidate for candidate in ordered if not candidate.is_tuned]
         return (untuned[-1] if untuned else ordered[0]), None
-    correct = np.stack([logits.correct for logits in held_out], axis=1)
-    group_of_clip = [groups[name] for name in held_out[0].names]
+    names = max((logits.names for logits in held_out), key=len)
+    correct = np.stack([_answers(logits, names) for logits in held_out], axis=1)
+    group_of_clip = [groups[name] for name in names]
     chosen = choose_method(correct, group_of_clip)
     hits = correct[:, chosen]
     expected = accuracy_of_choice(correct, group_of_clip, seed=seed)

@@ -25,6 +25,7 @@ def make_card(
             "parameters": candidate.parameters,
             "accuracy": None if candidate.accuracy is None else vars(candidate.accuracy),
             "chosen": candidate is chosen,
+            "stopped": candidate.is_stopped,
         }
         for candidate in candidates
     ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.data.splits.split import GroupScope
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
+from fewshot_i2v.evaluation.fitting.forecast import FitForecast, forecast_fit
 from fewshot_i2v.evaluation.fitting.model_fit import TriedMethods
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription
 
@@ -56,6 +57,12 @@ def fit(
     if out is not None:
         classifier.save(out)
     return classifier
+
+
+def forecast(clips: str | Path, settings: Mapping[str, Any], **source: Any) -> FitForecast:
+    """Estimates how long `run_fit` would take; nothing is tuned or written."""
+    parameters = FewShotClassifier(**settings).get_params()
+    return forecast_fit(read_labelled_clips(clips, **source), **parameters)
 
 
 def run_fit(clips: str | Path, settings: Mapping[str, Any], **source: Any) -> FitResult:

@@ -22,11 +22,11 @@ from fewshot_i2v.evaluation.engines.pools import spread_over_gpus
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
 from fewshot_i2v.evaluation.fitting.candidates import Candidate, choose_candidate
 from fewshot_i2v.evaluation.fitting.description import make_card
-from fewshot_i2v.evaluation.fitting.held_out import batches_of, join_batches
 from fewshot_i2v.evaluation.fitting.job import FitJob
 from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
+from fewshot_i2v.evaluation.fitting.race import Race
 from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
-from fewshot_i2v.evaluation.fitting.workers import FitWorkers, predict_batches
+from fewshot_i2v.evaluation.fitting.workers import FitWorkers
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.features import pack_features
@@ -41,7 +41,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     ShareFacts,
     tensor_facts,
 )
-from fewshot_i2v.statistics.shares import Share, share_of
+from fewshot_i2v.statistics.shares import Share
 from fewshot_i2v.statistics.temperature import fit_temperature
 from fewshot_i2v.tuning.finetune import encode_in_chunks
 
@@ -75,12 +75,14 @@ class FittedModel(NamedTuple):
     tried: TriedMethods
 
 
-def fit_model(labelled: LabelledClips, *, reject: float = 0.05, **settings: Any) -> FittedModel:
+def fit_model(
+    labelled: LabelledClips, *, reject: float = 0.05, race: bool = True, **settings: Any
+) -> FittedModel:
     """Fits a model; the settings are those of `FewShotClassifier`."""
     if not 0 <= reject < 1:
         raise UsageError(f"reject: got {reject}; expected a share from 0 (off) to below 1")
     with _start_workers(labelled, settings) as pool:
-        tried = try_methods(labelled, pool=pool, **settings)
+        tried = try_methods(labelled, pool=pool, race=race, rejects=reject > 0, **settings)
         return FittedModel(_fit_chosen(tried, reject), tried)
 
 
@@ -99,40 +101,37 @@ def _start_workers(
 
 
 def try_methods(
-    labelled: LabelledClips, *, pool: WorkerPool | None = None, **settings: Any
+    labelled: LabelledClips,
+    *,
+    pool: WorkerPool | None = None,
+    race: bool = True,
+    rejects: bool = False,
+    **settings: Any,
 ) -> TriedMethods:
     """Predicts held-out clips by every method, as the first half of a fit."""
     job, rows = prepare_fit(labelled, **settings)
     job.pool = pool
-    candidates = _try_rows(job, rows)
-    chosen, accuracy = choose_candidate(candidates, job.clips.groups, seed=job.config.seed)
+    candidates, (chosen, accuracy) = _try_rows(job, rows, race=race, rejects=rejects)
     return TriedMethods(job, tuple(candidates), chosen, accuracy)
 
 
-def _try_rows(job: FitJob, rows: Sequence[RowConfig]) -> list[Candidate]:
-    """Predicts the held-out clips by every method."""
+def _try_rows(
+    job: FitJob, rows: Sequence[RowConfig], *, race: bool, rejects: bool
+) -> tuple[list[Candidate], tuple[Candidate, Share | None]]:
+    """Predicts the held-out clips by every method, and chooses one of them."""
     shot = job.fold_shot if job.folds else job.shot
     runners = [job.runner(row, shot, position) for position, row in enumerate(rows)]
     for runner in runners:
         _ = runner.sizes  # raises before anything is computed
     if not job.folds:
-        return [
+        candidates = [
             Candidate(runner.row, runner.parameters, None, None, 0.0, runner.position)
             for runner in runners
         ]
+        return candidates, choose_candidate(candidates, job.clips.groups)
     _note_seen_starts(job, runners)
     static_keys = _encode_for_static_rows(job, runners)
-    work = [(runner, batches_of(runner, job.folds)) for runner in runners]
-    with job.bar(len(runners) * len(job.folds), "held-out clips", "fold") as progress_bar:
-        predicted = predict_batches(job, work, progress_bar.update, retain=static_keys)
-    candidates, groups = [], job.clips.groups
-    for (runner, batches), (logits, seconds) in zip(work, predicted, strict=True):
-        held_out = join_batches(batches, logits)
-        accuracy = share_of(held_out.correct, [groups[name] for name in held_out.names])
-        candidates.append(
-            Candidate(runner.row, runner.parameters, held_out, accuracy, seconds, runner.position)
-        )
-    return candidates
+    return Race(job, runners, stops=race, rejects=rejects).run(static_keys)
 
 
 def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:

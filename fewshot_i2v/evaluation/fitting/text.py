@@ -69,10 +69,17 @@ def _tried_lines(tried: TriedMethods, folds: int) -> list[str]:
     )
     return [
         f"Clips held out in {folds} parts; * fitted: the simplest of the best",
+        *_stopped_lines(tried),
         *(f"head {letter}: {head}" for head, letter in letters.items()),
         "",
         *table,
     ]
+
+
+def _stopped_lines(tried: TriedMethods) -> list[str]:
+    if not any(candidate.is_stopped for candidate in tried.candidates):
+        return []
+    return ["x stopped: not ahead even if all of its remaining clips had been right"]
 
 
 def _tried_row(
@@ -81,7 +88,7 @@ def _tried_row(
     share = candidate.accuracy
     head = candidate.row.head.label
     return (
-        "*" if candidate is chosen else "",
+        "*" if candidate is chosen else "x" if candidate.is_stopped else "",
         candidate.adapter_label,
         letters.get(head, head),
         "-" if share is None else f"{share.count}/{share.clips}",
@@ -151,8 +158,24 @@ def _rejection_line(rejection: RejectionFacts | None) -> str:
     return (
         f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
         f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
-        f"each class out{by_class})"
+        f"each class out{by_class}), on average over many other classes"
+        f"{_few_classes_text(rejection)}"
     )
+
+
+def _few_classes_text(rejection: RejectionFacts) -> str:
+    """Range of the rate where as many other classes come as were left out.
+
+    Clips of one class are rejected or accepted together, so that a few classes differ from the
+    average by more than its interval says. It is the range that `test` compares with.
+    """
+    n_classes = len(rejection.rejected_by_class)
+    if not n_classes:
+        return ""
+    share = Share(**rejection.rejected_unknown.model_dump())
+    few, many = share.expected_count(n_classes, n_classes)
+    low, high = (100 * count / n_classes for count in (few, many))
+    return f"; of clips of {n_classes} other classes {low:.0f} to {high:.0f} % (95 %)"
 
 
 def render_label_check(check: LabelCheck) -> str:

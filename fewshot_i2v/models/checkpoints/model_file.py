@@ -242,6 +242,13 @@ def load_model_encoder(
             dtype=torch.bfloat16 if description.precision == "bf16" else torch.float32,
         )
     except UsageError as error:
+        named = [str(value) for value in (pretrained, architecture) if value is not None]
+        if named:
+            raise CheckpointError(
+                f"{path}: needs its encoder, {needed.label}; {' with '.join(named)} cannot be "
+                f"loaded as that: {error}. Give the files of this encoder (--pretrained, "
+                "--architecture), or leave these options out where they are where they were"
+            ) from error
         raise CheckpointError(
             f"{path}: needs its encoder, {needed.label}, which cannot be loaded: {error}. Say "
             "where it is now: pretrained (--pretrained), and architecture (--architecture) if it "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
 
+import av
 import pytest
 
 from fewshot_i2v.data.video import live
@@ -17,6 +19,7 @@ from fewshot_i2v.data.video.windows import WindowPlan, plan_windows, read_window
 from fewshot_i2v.errors import ConfigError, UsageError, VideoUnreadable
 from fewshot_i2v.utils.limits import ClipLimits
 from tests.data.video.made_videos import numbers_in, write_video
+from tests.data.video.rtsp import rtsp_stream, udp_stream
 from tests.data.video.streams import http_stream
 
 OPTIONS = DecodeOptions(frames=4, size=64, crop=1.0)
@@ -162,14 +165,103 @@ def test_sources_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monke
         _numbers(_reader(LiveSource.stream(str(playlist))))
 
 
+@pytest.mark.parametrize("over_tcp", [False, True], ids=["udp", "tcp"])
+def test_an_rtsp_stream_has_the_windows_of_its_file(video: Path, over_tcp: bool) -> None:
+    with rtsp_stream(video, over_tcp=over_tcp) as address:
+        reader = _reader(LiveSource.stream(address))
+        assert _numbers(reader) == _expected(video)
+    assert (reader.counts.pictures, reader.counts.damaged) == (100, 0)
+
+
+def test_an_rtsp_stream_goes_on_after_lost_packets(tmp_path: Path) -> None:
+    large = write_video(tmp_path / "v.ts", "mpeg2video", 100, size=(320, 240))
+    with rtsp_stream(large, lost={60, 61, 200}) as address:
+        reader = _reader(LiveSource.stream(address))
+        assert len(_numbers(reader)) == len(_expected(large))
+    assert 90 <= reader.counts.pictures < 100
+    assert reader.counts.seconds == pytest.approx(4.0, abs=0.2)
+
+
+def test_an_rtsp_sender_that_falls_silent_is_an_error(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_WAIT_SECONDS", 0.7)
+    with rtsp_stream(video, stays_open=True) as address:
+        reader = _reader(LiveSource.stream(address))
+        with pytest.raises(VideoUnreadable, match=r"^rtsp://127.*: sent nothing for 0\.7 s"):
+            _numbers(reader)
+    assert reader.counts.pictures > 80
+
+
+def test_udp_packets_are_read_until_none_come(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says that such a stream is over."""
+    monkeypatch.setattr(live, "_WAIT_SECONDS", 0.7)
+    with udp_stream(video, lost={9}) as address:
+        reader = _reader(LiveSource.stream(address))
+        with pytest.raises(VideoUnreadable, match=r"^udp://127.*: sent nothing for 0\.7 s"):
+            _numbers(reader)
+    assert 80 <= reader.counts.pictures < 100
+    assert reader.counts.seconds == pytest.approx(4.0, abs=0.2)
+
+
+@pytest.mark.parametrize("scheme", ["udp", "rtsp"])
+def test_where_nobody_sends_the_error_says_so(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_OPEN_SECONDS", 0.3)
+    expected = {"udp": r"sent nothing for 0\.3 s", "rtsp": "Connection refused"}[scheme]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(VideoUnreadable, match=f"{expected}.*; check the address, and that the se"):
+        _numbers(_reader(LiveSource.stream(f"{scheme}://127.0.0.1:{port}")))
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "expected"),
+    [
+        ("linux", "0", ("v4l2", "/dev/video0", {})),
+        ("linux", "/dev/video2", ("v4l2", "/dev/video2", {})),
+        ("darwin", "0", ("avfoundation", "0", {"framerate": "30"})),
+        ("win32", "USB Camera", ("dshow", "video=USB Camera", {})),
+    ],
+)
+def test_cameras_of_each_system(
+    system: str, name: str, expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    source = LiveSource.camera(name)
+    assert (source.form, source.address, source.options) == expected
+    assert source.is_unpaused
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "message"),
+    [("linux", "front", "expected a number"), ("win32", "0", "expected the name of a camera")],
+)
+def test_cameras_that_cannot_be(
+    system: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(UsageError, match=message):
+        LiveSource.camera(name)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems name cameras otherwise")
-def test_cameras_have_numbers() -> None:
-    source = LiveSource.camera("0")
-    assert (source.form, source.address, source.is_unpaused) == ("v4l2", "/dev/video0", True)
-    with pytest.raises(UsageError, match="expected a number"):
-        LiveSource.camera("front")
-    with pytest.raises(VideoUnreadable, match="camera 99: cannot be opened"):
+def test_a_camera_that_is_not_there_is_named() -> None:
+    expected = r"^camera 99: /dev/video99: cannot be opened .*; cameras of this machine: "
+    with pytest.raises(VideoUnreadable, match=expected):
         _numbers(_reader(LiveSource.camera("99")))
+
+
+@pytest.mark.skipif("lavfi" not in av.formats_available, reason="FFmpeg has no lavfi")
+def test_a_device_is_read_by_its_demuxer() -> None:
+    """A generated picture stands in for that of a camera; both are devices of FFmpeg."""
+    address = "testsrc=size=64x64:rate=25:duration=4"
+    source = LiveSource("camera 0", address, "lavfi", {}, is_unpaused=False)
+    reader = _reader(source)
+    windows = [item.window for item in reader.windows()]
+    assert [window.start for window in windows] == pytest.approx([0.5 * i for i in range(7)])
+    assert (windows[0].frames != windows[-1].frames).any()
+    assert reader.counts.pictures == 100
 
 
 def test_pictures_that_are_too_large_are_refused(video: Path) -> None:

@@ -21,6 +21,7 @@ from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
 from fewshot_i2v.evaluation.fitting.text import expectation_lines, render_fit, render_test
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
+from fewshot_i2v.statistics.shares import Share
 from tests.evaluation.fitting.conftest import Material
 
 HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
@@ -51,7 +52,10 @@ def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_pat
     assert max(map(len, text.splitlines())) <= 80
     assert "of 20 new clips" in text
     highest = max(by_class, key=by_class.__getitem__)
-    assert f"to {100 * by_class[highest]:.0f} % of {highest})" in " ".join(text.split())
+    assert f"to {100 * by_class[highest]:.0f} % of {highest}), on average" in " ".join(text.split())
+    few, many = Share(**unknown.model_dump()).expected_count(5)
+    expected = f"; of clips of 5 other classes {20 * few} to {20 * many} % (95 %)"
+    assert expected in " ".join(text.split())
 
 
 def test_held_out_predictions_are_those_of_models_without_the_clip(material: Material) -> None:
@@ -203,6 +207,8 @@ def test_another_encoder_is_refused_and_a_missing_one_named(
     gone = tmp_path / "gone.json"
     with pytest.raises(CheckpointError, match=r"needs its encoder, tiny.*--architecture"):
         FewShotClassifier.load(path, architecture=gone)
+    with pytest.raises(CheckpointError, match=r"gone\.json cannot be loaded as that"):
+        FewShotClassifier.load(path, architecture=gone)
     moved = shutil.copy(material.folder / "tiny.json", tmp_path / "moved.json")
     assert FewShotClassifier.load(path, architecture=moved).classes
 
@@ -319,4 +325,5 @@ def test_a_model_of_an_earlier_version_has_no_rates_of_single_classes(material: 
     earlier = RejectionFacts.model_validate(facts)
     description = model.description.model_copy(update={"rejection": earlier})
     lines = list(expectation_lines(description))
-    assert any(line.endswith("(measured by leaving each class out)") for line in lines)
+    ending = "(measured by leaving each class out), on average over many other classes"
+    assert any(line.endswith(ending) for line in lines)
