@@ -131,7 +131,7 @@ def _show_plan(ctx: click.Context, run: EvaluationConfig, *, as_json: bool, quie
     """Write what the command would do and what it would cost."""
     from fewshot_i2v.evaluation import evaluate
 
-    plan = evaluate.dry_run(run, progress=not quiet)
+    plan = evaluate.dry_run(run, progress=not quiet, one_thread=True)
     if as_json:
         echo_json(plan)
         return
