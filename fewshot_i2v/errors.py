@@ -93,7 +93,7 @@ class RecordWriteError(FewshotError):
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
             f"{path}: cannot be written: {error.strerror or error} (errno {error.errno}). Finished "
-            "episodes are kept: once the cause is gone, the same command continues after them"
+            "episodes are saved: once the cause is gone, the same command continues after them"
         )
         self.path = path
 

@@ -185,7 +185,9 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
 def test_other_episodes_are_refused_and_the_key_is_named(invoke: Invoke, runs: Path) -> None:
     (other,) = write(runs.parent / "other", "aim", BETTER, seed=3, clips="z")
     said = refused(invoke, runs / "frozen-linear-1shot", other)
-    assert f"{other} and {runs / 'frozen-linear-1shot'} were not asked the same" in said
+    assert (
+        f"{other} and {runs / 'frozen-linear-1shot'} cannot be compared, for these differ" in said
+    )
     assert "seed: 3 and 0" in said
     assert "episodes: 7 of 7 differ; the first in query" in said
     (frames,) = write(runs.parent / "frames", "aim", BETTER, video={"frames": 4})
